@@ -1,0 +1,38 @@
+# Two commands: `make repro` regenerates every table, `make test` checks the code. Each does all set-up by itself.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+PROFILE ?=
+# A machine that keeps wheels on disk names their folder once, for pip; uv takes the same.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+# Imports are three times slower without bytecode.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: repro test setup lock clean help
+
+help: ## Show the commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/ready ## Make .venv with everything (both commands below do it by themselves)
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Poseboard needs Python 3.11 or newer; name one with PYTHON=python3.12" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[test]"
+	@touch $@
+
+repro: $(VENV)/ready ## Regenerate every table, run and page; PROFILE=smoke|default|seeds|full chooses the size
+	@$(BIN)/poseboard repro $(if $(PROFILE),--profile $(PROFILE))
+
+test: $(VENV)/ready ## Run the tests
+	@$(BIN)/python -m pytest
+
+lock: $(VENV)/ready ## Compile constraints.txt anew
+	UV_FIND_LINKS= $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --no-header --no-annotate --no-emit-index-url -o constraints.txt constraints.in pyproject.toml
+
+clean: ## Remove what was generated (not the results kept in git)
+	rm -rf data .venv results/leaderboard results/smoke mlruns mlflow.db

@@ -1,0 +1,179 @@
+"""Cameras: projection, lens distortion, crops.
+
+Conventions, everywhere in Poseboard: OpenCV axes (x right, y down, z forward), millimetres and pixels,
+``x_cam = R @ X_world + t``, ``P = K [R|t]``, camera centre ``-R.T @ t``. The pixel (0, 0) is the top-left one and a
+crop or a resize moves the intrinsics without half-pixel terms, as the published pipelines do (learnable triangulation,
+release code: K is scaled about the image corner).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+Box = tuple[int, int, int, int]
+"""Left, upper, right, lower, in pixels; right and lower are exclusive."""
+
+
+def _frozen(value: ArrayLike, shape: tuple[int, ...], name: str) -> Array:
+    array = np.array(value, dtype=np.float64).reshape(-1)
+    if array.size != int(np.prod(shape)):
+        raise ValueError(f"camera {name} needs {shape}, got {np.shape(value)}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"camera {name} has values that are not finite")
+    array = array.reshape(shape)
+    array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A pinhole camera with lens distortion.
+
+    Args:
+        K: (3, 3) intrinsics, pixels.
+        R: (3, 3) rotation, world to camera.
+        t: (3,) translation, mm: ``x_cam = R @ X + t``.
+        dist: (5,) k1, k2, p1, p2, k3 on normalised coordinates; zeros for an undistorted image.
+        size: (width, height) of the image, pixels.
+        distortion: "opencv" is the Brown–Conrady model of OpenCV; "human36m" is the model of the Human3.6M release,
+            whose tangential cross term has no factor 2.
+
+    Raises:
+        ValueError: a shape is wrong, a value is not finite, K is singular or R is no rotation.
+    """
+
+    K: Array
+    R: Array
+    t: Array
+    dist: Array = field(default_factory=lambda: np.zeros(5))
+    size: tuple[int, int] = (0, 0)
+    distortion: Literal["opencv", "human36m"] = "opencv"
+
+    def __post_init__(self) -> None:
+        set_ = object.__setattr__
+        set_(self, "K", _frozen(self.K, (3, 3), "K"))
+        set_(self, "R", _frozen(self.R, (3, 3), "R"))
+        set_(self, "t", _frozen(self.t, (3,), "t"))
+        set_(self, "dist", _frozen(self.dist, (5,), "dist"))
+        if abs(np.linalg.det(self.K)) < 1e-9:
+            raise ValueError("camera K is singular")
+        if np.abs(self.R @ self.R.T - np.eye(3)).max() > 1e-3 or np.linalg.det(self.R) < 0:
+            raise ValueError("camera R is not a rotation")
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached only when the attribute is absent: `withhold` leaves out what a method did not declare.
+        if name in {"K", "R", "t"}:
+            raise AttributeError(f"camera {name} is withheld: the method's Inputs do not declare it")
+        raise AttributeError(name)
+
+    @property
+    def P(self) -> Array:
+        """(3, 4) projection matrix ``K [R|t]`` of the undistorted pinhole."""
+        return np.asarray(self.K @ np.hstack([self.R, self.t[:, None]]))
+
+    @property
+    def centre_mm(self) -> Array:
+        """(3,) camera centre in the world frame."""
+        return np.asarray(-self.R.T @ self.t)
+
+    def to_camera(self, points_mm: ArrayLike) -> Array:
+        """World points (..., 3) mm in the camera frame (..., 3) mm."""
+        return np.asarray(np.asarray(points_mm, dtype=np.float64) @ self.R.T + self.t)
+
+    def project(self, points_mm: ArrayLike) -> Array:
+        """World points (..., 3) mm to pixels (..., 2), through the lens; points behind the camera become NaN."""
+        x = self.to_camera(points_mm)
+        z = np.where(x[..., 2:] > 0, x[..., 2:], np.nan)
+        return self._to_pixels(self._distort(x[..., :2] / z))
+
+    def undistort(self, points_px: ArrayLike) -> Array:
+        """Pixels (..., 2) of the distorted image to those of the same pinhole without a lens (fixed point)."""
+        points = np.asarray(points_px, dtype=np.float64)
+        if not self.dist.any():
+            return points.copy()
+        distorted = self._to_normalised(points)
+        m = distorted.copy()
+        for _ in range(20):
+            m = m + (distorted - self._distort(m))
+        return self._to_pixels(m)
+
+    def distort(self, points_px: ArrayLike) -> Array:
+        """Pixels (..., 2) of the undistorted image to where the distorted image shows the same ray."""
+        return self._to_pixels(self._distort(self._to_normalised(np.asarray(points_px, dtype=np.float64))))
+
+    def undistorted(self) -> Camera:
+        """The same camera without a lens: what an undistorted image was taken with."""
+        return replace(self, dist=np.zeros(5))
+
+    def crop_resize(self, box_px: Box, size: tuple[int, int]) -> Camera:
+        """The camera of the crop ``box_px`` resized to ``size`` (width, height).
+
+        Learnable triangulation: the principal point moves by the box's corner, then both rows are scaled.
+        """
+        left, upper, right, lower = box_px
+        if right <= left or lower <= upper:
+            raise ValueError(f"box {box_px} is empty")
+        K = self.K.copy()
+        K[0, 2] -= left
+        K[1, 2] -= upper
+        K[0] *= size[0] / (right - left)
+        K[1] *= size[1] / (lower - upper)
+        return replace(self, K=K, size=(int(size[0]), int(size[1])))
+
+    def withhold(self, *, intrinsics: bool, extrinsics: bool) -> Camera:
+        """A camera that lacks what is withheld: reading K, or R and t, then raises AttributeError."""
+        kept = dict(self.__dict__)
+        if intrinsics:
+            kept.pop("K", None)
+            kept["dist"] = np.zeros(5)
+        if extrinsics:
+            kept.pop("R", None)
+            kept.pop("t", None)
+        camera = object.__new__(Camera)
+        camera.__dict__.update(kept)
+        return camera
+
+    def _to_normalised(self, points_px: Array) -> Array:
+        inverse = np.linalg.inv(self.K)
+        return np.asarray(points_px @ inverse[:2, :2].T + inverse[:2, 2])
+
+    def _to_pixels(self, normalised: Array) -> Array:
+        return np.asarray(normalised @ self.K[:2, :2].T + self.K[:2, 2])
+
+    def _distort(self, m: Array) -> Array:
+        if not self.dist.any():
+            return m
+        k1, k2, p1, p2, k3 = self.dist
+        x, y = m[..., :1], m[..., 1:]
+        r2 = x * x + y * y
+        radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+        factor = 1 if self.distortion == "human36m" else 2
+        tangential = factor * x * y * (p1, p2) + (r2 + factor * m * m) * (p2, p1)
+        return np.asarray(m * radial + tangential)
+
+
+def square_box(box_px: Box) -> Box:
+    """The short side grown to the long one about the integer centre (learnable triangulation, release code)."""
+    left, upper, right, lower = box_px
+    width, height = right - left, lower - upper
+    if width > height:
+        upper = (upper + lower) // 2 - width // 2
+        lower = upper + width
+    else:
+        left = (left + right) // 2 - height // 2
+        right = left + height
+    return left, upper, right, lower
+
+
+def scale_box(box_px: Box, scale: float) -> Box:
+    """The box scaled about its integer centre, sides truncated to whole pixels (as ``square_box``)."""
+    left, upper, right, lower = box_px
+    width, height = int(scale * (right - left)), int(scale * (lower - upper))
+    left = (right + left) // 2 - width // 2
+    upper = (lower + upper) // 2 - height // 2
+    return left, upper, left + width, upper + height

@@ -1,0 +1,198 @@
+"""Samples: what a method may look at; and poses: what it answers. The truth is never inside a Sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from poseboard.datasets.camera import Array, Box, Camera, scale_box
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.skeleton import Skeleton
+
+Image = NDArray[np.uint8]
+ImageSource = Path | Image | Callable[[], Image]
+
+
+def read_image(path: Path) -> Image:
+    """An image file as (H, W, 3) uint8 RGB; InputError names a file that is absent or no image."""
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise InputError(
+            path, f"image cannot be read ({error.strerror})", "check the data set's images folder"
+        ) from None
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        raise InputError(path, "file is no readable image (empty or truncated)", "extract it again")
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def crop_image(image: Image, box_px: Box, size: tuple[int, int]) -> Image:
+    """The box cut out (black outside the image) and resized to (width, height) by pixel area, (h, w, 3) uint8.
+
+    Learnable triangulation, release code: crop with black padding, then area interpolation up and down alike.
+    """
+    left, upper, right, lower = box_px
+    height, width = image.shape[:2]
+    crop = np.zeros((lower - upper, right - left, image.shape[2]), dtype=np.uint8)
+    x0, x1, y0, y1 = max(left, 0), min(right, width), max(upper, 0), min(lower, height)
+    if x1 > x0 and y1 > y0:
+        crop[y0 - upper : y1 - upper, x0 - left : x1 - left] = image[y0:y1, x0:x1]
+    return np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One camera's sight of a sample.
+
+    Args:
+        name: of the camera in its data set.
+        camera: calibrated in the world frame of the sample.
+        image: a path, an array (H, W, 3) uint8 RGB, or a function returning one; None where only detections exist.
+        boxes_px: (P, 4) left, upper, right, lower of each person.
+        joints_px: (P, J, 2) given 2D detections, or None.
+        confidence: (P, J) of those detections, or None.
+    """
+
+    name: str
+    camera: Camera
+    image: ImageSource | None
+    boxes_px: Array
+    joints_px: Array | None = None
+    confidence: Array | None = None
+
+    def pixels(self) -> Image:
+        """The image, (H, W, 3) uint8 RGB; InputError if it cannot be read."""
+        if self.image is None:
+            raise InputError(f"view {self.name}", "this data set has no images", "use a method that takes detections")
+        if isinstance(self.image, Path):
+            return read_image(self.image)
+        return self.image() if callable(self.image) else self.image
+
+    def crop(self, side_px: int, box_scale: float = 1.0, person: int = 0) -> View:
+        """The view of one person's square crop, ``side_px`` wide; camera and 2D detections move with the pixels."""
+        left, upper, right, lower = (round(float(v)) for v in self.boxes_px[person])
+        box = scale_box((left, upper, right, lower), box_scale)
+        size = (side_px, side_px)
+        joints = self.joints_px
+        if joints is not None:
+            factor = np.array([side_px / (box[2] - box[0]), side_px / (box[3] - box[1])])
+            joints = (joints[person : person + 1] - np.array(box[:2])) * factor
+        return replace(
+            self,
+            camera=self.camera.crop_resize(box, size),
+            image=None if self.image is None else crop_image(self.pixels(), box, size),
+            boxes_px=np.array([[0.0, 0.0, side_px, side_px]]),
+            joints_px=joints,
+            confidence=None if self.confidence is None else self.confidence[person : person + 1],
+        )
+
+
+@dataclass(frozen=True)
+class Group:
+    """Where a sample belongs; the bootstrap resamples (subject, sequence), tables average over ``action``."""
+
+    subject: str
+    action: str
+    sequence: str
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One instant seen by one or many cameras.
+
+    Args:
+        key: stable and unique in its data set: "S9/Walking-1/000123".
+        views: those the method is handed.
+        group: subject, action, sequence.
+        root_mm: (P, 3) root positions given to methods that declare them, else None.
+        past: earlier samples of the sequence, for methods that declare a temporal window above 1.
+    """
+
+    key: str
+    views: tuple[View, ...]
+    group: Group
+    root_mm: Array | None = None
+    past: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Ground truth of a sample: (P, J, 3) mm in the world frame; NaN where a joint is not annotated."""
+
+    joints_mm: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Poses:
+    """Predicted people of one sample.
+
+    Args:
+        skeleton: whose joints these are.
+        joints_mm: (P, J, 3); NaN = not predicted.
+        score: (P,) confidence of each person, higher is surer.
+        frame: "world", or the name of the camera whose frame the joints are in.
+    """
+
+    skeleton: Skeleton
+    joints_mm: Array
+    score: Array
+    frame: str = "world"
+
+    def __post_init__(self) -> None:
+        if self.joints_mm.ndim != 3 or self.joints_mm.shape[1:] != (len(self.skeleton), 3):
+            raise ValueError(f"poses need (P, {len(self.skeleton)}, 3), got {self.joints_mm.shape}")
+        if self.score.shape != self.joints_mm.shape[:1]:
+            raise ValueError(f"scores need ({len(self.joints_mm)},), got {self.score.shape}")
+
+
+@dataclass(frozen=True)
+class Status:
+    """Whether a data set can be used.
+
+    Args:
+        state: "ready", "partial" (``detail`` says what is missing) or "missing".
+        detail: one line for the user.
+        obtain: where the data set is to be had, and under which licence.
+    """
+
+    state: Literal["ready", "partial", "missing"]
+    detail: str
+    obtain: str
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """A published data set, read from its published layout. Truth and samples are handed out separately."""
+
+    name: str
+    skeleton: Skeleton
+    synthetic: bool
+    views: tuple[str, ...]
+    """Camera names in the data set's order."""
+
+    def status(self) -> Status:
+        """Whether the files are there; never raises."""
+        ...
+
+    def manifest(self) -> str:
+        """A hash of what the numbers depend on (labels, cameras, image set)."""
+        ...
+
+    def keys(self, split: str) -> Sequence[str]:
+        """Keys of "train" or "test" in a fixed order; InputError for another split."""
+        ...
+
+    def sample(self, key: str) -> Sample:
+        """What may be seen of ``key``; InputError if it is unknown."""
+        ...
+
+    def truth(self, key: str) -> Truth:
+        """The annotated poses of ``key``; InputError if the data set has none."""
+        ...

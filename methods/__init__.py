@@ -1,0 +1,1 @@
+"""How poses are predicted and learned: one folder a method, behind one interface."""

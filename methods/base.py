@@ -1,0 +1,197 @@
+"""The contract of a method: what it may see, how it predicts, how it is trained.
+
+A method is one folder, ``methods/<name>/method.py``, whose class is the folder's name in CamelCase (``ransac`` ->
+``Ransac``), or any importable ``package.module:Class`` named in params.yaml. It is constructed with the options that
+params.yaml gives it and the skeleton it must answer in.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Poses, Sample, Truth
+
+Example = dict[str, Any]
+"""Arrays, tensors and numbers of one training example; the loop stacks each entry over the batch."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a method may see. The harness hands over exactly this and withholds the rest.
+
+    Args:
+        crop_px: side of the square person crops it is handed, camera and box moved along; None = full frames.
+        box_scale: factor on the box before it is cropped.
+        views: (fewest, most) views it can use; most = 1 is a monocular method.
+        intrinsics: whether it sees K and the lens.
+        extrinsics: whether it sees R, t, camera names and so the world frame; if not it answers in a camera's frame.
+        images: False for a method that lives on given 2D detections alone.
+        root: "none", or "predicted": it is handed root positions that another method predicted, or "truth".
+        window: number of consecutive samples of a sequence it sees, the current one last.
+    """
+
+    crop_px: int | None = None
+    box_scale: float = 1.0
+    views: tuple[int, int] = (2, 1_000)
+    intrinsics: bool = True
+    extrinsics: bool = True
+    images: bool = True
+    root: Literal["none", "predicted", "truth"] = "none"
+    window: int = 1
+
+
+class Options(BaseModel):
+    """Base of a method's options: every key is declared, an unknown one is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+def parse_options(kind: type[OptionsT], values: Mapping[str, Any], where: str) -> OptionsT:
+    """``values`` as options of ``kind``; InputError names ``where`` and the field that is unknown or wrong."""
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(sorted(kind.model_fields))
+        raise InputError(f"{where}.{name}", first["msg"].lower(), f"known keys: {known}") from None
+
+
+@runtime_checkable
+class Training(Protocol):
+    """Everything the one training loop needs. ``example`` and ``loss`` are pure functions of their arguments."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None
+    steps: int
+    batch_size: int
+    inputs: Inputs
+    """What training samples look like (a method may be trained on other crops than it predicts on)."""
+
+    def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
+        """One training example; every random choice comes from ``rng``."""
+        ...
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Scalars of one stacked batch; "total" is minimised, the others are logged. Calls ``self.model``."""
+        ...
+
+    def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
+        """Constants fitted on training samples once the weights are final, kept in the checkpoint; {} if none."""
+        ...
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A way to predict 3D poses.
+
+    The constructor takes ``(options: Mapping[str, Any], skeleton: Skeleton)`` and raises InputError for options it
+    does not know.
+    """
+
+    inputs: Inputs
+    """Read after ``load``: a checkpoint may decide the crop size."""
+
+    def load(self, checkpoint: Path | None, device: str) -> None:
+        """Take weights and constants from a checkpoint; InputError if it is another method's or configuration's."""
+        ...
+
+    def predict(self, samples: Sequence[Sample]) -> list[Poses]:
+        """One answer a sample, in order; a person that cannot be predicted is NaN or left out."""
+        ...
+
+    def training(self, start: Path | None, seed: int) -> Training | None:
+        """The training pipeline, from the checkpoint ``start`` of the method named under ``after`` in params.yaml.
+
+        None: nothing is learned, and ``start`` is this method's checkpoint as it is.
+        """
+        ...
+
+
+def find_method(spec: str) -> type[Method]:
+    """The class of a method: a folder of methods/ ("ransac") or "package.module:Class"; InputError if there is none."""
+    if ":" in spec:
+        module_name, _, class_name = spec.partition(":")
+    else:
+        module_name = f"poseboard.methods.{spec}.method"
+        class_name = "".join(part.capitalize() for part in spec.split("_"))
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and not module_name.startswith(error.name):
+            raise
+        raise InputError(f"method {spec!r}", f"there is no module {module_name}", "see `poseboard methods`") from None
+    except AttributeError:
+        raise InputError(f"method {spec!r}", f"{module_name} has no class {class_name}", "name it so") from None
+    missing = [name for name in ("load", "predict", "training") if not callable(getattr(found, name, None))]
+    if missing:
+        raise InputError(f"method {spec!r}", f"{class_name} lacks {', '.join(missing)}", "see methods/base.py")
+    method: type[Method] = found
+    return method
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Args:
+        method: folder of the method (or "backbone") whose weights these are.
+        architecture: plain values that determine the shapes of the weights and what inputs they expect.
+        state: name -> tensor.
+        constants: numbers fitted on the training split after training (a threshold, a scale).
+    """
+
+    method: str
+    architecture: dict[str, Any]
+    state: dict[str, Tensor]
+    constants: dict[str, float] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write the file whole or not at all."""
+        write_tensors(path, {"format": 1, **self.__dict__})
+
+    @classmethod
+    def read(cls, path: Path) -> Checkpoint:
+        """Read a file, executing nothing from it; InputError if it is absent or no checkpoint of ours."""
+        values = read_tensors(path)
+        fields = ("method", "architecture", "state", "constants")
+        if not isinstance(values, dict) or values.get("format") != 1 or any(name not in values for name in fields):
+            raise InputError(
+                path, "file is no Poseboard checkpoint", "bring published weights in by `poseboard weights import`"
+            )
+        return cls(**{name: values[name] for name in fields})
+
+
+def write_tensors(path: Path, values: object) -> None:
+    """``torch.save`` to a temporary file beside ``path``, then renamed: a kill leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    with temporary.open("wb") as file:
+        torch.save(values, file)
+        file.flush()
+    temporary.replace(path)
+
+
+def read_tensors(path: Path) -> Any:
+    """``torch.load`` with ``weights_only=True`` onto the CPU; InputError if absent, truncated or holding code."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(path, "there is no such checkpoint", "run `poseboard train` or `dvc repro` first") from None
+    except Exception as error:  # torch raises many kinds for a damaged or hostile file
+        first = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise InputError(path, f"file cannot be read as weights ({first})", "train or import it again") from None

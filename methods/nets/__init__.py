@@ -1,0 +1,1 @@
+"""Networks that several methods share: 2D backbones, soft-argmax, losses on heat maps."""

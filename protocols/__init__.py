@@ -1,0 +1,1 @@
+"""How predictions are judged: pure metric functions, then one file a protocol."""

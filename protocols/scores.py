@@ -1,0 +1,253 @@
+"""The files in results/ that the leaderboard is made of: their schema, and nothing else.
+
+``results/<profile>/scores/<dataset>/<method>.json``      ScoreFile, one a (dataset, method), kept in git
+``results/<profile>/comparisons/<dataset>.json``          ComparisonFile: paired differences and rank intervals
+``results/<profile>/training/<dataset>/<method>.json``    TrainingFile: curves and cost of the training
+``results/<profile>/data/<dataset>.json``                 DataFile: status and manifest of the data set
+``results/published/<table>.yaml``                        PublishedTable: numbers of the papers, each with its source
+``results/speed/<name>.json``                             SpeedFile: ratios against a peer in the same run
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class ResultError(ValueError):
+    """A file of results/ does not follow its schema; the message names file and field."""
+
+
+class Record(BaseModel):
+    """Base of every file: unknown fields are an error, files are written whole or not at all."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    def write(self, path: Path) -> None:
+        """Write as JSON with sorted keys, through a temporary file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False)
+        temporary = path.with_name(path.name + ".partial")
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Parse a JSON or YAML file; ResultError names the file and the first wrong field."""
+        try:
+            text = path.read_text(encoding="utf-8")
+            values = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ResultError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+            raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+
+
+class Signature(Record):
+    """What exactly a number is; two numbers may be compared only where their signatures agree."""
+
+    metric: str = Field(description="mpjpe, pa_mpjpe, pck, mrpe, …")
+    alignment: str = Field(description="none, root (the root is subtracted), procrustes")
+    root: str = Field(description="joint that is subtracted, or none")
+    joints: str = Field(description="joint set and how many of it are averaged")
+    split: str
+    frames: str = Field(description="frame rule: all, every 64th, …")
+    exclusions: str = Field(description="sequences left out, or none")
+    views: str = Field(description="view set: all, or the cameras' names")
+    average: str = Field(description="frames: mean over frames; actions: mean of the action means")
+    version: int = Field(description="of the protocol")
+
+    def __str__(self) -> str:
+        """One line for tables and logs."""
+        fields = ("alignment", "root", "joints", "split", "frames", "exclusions", "views", "average")
+        return "|".join([self.metric, *(f"{name}:{getattr(self, name)}" for name in fields), f"v{self.version}"])
+
+
+class Curve(Record):
+    """A line for a plot."""
+
+    x: list[float]
+    y: list[float | None]
+    x_label: str
+    y_label: str
+
+
+class SeedValue(Record):
+    """The number of one training seed."""
+
+    seed: int
+    value: float | None
+
+
+class Score(Record):
+    """One number with everything needed to read it."""
+
+    table: str = Field(description="id of the table it belongs to: T1 … T10, F1, or one of ours")
+    title: str
+    protocol: str = Field(description="key of the protocol: file in protocols/")
+    signature: Signature
+    unit: str
+    lower_is_better: bool = True
+    value: float | None = Field(description="mean over seeds; null where every prediction is missing")
+    ci95: tuple[float, float] | None = Field(description="bootstrap over subject × sequence")
+    n_samples: int
+    n_missing: int = Field(description="truth poses without a usable prediction, over all seeds")
+    n_groups: int = Field(description="subject × sequence groups that the bootstrap resamples")
+    seeds: list[SeedValue]
+    breakdown: dict[str, dict[str, float | None]] = Field(
+        default_factory=dict, description="'action' -> value by action, 'joint' -> value by joint, 'subject' -> …"
+    )
+    curves: dict[str, Curve] = Field(default_factory=dict, description="'pck' -> share of joints below a threshold, …")
+
+
+class Provenance(Record):
+    """Where a result comes from."""
+
+    git_commit: str
+    git_dirty: bool
+    params_sha256: str
+    data_manifest: str
+    checkpoint_sha256: dict[str, str] = Field(description="'seed<k>' -> hash of the checkpoint file; empty if none")
+    seeds: list[int]
+    versions: dict[str, str]
+    hardware: str
+    created: str = Field(description="ISO 8601, UTC")
+    mlflow_run: str = Field(description="name of the run that `poseboard sync` writes for this file")
+
+
+class ScoreFile(Record):
+    """All numbers of one method on one data set."""
+
+    format: Literal[1] = 1
+    method: str
+    dataset: str
+    synthetic: bool
+    profile: str
+    source: Literal["pipeline", "submission"] = "pipeline"
+    scores: list[Score]
+    provenance: Provenance
+
+
+class PairedDifference(Record):
+    """Mean of (a - b) over the poses that both predict, with its paired bootstrap interval."""
+
+    a: str
+    b: str
+    difference: float
+    ci95: tuple[float, float]
+    n_samples: int
+    n_groups: int
+
+
+class Rank(Record):
+    """A method's place with the interval of places that the bootstrap gives it; 1 is best."""
+
+    method: str
+    rank: int
+    ci95: tuple[int, int]
+
+
+class TableComparison(Record):
+    """Paired differences and ranks within one table: same signature, same samples."""
+
+    table: str
+    signature: Signature
+    unit: str
+    pairs: list[PairedDifference]
+    ranks: list[Rank]
+
+
+class ComparisonFile(Record):
+    """All comparisons of one data set."""
+
+    format: Literal[1] = 1
+    dataset: str
+    synthetic: bool
+    profile: str
+    tables: list[TableComparison]
+
+
+class TrainingRun(Record):
+    """One seed's training."""
+
+    seed: int
+    steps: int
+    batch_size: int
+    processes: int
+    seconds: float = Field(description="wall time of all sessions together")
+    curves: dict[str, Curve] = Field(description="loss name -> value by step")
+    constants: dict[str, float] = Field(description="fitted on the training split after training")
+
+
+class TrainingFile(Record):
+    """The training of one method on one data set; ``runs`` is empty for a method that learns nothing."""
+
+    format: Literal[1] = 1
+    method: str
+    dataset: str
+    synthetic: bool
+    profile: str
+    after: str | None = Field(description="whose checkpoint it starts from")
+    parameters: int = Field(description="number of learned parameters")
+    runs: list[TrainingRun]
+    provenance: Provenance
+
+
+class DataFile(Record):
+    """Status of one data set at the time of a run."""
+
+    format: Literal[1] = 1
+    dataset: str
+    synthetic: bool
+    state: Literal["ready", "partial", "missing"]
+    detail: str
+    obtain: str
+    manifest: str | None
+    counts: dict[str, int] = Field(default_factory=dict, description="samples by split, images, subjects, …")
+    pictures: list[str] = Field(default_factory=list, description="files beside this one: contact sheets")
+
+
+class PublishedRow(Record):
+    """A published row: the numbers that each source prints for it, null where a source does not list it."""
+
+    name: str
+    method: str | None = Field(default=None, description="our method of that name, if there is one")
+    values: dict[str, float | None] = Field(description="column -> number, in the table's unit")
+    note: str = ""
+
+
+class PublishedTable(Record):
+    """A table of a paper, transcribed; never averaged, never corrected."""
+
+    id: str
+    title: str
+    paper: str
+    dataset: str
+    unit: str
+    sources: dict[str, str] = Field(description="column -> where it is printed")
+    signature: dict[str, str] = Field(description="as far as the source states it")
+    rows: list[PublishedRow]
+    notes: list[str] = Field(default_factory=list)
+
+
+class SpeedFile(Record):
+    """A measured ratio: our time against a peer's, in the same run on the same machine."""
+
+    format: Literal[1] = 1
+    name: str
+    title: str
+    peer: str = Field(description="what it is measured against, in words")
+    ours_s: float = Field(description="median seconds")
+    peer_s: float | None
+    ratio: float | None = Field(description="peer_s / ours_s, higher is better")
+    aim: str
+    met: bool
+    details: dict[str, float] = Field(default_factory=dict, description="errors, peak memory in MB, sizes")
+    hardware: str
+    created: str

@@ -1,0 +1,1 @@
+"""Tables, plots and the leaderboard page; reads results/ only."""
