@@ -74,6 +74,8 @@ def parse_options(kind: type[OptionsT], values: Mapping[str, Any], where: str) -
 class Training(Protocol):
     """Everything the one training loop needs. ``example`` and ``loss`` are pure functions of their arguments."""
 
+    architecture: dict[str, Any]
+    """Plain values kept in the checkpoint, from which ``Method.load`` builds the same network again."""
     model: nn.Module
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler | None
