@@ -1,0 +1,111 @@
+"""Fixtures of the speed comparisons: measure ours and a peer in turns, and write the SpeedFile that the page shows."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from poseboard.protocols.scores import SpeedFile
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Race(Protocol):
+    """Median seconds of ours and of the peer, measured in turns so that noise of the machine hits both."""
+
+    def __call__(
+        self, ours: Callable[[], object], theirs: Callable[[], object] | None, rounds: int = ...
+    ) -> tuple[float, float | None]: ...
+
+
+class RecordSpeed(Protocol):
+    """Writes ``<results>/<name>.json``, then asserts that the peer takes at least ``aim`` times as long as ours."""
+
+    def __call__(
+        self,
+        name: str,
+        title: str,
+        peer: str,
+        aim: float | None,
+        ours: float,
+        theirs: float | None,
+        details: Mapping[str, float] = ...,
+    ) -> SpeedFile: ...
+
+
+def _hardware() -> str:
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{model}, {os.cpu_count()} CPUs, {torch.get_num_threads()} torch threads{device}"
+
+
+@pytest.fixture
+def race(benchmark: BenchmarkFixture) -> Race:
+    """Time two callables in turns; ours appears in pytest-benchmark's table, both medians are returned."""
+
+    def run(
+        ours: Callable[[], object], theirs: Callable[[], object] | None, rounds: int = 7
+    ) -> tuple[float, float | None]:
+        mine: list[float] = []
+        peer: list[float] = []
+
+        def clock(function: Callable[[], object], seconds: list[float]) -> None:
+            start = time.perf_counter()
+            function()
+            seconds.append(time.perf_counter() - start)
+
+        ours()  # the first call pays for caches and lazy imports
+        turn = (lambda: clock(theirs, peer)) if theirs is not None else None
+        benchmark.pedantic(lambda: clock(ours, mine), setup=turn, rounds=rounds, iterations=1)
+        return float(np.median(mine)), float(np.median(peer)) if peer else None
+
+    return run
+
+
+@pytest.fixture
+def record_speed() -> RecordSpeed:
+    """Record a measured ratio. Folder: $POSEBOARD_SPEED, else results/speed of the repository."""
+
+    def record(
+        name: str,
+        title: str,
+        peer: str,
+        aim: float | None,
+        ours: float,
+        theirs: float | None,
+        details: Mapping[str, float] | None = None,
+    ) -> SpeedFile:
+        ratio = None if theirs is None else theirs / ours
+        met = aim is None or (ratio is not None and ratio >= aim)
+        file = SpeedFile(
+            name=name,
+            title=title,
+            peer=peer,
+            ours_s=ours,
+            peer_s=theirs,
+            ratio=ratio,
+            aim="none" if aim is None else f"at least {aim:g} times as fast",
+            met=met,
+            details={key: float(value) for key, value in (details or {}).items()},
+            hardware=_hardware(),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        file.write(Path(os.environ.get("POSEBOARD_SPEED", ROOT / "results" / "speed")) / f"{name}.json")
+        assert met, f"{name}: {ratio} times as fast as {peer}, aim {aim}"
+        return file
+
+    return record
