@@ -1,0 +1,233 @@
+"""The one training loop: every method's ``Training`` goes through ``fit``.
+
+Batches, augmentation and dropout are pure functions of (seed, step), and the state is written whole to one file that is
+renamed into place, so a kill at any step followed by the same command gives bit-equal final weights, on one process or
+on several (``torchrun``, SLURM or ``processes`` > 1; Lightning Fabric places models, gradients and devices).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from poseboard.datasets.sample import Dataset
+from poseboard.methods.base import Example, Training, read_tensors, write_tensors
+
+Progress = Callable[[int, int, dict[str, float]], None]
+"""Called after each step with (steps done, steps in all, the step's losses)."""
+
+CURVE_POINTS = 200
+_FORMAT = 1
+
+
+@dataclass
+class Fit:
+    """What a training left behind.
+
+    Args:
+        state: name -> tensor of the final weights, on the CPU.
+        curve: loss name -> [(step, mean since the last point)].
+        seconds: wall time over all sessions.
+        skipped: steps left out because a gradient was not finite.
+    """
+
+    state: dict[str, Tensor]
+    curve: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    seconds: float = 0.0
+    skipped: int = 0
+
+
+def launch(processes: int, accelerator: str = "auto") -> Fabric:
+    """Start (or, under torchrun and SLURM, join) the process group; ``processes`` are CPU processes or GPUs."""
+    # One thread a process: two processes of one thread beat one of two on a busy machine.
+    if processes > 1 and accelerator == "cpu":
+        torch.set_num_threads(1)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    several = processes > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
+    fabric = Fabric(accelerator=accelerator, devices=processes, strategy="ddp" if several else "auto")
+    fabric.launch()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set through a module hook
+    return fabric
+
+
+def configuration_hash(configuration: dict[str, Any]) -> str:
+    """SHA-256 of everything the weights depend on; a state of another hash is never resumed."""
+    return hashlib.sha256(json.dumps(configuration, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def fit(
+    fabric: Fabric,
+    training: Training,
+    dataset: Dataset,
+    *,
+    seed: int,
+    state_path: Path,
+    configuration: dict[str, Any],
+    save_every: int = 200,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> Fit:
+    """Train to the last step, resuming from ``state_path`` where it belongs to the same configuration.
+
+    Args:
+        fabric: from ``launch``; every process calls ``fit`` alike.
+        training: what to train; its model holds the final weights afterwards, unwrapped.
+        dataset: samples and truths of its "train" split, restricted to ``training.inputs`` by the caller.
+        seed: with the step, the source of every random choice.
+        state_path: file of the resumable state; written every ``save_every`` steps and at the end.
+        configuration: everything the weights depend on, the number of processes included by this function.
+        save_every: steps between writes.
+        workers: threads that prepare the next batch (images decoded on the fly); 0 prepares in the loop.
+        progress: called on the first process only.
+
+    Raises:
+        InputError: a sample cannot be read.
+    """
+    identity = configuration_hash({**configuration, "seed": seed, "processes": fabric.world_size})
+    module, bare_optimizer = training.model, training.optimizer
+    done = _State.load(state_path, identity)
+    if done is not None:
+        module.load_state_dict(done.model)
+        bare_optimizer.load_state_dict(done.optimizer)
+        if training.scheduler is not None:
+            training.scheduler.load_state_dict(done.scheduler)
+    state = done or _State(identity)
+    training.model, training.optimizer = fabric.setup(module, bare_optimizer)
+    training.model.train()
+    began = time.monotonic() - state.seconds
+    every = max(1, training.steps // CURVE_POINTS)
+    batches = _batches(fabric, training, dataset, seed, state.step, workers)
+    for step, batch in zip(range(state.step, training.steps), batches, strict=False):
+        # The same stream whether this step is reached in one go or after a kill.
+        torch.manual_seed(_mix(seed, step, fabric.global_rank))
+        training.optimizer.zero_grad(set_to_none=True)
+        losses = training.loss(batch)
+        fabric.backward(losses["total"])
+        # Gradients are already summed over processes, so every process takes the same decision.
+        norm = torch.nn.utils.clip_grad_norm_(module.parameters(), getattr(training, "clip_norm", None) or float("inf"))
+        if bool(torch.isfinite(norm)):
+            training.optimizer.step()
+        else:
+            state.skipped += 1
+        if training.scheduler is not None:
+            training.scheduler.step()
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        state.step = step + 1
+        state.pending.append(values)
+        if state.step % every == 0 or state.step == training.steps:
+            for name in values:
+                mean = sum(entry[name] for entry in state.pending) / len(state.pending)
+                state.curve.setdefault(name, []).append((state.step, mean))
+            state.pending = []
+        if state.step % save_every == 0 and state.step < training.steps:
+            state.seconds = time.monotonic() - began
+            state.save(fabric, state_path, module, bare_optimizer, training)
+        if progress is not None and fabric.is_global_zero:
+            progress(state.step, training.steps, values)
+    if done is None or done.step < training.steps:
+        state.seconds = time.monotonic() - began
+        state.save(fabric, state_path, module, bare_optimizer, training)
+    training.model, training.optimizer = module, bare_optimizer
+    module.eval()
+    return Fit(
+        {name: value.detach().cpu().clone() for name, value in module.state_dict().items()},
+        state.curve,
+        state.seconds,
+        state.skipped,
+    )
+
+
+@dataclass
+class _State:
+    """The resumable state: one file, belonging to one configuration."""
+
+    identity: str
+    step: int = 0
+    model: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    curve: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    pending: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    skipped: int = 0
+
+    @classmethod
+    def load(cls, path: Path, identity: str) -> _State | None:
+        if not path.exists():
+            return None
+        values = read_tensors(path)
+        if not isinstance(values, dict) or values.pop("format", None) != _FORMAT or values["identity"] != identity:
+            return None
+        return cls(**values)
+
+    def save(
+        self, fabric: Fabric, path: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer, training: Training
+    ) -> None:
+        if fabric.is_global_zero:
+            self.model, self.optimizer = module.state_dict(), optimizer.state_dict()
+            self.scheduler = {} if training.scheduler is None else training.scheduler.state_dict()
+            write_tensors(path, {"format": _FORMAT, **self.__dict__})
+        fabric.barrier()
+
+
+def _mix(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _batches(
+    fabric: Fabric, training: Training, dataset: Dataset, seed: int, start: int, workers: int
+) -> Iterator[dict[str, Tensor]]:
+    """This process's share of each batch, from step ``start`` on; ``workers`` threads stay one batch ahead."""
+    keys = dataset.keys("train")
+    mine = range(fabric.global_rank, training.batch_size, fabric.world_size)
+
+    def example(key: str, step: int, place: int) -> Example:
+        return training.example(dataset.sample(key), dataset.truth(key), np.random.default_rng([seed, step, place, 1]))
+
+    def share(step: int) -> list[tuple[str, int, int]]:
+        positions = [step * training.batch_size + place for place in mine]
+        return [
+            (keys[_shuffled(seed, position, len(keys))], step, place)
+            for position, place in zip(positions, mine, strict=True)
+        ]
+
+    def stack(examples: Sequence[Example]) -> dict[str, Tensor]:
+        return cast("dict[str, Tensor]", fabric.to_device(default_collate(list(examples))))
+
+    if workers == 0:
+        for step in range(start, training.steps):
+            yield stack([example(*part) for part in share(step)])
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        ahead = [pool.submit(example, *part) for part in share(start)]
+        for step in range(start, training.steps):
+            current = ahead
+            ahead = [pool.submit(example, *part) for part in share(step + 1)] if step + 1 < training.steps else []
+            yield stack([future.result() for future in current])
+
+
+def _shuffled(seed: int, position: int, count: int) -> int:
+    """Position in the endless stream of shuffled epochs -> index of the sample."""
+    epoch, place = divmod(position, count)
+    return int(_permutation(seed, epoch, count)[place])
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch, 2]).permutation(count)

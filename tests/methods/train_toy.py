@@ -1,0 +1,86 @@
+"""A small training as its own program, which can kill itself with SIGKILL at a given step: for test_loop.py."""
+
+import argparse
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from poseboard.datasets.sample import Group, Sample, Status, Truth
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.base import Inputs
+from poseboard.methods.loop import fit, launch
+
+
+class ToyDataset:
+    name, skeleton, synthetic, views = "toy", HUMAN36M, True, ()
+
+    def status(self) -> Status:
+        return Status("ready", "", "")
+
+    def manifest(self) -> str:
+        return "toy"
+
+    def keys(self, split: str) -> list[str]:
+        return [str(i) for i in range(37)]
+
+    def sample(self, key: str) -> Sample:
+        return Sample(key, (), Group("S1", "Walking", "Walking-1"))
+
+    def truth(self, key: str) -> Truth:
+        return Truth(np.random.default_rng(int(key)).standard_normal((1, 17, 3)))
+
+
+class ToyTraining:
+    inputs = Inputs()
+    batch_size = 8
+
+    def __init__(self, steps: int, kill_at: int | None) -> None:
+        torch.manual_seed(5)
+        self.architecture: dict[str, int] = {}
+        self.steps, self.kill_at, self.seen = steps, kill_at, 0
+        self.model: nn.Module = nn.Sequential(
+            nn.Linear(51, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 51)
+        )
+        self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-2)
+        self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, steps)
+
+    def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        clean = truth.joints_mm.reshape(-1).astype(np.float32)
+        return {"noisy": clean + rng.normal(0, 0.3, 51).astype(np.float32), "clean": clean}
+
+    def loss(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if self.seen == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.seen += 1
+        return {"total": ((self.model(batch["noisy"]) - batch["clean"]) ** 2).mean()}
+
+    def finish(self, samples: object, truths: object) -> dict[str, float]:
+        return {}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--kill-at", type=int, default=None)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--learning-rate", type=float, default=1e-2)
+    given = parser.parse_args()
+    fabric = launch(given.processes, "cpu")
+    training = ToyTraining(30, given.kill_at if fabric.global_rank == fabric.world_size - 1 else None)
+    result = fit(
+        fabric,
+        training,
+        ToyDataset(),
+        seed=3,
+        state_path=given.folder / "state.pt",
+        configuration={"learning_rate": given.learning_rate},
+        save_every=7,
+        workers=given.workers,
+    )
+    if fabric.is_global_zero:
+        torch.save({"state": result.state, "curve": result.curve}, given.folder / "final.pt")
