@@ -1,0 +1,103 @@
+"""Losses on key points, heat maps and volumes.
+
+The key-point losses and the voxel cross-entropy are those of learnable triangulation (Iskakov et al., ICCV 2019,
+section 3 and release code). They take predictions and truth (B, J, D) in any one unit (the release scales millimetres
+to centimetres first) and a validity (B, J, 1) of which only the sign counts, and are averaged over valid joints;
+without a valid joint they are 0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def _masked_mean(values: Tensor, validity: Tensor) -> Tensor:
+    """(B, J, D) values summed over valid joints / (D x number of valid joints)."""
+    mask = validity > 0
+    values = torch.where(mask, values, torch.zeros((), dtype=values.dtype, device=values.device))
+    return values.sum() / (values.shape[-1] * mask.sum().clamp(min=1))
+
+
+def _difference(predicted: Tensor, truth: Tensor, validity: Tensor) -> Tensor:
+    """Truth - prediction, zero where invalid, so that an invalid NaN reaches neither value nor gradient."""
+    valid = validity > 0
+    zero = torch.zeros((), dtype=predicted.dtype, device=predicted.device)
+    return torch.where(valid, truth, zero) - torch.where(valid, predicted, zero)
+
+
+def keypoint_mse(predicted: Tensor, truth: Tensor, validity: Tensor) -> Tensor:
+    """Mean squared coordinate error."""
+    return _masked_mean(_difference(predicted, truth, validity).square(), validity)
+
+
+def keypoint_mse_smooth(predicted: Tensor, truth: Tensor, validity: Tensor, threshold: float = 400.0) -> Tensor:
+    """As `keypoint_mse`, but a squared difference d above ``threshold`` counts d^0.1 x threshold^0.9."""
+    squared = _difference(predicted, truth, validity).square()
+    large = squared > threshold
+    damped = squared.where(large, torch.full_like(squared, threshold)).pow(0.1) * threshold**0.9
+    return _masked_mean(torch.where(large, damped, squared), validity)
+
+
+def keypoint_mae(predicted: Tensor, truth: Tensor, validity: Tensor) -> Tensor:
+    """Mean absolute coordinate error."""
+    return _masked_mean(_difference(predicted, truth, validity).abs(), validity)
+
+
+def keypoint_l2(predicted: Tensor, truth: Tensor, validity: Tensor) -> Tensor:
+    """Mean Euclidean distance (MPJPE); its gradient is finite everywhere, zero at distance zero."""
+    squared = _difference(predicted, truth, validity).square().sum(dim=-1, keepdim=True)
+    positive = squared > 0
+    distance = torch.where(positive, squared, torch.ones_like(squared)).sqrt()
+    return _masked_mean(torch.where(positive, distance, torch.zeros_like(distance)), validity)
+
+
+def keypoint_robust(predicted: Tensor, truth: Tensor, validity: Tensor, scale: float) -> Tensor:
+    """Mean of log(1 + (distance / scale)^2), Cauchy's: a joint far off pulls no harder than one ``scale`` off; ours."""
+    squared = _difference(predicted, truth, validity).square().sum(dim=-1, keepdim=True)
+    return _masked_mean(torch.log1p(squared / scale**2), validity)
+
+
+def voxel_cross_entropy(positions: Tensor, probabilities: Tensor, truth: Tensor, validity: Tensor) -> Tensor:
+    """-log of the probability of the voxel nearest to the truth.
+
+    Averaged over all joints, valid or not, as the release code does; a truth outside the volume counts at the nearest
+    voxel of its border.
+
+    Args:
+        positions: (B, a, b, c, 3) of the voxels.
+        probabilities: (B, J, a, b, c).
+        truth: (B, J, 3), in the unit of ``positions``.
+        validity: (B, J, 1).
+    """
+    flat = positions.flatten(1, 3)
+    nearest = torch.cdist(torch.nan_to_num(truth).to(flat.dtype), flat, compute_mode="donot_use_mm_for_euclid_dist")
+    index = nearest.argmin(dim=-1, keepdim=True)
+    p = probabilities.flatten(2).gather(2, index)
+    return ((validity > 0) * -torch.log(p + 1e-6)).mean()
+
+
+def heatmap_cross_entropy(logits: Tensor, points_px: Tensor, weights: Tensor, sigma_px: float = 1.0) -> Tensor:
+    """Cross-entropy between the soft-max of heat maps and a Gaussian about the true point.
+
+    Args:
+        logits: (n, J, h, w).
+        points_px: (n, J, 2) in heat-map pixels.
+        weights: (n, J), 0 leaves a joint out.
+        sigma_px: of the Gaussian, heat-map pixels.
+    """
+    height, width = logits.shape[-2:]
+    x = torch.arange(width, device=logits.device, dtype=logits.dtype)
+    y = torch.arange(height, device=logits.device, dtype=logits.dtype)
+    along_x = (-(x - points_px[..., :1]).square() / (2 * sigma_px**2)).softmax(dim=-1)
+    along_y = (-(y - points_px[..., 1:]).square() / (2 * sigma_px**2)).softmax(dim=-1)
+    log_p = logits.flatten(2).log_softmax(dim=-1).unflatten(2, (height, width))
+    entropy = -torch.einsum("njhw,njh,njw->nj", log_p, along_y, along_x)
+    return (entropy * weights).sum() / weights.sum().clamp(min=1)
+
+
+def coordinate_smooth_l1(predicted_px: Tensor, points_px: Tensor, weights: Tensor) -> Tensor:
+    """Smooth-L1 (knee at 1 px) of points (n, J, 2), summed over x and y, weighted (n, J)."""
+    loss = functional.smooth_l1_loss(predicted_px, points_px, reduction="none").sum(dim=-1)
+    return (loss * weights).sum() / weights.sum().clamp(min=1)

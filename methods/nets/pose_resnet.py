@@ -1,0 +1,277 @@
+"""2D backbones: a crop in, heat maps, features and view confidences out.
+
+`PoseResNet` is the simple-baselines network with the confidence heads of learnable triangulation (Iskakov et al., ICCV
+2019, section 3 and release code): its tensors carry the published names, so published weights load strictly.
+`SmallPoseNet` is ours, 0.7 M parameters, small enough to be trained in minutes on a CPU. Both answer with a
+`BackboneOutput`, maps a quarter as wide as the crop.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+"""Depth of a ResNet -> residual blocks in its four stages; 18 and 34 have basic blocks, the others bottlenecks."""
+
+NETWORKS = ("small", *(f"resnet{depth}" for depth in BLOCKS))
+"""Names that `build_backbone` knows."""
+
+STRIDE = 4
+"""Crop pixels a heat-map pixel, of every backbone."""
+
+VOLUME_CONFIDENCES = 32
+"""Outputs of the volumetric confidence head: one a channel of the processed features (release code)."""
+
+
+class BackboneOutput(NamedTuple):
+    """What a backbone answers for n crops (n, 3, S, S).
+
+    Args:
+        heatmaps: (n, J, S/4, S/4), raw: multiplier and soft-max belong to the decoding.
+        features: (n, C, S/4, S/4).
+        alg_confidences: (n, J) in (0, 1), or None without that head.
+        vol_confidences: (n, 32) in (0, 1), or None without that head.
+    """
+
+    heatmaps: Tensor
+    features: Tensor
+    alg_confidences: Tensor | None
+    vol_confidences: Tensor | None
+
+
+class _Residual(nn.Module):
+    """Base of the residual blocks: shortcut, sum, ReLU."""
+
+    downsample: nn.Module | None
+
+    def branch(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return functional.relu(self.branch(x) + shortcut)
+
+
+def _shortcut(width_in: int, width_out: int, stride: int) -> nn.Module | None:
+    if stride == 1 and width_in == width_out:
+        return None
+    return nn.Sequential(nn.Conv2d(width_in, width_out, 1, stride, bias=False), nn.BatchNorm2d(width_out))
+
+
+class BasicBlock(_Residual):
+    """Two 3x3 convolutions; the first carries the stride."""
+
+    expansion = 1
+
+    def __init__(self, width_in: int, planes: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width_in, planes, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.downsample = _shortcut(width_in, planes, stride)
+
+    def branch(self, x: Tensor) -> Tensor:
+        """The block without its shortcut."""
+        x = functional.relu(self.bn1(self.conv1(x)))
+        return torch.as_tensor(self.bn2(self.conv2(x)))
+
+
+class Bottleneck(_Residual):
+    """1x1, 3x3 (carries the stride), 1x1 to four times the planes."""
+
+    expansion = 4
+
+    def __init__(self, width_in: int, planes: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width_in, planes, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv3 = nn.Conv2d(planes, 4 * planes, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * planes)
+        self.downsample = _shortcut(width_in, 4 * planes, stride)
+
+    def branch(self, x: Tensor) -> Tensor:
+        """The block without its shortcut."""
+        x = functional.relu(self.bn1(self.conv1(x)))
+        x = functional.relu(self.bn2(self.conv2(x)))
+        return torch.as_tensor(self.bn3(self.conv3(x)))
+
+
+def _stage(block: type[BasicBlock | Bottleneck], width_in: int, planes: int, count: int, stride: int) -> nn.Sequential:
+    blocks = [block(width_in, planes, stride)]
+    blocks += [block(planes * block.expansion, planes, 1) for _ in range(count - 1)]
+    return nn.Sequential(*blocks)
+
+
+class ConfidenceHead(nn.Module):
+    """Confidences of a view from the deepest features (release code): two pooled convolutions, a mean, three layers.
+
+    The poolings come before the ReLUs, and the map must be at least 4x4: a crop of 128 px or more.
+    """
+
+    def __init__(self, width_in: int, outputs: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(width_in, 512, 3, padding=1),
+            nn.BatchNorm2d(512),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+            nn.Conv2d(512, 256, 3, padding=1),
+            nn.BatchNorm2d(256),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+        )
+        self.head = nn.Sequential(
+            nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, outputs), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, width_in, h, w) -> (n, outputs) in (0, 1)."""
+        return torch.as_tensor(self.head(self.features(x).mean(dim=(-2, -1))))
+
+
+class PoseResNet(nn.Module):
+    """ResNet, three transposed convolutions, a 1x1 convolution to the joints' heat maps.
+
+    Args:
+        depth: a key of `BLOCKS`.
+        joints: number of heat maps.
+        alg_confidences: with the head of algebraic triangulation, one output a joint.
+        vol_confidences: with the head of volumetric triangulation, 32 outputs.
+    """
+
+    def __init__(
+        self, depth: int, joints: int, *, alg_confidences: bool = False, vol_confidences: bool = False
+    ) -> None:
+        super().__init__()
+        block: type[BasicBlock | Bottleneck] = BasicBlock if depth < 50 else Bottleneck
+        counts = BLOCKS[depth]
+        widths = [planes * block.expansion for planes in (64, 128, 256, 512)]
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        self.layer1 = _stage(block, 64, 64, counts[0], 1)
+        self.layer2 = _stage(block, widths[0], 128, counts[1], 2)
+        self.layer3 = _stage(block, widths[1], 256, counts[2], 2)
+        self.layer4 = _stage(block, widths[2], 512, counts[3], 2)
+        self.alg_confidences = ConfidenceHead(widths[3], joints) if alg_confidences else None
+        self.vol_confidences = ConfidenceHead(widths[3], VOLUME_CONFIDENCES) if vol_confidences else None
+        layers: list[nn.Module] = []
+        for width in (widths[3], 256, 256):
+            layers += [nn.ConvTranspose2d(width, 256, 4, 2, 1, bias=False), nn.BatchNorm2d(256), nn.ReLU()]
+        self.deconv_layers = nn.Sequential(*layers)
+        self.final_layer = nn.Conv2d(256, joints, 1)
+        for module in (*self.deconv_layers, self.final_layer):
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.normal_(module.weight, std=0.001)  # simple baselines: maps start near zero
+
+    def forward(self, images: Tensor) -> BackboneOutput:
+        """(n, 3, S, S) normalised crops, S a multiple of 32."""
+        x = self.maxpool(functional.relu(self.bn1(self.conv1(images))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        alg = None if self.alg_confidences is None else self.alg_confidences(x)
+        vol = None if self.vol_confidences is None else self.vol_confidences(x)
+        features = self.deconv_layers(x)
+        return BackboneOutput(self.final_layer(features), features, alg, vol)
+
+
+class HeatmapConfidence(nn.Module):
+    """Confidence of each joint from its heat map and the features under it; ours, for the small network.
+
+    The head sees, per joint, the log of the soft-max peak, the entropy and the spread of the map, the features averaged
+    under the map and over the crop, and learns one row a joint on top. Maps and features enter detached: the weights
+    of a view are learned without bending the maps towards them.
+    """
+
+    def __init__(self, joints: int, features: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.joint = nn.Parameter(torch.zeros(joints, hidden))
+        self.first = nn.Linear(2 * features + 3, hidden)
+        self.last = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1), nn.Sigmoid())
+
+    def forward(self, heatmaps: Tensor, features: Tensor) -> Tensor:
+        """(n, J, h, w) raw maps and (n, C, h, w) features -> (n, J) in (0, 1)."""
+        logits, features = heatmaps.detach().flatten(2).float(), features.detach().flatten(2).float()
+        log_p = logits.log_softmax(dim=-1)
+        p = log_p.exp()
+        height, width = heatmaps.shape[-2:]
+        index = torch.arange(height * width, device=p.device)
+        grid = torch.stack([index % width, torch.div(index, width, rounding_mode="floor")], dim=-1).to(p)
+        variance = (p @ grid.square() - (p @ grid).square()).sum(dim=-1)
+        statistics = torch.stack(
+            [log_p.amax(dim=-1), -(p * log_p).sum(dim=-1), variance.clamp(min=0).add(1e-6).log()], dim=-1
+        )
+        under_map = p @ features.transpose(1, 2)
+        whole = features.mean(dim=-1)[:, None].expand_as(under_map)
+        hidden = self.first(torch.cat([statistics, under_map, whole], dim=-1)) + self.joint
+        return torch.as_tensor(self.last(hidden)[..., 0])
+
+
+class SmallPoseNet(nn.Module):
+    """Residual stages of 32, 64 and 128 channels, summed back up at a quarter of the crop into 48 features.
+
+    Args:
+        joints: number of heat maps.
+        alg_confidences: with the confidence head of algebraic triangulation.
+        width: channels of the first stage.
+        features: channels of the feature maps.
+    """
+
+    def __init__(self, joints: int, *, alg_confidences: bool = False, width: int = 32, features: int = 48) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        )
+        widths = (width, 2 * width, 4 * width)
+        self.stages = nn.ModuleList(
+            _stage(BasicBlock, before, planes, 2, stride)
+            for before, planes, stride in zip((width, *widths), widths, (1, 2, 2), strict=False)
+        )
+        self.lateral = nn.ModuleList(nn.Conv2d(planes, features, 1, bias=False) for planes in widths)
+        self.smooth = nn.Sequential(
+            nn.BatchNorm2d(features),
+            nn.ReLU(),
+            nn.Conv2d(features, features, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(features),
+            nn.ReLU(),
+        )
+        self.final_layer = nn.Conv2d(features, joints, 1)
+        self.alg_confidences = HeatmapConfidence(joints, features) if alg_confidences else None
+
+    def forward(self, images: Tensor) -> BackboneOutput:
+        """(n, 3, S, S) normalised crops, S a multiple of 16."""
+        x = self.stem(images)
+        summed: Tensor | None = None
+        for stage, lateral in zip(self.stages, self.lateral, strict=True):
+            x = stage(x)
+            level = lateral(x)
+            if summed is not None:
+                level = functional.interpolate(level, size=summed.shape[-2:], mode="bilinear", align_corners=False)
+            summed = level if summed is None else summed + level
+        features = self.smooth(summed)
+        heatmaps = self.final_layer(features)
+        confidences = None if self.alg_confidences is None else self.alg_confidences(heatmaps, features)
+        return BackboneOutput(heatmaps, features, confidences, None)
+
+
+def build_backbone(
+    network: str, joints: int, *, alg_confidences: bool = False, vol_confidences: bool = False
+) -> PoseResNet | SmallPoseNet:
+    """A backbone by its name, one of `NETWORKS`, with fresh weights from torch's current random state."""
+    if network == "small":
+        if vol_confidences:
+            raise ValueError("the small network has no volumetric confidence head")
+        return SmallPoseNet(joints, alg_confidences=alg_confidences)
+    depth = int(network.removeprefix("resnet"))
+    return PoseResNet(depth, joints, alg_confidences=alg_confidences, vol_confidences=vol_confidences)

@@ -1,0 +1,74 @@
+"""Soft-argmax: the expected position under a heat map or a probability volume.
+
+Learnable triangulation (Iskakov et al., ICCV 2019), sections 3.1 and 3.2; pixel and voxel indices count from 0 without
+half-pixel terms, as its release code has them. Everything is computed in float32 or finer, whatever the maps come in.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def _mass(values: Tensor, multiplier: float, softmax: bool) -> Tensor:
+    values = values * multiplier
+    return values.softmax(dim=-1) if softmax else functional.relu(values)
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def soft_argmax_2d(heatmaps: Tensor, multiplier: float = 1.0, softmax: bool = True) -> tuple[Tensor, Tensor]:
+    """Expected pixel (x, y) of raw heat maps.
+
+    Args:
+        heatmaps: (..., h, w).
+        multiplier: factor on the maps first; 100 in the published configurations.
+        softmax: True: soft-max over the map. False: ReLU, and the coordinates are divided by the mass.
+
+    Returns:
+        coordinates (..., 2) in heat-map pixels, and the maps (..., h, w) after soft-max or ReLU (ReLU's not
+        normalised). The ReLU variant has no answer (NaN) where no value is above zero.
+    """
+    height, width = heatmaps.shape[-2:]
+    p = _mass(_at_least_float32(heatmaps).flatten(-2), multiplier, softmax).unflatten(-1, (height, width))
+    x = p.sum(dim=-2) @ torch.arange(width, device=p.device, dtype=p.dtype)
+    y = p.sum(dim=-1) @ torch.arange(height, device=p.device, dtype=p.dtype)
+    coordinates = torch.stack([x, y], dim=-1)
+    if not softmax:
+        coordinates = coordinates / p.sum(dim=(-2, -1))[..., None]
+    return coordinates, p
+
+
+def soft_argmax_3d(
+    volumes: Tensor,
+    positions: Tensor | None = None,
+    multiplier: float = 1.0,
+    softmax: bool = True,
+    *,
+    unnormalised_relu: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Expected position under raw volumes.
+
+    Args:
+        volumes: (B, J, a, b, c).
+        positions: (B, a, b, c, 3) position of each voxel, mm; None: voxel indices.
+        multiplier: factor on the volumes first.
+        softmax: True: soft-max over the volume. False: ReLU.
+        unnormalised_relu: with ReLU, leave out the division by the mass, a defect of the release code that weights
+            trained with it depend on.
+
+    Returns:
+        coordinates (B, J, 3), mm or voxel indices, and the volumes (B, J, a, b, c) after soft-max or ReLU.
+    """
+    sides = volumes.shape[2:]
+    p = _mass(_at_least_float32(volumes).flatten(2), multiplier, softmax)
+    if positions is None:
+        axes = [torch.arange(side, device=p.device, dtype=p.dtype) for side in sides]
+        positions = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)[None]
+    coordinates = p @ positions.flatten(1, 3).to(p.dtype)
+    if not softmax and not unnormalised_relu:
+        coordinates = coordinates / p.sum(dim=-1)[..., None]
+    return coordinates, p.unflatten(2, sides)
