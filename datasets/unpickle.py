@@ -1,0 +1,252 @@
+"""Reading pickles that others wrote, without running anything they hold.
+
+The published labels, detections and precalculated poses are pickles, and a pickle is a program. This reader admits
+plain containers, strings, numbers and numpy arrays, dtypes and scalars. It never hands numpy's own constructors to
+the file: what they would build is rebuilt here from validated sizes, so that no file can make numpy read beyond its
+data or reserve more memory than the file is long.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import pickletools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from poseboard.datasets.errors import InputError
+
+_TYPES = re.compile(r"[<>|=]?[?bBhHiIlLqQefdgFDGSUVO][0-9]{0,9}")
+_MEMO = {"BINPUT", "LONG_BINPUT", "PUT"}
+
+
+def read_pickle(path: Path) -> Any:
+    """What a ``.pkl`` file, or the object array of a ``.npy`` file, holds.
+
+    Args:
+        path: a pickle of any protocol (Python 2's too), or a ``.npy`` file of dtype object; of the latter, a
+            0-dimensional array gives its only element.
+
+    Returns:
+        dict, list, tuple, set, str, bytes, int, float, bool, None, numpy arrays (read-only) and scalars.
+
+    Raises:
+        InputError: the file is absent, truncated, damaged, or names anything but numpy's data types; nothing of it
+            has been run.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(path, f"file cannot be read ({error.strerror})", "check the path") from None
+    is_npy = data.startswith(npy.MAGIC_PREFIX)
+    try:
+        value = _load(_npy_payload(data) if is_npy else data)
+    except _ForbiddenError as error:
+        remedy = "take the file from its published source"
+        raise InputError(path, f"pickle names {error}, which is no numpy data; nothing was run", remedy) from None
+    except Exception as error:  # a damaged pickle raises nearly any kind; none may reach the user as a traceback
+        first = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
+        raise InputError(path, f"file is damaged or truncated ({first})", "copy it again from its source") from None
+    if is_npy and isinstance(value, np.ndarray) and value.shape == () and value.dtype == object:
+        return value.item()
+    return value
+
+
+class _ForbiddenError(Exception):
+    """A global that is not admitted."""
+
+
+def _npy_payload(data: bytes) -> bytes:
+    stream = io.BytesIO(data)
+    version = npy.read_magic(stream)
+    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+    if read is None:
+        raise ValueError(f"npy format {version} is not known")
+    _, _, dtype = read(stream)
+    if dtype != object:
+        raise ValueError(f"npy array is of dtype {dtype}, not object")
+    return data[stream.tell() :]
+
+
+def _load(data: bytes) -> Any:
+    # Walk the opcodes first: it finds truncation, and memo numbers that would make the unpickler reserve gigabytes.
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        if opcode.name in _MEMO and int(argument) > count:
+            raise ValueError("memo index beyond the file")
+        if opcode.name.startswith("EXT"):
+            raise _ForbiddenError(f"extension {argument}")
+    return _Finish().value(_Unpickler(io.BytesIO(data), encoding="latin1").load())
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        found = _ADMITTED.get((module, name))
+        if found is None:
+            raise _ForbiddenError(f"{module}.{name}")
+        return found
+
+
+class _Call:
+    """A function the file may call but not alter (a pickle can assign to attributes of what it is given)."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
+
+    def __setstate__(self, state: object) -> None:
+        raise ValueError("state set on a function")
+
+
+class _DType:
+    """Stands for ``numpy.dtype`` while the pickle is read."""
+
+    __slots__ = ("_dtype",)
+
+    def __init__(self, code: Any, align: Any = False, copy: Any = True) -> None:
+        if not isinstance(code, str) or not _TYPES.fullmatch(code):
+            raise ValueError(f"dtype {str(code)[:40]!r}")
+        self._dtype: np.dtype[Any] = np.dtype(code)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, order, base, names, fields, size = state[:6]
+        if base is not None:
+            self._dtype = np.dtype((base[0].resolve(), _shape(base[1])))
+        elif names is not None:
+            # numpy checks offsets against the size here, which its own __setstate__ does not.
+            formats = [fields[name][0].resolve() for name in names]
+            offsets = [int(fields[name][1]) for name in names]
+            self._dtype = np.dtype(
+                {"names": list(names), "formats": formats, "offsets": offsets, "itemsize": int(size)}
+            )
+        elif order in ("<", ">"):
+            self._dtype = self._dtype.newbyteorder(order)
+
+    def resolve(self) -> np.dtype[Any]:
+        return self._dtype
+
+
+class _Array:
+    """Stands for ``numpy.ndarray`` while the pickle is read; object arrays keep their list until the end."""
+
+    __slots__ = ("array", "items", "shape")
+
+    def __init__(self) -> None:
+        self.array: NDArray[Any] | None = None
+        self.items: list[Any] = []
+        self.shape: tuple[int, ...] = (0,)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        shape, dtype, fortran, data = state[-4:]
+        self.shape = _shape(shape)
+        if dtype.resolve() == object:
+            if fortran or not isinstance(data, list) or len(data) != math.prod(self.shape):
+                raise ValueError("object array does not fit its shape")
+            self.items = data
+        else:
+            self.array = _from_bytes(data, dtype, self.shape, "F" if fortran else "C")
+
+
+class _Finish:
+    """Replaces the stand-ins by arrays, once per object: shared parts stay shared, a cycle is an error."""
+
+    def __init__(self) -> None:
+        self._done: dict[int, Any] = {}
+        self._keep: list[Any] = []
+
+    def value(self, item: Any) -> Any:
+        if not isinstance(item, dict | list | tuple | set | _Array | _DType | _Call) and item is not _NDARRAY:
+            return item
+        identity = id(item)
+        if identity not in self._done:
+            self._done[identity] = _PENDING
+            self._keep.append(item)  # keeps the identity from being used again
+            self._done[identity] = self._build(item)
+        if self._done[identity] is _PENDING:
+            raise ValueError("pickle contains itself")
+        return self._done[identity]
+
+    def _build(self, item: Any) -> Any:
+        if isinstance(item, dict):
+            return {self.value(key): self.value(value) for key, value in item.items()}
+        if isinstance(item, list | tuple | set):
+            return type(item)(self.value(value) for value in item)
+        if isinstance(item, _DType):
+            return item.resolve()
+        if not isinstance(item, _Array):
+            raise ValueError("a function where data should be")
+        if item.array is not None:
+            return item.array
+        array = np.empty(len(item.items), dtype=object)
+        for i, value in enumerate(item.items):
+            array[i] = self.value(value)
+        array = array.reshape(item.shape)
+        array.flags.writeable = False
+        return array
+
+
+_PENDING = object()
+_NDARRAY = object()
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    if len(shape) > 16 or not all(isinstance(n, int) and 0 <= n < 2**40 for n in shape):
+        raise ValueError(f"shape {str(shape)[:40]}")
+    return shape
+
+
+def _from_bytes(data: Any, dtype: _DType, shape: Any, order: str = "C") -> NDArray[Any]:
+    kind, shape = dtype.resolve(), _shape(shape)
+    if kind.hasobject:
+        raise ValueError("objects in raw data")
+    raw = data.encode("latin1") if isinstance(data, str) else bytes(data)
+    if len(raw) != math.prod(shape) * kind.itemsize:
+        raise ValueError(f"{len(raw)} bytes do not fill {shape} of {kind.itemsize} bytes")
+    if not raw:
+        return np.empty(shape, kind)
+    return np.frombuffer(raw, kind).reshape(shape, order="F" if order == "F" else "C")
+
+
+def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
+    if kind is not _NDARRAY or _shape(shape) != (0,):
+        raise ValueError("array is not built as numpy builds it")
+    return _Array()
+
+
+def _scalar(dtype: _DType, data: Any) -> Any:
+    return _from_bytes(data, dtype, (1,))[0]
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise ValueError(f"encoding {encoding!r}")
+    return text.encode("latin1")
+
+
+_ADMITTED: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): _NDARRAY,
+    ("numpy", "dtype"): _Call(_DType),
+    ("_codecs", "encode"): _Call(_encode),
+    **{
+        (f"numpy.{core}.{module}", name): _Call(function)
+        for core in ("core", "_core")
+        for module, name, function in (
+            ("multiarray", "_reconstruct", _reconstruct),
+            ("multiarray", "scalar", _scalar),
+            ("numeric", "_frombuffer", _from_bytes),
+        )
+    },
+    # Protocols 0 to 2 write b"" as a call of bytes; called with a size it would reserve memory, so it takes nothing.
+    **{(module, "bytes"): _Call(lambda: b"") for module in ("builtins", "__builtin__")},
+}
