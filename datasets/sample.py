@@ -174,8 +174,11 @@ class Dataset(Protocol):
     name: str
     skeleton: Skeleton
     synthetic: bool
-    views: tuple[str, ...]
-    """Camera names in the data set's order."""
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Camera names in the data set's order."""
+        ...
 
     def status(self) -> Status:
         """Whether the files are there; never raises."""

@@ -70,7 +70,7 @@ def _npy_payload(data: bytes) -> bytes:
     if read is None:
         raise ValueError(f"npy format {version} is not known")
     _, _, dtype = read(stream)
-    if dtype != object:
+    if dtype.kind != "O":
         raise ValueError(f"npy array is of dtype {dtype}, not object")
     return data[stream.tell() :]
 
@@ -78,7 +78,7 @@ def _npy_payload(data: bytes) -> bytes:
 def _load(data: bytes) -> Any:
     # Walk the opcodes first: it finds truncation, and memo numbers that would make the unpickler reserve gigabytes.
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-        if opcode.name in _MEMO and int(argument) > count:
+        if opcode.name in _MEMO and int(str(argument)) > count:
             raise ValueError("memo index beyond the file")
         if opcode.name.startswith("EXT"):
             raise _ForbiddenError(f"extension {argument}")
@@ -149,7 +149,7 @@ class _Array:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         shape, dtype, fortran, data = state[-4:]
         self.shape = _shape(shape)
-        if dtype.resolve() == object:
+        if dtype.resolve().kind == "O":
             if fortran or not isinstance(data, list) or len(data) != math.prod(self.shape):
                 raise ValueError("object array does not fit its shape")
             self.items = data

@@ -1,0 +1,403 @@
+"""Human3.6M with the multi-view labels of learnable triangulation (its release, "multiview labels with GT boxes").
+
+On disk, below one root:
+
+    processed/<S>/<Action-k>/imageSequence[-undistorted]/<camera>/img_%06d.jpg     number = frame_idx + 1
+    extra/human36m-multiview-labels-GTbboxes.npy                                   a pickled dict, see `_Labels`
+
+World frame: millimetres, z up. Joints: `skeleton.HUMAN36M`. Camera names are the serial numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from poseboard.datasets.camera import Array, Camera, scale_box
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Group, Sample, Status, Truth, View, read_image
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.datasets.unpickle import read_pickle
+
+DAMAGED = ("S9/Greeting-2", "S9/SittingDown-2", "S9/Waiting-1")
+"""Sequences whose annotations are globally shifted against the images: absolute errors leave them out."""
+
+TEST_SUBJECTS = ("S9", "S11")
+"""Subjects of the test split; every other subject trains."""
+
+CAMERAS = ("54138969", "55011271", "58860488", "60457274")
+"""Serial numbers of the published cameras, in the labels' order."""
+
+LABELS = Path("extra") / "human36m-multiview-labels-GTbboxes.npy"
+OBTAIN = (
+    "images: register at vision.imar.ro/human3.6m (academic use, no redistribution) and extract them; labels: run the "
+    f"learnable-triangulation Human3.6M preprocessing, whose output belongs at {LABELS}"
+)
+
+_REBUILD = "build the labels again with the learnable-triangulation preprocessing"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ .-]*")
+_FOLDERS = {"undistorted": "imageSequence-undistorted", "original": "imageSequence"}
+
+
+class Human36M:
+    """The adapter: a `Dataset` over the published layout.
+
+    Args:
+        root: folder that holds ``processed/`` and ``extra/``.
+        images: which image tree is read. "undistorted" cameras have no lens, "original" ones keep the labels' lens
+            with the distortion model of the Human3.6M release.
+        labels: labels file, if it is not at its place below ``root``.
+        synthetic: whether these are rendered people; a tree with a ``manifest.json`` of our generator always is.
+        box_scale: factor on every labelled box about its integer centre.
+
+    Raises:
+        InputError: ``images`` or ``box_scale`` is no such value. A damaged labels file raises on first use, naming
+            the field.
+    """
+
+    name = "human36m"
+    skeleton = HUMAN36M
+
+    def __init__(
+        self,
+        root: Path,
+        images: Literal["undistorted", "original"] = "undistorted",
+        labels: Path | None = None,
+        synthetic: bool = False,
+        box_scale: float = 1.0,
+    ) -> None:
+        if images not in _FOLDERS:
+            raise InputError("human36m: images", f"{images!r} is no image tree", f"one of {', '.join(_FOLDERS)}")
+        if not (np.isfinite(box_scale) and box_scale > 0):
+            raise InputError("human36m: box_scale", f"{box_scale} is not above 0", "1.0 keeps the labelled boxes")
+        self.root = Path(root)
+        self._images = images
+        self._labels_path = Path(labels) if labels is not None else self.root / LABELS
+        self._own_manifest = self.root / "manifest.json" if labels is None else None
+        self.synthetic = synthetic or (self.root / "manifest.json").is_file()
+        self._box_scale = float(box_scale)
+        self._cameras: dict[int, tuple[Camera, ...]] = {}
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Camera names in the labels' order; the four published ones while there are no labels."""
+        return self._labels.cameras_names if self._labels_path.is_file() else CAMERAS
+
+    def status(self) -> Status:
+        """Labels readable, and the first and last image of every labelled sequence and camera present."""
+        if not self._labels_path.is_file():
+            return Status("missing", f"no labels at {self._labels_path}", OBTAIN)
+        try:
+            labels = self._labels
+        except InputError as error:
+            return Status("missing", str(error), OBTAIN)
+        wanted, absent = 0, []
+        for rows in labels.sequences():
+            folder = self._sequence_folder(rows[0])
+            present = labels.present[rows]
+            for c, camera in enumerate(labels.cameras_names):
+                of_camera = labels.frame[rows[present[:, c]]]
+                if of_camera.size:
+                    wanted += 1
+                    ends = {int(of_camera.min()), int(of_camera.max())}
+                    if not all((folder / camera / f"img_{frame + 1:06d}.jpg").is_file() for frame in ends):
+                        absent.append(f"{folder.relative_to(self.root)}/{camera}")
+        if not absent:
+            return Status("ready", f"{len(labels.frame)} labelled frames, {wanted} image sequences", OBTAIN)
+        return Status("partial", f"{len(absent)} of {wanted} image sequences are incomplete, first {absent[0]}", OBTAIN)
+
+    def manifest(self) -> str:
+        """SHA-256 over the labels and the kind of images; of our generator's tree, of its manifest."""
+        return self._manifest
+
+    def keys(self, split: str) -> Sequence[str]:
+        """All keys of the split in table order, damaged sequences included."""
+        return self.select(split)
+
+    def select(self, split: str, damaged: bool = True, every: int = 1) -> tuple[str, ...]:
+        """Keys of the split: first the damaged sequences are left out if so wished, then every n-th row is kept.
+
+        Args:
+            split: "train" (every subject but S9 and S11) or "test" (S9, S11).
+            damaged: False leaves out `DAMAGED`.
+            every: stride over the remaining rows, in table order.
+
+        Returns:
+            Keys "S9/Walking-1/000123": subject, sequence, frame_idx.
+        """
+        if split not in ("train", "test"):
+            raise InputError("human36m: split", f"{split!r} is no split", 'one of "train", "test"')
+        if every < 1:
+            raise InputError("human36m: every", f"stride {every} is not positive", "1 keeps every frame")
+        labels = self._labels
+        is_test = np.isin(np.array(labels.subjects), TEST_SUBJECTS)
+        chosen = is_test[labels.subject] == (split == "test")
+        if not damaged:
+            pairs = [name.split("/") for name in DAMAGED]
+            for subject, action in pairs:
+                chosen &= ~(
+                    (np.array(labels.subjects) == subject)[labels.subject]
+                    & (np.array(labels.actions) == action)[labels.action]
+                )
+        keys = labels.keys
+        return tuple(keys[row] for row in np.flatnonzero(chosen)[::every].tolist())
+
+    def sample(self, key: str) -> Sample:
+        """The views of one frame; a camera without a box is left out."""
+        labels, row = self._labels, self._row(key)
+        subject, action = int(labels.subject[row]), int(labels.action[row])
+        file = f"img_{int(labels.frame[row]) + 1:06d}.jpg"
+        folder = self._sequence_folder(row)
+        cameras = self._cameras_of(subject)
+        boxes = labels.boxes_px[row]
+        views = tuple(
+            View(labels.cameras_names[c], cameras[c], folder / labels.cameras_names[c] / file, self._box(boxes[c]))
+            for c in np.flatnonzero(labels.present[row]).tolist()
+        )
+        sequence = labels.actions[action]
+        return Sample(key, views, Group(labels.subjects[subject], sequence.partition("-")[0], sequence))
+
+    def truth(self, key: str) -> Truth:
+        """The labelled pose (1, 17, 3), world mm."""
+        return Truth(self._labels.joints_mm[self._row(key)][None].astype(np.float64))
+
+    @cached_property
+    def _labels(self) -> _Labels:
+        return _Labels(self._labels_path)
+
+    @cached_property
+    def _manifest(self) -> str:
+        if self._own_manifest is not None and self._own_manifest.is_file():
+            return hashlib.sha256(self._own_manifest.read_bytes()).hexdigest()
+        try:
+            with self._labels_path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256")
+        except OSError as error:
+            raise InputError(self._labels_path, f"file cannot be read ({error.strerror})", OBTAIN) from None
+        digest.update(self._images.encode())
+        return digest.hexdigest()
+
+    def _row(self, key: str) -> int:
+        try:
+            return self._labels.rows[key]
+        except KeyError:
+            raise InputError(f"human36m: key {key!r}", "there is no such frame", f"see {self._labels_path}") from None
+
+    def _sequence_folder(self, row: int) -> Path:
+        labels = self._labels
+        subject, action = labels.subjects[labels.subject[row]], labels.actions[labels.action[row]]
+        return self.root / "processed" / subject / action / _FOLDERS[self._images]
+
+    def _box(self, box: NDArray[np.int64]) -> Array:
+        if self._box_scale == 1.0:
+            return box[None].astype(np.float64)
+        left, upper, right, lower = box.tolist()
+        return np.array([scale_box((left, upper, right, lower), self._box_scale)], dtype=np.float64)
+
+    def _cameras_of(self, subject: int) -> tuple[Camera, ...]:
+        if subject not in self._cameras:
+            labels = self._labels
+            cameras = []
+            for c, (name, values) in enumerate(zip(labels.cameras_names, labels.cameras[subject], strict=True)):
+                dist = values["dist"] if self._images == "original" else np.zeros(5)
+                try:
+                    size = self._image_size(subject, c)
+                    cameras.append(Camera(values["K"], values["R"], values["t"], dist, size, "human36m"))
+                except ValueError as error:
+                    where = f"{self._labels_path}: cameras[{labels.subjects[subject]}, {name}]"
+                    raise InputError(where, str(error), _REBUILD) from None
+            self._cameras[subject] = tuple(cameras)
+        return self._cameras[subject]
+
+    def _image_size(self, subject: int, camera: int) -> tuple[int, int]:
+        """Of the subject's first image that is there; the labels do not hold it, and it differs between cameras."""
+        labels = self._labels
+        name = labels.cameras_names[camera]
+        rows = np.flatnonzero((labels.subject == subject) & labels.present[:, camera])
+        for row in rows[np.unique(labels.action[rows], return_index=True)[1]].tolist():
+            path = self._sequence_folder(row) / name / f"img_{int(labels.frame[row]) + 1:06d}.jpg"
+            if path.is_file():
+                try:
+                    height, width = read_image(path).shape[:2]
+                except InputError:
+                    continue
+                return width, height
+        return 0, 0
+
+
+class _Labels:
+    """The labels file, validated and taken apart into columns over the n rows of its table.
+
+    Raises:
+        InputError: naming the field that is absent, of a wrong type or shape, or out of range.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        content = read_pickle(path)
+        if not isinstance(content, dict):
+            raise InputError(path, f"holds a {type(content).__name__}, not a dict of labels", _REBUILD)
+        absent = [
+            field
+            for field in ("subject_names", "camera_names", "action_names", "cameras", "table")
+            if field not in content
+        ]
+        if absent:
+            raise InputError(f"{path}: {absent[0]}", "field is missing", _REBUILD)
+        self.subjects = self._names(content, "subject_names")
+        self.cameras_names = self._names(content, "camera_names")
+        self.actions = self._names(content, "action_names")
+        count = len(self.cameras_names)
+
+        self.cameras = self._structured(
+            content, "cameras", {"R": ("f", 9), "t": ("f", 3), "K": ("f", 9), "dist": ("f", 5)}
+        )
+        if self.cameras.shape != (len(self.subjects), count):
+            raise self._wrong("cameras", f"shape is {self.cameras.shape}, not {(len(self.subjects), count)}")
+        table = self._structured(
+            content,
+            "table",
+            {
+                "subject_idx": ("iu", 1),
+                "action_idx": ("iu", 1),
+                "frame_idx": ("iu", 1),
+                "keypoints": ("f", 3 * len(HUMAN36M)),
+                "bbox_by_camera_tlbr": ("iu", 4 * count),
+            },
+        )
+        if table.ndim != 1 or not len(table):
+            raise self._wrong("table", f"shape is {table.shape}, not (rows,)")
+        self.subject = self._index(table, "subject_idx", len(self.subjects))
+        self.action = self._index(table, "action_idx", len(self.actions))
+        self.frame = self._index(table, "frame_idx", 1_000_000)
+        self.joints_mm: NDArray[Any] = table["keypoints"].reshape(len(table), len(HUMAN36M), 3)
+        self._reject("keypoints", ~np.isfinite(self.joints_mm).all(axis=(1, 2)), "is not finite")
+
+        top, left, bottom, right = np.moveaxis(table["bbox_by_camera_tlbr"].reshape(len(table), count, 4), -1, 0)
+        self._reject("bbox_by_camera_tlbr", ((bottom < top) | (right < left)).any(axis=1), "has an inverted box")
+        self.boxes_px: NDArray[np.int64] = np.stack([left, top, right, bottom], axis=-1).astype(np.int64)
+        """(n, cameras, 4) left, upper, right, lower."""
+        self.present: NDArray[np.bool_] = (bottom > top) & (right > left)
+        """(n, cameras): a box of no height marks a view that does not exist."""
+
+        for field in ("R", "t", "K", "dist"):
+            values = self.cameras[field].reshape(len(self.subjects), count, -1)
+            self._check_cameras(field, ~np.isfinite(values).all(axis=-1), "is not finite")
+        K = self.cameras["K"].reshape(len(self.subjects), count, 3, 3).astype(np.float64)
+        self._check_cameras("K", np.abs(np.linalg.det(np.nan_to_num(K))) < 1e-9, "is singular")
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """Key of each row."""
+        prefix = [[f"{subject}/{action}/" for action in self.actions] for subject in self.subjects]
+        columns = zip(self.subject.tolist(), self.action.tolist(), self.frame.tolist(), strict=True)
+        return [f"{prefix[subject][action]}{frame:06d}" for subject, action, frame in columns]
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """Row of each key."""
+        rows = {key: row for row, key in enumerate(self.keys)}
+        if len(rows) != len(self.keys):
+            twice = next(key for row, key in enumerate(self.keys) if rows[key] != row)
+            raise self._wrong("table", f"{twice} stands twice")
+        return rows
+
+    def sequences(self) -> list[NDArray[np.intp]]:
+        """Rows of each (subject, action) that has any."""
+        code = self.subject * len(self.actions) + self.action
+        order = np.argsort(code, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(code[order])) + 1)
+
+    def _wrong(self, field: str, problem: str) -> InputError:
+        return InputError(f"{self._path}: {field}", problem, _REBUILD)
+
+    def _reject(self, column: str, bad: ArrayLike, problem: str) -> None:
+        if np.any(bad):
+            raise self._wrong(f"table.{column}", f"row {int(np.argmax(bad))} {problem}")
+
+    def _check_cameras(self, field: str, bad: NDArray[np.bool_], problem: str) -> None:
+        # A subject that no row names may be left blank.
+        bad = bad & np.isin(np.arange(len(self.subjects)), self.subject)[:, None]
+        if bad.any():
+            subject, camera = np.argwhere(bad)[0]
+            where = f"cameras[{self.subjects[subject]}, {self.cameras_names[camera]}].{field}"
+            raise self._wrong(where, problem)
+
+    def _names(self, content: dict[str, Any], field: str) -> tuple[str, ...]:
+        values = content[field]
+        names = tuple(values.tolist() if isinstance(values, np.ndarray) else values)
+        # Names become folders: none may leave the tree.
+        if not names or not all(isinstance(name, str) and _NAME.fullmatch(name) and ".." not in name for name in names):
+            raise self._wrong(field, "is no list of plain names")
+        if len(set(names)) != len(names):
+            raise self._wrong(field, "has a name twice")
+        return names
+
+    def _structured(self, content: dict[str, Any], field: str, columns: dict[str, tuple[str, int]]) -> NDArray[Any]:
+        array = content[field]
+        if not isinstance(array, np.ndarray) or array.dtype.names is None:
+            raise self._wrong(field, "is no structured array")
+        for name, (kinds, size) in columns.items():
+            if name not in array.dtype.names:
+                raise self._wrong(f"{field}.{name}", "field is missing")
+            column = array.dtype[name]
+            if column.base.kind not in kinds:
+                raise self._wrong(f"{field}.{name}", f"type is {column.base}")
+            if int(np.prod(column.shape)) != size:
+                raise self._wrong(f"{field}.{name}", f"shape is {column.shape}, {size} numbers are expected")
+        return array
+
+    def _index(self, table: NDArray[Any], column: str, end: int) -> NDArray[np.int64]:
+        values: NDArray[np.int64] = table[column].reshape(len(table)).astype(np.int64)
+        self._reject(column, (values < 0) | (values >= end), f"is outside 0 … {end - 1}")
+        return values
+
+
+def read_predictions(path: Path, keys: Sequence[str], every: int = 1) -> Array:
+    """Precalculated poses of the published form ("pred_results"): a pickled dict of ``keypoints_3d`` and ``indexes``.
+
+    Learnable triangulation, release code: rows are put in order of ``indexes``, then every n-th is kept.
+
+    Args:
+        path: pickle with ``keypoints_3d`` (m, J, 3) world mm and ``indexes`` (m,), each row's place in the selection
+            that was predicted, taken with stride 1.
+        keys: the selection that the poses are for, e.g. ``dataset.select("test", every=every)``.
+        every: stride with which ``keys`` was taken from the predicted selection.
+
+    Returns:
+        (len(keys), J, 3) world mm, float64, in the order of ``keys``.
+
+    Raises:
+        InputError: a field is missing, an index is missing or stands twice, or the lengths differ.
+    """
+    content = read_pickle(path)
+    remedy = "write it with the same labels, split and filter, and stride 1"
+    if not isinstance(content, dict):
+        raise InputError(path, f"holds a {type(content).__name__}, not a dict of predictions", remedy)
+    arrays = []
+    for field in ("keypoints_3d", "indexes"):
+        if field not in content:
+            raise InputError(f"{path}: {field}", "field is missing", remedy)
+        try:
+            arrays.append(np.asarray(content[field]))
+        except ValueError:
+            raise InputError(f"{path}: {field}", "rows differ in shape", remedy) from None
+    joints, indexes = arrays
+    if joints.ndim != 3 or joints.shape[2] != 3 or joints.dtype.kind != "f":
+        raise InputError(f"{path}: keypoints_3d", f"is {joints.dtype} {joints.shape}, not floats (n, J, 3)", remedy)
+    if indexes.shape != joints.shape[:1] or indexes.dtype.kind not in "iu":
+        raise InputError(f"{path}: indexes", f"is {indexes.dtype} {indexes.shape} for {len(joints)} poses", remedy)
+    order = np.argsort(indexes, kind="stable")
+    if not np.array_equal(indexes[order], np.arange(len(order))):
+        raise InputError(f"{path}: indexes", f"are not each of 0 … {len(order) - 1} once", remedy)
+    kept = joints[order][::every].astype(np.float64)
+    if len(kept) != len(keys):
+        raise InputError(f"{path}: keypoints_3d", f"{len(kept)} poses for {len(keys)} frames", remedy)
+    return kept
