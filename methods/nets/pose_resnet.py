@@ -197,7 +197,11 @@ class HeatmapConfidence(nn.Module):
 
     def forward(self, heatmaps: Tensor, features: Tensor) -> Tensor:
         """(n, J, h, w) raw maps and (n, C, h, w) features -> (n, J) in (0, 1)."""
-        logits, features = heatmaps.detach().flatten(2).float(), features.detach().flatten(2).float()
+        with torch.autocast(heatmaps.device.type, enabled=False):  # its answers are weights of a least-squares problem
+            return self._confidences(heatmaps.detach().float(), features.detach().flatten(2).float())
+
+    def _confidences(self, heatmaps: Tensor, features: Tensor) -> Tensor:
+        logits = heatmaps.flatten(2)
         log_p = logits.log_softmax(dim=-1)
         p = log_p.exp()
         height, width = heatmaps.shape[-2:]

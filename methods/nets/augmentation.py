@@ -1,0 +1,73 @@
+"""Augmentation of crops as a pure function of a random generator, with what it does to pixels as a matrix."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.sample import Image
+from poseboard.methods.base import Options
+
+
+class Augmentation(Options):
+    """How far crops are changed in training; zeros leave them as they are.
+
+    Args:
+        flip: probability of a mirror image.
+        rotation_deg: largest rotation about the centre, either way.
+        scale: largest relative change of size, either way.
+        shift: largest shift of either axis, as a share of the crop's side.
+        brightness: largest relative change of brightness.
+        colour: largest relative change of a single channel.
+    """
+
+    flip: float = Field(default=0.5, ge=0, le=1)
+    rotation_deg: float = Field(default=15.0, ge=0, le=180)
+    scale: float = Field(default=0.1, ge=0, lt=1)
+    shift: float = Field(default=0.04, ge=0, lt=1)
+    brightness: float = Field(default=0.25, ge=0, lt=1)
+    colour: float = Field(default=0.1, ge=0, lt=1)
+
+
+NO_AUGMENTATION = Augmentation(flip=0, rotation_deg=0, scale=0, shift=0, brightness=0, colour=0)
+
+
+def augment(image: Image, settings: Augmentation, rng: np.random.Generator, *, mirrored: bool) -> tuple[Image, Array]:
+    """A changed crop.
+
+    Args:
+        image: (S, S, 3) uint8.
+        settings: how far it may be changed; ``settings.flip`` is the caller's to draw, since all views of a moment must
+            be mirrored together.
+        rng: source of every choice.
+        mirrored: whether to mirror: x becomes S - 1 - x, and the caller swaps left and right joints.
+
+    Returns:
+        The crop, black where it showed nothing, and A (3, 3): pixel (x, y, 1) of the old crop is ``A @ (x, y, 1)`` of the
+        new, so a camera's P becomes ``A @ P``.
+    """
+    side = image.shape[0]
+    angle = np.deg2rad(settings.rotation_deg) * rng.uniform(-1, 1)
+    factor = 1 + settings.scale * rng.uniform(-1, 1)
+    shift = settings.shift * side * rng.uniform(-1, 1, size=2)
+    gain = (1 + settings.brightness * rng.uniform(-1, 1)) * (1 + settings.colour * rng.uniform(-1, 1, size=3))
+    centre = (side - 1) / 2
+    turn = factor * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    if mirrored:
+        turn = turn @ np.diag([-1.0, 1.0])
+    A = np.eye(3)
+    A[:2, :2] = turn
+    A[:2, 2] = centre + shift - turn @ (centre, centre)
+    if not np.array_equal(A, np.eye(3)):
+        image = np.asarray(cv2.warpAffine(image, A[:2], (side, side), flags=cv2.INTER_LINEAR), dtype=np.uint8)
+    if not np.array_equal(gain, np.ones(3)):
+        levels = np.clip(np.arange(256)[:, None] * gain + 0.5, 0, 255).astype(np.uint8)
+        image = np.asarray(cv2.LUT(image, levels[None]), dtype=np.uint8)
+    return image, A
+
+
+def transform_points(A: Array, points_px: Array) -> Array:
+    """Pixels (..., 2) through an affine A (3, 3)."""
+    return np.asarray(points_px @ A[:2, :2].T + A[:2, 2])

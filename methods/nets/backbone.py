@@ -1,0 +1,203 @@
+"""Training of the 2D backbone on single views: a crop and the projection of the true joints into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.sample import Sample, Truth, View
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.base import Checkpoint, Example, Inputs, Options, parse_options
+from poseboard.methods.nets.architecture import Architecture, Precision, crop_pixels, load_backbone
+from poseboard.methods.nets.augmentation import Augmentation, augment, transform_points
+from poseboard.methods.nets.losses import coordinate_smooth_l1, heatmap_cross_entropy
+from poseboard.methods.nets.pose_resnet import NETWORKS
+from poseboard.methods.nets.soft_argmax import soft_argmax_2d
+
+
+class HeatmapOptions(Options):
+    """How a backbone is trained on single views.
+
+    Args:
+        steps: of the optimiser.
+        batch_size: crops a step.
+        learning_rate: of AdamW at its highest; it rises over ``warmup_steps`` and falls along a cosine.
+        warmup_steps: steps of the rise.
+        weight_decay: of AdamW.
+        heatmap_weight: of the heat-map cross-entropy beside the smooth-L1 of the soft-argmax.
+        sigma_px: of the true heat map, heat-map pixels.
+        clip_norm: longest gradient that is applied whole.
+        augmentation: how crops are changed.
+    """
+
+    steps: int = Field(default=2400, ge=1)
+    batch_size: int = Field(default=20, ge=1)
+    learning_rate: float = Field(default=1.5e-3, gt=0)
+    warmup_steps: int = Field(default=50, ge=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    heatmap_weight: float = Field(default=0.3, ge=0)
+    sigma_px: float = Field(default=1.0, gt=0)
+    clip_norm: float = Field(default=10.0, gt=0)
+    augmentation: Augmentation = Augmentation()
+
+
+class BackboneOptions(HeatmapOptions):
+    """What is trained, and how.
+
+    Args:
+        architecture: one of `pose_resnet.NETWORKS`.
+        image_px: side of the crops.
+        precision: "bf16" runs the convolutions in bfloat16.
+    """
+
+    architecture: str = "small"
+    image_px: int = Field(default=96, ge=32, multiple_of=32)
+    precision: Precision = "bf16"
+
+    @field_validator("architecture")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in NETWORKS:
+            raise ValueError(f"known: {', '.join(NETWORKS)}")
+        return value
+
+
+def warmup_cosine(optimizer: torch.optim.Optimizer, steps: int, warmup_steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+    """Learning rates that rise linearly over ``warmup_steps`` and fall along a half cosine to zero at ``steps``."""
+
+    def factor(step: int) -> float:
+        rise = min(1.0, (step + 1) / (warmup_steps + 1))
+        return float(rise * (0.5 + 0.5 * np.cos(np.pi * min(1.0, step / steps))))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def visible_joints(view: View, joints_mm: Array, crop_px: int) -> tuple[Array, Array]:
+    """True joints (J, 3) mm as pixels (J, 2) of the crop, and weights (J,): 0 where unknown or outside the crop."""
+    points = view.camera.project(joints_mm)
+    inside = ((points >= 0) & (points <= crop_px - 1)).all(axis=-1)  # false for NaN
+    return np.where(inside[:, None], points, 0.0), inside.astype(np.float64)
+
+
+class HeatmapTraining:
+    """The single-view training pipeline, for any method that carries a backbone.
+
+    Args:
+        architecture: of ``net``.
+        net: what is trained.
+        options: how.
+        skeleton: of the truth, for the joints a mirror image swaps.
+    """
+
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None
+
+    def __init__(self, architecture: Architecture, net: nn.Module, options: HeatmapOptions, skeleton: Skeleton) -> None:
+        self._architecture = architecture
+        self._options = options
+        self._flip_order = skeleton.flip_order
+        self.architecture: dict[str, Any] = architecture.plain()
+        self.model = net
+        self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
+            net.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        )
+        self.scheduler = warmup_cosine(self.optimizer, options.steps, options.warmup_steps)
+        self.steps = options.steps
+        self.batch_size = options.batch_size
+        self.clip_norm = options.clip_norm
+        self.inputs = Inputs(crop_px=architecture.crop_px, views=(1, 1_000), extrinsics=True)
+
+    @classmethod
+    def continued(cls, start: Path, options: HeatmapOptions, skeleton: Skeleton, seed: int = 0) -> HeatmapTraining:
+        """Further steps for the backbone in the checkpoint ``start``.
+
+        Raises:
+            InputError: the checkpoint has no backbone, or one for other joints.
+        """
+        checkpoint = Checkpoint.read(start)
+        heads = {"alg_confidences": False, "vol_confidences": False}  # nothing here would train them
+        architecture = Architecture.of(checkpoint, start).model_copy(update=heads)
+        architecture.require(skeleton, start)
+        return cls(architecture, load_backbone(architecture, checkpoint, start, seed), options, skeleton)
+
+    def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
+        """A random view: image (S, S, 3) uint8, points_px (J, 2) and weights (J,) float32."""
+        view = sample.views[rng.integers(len(sample.views))]
+        crop_px, settings = self._architecture.crop_px, self._options.augmentation
+        mirrored = bool(rng.random() < settings.flip)
+        image, A = augment(crop_pixels(view, crop_px), settings, rng, mirrored=mirrored)
+        points, weights = visible_joints(view, truth.joints_mm[0], crop_px)
+        points = transform_points(A, points)
+        if mirrored:
+            points, weights = points[self._flip_order], weights[self._flip_order]
+        weights = weights * ((points >= 0) & (points <= crop_px - 1)).all(axis=-1)
+        return {
+            "image": np.ascontiguousarray(image),
+            "points_px": points.astype(np.float32),
+            "weights": weights.astype(np.float32),
+        }
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weighted heat-map cross-entropy + smooth-L1 of the soft-argmax; also the mean 2D error in crop pixels."""
+        arch = self._architecture
+        heatmaps = arch.run(self.model, arch.prepare(batch["image"])).heatmaps
+        return heatmap_losses(arch, heatmaps, batch["points_px"], batch["weights"], self._options)
+
+    def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
+        """Nothing is fitted after training."""
+        return {}
+
+
+def heatmap_losses(
+    architecture: Architecture, heatmaps: Tensor, points_px: Tensor, weights: Tensor, options: HeatmapOptions
+) -> dict[str, Tensor]:
+    """The 2D losses of raw heat maps (n, J, h, w) against points (n, J, 2) in crop pixels, weighted (n, J)."""
+    predicted, _ = soft_argmax_2d(heatmaps, architecture.multiplier, architecture.softmax)
+    factor = heatmaps.shape[-1] / architecture.crop_px
+    target = points_px * factor
+    entropy = heatmap_cross_entropy(heatmaps * architecture.multiplier, target, weights, options.sigma_px)
+    distance = coordinate_smooth_l1(predicted, target, weights)
+    with torch.no_grad():
+        error = torch.linalg.vector_norm(predicted - target, dim=-1) / factor
+        error_px = (error * weights).sum() / weights.sum().clamp(min=1)
+    return {
+        "total": options.heatmap_weight * entropy + distance,
+        "heatmap": entropy.detach(),
+        "smooth_l1": distance.detach(),
+        "error_px": error_px,
+    }
+
+
+class Backbone:
+    """The 2D backbone as a stage of its own: what the triangulating methods start from.
+
+    Args:
+        options: see `BackboneOptions`.
+        skeleton: whose joints it learns.
+
+    Raises:
+        InputError: an option is unknown or wrong.
+    """
+
+    def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
+        self.options = parse_options(BackboneOptions, options, "backbone")
+        self.skeleton = skeleton
+        self.inputs = Inputs(crop_px=self.options.image_px, views=(1, 1_000))
+
+    def training(self, start: Path | None, seed: int) -> HeatmapTraining:
+        """From fresh weights, or from the backbone in ``start`` (its architecture then counts, not the options')."""
+        if start is not None:
+            return HeatmapTraining.continued(start, self.options, self.skeleton, seed)
+        architecture = Architecture(
+            network=self.options.architecture,
+            joints=self.skeleton.joints,
+            crop_px=self.options.image_px,
+            precision=self.options.precision,
+        )
+        return HeatmapTraining(architecture, architecture.build(seed), self.options, self.skeleton)

@@ -1,0 +1,114 @@
+"""A trained 2D backbone as a detector of joints in crops, for every method that starts from 2D points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.sample import Sample
+from poseboard.methods.base import Checkpoint
+from poseboard.methods.nets.architecture import Architecture, load_backbone, stack_views, undistort_views
+from poseboard.methods.nets.soft_argmax import soft_argmax_2d
+
+Decode = Literal["softargmax", "argmax"]
+
+_CHUNK_PIXELS = 64 * 96 * 96
+"""Crop pixels of one forward pass: 64 crops of 96 px, 4 of 384."""
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Joints found in the crops of B samples with up to V views.
+
+    Args:
+        points_px: (B, V, J, 2) in the crop's pixels with the lens undone; NaN where a view is absent.
+        peak: (B, V, J) soft-max peak of the heat map in (0, 1]; NaN where a view is absent.
+        P: (B, V, 3, 4) projection matrices of the crops; zero where a view is absent.
+        valid: (B, V) whether a view is there.
+    """
+
+    points_px: Array
+    peak: Array
+    P: Array
+    valid: NDArray[np.bool_]
+
+
+class Detector:
+    """Finds joints in crops.
+
+    Args:
+        architecture: of ``net``.
+        net: the backbone.
+        device: torch device it runs on.
+        decode: "softargmax" (expected position) or "argmax" (whole heat-map pixels, as the RANSAC baseline of learnable
+            triangulation has it).
+    """
+
+    def __init__(self, architecture: Architecture, net: nn.Module, device: str, decode: Decode = "softargmax") -> None:
+        self._architecture = architecture
+        self._net = net.to(device).eval()
+        self._device = device
+        self._decode = decode
+
+    @classmethod
+    def read(cls, checkpoint: Path, device: str, decode: Decode = "softargmax") -> Detector:
+        """From the checkpoint of a backbone, or of a method that carries one; InputError if it is neither."""
+        read = Checkpoint.read(checkpoint)
+        heads = {"alg_confidences": False, "vol_confidences": False}
+        architecture = Architecture.of(read, checkpoint).model_copy(update=heads)
+        return cls(architecture, load_backbone(architecture, read, checkpoint), device, decode)
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """Plain values that say what the network is and which crops it expects."""
+        return self._architecture.plain()
+
+    @property
+    def joints(self) -> tuple[str, ...]:
+        """Names of the joints it finds, in order."""
+        return self._architecture.joints
+
+    @property
+    def crop_px(self) -> int:
+        """Side of the crops it expects."""
+        return self._architecture.crop_px
+
+    @torch.inference_mode()
+    def detect(self, samples: Sequence[Sample]) -> Detections:
+        """Joints in every view of ``samples``, whose views are crops of ``crop_px``."""
+        images, P, valid = stack_views(samples, self.crop_px)
+        chunk = max(1, _CHUNK_PIXELS // self.crop_px**2)
+        decoded = [self._decoded(part.to(self._device)) for part in images.split(chunk)]
+        points = np.full((*valid.shape, len(self.joints), 2), np.nan)
+        peak = np.full((*valid.shape, len(self.joints)), np.nan)
+        if len(images):
+            cameras = [view.camera for sample in samples for view in sample.views]
+            found = torch.cat([points_px for points_px, _ in decoded]).double().cpu().numpy()
+            points[valid] = undistort_views(cameras, found)
+            peak[valid] = torch.cat([peaks for _, peaks in decoded]).double().cpu().numpy()
+        return Detections(points, peak, P, valid)
+
+    def _decoded(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, S, S, 3) uint8 -> points (n, J, 2) in crop pixels, peaks (n, J)."""
+        if not len(images):
+            return torch.zeros(0, len(self.joints), 2), torch.zeros(0, len(self.joints))
+        arch = self._architecture
+        heatmaps = arch.run(self._net, arch.prepare(images)).heatmaps
+        flat = heatmaps.flatten(2)
+        # 1 / sum exp(z - max z) is the soft-max at the largest value
+        peak = 1 / (arch.multiplier * (flat - flat.amax(-1, keepdim=True))).exp().sum(-1)
+        if self._decode == "argmax":
+            index = flat.argmax(dim=-1)
+            width = heatmaps.shape[-1]
+            points = torch.stack([index % width, index // width], dim=-1).to(heatmaps.dtype)
+            return arch.to_crop(points, heatmaps).trunc(), peak
+        points, _ = soft_argmax_2d(heatmaps, arch.multiplier, arch.softmax)
+        return arch.to_crop(points, heatmaps), peak
