@@ -194,8 +194,8 @@ def stack_views(samples: Sequence[Sample], crop_px: int) -> tuple[Tensor, Array,
     """Views of samples that may have different numbers of them.
 
     Returns:
-        crops (n, S, S, 3) uint8 of the n views that are there, sample by sample; P (B, V, 3, 4), zero where a sample has
-        fewer views than the largest; valid (B, V).
+        crops (n, S, S, 3) uint8 of the n views that are there, sample by sample; P (B, V, 3, 4), zero where a sample
+        has fewer views than the largest; valid (B, V).
     """
     most = max((len(sample.views) for sample in samples), default=0)
     valid = np.arange(most) < np.array([len(sample.views) for sample in samples])[:, None]

@@ -45,8 +45,8 @@ def augment(image: Image, settings: Augmentation, rng: np.random.Generator, *, m
         mirrored: whether to mirror: x becomes S - 1 - x, and the caller swaps left and right joints.
 
     Returns:
-        The crop, black where it showed nothing, and A (3, 3): pixel (x, y, 1) of the old crop is ``A @ (x, y, 1)`` of the
-        new, so a camera's P becomes ``A @ P``.
+        The crop, black where it showed nothing, and A (3, 3): pixel (x, y, 1) of the old crop is ``A @ (x, y, 1)`` of
+        the new, so a camera's P becomes ``A @ P``.
     """
     side = image.shape[0]
     angle = np.deg2rad(settings.rotation_deg) * rng.uniform(-1, 1)

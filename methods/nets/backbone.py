@@ -79,11 +79,16 @@ def warmup_cosine(optimizer: torch.optim.Optimizer, steps: int, warmup_steps: in
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
+def inside_crop(points_px: Array, crop_px: int) -> Array:
+    """1 for points (J, 2) in the crop, else 0."""
+    return np.asarray(np.all((points_px >= 0) & (points_px <= crop_px - 1), axis=-1), dtype=np.float64)
+
+
 def visible_joints(view: View, joints_mm: Array, crop_px: int) -> tuple[Array, Array]:
     """True joints (J, 3) mm as pixels (J, 2) of the crop, and weights (J,): 0 where unknown or outside the crop."""
     points = view.camera.project(joints_mm)
-    inside = ((points >= 0) & (points <= crop_px - 1)).all(axis=-1)  # false for NaN
-    return np.where(inside[:, None], points, 0.0), inside.astype(np.float64)
+    weights = inside_crop(points, crop_px)  # 0 for NaN
+    return np.where(weights[:, None] > 0, points, 0.0), weights
 
 
 class HeatmapTraining:
@@ -136,7 +141,7 @@ class HeatmapTraining:
         points = transform_points(A, points)
         if mirrored:
             points, weights = points[self._flip_order], weights[self._flip_order]
-        weights = weights * ((points >= 0) & (points <= crop_px - 1)).all(axis=-1)
+        weights = weights * inside_crop(points, crop_px)
         return {
             "image": np.ascontiguousarray(image),
             "points_px": points.astype(np.float32),
