@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses, Sample, Truth
+from poseboard.datasets.skeleton import Skeleton
 
 Example = dict[str, Any]
 """Arrays, tensors and numbers of one training example; the loop stacks each entry over the batch."""
@@ -99,14 +100,14 @@ class Training(Protocol):
 
 @runtime_checkable
 class Method(Protocol):
-    """A way to predict 3D poses.
-
-    The constructor takes ``(options: Mapping[str, Any], skeleton: Skeleton)`` and raises InputError for options it
-    does not know.
-    """
+    """A way to predict 3D poses."""
 
     inputs: Inputs
     """Read after ``load``: a checkpoint may decide the crop size."""
+
+    def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
+        """Take the row's options of params.yaml (InputError for one it does not know) and the joints to answer in."""
+        ...
 
     def load(self, checkpoint: Path | None, device: str) -> None:
         """Take weights and constants from a checkpoint; InputError if it is another method's or configuration's."""

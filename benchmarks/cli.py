@@ -1,0 +1,255 @@
+"""The command line. Heavy imports (torch, mlflow) happen inside the commands that need them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from poseboard.benchmarks.settings import Settings
+from poseboard.datasets.errors import InputError
+from poseboard.protocols.scores import ResultError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Poseboard: reproduce, compare and rank methods of 3D human pose estimation.\n\n"
+    "Everything is set in params.yaml and run by `dvc repro` (or `make repro`): data -> train -> predict -> score -> "
+    "report. Each command below is one stage, and can be run by itself.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: their status, the synthetic world, what a run uses.")
+weights_app = typer.Typer(no_args_is_help=True, help="Checkpoints: bring published weights in, look into ours.")
+app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
+
+DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="a data set of params.yaml: human36m, shelf, …")]
+MethodName = Annotated[str, typer.Argument(metavar="METHOD", help="a row of `methods` in params.yaml")]
+Root = Annotated[Path | None, typer.Option(help="folder of the data set, instead of the one in params.yaml")]
+
+
+def _settings(dataset: str | None = None, root: Path | None = None) -> Settings:
+    settings = Settings.read()
+    return settings if dataset is None or root is None else settings.with_root(dataset, root)
+
+
+@app.command()
+def repro(
+    profile: Annotated[str | None, typer.Option(help="smoke, default, seeds or full; written into params.yaml")] = None,
+) -> None:
+    """Regenerate every table: choose the profile, run the pipeline, say where the page is.
+
+    The same as `dvc repro` once params.yaml says which profile is in force.
+    """
+    import subprocess
+
+    if profile is not None:
+        Settings.choose_profile(Path("params.yaml"), profile)
+    settings = Settings.read()
+    done = subprocess.run([str(Path(sys.executable).with_name("dvc")), "repro"], check=False)
+    if done.returncode:
+        raise InputError("dvc repro", f"stopped with exit code {done.returncode}", "the failing stage says why above")
+    from poseboard.benchmarks.summary import summary
+
+    print(summary(settings))
+
+
+@data_app.command("status")
+def data_status() -> None:
+    """List every data set the suite knows: ready, partial or missing, and where to get it."""
+    from poseboard.benchmarks.data import status_lines
+
+    print("\n".join(status_lines(_settings())))
+
+
+@data_app.command("prepare")
+def data_prepare(dataset: DatasetName) -> None:
+    """Make a data set ready for a run and record its status (the `data` stage).
+
+    Where params.yaml gives no root, the synthetic world of the profile is rendered in the data set's published layout.
+    A data set that is absent is recorded as such and is no failure.
+    """
+    from poseboard.benchmarks.data import prepare
+
+    record = prepare(_settings(), dataset)
+    print(f"{dataset}: {record.state}, {record.detail}")
+
+
+@data_app.command("synthetic")
+def data_synthetic(
+    out: Annotated[Path, typer.Argument(help="folder to write the tree into")],
+    layout: Annotated[str, typer.Option(help="published layout to write: human36m")] = "human36m",
+    seed: Annotated[int, typer.Option(help="another seed is another world")] = 20,
+    subjects: Annotated[str, typer.Option(help="training subjects, comma separated")] = "S1,S5,S6,S7,S8",
+    test_subjects: Annotated[str, typer.Option(help="held-out subjects")] = "S9,S11",
+    train_frames: Annotated[int, typer.Option(help="frames of each of the 30 training sequences a subject")] = 8,
+    test_frames: Annotated[int, typer.Option(help="frames of each test sequence")] = 5,
+    frame_px: Annotated[int, typer.Option(help="side of the full frames")] = 288,
+    occlusion: Annotated[float, typer.Option(help="0 = empty room, 1 = crowded with furniture and bystanders")] = 0.5,
+    processes: Annotated[int, typer.Option(help="rendering processes")] = 2,
+) -> None:
+    """Render a synthetic world in a published on-disk layout.
+
+    The tree is what the real preparation leaves: full frames of four distorted cameras, the undistorted tree, and the
+    labels file. The same options give the same bytes; manifest.json says which, contact_sheet.png shows them.
+
+    Example: poseboard data synthetic /tmp/world --subjects S1 --train-frames 2 --test-frames 1
+    """
+    from poseboard.benchmarks.data import render
+
+    if layout != "human36m":
+        raise InputError(f"--layout {layout}", "no such layout", "one of human36m")
+    options = {
+        "seed": seed,
+        "train_subjects": subjects.split(","),
+        "test_subjects": test_subjects.split(","),
+        "train_frames": train_frames,
+        "test_frames": test_frames,
+        "frame_px": frame_px,
+        "occlusion": occlusion,
+    }
+    print(f"{out}: manifest {render(options, out, processes)}")
+
+
+@app.command()
+def train(
+    dataset: DatasetName,
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="a row of params.yaml, or 'backbone'")],
+    root: Root = None,
+) -> None:
+    """Train one row on one data set, every seed of the profile; a killed run goes on where it was.
+
+    A method that learns nothing takes over the checkpoint of the row named under `after`. Under torchrun or SLURM the
+    processes given there are used instead of the profile's.
+    """
+    from poseboard.benchmarks.training import train as run
+
+    record = run(_settings(dataset, root), dataset, method)
+    if record is not None:
+        seconds = sum(run.seconds for run in record.runs)
+        print(f"{dataset}/{method}: {len(record.runs)} trained, {record.parameters} parameters, {seconds:.0f} s")
+
+
+@app.command()
+def predict(
+    dataset: DatasetName,
+    method: MethodName,
+    split: Annotated[str, typer.Option(help="test, or train for the input of another method")] = "test",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="weights to use instead of those of the train stage; one seed")
+    ] = None,
+    root: Root = None,
+) -> None:
+    """Predict every sample in every view setting that a table asks for, one Parquet file each.
+
+    On a data set of given detections (shelf) people are associated over the views and triangulated, the reprojection
+    residuals are printed and a figure is drawn.
+    """
+    from poseboard.benchmarks import predicting
+
+    for line in predicting.predict_stage(_settings(dataset, root), dataset, method, split, checkpoint):
+        print(line)
+
+
+@app.command()
+def score(
+    dataset: DatasetName,
+    method: MethodName,
+    predictions: Annotated[
+        list[Path] | None, typer.Option(help="score this predictions file instead; may be given once a seed")
+    ] = None,
+    root: Root = None,
+) -> None:
+    """Score the predictions of one row under every protocol; writes one JSON and the per-pose errors.
+
+    With --predictions any file of the published form is validated and scored, and nothing is written: the numbers are
+    printed.
+    """
+    from poseboard.benchmarks import scoring
+
+    record = scoring.score_stage(_settings(dataset, root), dataset, method, predictions)
+    print("\n".join(scoring.lines(record)))
+
+
+@app.command()
+def compare(dataset: DatasetName) -> None:
+    """Compare all scored rows of a data set: paired differences and rank intervals."""
+    from poseboard.benchmarks import scoring
+
+    record = scoring.compare_stage(_settings(), dataset)
+    print(f"{dataset}: {len(record.tables)} tables compared")
+
+
+@app.command()
+def report() -> None:
+    """Build the leaderboard page from results/; it needs no network and can be published as a folder."""
+    from poseboard.report.site import build
+
+    settings = _settings()
+    pages = build(settings.home / "results", settings.params.profile, settings.home / "results" / "leaderboard")
+    print(f"{pages[0]}: {len(pages)} pages")
+
+
+@app.command()
+def sync() -> None:
+    """Bring the MLflow store level with results/: one run a training and a score, none twice."""
+    from poseboard.benchmarks.mlflow_sync import sync as run
+
+    added, kept = run(_settings())
+    print(f"mlflow: {added} runs added, {kept} there already; browse them with `make runs`")
+
+
+@app.command()
+def methods() -> None:
+    """List the rows of params.yaml and the methods that can be used in one, with their options."""
+    from poseboard.benchmarks.summary import method_lines
+
+    print("\n".join(method_lines(_settings())))
+
+
+@weights_app.command("import")
+def weights_import(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="backbone, ransac, algebraic or algebraic_no_conf")],
+    file: Annotated[Path, typer.Argument(help="published checkpoint (.pth)")],
+    out: Annotated[Path, typer.Option(help="checkpoint of ours to write")],
+) -> None:
+    """Map a published checkpoint into ours; every missing, unexpected or misshapen key is an error.
+
+    Nothing in the file is executed. Use the result with `poseboard predict … --checkpoint`.
+    """
+    from poseboard.methods.weights import import_weights
+
+    checkpoint = import_weights(method, file)
+    checkpoint.save(out)
+    print(f"{out}: {len(checkpoint.state)} tensors, {checkpoint.architecture}")
+
+
+@weights_app.command("show")
+def weights_show(file: Annotated[Path, typer.Argument(help="checkpoint of ours")]) -> None:
+    """Say what a checkpoint holds: method, architecture, constants, size."""
+    from poseboard.methods.base import Checkpoint
+
+    checkpoint = Checkpoint.read(file)
+    count = sum(value.numel() for value in checkpoint.state.values())
+    print(f"method {checkpoint.method}\narchitecture {checkpoint.architecture}\nconstants {checkpoint.constants}")
+    print(f"{len(checkpoint.state)} tensors, {count} numbers")
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on stderr and exit code 2."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    try:
+        app()
+    except (InputError, ResultError) as error:
+        print(f"poseboard: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("poseboard: interrupted; the same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        raise SystemExit(0) from None

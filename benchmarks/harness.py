@@ -1,0 +1,183 @@
+"""The harness between data sets and methods: hands a method exactly what its Inputs declare, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from poseboard.benchmarks.settings import Settings
+from poseboard.datasets.camera import Array
+from poseboard.datasets.catalog import open_dataset
+from poseboard.datasets.crops import CroppedDataset
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Dataset, Poses, Sample, Status, Truth, View
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.base import Inputs, Method, find_method
+
+Progress = Callable[[int, int], None]
+
+
+class Restricted:
+    """A data set as a method may see it: cropped, with its views chosen, and with what is not declared withheld.
+
+    Args:
+        dataset: the whole data set.
+        inputs: what the method declares.
+        crops: folder of the decoded-crop cache.
+        views: camera names, in the order they are handed over; None = all.
+        roots_mm: key -> (P, 3) root positions another method predicted, for ``inputs.root == "predicted"``.
+        progress: called while crops are decoded.
+
+    Raises:
+        InputError: fewer views than the method needs, or roots that nobody predicted.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        inputs: Inputs,
+        crops: Path,
+        views: Sequence[str] | None = None,
+        roots_mm: Mapping[str, Array] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        fewest, most = inputs.views
+        chosen = tuple(dataset.views if views is None else views)[:most]
+        if len(chosen) < fewest:
+            raise InputError(f"views {', '.join(chosen)}", f"the method needs at least {fewest}", "choose more cameras")
+        if inputs.root == "predicted" and roots_mm is None:
+            raise InputError("inputs.root", "the method needs predicted roots", "name the row under `after`")
+        self._truths = dataset
+        self._samples: Dataset = dataset
+        if inputs.crop_px is not None:
+            self._samples = CroppedDataset(dataset, inputs.crop_px, inputs.box_scale, crops, progress=progress)
+        self._inputs, self._roots_mm = inputs, roots_mm
+        self.views = chosen
+        self._cache: dict[str, Sample] = {}
+
+    @property
+    def name(self) -> str:
+        """Of the data set."""
+        return self._truths.name
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Of the data set."""
+        return self._truths.skeleton
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the data set is one of our worlds."""
+        return self._truths.synthetic
+
+    def status(self) -> Status:
+        """Of the data set."""
+        return self._truths.status()
+
+    def manifest(self) -> str:
+        """Of the data set."""
+        return self._truths.manifest()
+
+    def keys(self, split: str) -> Sequence[str]:
+        """Of the data set."""
+        return self._truths.keys(split)
+
+    def truth(self, key: str) -> Truth:
+        """Of the data set; the loop and the score stage read it, a method never gets this object while it predicts."""
+        return self._truths.truth(key)
+
+    def sample(self, key: str) -> Sample:
+        """The sample as the method may see it."""
+        sample = self._cache.get(key)
+        if sample is None:
+            sample = self._cache[key] = self._restrict(self._samples.sample(key))
+        if self._inputs.window > 1:
+            sample = replace(sample, past=tuple(self._before(key)))
+        return sample
+
+    def _restrict(self, sample: Sample) -> Sample:
+        by_name = {view.name: view for view in sample.views}
+        views = [by_name[name] for name in self.views if name in by_name]
+        root = None
+        if self._inputs.root == "truth":
+            root = self._truths.truth(sample.key).joints_mm[:, self.skeleton.root_index]
+        elif self._inputs.root == "predicted" and self._roots_mm is not None:
+            root = self._roots_mm.get(sample.key)
+        return replace(
+            sample, views=tuple(self._withhold(view, i) for i, view in enumerate(views)), root_mm=root, past=()
+        )
+
+    def _withhold(self, view: View, position: int) -> View:
+        inputs = self._inputs
+        if not (inputs.intrinsics and inputs.extrinsics):
+            camera = view.camera.withhold(intrinsics=not inputs.intrinsics, extrinsics=not inputs.extrinsics)
+            view = replace(view, camera=camera, name=view.name if inputs.extrinsics else f"view-{position}")
+        return view if inputs.images else replace(view, image=None)
+
+    def _before(self, key: str) -> Iterator[Sample]:
+        for split in ("train", "test"):
+            keys = self.keys(split)
+            if key in keys:
+                place, group = keys.index(key), self._samples.sample(key).group
+                for earlier in keys[max(0, place - self._inputs.window + 1) : place]:
+                    sample = self._restrict(self._samples.sample(earlier))
+                    if sample.group == group:
+                        yield sample
+                return
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A data set of params.yaml opened for work.
+
+    Args:
+        settings: params.yaml in one profile.
+        dataset: the opened data set.
+    """
+
+    settings: Settings
+    dataset: Dataset
+
+    @classmethod
+    def open(cls, settings: Settings, name: str) -> Bench:
+        """Open a data set by its name in params.yaml; InputError if it is not ready."""
+        options: dict[str, Any] = {**settings.dataset_options(name), "root": settings.root(name)}
+        dataset = open_dataset(name, options)
+        status = dataset.status()
+        if status.state == "missing":
+            raise InputError(
+                f"data set {name}", status.detail, f"run `poseboard data prepare {name}`, or {status.obtain}"
+            )
+        return cls(settings, dataset)
+
+    def method(self, name: str) -> Method:
+        """The method of a row of params.yaml, constructed with its options."""
+        return find_method(self.settings.entry(name).spec)(self.settings.options(name), self.dataset.skeleton)
+
+    def restricted(
+        self, inputs: Inputs, views: Sequence[str] | None = None, progress: Progress | None = None
+    ) -> Restricted:
+        """The data set as a method with these inputs may see it."""
+        return Restricted(self.dataset, inputs, self.settings.home / "data" / "crops", views, progress=progress)
+
+
+def predict(
+    method: Method, samples: Restricted, keys: Sequence[str], *, chunk: int = 64, progress: Progress | None = None
+) -> list[Poses]:
+    """Poses for every key, in order.
+
+    Raises:
+        InputError: the method answers with another number of samples than it was asked for.
+    """
+    answers: list[Poses] = []
+    for start in range(0, len(keys), chunk):
+        asked = [samples.sample(key) for key in keys[start : start + chunk]]
+        given = method.predict(asked)
+        if len(given) != len(asked):
+            raise InputError(type(method).__name__, f"answered {len(given)} of {len(asked)} samples", "answer each one")
+        answers += given
+        if progress is not None:
+            progress(len(answers), len(keys))
+    return answers

@@ -1,0 +1,49 @@
+"""Progress with an estimate of the time left, on stderr, so that stdout can be piped."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Report = Callable[..., None]
+"""Called with (done, total) and, from a training, the losses of the step."""
+
+_LINE_EVERY_S = 10.0
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Report]:
+    """A bar on a terminal; a line every ten seconds where stderr is a file or a pipe."""
+    if sys.stderr.isatty():
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(
+            *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=Console(stderr=True)
+        ) as bar:
+            task = bar.add_task(title, total=None, note="")
+
+            def move(done: int, total: int, values: Mapping[str, float] | None = None) -> None:
+                bar.update(task, completed=done, total=total, note=_note(values))
+
+            yield move
+        return
+    began = last = time.monotonic()
+
+    def line(done: int, total: int, values: Mapping[str, float] | None = None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < _LINE_EVERY_S:
+            return
+        last = now
+        left = (now - began) / max(done, 1) * (total - done)
+        print(f"{title}: {done}/{total}, {left:.0f} s left {_note(values)}".rstrip(), file=sys.stderr, flush=True)
+
+    yield line
+
+
+def _note(values: Mapping[str, float] | None) -> str:
+    return "" if not values else " ".join(f"{name} {value:.4g}" for name, value in values.items())

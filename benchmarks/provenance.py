@@ -1,0 +1,103 @@
+"""Where a result comes from: commit, parameters, versions, hardware."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from poseboard.benchmarks.settings import Settings
+from poseboard.protocols.scores import Provenance
+
+ROOMS = ("benchmarks", "datasets", "methods", "protocols", "report", "pyproject.toml", "constraints.txt", "dvc.yaml")
+_PACKAGES = ("torch", "numpy", "opencv-python-headless", "numba", "scipy", "lightning-fabric", "pandas", "pyarrow")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def code_sha256(paths: Sequence[Path]) -> str:
+    """SHA-256 over the Python sources of files and folders, names included."""
+    digest = hashlib.sha256()
+    for path in paths:
+        files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        for file in files:
+            digest.update(str(file.relative_to(path.parent)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def hardware() -> str:
+    """One line: processor, cores, GPU if there is one."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    text = f"{name}, {os.cpu_count()} cores"
+    try:
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        gpus = subprocess.run(query, capture_output=True, text=True, check=True, timeout=10).stdout.split("\n")
+        text += "".join(f", {gpu}" for gpu in gpus if gpu)
+    except (OSError, subprocess.SubprocessError):
+        pass
+    return text
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that numbers depend on."""
+    found = {"python": platform.python_version(), "poseboard": metadata.version("poseboard")}
+    return found | {name: metadata.version(name) for name in _PACKAGES}
+
+
+def provenance(
+    settings: Settings,
+    *,
+    run: str,
+    options: Mapping[str, Any],
+    manifest: str,
+    checkpoints: Mapping[int, Path],
+) -> Provenance:
+    """The provenance of a result made now.
+
+    Args:
+        settings: params.yaml in one profile.
+        run: kind/dataset/method; with the moment it becomes the name of the MLflow run.
+        options: the parameters that this result depends on.
+        manifest: hash of the data set.
+        checkpoints: seed -> checkpoint file, where there is one.
+    """
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return Provenance(
+        git_commit=_git(settings.home, "rev-parse", "HEAD") or "unknown",
+        git_dirty=bool(_git(settings.home, "status", "--porcelain", "--", *ROOMS)),
+        params_sha256=hashlib.sha256(json.dumps(dict(options), sort_keys=True, default=str).encode()).hexdigest(),
+        data_manifest=manifest,
+        checkpoint_sha256={f"seed{seed}": file_sha256(path) for seed, path in checkpoints.items()},
+        seeds=list(settings.profile.seeds),
+        versions=versions(),
+        hardware=hardware(),
+        created=created,
+        mlflow_run=f"{settings.params.profile}/{run}/{created}",
+    )
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

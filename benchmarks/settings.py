@@ -1,0 +1,168 @@
+"""params.yaml, parsed: what is run, in which profile, and where its files are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from poseboard.datasets.errors import InputError
+
+BACKBONE = "backbone"
+"""Name of the checkpoint that the 2D backbone stage leaves; no method may be called so."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MethodEntry(BaseModel):
+    """One row of the board; what is not named here is an option of the method."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    code: str = Field(description="file or folder whose changes rerun the row")
+    after: str = Field(description="row whose checkpoint it starts from, or 'backbone'")
+    class_: str | None = Field(default=None, alias="class", description="package.module:Class, if not a room's folder")
+
+    @property
+    def spec(self) -> str:
+        """What ``find_method`` takes: the class, or the folder's name."""
+        return self.class_ or Path(self.code).name
+
+
+class Profile(_Strict):
+    """How large a run is."""
+
+    seeds: list[int] = Field(min_length=1)
+    processes: int = Field(ge=1, description="training processes: CPU cores or GPUs")
+    world: dict[str, Any] = Field(description="options of the synthetic world")
+
+
+class Params(_Strict):
+    """The whole of params.yaml."""
+
+    profile: str
+    datasets: dict[str, dict[str, Any]]
+    backbone: dict[str, Any]
+    methods: dict[str, MethodEntry]
+    detections: dict[str, list[str]] = Field(default_factory=dict)
+    profiles: dict[str, Profile]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """params.yaml in one profile.
+
+    Args:
+        home: folder that params.yaml is in.
+        params: its content.
+    """
+
+    home: Path
+    params: Params
+
+    @classmethod
+    def read(cls, path: Path = Path("params.yaml")) -> Settings:
+        """Parse a file; InputError names file and key."""
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(path, "there is no such file", "run from the folder that has params.yaml") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(path, f"is not YAML ({' '.join(str(error).split())[:160]})", "mend it") from None
+        try:
+            params = Params.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InputError(
+                f"{path}: {'.'.join(map(str, first['loc']))}", first["msg"].lower(), "see README"
+            ) from None
+        if params.profile not in params.profiles:
+            raise InputError(
+                f"{path}: profile", f"no profile {params.profile!r}", f"one of {', '.join(params.profiles)}"
+            )
+        for name, entry in params.methods.items():
+            if name == BACKBONE or not name.isidentifier():
+                raise InputError(f"{path}: methods.{name}", "is no name for a row", "use letters, digits and _")
+            if entry.after != BACKBONE and entry.after not in params.methods:
+                raise InputError(
+                    f"{path}: methods.{name}.after", f"no row {entry.after!r}", "name a row of methods, or backbone"
+                )
+        return cls(path.resolve().parent, params)
+
+    @staticmethod
+    def choose_profile(path: Path, profile: str) -> None:
+        """Write ``profile: <name>`` into params.yaml, the rest of it untouched; InputError if there is none such."""
+        known = Settings.read(path).params.profiles
+        if profile not in known:
+            raise InputError(f"--profile {profile}", "no such profile", f"one of {', '.join(known)}")
+        text = path.read_text(encoding="utf-8")
+        changed = re.sub(r"(?m)^profile:.*$", f"profile: {profile}", text, count=1)
+        if changed != text:
+            temporary = path.with_name(path.name + ".partial")
+            temporary.write_text(changed, encoding="utf-8")
+            temporary.replace(path)
+
+    def with_root(self, dataset: str, root: Path) -> Settings:
+        """The same settings with a data set's root replaced (by a command-line option)."""
+        entry = {**self.params.datasets.get(dataset, {}), "root": str(root.resolve())}
+        return replace(
+            self, params=self.params.model_copy(update={"datasets": {**self.params.datasets, dataset: entry}})
+        )
+
+    @property
+    def profile(self) -> Profile:
+        """The profile in force."""
+        return self.params.profiles[self.params.profile]
+
+    @property
+    def results(self) -> Path:
+        """results/<profile>."""
+        return self.home / "results" / self.params.profile
+
+    def file(self, kind: str, dataset: str, name: str = "") -> Path:
+        """results/<profile>/<kind>/<dataset>[/<name>]: the layout that protocols/scores.py lists."""
+        return self.results / kind / dataset / name if name else self.results / kind / dataset
+
+    def entry(self, method: str) -> MethodEntry:
+        """A row of ``methods``; InputError if there is none of that name."""
+        if method not in self.params.methods:
+            raise InputError(f"method {method!r}", "is not in params.yaml", f"one of {', '.join(self.params.methods)}")
+        return self.params.methods[method]
+
+    def options(self, method: str) -> dict[str, Any]:
+        """The options of a row (or of the backbone), in the profile in force."""
+        values = self.params.backbone if method == BACKBONE else dict(self.entry(method).model_extra or {})
+        return {key: self._of_profile(value) for key, value in values.items()}
+
+    def dataset_options(self, name: str) -> dict[str, Any]:
+        """The entry of a data set; InputError if params.yaml has none."""
+        if name not in self.params.datasets:
+            known = ", ".join(self.params.datasets)
+            raise InputError(f"data set {name!r}", "is not in params.yaml", f"one of {known}, or add it there")
+        return dict(self.params.datasets[name])
+
+    def root(self, dataset: str) -> Path:
+        """Folder of a data set: the given one, or that of the profile's synthetic world (named by its options)."""
+        root = self.dataset_options(dataset).get("root")
+        if root is not None:
+            return (self.home / root).resolve()
+        text = json.dumps(self.profile.world, sort_keys=True)
+        return self.home / "data" / f"synthetic-{dataset}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+    def _of_profile(self, value: Any) -> Any:
+        if isinstance(value, Mapping) and value and set(value) <= set(self.params.profiles):
+            if self.params.profile in value:
+                return value[self.params.profile]
+            if "default" in value:
+                return value["default"]
+            raise InputError("params.yaml", f"{dict(value)} has no value for profile {self.params.profile}", "add one")
+        return value
