@@ -1,0 +1,228 @@
+"""Robust triangulation: a consensus over all pairs of views, then a Huber refinement of the reprojection error.
+
+Learnable triangulation's RANSAC baseline (section 4 of the paper's supplement, release code) draws ten pairs of views a
+joint, keeps the first largest consensus and refines it with a general optimiser, one joint at a time. `ransac` tries
+every pair of all joints at once, ranks them by how well the consensus agrees and refines all joints together;
+`ransac_published` is the release's scheme draw by draw.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+from torch import Tensor
+
+from poseboard.methods.geometry.triangulation import damp, equations, invert
+
+Array = NDArray[np.float64]
+
+THRESHOLD_PX = 30.0
+"""The release code's 15, which it compares with half the reprojection distance."""
+HUBER_PX = 2.0
+"""Likewise: its Huber loss turns linear at half a distance of 1."""
+EXHAUSTIVE_VIEWS = 12
+_CHUNK = 4_000_000
+_REFINEMENTS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Consensus:
+    """Robustly triangulated points.
+
+    Args:
+        points_mm: (..., J, 3) world mm; NaN where fewer than two views are usable.
+        inliers: (..., V, J) bool, the views each point was fitted to.
+    """
+
+    points_mm: Array
+    inliers: NDArray[np.bool_]
+
+
+def ransac(
+    P: Array, points_px: Array, threshold_px: float = THRESHOLD_PX, *, refined: bool = True, seed: int = 0
+) -> Consensus:
+    """Triangulate each joint from the views that agree best.
+
+    Every pair of views is a hypothesis (above 12 usable views: every pair of 12 drawn for each joint). A hypothesis
+    scores ``sum max(0, 1 - (d / threshold)²)`` over the views in front of which the point lies, d the reprojection
+    distance; the best one's views within the threshold, and its pair, are triangulated together.
+
+    Args:
+        P: (..., V, 3, 4) projection matrices.
+        points_px: (..., V, J, 2) undistorted pixels, NaN where a view has no observation.
+        threshold_px: reprojection distance at which a view stops agreeing.
+        refined: minimise the Huber loss of the reprojection distances of the consensus.
+        seed: of the draw of views above 12; the result is a pure function of the arguments.
+    """
+    P, points_px = np.asarray(P, dtype=np.float64), np.asarray(points_px, dtype=np.float64)
+    batch = np.broadcast_shapes(P.shape[:-3], points_px.shape[:-3])
+    views, joints = points_px.shape[-3:-1]
+    all_P = torch.from_numpy(np.array(np.broadcast_to(P, (*batch, views, 3, 4)))).reshape(-1, views, 3, 4)
+    all_points = torch.from_numpy(np.array(np.broadcast_to(points_px, (*batch, views, joints, 2))))
+    all_points = all_points.reshape(-1, views, joints, 2)
+    generator = torch.Generator().manual_seed(seed)
+    hypotheses = min(views, EXHAUSTIVE_VIEWS) ** 2 // 2
+    size = max(1, _CHUNK // max(1, hypotheses * views * joints))
+    X, inliers = [], []
+    with torch.no_grad():
+        for chunk_P, chunk_points in zip(all_P.split(size), all_points.split(size), strict=True):
+            chunk_X, chunk_inliers = _consensus(chunk_P, chunk_points, threshold_px, refined, generator)
+            X.append(chunk_X.movedim(0, -1))
+            inliers.append(chunk_inliers.movedim(0, 1))
+    return Consensus(
+        torch.cat(X).reshape(*batch, joints, 3).numpy() if X else np.zeros((*batch, joints, 3)),
+        torch.cat(inliers).reshape(*batch, views, joints).numpy() if X else np.zeros((*batch, views, joints), bool),
+    )
+
+
+def _consensus(
+    P: Tensor, points_px: Tensor, threshold_px: float, refined: bool, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """X (3, B, J) and inliers (V, B, J) of P (B, V, 3, 4) and points (B, V, J, 2)."""
+    rows, usable = equations(P, points_px)
+    views = len(usable)
+    rows = rows.unflatten(1, (views, 2))
+    blocks = (rows[:3, None] * rows).sum(3)  # (3, 4, V, B, J): normal equations of each view
+    candidates, named, names = blocks, usable, None
+    if views > EXHAUSTIVE_VIEWS:
+        order = torch.rand(usable.shape, generator=generator, dtype=torch.float64) + usable
+        names = order.topk(EXHAUSTIVE_VIEWS, dim=0).indices
+        candidates = blocks.gather(2, names.expand(3, 4, *names.shape))
+        named = usable.gather(0, names)
+    first, second = torch.tensor(list(combinations(range(len(named)), 2)), dtype=torch.long).T.reshape(2, -1)
+    if not len(first):
+        return torch.full_like(blocks[:, 3, 0], torch.nan), torch.zeros_like(usable)
+    X = _least_squares(candidates[:, :, first] + candidates[:, :, second])  # (3, K, B, J)
+
+    P = torch.nan_to_num(P).permute(2, 3, 1, 0)[..., None]  # (3, 4, V, B, 1)
+    points = torch.nan_to_num(points_px).permute(3, 1, 0, 2)  # (2, V, B, J)
+    x = (P[:, :3, :, None] * X[:, None]).sum(1) + P[:, 3, :, None]  # (3, V, K, B, J)
+    in_front = x[2] > 0
+    offset = x[:2] / torch.where(in_front, x[2], 1.0) - points[:, :, None]
+    agreement = 1 - (offset * offset).sum(0) / threshold_px**2
+    agrees = (agreement > 0) & in_front & usable[:, None]  # (V, K, B, J)
+    possible = named[first] & named[second]
+    score = torch.where(possible, (agreement * agrees).sum(0), -torch.inf)
+    best = score.argmax(0)  # (B, J)
+    inliers = agrees.gather(1, best.expand(views, 1, *best.shape))[:, 0]
+    pair = torch.stack([first[best], second[best]])
+    if names is not None:
+        pair = names.gather(0, pair)
+    inliers = inliers.scatter(0, pair, True) & usable
+    X = _least_squares((blocks * inliers).sum(2))
+    if refined:
+        X = _refine(P, points, inliers.double(), X)
+    return torch.where(usable.sum(0) >= 2, X, torch.nan), inliers
+
+
+def _least_squares(normal: Tensor) -> Tensor:
+    """(3, 4, ...) normal equations to X (3, ...): the linear solution that does not depend on the world's origin."""
+    return -(invert(damp(normal[:, :3].clone()))[0] * normal[:, 3]).sum(1)
+
+
+def _refine(P: Tensor, points_px: Tensor, weights: Tensor, X: Tensor) -> Tensor:
+    """Levenberg–Marquardt on ``sum weights * huber(distance)``, each point with its own damping and acceptance.
+
+    Args:
+        P: (3, 4, V, B, 1).
+        points_px: (2, V, B, J).
+        weights: (V, B, J), 0 leaves a view out.
+        X: (3, B, J) start.
+    """
+
+    def evaluate(X: Tensor) -> tuple[Tensor, ...]:
+        x = (P[:, :3] * X[:, None]).sum(1) + P[:, 3]
+        in_front = x[2] > 0
+        depth = torch.where(in_front, x[2], 1.0)
+        pixels = x[:2] / depth
+        offset = pixels - points_px
+        distance = (offset * offset).sum(0).sqrt()
+        near = distance.clamp_max(HUBER_PX)
+        cost = near * (distance - near / 2)
+        # A view that the point lies behind pulls nowhere, and costs so much that no step takes a point there.
+        cost = (weights * torch.where(in_front, cost, 1e12)).sum(0)
+        pull = weights * in_front * (HUBER_PX / distance.clamp_min(HUBER_PX))
+        return X, pixels, depth, offset, pull, cost
+
+    state = evaluate(X)
+    damping = torch.full_like(state[-1], 1e-4)
+    for _ in range(_REFINEMENTS):
+        X, pixels, depth, offset, pull, cost = state
+        J = (P[:2, :3] - pixels[:, None] * P[2, :3]) / depth  # (2, 3, V, B, J)
+        weighted = J * pull
+        H = (weighted[:, :, None] * J[:, None]).sum((0, 3))  # (3, 3, B, J)
+        H.diagonal().mul_(1 + damping[..., None])
+        gradient = (weighted * offset[:, None]).sum((0, 2))
+        trial = evaluate(X - (invert(damp(H))[0] * gradient).sum(1))
+        better = trial[-1] < cost
+        state = tuple(torch.where(better, new, old) for new, old in zip(trial, state, strict=True))
+        damping = torch.where(better, damping / 10, damping * 10)
+    return state[0]
+
+
+def ransac_published(
+    P: Array,
+    points_px: Array,
+    rng: random.Random,
+    *,
+    draws: int = 10,
+    threshold_px: float = THRESHOLD_PX,
+    refined: bool = True,
+) -> Consensus:
+    """The release code's RANSAC, draw by draw (learnable triangulation; the specification of every quirk is its code).
+
+    Ten draws of two views from the sorted list, frames before joints; the drawn pair is consensus whatever its error;
+    half the reprojection distance is compared with half the threshold; the first of equally large sets wins, however
+    badly it fits; the refinement takes one half distance a view as residual, with a numeric Jacobian.
+
+    Args:
+        P: (..., V, 3, 4). The rows are formed in the inputs' precision (the release code's is float32).
+        points_px: (..., V, J, 2), every view present.
+        rng: stream of the draws, advanced.
+        draws: a joint.
+        threshold_px: on the full distance.
+        refined: whether scipy refines the consensus.
+    """
+    batch = np.broadcast_shapes(P.shape[:-3], points_px.shape[:-3])
+    views, joints = points_px.shape[-3:-1]
+    P = np.broadcast_to(P, (*batch, views, 3, 4))
+    X, inliers = np.empty((*batch, joints, 3)), np.zeros((*batch, views, joints), dtype=bool)
+    for frame in np.ndindex(*batch):
+        for joint in range(joints):
+            kept, X[(*frame, joint)] = _published_joint(
+                P[frame], points_px[frame][:, joint], rng, draws, threshold_px / 2, refined
+            )
+            inliers[frame][kept, joint] = True
+    return Consensus(X, inliers)
+
+
+def _published_joint(
+    P: Array, points_px: Array, rng: random.Random, draws: int, threshold: float, refined: bool
+) -> tuple[list[int], Array]:
+    def triangulate(chosen: list[int]) -> Array:
+        rows = points_px[chosen][:, :, None] * P[chosen, 2:] - P[chosen, :2]
+        y = np.linalg.svd(rows.reshape(-1, 4).astype(np.float64))[2][3]
+        return np.asarray(y[:3] / y[3])
+
+    def half_distances(X: Array, chosen: list[int]) -> Array:
+        x = P[chosen] @ np.append(X, 1.0)
+        return np.asarray(np.linalg.norm(x[:, :2] / x[:, 2:] - points_px[chosen], axis=1) / 2)
+
+    views = list(range(len(P)))
+    kept: list[int] = []
+    for _ in range(draws):
+        pair = sorted(rng.sample(views, 2))
+        errors = half_distances(triangulate(pair), views)
+        found = sorted({*pair, *np.flatnonzero(errors < threshold).tolist()})
+        if len(found) > len(kept):
+            kept = found
+    X = triangulate(kept)
+    if refined:
+        X = least_squares(lambda x: half_distances(x, kept), X, loss="huber", method="trf").x
+    return kept, X

@@ -1,0 +1,206 @@
+"""Linear triangulation and reprojection, batched over frames, joints and views, in float64.
+
+Conventions: ``P = K [R|t]`` maps world millimetres to pixels of an undistorted pinhole; leading dimensions broadcast.
+A view is left out of a joint where its weight is 0 or its point or weight is NaN.
+"""
+
+from __future__ import annotations
+
+from typing import overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[np.float64]
+
+_DAMPING = 1e-12
+"""Relative to the trace of the 3×3 normal matrix: bounds solutions and gradients of parallel rays, far below rounding
+of anything that can be triangulated (iterations refine against the undamped equations)."""
+_SAFE_RATIO = 0.01
+_AT_INFINITY = 1e-9
+"""Fourth component of a unit homogeneous vector in mm below which a point counts as infinitely far."""
+
+
+@overload
+def dlt(P: Tensor, points_px: Tensor, weights: Tensor | None = None) -> Tensor: ...
+@overload
+def dlt(P: Array, points_px: Array, weights: Array | None = None) -> Array: ...
+def dlt(P: Tensor | Array, points_px: Tensor | Array, weights: Tensor | Array | None = None) -> Tensor | Array:
+    """Weighted linear triangulation (learnable triangulation, section 3.1, equation 2).
+
+    Minimises ``|A y|`` over unit ``y``, with rows ``w (x P[2] - P[0])`` and ``w (y P[2] - P[1])`` a view, neither
+    rows nor columns normalised, and returns ``y[:3] / y[3]``. Instead of decomposing ``A = [B|b]`` it solves
+    ``(B'B - l I) X = -B'b`` for the smallest eigenvalue ``l`` of ``A'A`` by Rayleigh quotient iteration with residuals
+    taken from ``A`` itself, which loses none of float64 to the squared condition number.
+
+    Gradients with respect to ``points_px`` and ``weights`` (and ``P``) are those of the implicit function at the
+    solution and stay finite for parallel rays, equal cameras and equal smallest singular values. They are first-order
+    only.
+
+    Args:
+        P: (..., V, 3, 4) projection matrices.
+        points_px: (..., V, J, 2) pixels.
+        weights: (..., V, J), any scale, at least 0; None weighs all views alike.
+
+    Returns:
+        (..., J, 3) float64 world mm, of the same kind (tensor or array) as the input. NaN where fewer than two views
+        are usable. Where rays are parallel within rounding, a finite point near the world origin's foot on them.
+
+    Raises:
+        ValueError: shapes do not belong together.
+    """
+    if not isinstance(P, Tensor):
+        tensors = [None if a is None else torch.as_tensor(np.asarray(a)) for a in (P, points_px, weights)]
+        assert tensors[0] is not None
+        assert tensors[1] is not None
+        return np.asarray(_dlt(tensors[0], tensors[1], tensors[2]).numpy())
+    assert isinstance(points_px, Tensor)
+    assert weights is None or isinstance(weights, Tensor)
+    return _dlt(P, points_px, weights)
+
+
+def _dlt(P: Tensor, points_px: Tensor, weights: Tensor | None) -> Tensor:
+    rows, usable = equations(P, points_px, weights)
+    B, b = rows[:3], rows[3]
+    with torch.no_grad():
+        X, inverse = _solve(rows.detach())
+    # One more Newton step with constant X and inverse: its value is a last refinement and its derivative the
+    # implicit one, since the Rayleigh quotient is stationary at the solution.
+    X = X - _apply(inverse, _gradient(B, b, X)[0])
+    enough = usable.sum(0) >= 2
+    return (X if bool(enough.all()) else torch.where(enough, X, torch.nan)).movedim(0, -1)
+
+
+def equations(P: Tensor, points_px: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The rows of the linear system, and which views are in it; batch and joints last, for vectorised algebra.
+
+    Args:
+        P: (..., V, 3, 4).
+        points_px: (..., V, J, 2).
+        weights: (..., V, J) or None.
+
+    Returns:
+        rows (4, 2V, ..., J) float64, zeros for unusable views, divided by the largest weight of the joint; usable
+        (V, ..., J).
+
+    Raises:
+        ValueError: shapes do not belong together.
+    """
+    if P.shape[-2:] != (3, 4) or points_px.shape[-1] != 2 or points_px.shape[-3] != P.shape[-3]:
+        raise ValueError(f"P (..., V, 3, 4) and points (..., V, J, 2) expected, got {P.shape} and {points_px.shape}")
+    if weights is not None and weights.shape[-2:] != points_px.shape[-3:-1]:
+        raise ValueError(f"weights (..., V, J) expected, got {weights.shape} for points {points_px.shape}")
+    batch = torch.broadcast_shapes(P.shape[:-3], points_px.shape[:-3], () if weights is None else weights.shape[:-2])
+    views, joints = points_px.shape[-3:-1]
+    P = P.double().expand(*batch, views, 3, 4).movedim((-1, -3, -2), (0, 1, 2)).contiguous()[..., None]
+    points = points_px.double().expand(*batch, views, joints, 2).movedim((-3, -1), (0, 1)).contiguous()
+    usable = torch.isfinite(points).all(1) & (torch.isfinite(P).all(0).all(1) & (P[:, :, 2] != 0).any(0))
+    if weights is not None:
+        weights = weights.double().expand(*batch, views, joints).movedim(-2, 0)
+        usable = usable & (weights > 0) & torch.isfinite(weights)
+    everything = bool(usable.all())
+    if not everything:
+        points = torch.where(usable[:, None], points, 0.0)
+        P = torch.nan_to_num(P, 0.0, 0.0, 0.0)
+    rows = points * P[:, :, 2:] - P[:, :, :2]  # (4, V, 2, ..., J)
+    if weights is not None:
+        weights = torch.where(usable, weights, 0.0)
+        largest = weights.detach().amax(0)
+        rows = rows * (weights / torch.where(largest > 0, largest, 1.0))[:, None]
+    elif not everything:
+        rows = rows * usable[:, None]
+    return rows.flatten(1, 2), usable
+
+
+def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
+    """(3, 3, ...) times (3, ...)."""
+    return (matrix * vector).sum(1)
+
+
+def _gradient(B: Tensor, b: Tensor, X: Tensor) -> tuple[Tensor, Tensor]:
+    """Half the gradient, and value, of the Rayleigh quotient ``|B X + b|² / (1 + |X|²)`` times its denominator."""
+    residual = (B * X[:, None]).sum(0) + b
+    quotient = (residual * residual).sum(0) / (1 + (X * X).sum(0))
+    return (B * residual).sum(1) - quotient * X, quotient
+
+
+def invert(S: Tensor) -> tuple[Tensor, Tensor]:
+    """Inverse of symmetric positive (3, 3, ...) matrices by cofactors, and the determinant, floored to stay finite."""
+    cofactors = torch.linalg.cross(S[[1, 2, 0]], S[[2, 0, 1]], dim=1)
+    determinant = (S[0] * cofactors[0]).sum(0)
+    trace = S[0, 0] + S[1, 1] + S[2, 2]
+    determinant = determinant.maximum((_DAMPING**2 * trace**3).clamp_min(torch.finfo(S.dtype).tiny))
+    return cofactors / determinant, determinant
+
+
+def damp(S: Tensor) -> Tensor:
+    """Add a multiple of the identity to (3, 3, ...) matrices, in place: bounds the inverse and changes no solution."""
+    trace = S[0, 0] + S[1, 1] + S[2, 2]
+    S.diagonal().add_(torch.where(trace > 0, _DAMPING * trace, 1.0)[..., None])
+    return S
+
+
+def _solve(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """X (3, ...) with the smallest Rayleigh quotient, nearly converged, and the inverse Hessian (3, 3, ...) there."""
+    B, b = rows[:3], rows[3]
+    normal = (B[:, None] * rows).sum(2)  # (3, 4, ...)
+    S = damp(normal[:, :3])
+    inverse, determinant = invert(S)
+    X = -_apply(inverse, normal[:, 3])
+    step, quotient = _gradient(B, b, X)
+    # det / (tr/2)² bounds the smallest eigenvalue of B'B from below: a quotient far under it belongs to the solution
+    # and converges with the cube of their ratio.
+    trace = S[0, 0] + S[1, 1] + S[2, 2]
+    unsure = quotient > _SAFE_RATIO * 4 * determinant / trace**2
+    S.diagonal().sub_(torch.where(unsure, 0.0, quotient)[..., None])
+    inverse, _ = invert(S)
+    X = X - _apply(inverse, step)
+    if unsure.any():
+        some, X_some, S_some = rows[:, :, unsure], X[:, unsure], S[:, :, unsure]
+        y = torch.linalg.svd(some.movedim(-1, 0).mT).Vh[..., 3, :].T
+        finite = y[3].abs() > _AT_INFINITY
+        X_some = torch.where(finite, y[:3] / torch.where(finite, y[3], 1.0), X_some)
+        S_some.diagonal().sub_(_gradient(some[:3], some[3], X_some)[1][..., None])
+        X[:, unsure], inverse[:, :, unsure] = X_some, invert(S_some)[0]
+    return X, inverse
+
+
+def project(P: Tensor, points_mm: Tensor) -> tuple[Tensor, Tensor]:
+    """World points in every view.
+
+    Args:
+        P: (..., V, 3, 4).
+        points_mm: (..., J, 3) world mm.
+
+    Returns:
+        pixels (..., V, J, 2), NaN where the homogeneous scale is 0; depth (..., V, J), positive in front of the camera
+        (mm along the optical axis if the last row of P is that of ``[R|t]``).
+    """
+    x = torch.einsum("...vrc,...jc->...vjr", P[..., :3], points_mm) + P[..., None, :, 3]
+    depth = x[..., 2]
+    return x[..., :2] / torch.where(depth == 0, torch.nan, depth)[..., None], depth
+
+
+@overload
+def reprojection_error(P: Tensor, points_mm: Tensor, points_px: Tensor) -> Tensor: ...
+@overload
+def reprojection_error(P: Array, points_mm: Array, points_px: Array) -> Array: ...
+def reprojection_error(P: Tensor | Array, points_mm: Tensor | Array, points_px: Tensor | Array) -> Tensor | Array:
+    """Distance in pixels between observations and projections (the full distance, not the half of the release code).
+
+    Args:
+        P: (..., V, 3, 4).
+        points_mm: (..., J, 3) world mm.
+        points_px: (..., V, J, 2) observations.
+
+    Returns:
+        (..., V, J) pixels; NaN where an observation or the point is missing.
+    """
+    if not isinstance(P, Tensor):
+        as_tensor = [torch.as_tensor(np.asarray(a, dtype=np.float64)) for a in (P, points_mm, points_px)]
+        return np.asarray(reprojection_error(as_tensor[0], as_tensor[1], as_tensor[2]).numpy())
+    assert isinstance(points_mm, Tensor)
+    assert isinstance(points_px, Tensor)
+    return torch.linalg.vector_norm(project(P, points_mm)[0] - points_px, dim=-1)
