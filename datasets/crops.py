@@ -119,12 +119,27 @@ class CroppedDataset:
                     partial.replace(target)
                 finally:
                     shutil.rmtree(partial, ignore_errors=True)
-        crops: Image = np.asarray(np.load(target / "crops.npy", mmap_mode="r"))
-        rows: list[list[int]] = np.load(target / "rows.npy").tolist()
+        try:
+            crops: Image = np.asarray(np.load(target / "crops.npy", mmap_mode="r"))
+            rows: list[list[int]] = np.load(target / "rows.npy").tolist()
+        except (OSError, ValueError) as error:
+            raise InputError(
+                target, f"crops cannot be read ({error})", "delete this folder, it is made again"
+            ) from None
         self._built.update({key: (crops, of_key) for key, of_key in zip(keys, rows, strict=True)})
         return target
 
-    def _write(self, folder: Path, keys: list[str], progress: Callable[[int, int], None] | None, threads: int) -> bool:
+    @cached_property
+    def _split_of(self) -> dict[str, str]:
+        return {key: split for split in ("train", "test") for key in self._dataset.keys(split)}
+
+    def _target(self, keys: Sequence[str]) -> Path:
+        """The folder whose name stands for everything that the crops depend on."""
+        content = [_FORMAT, self._dataset.manifest(), self._side_px, self._box_scale, *keys]
+        name = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+        return self._folder / f"{self.name}-{self._side_px}px-{name}"
+
+    def _write(self, folder: Path, keys: Sequence[str], threads: int) -> bool:
         """crops.npy (n, S, S, 3) uint8 and rows.npy (keys, most views): row of each view's crop, -1 for none."""
         to_crop = [[self._has_crop(view) for view in self._dataset.sample(key).views] for key in keys]
         rows = np.full((len(keys), max(map(len, to_crop), default=0)), -1, dtype=np.int64)
