@@ -1,0 +1,138 @@
+"""Every data set the suite knows, and how one that has an adapter is opened."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, ValidationError, create_model
+
+from poseboard.datasets import human36m, shelf
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Dataset, Status
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set the suite knows.
+
+    Args:
+        name: under which params.yaml names it.
+        title: as its authors call it.
+        licence: in short; the data set's own page is what binds.
+        obtain: where it is to be had.
+        open: its adapter, or None if this version has none. Its parameters are the options of params.yaml.
+    """
+
+    name: str
+    title: str
+    licence: str
+    obtain: str
+    open: Callable[..., Dataset] | None = None
+
+    def status(self, root: Path | None = None) -> Status:
+        """Whether the data set can be used from ``root``; never raises."""
+        if self.open is None:
+            return Status("missing", "adapter not in this version", self.obtain)
+        if root is None:
+            return Status("missing", "no folder is named for it in params.yaml", self.obtain)
+        return self.open(root=root).status()
+
+
+_ENTRIES = (
+    Entry(
+        "human36m",
+        "Human3.6M (multi-view labels of learnable triangulation)",
+        "academic use by registration and signed agreement, no redistribution",
+        human36m.OBTAIN,
+        human36m.Human36M,
+    ),
+    Entry(
+        "human36m-coco",
+        "Human3.6M (COCO-style annotations of RootNet)",
+        "academic use by registration and signed agreement, no redistribution",
+        "images: register at vision.imar.ro/human3.6m; annotations: linked from the RootNet README "
+        "(github.com/mks0601/3DMPPE_ROOTNET_RELEASE)",
+    ),
+    Entry(
+        "panoptic",
+        "CMU Panoptic",
+        "non-commercial research",
+        "github.com/CMU-Perceptual-Computing-Lab/panoptic-toolbox or domedb.perception.cs.cmu.edu",
+    ),
+    Entry(
+        "mupots",
+        "MuPoTS-3D",
+        "non-commercial research, no redistribution",
+        "SingleShotMultiPerson page of the MPI-INF graphics group; boxes and JSON: linked from the RootNet README",
+    ),
+    Entry(
+        "muco",
+        "MuCo-3DHP",
+        "non-commercial research, no redistribution",
+        "generator: SingleShotMultiPerson page of the MPI-INF graphics group; composites: linked from the RootNet "
+        "README",
+    ),
+    Entry(
+        "mscoco",
+        "MSCOCO 2017 key points",
+        "annotations CC BY 4.0; images under their Flickr licences",
+        "cocodataset.org",
+    ),
+    Entry(
+        "mpii",
+        "MPII Human Pose",
+        "annotations for research, no commercial use; images are YouTube frames",
+        "human-pose.mpi-inf.mpg.de",
+    ),
+    Entry("pw3d", "3DPW", "research only", "virtualhumans.mpi-inf.mpg.de/3DPW"),
+    Entry("campus", "Campus (TUM)", "research", shelf.OBTAIN),
+    Entry("shelf", "Shelf (TUM)", "research", shelf.OBTAIN, shelf.Shelf),
+    Entry(
+        "rhd",
+        "Rendered Hand Pose",
+        "see the data set's page",
+        "Rendered Handpose Dataset page of the Freiburg computer vision group (RHD_published_v2)",
+    ),
+)
+
+
+def catalog() -> dict[str, Entry]:
+    """Name -> entry of every data set the suite knows, with an adapter or without."""
+    return {entry.name: entry for entry in _ENTRIES}
+
+
+def open_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
+    """Open a data set from its folder.
+
+    Args:
+        name: of the catalog.
+        options: of the adapter, e.g. ``{"root": "data/human36m"}``.
+
+    Raises:
+        InputError: the name is unknown, this version has no adapter for it, or an option is unknown, missing or of a
+            wrong type.
+    """
+    entry = catalog().get(name)
+    openable = ", ".join(e.name for e in _ENTRIES if e.open is not None)
+    if entry is None:
+        raise InputError(f"data set {name!r}", "there is no such data set", f"known: {', '.join(catalog())}")
+    if entry.open is None:
+        raise InputError(f"data set {name!r}", "its adapter is not in this version", f"to be opened: {openable}")
+    parameters = inspect.signature(entry.open).parameters
+    hints = get_type_hints(entry.open.__init__ if inspect.isclass(entry.open) else entry.open)
+    fields: dict[str, Any] = {
+        parameter: (hints[parameter], ... if value.default is value.empty else value.default)
+        for parameter, value in parameters.items()
+    }
+    try:
+        model = create_model("Options", __config__=ConfigDict(extra="forbid"), **fields)
+        values = model.model_validate(dict(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join([f"data set {name!r}", *map(str, first["loc"])])
+        raise InputError(where, first["msg"].lower(), f"known options: {', '.join(fields)}") from None
+    return entry.open(**{parameter: getattr(values, parameter) for parameter in fields})

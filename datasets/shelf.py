@@ -1,0 +1,277 @@
+"""Shelf (TUM): up to four people, five cameras, with the calibration and detections that VoxelPose published for it.
+
+On disk, below one root:
+
+    calibration_shelf.json                         camera -> R, T (mm), fx, fy, cx, cy, k, p;  x_cam = R (X - T)
+    actorsGT.mat                                   actor3D: actors x frames cells of 14 x 3, metres
+    pred_shelf_maskrcnn_hrnet_coco.pkl or .npz     2D detections of every person, COCO's 17 joints, with scores
+    Camera{c}/img_%06d.png                         images, optional: the detections do without
+
+World frame: millimetres, z up. Campus has the same files under other names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zipfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+
+from poseboard.datasets.camera import Array, Camera
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Group, Sample, Status, Truth, View
+from poseboard.datasets.skeleton import COCO, Skeleton
+from poseboard.datasets.unpickle import read_pickle
+
+SHELF = Skeleton(
+    name="shelf-14",
+    joints=(
+        "right_ankle",
+        "right_knee",
+        "right_hip",
+        "left_hip",
+        "left_knee",
+        "left_ankle",
+        "right_wrist",
+        "right_elbow",
+        "right_shoulder",
+        "left_shoulder",
+        "left_elbow",
+        "left_wrist",
+        "chin",
+        "head_top",
+    ),
+    edges=(
+        ("right_ankle", "right_knee"),
+        ("right_knee", "right_hip"),
+        ("left_hip", "left_knee"),
+        ("left_knee", "left_ankle"),
+        ("right_hip", "left_hip"),
+        ("right_wrist", "right_elbow"),
+        ("right_elbow", "right_shoulder"),
+        ("left_shoulder", "left_elbow"),
+        ("left_elbow", "left_wrist"),
+        ("right_hip", "right_shoulder"),
+        ("left_hip", "left_shoulder"),
+        ("right_shoulder", "chin"),
+        ("left_shoulder", "chin"),
+        ("chin", "head_top"),
+    ),
+    root=None,
+    flip_pairs=tuple((f"left_{part}", f"right_{part}") for part in "ankle knee hip wrist elbow shoulder".split()),
+)
+"""The 14 joints that Shelf and Campus annotate."""
+
+EVALUATED = range(300, 601)
+"""Frames that are scored by convention; a ``actorsGT.mat`` cut to fewer frames gives all it has."""
+
+OBTAIN = (
+    "campar.in.tum.de/Chair/MultiHumanPose (research use); calibration and detections: github.com/microsoft/"
+    "voxelpose-pytorch (MIT)"
+)
+_CALIBRATION, _ACTORS, _DETECTIONS = "calibration_shelf.json", "actorsGT.mat", "pred_shelf_maskrcnn_hrnet_coco"
+_COPY = "copy it again from its source"
+_SIZE = (1032, 776)
+
+
+class Shelf:
+    """The adapter: a `Dataset` of several people with given 2D detections.
+
+    A method answers in ``skeleton`` (COCO's 17 joints, those of the detections); the truth has the 14 joints of
+    ``truth_skeleton``. The two are to be mapped by name, not by index.
+
+    ``truth`` serves the frames of ``actorsGT.mat`` under their own numbers. In a folder cut to a few frames, as the
+    samples that test suites carry, the detections may show other instants than the annotations of the same number:
+    there, the detections must not be scored against this truth.
+
+    Args:
+        root: folder with the files above.
+    """
+
+    name = "shelf"
+    skeleton = COCO
+    truth_skeleton = SHELF
+    synthetic = False
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """ "Camera0" … in the calibration's order; the five published ones while there is no calibration."""
+        if not (self.root / _CALIBRATION).is_file():
+            return tuple(f"Camera{c}" for c in range(5))
+        return tuple(self._cameras)
+
+    def status(self) -> Status:
+        """Calibration and annotations are needed; detections and images may be missing one at a time."""
+        for name in (_CALIBRATION, _ACTORS):
+            if not (self.root / name).is_file():
+                return Status("missing", f"no {name} in {self.root}", OBTAIN)
+        try:
+            frames = self._frames
+            has_images = all(self._image(view, frame) for view in self.views for frame in (frames[0], frames[-1]))
+            detections = self._detections
+        except InputError as error:
+            return Status("missing", str(error), OBTAIN)
+        if detections and has_images:
+            return Status("ready", f"{len(frames)} frames with detections and images", OBTAIN)
+        absent = "images" if detections else "detections" if has_images else "images and detections"
+        return Status("partial", f"{len(frames)} frames, {absent} missing", OBTAIN)
+
+    def manifest(self) -> str:
+        """SHA-256 over calibration, annotations and detections."""
+        digest = hashlib.sha256()
+        for path in (self.root / _CALIBRATION, self.root / _ACTORS, self._detections_path):
+            if path is not None:
+                try:
+                    digest.update(path.read_bytes())
+                except OSError as error:
+                    raise InputError(path, f"file cannot be read ({error.strerror})", OBTAIN) from None
+        return digest.hexdigest()
+
+    def keys(self, split: str) -> Sequence[str]:
+        """ "shelf/000300" … of "test"; Shelf has no training split, so "train" is empty."""
+        if split not in ("train", "test"):
+            raise InputError("shelf: split", f"{split!r} is no split", 'one of "train", "test"')
+        return [f"{self.name}/{frame:06d}" for frame in self._frames] if split == "test" else []
+
+    def sample(self, key: str) -> Sample:
+        """Every camera's view with the detections of all its people: (P, 17, 2), (P, 17), and boxes about them."""
+        frame = self._frame(key)
+        views = []
+        for camera, (name, calibration) in enumerate(self._cameras.items()):
+            found = self._detections.get((camera, frame), np.zeros((0, len(COCO), 3)))
+            joints = found[..., :2]
+            boxes = np.concatenate([joints.min(axis=1), joints.max(axis=1)], axis=1) if len(found) else np.zeros((0, 4))
+            views.append(View(name, calibration, self._image(name, frame), boxes, joints, found[..., 2]))
+        return Sample(key, tuple(views), Group(self.name, self.name, self.name))
+
+    def truth(self, key: str) -> Truth:
+        """(actors, 14, 3) world mm, one row an actor of the file; NaN where the actor is not annotated."""
+        return Truth(self._actors[self._frame(key)])
+
+    def _frame(self, key: str) -> int:
+        match = re.fullmatch(rf"{self.name}/([0-9]{{6}})", key)
+        if match is None or int(match[1]) not in self._frames:
+            raise InputError(f"shelf: key {key!r}", "there is no such frame", f"see {self.root / _ACTORS}")
+        return int(match[1])
+
+    def _image(self, view: str, frame: int) -> Path | None:
+        path = self.root / view / f"img_{frame:06d}.png"
+        return path if path.is_file() else None
+
+    @property
+    def _frames(self) -> range:
+        count = len(self._actors)
+        return EVALUATED if count >= EVALUATED.stop else range(count)
+
+    @property
+    def _detections_path(self) -> Path | None:
+        paths = (self.root / f"{_DETECTIONS}{suffix}" for suffix in (".pkl", ".npz"))
+        return next((path for path in paths if path.is_file()), None)
+
+    @cached_property
+    def _cameras(self) -> dict[str, Camera]:
+        path = self.root / _CALIBRATION
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(path, f"file cannot be read ({error.strerror})", OBTAIN) from None
+        except ValueError as error:
+            raise InputError(path, f"is no JSON ({error})", _COPY) from None
+        if not isinstance(content, dict) or sorted(content) != sorted(map(str, range(len(content)))) or not content:
+            raise InputError(path, 'is no object of cameras "0", "1", …', _COPY)
+        return {f"Camera{c}": _camera(content[str(c)], f"{path}: {c}") for c in range(len(content))}
+
+    @cached_property
+    def _actors(self) -> Array:
+        """(frames, actors, 14, 3) mm."""
+        path = self.root / _ACTORS
+        try:
+            content = scipy.io.loadmat(path, variable_names=["actor3D"])
+        except FileNotFoundError:
+            raise InputError(path, "there is no such file", OBTAIN) from None
+        except Exception as error:  # scipy raises many kinds for a damaged file
+            raise InputError(path, f"is no MATLAB file ({str(error)[:80]})", _COPY) from None
+        if "actor3D" not in content:
+            raise InputError(f"{path}: actor3D", "field is missing", _COPY)
+        try:
+            actors = [np.asarray(cell, dtype=object).reshape(-1) for cell in content["actor3D"].reshape(-1)]
+            joints = np.full((len(actors[0]), len(actors), len(SHELF), 3), np.nan)
+            for a, cells in enumerate(actors):
+                if len(cells) != len(joints):
+                    raise ValueError(f"actor {a} has {len(cells)} frames, actor 0 has {len(joints)}")
+                for f, cell in enumerate(cells):
+                    if np.size(cell):  # an actor out of sight is an empty cell
+                        joints[f, a] = np.asarray(cell, dtype=np.float64).reshape(len(SHELF), 3)
+        except (ValueError, TypeError, IndexError) as error:
+            raise InputError(f"{path}: actor3D", f"is not cells of 14 x 3 numbers ({error})", _COPY) from None
+        return joints * 1000.0
+
+    @cached_property
+    def _detections(self) -> dict[tuple[int, int], Array]:
+        """(camera, frame) -> (people, 17, 3): x px, y px, score."""
+        path = self._detections_path
+        if path is None:
+            return {}
+        return _from_pickle(path) if path.suffix == ".pkl" else _from_npz(path)
+
+
+def _camera(values: Any, where: str) -> Camera:
+    try:
+        numbers = {name: np.asarray(values[name], dtype=np.float64).reshape(-1) for name in ("R", "T", "k", "p")}
+        fx, fy, cx, cy = (float(values[name]) for name in ("fx", "fy", "cx", "cy"))
+        R = numbers["R"].reshape(3, 3)
+        k, p = numbers["k"], numbers["p"]
+        K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+        return Camera(K, R, -R @ numbers["T"], np.array([k[0], k[1], p[0], p[1], k[2]]), _SIZE)
+    except KeyError as error:
+        raise InputError(f"{where}.{error.args[0]}", "field is missing", _COPY) from None
+    except (TypeError, ValueError, IndexError) as error:
+        raise InputError(where, f"is no camera ({error})", _COPY) from None
+
+
+def _from_pickle(path: Path) -> dict[tuple[int, int], Array]:
+    """The published form: ``"{camera}_{frame}"`` -> list of ``{"pred": 17 x 3}``."""
+    content = read_pickle(path)
+    if not isinstance(content, dict):
+        raise InputError(path, f"holds a {type(content).__name__}, not a dict of detections", _COPY)
+    found = {}
+    for entry, people in content.items():
+        match = re.fullmatch(r"([0-9]+)_([0-9]+)", str(entry))
+        try:
+            if match is None:
+                raise ValueError("key is not camera_frame")
+            joints = [np.asarray(person["pred"], dtype=np.float64).reshape(len(COCO), 3) for person in people]
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise InputError(
+                f"{path}: {str(entry)[:40]}", f'is no list of {{"pred": 17 x 3}} ({error})', _COPY
+            ) from None
+        found[int(match[1]), int(match[2])] = np.array(joints).reshape(-1, len(COCO), 3)
+    return found
+
+
+def _from_npz(path: Path) -> dict[tuple[int, int], Array]:
+    """The same without a pickle: camera (n,), frame (n,), keypoints (n, 17, 3)."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            camera, frame, keypoints = (file[name] for name in ("camera", "frame", "keypoints"))
+    except KeyError as error:
+        raise InputError(path, str(error.args[0]), _COPY) from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(path, f"is damaged or truncated ({str(error)[:80]})", _COPY) from None
+    if keypoints.shape != (len(keypoints), len(COCO), 3) or not camera.shape == frame.shape == keypoints.shape[:1]:
+        raise InputError(f"{path}: keypoints", f"shape is {keypoints.shape}, not (people, 17, 3)", _COPY)
+    entries = np.stack([camera, frame], axis=1)
+    return {
+        (int(c), int(f)): keypoints[(entries == (c, f)).all(axis=1)].astype(np.float64)
+        for c, f in np.unique(entries, axis=0)
+    }
