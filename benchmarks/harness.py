@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.camera import Array
 from poseboard.datasets.catalog import open_dataset
@@ -92,7 +94,10 @@ class Restricted:
         """The sample as the method may see it."""
         sample = self._cache.get(key)
         if sample is None:
-            sample = self._cache[key] = self._restrict(self._samples.sample(key))
+            sample = self._restrict(self._samples.sample(key))
+            # Kept only where the pixels lie in the memory map, or a large data set would pile up in memory.
+            if not any(isinstance(view.image, np.ndarray) and view.image.base is None for view in sample.views):
+                self._cache[key] = sample
         if self._inputs.window > 1:
             sample = replace(sample, past=tuple(self._before(key)))
         return sample
