@@ -1,0 +1,419 @@
+"""What stands on the pages: rows, matrices and cells, worked out from the results before any template sees them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import floor, log10
+
+import numpy as np
+
+from poseboard.protocols.scores import (
+    DataFile,
+    PublishedRow,
+    PublishedTable,
+    Rank,
+    Score,
+    ScoreFile,
+    Signature,
+    TableComparison,
+    TrainingFile,
+)
+from poseboard.report.results import Entry, Examples, Results
+
+MAIN_TABLES = ("T1", "T2")
+"""Tables whose columns make the main board, where they exist."""
+UNITS_WITH_DECIMAL = ("mm", "px", "%", "deg")
+SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+def number(value: float | None, unit: str = "mm") -> str:
+    """A measured value as the field prints it: 22.4 mm, 4.18 px, 0.386 m; an en dash where there is none."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    if unit in UNITS_WITH_DECIMAL:
+        return f"{value:.1f}" if abs(value) >= 10 or value == 0 else f"{value:.2f}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def signed(value: float, unit: str = "mm") -> str:
+    """A difference with its sign; a true minus, so that columns align."""
+    return ("+" if value > 0 else "−" if value < 0 else "±") + number(abs(value), unit)
+
+
+def integer(value: float | None) -> str:
+    """Thousands separated by a thin space."""
+    return "–" if value is None else f"{round(value):,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds below two minutes, minutes below two hours, hours above."""
+    if seconds is None:
+        return "–"
+    for size, unit in ((7200.0, "h"), (120.0, "min")):
+        if seconds >= size:
+            return f"{seconds / (3600 if unit == 'h' else 60):.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def file_name(name: str) -> str:
+    """A name from outside as a file name: itself if it is harmless, else its harmless part and a hash."""
+    if SAFE_NAME.fullmatch(name):
+        return name
+    stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:32]
+    return f"{stem or 'name'}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A common scale for the intervals of a column; places are per cent of its width."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, values: Iterable[float]) -> Axis | None:
+        """The smallest axis with round ends that holds all values; None for no values."""
+        found = [value for value in values if np.isfinite(value)]
+        if not found:
+            return None
+        low, high = min(found), max(found)
+        step = 10.0 ** floor(log10(max(high - low, abs(high) * 0.02, 1e-9)))
+        step = step if (high - low) / step >= 2 else step / 5
+        return cls(np.floor(low / step) * step, np.ceil(high / step) * step + (step if low == high else 0.0))
+
+    def place(self, value: float) -> str:
+        """Distance from the left end in per cent of the width."""
+        return f"{100 * (value - self.low) / (self.high - self.low):.2f}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method in one table."""
+
+    file: ScoreFile
+    score: Score
+    order: int
+    rank: Rank | None
+
+    @property
+    def method(self) -> str:
+        """Name of the method as its file gives it."""
+        return self.file.method
+
+
+@dataclass(frozen=True)
+class Board:
+    """One table on one data set: every row has the same signature, and is synthetic or is not."""
+
+    dataset: str
+    synthetic: bool
+    table: str
+    signature: Signature
+    unit: str
+    title: str
+    lower_is_better: bool
+    rows: tuple[Row, ...]
+    comparison: TableComparison | None
+    axis: Axis | None
+
+    def row(self, method: str) -> Row | None:
+        """The row of ``method``, or None."""
+        return next((row for row in self.rows if row.method == method), None)
+
+    def pair(self, a: str, b: str) -> tuple[float, tuple[float, float]] | None:
+        """Mean of (a − b) with its interval, whichever way round it is stored."""
+        for pair in self.comparison.pairs if self.comparison else []:
+            if (pair.a, pair.b) == (a, b):
+                return pair.difference, pair.ci95
+            if (pair.a, pair.b) == (b, a):
+                return -pair.difference, (-pair.ci95[1], -pair.ci95[0])
+        return None
+
+    def verdict(self, a: str, b: str) -> str:
+        """ "better" or "worse" where the interval of (a − b) leaves out zero, "open" where not, "" if not compared."""
+        if (found := self.pair(a, b)) is None:
+            return ""
+        low, high = found[1]
+        if low <= 0 <= high:
+            return "open"
+        return "better" if (high < 0) == self.lower_is_better else "worse"
+
+
+def _sort_key(score: Score) -> tuple[bool, float]:
+    if score.value is None:
+        return True, 0.0
+    return False, score.value if score.lower_is_better else -score.value
+
+
+def table_key(table: str) -> tuple[int, int, str]:
+    """Order of tables: T1 … T10, F1, F2, then ours by name."""
+    found = re.fullmatch(r"([TF])(\d+)", table)
+    return ("TF".index(found[1]), int(found[2]), "") if found else (2, 0, table)
+
+
+def boards(results: Results) -> list[Board]:
+    """All boards of all data sets; of a table's signatures the one most methods have, or with most views, first."""
+    groups: dict[tuple[str, bool, str, str], list[tuple[ScoreFile, Score]]] = {}
+    for entry in results.entries:
+        for score in entry.scores.scores:
+            key = (entry.scores.dataset, entry.scores.synthetic, score.table, str(score.signature))
+            groups.setdefault(key, []).append((entry.scores, score))
+    made = []
+    for (dataset, synthetic, table, signature), members in groups.items():
+        comparison = next(
+            (
+                found
+                for file in results.comparisons
+                if (file.dataset, file.synthetic) == (dataset, synthetic)
+                for found in file.tables
+                if found.table == table and str(found.signature) == signature
+            ),
+            None,
+        )
+        ranks = {rank.method: rank for rank in comparison.ranks} if comparison else {}
+        members = sorted(members, key=lambda pair: (*_sort_key(pair[1]), pair[0].method))
+        first = members[0][1]
+        ends = [v for _, s in members for v in (s.value, *(s.ci95 or ())) if v is not None]
+        made.append(
+            Board(
+                dataset=dataset,
+                synthetic=synthetic,
+                table=table,
+                signature=first.signature,
+                unit=first.unit,
+                title=first.title,
+                lower_is_better=first.lower_is_better,
+                rows=tuple(Row(f, s, k, ranks.get(f.method)) for k, (f, s) in enumerate(members, 1)),
+                comparison=comparison,
+                axis=Axis.around(ends),
+            )
+        )
+    made.sort(
+        key=lambda b: (
+            *(b.dataset, b.synthetic, table_key(b.table), -len(b.rows)),
+            *(b.signature.views != "all", -view_count(b), str(b.signature)),
+        )
+    )
+    return made
+
+
+def main_boards(all_boards: Sequence[Board]) -> dict[tuple[str, bool], list[Board]]:
+    """The columns of the main board of each data set: T1 and T2, or its first table where it has neither."""
+    by_dataset: dict[tuple[str, bool], dict[str, Board]] = {}
+    for board in all_boards:
+        by_dataset.setdefault((board.dataset, board.synthetic), {}).setdefault(board.table, board)
+    return {
+        dataset: [tables[name] for name in MAIN_TABLES if name in tables] or list(tables.values())[:1]
+        for dataset, tables in by_dataset.items()
+    }
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One table under several view sets: everything else in the signature agrees."""
+
+    dataset: str
+    synthetic: bool
+    table: str
+    unit: str
+    columns: tuple[Board, ...]
+    methods: tuple[str, ...]
+
+
+def sweeps(all_boards: Sequence[Board]) -> list[Sweep]:
+    """Boards that differ in nothing but their views, gathered."""
+    groups: dict[tuple[str, ...], list[Board]] = {}
+    for board in all_boards:
+        rest = str(board.signature.model_copy(update={"views": ""}))
+        groups.setdefault((board.dataset, str(board.synthetic), board.table, rest), []).append(board)
+    found = []
+    for members in groups.values():
+        if len(members) < 2:
+            continue
+        columns = sorted(members, key=lambda b: (b.signature.views == "all", view_count(b), b.signature.views))
+        methods = dict.fromkeys(row.method for board in members for row in board.rows)
+        first = members[0]
+        found.append(
+            Sweep(first.dataset, first.synthetic, first.table, first.unit, tuple(columns), tuple(methods))
+        )
+    return found
+
+
+def view_count(board: Board) -> int:
+    """How many cameras the signature names; 0 where it does not name them."""
+    return len([name for name in re.split(r"[\s,+]+", board.signature.views) if name]) if "," in board.signature.views else 0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Compute behind a method; ``total_s`` counts the trainings it starts from."""
+
+    own_s: float | None
+    total_s: float | None
+    parameters: int | None
+    chain: tuple[str, ...]
+
+
+def cost(training: Mapping[tuple[str, str], TrainingFile], dataset: str, method: str) -> Cost:
+    """Training seconds (mean over seeds) and parameters of a method, following ``after`` back to its start."""
+    first = training.get((dataset, method))
+    if first is None:
+        return Cost(None, None, None, ())
+    chain: list[str] = []
+    total: float | None = 0.0
+    name: str | None = method
+    while name is not None and name not in chain:
+        chain.append(name)
+        file = training.get((dataset, name))
+        if file is None:
+            total = None
+            break
+        seconds = _mean_seconds(file)
+        total = None if total is None else total + seconds
+        name = file.after
+    return Cost(_mean_seconds(first), total, first.parameters, tuple(chain))
+
+
+def _mean_seconds(file: TrainingFile) -> float:
+    return sum(run.seconds for run in file.runs) / len(file.runs) if file.runs else 0.0
+
+
+@dataclass(frozen=True)
+class OurCell:
+    """Our number beside a published row."""
+
+    board: Board
+    row: Row
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A published table with ours beside it."""
+
+    table: PublishedTable
+    columns: tuple[str, ...]
+    ours: tuple[Board, ...]
+    """One board a data set that has this table."""
+    extra: tuple[str, ...]
+    """Methods of ours that the paper has no row for."""
+    absent: str
+    """Why ours are absent; empty where they are not."""
+
+    def cells(self, row: PublishedRow | None, method: str | None = None) -> list[Row | None]:
+        """Our row for each board of ``ours``."""
+        name = row.method if row is not None else method
+        return [board.row(name) if name else None for board in self.ours]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def data_of(name: str, data: Iterable[DataFile]) -> DataFile | None:
+    """The data set that a paper's table names: "CMU Panoptic" is found as "panoptic"; a ready one first."""
+    found = [d for d in data if _plain(d.dataset) and (_plain(d.dataset) in _plain(name) or _plain(name) in _plain(d.dataset))]
+    order = ("ready", "partial", "missing")
+    return min(found, key=lambda d: order.index(d.state), default=None)
+
+
+def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTable]:
+    """Every published table with our boards of the same id."""
+    made = []
+    for table in results.published:
+        ours: dict[tuple[str, bool], Board] = {}
+        for board in all_boards:
+            if board.table == table.id:
+                ours.setdefault((board.dataset, board.synthetic), board)
+        named = {row.method for row in table.rows}
+        extra = dict.fromkeys(row.method for board in ours.values() for row in board.rows if row.method not in named)
+        columns = dict.fromkeys([*table.sources, *(column for row in table.rows for column in row.values)])
+        made.append(
+            PaperTable(
+                table=table,
+                columns=tuple(c for c in columns if any(c in row.values for row in table.rows)),
+                ours=tuple(ours.values()),
+                extra=tuple(extra),
+                absent="" if ours else _why_absent(table, results),
+            )
+        )
+    return made
+
+
+def _why_absent(table: PublishedTable, results: Results) -> str:
+    found = data_of(table.dataset, (file for file, _ in results.data))
+    if found is None:
+        return f"Ours are absent: {table.dataset} was not part of the “{results.profile}” run."
+    if found.state == "ready":
+        return f"Ours are absent: {found.dataset} is ready, but no method of this run is scored on {table.id}."
+    return f"Ours are absent: {found.dataset} is {found.state}. {found.detail} {found.obtain}".strip()
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """One crop with both skeletons as SVG paths in crop pixels."""
+
+    view: str
+    image: str
+    predicted: str
+    truth: str
+    predicted_joints: tuple[tuple[str, str], ...]
+    missing: bool
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sample of the examples file: its place by error, and every view drawn."""
+
+    place: str
+    key: str
+    error_mm: float
+    side_px: int
+    overlays: tuple[Overlay, ...]
+
+
+def pick_examples(error_mm: Sequence[float] | np.ndarray) -> list[tuple[str, int]]:
+    """Best, median and worst by error, each sample once; samples without an error count as worst."""
+    errors = np.asarray(error_mm, dtype=np.float64)
+    order = np.argsort(np.where(np.isfinite(errors), errors, np.inf), kind="stable")
+    if not len(order):
+        return []
+    picks: dict[int, str] = {}
+    for place, k in (("best", 0), ("worst", len(order) - 1), ("median", (len(order) - 1) // 2)):
+        picks.setdefault(int(order[k]), place)
+    return sorted(((p, k) for k, p in picks.items()), key=lambda pick: ("best", "median", "worst").index(pick[0]))
+
+
+def limb_path(points_px: np.ndarray, edges: np.ndarray) -> str:
+    """Edges between finite joints as the ``d`` of an SVG path."""
+    ends = points_px[edges]
+    ends = ends[np.isfinite(ends).all(axis=(1, 2))]
+    return "".join(f"M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}" for (x0, y0), (x1, y1) in ends)
+
+
+def overlay(examples: Examples, sample: int, view: int, image: str) -> Overlay:
+    """Both skeletons of one view."""
+    predicted = examples.predicted_px[sample, view]
+    finite = predicted[np.isfinite(predicted).all(axis=1)]
+    return Overlay(
+        view=examples.views[view],
+        image=image,
+        predicted=limb_path(predicted, examples.edges),
+        truth=limb_path(examples.truth_px[sample, view], examples.edges),
+        predicted_joints=tuple((f"{x:.1f}", f"{y:.1f}") for x, y in finite),
+        missing=not len(finite),
+    )
+
+
+def method_index(entries: Iterable[Entry]) -> dict[str, int]:
+    """Index of each method, which gives its colour on every page."""
+    return {name: k for k, name in enumerate(sorted({entry.scores.method for entry in entries}))}
+
+
+def common_commit(files: Iterable[ScoreFile]) -> list[tuple[str, bool, int]]:
+    """Commits the results come from, with their dirty flag and how many results each made, most first."""
+    counts = Counter((file.provenance.git_commit, file.provenance.git_dirty) for file in files)
+    return [(commit, dirty, count) for (commit, dirty), count in counts.most_common()]

@@ -1,0 +1,197 @@
+"""Everything the pages are made of, read from results/ once and checked on the way in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict
+
+from poseboard.protocols.scores import (
+    ComparisonFile,
+    DataFile,
+    PublishedTable,
+    Record,
+    ResultError,
+    ScoreFile,
+    SpeedFile,
+    TrainingFile,
+)
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+class DetectionFile(Record):
+    """Real detections triangulated by a method: ``results/<profile>/detections/<dataset>-<method>.json``."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    dataset: str
+    method: str
+    state: str
+    detail: str = ""
+    people: float | None = None
+    residual_px: dict[str, float | None] = {}
+    figure: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Predictions beside the truth on the crops they were made from (N samples, V views, J joints, S px).
+
+    Args:
+        images: (N, V, S, S, 3) uint8 RGB.
+        predicted_px: (N, V, J, 2) in crop pixels; NaN = not predicted.
+        truth_px: (N, V, J, 2) in crop pixels; NaN = not annotated.
+        edges: (E, 2) joint indices.
+        keys: (N,) sample keys.
+        error_mm: (N,) root-relative MPJPE; NaN where nothing was predicted.
+        views: (V,) camera names.
+    """
+
+    images: NDArray[np.uint8]
+    predicted_px: NDArray[np.float64]
+    truth_px: NDArray[np.float64]
+    edges: NDArray[np.int64]
+    keys: list[str]
+    error_mm: NDArray[np.float64]
+    views: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One method on one data set, with the training and the drawn predictions that stand at the same path."""
+
+    scores: ScoreFile
+    examples: Examples | None
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """The content of results/ for one profile; whatever is absent is empty."""
+
+    profile: str
+    entries: tuple[Entry, ...]
+    comparisons: tuple[ComparisonFile, ...]
+    training: dict[tuple[str, str], TrainingFile]
+    data: tuple[tuple[DataFile, tuple[Path, ...]], ...]
+    detections: tuple[tuple[DetectionFile, Path | None], ...]
+    published: tuple[PublishedTable, ...]
+    speed: tuple[SpeedFile, ...]
+
+
+def _read_all(kind: type[RecordT], paths: Iterable[Path]) -> list[tuple[Path, RecordT]]:
+    return [(path, kind.read(path)) for path in sorted(paths)]
+
+
+def _unique(path: Path, key: object, seen: dict[Any, Path]) -> None:
+    if key in seen:
+        raise ResultError(f"{path}: method, dataset: {key} already stands in {seen[key]}; remove one of the two")
+    seen[key] = path
+
+
+def _same_profile(path: Path, found: str, profile: str) -> None:
+    if found != profile:
+        raise ResultError(f"{path}: profile: says {found!r} but lies under {profile!r}; run that profile again")
+
+
+def picture_beside(path: Path, name: str) -> Path:
+    """The picture ``name`` in the folder of ``path``; ResultError if the name is anything but a picture's file name."""
+    if Path(name).name != name or "\\" in name or Path(name).suffix.lower() not in PICTURE_SUFFIXES:
+        kinds = ", ".join(PICTURE_SUFFIXES)
+        raise ResultError(f"{path}: pictures: {name!r} is no plain file name ending in {kinds}")
+    return path.parent / name
+
+
+def read_examples(path: Path) -> Examples:
+    """Read an examples file without executing anything from it; ResultError names file and array."""
+    names = ("images", "predicted_px", "truth_px", "edges", "keys", "error_mm", "views")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in names}
+    except KeyError as error:
+        raise ResultError(f"{path}: {error.args[0]}: array is missing") from None
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged or hostile file
+        raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0] if str(error) else error!r})") from None
+    n, v, s = (arrays["images"].shape + (0, 0, 0))[:3]
+    j = arrays["truth_px"].shape[2] if arrays["truth_px"].ndim == 4 else 0
+    shapes = {
+        "images": (n, v, s, s, 3),
+        "predicted_px": (n, v, j, 2),
+        "truth_px": (n, v, j, 2),
+        "edges": (arrays["edges"].shape[0] if arrays["edges"].ndim else 0, 2),
+        "keys": (n,),
+        "error_mm": (n,),
+        "views": (v,),
+    }
+    kinds = {"images": "u", "edges": "iu", "keys": "U", "views": "U"}
+    for name, shape in shapes.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype.kind not in kinds.get(name, "f"):
+            raise ResultError(f"{path}: {name}: is {array.dtype} {array.shape}, expected shape {shape}")
+    edges = arrays["edges"].astype(np.int64)
+    if edges.size and not (0 <= edges.min() and edges.max() < j):
+        raise ResultError(f"{path}: edges: name joints outside 0…{j - 1}")
+    return Examples(
+        images=arrays["images"].astype(np.uint8),
+        predicted_px=arrays["predicted_px"].astype(np.float64),
+        truth_px=arrays["truth_px"].astype(np.float64),
+        edges=edges,
+        keys=[str(key) for key in arrays["keys"]],
+        error_mm=arrays["error_mm"].astype(np.float64),
+        views=[str(view) for view in arrays["views"]],
+    )
+
+
+def _table_order(table: PublishedTable) -> tuple[int, int, str]:
+    number = re.fullmatch(r"([TF])(\d+)", table.id)
+    return ("TF".index(number[1]), int(number[2]), "") if number else (2, 0, table.id)
+
+
+def read_results(results: Path, profile: str) -> Results:
+    """Read ``results`` for one profile.
+
+    Raises:
+        ResultError: a file does not follow its schema, or two files claim the same method; the message names it.
+    """
+    root = results / profile
+    entries, seen = [], dict[Any, Path]()
+    for path, file in _read_all(ScoreFile, root.glob("scores/*/*.json")):
+        _same_profile(path, file.profile, profile)
+        _unique(path, (file.dataset, file.method), seen)
+        examples = root / "examples" / path.parent.name / f"{path.stem}.npz"
+        entries.append(Entry(file, read_examples(examples) if examples.is_file() else None))
+    training, trained = {}, dict[Any, Path]()
+    for path, run in _read_all(TrainingFile, root.glob("training/*/*.json")):
+        _same_profile(path, run.profile, profile)
+        _unique(path, (run.dataset, run.method), trained)
+        training[run.dataset, run.method] = run
+    comparisons = _read_all(ComparisonFile, root.glob("comparisons/*.json"))
+    for path, comparison in comparisons:
+        _same_profile(path, comparison.profile, profile)
+    detections = []
+    for path, detection in _read_all(DetectionFile, root.glob("detections/*.json")):
+        figure = picture_beside(path, detection.figure) if detection.figure else None
+        detections.append((detection, figure if figure and figure.is_file() else None))
+    return Results(
+        profile=profile,
+        entries=tuple(entries),
+        comparisons=tuple(file for _, file in comparisons),
+        training=training,
+        data=tuple(
+            (file, tuple(picture_beside(path, name) for name in file.pictures))
+            for path, file in _read_all(DataFile, root.glob("data/*.json"))
+        ),
+        detections=tuple(detections),
+        published=tuple(
+            sorted((table for _, table in _read_all(PublishedTable, results.glob("published/*.yaml"))), key=_table_order)
+        ),
+        speed=tuple(file for _, file in _read_all(SpeedFile, results.glob("speed/*.json"))),
+    )
+

@@ -1,0 +1,376 @@
+"""The leaderboard as a folder of static pages that need neither a network nor JavaScript."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+
+from poseboard.protocols.scores import Curve, ScoreFile
+from poseboard.report import board as views
+from poseboard.report import figures
+from poseboard.report.board import Board, Example, Sweep
+from poseboard.report.results import Entry, Results, read_results
+
+TEMPLATES = Path(__file__).parent / "templates"
+JPEG = {"quality": 90, "subsampling": 0}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure as the pages use it: drawn inline, and as a file for slides and papers."""
+
+    title: str
+    caption: str
+    svg: Markup
+    file: str
+
+
+class _Folder:
+    """The folder being written: every file of it, in order."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.written: list[Path] = []
+
+    def path(self, name: str) -> Path:
+        path = self.out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.written.append(path)
+        return path
+
+    def text(self, name: str, text: str) -> None:
+        self.path(name).write_text(text, encoding="utf-8", newline="\n")
+
+    def plot(self, name: str, title: str, caption: str, figure: Figure) -> Plot:
+        svg = figures.to_svg(figure, name)
+        self.text(f"figures/{name}.svg", svg)
+        return Plot(title, caption, Markup(figures.to_inline(svg, name)), f"figures/{name}.svg")  # noqa: S704 drawn here, text escaped by matplotlib
+
+
+def build(results: Path, profile: str, out: Path) -> list[Path]:
+    """Write ``index.html``, a page a method, figures, pictures and ``leaderboard.{csv,json}`` into ``out``.
+
+    The same results give the same bytes. Files of an earlier build are overwritten, none is deleted.
+
+    Args:
+        results: the results/ folder.
+        profile: whose results are shown, a folder of ``results``.
+        out: folder for the pages; made if absent.
+
+    Returns:
+        The files written, ``index.html`` first.
+
+    Raises:
+        ResultError: a file of ``results`` is broken; the message names it.
+    """
+    found = read_results(results, profile)
+    all_boards = views.boards(found)
+    index = views.method_index(found.entries)
+    pages = {name: f"methods/{views.file_name(name)}.html" for name in index}
+    folder = _Folder(out)
+    environment = _environment()
+    commits = views.common_commit(entry.scores for entry in found.entries)
+    common = {
+        "profile": profile,
+        "commits": commits,
+        "created": max((entry.scores.provenance.created for entry in found.entries), default=""),
+        "synthetic": any(entry.scores.synthetic for entry in found.entries),
+        "index": index,
+        "pages": pages,
+        "training": found.training,
+    }
+    context = {**common, **_index_context(found, all_boards, index, folder), "root": ""}
+    html = environment.get_template("index.html.j2").render(context)
+    folder.written.insert(0, out / "index.html")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "index.html").write_text(html, encoding="utf-8", newline="\n")
+    for name, page in pages.items():
+        context = {**common, **_method_context(name, found, all_boards, index, folder), "root": "../"}
+        folder.text(page, environment.get_template("method.html.j2").render(context))
+    rows = _flat_rows(found, all_boards)
+    folder.text("leaderboard.json", json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    folder.text("leaderboard.csv", _csv(rows))
+    return folder.written
+
+
+def _environment() -> Environment:
+    script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=views.number, signed=views.signed, integer=views.integer, duration=views.duration
+    )
+    environment.globals.update(
+        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704 a file of this package
+        script=Markup(script),  # noqa: S704 a file of this package
+        script_hash=digest,
+        cost=views.cost,
+        palette=len(figures.PALETTE),
+        signature_fields=("metric", "alignment", "root", "joints", "split", "frames", "exclusions", "views", "average"),
+    )
+    return environment
+
+
+def _index_context(
+    found: Results, all_boards: Sequence[Board], index: Mapping[str, int], folder: _Folder
+) -> dict[str, Any]:
+    mains = views.main_boards(all_boards)
+    sweeps = views.sweeps(all_boards)
+    plots: dict[tuple[str, bool], list[Plot]] = {}
+    for dataset, columns in mains.items():
+        plots[dataset] = _board_plots(found, dataset, columns, [s for s in sweeps if (s.dataset, s.synthetic) == dataset],
+                                      index, folder)  # fmt: skip
+    shown = {id(board) for columns in mains.values() for board in columns}
+    swept = {id(board) for sweep in sweeps for board in sweep.columns}
+    return {
+        "mains": mains,
+        "methods_of": {dataset: _methods(columns) for dataset, columns in mains.items()},
+        "others": [board for board in all_boards if id(board) not in shown | swept],
+        "sweeps": sweeps,
+        "breakdowns": [board for columns in mains.values() for board in columns if _has(board, "action")],
+        "compared": [board for board in all_boards if board.comparison and board.comparison.pairs],
+        "plots": plots,
+        "papers": views.paper_tables(found, all_boards),
+        "data": [
+            (file, [(path.name, _copy(folder, path, f"data-{file.dataset}")) for path in paths])
+            for file, paths in found.data
+        ],
+        "detections": [
+            (file, _copy(folder, path, f"detections-{file.dataset}") if path else None) for file, path in found.detections
+        ],
+        "speed": found.speed,
+    }
+
+
+def _methods(columns: Sequence[Board]) -> list[str]:
+    return list(dict.fromkeys(row.method for board in columns for row in board.rows))
+
+
+def _has(board: Board, kind: str) -> bool:
+    return any(row.score.breakdown.get(kind) for row in board.rows)
+
+
+def _copy(folder: _Folder, path: Path, prefix: str) -> str | None:
+    """Copy a picture into the pages' folder; None where it is not there."""
+    if not path.is_file():
+        return None
+    name = f"pictures/{views.file_name(f'{prefix}-{path.stem}'.lower())}{path.suffix.lower()}"
+    folder.path(name).write_bytes(path.read_bytes())
+    return name
+
+
+def _unit(board: Board | Sweep) -> str:
+    """Plots travel without their page, so the axis itself says that a number is synthetic."""
+    return f"{board.unit}, synthetic world" if board.synthetic else board.unit
+
+
+def _board_plots(
+    found: Results, dataset: tuple[str, bool], columns: Sequence[Board], sweeps: Sequence[Sweep],
+    index: Mapping[str, int], folder: _Folder,
+) -> list[Plot]:  # fmt: skip
+    made = []
+    slug = views.file_name(f"{dataset[0]}{'' if dataset[1] else '-real'}")
+    for board in columns[:1]:
+        scores = {row.method: row.score for row in board.rows}
+        unit = _unit(board)
+        made.append(
+            folder.plot(
+                f"{slug}-intervals", f"{board.table}: value and 95 % interval",
+                "Bootstrap over subject × sequence. Overlapping intervals do not decide an order: see the paired differences.",
+                figures.intervals(scores, index, unit),
+            )
+        )  # fmt: skip
+        costs = {
+            row.method: (spent.total_s, row.score.value)
+            for row in board.rows
+            if (spent := views.cost(found.training, *(dataset[0], row.method))).total_s is not None
+            and row.score.value is not None
+        }
+        if costs:
+            made.append(
+                folder.plot(
+                    f"{slug}-cost", f"{board.table}: error beside compute",
+                    "Training time includes the training a method starts from. Dashed: nothing better for less.",
+                    figures.error_against_cost({m: (s or 0.0, e) for m, (s, e) in costs.items()}, index, unit),
+                )
+            )  # fmt: skip
+    for sweep in sweeps:
+        if curves := _sweep_curves(sweep, found):
+            made.append(
+                folder.plot(
+                    f"{slug}-cameras-{views.file_name(sweep.table.lower())}",
+                    f"{sweep.table}: error against the number of cameras",
+                    "Which cameras each point uses stands in the table of view sets.",
+                    figures.lines(curves, index, marks=True, from_zero=True),
+                )
+            )
+    for board in columns[:1]:
+        scores = {row.method: row.score for row in board.rows}
+        for kind, title in (("action", "by action"), ("joint", "by joint")):
+            with_kind = {name: score for name, score in scores.items() if score.breakdown.get(kind)}
+            if with_kind:
+                made.append(
+                    folder.plot(
+                        f"{slug}-{kind}", f"{board.table}: error {title}",
+                        f"Hardest {kind} on top; the grey bar spans best to worst method.",
+                        figures.breakdown(with_kind, index, kind, _unit(board)),
+                    )
+                )  # fmt: skip
+        names = dict.fromkeys(key for score in scores.values() for key in score.curves)
+        for key in names:
+            curves = {n: s.curves[key] for n, s in scores.items() if key in s.curves and s.curves[key].x}
+            if not curves:
+                continue
+            if board.synthetic:
+                curves = {n: c.model_copy(update={"y_label": f"{c.y_label}, synthetic world"}) for n, c in curves.items()}
+            made.append(
+                folder.plot(
+                    f"{slug}-curve-{views.file_name(key.lower())}",
+                    f"{board.table}: {'PCK curve' if key == 'pck' else key.replace('_', ' ')}",
+                    "Share of joints whose error is below the threshold." if key == "pck" else "",
+                    figures.lines(curves, index, marks=key != "pck", from_zero=True),
+                )
+            )
+    return made
+
+
+def _sweep_curves(sweep: Sweep, found: Results) -> dict[str, Curve]:
+    """Error against camera count, mean over the view sets of one count; {} where counts are unknown or all the same."""
+    counts = next((file.counts for file, _ in found.data if file.dataset == sweep.dataset), {})
+    of_all = counts.get("cameras", counts.get("views", 0))
+    columns = [(of_all if b.signature.views == "all" else views.view_count(b), b) for b in sweep.columns]
+    known = sorted({count for count, _ in columns if count > 0})
+    if len(known) < 2:
+        return {}
+    several = len(known) < len([count for count, _ in columns if count > 0])
+    curves = {}
+    for method in sweep.methods:
+        y: list[float | None] = []
+        for count in known:
+            rows = [board.row(method) for c, board in columns if c == count]
+            values = [row.score.value for row in rows if row is not None and row.score.value is not None]
+            y.append(sum(values) / len(values) if values else None)
+        label = f"error, {_unit(sweep)}" + (" (mean over view sets)" if several else "")
+        curves[method] = Curve(x=[float(c) for c in known], y=y, x_label="number of cameras", y_label=label)
+    return curves
+
+
+def _method_context(
+    name: str, found: Results, all_boards: Sequence[Board], index: Mapping[str, int], folder: _Folder
+) -> dict[str, Any]:
+    entries = [entry for entry in found.entries if entry.scores.method == name]
+    slug = views.file_name(name)
+    curves = []
+    for entry in entries:
+        file = found.training.get((entry.scores.dataset, name))
+        plot = None
+        if file and any(run.curves for run in file.runs):
+            plot = folder.plot(
+                f"training-{slug}-{views.file_name(entry.scores.dataset)}", f"Training on {entry.scores.dataset}",
+                "Every term of the loss against the step.", figures.training_curves(file, index[name]),
+            )  # fmt: skip
+        curves.append((entry.scores, file, plot))
+    return {
+        "name": name,
+        "files": [entry.scores for entry in entries],
+        "rows": [(board, row) for board in all_boards if (row := board.row(name))],
+        "trainings": curves,
+        "published": [(table, row) for table in found.published for row in table.rows if row.method == name],
+        "breakdowns": _breakdown_tables(name, all_boards),
+        "examples": [(entry.scores, _draw_examples(entry, slug, folder)) for entry in entries],
+    }
+
+
+def _breakdown_tables(name: str, all_boards: Sequence[Board]) -> list[tuple[Board, str, list[tuple[str, float | None]]]]:
+    made = []
+    for board in all_boards:
+        if (row := board.row(name)) is not None:
+            made += [(board, kind, list(values.items())) for kind, values in row.score.breakdown.items() if values]
+    return made
+
+
+def _draw_examples(entry: Entry, slug: str, folder: _Folder) -> list[Example]:
+    if (examples := entry.examples) is None:
+        return []
+    made = []
+    where = f"examples/{slug}-{views.file_name(entry.scores.dataset)}"
+    for place, k in views.pick_examples(examples.error_mm):
+        overlays = []
+        for v in range(len(examples.views)):
+            image = f"{where}-{place}-{v}.jpg"
+            imsave(folder.path(image), examples.images[k, v], pil_kwargs=JPEG)
+            overlays.append(views.overlay(examples, k, v, image))
+        made.append(
+            Example(place, examples.keys[k], float(examples.error_mm[k]), examples.images.shape[2], tuple(overlays))
+        )
+    return made
+
+
+def _flat_rows(found: Results, all_boards: Sequence[Board]) -> list[dict[str, Any]]:
+    rows = []
+    for board in all_boards:
+        for row in board.rows:
+            spent = views.cost(found.training, board.dataset, row.method)
+            score, file = row.score, row.file
+            rows.append(
+                {
+                    "dataset": board.dataset,
+                    "synthetic": board.synthetic,
+                    "profile": found.profile,
+                    "table": board.table,
+                    "title": score.title,
+                    "method": row.method,
+                    "source": file.source,
+                    "rank": row.rank.rank if row.rank else row.order,
+                    "rank_low": row.rank.ci95[0] if row.rank else None,
+                    "rank_high": row.rank.ci95[1] if row.rank else None,
+                    "value": score.value,
+                    "unit": score.unit,
+                    "ci95_low": score.ci95[0] if score.ci95 else None,
+                    "ci95_high": score.ci95[1] if score.ci95 else None,
+                    "n_samples": score.n_samples,
+                    "n_missing": score.n_missing,
+                    "n_groups": score.n_groups,
+                    "training_s": spent.own_s,
+                    "training_with_start_s": spent.total_s,
+                    "parameters": spent.parameters,
+                    "signature": str(score.signature),
+                    "git_commit": _commit(file),
+                    "created": file.provenance.created,
+                }
+            )
+    return rows
+
+
+def _commit(file: ScoreFile) -> str:
+    return file.provenance.git_commit + ("+dirty" if file.provenance.git_dirty else "")
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV; text that a spreadsheet would run as a formula is quoted with an apostrophe."""
+    buffer = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            safe = {k: f"'{v}" if isinstance(v, str) and v[:1] in tuple("=+-@\t\r") else v for k, v in row.items()}
+            writer.writerow(safe)
+    return buffer.getvalue()

@@ -1,0 +1,225 @@
+"""Results files with invented values, written through the schema: what the pages are built from in tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import yaml
+from matplotlib.image import imsave
+
+from poseboard.protocols.scores import (
+    ComparisonFile,
+    Curve,
+    DataFile,
+    PairedDifference,
+    Provenance,
+    PublishedRow,
+    PublishedTable,
+    Rank,
+    Score,
+    ScoreFile,
+    SeedValue,
+    Signature,
+    SpeedFile,
+    TableComparison,
+    TrainingFile,
+    TrainingRun,
+)
+
+ACTIONS = (
+    "Directions Discussion Eating Greeting Phoning Photo Posing Purchases Sitting "
+    "SittingDown Smoking Waiting WalkDog Walking WalkTogether"
+).split()
+JOINTS = "ankle knee hip pelvis spine thorax head_top wrist elbow shoulder nose".split()
+LEVELS = {"algebraic": 71.9, "dlt_peak": 78.3, "algebraic_no_conf": 85.2, "ransac": 85.9, "dlt": 87.6}
+AFTER = {"backbone": None, "ransac": "backbone", "algebraic": "backbone", "algebraic_no_conf": "backbone",
+         "dlt": "ransac", "dlt_peak": "ransac"}  # fmt: skip
+CAMERAS = ("54138969", "55011271", "58860488", "60457274")
+STICK = np.array([[52, 15], [52, 30], [52, 55], [40, 32], [64, 32], [34, 46], [72, 44], [45, 57], [59, 57], [42, 74],
+                  [62, 74], [41, 90], [64, 90]], dtype=np.float64)  # fmt: skip
+EDGES = np.array([[0, 1], [1, 2], [1, 3], [1, 4], [3, 5], [4, 6], [2, 7], [2, 8], [7, 9], [8, 10], [9, 11], [10, 12]])
+
+
+def provenance(method: str) -> Provenance:
+    return Provenance(
+        git_commit="a454ba0c1d2e3f405162738495a6b7c8d9e0f123",
+        git_dirty=False,
+        params_sha256="5d1f" * 16,
+        data_manifest="9c0a" * 16,
+        checkpoint_sha256={"seed0": "77ab" * 16},
+        seeds=[0],
+        versions={"python": "3.11.2", "torch": "2.9.1", "numpy": "2.3.4"},
+        hardware="2 CPU cores (x86-64), 8 GB",
+        created="2026-11-21T09:30:00+00:00",
+        mlflow_run=f"score/human36m/{method}",
+    )
+
+
+def signature(absolute: bool, views: str = "all") -> Signature:
+    return Signature(
+        metric="mpjpe", alignment="none" if absolute else "root", root="none" if absolute else "pelvis",
+        joints="human36m-17, all 17", split="test (S9, S11)", frames="every 64th",
+        exclusions="S9/Greeting-2, S9/SittingDown-2, S9/Waiting-1" if absolute else "none",
+        views=views, average="frames" if absolute else "actions", version=1,
+    )  # fmt: skip
+
+
+def score(method: str, level: float, table: str, rng: np.random.Generator, views: str = "all") -> Score:
+    absolute = table == "T2"
+    value = round(level, 3)
+    spread = rng.uniform(0.7, 1.35, len(ACTIONS))
+    thresholds = np.arange(0, 151, 10.0)
+    full = views == "all" and not absolute
+    return Score(
+        table=table,
+        title="MPJPE absolute" if absolute else "MPJPE relative to the pelvis",
+        protocol="human36m",
+        signature=signature(absolute, views),
+        unit="mm",
+        value=value,
+        ci95=(round(value - rng.uniform(2, 4), 3), round(value + rng.uniform(2, 4.5), 3)),
+        n_samples=900 - 36 * absolute,
+        n_missing=3 if method == "ransac" else 0,
+        n_groups=60 - 3 * absolute,
+        seeds=[SeedValue(seed=0, value=value)],
+        breakdown={
+            "action": {a: round(float(value * s / spread.mean()), 2) for a, s in zip(ACTIONS, spread, strict=True)},
+            "joint": {j: round(float(value * rng.uniform(0.5, 1.7)), 2) for j in JOINTS},
+        }
+        if full
+        else {},
+        curves={
+            "pck": Curve(
+                x=[float(t) for t in thresholds],
+                y=[round(float(100 * (1 - np.exp(-t / value))), 2) for t in thresholds],
+                x_label="threshold, mm",
+                y_label="PCK, % of joints",
+            )
+        }
+        if full
+        else {},
+    )
+
+
+def write_method(root: Path, dataset: str, method: str, level: float, stem: str | None = None) -> None:
+    """Scores, training and examples of one method."""
+    rng = np.random.default_rng(sum(map(ord, method)))
+    scores = [score(method, level, "T1", rng), score(method, level * 1.06, "T2", rng)]
+    scores += [score(method, level * f, "T1", rng, ",".join(CAMERAS[:n])) for n, f in ((2, 1.72), (3, 1.22))]
+    file = ScoreFile(
+        method=method, dataset=dataset, synthetic=True, profile="default", scores=scores, provenance=provenance(method)
+    )
+    file.write(root / "default" / "scores" / dataset / f"{stem or method}.json")
+    write_examples(root / "default" / "examples" / dataset / f"{stem or method}.npz", level, rng)
+
+
+def write_training(root: Path, dataset: str, method: str, after: str | None, learns: bool) -> None:
+    steps = np.arange(0, 601, 20.0)
+    curves = {
+        name: Curve(x=steps.tolist(), y=np.round(a * np.exp(-steps / 150) + b, 4).tolist(), x_label="step", y_label=name)
+        for name, a, b in (("total", 3.0, 0.8), ("joints_3d", 2.0, 0.4), ("heatmap", 1.0, 0.4))
+    }
+    run = TrainingRun(seed=0, steps=600, batch_size=12, processes=1, seconds=96.4, curves=curves, constants={"scale": 2.7})
+    TrainingFile(
+        method=method, dataset=dataset, synthetic=True, profile="default", after=after,
+        parameters=712_345 if learns else 0, runs=[run] if learns else [], provenance=provenance(method),
+    ).write(root / "default" / "training" / dataset / f"{method}.json")  # fmt: skip
+
+
+def write_examples(path: Path, level: float, rng: np.random.Generator, n: int = 5, side: int = 96) -> None:
+    views = len(CAMERAS)
+    images = np.full((n, views, side, side, 3), 120, dtype=np.uint8)
+    images[:, :, side * 3 // 4 :] = 90
+    images[..., 40:64, 30:60, :] = (150, 80, 70)
+    images += rng.integers(0, 24, images.shape, dtype=np.uint8)
+    truth = STICK + rng.normal(0, 2, (n, views, len(STICK), 2))
+    predicted = truth + rng.normal(0, 1, truth.shape) * np.linspace(0.5, 5, n)[:, None, None, None]
+    predicted[-1, 0] = np.nan
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        path,
+        images=images,
+        predicted_px=predicted,
+        truth_px=truth,
+        edges=EDGES,
+        keys=np.array([f"S9/{ACTIONS[k]}-1/{k * 64:06d}" for k in range(n)]),
+        error_mm=np.linspace(0.4, 2.4, n) * level,
+        views=np.array(CAMERAS),
+    )
+
+
+def write_published(root: Path) -> None:
+    """T1 … T10 in the shape of the real files, a few rows each."""
+    for k in range(1, 11):
+        rows = [PublishedRow(name="RANSAC (authors’ implementation)", method="ransac", values={"README": 27.4, "page": 27.4}),
+                PublishedRow(name="Tome et al.", values={"README": 52.8, "page": None}, note="as cited")]  # fmt: skip
+        table = PublishedTable(
+            id=f"T{k}",
+            title=f"Title of table {k}",
+            paper="Learnable Triangulation of Human Pose (ICCV 2019)",
+            dataset="Human3.6M" if k < 4 else "CMU Panoptic",
+            unit="mm",
+            sources={"README": "README of the code release, https://example.org/readme", "page": "project page"},
+            signature={"metric": "MPJPE", "root": "pelvis"},
+            rows=rows,
+            notes=["The two sources disagree; both are kept."] if k == 4 else [],
+        )
+        path = root / "published" / f"T{k}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(table.model_dump(mode="json"), allow_unicode=True), encoding="utf-8")
+
+
+def write_everything(root: Path) -> None:
+    """A whole results/ folder for the profile "default"."""
+    dataset = "human36m"
+    for method, level in LEVELS.items():
+        write_method(root, dataset, method, level)
+    for method, after in AFTER.items():
+        write_training(root, dataset, method, after, learns=not method.startswith("dlt"))
+    names = list(LEVELS)
+    ComparisonFile(
+        dataset=dataset, synthetic=True, profile="default",
+        tables=[
+            TableComparison(
+                table=table, signature=signature(table == "T2"), unit="mm",
+                pairs=[
+                    PairedDifference(a=a, b=b, difference=round(LEVELS[a] - LEVELS[b], 3),
+                                     ci95=(LEVELS[a] - LEVELS[b] - 2.1, LEVELS[a] - LEVELS[b] + 2.2),
+                                     n_samples=897, n_groups=60)
+                    for i, a in enumerate(names) for b in names[i + 1 :]
+                ],
+                ranks=[Rank(method=m, rank=k, ci95=((k, k) if k < 3 else (3, 5))) for k, m in enumerate(names, 1)],
+            )
+            for table in ("T1", "T2")
+        ],
+    ).write(root / "default" / "comparisons" / f"{dataset}.json")  # fmt: skip
+    data = root / "default" / "data"
+    DataFile(
+        dataset=dataset, synthetic=True, state="ready", detail="Synthetic world in the layout of Human3.6M.", obtain="",
+        manifest="9c0a" * 16, counts={"train": 2400, "test": 900, "images": 13200, "subjects": 7}, pictures=["sheet.png"],
+    ).write(data / f"{dataset}.json")  # fmt: skip
+    rng = np.random.default_rng(0)
+    imsave(data / "sheet.png", rng.integers(60, 200, (120, 480, 3), dtype=np.uint8))
+    DataFile(
+        dataset="panoptic", synthetic=False, state="missing", detail="data/panoptic does not exist.",
+        obtain="Get it from its authors’ page (research licence) and name its folder in params.yaml.", manifest=None,
+    ).write(data / "panoptic.json")  # fmt: skip
+    SpeedFile(
+        name="triangulation", title="Batched DLT", peer="one torch.linalg.svd a joint", ours_s=0.0021, peer_s=0.212,
+        ratio=100.9, aim="20 times", met=True, details={"error_mm": 1e-9}, hardware="2 CPU cores", created="2026-11-21",
+    ).write(root / "speed" / "triangulation.json")  # fmt: skip
+    write_published(root)
+    detections = root / "default" / "detections"
+    detections.mkdir(parents=True, exist_ok=True)
+    imsave(detections / "shelf-ransac.png", rng.integers(60, 200, (60, 240, 3), dtype=np.uint8))
+    (detections / "shelf-ransac.json").write_text(
+        '{"dataset": "shelf", "method": "ransac", "state": "partial", "detail": "3 frames of 5 cameras", "people": 4,'
+        ' "residual_px": {"Camera0": 3.2, "Camera1": 4.1}, "figure": "shelf-ransac.png"}'
+    )
+
+
+if __name__ == "__main__":
+    import sys
+
+    write_everything(Path(sys.argv[1]))
