@@ -1,0 +1,305 @@
+"""The contract of a protocol: what it is handed, what it gives back, and how a table names it.
+
+A protocol is one file, ``protocols/<name>.py``, whose class is the file's name in CamelCase; its parameters are its
+fields, so the YAML of a table sets them and an unknown one is an error. It states three things that cannot disagree,
+because the score stage builds everything else from them:
+
+* ``errors``: one row an evaluated truth pose, the missing ones marked and kept;
+* ``estimate``: the number, as a function of how often each group (subject × sequence) counts. All ones give the
+  number itself, the bootstrap's multiplicities its interval;
+* ``signature``: what exactly that number is.
+
+Nothing here assumes one person, the world frame or a mean: a protocol that matches people (AP), works in a camera's
+frame or runs over several sets of cameras implements the same three.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Dataset
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.protocols.predictions import PoseTable
+from poseboard.protocols.scores import Curve, Signature
+
+Breakdown = dict[str, dict[str, float | None]]
+
+
+@dataclass(frozen=True, eq=False)
+class TruthTable:
+    """Annotated people of a split, one a row, in the data set's order.
+
+    Args:
+        keys: (N,) str, the sample of each person.
+        person: (N,) int32, from 0 within a key.
+        joints_mm: (N, J, 3) in the world frame; NaN = not annotated.
+        subject: (N,) of the sample's group; categories.
+        action: (N,) likewise.
+        sequence: (N,) likewise.
+        split_keys: every key of the split, those without people and those a table excludes among them.
+        skeleton: of the joints.
+        dataset: name of the data set.
+        split: "train" or "test".
+        views: all cameras of the data set in its order.
+        manifest: the data set's hash.
+    """
+
+    keys: NDArray[np.object_]
+    person: NDArray[np.int32]
+    joints_mm: NDArray[np.floating]
+    subject: pd.Categorical
+    action: pd.Categorical
+    sequence: pd.Categorical
+    split_keys: NDArray[np.object_]
+    skeleton: Skeleton
+    dataset: str
+    split: str
+    views: tuple[str, ...]
+    manifest: str
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @classmethod
+    def collect(cls, dataset: Dataset, split: str) -> TruthTable:
+        """All truth of a split of a data set; InputError if it has none."""
+        keys = list(dataset.keys(split))
+        truths = [dataset.truth(key).joints_mm for key in keys]
+        groups = [dataset.sample(key).group for key in keys]
+        people = [len(truth) for truth in truths]
+        names = np.array(keys, dtype=object)
+        none = np.empty((0, len(dataset.skeleton), 3), dtype=np.float32)
+
+        def column(field: str) -> pd.Categorical:
+            return pd.Categorical(np.repeat(np.array([getattr(g, field) for g in groups], dtype=object), people))
+
+        return cls(
+            keys=np.repeat(names, people),
+            person=np.concatenate([np.arange(n, dtype=np.int32) for n in (*people, 0)]),
+            joints_mm=np.concatenate([none, *truths]),
+            subject=column("subject"),
+            action=column("action"),
+            sequence=column("sequence"),
+            split_keys=names,
+            skeleton=dataset.skeleton,
+            dataset=dataset.name,
+            split=split,
+            views=tuple(dataset.views),
+            manifest=dataset.manifest(),
+        )
+
+    def take(self, rows: NDArray[np.integer]) -> TruthTable:
+        """The table of those rows; the split's keys stay known."""
+        return replace(
+            self,
+            keys=self.keys[rows],
+            person=self.person[rows],
+            joints_mm=self.joints_mm[rows],
+            subject=self.subject[rows],
+            action=self.action[rows],
+            sequence=self.sequence[rows],
+        )
+
+    @cached_property
+    def known(self) -> pd.Index:
+        """``split_keys`` as an index."""
+        return pd.Index(self.split_keys, dtype=object)
+
+    def mapped(self, joints: Sequence[str]) -> NDArray[np.floating]:
+        """The named joints in that order, (N, len(joints), 3); no copy where they are the skeleton's own."""
+        if tuple(joints) == self.skeleton.joints:
+            return self.joints_mm
+        return self.joints_mm[:, self.skeleton.indices(joints)]
+
+
+class Protocol(BaseModel, ABC):
+    """A way to judge predictions; its parameters are its fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    """Raised whenever the same predictions would get another number."""
+
+    @property
+    @abstractmethod
+    def unit(self) -> str:
+        """Of the number: mm, %."""
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Which way is better."""
+        return True
+
+    def views(self, names: Sequence[str]) -> list[tuple[str, ...]]:
+        """The sets of cameras that predictions are needed for, each in the data set's order; default: all at once."""
+        return [tuple(names)]
+
+    @abstractmethod
+    def signature(self, board: Board, skeleton: Skeleton, views: str) -> Signature:
+        """What the number of ``board`` is on predictions from the cameras ``views``."""
+
+    @abstractmethod
+    def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
+        """One row an evaluated truth pose.
+
+        Columns every protocol has: key, person, subject, action, sequence, ``error`` (this pose's number in ``unit``,
+        NaN where a missing pose has none) and ``missing`` (bool). More columns are the protocol's own.
+
+        Raises:
+            InputError: predictions that this protocol cannot judge.
+        """
+
+    @abstractmethod
+    def estimate(
+        self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The number under each row of ``multiplicity``.
+
+        Args:
+            table: rows of :meth:`errors` of one seed.
+            codes: (N,) group of each row, in [0, G).
+            multiplicity: (R, G) how often each group counts.
+
+        Returns:
+            (R,) in ``unit``; NaN where nothing can be said.
+        """
+
+    def breakdown(self, table: pd.DataFrame) -> Breakdown:
+        """The number by action and by subject; a protocol may add more."""
+        return {
+            field: {str(name): self.summarise(rows) for name, rows in table.groupby(field, observed=True, sort=True)}
+            for field in ("action", "subject")
+        }
+
+    def curves(self, table: pd.DataFrame) -> dict[str, Curve]:
+        """Lines to plot from the rows of one or several seeds; default none."""
+        return {}
+
+    def summarise(self, table: pd.DataFrame) -> float | None:
+        """The number of ``table`` (rows of one seed); None where nothing was predicted."""
+        value = self.estimate(table, np.zeros(len(table), dtype=np.int64), np.ones((1, 1)))[0]
+        return float(value) if np.isfinite(value) else None
+
+
+class Board(BaseModel):
+    """A table that we run: benchmarks/tables/<id>.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+    title: str = Field(min_length=1)
+    dataset: str
+    split: Literal["train", "test"] = "test"
+    views: Literal["all"] | tuple[str, ...] = Field(default="all", description="cameras that are used")
+    exclude: tuple[str, ...] = Field(default=(), description="prefixes of keys left out: S9/Greeting-2")
+    every: int = Field(default=1, ge=1, description="of the rows that are left, every k-th from the first")
+    protocol: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    published: str | None = Field(default=None, description="id of the published table it stands beside")
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path) -> Board:
+        """Parse the YAML of a table and check its protocol's parameters; InputError names file and field."""
+        try:
+            board = cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            known = ", ".join(cls.model_fields)
+            raise InputError(f"{path}: {field}", first["msg"].lower(), f"fields: {known}") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(path, f"table cannot be read ({str(error).splitlines()[0]})", "check the file") from None
+        find_protocol(board.protocol, board.parameters, str(path))
+        return board
+
+    def rule(self) -> Protocol:
+        """The protocol with this table's parameters."""
+        return find_protocol(self.protocol, self.parameters, f"table {self.id}")
+
+    def view_sets(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """The sets of cameras that predictions are needed for, by the name that their files carry.
+
+        Args:
+            names: all cameras of the data set in its order.
+
+        Raises:
+            InputError: the table names a camera that the data set does not have.
+        """
+        used = tuple(names) if self.views == "all" else self.views
+        unknown = [name for name in used if name not in names]
+        if unknown:
+            raise InputError(f"table {self.id}: views", f"no camera {unknown[0]!r}", f"cameras: {', '.join(names)}")
+        return {view_set_name(cameras, names): cameras for cameras in self.rule().views(used)}
+
+    def select(self, truth: TruthTable) -> TruthTable:
+        """The rows that this table evaluates: exclusions first, then every k-th, in the data set's order."""
+        if not self.exclude and self.every == 1:
+            return truth
+        keep = np.ones(len(truth), dtype=bool)
+        if self.exclude:
+            prefixes = tuple(prefix.rstrip("/") + "/" for prefix in self.exclude)
+            keep = np.array([not key.startswith(prefixes) for key in truth.keys], dtype=bool)
+        return truth.take(np.flatnonzero(keep)[:: self.every])
+
+    @property
+    def frame_rule(self) -> str:
+        """For the signature."""
+        return "all" if self.every == 1 else f"every {self.every} from the first"
+
+    @property
+    def exclusions(self) -> str:
+        """For the signature."""
+        return " ".join(self.exclude) or "none"
+
+
+def view_set_name(cameras: Sequence[str], names: Sequence[str]) -> str:
+    """Name of a set of cameras, the same for the same set: "all", or their names, or a hash where those are long."""
+    if set(cameras) == set(names):
+        return "all"
+    ordered = "+".join(name for name in names if name in set(cameras))
+    return ordered if len(ordered) <= 64 else f"{len(cameras)}-{hashlib.sha256(ordered.encode()).hexdigest()[:12]}"
+
+
+def view_text(cameras: Sequence[str], names: Sequence[str]) -> str:
+    """The set of cameras as a signature states it: "all", or their names."""
+    return "all" if set(cameras) == set(names) else ", ".join(name for name in names if name in set(cameras))
+
+
+def find_protocol(name: str, parameters: Mapping[str, Any], where: str) -> Protocol:
+    """The protocol of protocols/<name>.py with its parameters; InputError names ``where`` and what is wrong."""
+    module_name = f"poseboard.protocols.{name}"
+    class_name = "".join(part.capitalize() for part in name.split("_"))
+    try:
+        kind = getattr(importlib.import_module(module_name), class_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name:
+            raise
+        raise InputError(f"{where}: protocol", f"there is no protocol {name!r}", "see protocols/") from None
+    except AttributeError:
+        raise InputError(f"{where}: protocol", f"{module_name} has no {class_name}", "see protocols/base.py") from None
+    if not (isinstance(kind, type) and issubclass(kind, Protocol)):
+        raise InputError(f"{where}: protocol", f"{name!r} is no protocol", "see protocols/base.py")
+    try:
+        protocol: Protocol = kind.model_validate(dict(parameters))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(kind.model_fields)
+        raise InputError(f"{where}: parameters.{field}", first["msg"].lower(), f"parameters: {known}") from None
+    return protocol

@@ -1,0 +1,78 @@
+"""Intervals by the bootstrap over groups (subject × sequence), never over frames.
+
+Neighbouring frames of a recording err alike, so frames are no independent draws; recordings are (Davison & Hinkley,
+Bootstrap Methods and their Application, section 3.8). A resample is a vector of multiplicities, how often each group
+was drawn; an estimate under it is a ratio of weighted group sums, so no frame is touched again and all resamples are
+one matrix product. Everything that is compared is estimated under the same resamples, which makes it paired.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+Array = NDArray[np.float64]
+Codes = NDArray[np.integer]
+
+RESAMPLES = 4000
+SEED = 20190828
+LEVEL = 0.95
+
+
+def draws(groups: int, resamples: int = RESAMPLES, seed: int = SEED) -> Array:
+    """Multiplicities (R, G) of ``groups`` groups drawn with replacement, the same for the same arguments."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples).astype(np.float64)
+
+
+def ratio(values: Array, codes: Codes, multiplicity: Array, strata: Codes | None = None) -> Array:
+    """Mean of the values under each resample, (R,).
+
+    Args:
+        values: (N,) finite, or NaN where there is none (left out of sum and count).
+        codes: (N,) group of each value, in [0, G).
+        multiplicity: (R, G), from :func:`draws`; ones (1, G) give the estimate itself.
+        strata: (N,) stratum (action) of each value: then the mean of the strata's means. A stratum that a resample
+            did not draw is left out of that resample's mean.
+
+    Returns:
+        (R,); NaN where a resample holds no value.
+    """
+    stratum = np.zeros(len(values), dtype=np.int64) if strata is None else strata.astype(np.int64)
+    number = int(stratum.max()) + 1 if stratum.size else 1
+    groups = multiplicity.shape[1]
+    there = ~np.isnan(values)
+    cell = stratum[there] * groups + codes[there]
+    sums = np.bincount(cell, weights=values[there], minlength=number * groups).reshape(number, groups)
+    counts = np.bincount(cell, minlength=number * groups).reshape(number, groups)
+    means = _divide(multiplicity @ sums.T, multiplicity @ counts.T)
+    drawn = ~np.isnan(means)
+    return _divide(np.where(drawn, means, 0.0).sum(axis=1), drawn.sum(axis=1))
+
+
+def interval(estimates: Array, level: float = LEVEL) -> tuple[float, float] | None:
+    """Percentile interval of the resamples' estimates; None where none of them has a value."""
+    finite = estimates[np.isfinite(estimates)]
+    if not finite.size:
+        return None
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def ranks(estimates: Array, lower_is_better: bool = True) -> NDArray[np.int64]:
+    """Place of each method under each resample: (M, R) -> (M, R), 1 is best, ties share the better place."""
+    signed = estimates if lower_is_better else -estimates
+    return np.asarray(rankdata(signed, method="min", axis=0), dtype=np.int64)
+
+
+def rank_interval(places: NDArray[np.int64], level: float = LEVEL) -> tuple[int, int]:
+    """Interval of places that holds a method with probability ``level``; (R,) -> (best, worst), both attained."""
+    quantiles = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(places, quantiles, method="inverted_cdf")
+    return int(low), int(high)
+
+
+def _divide(numerator: Array, denominator: NDArray[np.generic]) -> Array:
+    out = np.full(numerator.shape, np.nan)
+    return np.divide(numerator, denominator, out=out, where=np.asarray(denominator) > 0)

@@ -1,0 +1,209 @@
+"""Metrics of 3D poses: pure functions over arrays.
+
+Conventions. ``pred`` and ``truth`` are (N, J, 3), millimetres, both in the same frame, the same joints in the same
+order. Arithmetic is float64 in blocks, whatever the arrays' type, so a million poses need no more memory than their
+errors; the result is float32 where both arrays are, else float64.
+
+What is absent is never dropped in silence:
+
+* a truth joint that is NaN is *not evaluated*: its error is NaN and no mean or share counts it;
+* a joint that is evaluated but not predicted (NaN) has the error inf, "worse than anything";
+* hence a pose that lacks any evaluated joint has the pose error inf: the mean over the joints a method chose to
+  answer would reward leaving out the hard ones;
+* joints relative to a root need it: no true root, nothing is evaluated; no predicted root, every joint is inf.
+
+Infinite coordinates are no answer and a ValueError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+Rows = NDArray[np.integer]
+
+_BLOCK = 8192  # poses; 17 joints in float64 are 3 MB, which stays in the cache
+
+
+def validate(pred: Array, truth: Array, rows: Rows | None = None, root: int | None = None) -> None:
+    """ValueError unless the arrays are (N, J, 3) floats of equal J, as many as ``rows`` pairs them, root within J."""
+    for name, array in (("pred", pred), ("truth", truth)):
+        if array.ndim != 3 or array.shape[2] != 3 or not np.issubdtype(array.dtype, np.floating):
+            raise ValueError(f"{name} needs (N, J, 3) floats, got {array.shape} {array.dtype}")
+    if pred.shape[1] != truth.shape[1]:
+        raise ValueError(f"pred has {pred.shape[1]} joints, truth {truth.shape[1]}")
+    if rows is None and len(pred) != len(truth):
+        raise ValueError(f"{len(pred)} predictions for {len(truth)} truth poses")
+    if rows is not None and (rows.shape != (len(truth),) or (rows.size and int(rows.max()) >= len(pred))):
+        raise ValueError(f"rows need ({len(truth)},) indices below {len(pred)}, got {rows.shape}")
+    if root is not None and not 0 <= root < truth.shape[1]:
+        raise ValueError(f"root {root} is none of {truth.shape[1]} joints")
+
+
+def joint_errors(pred: Array, truth: Array, root: int | None = None, rows: Rows | None = None) -> Array:
+    """Euclidean distance of every joint, (N, J) mm.
+
+    Args:
+        pred: (M, J, 3) mm.
+        truth: (N, J, 3) mm.
+        root: joint subtracted from both first (its own error is then 0 and still counts); None: absolute.
+        rows: (N,) row of ``pred`` that answers each truth pose, -1 where none does; default: row by row.
+
+    Raises:
+        ValueError: shapes or types do not fit, or a coordinate is infinite.
+    """
+
+    def distances(p: Array, t: Array, absent: NDArray[np.bool_] | None) -> Array:
+        difference = p - t
+        if root is not None:
+            difference -= difference[:, root : root + 1].copy()
+            if absent is not None:
+                absent |= absent[:, root : root + 1].copy()
+        return np.sqrt(np.einsum("njk,njk->nj", difference, difference))
+
+    return _blockwise(distances, pred, truth, rows, root)
+
+
+def aligned_joint_errors(pred: Array, truth: Array, rows: Rows | None = None) -> Array:
+    """Distance of every joint after the best similarity transform of each predicted pose, (N, J) mm.
+
+    The transform is fitted on the evaluated joints; see :func:`procrustes`. Arguments as in :func:`joint_errors`.
+    """
+
+    def distances(p: Array, t: Array, absent: NDArray[np.bool_] | None) -> Array:
+        use = None if absent is None else ~absent
+        predicted = ~np.isnan(p).any(axis=2)
+        whole = np.asarray((predicted if absent is None else predicted | absent).all(axis=1))
+        errors = np.full(t.shape[:2], np.nan)
+        aligned = procrustes(p[whole], t[whole], None if use is None else use[whole])
+        errors[whole] = np.linalg.norm(aligned - t[whole], axis=2)
+        return errors
+
+    return _blockwise(distances, pred, truth, rows, None)
+
+
+def procrustes(pred: Array, truth: Array, use: NDArray[np.bool_] | None = None) -> Array:
+    """Each pose of ``pred`` moved onto ``truth`` by the similarity (rotation, scale, shift) of least squares.
+
+    Umeyama, PAMI 1991, eq. 40-42: the rotation is proper (a mirrored pose is not mirrored back). A pose whose joints
+    coincide is shifted only.
+
+    Args:
+        pred: (N, J, 3) mm, finite where ``use``.
+        truth: (N, J, 3) mm, finite where ``use``.
+        use: (N, J) joints to fit on; default all. Others are moved along.
+
+    Returns:
+        (N, J, 3) float64.
+    """
+    weight = np.ones((*pred.shape[:2], 1)) if use is None else use[..., None].astype(np.float64)
+    count = np.maximum(weight.sum(axis=1, keepdims=True), 1)
+    p, t = (np.where(weight > 0, a.astype(np.float64), 0.0) for a in (pred, truth))
+    mean_p, mean_t = p.sum(axis=1, keepdims=True) / count, t.sum(axis=1, keepdims=True) / count
+    p, t = (p - mean_p) * weight, (t - mean_t) * weight
+    u, sigma, vt = np.linalg.svd(np.einsum("nji,njk->nik", p, t))
+    sign = np.ones_like(sigma)
+    sign[:, 2] = np.where(np.linalg.det(u @ vt) < 0, -1.0, 1.0)
+    rotation = (u * sign[:, None, :]) @ vt
+    spread = np.einsum("njk,njk->n", p, p)
+    # joints that coincide have no scale: leave 0/0 at 1
+    scale = np.divide((sigma * sign).sum(axis=1), spread, out=np.ones_like(spread), where=spread > 0)
+    moved: Array = scale[:, None, None] * ((pred.astype(np.float64) - mean_p) @ rotation) + mean_t
+    return moved
+
+
+def pose_errors(errors: Array) -> NDArray[np.float64]:
+    """Mean over the evaluated joints of each pose: (N, J) -> (N,); inf if one is not predicted, NaN if none counts.
+
+    All joints weigh the same, a subtracted root (error 0) included: learnable triangulation, release code.
+    """
+    evaluated = ~np.isnan(errors)
+    if evaluated.all():
+        return np.asarray(errors.mean(axis=1, dtype=np.float64))
+    count = evaluated.sum(axis=1)
+    total = np.where(evaluated, errors, 0).sum(axis=1, dtype=np.float64)
+    return np.divide(total, count, out=np.full(len(errors), np.nan), where=count > 0)
+
+
+def mpjpe(pred: Array, truth: Array, root: int | None = None) -> NDArray[np.float64]:
+    """Mean per-joint position error of each pose, (N,) mm: absolute, or relative to joint ``root``."""
+    return pose_errors(joint_errors(pred, truth, root))
+
+
+def pa_mpjpe(pred: Array, truth: Array) -> NDArray[np.float64]:
+    """MPJPE of each pose after :func:`procrustes`, (N,) mm."""
+    return pose_errors(aligned_joint_errors(pred, truth))
+
+
+def pose_pck(errors: Array, threshold_mm: float) -> NDArray[np.float64]:
+    """Share of each pose's evaluated joints with error <= threshold, (N,) in [0, 1]; not predicted = wrong."""
+    return _share(errors, errors <= threshold_mm)
+
+
+def pose_auc(errors: Array, thresholds_mm: Sequence[float]) -> NDArray[np.float64]:
+    """Mean of :func:`pose_pck` over the thresholds, (N,) in [0, 1]."""
+    # a joint is within as many thresholds as are not below its error
+    ordered = np.sort(np.asarray(thresholds_mm, dtype=np.float64))
+    within = len(ordered) - np.searchsorted(ordered, np.where(np.isnan(errors), np.inf, errors), side="left")
+    return _share(errors, within / len(ordered))
+
+
+def pck_curve(errors: Array, thresholds_mm: Sequence[float]) -> NDArray[np.float64]:
+    """Mean over poses of :func:`pose_pck` at every threshold, (T,); NaN if no pose is evaluated."""
+    evaluated = ~np.isnan(errors)
+    count = evaluated.sum(axis=1)
+    used = count > 0
+    if not used.any():
+        return np.full(len(thresholds_mm), np.nan)
+    distances = errors[evaluated].astype(np.float64)
+    weight = np.broadcast_to((1.0 / np.maximum(count, 1))[:, None], errors.shape)[evaluated]
+    order = np.argsort(distances)
+    cumulative = np.concatenate([[0.0], np.cumsum(weight[order])])
+    return np.asarray(cumulative[np.searchsorted(distances[order], thresholds_mm, side="right")] / used.sum())
+
+
+def _share(errors: Array, credit: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Mean of ``credit`` over the evaluated joints, NaN where there is none."""
+    evaluated = ~np.isnan(errors)
+    count = evaluated.sum(axis=1)
+    total = np.where(evaluated, credit, 0).sum(axis=1, dtype=np.float64)
+    return np.divide(total, count, out=np.full(len(errors), np.nan), where=count > 0)
+
+
+def _blockwise(
+    distances: Callable[[Array, Array, NDArray[np.bool_] | None], Array],
+    pred: Array,
+    truth: Array,
+    rows: Rows | None,
+    root: int | None,
+) -> Array:
+    """``distances(pred, truth, absent)`` block by block in float64, with the module's rules for what is absent.
+
+    ``absent`` (n, J) marks truth joints that are not evaluated (None: all are); ``distances`` may add to it. Its NaN
+    become inf where the joint is evaluated.
+    """
+    validate(pred, truth, rows, root)
+    result = np.empty(truth.shape[:2], dtype=np.result_type(pred, truth, np.float32))
+    for start in range(0, len(truth), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        t = truth[block].astype(np.float64)
+        if rows is None:
+            p = pred[block].astype(np.float64)
+        else:
+            answered = rows[block] >= 0
+            p = np.full(t.shape, np.nan)
+            p[answered] = pred[rows[block][answered]]
+        absent = np.asarray(np.isnan(t).any(axis=2))
+        if np.isinf(t).any() or np.isinf(p).any():
+            raise ValueError("a coordinate is infinite")
+        some_absent = bool(absent.any())
+        errors = distances(p, t, absent if some_absent else None)
+        lacking = np.isnan(errors)
+        errors[lacking] = np.inf
+        if some_absent:
+            errors[absent] = np.nan
+        result[block] = errors
+    return result

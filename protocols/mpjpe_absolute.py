@@ -1,0 +1,27 @@
+"""Mean per-joint position error in the world frame, nothing aligned.
+
+Learnable triangulation, release code: ``per_pose_error``. On Human3.6M three clips of S9 have annotations that are
+shifted against the images; a table names them under ``exclude`` or not, and its signature says which.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.protocols import metrics
+from poseboard.protocols.metrics import Array, Rows
+from poseboard.protocols.single_person import SinglePerson
+
+
+class MpjpeAbsolute(SinglePerson):
+    """Euclidean distance of every joint, mean over joints, then over poses; mm."""
+
+    name: ClassVar[str] = "mpjpe_absolute"
+    version: ClassVar[int] = 1
+    metric: ClassVar[str] = "mpjpe"
+    alignment: ClassVar[str] = "none"
+
+    def joint_errors(self, pred: Array, truth: Array, rows: Rows, joints: tuple[str, ...], skeleton: Skeleton) -> Array:
+        """See :class:`SinglePerson`."""
+        return metrics.joint_errors(pred, truth, rows=rows)

@@ -1,0 +1,28 @@
+"""MPJPE after each predicted pose is moved onto the truth by its best similarity transform ("reconstruction error").
+
+Rotation, scale and shift are removed, a reflection is not. What is left is the error of the pose's shape alone, so the
+frame that a pose is given in does not matter.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.protocols import metrics
+from poseboard.protocols.metrics import Array, Rows
+from poseboard.protocols.single_person import SinglePerson
+
+
+class PaMpjpe(SinglePerson):
+    """Distance of every joint after Procrustes alignment, mean over joints, then over poses; mm."""
+
+    name: ClassVar[str] = "pa_mpjpe"
+    version: ClassVar[int] = 1
+    metric: ClassVar[str] = "pa_mpjpe"
+    alignment: ClassVar[str] = "procrustes"
+    any_frame: ClassVar[bool] = True
+
+    def joint_errors(self, pred: Array, truth: Array, rows: Rows, joints: tuple[str, ...], skeleton: Skeleton) -> Array:
+        """See :class:`SinglePerson`."""
+        return metrics.aligned_joint_errors(pred, truth, rows=rows)

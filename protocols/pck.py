@@ -1,0 +1,101 @@
+"""3D PCK: the share of joints within a distance of the truth, its curve over distances and the area under it.
+
+Joints are relative to the root as in :mod:`poseboard.protocols.mpjpe_relative`; the root itself counts (and is right
+whenever the pose is predicted). A joint or pose that is not predicted is wrong, so PCK is the number to read where
+methods leave poses out. Thresholds follow MPI-INF-3DHP (0 to 150 mm in steps of 5), except that a joint at exactly the
+threshold is right: then a perfect prediction has an area of 100 %, not 96.8 %.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+
+from poseboard.protocols import metrics
+from poseboard.protocols.base import Breakdown
+from poseboard.protocols.metrics import Array
+from poseboard.protocols.mpjpe_relative import MpjpeRelative
+from poseboard.protocols.scores import Curve
+from poseboard.protocols.single_person import JOINT_COLUMN
+
+
+class Pck(MpjpeRelative):
+    """Percent of joints that are right, mean over joints, then over poses.
+
+    Args:
+        report: the number of the table: "pck" at ``threshold_mm``, or "auc" over the whole curve.
+        threshold_mm: distance within which a joint is right.
+        longest_mm: end of the curve, which starts at 0.
+        step_mm: of the curve.
+    """
+
+    name: ClassVar[str] = "pck"
+    version: ClassVar[int] = 1
+    metric: ClassVar[str] = "pck"
+
+    report: Literal["pck", "auc"] = "pck"
+    threshold_mm: float = Field(default=150, gt=0)
+    longest_mm: float = Field(default=150, gt=0)
+    step_mm: float = Field(default=5, gt=0)
+
+    @property
+    def unit(self) -> str:
+        """Percent."""
+        return "%"
+
+    @property
+    def lower_is_better(self) -> bool:
+        """More is better."""
+        return False
+
+    @property
+    def thresholds_mm(self) -> list[float]:
+        """Of the curve."""
+        return [float(t) for t in np.arange(0, self.longest_mm + self.step_mm / 2, self.step_mm)]
+
+    def metric_name(self) -> str:
+        """With its distance: two thresholds are two metrics."""
+        if self.report == "pck":
+            return f"pck@{self.threshold_mm:g}mm"
+        return f"pck-auc@0-{self.longest_mm:g}mm/{self.step_mm:g}"
+
+    def missing(self, errors: Array) -> NDArray[np.bool_]:
+        """No joint at all: a pose with some joints is judged by them, the others being wrong."""
+        return np.asarray((np.isposinf(errors) | np.isnan(errors)).all(axis=1))
+
+    def pose_values(self, errors: Array) -> NDArray[np.float64]:
+        """Percent of each pose's joints."""
+        if self.report == "pck":
+            return 100 * metrics.pose_pck(errors, self.threshold_mm)
+        return 100 * metrics.pose_auc(errors, self.thresholds_mm)
+
+    def joint_values(self, errors: Array) -> NDArray[np.float64]:
+        """Percent of each joint, 0 or 100 at one threshold."""
+        flat = self.pose_values(errors.reshape(-1, 1))
+        return flat.reshape(errors.shape)
+
+    def breakdown(self, table: pd.DataFrame) -> Breakdown:
+        """Adds the other readings of the same curve: PCK at 50, 100, 150 mm and the area."""
+        distances = self._distances(table)
+        codes, ones = np.zeros(len(table), dtype=np.int64), np.ones((1, 1))
+        readings = {f"PCK@{t} mm": metrics.pose_pck(distances, t) for t in (50, 100, 150)}
+        readings[f"AUC 0–{self.longest_mm:g} mm"] = metrics.pose_auc(distances, self.thresholds_mm)
+        values = {name: 100 * float(self._mean(v, table, codes, ones)[0]) for name, v in readings.items()}
+        return {
+            **super().breakdown(table),
+            "reading": {name: value if np.isfinite(value) else None for name, value in values.items()},
+        }
+
+    def curves(self, table: pd.DataFrame) -> dict[str, Curve]:
+        """The curve, as a mean over all poses."""
+        share = 100 * metrics.pck_curve(self._distances(table), self.thresholds_mm)
+        y = [float(v) if np.isfinite(v) else None for v in share]
+        return {"pck": Curve(x=self.thresholds_mm, y=y, x_label="distance (mm)", y_label="joints within it (%)")}
+
+    @staticmethod
+    def _distances(table: pd.DataFrame) -> Array:
+        return table[[column for column in table.columns if column.startswith(JOINT_COLUMN)]].to_numpy()

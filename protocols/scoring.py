@@ -1,0 +1,167 @@
+"""From predictions to scores: the one function that the score stage calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from poseboard.datasets.errors import InputError
+from poseboard.protocols import bootstrap
+from poseboard.protocols.base import Board, Breakdown, Protocol, TruthTable, view_text
+from poseboard.protocols.predictions import PoseTable
+from poseboard.protocols.scores import Curve, Score, SeedValue
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What scoring one method on one table gives.
+
+    Args:
+        scores: one a set of cameras; most tables have one.
+        errors: the protocol's rows of all sets and seeds, with the columns ``views`` (as in the signature) and
+            ``seed`` added.
+    """
+
+    scores: list[Score]
+    errors: pd.DataFrame
+
+
+def score(
+    board: Board,
+    predictions: Mapping[str, Mapping[int, PoseTable]],
+    truth: TruthTable,
+    resamples: int = bootstrap.RESAMPLES,
+) -> Scored:
+    """Score one method on one table.
+
+    The number is the mean over seeds of each seed's number; its interval is of that mean, over the groups that are
+    evaluated. Sets of cameras without predictions have no score.
+
+    Args:
+        board: the table.
+        predictions: name of the set of cameras (``board.view_sets``) -> training seed -> predictions.
+        truth: the whole split; the board chooses its rows.
+        resamples: of the bootstrap.
+
+    Raises:
+        InputError: predictions of another split, data set state or set of cameras, unknown keys, unusable joints.
+        ValueError: no set of cameras has predictions, or the table is for another data set or split.
+    """
+    if (board.dataset, board.split) != (truth.dataset, truth.split):
+        raise ValueError(f"table {board.id} is for {board.dataset}/{board.split}, not {truth.dataset}/{truth.split}")
+    protocol = board.rule()
+    chosen = board.select(truth)
+    sets = {name: cameras for name, cameras in board.view_sets(truth.views).items() if predictions.get(name)}
+    if not sets:
+        raise ValueError(f"table {board.id}: no predictions for any of {list(board.view_sets(truth.views))}")
+    scores: list[Score] = []
+    errors: list[pd.DataFrame] = []
+    for name, cameras in sets.items():
+        views = view_text(cameras, truth.views)
+        tables: dict[int, pd.DataFrame] = {}
+        for seed, table in sorted(predictions[name].items()):
+            _check_origin(table, truth, cameras)
+            tables[seed] = protocol.errors(table, chosen)
+        title = board.title if len(board.view_sets(truth.views)) == 1 else f"{board.title}, {len(cameras)} cameras"
+        scores.append(_summary(board, protocol, title, truth, views, tables, resamples))
+        errors += [
+            rows.assign(seed=seed, views=pd.Categorical([views]).repeat(len(rows))) for seed, rows in tables.items()
+        ]
+    if len(scores) > 1:
+        sweep = Curve(
+            x=[float(len(cameras)) for cameras in sets.values()],
+            y=[found.value for found in scores],
+            x_label="cameras",
+            y_label=f"{scores[0].signature.metric} ({scores[0].unit})",
+        )
+        scores = [found.model_copy(update={"curves": {**found.curves, "cameras": sweep}}) for found in scores]
+    together = errors[0] if len(errors) == 1 else pd.concat(errors, ignore_index=True)
+    return Scored(scores, together.assign(views=together["views"].astype("category")))
+
+
+def group_codes(table: pd.DataFrame) -> tuple[NDArray[np.int64], int]:
+    """Group (subject × sequence) of each row as a number in [0, G), in order of name; and G."""
+    if not len(table):
+        return np.zeros(0, dtype=np.int64), 0
+    codes = table.groupby(["subject", "sequence"], observed=True, sort=True).ngroup().to_numpy(dtype=np.int64)
+    return np.asarray(codes, dtype=np.int64), int(codes.max()) + 1
+
+
+def seed_estimates(
+    protocol: Protocol, tables: list[pd.DataFrame], multiplicity: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The mean over seeds of the number under each resample, (R,); a seed without a number there is left out."""
+    values = np.array([protocol.estimate(table, group_codes(table)[0], multiplicity) for table in tables])
+    return mean_without_nan(values)
+
+
+def mean_without_nan(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over the first axis of what is there; NaN where nothing is."""
+    there = np.isfinite(values)
+    count = there.sum(axis=0)
+    total = np.where(there, values, 0.0).sum(axis=0)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def _summary(
+    board: Board,
+    protocol: Protocol,
+    title: str,
+    truth: TruthTable,
+    views: str,
+    tables: dict[int, pd.DataFrame],
+    resamples: int,
+) -> Score:
+    rows = list(tables.values())
+    groups = group_codes(rows[0])[1]
+    seeds = [SeedValue(seed=seed, value=protocol.summarise(table)) for seed, table in tables.items()]
+    given = [found.value for found in seeds if found.value is not None]
+    ci95 = None
+    if groups > 1:  # one group resamples to itself: an interval of width zero would be a lie
+        ci95 = bootstrap.interval(seed_estimates(protocol, rows, bootstrap.draws(groups, resamples)))
+    return Score(
+        table=board.id,
+        title=title,
+        protocol=protocol.name,
+        signature=protocol.signature(board, truth.skeleton, views),
+        unit=protocol.unit,
+        lower_is_better=protocol.lower_is_better,
+        value=float(np.mean(given)) if given else None,
+        ci95=ci95 if given else None,
+        n_samples=len(rows[0]),
+        n_missing=sum(int(table["missing"].sum()) for table in rows),
+        n_groups=groups,
+        seeds=seeds,
+        breakdown=_mean_breakdown([protocol.breakdown(table) for table in rows]),
+        curves=protocol.curves(rows[0] if len(rows) == 1 else pd.concat(rows, ignore_index=True)),
+    )
+
+
+def _mean_breakdown(breakdowns: list[Breakdown]) -> Breakdown:
+    """Entry by entry, the mean over seeds of those that have a number."""
+
+    def mean(field: str, name: str) -> float | None:
+        found = [b[field][name] for b in breakdowns]
+        given = [value for value in found if value is not None]
+        return float(np.mean(given)) if given else None
+
+    return {field: {name: mean(field, name) for name in entries} for field, entries in breakdowns[0].items()}
+
+
+def _check_origin(table: PoseTable, truth: TruthTable, cameras: tuple[str, ...]) -> None:
+    """InputError unless the predictions say that they are of this split, on this data, from these cameras."""
+    info = table.info
+    for field, found, wanted in (
+        ("dataset", info.dataset, truth.dataset),
+        ("split", info.split, truth.split),
+        ("manifest", info.manifest, truth.manifest),
+        ("views", ", ".join(sorted(info.views)), ", ".join(sorted(cameras))),
+    ):
+        if found != wanted:
+            raise InputError(
+                f"{table.source}: metadata.{field}", f"is {found!r}, scored against {wanted!r}", "predict it again"
+            )

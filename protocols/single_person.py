@@ -1,0 +1,176 @@
+"""What the protocols share that compare one predicted person with one true person, joint by joint.
+
+Rules. Predictions answer by key. Joints are mapped by name, so a file in another joint set is scored if it has every
+joint that the table evaluates. A truth joint that is not annotated is not evaluated; a truth pose without any is no
+sample. A pose that lacks any evaluated joint is *missing*: it is counted in ``n_missing`` and left out of the mean,
+because no error in millimetres can stand for "no answer" without inventing one, and because the mean of its other
+joints would reward leaving out the hard ones. Whoever compares methods that miss poses compares on the poses common to
+both (:mod:`poseboard.protocols.comparison`), or by PCK, where what is missing is wrong.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.protocols import bootstrap, metrics
+from poseboard.protocols.base import Board, Breakdown, Protocol, TruthTable
+from poseboard.protocols.metrics import Array, Rows
+from poseboard.protocols.predictions import PoseTable, check_keys
+from poseboard.protocols.scores import Signature
+
+JOINT_COLUMN = "joint/"
+"""Prefix of the columns of distances: mm, NaN = not evaluated, inf = not predicted."""
+
+
+class SinglePerson(Protocol):
+    """One person a sample, world frame.
+
+    Args:
+        average: "frames": mean over all poses; "actions": mean of the actions' means, so that long actions weigh no
+            more than short ones. The two differ by up to a millimetre on Human3.6M.
+        joints: names of those evaluated; None: all of the data set's.
+    """
+
+    average: Literal["frames", "actions"] = "frames"
+    joints: tuple[str, ...] | None = Field(default=None, min_length=1)
+
+    metric: ClassVar[str]
+    alignment: ClassVar[str]
+    any_frame: ClassVar[bool] = False
+    """Whether poses in a camera's frame are judged like those in the world's."""
+
+    @property
+    def unit(self) -> str:
+        """See :class:`Protocol`."""
+        return "mm"
+
+    def metric_name(self) -> str:
+        """For the signature."""
+        return self.metric
+
+    @abstractmethod
+    def joint_errors(self, pred: Array, truth: Array, rows: Rows, joints: tuple[str, ...], skeleton: Skeleton) -> Array:
+        """(N, J) distances in mm by the conventions of :mod:`poseboard.protocols.metrics`."""
+
+    def root_name(self, skeleton: Skeleton) -> str | None:
+        """The joint that is subtracted, if one is."""
+        return None
+
+    def missing(self, errors: Array) -> NDArray[np.bool_]:
+        """(N,) whether each pose counts as missing."""
+        return np.asarray(np.isposinf(errors).any(axis=1))
+
+    def pose_values(self, errors: Array) -> NDArray[np.float64]:
+        """(N, J) distances -> (N,) the poses' numbers in ``unit``, inf or NaN where a pose has none."""
+        return metrics.pose_errors(errors)
+
+    def joint_values(self, errors: Array) -> NDArray[np.float64]:
+        """(N, J) distances -> (N, J) the joints' numbers in ``unit``, NaN where a joint does not count."""
+        return np.where(self.missing(errors)[:, None], np.nan, errors).astype(np.float64)
+
+    def signature(self, board: Board, skeleton: Skeleton, views: str) -> Signature:
+        """See :class:`Protocol`."""
+        joints = f"all {len(skeleton)} of {skeleton.name}"
+        if self.joints is not None:
+            joints = f"{len(self.joints)} of {skeleton.name}: {', '.join(self.joints)}"
+        return Signature(
+            metric=self.metric_name(),
+            alignment=self.alignment,
+            root=self.root_name(skeleton) or "none",
+            joints=joints,
+            split=board.split,
+            frames=board.frame_rule,
+            exclusions=board.exclusions,
+            views=views,
+            average=self.average,
+            version=self.version,
+        )
+
+    def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
+        """See :class:`Protocol`; ``joint/<name>`` columns hold the distances."""
+        rows = self._answers(pred, truth)
+        joints = self.joints or truth.skeleton.joints
+        root = self.root_name(truth.skeleton)
+        # the root is needed even where it is not evaluated
+        needed = joints if root is None or root in joints else (*joints, root)
+        distances = self.joint_errors(pred.mapped(needed), truth.mapped(needed), rows, needed, truth.skeleton)
+        distances = distances[:, : len(joints)]
+        evaluated = np.flatnonzero(~np.isnan(distances).all(axis=1))
+        if len(evaluated) < len(truth):
+            distances, truth = distances[evaluated], truth.take(evaluated)
+        values = self.pose_values(distances)
+        frame = pd.DataFrame(
+            {
+                "key": truth.keys,
+                "person": truth.person,
+                "subject": truth.subject,
+                "action": truth.action,
+                "sequence": truth.sequence,
+                "error": np.where(np.isfinite(values), values, np.nan),
+                "missing": self.missing(distances),
+            }
+        )
+        columns = pd.DataFrame(
+            distances.astype(np.float32, copy=False), columns=[JOINT_COLUMN + joint for joint in joints], copy=False
+        )
+        return pd.concat([frame, columns], axis=1)
+
+    def estimate(
+        self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """See :class:`Protocol`."""
+        return self._mean(table["error"].to_numpy(dtype=np.float64), table, codes, multiplicity)
+
+    def breakdown(self, table: pd.DataFrame) -> Breakdown:
+        """By action, by subject and by joint."""
+        names = [column for column in table.columns if column.startswith(JOINT_COLUMN)]
+        values = self.joint_values(table[names].to_numpy())
+        codes, ones = np.zeros(len(table), dtype=np.int64), np.ones((1, 1))
+        means = [float(self._mean(values[:, i], table, codes, ones)[0]) for i in range(len(names))]
+        joints = {name.removeprefix(JOINT_COLUMN): mean for name, mean in zip(names, means, strict=True)}
+        return {
+            **super().breakdown(table),
+            "joint": {name: mean if np.isfinite(mean) else None for name, mean in joints.items()},
+        }
+
+    def _mean(
+        self,
+        values: NDArray[np.float64],
+        table: pd.DataFrame,
+        codes: NDArray[np.integer],
+        multiplicity: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        strata = None if self.average == "frames" else pd.factorize(table["action"])[0]
+        return bootstrap.ratio(values, codes, multiplicity, strata)
+
+    def _answers(self, pred: PoseTable, truth: TruthTable) -> Rows:
+        """Row of ``pred`` for each truth pose, -1 where none."""
+        check_keys(pred, truth.known)
+        if truth.person.any():
+            raise InputError(
+                f"{truth.dataset}: {truth.split}", "samples have several people", "use a protocol that matches people"
+            )
+        index = pd.Index(pred.keys, dtype=object)
+        if not index.is_unique:
+            repeated = index.duplicated()
+            raise InputError(
+                f"{pred.source}: key",
+                f"{int(repeated.sum())} rows answer a key twice, first {pred.keys[int(np.argmax(repeated))]!r}",
+                "this table judges one person a sample",
+            )
+        elsewhere = pred.frame != "world"
+        if not self.any_frame and elsewhere.any():
+            raise InputError(
+                f"{pred.source}: frame",
+                f"{int(elsewhere.sum())} rows are in a camera's frame, first {pred.frame[int(np.argmax(elsewhere))]!r}",
+                "this table judges poses in the world frame",
+            )
+        return np.asarray(index.get_indexer(pd.Index(truth.keys, dtype=object)))
