@@ -24,22 +24,22 @@ class Entry:
         title: as its authors call it.
         licence: in short; the data set's own page is what binds.
         obtain: where it is to be had.
-        open: its adapter, or None if this version has none. Its parameters are the options of params.yaml.
+        adapter: opens it, or None if this version has none. Its parameters are the options of params.yaml.
     """
 
     name: str
     title: str
     licence: str
     obtain: str
-    open: Callable[..., Dataset] | None = None
+    adapter: Callable[..., Dataset] | None = None
 
     def status(self, root: Path | None = None) -> Status:
         """Whether the data set can be used from ``root``; never raises."""
-        if self.open is None:
+        if self.adapter is None:
             return Status("missing", "adapter not in this version", self.obtain)
         if root is None:
             return Status("missing", "no folder is named for it in params.yaml", self.obtain)
-        return self.open(root=root).status()
+        return self.adapter(root=root).status()
 
 
 _ENTRIES = (
@@ -117,13 +117,13 @@ def open_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
             wrong type.
     """
     entry = catalog().get(name)
-    openable = ", ".join(e.name for e in _ENTRIES if e.open is not None)
+    openable = ", ".join(e.name for e in _ENTRIES if e.adapter is not None)
     if entry is None:
         raise InputError(f"data set {name!r}", "there is no such data set", f"known: {', '.join(catalog())}")
-    if entry.open is None:
+    if entry.adapter is None:
         raise InputError(f"data set {name!r}", "its adapter is not in this version", f"to be opened: {openable}")
-    parameters = inspect.signature(entry.open).parameters
-    hints = get_type_hints(entry.open.__init__ if inspect.isclass(entry.open) else entry.open)
+    parameters = inspect.signature(entry.adapter).parameters
+    hints = get_type_hints(entry.adapter.__init__ if inspect.isclass(entry.adapter) else entry.adapter)
     fields: dict[str, Any] = {
         parameter: (hints[parameter], ... if value.default is value.empty else value.default)
         for parameter, value in parameters.items()
@@ -135,4 +135,4 @@ def open_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
         first = error.errors()[0]
         where = ".".join([f"data set {name!r}", *map(str, first["loc"])])
         raise InputError(where, first["msg"].lower(), f"known options: {', '.join(fields)}") from None
-    return entry.open(**{parameter: getattr(values, parameter) for parameter in fields})
+    return entry.adapter(**{parameter: getattr(values, parameter) for parameter in fields})

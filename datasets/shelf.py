@@ -65,7 +65,9 @@ SHELF = Skeleton(
         ("chin", "head_top"),
     ),
     root=None,
-    flip_pairs=tuple((f"left_{part}", f"right_{part}") for part in "ankle knee hip wrist elbow shoulder".split()),
+    flip_pairs=tuple(
+        (f"left_{part}", f"right_{part}") for part in ("ankle", "knee", "hip", "wrist", "elbow", "shoulder")
+    ),
 )
 """The 14 joints that Shelf and Campus annotate."""
 
@@ -105,7 +107,7 @@ class Shelf:
 
     @property
     def views(self) -> tuple[str, ...]:
-        """ "Camera0" … in the calibration's order; the five published ones while there is no calibration."""
+        """Camera0, Camera1 … of the calibration; the five published ones while there is no calibration."""
         if not (self.root / _CALIBRATION).is_file():
             return tuple(f"Camera{c}" for c in range(5))
         return tuple(self._cameras)
@@ -138,7 +140,7 @@ class Shelf:
         return digest.hexdigest()
 
     def keys(self, split: str) -> Sequence[str]:
-        """ "shelf/000300" … of "test"; Shelf has no training split, so "train" is empty."""
+        """Frames of "test" as "shelf/000300"; Shelf has no training split, so "train" is empty."""
         if split not in ("train", "test"):
             raise InputError("shelf: split", f"{split!r} is no split", 'one of "train", "test"')
         return [f"{self.name}/{frame:06d}" for frame in self._frames] if split == "test" else []
@@ -155,7 +157,10 @@ class Shelf:
         return Sample(key, tuple(views), Group(self.name, self.name, self.name))
 
     def truth(self, key: str) -> Truth:
-        """(actors, 14, 3) world mm, one row an actor of the file; NaN where the actor is not annotated."""
+        """(actors, 14, 3) world mm, one row an actor of the file; NaN where the actor is not annotated.
+
+        By convention the first three actors are scored.
+        """
         return Truth(self._actors[self._frame(key)])
 
     def _frame(self, key: str) -> int:
@@ -214,6 +219,8 @@ class Shelf:
                         joints[f, a] = np.asarray(cell, dtype=np.float64).reshape(len(SHELF), 3)
         except (ValueError, TypeError, IndexError) as error:
             raise InputError(f"{path}: actor3D", f"is not cells of 14 x 3 numbers ({error})", _COPY) from None
+        if not len(joints):
+            raise InputError(f"{path}: actor3D", "has no frames", _COPY)
         return joints * 1000.0
 
     @cached_property
