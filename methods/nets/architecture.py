@@ -21,12 +21,13 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Sample, View
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Checkpoint, Options, parse_options
-from poseboard.methods.nets.pose_resnet import NETWORKS, STRIDE, BackboneOutput, build_backbone
+from poseboard.methods.nets.pose_resnet import NETWORKS, BackboneOutput, build_backbone
 
 Precision = Literal["float32", "bf16"]
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
+_CHUNK_PIXELS = 64 * 96 * 96
 _HEADS = ("alg_confidences.", "vol_confidences.")
 
 
@@ -124,9 +125,9 @@ class Architecture(Options):
         return points * torch.tensor([self.crop_px / width, self.crop_px / height], device=points.device)
 
     @property
-    def map_px(self) -> int:
-        """Side of the heat maps."""
-        return self.crop_px // STRIDE
+    def chunk(self) -> int:
+        """Crops of one forward pass at inference: 64 of 96 px, 4 of 384."""
+        return max(1, _CHUNK_PIXELS // self.crop_px**2)
 
 
 def strip_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -139,32 +140,39 @@ def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return strip_prefix(state, "backbone.") or dict(state)
 
 
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str | Path) -> None:
-    """Load ``state`` whole; only ``num_batches_tracked`` may be absent (files older than PyTorch 0.4.1).
+def fitted_state(module: nn.Module, state: Mapping[str, Tensor], where: str | Path) -> dict[str, Tensor]:
+    """``state`` as the whole state of ``module``; only ``num_batches_tracked`` may be absent (PyTorch before 0.4.1).
 
     Raises:
         InputError: lists the keys that are missing, unexpected or of another shape.
     """
     own = module.state_dict()
-    kept = {
-        key: state.get(key, value) if key.endswith(".num_batches_tracked") else state.get(key)
-        for key, value in own.items()
-    }
+    kept = dict(state)
+    for key in own:
+        if key.endswith(".num_batches_tracked"):
+            kept.setdefault(key, torch.zeros((), dtype=torch.int64))
     problems = {
-        "missing": [key for key, value in kept.items() if value is None],
-        "unexpected": [key for key in state if key not in own],
+        "missing": [key for key in own if key not in kept],
+        "unexpected": [key for key in kept if key not in own],
         "of another shape": [
-            f"{key} {tuple(value.shape)} instead of {tuple(own[key].shape)}"
-            for key, value in kept.items()
-            if value is not None and value.shape != own[key].shape
+            f"{key} {tuple(kept[key].shape)} instead of {tuple(value.shape)}"
+            for key, value in own.items()
+            if key in kept and kept[key].shape != value.shape
         ],
     }
     if any(problems.values()):
-        told = [f"{len(keys)} {kind}: {', '.join(keys[:5])}" for kind, keys in problems.items() if keys]
-        raise InputError(
-            where, f"weights do not fit the network ({'; '.join(told)})", "check which method they are for"
-        )
-    module.load_state_dict({key: value for key, value in kept.items() if value is not None})
+        told = [
+            f"{len(keys)} {kind}: {', '.join(keys[:5])}{', …' if len(keys) > 5 else ''}"
+            for kind, keys in problems.items()
+            if keys
+        ]
+        raise InputError(where, f"weights do not fit the network ({'; '.join(told)})", "check whose weights they are")
+    return kept
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str | Path) -> None:
+    """Load ``state`` whole; see `fitted_state`."""
+    module.load_state_dict(fitted_state(module, state, where))
 
 
 def load_backbone(architecture: Architecture, checkpoint: Checkpoint, where: str | Path, seed: int = 0) -> nn.Module:

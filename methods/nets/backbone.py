@@ -152,7 +152,10 @@ class HeatmapTraining:
         """Weighted heat-map cross-entropy + smooth-L1 of the soft-argmax; also the mean 2D error in crop pixels."""
         arch = self._architecture
         heatmaps = arch.run(self.model, arch.prepare(batch["image"])).heatmaps
-        return heatmap_losses(arch, heatmaps, batch["points_px"], batch["weights"], self._options)
+        options = self._options
+        return heatmap_losses(
+            arch, heatmaps, batch["points_px"], batch["weights"], options.heatmap_weight, options.sigma_px
+        )
 
     def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
         """Nothing is fitted after training."""
@@ -160,19 +163,24 @@ class HeatmapTraining:
 
 
 def heatmap_losses(
-    architecture: Architecture, heatmaps: Tensor, points_px: Tensor, weights: Tensor, options: HeatmapOptions
+    architecture: Architecture,
+    heatmaps: Tensor,
+    points_px: Tensor,
+    weights: Tensor,
+    heatmap_weight: float,
+    sigma_px: float,
 ) -> dict[str, Tensor]:
     """The 2D losses of raw heat maps (n, J, h, w) against points (n, J, 2) in crop pixels, weighted (n, J)."""
     predicted, _ = soft_argmax_2d(heatmaps, architecture.multiplier, architecture.softmax)
     factor = heatmaps.shape[-1] / architecture.crop_px
     target = points_px * factor
-    entropy = heatmap_cross_entropy(heatmaps * architecture.multiplier, target, weights, options.sigma_px)
+    entropy = heatmap_cross_entropy(heatmaps * architecture.multiplier, target, weights, sigma_px)
     distance = coordinate_smooth_l1(predicted, target, weights)
     with torch.no_grad():
         error = torch.linalg.vector_norm(predicted - target, dim=-1) / factor
         error_px = (error * weights).sum() / weights.sum().clamp(min=1)
     return {
-        "total": options.heatmap_weight * entropy + distance,
+        "total": heatmap_weight * entropy + distance,
         "heatmap": entropy.detach(),
         "smooth_l1": distance.detach(),
         "error_px": error_px,

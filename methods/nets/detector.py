@@ -20,9 +20,6 @@ from poseboard.methods.nets.soft_argmax import soft_argmax_2d
 
 Decode = Literal["softargmax", "argmax"]
 
-_CHUNK_PIXELS = 64 * 96 * 96
-"""Crop pixels of one forward pass: 64 crops of 96 px, 4 of 384."""
-
 
 @dataclass(frozen=True, eq=False)
 class Detections:
@@ -39,6 +36,20 @@ class Detections:
     peak: Array
     P: Array
     valid: NDArray[np.bool_]
+
+
+def decode_heatmaps(architecture: Architecture, heatmaps: Tensor, decode: Decode) -> tuple[Tensor, Tensor]:
+    """Raw heat maps (n, J, h, w) -> points (n, J, 2) in crop pixels and soft-max peaks (n, J)."""
+    flat = heatmaps.flatten(2)
+    # 1 / sum exp(z - max z) is the soft-max at the largest value
+    peak = 1 / (architecture.multiplier * (flat - flat.amax(-1, keepdim=True))).exp().sum(-1)
+    if decode == "argmax":
+        index = flat.argmax(dim=-1)
+        width = heatmaps.shape[-1]
+        points = torch.stack([index % width, index // width], dim=-1).to(heatmaps.dtype)
+        return architecture.to_crop(points, heatmaps).trunc(), peak
+    points, _ = soft_argmax_2d(heatmaps, architecture.multiplier, architecture.softmax)
+    return architecture.to_crop(points, heatmaps), peak
 
 
 class Detector:
@@ -85,8 +96,7 @@ class Detector:
     def detect(self, samples: Sequence[Sample]) -> Detections:
         """Joints in every view of ``samples``, whose views are crops of ``crop_px``."""
         images, P, valid = stack_views(samples, self.crop_px)
-        chunk = max(1, _CHUNK_PIXELS // self.crop_px**2)
-        decoded = [self._decoded(part.to(self._device)) for part in images.split(chunk)]
+        decoded = [self._decoded(part.to(self._device)) for part in images.split(self._architecture.chunk)]
         points = np.full((*valid.shape, len(self.joints), 2), np.nan)
         peak = np.full((*valid.shape, len(self.joints)), np.nan)
         if len(images):
@@ -101,14 +111,4 @@ class Detector:
         if not len(images):
             return torch.zeros(0, len(self.joints), 2), torch.zeros(0, len(self.joints))
         arch = self._architecture
-        heatmaps = arch.run(self._net, arch.prepare(images)).heatmaps
-        flat = heatmaps.flatten(2)
-        # 1 / sum exp(z - max z) is the soft-max at the largest value
-        peak = 1 / (arch.multiplier * (flat - flat.amax(-1, keepdim=True))).exp().sum(-1)
-        if self._decode == "argmax":
-            index = flat.argmax(dim=-1)
-            width = heatmaps.shape[-1]
-            points = torch.stack([index % width, index // width], dim=-1).to(heatmaps.dtype)
-            return arch.to_crop(points, heatmaps).trunc(), peak
-        points, _ = soft_argmax_2d(heatmaps, arch.multiplier, arch.softmax)
-        return arch.to_crop(points, heatmaps), peak
+        return decode_heatmaps(arch, arch.run(self._net, arch.prepare(images)).heatmaps, self._decode)

@@ -20,9 +20,6 @@ BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 
 NETWORKS = ("small", *(f"resnet{depth}" for depth in BLOCKS))
 """Names that `build_backbone` knows."""
 
-STRIDE = 4
-"""Crop pixels a heat-map pixel, of every backbone."""
-
 VOLUME_CONFIDENCES = 32
 """Outputs of the volumetric confidence head: one a channel of the processed features (release code)."""
 

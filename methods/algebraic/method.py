@@ -1,0 +1,96 @@
+"""Algebraic triangulation (Iskakov et al., ICCV 2019, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Poses, Sample
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.algebraic.model import AlgebraicTriangulation, triangulate
+from poseboard.methods.algebraic.train import AlgebraicOptions, AlgebraicTraining
+from poseboard.methods.base import Checkpoint, Inputs, parse_options
+from poseboard.methods.nets.architecture import (
+    Architecture,
+    load_backbone,
+    load_strictly,
+    stack_views,
+    undistort_views,
+)
+
+
+class Algebraic:
+    """One person from the crops of two or more calibrated views.
+
+    Args:
+        options: see `AlgebraicOptions`.
+        skeleton: whose joints it answers in.
+
+    Raises:
+        InputError: an option is unknown or wrong.
+    """
+
+    def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
+        self.options = parse_options(AlgebraicOptions, options, "algebraic")
+        self.skeleton = skeleton
+        self.inputs = Inputs()
+        self._model: AlgebraicTriangulation | None = None
+        self._device = "cpu"
+
+    def load(self, checkpoint: Path | None, device: str) -> None:
+        """Take the weights of a trained or imported checkpoint; its crop size becomes the method's."""
+        if checkpoint is None:
+            raise InputError("algebraic", "it needs a checkpoint", "train it first or import published weights")
+        read = Checkpoint.read(checkpoint)
+        if read.method != "algebraic":
+            raise InputError(checkpoint, f"checkpoint is of {read.method}", "give algebraic its own")
+        architecture = Architecture.of(read, checkpoint)
+        architecture.require(self.skeleton, checkpoint)
+        if architecture.alg_confidences != self.options.use_confidences:
+            have = "with" if architecture.alg_confidences else "without"
+            raise InputError(checkpoint, f"weights are {have} confidences", "set use_confidences accordingly")
+        model = AlgebraicTriangulation(architecture, architecture.build(seed=0))
+        load_strictly(model, read.state, checkpoint)
+        self._model, self._device = model.to(device).eval(), device
+        self.inputs = Inputs(crop_px=architecture.crop_px)
+
+    @torch.inference_mode()
+    def predict(self, samples: Sequence[Sample]) -> list[Poses]:
+        """One person a sample, world frame; NaN with fewer than two views. The score is the mean confidence."""
+        model = self._model
+        if model is None:
+            raise RuntimeError("load a checkpoint before predicting")
+        if not samples:
+            return []
+        arch = model.architecture
+        images, P, valid = stack_views(samples, arch.crop_px)
+        joints = len(self.skeleton)
+        joints_mm, score = np.full((len(samples), joints, 3), np.nan), np.zeros(len(samples))
+        if len(images):
+            seen = [model.see(arch.prepare(part.to(self._device))) for part in images.split(arch.chunk)]
+            points = torch.cat([views.points_px for views in seen]).double().cpu().numpy()
+            confidences = torch.cat([views.confidences for views in seen]).double().cpu()
+            cameras = [view.camera for sample in samples for view in sample.views]
+            there = torch.from_numpy(valid)
+            pinhole = torch.from_numpy(undistort_views(cameras, points))
+            joints_mm = triangulate(pinhole, confidences, torch.from_numpy(P), there)[0].numpy()
+            mean = torch.zeros(valid.shape, dtype=torch.float64)
+            mean[there] = confidences.mean(dim=-1)
+            score = mean.sum(dim=1).numpy() / np.maximum(valid.sum(axis=1), 1)
+        return [Poses(self.skeleton, joints_mm[i : i + 1], score[i : i + 1]) for i in range(len(samples))]
+
+    def training(self, start: Path | None, seed: int) -> AlgebraicTraining:
+        """From the backbone in ``start``; a confidence head that it lacks starts fresh from ``seed``."""
+        if start is None:
+            raise InputError("algebraic", "training starts from a 2D backbone", "set `after: backbone` in params.yaml")
+        read = Checkpoint.read(start)
+        update = {"alg_confidences": self.options.use_confidences, "vol_confidences": False}
+        architecture = Architecture.of(read, start).model_copy(update=update)
+        architecture.require(self.skeleton, start)
+        model = AlgebraicTriangulation(architecture, load_backbone(architecture, read, start, seed))
+        return AlgebraicTraining(model, self.options, self.skeleton)

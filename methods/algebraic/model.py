@@ -1,0 +1,91 @@
+"""The network of algebraic triangulation: heat maps, soft-argmax, confidences, weighted linear triangulation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from poseboard.methods.geometry.triangulation import dlt
+from poseboard.methods.nets.architecture import Architecture
+from poseboard.methods.nets.soft_argmax import soft_argmax_2d
+
+
+class Views(NamedTuple):
+    """What is seen in n crops.
+
+    Args:
+        heatmaps: (n, J, h, w), raw.
+        points_px: (n, J, 2) in crop pixels, of the image as it is (the lens not undone).
+        confidences: (n, J) in (0, 1); ones without the confidence head.
+    """
+
+    heatmaps: Tensor
+    points_px: Tensor
+    confidences: Tensor
+
+
+def normalised_weights(confidences: Tensor, valid: Tensor) -> Tensor:
+    """Confidences (B, V, J) over their sum over views, + 1e-5; 0 where ``valid`` (B, V) is not."""
+    confidences = confidences * valid[..., None]
+    total = confidences.sum(dim=1, keepdim=True)
+    weights = confidences / torch.where(total > 0, total, torch.ones_like(total)) + 1e-5
+    return weights * valid[..., None]
+
+
+def triangulate(points_px: Tensor, confidences: Tensor, P: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted linear triangulation of n views that belong to B samples.
+
+    Args:
+        points_px: (n, J, 2), the views of sample after sample, the lens undone.
+        confidences: (n, J).
+        P: (B, V, 3, 4).
+        valid: (B, V) bool with n true.
+
+    Returns:
+        joints (B, J, 3) float64 mm, NaN with fewer than two views; normalised weights (B, V, J).
+    """
+    shape = (*valid.shape, points_px.shape[1])
+    points = torch.zeros((*shape, 2), dtype=points_px.dtype, device=points_px.device)
+    spread = torch.zeros(shape, dtype=confidences.dtype, device=confidences.device)
+    points[valid], spread[valid] = points_px, confidences
+    weights = normalised_weights(spread, valid)
+    return dlt(P.double(), points.double(), weights.double()), weights
+
+
+class AlgebraicTriangulation(nn.Module):
+    """The backbone and what follows it; the tensors are ``backbone.*``, as in published weights.
+
+    Args:
+        architecture: of the backbone; ``alg_confidences`` switches the confidence head.
+        backbone: built from it.
+    """
+
+    def __init__(self, architecture: Architecture, backbone: nn.Module) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.backbone = backbone
+
+    def see(self, images: Tensor) -> Views:
+        """Normalised crops (n, 3, S, S) -> what is seen in them."""
+        arch = self.architecture
+        out = arch.run(self.backbone, images)
+        points, _ = soft_argmax_2d(out.heatmaps, arch.multiplier, arch.softmax)
+        confidences = torch.ones_like(points[..., 0]) if out.alg_confidences is None else out.alg_confidences.float()
+        return Views(out.heatmaps, arch.to_crop(points, out.heatmaps), confidences)
+
+    def forward(self, images: Tensor, P: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Views]:
+        """Triangulated joints of B samples, for cameras without a lens.
+
+        Args:
+            images: (n, 3, S, S) normalised crops, the views of sample after sample.
+            P: (B, V, 3, 4).
+            valid: (B, V) bool with n true.
+
+        Returns:
+            joints (B, J, 3) float64 mm, normalised weights (B, V, J), and what was seen.
+        """
+        views = self.see(images)
+        joints_mm, weights = triangulate(views.points_px, views.confidences, P, valid)
+        return joints_mm, weights, views

@@ -1,0 +1,182 @@
+"""End-to-end training of algebraic triangulation, from a trained 2D backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from poseboard.datasets.camera import Array, Camera
+from poseboard.datasets.sample import Sample, Truth
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.algebraic.model import AlgebraicTriangulation
+from poseboard.methods.base import Example, Inputs, Options
+from poseboard.methods.nets.architecture import crop_pixels
+from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation, augment, transform_points
+from poseboard.methods.nets.backbone import heatmap_losses, inside_crop, visible_joints, warmup_cosine
+from poseboard.methods.nets.losses import keypoint_l2, keypoint_mse_smooth, keypoint_robust
+
+_CM = 0.1
+"""mm -> cm: the published loss and its threshold are in centimetres."""
+
+
+class AlgebraicOptions(Options):
+    """What is trained, and how.
+
+    Args:
+        use_confidences: weigh the views by the confidence head; otherwise all alike.
+        recipe: "small" is ours (robust 3D loss, 2D losses beside it, AdamW with a cosine, augmentation); "published" is
+            that of the release (MSESmooth in cm, Adam at one rate, no augmentation).
+        steps: of the optimiser.
+        batch_size: samples a step.
+        learning_rate: highest rate; None: the recipe's own, 5e-4 or 1e-5.
+        head_rate_factor: "small": factor on the rate of the confidence head.
+        warmup_steps: "small": steps over which the rate rises.
+        weight_decay: "small": of AdamW.
+        robust_scale_mm: "small": error beyond which a joint pulls no harder.
+        joints_2d_weight: "small": of the 2D losses beside the 3D one.
+        heatmap_weight: "small": of the heat-map cross-entropy within the 2D losses.
+        sigma_px: "small": of the true heat maps.
+        smooth_threshold_cm2: "published": threshold of MSESmooth.
+        views: most views of a training sample, drawn at random where there are more.
+        clip_norm: longest gradient that is applied whole.
+        augmentation: "small": how crops, and their cameras with them, are changed.
+    """
+
+    use_confidences: bool = True
+    recipe: Literal["small", "published"] = "small"
+    steps: int = Field(default=600, ge=1)
+    batch_size: int = Field(default=12, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    head_rate_factor: float = Field(default=4.0, gt=0)
+    warmup_steps: int = Field(default=20, ge=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    robust_scale_mm: float = Field(default=100.0, gt=0)
+    joints_2d_weight: float = Field(default=0.3, ge=0)
+    heatmap_weight: float = Field(default=0.3, ge=0)
+    sigma_px: float = Field(default=1.0, gt=0)
+    smooth_threshold_cm2: float = Field(default=400.0, gt=0)
+    views: int = Field(default=4, ge=2)
+    clip_norm: float = Field(default=10.0, gt=0)
+    augmentation: Augmentation = Augmentation()
+
+
+def lens_as_affine(camera: Camera, crop_px: int) -> Array:
+    """(3, 3) affine map from the pixels of the pinhole to those the lens shows, fitted to the crop.
+
+    Over a crop, a lens is an affine map to within a fraction of a pixel; with it P takes the lens in, and training
+    can triangulate points of the image as it is.
+    """
+    if not camera.dist.any():
+        return np.eye(3)
+    side = np.linspace(0, crop_px - 1, 5)
+    seen = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    pinhole = np.column_stack([camera.undistort(seen), np.ones(len(seen))])
+    solution, *_ = np.linalg.lstsq(pinhole, seen, rcond=None)
+    A = np.eye(3)
+    A[:2] = solution.T
+    return A
+
+
+class AlgebraicTraining:
+    """The training pipeline.
+
+    Args:
+        model: with the weights to start from.
+        options: how.
+        skeleton: of the truth, for the joints a mirror image swaps.
+    """
+
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None
+
+    def __init__(self, model: AlgebraicTriangulation, options: AlgebraicOptions, skeleton: Skeleton) -> None:
+        self._architecture = model.architecture
+        self._options = options
+        self._flip_order = skeleton.flip_order
+        self._augmentation = options.augmentation if options.recipe == "small" else NO_AUGMENTATION
+        self.architecture: dict[str, Any] = model.architecture.plain()
+        self.model: torch.nn.Module = model
+        self.steps = options.steps
+        self.batch_size = options.batch_size
+        self.clip_norm = options.clip_norm
+        self.inputs = Inputs(crop_px=model.architecture.crop_px)
+        self.optimizer: torch.optim.Optimizer
+        if options.recipe == "published":
+            self.optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate or 1e-5)
+            self.scheduler = None
+            return
+        rate = options.learning_rate or 5e-4
+        named = list(model.named_parameters())
+        head = [p for name, p in named if "alg_confidences" in name]
+        groups = [{"params": [p for name, p in named if "alg_confidences" not in name], "lr": rate}]
+        if head:
+            groups.append({"params": head, "lr": rate * options.head_rate_factor})
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
+        self.scheduler = warmup_cosine(self.optimizer, options.steps, options.warmup_steps)
+
+    def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
+        """Up to ``views`` views of a sample, V slots of which those without a view are zero and not valid.
+
+        Returns:
+            images (V, S, S, 3) uint8; P (V, 3, 4) float64; valid (V,) bool; points_px (V, J, 2) and weights (V, J)
+            float32; joints_mm (J, 3) and known (J, 1) float64.
+        """
+        side, joints, slots = self._architecture.crop_px, len(self._architecture.joints), self._options.views
+        views = [sample.views[i] for i in sorted(rng.permutation(len(sample.views))[:slots])]
+        mirrored = bool(rng.random() < self._augmentation.flip)
+        images = np.zeros((slots, side, side, 3), dtype=np.uint8)
+        P = np.zeros((slots, 3, 4))
+        points, weights = np.zeros((slots, joints, 2)), np.zeros((slots, joints))
+        for i, view in enumerate(views):
+            images[i], A = augment(crop_pixels(view, side), self._augmentation, rng, mirrored=mirrored)
+            seen, visible = visible_joints(view, truth.joints_mm[0], side)
+            points[i] = transform_points(A, seen)
+            weights[i] = visible * inside_crop(points[i], side)
+            P[i] = A @ lens_as_affine(view.camera, side) @ view.camera.P
+        joints_mm = truth.joints_mm[0]
+        if mirrored:  # a mirrored left arm is a right arm, at the place where the left one is
+            points, weights, joints_mm = (
+                points[:, self._flip_order],
+                weights[:, self._flip_order],
+                joints_mm[self._flip_order],
+            )
+        known = np.isfinite(joints_mm).all(axis=-1, keepdims=True)
+        return {
+            "images": images,
+            "P": P,
+            "valid": np.arange(slots) < len(views),
+            "points_px": points.astype(np.float32),
+            "weights": weights.astype(np.float32),
+            "joints_mm": np.where(known, joints_mm, 0.0),
+            "known": known.astype(np.float64),
+        }
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The recipe's loss; also the mean 3D error (mm) of the batch."""
+        arch, options, valid = self._architecture, self._options, batch["valid"]
+        joints_mm, _, views = self.model(arch.prepare(batch["images"][valid]), batch["P"], valid)
+        known = batch["known"] * torch.isfinite(joints_mm.detach()).all(dim=-1, keepdim=True)
+        told = {"error_mm": keypoint_l2(joints_mm.detach(), batch["joints_mm"], known)}
+        if options.recipe == "published":
+            threshold = options.smooth_threshold_cm2
+            total = keypoint_mse_smooth(_CM * joints_mm, _CM * batch["joints_mm"], known, threshold)
+            return {"total": total, **told}
+        robust = keypoint_robust(joints_mm, batch["joints_mm"], known, options.robust_scale_mm)
+        flat = heatmap_losses(
+            arch,
+            views.heatmaps,
+            batch["points_px"][valid],
+            batch["weights"][valid],
+            options.heatmap_weight,
+            options.sigma_px,
+        )
+        total = robust + options.joints_2d_weight * flat.pop("total")
+        return {"total": total, "robust": robust.detach(), **flat, **told}
+
+    def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
+        """Nothing is fitted after training."""
+        return {}

@@ -1,0 +1,129 @@
+"""Published weights of learnable triangulation, brought into checkpoints of ours.
+
+The files are PyTorch state dicts, bare or under ``state_dict``, whose keys carry ``module.`` where they were saved from
+distributed training. Whole models are taken strictly; a 2D backbone by the release's lenient rule for starting weights.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.base import Checkpoint, read_tensors
+from poseboard.methods.nets.architecture import Architecture, fitted_state, strip_prefix
+from poseboard.methods.nets.pose_resnet import BLOCKS
+
+PUBLISHED = ("backbone", "ransac", "algebraic", "algebraic_no_conf")
+"""What `import_weights` knows."""
+
+_log = logging.getLogger(__name__)
+
+
+def import_weights(method: str, file: Path, joints: Sequence[str] = HUMAN36M.joints) -> Checkpoint:
+    """A published file as our checkpoint; the depth of the network is read off the tensors.
+
+    Args:
+        method: one of `PUBLISHED`.
+        file: a state dict, whole models with keys ``backbone.…``, the 2D backbone with bare keys.
+        joints: names of the heat maps in order. A backbone with more of them keeps the first ones (the published one
+            has 16 of MPII after 17 of Human3.6M, release code); what else does not fit there is left out and logged.
+
+    Returns:
+        A checkpoint of `backbone`, `ransac` or `algebraic` with the published preprocessing.
+
+    Raises:
+        InputError: unknown method; a file that is absent, damaged, holds code or other things than finite tensors; a
+            network that is no PoseResNet; for whole models every key that is missing, unexpected or of another shape.
+    """
+    if method not in PUBLISHED:
+        raise InputError(
+            f"method {method!r}", "there are no published weights for it", f"one of {', '.join(PUBLISHED)}"
+        )
+    state = _read_state(file)
+    bare = state if method == "backbone" else strip_prefix(state, "backbone.")
+    network = _network(bare, file)
+    architecture = Architecture.published(network, joints, alg_confidences=method == "algebraic")
+    if method == "backbone":
+        return Checkpoint(method, architecture.plain(), _starting_weights(architecture, bare, file))
+    with torch.device("meta"):
+        template = nn.ModuleDict({"backbone": architecture.build(seed=0)})
+    whole = {key: _like(template.state_dict().get(key), value) for key, value in state.items()}
+    whole = fitted_state(template, whole, file)
+    if method == "ransac":
+        return Checkpoint("ransac", architecture.plain(), strip_prefix(whole, "backbone."))
+    return Checkpoint("algebraic", architecture.plain(), whole)
+
+
+def _read_state(file: Path) -> dict[str, Tensor]:
+    values = read_tensors(file)
+    if isinstance(values, Mapping) and isinstance(values.get("state_dict"), Mapping):
+        values = values["state_dict"]
+    if not isinstance(values, Mapping) or not values:
+        raise InputError(file, "file holds no state dict", "give the published .pth file")
+    state: dict[str, Tensor] = {}
+    for key, value in values.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise InputError(file, f"entry {str(key)[:60]!r} is no named tensor", "give the published .pth file")
+        if value.layout != torch.strided or value.is_quantized or value.is_complex():
+            raise InputError(file, f"entry {key[:60]!r} is no plain tensor", "give the published .pth file")
+        if not bool(torch.isfinite(value).all()):
+            raise InputError(file, f"entry {key[:60]!r} has values that are not finite", "download the file again")
+        state[key.replace("module.", "")] = value
+    return state
+
+
+def _network(state: Mapping[str, Tensor], file: Path) -> str:
+    """Name of the ResNet whose blocks these are."""
+    counts = [0, 0, 0, 0]
+    for key in state:
+        found = re.fullmatch(r"layer([1-4])\.(\d{1,3})\.conv1\.weight", key)
+        if found:
+            stage = int(found[1]) - 1
+            counts[stage] = max(counts[stage], int(found[2]) + 1)
+    bottleneck = "layer1.0.conv3.weight" in state
+    for depth, blocks in BLOCKS.items():
+        if tuple(counts) == blocks and bottleneck == (depth >= 50):
+            return f"resnet{depth}"
+    raise InputError(
+        file,
+        f"no PoseResNet: {counts} residual blocks in its stages",
+        "whole models have keys backbone.…, the 2D backbone bare ones; check METHOD",
+    )
+
+
+def _like(template: Tensor | None, value: Tensor) -> Tensor:
+    """An own copy, float32 where the network is."""
+    return value.clone() if template is None else value.to(template.dtype, copy=True)
+
+
+def _starting_weights(architecture: Architecture, state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """The release's rule: take each tensor of the right name and shape, the first filters of the last layer."""
+    own = architecture.build(seed=0).state_dict()
+    taken = {
+        key: _like(own[key], value) for key, value in state.items() if key in own and own[key].shape == value.shape
+    }
+    for key in ("final_layer.weight", "final_layer.bias"):
+        given, fresh = state.get(key), own[key]
+        if key in taken or given is None or given.shape[1:] != fresh.shape[1:]:
+            continue
+        count = min(len(given), len(fresh))
+        taken[key] = nn.init.xavier_uniform_(torch.empty_like(fresh)) if fresh.ndim > 1 else torch.zeros_like(fresh)
+        taken[key][:count] = given[:count].to(fresh.dtype)
+        _log.warning("%s: %s has %d filters, the first %d are taken", file, key, len(given), count)
+    missing = [key for key in own if key not in taken and not key.endswith(".num_batches_tracked")]
+    ignored = [key for key in state if key not in taken]
+    for told, keys in (("left fresh", missing), ("ignored", ignored)):
+        if keys:
+            _log.warning("%s: %d tensors %s: %s", file, len(keys), told, ", ".join(keys[:5]))
+    if len(missing) > len(own) // 2:
+        raise InputError(
+            file, f"{len(missing)} of {len(own)} tensors do not fit {architecture.network}", "check METHOD"
+        )
+    return {**own, **taken}
