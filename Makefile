@@ -11,7 +11,7 @@ export DO_NOT_TRACK := true
 # Imports are three times slower without bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: repro test setup lock clean help
+.PHONY: help repro test setup lock clean runs
 
 help: ## Show the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,3 +36,6 @@ lock: $(VENV)/ready ## Compile constraints.txt anew
 
 clean: ## Remove what was generated (not the results kept in git)
 	rm -rf data .venv results/leaderboard results/smoke mlruns mlflow.db
+
+runs: $(VENV)/ready ## Browse the runs in MLflow, on http://127.0.0.1:5000
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db --workers 1

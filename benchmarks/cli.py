@@ -195,11 +195,20 @@ def report() -> None:
 
 
 @app.command()
-def sync() -> None:
+def sync(
+    record: Annotated[
+        Path | None, typer.Option(help="file to write the number of runs into (the `sync` stage)")
+    ] = None,
+) -> None:
     """Bring the MLflow store level with results/: one run a training and a score, none twice."""
+    import json
+
     from poseboard.benchmarks.mlflow_sync import sync as run
 
-    added, kept = run(_settings())
+    settings = _settings()
+    added, kept = run(settings)
+    if record is not None:
+        record.write_text(json.dumps({"runs": added + kept, "store": "mlflow.db"}) + "\n", encoding="utf-8")
     print(f"mlflow: {added} runs added, {kept} there already; browse them with `make runs`")
 
 

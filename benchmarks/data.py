@@ -1,0 +1,98 @@
+"""The data stage: render the synthetic world where no real tree is given, and record what there is."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from poseboard.benchmarks.progress import progress
+from poseboard.benchmarks.settings import Settings
+from poseboard.datasets.catalog import catalog, open_dataset
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Dataset
+from poseboard.datasets.synthetic.human36m import WorldOptions, generate
+from poseboard.protocols.scores import DataFile
+
+
+def render(options: Mapping[str, Any], root: Path, processes: int) -> str:
+    """Write the synthetic world with a progress bar; a whole one of the same options is left as it is.
+
+    Returns:
+        The manifest's hash.
+
+    Raises:
+        InputError: an option is unknown or wrong.
+    """
+    world = WorldOptions.parse(options)
+    with progress(f"render {root.name}") as report:
+        return generate(world, root, processes, report)
+
+
+def prepare(settings: Settings, dataset: str) -> DataFile:
+    """Make a data set ready and write results/<profile>/data/<dataset>.json; absence is a state, not an error."""
+    given = settings.dataset_options(dataset)
+    root = settings.root(dataset)
+    if given.get("root") is None:
+        render(settings.profile.world, root, settings.profile.processes)
+    opened = open_dataset(dataset, {**given, "root": root})
+    status = opened.status()
+    usable = status.state != "missing"
+    target = settings.file("data", dataset + ".json")
+    pictures = []
+    sheet = target.with_name(f"{dataset}-contact-sheet.png")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sheet.unlink(missing_ok=True)
+    if (root / "contact_sheet.png").is_file():
+        shutil.copyfile(root / "contact_sheet.png", sheet)
+        pictures.append(sheet.name)
+    record = DataFile(
+        dataset=dataset,
+        synthetic=opened.synthetic,
+        state=status.state,
+        detail=status.detail,
+        obtain=status.obtain,
+        manifest=opened.manifest() if usable else None,
+        counts=_counts(opened) if usable else {},
+        pictures=pictures,
+    )
+    record.write(target)
+    return record
+
+
+def status_lines(settings: Settings) -> list[str]:
+    """A line a data set the suite knows: state, title, what is there or where to get it."""
+    lines = []
+    for name, entry in catalog().items():
+        if name in settings.params.datasets:
+            root = settings.root(name)
+            synthetic = settings.params.datasets[name].get("root") is None
+            status = entry.status(root)
+            detail = (
+                status.detail if status.state != "missing" or not synthetic else "synthetic world, not rendered yet"
+            )
+            label = " (synthetic world)" if synthetic and status.state == "ready" else ""
+        else:
+            status = entry.status(None)
+            detail, label = status.detail, ""
+        lines.append(f"{status.state:8}{name:16}{entry.title}{label}: {detail}")
+        if status.state != "ready":
+            lines.append(f"{'':24}get it: {status.obtain}")
+    return lines
+
+
+def _counts(dataset: Dataset) -> dict[str, int]:
+    counts = {"cameras": len(dataset.views)}
+    for split in ("train", "test"):
+        try:
+            keys = dataset.keys(split)
+        except InputError:
+            continue
+        groups = [dataset.sample(key).group for key in keys]
+        counts |= {
+            f"{split} samples": len(keys),
+            f"{split} subjects": len({group.subject for group in groups}),
+            f"{split} sequences": len({(group.subject, group.sequence) for group in groups}),
+        }
+    return counts

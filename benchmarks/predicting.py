@@ -1,0 +1,82 @@
+"""The predict stage: a row's answers on every sample, one Parquet file a view setting and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from poseboard.benchmarks.harness import Bench, predict
+from poseboard.benchmarks.progress import progress
+from poseboard.benchmarks.provenance import file_sha256
+from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.training import checkpoint_path
+from poseboard.datasets.errors import InputError
+from poseboard.protocols import predictions
+from poseboard.protocols.base import Board
+
+TABLES = Path(__file__).parent / "tables"
+
+
+def boards(dataset: str, split: str = "test") -> list[Board]:
+    """The tables that are run on a split of a data set, by id; InputError names a file that is wrong."""
+    found = [Board.read(path) for path in sorted(TABLES.glob("*.yaml"))]
+    return [board for board in found if board.dataset == dataset and board.split == split]
+
+
+def predictions_path(settings: Settings, dataset: str, method: str, view_set: str, split: str, seed: int) -> Path:
+    """File of a row's predictions."""
+    return settings.file("predictions", dataset, method) / f"{split}-{view_set}-seed{seed}.parquet"
+
+
+def predict_stage(
+    settings: Settings, dataset: str, method: str, split: str = "test", checkpoint: Path | None = None
+) -> Iterator[str]:
+    """Predict and write every file that the tables need; yields a line a file.
+
+    Args:
+        settings: params.yaml in one profile.
+        dataset: name in params.yaml.
+        method: row in params.yaml.
+        split: "test", or "train", which is predicted with all cameras only.
+        checkpoint: weights to use for the first seed, instead of every seed of the train stage.
+
+    Raises:
+        InputError: the data set, the row, its checkpoint or its answers cannot be used.
+    """
+    bench = Bench.open(settings, dataset)
+    names = bench.dataset.views
+    keys = list(bench.dataset.keys(split))
+    view_sets: dict[str, tuple[str, ...]] = {"all": tuple(names)}
+    for board in boards(dataset, split):
+        view_sets |= board.view_sets(names)
+    for seed in settings.profile.seeds[:1] if checkpoint else settings.profile.seeds:
+        weights = checkpoint or checkpoint_path(settings, dataset, method, seed)
+        model = bench.method(method)
+        model.load(weights, "cuda" if torch.cuda.is_available() else "cpu")
+        fewest, most = model.inputs.views
+        for view_set, cameras in view_sets.items():
+            if len(cameras) < fewest or (len(cameras) > most and view_set != "all"):
+                yield f"{dataset}/{method}: {view_set} left out, the method takes {fewest} to {most} views"
+                continue
+            with progress(f"predict {dataset}/{method} {view_set} seed {seed}") as report:
+                samples = bench.restricted(model.inputs, cameras, progress=report)
+                answers = predict(model, samples, keys, progress=report)
+            for answer in answers:
+                if answer.skeleton.joints != bench.dataset.skeleton.joints:
+                    raise InputError(f"method {method}", f"answers in {answer.skeleton.name}", "use the given skeleton")
+            info = predictions.PredictionInfo(
+                skeleton=bench.dataset.skeleton.name,
+                joints=bench.dataset.skeleton.joints,
+                dataset=dataset,
+                split=split,
+                views=samples.views,
+                manifest=bench.dataset.manifest(),
+                method=method,
+                checkpoint_sha256=file_sha256(weights),
+                seed=seed,
+            )
+            path = predictions_path(settings, dataset, method, view_set, split, seed)
+            predictions.write(path, predictions.PoseTable.collect(keys, answers, info))
+            yield f"{path.relative_to(settings.home)}: {len(keys)} samples, {len(cameras)} cameras"

@@ -1,0 +1,183 @@
+"""The score and compare stages: predictions in, one JSON of scores a row and one of comparisons a data set out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from poseboard.benchmarks.harness import Bench
+from poseboard.benchmarks.predicting import boards, predictions_path
+from poseboard.benchmarks.provenance import provenance
+from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.training import checkpoint_path
+from poseboard.datasets.errors import InputError
+from poseboard.protocols import metrics, predictions
+from poseboard.protocols.base import TruthTable, view_set_name
+from poseboard.protocols.comparison import compare
+from poseboard.protocols.predictions import PoseTable
+from poseboard.protocols.scores import ComparisonFile, Score, ScoreFile
+from poseboard.protocols.scoring import Scored, score
+
+SPLIT = "test"
+EXAMPLES = 9
+"""Samples drawn on the page: the best, those about the median, and the worst."""
+EXAMPLE_PX = 160
+
+Tables = Mapping[str, Mapping[int, PoseTable]]
+"""Name of the set of cameras -> seed -> predictions."""
+
+
+def score_stage(settings: Settings, dataset: str, method: str, files: Sequence[Path] | None = None) -> ScoreFile:
+    """Score a row under every table of a data set.
+
+    Without ``files`` the predictions of the predict stage are scored and the scores, the per-pose errors and the
+    drawn examples are written; with them nothing is.
+
+    Raises:
+        InputError: predictions that are absent, damaged, of other data or with unknown keys.
+    """
+    bench = Bench.open(settings, dataset)
+    truth = TruthTable.collect(bench.dataset, SPLIT)
+    tables = _given(files, truth) if files else _predicted(settings, dataset, method, truth)
+    scored: dict[str, Scored] = {}
+    for board in boards(dataset):
+        if any(tables.get(name) for name in board.view_sets(truth.views)):
+            scored[board.id] = score(board, tables, truth)
+    if not scored:
+        raise InputError(
+            f"{dataset}/{method}", "no table can be scored from these predictions", "see benchmarks/tables"
+        )
+    seeds = sorted({seed for by_seed in tables.values() for seed in by_seed})
+    paths = {seed: checkpoint_path(settings, dataset, method, seed) for seed in seeds}
+    record = ScoreFile(
+        method=method,
+        dataset=dataset,
+        synthetic=bench.dataset.synthetic,
+        profile=settings.params.profile,
+        source="submission" if files else "pipeline",
+        scores=[found for of_board in scored.values() for found in of_board.scores],
+        provenance=provenance(
+            settings,
+            run=f"score/{dataset}/{method}",
+            options={} if files else settings.options(method),
+            manifest=truth.manifest,
+            checkpoints={} if files else {seed: path for seed, path in paths.items() if path.is_file()},
+        ),
+    )
+    if not files:
+        errors = [of_board.errors.assign(table=name) for name, of_board in scored.items()]
+        target = settings.file("errors", dataset, f"{method}.parquet")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pd.concat(errors, ignore_index=True).astype({"table": "category", "views": "str"}).to_parquet(target)
+        if tables.get("all"):
+            first = tables["all"][seeds[0]]
+            _write_examples(bench, first, truth, settings.file("examples", dataset, f"{method}.npz"))
+        record.write(settings.file("scores", dataset, f"{method}.json"))
+    return record
+
+
+def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
+    """Compare all rows of a data set that have been scored, table by table."""
+    scored: dict[str, dict[str, Scored]] = defaultdict(dict)
+    synthetic = False
+    for method in settings.params.methods:
+        path = settings.file("scores", dataset, f"{method}.json")
+        if not path.is_file():
+            continue
+        record = ScoreFile.read(path)
+        synthetic = record.synthetic
+        errors = pd.read_parquet(settings.file("errors", dataset, f"{method}.parquet"))
+        for name, rows in errors.groupby("table", observed=True):
+            of_table = [found for found in record.scores if found.table == name]
+            scored[str(name)][method] = Scored(of_table, rows.reset_index(drop=True))
+    if not scored:
+        raise InputError(
+            f"{settings.file('scores', dataset)}", "nothing has been scored", "run `poseboard score` first"
+        )
+    compared = ComparisonFile(
+        dataset=dataset,
+        synthetic=synthetic,
+        profile=settings.params.profile,
+        tables=[found for board in boards(dataset) for found in compare(board, scored[board.id])],
+    )
+    compared.write(settings.file("comparisons", dataset + ".json"))
+    return compared
+
+
+def lines(record: ScoreFile) -> list[str]:
+    """A line a score: table, value, interval, missing, signature."""
+    return [f"{record.dataset}/{record.method}: {_line(found)}" for found in record.scores]
+
+
+def _line(found: Score) -> str:
+    value = "-" if found.value is None else f"{found.value:.1f} {found.unit}"
+    interval = "" if found.ci95 is None else f" [{found.ci95[0]:.1f}, {found.ci95[1]:.1f}]"
+    missing = f", {found.n_missing} missing" if found.n_missing else ""
+    return f"{found.table:<24} {value}{interval}  n={found.n_samples}{missing}  {found.signature}"
+
+
+def _predicted(settings: Settings, dataset: str, method: str, truth: TruthTable) -> Tables:
+    settings.entry(method)
+    tables: dict[str, dict[int, PoseTable]] = defaultdict(dict)
+    for name in {name for board in boards(dataset) for name in board.view_sets(truth.views)}:
+        for seed in settings.profile.seeds:
+            path = predictions_path(settings, dataset, method, name, SPLIT, seed)
+            if path.is_file():
+                tables[name][seed] = predictions.read(path)
+    if not tables:
+        folder = settings.file("predictions", dataset, method)
+        raise InputError(folder, "there are no predictions", f"run `poseboard predict {dataset} {method}` first")
+    return tables
+
+
+def _given(files: Sequence[Path], truth: TruthTable) -> Tables:
+    tables: dict[str, dict[int, PoseTable]] = defaultdict(dict)
+    for path in files:
+        table = predictions.read(path)
+        name = view_set_name(table.info.views, truth.views)
+        if table.info.seed in tables[name]:
+            raise InputError(path, f"seed {table.info.seed} of views {name} is given twice", "give each file once")
+        tables[name][table.info.seed] = table
+    return tables
+
+
+def _write_examples(bench: Bench, table: PoseTable, truth: TruthTable, path: Path) -> None:
+    """The best, middle and worst samples by root-relative error: crops, both poses in their pixels, edges."""
+    rows = pd.Index(table.keys, dtype=object).get_indexer(pd.Index(truth.keys, dtype=object))
+    skeleton = truth.skeleton
+    distances = metrics.joint_errors(
+        table.mapped(skeleton.joints), truth.joints_mm, root=skeleton.root_index, rows=np.asarray(rows)
+    )
+    error_mm = metrics.pose_errors(distances)
+    order = np.flatnonzero(np.isfinite(error_mm))
+    order = order[np.argsort(error_mm[order], kind="stable")]
+    third = EXAMPLES // 3
+    middle = len(order) // 2 - third // 2
+    places = sorted({*range(third), *range(middle, middle + third), *range(len(order) - third, len(order))})
+    chosen = order[[place for place in places if 0 <= place < len(order)]]
+    shape = (len(chosen), len(truth.views))
+    images = np.zeros((*shape, EXAMPLE_PX, EXAMPLE_PX, 3), dtype=np.uint8)
+    drawn = {name: np.full((*shape, len(skeleton), 2), np.nan) for name in ("predicted_px", "truth_px")}
+    for i, row in enumerate(chosen):
+        for view in bench.dataset.sample(truth.keys[row]).views:
+            v = truth.views.index(view.name)
+            crop = view.crop(EXAMPLE_PX)
+            images[i, v] = crop.pixels()
+            drawn["predicted_px"][i, v] = crop.camera.project(table.mapped(skeleton.joints)[rows[row]])
+            drawn["truth_px"][i, v] = crop.camera.project(truth.joints_mm[row])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial.npz")
+    np.savez_compressed(
+        partial,
+        images=images,
+        edges=np.array(skeleton.edge_indices, dtype=np.int64),
+        keys=np.array([str(truth.keys[row]) for row in chosen]),
+        error_mm=error_mm[chosen],
+        views=np.array(truth.views),
+        **drawn,  # type: ignore[arg-type]  # numpy types its keyword arrays as positional flags too
+    )
+    partial.replace(path)

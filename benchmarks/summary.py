@@ -1,0 +1,58 @@
+"""What a run and params.yaml amount to, in text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import poseboard.methods
+from poseboard.benchmarks.settings import Settings
+from poseboard.protocols.scores import ScoreFile
+
+_HEADLINES = ("T1", "T2")
+"""Tables whose values stand in the summary."""
+
+
+def summary(settings: Settings) -> str:
+    """The scored rows by the first headline table, best first, and where the page is."""
+    rows = []
+    for path in sorted((settings.results / "scores").glob("*/*.json")):
+        record = ScoreFile.read(path)
+        by_table = {found.table: found for found in record.scores}
+        chosen = [by_table[table] for table in _HEADLINES if table in by_table]
+        if chosen:
+            rows.append((record, chosen))
+    if not rows:
+        return f"nothing has been scored in profile {settings.params.profile}"
+    rows.sort(key=lambda row: (row[0].dataset, row[1][0].value is None, row[1][0].value or 0.0))
+    width = max(len(record.method) for record, _ in rows)
+    lines = [f"profile {settings.params.profile}"]
+    for record, chosen in rows:
+        values = "   ".join(
+            f"{found.signature.metric} {'relative' if found.signature.alignment == 'root' else 'absolute'} "
+            + (
+                f"{found.value:6.1f} {found.unit}"
+                + (f" [{found.ci95[0]:.1f}, {found.ci95[1]:.1f}]" if found.ci95 else "")
+                if found.value is not None
+                else "     -"
+            )
+            for found in chosen
+        )
+        label = " (synthetic)" if record.synthetic else ""
+        lines.append(f"  {record.dataset}{label}  {record.method:{width}}  {values}")
+    page = settings.home / "results" / "leaderboard" / "index.html"
+    return "\n".join([*lines, f"page: {page.as_uri()}", "runs: make runs"])
+
+
+def method_lines(settings: Settings) -> Iterator[str]:
+    """The rows of params.yaml with their options in force, then the folders of methods/ that no row uses."""
+    yield f"rows of params.yaml (profile {settings.params.profile}):"
+    width = max(map(len, settings.params.methods), default=0)
+    for name, entry in settings.params.methods.items():
+        options = ", ".join(f"{key}={value}" for key, value in settings.options(name).items())
+        yield f"  {name:{width}}  {entry.spec}, after {entry.after}" + (f"; {options}" if options else "")
+    room = Path(poseboard.methods.__path__[0])
+    used = {entry.spec for entry in settings.params.methods.values()}
+    unused = sorted(path.parent.name for path in room.glob("*/method.py") if path.parent.name not in used)
+    if unused:
+        yield f"folders without a row: {', '.join(unused)}"
