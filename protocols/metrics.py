@@ -76,7 +76,7 @@ def aligned_joint_errors(pred: Array, truth: Array, rows: Rows | None = None) ->
     def distances(p: Array, t: Array, absent: NDArray[np.bool_] | None) -> Array:
         use = None if absent is None else ~absent
         predicted = ~np.isnan(p).any(axis=2)
-        whole = np.asarray((predicted if absent is None else predicted | absent).all(axis=1))
+        whole = np.all(predicted if absent is None else predicted | absent, axis=1)
         errors = np.full(t.shape[:2], np.nan)
         aligned = procrustes(p[whole], t[whole], None if use is None else use[whole])
         errors[whole] = np.linalg.norm(aligned - t[whole], axis=2)

@@ -282,7 +282,7 @@ def _check_values(table: PoseTable, path: Path) -> None:
             joints = table.joints_mm[rows][strange]
             absent: NDArray[np.bool_] = np.isnan(joints)
             bad[start + strange] = np.isinf(joints).any(axis=(1, 2))
-            half[start + strange] = (absent.any(axis=2) & ~absent.all(axis=2)).any(axis=1)
+            half[start + strange] = np.any(absent.any(axis=2) & ~absent.all(axis=2), axis=1)
     refuse("joints_mm", bad, "have infinite coordinates", "write NaN for a joint that is not predicted")
     refuse("joints_mm", half, "have joints with some coordinates NaN and others not", "write NaN for all three")
     if table.person.any():
