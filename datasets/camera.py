@@ -67,7 +67,8 @@ class Camera:
 
     def __getattr__(self, name: str) -> Any:
         # Reached only when the attribute is absent: `withhold` leaves out what a method did not declare.
-        if name in {"K", "R", "t"}:
+        # P and the centre arrive here too, when they fail on what they are made of.
+        if name in {"K", "R", "t", "P", "centre_mm"}:
             raise AttributeError(f"camera {name} is withheld: the method's Inputs do not declare it")
         raise AttributeError(name)
 

@@ -1,0 +1,124 @@
+"""The harness hands a method what its Inputs declare and withholds the rest."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from poseboard.benchmarks.harness import Restricted, predict
+from poseboard.datasets.camera import Camera
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Group, Poses, Sample, Status, Truth, View
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.base import Inputs
+
+
+class FourCameras:
+    name, skeleton, synthetic = "four", HUMAN36M, True
+    views = ("a", "b", "c", "d")
+
+    def status(self) -> Status:
+        return Status("ready", "", "")
+
+    def manifest(self) -> str:
+        return "four"
+
+    def keys(self, split: str) -> list[str]:
+        return [f"{split}/{sequence}/{i}" for sequence in ("Walking-1", "Walking-2") for i in range(3)]
+
+    def sample(self, key: str) -> Sample:
+        split, sequence, number = key.split("/")
+        camera = Camera(np.diag([500.0, 500.0, 1.0]), np.eye(3), np.array([0.0, 0.0, 4000.0]), size=(64, 64))
+        image = np.full((64, 64, 3), int(number), dtype=np.uint8)
+        box = np.array([[8.0, 8.0, 40.0, 40.0]])
+        # The last frame of each sequence lacks its first view.
+        names = self.views[1:] if number == "2" else self.views
+        return Sample(key, tuple(View(name, camera, image, box) for name in names), Group(split, "Walking", sequence))
+
+    def truth(self, key: str) -> Truth:
+        return Truth(np.full((1, 17, 3), float(key[-1])))
+
+
+def seen(tmp_path: Path, inputs: Inputs, key: str = "test/Walking-1/1", **given: object) -> Sample:
+    return Restricted(FourCameras(), inputs, tmp_path, **given).sample(key)  # type: ignore[arg-type]
+
+
+def test_extrinsics_withheld(tmp_path: Path) -> None:
+    sample = seen(tmp_path, Inputs(extrinsics=False))
+    for number, view in enumerate(sample.views):
+        assert view.name == f"view-{number}"
+        assert view.camera.K.shape == (3, 3)
+        for name in ("R", "t", "P", "centre_mm"):
+            with pytest.raises(AttributeError, match="withheld"):
+                getattr(view.camera, name)
+        with pytest.raises(AttributeError, match="withheld"):
+            view.camera.project(np.zeros(3))
+
+
+def test_intrinsics_withheld(tmp_path: Path) -> None:
+    camera = seen(tmp_path, Inputs(intrinsics=False)).views[0].camera
+    with pytest.raises(AttributeError, match="K is withheld"):
+        _ = camera.K
+
+
+def test_everything_declared_is_there(tmp_path: Path) -> None:
+    sample = seen(tmp_path, Inputs())
+    assert [view.name for view in sample.views] == ["a", "b", "c", "d"]
+    assert sample.views[0].camera.P.shape == (3, 4)
+    assert sample.root_mm is None
+    assert sample.past == ()
+
+
+def test_a_monocular_method_sees_one_view(tmp_path: Path) -> None:
+    assert [view.name for view in seen(tmp_path, Inputs(views=(1, 1))).views] == ["a"]
+    assert [view.name for view in seen(tmp_path, Inputs(views=(1, 1)), views=("c", "a")).views] == ["c"]
+
+
+def test_views_are_chosen_in_order_and_an_absent_one_stays_absent(tmp_path: Path) -> None:
+    given = Restricted(FourCameras(), Inputs(), tmp_path, views=("c", "a"))
+    assert [view.name for view in given.sample("test/Walking-1/0").views] == ["c", "a"]
+    assert [view.name for view in given.sample("test/Walking-1/2").views] == ["c"]
+    with pytest.raises(InputError, match="at least 3"):
+        Restricted(FourCameras(), Inputs(views=(3, 9)), tmp_path, views=("a", "b"))
+
+
+def test_crops_move_the_camera_and_images_can_be_withheld(tmp_path: Path) -> None:
+    view = seen(tmp_path, Inputs(crop_px=16)).views[0]
+    assert view.pixels().shape == (16, 16, 3)
+    np.testing.assert_allclose(view.camera.K[0, 0], 250)
+    assert seen(tmp_path, Inputs(images=False)).views[0].image is None
+
+
+def test_roots(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(seen(tmp_path, Inputs(root="truth")).root_mm, [[1.0, 1.0, 1.0]])
+    with pytest.raises(InputError, match="predicted roots"):
+        seen(tmp_path, Inputs(root="predicted"))
+    predicted = {"test/Walking-1/1": np.array([[5.0, 6.0, 7.0]])}
+    np.testing.assert_array_equal(seen(tmp_path, Inputs(root="predicted"), roots_mm=predicted).root_mm, [[5, 6, 7]])
+
+
+def test_the_window_stays_in_its_sequence(tmp_path: Path) -> None:
+    def past(key: str) -> list[str]:
+        return [sample.key for sample in seen(tmp_path, Inputs(window=3), key).past]
+
+    assert past("test/Walking-1/2") == ["test/Walking-1/0", "test/Walking-1/1"]
+    assert past("test/Walking-2/0") == []
+    assert past("test/Walking-2/1") == ["test/Walking-2/0"]
+
+
+class Forgetful:
+    inputs = Inputs()
+
+    def predict(self, samples: list[Sample]) -> list[Poses]:
+        return [Poses(HUMAN36M, np.zeros((1, 17, 3)), np.ones(1))] * (len(samples) - 1)
+
+
+def test_an_answer_short_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="answered 2 of 3"):
+        predict(Forgetful(), Restricted(FourCameras(), Inputs(), tmp_path), FourCameras().keys("test")[:3])  # type: ignore[arg-type]
+
+
+def test_truth_is_not_inside_a_sample(tmp_path: Path) -> None:
+    sample = seen(tmp_path, Inputs())
+    assert not any(isinstance(value, Truth) for value in vars(replace(sample)).values())

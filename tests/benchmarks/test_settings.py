@@ -1,0 +1,93 @@
+"""params.yaml: profiles, options, and mistakes that are told in one line."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from poseboard.benchmarks.settings import Settings
+from poseboard.datasets.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def params(**changes: object) -> dict[str, object]:
+    profile = {"seeds": [0], "processes": 1, "world": {"seed": 1}}
+    return {
+        "profile": "default",
+        "datasets": {"human36m": {"root": None}},
+        "backbone": {"steps": {"default": 5, "full": 9}},
+        "methods": {"dlt": {"code": "methods/dlt", "after": "backbone", "weights": "peak"}},
+        "profiles": {"default": profile, "full": profile},
+    } | changes
+
+
+def write(folder: Path, **changes: object) -> Path:
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(params(**changes)))
+    return path
+
+
+def test_the_committed_file_is_valid_in_every_profile(tmp_path: Path) -> None:
+    committed = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for profile in committed["profiles"]:
+        path = tmp_path / "params.yaml"
+        path.write_text(yaml.safe_dump(committed | {"profile": profile}))
+        settings = Settings.read(path)
+        for method in [*settings.params.methods, "backbone"]:
+            assert all(not isinstance(value, dict) for value in settings.options(method).values())
+
+
+def test_options_differ_by_profile_and_fall_back_to_default(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    assert Settings.read(path).options("backbone") == {"steps": 5}
+    Settings.choose_profile(path, "full")
+    assert Settings.read(path).options("backbone") == {"steps": 9}
+    assert Settings.read(path).options("dlt") == {"weights": "peak"}
+
+
+def test_choosing_a_profile_changes_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("# a comment\n" + yaml.safe_dump(params()))
+    before = path.read_text().splitlines()
+    Settings.choose_profile(path, "full")
+    changed = [(old, new) for old, new in zip(before, path.read_text().splitlines(), strict=True) if old != new]
+    assert changed == [("profile: default", "profile: full")]
+
+
+def test_a_world_is_kept_by_its_options(tmp_path: Path) -> None:
+    one = Settings.read(write(tmp_path)).root("human36m")
+    other = Settings.read(
+        write(tmp_path, profiles={"default": {"seeds": [0], "processes": 1, "world": {"seed": 2}}})
+    ).root("human36m")
+    assert one != other
+    assert Settings.read(write(tmp_path, datasets={"human36m": {"root": "/real"}})).root("human36m") == Path("/real")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"surprise": 1}, "surprise"),
+        ({"profile": "huge"}, "profile"),
+        ({"methods": {"dlt": {"after": "backbone"}}}, "methods.dlt.code"),
+        ({"methods": {"dlt": {"code": "methods/dlt", "after": "nobody"}}}, "methods.dlt.after"),
+        ({"methods": {"../dlt": {"code": "methods/dlt", "after": "backbone"}}}, "../dlt"),
+        ({"methods": {"backbone": {"code": "methods/dlt", "after": "backbone"}}}, "methods.backbone"),
+        ({"profiles": {"default": {"seeds": [], "processes": 1, "world": {}}}}, "seeds"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, changes: dict[str, object], named: str) -> None:
+    path = write(tmp_path, **changes)
+    with pytest.raises(InputError) as caught:
+        Settings.read(path)
+    assert str(path) in str(caught.value)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_file_and_no_yaml(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        Settings.read(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("profile: [")
+    with pytest.raises(InputError, match="is not YAML"):
+        Settings.read(tmp_path / "params.yaml")
