@@ -106,15 +106,16 @@ def _like(template: Tensor | None, value: Tensor) -> Tensor:
 def _starting_weights(architecture: Architecture, state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
     """The release's rule: take each tensor of the right name and shape, the first filters of the last layer."""
     own = architecture.build(seed=0).state_dict()
-    taken = {
-        key: _like(own[key], value) for key, value in state.items() if key in own and own[key].shape == value.shape
-    }
+    fits = [key for key, value in state.items() if key in own and own[key].shape == value.shape]
+    taken = {key: _like(own[key], state[key]) for key in fits}
     for key in ("final_layer.weight", "final_layer.bias"):
         given, fresh = state.get(key), own[key]
         if key in taken or given is None or given.shape[1:] != fresh.shape[1:]:
             continue
         count = min(len(given), len(fresh))
-        taken[key] = nn.init.xavier_uniform_(torch.empty_like(fresh)) if fresh.ndim > 1 else torch.zeros_like(fresh)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            taken[key] = nn.init.xavier_uniform_(torch.empty_like(fresh)) if fresh.ndim > 1 else torch.zeros_like(fresh)
         taken[key][:count] = given[:count].to(fresh.dtype)
         _log.warning("%s: %s has %d filters, the first %d are taken", file, key, len(given), count)
     missing = [key for key in own if key not in taken and not key.endswith(".num_batches_tracked")]

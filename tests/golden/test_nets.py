@@ -1,12 +1,15 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+from poseboard.methods.algebraic.model import AlgebraicTriangulation
+from poseboard.methods.geometry.triangulation import dlt
 from poseboard.methods.nets import losses
+from poseboard.methods.nets.architecture import Architecture, load_backbone
+from poseboard.methods.nets.detector import decode_heatmaps
 from poseboard.methods.nets.pose_resnet import PoseResNet
 from poseboard.methods.nets.soft_argmax import soft_argmax_2d, soft_argmax_3d
+from poseboard.methods.weights import import_weights
 
 
 def noise(seed, shape):
@@ -98,3 +101,65 @@ def test_voxel_cross_entropy(golden):
     truth, validity = torch.from_numpy(stored["gt"])[:n], torch.from_numpy(stored["validity"])[:n]
     found = losses.voxel_cross_entropy(positions, volumes, truth, validity)
     assert found.item() == pytest.approx(float(stored["ce"]), rel=1e-5)
+
+
+JOINTS = tuple(f"joint_{i}" for i in range(17))
+
+
+def alg_net(golden, fill_by_rule, confidences, multiplier=100.0, softmax=True):
+    stored = golden("alg_net")
+    side = int(stored["image_shape"][-1])
+    architecture = Architecture.published("resnet50", JOINTS, alg_confidences=confidences).model_copy(
+        update={"crop_px": side, "multiplier": multiplier, "softmax": softmax}
+    )
+    model = AlgebraicTriangulation(architecture, architecture.build(seed=0)).eval()
+    fill_by_rule(model, stored["weight_seed"])
+    return stored, model, noise(stored["image_seed"], stored["image_shape"])
+
+
+@pytest.mark.parametrize("variant", ["conf", "noconf", "conf_m10", "noconf_relu"])
+def test_algebraic(golden, fill_by_rule, variant):
+    multiplier = {"conf_m10": 10.0, "noconf_relu": 1.0}.get(variant, 100.0)
+    stored, model, images = alg_net(
+        golden, fill_by_rule, variant.startswith("conf"), multiplier, softmax=variant != "noconf_relu"
+    )
+    if variant == "noconf_relu":
+        model.backbone.final_layer.bias.data += float(stored["noconf_relu_final_bias_shift"])
+    P = torch.from_numpy(stored["P"])
+    valid = torch.ones(P.shape[:2], dtype=torch.bool)
+    with torch.inference_mode():
+        joints_mm, weights, views = model(images.flatten(0, 1), P, valid)
+        _, maps = soft_argmax_2d(views.heatmaps, multiplier, variant != "noconf_relu")
+    shape = (*P.shape[:2], *views.points_px.shape[1:])
+    want = {name: stored[f"{variant}_{name}"] for name in ("keypoints_2d", "confidences", "heatmaps_joint0")}
+    np.testing.assert_allclose(views.points_px.reshape(shape), want["keypoints_2d"], rtol=0, atol=0.05)
+    np.testing.assert_allclose(weights, want["confidences"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        maps[:, 0], want["heatmaps_joint0"].reshape(maps[:, 0].shape), rtol=0, atol=1e-3 * want["heatmaps_joint0"].max()
+    )
+    # Raw joints are far and ill-conditioned, so 3D is compared from the stored 2D.
+    stored_2d, stored_weights = torch.from_numpy(want["keypoints_2d"]), torch.from_numpy(want["confidences"])
+    from_stored = dlt(P.double(), stored_2d.double(), stored_weights.double())
+    np.testing.assert_allclose(from_stored, stored[f"{variant}_keypoints_3d_f64_from_2d"], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(joints_mm, stored[f"{variant}_keypoints_3d"], rtol=0, atol=1.5)
+
+
+def test_ransac_reads_whole_heatmap_pixels(golden, fill_by_rule):
+    stored, model, images = alg_net(golden, fill_by_rule, confidences=False)
+    with torch.inference_mode():
+        heatmaps = model.backbone(images.flatten(0, 1)).heatmaps
+        points, _ = decode_heatmaps(model.architecture, heatmaps, "argmax")
+    np.testing.assert_array_equal(points.reshape(stored["ransac_keypoints_2d"].shape), stored["ransac_keypoints_2d"])
+
+
+@pytest.mark.parametrize("method", ["algebraic", "algebraic_no_conf", "ransac"])
+def test_published_layout_loads_whole(golden, fill_by_rule, tmp_path, method):
+    _, model, images = alg_net(golden, fill_by_rule, confidences=method == "algebraic")
+    file = tmp_path / "weights.pth"
+    torch.save({f"module.{key}": value for key, value in model.state_dict().items()}, file)
+    checkpoint = import_weights(method, file)
+    architecture = Architecture.of(checkpoint, file)
+    assert (architecture.network, architecture.crop_px, architecture.channels) == ("resnet50", 384, "bgr")
+    net = load_backbone(architecture, checkpoint, file).eval()
+    with torch.inference_mode():
+        assert torch.equal(net(images[0, :1]).heatmaps, model.backbone(images[0, :1]).heatmaps)
