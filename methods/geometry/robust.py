@@ -28,7 +28,7 @@ HUBER_PX = 2.0
 """Likewise: its Huber loss turns linear at half a distance of 1."""
 EXHAUSTIVE_VIEWS = 12
 _CHUNK = 4_000_000
-_REFINEMENTS = 12
+_REFINEMENTS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,18 +151,22 @@ def _refine(P: Tensor, points_px: Tensor, weights: Tensor, X: Tensor) -> Tensor:
         return X, pixels, depth, offset, pull, cost
 
     state = evaluate(X)
-    damping = torch.full_like(state[-1], 1e-4)
+    damping = torch.full_like(state[-1], 0.1)
     for _ in range(_REFINEMENTS):
         X, pixels, depth, offset, pull, cost = state
         J = (P[:2, :3] - pixels[:, None] * P[2, :3]) / depth  # (2, 3, V, B, J)
         weighted = J * pull
+        along = (offset[:, None] * J).sum(0)  # (3, V, B, J)
+        far = pull * (pull < weights) / (offset * offset).sum(0).clamp_min(HUBER_PX**2)
+        # Where the loss is linear it has no curvature along the residual.
         H = (weighted[:, :, None] * J[:, None]).sum((0, 3))  # (3, 3, B, J)
-        H.diagonal().mul_(1 + damping[..., None])
+        curvature = ((along * far)[:, None] * along).sum(2)
+        H = H * (1 + damping) - curvature
         gradient = (weighted * offset[:, None]).sum((0, 2))
         trial = evaluate(X - (invert(damp(H))[0] * gradient).sum(1))
         better = trial[-1] < cost
         state = tuple(torch.where(better, new, old) for new, old in zip(trial, state, strict=True))
-        damping = torch.where(better, damping / 10, damping * 10)
+        damping = torch.where(better, damping / 4, damping * 4)
     return state[0]
 
 

@@ -52,7 +52,9 @@ def dlt(P: Tensor | Array, points_px: Tensor | Array, weights: Tensor | Array | 
         ValueError: shapes do not belong together.
     """
     if not isinstance(P, Tensor):
-        tensors = [None if a is None else torch.as_tensor(np.asarray(a)) for a in (P, points_px, weights)]
+        tensors = [
+            None if a is None else torch.as_tensor(np.require(a, requirements="W")) for a in (P, points_px, weights)
+        ]
         assert tensors[0] is not None
         assert tensors[1] is not None
         return np.asarray(_dlt(tensors[0], tensors[1], tensors[2]).numpy())
@@ -96,17 +98,18 @@ def equations(P: Tensor, points_px: Tensor, weights: Tensor | None = None) -> tu
     views, joints = points_px.shape[-3:-1]
     P = P.double().expand(*batch, views, 3, 4).movedim((-1, -3, -2), (0, 1, 2)).contiguous()[..., None]
     points = points_px.double().expand(*batch, views, joints, 2).movedim((-3, -1), (0, 1)).contiguous()
-    usable = torch.isfinite(points).all(1) & (torch.isfinite(P).all(0).all(1) & (P[:, :, 2] != 0).any(0))
+    # A sum is finite if every term is; an overflow merely reads as not finite.
+    usable = torch.isfinite(points.sum(1)) & (torch.isfinite(P.sum((0, 2))) & (P[:, :, 2] != 0).any(0))
     if weights is not None:
-        weights = weights.double().expand(*batch, views, joints).movedim(-2, 0)
-        usable = usable & (weights > 0) & torch.isfinite(weights)
+        weights = weights.double().expand(*batch, views, joints).movedim(-2, 0).contiguous()
+        usable = usable & (weights > 0) & (weights < torch.inf)
     everything = bool(usable.all())
     if not everything:
         points = torch.where(usable[:, None], points, 0.0)
         P = torch.nan_to_num(P, 0.0, 0.0, 0.0)
     rows = points * P[:, :, 2:] - P[:, :, :2]  # (4, V, 2, ..., J)
     if weights is not None:
-        weights = torch.where(usable, weights, 0.0)
+        weights = weights if everything else torch.where(usable, weights, 0.0)
         largest = weights.detach().amax(0)
         rows = rows * (weights / torch.where(largest > 0, largest, 1.0))[:, None]
     elif not everything:
@@ -128,11 +131,14 @@ def _gradient(B: Tensor, b: Tensor, X: Tensor) -> tuple[Tensor, Tensor]:
 
 def invert(S: Tensor) -> tuple[Tensor, Tensor]:
     """Inverse of symmetric positive (3, 3, ...) matrices by cofactors, and the determinant, floored to stay finite."""
-    cofactors = torch.linalg.cross(S[[1, 2, 0]], S[[2, 0, 1]], dim=1)
-    determinant = (S[0] * cofactors[0]).sum(0)
-    trace = S[0, 0] + S[1, 1] + S[2, 2]
+    (xx, xy, xz), (_, yy, yz), (_, _, zz) = (row.unbind() for row in S.unbind())
+    c_xx, c_xy, c_xz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
+    c_yz = xy * xz - xx * yz
+    cofactors = torch.stack([c_xx, c_xy, c_xz, c_xy, xx * zz - xz * xz, c_yz, c_xz, c_yz, xx * yy - xy * xy])
+    trace = xx + yy + zz
+    determinant = xx * c_xx + xy * c_xy + xz * c_xz
     determinant = determinant.maximum((_DAMPING**2 * trace**3).clamp_min(torch.finfo(S.dtype).tiny))
-    return cofactors / determinant, determinant
+    return (cofactors / determinant).unflatten(0, (3, 3)), determinant
 
 
 def damp(S: Tensor) -> Tensor:
