@@ -67,7 +67,7 @@ def _dlt(P: Tensor, points_px: Tensor, weights: Tensor | None) -> Tensor:
     rows, usable = equations(P, points_px, weights)
     B, b = rows[:3], rows[3]
     with torch.no_grad():
-        X, inverse = _solve(rows.detach())
+        X, inverse = _solve(rows.detach(), exact_inverse=rows.requires_grad)
     # One more Newton step with constant X and inverse: its value is a last refinement and its derivative the
     # implicit one, since the Rayleigh quotient is stationary at the solution.
     X = X - _apply(inverse, _gradient(B, b, X)[0])
@@ -148,7 +148,7 @@ def damp(S: Tensor) -> Tensor:
     return S
 
 
-def _solve(rows: Tensor) -> tuple[Tensor, Tensor]:
+def _solve(rows: Tensor, exact_inverse: bool) -> tuple[Tensor, Tensor]:
     """X (3, ...) with the smallest Rayleigh quotient, nearly converged, and the inverse Hessian (3, 3, ...) there."""
     B, b = rows[:3], rows[3]
     normal = (B[:, None] * rows).sum(2)  # (3, 4, ...)
@@ -160,9 +160,13 @@ def _solve(rows: Tensor) -> tuple[Tensor, Tensor]:
     # and converges with the cube of their ratio.
     trace = S[0, 0] + S[1, 1] + S[2, 2]
     unsure = quotient > _SAFE_RATIO * 4 * determinant / trace**2
-    S.diagonal().sub_(torch.where(unsure, 0.0, quotient)[..., None])
-    inverse, _ = invert(S)
-    X = X - _apply(inverse, step)
+    for again in range(2 if exact_inverse else 1):
+        if again:
+            step, quotient = _gradient(B, b, X)
+        H = S.clone()
+        H.diagonal().sub_(torch.where(unsure, 0.0, quotient)[..., None])
+        inverse, _ = invert(H)
+        X = X - _apply(inverse, step)
     if unsure.any():
         some, X_some, S_some = rows[:, :, unsure], X[:, unsure], S[:, :, unsure]
         y = torch.linalg.svd(some.movedim(-1, 0).mT).Vh[..., 3, :].T

@@ -1,0 +1,194 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from poseboard.methods.geometry.triangulation import dlt, project, reprojection_error
+from scipy.spatial.transform import Rotation
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def rig(rng, views):
+    """Cameras on a 4 m ring looking inwards, (V, 3, 4)."""
+    P = np.empty((views, 3, 4))
+    for v, angle in enumerate(2 * np.pi * (np.arange(views) + rng.uniform(-0.3, 0.3, views)) / (views + 0.5)):
+        centre = np.array([4000 * np.cos(angle), 4000 * np.sin(angle), rng.uniform(1200, 1800)])
+        forward = np.array([0, 0, 900.0]) - centre
+        forward /= np.linalg.norm(forward)
+        right = np.cross(forward, [0, 0, 1.0])
+        right /= np.linalg.norm(right)
+        R = np.stack([right, np.cross(forward, right), forward])
+        P[v] = np.array([[1145, 0, 512], [0, 1143, 515], [0, 0, 1.0]]) @ np.column_stack([R, -R @ centre])
+    return P
+
+
+def see(P, X):
+    """(F, V, J, 2) pixels of (F, J, 3)."""
+    return project(torch.tensor(P), torch.tensor(X))[0].numpy()
+
+
+def people(rng, frames, joints=5):
+    return rng.uniform([-800, -800, 300], [800, 800, 1800], (frames, joints, 3))
+
+
+def svd_loop(P, points, weights):
+    X = np.empty((len(points), points.shape[2], 3))
+    for f in range(len(points)):
+        for j in range(points.shape[2]):
+            rows = points[f, :, j, :, None] * P[:, 2:] - P[:, :2]
+            y = np.linalg.svd((weights[f, :, j, None, None] * rows).reshape(-1, 4))[2][3]
+            X[f, j] = y[:3] / y[3]
+    return X
+
+
+@settings(max_examples=25, deadline=None)
+@given(seeds, st.integers(2, 9), st.booleans())
+def test_recovers_noiseless_points_exactly(seed, views, weighted):
+    rng = np.random.default_rng(seed)
+    P, X = rig(rng, views), people(rng, 3)
+    points = see(P, X)
+    weights = rng.uniform(1e-3, 1, points.shape[:-1]) if weighted else None
+    np.testing.assert_allclose(dlt(P, points, weights), X, atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seeds, st.integers(2, 8), st.sampled_from([0.5, 5.0, 80.0]))
+def test_equals_the_svd_of_the_published_rows(seed, views, noise_px):
+    rng = np.random.default_rng(seed)
+    P, X = rig(rng, views), people(rng, 4)
+    points = see(P, X) + rng.normal(0, noise_px, (4, views, 5, 2))
+    weights = rng.uniform(0.05, 1, points.shape[:-1])
+    np.testing.assert_allclose(dlt(P, points, weights), svd_loop(P, points, weights), atol=1e-4)
+
+
+def test_equals_the_svd_at_the_world_origin_where_the_homogeneous_norm_degenerates():
+    rng = np.random.default_rng(3)
+    P = rig(rng, 4)
+    X = rng.uniform(-3, 3, (20, 5, 3))
+    points = see(P, X) + rng.normal(0, 2, (20, 4, 5, 2))
+    np.testing.assert_allclose(dlt(P, points), svd_loop(P, points, np.ones(points.shape[:-1])), rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seeds, st.integers(2, 7))
+def test_does_not_depend_on_the_order_of_views(seed, views):
+    rng = np.random.default_rng(seed)
+    P, X = rig(rng, views), people(rng, 2)
+    points = see(P, X) + rng.normal(0, 3, (2, views, 5, 2))
+    weights = rng.uniform(0.1, 1, points.shape[:-1])
+    order = rng.permutation(views)
+    again = dlt(P[order], points[:, order], weights[:, order])
+    np.testing.assert_allclose(again, dlt(P, points, weights), atol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seeds, st.integers(2, 7))
+def test_a_rigid_motion_of_the_world_moves_the_answer(seed, views):
+    # Noiseless for translations: with noise, the unit homogeneous vector prefers points far from the origin.
+    rng = np.random.default_rng(seed)
+    P, X = rig(rng, views), people(rng, 2)
+    R, t = Rotation.random(random_state=seed % 2**31).as_matrix(), rng.uniform(-3000, 3000, 3)
+    moved = P @ np.vstack([np.column_stack([R.T, -R.T @ t]), [0, 0, 0, 1]])
+    np.testing.assert_allclose(dlt(moved, see(P, X)), X @ R.T + t, atol=1e-5)
+    noisy = see(P, X) + rng.normal(0, 3, (2, views, 5, 2))
+    rotated = P @ np.block([[R.T, np.zeros((3, 1))], [np.zeros((1, 3)), np.ones((1, 1))]])
+    np.testing.assert_allclose(dlt(rotated, noisy), dlt(P, noisy) @ R.T, atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seeds, st.integers(3, 7), st.sampled_from(["weight 0", "nan point", "nan weight", "zero camera"]))
+def test_an_absent_view_is_a_view_removed(seed, views, how):
+    rng = np.random.default_rng(seed)
+    P, X = rig(rng, views), people(rng, 2)
+    points = see(P, X) + rng.normal(0, 3, (2, views, 5, 2))
+    weights = rng.uniform(0.1, 1, points.shape[:-1])
+    gone = int(rng.integers(views))
+    rest = [v for v in range(views) if v != gone]
+    expected = dlt(P[rest], points[:, rest], weights[:, rest])
+    if how == "weight 0":
+        weights[:, gone] = 0
+    elif how == "nan point":
+        points[:, gone] = np.nan
+    elif how == "nan weight":
+        weights[:, gone] = np.nan
+    else:
+        P[gone] = 0
+    np.testing.assert_allclose(dlt(P, points, weights), expected, atol=1e-6)
+
+
+def test_fewer_than_two_views_is_nan_for_that_joint_alone():
+    rng = np.random.default_rng(0)
+    P, X = rig(rng, 3), people(rng, 1)
+    points = see(P, X)
+    points[0, :2, 1] = np.nan
+    found = dlt(P, points)
+    assert np.isnan(found[0, 1]).all()
+    np.testing.assert_allclose(np.delete(found, 1, 1), np.delete(X, 1, 1), atol=1e-5)
+
+
+def test_gradients_are_those_of_finite_differences():
+    rng = np.random.default_rng(5)
+    P = torch.tensor(rig(rng, 3))
+    points = torch.tensor(see(P.numpy(), people(rng, 2, 3)) + rng.normal(0, 4, (2, 3, 3, 2)), requires_grad=True)
+    weights = torch.tensor(rng.uniform(0.2, 1, (2, 3, 3)), requires_grad=True)
+    assert torch.autograd.gradcheck(lambda p, w: dlt(P, p, w), (points, weights), eps=1e-4, atol=2e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["parallel", "same camera", "all weights 0", "one view", "equal singular values"])
+def test_gradients_stay_finite_where_the_answer_is_not_determined(case):
+    rng = np.random.default_rng(2)
+    P = torch.tensor(rig(rng, 2))
+    points = torch.tensor(see(P.numpy(), people(rng, 1, 4)))
+    weights = torch.ones(1, 2, 4, dtype=torch.float64)
+    if case == "parallel":
+        # The second camera is the first shifted sideways, and shows every point at the same pixel.
+        P[1] = P[0]
+        P[1, :, 3] += torch.tensor([5e5, 0.0, 0.0])
+        points[:, 1] = points[:, 0]
+    elif case == "same camera":
+        P[1] = P[0]
+        points[:, 1] = points[:, 0]
+    elif case == "all weights 0":
+        weights[:] = 0
+    elif case == "one view":
+        weights[:, 1] = 0
+    else:
+        # Rows 0, 1, 2, … of the identity: every singular value is 1.
+        P = torch.zeros(2, 3, 4, dtype=torch.float64)
+        P[0, 0, 0] = P[0, 1, 1] = P[1, 0, 2] = P[1, 1, 3] = -1.0
+        P[:, 2, 0] = 1e-300
+        points[:] = 0
+    points.requires_grad_()
+    weights.requires_grad_()
+    X = dlt(P, points, weights)
+    assert torch.isnan(X).all() if case in {"all weights 0", "one view"} else torch.isfinite(X).all()
+    torch.nansum(X).backward()
+    assert torch.isfinite(points.grad).all()
+    assert torch.isfinite(weights.grad).all()
+
+
+def test_batches_broadcast_and_float32_is_solved_in_float64():
+    rng = np.random.default_rng(8)
+    P, X = rig(rng, 4), people(rng, 6)
+    points = see(P, X).reshape(2, 3, 4, 5, 2)
+    assert dlt(P, points).shape == (2, 3, 5, 3)
+    np.testing.assert_allclose(dlt(P, points[0]), dlt(P, points)[0], atol=1e-9)
+    single = dlt(torch.tensor(P, dtype=torch.float32), torch.tensor(points, dtype=torch.float32))
+    assert single.dtype == torch.float64
+    np.testing.assert_allclose(single.numpy(), X.reshape(2, 3, 5, 3), atol=0.05)
+
+
+def test_wrong_shapes_are_named():
+    with pytest.raises(ValueError, match=r"P \(\.\.\., V, 3, 4\)"):
+        dlt(np.zeros((3, 3, 4)), np.zeros((2, 5, 2)))
+    with pytest.raises(ValueError, match="weights"):
+        dlt(np.zeros((2, 3, 4)), np.zeros((2, 5, 2)), np.zeros((5, 2)))
+
+
+def test_reprojection_error_is_the_full_distance():
+    rng = np.random.default_rng(0)
+    P, X = rig(rng, 3), people(rng, 2)
+    error = reprojection_error(P, X, see(P, X) + np.array([3.0, 4.0]))
+    np.testing.assert_allclose(error, 5.0, atol=1e-9)
+    assert error.shape == (2, 3, 5)
