@@ -1,0 +1,400 @@
+"""People: how long their limbs are, how their joints turn, what flesh and clothes they wear.
+
+A body stands on z = 0 in its own frame: forward +x, left +y, up +z, millimetres. Its pose is 26 joint angles in degrees,
+each within limits, and a root (position, yaw, pitch, roll).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.datasets.synthetic.renderer import CLOTH, HEAD, MATERIAL_COLUMNS, SHIRT, SHOE, TROUSERS
+
+LIMITS_DEG: dict[str, tuple[float, float]] = {
+    **{
+        f"{name}_{side}": limits
+        for side in ("left", "right")
+        for name, limits in (
+            ("hip_flexion", (-25.0, 115.0)),
+            ("hip_abduction", (-10.0, 40.0)),
+            ("hip_rotation", (-30.0, 45.0)),
+            ("knee", (0.0, 140.0)),
+            ("ankle", (-35.0, 30.0)),
+            ("shoulder_flexion", (-50.0, 170.0)),
+            ("shoulder_abduction", (-15.0, 140.0)),
+            ("shoulder_rotation", (-80.0, 80.0)),
+            ("elbow", (2.0, 145.0)),
+        )
+    },
+    "spine_flexion": (-15.0, 55.0),
+    "spine_side": (-20.0, 20.0),
+    "spine_twist": (-30.0, 30.0),
+    "thorax_flexion": (-10.0, 35.0),
+    "thorax_twist": (-25.0, 25.0),
+    "neck_flexion": (-30.0, 45.0),
+    "neck_side": (-25.0, 25.0),
+    "neck_twist": (-60.0, 60.0),
+}
+"""Anatomical limits. Flexion bends forward, abduction outward, rotation of an arm inward and of a leg outward."""
+
+ANGLES = tuple(LIMITS_DEG)
+JOINTS = HUMAN36M.joints
+SKIN_PART, SHIRT_PART, SLEEVE_PART, TROUSERS_PART, SHOE_PART, HEAD_PART, HAIR_PART = range(7)
+MATERIALS_A_PERSON = 7
+
+
+@dataclass(frozen=True)
+class Body:
+    """A person's measures, mm, and girths as factors of an average build."""
+
+    height: float
+    thigh: float
+    shin: float
+    upper_arm: float
+    forearm: float
+    hip: float
+    shoulder: float
+    spine: float
+    thorax: float
+    neck: float
+    head: float
+    girth: float
+    leg_girth: float
+    bust: float
+
+
+@dataclass(frozen=True, eq=False)
+class Outfit:
+    """What a person wears.
+
+    Args:
+        materials: (7, 16) rows as in ``renderer``: skin, shirt, sleeve, trousers, shoe, head, hair.
+        sleeve: where the sleeve ends, 0 at the shoulder, 1 at the elbow, 2 at the wrist.
+        leg: where the trousers end, 0 at the hip, 1 at the knee, 2 at the ankle.
+        hair: "bald", "short", "long", "bun" or "pony".
+        loose: how far the cloth stands off the trunk and thighs, as a factor.
+    """
+
+    materials: Array
+    sleeve: float
+    leg: float
+    hair: str
+    loose: float
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """A posed body over T instants.
+
+    Args:
+        points_mm: named points (T, 3): the joints of ``HUMAN36M``, toes and knuckles.
+        frames: named part frames (T, 3, 3) whose columns point forward, left and up.
+    """
+
+    points_mm: dict[str, Array]
+    frames: dict[str, Array]
+
+    @property
+    def joints_mm(self) -> Array:
+        """(T, 17, 3) the joints of ``HUMAN36M`` in its order."""
+        return np.stack([self.points_mm[name] for name in JOINTS], 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Flesh:
+    """Round cones of a figure over T instants; the columns are those of ``renderer.Solids``."""
+
+    cones: Array
+    frames: Array
+    paint: Array
+
+
+def sample_body(rng: Generator) -> Body:
+    """A person: stature 1.52–1.95 m, segments varying by 4–7 %, thin to stout."""
+    height = rng.uniform(1520, 1950)
+    fractions = {
+        "thigh": 0.245, "shin": 0.246, "upper_arm": 0.17, "forearm": 0.145, "hip": 0.066, "shoulder": 0.098,
+        "spine": 0.135, "thorax": 0.15, "neck": 0.068, "head": 0.0975,
+    }  # fmt: skip
+    lengths = {name: height * share * rng.uniform(0.95, 1.05) for name, share in fractions.items()}
+    woman = rng.random() < 0.5
+    lengths["shoulder"] *= 0.95 if woman else 1.04
+    lengths["hip"] *= 1.05 if woman else 0.97
+    bust = rng.uniform(0.6, 1.1) if woman else 0.0
+    return Body(height=height, girth=rng.uniform(0.82, 1.35), leg_girth=rng.uniform(0.85, 1.25), bust=bust, **lengths)
+
+
+def _linear(hue: float, saturation: float, value: float) -> Array:
+    """An HSV colour in linear light (display value squared)."""
+    ramp = np.clip(np.abs((hue * 6 + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
+    return np.asarray((value * (1 - saturation * (1 - ramp))) ** 2)
+
+
+def _material(kind: float, a: Array, b: Array | None = None, c: Array | None = None) -> Array:
+    row = np.zeros(MATERIAL_COLUMNS)
+    row[0], row[1:4], row[4:7], row[7:10], row[11] = kind, a, a if b is None else b, a if c is None else c, 100.0
+    return row
+
+
+def sample_outfit(rng: Generator) -> Outfit:
+    """Clothes, skin and hair at random."""
+    tone = rng.uniform(0, 1)
+    skin = (1 - tone) * np.array([0.74, 0.48, 0.36]) + tone * np.array([0.19, 0.098, 0.06])
+    hair_colours = ((0.03, 0.025, 0.022), (0.09, 0.05, 0.025), (0.42, 0.29, 0.12), (0.25, 0.08, 0.03), (0.4, 0.4, 0.4))
+    hair = np.array(hair_colours[rng.choice(5, p=[0.36, 0.3, 0.18, 0.08, 0.08])])
+
+    def cloth(dark: bool) -> Array:
+        return _linear(rng.uniform(), rng.uniform(0.05, 0.75), rng.uniform(0.22, 0.6) if dark else rng.uniform(0.5, 1))
+
+    shirt = _material(SHIRT, cloth(False), cloth(rng.random() < 0.5), cloth(False))
+    shirt[10] = rng.choice(6, p=[0.42, 0.2, 0.08, 0.1, 0.1, 0.1])
+    shirt[11], shirt[12], shirt[13] = rng.uniform(55, 130), rng.uniform(), rng.uniform(0.25, 0.7)
+    shirt[14], shirt[15] = float(rng.random() < 0.4), rng.uniform(-0.5, 1)
+    sleeve = shirt.copy()
+    sleeve[10] = 0.0 if shirt[10] == 4 else shirt[10]
+    sleeve[14] = sleeve[15] = 0.0
+    trousers = _material(TROUSERS, cloth(True), cloth(True))
+    if rng.random() < 0.4:  # jeans
+        trousers[1:4] = _linear(0.6, rng.uniform(0.3, 0.6), rng.uniform(0.3, 0.6))
+    trousers[10], trousers[11] = (5.0, rng.uniform(30, 60)) if rng.random() < 0.12 else (0.0, 100.0)
+    trousers[13] = rng.uniform(0.25, 0.6)
+    shoe = _material(SHOE, cloth(True), _linear(0, 0, rng.choice([0.2, 0.5, 0.95])), cloth(False))
+    style = str(rng.choice(["bald", "short", "long", "bun", "pony"], p=[0.08, 0.5, 0.2, 0.1, 0.12]))
+    head = _material(HEAD, skin, hair)
+    head[14] = float(style in {"bald", "short"} and rng.random() < 0.3)
+    head[15] = float(style != "bald")
+    hair_row = _material(CLOTH, hair)
+    hair_row[13] = 0.5
+    return Outfit(
+        materials=np.stack([_material(CLOTH, skin), shirt, sleeve, trousers, shoe, head, hair_row]),
+        sleeve=float(rng.choice([0.55, 0.7, 2.0, 1.9, 1.3])),
+        leg=float(rng.choice([0.75, 0.95, 1.5, 2.0, 2.0, 2.0])),
+        hair=style,
+        loose=rng.uniform(1.0, 1.1),
+    )
+
+
+def _turn(axis: int, degrees: Array) -> Array:
+    """(T, 3, 3) rotations about x, y or z."""
+    angle = np.deg2rad(degrees)
+    c, s = np.cos(angle), np.sin(angle)
+    out = np.zeros((*angle.shape, 3, 3))
+    i, j = (axis + 1) % 3, (axis + 2) % 3
+    out[..., axis, axis] = 1
+    out[..., i, i] = out[..., j, j] = c
+    out[..., i, j], out[..., j, i] = -s, s
+    return out
+
+
+def _at(origin: Array, frame: Array, forward: float, left: float, up: float) -> Array:
+    return np.asarray(origin + frame @ np.array([forward, left, up]))
+
+
+def clip_angles(angles_deg: Array) -> Array:
+    """(T, 26) angles moved into their limits."""
+    low, high = np.array(list(LIMITS_DEG.values())).T
+    return np.asarray(np.clip(angles_deg, low, high))
+
+
+def pose(body: Body, angles_deg: Array, root_mm: Array, yaw_deg: Array, pitch_deg: Array, roll_deg: Array) -> Figure:
+    """Forward kinematics.
+
+    Args:
+        body: whose limbs.
+        angles_deg: (T, 26) in the order of ANGLES.
+        root_mm: (T, 3) pelvis.
+        yaw_deg: (T,) about the vertical, 0 faces +x.
+        pitch_deg: (T,) of the pelvis, positive leans forward.
+        roll_deg: (T,) of the pelvis, positive leans right.
+    """
+    a = {name: angles_deg[:, i] for i, name in enumerate(ANGLES)}
+    pelvis = _turn(2, yaw_deg) @ _turn(1, pitch_deg) @ _turn(0, roll_deg)
+    spine = pelvis @ _turn(1, a["spine_flexion"]) @ _turn(0, a["spine_side"]) @ _turn(2, a["spine_twist"])
+    thorax = spine @ _turn(1, a["thorax_flexion"]) @ _turn(2, a["thorax_twist"])
+    head = thorax @ _turn(2, a["neck_twist"]) @ _turn(1, a["neck_flexion"]) @ _turn(0, a["neck_side"])
+    points = {"pelvis": root_mm}
+    points["spine"] = _at(root_mm, spine, 0, 0, body.spine)
+    points["thorax"] = _at(points["spine"], thorax, 0, 0, body.thorax)
+    tall = body.neck + body.head
+    points["nose"] = _at(points["thorax"], head, 0.36 * tall, 0, 0.6 * tall)
+    points["head_top"] = _at(points["thorax"], head, 0.04 * tall, 0, tall)
+    frames = {"pelvis": pelvis, "spine": spine, "thorax": thorax, "head": head}
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        hip = (
+            pelvis
+            @ _turn(1, -a[f"hip_flexion_{side}"])
+            @ _turn(0, sign * a[f"hip_abduction_{side}"])
+            @ _turn(2, sign * a[f"hip_rotation_{side}"])
+        )
+        knee = hip @ _turn(1, a[f"knee_{side}"])
+        ankle = knee @ _turn(1, -a[f"ankle_{side}"])
+        points[f"{side}_hip"] = _at(root_mm, pelvis, 0, sign * body.hip, 0)
+        points[f"{side}_knee"] = _at(points[f"{side}_hip"], hip, 0, 0, -body.thigh)
+        points[f"{side}_ankle"] = _at(points[f"{side}_knee"], knee, 0, 0, -body.shin)
+        points[f"{side}_toe"] = _at(points[f"{side}_ankle"], ankle, 0.098 * body.height, 0, -0.034 * body.height)
+        shoulder = (
+            thorax
+            @ _turn(1, -a[f"shoulder_flexion_{side}"])
+            @ _turn(0, sign * a[f"shoulder_abduction_{side}"])
+            @ _turn(2, -sign * a[f"shoulder_rotation_{side}"])
+        )
+        elbow = shoulder @ _turn(1, -a[f"elbow_{side}"])
+        points[f"{side}_shoulder"] = _at(points["thorax"], thorax, 0, sign * body.shoulder, -0.018 * body.height)
+        points[f"{side}_elbow"] = _at(points[f"{side}_shoulder"], shoulder, 0, 0, -body.upper_arm)
+        points[f"{side}_wrist"] = _at(points[f"{side}_elbow"], elbow, 0, 0, -body.forearm)
+        points[f"{side}_knuckles"] = _at(points[f"{side}_wrist"], elbow, 0, 0, -0.05 * body.height)
+        frames |= {
+            f"{side}_thigh": hip, f"{side}_shin": knee, f"{side}_foot": ankle, f"{side}_upper_arm": shoulder,
+            f"{side}_forearm": elbow,
+        }  # fmt: skip
+    return Figure(points, frames)
+
+
+def lowest_mm(body: Body, figure: Figure) -> Array:
+    """(T,) height of a figure's lowest flesh: soles, knees or seat."""
+    scale = body.height / 1720
+    candidates = [figure.points_mm["pelvis"][:, 2] - 105 * scale * np.sqrt(body.girth)]
+    for side in ("left", "right"):
+        ankle, foot = figure.points_mm[f"{side}_ankle"], figure.frames[f"{side}_foot"]
+        candidates += [
+            _at(ankle, foot, forward * scale, 0, up * scale)[:, 2] - radius * scale
+            for forward, up, radius in ((-22, -42, 38), (110, -50, 30), (160, -56, 24))
+        ]
+        candidates.append(figure.points_mm[f"{side}_knee"][:, 2] - 52 * scale * body.leg_girth)
+    return np.min(candidates, axis=0)
+
+
+def penetration_mm(body: Body, figure: Figure) -> float:
+    """How deep hands and forearms lie in trunk and head, summed over instants: a cheap test of self-collision."""
+    points, depth = figure.points_mm, 0.0
+    scale = body.height / 1720
+    trunk = [
+        ((1 - s) * points["pelvis"] + s * points["thorax"], (98 + 25 * s) * scale * body.girth)
+        for s in (0.0, 0.25, 0.5, 0.75)
+    ]
+    skull = (0.5 * (points["nose"] + points["head_top"]), 105 * scale)
+    for side in ("left", "right"):
+        middle = 0.5 * (points[f"{side}_elbow"] + points[f"{side}_wrist"])
+        for limb in (points[f"{side}_wrist"], points[f"{side}_knuckles"], middle):
+            for centre, radius in (*trunk, skull):
+                depth += float(np.maximum(0, radius + 30 * scale - np.linalg.norm(limb - centre, axis=1)).sum())
+    for part in ("knee", "ankle"):
+        gap = np.linalg.norm(points[f"left_{part}"] - points[f"right_{part}"], axis=1)
+        depth += float(np.maximum(0, 100 * scale - gap).sum())
+    return depth
+
+
+def flesh(body: Body, outfit: Outfit, figure: Figure) -> Flesh:
+    """The round cones of a figure: about forty, clothed; materials are counted from the person's first row."""
+    s = body.height / 1720
+    trunk, legs = s * body.girth * outfit.loose, s * body.leg_girth
+    arms = s * (0.55 + 0.45 * body.girth)
+    p, f = figure.points_mm, figure.frames
+    count = len(p["pelvis"])
+    cones: list[Array] = []
+    frames: list[Array] = []
+    paint: list[tuple[float, float, float]] = []
+
+    def add(
+        a: Array, b: Array, ra: float, rb: float, frame: Array, origin: Array, first: int, then: int | None = None,
+        cut: float = 2.0,
+    ) -> None:  # fmt: skip
+        cones.append(np.concatenate([a, b, np.full((count, 1), ra), np.full((count, 1), rb)], 1))
+        axes = np.swapaxes(frame, 1, 2).reshape(count, 9)
+        frames.append(np.concatenate([axes, origin], 1))
+        paint.append((float(first), float(first if then is None else then), cut))
+
+    # Trunk. Every part's texture starts at the pelvis as that part would place it, so that stripes run through.
+    low = p["pelvis"]
+    mid = _at(p["spine"], f["spine"], 0, 0, -body.spine)
+    high = _at(p["thorax"], f["thorax"], 0, 0, -body.spine - body.thorax)
+    for sign in (1.0, -1.0):
+        hip = _at(p["pelvis"], f["pelvis"], -4 * s, sign * 62 * s, 22 * s)
+        waist = _at(p["spine"], f["spine"], 0, sign * 42 * s, 0)
+        chest = _at(p["thorax"], f["thorax"], 0, sign * 0.36 * body.shoulder, -100 * s)
+        add(hip, waist, 88 * trunk, 82 * trunk, f["pelvis"], low, SHIRT_PART)
+        add(waist, chest, 82 * trunk, 94 * trunk, f["thorax"], high, SHIRT_PART)
+        shoulder = p["left_shoulder" if sign > 0 else "right_shoulder"]
+        add(chest, shoulder, 88 * trunk, 52 * arms, f["thorax"], high, SHIRT_PART)
+        collar = _at(p["thorax"], f["thorax"], -12 * s, sign * 22 * s, 12 * s)
+        add(collar, shoulder, 48 * s, 50 * arms, f["thorax"], high, SHIRT_PART)
+        if body.bust:
+            cup = _at(p["thorax"], f["thorax"], 58 * s, sign * 58 * s, -125 * s)
+            add(chest, cup, 84 * s, 56 * s * body.bust * np.sqrt(body.girth), f["thorax"], high, SHIRT_PART)
+        buttock = _at(p["pelvis"], f["pelvis"], -38 * s, sign * 62 * s, -18 * s)
+        add(buttock, hip, 88 * legs, 84 * legs, f["pelvis"], low, TROUSERS_PART)
+    add(
+        _at(p["spine"], f["spine"], 12 * s * body.girth, 0, -40 * s),
+        _at(p["thorax"], f["thorax"], 6 * s, 0, -105 * s),
+        88 * trunk, 90 * s, f["spine"], mid, SHIRT_PART,
+    )  # fmt: skip
+    add(p["left_hip"], p["right_hip"], 89 * legs, 89 * legs, f["pelvis"], low, TROUSERS_PART)
+    # Head: a skull, a jaw, a nose, ears and hair, in units of a head that is 285 mm from thorax to top.
+    k = (body.neck + body.head) / 285
+    crown = _at(p["thorax"], f["head"], 12 * k, 0, 190 * k)
+
+    def on_head(forward: float, left: float, up: float) -> Array:
+        return _at(p["thorax"], f["head"], forward * k, left * k, up * k)
+
+    def head_part(
+        a: tuple[float, float, float], b: tuple[float, float, float], ra: float, rb: float, part: int
+    ) -> None:
+        add(on_head(*a), on_head(*b), ra * k, rb * k, f["head"], crown, part)
+
+    neck = _at(p["thorax"], f["thorax"], -10 * s, 0, -5 * s)
+    add(neck, on_head(0, 0, 140), 57 * arms, 51 * k, f["head"], crown, SKIN_PART)
+    head_part((-14, 0, 206), (22, 0, 204), 78, 72, HEAD_PART)
+    head_part((20, 0, 172), (40, 0, 122), 62, 40, HEAD_PART)
+    head_part((86, 0, 182), (101, 0, 158), 9, 14, SKIN_PART)
+    for sign in (1.0, -1.0):
+        head_part((2, sign * 74, 188), (-2, sign * 77, 168), 16, 11, SKIN_PART)
+    if outfit.hair != "bald":
+        head_part((-30, 0, 216), (8, 0, 224), 81, 76, HAIR_PART)
+        head_part((-36, 0, 205), (-34, 0, 165), 72, 55, HAIR_PART)
+    if outfit.hair == "long":
+        head_part((-40, 0, 200), (-48, 0, 70), 78, 58, HAIR_PART)
+        for sign in (1.0, -1.0):
+            head_part((-10, sign * 50, 215), (-5, sign * 62, 95), 42, 28, HAIR_PART)
+    elif outfit.hair == "bun":
+        head_part((-88, 0, 252), (-96, 0, 262), 40, 38, HAIR_PART)
+    elif outfit.hair == "pony":
+        head_part((-98, 0, 238), (-112, 0, 90), 34, 16, HAIR_PART)
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        hip, knee, ankle = p[f"{side}_hip"], p[f"{side}_knee"], p[f"{side}_ankle"]
+        thigh, shin, foot = f[f"{side}_thigh"], f[f"{side}_shin"], f[f"{side}_foot"]
+        add(hip, knee, 88 * legs, 58 * legs, thigh, hip, TROUSERS_PART, SKIN_PART, outfit.leg)
+        shin_cut, covered = outfit.leg - 1, outfit.leg > 1
+        first = TROUSERS_PART if covered else SKIN_PART
+        hem = 1.12 if outfit.leg >= 2 else 1.0
+        add(knee, ankle, 55 * legs, 38 * hem * legs, shin, knee, first, SKIN_PART, shin_cut if covered else 2.0)
+        calf = _at(knee, shin, -16 * s, 0, -0.22 * body.shin)
+        low_calf = _at(knee, shin, -8 * s, 0, -0.62 * body.shin)
+        calf_cut = (shin_cut - 0.22) / 0.4 if covered else 2.0
+        add(calf, low_calf, 55 * legs, 42 * legs, shin, knee, first, SKIN_PART, calf_cut)
+        heel, ball = _at(ankle, foot, -22 * s, 0, -42 * s), _at(ankle, foot, 110 * s, 0, -50 * s)
+        toe, instep = _at(ankle, foot, 160 * s, sign * -6 * s, -56 * s), _at(ankle, foot, 10 * s, 0, -12 * s)
+        add(heel, ball, 38 * s, 30 * s, foot, ankle, SHOE_PART)
+        add(ball, toe, 34 * s, 24 * s, foot, ankle, SHOE_PART)
+        add(instep, ball, 38 * s, 28 * s, foot, ankle, SHOE_PART)
+        shoulder, elbow, wrist = p[f"{side}_shoulder"], p[f"{side}_elbow"], p[f"{side}_wrist"]
+        upper, fore = f[f"{side}_upper_arm"], f[f"{side}_forearm"]
+        add(shoulder, elbow, 54 * arms, 41 * arms, upper, shoulder, SLEEVE_PART, SKIN_PART, outfit.sleeve)
+        long = outfit.sleeve > 1
+        muscle = _at(elbow, fore, 4 * s, 0, -0.25 * body.forearm)
+        add(elbow, muscle, 39 * arms, 42 * arms, fore, shoulder, SLEEVE_PART if long else SKIN_PART)
+        first = SLEEVE_PART if long else SKIN_PART
+        add(muscle, wrist, 42 * arms, 29 * s, fore, shoulder, first, SKIN_PART, (outfit.sleeve - 1.25) / 0.75)
+        knuckles = p[f"{side}_knuckles"]
+        tips = _at(knuckles, fore, 22 * s, -sign * 6 * s, -66 * s)
+        add(wrist, knuckles, 27 * s, 34 * s, fore, wrist, SKIN_PART)
+        add(knuckles, tips, 32 * s, 17 * s, fore, wrist, SKIN_PART)
+        thumb = _at(wrist, fore, 28 * s, -sign * 14 * s, -35 * s)
+        add(thumb, _at(wrist, fore, 54 * s, -sign * 18 * s, -86 * s), 18 * s, 12 * s, fore, wrist, SKIN_PART)
+    return Flesh(np.stack(cones, 1), np.stack(frames, 1), np.array(paint))
+
+

@@ -1,0 +1,489 @@
+"""A synthetic world in the layout of Human3.6M multi-view (learnable triangulation's labels, section of the release).
+
+``<root>/processed/<S>/<Action-k>/imageSequence/<camera>/img_%06d.jpg`` through the lens, ``imageSequence-undistorted``
+beside it, ``<root>/extra/human36m-multiview-labels-GTbboxes.npy``, a contact sheet, and ``<root>/manifest.json``, which is
+written last and marks the tree as ours and whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import re
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from poseboard.datasets.camera import Array, Camera
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.datasets.synthetic.body import Body, sample_body, sample_outfit
+from poseboard.datasets.synthetic.motion import ACTIONS, SEATS, Motion, move
+from poseboard.datasets.synthetic.renderer import rays, render
+from poseboard.datasets.synthetic.scene import (
+    FREESTANDING,
+    Furniture,
+    Person,
+    assemble,
+    free_place,
+    make_room,
+    put_screen,
+    put_seat,
+    sample_light,
+    visible_joints,
+)
+
+GENERATOR = "human36m-1"
+"""Version of the pictures: raised whenever equal options give other bytes."""
+CAMERAS = ("54138969", "55011271", "58860488", "60457274")
+PUBLISHED_SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
+ACTION_NAMES = tuple(f"{action}-{trial}" for action in ACTIONS for trial in (1, 2))
+TREES = ("imageSequence", "imageSequence-undistorted")
+LABELS = Path("extra") / "human36m-multiview-labels-GTbboxes.npy"
+_STARTED = "generation.json"
+_FRAME_RATE_HZ = 50.0
+_ROOM_FOR_OBJECTS_MM = (2500.0, 3300.0)
+
+Subject = Annotated[str, Field(pattern=r"^S[1-9][0-9]{0,2}$")]
+
+
+class WorldOptions(BaseModel):
+    """What is generated. Equal options give equal bytes on one machine, whatever the number of processes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    side_px: Annotated[int, Field(ge=48, le=1000)] = 288
+    train_subjects: tuple[Subject, ...] = ("S1", "S5", "S6", "S7", "S8", "S2", "S3", "S4")
+    test_subjects: tuple[Subject, ...] = ("S9", "S11")
+    train_frames: Annotated[int, Field(ge=0, le=500)] = 8
+    test_frames: Annotated[int, Field(ge=0, le=500)] = 5
+    frame_step: Annotated[int, Field(ge=1, le=65)] = 32
+    """Between the frames that are kept, at 50 Hz."""
+    actions: tuple[str, ...] = ACTIONS
+    """Base names ("Walking"), both trials; the label file names all thirty."""
+    occlusion: Annotated[float, Field(ge=0, le=1)] = 0.5
+    jpeg_quality: Annotated[int, Field(ge=10, le=100)] = 92
+
+    @model_validator(mode="after")
+    def _consistent(self) -> WorldOptions:
+        subjects = (*self.train_subjects, *self.test_subjects)
+        if not subjects or len(set(subjects)) != len(subjects):
+            raise ValueError("train_subjects and test_subjects must name every subject once, and at least one")
+        unknown = [action for action in self.actions if action not in ACTIONS]
+        if unknown or len(set(self.actions)) != len(self.actions):
+            raise ValueError(f"actions: unknown or repeated {unknown or self.actions}; known are {', '.join(ACTIONS)}")
+        return self
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """All subjects in the label file's order: the published ones first, as published, then the others by number."""
+        asked = {*self.train_subjects, *self.test_subjects}
+        others = sorted(asked - set(PUBLISHED_SUBJECTS), key=lambda name: int(name[1:]))
+        return (*(name for name in PUBLISHED_SUBJECTS if name in asked), *others)
+
+    def frames(self, subject: str) -> int:
+        """Frames in each of a subject's sequences."""
+        return self.test_frames if subject in self.test_subjects else self.train_frames
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """One generated sequence: what its rows of the table hold, and what was seen on the way."""
+
+    keypoints_mm: Array
+    boxes_tlbr: NDArray[np.int16]
+    visibility: Array
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Take:
+    """One sequence before it is rendered: the actor first among the people."""
+
+    people: list[Person]
+    furniture: Furniture
+    light_seed: list[int]
+
+
+def _random(options: WorldOptions, *names: str) -> Generator:
+    """A generator for a part of the world that depends on nothing but the seed and the part's name."""
+    return np.random.default_rng(_key(options, *names))
+
+
+def _key(options: WorldOptions, *names: str) -> list[int]:
+    return [options.seed, *(zlib.crc32(name.encode()) for name in names)]
+
+
+def rig(options: WorldOptions, subject: str) -> tuple[Camera, ...]:
+    """The four cameras of a subject: one rig for all, moved by up to 4 cm; intrinsics belong to the camera.
+
+    Values are rounded to float32, as the label file holds them.
+    """
+    rng = _random(options, "rig")
+    cameras = []
+    scale = options.side_px / 1000
+    for name, (x, y) in zip(CAMERAS, ((1, -1), (-1, -1), (1, 1), (-1, 1)), strict=True):
+        place = np.array([x * rng.uniform(1600, 2300), y * rng.uniform(4100, 5100), rng.uniform(1350, 1750)])
+        target = np.array([*rng.uniform(-120, 120, 2), rng.uniform(840, 960)])
+        focal, skewed = rng.uniform(1140, 1150), rng.uniform(-0.6, 0.6)
+        K = np.array([[focal, 0, 500 + rng.uniform(-14, 14)], [0, focal + skewed, 500 + rng.uniform(-14, 14)], [0, 0, 1]])
+        K[:2] *= scale
+        dist = (
+            rng.uniform(-0.21, -0.19), rng.uniform(0.22, 0.27), rng.uniform(-0.002, 0.002), rng.uniform(-0.002, 0.002),
+            rng.uniform(-0.01, 0.0),
+        )  # fmt: skip
+        shift = _random(options, "rig", subject, name)
+        place = place + shift.uniform(-40, 40, 3)
+        target = target + shift.uniform(-40, 40, 3)
+        forward = (target - place) / np.linalg.norm(target - place)
+        right = np.cross(forward, [0.0, 0.0, 1.0])
+        right /= np.linalg.norm(right)
+        R = np.stack([right, np.cross(forward, right), forward])
+        cameras.append(
+            Camera(
+                K=K.astype(np.float32),
+                R=R.astype(np.float32),
+                t=(-R @ place).astype(np.float32),
+                dist=np.array(dist, dtype=np.float32),
+                size=(options.side_px, options.side_px),
+                distortion="human36m",
+            )
+        )
+    return tuple(cameras)
+
+
+def subject_body(options: WorldOptions, subject: str) -> Body:
+    """A subject's body, the same in every sequence."""
+    return sample_body(_random(options, "body", subject))
+
+
+def direct(options: WorldOptions, subject: str, name: str) -> Take:
+    """Who does what, where, among which things: one sequence, not yet seen by a camera."""
+    rng = _random(options, "take", subject, name)
+    count = options.frames(subject)
+    time_s = np.arange(count) * options.frame_step / _FRAME_RATE_HZ
+    action = name.rsplit("-", 1)[0]
+    body = subject_body(options, subject)
+    outfit = sample_outfit(rng)
+    motion = move(action, body, time_s, (rng.uniform(-200, 200), rng.uniform(-200, 200)), rng.uniform(600, 1000), rng)
+    people, furniture = [Person(body, outfit, motion.figure)], Furniture()
+    if SEATS.get(action) == "chair" and count:
+        _seat(furniture, rng, body, motion)
+    # Things are placed against the whole of the way, not the instants that are kept.
+    taken = motion.root_mm[:, :2] if count else np.zeros((1, 2))
+    cameras = rig(options, subject)
+    for _ in range(rng.poisson(2.2 * options.occlusion)):
+        put = FREESTANDING[rng.integers(len(FREESTANDING))]
+        place = free_place(rng, taken, (750, 1700), 780, _ROOM_FOR_OBJECTS_MM)
+        if place is not None:
+            put(furniture, rng, place, rng.uniform(0, 2 * np.pi))
+    if rng.random() < 0.4 * options.occlusion:
+        camera = cameras[rng.integers(len(cameras))].centre_mm[:2]
+        middle = taken.mean(0) + rng.uniform(-250, 250, 2)
+        share = rng.uniform(0.35, 0.6)
+        along = camera - middle
+        spot = middle + share * along
+        if np.linalg.norm(taken - spot, axis=1).min() > 500:
+            yaw = float(np.arctan2(along[1], along[0]) + rng.uniform(-0.3, 0.3))
+            put_screen(furniture, rng, (float(spot[0]), float(spot[1])), yaw)
+    for _ in range(rng.poisson(1.0 * options.occlusion)):
+        place = free_place(rng, taken, (850, 1900), 850, _ROOM_FOR_OBJECTS_MM)
+        if place is None:
+            continue
+        other, wear = sample_body(rng), sample_outfit(rng)
+        doing = str(rng.choice(["Discussion", "Waiting", "Posing", "TakingPhoto", "Phoning", "Directions", "Smoking"]))
+        people.append(Person(other, wear, move(doing, other, time_s, place, 150, rng).figure))
+        taken = np.concatenate([taken, [place]])
+    return Take(people, furniture, _key(options, "light", subject, name))
+
+
+def _seat(furniture: Furniture, rng: Generator, body: Body, motion: Motion) -> None:
+    scale = body.height / 1720
+    place = motion.root_mm.mean(0)
+    turned = np.deg2rad(motion.yaw_deg)
+    yaw = float(np.arctan2(np.sin(turned).mean(), np.cos(turned).mean()))
+    height = float(motion.root_mm[:, 2].min() - 92 * scale * body.leg_girth)
+    put_seat(furniture, rng, (float(place[0]), float(place[1])), yaw, max(220.0, height))
+
+
+def square_tlbr(silhouette: NDArray[np.bool_], margin: float = 0.03) -> tuple[int, int, int, int]:
+    """The published square box of a foreground mask: top, left, bottom, right; zeros where there is no foreground.
+
+    Extents with an exclusive end, grown by a margin of the larger side plus two pixels; side = the larger one, start =
+    round(centre - side / 2) with Python's rounding.
+    """
+    rows, columns = np.flatnonzero(silhouette.any(1)), np.flatnonzero(silhouette.any(0))
+    if not rows.size:
+        return 0, 0, 0, 0
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    side = max(bottom - top, right - left)
+    side += 2 * round(margin * side + 2)
+    upper, start = round((top + bottom) / 2 - side / 2), round((left + right) / 2 - side / 2)
+    return upper, start, upper + side, start + side
+
+
+def undistortion_map(camera: Camera) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
+    """Where each pixel of the undistorted image comes from, in OpenCV's fixed-point form (16SC2)."""
+    width, height = camera.size
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1)
+    source = camera.distort(grid).astype(np.float32)
+    whole, part = cv2.convertMaps(source[..., 0], source[..., 1], cv2.CV_16SC2)
+    return whole, part
+
+
+def _clip(root: Path, options: WorldOptions, job: tuple[str, str]) -> Clip:
+    """One sequence: rendered, written, and told. Runs in any process and depends on its arguments only."""
+    subject, name = job
+    take = direct(options, subject, name)
+    light = sample_light(np.random.default_rng(take.light_seed))
+    room = make_room(_random(options, "room"))
+    cameras = rig(options, subject)
+    instants = assemble(take.people, take.furniture)
+    actor = take.people[0]
+    boxes = np.zeros((len(instants), len(CAMERAS), 4), np.int16)
+    visibility = np.zeros((len(instants), len(CAMERAS)))
+    folder = root / "processed" / subject / name
+    jpegs: dict[tuple[int, int], tuple[bytes, bytes]] = {}
+    for v, camera in enumerate(cameras):
+        directions, (whole, part) = rays(camera), undistortion_map(camera)
+        for tree in TREES:
+            (folder / tree / CAMERAS[v]).mkdir(parents=True, exist_ok=True)
+        gain = _random(options, "gain", CAMERAS[v]).uniform(0.95, 1.05, 3)
+        seen = type(light)(light.direction, light.key, light.ambient, light.tint * gain, light.noise)
+        for i, solids in enumerate(instants):
+            noise = zlib.crc32(f"{options.seed}/{subject}/{name}/{i}/{v}".encode())
+            picture = render(solids, room, seen, camera, directions, noise << 20)
+            boxes[i, v] = square_tlbr(picture.silhouette)
+            visibility[i, v] = visible_joints(solids, actor, 0, i, camera).mean()
+            through_lens = _jpeg(picture.image[..., ::-1], options.jpeg_quality)
+            # As published: the undistorted tree is made from the stored pictures.
+            stored = cv2.imdecode(np.frombuffer(through_lens, np.uint8), cv2.IMREAD_COLOR)
+            flat = cv2.remap(stored, whole, part, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+            jpegs[i, v] = through_lens, _jpeg(flat, options.jpeg_quality)
+    digest = hashlib.sha256()
+    for (i, v), pair in sorted(jpegs.items()):
+        number = i * options.frame_step + 1
+        for tree, data in zip(TREES, pair, strict=True):
+            digest.update(data)
+            (folder / tree / CAMERAS[v] / f"img_{number:06d}.jpg").write_bytes(data)
+    return Clip(actor.figure.joints_mm, boxes, visibility, digest.hexdigest())
+
+
+def _jpeg(bgr: NDArray[np.uint8], quality: int) -> bytes:
+    fine, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not fine:
+        raise RuntimeError("the JPEG encoder refused an image")
+    return bytes(data)
+
+
+def jobs(options: WorldOptions) -> list[tuple[str, str]]:
+    """Subjects and action names of all sequences, in the label file's order."""
+    kept = [name for name in ACTION_NAMES if name.rsplit("-", 1)[0] in options.actions]
+    return [(subject, name) for subject in options.subjects if options.frames(subject) for name in kept]
+
+
+def label_file(options: WorldOptions, clips: list[Clip]) -> dict[str, Any]:
+    """The published label dictionary; field names, types and orders are learnable triangulation's."""
+    subjects = options.subjects
+    cameras = np.zeros(
+        (len(subjects), len(CAMERAS)),
+        dtype=[("R", np.float32, (3, 3)), ("t", np.float32, (3, 1)), ("K", np.float32, (3, 3)), ("dist", np.float32, 5)],
+    )
+    for s, subject in enumerate(subjects):
+        for v, camera in enumerate(rig(options, subject)):
+            cameras[s, v] = (camera.R, camera.t[:, None], camera.K, camera.dist)
+    table = np.zeros(
+        sum(len(clip.keypoints_mm) for clip in clips),
+        dtype=[
+            ("subject_idx", np.int8),
+            ("action_idx", np.int8),
+            ("frame_idx", np.int16),
+            ("keypoints", np.float32, (len(HUMAN36M), 3)),
+            ("bbox_by_camera_tlbr", np.int16, (len(CAMERAS), 4)),
+        ],
+    )
+    row = 0
+    for (subject, name), clip in zip(jobs(options), clips, strict=True):
+        count = len(clip.keypoints_mm)
+        part = table[row : row + count]
+        part["subject_idx"], part["action_idx"] = subjects.index(subject), ACTION_NAMES.index(name)
+        part["frame_idx"] = np.arange(count) * options.frame_step
+        part["keypoints"], part["bbox_by_camera_tlbr"] = clip.keypoints_mm, clip.boxes_tlbr
+        row += count
+    return {
+        "subject_names": list(subjects),
+        "camera_names": list(CAMERAS),
+        "action_names": list(ACTION_NAMES),
+        "cameras": cameras,
+        "table": table,
+    }
+
+
+def _hash(labels: dict[str, Any], clips: list[Clip]) -> str:
+    """sha256 over the labels' content, then every sequence's sha256 over its images in order (frame, camera, tree)."""
+    total = hashlib.sha256()
+    names = [labels[field] for field in ("subject_names", "camera_names", "action_names")]
+    total.update(json.dumps(names).encode())
+    for field in ("cameras", "table"):
+        total.update(labels[field].tobytes())
+    for clip in clips:
+        total.update(clip.digest.encode())
+    return total.hexdigest()
+
+
+def read_manifest(root: Path) -> dict[str, Any] | None:
+    """``<root>/manifest.json``, or None where there is none; InputError if it is no manifest of ours."""
+    path = root / "manifest.json"
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        if re.fullmatch("[0-9a-f]{64}", content["sha256"]) and content["generator"] and content["options"]:
+            return dict(content)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise InputError(path, "is no manifest of a generated world", "remove the folder to have it generated anew")
+
+
+def generate(
+    options: WorldOptions, root: Path, processes: int = 1, progress: Callable[[int, int], None] | None = None
+) -> str:
+    """Write a world, unless it is there already.
+
+    Args:
+        options: what to generate.
+        root: folder of the data set; made if absent. A world of other options or an unfinished one is replaced.
+        processes: that share the sequences; the bytes do not depend on it. With more than one, the caller's main module
+            must be importable without side effects (processes are spawned, which is safe beside any threads).
+        progress: called with the images done and their total.
+
+    Returns:
+        The manifest's sha256.
+
+    Raises:
+        InputError: the folder holds a tree that this generator did not write.
+    """
+    wanted = {"generator": GENERATOR, "options": json.loads(options.model_dump_json())}
+    present = read_manifest(root)
+    if present is not None and {key: present.get(key) for key in wanted} == wanted:
+        return str(present["sha256"])
+    started = root / _STARTED
+    if present is None and not started.exists() and any((root / part).exists() for part in ("processed", "extra")):
+        raise InputError(root, "holds a data set that was not generated here", "choose another folder for the world")
+    root.mkdir(parents=True, exist_ok=True)
+    started.write_text(json.dumps(wanted))  # from now on whatever lies here is ours and unfinished
+    (root / "manifest.json").unlink(missing_ok=True)
+    for part in ("processed", "extra"):
+        shutil.rmtree(root / part, ignore_errors=True)
+    todo = jobs(options)
+    per_frame = len(CAMERAS)
+    total = sum(options.frames(subject) for subject, _ in todo) * per_frame
+    clips: list[Clip] = []
+    done = 0
+    for clip in _clips(root, options, todo, processes):
+        clips.append(clip)
+        done += len(clip.keypoints_mm) * per_frame
+        if progress is not None:
+            progress(done, total)
+    labels = label_file(options, clips)
+    (root / LABELS).parent.mkdir(parents=True, exist_ok=True)
+    np.save(root / LABELS, np.array(labels, dtype=object), allow_pickle=True)
+    sheet = contact_sheet(root, options, labels)
+    if not cv2.imwrite(str(root / "contact_sheet.png"), sheet[..., ::-1]):
+        raise InputError(root / "contact_sheet.png", "cannot be written", "check permissions and free space")
+    seen = np.concatenate([clip.visibility for clip in clips]) if clips else np.zeros((0, per_frame))
+    manifest = {
+        **wanted,
+        "sha256": _hash(labels, clips),
+        "counts": {"sequences": len(todo), "frames": len(labels["table"]), "images": total, "trees": len(TREES)},
+        "mean_joint_visibility": round(float(seen.mean()), 4) if seen.size else None,
+    }
+    partial_file = root / "manifest.json.partial"
+    partial_file.write_text(json.dumps(manifest, indent=1))
+    partial_file.replace(root / "manifest.json")
+    started.unlink()
+    return str(manifest["sha256"])
+
+
+def _clips(root: Path, options: WorldOptions, todo: list[tuple[str, str]], processes: int) -> Iterator[Clip]:
+    if processes <= 1 or len(todo) <= 1:
+        yield from map(partial(_clip, root, options), todo)
+        return
+    # The first sequence is rendered here, which also leaves the compiled code in numba's cache for the others.
+    yield _clip(root, options, todo[0])
+    with ProcessPoolExecutor(
+        processes, mp_context=multiprocessing.get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
+    ) as pool:
+        yield from pool.map(partial(_clip, root, options), todo[1:])
+
+
+def contact_sheet(root: Path, options: WorldOptions, labels: dict[str, Any], blocks: int = 12) -> NDArray[np.uint8]:
+    """Frames from all over a generated tree, (H, W, 3) uint8 RGB: four views a block, two blocks a row.
+
+    Every second block shows the undistorted crop boxes and the projected skeleton.
+    """
+    table = labels["table"]
+    if not len(table):
+        return np.full((16, 16, 3), 255, np.uint8)
+    blocks = min(blocks, len(table))
+    rows = np.linspace(0, len(table) - 1, blocks).round().astype(int)
+    if blocks > 3:  # one of every action in turn, whatever the subject
+        rows = _spread(table, blocks)
+    cell = min(288, options.side_px)
+    tiles = []
+    for n, row in enumerate(rows):
+        entry = table[row]
+        subject, name = labels["subject_names"][entry["subject_idx"]], labels["action_names"][entry["action_idx"]]
+        drawn = n % 2 == 1
+        strip = []
+        for v, camera in enumerate(rig(options, subject)):
+            folder = root / "processed" / subject / name / TREES[1 if drawn else 0] / CAMERAS[v]
+            image = cv2.imread(str(folder / f"img_{entry['frame_idx'] + 1:06d}.jpg"))
+            if drawn:
+                _draw(image, camera.undistorted(), entry["keypoints"], entry["bbox_by_camera_tlbr"][v])
+            strip.append(cv2.resize(image, (cell, cell), interpolation=cv2.INTER_AREA))
+        block = np.concatenate(strip, 1)
+        cv2.putText(block, f"{subject} {name}", (5, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA)
+        tiles.append(cv2.copyMakeBorder(block, 2, 2, 3, 3, cv2.BORDER_CONSTANT, value=(255, 255, 255)))
+    if len(tiles) % 2:
+        tiles.append(np.full_like(tiles[0], 255))
+    sheet = np.concatenate([np.concatenate(tiles[i : i + 2], 1) for i in range(0, len(tiles), 2)])
+    return np.ascontiguousarray(sheet[..., ::-1])
+
+
+def _spread(table: NDArray[Any], blocks: int) -> NDArray[np.int64]:
+    """Rows that show as many actions and subjects as there are blocks for."""
+    actions, subjects = np.unique(table["action_idx"]), np.unique(table["subject_idx"])
+    rows = []
+    for n in range(blocks):
+        action = actions[n * len(actions) // blocks if len(actions) >= blocks else n % len(actions)]
+        subject = subjects[n % len(subjects)]
+        of_both = np.flatnonzero((table["action_idx"] == action) & (table["subject_idx"] == subject))
+        of_action = np.flatnonzero(table["action_idx"] == action)
+        choice = of_both if of_both.size else of_action
+        rows.append(int(choice[(3 * n) % len(choice)]))
+    return np.array(rows)
+
+
+def _draw(bgr: NDArray[np.uint8], camera: Camera, joints_mm: Array, box_tlbr: NDArray[np.int16]) -> None:
+    top, left, bottom, right = (int(value) for value in box_tlbr)
+    cv2.rectangle(bgr, (left, top), (right - 1, bottom - 1), (60, 220, 255), 1)
+    points = camera.project(joints_mm)
+    for a, b in HUMAN36M.edge_indices:
+        names = HUMAN36M.joints[a] + HUMAN36M.joints[b]
+        colour = (80, 80, 255) if "right" in names else ((255, 170, 60) if "left" in names else (90, 230, 90))
+        ends = [(round(float(x) * 16), round(float(y) * 16)) for x, y in points[[a, b]]]
+        cv2.line(bgr, ends[0], ends[1], colour, 1, cv2.LINE_AA, shift=4)

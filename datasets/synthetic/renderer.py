@@ -1,0 +1,777 @@
+"""Analytic ray casting of round cones, boxes and a room, compiled with numba.
+
+Frames: world z up, millimetres; cameras after OpenCV. A pixel's centre has whole coordinates, as in ``camera``. Rays run
+through the lens, so an image is distorted as the camera says. ``fastmath`` stays off: equal inputs give equal bytes.
+
+Speed comes from culling: solids are listed per screen tile, so that background pixels test nothing, and per cell of a grid
+across the light, so that a shadow ray tests only what stands in its column.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from poseboard.datasets.camera import Array, Camera
+
+TILE_PX = 8
+CELL_MM = 60.0
+NOTHING = 1e30
+# What a cone is painted with, and what a box is; columns of ``Solids.materials``.
+CLOTH, SHIRT, HEAD, TROUSERS, SHOE = 0.0, 1.0, 2.0, 3.0, 4.0
+PLAIN, WOOD, DRAWERS, CARTON, FABRIC = 10.0, 11.0, 12.0, 13.0, 14.0
+MATERIAL_COLUMNS = 16
+"""kind, colour A (3), colour B (3), colour C (3), pattern, period mm, phase, folds, extra (2); colours are linear light."""
+
+
+@dataclass(frozen=True, eq=False)
+class Solids:
+    """Everything in a room at one instant.
+
+    Args:
+        cones: (N, 8) ends a and b (mm) and radii at a and b.
+        frames: (N, 12) forward, left, up unit vectors of the part and the origin of its texture (mm).
+        paint: (N, 3) material up to ``cut`` of the way from a to b, material beyond, cut.
+        owner: (N,) person that a cone belongs to.
+        boxes: (B, 8) centre, half extents (mm), cosine and sine of the yaw.
+        box_material: (B,).
+        materials: (M, 16), see MATERIAL_COLUMNS.
+    """
+
+    cones: Array
+    frames: Array
+    paint: Array
+    owner: NDArray[np.int64]
+    boxes: Array
+    box_material: NDArray[np.int64]
+    materials: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Room:
+    """A box room: half width (x), half depth (y), height in mm, and a texture for each of its six faces.
+
+    ``textures`` is (6, h, w, 3) float32 linear light, faces in the order floor, ceiling, -x, +x, -y, +y; rows run along z
+    (y for floor and ceiling) and columns along the other axis.
+    """
+
+    half_x_mm: float
+    half_y_mm: float
+    height_mm: float
+    textures: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Light:
+    """One directional light with shadows, ambient light from above, and what the sensor makes of it.
+
+    Args:
+        direction: (3,) unit vector towards the light.
+        key: strength of the directional light.
+        ambient: strength of the light from everywhere.
+        tint: (3,) colour gains.
+        noise: standard deviation of the sensor noise, grey levels.
+    """
+
+    direction: Array
+    key: float
+    ambient: float
+    tint: Array
+    noise: float
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A rendered view.
+
+    Args:
+        image: (H, W, 3) uint8 RGB through the lens.
+        ids: (H, W) int32 what each pixel's centre sees: cone index, then boxes from N on, -1 to -6 the room's faces.
+        silhouette: (H, W) bool where person 0 would be seen if nothing stood before it.
+    """
+
+    image: NDArray[np.uint8]
+    ids: NDArray[np.int32]
+    silhouette: NDArray[np.bool_]
+
+
+def rays(camera: Camera) -> Array:
+    """(H, W, 3) ray direction of each pixel in the camera frame, with z = 1, the lens undone."""
+    width, height = camera.size
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float64)
+    pixels = camera.undistort(grid)
+    inverse = np.linalg.inv(camera.K)
+    return np.asarray(np.concatenate([pixels, np.ones((height, width, 1))], -1) @ inverse.T)
+
+
+def render(solids: Solids, room: Room, light: Light, camera: Camera, directions: Array, noise_seed: int) -> Picture:
+    """The view of one camera.
+
+    Args:
+        solids: what stands in the room.
+        room: around it, the camera inside.
+        light: and sensor.
+        camera: with its size set.
+        directions: ``rays(camera)``, which depends on the intrinsics only and is worth keeping.
+        noise_seed: of the sensor noise.
+    """
+    width, height = camera.size
+    geometry = _prepare(solids.cones)
+    grid_start, grid_items, grid_frame = _light_grid(geometry, solids.boxes, light.direction)
+    bounds = _screen_bounds(
+        solids.cones, solids.boxes, camera.R, camera.t, camera.K, camera.dist, width, height,
+        1.0 if camera.distortion == "human36m" else 2.0,
+    )  # fmt: skip
+    tile_start, tile_items = _tiles(bounds, width, height)
+    image = np.empty((height, width, 3), np.uint8)
+    ids = np.empty((height, width), np.int32)
+    silhouette = np.zeros((height, width), np.bool_)
+    _render(
+        directions, camera.R, camera.centre_mm, geometry, solids.frames, solids.paint, solids.owner, solids.boxes,
+        solids.box_material, solids.materials, tile_start, tile_items, grid_start, grid_items, grid_frame,
+        light.direction, light.key, light.ambient, light.tint, light.noise, room.half_x_mm, room.half_y_mm,
+        room.height_mm, room.textures, np.uint64(noise_seed), image, ids, silhouette,
+    )  # fmt: skip
+    return Picture(image, ids, silhouette)
+
+
+def first_hits(solids: Solids, origin_mm: Array, targets_mm: Array) -> tuple[Array, NDArray[np.int64]]:
+    """What is met on the way from a point to each target.
+
+    Args:
+        solids: what stands in the way.
+        origin_mm: (3,) outside all solids.
+        targets_mm: (J, 3).
+
+    Returns:
+        (J,) distance of the first surface as a fraction of the way (1e30: none) and (J,) its index as in ``Picture.ids``.
+    """
+    fraction = np.empty(len(targets_mm))
+    index = np.empty(len(targets_mm), np.int64)
+    _first_hits(_prepare(solids.cones), solids.boxes, origin_mm, targets_mm, fraction, index)
+    return fraction, index
+
+
+_compiled: Any = njit(cache=True, nogil=True)
+
+
+@_compiled
+def _prepare(cones):  # type: ignore[no-untyped-def]  # numba infers the types
+    """(N, 12): a, axis w, length l, radii, s = sine of the half opening angle, c2 = 1 - s^2, unused."""
+    out = np.empty((cones.shape[0], 12))
+    for i in range(cones.shape[0]):
+        d0 = cones[i, 3] - cones[i, 0]
+        d1 = cones[i, 4] - cones[i, 1]
+        d2 = cones[i, 5] - cones[i, 2]
+        length = np.sqrt(d0 * d0 + d1 * d1 + d2 * d2)
+        ra, rb = cones[i, 6], cones[i, 7]
+        flip = length <= abs(ra - rb) + 1e-6 and rb > ra  # b swallows a
+        for k in range(3):
+            out[i, k] = cones[i, 3 + k] if flip else cones[i, k]
+        out[i, 7] = rb if flip else ra
+        out[i, 8] = rb
+        if length <= abs(ra - rb) + 1e-6:  # one sphere: s above 1 makes all of it valid and no cone
+            out[i, 3], out[i, 4], out[i, 5], out[i, 6] = 0.0, 0.0, 1.0, 0.0
+            out[i, 9], out[i, 10] = 2.0, 1.0
+        else:
+            out[i, 3], out[i, 4], out[i, 5] = d0 / length, d1 / length, d2 / length
+            out[i, 6] = length
+            s = (ra - rb) / length
+            out[i, 9], out[i, 10] = s, 1.0 - s * s
+    return out
+
+
+@_compiled
+def _hit_cone(g, ox, oy, oz, ux, uy, uz):  # type: ignore[no-untyped-def]  # numba infers the types
+    """Distance along the unit ray to a round cone and the part met (0 side, 1 sphere a, 2 sphere b).
+
+    The side is where c^2 |p|^2 - y^2 + 2 ra s y - ra^2 = 0, with p from a and y along the axis, between the circles in
+    which the spheres touch it: ra s <= y <= l + rb s. Both spheres lie inside the endless cone: missing it misses all.
+    """
+    px, py, pz = ox - g[0], oy - g[1], oz - g[2]
+    length, ra, rb, s, c2 = g[6], g[7], g[8], g[9], g[10]
+    y0 = px * g[3] + py * g[4] + pz * g[5]
+    yu = ux * g[3] + uy * g[4] + uz * g[5]
+    pu = px * ux + py * uy + pz * uz
+    pp = px * px + py * py + pz * pz
+    best, part = NOTHING, 0
+    if length > 0.0:
+        a = c2 - yu * yu
+        b = c2 * pu - y0 * yu + ra * s * yu
+        c = c2 * pp - y0 * y0 + 2.0 * ra * s * y0 - ra * ra
+        disc = b * b - a * c
+        if disc < 0.0:
+            return best, part
+        if abs(a) > 1e-9:
+            root = np.sqrt(disc)
+            low, high = ra * s, length + rb * s
+            t = (-b - root) / a
+            y = y0 + t * yu
+            if t > 0.0 and low <= y <= high:
+                best = t
+            t = (-b + root) / a
+            y = y0 + t * yu
+            if 0.0 < t < best and low <= y <= high:
+                best = t
+    disc = pu * pu - pp + ra * ra
+    if disc > 0.0:
+        t = -pu - np.sqrt(disc)
+        if 0.0 < t < best and y0 + t * yu <= s * ra:
+            best, part = t, 1
+    if length > 0.0:
+        qu = pu - length * yu
+        disc = qu * qu - (pp - 2.0 * length * y0 + length * length) + rb * rb
+        if disc > 0.0:
+            t = -qu - np.sqrt(disc)
+            if 0.0 < t < best and y0 + t * yu >= length + s * rb:
+                best, part = t, 2
+    return best, part
+
+
+@_compiled
+def _hit_box(b, ox, oy, oz, ux, uy, uz):  # type: ignore[no-untyped-def]  # numba infers the types
+    """Distance along the ray to a box turned about z, and the face met (axis + 1, signed)."""
+    cx, cy = ox - b[0], oy - b[1]
+    px, py, pz = cx * b[6] + cy * b[7], cy * b[6] - cx * b[7], oz - b[2]
+    vx, vy = ux * b[6] + uy * b[7], uy * b[6] - ux * b[7]
+    near, far, face = -NOTHING, NOTHING, 0
+    for axis in range(3):
+        p = px if axis == 0 else (py if axis == 1 else pz)
+        v = vx if axis == 0 else (vy if axis == 1 else uz)
+        h = b[3 + axis]
+        if abs(v) < 1e-12:
+            if abs(p) > h:
+                return NOTHING, 0
+            continue
+        enter = (-h - p) / v if v > 0 else (h - p) / v
+        leave = (h - p) / v if v > 0 else (-h - p) / v
+        if enter > near:
+            near = enter
+            face = -(axis + 1) if v > 0 else axis + 1
+        far = min(far, leave)
+    if near > far or near <= 0.0:
+        return NOTHING, 0
+    return near, face
+
+
+@_compiled
+def _first_hits(geometry, boxes, origin, targets, fraction, index):  # type: ignore[no-untyped-def]  # as above
+    n = geometry.shape[0]
+    for j in range(targets.shape[0]):
+        d0, d1, d2 = targets[j, 0] - origin[0], targets[j, 1] - origin[1], targets[j, 2] - origin[2]
+        length = np.sqrt(d0 * d0 + d1 * d1 + d2 * d2)
+        d0, d1, d2 = d0 / length, d1 / length, d2 / length
+        best, best_index = NOTHING, -1
+        for i in range(n):
+            t, _ = _hit_cone(geometry[i], origin[0], origin[1], origin[2], d0, d1, d2)
+            if t < best:
+                best, best_index = t, i
+        for i in range(boxes.shape[0]):
+            t, _ = _hit_box(boxes[i], origin[0], origin[1], origin[2], d0, d1, d2)
+            if t < best:
+                best, best_index = t, n + i
+        fraction[j] = best / length if best < NOTHING else NOTHING
+        index[j] = best_index
+
+
+@_compiled
+def _screen_bounds(cones, boxes, R, t, K, dist, width, height, factor):  # type: ignore[no-untyped-def]  # as above
+    """(N + B, 4) first and last column and row that a solid can touch (last < first: none), one pixel to spare.
+
+    The pinhole bounds of the end spheres (of the corners for a box) are cut at a frame a quarter larger than the image,
+    where the lens is still well behaved, and then sent through the lens edge by edge.
+    """
+    n, m = cones.shape[0], boxes.shape[0]
+    out = np.empty((n + m, 4), np.int64)
+    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
+    limit = (
+        (-0.25 * width - cx) / fx, (1.25 * width - cx) / fx, (-0.25 * height - cy) / fy, (1.25 * height - cy) / fy
+    )  # fmt: skip
+    for i in range(n + m):
+        x0, x1, y0, y1 = NOTHING, -NOTHING, NOTHING, -NOTHING
+        whole = False
+        for k in range(2 if i < n else 8):
+            if i < n:
+                wx, wy, wz = cones[i, 3 * k], cones[i, 3 * k + 1], cones[i, 3 * k + 2]
+                r = cones[i, 6 + k]
+            else:
+                b = boxes[i - n]
+                lx = b[3] if k & 1 else -b[3]
+                ly = b[4] if k & 2 else -b[4]
+                wx, wy = b[0] + lx * b[6] - ly * b[7], b[1] + lx * b[7] + ly * b[6]
+                wz = b[2] + (b[5] if k & 4 else -b[5])
+                r = 0.0
+            x = R[0, 0] * wx + R[0, 1] * wy + R[0, 2] * wz + t[0]
+            y = R[1, 0] * wx + R[1, 1] * wy + R[1, 2] * wz + t[1]
+            z = R[2, 0] * wx + R[2, 1] * wy + R[2, 2] * wz + t[2]
+            if z <= r + 20.0:
+                whole = True
+                break
+            # Tangent planes through the centre: (x z -+ r sqrt(x^2 + z^2 - r^2)) / (z^2 - r^2).
+            q = z * z - r * r
+            sx, sy = r * np.sqrt(x * x + q), r * np.sqrt(y * y + q)
+            x0, x1 = min(x0, (x * z - sx) / q), max(x1, (x * z + sx) / q)
+            y0, y1 = min(y0, (y * z - sy) / q), max(y1, (y * z + sy) / q)
+        if whole:
+            out[i, 0], out[i, 1], out[i, 2], out[i, 3] = 0, width - 1, 0, height - 1
+            continue
+        x0, x1, y0, y1 = max(x0, limit[0]), min(x1, limit[1]), max(y0, limit[2]), min(y1, limit[3])
+        if x0 > x1 or y0 > y1:
+            out[i, 0], out[i, 1], out[i, 2], out[i, 3] = 0, -1, 0, -1
+            continue
+        u0, u1, v0, v1 = NOTHING, -NOTHING, NOTHING, -NOTHING
+        for a in range(9):
+            for b_ in range(9):
+                if 0 < a < 8 and 0 < b_ < 8:
+                    continue
+                x, y = x0 + (x1 - x0) * a / 8.0, y0 + (y1 - y0) * b_ / 8.0
+                r2 = x * x + y * y
+                radial = 1.0 + r2 * (dist[0] + r2 * (dist[1] + r2 * dist[4]))
+                u = x * radial + factor * x * y * dist[2] + (r2 + factor * x * x) * dist[3]
+                v = y * radial + factor * x * y * dist[3] + (r2 + factor * y * y) * dist[2]
+                u0, u1, v0, v1 = min(u0, u), max(u1, u), min(v0, v), max(v1, v)
+        out[i, 0] = max(0, int(np.floor(u0 * fx + cx)) - 1)
+        out[i, 1] = min(width - 1, int(np.ceil(u1 * fx + cx)) + 1)
+        out[i, 2] = max(0, int(np.floor(v0 * fy + cy)) - 1)
+        out[i, 3] = min(height - 1, int(np.ceil(v1 * fy + cy)) + 1)
+    return out
+
+
+@_compiled
+def _tiles(bounds, width, height):  # type: ignore[no-untyped-def]  # as above
+    """Solids of each tile: (tiles + 1,) starts and the list of indices, ascending in a tile."""
+    across, down = (width + TILE_PX - 1) // TILE_PX, (height + TILE_PX - 1) // TILE_PX
+    start = np.zeros(across * down + 1, np.int64)
+    for i in range(bounds.shape[0]):
+        if bounds[i, 1] < bounds[i, 0] or bounds[i, 3] < bounds[i, 2]:
+            continue
+        for y in range(bounds[i, 2] // TILE_PX, bounds[i, 3] // TILE_PX + 1):
+            for x in range(bounds[i, 0] // TILE_PX, bounds[i, 1] // TILE_PX + 1):
+                start[y * across + x + 1] += 1
+    for k in range(across * down):
+        start[k + 1] += start[k]
+    items = np.empty(start[-1], np.int32)
+    filled = start[:-1].copy()
+    for i in range(bounds.shape[0]):
+        if bounds[i, 1] < bounds[i, 0] or bounds[i, 3] < bounds[i, 2]:
+            continue
+        for y in range(bounds[i, 2] // TILE_PX, bounds[i, 3] // TILE_PX + 1):
+            for x in range(bounds[i, 0] // TILE_PX, bounds[i, 1] // TILE_PX + 1):
+                k = y * across + x
+                items[filled[k]] = i
+                filled[k] += 1
+    return start, items
+
+
+@_compiled
+def _light_grid(geometry, boxes, light):  # type: ignore[no-untyped-def]  # as above
+    """Solids of each column along the light: starts, indices, and (10,) axes e and f, low corner, columns, rows."""
+    n, m = geometry.shape[0], boxes.shape[0]
+    frame = np.zeros(10)
+    scale = 1.0 / np.sqrt(light[0] * light[0] + light[1] * light[1] + 1e-12)
+    ex, ey, ez = -light[1] * scale, light[0] * scale, 0.0
+    fx = light[1] * ez - light[2] * ey
+    fy = light[2] * ex - light[0] * ez
+    fz = light[0] * ey - light[1] * ex
+    frame[0], frame[1], frame[2], frame[3], frame[4], frame[5] = ex, ey, ez, fx, fy, fz
+    rect = np.empty((n + m, 4))
+    for i in range(n + m):
+        rect[i, 0], rect[i, 1], rect[i, 2], rect[i, 3] = NOTHING, -NOTHING, NOTHING, -NOTHING
+        for k in range(2 if i < n else 8):
+            if i < n:
+                g = geometry[i]
+                reach = g[6] * k
+                wx, wy, wz = g[0] + g[3] * reach, g[1] + g[4] * reach, g[2] + g[5] * reach
+                r = g[7 + k] if g[6] > 0.0 else g[7]
+            else:
+                b = boxes[i - n]
+                lx = b[3] if k & 1 else -b[3]
+                ly = b[4] if k & 2 else -b[4]
+                wx, wy = b[0] + lx * b[6] - ly * b[7], b[1] + lx * b[7] + ly * b[6]
+                wz = b[2] + (b[5] if k & 4 else -b[5])
+                r = 0.0
+            u, v = wx * ex + wy * ey + wz * ez, wx * fx + wy * fy + wz * fz
+            rect[i, 0], rect[i, 1] = min(rect[i, 0], u - r), max(rect[i, 1], u + r)
+            rect[i, 2], rect[i, 3] = min(rect[i, 2], v - r), max(rect[i, 3], v + r)
+    columns, rows = 0, 0
+    if n + m > 0:
+        frame[6], frame[7] = rect[:, 0].min(), rect[:, 2].min()
+        columns = int((rect[:, 1].max() - frame[6]) / CELL_MM) + 1
+        rows = int((rect[:, 3].max() - frame[7]) / CELL_MM) + 1
+    frame[8], frame[9] = columns, rows
+    start = np.zeros(columns * rows + 1, np.int64)
+    items = np.empty(0, np.int32)
+    filled = start[:-1].copy()
+    for fill in range(2):
+        for i in range(n + m):
+            x0, x1 = int((rect[i, 0] - frame[6]) / CELL_MM), int((rect[i, 1] - frame[6]) / CELL_MM)
+            y0, y1 = int((rect[i, 2] - frame[7]) / CELL_MM), int((rect[i, 3] - frame[7]) / CELL_MM)
+            for y in range(y0, y1 + 1):
+                for x in range(x0, x1 + 1):
+                    k = y * columns + x
+                    if fill:
+                        items[filled[k]] = i
+                        filled[k] += 1
+                    else:
+                        start[k + 1] += 1
+        if not fill:
+            for k in range(columns * rows):
+                start[k + 1] += start[k]
+            items = np.empty(start[-1], np.int32)
+            filled = start[:-1].copy()
+    return start, items, frame
+
+
+@_compiled
+def _lit(px, py, pz, skip, geometry, boxes, light, start, items, frame):  # type: ignore[no-untyped-def]  # as above
+    """Whether nothing stands between a point and the light."""
+    u = px * frame[0] + py * frame[1] + pz * frame[2] - frame[6]
+    v = px * frame[3] + py * frame[4] + pz * frame[5] - frame[7]
+    if u < 0.0 or v < 0.0:
+        return True
+    x, y = int(u / CELL_MM), int(v / CELL_MM)
+    if x >= int(frame[8]) or y >= int(frame[9]):
+        return True
+    k = y * int(frame[8]) + x
+    n = geometry.shape[0]
+    for j in range(start[k], start[k + 1]):
+        i = items[j]
+        if i == skip:
+            continue
+        if i < n:
+            t, _ = _hit_cone(geometry[i], px, py, pz, light[0], light[1], light[2])
+        else:
+            t, _ = _hit_box(boxes[i - n], px, py, pz, light[0], light[1], light[2])
+        if 0.5 < t < NOTHING:
+            return False
+    return True
+
+
+@_compiled
+def _hash(x, y, z):  # type: ignore[no-untyped-def]  # as above
+    """A fraction in [0, 1) from three integers."""
+    h = (x * 374761393 + y * 668265263 + z * 1274126177) & 0xFFFFFFFF
+    h = ((h ^ (h >> 13)) * 1274126177) & 0xFFFFFFFF
+    return ((h ^ (h >> 16)) & 0xFFFF) / 65536.0
+
+
+@_compiled
+def _value_noise(x, y, z):  # type: ignore[no-untyped-def]  # as above
+    """Smooth noise in [0, 1] with cells of size 1."""
+    ix, iy, iz = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
+    fx, fy, fz = x - ix, y - iy, z - iz
+    fx, fy, fz = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy), fz * fz * (3 - 2 * fz)
+    total = 0.0
+    for k in range(8):
+        dx, dy, dz = k & 1, (k >> 1) & 1, (k >> 2) & 1
+        weight = (fx if dx else 1 - fx) * (fy if dy else 1 - fy) * (fz if dz else 1 - fz)
+        total += weight * _hash(ix + dx, iy + dy, iz + dz)
+    return total
+
+
+@_compiled
+def _pick(m, first):  # type: ignore[no-untyped-def]  # as above
+    return m[first], m[first + 1], m[first + 2]
+
+
+@_compiled
+def _cloth_pattern(m, qf, ql, qu):  # type: ignore[no-untyped-def]  # as above
+    """Which of a garment's two colours shows at (forward, left, up) mm from its origin."""
+    pattern, period, phase = m[10], m[11], m[12]
+    second = False
+    if pattern == 1.0:
+        second = (qu / period + phase) % 1.0 < 0.42
+    elif pattern == 2.0:
+        second = (ql / period + phase) % 1.0 < 0.3
+    elif pattern == 3.0:
+        second = ((qu / period + phase) % 1.0 < 0.5) != ((ql / period + phase) % 1.0 < 0.5)
+    elif pattern == 4.0:
+        second = qu > 250.0 + 120.0 * phase
+    elif pattern == 5.0:
+        second = _value_noise(qf / period, ql / period, qu / period + 9.0 * phase) > 0.58
+    return second
+
+
+@_compiled
+def _cone_albedo(m, nf, nl, nu, qf, ql, qu):  # type: ignore[no-untyped-def]  # as above
+    """Colour of a person's surface from its normal and place in the part's own frame (forward, left, up)."""
+    kind = m[0]
+    r, g, b = _pick(m, 1)
+    if kind in (SHIRT, TROUSERS):
+        if _cloth_pattern(m, qf, ql, qu):
+            r, g, b = _pick(m, 4)
+        # A lighter front and a darker back: without this cue left and right cannot be told apart.
+        front = min(1.0, max(0.0, nf * 1.6 + 0.5))
+        shade = (0.42 if kind == SHIRT else 0.6) * (1.0 - front) + front
+        r, g, b = r * shade, g * shade, b * shade
+        if kind == SHIRT:
+            if nf > 0.25 and m[14] > 0.5 and abs(ql) < 11.0:  # an open collar or a row of buttons
+                r, g, b = r * 0.45, g * 0.45, b * 0.45
+            if nf > 0.3 and m[14] < 0.5 and abs(ql) < 75.0 and abs(qu - 330.0) < 45.0 + 30.0 * m[15]:
+                r, g, b = _pick(m, 7)
+            if nf < -0.35 and qu > 395.0:  # a yoke across the back
+                r, g, b = m[7] * 0.55, m[8] * 0.55, m[9] * 0.55
+        elif abs(nl) > 0.985:
+            r, g, b = r * 0.6, g * 0.6, b * 0.6
+    elif kind == HEAD:
+        norm = 1.0 / np.sqrt(qf * qf + ql * ql + qu * qu + 1e-9)
+        f, side, u = qf * norm, abs(ql) * norm, qu * norm
+        if f > 0.2:
+            if (f < 0.98) and (0.3 < side < 0.46) and (-0.02 < u < 0.14):  # eyes
+                r, g, b = (0.02, 0.02, 0.03) if side < 0.41 else (0.5, 0.5, 0.48)
+            elif 0.22 < side < 0.55 and 0.2 < u < 0.3:  # brows
+                r, g, b = _pick(m, 4)
+            elif side < 0.26 and -0.66 < u < -0.54:
+                r, g, b = m[1] * 0.75, m[2] * 0.38, m[3] * 0.36
+            elif m[14] > 0.5 and (u < -0.42 or (side > 0.55 and u < 0.05)):  # beard
+                r, g, b = _pick(m, 4)
+        elif f < -0.05 and u > -0.35 and m[15] > 0.5:
+            r, g, b = _pick(m, 4)
+    elif kind == SHOE:
+        if qu < -66.0:
+            r, g, b = _pick(m, 4)
+        elif qf > 60.0 and qu > -45.0:
+            r, g, b = _pick(m, 7)
+    return r, g, b
+
+
+@_compiled
+def _box_albedo(m, face, x, y, z, h0, h1, h2):  # type: ignore[no-untyped-def]  # as above
+    """Colour of a box at a place in its own frame, mm."""
+    kind = m[0]
+    r, g, b = _pick(m, 1)
+    axis = abs(face)
+    u, v = (y, z) if axis == 1 else ((x, z) if axis == 2 else (x, y))
+    hu = h1 if axis == 1 else h0
+    hv = h1 if axis == 3 else h2
+    shade = 1.0
+    if kind == WOOD:
+        plank = np.floor(v / 95.0)
+        shade = 0.72 + 0.3 * _value_noise(u / 160.0 + plank * 7.0, v / 11.0, m[12]) + 0.1 * _hash(int(plank), 3, axis)
+        if (v / 95.0) % 1.0 < 0.05:
+            shade *= 0.55
+    elif kind == DRAWERS:
+        if axis == 3:
+            shade = 0.95
+        else:
+            fv = ((v + hv) / m[11]) % 1.0
+            if fv < 0.06 or abs(u) > hu - 14.0:
+                shade = 0.5
+            elif axis == 1 and abs(u) < 55.0 and abs(fv - 0.6) < 0.06:
+                r, g, b = _pick(m, 4)
+    elif kind == CARTON:
+        if abs(u) < 32.0:
+            r, g, b = _pick(m, 4)
+        shade = 0.85 + 0.2 * _value_noise(u / 60.0, v / 60.0, m[12])
+    elif kind == FABRIC:
+        shade = 0.7 + 0.4 * _value_noise(u / 45.0, v / 130.0, m[12])
+        if abs(u) > hu - 22.0 or abs(v) > hv - 22.0:
+            r, g, b = _pick(m, 4)
+        elif m[10] == 1.0 and ((u + v) / m[11]) % 1.0 < 0.5:
+            r, g, b = _pick(m, 7)
+    return r * shade, g * shade, b * shade
+
+
+@_compiled
+def _texel(texture, u, v):  # type: ignore[no-untyped-def]  # as above
+    """A texture between its four nearest texels, u and v in [0, 1]."""
+    height, width = texture.shape[0], texture.shape[1]
+    x = min(max(u * width - 0.5, 0.0), width - 1.001)
+    y = min(max(v * height - 0.5, 0.0), height - 1.001)
+    ix, iy = int(x), int(y)
+    fx, fy = x - ix, y - iy
+    w00, w01, w10, w11 = (1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy
+    a, b, c, d = texture[iy, ix], texture[iy, ix + 1], texture[iy + 1, ix], texture[iy + 1, ix + 1]
+    return (
+        w00 * a[0] + w01 * b[0] + w10 * c[0] + w11 * d[0],
+        w00 * a[1] + w01 * b[1] + w10 * c[1] + w11 * d[1],
+        w00 * a[2] + w01 * b[2] + w10 * c[2] + w11 * d[2],
+    )
+
+
+@_compiled
+def _sample(
+    ux, uy, uz, o, geometry, frames, paint, owner, boxes, box_material, materials, tile_items, first, last,
+    grid_start, grid_items, grid_frame, light, key, ambient, half_x, half_y, height_mm, textures,
+):  # type: ignore[no-untyped-def]  # as above  # fmt: skip
+    """Colour (linear light), index of what is seen, and whether the ray meets person 0, for one unit ray."""
+    n = geometry.shape[0]
+    best, index, part, person = NOTHING, -1, 0, False
+    for k in range(first, last):
+        i = tile_items[k]
+        if i < n:
+            t, p = _hit_cone(geometry[i], o[0], o[1], o[2], ux, uy, uz)
+            if t < NOTHING and owner[i] == 0:
+                person = True
+        else:
+            t, p = _hit_box(boxes[i - n], o[0], o[1], o[2], ux, uy, uz)
+        if t < best:
+            best, index, part = t, i, p
+    nx, ny, nz = 0.0, 0.0, 0.0
+    if index < 0:
+        tx = ((half_x if ux > 0 else -half_x) - o[0]) / ux if abs(ux) > 1e-12 else NOTHING
+        ty = ((half_y if uy > 0 else -half_y) - o[1]) / uy if abs(uy) > 1e-12 else NOTHING
+        tz = ((height_mm if uz > 0 else 0.0) - o[2]) / uz if abs(uz) > 1e-12 else NOTHING
+        best = min(tx, min(ty, tz))
+        px, py, pz = o[0] + best * ux, o[1] + best * uy, o[2] + best * uz
+        if best == tz:
+            face = 1 if uz > 0 else 0
+            nz = -1.0 if uz > 0 else 1.0
+            u, v = (px + half_x) / (2 * half_x), (py + half_y) / (2 * half_y)
+        elif best == tx:
+            face = 3 if ux > 0 else 2
+            nx = -1.0 if ux > 0 else 1.0
+            u, v = (py + half_y) / (2 * half_y), 1.0 - pz / height_mm
+        else:
+            face = 5 if uy > 0 else 4
+            ny = -1.0 if uy > 0 else 1.0
+            u, v = (px + half_x) / (2 * half_x), 1.0 - pz / height_mm
+        r, g, b = _texel(textures[face], u, v)
+        index = -1 - face
+    else:
+        px, py, pz = o[0] + best * ux, o[1] + best * uy, o[2] + best * uz
+        if index < n:
+            c = geometry[index]
+            qx, qy, qz = px - c[0], py - c[1], pz - c[2]
+            y = qx * c[3] + qy * c[4] + qz * c[5]
+            if part == 1:
+                nx, ny, nz = qx / c[7], qy / c[7], qz / c[7]
+            elif part == 2:
+                nx = (qx - c[6] * c[3]) / c[8]
+                ny = (qy - c[6] * c[4]) / c[8]
+                nz = (qz - c[6] * c[5]) / c[8]
+            else:  # away from the axis, tipped by s along it
+                nx, ny, nz = qx - y * c[3], qy - y * c[4], qz - y * c[5]
+                scale = np.sqrt(c[10]) / np.sqrt(nx * nx + ny * ny + nz * nz + 1e-12)
+                nx, ny, nz = nx * scale + c[9] * c[3], ny * scale + c[9] * c[4], nz * scale + c[9] * c[5]
+            f = frames[index]
+            m = materials[int(paint[index, 0]) if y <= paint[index, 2] * c[6] else int(paint[index, 1])]
+            dx, dy, dz = px - f[9], py - f[10], pz - f[11]
+            qf, ql, qu = (
+                dx * f[0] + dy * f[1] + dz * f[2],
+                dx * f[3] + dy * f[4] + dz * f[5],
+                dx * f[6] + dy * f[7] + dz * f[8],
+            )
+            r, g, b = _cone_albedo(
+                m,
+                nx * f[0] + ny * f[1] + nz * f[2],
+                nx * f[3] + ny * f[4] + nz * f[5],
+                nx * f[6] + ny * f[7] + nz * f[8],
+                qf, ql, qu,
+            )  # fmt: skip
+            if m[13] > 0.0:  # folds: the normal wavers with the place on the cloth
+                bump = m[13] * (_value_noise(qf / 34.0, ql / 34.0, qu / 58.0) - 0.5)
+                nx, ny, nz = nx + bump * f[6], ny + bump * f[7], nz + bump * f[8]
+                bump = m[13] * (_value_noise(qf / 34.0 + 31.0, ql / 34.0, qu / 58.0) - 0.5)
+                nx, ny, nz = nx + bump * f[3], ny + bump * f[4], nz + bump * f[5]
+                scale = 1.0 / np.sqrt(nx * nx + ny * ny + nz * nz)
+                nx, ny, nz = nx * scale, ny * scale, nz * scale
+        else:
+            box = boxes[index - n]
+            axis, sign = abs(part), (1.0 if part > 0 else -1.0)
+            if axis == 1:
+                nx, ny = sign * box[6], sign * box[7]
+            elif axis == 2:
+                nx, ny = -sign * box[7], sign * box[6]
+            else:
+                nz = sign
+            dx, dy = px - box[0], py - box[1]
+            r, g, b = _box_albedo(
+                materials[box_material[index - n]], part, dx * box[6] + dy * box[7], dy * box[6] - dx * box[7],
+                pz - box[2], box[3], box[4], box[5],
+            )  # fmt: skip
+    facing = nx * light[0] + ny * light[1] + nz * light[2]
+    brightness = ambient * (0.78 + 0.22 * nz)
+    # A weak fill from the other side keeps shape in the shade.
+    brightness += 0.16 * max(0.0, -nx * light[0] - ny * light[1] + 0.3 * nz)
+    if facing > 0.0 and _lit(
+        px + 0.5 * nx, py + 0.5 * ny, pz + 0.5 * nz, index, geometry, boxes, light, grid_start, grid_items, grid_frame
+    ):
+        brightness += key * facing
+    return r * brightness, g * brightness, b * brightness, index, person
+
+
+@_compiled
+def _render(
+    directions, R, o, geometry, frames, paint, owner, boxes, box_material, materials, tile_start, tile_items,
+    grid_start, grid_items, grid_frame, light, key, ambient, tint, noise, half_x, half_y, height_mm, textures, seed,
+    image, ids, silhouette,
+):  # type: ignore[no-untyped-def]  # as above  # fmt: skip
+    height, width = ids.shape
+    across = (width + TILE_PX - 1) // TILE_PX
+    colour = np.empty((height, width, 3), np.float32)
+    for v in range(height):
+        for u in range(width):
+            tile = (v // TILE_PX) * across + u // TILE_PX
+            dx, dy = directions[v, u, 0], directions[v, u, 1]
+            scale = 1.0 / np.sqrt(dx * dx + dy * dy + 1.0)
+            r, g, b, index, person = _sample(
+                (dx * R[0, 0] + dy * R[1, 0] + R[2, 0]) * scale,
+                (dx * R[0, 1] + dy * R[1, 1] + R[2, 1]) * scale,
+                (dx * R[0, 2] + dy * R[1, 2] + R[2, 2]) * scale,
+                o, geometry, frames, paint, owner, boxes, box_material, materials, tile_items, tile_start[tile],
+                tile_start[tile + 1], grid_start, grid_items, grid_frame, light, key, ambient, half_x, half_y,
+                height_mm, textures,
+            )  # fmt: skip
+            colour[v, u, 0], colour[v, u, 1], colour[v, u, 2] = r, g, b
+            ids[v, u], silhouette[v, u] = index, person
+    for v in range(height):
+        for u in range(width):
+            r, g, b = colour[v, u, 0], colour[v, u, 1], colour[v, u, 2]
+            index = ids[v, u]
+            grey = r + g + b
+            edge = False
+            for k in range(4):
+                y = v + (1 if k == 0 else (-1 if k == 1 else 0))
+                x = u + (1 if k == 2 else (-1 if k == 3 else 0))
+                if 0 <= y < height and 0 <= x < width:
+                    other = colour[y, x, 0] + colour[y, x, 1] + colour[y, x, 2]
+                    if abs(other - grey) > 0.16 * (other + grey) + 0.02:
+                        edge = True
+            if edge:
+                # Four more rays inside the pixel where the picture changes; directions vary linearly over a pixel.
+                tile = (v // TILE_PX) * across + u // TILE_PX
+                x1, y1 = min(u + 1, width - 1), min(v + 1, height - 1)
+                x0, y0 = x1 - 1, y1 - 1
+                for k in range(4):
+                    a = -0.375 + 0.25 * ((2 * k + 1) % 4 + (0 if k < 2 else -1))
+                    c = -0.375 + 0.25 * k
+                    dx = (
+                        directions[v, u, 0]
+                        + a * (directions[v, x1, 0] - directions[v, x0, 0])
+                        + c * (directions[y1, u, 0] - directions[y0, u, 0])
+                    )
+                    dy = (
+                        directions[v, u, 1]
+                        + a * (directions[v, x1, 1] - directions[v, x0, 1])
+                        + c * (directions[y1, u, 1] - directions[y0, u, 1])
+                    )
+                    scale = 1.0 / np.sqrt(dx * dx + dy * dy + 1.0)
+                    r1, g1, b1, _, _ = _sample(
+                        (dx * R[0, 0] + dy * R[1, 0] + R[2, 0]) * scale,
+                        (dx * R[0, 1] + dy * R[1, 1] + R[2, 1]) * scale,
+                        (dx * R[0, 2] + dy * R[1, 2] + R[2, 2]) * scale,
+                        o, geometry, frames, paint, owner, boxes, box_material, materials, tile_items,
+                        tile_start[tile], tile_start[tile + 1], grid_start, grid_items, grid_frame, light, key,
+                        ambient, half_x, half_y, height_mm, textures,
+                    )  # fmt: skip
+                    r, g, b = r + r1, g + g1, b + b1
+                r, g, b = r * 0.2, g * 0.2, b * 0.2
+            # Noise from a counter (splitmix64), three 7-bit uniforms a channel: nearly normal, the same on any core.
+            z = seed + np.uint64(v * width + u + 1) * np.uint64(0x9E3779B97F4A7C15)
+            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            z = z ^ (z >> np.uint64(31))
+            for channel in range(3):
+                total = 0.0
+                for _ in range(3):
+                    total += float(z & np.uint64(127))
+                    z = z >> np.uint64(7)
+                linear = r if channel == 0 else (g if channel == 1 else b)
+                # 64 = standard deviation of the sum of three such uniforms; a square root stands for the gamma curve.
+                level = 255.0 * np.sqrt(max(0.0, linear * tint[channel])) + noise * (total - 190.5) / 64.0
+                image[v, u, channel] = np.uint8(min(255.0, max(0.0, level + 0.5)))
