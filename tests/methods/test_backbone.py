@@ -1,0 +1,161 @@
+import numpy as np
+import pytest
+import torch
+
+from poseboard.datasets.camera import Camera
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Group, Sample, Truth, View
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.base import Checkpoint, Training
+from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation, augment, transform_points
+from poseboard.methods.nets.backbone import Backbone, HeatmapTraining, warmup_cosine
+
+SIDE = 64
+TINY = {"image_px": SIDE, "steps": 4, "batch_size": 4, "warmup_steps": 0}
+JOINTS = len(HUMAN36M)
+
+
+def moment(seed, views=2, dist=(0, 0, 0, 0, 0)):
+    """A made-up person: a coloured dot a joint, seen from a ring."""
+    rng = np.random.default_rng(seed)
+    truth = rng.uniform(-600, 600, size=(1, JOINTS, 3))
+    colours = np.random.default_rng(1).integers(80, 256, size=(JOINTS, 3))
+    made = []
+    for i in range(views):
+        a = 2 * np.pi * i / 5 + 0.3
+        R = np.array([[-np.sin(a), np.cos(a), 0], [0, 0, -1], [-np.cos(a), -np.sin(a), 0]])
+        K = np.array([[1.3 * SIDE, 0, SIDE / 2], [0, 1.3 * SIDE, SIDE / 2], [0, 0, 1]])
+        camera = Camera(K, R, np.array([0, 0, 4000.0]), np.array(dist, dtype=float), (SIDE, SIDE))
+        image = np.full((SIDE, SIDE, 3), 30, dtype=np.uint8)
+        for (x, y), colour in zip(np.rint(camera.project(truth[0])).astype(int), colours, strict=True):
+            image[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = colour
+        made.append(View(f"c{i}", camera, image, np.array([[0.0, 0, SIDE, SIDE]])))
+    return Sample(f"s{seed}", tuple(made), Group("S1", "Walking", "1")), Truth(truth)
+
+
+def batch_of(training, count, seed=0):
+    examples = [training.example(*moment(i), np.random.default_rng([seed, i])) for i in range(count)]
+    return torch.utils.data.default_collate(examples)
+
+
+def run_steps(training, batch, steps):
+    totals = []
+    training.model.train()
+    for _ in range(steps):
+        training.optimizer.zero_grad()
+        losses = training.loss(batch)
+        losses["total"].backward()
+        assert all(torch.isfinite(p.grad).all() for p in training.model.parameters())
+        training.optimizer.step()
+        totals.append(losses["total"].item())
+    return totals
+
+
+def test_fulfils_the_contract():
+    training = Backbone(TINY, HUMAN36M).training(None, seed=0)
+    assert isinstance(training, Training)
+    assert training.inputs.crop_px == SIDE
+    assert training.finish([], []) == {}
+
+
+def test_a_few_steps_reduce_the_loss():
+    training = Backbone(TINY, HUMAN36M).training(None, seed=0)
+    totals = run_steps(training, batch_of(training, 4), 8)
+    assert totals[-1] < 0.9 * totals[0]
+
+
+def test_weights_are_a_function_of_the_seed():
+    first, again, other = (Backbone(TINY, HUMAN36M).training(None, seed=s).model.state_dict() for s in (3, 3, 4))
+    assert all(torch.equal(value, again[key]) for key, value in first.items())
+    assert not torch.equal(first["stem.0.weight"], other["stem.0.weight"])
+
+
+def test_building_leaves_the_random_state_alone():
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    Backbone(TINY, HUMAN36M).training(None, seed=0)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_example_is_a_function_of_its_generator():
+    training = Backbone(TINY, HUMAN36M).training(None, seed=0)
+    first, again, other = (training.example(*moment(0), np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert all(np.array_equal(first[key], again[key]) for key in first)
+    assert not np.array_equal(first["image"], other["image"])
+
+
+def test_flip_mirrors_the_crop_and_swaps_left_and_right():
+    flip = {**NO_AUGMENTATION.model_dump(), "flip": 1.0}
+    training = Backbone({**TINY, "augmentation": flip}, HUMAN36M).training(None, seed=0)
+    sample, truth = moment(0, views=1)
+    example = training.example(sample, truth, np.random.default_rng(0))
+    np.testing.assert_array_equal(example["image"], sample.views[0].pixels()[:, ::-1])
+    seen = sample.views[0].camera.project(truth.joints_mm[0])
+    left, right = HUMAN36M.indices(["left_knee", "right_knee"])
+    for mirrored, original in ((left, right), (right, left)):
+        wanted = [SIDE - 1 - seen[original, 0], seen[original, 1]]
+        np.testing.assert_allclose(example["points_px"][mirrored], wanted, atol=1e-4)
+
+
+def test_without_augmentation_the_crop_and_the_projection_are_left():
+    training = Backbone({**TINY, "augmentation": NO_AUGMENTATION.model_dump()}, HUMAN36M).training(None, seed=0)
+    sample, truth = moment(2, views=1, dist=(0.1, 0, 0.01, 0, 0))
+    example = training.example(sample, truth, np.random.default_rng(0))
+    np.testing.assert_array_equal(example["image"], sample.views[0].pixels())
+    seen = sample.views[0].camera.project(truth.joints_mm[0])
+    known = example["weights"] > 0
+    assert known.sum() > 8
+    np.testing.assert_allclose(example["points_px"][known], seen[known], atol=1e-4)
+
+
+def test_unknown_and_outside_joints_do_not_count():
+    training = Backbone({**TINY, "augmentation": NO_AUGMENTATION.model_dump()}, HUMAN36M).training(None, seed=0)
+    sample, truth = moment(0)
+    joints = truth.joints_mm.copy()
+    joints[0, 0], joints[0, 1] = np.nan, (0, 0, 9000)
+    example = training.example(sample, Truth(joints), np.random.default_rng(0))
+    assert example["weights"][:2].tolist() == [0, 0]
+    assert np.isfinite(example["points_px"]).all()
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_augmentation_moves_pixels_as_its_matrix_says(mirrored):
+    settings = Augmentation(rotation_deg=30, scale=0.2, shift=0.1, brightness=0, colour=0)
+    image = np.zeros((SIDE, SIDE, 3), dtype=np.uint8)
+    image[25:28, 38:41] = 255
+    moved, A = augment(image, settings, np.random.default_rng(3), mirrored=mirrored)
+    mass = moved[..., 0] / moved[..., 0].sum()
+    centre = [(mass.sum(0) * np.arange(SIDE)).sum(), (mass.sum(1) * np.arange(SIDE)).sum()]
+    np.testing.assert_allclose(transform_points(A, np.array([39.0, 26.0])), centre, atol=0.1)
+    assert (np.linalg.det(A) < 0) == mirrored
+
+
+def test_continued_from_a_checkpoint(tmp_path):
+    first = Backbone(TINY, HUMAN36M).training(None, seed=0)
+    path = tmp_path / "backbone.pt"
+    Checkpoint("backbone", first.architecture, first.model.state_dict()).save(path)
+    second = Backbone(TINY, HUMAN36M).training(path, seed=9)
+    assert isinstance(second, HeatmapTraining)
+    assert all(torch.equal(value, second.model.state_dict()[key]) for key, value in first.model.state_dict().items())
+
+
+def test_the_rate_rises_then_falls_to_nothing():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = warmup_cosine(optimizer, steps=20, warmup_steps=4)
+    rates = []
+    for _ in range(20):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    top = int(np.argmax(rates))
+    assert 0 < rates[0] < 0.3
+    assert 3 <= top <= 5
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert rates[-1] < 0.02
+
+
+@pytest.mark.parametrize(("field", "value"), [("architecture", "resnet7"), ("image_px", 50), ("colour", 1)])
+def test_wrong_options_are_named(field, value):
+    with pytest.raises(InputError, match=f"backbone.{field}"):
+        Backbone({field: value}, HUMAN36M)

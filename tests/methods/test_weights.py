@@ -1,0 +1,162 @@
+import os
+import pickle
+
+import pytest
+import torch
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.algebraic.method import Algebraic
+from poseboard.methods.base import Checkpoint
+from poseboard.methods.nets.detector import Detector
+from poseboard.methods.nets.pose_resnet import PoseResNet
+from poseboard.methods.weights import import_weights
+
+
+@pytest.fixture(scope="module")
+def net():
+    torch.manual_seed(0)
+    return PoseResNet(18, 17, alg_confidences=True)
+
+
+def saved(tmp_path, state):
+    path = tmp_path / "weights.pth"
+    torch.save(state, path)
+    return path
+
+
+def whole(net, prefix="module.backbone.", without=()):
+    return {f"{prefix}{key}": value for key, value in net.state_dict().items() if not key.startswith(without)}
+
+
+def test_whole_model_loads_into_its_method(net, tmp_path):
+    checkpoint = import_weights("algebraic", saved(tmp_path, whole(net)))
+    assert checkpoint.architecture["network"] == "resnet18"
+    assert checkpoint.architecture["joints"] == list(HUMAN36M.joints)
+    checkpoint.save(tmp_path / "ours.pt")
+    Algebraic({}, HUMAN36M).load(tmp_path / "ours.pt", "cpu")
+    assert all(torch.equal(value, checkpoint.state[f"backbone.{key}"]) for key, value in net.state_dict().items())
+
+
+def test_under_state_dict_and_without_batch_counts(net, tmp_path):
+    state = {key: value for key, value in whole(net).items() if not key.endswith("num_batches_tracked")}
+    checkpoint = import_weights("algebraic", saved(tmp_path, {"state_dict": state, "epoch": 3}))
+    assert len(checkpoint.state) == len(net.state_dict())
+
+
+def test_without_the_head(net, tmp_path):
+    path = saved(tmp_path, whole(net, without=("alg_confidences",)))
+    checkpoint = import_weights("algebraic_no_conf", path)
+    assert checkpoint.method == "algebraic"
+    checkpoint.save(tmp_path / "ours.pt")
+    Algebraic({"use_confidences": False}, HUMAN36M).load(tmp_path / "ours.pt", "cpu")
+    import_weights("ransac", path).save(tmp_path / "ransac.pt")
+    assert Detector.read(tmp_path / "ransac.pt", "cpu", decode="argmax").crop_px == 384
+
+
+@pytest.mark.parametrize("method", ["algebraic_no_conf", "ransac"])
+def test_a_head_too_many_is_an_error(net, tmp_path, method):
+    with pytest.raises(InputError, match=r"unexpected: backbone\.alg_confidences"):
+        import_weights(method, saved(tmp_path, whole(net)))
+
+
+def test_missing_and_misshapen_keys_are_listed(net, tmp_path):
+    state = whole(net)
+    del state["module.backbone.conv1.weight"]
+    state["module.backbone.bn1.bias"] = torch.zeros(3)
+    state["module.backbone.extra"] = torch.zeros(3)
+    with pytest.raises(InputError) as error:
+        import_weights("algebraic", saved(tmp_path, state))
+    for told in (
+        "1 missing: backbone.conv1.weight",
+        "1 unexpected: backbone.extra",
+        "backbone.bn1.bias (3,) instead of (64,)",
+    ):
+        assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_backbone_with_more_heatmaps_keeps_the_first(tmp_path, caplog):
+    torch.manual_seed(1)
+    published = PoseResNet(18, 33)
+    torch.nn.init.normal_(published.final_layer.bias)
+    checkpoint = import_weights("backbone", saved(tmp_path, whole(published, "module.")))
+    assert torch.equal(checkpoint.state["final_layer.weight"], published.final_layer.weight[:17])
+    assert torch.equal(checkpoint.state["final_layer.bias"], published.final_layer.bias[:17])
+    assert torch.equal(checkpoint.state["layer4.1.conv2.weight"], published.layer4[1].conv2.weight)
+    assert "33 filters, the first 17 are taken" in caplog.text
+    checkpoint.save(tmp_path / "backbone.pt")
+    model = Algebraic({}, HUMAN36M).training(tmp_path / "backbone.pt", seed=0).model.state_dict()
+    assert torch.equal(model["backbone.conv1.weight"], published.conv1.weight)
+
+
+def test_backbone_ignores_what_does_not_fit(net, tmp_path, caplog):
+    state = {
+        **whole(net, "", without=("alg_confidences", "bn1")),
+        "bn1.weight": torch.zeros(5),
+        "head.x": torch.ones(2),
+    }
+    checkpoint = import_weights("backbone", saved(tmp_path, state))
+    assert torch.equal(checkpoint.state["bn1.weight"], torch.ones(64))
+    assert "ignored: bn1.weight, head.x" in caplog.text
+    assert "left fresh: bn1.weight" in caplog.text
+    again = import_weights("backbone", saved(tmp_path, state))
+    assert all(torch.equal(value, again.state[key]) for key, value in checkpoint.state.items())
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.system, ("touch hostile_was_here",)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch"])
+def test_code_in_a_file_is_not_run(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "weights.pth"
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps({"backbone.conv1.weight": Hostile()}, protocol=2))
+    else:
+        torch.save({"backbone.conv1.weight": Hostile()}, path)
+    with pytest.raises(InputError, match="cannot be read"):
+        import_weights("algebraic", path)
+    assert not (tmp_path / "hostile_was_here").exists()
+
+
+def test_truncated_and_absent_files(net, tmp_path):
+    path = saved(tmp_path, whole(net))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"weights\.pth"):
+        import_weights("algebraic", path)
+    with pytest.raises(InputError, match=r"absent\.pth"):
+        import_weights("algebraic", tmp_path / "absent.pth")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [torch.zeros(1)],
+        {},
+        {"a": 1},
+        {3: torch.zeros(1)},
+        {"backbone.conv1.weight": torch.zeros(2, 3)},
+        {"backbone.layer1.999.conv1.weight": torch.zeros(1)},
+        {"backbone.conv1.weight": torch.full((2,), float("nan"))},
+        {"backbone.conv1.weight": torch.eye(3).to_sparse()},
+        {"state_dict": {"backbone": {"conv1": torch.zeros(1)}}},
+    ],
+)
+def test_other_contents_are_refused(tmp_path, values):
+    for method in ("algebraic", "backbone"):
+        with pytest.raises(InputError):
+            import_weights(method, saved(tmp_path, values))
+
+
+def test_unknown_methods_are_named(tmp_path):
+    with pytest.raises(InputError, match="volumetric"):
+        import_weights("volumetric", tmp_path / "weights.pth")
+
+
+def test_imported_weights_are_a_checkpoint(net, tmp_path):
+    checkpoint = import_weights("algebraic", saved(tmp_path, whole(net, "backbone.")))
+    checkpoint.save(tmp_path / "ours.pt")
+    assert Checkpoint.read(tmp_path / "ours.pt").architecture == checkpoint.architecture
