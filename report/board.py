@@ -12,6 +12,7 @@ from math import floor, log10
 import numpy as np
 
 from poseboard.protocols.scores import (
+    Curve,
     DataFile,
     PublishedRow,
     PublishedTable,
@@ -26,17 +27,16 @@ from poseboard.report.results import Entry, Examples, Results
 
 MAIN_TABLES = ("T1", "T2")
 """Tables whose columns make the main board, where they exist."""
-UNITS_WITH_DECIMAL = ("mm", "px", "%", "deg")
 SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 def number(value: float | None, unit: str = "mm") -> str:
-    """A measured value as the field prints it: 22.4 mm, 4.18 px, 0.386 m; an en dash where there is none."""
+    """A measured value as the field prints it: 22.4 mm, 4.18 px, 0.386 m; a dash where there is none."""
     if value is None or not np.isfinite(value):
         return "–"
-    if unit in UNITS_WITH_DECIMAL:
-        return f"{value:.1f}" if abs(value) >= 10 or value == 0 else f"{value:.2f}"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    if unit in ("mm", "%") or abs(value) >= 100:
+        return f"{value:.1f}"
+    return f"{value:.3f}" if unit == "m" else f"{value:.2f}"
 
 
 def signed(value: float, unit: str = "mm") -> str:
@@ -81,8 +81,9 @@ class Axis:
         if not found:
             return None
         low, high = min(found), max(found)
-        step = 10.0 ** floor(log10(max(high - low, abs(high) * 0.02, 1e-9)))
-        step = step if (high - low) / step >= 2 else step / 5
+        aim = max((high - low) / 6, abs(high) * 0.01, 1e-9)
+        power = 10.0 ** floor(log10(aim))
+        step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= aim)
         return cls(np.floor(low / step) * step, np.ceil(high / step) * step + (step if low == high else 0.0))
 
     def place(self, value: float) -> str:
@@ -134,7 +135,11 @@ class Board:
         return None
 
     def verdict(self, a: str, b: str) -> str:
-        """ "better" or "worse" where the interval of (a − b) leaves out zero, "open" where not, "" if not compared."""
+        """Whether ``a`` is better than ``b``.
+
+        Returns:
+            "better" or "worse" where the interval of (a − b) leaves out zero, "open" where not, "" if not compared.
+        """
         if (found := self.pair(a, b)) is None:
             return ""
         low, high = found[1]
@@ -163,19 +168,19 @@ def boards(results: Results) -> list[Board]:
             key = (entry.scores.dataset, entry.scores.synthetic, score.table, str(score.signature))
             groups.setdefault(key, []).append((entry.scores, score))
     made = []
-    for (dataset, synthetic, table, signature), members in groups.items():
+    for (dataset, synthetic, table, signature), found in groups.items():
         comparison = next(
             (
-                found
+                compared
                 for file in results.comparisons
                 if (file.dataset, file.synthetic) == (dataset, synthetic)
-                for found in file.tables
-                if found.table == table and str(found.signature) == signature
+                for compared in file.tables
+                if compared.table == table and str(compared.signature) == signature
             ),
             None,
         )
         ranks = {rank.method: rank for rank in comparison.ranks} if comparison else {}
-        members = sorted(members, key=lambda pair: (*_sort_key(pair[1]), pair[0].method))
+        members = sorted(found, key=lambda pair: (*_sort_key(pair[1]), pair[0].method))
         first = members[0][1]
         ends = [v for _, s in members for v in (s.value, *(s.ci95 or ())) if v is not None]
         made.append(
@@ -195,7 +200,7 @@ def boards(results: Results) -> list[Board]:
     made.sort(
         key=lambda b: (
             *(b.dataset, b.synthetic, table_key(b.table), -len(b.rows)),
-            *(b.signature.views != "all", -view_count(b), str(b.signature)),
+            *(b.signature.views != "all", -(view_count(b) or 0), str(b.signature)),
         )
     )
     return made
@@ -219,9 +224,32 @@ class Sweep:
     dataset: str
     synthetic: bool
     table: str
+    title: str
     unit: str
     columns: tuple[Board, ...]
+    counts: tuple[int | None, ...]
+    """Cameras of each column; None where neither signature nor curve tells."""
     methods: tuple[str, ...]
+
+    def curves(self) -> dict[str, Curve]:
+        """Error against the number of cameras, the mean over view sets of one size; {} for fewer than two sizes."""
+        known = sorted({count for count in self.counts if count is not None})
+        if len(known) < 2:
+            return {}
+        made = {}
+        for method in self.methods:
+            found: dict[int, list[float]] = {count: [] for count in known}
+            for count, board in zip(self.counts, self.columns, strict=True):
+                row = board.row(method)
+                if count is not None and row is not None and row.score.value is not None:
+                    found[count].append(row.score.value)
+            made[method] = Curve(
+                x=[float(count) for count in known],
+                y=[sum(values) / len(values) if values else None for values in found.values()],
+                x_label="number of cameras",
+                y_label=f"{metric_label(self.columns[0].signature)}, {self.unit}",
+            )
+        return made
 
 
 def sweeps(all_boards: Sequence[Board]) -> list[Sweep]:
@@ -234,18 +262,32 @@ def sweeps(all_boards: Sequence[Board]) -> list[Sweep]:
     for members in groups.values():
         if len(members) < 2:
             continue
-        columns = sorted(members, key=lambda b: (b.signature.views == "all", view_count(b), b.signature.views))
-        methods = dict.fromkeys(row.method for board in members for row in board.rows)
-        first = members[0]
+        columns = sorted(members, key=lambda b: (b.signature.views == "all", view_count(b) or 0, b.signature.views))
+        methods = dict.fromkeys(row.method for board in reversed(columns) for row in board.rows)
+        first = columns[-1]
         found.append(
-            Sweep(first.dataset, first.synthetic, first.table, first.unit, tuple(columns), tuple(methods))
+            Sweep(
+                *(first.dataset, first.synthetic, first.table, re.sub(r", \d+ cameras$", "", first.title), first.unit),
+                columns=tuple(columns),
+                counts=tuple(view_count(board) for board in columns),
+                methods=tuple(methods),
+            )
         )
     return found
 
 
-def view_count(board: Board) -> int:
-    """How many cameras the signature names; 0 where it does not name them."""
-    return len([name for name in re.split(r"[\s,+]+", board.signature.views) if name]) if "," in board.signature.views else 0
+def view_count(board: Board) -> int | None:
+    """How many cameras the signature names; for "all" the most that the table's camera curve reaches, else None."""
+    if board.signature.views != "all":
+        return len([name for name in re.split(r"[\s,]+", board.signature.views) if name])
+    reached = [x for row in board.rows if "cameras" in row.score.curves for x in row.score.curves["cameras"].x]
+    return round(max(reached)) if reached else None
+
+
+def metric_label(signature: Signature) -> str:
+    """The metric as the field writes it: mpjpe -> MPJPE, pa_mpjpe -> PA-MPJPE, pck@150mm -> PCK@150mm."""
+    name, at, rest = signature.metric.partition("@")
+    return name.upper().replace("_", "-") + at + rest
 
 
 @dataclass(frozen=True)
@@ -315,7 +357,11 @@ def _plain(name: str) -> str:
 
 def data_of(name: str, data: Iterable[DataFile]) -> DataFile | None:
     """The data set that a paper's table names: "CMU Panoptic" is found as "panoptic"; a ready one first."""
-    found = [d for d in data if _plain(d.dataset) and (_plain(d.dataset) in _plain(name) or _plain(name) in _plain(d.dataset))]
+    found = [
+        d
+        for d in data
+        if _plain(d.dataset) and (_plain(d.dataset) in _plain(name) or _plain(name) in _plain(d.dataset))
+    ]
     order = ("ready", "partial", "missing")
     return min(found, key=lambda d: order.index(d.state), default=None)
 

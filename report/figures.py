@@ -13,6 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
 from poseboard.protocols.scores import Curve, Score, TrainingFile
 
@@ -22,7 +23,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 INK, RULE = "#1b1e23", "#d5d8dc"
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {  # matplotlib types every key of it as a literal
     **sns.axes_style("white"),
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
@@ -78,11 +79,13 @@ def _finish(axes: Axes, grid: str) -> None:
 
 
 def _legend(figure: Figure, names: Sequence[str], index: Mapping[str, int], lines: bool) -> None:
+    columns = min(len(names), 4)
+    names = [name for first in range(columns) for name in names[first::columns]]  # matplotlib fills column by column
     handles = [
         Line2D([], [], markersize=5, linewidth=1.6, **{**look(index[n]), **({} if lines else {"linestyle": "none"})})
         for n in names
     ]
-    figure.legend(handles, [printable(n) for n in names], loc="outside upper left", ncols=min(len(names), 4))
+    figure.legend(handles, [printable(n) for n in names], loc="outside upper left", ncols=columns)
 
 
 def intervals(scores: Mapping[str, Score], index: Mapping[str, int], unit: str) -> Figure:
@@ -192,6 +195,8 @@ def training_curves(training: TrainingFile, index: int) -> Figure:
                 axes.set_ylabel(printable(curve.y_label))
             if positive:
                 axes.set_yscale("log")
+                for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                    ticks(FuncFormatter(lambda y, _: f"{y:g}"))
             axes.set_title(printable(name))
             _finish(axes, "both")
         if len(training.runs) > 1:
@@ -213,8 +218,10 @@ def to_inline(svg: str, name: str) -> str:
     body = svg[svg.index("<svg") :]
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
+    width = re.search(r'\swidth="([\d.]+)pt"', body)
+    widest = f' style="max-width:{1.3 * float(width[1]):.0f}pt"' if width else ""
     body = re.sub(r'\s(?:width|height)="[\d.]+pt"', "", body, count=2)
-    body = body.replace("<svg", '<svg role="img" class="plot"', 1).replace("xlink:href", "href")
+    body = body.replace("<svg", f'<svg role="img" class="plot"{widest}', 1).replace("xlink:href", "href")
     body = re.sub(r'\sxmlns(?::xlink)?="[^"]*"', "", body)
     body = body.replace(INK, "currentColor").replace(RULE, "var(--rule)")
     for k, colour in enumerate(PALETTE):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from poseboard.protocols.scores import (
     ComparisonFile,
@@ -37,7 +37,7 @@ class DetectionFile(Record):
     state: str
     detail: str = ""
     people: float | None = None
-    residual_px: dict[str, float | None] = {}
+    residual_px: dict[str, float | None] = Field(default_factory=dict)
     figure: str | None = None
 
 
@@ -119,7 +119,7 @@ def read_examples(path: Path) -> Examples:
         raise ResultError(f"{path}: {error.args[0]}: array is missing") from None
     except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged or hostile file
         raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0] if str(error) else error!r})") from None
-    n, v, s = (arrays["images"].shape + (0, 0, 0))[:3]
+    n, v, s = (*arrays["images"].shape, 0, 0, 0)[:3]
     j = arrays["truth_px"].shape[2] if arrays["truth_px"].ndim == 4 else 0
     shapes = {
         "images": (n, v, s, s, 3),
@@ -136,7 +136,7 @@ def read_examples(path: Path) -> Examples:
         if array.shape != shape or array.dtype.kind not in kinds.get(name, "f"):
             raise ResultError(f"{path}: {name}: is {array.dtype} {array.shape}, expected shape {shape}")
     edges = arrays["edges"].astype(np.int64)
-    if edges.size and not (0 <= edges.min() and edges.max() < j):
+    if edges.size and (edges.min() < 0 or edges.max() >= j):
         raise ResultError(f"{path}: edges: name joints outside 0…{j - 1}")
     return Examples(
         images=arrays["images"].astype(np.uint8),
@@ -190,8 +190,9 @@ def read_results(results: Path, profile: str) -> Results:
         ),
         detections=tuple(detections),
         published=tuple(
-            sorted((table for _, table in _read_all(PublishedTable, results.glob("published/*.yaml"))), key=_table_order)
+            sorted(
+                (table for _, table in _read_all(PublishedTable, results.glob("published/*.yaml"))), key=_table_order
+            )
         ),
         speed=tuple(file for _, file in _read_all(SpeedFile, results.glob("speed/*.json"))),
     )
-

@@ -56,7 +56,7 @@ class _Folder:
     def plot(self, name: str, title: str, caption: str, figure: Figure) -> Plot:
         svg = figures.to_svg(figure, name)
         self.text(f"figures/{name}.svg", svg)
-        return Plot(title, caption, Markup(figures.to_inline(svg, name)), f"figures/{name}.svg")  # noqa: S704 drawn here, text escaped by matplotlib
+        return Plot(title, caption, Markup(figures.to_inline(svg, name)), f"figures/{name}.svg")
 
 
 def build(results: Path, profile: str, out: Path) -> list[Path]:
@@ -116,11 +116,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=views.number, signed=views.signed, integer=views.integer, duration=views.duration
+        number=views.number,
+        signed=views.signed,
+        integer=views.integer,
+        duration=views.duration,
+        metric=views.metric_label,
     )
     environment.globals.update(
-        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704 a file of this package
-        script=Markup(script),  # noqa: S704 a file of this package
+        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        script=Markup(script),
         script_hash=digest,
         cost=views.cost,
         palette=len(figures.PALETTE),
@@ -134,19 +138,24 @@ def _index_context(
 ) -> dict[str, Any]:
     mains = views.main_boards(all_boards)
     sweeps = views.sweeps(all_boards)
-    plots: dict[tuple[str, bool], list[Plot]] = {}
-    for dataset, columns in mains.items():
-        plots[dataset] = _board_plots(found, dataset, columns, [s for s in sweeps if (s.dataset, s.synthetic) == dataset],
-                                      index, folder)  # fmt: skip
     shown = {id(board) for columns in mains.values() for board in columns}
     swept = {id(board) for sweep in sweeps for board in sweep.columns}
+    plots: dict[tuple[str, bool], list[Plot]] = {}
+    for dataset, columns in mains.items():
+        plots[dataset] = _board_plots(
+            found, dataset, columns,
+            [b for b in all_boards if (b.dataset, b.synthetic) == dataset and (id(b) in shown or id(b) not in swept)],
+            [s for s in sweeps if (s.dataset, s.synthetic) == dataset],
+            index, folder,
+        )  # fmt: skip
     return {
         "mains": mains,
         "methods_of": {dataset: _methods(columns) for dataset, columns in mains.items()},
-        "others": [board for board in all_boards if id(board) not in shown | swept],
+        "methods_in": _methods,
+        "others": _by_dataset([board for board in all_boards if id(board) not in shown | swept]),
         "sweeps": sweeps,
         "breakdowns": [board for columns in mains.values() for board in columns if _has(board, "action")],
-        "compared": [board for board in all_boards if board.comparison and board.comparison.pairs],
+        "compared": _compared(all_boards, shown),
         "plots": plots,
         "papers": views.paper_tables(found, all_boards),
         "data": [
@@ -154,10 +163,24 @@ def _index_context(
             for file, paths in found.data
         ],
         "detections": [
-            (file, _copy(folder, path, f"detections-{file.dataset}") if path else None) for file, path in found.detections
+            (file, _copy(folder, path, f"detections-{file.dataset}") if path else None)
+            for file, path in found.detections
         ],
         "speed": found.speed,
     }
+
+
+def _by_dataset(found: Sequence[Board]) -> dict[tuple[str, bool], list[Board]]:
+    groups: dict[tuple[str, bool], list[Board]] = {}
+    for board in found:
+        groups.setdefault((board.dataset, board.synthetic), []).append(board)
+    return groups
+
+
+def _compared(all_boards: Sequence[Board], shown: set[int]) -> list[tuple[Board, bool]]:
+    """Boards with paired differences, those of the main board first, each with whether it is one of those."""
+    found = [(board, id(board) in shown) for board in all_boards if board.comparison and board.comparison.pairs]
+    return sorted(found, key=lambda pair: not pair[1])
 
 
 def _methods(columns: Sequence[Board]) -> list[str]:
@@ -177,14 +200,20 @@ def _copy(folder: _Folder, path: Path, prefix: str) -> str | None:
     return name
 
 
-def _unit(board: Board | Sweep) -> str:
+def _labelled(curves: Mapping[str, Curve], synthetic: bool) -> dict[str, Curve]:
+    """Curves whose y axis says that they are synthetic, where they are."""
+    label = ", synthetic world" if synthetic else ""
+    return {name: curve.model_copy(update={"y_label": f"{curve.y_label}{label}"}) for name, curve in curves.items()}
+
+
+def _unit(board: Board) -> str:
     """Plots travel without their page, so the axis itself says that a number is synthetic."""
     return f"{board.unit}, synthetic world" if board.synthetic else board.unit
 
 
 def _board_plots(
-    found: Results, dataset: tuple[str, bool], columns: Sequence[Board], sweeps: Sequence[Sweep],
-    index: Mapping[str, int], folder: _Folder,
+    found: Results, dataset: tuple[str, bool], columns: Sequence[Board], boards_here: Sequence[Board],
+    sweeps: Sequence[Sweep], index: Mapping[str, int], folder: _Folder,
 ) -> list[Plot]:  # fmt: skip
     made = []
     slug = views.file_name(f"{dataset[0]}{'' if dataset[1] else '-real'}")
@@ -194,7 +223,7 @@ def _board_plots(
         made.append(
             folder.plot(
                 f"{slug}-intervals", f"{board.table}: value and 95 % interval",
-                "Bootstrap over subject × sequence. Overlapping intervals do not decide an order: see the paired differences.",
+                "Bootstrap over subject × sequence. Where they overlap, the paired differences decide.",
                 figures.intervals(scores, index, unit),
             )
         )  # fmt: skip
@@ -213,7 +242,7 @@ def _board_plots(
                 )
             )  # fmt: skip
     for sweep in sweeps:
-        if curves := _sweep_curves(sweep, found):
+        if curves := _labelled(sweep.curves(), sweep.synthetic):
             made.append(
                 folder.plot(
                     f"{slug}-cameras-{views.file_name(sweep.table.lower())}",
@@ -234,43 +263,23 @@ def _board_plots(
                         figures.breakdown(with_kind, index, kind, _unit(board)),
                     )
                 )  # fmt: skip
+    for board in boards_here:
+        scores = {row.method: row.score for row in board.rows}
         names = dict.fromkeys(key for score in scores.values() for key in score.curves)
         for key in names:
-            curves = {n: s.curves[key] for n, s in scores.items() if key in s.curves and s.curves[key].x}
-            if not curves:
+            given = {n: s.curves[key] for n, s in scores.items() if key in s.curves and s.curves[key].x}
+            if key == "cameras" or not given:  # the sweeps draw these
                 continue
-            if board.synthetic:
-                curves = {n: c.model_copy(update={"y_label": f"{c.y_label}, synthetic world"}) for n, c in curves.items()}
+            curves = _labelled(given, board.synthetic)
             made.append(
                 folder.plot(
-                    f"{slug}-curve-{views.file_name(key.lower())}",
+                    f"{slug}-{views.file_name(board.table.lower())}-{views.file_name(key.lower())}",
                     f"{board.table}: {'PCK curve' if key == 'pck' else key.replace('_', ' ')}",
                     "Share of joints whose error is below the threshold." if key == "pck" else "",
                     figures.lines(curves, index, marks=key != "pck", from_zero=True),
                 )
             )
     return made
-
-
-def _sweep_curves(sweep: Sweep, found: Results) -> dict[str, Curve]:
-    """Error against camera count, mean over the view sets of one count; {} where counts are unknown or all the same."""
-    counts = next((file.counts for file, _ in found.data if file.dataset == sweep.dataset), {})
-    of_all = counts.get("cameras", counts.get("views", 0))
-    columns = [(of_all if b.signature.views == "all" else views.view_count(b), b) for b in sweep.columns]
-    known = sorted({count for count, _ in columns if count > 0})
-    if len(known) < 2:
-        return {}
-    several = len(known) < len([count for count, _ in columns if count > 0])
-    curves = {}
-    for method in sweep.methods:
-        y: list[float | None] = []
-        for count in known:
-            rows = [board.row(method) for c, board in columns if c == count]
-            values = [row.score.value for row in rows if row is not None and row.score.value is not None]
-            y.append(sum(values) / len(values) if values else None)
-        label = f"error, {_unit(sweep)}" + (" (mean over view sets)" if several else "")
-        curves[method] = Curve(x=[float(c) for c in known], y=y, x_label="number of cameras", y_label=label)
-    return curves
 
 
 def _method_context(
@@ -299,7 +308,9 @@ def _method_context(
     }
 
 
-def _breakdown_tables(name: str, all_boards: Sequence[Board]) -> list[tuple[Board, str, list[tuple[str, float | None]]]]:
+def _breakdown_tables(
+    name: str, all_boards: Sequence[Board]
+) -> list[tuple[Board, str, list[tuple[str, float | None]]]]:
     made = []
     for board in all_boards:
         if (row := board.row(name)) is not None:

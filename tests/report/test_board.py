@@ -1,0 +1,104 @@
+"""What stands on the pages, before any template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fabricated_results import LEVELS, write_everything, write_method
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poseboard.protocols.scores import ScoreFile
+from poseboard.report import board
+from poseboard.report.results import Results, read_results
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    folder = tmp_path_factory.mktemp("results")
+    write_everything(folder)
+    return read_results(folder, "default")
+
+
+def test_a_board_never_mixes_signatures_or_worlds(found: Results, tmp_path: Path) -> None:
+    for one in board.boards(found):
+        assert {str(row.score.signature) for row in one.rows} == {str(one.signature)}
+    write_method(tmp_path, "human36m", "dlt", 80.0)
+    path = tmp_path / "default" / "scores" / "human36m" / "dlt.json"
+    real = ScoreFile.read(path).model_copy(update={"synthetic": False, "method": "real"})
+    real.write(path.with_name("real.json"))
+    mixed = board.boards(read_results(tmp_path, "default"))
+    assert {tuple(row.method for row in one.rows) for one in mixed} == {("dlt",), ("real",)}
+
+
+def test_pairs_read_both_ways(found: Results) -> None:
+    one = next(b for b in board.boards(found) if b.table == "T1")
+    forth, back = one.pair("algebraic", "dlt"), one.pair("dlt", "algebraic")
+    assert forth is not None
+    assert back is not None
+    assert forth[0] == -back[0]
+    assert forth[1] == (-back[1][1], -back[1][0])
+    assert one.verdict("algebraic", "dlt") == "better"
+    assert one.verdict("dlt", "algebraic") == "worse"
+    assert one.verdict("algebraic_no_conf", "ransac") == "open"
+    assert one.verdict("algebraic", "unknown") == ""
+
+
+def test_best_is_first_whichever_way_is_better(found: Results) -> None:
+    by_table = {b.table: b for b in board.boards(found)}
+    assert [row.method for row in by_table["T1"].rows] == list(LEVELS)
+    assert [row.method for row in by_table["human36m-pck"].rows] == list(LEVELS)
+    assert not by_table["human36m-pck"].lower_is_better
+
+
+def test_a_sweep_counts_its_cameras(found: Results) -> None:
+    (sweep,) = board.sweeps(board.boards(found))
+    assert sweep.counts == (2, 3, 4)
+    curve = sweep.curves()["algebraic"]
+    assert curve.x == [2, 3, 4]
+    assert curve.y == pytest.approx([LEVELS["algebraic"] * f for f in (1.72, 1.22, 1.0)], abs=1e-3)
+
+
+def test_cost_adds_what_a_method_starts_from(found: Results) -> None:
+    dlt = board.cost(found.training, "human36m", "dlt")
+    assert dlt.chain == ("dlt", "ransac", "backbone")
+    own = {name: found.training["human36m", name].runs[0].seconds for name in ("ransac", "backbone")}
+    assert dlt.own_s == 0
+    assert dlt.total_s == pytest.approx(sum(own.values()))
+    assert board.cost(found.training, "human36m", "unknown").total_s is None
+
+
+def test_examples_are_picked_by_error() -> None:
+    assert board.pick_examples([3.0, 1.0, 2.0, np.nan]) == [("best", 1), ("median", 2), ("worst", 3)]
+    assert board.pick_examples([1.0]) == [("best", 0)]
+    assert board.pick_examples([]) == []
+
+
+def test_limbs_skip_what_was_not_predicted() -> None:
+    points = np.array([[0.0, 0.0], [1.0, 2.0], [np.nan, np.nan]])
+    assert board.limb_path(points, np.array([[0, 1], [1, 2]])) == "M0.0 0.0L1.0 2.0"
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_file_names_are_plain_and_differ_where_names_differ(a: str, b: str) -> None:
+    made = board.file_name(a), board.file_name(b)
+    for name in made:
+        assert board.SAFE_NAME.fullmatch(name)
+    assert (made[0] == made[1]) == (a == b)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9))
+def test_an_axis_holds_its_values(values: list[float]) -> None:
+    axis = board.Axis.around(values)
+    assert axis is not None
+    for value in values:
+        assert -1e-6 <= float(axis.place(value)) <= 100 + 1e-6
+
+
+def test_numbers_read_as_the_field_prints_them() -> None:
+    assert [board.number(v) for v in (22.44, 8.0, None, float("nan"))] == ["22.4", "8.0", "–", "–"]
+    assert [board.number(0.3864, "m"), board.number(4.177, "px")] == ["0.386", "4.18"]
+    assert [board.signed(v) for v in (1.26, -1.26)] == ["+1.3", "−1.3"]
+    assert [board.duration(s) for s in (40.0, 600.0, 9000.0, None)] == ["40 s", "10.0 min", "2.5 h", "–"]

@@ -1,0 +1,246 @@
+"""The pages: complete, labelled, harmless, and the same bytes twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from fabricated_results import LEVELS, provenance, score, write_everything, write_method
+
+from poseboard.protocols.scores import DataFile, ResultError, ScoreFile
+from poseboard.report.site import build
+
+HOSTILE = "../../<img src=x onerror=alert(1)>\"'&$x^2$\x1b"
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, ids, and text, as a browser would see them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.words: list[str] = []
+        self.cells: list[tuple[str, str]] = []
+        self._cell: list[str] | None = None
+        self._class = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        if tag == "td":
+            self._cell, self._class = [], dict(attrs).get("class") or ""
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "td" and self._cell is not None:
+            self.cells.append((self._class, "".join(self._cell).strip()))
+            self._cell = None
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+        if self._cell is not None:
+            self._cell.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def links(self) -> Iterator[str]:
+        for _, attributes in self.tags:
+            yield from (attributes[name] for name in ("href", "src") if name in attributes)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    write_everything(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    build(results, "default", out)
+    return out
+
+
+def page(path: Path) -> Page:
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_an_empty_folder_gives_a_page_that_says_what_would_fill_it(tmp_path: Path) -> None:
+    written = build(tmp_path / "results", "default", tmp_path / "out")
+    assert written[0] == tmp_path / "out" / "index.html"
+    text = page(written[0]).text
+    assert "make repro" in text
+    assert "results/default/data" in text
+    assert "are from a synthetic world" not in text
+
+
+def test_all_that_is_written_is_reported_and_lies_inside(results: Path, tmp_path: Path) -> None:
+    written = build(results, "default", tmp_path / "out")
+    assert sorted(written) == sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert len(written) == len(set(written))
+
+
+def test_same_results_give_the_same_bytes(results: Path, site: Path, tmp_path: Path) -> None:
+    for path in build(results, "default", tmp_path):
+        assert path.read_bytes() == (site / path.relative_to(tmp_path)).read_bytes(), path.name
+
+
+def test_the_board_shows_value_interval_rank_and_cost(site: Path) -> None:
+    found = page(site / "index.html")
+    cells = [text for _, text in found.cells]
+    for level in LEVELS.values():
+        assert any(cell.startswith(f"{level:.1f}s [") for cell in cells)
+    assert "3 [3–5]" in cells
+    with (site / "leaderboard.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["table"] == "T1"]
+    assert [row["method"] for row in rows] == list(LEVELS)
+    assert [float(row["value"]) for row in rows] == list(LEVELS.values())
+    assert rows == [
+        {name: "" if value is None else str(value) for name, value in row.items()}
+        for row in json.loads((site / "leaderboard.json").read_text())
+        if row["table"] == "T1"
+    ]
+
+
+def test_every_paper_table_is_there_with_its_sources(site: Path) -> None:
+    text = page(site / "index.html").text
+    for k in range(1, 11):
+        assert f"T{k}. Title of table {k}" in text
+    assert "README of the code release" in text
+    assert "Ours are absent: panoptic is missing." in text
+    assert "research licence" in text
+
+
+def test_every_synthetic_number_carries_the_mark(results: Path, site: Path) -> None:
+    """All values of the score files, found as cells, are followed by the mark; published cells never are."""
+    entries = [ScoreFile.read(path) for path in results.glob("default/scores/*/*.json")]
+    values = {f"{s.value:.1f}" for entry in entries for s in entry.scores}
+    values |= {f"{v:.1f}" for e in entries for s in e.scores for kind in s.breakdown.values() for v in kind.values()}
+    for path in (site / "index.html", *site.glob("methods/*.html")):
+        found = page(path)
+        marked = [text for classes, text in found.cells if re.match(r"[▼▲]? ?[+−]?\d+\.\ds", text)]
+        assert marked
+        for classes, text in found.cells:
+            number = re.match(r"\d+\.\d", text)
+            if number and "published" not in classes and number[0] in values:
+                assert text[number.end() :].startswith("s"), (path.name, text)
+            if "published" in classes:
+                assert not text.endswith("s"), text
+        assert "synthetic world" in found.text.lower()
+    for figure in (site / "figures").glob("human36m-*.svg"):
+        assert "synthetic world" in figure.read_text(encoding="utf-8"), figure.name
+
+
+def test_links_resolve_and_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+    loading = {"img", "script", "link", "iframe", "source", "image", "use", "object", "embed"}
+    for path in site.rglob("*.html"):
+        found = page(path)
+        ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+        assert len(ids) == len(set(ids)), path.name
+        for tag, attributes in found.tags:
+            for name in ("href", "src"):
+                link = attributes.get(name, "")
+                if tag in loading:
+                    assert not re.match(r"(?:[a-z]+:)?//", link), link
+                if link.startswith("#"):
+                    assert link[1:] in ids, link
+                elif link and not link.startswith("https://"):
+                    assert (path.parent / unquote(link.split("#")[0])).resolve().is_file(), link
+        text = path.read_text(encoding="utf-8")
+        assert "@import" not in text
+        assert not re.search(r"url\((?!#)", text)
+
+
+def test_hostile_names_stay_text_and_never_become_paths(tmp_path: Path) -> None:
+    results, out = tmp_path / "results", tmp_path / "deep" / "er" / "out"
+    file = ScoreFile(
+        method=HOSTILE, dataset=HOSTILE, synthetic=True, profile="default", provenance=provenance(HOSTILE),
+        scores=[score(HOSTILE, 50.0, "T1", np.random.default_rng(0)).model_copy(update={"title": HOSTILE})],
+    )  # fmt: skip
+    file.write(results / "default" / "scores" / "x" / "evil.json")
+    file.model_copy(update={"method": "=cmd()|x"}).write(results / "default" / "scores" / "x" / "formula.json")
+    DataFile(
+        dataset=HOSTILE, synthetic=True, state="missing", detail=HOSTILE, obtain="javascript:alert(1)", manifest=None
+    ).write(results / "default" / "data" / "x.json")
+    written = build(results, "default", out)
+    for path in written:
+        assert path.resolve().is_relative_to(out.resolve())
+    assert sorted(p for p in tmp_path.rglob("*.html")) == sorted(p for p in written if p.suffix == ".html")
+    for path in (path for path in written if path.suffix == ".html"):
+        found = page(path)
+        assert not any("onerror" in attributes for _, attributes in found.tags)
+        assert not any(tag == "img" for tag, _ in found.tags)
+        assert not any(link.startswith("javascript") for link in found.links())
+        assert len([tag for tag, _ in found.tags if tag == "script"]) == 1
+    assert any(HOSTILE[:10] in words for words in page(written[0]).words)
+    assert "'=cmd()|x" in (out / "leaderboard.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("default/scores/human36m/dlt.json", "{", "cannot be read"),
+        ("default/scores/human36m/dlt.json", "{}", "method"),
+        ("default/data/human36m.json", '{"dataset": 3}', "dataset"),
+        ("published/T1.yaml", "id: [", "cannot be read"),
+        ("speed/x.json", "[]", "speed"),
+        ("default/examples/human36m/dlt.npz", "no zip", "cannot be read"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path: Path, name: str, text: str, says: str) -> None:
+    write_method(tmp_path, "human36m", "dlt", 80.0)
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ResultError, match=re.escape(Path(name).name)) as caught:
+        build(tmp_path, "default", tmp_path / "out")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_examples_that_would_run_code_or_do_not_fit_are_refused(tmp_path: Path) -> None:
+    write_method(tmp_path, "human36m", "dlt", 80.0)
+    path = tmp_path / "default/examples/human36m/dlt.npz"
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    for change in ({"keys": np.array([{}], dtype=object)}, {"edges": np.array([[0, 99]])}, {"views": np.array(["a"])}):
+        np.savez(path, **{**arrays, **change})
+        with pytest.raises(ResultError, match=r"dlt\.npz"):
+            build(tmp_path, "default", tmp_path / "out")
+
+
+@pytest.mark.parametrize("picture", ["../secret.png", "/etc/passwd", "a\\b.png", "page.svg", "page.html"])
+def test_a_picture_is_a_plain_file_name(tmp_path: Path, picture: str) -> None:
+    file = DataFile(dataset="d", synthetic=True, state="ready", detail="", obtain="", manifest=None, pictures=[picture])
+    file.write(tmp_path / "default" / "data" / "d.json")
+    with pytest.raises(ResultError, match="pictures"):
+        build(tmp_path, "default", tmp_path / "out")
+
+
+def test_one_method_is_not_scored_twice_and_profiles_do_not_mix(tmp_path: Path) -> None:
+    write_method(tmp_path, "human36m", "dlt", 80.0)
+    write_method(tmp_path, "human36m", "dlt", 70.0, stem="again")
+    with pytest.raises(ResultError, match="dlt"):
+        build(tmp_path, "default", tmp_path / "out")
+    (tmp_path / "default" / "scores" / "human36m" / "again.json").unlink()
+    (tmp_path / "default").rename(tmp_path / "smoke")
+    with pytest.raises(ResultError, match="profile"):
+        build(tmp_path, "smoke", tmp_path / "out")
+
+
+def test_predictions_are_drawn_best_median_and_worst(site: Path) -> None:
+    found = page(site / "methods" / "ransac.html")
+    images = [attributes for tag, attributes in found.tags if tag == "img"]
+    assert len(images) == 3 * 4
+    for place in ("Best", "Median", "Worst"):
+        assert f"{place} of the drawn samples" in found.text
+    assert "nothing predicted" in found.text
+    assert "9c0a" * 16 in found.text
