@@ -80,8 +80,9 @@ class Human36M:
         self.root = Path(root)
         self._images = images
         self._labels_path = Path(labels) if labels is not None else self.root / LABELS
-        self._own_manifest = self.root / "manifest.json" if labels is None else None
-        self.synthetic = synthetic or (self.root / "manifest.json").is_file()
+        own_manifest = self.root / "manifest.json"
+        self.synthetic = synthetic or own_manifest.is_file()
+        self._own_manifest = own_manifest if labels is None and own_manifest.is_file() else None
         self._box_scale = float(box_scale)
         self._cameras: dict[int, tuple[Camera, ...]] = {}
 
@@ -174,7 +175,7 @@ class Human36M:
 
     @cached_property
     def _manifest(self) -> str:
-        if self._own_manifest is not None and self._own_manifest.is_file():
+        if self._own_manifest is not None:
             return hashlib.sha256(self._own_manifest.read_bytes()).hexdigest()
         try:
             with self._labels_path.open("rb") as file:
@@ -277,6 +278,11 @@ class _Labels:
         self.subject = self._index(table, "subject_idx", len(self.subjects))
         self.action = self._index(table, "action_idx", len(self.actions))
         self.frame = self._index(table, "frame_idx", 1_000_000)
+        sequence = self.subject * len(self.actions) + self.action
+        _, first = np.unique(sequence * 1_000_000 + self.frame, return_index=True)
+        again = np.setdiff1d(np.arange(len(table)), first)
+        if again.size:
+            raise self._wrong("table", f"{self.keys[again[0]]} stands twice")
         self.joints_mm: NDArray[Any] = table["keypoints"].reshape(len(table), len(HUMAN36M), 3)
         self._reject("keypoints", ~np.isfinite(self.joints_mm).all(axis=(1, 2)), "is not finite")
 
@@ -303,11 +309,7 @@ class _Labels:
     @cached_property
     def rows(self) -> dict[str, int]:
         """Row of each key."""
-        rows = {key: row for row, key in enumerate(self.keys)}
-        if len(rows) != len(self.keys):
-            twice = next(key for row, key in enumerate(self.keys) if rows[key] != row)
-            raise self._wrong("table", f"{twice} stands twice")
-        return rows
+        return {key: row for row, key in enumerate(self.keys)}
 
     def sequences(self) -> list[NDArray[np.intp]]:
         """Rows of each (subject, action) that has any."""
@@ -332,13 +334,13 @@ class _Labels:
 
     def _names(self, content: dict[str, Any], field: str) -> tuple[str, ...]:
         values = content[field]
-        names = tuple(values.tolist() if isinstance(values, np.ndarray) else values)
+        names = tuple(values) if isinstance(values, list | tuple | np.ndarray) else ()
         # Names become folders: none may leave the tree.
         if not names or not all(isinstance(name, str) and _NAME.fullmatch(name) and ".." not in name for name in names):
             raise self._wrong(field, "is no list of plain names")
         if len(set(names)) != len(names):
             raise self._wrong(field, "has a name twice")
-        return names
+        return tuple(map(str, names))
 
     def _structured(self, content: dict[str, Any], field: str, columns: dict[str, tuple[str, int]]) -> NDArray[Any]:
         array = content[field]

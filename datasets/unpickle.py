@@ -89,7 +89,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         found = _ADMITTED.get((module, name))
         if found is None:
-            raise _ForbiddenError(f"{module}.{name}")
+            raise _ForbiddenError(f"{module}.{name}"[:80].encode("unicode_escape").decode())
         return found
 
 

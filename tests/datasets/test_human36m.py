@@ -1,0 +1,364 @@
+import os
+import pickle
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.human36m import DAMAGED, Human36M, read_predictions
+from poseboard.datasets.sample import Dataset
+from poseboard.datasets.skeleton import HUMAN36M
+
+Save = Callable[[Any], Path]
+
+
+def test_it_is_a_dataset_even_when_absent(tmp_path: Path) -> None:
+    dataset = Human36M(tmp_path)
+    assert isinstance(dataset, Dataset)
+    assert len(dataset.views) == 4
+    status = dataset.status()
+    assert status.state == "missing"
+    assert "vision.imar.ro/human3.6m" in status.obtain
+    with pytest.raises(InputError, match="cannot be read"):
+        dataset.keys("test")
+    with pytest.raises(InputError, match="cannot be read"):
+        dataset.manifest()
+
+
+def test_a_complete_tree_is_ready(human36m_tree: Path) -> None:
+    for images in ("undistorted", "original"):
+        assert Human36M(human36m_tree, images=images).status().state == "ready"
+
+
+def test_splits_share_nothing_and_lose_nothing(human36m_tree: Path, labels: dict) -> None:
+    dataset = Human36M(human36m_tree)
+    train, test = dataset.keys("train"), dataset.keys("test")
+    assert {key.split("/")[0] for key in train} == {"S1", "S2"}
+    assert {key.split("/")[0] for key in test} == {"S9", "S11"}
+    assert len(train) + len(test) == len(set(train) | set(test)) == len(labels["table"])
+    with pytest.raises(InputError, match="'val' is no split"):
+        dataset.keys("val")
+
+
+def test_damaged_sequences_go_first_and_the_stride_comes_after(human36m_tree: Path) -> None:
+    dataset = Human36M(human36m_tree)
+    everything = list(dataset.keys("test"))
+    clean = [key for key in everything if key.rsplit("/", 1)[0] not in DAMAGED]
+    assert any(key.startswith("S9/Greeting-2/") for key in everything)
+    assert any(key.startswith("S11/Greeting-2/") for key in clean)
+    assert list(dataset.select("test", damaged=False)) == clean
+    for every in (1, 2, 5):
+        assert list(dataset.select("test", damaged=False, every=every)) == clean[::every]
+        assert list(dataset.select("test", every=every)) == everything[::every]
+    assert dataset.select("train", damaged=False) == dataset.select("train")
+    with pytest.raises(InputError, match="every"):
+        dataset.select("test", every=0)
+
+
+def test_samples_hold_what_the_labels_say(human36m_tree: Path, labels: dict) -> None:
+    dataset = Human36M(human36m_tree)
+    for row in labels["table"]:
+        subject = labels["subject_names"][row["subject_idx"]]
+        sequence = labels["action_names"][row["action_idx"]]
+        key = f"{subject}/{sequence}/{row['frame_idx']:06d}"
+        sample = dataset.sample(key)
+        assert sample.key == key
+        assert (sample.group.subject, sample.group.sequence) == (subject, sequence)
+        assert f"{sample.group.action}-{sequence[-1]}" == sequence
+        boxes = dict(zip(labels["camera_names"], row["bbox_by_camera_tlbr"].tolist(), strict=True))
+        assert [v.name for v in sample.views] == [n for n, (top, _, bottom, _) in boxes.items() if bottom > top]
+        for view in sample.views:
+            top, left, bottom, right = boxes[view.name]
+            assert view.boxes_px.tolist() == [[left, top, right, bottom]]
+            assert view.pixels().shape == (view.camera.size[1], view.camera.size[0], 3)
+        truth = dataset.truth(key).joints_mm
+        assert truth.dtype == np.float64
+        np.testing.assert_array_equal(truth, row["keypoints"][None])
+
+
+def test_a_camera_without_a_box_is_absent(human36m_tree: Path) -> None:
+    dataset = Human36M(human36m_tree)
+    assert [v.name for v in dataset.sample("S11/Walking-1/000005").views] == list(dataset.views[1:])
+
+
+def test_the_lens_stays_with_original_images(human36m_tree: Path, labels: dict) -> None:
+    original = Human36M(human36m_tree, images="original").sample("S9/Walking-1/000005")
+    undistorted = Human36M(human36m_tree).sample("S9/Walking-1/000005")
+    for c, (a, b) in enumerate(zip(original.views, undistorted.views, strict=True)):
+        expected = labels["cameras"][2, c]
+        np.testing.assert_array_equal(a.camera.dist, expected["dist"])
+        assert a.camera.distortion == "human36m"
+        assert not b.camera.dist.any()
+        np.testing.assert_array_equal(a.camera.P, b.camera.P)
+        assert a.image != b.image
+        assert "imageSequence-undistorted" in str(b.image)
+
+
+def test_boxes_can_be_scaled(human36m_tree: Path) -> None:
+    plain = Human36M(human36m_tree).sample("S1/Walking-1/000005").views[0].boxes_px[0]
+    wide = Human36M(human36m_tree, box_scale=1.5).sample("S1/Walking-1/000005").views[0].boxes_px[0]
+    assert wide[2] - wide[0] == int(1.5 * (plain[2] - plain[0]))
+    for scale in (0.0, -1.0, float("nan")):
+        with pytest.raises(InputError, match="box_scale"):
+            Human36M(human36m_tree, box_scale=scale)
+    with pytest.raises(InputError, match="no image tree"):
+        Human36M(human36m_tree, images="sepia")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("key", ["S9/Walking-1/000006", "S11/Waiting-1/000000", "S3/Walking-1/000005", "", "../x"])
+def test_an_unknown_key_is_named(human36m_tree: Path, key: str) -> None:
+    dataset = Human36M(human36m_tree)
+    for ask in (dataset.sample, dataset.truth):
+        with pytest.raises(InputError, match="there is no such frame"):
+            ask(key)
+
+
+def test_missing_images_are_found_by_sequence(human36m_tree: Path, tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    shutil.copytree(human36m_tree, root)
+    gone = root / "processed/S9/Walking-1/imageSequence-undistorted/55011271/img_000018.jpg"
+    gone.unlink()
+    status = Human36M(root).status()
+    assert status.state == "partial"
+    assert "1 of " in status.detail
+    assert "S9/Walking-1/imageSequence-undistorted/55011271" in status.detail
+    assert Human36M(root, images="original").status().state == "ready"
+    with pytest.raises(InputError, match=r"img_000018\.jpg"):
+        Human36M(root).sample("S9/Walking-1/000017").views[1].pixels()
+    shutil.rmtree(root / "processed")
+    assert Human36M(root).status().state == "partial"
+    assert Human36M(root).sample("S9/Walking-1/000017").views[1].camera.size == (0, 0)
+
+
+def test_the_manifest_follows_labels_and_images(save_labels: Save, labels: dict, tmp_path: Path) -> None:
+    save_labels(labels)
+    first = Human36M(tmp_path).manifest()
+    assert Human36M(tmp_path).manifest() == first
+    assert Human36M(tmp_path, images="original").manifest() != first
+    labels["table"]["keypoints"][3, 2, 1] += 1
+    save_labels(labels)
+    assert Human36M(tmp_path).manifest() != first
+
+
+def test_a_rendered_tree_says_so(save_labels: Save, labels: dict, tmp_path: Path) -> None:
+    save_labels(labels)
+    real = Human36M(tmp_path)
+    assert not real.synthetic
+    (tmp_path / "manifest.json").write_text("{}")
+    rendered = Human36M(tmp_path)
+    assert rendered.synthetic
+    assert rendered.manifest() != real.manifest()
+    labels["table"]["keypoints"] += 1
+    assert Human36M(tmp_path, labels=save_labels(labels)).manifest() not in (real.manifest(), rendered.manifest())
+
+
+def _without(field: str) -> Callable[[dict], Any]:
+    return lambda labels: labels.pop(field)
+
+
+def _drop(field: str, column: str) -> Callable[[dict], None]:
+    def change(labels: dict) -> None:
+        kept = [name for name in labels[field].dtype.names if name != column]
+        labels[field] = _columns(labels[field], {name: labels[field][name] for name in kept})
+
+    return change
+
+
+def _columns(like: np.ndarray, columns: dict[str, np.ndarray]) -> np.ndarray:
+    array = np.zeros(like.shape, dtype=[(n, v.dtype, v.shape[like.ndim :]) for n, v in columns.items()])
+    for name, values in columns.items():
+        array[name] = values
+    return array
+
+
+def _retype(field: str, column: str, function: Callable[[np.ndarray], np.ndarray]) -> Callable[[dict], None]:
+    def change(labels: dict) -> None:
+        columns = {name: labels[field][name] for name in labels[field].dtype.names}
+        labels[field] = _columns(labels[field], {**columns, column: function(columns[column])})
+
+    return change
+
+
+def _put(field: str, column: str, index: Any, value: Any) -> Callable[[dict], None]:
+    def change(labels: dict) -> None:
+        labels[field][column][index] = value
+
+    return change
+
+
+def _replace(field: str, value: Any) -> Callable[[dict], None]:
+    return lambda labels: labels.update({field: value})
+
+
+DAMAGE = {
+    "no table": (_without("table"), r"npy: table: field is missing"),
+    "no camera names": (_without("camera_names"), r"npy: camera_names: field is missing"),
+    "no boxes": (_drop("table", "bbox_by_camera_tlbr"), r"table\.bbox_by_camera_tlbr: field is missing"),
+    "no K": (_drop("cameras", "K"), r"cameras\.K: field is missing"),
+    "table is a list": (_replace("table", [1, 2]), r"table: is no structured array"),
+    "empty table": (lambda labels: labels.update(table=labels["table"][:0]), r"table: shape is \(0,\)"),
+    "float boxes": (
+        _retype("table", "bbox_by_camera_tlbr", lambda v: v.astype("f4")),
+        r"table\.bbox_by_camera_tlbr: type is float32",
+    ),
+    "16 joints": (_retype("table", "keypoints", lambda v: v[:, :16]), r"table\.keypoints: shape is \(16, 3\)"),
+    "3 cameras of boxes": (
+        _retype("table", "bbox_by_camera_tlbr", lambda v: v[:, :3]),
+        r"table\.bbox_by_camera_tlbr: shape is \(3, 4\)",
+    ),
+    "4 lens values": (_retype("cameras", "dist", lambda v: v[..., :4]), r"cameras\.dist: shape is \(4,\)"),
+    "cameras of fewer subjects": (
+        lambda labels: labels.update(cameras=labels["cameras"][:2]),
+        r"cameras: shape is \(2, 4\), not \(4, 4\)",
+    ),
+    "singular K": (_put("cameras", "K", (2, 1), 0), r"cameras\[S9, 55011271\]\.K: is singular"),
+    "infinite t": (_put("cameras", "t", (0, 3), np.inf), r"cameras\[S1, 60457274\]\.t: is not finite"),
+    "subject beyond": (_put("table", "subject_idx", 5, 9), r"table\.subject_idx: row 5 is outside 0 … 3"),
+    "negative action": (_put("table", "action_idx", 7, -1), r"table\.action_idx: row 7 is outside"),
+    "negative frame": (_put("table", "frame_idx", 7, -1), r"table\.frame_idx: row 7 is outside"),
+    "nan joint": (_put("table", "keypoints", (4, 3, 1), np.nan), r"table\.keypoints: row 4 is not finite"),
+    "inverted box": (
+        _put("table", "bbox_by_camera_tlbr", (2, 1), (50, 50, 10, 60)),
+        r"table\.bbox_by_camera_tlbr: row 2 has an inverted box",
+    ),
+    "twice": (_put("table", "frame_idx", 1, 0), r"table: S1/Greeting-2/000000 stands twice"),
+    "name leaves the tree": (_replace("action_names", ["../../etc", "b", "c", "d"]), r"action_names: is no list of"),
+    "absolute name": (_replace("camera_names", ["/", "b", "c", "d"]), r"camera_names: is no list of plain names"),
+    "name twice": (_replace("subject_names", ["S1", "S1", "S9", "S11"]), r"subject_names: has a name twice"),
+    "names are a number": (_replace("subject_names", 3), r"subject_names: is no list of plain names"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_named_by_field(save_labels: Save, labels: dict, tmp_path: Path, damage: str) -> None:
+    change, message = DAMAGE[damage]
+    change(labels)
+    save_labels(labels)
+    dataset = Human36M(tmp_path)
+    with pytest.raises(InputError, match=message) as caught:
+        dataset.sample(dataset.keys("test")[0])
+    assert "\n" not in str(caught.value)
+    status = dataset.status()
+    assert status.state in ("missing", "partial")
+
+
+def test_a_camera_that_does_not_rotate_is_named(save_labels: Save, labels: dict, tmp_path: Path) -> None:
+    labels["cameras"]["R"][3, 2] *= 2
+    save_labels(labels)
+    dataset = Human36M(tmp_path)
+    assert dataset.sample("S9/Walking-1/000005").views
+    with pytest.raises(InputError, match=r"cameras\[S11, 58860488\]: camera R is not a rotation"):
+        dataset.sample("S11/Walking-1/000005")
+
+
+def test_cameras_of_a_subject_without_rows_may_be_blank(save_labels: Save, labels: dict, tmp_path: Path) -> None:
+    labels["table"] = labels["table"][labels["table"]["subject_idx"] != 1]
+    labels["cameras"][1] = 0
+    save_labels(labels)
+    assert Human36M(tmp_path).sample("S1/Walking-1/000005").views
+
+
+@pytest.mark.parametrize("content", [[1, 2], "labels", 3.5])
+def test_labels_that_are_no_dict_are_refused(save_labels: Save, tmp_path: Path, content: Any) -> None:
+    path = save_labels({})
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(InputError, match="not a dict"):
+        Human36M(tmp_path).keys("test")
+
+
+def test_hostile_and_truncated_labels_are_refused(save_labels: Save, labels: dict, tmp_path: Path) -> None:
+    path = save_labels(labels)
+    whole = path.read_bytes()
+    for length in (0, 5, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert Human36M(tmp_path).status().state == "missing"
+        with pytest.raises(InputError, match="damaged or truncated"):
+            Human36M(tmp_path).keys("test")
+
+    class Hostile:
+        def __reduce__(self) -> Any:
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    save_labels({**labels, "table": Hostile()})
+    with pytest.raises(InputError, match=r"system, which is no numpy data; nothing was run"):
+        Human36M(tmp_path).keys("test")
+    assert "system" in Human36M(tmp_path).status().detail
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_large_table_stays_quick(save_labels: Save, labels: dict, tmp_path: Path) -> None:
+    """160 000 rows, as many as Human3.6M has; the bounds are tens of times what it takes."""
+    old = labels["table"]
+    table = np.zeros(160_000, dtype=old.dtype)
+    table[:] = old[np.arange(len(table)) % len(old)]
+    code = np.arange(len(table)) // 16
+    table["action_idx"], table["frame_idx"] = np.arange(len(table)) % 4, code % 30_000
+    table["subject_idx"] = (np.arange(len(table)) // 4) % 4
+    table["bbox_by_camera_tlbr"] = (0, 0, 50, 50)
+    labels["table"] = table
+    save_labels(labels)
+    started = time.perf_counter()
+    dataset = Human36M(tmp_path)
+    keys = dataset.keys("test")
+    assert len(keys) == 80_000
+    dataset.sample(keys[0])
+    assert time.perf_counter() - started < 10
+    started = time.perf_counter()
+    for key in keys[:1000]:
+        dataset.sample(key)
+    assert time.perf_counter() - started < 5
+
+
+def predictions(n: int = 8) -> dict[str, Any]:
+    rng = np.random.default_rng(3)
+    return {"keypoints_3d": rng.normal(size=(n, len(HUMAN36M), 3)).astype("f4"), "indexes": rng.permutation(n)}
+
+
+def save_predictions(path: Path, content: Any) -> Path:
+    path.write_bytes(pickle.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_predictions_come_in_the_order_of_the_keys(tmp_path: Path, every: int) -> None:
+    content = predictions()
+    keys = [f"k{i}" for i in range(8)][::every]
+    read = read_predictions(save_predictions(tmp_path / "val.pkl", content), keys, every)
+    assert read.dtype == np.float64
+    for pose, index in zip(read, range(0, 8, every), strict=True):
+        np.testing.assert_array_equal(pose, content["keypoints_3d"][content["indexes"].tolist().index(index)])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"keypoints_3d": None}, "keypoints_3d: is object"),
+        ({"keypoints_3d": [[1, 2], [3]]}, "keypoints_3d: rows differ"),
+        ({"keypoints_3d": np.zeros((8, 17, 2))}, "not floats"),
+        ({"indexes": np.arange(7)}, r"indexes: is int64 \(7,\) for 8 poses"),
+        ({"indexes": np.arange(8) + 1}, "indexes: are not each of 0 … 7 once"),
+        ({"indexes": [0, 1, 2, 3, 4, 5, 6, 6]}, "indexes: are not each"),
+        ({"indexes": np.arange(8.0)}, "indexes: is float64"),
+    ],
+)
+def test_misfitting_predictions_are_refused(tmp_path: Path, change: dict, message: str) -> None:
+    path = save_predictions(tmp_path / "val.pkl", {**predictions(), **change})
+    with pytest.raises(InputError, match=message):
+        read_predictions(path, [f"k{i}" for i in range(8)])
+
+
+def test_predictions_of_another_selection_are_refused(tmp_path: Path) -> None:
+    path = save_predictions(tmp_path / "val.pkl", predictions())
+    with pytest.raises(InputError, match="8 poses for 5 frames"):
+        read_predictions(path, ["k"] * 5)
+    save_predictions(path, {"keypoints_3d": np.zeros((8, 17, 3))})
+    with pytest.raises(InputError, match="indexes: field is missing"):
+        read_predictions(path, ["k"] * 8)
+    save_predictions(path, [1])
+    with pytest.raises(InputError, match="not a dict of predictions"):
+        read_predictions(path, ["k"] * 8)

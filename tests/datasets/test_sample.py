@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from poseboard.datasets.camera import Camera
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Poses, View, crop_image, read_image
+from poseboard.datasets.skeleton import COCO
+
+CAMERA = Camera(np.array([[500.0, 0, 50], [0, 500, 40], [0, 0, 1]]), np.eye(3), np.zeros(3), size=(100, 80))
+
+
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
+
+
+def test_images_are_rgb(tmp_path: Path) -> None:
+    path = tmp_path / "red.png"
+    cv2.imwrite(str(path), np.full((4, 5, 3), (0, 0, 255), dtype=np.uint8))
+    assert read_image(path)[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", None])
+def test_an_unreadable_image_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "img_000001.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"img_000001\.jpg: "):
+        read_image(path)
+
+
+def test_a_crop_beyond_the_image_is_black() -> None:
+    image = picture()
+    crop = crop_image(image, (-10, -10, 30, 30), (40, 40))
+    assert not crop[:10].any()
+    assert not crop[:, :10].any()
+    np.testing.assert_array_equal(crop[10:, 10:], image[:30, :30])
+    assert not crop_image(image, (200, 200, 240, 240), (8, 8)).any()
+
+
+def test_a_view_is_cropped_with_camera_box_and_detections() -> None:
+    joints = np.array([[[30.0, 20.0]], [[70.0, 60.0]]])
+    boxes = np.array([[10.0, 0, 50, 40], [50, 30, 90, 70]])
+    view = View("a", CAMERA, picture(), boxes, joints, np.array([[0.5], [0.25]]))
+    crop = view.crop(80, person=1)
+    np.testing.assert_allclose(crop.joints_px, [[[40, 60]]])
+    assert crop.confidence.tolist() == [[0.25]]
+    assert crop.boxes_px.tolist() == [[0, 0, 80, 80]]
+    assert crop.pixels().shape == (80, 80, 3)
+    np.testing.assert_array_equal(crop.pixels(), crop_image(view.pixels(), (50, 30, 90, 70), (80, 80)))
+    point = np.array([10.0, 20.0, 1000.0])
+    np.testing.assert_allclose(crop.camera.project(point), (CAMERA.project(point) - (50, 30)) * 2)
+
+
+def test_a_view_without_image_says_so() -> None:
+    view = View("a", CAMERA, None, np.array([[0.0, 0, 10, 10]]))
+    assert view.crop(5).image is None
+    with pytest.raises(InputError, match=r"view a: .*no images"):
+        view.pixels()
+
+
+def test_an_image_may_be_a_function() -> None:
+    view = View("a", CAMERA, picture, np.array([[0.0, 0, 10, 10]]))
+    np.testing.assert_array_equal(view.pixels(), picture())
+
+
+def test_poses_of_another_joint_set_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(P, 17, 3\)"):
+        Poses(COCO, np.zeros((1, 14, 3)), np.ones(1))
+    with pytest.raises(ValueError, match="scores"):
+        Poses(COCO, np.zeros((2, 17, 3)), np.ones(1))

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from poseboard.datasets.shelf import SHELF
+from poseboard.datasets.skeleton import COCO, HUMAN36M, Skeleton
+
+
+@pytest.mark.parametrize("skeleton", [HUMAN36M, COCO, SHELF], ids=lambda s: s.name)
+def test_flipping_twice_changes_nothing_and_keeps_limbs(skeleton: Skeleton) -> None:
+    order = np.array(skeleton.flip_order)
+    assert order[order].tolist() == list(range(len(skeleton)))
+    sided = [name for name in skeleton.joints if name.startswith(("left_", "right_"))]
+    assert {skeleton.joints[i] for i in np.flatnonzero(order != np.arange(len(skeleton)))} == set(sided)
+    limbs = {frozenset(pair) for pair in skeleton.edge_indices}
+    assert {frozenset((int(order[a]), int(order[b]))) for a, b in limbs} == limbs
+
+
+@pytest.mark.parametrize("skeleton", [HUMAN36M, COCO, SHELF], ids=lambda s: s.name)
+def test_every_joint_is_on_a_limb(skeleton: Skeleton) -> None:
+    assert {joint for edge in skeleton.edges for joint in edge} == set(skeleton.joints)
+
+
+def test_joints_are_mapped_by_name() -> None:
+    names = ["left_knee", "right_wrist"]
+    assert [COCO.joints[i] for i in COCO.indices(names)] == names
+    assert HUMAN36M.joints[HUMAN36M.root_index] == "pelvis"
+    with pytest.raises(ValueError, match="no joint 'chin'"):
+        COCO.indices(["chin"])
+    with pytest.raises(ValueError, match="no root"):
+        _ = COCO.root_index
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"joints": ("a", "a")},
+        {"edges": (("a", "z"),)},
+        {"root": "z"},
+        {"flip_pairs": (("a", "z"),)},
+    ],
+)
+def test_a_skeleton_that_names_no_joint_of_its_own_is_refused(wrong: dict) -> None:
+    with pytest.raises(ValueError, match="skeleton x"):
+        Skeleton(**{"name": "x", "joints": ("a", "b"), "edges": (), "root": None, "flip_pairs": (), **wrong})
