@@ -258,7 +258,7 @@ def _columns(path: Path, file: pq.ParquetFile, info: PredictionInfo) -> PoseTabl
         start += batch.num_rows
     if n and (person.min() < 0 or person.max() > np.iinfo(np.int32).max):
         raise InputError(f"{path}: person", "numbers must be 0 or above and below 2^31", "count people from 0")
-    table = PoseTable(keys, person.astype(np.int32), score, frame, joints.reshape(n, -1, 3), info)
+    table = PoseTable(keys, person.astype(np.int32), score, frame, joints.reshape(n, width // 3, 3), info)
     return replace(table, source=str(path))
 
 

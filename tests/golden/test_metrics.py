@@ -106,9 +106,7 @@ def test_metrics_of_recorded_predictions(golden: Golden, human36m: Human36M, tmp
     joints = {"joints": skeleton.joints} if skeleton is MPII else {}
     errors = {}
     for protocol in METRICS.values():
-        board = Board(
-            id="B", title="t", dataset="human36m", split=split, protocol=protocol, parameters=joints, **rows
-        )
+        board = Board(id="B", title="t", dataset="human36m", split=split, protocol=protocol, parameters=joints, **rows)
         assert list(board.select(truth).keys) == keys, "the reference selects other rows"
         scored = score(board, {"all": {0: recorded}}, truth)
         errors[protocol] = scored.errors

@@ -1,0 +1,157 @@
+"""Every table that we run, every published table, and every protocol: the contracts they share."""
+
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import poseboard.protocols
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.human36m import CAMERAS, DAMAGED
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.protocols.base import Board, Protocol, find_protocol, view_set_name
+from poseboard.protocols.scores import PublishedTable, ResultError, Score
+from poseboard.protocols.scoring import score
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLES = sorted((ROOT / "benchmarks" / "tables").glob("*.yaml"))
+PUBLISHED = sorted((ROOT / "results" / "published").glob("*.yaml"))
+OURS = {"ransac", "algebraic", "algebraic_no_conf", "volumetric", "epipolar", "probabilistic", "rootnet"}
+
+
+def protocols() -> dict[str, type[Protocol]]:
+    found = {}
+    for module in pkgutil.iter_modules(poseboard.protocols.__path__):
+        for _, kind in inspect.getmembers(
+            importlib.import_module(f"poseboard.protocols.{module.name}"), inspect.isclass
+        ):
+            if issubclass(kind, Protocol) and not inspect.isabstract(kind):
+                found[kind.name] = kind
+    return found
+
+
+def test_every_protocol_is_found_by_its_name() -> None:
+    assert set(protocols()) >= {"mpjpe_relative", "mpjpe_absolute", "pa_mpjpe", "pck", "camera_sweep"}
+    for name, kind in protocols().items():
+        parameters = {"order": ["a"], "counts": [1]} if name == "camera_sweep" else {}
+        assert type(find_protocol(name, parameters, "here")) is kind
+        assert kind.version >= 1
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_table_runs(path: Path, make_truth, make_predictions) -> None:
+    """The whole contract of each table, on the oracle with noise."""
+    board = Board.read(path)
+    assert board.id == path.stem
+    protocol = board.rule()
+    truth = make_truth()
+    sets = board.view_sets(CAMERAS)
+    assert len(set(sets)) == len(sets)
+    noise = np.random.default_rng(0).normal(0, 10, truth.joints_mm.shape)
+    predictions = {
+        name: {0: make_predictions(truth, truth.joints_mm + noise, views=cameras)} for name, cameras in sets.items()
+    }
+    scored = score(board, predictions, truth, resamples=200)
+    assert len(scored.scores) == len(sets)
+    assert len({str(found.signature) for found in scored.scores}) == len(sets)
+    assert set(scored.errors["views"]) == {found.signature.views for found in scored.scores}
+    for found in scored.scores:
+        assert Score.model_validate_json(found.model_dump_json()) == found
+        assert found.table == board.id
+        assert found.title.startswith(board.title)
+        assert found.unit == protocol.unit
+        assert found.ci95[0] <= found.value <= found.ci95[1]
+        assert {"action", "subject", "joint"} <= set(found.breakdown)
+    columns = {"key", "person", "subject", "action", "sequence", "error", "missing", "seed", "views"}
+    assert columns <= set(scored.errors.columns)
+
+
+def test_tables_are_those_of_the_suite() -> None:
+    boards = {board.id: board for board in map(Board.read, TABLES)}
+    assert {"T1", "T1-actions", "T2", "T2-all-scenes", "human36m-pa-mpjpe", "human36m-pck", "human36m-cameras"} <= set(
+        boards
+    )
+    assert boards["T2"].exclude == DAMAGED
+    assert (boards["T1"].exclude, boards["T2-all-scenes"].exclude) == ((), ())
+    assert [len(cameras) for cameras in boards["human36m-cameras"].view_sets(CAMERAS).values()] == [2, 3, 4]
+    signatures = {
+        str(board.rule().signature(board, HUMAN36M, name))
+        for board in boards.values()
+        for name in board.view_sets(CAMERAS)
+    }
+    # the sweep over all cameras is T1 by its signature, and every other number is its own
+    assert len(signatures) == sum(len(board.view_sets(CAMERAS)) for board in boards.values()) - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("id: T1\ntitle: t\ndataset: d\nprotocol: mpjpe_relative\ncolour: red", "colour"),
+        ("id: T1\ntitle: t\ndataset: d\nprotocol: mpjpe_relative\nparameters: {average: median}", "parameters.average"),
+        ("id: T1\ntitle: t\ndataset: d\nprotocol: mpjpe_relative\nparameters: {colour: red}", "parameters.colour"),
+        ("id: T1\ntitle: t\ndataset: d\nprotocol: nothing", "there is no protocol 'nothing'"),
+        ("id: T1\ntitle: t\ndataset: d\nprotocol: metrics", "has no Metrics"),
+        ("id: ../T1\ntitle: t\ndataset: d\nprotocol: pck", "id"),
+        ("id: T1\ntitle: t\ndataset: d\nprotocol: camera_sweep\nparameters: {order: [a, a], counts: [1]}", "twice"),
+        ("id: T1\ntitle: t\ndataset: d\nprotocol: camera_sweep\nparameters: {order: [a, b], counts: [3]}", "counts"),
+        ("id: [", "cannot be read"),
+        ("- a", "valid dictionary"),
+    ],
+)
+def test_wrong_tables_are_refused(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "T1.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=problem) as caught:
+        Board.read(path)
+    assert "T1.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_cameras_that_are_not_there(make_board) -> None:
+    with pytest.raises(InputError, match="no camera 'x'"):
+        make_board("pck", views=["a", "x"]).view_sets(["a", "b"])
+    with pytest.raises(InputError, match="no camera 'x'"):
+        make_board("camera_sweep", order=["a", "x"], counts=[2]).view_sets(["a", "b"])
+
+
+def test_names_of_camera_sets() -> None:
+    names = [f"00_{i:02d}" for i in range(31)]
+    assert view_set_name(names[::-1], names) == "all"
+    assert view_set_name(["00_03", "00_01"], names) == "00_01+00_03"
+    long = {view_set_name(names[:n], names) for n in range(20, 31)}
+    assert len(long) == 11
+    assert all(len(name) < 64 for name in long)
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_published_table(path: Path) -> None:
+    table = PublishedTable.read(path)
+    assert table.id.replace("-", "_") == path.stem
+    assert table.sources
+    for row in table.rows:
+        assert set(row.values) <= set(table.sources), row.name
+        assert row.method is None or row.method in OURS, row.name
+
+
+def test_published_tables_are_complete_and_apart() -> None:
+    tables = {table.id: table for table in map(PublishedTable.read, PUBLISHED)}
+    assert set(tables) >= {*(f"T{i}" for i in range(1, 11)), "F1", "F2", "state-of-the-art"}
+    rows = {row.name: row.values for row in tables["T1"].rows}
+    assert rows["volumetric"] == {"README": 20.5, "page": 20.8, "model zoo": 20.4}
+    assert rows["algebraic"] == {"README": 22.4, "page": 22.6, "model zoo": 22.5}
+    assert tables["T9"].unit == "m"
+    assert any("absolute" in note and "relative" in note for note in tables["T4"].notes)
+    for figure in ("F1", "F2", "T10"):
+        assert all(value is None for row in tables[figure].rows for value in row.values.values())
+    boards = [Board.read(path) for path in TABLES]
+    assert {board.published for board in boards if board.published} <= set(tables)
+
+
+def test_a_published_table_with_an_unknown_field_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "T1.yaml"
+    path.write_text(PUBLISHED[0].read_text() + "\ncolour: red\n")
+    with pytest.raises(ResultError, match="colour"):
+        PublishedTable.read(path)

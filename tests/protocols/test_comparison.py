@@ -1,0 +1,102 @@
+"""Paired differences and rank intervals between methods."""
+
+import numpy as np
+import pytest
+
+from poseboard.protocols.comparison import compare
+from poseboard.protocols.scores import TableComparison
+from poseboard.protocols.scoring import Scored, score
+
+
+@pytest.fixture
+def scored(make_truth, make_predictions, make_board):
+    """Score methods whose x is off by the given mm: name -> (N,) or number."""
+
+    def run(protocol: str = "mpjpe_absolute", seeds: int = 1, **offsets) -> dict[str, Scored]:
+        truth = make_truth()
+        found = {}
+        for method, offset in offsets.items():
+            joints = truth.joints_mm + np.broadcast_to(offset, len(truth))[:, None, None] * np.array([1.0, 0, 0])
+            tables = {seed: make_predictions(truth, joints, seed=seed) for seed in range(seeds)}
+            found[method] = score(make_board(protocol), {"all": tables}, truth, resamples=50)
+        return found
+
+    return run
+
+
+def pair(comparison: TableComparison, a: str, b: str):
+    return next(p for p in comparison.pairs if (p.a, p.b) == (a, b))
+
+
+def test_paired_differences(scored, make_board) -> None:
+    rng = np.random.default_rng(0)
+    hard = rng.uniform(10, 90, 34)
+    methods = scored(worse=hard + 2, best=hard, other=hard + 1 + rng.normal(0, 0.2, 34))
+    (found,) = compare(make_board("mpjpe_absolute"), methods)
+    assert [(p.a, p.b) for p in found.pairs] == [("best", "other"), ("best", "worse"), ("other", "worse")]
+    exact = pair(found, "best", "worse")
+    assert exact.difference == pytest.approx(-2, abs=1e-3)
+    assert exact.ci95 == pytest.approx((-2, -2), abs=1e-3)
+    assert (exact.n_samples, exact.n_groups) == (34, 8)
+    close = pair(found, "best", "other")
+    low, high = methods["best"].scores[0].ci95
+    assert close.ci95[0] < close.difference < close.ci95[1] < 0
+    assert (close.ci95[1] - close.ci95[0]) * 10 < high - low, "pairing cancels what is hard for both"
+    assert [(r.method, r.rank, r.ci95) for r in found.ranks] == [
+        ("best", 1, (1, 1)), ("other", 2, (2, 2)), ("worse", 3, (3, 3))]  # fmt: skip
+    assert found.signature == methods["best"].scores[0].signature
+
+
+def test_rank_intervals_widen_where_methods_are_close(scored, make_board) -> None:
+    rng = np.random.default_rng(1)
+    methods = scored(a=rng.uniform(10, 90, 34), b=rng.uniform(10, 90, 34), last=500.0)
+    (found,) = compare(make_board("mpjpe_absolute"), methods)
+    intervals = {rank.method: rank.ci95 for rank in found.ranks}
+    assert intervals["a"] == intervals["b"] == (1, 2)
+    assert intervals["last"] == (3, 3)
+
+
+def test_only_common_poses_are_compared(make_truth, make_predictions, make_board) -> None:
+    """A method that leaves out its worst poses gains in its own mean and not in the comparison."""
+    truth = make_truth()
+    offset = np.where(np.arange(34) < 10, 100.0, 10.0)[:, None, None] * np.array([1.0, 0, 0])
+    whole = truth.joints_mm + offset
+    shy = whole[10:]
+    board = make_board("mpjpe_absolute")
+    methods = {
+        "whole": score(board, {"all": {0: make_predictions(truth, whole)}}, truth, resamples=50),
+        "shy": score(board, {"all": {0: make_predictions(truth, shy, truth.keys[10:])}}, truth, resamples=50),
+    }
+    assert methods["shy"].scores[0].value < methods["whole"].scores[0].value
+    (found,) = compare(board, methods)
+    assert found.pairs[0].difference == pytest.approx(0, abs=1e-4)
+    assert found.pairs[0].n_samples == 24
+    assert [rank.rank for rank in found.ranks] == [1, 1]
+
+
+def test_more_is_better_for_pck(make_truth, make_predictions, make_board) -> None:
+    truth = make_truth()
+    noise = np.random.default_rng(3).normal(size=truth.joints_mm.shape)
+    board = make_board("pck", threshold_mm=30)
+    methods = {
+        name: score(board, {"all": {0: make_predictions(truth, truth.joints_mm + size * noise)}}, truth, resamples=50)
+        for name, size in (("rough", 20), ("fine", 5))
+    }
+    (found,) = compare(board, methods)
+    assert [(p.a, p.b) for p in found.pairs] == [("fine", "rough")]
+    assert 0 < found.pairs[0].ci95[0] < found.pairs[0].difference
+    assert [(rank.method, rank.rank) for rank in found.ranks] == [("fine", 1), ("rough", 2)]
+    assert found.unit == "%"
+
+
+def test_seeds_are_averaged_before_they_are_compared(scored, make_board) -> None:
+    (found,) = compare(make_board("mpjpe_absolute"), scored(seeds=3, a=10.0, b=30.0))
+    assert found.pairs[0].difference == pytest.approx(-20, abs=1e-3)
+    assert found.pairs[0].n_samples == 34
+
+
+def test_tables_that_share_no_signature_are_not_compared(scored, make_board) -> None:
+    frames = scored(a=1.0)
+    assert compare(make_board("mpjpe_absolute"), frames) == []
+    empty = make_board("mpjpe_absolute", id="other")
+    assert compare(empty, scored(a=1.0, b=2.0)) == []

@@ -1,0 +1,306 @@
+"""What each protocol must and must not notice, through the function that the score stage calls."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.skeleton import COCO, HUMAN36M
+from poseboard.protocols.base import TruthTable
+from poseboard.protocols.scores import Score
+from poseboard.protocols.scoring import Scored, score
+
+ROOT = HUMAN36M.root_index
+PROTOCOLS = {
+    "mpjpe_absolute": {},
+    "mpjpe_relative": {},
+    "pa_mpjpe": {},
+    "pck": {},
+    "camera_sweep": {"order": ("54138969", "55011271", "58860488", "60457274"), "counts": (4,)},
+}
+SHIFT = np.array([24.0, -32.0, 0.0])  # 40 mm
+
+
+@pytest.fixture
+def judge(make_truth, make_predictions, make_board):
+    """Score predicted joints (None: the truth itself) of the small truth table by a protocol."""
+
+    def run(protocol: str, joints_mm: NDArray | None = None, truth: TruthTable | None = None, **fields) -> Scored:
+        truth = make_truth() if truth is None else truth
+        board = make_board(protocol, **{**PROTOCOLS[protocol], **fields})
+        return score(board, {"all": {0: make_predictions(truth, joints_mm)}}, truth, resamples=200)
+
+    return run
+
+
+def value(scored: Scored) -> float:
+    assert len(scored.scores) == 1
+    assert scored.scores[0].value is not None
+    return scored.scores[0].value
+
+
+@pytest.mark.parametrize("average", ["frames", "actions"])
+@pytest.mark.parametrize("protocol", ["mpjpe_absolute", "mpjpe_relative", "pa_mpjpe", "pck", "camera_sweep"])
+def test_oracle_is_perfect(judge, protocol: str, average: str) -> None:
+    fields = {"parameters": {**PROTOCOLS[protocol], "parameters": {"average": average}}}
+    scored = judge(protocol, **(fields if protocol == "camera_sweep" else {"average": average}))
+    perfect = 100 if protocol == "pck" else 0
+    found = scored.scores[0]
+    assert value(scored) == pytest.approx(perfect, abs=1e-3)
+    assert found.ci95 == pytest.approx((perfect, perfect), abs=1e-3)
+    assert (found.n_samples, found.n_missing, found.n_groups) == (34, 0, 8)
+    assert found.signature.average == average
+    for breakdown in found.breakdown.values():
+        assert all(entry == pytest.approx(perfect, abs=1e-3) for entry in breakdown.values())
+    assert set(found.breakdown["action"]) == {"Walking", "Sitting", "Greeting"}
+    assert set(found.breakdown["subject"]) == {"S9", "S11"}
+    assert set(found.breakdown["joint"]) == set(HUMAN36M.joints)
+
+
+def test_shift_of_the_whole_pose(judge, make_truth) -> None:
+    """Leak test: a shift is exactly what the absolute error sees, and nothing to the others."""
+    moved = make_truth().joints_mm + SHIFT
+    assert value(judge("mpjpe_absolute", moved)) == pytest.approx(40, abs=1e-4)
+    assert value(judge("mpjpe_relative", moved)) == pytest.approx(0, abs=1e-4)
+    assert value(judge("pa_mpjpe", moved)) == pytest.approx(0, abs=1e-3)
+    assert value(judge("pck", moved, threshold_mm=1)) == pytest.approx(100)
+
+
+def test_shift_of_the_root_alone(judge, make_truth) -> None:
+    """One joint of 17 is off absolutely; relatively all the others are, and the root never is."""
+    moved = make_truth().joints_mm.copy()
+    moved[:, ROOT] += SHIFT
+    absolute, relative = judge("mpjpe_absolute", moved), judge("mpjpe_relative", moved)
+    assert value(absolute) == pytest.approx(40 / 17, abs=1e-4)
+    assert value(relative) == pytest.approx(40 * 16 / 17, abs=1e-4)
+    assert absolute.scores[0].breakdown["joint"]["pelvis"] == pytest.approx(40, abs=1e-4)
+    assert relative.scores[0].breakdown["joint"]["pelvis"] == 0
+    assert relative.scores[0].breakdown["joint"]["nose"] == pytest.approx(40, abs=1e-4)
+
+
+def test_scale_leaks_into_all_but_procrustes(judge, make_truth) -> None:
+    scaled = make_truth().joints_mm * 1.1
+    assert value(judge("mpjpe_absolute", scaled)) > 10
+    assert value(judge("mpjpe_relative", scaled)) > 10
+    assert value(judge("pa_mpjpe", scaled)) == pytest.approx(0, abs=1e-3)
+
+
+def test_similarity_leaks_into_all_but_procrustes(judge, make_truth) -> None:
+    truth = make_truth()
+    pred = truth.joints_mm + np.random.default_rng(1).normal(0, 20, truth.joints_mm.shape)
+    turned = 0.7 * pred @ Rotation.random(random_state=4).as_matrix() + 100
+    assert value(judge("pa_mpjpe", turned)) == pytest.approx(value(judge("pa_mpjpe", pred)), abs=1e-3)
+    assert value(judge("mpjpe_relative", turned)) > 3 * value(judge("mpjpe_relative", pred))
+
+
+@pytest.mark.parametrize("protocol", ["mpjpe_absolute", "mpjpe_relative", "pa_mpjpe", "pck"])
+def test_permuted_joints_are_seen_unless_they_are_named(
+    judge, make_truth, make_predictions, make_board, protocol
+) -> None:
+    """The same numbers in another joint order are wrong, the same joints under their names are right."""
+    truth = make_truth()
+    order = np.roll(np.arange(17), 1)
+    oracle, permuted = value(judge(protocol)), value(judge(protocol, truth.joints_mm[:, order]))
+    assert abs(permuted - oracle) > 10
+    named = make_predictions(truth, truth.joints_mm[:, order], joints=tuple(HUMAN36M.joints[i] for i in order))
+    scored = score(make_board(protocol), {"all": {0: named}}, truth, resamples=50)
+    assert value(scored) == pytest.approx(oracle, abs=1e-3)
+
+
+def test_another_joint_set_is_an_error_that_names_the_joints(make_truth, make_predictions, make_board) -> None:
+    truth = make_truth()
+    coco = make_predictions(truth, joints=COCO.joints)
+    with pytest.raises(InputError, match=r"joints_mm: .* has no pelvis, spine, thorax, head_top"):
+        score(make_board("mpjpe_absolute"), {"all": {0: coco}}, truth)
+    wrists = score(make_board("mpjpe_absolute", joints=["left_wrist", "nose"]), {"all": {0: coco}}, truth, resamples=50)
+    assert wrists.scores[0].signature.joints == "2 of human36m-17: left_wrist, nose"
+    with pytest.raises(InputError, match="root"):
+        score(make_board("mpjpe_relative", root="tail"), {"all": {0: make_predictions(truth)}}, truth)
+
+
+def test_root_is_subtracted_even_where_it_is_not_evaluated(judge, make_truth) -> None:
+    moved = make_truth().joints_mm.copy()
+    moved[:, ROOT] += SHIFT
+    scored = judge("mpjpe_relative", moved, joints=["nose", "left_wrist"])
+    assert value(scored) == pytest.approx(40, abs=1e-4)
+    assert set(scored.scores[0].breakdown["joint"]) == {"nose", "left_wrist"}
+
+
+def test_frames_and_actions_are_two_averages(judge, make_truth) -> None:
+    """Unequal actions: 24 poses of Walking, 6 of Sitting, 4 of Greeting are off by 10, 20 and 60 mm."""
+    truth = make_truth()
+    size = np.array([{"Walking": 10, "Sitting": 20, "Greeting": 60}[a] for a in truth.action])
+    moved = truth.joints_mm + size[:, None, None] * [1.0, 0, 0]
+    frames = judge("mpjpe_absolute", moved)
+    actions = judge("mpjpe_absolute", moved, average="actions")
+    assert value(frames) == pytest.approx((24 * 10 + 6 * 20 + 4 * 60) / 34, abs=1e-4)
+    assert value(actions) == pytest.approx(30, abs=1e-4)
+    assert frames.scores[0].breakdown["action"] == pytest.approx({"Walking": 10, "Sitting": 20, "Greeting": 60})
+    assert str(frames.scores[0].signature) != str(actions.scores[0].signature)
+    low, high = frames.scores[0].ci95
+    assert low < value(frames) < high
+
+
+def test_damaged_scenes_are_a_signature(judge, make_truth) -> None:
+    truth = make_truth()
+    moved = truth.joints_mm.copy()
+    moved[[key.startswith("S9/Greeting-2/") for key in truth.keys]] += 1000
+    everything, clean = judge("mpjpe_absolute", moved), judge("mpjpe_absolute", moved, exclude=["S9/Greeting-2"])
+    assert value(everything) > 100
+    assert value(clean) == pytest.approx(0, abs=1e-3)
+    assert (everything.scores[0].n_samples, clean.scores[0].n_samples) == (34, 32)
+    assert clean.scores[0].signature.exclusions == "S9/Greeting-2"
+    assert everything.scores[0].signature.exclusions == "none"
+    third = judge("mpjpe_absolute", moved, exclude=["S9/Greeting-2"], every=3)
+    assert third.scores[0].n_samples == 11
+    assert third.scores[0].signature.frames == "every 3 from the first"
+
+
+def test_exclusions_are_whole_names(make_truth, make_board) -> None:
+    truth = make_truth()
+    assert len(make_board("pck", exclude=["S9/Greeting"]).select(truth)) == len(truth)
+
+
+@pytest.mark.parametrize("how", ["no row", "all NaN", "one joint"])
+@pytest.mark.parametrize("protocol", ["mpjpe_absolute", "mpjpe_relative", "pa_mpjpe", "pck"])
+def test_missing_poses_are_counted(make_truth, make_predictions, make_board, protocol: str, how: str) -> None:
+    """The first five poses are not (wholly) predicted, the others are off by 40 mm."""
+    truth = make_truth()
+    joints = truth.joints_mm.copy()
+    joints[:, 0] += SHIFT
+    keys = truth.keys
+    if how == "no row":
+        joints, keys = joints[5:], keys[5:]
+    elif how == "all NaN":
+        joints[:5] = np.nan
+    else:
+        joints[:5, 3] = np.nan
+    scored = score(make_board(protocol), {"all": {0: make_predictions(truth, joints, keys)}}, truth, resamples=50)
+    found = scored.scores[0]
+    assert found.n_samples == 34
+    assert len(scored.errors) == 34
+    if protocol == "pck":
+        right = 29 * 17 + (5 * 16 if how == "one joint" else 0)
+        assert found.value == pytest.approx(100 * right / (34 * 17))
+        assert found.n_missing == (0 if how == "one joint" else 5)
+        assert found.curves["pck"].y[-1] == pytest.approx(found.value)
+        assert found.breakdown["joint"]["right_ankle"] == pytest.approx(100 if how == "one joint" else 100 * 29 / 34)
+    else:
+        assert found.n_missing == 5
+        whole = score(
+            make_board(protocol),
+            {"all": {0: make_predictions(truth, np.where(np.isnan(joints), 0, joints), keys)}},
+            truth,
+            resamples=50,
+        )
+        expected = whole.errors.loc[~scored.errors["missing"], "error"].mean()
+        assert found.value == pytest.approx(expected)
+        assert scored.errors["error"].isna().equals(scored.errors["missing"])
+
+
+def test_truth_that_is_not_annotated_is_not_evaluated(judge, make_truth) -> None:
+    truth = make_truth()
+    joints = truth.joints_mm.copy()
+    joints[:3] = np.nan
+    joints[3, 5] = np.nan
+    partly = replace(truth, joints_mm=joints)
+    for protocol in ("mpjpe_absolute", "mpjpe_relative", "pa_mpjpe", "pck"):
+        scored = judge(protocol, np.nan_to_num(joints), truth=partly)
+        assert scored.scores[0].n_samples == 31
+        assert value(scored) == pytest.approx(100 if protocol == "pck" else 0, abs=1e-3)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_nothing_predicted(make_truth, make_predictions, make_board, protocol: str) -> None:
+    truth = make_truth()
+    none = make_predictions(truth, truth.joints_mm[:0], truth.keys[:0])
+    board = make_board(protocol, **PROTOCOLS[protocol])
+    found = score(board, {"all": {0: none}}, truth, resamples=50).scores[0]
+    assert found.n_missing == 34
+    if protocol == "pck":
+        assert (found.value, found.ci95) == (0, (0, 0))
+    else:
+        assert (found.value, found.ci95) == (None, None)
+    assert Score.model_validate_json(found.model_dump_json()) == found
+
+
+def test_seeds_are_averaged(make_truth, make_predictions, make_board) -> None:
+    truth = make_truth()
+    tables = {seed: make_predictions(truth, truth.joints_mm + seed * SHIFT, seed=seed) for seed in (1, 2, 3)}
+    scored = score(make_board("mpjpe_absolute"), {"all": tables}, truth, resamples=50)
+    found = scored.scores[0]
+    assert [entry.seed for entry in found.seeds] == [1, 2, 3]
+    assert [entry.value for entry in found.seeds] == pytest.approx([40, 80, 120], abs=1e-4)
+    assert found.value == pytest.approx(80, abs=1e-4)
+    assert found.ci95 == pytest.approx((80, 80), abs=1e-4)
+    assert scored.errors["seed"].value_counts().to_dict() == {1: 34, 2: 34, 3: 34}
+
+
+def test_one_group_has_no_interval(make_truth, make_predictions, make_board) -> None:
+    truth = make_truth()
+    one = truth.take(np.arange(7))
+    found = score(make_board("mpjpe_absolute"), {"all": {0: make_predictions(truth)}}, one).scores[0]
+    assert (found.n_groups, found.ci95) == (1, None)
+
+
+def test_sweep_has_nested_cameras_and_a_score_for_each(make_truth, make_predictions, make_board) -> None:
+    truth = make_truth()
+    order = ("60457274", "54138969", "58860488", "55011271")
+    board = make_board("camera_sweep", order=order, counts=(2, 3, 4))
+    sets = board.view_sets(truth.views)
+    assert list(sets) == ["54138969+60457274", "54138969+58860488+60457274", "all"]
+    assert [len(cameras) for cameras in sets.values()] == [2, 3, 4]
+    assert all(set(a) < set(b) for a, b in zip(list(sets.values()), list(sets.values())[1:], strict=False))
+    pred = truth.joints_mm.copy()
+    predictions = {}
+    for name, cameras in sets.items():
+        pred = truth.joints_mm + np.where(np.arange(17) == ROOT, 0, 5 - len(cameras))[:, None] * SHIFT
+        predictions[name] = {0: make_predictions(truth, pred, views=cameras)}
+    scored = score(board, predictions, truth, resamples=50)
+    assert [s.value for s in scored.scores] == pytest.approx([x * 40 * 16 / 17 for x in (3, 2, 1)], abs=1e-3)
+    assert [s.signature.views for s in scored.scores] == [
+        "54138969, 60457274", "54138969, 58860488, 60457274", "all"]  # fmt: skip
+    curve = scored.scores[0].curves["cameras"]
+    assert (curve.x, curve.y) == ([2, 3, 4], [s.value for s in scored.scores])
+    relative = score(make_board("mpjpe_relative"), {"all": predictions["all"]}, truth, resamples=50).scores[0]
+    assert scored.scores[2].signature == relative.signature
+    assert scored.scores[2].value == relative.value
+    some = score(board, {"all": predictions["all"]}, truth, resamples=50)
+    assert [s.signature.views for s in some.scores] == ["all"]
+
+
+def test_predictions_from_elsewhere_are_refused(make_truth, make_predictions, make_board) -> None:
+    truth = make_truth()
+    board = make_board("mpjpe_absolute")
+
+    def run(**info: object) -> None:
+        score(board, {"all": {0: make_predictions(truth, **info)}}, truth, resamples=50)
+
+    for field, other in (("dataset", "shelf"), ("split", "train"), ("manifest", "x"), ("views", ("54138969",))):
+        with pytest.raises(InputError, match=f"metadata.{field}"):
+            run(**{field: other})
+    in_camera = replace(make_predictions(truth), frame=np.array(["54138969"] * 34, dtype=object))
+    with pytest.raises(InputError, match=r"frame: 34 rows are in a camera's frame, first '54138969'"):
+        score(board, {"all": {0: in_camera}}, truth)
+    assert score(make_board("pa_mpjpe"), {"all": {0: in_camera}}, truth, resamples=50).scores[0].value < 1e-3
+    unknown = truth.keys.copy()
+    unknown[[4, 9]] = ["S9/None-1/000001", "S9/None-1/000002"]
+    with pytest.raises(InputError, match=r"key: 2 rows have a key .* first 'S9/None-1/000001'"):
+        score(board, {"all": {0: make_predictions(truth, keys=unknown)}}, truth)
+    twice = truth.keys.copy()
+    twice[1] = twice[0]
+    with pytest.raises(InputError, match=r"key: 1 rows answer a key twice, first 'S9/Walking-1/000000'"):
+        score(board, {"all": {0: make_predictions(truth, keys=twice)}}, truth)
+    crowd = replace(truth, person=np.arange(34, dtype=np.int32))
+    with pytest.raises(InputError, match="several people"):
+        score(board, {"all": {0: make_predictions(truth)}}, crowd)
+    with pytest.raises(ValueError, match="no predictions"):
+        score(board, {}, truth)
+
+
+def test_excluded_keys_may_be_predicted(judge) -> None:
+    """A file answers the whole split; a table that leaves sequences out does not call their keys unknown."""
+    assert judge("mpjpe_absolute", exclude=["S9/Walking-1"]).scores[0].n_missing == 0

@@ -1,0 +1,244 @@
+"""The file of predictions: what is written is read, and what is wrong is refused by name."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Poses
+from poseboard.datasets.skeleton import COCO, HUMAN36M
+from poseboard.protocols.predictions import METADATA_KEY, PoseTable, PredictionInfo, check_keys, read, write
+
+
+@pytest.fixture
+def file(make_truth, make_predictions, tmp_path: Path) -> Path:
+    path = tmp_path / "folder" / "pred.parquet"
+    write(path, make_predictions(make_truth()))
+    return path
+
+
+def rewrite(path: Path, change) -> None:
+    """Write the file again with a changed Arrow table, as a third party would."""
+    pq.write_table(change(pq.read_table(path)), path)
+
+
+def with_column(name: str, values: pa.Array):
+    def change(table: pa.Table) -> pa.Table:
+        i = table.schema.names.index(name)
+        return table.set_column(i, name, values).replace_schema_metadata(table.schema.metadata)
+
+    return change
+
+
+def with_info(**fields):
+    def change(table: pa.Table) -> pa.Table:
+        info = {**PredictionInfo.model_validate_json(table.schema.metadata[METADATA_KEY]).model_dump(), **fields}
+        return table.replace_schema_metadata({METADATA_KEY: json.dumps(info).encode()})
+
+    return change
+
+
+def test_round_trip(make_truth, make_predictions, tmp_path: Path) -> None:
+    truth = make_truth()
+    joints = truth.joints_mm.copy()
+    joints[3], joints[4, 2] = np.nan, np.nan
+    table = make_predictions(truth, joints, method="ransac", checkpoint_sha256="abc", seed=7)
+    path = tmp_path / "a" / "b.parquet"
+    write(path, table)
+    again = read(path)
+    assert again.info == table.info
+    assert again.source == str(path)
+    for field in ("keys", "person", "score", "frame", "joints_mm"):
+        np.testing.assert_array_equal(getattr(again, field), getattr(table, field))
+        assert getattr(again, field).dtype == getattr(table, field).dtype
+    assert list(path.parent.iterdir()) == [path], "no temporary file is left"
+
+
+def test_many_row_groups_and_none(make_truth, make_predictions, tmp_path: Path) -> None:
+    truth = make_truth()
+    n = 150_000
+    keys = np.array([f"k/{i}" for i in range(n)], dtype=object)
+    joints = np.random.default_rng(0).normal(size=(n, 17, 3)).astype(np.float32)
+    path = tmp_path / "big.parquet"
+    write(path, make_predictions(truth, joints, keys))
+    again = read(path)
+    assert (again.joints_mm == joints).all()
+    assert (again.keys == keys).all()
+    write(path, make_predictions(truth, joints[:0], keys[:0]))
+    assert len(read(path)) == 0
+
+
+def test_answers_of_a_method_become_rows(make_truth, make_predictions) -> None:
+    info = make_predictions(make_truth()).info
+    rng = np.random.default_rng(0)
+    people = [rng.normal(size=(n, 17, 3)) for n in (2, 0, 1)]
+    poses = [Poses(HUMAN36M, p, np.arange(len(p)) / 10, frame) for p, frame in zip(people, "abc", strict=True)]
+    table = PoseTable.collect(["x", "y", "z"], poses, info)
+    assert table.keys.tolist() == ["x", "x", "z"]
+    assert table.person.tolist() == [0, 1, 0]
+    assert table.frame.tolist() == ["a", "a", "c"]
+    np.testing.assert_allclose(table.joints_mm, np.concatenate(people), rtol=1e-6)
+    assert len(PoseTable.collect([], [], info)) == 0
+    with pytest.raises(ValueError, match="coco"):
+        PoseTable.collect(["x"], [Poses(COCO, people[0], np.ones(2))], info)
+
+
+def test_a_failed_write_leaves_the_old_file(file: Path) -> None:
+    before = file.read_bytes()
+    table = read(file)
+    joints = table.joints_mm.copy()
+    joints[2, 3, 1] = np.inf
+    with pytest.raises(InputError, match="infinite"):
+        write(file, replace(table, joints_mm=joints))
+    keys = table.keys.copy()
+    keys[3] = 5
+    with pytest.raises((pa.ArrowException, TypeError)):
+        write(file, replace(table, keys=keys))
+    assert file.read_bytes() == before
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("column", ["key", "person", "score", "frame", "joints_mm"])
+def test_absent_column(file: Path, column: str) -> None:
+    rewrite(file, lambda table: table.drop_columns([column]))
+    with pytest.raises(InputError, match=f"{file.name}: {column}: column is absent"):
+        read(file)
+
+
+JOINTS = pa.array(np.zeros(34 * 51, dtype=np.float32))
+BAD_COLUMNS = {
+    "width": ("joints_mm", pa.FixedSizeListArray.from_arrays(JOINTS[: 34 * 48], 48), "expected"),
+    "ragged": ("joints_mm", pa.array([[0.0] * 51] * 34, pa.list_(pa.float32())), "expected"),
+    "double": ("joints_mm", pa.FixedSizeListArray.from_arrays(JOINTS.cast(pa.float64()), 51), "expected"),
+    "null number": (
+        "joints_mm",
+        pa.array([[None] * 2 + [0.0] * 49] + [[0.0] * 51] * 33, pa.list_(pa.float32(), 51)),
+        "2 values are null",
+    ),
+    "null key": ("key", pa.array([None] + [str(i) for i in range(33)]), "1 values are null"),
+    "number key": ("key", pa.array(range(34)), "expected string"),
+    "text person": ("person", pa.array(["0"] * 34), "expected int32"),
+    "negative person": ("person", pa.array([-1] * 34), "0 or above"),
+    "nan score": ("score", pa.array([np.nan] + [1.0] * 33), "1 rows have a score that is not finite"),
+    "repeated key": ("key", pa.array(["a", "b"] * 17), "32 rows repeat a .key, person., first key 'a'"),
+    "inf": (
+        "joints_mm",
+        pa.FixedSizeListArray.from_arrays(pa.array(np.r_[np.zeros(60), np.inf, np.zeros(1673)].astype(np.float32)), 51),
+        "1 rows have infinite coordinates, first key 'S9/Walking-1/000001'",
+    ),
+    "half a joint": (
+        "joints_mm",
+        pa.FixedSizeListArray.from_arrays(pa.array(np.r_[np.zeros(60), np.nan, np.zeros(1673)].astype(np.float32)), 51),
+        "1 rows have joints with some coordinates NaN",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_COLUMNS)
+def test_bad_column(file: Path, name: str) -> None:
+    column, values, problem = BAD_COLUMNS[name]
+    rewrite(file, with_column(column, values))
+    with pytest.raises(InputError, match=problem) as caught:
+        read(file)
+    assert f"{file.name}: {column}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_null_poses(file: Path) -> None:
+    nulls = pa.array([None] + [[0.0] * 51] * 33, pa.list_(pa.float32(), 51))
+    rewrite(file, with_column("joints_mm", nulls))
+    with pytest.raises(InputError, match=file.name):
+        read(file)
+
+
+def test_wider_types_of_other_writers_are_taken(file: Path) -> None:
+    expected = read(file)
+    rewrite(file, with_column("key", pq.read_table(file)["key"].cast(pa.large_string())))
+    rewrite(file, with_column("score", pq.read_table(file)["score"].cast(pa.float64())))
+    rewrite(file, with_column("person", pq.read_table(file)["person"].cast(pa.int64())))
+    again = read(file)
+    assert (again.keys == expected.keys).all()
+    assert again.person.dtype == np.int32
+
+
+def test_absent_metadata(file: Path) -> None:
+    rewrite(file, lambda table: table.replace_schema_metadata(None))
+    with pytest.raises(InputError, match="metadata: entry 'poseboard' is absent"):
+        read(file)
+    rewrite(file, lambda table: table.replace_schema_metadata({METADATA_KEY: b"{not json"}))
+    with pytest.raises(InputError, match="no JSON"):
+        read(file)
+    rewrite(file, lambda table: table.replace_schema_metadata({METADATA_KEY: b"{}"}))
+    with pytest.raises(InputError, match=r"metadata\.skeleton"):
+        read(file)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("format", 2),
+        ("units", "m"),
+        ("joints", ["a"] * 17),
+        ("joints", []),
+        ("seed", "one"),
+        ("colour", "red"),
+        ("manifest", None),
+    ],
+)
+def test_wrong_metadata(file: Path, field: str, value: object) -> None:
+    rewrite(file, with_info(**{field: value}))
+    with pytest.raises(InputError, match=rf"metadata\.{field}"):
+        read(file)
+
+
+def test_wrong_skeleton(file: Path) -> None:
+    """The metadata's joints must be those of the column, and those that are asked for must be among them."""
+    rewrite(file, with_info(joints=HUMAN36M.joints[:16]))
+    with pytest.raises(InputError, match="joints_mm: column is"):
+        read(file)
+    rewrite(file, with_info(skeleton="coco-17", joints=COCO.joints))
+    with pytest.raises(InputError, match="coco-17 has no pelvis; "):
+        read(file).mapped(["nose", "pelvis"])
+
+
+@pytest.mark.parametrize("part", [0, 3, 100, 0.5, 0.99])
+def test_truncated_file(file: Path, part: float) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: int(part * len(content)) if 0 < part < 1 else int(part)])
+    with pytest.raises(InputError, match="no readable Parquet"):
+        read(file)
+
+
+def test_damaged_page(file: Path) -> None:
+    """Bytes overwritten inside the data: an error in one line, or at least nothing else than numbers."""
+    content = bytearray(file.read_bytes())
+    content[200:1200] = b"\xff" * 1000
+    file.write_bytes(bytes(content))
+    with pytest.raises(InputError, match="no readable Parquet"):
+        read(file)
+
+
+def test_no_parquet_and_no_file(tmp_path: Path) -> None:
+    other = tmp_path / "pred.parquet"
+    with pytest.raises(InputError, match="no such file"):
+        read(other)
+    other.write_text("key,person\n")
+    with pytest.raises(InputError, match="no readable Parquet"):
+        read(other)
+    with pytest.raises(InputError, match="no such file"):
+        read(tmp_path)
+
+
+def test_check_keys(make_truth, make_predictions) -> None:
+    truth = make_truth()
+    table = replace(make_predictions(truth, truth.joints_mm[4:], truth.keys[4:]), source="their.parquet")
+    assert check_keys(table, truth.keys) == 4
+    assert check_keys(table, pd.Index(truth.keys, dtype=object)) == 4
+    with pytest.raises(InputError, match=r"their.parquet: key: 3 rows .* first 'S9/Walking-1/000004'"):
+        check_keys(table, truth.keys[7:])
