@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 from poseboard.methods.geometry.robust import ransac, ransac_published
 from poseboard.methods.geometry.triangulation import dlt
+
+if TYPE_CHECKING:
+    from poseboard.benchmarks.speed.conftest import Race, RecordSpeed
 
 Array = NDArray[np.float64]
 FRAMES, JOINTS, VIEWS = 64, 17, 4
@@ -62,7 +66,7 @@ def _dlt_loop(P: Array, points_px: Array, weights: Array) -> Array:
     return X
 
 
-def test_dlt_speed(race, record_speed) -> None:
+def test_dlt_speed(race: Race, record_speed: RecordSpeed) -> None:
     P, points, _ = _scene(0)
     weights = np.random.default_rng(1).uniform(0.2, 1, points.shape[:-1])
     difference = float(np.abs(dlt(P, points, weights) - _dlt_loop(P, points, weights)).max())
@@ -79,7 +83,7 @@ def test_dlt_speed(race, record_speed) -> None:
     )
 
 
-def test_ransac_speed(race, record_speed) -> None:
+def test_ransac_speed(race: Race, record_speed: RecordSpeed) -> None:
     P, points, X = _scene(0.3)
     some = slice(0, PEER_FRAMES)
 

@@ -1,7 +1,7 @@
 """Robust triangulation: a consensus over all pairs of views, then a Huber refinement of the reprojection error.
 
-Learnable triangulation's RANSAC baseline (section 4 of the paper's supplement, release code) draws ten pairs of views a
-joint, keeps the first largest consensus and refines it with a general optimiser, one joint at a time. `ransac` tries
+Learnable triangulation's RANSAC baseline (its release code) draws ten pairs of views a joint, keeps the first largest
+consensus and refines it with a general optimiser, one joint at a time. `ransac` tries
 every pair of all joints at once, ranks them by how well the consensus agrees and refines all joints together;
 `ransac_published` is the release's scheme draw by draw.
 """
@@ -24,8 +24,8 @@ Array = NDArray[np.float64]
 
 THRESHOLD_PX = 30.0
 """The release code's 15, which it compares with half the reprojection distance."""
-HUBER_PX = 2.0
-"""Likewise: its Huber loss turns linear at half a distance of 1."""
+_HUBER_SHARE = 1 / 15
+"""Of the threshold, where the refinement's loss turns linear: the release code's 1 beside its 15."""
 EXHAUSTIVE_VIEWS = 12
 _CHUNK = 4_000_000
 _REFINEMENTS = 10
@@ -117,7 +117,7 @@ def _consensus(
     inliers = inliers.scatter(0, pair, True) & usable
     X = _least_squares((blocks * inliers).sum(2))
     if refined:
-        X = _refine(P, points, inliers.double(), X)
+        X = _refine(P, points, inliers.double(), X, _HUBER_SHARE * threshold_px)
     return torch.where(usable.sum(0) >= 2, X, torch.nan), inliers
 
 
@@ -126,7 +126,7 @@ def _least_squares(normal: Tensor) -> Tensor:
     return -(invert(damp(normal[:, :3].clone()))[0] * normal[:, 3]).sum(1)
 
 
-def _refine(P: Tensor, points_px: Tensor, weights: Tensor, X: Tensor) -> Tensor:
+def _refine(P: Tensor, points_px: Tensor, weights: Tensor, X: Tensor, huber_px: float) -> Tensor:
     """Levenberg–Marquardt on ``sum weights * huber(distance)``, each point with its own damping and acceptance.
 
     Args:
@@ -134,6 +134,7 @@ def _refine(P: Tensor, points_px: Tensor, weights: Tensor, X: Tensor) -> Tensor:
         points_px: (2, V, B, J).
         weights: (V, B, J), 0 leaves a view out.
         X: (3, B, J) start.
+        huber_px: distance at which the loss turns linear.
     """
 
     def evaluate(X: Tensor) -> tuple[Tensor, ...]:
@@ -143,11 +144,11 @@ def _refine(P: Tensor, points_px: Tensor, weights: Tensor, X: Tensor) -> Tensor:
         pixels = x[:2] / depth
         offset = pixels - points_px
         distance = (offset * offset).sum(0).sqrt()
-        near = distance.clamp_max(HUBER_PX)
+        near = distance.clamp_max(huber_px)
         cost = near * (distance - near / 2)
         # A view that the point lies behind pulls nowhere, and costs so much that no step takes a point there.
         cost = (weights * torch.where(in_front, cost, 1e12)).sum(0)
-        pull = weights * in_front * (HUBER_PX / distance.clamp_min(HUBER_PX))
+        pull = weights * in_front * (huber_px / distance.clamp_min(huber_px))
         return X, pixels, depth, offset, pull, cost
 
     state = evaluate(X)
@@ -157,7 +158,7 @@ def _refine(P: Tensor, points_px: Tensor, weights: Tensor, X: Tensor) -> Tensor:
         J = (P[:2, :3] - pixels[:, None] * P[2, :3]) / depth  # (2, 3, V, B, J)
         weighted = J * pull
         along = (offset[:, None] * J).sum(0)  # (3, V, B, J)
-        far = pull * (pull < weights) / (offset * offset).sum(0).clamp_min(HUBER_PX**2)
+        far = pull * (pull < weights) / (offset * offset).sum(0).clamp_min(huber_px**2)
         # Where the loss is linear it has no curvature along the residual.
         H = (weighted[:, :, None] * J[:, None]).sum((0, 3))  # (3, 3, B, J)
         curvature = ((along * far)[:, None] * along).sum(2)
@@ -179,15 +180,16 @@ def ransac_published(
     threshold_px: float = THRESHOLD_PX,
     refined: bool = True,
 ) -> Consensus:
-    """The release code's RANSAC, draw by draw (learnable triangulation; the specification of every quirk is its code).
+    """The RANSAC of learnable triangulation's release code, draw by draw.
 
-    Ten draws of two views from the sorted list, frames before joints; the drawn pair is consensus whatever its error;
-    half the reprojection distance is compared with half the threshold; the first of equally large sets wins, however
-    badly it fits; the refinement takes one half distance a view as residual, with a numeric Jacobian.
+    Ten draws of two views from the sorted list of those that observe the joint, frames before joints; the drawn pair
+    is consensus whatever its error; half the reprojection distance is compared with half the threshold; the first of
+    equally large sets wins, however badly it fits; the refinement takes one half distance a view as residual, with a
+    numeric Jacobian.
 
     Args:
         P: (..., V, 3, 4). The rows are formed in the inputs' precision (the release code's is float32).
-        points_px: (..., V, J, 2), every view present.
+        points_px: (..., V, J, 2), NaN where a view has no observation.
         rng: stream of the draws, advanced.
         draws: a joint.
         threshold_px: on the full distance.
@@ -199,10 +201,15 @@ def ransac_published(
     X, inliers = np.empty((*batch, joints, 3)), np.zeros((*batch, views, joints), dtype=bool)
     for frame in np.ndindex(*batch):
         for joint in range(joints):
+            points = points_px[frame][:, joint]
+            seen = np.flatnonzero(np.isfinite(points).all(axis=-1))
+            if len(seen) < 2:
+                X[(*frame, joint)] = np.nan
+                continue
             kept, X[(*frame, joint)] = _published_joint(
-                P[frame], points_px[frame][:, joint], rng, draws, threshold_px / 2, refined
+                P[frame][seen], points[seen], rng, draws, threshold_px / 2, refined
             )
-            inliers[frame][kept, joint] = True
+            inliers[frame][seen[kept], joint] = True
     return Consensus(X, inliers)
 
 
@@ -228,5 +235,5 @@ def _published_joint(
             kept = found
     X = triangulate(kept)
     if refined:
-        X = least_squares(lambda x: half_distances(x, kept), X, loss="huber", method="trf").x
+        X = least_squares(half_distances, X, loss="huber", method="trf", args=(kept,)).x
     return kept, X

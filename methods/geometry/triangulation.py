@@ -28,7 +28,7 @@ def dlt(P: Tensor, points_px: Tensor, weights: Tensor | None = None) -> Tensor: 
 @overload
 def dlt(P: Array, points_px: Array, weights: Array | None = None) -> Array: ...
 def dlt(P: Tensor | Array, points_px: Tensor | Array, weights: Tensor | Array | None = None) -> Tensor | Array:
-    """Weighted linear triangulation (learnable triangulation, section 3.1, equation 2).
+    """Weighted linear triangulation (learnable triangulation, section 3.1; rows as in its release code).
 
     Minimises ``|A y|`` over unit ``y``, with rows ``w (x P[2] - P[0])`` and ``w (y P[2] - P[1])`` a view, neither
     rows nor columns normalised, and returns ``y[:3] / y[3]``. Instead of decomposing ``A = [B|b]`` it solves

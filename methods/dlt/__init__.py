@@ -1,0 +1,1 @@
+"""Linear triangulation of 2D detections."""

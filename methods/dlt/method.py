@@ -1,0 +1,52 @@
+"""Linear triangulation of 2D detections: the plainest baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.base import Options, parse_options
+from poseboard.methods.geometry.observations import Array, Observations
+from poseboard.methods.geometry.triangulation import dlt
+from poseboard.methods.geometry.triangulator import ASSOCIATION_PX, Triangulator
+
+
+class DltOptions(Options):
+    """How points are triangulated.
+
+    Args:
+        weights: "uniform" weighs all views alike, "peak" by the soft-max peak of the heat map (or by the confidence
+            of given detections).
+        association_px: mean epipolar distance up to which given detections are one person.
+    """
+
+    weights: Literal["uniform", "peak"] = "uniform"
+    association_px: float = Field(default=ASSOCIATION_PX, gt=0)
+
+
+class Dlt(Triangulator):
+    """Linear triangulation; learns nothing and takes over the checkpoint of ransac as it is.
+
+    Args:
+        options: see `DltOptions`.
+        skeleton: whose joints it answers in.
+
+    Raises:
+        InputError: an option is unknown or wrong.
+    """
+
+    def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
+        self.options = parse_options(DltOptions, options, "dlt")
+        super().__init__("dlt", skeleton, self.options.association_px, "softargmax")
+
+    def triangulate(self, observations: Observations, keys: Sequence[str]) -> Array:
+        """One weighted linear system a joint, of all views."""
+        weights = observations.confidence if self.options.weights == "peak" else None
+        return dlt(observations.P, observations.points_px, weights)
+
+    def training(self, start: Path | None, seed: int) -> None:
+        """Nothing is learned."""

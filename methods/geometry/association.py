@@ -1,0 +1,96 @@
+"""Which detections of several cameras are of one person: epipolar agreement, clustered with one detection a view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
+
+Array = NDArray[np.float64]
+
+_NEVER = 1e9
+"""Cost (px) of two detections in one view; far above any number of pairs times a threshold."""
+_CAP = 3.0
+"""A joint counts at most this many thresholds, so that one swapped limb does not part a person."""
+
+
+def fundamental(P_a: Array, P_b: Array) -> Array:
+    """(..., 3, 3) F with ``x_b' F x_a = 0`` for projections of one point (Hartley and Zisserman, section 17.1).
+
+    Args:
+        P_a: (..., 3, 4).
+        P_b: (..., 3, 4).
+    """
+    other = ((1, 2), (2, 0), (0, 1))
+    F = np.empty((*np.broadcast_shapes(P_a.shape, P_b.shape)[:-2], 3, 3))
+    for i in range(3):
+        for j in range(3):
+            rows = np.concatenate([P_a[..., other[j], :], P_b[..., other[i], :]], axis=-2)
+            F[..., i, j] = np.linalg.det(rows)
+    return F
+
+
+def epipolar_distance(P_a: Array, P_b: Array, a_px: Array, b_px: Array) -> Array:
+    """How far, in pixels over both views, two observations are from one point (Sampson's first-order distance).
+
+    Args:
+        P_a: (..., 3, 4).
+        P_b: (..., 3, 4).
+        a_px: (..., J, 2) undistorted pixels in the first view.
+        b_px: (..., J, 2) in the second.
+
+    Returns:
+        (..., J); NaN where an observation is, or where the cameras share their centre.
+    """
+    F = fundamental(P_a, P_b)
+    a = np.concatenate([a_px, np.ones_like(a_px[..., :1])], axis=-1)
+    b = np.concatenate([b_px, np.ones_like(b_px[..., :1])], axis=-1)
+    line_b, line_a = a @ np.swapaxes(F, -1, -2), b @ F
+    squared = (line_a[..., :2] ** 2).sum(-1) + (line_b[..., :2] ** 2).sum(-1)
+    return np.asarray(np.abs((b * line_b).sum(-1)) / np.sqrt(np.where(squared > 0, squared, np.nan)))
+
+
+def associate(
+    P: Array, points_px: Sequence[Array], confidence: Sequence[Array], threshold_px: float
+) -> NDArray[np.intp]:
+    """Group the detections of all views into people.
+
+    Two detections cost the confidence-weighted mean epipolar distance of their joints. They are merged by average
+    linkage up to the threshold; detections of one view never merge, and a person needs two views.
+
+    Args:
+        P: (V, 3, 4).
+        points_px: V arrays (N_v, J, 2), undistorted pixels, NaN where a joint is not detected.
+        confidence: V arrays (N_v, J), at least 0.
+        threshold_px: mean distance up to which detections are one person.
+
+    Returns:
+        (people, V) index of the person's detection in each view, -1 where there is none; most views first.
+    """
+    views, counts = len(P), [len(points) for points in points_px]
+    view = np.repeat(np.arange(views), counts)
+    index = np.concatenate([np.arange(count) for count in counts]) if counts else np.zeros(0, dtype=int)
+    if len(view) < 2:
+        return np.zeros((0, views), dtype=np.intp)
+    points, weights = np.concatenate(points_px), np.concatenate(confidence)
+    first, second = np.triu_indices(len(view), k=1)
+    cost = np.full(len(first), _NEVER)
+    for a in range(views):
+        for b in range(a + 1, views):
+            pairs = np.flatnonzero((view[first] == a) & (view[second] == b))
+            if not len(pairs):
+                continue
+            i, j = first[pairs], second[pairs]
+            distance = epipolar_distance(P[a], P[b], points[i], points[j])
+            weight = np.where(np.isfinite(distance), np.sqrt(weights[i] * weights[j]), 0.0)
+            distance = np.minimum(np.nan_to_num(distance), _CAP * threshold_px)
+            total = weight.sum(-1)
+            mean = (weight * distance).sum(-1) / np.where(total > 0, total, 1.0)
+            cost[pairs] = np.where(total > 0, mean, _NEVER)
+    label = fcluster(linkage(cost, "average"), threshold_px, "distance") - 1
+    people = np.full((label.max() + 1, views), -1, dtype=np.intp)
+    people[label, view] = index
+    seen = (people >= 0).sum(axis=1)
+    return people[np.argsort(-seen, kind="stable")][: (seen >= 2).sum()]

@@ -1,0 +1,102 @@
+"""2D observations of people in several views, in arrays: what triangulating methods work on and answer from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Poses, Sample
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.geometry.association import associate
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """N people, each seen by up to V views.
+
+    Args:
+        points_px: (N, V, J, 2) with the lens undone; NaN where a joint is not observed.
+        confidence: (N, V, J), at least 0; anything where a joint is not observed.
+        P: (N, V, 3, 4) projection matrices; zero where there is no view.
+        sample: (N,) position of the person's sample.
+    """
+
+    points_px: Array
+    confidence: Array
+    P: Array
+    sample: NDArray[np.intp]
+
+    def answers(self, joints_mm: Array, skeleton: Skeleton, count: int) -> list[Poses]:
+        """World-frame poses of ``count`` samples from (N, J, 3) mm; a person's score is its mean confidence."""
+        seen = np.isfinite(self.points_px).all(axis=-1)
+        total = np.where(seen, self.confidence, 0.0).sum(axis=(1, 2))
+        score = total / np.maximum(seen.sum(axis=(1, 2)), 1)
+        people = [np.flatnonzero(self.sample == i) for i in range(count)]
+        return [Poses(skeleton, joints_mm[who], score[who]) for who in people]
+
+
+def has_detections(sample: Sample) -> bool:
+    """Whether every view of the sample brings 2D detections."""
+    return bool(sample.views) and all(view.joints_px is not None for view in sample.views)
+
+
+def observe(samples: Sequence[Sample], skeleton: Skeleton, threshold_px: float) -> Observations:
+    """People of samples with given detections; several in a view are associated across views.
+
+    Args:
+        samples: with ``joints_px`` in every view.
+        skeleton: of the detections.
+        threshold_px: see `associate`.
+
+    Raises:
+        InputError: detections are not of the skeleton's joints.
+    """
+    views = max((len(sample.views) for sample in samples), default=0)
+    joints = len(skeleton)
+    points, confidence, P, owner = [], [], [], []
+    for position, sample in enumerate(samples):
+        px, sure = _detections(sample, skeleton)
+        cameras = np.stack([view.camera.P for view in sample.views])
+        if max(len(found) for found in px) > 1:
+            people = associate(cameras, px, sure, threshold_px)
+        else:
+            people = np.array([[len(found) - 1 for found in px]])
+        for person in people:
+            person_px, person_sure = np.full((views, joints, 2), np.nan), np.zeros((views, joints))
+            person_P = np.zeros((views, 3, 4))
+            for view in np.flatnonzero(person >= 0):
+                person_px[view], person_sure[view] = px[view][person[view]], sure[view][person[view]]
+                person_P[view] = cameras[view]
+            points.append(person_px)
+            confidence.append(person_sure)
+            P.append(person_P)
+            owner.append(position)
+    return Observations(
+        np.reshape(points, (-1, views, joints, 2)),
+        np.reshape(confidence, (-1, views, joints)),
+        np.reshape(P, (-1, views, 3, 4)),
+        np.array(owner, dtype=np.intp),
+    )
+
+
+def _detections(sample: Sample, skeleton: Skeleton) -> tuple[list[Array], list[Array]]:
+    """Each view's points (N, J, 2) with the lens undone, and confidences (N, J); NaN points where the latter is 0."""
+    px, sure = [], []
+    for view in sample.views:
+        joints = np.asarray(view.joints_px, dtype=np.float64)
+        if joints.ndim != 3 or joints.shape[1:] != (len(skeleton), 2):
+            raise InputError(
+                f"sample {sample.key}, view {view.name}: joints_px",
+                f"shape {joints.shape} is not (people, {len(skeleton)}, 2) as {skeleton.name} needs",
+                "answer in the skeleton of the detections",
+            )
+        weight = np.ones(joints.shape[:2]) if view.confidence is None else np.nan_to_num(view.confidence)
+        px.append(np.where((weight > 0)[..., None], view.camera.undistort(joints), np.nan))
+        sure.append(np.maximum(weight, 0.0))
+    return px, sure

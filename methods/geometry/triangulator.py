@@ -1,0 +1,91 @@
+"""What `dlt` and `ransac` share: where their 2D points come from and how they answer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Poses, Sample
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.base import Checkpoint, Inputs
+from poseboard.methods.geometry.observations import Array, Observations, has_detections, observe
+from poseboard.methods.nets.detector import Decode, Detector
+
+ASSOCIATION_PX = 15.0
+"""On Shelf (1032×776), detections of one person agree to 3 to 8 px and those of different people rarely below 20."""
+
+
+class Triangulator(ABC):
+    """Points from a 2D network, or given detections, to 3D by a rule that subclasses state.
+
+    Samples whose views bring detections never touch the network; several people are then associated across views.
+
+    Args:
+        name: of the method, for errors.
+        skeleton: whose joints it answers in.
+        association_px: mean epipolar distance up to which detections are one person.
+        decode: how heat maps become points.
+    """
+
+    def __init__(self, name: str, skeleton: Skeleton, association_px: float, decode: Decode) -> None:
+        self.skeleton = skeleton
+        self.inputs = Inputs(images=False)
+        self._name, self._association_px, self._decode = name, association_px, decode
+        self._detector: Detector | None = None
+        self._constants: dict[str, float] = {}
+
+    def load(self, checkpoint: Path | None, device: str) -> None:
+        """A backbone's or ransac's checkpoint brings the 2D network; without one, samples must bring detections."""
+        self._detector, self._constants, self.inputs = None, {}, Inputs(images=False)
+        if checkpoint is None:
+            return
+        read = Checkpoint.read(checkpoint)
+        if read.method not in ("backbone", "ransac"):
+            raise InputError(checkpoint, f"checkpoint is of {read.method}", f"give {self._name} one of ransac")
+        detector = Detector.read(checkpoint, device, self._decode)
+        if detector.joints != self.skeleton.joints:
+            raise InputError(
+                checkpoint, f"its joints are not those of {self.skeleton.name}", "train it for this data set"
+            )
+        self._detector, self._constants = detector, read.constants
+        self.inputs = Inputs(crop_px=detector.crop_px)
+
+    def predict(self, samples: Sequence[Sample]) -> list[Poses]:
+        """People in the world frame, NaN where a joint is seen by fewer than two views; score: mean confidence.
+
+        Raises:
+            InputError: a sample has no detections and there is no network, or they are of other joints.
+        """
+        given = [i for i, sample in enumerate(samples) if has_detections(sample)]
+        others = [i for i in range(len(samples)) if i not in set(given)]
+        answers: dict[int, Poses] = {}
+        if given:
+            chosen = [samples[i] for i in given]
+            observations = observe(chosen, self.skeleton, self._association_px)
+            answers |= zip(given, self._answers(chosen, observations), strict=True)
+        if others:
+            chosen = [samples[i] for i in others]
+            answers |= zip(others, self._answers(chosen, self._detect(chosen)), strict=True)
+        return [answers[i] for i in range(len(samples))]
+
+    @abstractmethod
+    def triangulate(self, observations: Observations, keys: Sequence[str]) -> Array:
+        """(N, J, 3) world mm of the people observed; ``keys`` names the sample of each."""
+
+    def _answers(self, samples: Sequence[Sample], observations: Observations) -> list[Poses]:
+        keys = [samples[i].key for i in observations.sample]
+        return observations.answers(self.triangulate(observations, keys), self.skeleton, len(samples))
+
+    def _detect(self, samples: Sequence[Sample]) -> Observations:
+        if self._detector is None:
+            raise InputError(
+                f"{self._name}: sample {samples[0].key}",
+                "there are no 2D detections and no checkpoint of a 2D network",
+                "train a backbone first or give detections",
+            )
+        found = self._detector.detect(samples)
+        return Observations(found.points_px, found.peak, found.P, np.arange(len(samples)))

@@ -1,0 +1,1 @@
+"""Robust triangulation of 2D detections."""
