@@ -75,17 +75,21 @@ class AlgebraicTriangulation(nn.Module):
         confidences = torch.ones_like(points[..., 0]) if out.alg_confidences is None else out.alg_confidences.float()
         return Views(out.heatmaps, arch.to_crop(points, out.heatmaps), confidences)
 
-    def forward(self, images: Tensor, P: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Views]:
-        """Triangulated joints of B samples, for cameras without a lens.
+    def forward(
+        self, images: Tensor, P: Tensor, valid: Tensor, lens_px: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Views]:
+        """Triangulated joints of B samples.
 
         Args:
             images: (n, 3, S, S) normalised crops, the views of sample after sample.
             P: (B, V, 3, 4).
             valid: (B, V) bool with n true.
+            lens_px: (n, J, 2) added to the points found before they are triangulated, to undo a lens; None: no lens.
 
         Returns:
             joints (B, J, 3) float64 mm, normalised weights (B, V, J), and what was seen.
         """
         views = self.see(images)
-        joints_mm, weights = triangulate(views.points_px, views.confidences, P, valid)
+        points = views.points_px if lens_px is None else views.points_px + lens_px
+        joints_mm, weights = triangulate(points, views.confidences, P, valid)
         return joints_mm, weights, views

@@ -10,7 +10,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.sample import Sample, Truth
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.algebraic.model import AlgebraicTriangulation
@@ -65,23 +64,6 @@ class AlgebraicOptions(Options):
     augmentation: Augmentation = Augmentation()
 
 
-def lens_as_affine(camera: Camera, crop_px: int) -> Array:
-    """(3, 3) affine map from the pixels of the pinhole to those the lens shows, fitted to the crop.
-
-    Over a crop, a lens is an affine map to within a fraction of a pixel; with it P takes the lens in, and training
-    can triangulate points of the image as it is.
-    """
-    if not camera.dist.any():
-        return np.eye(3)
-    side = np.linspace(0, crop_px - 1, 5)
-    seen = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
-    pinhole = np.column_stack([camera.undistort(seen), np.ones(len(seen))])
-    solution, *_ = np.linalg.lstsq(pinhole, seen, rcond=None)
-    A = np.eye(3)
-    A[:2] = solution.T
-    return A
-
-
 class AlgebraicTraining:
     """The training pipeline.
 
@@ -123,33 +105,36 @@ class AlgebraicTraining:
 
         Returns:
             images (V, S, S, 3) uint8; P (V, 3, 4) float64; valid (V,) bool; points_px (V, J, 2) and weights (V, J)
-            float32; joints_mm (J, 3) and known (J, 1) float64.
+            float32; lens_px (V, J, 2) float32, from where the lens shows a joint to where a pinhole would;
+            joints_mm (J, 3) and known (J, 1) float64.
         """
         side, joints, slots = self._architecture.crop_px, len(self._architecture.joints), self._options.views
         views = [sample.views[i] for i in sorted(rng.permutation(len(sample.views))[:slots])]
         mirrored = bool(rng.random() < self._augmentation.flip)
         images = np.zeros((slots, side, side, 3), dtype=np.uint8)
         P = np.zeros((slots, 3, 4))
-        points, weights = np.zeros((slots, joints, 2)), np.zeros((slots, joints))
+        points, lens, weights = np.zeros((slots, joints, 2)), np.zeros((slots, joints, 2)), np.zeros((slots, joints))
         for i, view in enumerate(views):
             images[i], A = augment(crop_pixels(view, side), self._augmentation, rng, mirrored=mirrored)
             seen, visible = visible_joints(view, truth.joints_mm[0], side)
             points[i] = transform_points(A, seen)
             weights[i] = visible * inside_crop(points[i], side)
-            P[i] = A @ lens_as_affine(view.camera, side) @ view.camera.P
+            P[i] = A @ view.camera.P
+            if view.camera.dist.any():
+                pinhole = view.camera.undistorted().project(truth.joints_mm[0])
+                moved = (pinhole - view.camera.project(truth.joints_mm[0])) @ A[:2, :2].T
+                lens[i] = np.nan_to_num(moved)
         joints_mm = truth.joints_mm[0]
         if mirrored:  # a mirrored left arm is a right arm, at the place where the left one is
-            points, weights, joints_mm = (
-                points[:, self._flip_order],
-                weights[:, self._flip_order],
-                joints_mm[self._flip_order],
-            )
+            order = self._flip_order
+            points, lens, weights, joints_mm = points[:, order], lens[:, order], weights[:, order], joints_mm[order]
         known = np.isfinite(joints_mm).all(axis=-1, keepdims=True)
         return {
             "images": images,
             "P": P,
             "valid": np.arange(slots) < len(views),
             "points_px": points.astype(np.float32),
+            "lens_px": lens.astype(np.float32),
             "weights": weights.astype(np.float32),
             "joints_mm": np.where(known, joints_mm, 0.0),
             "known": known.astype(np.float64),
@@ -158,7 +143,9 @@ class AlgebraicTraining:
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The recipe's loss; also the mean 3D error (mm) of the batch."""
         arch, options, valid = self._architecture, self._options, batch["valid"]
-        joints_mm, _, views = self.model(arch.prepare(batch["images"][valid]), batch["P"], valid)
+        joints_mm, _, views = self.model(
+            arch.prepare(batch["images"][valid]), batch["P"], valid, batch["lens_px"][valid]
+        )
         known = batch["known"] * torch.isfinite(joints_mm.detach()).all(dim=-1, keepdim=True)
         told = {"error_mm": keypoint_l2(joints_mm.detach(), batch["joints_mm"], known)}
         if options.recipe == "published":

@@ -8,7 +8,6 @@ from poseboard.datasets.sample import Group, Sample, Truth, View
 from poseboard.datasets.skeleton import COCO, HUMAN36M
 from poseboard.methods.algebraic.method import Algebraic
 from poseboard.methods.algebraic.model import normalised_weights, triangulate
-from poseboard.methods.algebraic.train import lens_as_affine
 from poseboard.methods.base import Checkpoint, Method, Training, find_method
 from poseboard.methods.geometry.triangulation import dlt
 from poseboard.methods.nets.architecture import Architecture
@@ -124,11 +123,13 @@ def test_example_is_a_function_of_its_generator(backbone):
     assert not np.array_equal(first["images"], other["images"])
 
 
+@pytest.mark.parametrize("dist", [(0, 0, 0, 0, 0), (0.1, -0.1, 0.01, -0.02, 0)])
 @pytest.mark.parametrize("flip", [0.0, 1.0])
-def test_augmented_views_still_triangulate_to_the_truth(backbone, flip):
+def test_augmented_views_still_triangulate_to_the_truth(backbone, flip, dist):
     training = started(backbone, augmentation={"flip": flip, "rotation_deg": 20, "scale": 0.1})
-    example = training.example(*moment(0), np.random.default_rng(0))
-    points = np.where(example["weights"][..., None] > 0, example["points_px"].astype(np.float64), np.nan)
+    example = training.example(*moment(0, dist=dist), np.random.default_rng(0))
+    pinhole = (example["points_px"] + example["lens_px"]).astype(np.float64)
+    points = np.where(example["weights"][..., None] > 0, pinhole, np.nan)
     found = dlt(example["P"], points)
     known = np.isfinite(found).all(-1)
     assert known.sum() > 8
@@ -166,19 +167,6 @@ def test_joints_without_truth_do_not_count(backbone):
     loss = training.loss(torch.utils.data.default_collate([example, example]))
     assert example["known"].sum() == J - 1
     assert all(torch.isfinite(value) for value in loss.values())
-
-
-def test_a_lens_is_nearly_affine_over_a_crop():
-    lens = np.array([-0.2, 0.24, -0.001, -0.002, 0.0])  # as bent as Human3.6M's
-    K = np.array([[1145.0, 0, 512], [0, 1145.0, 512], [0, 0, 1]])
-    bent = Camera(K, np.eye(3), np.zeros(3), lens, (1000, 1000), "human36m")
-    bent = bent.crop_resize((550, 100, 900, 450), (SIDE, SIDE))
-    seen = np.random.default_rng(0).uniform(0, SIDE - 1, (200, 2))
-    pinhole = bent.undistort(seen)
-    shown = np.column_stack([pinhole, np.ones(200)]) @ lens_as_affine(bent, SIDE).T
-    assert np.abs(pinhole - seen).max() > 0.5
-    np.testing.assert_allclose(shown[:, :2], seen, atol=0.1)
-    assert np.array_equal(lens_as_affine(camera(0), SIDE), np.eye(3))
 
 
 def test_confidences_become_weights():
@@ -247,5 +235,5 @@ def test_what_cannot_be_loaded(backbone, trained, tmp_path):
     for call in (lambda: Algebraic({}, HUMAN36M).load(None, "cpu"), lambda: Algebraic({}, HUMAN36M).training(None, 0)):
         with pytest.raises(InputError, match="algebraic"):
             call()
-    with pytest.raises(InputError, match=r"algebraic\.colour"):
+    with pytest.raises(InputError, match=r"algebraic\W+colour"):
         Algebraic({"colour": 1}, HUMAN36M)
