@@ -27,7 +27,7 @@ class CroppedDataset:
     Camera, box and 2D detections move with the pixels. The first sample of a split decodes the crops of that split into
     a memory map; `build` does so for other selections of keys. Where neither has been done, because the split would
     fill more than half of the free disk, a crop is decoded when its sample is asked for, to the same values.
-    A view that has no single person but given 2D detections (several people, or none) is passed through as it is.
+    A sample with several people in a view, or none, is passed through as it is if its 2D detections are given.
 
     Args:
         dataset: whose views have full frames.
@@ -79,7 +79,11 @@ class CroppedDataset:
         return self._dataset.truth(key)
 
     def sample(self, key: str) -> Sample:
-        """The sample with its views cropped; InputError if the key is unknown or an image cannot be read."""
+        """The sample with its views cropped.
+
+        Raises:
+            InputError: the key is unknown, an image cannot be read, or several people are to be cropped to one.
+        """
         sample = self._dataset.sample(key)
         split = None if key in self._built else self._split_of.get(key)
         if split is not None and split not in self._prepared:
@@ -141,7 +145,8 @@ class CroppedDataset:
 
     def _write(self, folder: Path, keys: Sequence[str], threads: int) -> bool:
         """crops.npy (n, S, S, 3) uint8 and rows.npy (keys, most views): row of each view's crop, -1 for none."""
-        to_crop = [[self._has_crop(view) for view in self._dataset.sample(key).views] for key in keys]
+        samples = (self._dataset.sample(key) for key in keys)
+        to_crop = [[view.image is not None and self._is_single(sample) for view in sample.views] for sample in samples]
         rows = np.full((len(keys), max(map(len, to_crop), default=0)), -1, dtype=np.int64)
         count = 0
         for of_key, wanted in zip(rows, to_crop, strict=True):
@@ -171,6 +176,12 @@ class CroppedDataset:
         return True
 
     def _cropped(self, sample: Sample) -> Sample:
+        if not self._is_single(sample):
+            without = [view for view in sample.views if view.joints_px is None]
+            if without:
+                problem = f"has {len(without[0].boxes_px)} people, a crop shows one"
+                raise InputError(f"{sample.key}: view {without[0].name}", problem, "use a full-frame method")
+            return sample
         crops, rows = self._built.get(sample.key, (None, []))
         views = tuple(
             self._crop(view, crops[rows[index]] if crops is not None and rows[index] >= 0 else None)
@@ -179,18 +190,13 @@ class CroppedDataset:
         return replace(sample, views=views, past=tuple(self._cropped(earlier) for earlier in sample.past))
 
     def _crop(self, view: View, pixels: Image | None) -> View:
-        if view.joints_px is not None and len(view.boxes_px) != 1:
-            return view
-        if pixels is not None:
-            return replace(replace(view, image=None).crop(self._side_px, self._box_scale), image=pixels)
-        if len(view.boxes_px) != 1:
-            where = f"{self.name}: view {view.name}"
-            raise InputError(where, f"has {len(view.boxes_px)} people, a crop shows one", "use a full-frame method")
-        return view.crop(self._side_px, self._box_scale)
+        if pixels is None:
+            return view.crop(self._side_px, self._box_scale)
+        return replace(replace(view, image=None).crop(self._side_px, self._box_scale), image=pixels)
 
     @staticmethod
-    def _has_crop(view: View) -> bool:
-        return view.image is not None and len(view.boxes_px) == 1
+    def _is_single(sample: Sample) -> bool:
+        return all(len(view.boxes_px) == 1 for view in sample.views)
 
 
 def _reserve(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:

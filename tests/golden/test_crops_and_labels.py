@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from poseboard.datasets.camera import Camera, scale_box, square_box
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import LABELS, Human36M, read_predictions

@@ -1,0 +1,278 @@
+import json
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+from scipy.spatial.transform import Rotation
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Dataset
+from poseboard.datasets.shelf import EVALUATED, SHELF, Shelf
+from poseboard.datasets.skeleton import COCO
+
+SAMPLE = Path(__file__).resolve().parents[2] / "../shared/data/shelf"
+
+
+@pytest.fixture
+def sample() -> Shelf:
+    """Real calibration, annotations and detections, cut to 3 frames."""
+    if not SAMPLE.is_dir():
+        pytest.skip("the sample of Shelf is not beside the repository")
+    return Shelf(SAMPLE)
+
+
+def write_shelf(root: Path, frames: int, cameras: int = 2) -> np.ndarray:
+    """A made-up data set in the published form; returns (frames, 2, 14, 3) m, the second actor seen in odd frames."""
+    rng = np.random.default_rng(5)
+    calibration = {
+        str(c): {
+            "R": Rotation.random(random_state=rng).as_matrix().tolist(),
+            "T": rng.uniform(-2000, 2000, (3, 1)).tolist(),
+            "fx": 1000.0,
+            "fy": 1001.0,
+            "cx": 516.0,
+            "cy": 388.0,
+            "k": [[0.1], [0.01], [0.001]],
+            "p": [[0.002], [0.003]],
+        }
+        for c in range(cameras)
+    }
+    (root / "calibration_shelf.json").write_text(json.dumps(calibration))
+    joints = rng.uniform(-2, 2, (frames, 2, 14, 3))
+    joints[::2, 1] = np.nan
+    actors = np.empty((1, 2), dtype=object)
+    for a in range(2):
+        actors[0, a] = np.empty((frames, 1), dtype=object)
+        for f in range(frames):
+            actors[0, a][f, 0] = np.zeros((1, 0)) if np.isnan(joints[f, a]).any() else joints[f, a]
+    scipy.io.savemat(root / "actorsGT.mat", {"actor3D": actors})
+    people = {
+        f"{c}_{f}": [{"pred": rng.uniform(0, 700, (17, 3))} for _ in range((c + f) % 3)]
+        for c in range(cameras)
+        for f in range(frames)
+    }
+    (root / "pred_shelf_maskrcnn_hrnet_coco.pkl").write_bytes(pickle.dumps(people))
+    return joints
+
+
+def test_the_sample_is_read_as_it_is(sample: Shelf) -> None:
+    assert isinstance(sample, Dataset)
+    assert sample.status().state == "partial"
+    assert "images missing" in sample.status().detail
+    assert len(sample.views) == 5
+    assert list(sample.keys("test")) == ["shelf/000000", "shelf/000001", "shelf/000002"]
+    assert list(sample.keys("train")) == []
+    with np.load(SAMPLE / "pred_shelf_maskrcnn_hrnet_coco.npz") as file:
+        for frame, key in enumerate(sample.keys("test")):
+            for camera, view in enumerate(sample.sample(key).views):
+                rows = file["keypoints"][(file["camera"] == camera) & (file["frame"] == frame)]
+                assert len(rows)
+                np.testing.assert_array_equal(view.joints_px, rows[..., :2])
+                np.testing.assert_array_equal(view.confidence, rows[..., 2])
+                assert view.image is None
+                np.testing.assert_array_equal(view.boxes_px[:, :2], rows[..., :2].min(axis=1))
+                np.testing.assert_array_equal(view.boxes_px[:, 2:], rows[..., :2].max(axis=1))
+
+
+def test_the_calibration_projects_the_truth_onto_the_annotated_pixels(sample: Shelf) -> None:
+    annotated = scipy.io.loadmat(SAMPLE / "actorsGT.mat")["actor2D"]
+    compared = 0
+    for frame, key in enumerate(sample.keys("test")):
+        truth = sample.truth(key).joints_mm
+        assert truth.shape == (4, len(SHELF), 3)
+        for actor, joints in enumerate(truth):
+            for view, pixels in zip(sample.sample(key).views, annotated[0, actor][frame, 0].reshape(-1), strict=False):
+                if np.isfinite(joints).all() and np.size(pixels):
+                    np.testing.assert_allclose(view.camera.project(joints), pixels, atol=0.05)
+                    compared += 1
+    assert compared >= 5 * 3
+
+
+def test_detections_of_one_person_meet_in_space(sample: Shelf) -> None:
+    """Rays of a real detection in two views nearly cross: calibration and detections belong together."""
+    views = sample.sample("shelf/000001").views
+    best = np.inf
+    for a in views[0].joints_px:
+        for b in views[1].joints_px:
+            rows = [
+                (x * P[2] - P[0], y * P[2] - P[1])
+                for P, (x, y) in ((views[0].camera.P, a[5]), (views[1].camera.P, b[5]))
+            ]
+            point = np.linalg.svd(np.concatenate(rows))[2][-1]
+            point = point[:3] / point[3]
+            error = max(np.linalg.norm(v.camera.project(point) - p[5]) for v, p in ((views[0], a), (views[1], b)))
+            best = min(best, float(error))
+    assert best < 10
+
+
+def test_the_published_pickle_reads_as_the_converted_file(sample: Shelf, tmp_path: Path) -> None:
+    for name in ("calibration_shelf.json", "actorsGT.mat"):
+        shutil.copy(SAMPLE / name, tmp_path / name)
+    with np.load(SAMPLE / "pred_shelf_maskrcnn_hrnet_coco.npz") as file:
+        people: dict[str, Any] = {str(entry): [] for entry in file["entry"]}
+        for camera, frame, joints in zip(file["camera"], file["frame"], file["keypoints"], strict=True):
+            people[f"{camera}_{frame}"].append({"pred": joints})
+    (tmp_path / "pred_shelf_maskrcnn_hrnet_coco.pkl").write_bytes(pickle.dumps(people))
+    again = Shelf(tmp_path)
+    for key in sample.keys("test"):
+        for a, b in zip(sample.sample(key).views, again.sample(key).views, strict=True):
+            np.testing.assert_array_equal(a.joints_px, b.joints_px)
+    assert again.manifest() != sample.manifest()
+
+
+def test_a_made_up_set_comes_back(tmp_path: Path) -> None:
+    joints = write_shelf(tmp_path, frames=4)
+    dataset = Shelf(tmp_path)
+    assert dataset.views == ("Camera0", "Camera1")
+    for frame, key in enumerate(dataset.keys("test")):
+        np.testing.assert_allclose(dataset.truth(key).joints_mm, joints[frame] * 1000)
+        for camera, view in enumerate(dataset.sample(key).views):
+            people = (camera + frame) % 3
+            assert view.joints_px.shape == (people, len(COCO), 2)
+            assert view.confidence.shape == (people, len(COCO))
+            assert view.boxes_px.shape == (people, 4)
+    calibration = json.loads((tmp_path / "calibration_shelf.json").read_text())["1"]
+    camera = dataset.sample("shelf/000000").views[1].camera
+    np.testing.assert_allclose(camera.centre_mm, np.reshape(calibration["T"], 3), atol=1e-9)
+    assert camera.dist.tolist() == [0.1, 0.01, 0.002, 0.003, 0.001]
+
+
+def test_a_full_set_is_evaluated_on_the_usual_frames(tmp_path: Path) -> None:
+    write_shelf(tmp_path, frames=EVALUATED.stop + 1, cameras=1)
+    keys = Shelf(tmp_path).keys("test")
+    assert (keys[0], keys[-1], len(keys)) == ("shelf/000300", "shelf/000600", 301)
+    with pytest.raises(InputError, match="there is no such frame"):
+        Shelf(tmp_path).sample("shelf/000299")
+
+
+def test_images_are_used_where_they_are(tmp_path: Path) -> None:
+    write_shelf(tmp_path, frames=2)
+    for camera in range(2):
+        (tmp_path / f"Camera{camera}").mkdir()
+        for frame in range(2):
+            image = np.full((776, 1032, 3), 10 * camera + frame, dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / f"Camera{camera}" / f"img_{frame:06d}.png"), image)
+    dataset = Shelf(tmp_path)
+    assert dataset.status().state == "ready"
+    view = dataset.sample("shelf/000001").views[1]
+    assert view.pixels()[0, 0].tolist() == [11, 11, 11]
+    assert view.camera.size == (1032, 776)
+    (tmp_path / "pred_shelf_maskrcnn_hrnet_coco.pkl").unlink()
+    alone = Shelf(tmp_path)
+    assert alone.status().state == "partial"
+    assert alone.sample("shelf/000001").views[0].joints_px.shape == (0, 17, 2)
+
+
+def test_an_absent_set_says_where_it_is_to_be_had(tmp_path: Path) -> None:
+    dataset = Shelf(tmp_path)
+    assert dataset.status().state == "missing"
+    assert "voxelpose" in dataset.status().obtain
+    assert len(dataset.views) == 5
+    for ask in (lambda: dataset.keys("test"), dataset.manifest):
+        with pytest.raises(InputError):
+            ask()
+    write_shelf(tmp_path, frames=1)
+    with pytest.raises(InputError, match="no split"):
+        Shelf(tmp_path).keys("val")
+    for key in ("shelf/1", "shelf/000009", "campus/000000", ""):
+        with pytest.raises(InputError, match="no such frame"):
+            Shelf(tmp_path).truth(key)
+
+
+def _calibration(root: Path, change: dict[str, Any]) -> None:
+    path = root / "calibration_shelf.json"
+    content = json.loads(path.read_text())
+    content["1"].update(change)
+    path.write_text(json.dumps({k: {n: v for n, v in c.items() if v is not None} for k, c in content.items()}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"R": None}, r"json: 1\.R: field is missing"),
+        ({"fx": None}, r"json: 1\.fx: field is missing"),
+        ({"fx": "wide"}, r"json: 1: is no camera"),
+        ({"R": [1, 2, 3]}, r"json: 1: is no camera"),
+        ({"R": (2 * np.eye(3)).tolist()}, r"json: 1: is no camera \(camera R is not a rotation"),
+        ({"T": [0, 0]}, r"json: 1: is no camera"),
+        ({"p": [0]}, r"json: 1: is no camera"),
+    ],
+)
+def test_a_damaged_calibration_is_named(tmp_path: Path, change: dict, message: str) -> None:
+    write_shelf(tmp_path, frames=1)
+    _calibration(tmp_path, change)
+    with pytest.raises(InputError, match=message):
+        Shelf(tmp_path).sample("shelf/000000")
+    assert Shelf(tmp_path).status().state == "missing"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"0": 3}', '{"a": {}}', "\x00"])
+def test_a_calibration_of_another_form_is_refused(tmp_path: Path, content: str) -> None:
+    write_shelf(tmp_path, frames=1)
+    (tmp_path / "calibration_shelf.json").write_text(content)
+    with pytest.raises(InputError, match=r"calibration_shelf\.json"):
+        Shelf(tmp_path).sample("shelf/000000")
+
+
+def test_damaged_annotations_are_named(tmp_path: Path) -> None:
+    write_shelf(tmp_path, frames=3)
+    path = tmp_path / "actorsGT.mat"
+    whole = path.read_bytes()
+    for length in (0, 10, 200, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"actorsGT\.mat"):
+            Shelf(tmp_path).keys("test")
+        assert Shelf(tmp_path).status().state == "missing"
+    scipy.io.savemat(path, {"actor2D": np.zeros(3)})
+    with pytest.raises(InputError, match="actor3D: field is missing"):
+        Shelf(tmp_path).keys("test")
+    scipy.io.savemat(path, {"actor3D": np.zeros((4, 5))})
+    with pytest.raises(InputError, match="actor3D: is not cells of 14 x 3"):
+        Shelf(tmp_path).keys("test")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1], "not a dict"),
+        ({"a": []}, "a: is no list"),
+        ({"0_0": [{"x": 1}]}, "0_0: is no list"),
+        ({"0_0": [{"pred": np.zeros((14, 3))}]}, "0_0: is no list"),
+        ({"0_0": 3}, "0_0: is no list"),
+        ({"0_0": [print]}, "builtins.print"),
+    ],
+)
+def test_damaged_detections_are_named(tmp_path: Path, content: Any, message: str) -> None:
+    write_shelf(tmp_path, frames=1)
+    (tmp_path / "pred_shelf_maskrcnn_hrnet_coco.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(InputError, match=message):
+        Shelf(tmp_path).sample("shelf/000000")
+
+
+def test_damaged_converted_detections_are_named(tmp_path: Path) -> None:
+    write_shelf(tmp_path, frames=1)
+    (tmp_path / "pred_shelf_maskrcnn_hrnet_coco.pkl").unlink()
+    path = tmp_path / "pred_shelf_maskrcnn_hrnet_coco.npz"
+    good = {"camera": np.zeros(2, int), "frame": np.zeros(2, int), "keypoints": np.ones((2, 17, 3))}
+    np.savez(path, **good)
+    assert len(Shelf(tmp_path).sample("shelf/000000").views[0].boxes_px) == 2
+    whole = path.read_bytes()
+    for damage in ({"keypoints": np.ones((2, 14, 3))}, {"frame": np.zeros(3, int)}, {"camera": np.zeros((2, 1))}):
+        np.savez(path, **{**good, **damage})
+        with pytest.raises(InputError, match="npz: keypoints: shape"):
+            Shelf(tmp_path).sample("shelf/000000")
+    np.savez(path, camera=good["camera"])
+    with pytest.raises(InputError, match="frame"):
+        Shelf(tmp_path).sample("shelf/000000")
+    np.savez(path, **{**good, "keypoints": np.array([print], dtype=object)}, allow_pickle=True)
+    with pytest.raises(InputError, match="npz"):
+        Shelf(tmp_path).sample("shelf/000000")
+    for length in (0, 30, len(whole) // 2):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match="npz"):
+            Shelf(tmp_path).sample("shelf/000000")
