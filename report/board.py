@@ -40,8 +40,11 @@ def number(value: float | None, unit: str = "mm") -> str:
 
 
 def signed(value: float, unit: str = "mm") -> str:
-    """A difference with its sign; a true minus, so that columns align."""
-    return ("+" if value > 0 else "−" if value < 0 else "±") + number(abs(value), unit)
+    """A difference with its sign, a true minus; one too small for the usual decimals keeps two digits."""
+    size = number(abs(value), unit)
+    if value and not float(size):
+        size = f"{abs(value):.2g}"
+    return ("+" if value > 0 else "−" if value < 0 else "±") + size
 
 
 def integer(value: float | None) -> str:

@@ -40,6 +40,7 @@ STYLE: Any = {  # matplotlib types every key of it as a literal
     "grid.color": RULE,
     "grid.linewidth": 0.6,
     "text.color": INK,
+    "axes.formatter.useoffset": False,
     "text.parse_math": False,  # a method's name may hold dollar signs
     "xtick.color": INK,
     "ytick.color": INK,
@@ -66,9 +67,9 @@ def look(index: int) -> dict[str, Any]:
     }
 
 
-def _axes(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+    return figure, figure.subplots()
 
 
 def _finish(axes: Axes, grid: str) -> None:
@@ -90,14 +91,14 @@ def _legend(figure: Figure, names: Sequence[str], index: Mapping[str, int], line
 
 def intervals(scores: Mapping[str, Score], index: Mapping[str, int], unit: str) -> Figure:
     """Forest plot: each method's value with its 95 % interval, best on top."""
-    shown = {name: score for name, score in scores.items() if score.value is not None}
+    shown = {name: (score.value, score.ci95) for name, score in scores.items() if score.value is not None}
     with mpl.rc_context(STYLE):
-        figure, (axes,) = _axes(6.4, 0.8 + 0.3 * max(len(shown), 1))
-        for y, (name, score) in enumerate(shown.items()):
+        figure, axes = _axes(6.4, 0.8 + 0.3 * max(len(shown), 1))
+        for y, (name, (value, ci95)) in enumerate(shown.items()):
             style = look(index[name])
-            if score.ci95 is not None:
-                axes.plot(score.ci95, [y, y], color=style["color"], linewidth=2.2, solid_capstyle="butt")
-            axes.plot([score.value], [y], marker=style["marker"], color=style["color"], markersize=6.5)
+            if ci95 is not None:
+                axes.plot(ci95, [y, y], color=style["color"], linewidth=2.2, solid_capstyle="butt")
+            axes.plot([value], [y], marker=style["marker"], color=style["color"], markersize=6.5)
         axes.set_yticks(range(len(shown)), [printable(name) for name in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.set_xlabel(f"error, {unit}, with 95 % interval")
@@ -113,7 +114,7 @@ def breakdown(scores: Mapping[str, Score], index: Mapping[str, int], kind: str, 
             order.setdefault(name, []).extend([] if value is None else [value])
     categories = sorted(order, key=lambda name: (np.mean(order[name]) if order[name] else np.inf, name))
     with mpl.rc_context(STYLE):
-        figure, (axes,) = _axes(6.4, 1.2 + 0.235 * max(len(categories), 1))
+        figure, axes = _axes(6.4, 1.2 + 0.235 * max(len(categories), 1))
         for y, category in enumerate(categories):
             if order[category]:
                 axes.plot([min(order[category]), max(order[category])], [y, y], color=RULE, linewidth=3, zorder=1)
@@ -133,7 +134,7 @@ def breakdown(scores: Mapping[str, Score], index: Mapping[str, int], kind: str, 
 def lines(curves: Mapping[str, Curve], index: Mapping[str, int], marks: bool, from_zero: bool) -> Figure:
     """One line a method (PCK against threshold, error against number of cameras); axes are labelled by the curves."""
     with mpl.rc_context(STYLE):
-        figure, (axes,) = _axes(6.4, 3.5)
+        figure, axes = _axes(6.4, 3.5)
         for name, curve in curves.items():
             style = look(index[name]) if marks else {**look(index[name]), "marker": ""}
             y = [np.nan if value is None else value for value in curve.y]
@@ -154,7 +155,7 @@ def lines(curves: Mapping[str, Curve], index: Mapping[str, int], marks: bool, fr
 def error_against_cost(points: Mapping[str, tuple[float, float]], index: Mapping[str, int], unit: str) -> Figure:
     """Error (second of each pair, ``unit``) against training seconds (first), with the Pareto front drawn."""
     with mpl.rc_context(STYLE):
-        figure, (axes,) = _axes(6.4, 3.2)
+        figure, axes = _axes(6.4, 3.2)
         front, best = [], np.inf
         for seconds, error in sorted(points.values()):
             if error < best:
@@ -179,7 +180,12 @@ def training_curves(training: TrainingFile, index: int) -> Figure:
     """Every loss of a method's training against the step, one panel a loss, one line a seed."""
     names = sorted({name for run in training.runs for name in run.curves}, key=lambda name: (name != "total", name))
     with mpl.rc_context(STYLE):
-        figure, panels = _axes(max(3.2 * len(names), 4.2), 2.6, max(len(names), 1))
+        columns = min(max(len(names), 1), 3)
+        rows = max(-(-len(names) // columns), 1)
+        figure = Figure(figsize=(max(3.0 * columns, 4.2), 2.3 * rows), layout="constrained")
+        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for axes in panels[len(names) :]:
+            axes.set_visible(False)
         for axes, name in zip(panels, names, strict=False):
             positive = True
             for k, run in enumerate(training.runs):
@@ -192,7 +198,8 @@ def training_curves(training: TrainingFile, index: int) -> Figure:
                     label=f"seed {run.seed}",
                 )  # fmt: skip
                 axes.set_xlabel(printable(curve.x_label))
-                axes.set_ylabel(printable(curve.y_label))
+                if curve.y_label != name:
+                    axes.set_ylabel(printable(curve.y_label))
             if positive:
                 axes.set_yscale("log")
                 for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):

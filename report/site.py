@@ -310,12 +310,15 @@ def _method_context(
 
 def _breakdown_tables(
     name: str, all_boards: Sequence[Board]
-) -> list[tuple[Board, str, list[tuple[str, float | None]]]]:
-    made = []
+) -> list[tuple[bool, list[tuple[Board, str, list[tuple[str, float | None]]]]]]:
+    """Values by action, joint, …: those of the main boards (True) and those of the others (False)."""
+    shown = {id(board) for columns in views.main_boards(all_boards).values() for board in columns}
+    made: dict[bool, list[tuple[Board, str, list[tuple[str, float | None]]]]] = {True: [], False: []}
     for board in all_boards:
         if (row := board.row(name)) is not None:
-            made += [(board, kind, list(values.items())) for kind, values in row.score.breakdown.items() if values]
-    return made
+            found = [(board, kind, list(values.items())) for kind, values in row.score.breakdown.items() if values]
+            made[id(board) in shown] += found
+    return list(made.items())
 
 
 def _draw_examples(entry: Entry, slug: str, folder: _Folder) -> list[Example]:
