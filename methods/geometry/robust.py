@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import torch
@@ -63,21 +62,22 @@ def ransac(
     P, points_px = np.asarray(P, dtype=np.float64), np.asarray(points_px, dtype=np.float64)
     batch = np.broadcast_shapes(P.shape[:-3], points_px.shape[:-3])
     views, joints = points_px.shape[-3:-1]
+    if views < 2 or not np.prod(batch) * joints:
+        return Consensus(np.full((*batch, joints, 3), np.nan), np.zeros((*batch, views, joints), dtype=bool))
     all_P = torch.from_numpy(np.array(np.broadcast_to(P, (*batch, views, 3, 4)))).reshape(-1, views, 3, 4)
     all_points = torch.from_numpy(np.array(np.broadcast_to(points_px, (*batch, views, joints, 2))))
-    all_points = all_points.reshape(-1, views, joints, 2)
     generator = torch.Generator().manual_seed(seed)
     hypotheses = min(views, EXHAUSTIVE_VIEWS) ** 2 // 2
-    size = max(1, _CHUNK // max(1, hypotheses * views * joints))
+    size = max(1, _CHUNK // (hypotheses * views * joints))
     X, inliers = [], []
     with torch.no_grad():
-        for chunk_P, chunk_points in zip(all_P.split(size), all_points.split(size), strict=True):
+        chunks = zip(all_P.split(size), all_points.reshape(-1, views, joints, 2).split(size), strict=True)
+        for chunk_P, chunk_points in chunks:
             chunk_X, chunk_inliers = _consensus(chunk_P, chunk_points, threshold_px, refined, generator)
             X.append(chunk_X.movedim(0, -1))
             inliers.append(chunk_inliers.movedim(0, 1))
     return Consensus(
-        torch.cat(X).reshape(*batch, joints, 3).numpy() if X else np.zeros((*batch, joints, 3)),
-        torch.cat(inliers).reshape(*batch, views, joints).numpy() if X else np.zeros((*batch, views, joints), bool),
+        torch.cat(X).reshape(*batch, joints, 3).numpy(), torch.cat(inliers).reshape(*batch, views, joints).numpy()
     )
 
 
@@ -95,9 +95,7 @@ def _consensus(
         names = order.topk(EXHAUSTIVE_VIEWS, dim=0).indices
         candidates = blocks.gather(2, names.expand(3, 4, *names.shape))
         named = usable.gather(0, names)
-    first, second = torch.tensor(list(combinations(range(len(named)), 2)), dtype=torch.long).T.reshape(2, -1)
-    if not len(first):
-        return torch.full_like(blocks[:, 3, 0], torch.nan), torch.zeros_like(usable)
+    first, second = torch.combinations(torch.arange(len(named))).T
     X = _least_squares(candidates[:, :, first] + candidates[:, :, second])  # (3, K, B, J)
 
     P = torch.nan_to_num(P).permute(2, 3, 1, 0)[..., None]  # (3, 4, V, B, 1)

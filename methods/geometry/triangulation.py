@@ -110,7 +110,7 @@ def equations(P: Tensor, points_px: Tensor, weights: Tensor | None = None) -> tu
     rows = points * P[:, :, 2:] - P[:, :, :2]  # (4, V, 2, ..., J)
     if weights is not None:
         weights = weights if everything else torch.where(usable, weights, 0.0)
-        largest = weights.detach().amax(0)
+        largest = weights.detach().amax(0) if views else weights.new_zeros(weights.shape[1:])
         rows = rows * (weights / torch.where(largest > 0, largest, 1.0))[:, None]
     elif not everything:
         rows = rows * usable[:, None]

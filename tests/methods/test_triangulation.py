@@ -3,8 +3,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from poseboard.methods.geometry.triangulation import dlt, project, reprojection_error
 from scipy.spatial.transform import Rotation
+
+from poseboard.methods.geometry.triangulation import dlt, project, reprojection_error
 
 seeds = st.integers(0, 2**32 - 1)
 
