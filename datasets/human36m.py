@@ -11,6 +11,7 @@ World frame: millimetres, z up. Joints: `skeleton.HUMAN36M`. Camera names are th
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -115,7 +116,7 @@ class Human36M:
         return Status("partial", f"{len(absent)} of {wanted} image sequences are incomplete, first {absent[0]}", OBTAIN)
 
     def manifest(self) -> str:
-        """SHA-256 over the labels and the kind of images; of our generator's tree, of its manifest."""
+        """SHA-256 of the labels, or the one that our generator's manifest holds; other images or boxes change it."""
         return self._manifest
 
     def keys(self, split: str) -> Sequence[str]:
@@ -175,15 +176,26 @@ class Human36M:
 
     @cached_property
     def _manifest(self) -> str:
+        content = self._content_hash()
+        settings = (self._images, self._box_scale)
+        if settings == ("undistorted", 1.0):
+            return content
+        return hashlib.sha256(f"{content} {settings}".encode()).hexdigest()
+
+    def _content_hash(self) -> str:
         if self._own_manifest is not None:
-            return hashlib.sha256(self._own_manifest.read_bytes()).hexdigest()
+            try:
+                content = str(json.loads(self._own_manifest.read_bytes())["sha256"])
+            except (OSError, ValueError, KeyError, TypeError):
+                content = ""
+            if not re.fullmatch("[0-9a-f]{64}", content):
+                raise InputError(self._own_manifest, "is no manifest of a generated world", "generate the world again")
+            return content
         try:
             with self._labels_path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256")
+                return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise InputError(self._labels_path, f"file cannot be read ({error.strerror})", OBTAIN) from None
-        digest.update(self._images.encode())
-        return digest.hexdigest()
 
     def _row(self, key: str) -> int:
         try:

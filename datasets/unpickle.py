@@ -165,7 +165,9 @@ class _Finish:
         self._keep: list[Any] = []
 
     def value(self, item: Any) -> Any:
-        if not isinstance(item, dict | list | tuple | set | _Array | _DType | _Call) and item is not _NDARRAY:
+        if type(item) in _LEAVES:  # first, for there are millions of them
+            return item
+        if not isinstance(item, _PARTS) and item is not _NDARRAY:
             return item
         identity = id(item)
         if identity not in self._done:
@@ -180,7 +182,8 @@ class _Finish:
         if isinstance(item, dict):
             return {self.value(key): self.value(value) for key, value in item.items()}
         if isinstance(item, list | tuple | set):
-            return type(item)(self.value(value) for value in item)
+            value = self.value
+            return type(item)([part if type(part) in _LEAVES else value(part) for part in item])
         if isinstance(item, _DType):
             return item.resolve()
         if not isinstance(item, _Array):
@@ -195,6 +198,8 @@ class _Finish:
         return array
 
 
+_LEAVES = frozenset((float, int, str, bytes, bool, type(None)))
+_PARTS = (dict, list, tuple, set, _Array, _DType, _Call)
 _PENDING = object()
 _NDARRAY = object()
 

@@ -62,6 +62,7 @@ def test_other_contents_lie_apart(human36m_tree: Path, tmp_path: Path, labels: d
         crops_of(human36m_tree, tmp_path, 32, 1.2).build(keys),
         crops_of(human36m_tree, tmp_path).build(keys[::2]),
         CroppedDataset(Human36M(human36m_tree, images="original"), 32, 1.0, tmp_path).build(keys),
+        CroppedDataset(Human36M(human36m_tree, box_scale=1.2), 32, 1.0, tmp_path).build(keys),
     ]
     assert len(set(folders)) == len(folders)
     assert crops_of(human36m_tree, tmp_path).build(keys) == folders[0]

@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import shutil
@@ -140,6 +141,7 @@ def test_the_manifest_follows_labels_and_images(save_labels: Save, labels: dict,
     first = Human36M(tmp_path).manifest()
     assert Human36M(tmp_path).manifest() == first
     assert Human36M(tmp_path, images="original").manifest() != first
+    assert Human36M(tmp_path, box_scale=1.2).manifest() != first
     labels["table"]["keypoints"][3, 2, 1] += 1
     save_labels(labels)
     assert Human36M(tmp_path).manifest() != first
@@ -149,10 +151,16 @@ def test_a_rendered_tree_says_so(save_labels: Save, labels: dict, tmp_path: Path
     save_labels(labels)
     real = Human36M(tmp_path)
     assert not real.synthetic
-    (tmp_path / "manifest.json").write_text("{}")
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({"sha256": "ab" * 32}))
     rendered = Human36M(tmp_path)
     assert rendered.synthetic
-    assert rendered.manifest() != real.manifest()
+    assert rendered.manifest() == "ab" * 32 != real.manifest()
+    assert Human36M(tmp_path, images="original").manifest() != rendered.manifest()
+    for damage in ("{}", "", "[]", '{"sha256": "short"}'):
+        manifest.write_text(damage)
+        with pytest.raises(InputError, match=r"manifest\.json: is no manifest"):
+            Human36M(tmp_path).manifest()
     labels["table"]["keypoints"] += 1
     assert Human36M(tmp_path, labels=save_labels(labels)).manifest() not in (real.manifest(), rendered.manifest())
 
