@@ -396,5 +396,3 @@ def flesh(body: Body, outfit: Outfit, figure: Figure) -> Flesh:
         thumb = _at(wrist, fore, 28 * s, -sign * 14 * s, -35 * s)
         add(thumb, _at(wrist, fore, 54 * s, -sign * 18 * s, -86 * s), 18 * s, 12 * s, fore, wrist, SKIN_PART)
     return Flesh(np.stack(cones, 1), np.stack(frames, 1), np.array(paint))
-
-

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +31,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.datasets.synthetic.body import Body, sample_body, sample_outfit
 from poseboard.datasets.synthetic.motion import ACTIONS, SEATS, Motion, move
-from poseboard.datasets.synthetic.renderer import rays, render
+from poseboard.datasets.synthetic.renderer import Backdrop, Room, backdrop, rays, render
 from poseboard.datasets.synthetic.scene import (
     FREESTANDING,
     Furniture,
@@ -139,7 +139,9 @@ def rig(options: WorldOptions, subject: str) -> tuple[Camera, ...]:
         place = np.array([x * rng.uniform(1600, 2300), y * rng.uniform(4100, 5100), rng.uniform(1350, 1750)])
         target = np.array([*rng.uniform(-120, 120, 2), rng.uniform(840, 960)])
         focal, skewed = rng.uniform(1140, 1150), rng.uniform(-0.6, 0.6)
-        K = np.array([[focal, 0, 500 + rng.uniform(-14, 14)], [0, focal + skewed, 500 + rng.uniform(-14, 14)], [0, 0, 1]])
+        K = np.array(
+            [[focal, 0, 500 + rng.uniform(-14, 14)], [0, focal + skewed, 500 + rng.uniform(-14, 14)], [0, 0, 1]]
+        )
         K[:2] *= scale
         dist = (
             rng.uniform(-0.21, -0.19), rng.uniform(0.22, 0.27), rng.uniform(-0.002, 0.002), rng.uniform(-0.002, 0.002),
@@ -244,28 +246,47 @@ def undistortion_map(camera: Camera) -> tuple[NDArray[np.int16], NDArray[np.uint
     return whole, part
 
 
+@lru_cache(maxsize=2)
+def _studio(options: WorldOptions) -> Room:
+    return make_room(_random(options, "room"))
+
+
+@lru_cache(maxsize=8)
+def _directions(options: WorldOptions, v: int) -> Array:
+    return rays(rig(options, options.subjects[0])[v])  # intrinsics are the same for all subjects
+
+
+@lru_cache(maxsize=8)
+def _lens_maps(options: WorldOptions, v: int) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
+    return undistortion_map(rig(options, options.subjects[0])[v])
+
+
+@lru_cache(maxsize=8)
+def _view(options: WorldOptions, subject: str, v: int) -> Backdrop:
+    return backdrop(_studio(options), rig(options, subject)[v], _directions(options, v))
+
+
 def _clip(root: Path, options: WorldOptions, job: tuple[str, str]) -> Clip:
     """One sequence: rendered, written, and told. Runs in any process and depends on its arguments only."""
     subject, name = job
     take = direct(options, subject, name)
     light = sample_light(np.random.default_rng(take.light_seed))
-    room = make_room(_random(options, "room"))
-    cameras = rig(options, subject)
     instants = assemble(take.people, take.furniture)
     actor = take.people[0]
     boxes = np.zeros((len(instants), len(CAMERAS), 4), np.int16)
     visibility = np.zeros((len(instants), len(CAMERAS)))
     folder = root / "processed" / subject / name
     jpegs: dict[tuple[int, int], tuple[bytes, bytes]] = {}
-    for v, camera in enumerate(cameras):
-        directions, (whole, part) = rays(camera), undistortion_map(camera)
+    for v in range(len(CAMERAS)):
+        view = _view(options, subject, v)
+        camera, (whole, part) = view.camera, _lens_maps(options, v)
         for tree in TREES:
             (folder / tree / CAMERAS[v]).mkdir(parents=True, exist_ok=True)
         gain = _random(options, "gain", CAMERAS[v]).uniform(0.95, 1.05, 3)
         seen = type(light)(light.direction, light.key, light.ambient, light.tint * gain, light.noise)
         for i, solids in enumerate(instants):
             noise = zlib.crc32(f"{options.seed}/{subject}/{name}/{i}/{v}".encode())
-            picture = render(solids, room, seen, camera, directions, noise << 20)
+            picture = render(solids, view, seen, noise << 20)
             boxes[i, v] = square_tlbr(picture.silhouette)
             visibility[i, v] = visible_joints(solids, actor, 0, i, camera).mean()
             through_lens = _jpeg(picture.image[..., ::-1], options.jpeg_quality)
@@ -300,7 +321,12 @@ def label_file(options: WorldOptions, clips: list[Clip]) -> dict[str, Any]:
     subjects = options.subjects
     cameras = np.zeros(
         (len(subjects), len(CAMERAS)),
-        dtype=[("R", np.float32, (3, 3)), ("t", np.float32, (3, 1)), ("K", np.float32, (3, 3)), ("dist", np.float32, 5)],
+        dtype=[
+            ("R", np.float32, (3, 3)),
+            ("t", np.float32, (3, 1)),
+            ("K", np.float32, (3, 3)),
+            ("dist", np.float32, 5),
+        ],
     )
     for s, subject in enumerate(subjects):
         for v, camera in enumerate(rig(options, subject)):
@@ -456,7 +482,9 @@ def contact_sheet(root: Path, options: WorldOptions, labels: dict[str, Any], blo
                 _draw(image, camera.undistorted(), entry["keypoints"], entry["bbox_by_camera_tlbr"][v])
             strip.append(cv2.resize(image, (cell, cell), interpolation=cv2.INTER_AREA))
         block = np.concatenate(strip, 1)
-        cv2.putText(block, f"{subject} {name}", (5, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA)
+        cv2.putText(
+            block, f"{subject} {name}", (5, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA
+        )
         tiles.append(cv2.copyMakeBorder(block, 2, 2, 3, 3, cv2.BORDER_CONSTANT, value=(255, 255, 255)))
     if len(tiles) % 2:
         tiles.append(np.full_like(tiles[0], 255))

@@ -99,6 +99,27 @@ class Picture:
     silhouette: NDArray[np.bool_]
 
 
+@dataclass(frozen=True, eq=False)
+class Backdrop:
+    """What a camera sees of an empty room: worth keeping, since a rig's cameras stand still.
+
+    Args:
+        camera: with its size set.
+        room: around it.
+        directions: (H, W, 3) ``rays(camera)``.
+        albedo: (H, W, 3) float32 linear colour of the room, four rays a pixel.
+        distance_mm: (H, W) to the room along the pixel's ray.
+        face: (H, W) uint8 face of the room.
+    """
+
+    camera: Camera
+    room: Room
+    directions: Array
+    albedo: NDArray[np.float32]
+    distance_mm: Array
+    face: NDArray[np.uint8]
+
+
 def rays(camera: Camera) -> Array:
     """(H, W, 3) ray direction of each pixel in the camera frame, with z = 1, the lens undone."""
     width, height = camera.size
@@ -108,33 +129,51 @@ def rays(camera: Camera) -> Array:
     return np.asarray(np.concatenate([pixels, np.ones((height, width, 1))], -1) @ inverse.T)
 
 
-def render(solids: Solids, room: Room, light: Light, camera: Camera, directions: Array, noise_seed: int) -> Picture:
-    """The view of one camera.
+def backdrop(room: Room, camera: Camera, directions: Array | None = None) -> Backdrop:
+    """The empty room through a camera that stands in it; ``directions`` are ``rays(camera)`` if they are at hand."""
+    width, height = camera.size
+    directions = rays(camera) if directions is None else directions
+    albedo = np.empty((height, width, 3), np.float32)
+    distance, face = np.empty((height, width)), np.empty((height, width), np.uint8)
+    _backdrop(directions, camera.R, _settings(camera, room, None), room.textures, albedo, distance, face)
+    return Backdrop(camera, room, directions, albedo, distance, face)
+
+
+def _settings(camera: Camera, room: Room, light: Light | None) -> Array:
+    """Numbers that every ray needs: see SETTINGS."""
+    lighting = (0.0, 0.0, 1.0, 0.0, 0.0) if light is None else (*light.direction, light.key, light.ambient)
+    sensor = (0.0, 1.0, 1.0, 1.0) if light is None else (light.noise, *light.tint)
+    extent = (room.half_x_mm, room.half_y_mm, room.height_mm)
+    return np.array([*camera.centre_mm, *lighting, *extent, *sensor, 0.0])
+
+
+def render(solids: Solids, view: Backdrop, light: Light, noise_seed: int) -> Picture:
+    """People and things before a backdrop.
 
     Args:
         solids: what stands in the room.
-        room: around it, the camera inside.
+        view: the camera and the room it stands in.
         light: and sensor.
-        camera: with its size set.
-        directions: ``rays(camera)``, which depends on the intrinsics only and is worth keeping.
         noise_seed: of the sensor noise.
     """
+    camera = view.camera
     width, height = camera.size
+    # Few, wide arrays: every array handed to a compiled function costs a dozen machine arguments a call.
     geometry = _prepare(solids.cones)
-    grid_start, grid_items, grid_frame = _light_grid(geometry, solids.boxes, light.direction)
-    bounds = _screen_bounds(
-        solids.cones, solids.boxes, camera.R, camera.t, camera.K, camera.dist, width, height,
-        1.0 if camera.distortion == "human36m" else 2.0,
-    )  # fmt: skip
+    cones = np.hstack([geometry, solids.frames, solids.paint, solids.owner[:, None]])
+    boxes = np.hstack([solids.boxes, solids.box_material[:, None]])
+    grid_start, grid_items, grid_frame = _light_grid(geometry, boxes, light.direction)
+    distortion = np.array([*camera.dist, 1.0 if camera.distortion == "human36m" else 2.0])
+    bounds = _screen_bounds(solids.cones, boxes, camera.R, camera.t, camera.K, distortion, width, height)
     tile_start, tile_items = _tiles(bounds, width, height)
+    settings = np.concatenate([_settings(camera, view.room, light), grid_frame])
     image = np.empty((height, width, 3), np.uint8)
     ids = np.empty((height, width), np.int32)
     silhouette = np.zeros((height, width), np.bool_)
     _render(
-        directions, camera.R, camera.centre_mm, geometry, solids.frames, solids.paint, solids.owner, solids.boxes,
-        solids.box_material, solids.materials, tile_start, tile_items, grid_start, grid_items, grid_frame,
-        light.direction, light.key, light.ambient, light.tint, light.noise, room.half_x_mm, room.half_y_mm,
-        room.height_mm, room.textures, np.uint64(noise_seed), image, ids, silhouette,
+        view.directions, view.albedo, view.distance_mm, view.face, camera.R, settings, cones, boxes, solids.materials,
+        view.room.textures, tile_start, tile_items, grid_start, grid_items, np.uint64(noise_seed), image, ids,
+        silhouette,
     )  # fmt: skip
     return Picture(image, ids, silhouette)
 
@@ -156,7 +195,7 @@ def first_hits(solids: Solids, origin_mm: Array, targets_mm: Array) -> tuple[Arr
     return fraction, index
 
 
-_compiled: Any = njit(cache=True, nogil=True)
+_compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_compiled
@@ -186,16 +225,16 @@ def _prepare(cones):  # type: ignore[no-untyped-def]  # numba infers the types
 
 
 @_compiled
-def _hit_cone(g, ox, oy, oz, ux, uy, uz):  # type: ignore[no-untyped-def]  # numba infers the types
+def _hit_cone(g, i, ox, oy, oz, ux, uy, uz):  # type: ignore[no-untyped-def]  # numba infers the types
     """Distance along the unit ray to a round cone and the part met (0 side, 1 sphere a, 2 sphere b).
 
     The side is where c^2 |p|^2 - y^2 + 2 ra s y - ra^2 = 0, with p from a and y along the axis, between the circles in
     which the spheres touch it: ra s <= y <= l + rb s. Both spheres lie inside the endless cone: missing it misses all.
     """
-    px, py, pz = ox - g[0], oy - g[1], oz - g[2]
-    length, ra, rb, s, c2 = g[6], g[7], g[8], g[9], g[10]
-    y0 = px * g[3] + py * g[4] + pz * g[5]
-    yu = ux * g[3] + uy * g[4] + uz * g[5]
+    px, py, pz = ox - g[i, 0], oy - g[i, 1], oz - g[i, 2]
+    length, ra, rb, s, c2 = g[i, 6], g[i, 7], g[i, 8], g[i, 9], g[i, 10]
+    y0 = px * g[i, 3] + py * g[i, 4] + pz * g[i, 5]
+    yu = ux * g[i, 3] + uy * g[i, 4] + uz * g[i, 5]
     pu = px * ux + py * uy + pz * uz
     pp = px * px + py * py + pz * pz
     best, part = NOTHING, 0
@@ -233,16 +272,16 @@ def _hit_cone(g, ox, oy, oz, ux, uy, uz):  # type: ignore[no-untyped-def]  # num
 
 
 @_compiled
-def _hit_box(b, ox, oy, oz, ux, uy, uz):  # type: ignore[no-untyped-def]  # numba infers the types
+def _hit_box(b, i, ox, oy, oz, ux, uy, uz):  # type: ignore[no-untyped-def]  # numba infers the types
     """Distance along the ray to a box turned about z, and the face met (axis + 1, signed)."""
-    cx, cy = ox - b[0], oy - b[1]
-    px, py, pz = cx * b[6] + cy * b[7], cy * b[6] - cx * b[7], oz - b[2]
-    vx, vy = ux * b[6] + uy * b[7], uy * b[6] - ux * b[7]
+    cx, cy = ox - b[i, 0], oy - b[i, 1]
+    px, py, pz = cx * b[i, 6] + cy * b[i, 7], cy * b[i, 6] - cx * b[i, 7], oz - b[i, 2]
+    vx, vy = ux * b[i, 6] + uy * b[i, 7], uy * b[i, 6] - ux * b[i, 7]
     near, far, face = -NOTHING, NOTHING, 0
     for axis in range(3):
         p = px if axis == 0 else (py if axis == 1 else pz)
         v = vx if axis == 0 else (vy if axis == 1 else uz)
-        h = b[3 + axis]
+        h = b[i, 3 + axis]
         if abs(v) < 1e-12:
             if abs(p) > h:
                 return NOTHING, 0
@@ -267,11 +306,11 @@ def _first_hits(geometry, boxes, origin, targets, fraction, index):  # type: ign
         d0, d1, d2 = d0 / length, d1 / length, d2 / length
         best, best_index = NOTHING, -1
         for i in range(n):
-            t, _ = _hit_cone(geometry[i], origin[0], origin[1], origin[2], d0, d1, d2)
+            t, _ = _hit_cone(geometry, i, origin[0], origin[1], origin[2], d0, d1, d2)
             if t < best:
                 best, best_index = t, i
         for i in range(boxes.shape[0]):
-            t, _ = _hit_box(boxes[i], origin[0], origin[1], origin[2], d0, d1, d2)
+            t, _ = _hit_box(boxes, i, origin[0], origin[1], origin[2], d0, d1, d2)
             if t < best:
                 best, best_index = t, n + i
         fraction[j] = best / length if best < NOTHING else NOTHING
@@ -279,7 +318,7 @@ def _first_hits(geometry, boxes, origin, targets, fraction, index):  # type: ign
 
 
 @_compiled
-def _screen_bounds(cones, boxes, R, t, K, dist, width, height, factor):  # type: ignore[no-untyped-def]  # as above
+def _screen_bounds(cones, boxes, R, t, K, dist, width, height):  # type: ignore[no-untyped-def]  # as above
     """(N + B, 4) first and last column and row that a solid can touch (last < first: none), one pixel to spare.
 
     The pinhole bounds of the end spheres (of the corners for a box) are cut at a frame a quarter larger than the image,
@@ -288,6 +327,7 @@ def _screen_bounds(cones, boxes, R, t, K, dist, width, height, factor):  # type:
     n, m = cones.shape[0], boxes.shape[0]
     out = np.empty((n + m, 4), np.int64)
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
+    factor = dist[5]
     limit = (
         (-0.25 * width - cx) / fx, (1.25 * width - cx) / fx, (-0.25 * height - cy) / fy, (1.25 * height - cy) / fy
     )  # fmt: skip
@@ -427,25 +467,25 @@ def _light_grid(geometry, boxes, light):  # type: ignore[no-untyped-def]  # as a
 
 
 @_compiled
-def _lit(px, py, pz, skip, geometry, boxes, light, start, items, frame):  # type: ignore[no-untyped-def]  # as above
+def _lit(px, py, pz, skip, cones, boxes, scene, start, items):  # type: ignore[no-untyped-def]  # as above
     """Whether nothing stands between a point and the light."""
-    u = px * frame[0] + py * frame[1] + pz * frame[2] - frame[6]
-    v = px * frame[3] + py * frame[4] + pz * frame[5] - frame[7]
+    u = px * scene[16] + py * scene[17] + pz * scene[18] - scene[22]
+    v = px * scene[19] + py * scene[20] + pz * scene[21] - scene[23]
     if u < 0.0 or v < 0.0:
         return True
     x, y = int(u / CELL_MM), int(v / CELL_MM)
-    if x >= int(frame[8]) or y >= int(frame[9]):
+    if x >= int(scene[24]) or y >= int(scene[25]):
         return True
-    k = y * int(frame[8]) + x
-    n = geometry.shape[0]
+    k = y * int(scene[24]) + x
+    n = cones.shape[0]
     for j in range(start[k], start[k + 1]):
         i = items[j]
         if i == skip:
             continue
         if i < n:
-            t, _ = _hit_cone(geometry[i], px, py, pz, light[0], light[1], light[2])
+            t, _ = _hit_cone(cones, i, px, py, pz, scene[3], scene[4], scene[5])
         else:
-            t, _ = _hit_box(boxes[i - n], px, py, pz, light[0], light[1], light[2])
+            t, _ = _hit_box(boxes, i - n, px, py, pz, scene[3], scene[4], scene[5])
         if 0.5 < t < NOTHING:
             return False
     return True
@@ -474,14 +514,14 @@ def _value_noise(x, y, z):  # type: ignore[no-untyped-def]  # as above
 
 
 @_compiled
-def _pick(m, first):  # type: ignore[no-untyped-def]  # as above
-    return m[first], m[first + 1], m[first + 2]
+def _pick(m, j, first):  # type: ignore[no-untyped-def]  # as above
+    return m[j, first], m[j, first + 1], m[j, first + 2]
 
 
 @_compiled
-def _cloth_pattern(m, qf, ql, qu):  # type: ignore[no-untyped-def]  # as above
+def _cloth_pattern(m, j, qf, ql, qu):  # type: ignore[no-untyped-def]  # as above
     """Which of a garment's two colours shows at (forward, left, up) mm from its origin."""
-    pattern, period, phase = m[10], m[11], m[12]
+    pattern, period, phase = m[j, 10], m[j, 11], m[j, 12]
     second = False
     if pattern == 1.0:
         second = (qu / period + phase) % 1.0 < 0.42
@@ -497,24 +537,24 @@ def _cloth_pattern(m, qf, ql, qu):  # type: ignore[no-untyped-def]  # as above
 
 
 @_compiled
-def _cone_albedo(m, nf, nl, nu, qf, ql, qu):  # type: ignore[no-untyped-def]  # as above
+def _cone_albedo(m, j, nf, nl, nu, qf, ql, qu):  # type: ignore[no-untyped-def]  # as above
     """Colour of a person's surface from its normal and place in the part's own frame (forward, left, up)."""
-    kind = m[0]
-    r, g, b = _pick(m, 1)
+    kind = m[j, 0]
+    r, g, b = _pick(m, j, 1)
     if kind in (SHIRT, TROUSERS):
-        if _cloth_pattern(m, qf, ql, qu):
-            r, g, b = _pick(m, 4)
+        if _cloth_pattern(m, j, qf, ql, qu):
+            r, g, b = _pick(m, j, 4)
         # A lighter front and a darker back: without this cue left and right cannot be told apart.
         front = min(1.0, max(0.0, nf * 1.6 + 0.5))
         shade = (0.42 if kind == SHIRT else 0.6) * (1.0 - front) + front
         r, g, b = r * shade, g * shade, b * shade
         if kind == SHIRT:
-            if nf > 0.25 and m[14] > 0.5 and abs(ql) < 11.0:  # an open collar or a row of buttons
+            if nf > 0.25 and m[j, 14] > 0.5 and abs(ql) < 11.0:  # an open collar or a row of buttons
                 r, g, b = r * 0.45, g * 0.45, b * 0.45
-            if nf > 0.3 and m[14] < 0.5 and abs(ql) < 75.0 and abs(qu - 330.0) < 45.0 + 30.0 * m[15]:
-                r, g, b = _pick(m, 7)
+            if nf > 0.3 and m[j, 14] < 0.5 and abs(ql) < 75.0 and abs(qu - 330.0) < 45.0 + 30.0 * m[j, 15]:
+                r, g, b = _pick(m, j, 7)
             if nf < -0.35 and qu > 395.0:  # a yoke across the back
-                r, g, b = m[7] * 0.55, m[8] * 0.55, m[9] * 0.55
+                r, g, b = m[j, 7] * 0.55, m[j, 8] * 0.55, m[j, 9] * 0.55
         elif abs(nl) > 0.985:
             r, g, b = r * 0.6, g * 0.6, b * 0.6
     elif kind == HEAD:
@@ -524,26 +564,26 @@ def _cone_albedo(m, nf, nl, nu, qf, ql, qu):  # type: ignore[no-untyped-def]  # 
             if (f < 0.98) and (0.3 < side < 0.46) and (-0.02 < u < 0.14):  # eyes
                 r, g, b = (0.02, 0.02, 0.03) if side < 0.41 else (0.5, 0.5, 0.48)
             elif 0.22 < side < 0.55 and 0.2 < u < 0.3:  # brows
-                r, g, b = _pick(m, 4)
+                r, g, b = _pick(m, j, 4)
             elif side < 0.26 and -0.66 < u < -0.54:
-                r, g, b = m[1] * 0.75, m[2] * 0.38, m[3] * 0.36
-            elif m[14] > 0.5 and (u < -0.42 or (side > 0.55 and u < 0.05)):  # beard
-                r, g, b = _pick(m, 4)
-        elif f < -0.05 and u > -0.35 and m[15] > 0.5:
-            r, g, b = _pick(m, 4)
+                r, g, b = m[j, 1] * 0.75, m[j, 2] * 0.38, m[j, 3] * 0.36
+            elif m[j, 14] > 0.5 and (u < -0.42 or (side > 0.55 and u < 0.05)):  # beard
+                r, g, b = _pick(m, j, 4)
+        elif f < -0.05 and u > -0.35 and m[j, 15] > 0.5:
+            r, g, b = _pick(m, j, 4)
     elif kind == SHOE:
         if qu < -66.0:
-            r, g, b = _pick(m, 4)
+            r, g, b = _pick(m, j, 4)
         elif qf > 60.0 and qu > -45.0:
-            r, g, b = _pick(m, 7)
+            r, g, b = _pick(m, j, 7)
     return r, g, b
 
 
 @_compiled
-def _box_albedo(m, face, x, y, z, h0, h1, h2):  # type: ignore[no-untyped-def]  # as above
+def _box_albedo(m, j, face, x, y, z, h0, h1, h2):  # type: ignore[no-untyped-def]  # as above
     """Colour of a box at a place in its own frame, mm."""
-    kind = m[0]
-    r, g, b = _pick(m, 1)
+    kind = m[j, 0]
+    r, g, b = _pick(m, j, 1)
     axis = abs(face)
     u, v = (y, z) if axis == 1 else ((x, z) if axis == 2 else (x, y))
     hu = h1 if axis == 1 else h0
@@ -551,227 +591,301 @@ def _box_albedo(m, face, x, y, z, h0, h1, h2):  # type: ignore[no-untyped-def]  
     shade = 1.0
     if kind == WOOD:
         plank = np.floor(v / 95.0)
-        shade = 0.72 + 0.3 * _value_noise(u / 160.0 + plank * 7.0, v / 11.0, m[12]) + 0.1 * _hash(int(plank), 3, axis)
+        shade = (
+            0.72 + 0.3 * _value_noise(u / 160.0 + plank * 7.0, v / 11.0, m[j, 12]) + 0.1 * _hash(int(plank), 3, axis)
+        )
         if (v / 95.0) % 1.0 < 0.05:
             shade *= 0.55
     elif kind == DRAWERS:
         if axis == 3:
             shade = 0.95
         else:
-            fv = ((v + hv) / m[11]) % 1.0
+            fv = ((v + hv) / m[j, 11]) % 1.0
             if fv < 0.06 or abs(u) > hu - 14.0:
                 shade = 0.5
             elif axis == 1 and abs(u) < 55.0 and abs(fv - 0.6) < 0.06:
-                r, g, b = _pick(m, 4)
+                r, g, b = _pick(m, j, 4)
     elif kind == CARTON:
         if abs(u) < 32.0:
-            r, g, b = _pick(m, 4)
-        shade = 0.85 + 0.2 * _value_noise(u / 60.0, v / 60.0, m[12])
+            r, g, b = _pick(m, j, 4)
+        shade = 0.85 + 0.2 * _value_noise(u / 60.0, v / 60.0, m[j, 12])
     elif kind == FABRIC:
-        shade = 0.7 + 0.4 * _value_noise(u / 45.0, v / 130.0, m[12])
+        shade = 0.7 + 0.4 * _value_noise(u / 45.0, v / 130.0, m[j, 12])
         if abs(u) > hu - 22.0 or abs(v) > hv - 22.0:
-            r, g, b = _pick(m, 4)
-        elif m[10] == 1.0 and ((u + v) / m[11]) % 1.0 < 0.5:
-            r, g, b = _pick(m, 7)
+            r, g, b = _pick(m, j, 4)
+        elif m[j, 10] == 1.0 and ((u + v) / m[j, 11]) % 1.0 < 0.5:
+            r, g, b = _pick(m, j, 7)
     return r * shade, g * shade, b * shade
 
 
 @_compiled
-def _texel(texture, u, v):  # type: ignore[no-untyped-def]  # as above
+def _texel(textures, face, u, v):  # type: ignore[no-untyped-def]  # as above
     """A texture between its four nearest texels, u and v in [0, 1]."""
-    height, width = texture.shape[0], texture.shape[1]
+    height, width = textures.shape[1], textures.shape[2]
     x = min(max(u * width - 0.5, 0.0), width - 1.001)
     y = min(max(v * height - 0.5, 0.0), height - 1.001)
-    ix, iy = int(x), int(y)
-    fx, fy = x - ix, y - iy
-    w00, w01, w10, w11 = (1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy
-    a, b, c, d = texture[iy, ix], texture[iy, ix + 1], texture[iy + 1, ix], texture[iy + 1, ix + 1]
+    j, i = int(x), int(y)
+    fx, fy = x - j, y - i
+    a, b, c, d = (1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy
+    t, k = textures, face
     return (
-        w00 * a[0] + w01 * b[0] + w10 * c[0] + w11 * d[0],
-        w00 * a[1] + w01 * b[1] + w10 * c[1] + w11 * d[1],
-        w00 * a[2] + w01 * b[2] + w10 * c[2] + w11 * d[2],
+        a * t[k, i, j, 0] + b * t[k, i, j + 1, 0] + c * t[k, i + 1, j, 0] + d * t[k, i + 1, j + 1, 0],
+        a * t[k, i, j, 1] + b * t[k, i, j + 1, 1] + c * t[k, i + 1, j, 1] + d * t[k, i + 1, j + 1, 1],
+        a * t[k, i, j, 2] + b * t[k, i, j + 1, 2] + c * t[k, i + 1, j, 2] + d * t[k, i + 1, j + 1, 2],
     )
 
 
 @_compiled
-def _sample(
-    ux, uy, uz, o, geometry, frames, paint, owner, boxes, box_material, materials, tile_items, first, last,
-    grid_start, grid_items, grid_frame, light, key, ambient, half_x, half_y, height_mm, textures,
-):  # type: ignore[no-untyped-def]  # as above  # fmt: skip
-    """Colour (linear light), index of what is seen, and whether the ray meets person 0, for one unit ray."""
-    n = geometry.shape[0]
+def _meet(ux, uy, uz, first, last, scene, cones, boxes, tile_items):  # type: ignore[no-untyped-def]  # as above
+    """Distance to the nearest of a tile's solids, its index (-1: none), the part met, and whether person 0 is met."""
+    n = cones.shape[0]
     best, index, part, person = NOTHING, -1, 0, False
     for k in range(first, last):
         i = tile_items[k]
         if i < n:
-            t, p = _hit_cone(geometry[i], o[0], o[1], o[2], ux, uy, uz)
-            if t < NOTHING and owner[i] == 0:
+            t, p = _hit_cone(cones, i, scene[0], scene[1], scene[2], ux, uy, uz)
+            if t < NOTHING and cones[i, 27] == 0.0:
                 person = True
         else:
-            t, p = _hit_box(boxes[i - n], o[0], o[1], o[2], ux, uy, uz)
+            t, p = _hit_box(boxes, i - n, scene[0], scene[1], scene[2], ux, uy, uz)
         if t < best:
             best, index, part = t, i, p
-    nx, ny, nz = 0.0, 0.0, 0.0
-    if index < 0:
-        tx = ((half_x if ux > 0 else -half_x) - o[0]) / ux if abs(ux) > 1e-12 else NOTHING
-        ty = ((half_y if uy > 0 else -half_y) - o[1]) / uy if abs(uy) > 1e-12 else NOTHING
-        tz = ((height_mm if uz > 0 else 0.0) - o[2]) / uz if abs(uz) > 1e-12 else NOTHING
-        best = min(tx, min(ty, tz))
-        px, py, pz = o[0] + best * ux, o[1] + best * uy, o[2] + best * uz
-        if best == tz:
-            face = 1 if uz > 0 else 0
-            nz = -1.0 if uz > 0 else 1.0
-            u, v = (px + half_x) / (2 * half_x), (py + half_y) / (2 * half_y)
-        elif best == tx:
-            face = 3 if ux > 0 else 2
-            nx = -1.0 if ux > 0 else 1.0
-            u, v = (py + half_y) / (2 * half_y), 1.0 - pz / height_mm
-        else:
-            face = 5 if uy > 0 else 4
-            ny = -1.0 if uy > 0 else 1.0
-            u, v = (px + half_x) / (2 * half_x), 1.0 - pz / height_mm
-        r, g, b = _texel(textures[face], u, v)
-        index = -1 - face
+    return best, index, part, person
+
+
+@_compiled
+def _room(ux, uy, uz, scene, textures):  # type: ignore[no-untyped-def]  # as above
+    """Distance to the room's face along a ray, the face and its colour."""
+    half_x, half_y, height_mm = scene[8], scene[9], scene[10]
+    tx = ((half_x if ux > 0 else -half_x) - scene[0]) / ux if abs(ux) > 1e-12 else NOTHING
+    ty = ((half_y if uy > 0 else -half_y) - scene[1]) / uy if abs(uy) > 1e-12 else NOTHING
+    tz = ((height_mm if uz > 0 else 0.0) - scene[2]) / uz if abs(uz) > 1e-12 else NOTHING
+    t = min(tx, ty, tz)
+    px, py, pz = scene[0] + t * ux, scene[1] + t * uy, scene[2] + t * uz
+    if t == tz:
+        face = 1 if uz > 0 else 0
+        u, v = (px + half_x) / (2 * half_x), (py + half_y) / (2 * half_y)
+    elif t == tx:
+        face = 3 if ux > 0 else 2
+        u, v = (py + half_y) / (2 * half_y), 1.0 - pz / height_mm
     else:
-        px, py, pz = o[0] + best * ux, o[1] + best * uy, o[2] + best * uz
-        if index < n:
-            c = geometry[index]
-            qx, qy, qz = px - c[0], py - c[1], pz - c[2]
-            y = qx * c[3] + qy * c[4] + qz * c[5]
-            if part == 1:
-                nx, ny, nz = qx / c[7], qy / c[7], qz / c[7]
-            elif part == 2:
-                nx = (qx - c[6] * c[3]) / c[8]
-                ny = (qy - c[6] * c[4]) / c[8]
-                nz = (qz - c[6] * c[5]) / c[8]
-            else:  # away from the axis, tipped by s along it
-                nx, ny, nz = qx - y * c[3], qy - y * c[4], qz - y * c[5]
-                scale = np.sqrt(c[10]) / np.sqrt(nx * nx + ny * ny + nz * nz + 1e-12)
-                nx, ny, nz = nx * scale + c[9] * c[3], ny * scale + c[9] * c[4], nz * scale + c[9] * c[5]
-            f = frames[index]
-            m = materials[int(paint[index, 0]) if y <= paint[index, 2] * c[6] else int(paint[index, 1])]
-            dx, dy, dz = px - f[9], py - f[10], pz - f[11]
-            qf, ql, qu = (
-                dx * f[0] + dy * f[1] + dz * f[2],
-                dx * f[3] + dy * f[4] + dz * f[5],
-                dx * f[6] + dy * f[7] + dz * f[8],
-            )
-            r, g, b = _cone_albedo(
-                m,
-                nx * f[0] + ny * f[1] + nz * f[2],
-                nx * f[3] + ny * f[4] + nz * f[5],
-                nx * f[6] + ny * f[7] + nz * f[8],
-                qf, ql, qu,
-            )  # fmt: skip
-            if m[13] > 0.0:  # folds: the normal wavers with the place on the cloth
-                bump = m[13] * (_value_noise(qf / 34.0, ql / 34.0, qu / 58.0) - 0.5)
-                nx, ny, nz = nx + bump * f[6], ny + bump * f[7], nz + bump * f[8]
-                bump = m[13] * (_value_noise(qf / 34.0 + 31.0, ql / 34.0, qu / 58.0) - 0.5)
-                nx, ny, nz = nx + bump * f[3], ny + bump * f[4], nz + bump * f[5]
-                scale = 1.0 / np.sqrt(nx * nx + ny * ny + nz * nz)
-                nx, ny, nz = nx * scale, ny * scale, nz * scale
-        else:
-            box = boxes[index - n]
-            axis, sign = abs(part), (1.0 if part > 0 else -1.0)
-            if axis == 1:
-                nx, ny = sign * box[6], sign * box[7]
-            elif axis == 2:
-                nx, ny = -sign * box[7], sign * box[6]
-            else:
-                nz = sign
-            dx, dy = px - box[0], py - box[1]
-            r, g, b = _box_albedo(
-                materials[box_material[index - n]], part, dx * box[6] + dy * box[7], dy * box[6] - dx * box[7],
-                pz - box[2], box[3], box[4], box[5],
-            )  # fmt: skip
-    facing = nx * light[0] + ny * light[1] + nz * light[2]
-    brightness = ambient * (0.78 + 0.22 * nz)
+        face = 5 if uy > 0 else 4
+        u, v = (px + half_x) / (2 * half_x), 1.0 - pz / height_mm
+    r, g, b = _texel(textures, face, u, v)
+    return t, face, r, g, b
+
+
+@_compiled
+def _inward(face):  # type: ignore[no-untyped-def]  # as above
+    """Normal of a face of the room."""
+    sign = 1.0 if face in (0, 2, 4) else -1.0
+    return sign * (face // 2 == 1), sign * (face // 2 == 2), sign * (face // 2 == 0)
+
+
+@_compiled
+def _shade(nx, ny, nz, scene):  # type: ignore[no-untyped-def]  # as above
+    """Light on a surface out of the key light, and what the key light adds."""
+    facing = nx * scene[3] + ny * scene[4] + nz * scene[5]
     # A weak fill from the other side keeps shape in the shade.
-    brightness += 0.16 * max(0.0, -nx * light[0] - ny * light[1] + 0.3 * nz)
-    if facing > 0.0 and _lit(
-        px + 0.5 * nx, py + 0.5 * ny, pz + 0.5 * nz, index, geometry, boxes, light, grid_start, grid_items, grid_frame
-    ):
-        brightness += key * facing
-    return r * brightness, g * brightness, b * brightness, index, person
+    fill = 0.16 * max(0.0, -nx * scene[3] - ny * scene[4] + 0.3 * nz)
+    return scene[7] * (0.78 + 0.22 * nz) + fill, scene[6] * max(0.0, facing)
+
+
+@_compiled
+def _solid_surface(ux, uy, uz, best, index, part, scene, cones, boxes, materials):  # type: ignore[no-untyped-def]  # as above
+    """Place, normal and colour where a ray meets a solid."""
+    n = cones.shape[0]
+    nx, ny, nz = 0.0, 0.0, 0.0
+    px, py, pz = scene[0] + best * ux, scene[1] + best * uy, scene[2] + best * uz
+    if index < n:
+        qx, qy, qz = px - cones[index, 0], py - cones[index, 1], pz - cones[index, 2]
+        y = qx * cones[index, 3] + qy * cones[index, 4] + qz * cones[index, 5]
+        if part == 1:
+            nx, ny, nz = qx / cones[index, 7], qy / cones[index, 7], qz / cones[index, 7]
+        elif part == 2:
+            nx = (qx - cones[index, 6] * cones[index, 3]) / cones[index, 8]
+            ny = (qy - cones[index, 6] * cones[index, 4]) / cones[index, 8]
+            nz = (qz - cones[index, 6] * cones[index, 5]) / cones[index, 8]
+        else:  # away from the axis, tipped by s along it
+            nx, ny, nz = qx - y * cones[index, 3], qy - y * cones[index, 4], qz - y * cones[index, 5]
+            scale = np.sqrt(cones[index, 10]) / np.sqrt(nx * nx + ny * ny + nz * nz + 1e-12)
+            nx, ny, nz = (
+                nx * scale + cones[index, 9] * cones[index, 3],
+                ny * scale + cones[index, 9] * cones[index, 4],
+                nz * scale + cones[index, 9] * cones[index, 5],
+            )
+        j = int(cones[index, 24] if y <= cones[index, 26] * cones[index, 6] else cones[index, 25])
+        dx, dy, dz = px - cones[index, 21], py - cones[index, 22], pz - cones[index, 23]
+        qf, ql, qu = (
+            dx * cones[index, 12] + dy * cones[index, 13] + dz * cones[index, 14],
+            dx * cones[index, 15] + dy * cones[index, 16] + dz * cones[index, 17],
+            dx * cones[index, 18] + dy * cones[index, 19] + dz * cones[index, 20],
+        )
+        r, g, b = _cone_albedo(
+            materials, j,
+            nx * cones[index, 12] + ny * cones[index, 13] + nz * cones[index, 14],
+            nx * cones[index, 15] + ny * cones[index, 16] + nz * cones[index, 17],
+            nx * cones[index, 18] + ny * cones[index, 19] + nz * cones[index, 20],
+            qf, ql, qu,
+        )  # fmt: skip
+        if materials[j, 13] > 0.0:  # folds: the normal wavers with the place on the cloth
+            bump = materials[j, 13] * (_value_noise(qf / 34.0, ql / 34.0, qu / 58.0) - 0.5)
+            nx, ny, nz = nx + bump * cones[index, 18], ny + bump * cones[index, 19], nz + bump * cones[index, 20]
+            bump = materials[j, 13] * (_value_noise(qf / 34.0 + 31.0, ql / 34.0, qu / 58.0) - 0.5)
+            nx, ny, nz = nx + bump * cones[index, 15], ny + bump * cones[index, 16], nz + bump * cones[index, 17]
+            scale = 1.0 / np.sqrt(nx * nx + ny * ny + nz * nz)
+            nx, ny, nz = nx * scale, ny * scale, nz * scale
+    else:
+        k = index - n
+        axis, sign = abs(part), (1.0 if part > 0 else -1.0)
+        if axis == 1:
+            nx, ny = sign * boxes[k, 6], sign * boxes[k, 7]
+        elif axis == 2:
+            nx, ny = -sign * boxes[k, 7], sign * boxes[k, 6]
+        else:
+            nz = sign
+        dx, dy = px - boxes[k, 0], py - boxes[k, 1]
+        r, g, b = _box_albedo(
+            materials, int(boxes[k, 8]), part, dx * boxes[k, 6] + dy * boxes[k, 7], dy * boxes[k, 6] - dx * boxes[k, 7],
+            pz - boxes[k, 2], boxes[k, 3], boxes[k, 4], boxes[k, 5],
+        )  # fmt: skip
+    return px, py, pz, nx, ny, nz, r, g, b
+
+
+@_compiled
+def _changes(colour, ids, lit, u, v):  # type: ignore[no-untyped-def]  # as above
+    """Whether a pixel deserves more rays: a solid's edge or pattern, or the edge of a shadow on the room."""
+    grey = colour[v, u, 0] + colour[v, u, 1] + colour[v, u, 2]
+    for k in range(4):
+        y = v + (1 if k == 0 else (-1 if k == 1 else 0))
+        x = u + (1 if k == 2 else (-1 if k == 3 else 0))
+        if 0 <= y < colour.shape[0] and 0 <= x < colour.shape[1]:
+            if ids[v, u] < 0 and ids[y, x] < 0:
+                if lit[v, u] != lit[y, x]:
+                    return True
+            else:
+                other = colour[y, x, 0] + colour[y, x, 1] + colour[y, x, 2]
+                if abs(other - grey) > 0.16 * (other + grey) + 0.02:
+                    return True
+    return False
+
+
+@_compiled
+def _backdrop(directions, R, scene, textures, albedo, distance, faces):  # type: ignore[no-untyped-def]  # as above
+    height, width = faces.shape
+    for v in range(height):
+        y1 = min(v + 1, height - 1)
+        for u in range(width):
+            x1 = min(u + 1, width - 1)
+            r, g, b = 0.0, 0.0, 0.0
+            for k in range(5):
+                a, c = (0.0, 0.0) if k == 4 else _inside_pixel(k)
+                dx = directions[v, u, 0] + a * (directions[v, x1, 0] - directions[v, x1 - 1, 0])
+                dy = directions[v, u, 1] + a * (directions[v, x1, 1] - directions[v, x1 - 1, 1])
+                dx += c * (directions[y1, u, 0] - directions[y1 - 1, u, 0])
+                dy += c * (directions[y1, u, 1] - directions[y1 - 1, u, 1])
+                scale = 1.0 / np.sqrt(dx * dx + dy * dy + 1.0)
+                t, face, r1, g1, b1 = _room(
+                    (dx * R[0, 0] + dy * R[1, 0] + R[2, 0]) * scale,
+                    (dx * R[0, 1] + dy * R[1, 1] + R[2, 1]) * scale,
+                    (dx * R[0, 2] + dy * R[1, 2] + R[2, 2]) * scale,
+                    scene, textures,
+                )  # fmt: skip
+                r, g, b = r + r1, g + g1, b + b1
+                distance[v, u], faces[v, u] = t, face  # the last ray is the pixel's centre
+            albedo[v, u, 0], albedo[v, u, 1], albedo[v, u, 2] = r * 0.2, g * 0.2, b * 0.2
+
+
+@_compiled
+def _inside_pixel(k):  # type: ignore[no-untyped-def]  # as above
+    """Four places in a pixel, on a square turned by about 27 degrees."""
+    return -0.375 + 0.25 * ((2 * k + 1) % 4 + (0 if k < 2 else -1)), -0.375 + 0.25 * k
 
 
 @_compiled
 def _render(
-    directions, R, o, geometry, frames, paint, owner, boxes, box_material, materials, tile_start, tile_items,
-    grid_start, grid_items, grid_frame, light, key, ambient, tint, noise, half_x, half_y, height_mm, textures, seed,
-    image, ids, silhouette,
+    directions, albedo, distance, faces, R, scene, cones, boxes, materials, textures, tile_start, tile_items,
+    grid_start, grid_items, seed, image, ids, silhouette,
 ):  # type: ignore[no-untyped-def]  # as above  # fmt: skip
     height, width = ids.shape
     across = (width + TILE_PX - 1) // TILE_PX
     colour = np.empty((height, width, 3), np.float32)
-    for v in range(height):
-        for u in range(width):
-            tile = (v // TILE_PX) * across + u // TILE_PX
-            dx, dy = directions[v, u, 0], directions[v, u, 1]
-            scale = 1.0 / np.sqrt(dx * dx + dy * dy + 1.0)
-            r, g, b, index, person = _sample(
-                (dx * R[0, 0] + dy * R[1, 0] + R[2, 0]) * scale,
-                (dx * R[0, 1] + dy * R[1, 1] + R[2, 1]) * scale,
-                (dx * R[0, 2] + dy * R[1, 2] + R[2, 2]) * scale,
-                o, geometry, frames, paint, owner, boxes, box_material, materials, tile_items, tile_start[tile],
-                tile_start[tile + 1], grid_start, grid_items, grid_frame, light, key, ambient, half_x, half_y,
-                height_mm, textures,
-            )  # fmt: skip
-            colour[v, u, 0], colour[v, u, 1], colour[v, u, 2] = r, g, b
-            ids[v, u], silhouette[v, u] = index, person
-    for v in range(height):
-        for u in range(width):
-            r, g, b = colour[v, u, 0], colour[v, u, 1], colour[v, u, 2]
-            index = ids[v, u]
-            grey = r + g + b
-            edge = False
-            for k in range(4):
-                y = v + (1 if k == 0 else (-1 if k == 1 else 0))
-                x = u + (1 if k == 2 else (-1 if k == 3 else 0))
-                if 0 <= y < height and 0 <= x < width:
-                    other = colour[y, x, 0] + colour[y, x, 1] + colour[y, x, 2]
-                    if abs(other - grey) > 0.16 * (other + grey) + 0.02:
-                        edge = True
-            if edge:
-                # Four more rays inside the pixel where the picture changes; directions vary linearly over a pixel.
-                tile = (v // TILE_PX) * across + u // TILE_PX
-                x1, y1 = min(u + 1, width - 1), min(v + 1, height - 1)
-                x0, y0 = x1 - 1, y1 - 1
-                for k in range(4):
-                    a = -0.375 + 0.25 * ((2 * k + 1) % 4 + (0 if k < 2 else -1))
-                    c = -0.375 + 0.25 * k
-                    dx = (
-                        directions[v, u, 0]
-                        + a * (directions[v, x1, 0] - directions[v, x0, 0])
-                        + c * (directions[y1, u, 0] - directions[y0, u, 0])
-                    )
-                    dy = (
-                        directions[v, u, 1]
-                        + a * (directions[v, x1, 1] - directions[v, x0, 1])
-                        + c * (directions[y1, u, 1] - directions[y0, u, 1])
-                    )
-                    scale = 1.0 / np.sqrt(dx * dx + dy * dy + 1.0)
-                    r1, g1, b1, _, _ = _sample(
-                        (dx * R[0, 0] + dy * R[1, 0] + R[2, 0]) * scale,
-                        (dx * R[0, 1] + dy * R[1, 1] + R[2, 1]) * scale,
-                        (dx * R[0, 2] + dy * R[1, 2] + R[2, 2]) * scale,
-                        o, geometry, frames, paint, owner, boxes, box_material, materials, tile_items,
-                        tile_start[tile], tile_start[tile + 1], grid_start, grid_items, grid_frame, light, key,
-                        ambient, half_x, half_y, height_mm, textures,
-                    )  # fmt: skip
-                    r, g, b = r + r1, g + g1, b + b1
-                r, g, b = r * 0.2, g * 0.2, b * 0.2
-            # Noise from a counter (splitmix64), three 7-bit uniforms a channel: nearly normal, the same on any core.
-            z = seed + np.uint64(v * width + u + 1) * np.uint64(0x9E3779B97F4A7C15)
-            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            z = z ^ (z >> np.uint64(31))
-            for channel in range(3):
-                total = 0.0
-                for _ in range(3):
-                    total += float(z & np.uint64(127))
-                    z = z >> np.uint64(7)
-                linear = r if channel == 0 else (g if channel == 1 else b)
-                # 64 = standard deviation of the sum of three such uniforms; a square root stands for the gamma curve.
-                level = 255.0 * np.sqrt(max(0.0, linear * tint[channel])) + noise * (total - 190.5) / 64.0
-                image[v, u, channel] = np.uint8(min(255.0, max(0.0, level + 0.5)))
+    lit = np.ones((height, width), np.bool_)
+    # On a face of the room the light changes only where a shadow falls.
+    dim, key = np.empty(6), np.empty(6)
+    for face in range(6):
+        nx, ny, nz = _inward(face)
+        dim[face], key[face] = _shade(nx, ny, nz, scene)
+    for refine in range(2):
+        for v in range(height):
+            y1 = min(v + 1, height - 1)
+            for u in range(width):
+                r, g, b = 0.0, 0.0, 0.0
+                if refine:
+                    r, g, b = colour[v, u, 0], colour[v, u, 1], colour[v, u, 2]
+                if not refine or _changes(colour, ids, lit, u, v):
+                    tile = (v // TILE_PX) * across + u // TILE_PX
+                    first, last = tile_start[tile], tile_start[tile + 1]
+                    x1 = min(u + 1, width - 1)
+                    for k in range(4 if refine else 1):
+                        dx, dy = directions[v, u, 0], directions[v, u, 1]
+                        if refine:  # directions vary linearly over a pixel
+                            a, c = _inside_pixel(k)
+                            dx += a * (directions[v, x1, 0] - directions[v, x1 - 1, 0])
+                            dx += c * (directions[y1, u, 0] - directions[y1 - 1, u, 0])
+                            dy += a * (directions[v, x1, 1] - directions[v, x1 - 1, 1])
+                            dy += c * (directions[y1, u, 1] - directions[y1 - 1, u, 1])
+                        scale = 1.0 / np.sqrt(dx * dx + dy * dy + 1.0)
+                        ux = (dx * R[0, 0] + dy * R[1, 0] + R[2, 0]) * scale
+                        uy = (dx * R[0, 1] + dy * R[1, 1] + R[2, 1]) * scale
+                        uz = (dx * R[0, 2] + dy * R[1, 2] + R[2, 2]) * scale
+                        t, index, part, person = NOTHING, -1, 0, False
+                        if last > first:
+                            t, index, part, person = _meet(
+                                ux, uy, uz, first, last, scene, cones, boxes, tile_items
+                            )  # fmt: skip
+                        if index >= 0:
+                            px, py, pz, nx, ny, nz, r1, g1, b1 = _solid_surface(
+                                ux, uy, uz, t, index, part, scene, cones, boxes, materials
+                            )  # fmt: skip
+                            low, high = _shade(nx, ny, nz, scene)
+                        else:
+                            if refine:
+                                t, face, r1, g1, b1 = _room(ux, uy, uz, scene, textures)
+                            else:
+                                t, face = distance[v, u], int(faces[v, u])
+                                r1, g1, b1 = albedo[v, u, 0], albedo[v, u, 1], albedo[v, u, 2]
+                            px, py, pz = scene[0] + t * ux, scene[1] + t * uy, scene[2] + t * uz
+                            nx, ny, nz = 0.0, 0.0, 0.0
+                            low, high = dim[face], key[face]
+                        if not refine:
+                            ids[v, u], silhouette[v, u] = index if index >= 0 else -1 - face, person
+                        if high > 0.0:
+                            if _lit(
+                                px + 0.5 * nx, py + 0.5 * ny, pz + 0.5 * nz, index, cones, boxes, scene, grid_start,
+                                grid_items,
+                            ):  # fmt: skip
+                                low += high
+                            elif not refine:
+                                lit[v, u] = False
+                        r, g, b = r + low * r1, g + low * g1, b + low * b1
+                    if refine:
+                        r, g, b = r * 0.2, g * 0.2, b * 0.2
+                if not refine:
+                    colour[v, u, 0], colour[v, u, 1], colour[v, u, 2] = r, g, b
+                else:
+                    # Noise from a counter (splitmix64): three 7-bit uniforms a channel, nearly normal, equal anywhere.
+                    z = seed + np.uint64(v * width + u + 1) * np.uint64(0x9E3779B97F4A7C15)
+                    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+                    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+                    z = z ^ (z >> np.uint64(31))
+                    for channel in range(3):
+                        total = 0.0
+                        for _ in range(3):
+                            total += float(z & np.uint64(127))
+                            z = z >> np.uint64(7)
+                        linear = r if channel == 0 else (g if channel == 1 else b)
+                        # 64 is the sum's standard deviation; a square root stands for the gamma curve.
+                        level = 255.0 * np.sqrt(max(0.0, linear * scene[12 + channel]))
+                        level += scene[11] * (total - 190.5) / 64.0
+                        image[v, u, channel] = np.uint8(min(255.0, max(0.0, level + 0.5)))

@@ -31,8 +31,8 @@ from poseboard.datasets.synthetic.renderer import (
 _TEXELS = (320, 640)
 # How far a surface point may lie from the joint it shows, mm on a body of average height: the flesh around it.
 _FLESH_MM = {
-    "hip": 125.0, "knee": 85.0, "ankle": 75.0, "pelvis": 150.0, "spine": 140.0, "thorax": 130.0, "head_top": 70.0,
-    "nose": 70.0, "shoulder": 95.0, "elbow": 65.0, "wrist": 60.0,
+    "hip": 150.0, "knee": 90.0, "ankle": 80.0, "pelvis": 185.0, "spine": 165.0, "thorax": 155.0, "head_top": 110.0,
+    "nose": 75.0, "shoulder": 105.0, "elbow": 70.0, "wrist": 65.0,
 }  # fmt: skip
 _REACH_MM = np.array([_FLESH_MM[joint.removeprefix("left_").removeprefix("right_")] for joint in JOINTS])
 
@@ -68,7 +68,12 @@ class Furniture:
         return len(self.materials) - 1
 
     def add(
-        self, material: int, place_mm: tuple[float, float], yaw: float, local_mm: Sequence[float], size_mm: Sequence[float]
+        self,
+        material: int,
+        place_mm: tuple[float, float],
+        yaw: float,
+        local_mm: Sequence[float],
+        size_mm: Sequence[float],
     ) -> None:
         """A box of a size, its middle at a local place (forward, left, up) of a piece standing at ``place_mm``."""
         c, s = np.cos(yaw), np.sin(yaw)
@@ -128,7 +133,11 @@ def put_shelf(piece: Furniture, rng: Generator, place_mm: tuple[float, float], y
             tall, wide = rng.uniform(120, 240), rng.uniform(0.2, 0.7) * width
             thing = piece.add_material(rng, FABRIC)
             piece.add(
-                thing, place_mm, yaw, (0, rng.uniform(-0.12, 0.12) * width, z + 13 + tall / 2), (0.7 * depth, wide, tall)
+                thing,
+                place_mm,
+                yaw,
+                (0, rng.uniform(-0.12, 0.12) * width, z + 13 + tall / 2),
+                (0.7 * depth, wide, tall),
             )
 
 
@@ -141,9 +150,7 @@ def put_armchair(piece: Furniture, rng: Generator, place_mm: tuple[float, float]
         piece.add(cloth, place_mm, yaw, (20, y * 320, 310), (560, 100, 620))
 
 
-def put_seat(
-    piece: Furniture, rng: Generator, place_mm: tuple[float, float], yaw: float, height_mm: float
-) -> None:
+def put_seat(piece: Furniture, rng: Generator, place_mm: tuple[float, float], yaw: float, height_mm: float) -> None:
     """A chair, or a stool, whose seat is at a height, in front of its back."""
     wood, legs = piece.add_material(rng, WOOD, _wood(rng)), piece.add_material(rng, PLAIN)
     piece.add(wood, place_mm, yaw, (30, 0, height_mm - 22), (430, 430, 44))
@@ -330,7 +337,9 @@ def visible_joints(solids: Solids, person: Person, number: int, instant: int, ca
     joints = person.figure.joints_mm[instant]
     fraction, index = first_hits(solids, camera.centre_mm, joints)
     way = np.linalg.norm(joints - camera.centre_mm, axis=1)
-    own = (index < len(solids.owner)) & (solids.owner[np.clip(index, 0, len(solids.owner) - 1)] == number) & (index >= 0)
+    own = (
+        (index < len(solids.owner)) & (solids.owner[np.clip(index, 0, len(solids.owner) - 1)] == number) & (index >= 0)
+    )
     near = (1 - fraction) * way <= _REACH_MM * person.body.height / 1720
     pixels = camera.project(joints)
     inside = ((pixels >= -0.5) & (pixels < np.array(camera.size) - 0.5)).all(1)
