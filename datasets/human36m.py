@@ -309,7 +309,7 @@ class _Labels:
             values = self.cameras[field].reshape(len(self.subjects), count, -1)
             self._check_cameras(field, ~np.isfinite(values).all(axis=-1), "is not finite")
         K = self.cameras["K"].reshape(len(self.subjects), count, 3, 3).astype(np.float64)
-        self._check_cameras("K", np.abs(np.linalg.det(np.nan_to_num(K))) < 1e-9, "is singular")
+        self._check_cameras("K", np.abs(np.linalg.det(np.where(np.isfinite(K), K, 0.0))) < 1e-9, "is singular")
 
     @cached_property
     def keys(self) -> list[str]:
