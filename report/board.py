@@ -23,7 +23,7 @@ from poseboard.protocols.scores import (
     TableComparison,
     TrainingFile,
 )
-from poseboard.report.results import Entry, Examples, Results
+from poseboard.report.results import Entry, Examples, Results, table_key
 
 MAIN_TABLES = ("T1", "T2")
 """Tables whose columns make the main board, where they exist."""
@@ -155,12 +155,6 @@ def _sort_key(score: Score) -> tuple[bool, float]:
     if score.value is None:
         return True, 0.0
     return False, score.value if score.lower_is_better else -score.value
-
-
-def table_key(table: str) -> tuple[int, int, str]:
-    """Order of tables: T1 … T10, F1, F2, then ours by name."""
-    found = re.fullmatch(r"([TF])(\d+)", table)
-    return ("TF".index(found[1]), int(found[2]), "") if found else (2, 0, table)
 
 
 def boards(results: Results) -> list[Board]:
@@ -328,14 +322,6 @@ def _mean_seconds(file: TrainingFile) -> float:
 
 
 @dataclass(frozen=True)
-class OurCell:
-    """Our number beside a published row."""
-
-    board: Board
-    row: Row
-
-
-@dataclass(frozen=True)
 class PaperTable:
     """A published table with ours beside it."""
 
@@ -346,7 +332,12 @@ class PaperTable:
     extra: tuple[str, ...]
     """Methods of ours that the paper has no row for."""
     absent: str
-    """Why ours are absent; empty where they are not."""
+    """Why ours are absent; empty where they are not, and for readings that no run of ours repeats."""
+
+    @property
+    def numbered(self) -> bool:
+        """Whether it is a table or figure of a paper (T1, F2) rather than a collection of readings."""
+        return _is_numbered(self.table.id)
 
     def cells(self, row: PublishedRow | None, method: str | None = None) -> list[Row | None]:
         """Our row for each board of ``ours``."""
@@ -386,10 +377,14 @@ def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTab
                 columns=tuple(c for c in columns if any(c in row.values for row in table.rows)),
                 ours=tuple(ours.values()),
                 extra=tuple(extra),
-                absent="" if ours else _why_absent(table, results),
+                absent=_why_absent(table, results) if not ours and _is_numbered(table.id) else "",
             )
         )
     return made
+
+
+def _is_numbered(table: str) -> bool:
+    return table_key(table)[0] < 2
 
 
 def _why_absent(table: PublishedTable, results: Results) -> str:

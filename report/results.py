@@ -149,9 +149,10 @@ def read_examples(path: Path) -> Examples:
     )
 
 
-def _table_order(table: PublishedTable) -> tuple[int, int, str]:
-    number = re.fullmatch(r"([TF])(\d+)", table.id)
-    return ("TF".index(number[1]), int(number[2]), "") if number else (2, 0, table.id)
+def table_key(table: str) -> tuple[int, int, str]:
+    """Order of tables: T1 … T10, F1, F2, then ours by name."""
+    found = re.fullmatch(r"([TF])(\d+)", table)
+    return ("TF".index(found[1]), int(found[2]), "") if found else (2, 0, table)
 
 
 def read_results(results: Path, profile: str) -> Results:
@@ -179,6 +180,7 @@ def read_results(results: Path, profile: str) -> Results:
     for path, detection in _read_all(DetectionFile, root.glob("detections/*.json")):
         figure = picture_beside(path, detection.figure) if detection.figure else None
         detections.append((detection, figure if figure and figure.is_file() else None))
+    published = [table for _, table in _read_all(PublishedTable, results.glob("published/*.yaml"))]
     return Results(
         profile=profile,
         entries=tuple(entries),
@@ -189,10 +191,6 @@ def read_results(results: Path, profile: str) -> Results:
             for path, file in _read_all(DataFile, root.glob("data/*.json"))
         ),
         detections=tuple(detections),
-        published=tuple(
-            sorted(
-                (table for _, table in _read_all(PublishedTable, results.glob("published/*.yaml"))), key=_table_order
-            )
-        ),
+        published=tuple(sorted(published, key=lambda table: table_key(table.id))),
         speed=tuple(file for _, file in _read_all(SpeedFile, results.glob("speed/*.json"))),
     )
