@@ -66,14 +66,15 @@ def ransac(
         return Consensus(np.full((*batch, joints, 3), np.nan), np.zeros((*batch, views, joints), dtype=bool))
     all_P = torch.from_numpy(np.array(np.broadcast_to(P, (*batch, views, 3, 4)))).reshape(-1, views, 3, 4)
     all_points = torch.from_numpy(np.array(np.broadcast_to(points_px, (*batch, views, joints, 2))))
-    generator = torch.Generator().manual_seed(seed)
+    # One draw for all frames, so that a frame is answered alike in any company.
+    draw = torch.rand(views, 1, joints, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     hypotheses = min(views, EXHAUSTIVE_VIEWS) ** 2 // 2
     size = max(1, _CHUNK // (hypotheses * views * joints))
     X, inliers = [], []
     with torch.no_grad():
         chunks = zip(all_P.split(size), all_points.reshape(-1, views, joints, 2).split(size), strict=True)
         for chunk_P, chunk_points in chunks:
-            chunk_X, chunk_inliers = _consensus(chunk_P, chunk_points, threshold_px, refined, generator)
+            chunk_X, chunk_inliers = _consensus(chunk_P, chunk_points, threshold_px, refined, draw)
             X.append(chunk_X.movedim(0, -1))
             inliers.append(chunk_inliers.movedim(0, 1))
     return Consensus(
@@ -81,18 +82,15 @@ def ransac(
     )
 
 
-def _consensus(
-    P: Tensor, points_px: Tensor, threshold_px: float, refined: bool, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """X (3, B, J) and inliers (V, B, J) of P (B, V, 3, 4) and points (B, V, J, 2)."""
+def _consensus(P: Tensor, points_px: Tensor, threshold_px: float, refined: bool, draw: Tensor) -> tuple[Tensor, Tensor]:
+    """X (3, B, J) and inliers (V, B, J) of P (B, V, 3, 4), points (B, V, J, 2) and random numbers (V, 1, J)."""
     rows, usable = equations(P, points_px)
     views = len(usable)
     rows = rows.unflatten(1, (views, 2))
     blocks = (rows[:3, None] * rows).sum(3)  # (3, 4, V, B, J): normal equations of each view
     candidates, named, names = blocks, usable, None
     if views > EXHAUSTIVE_VIEWS:
-        order = torch.rand(usable.shape, generator=generator, dtype=torch.float64) + usable
-        names = order.topk(EXHAUSTIVE_VIEWS, dim=0).indices
+        names = (draw + usable).topk(EXHAUSTIVE_VIEWS, dim=0).indices
         candidates = blocks.gather(2, names.expand(3, 4, *names.shape))
         named = usable.gather(0, names)
     first, second = torch.combinations(torch.arange(len(named))).T

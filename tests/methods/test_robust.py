@@ -104,7 +104,7 @@ def test_many_views_draw_pairs_by_seed_and_skip_absent_ones():
     points[:, :12] = np.nan
     found = ransac(P, points, threshold_px=5, seed=3)
     np.testing.assert_allclose(found.points_mm, X, atol=0.5)
-    np.testing.assert_array_equal(found.points_mm, ransac(P, points, threshold_px=5, seed=3).points_mm)
+    np.testing.assert_array_equal(found.points_mm[2], ransac(P, points[2], threshold_px=5, seed=3).points_mm)
 
 
 def test_a_point_behind_a_camera_is_not_in_agreement_with_it():
