@@ -208,6 +208,8 @@ def training_curves(training: TrainingFile, index: int) -> Figure:
             _finish(axes, "both")
         if len(training.runs) > 1:
             panels[0].legend()
+        world = ", synthetic world" if training.synthetic else ""
+        figure.supxlabel(printable(f"trained on {training.dataset}{world}"), fontsize=8.5)
     return figure
 
 
