@@ -88,7 +88,7 @@ def data_synthetic(
     test_subjects: Annotated[str, typer.Option(help="held-out subjects")] = "S9,S11",
     train_frames: Annotated[int, typer.Option(help="frames of each of the 30 training sequences a subject")] = 8,
     test_frames: Annotated[int, typer.Option(help="frames of each test sequence")] = 5,
-    frame_px: Annotated[int, typer.Option(help="side of the full frames")] = 288,
+    side_px: Annotated[int, typer.Option(help="side of the full frames")] = 288,
     occlusion: Annotated[float, typer.Option(help="0 = empty room, 1 = crowded with furniture and bystanders")] = 0.5,
     processes: Annotated[int, typer.Option(help="rendering processes")] = 2,
 ) -> None:
@@ -109,7 +109,7 @@ def data_synthetic(
         "test_subjects": test_subjects.split(","),
         "train_frames": train_frames,
         "test_frames": test_frames,
-        "frame_px": frame_px,
+        "side_px": side_px,
         "occlusion": occlusion,
     }
     print(f"{out}: manifest {render(options, out, processes)}")

@@ -10,7 +10,7 @@ from typing import Any
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.catalog import catalog, open_dataset
-from poseboard.datasets.errors import InputError
+from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.sample import Dataset
 from poseboard.datasets.synthetic.human36m import WorldOptions, generate
 from poseboard.protocols.scores import DataFile
@@ -25,7 +25,7 @@ def render(options: Mapping[str, Any], root: Path, processes: int) -> str:
     Raises:
         InputError: an option is unknown or wrong.
     """
-    world = WorldOptions.parse(options)
+    world = validated(WorldOptions, options, "world")
     with progress(f"render {root.name}") as report:
         return generate(world, root, processes, report)
 

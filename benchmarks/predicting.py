@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from poseboard.benchmarks.detections import detections_stage
 from poseboard.benchmarks.harness import Bench, predict
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import file_sha256
@@ -45,6 +46,9 @@ def predict_stage(
     Raises:
         InputError: the data set, the row, its checkpoint or its answers cannot be used.
     """
+    if dataset in settings.params.detections:
+        yield from detections_stage(settings, dataset, method)
+        return
     bench = Bench.open(settings, dataset)
     names = bench.dataset.views
     keys = list(bench.dataset.keys(split))

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from poseboard.datasets.errors import InputError
+from poseboard.datasets.errors import InputError, validated
 
 BACKBONE = "backbone"
 """Name of the checkpoint that the 2D backbone stage leaves; no method may be called so."""
@@ -78,13 +78,9 @@ class Settings:
             raise InputError(path, "there is no such file", "run from the folder that has params.yaml") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise InputError(path, f"is not YAML ({' '.join(str(error).split())[:160]})", "mend it") from None
-        try:
-            params = Params.model_validate(values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise InputError(
-                f"{path}: {'.'.join(map(str, first['loc']))}", first["msg"].lower(), "see README"
-            ) from None
+        if not isinstance(values, dict):
+            raise InputError(path, "holds no settings", "take the committed file and change that")
+        params = validated(Params, values, path)
         if params.profile not in params.profiles:
             raise InputError(
                 f"{path}: profile", f"no profile {params.profile!r}", f"one of {', '.join(params.profiles)}"

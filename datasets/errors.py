@@ -1,6 +1,12 @@
 """The one error that a user of Poseboard is shown: one line naming where, what and the remedy."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class InputError(ValueError):
@@ -15,3 +21,17 @@ class InputError(ValueError):
     def __init__(self, where: str | Path, problem: str, remedy: str = "") -> None:
         self.where, self.problem, self.remedy = str(where), problem, remedy
         super().__init__(f"{where}: {problem}" + (f"; {remedy}" if remedy else ""))
+
+
+def validated(kind: type[ModelT], values: Mapping[str, Any], where: str | Path) -> ModelT:
+    """``values`` as a model; InputError names ``where``, the first field that is unknown or wrong, and those known."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        # Pydantic says "value error, …" before the text of our own validators.
+        problem = first["msg"].removeprefix("Value error, ")
+        problem = problem[:1].lower() + problem[1:]
+        known = ", ".join(sorted(found.alias or name for name, found in kind.model_fields.items()))
+        raise InputError(f"{where}: {field}" if field else where, problem, f"known: {known}") from None

@@ -15,10 +15,10 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from poseboard.datasets.errors import InputError
+from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.sample import Poses, Sample, Truth
 from poseboard.datasets.skeleton import Skeleton
 
@@ -62,13 +62,7 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 def parse_options(kind: type[OptionsT], values: Mapping[str, Any], where: str) -> OptionsT:
     """``values`` as options of ``kind``; InputError names ``where`` and the field that is unknown or wrong."""
-    try:
-        return kind.model_validate(dict(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(sorted(kind.model_fields))
-        raise InputError(f"{where}.{name}", first["msg"].lower(), f"known keys: {known}") from None
+    return validated(kind, values, where)
 
 
 @runtime_checkable

@@ -4,6 +4,7 @@
 ``results/<profile>/comparisons/<dataset>.json``          ComparisonFile: paired differences and rank intervals
 ``results/<profile>/training/<dataset>/<method>.json``    TrainingFile: curves and cost of the training
 ``results/<profile>/data/<dataset>.json``                 DataFile: status and manifest of the data set
+``results/<profile>/detections/<dataset>-<method>.json``  DetectionFile: residuals on given detections, and a figure
 ``results/published/<table>.yaml``                        PublishedTable: numbers of the papers, each with its source
 ``results/speed/<name>.json``                             SpeedFile: ratios against a peer in the same run
 """
@@ -234,6 +235,19 @@ class PublishedTable(Record):
     signature: dict[str, str] = Field(description="as far as the source states it")
     rows: list[PublishedRow]
     notes: list[str] = Field(default_factory=list)
+
+
+class DetectionFile(Record):
+    """Real detections triangulated by a method; there is no truth to score against, only residuals."""
+
+    format: Literal[1] = 1
+    dataset: str
+    method: str
+    state: Literal["ready", "partial", "missing"]
+    detail: str
+    people: int | None = None
+    residual_px: dict[str, float | None] = Field(default_factory=dict, description="view -> median over its joints")
+    figure: str | None = Field(default=None, description="picture beside this file")
 
 
 class SpeedFile(Record):
