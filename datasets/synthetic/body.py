@@ -13,7 +13,7 @@ from numpy.random import Generator
 
 from poseboard.datasets.camera import Array
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.datasets.synthetic.renderer import CLOTH, HEAD, MATERIAL_COLUMNS, SHIRT, SHOE, TROUSERS
+from poseboard.datasets.synthetic.casting import CLOTH, HEAD, MATERIAL_COLUMNS, SHIRT, SHOE, TROUSERS
 
 LIMITS_DEG: dict[str, tuple[float, float]] = {
     **{

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import read_image
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.datasets.synthetic.body import Body, sample_body, sample_outfit
 from poseboard.datasets.synthetic.motion import ACTIONS, SEATS, Motion, move
@@ -243,7 +244,7 @@ def undistortion_map(camera: Camera) -> tuple[NDArray[np.int16], NDArray[np.uint
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1)
     source = camera.distort(grid).astype(np.float32)
     whole, part = cv2.convertMaps(source[..., 0], source[..., 1], cv2.CV_16SC2)
-    return whole, part
+    return np.asarray(whole, np.int16), np.asarray(part, np.uint16)
 
 
 @lru_cache(maxsize=2)
@@ -291,9 +292,9 @@ def _clip(root: Path, options: WorldOptions, job: tuple[str, str]) -> Clip:
             visibility[i, v] = visible_joints(solids, actor, 0, i, camera).mean()
             through_lens = _jpeg(picture.image[..., ::-1], options.jpeg_quality)
             # As published: the undistorted tree is made from the stored pictures.
-            stored = cv2.imdecode(np.frombuffer(through_lens, np.uint8), cv2.IMREAD_COLOR)
+            stored = np.asarray(cv2.imdecode(np.frombuffer(through_lens, np.uint8), cv2.IMREAD_COLOR))
             flat = cv2.remap(stored, whole, part, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-            jpegs[i, v] = through_lens, _jpeg(flat, options.jpeg_quality)
+            jpegs[i, v] = through_lens, _jpeg(np.asarray(flat, np.uint8), options.jpeg_quality)
     digest = hashlib.sha256()
     for (i, v), pair in sorted(jpegs.items()):
         number = i * options.frame_step + 1
@@ -477,7 +478,7 @@ def contact_sheet(root: Path, options: WorldOptions, labels: dict[str, Any], blo
         strip = []
         for v, camera in enumerate(rig(options, subject)):
             folder = root / "processed" / subject / name / TREES[1 if drawn else 0] / CAMERAS[v]
-            image = cv2.imread(str(folder / f"img_{entry['frame_idx'] + 1:06d}.jpg"))
+            image = read_image(folder / f"img_{entry['frame_idx'] + 1:06d}.jpg")
             if drawn:
                 _draw(image, camera.undistorted(), entry["keypoints"], entry["bbox_by_camera_tlbr"][v])
             strip.append(cv2.resize(image, (cell, cell), interpolation=cv2.INTER_AREA))
@@ -489,7 +490,7 @@ def contact_sheet(root: Path, options: WorldOptions, labels: dict[str, Any], blo
     if len(tiles) % 2:
         tiles.append(np.full_like(tiles[0], 255))
     sheet = np.concatenate([np.concatenate(tiles[i : i + 2], 1) for i in range(0, len(tiles), 2)])
-    return np.ascontiguousarray(sheet[..., ::-1])
+    return sheet
 
 
 def _spread(table: NDArray[Any], blocks: int) -> NDArray[np.int64]:
@@ -506,12 +507,12 @@ def _spread(table: NDArray[Any], blocks: int) -> NDArray[np.int64]:
     return np.array(rows)
 
 
-def _draw(bgr: NDArray[np.uint8], camera: Camera, joints_mm: Array, box_tlbr: NDArray[np.int16]) -> None:
+def _draw(image: NDArray[np.uint8], camera: Camera, joints_mm: Array, box_tlbr: NDArray[np.int16]) -> None:
     top, left, bottom, right = (int(value) for value in box_tlbr)
-    cv2.rectangle(bgr, (left, top), (right - 1, bottom - 1), (60, 220, 255), 1)
+    cv2.rectangle(image, (left, top), (right - 1, bottom - 1), (255, 220, 60), 1)
     points = camera.project(joints_mm)
     for a, b in HUMAN36M.edge_indices:
         names = HUMAN36M.joints[a] + HUMAN36M.joints[b]
-        colour = (80, 80, 255) if "right" in names else ((255, 170, 60) if "left" in names else (90, 230, 90))
+        colour = (255, 80, 80) if "right" in names else ((60, 170, 255) if "left" in names else (90, 230, 90))
         ends = [(round(float(x) * 16), round(float(y) * 16)) for x, y in points[[a, b]]]
-        cv2.line(bgr, ends[0], ends[1], colour, 1, cv2.LINE_AA, shift=4)
+        cv2.line(image, ends[0], ends[1], colour, 1, cv2.LINE_AA, shift=4)

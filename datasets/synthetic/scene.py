@@ -15,18 +15,8 @@ from numpy.typing import NDArray
 
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.synthetic.body import JOINTS, MATERIALS_A_PERSON, Body, Figure, Outfit, flesh
-from poseboard.datasets.synthetic.renderer import (
-    CARTON,
-    DRAWERS,
-    FABRIC,
-    MATERIAL_COLUMNS,
-    PLAIN,
-    WOOD,
-    Light,
-    Room,
-    Solids,
-    first_hits,
-)
+from poseboard.datasets.synthetic.casting import CARTON, DRAWERS, FABRIC, MATERIAL_COLUMNS, PLAIN, WOOD
+from poseboard.datasets.synthetic.renderer import Light, Room, Solids, first_hits
 
 _TEXELS = (320, 640)
 # How far a surface point may lie from the joint it shows, mm on a body of average height: the flesh around it.
@@ -73,7 +63,7 @@ class Furniture:
         place_mm: tuple[float, float],
         yaw: float,
         local_mm: Sequence[float],
-        size_mm: Sequence[float],
+        size_mm: Sequence[float] | Array,
     ) -> None:
         """A box of a size, its middle at a local place (forward, left, up) of a piece standing at ``place_mm``."""
         c, s = np.cos(yaw), np.sin(yaw)
@@ -105,7 +95,7 @@ def put_table(piece: Furniture, rng: Generator, place_mm: tuple[float, float], y
 
 def put_cabinet(piece: Furniture, rng: Generator, place_mm: tuple[float, float], yaw: float) -> None:
     """A chest of drawers or a locker."""
-    size = (rng.uniform(330, 480), rng.uniform(380, 700), rng.uniform(520, 1250))
+    size = (rng.uniform(330, 480), rng.uniform(380, 700), rng.uniform(480, 1100))
     material = piece.add_material(rng, DRAWERS, _wood(rng) if rng.random() < 0.4 else None)
     piece.add(material, place_mm, yaw, (0, 0, size[2] / 2), size)
 
@@ -124,7 +114,7 @@ def put_cartons(piece: Furniture, rng: Generator, place_mm: tuple[float, float],
 def put_shelf(piece: Furniture, rng: Generator, place_mm: tuple[float, float], yaw: float) -> None:
     """An open shelf with things on its boards: one sees a person through it."""
     wood = piece.add_material(rng, WOOD, _wood(rng))
-    depth, width, height = rng.uniform(260, 340), rng.uniform(550, 850), rng.uniform(900, 1500)
+    depth, width, height = rng.uniform(260, 340), rng.uniform(500, 750), rng.uniform(800, 1300)
     for y in (-1, 1):
         piece.add(wood, place_mm, yaw, (0, y * width / 2, height / 2), (depth, 30, height))
     for z in np.linspace(60, height - 15, 4):
