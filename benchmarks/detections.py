@@ -12,6 +12,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from mpl_toolkits.mplot3d.axes3d import Axes3D
 
 from poseboard.benchmarks.harness import Bench, predict
 from poseboard.benchmarks.settings import Settings
@@ -123,20 +125,26 @@ def _draw_view(axes: Axes, sample: Sample, index: int, answer: Poses, dataset: D
     if view.joints_px is not None:
         points = view.joints_px.reshape(-1, 2)
         axes.scatter(points[:, 0], points[:, 1], s=5, color="black", alpha=0.55, linewidths=0, zorder=3)
-    projected = view.camera.project(answer.joints_mm)
-    for person, joints in enumerate(projected):
+    for person, joints in enumerate(view.camera.project(_ordered(answer))):
         for a, b in dataset.skeleton.edge_indices:
             axes.plot(joints[[a, b], 0], joints[[a, b], 1], color=_COLOURS[person % len(_COLOURS)], linewidth=1.3)
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], aspect="equal")
 
 
-def _draw_people(axes: Axes, answer: Poses, dataset: Dataset) -> None:
-    for person, joints in enumerate(answer.joints_mm / 1000):
+def _draw_people(axes: Axes3D, answer: Poses, dataset: Dataset) -> None:
+    for person, joints in enumerate(_ordered(answer) / 1000):
         for a, b in dataset.skeleton.edge_indices:
             axes.plot(*joints[[a, b]].T, color=_COLOURS[person % len(_COLOURS)], linewidth=1.3)
     axes.set_aspect("equal")
     axes.set(xlabel="x (m)", ylabel="y (m)", zlabel="z (m)")
     axes.tick_params(labelsize=6)
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        axis.set_major_locator(MaxNLocator(3))
+
+
+def _ordered(answer: Poses) -> np.ndarray:
+    """People by where they stand, so that one keeps a colour over neighbouring frames."""
+    return answer.joints_mm[np.argsort(np.nanmean(answer.joints_mm[..., 1], axis=1))]
 
 
 def _median(values: np.ndarray) -> float | None:

@@ -219,7 +219,7 @@ class PublishedRow(Record):
 
     name: str
     method: str | None = Field(default=None, description="our method of that name, if there is one")
-    values: dict[str, float | None] = Field(description="column -> number, in the table's unit")
+    values: dict[str, int | float | None] = Field(description="column -> number as printed, in the table's unit")
     note: str = ""
 
 

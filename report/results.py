@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
 
 from poseboard.protocols.scores import (
     ComparisonFile,
     DataFile,
+    DetectionFile,
     PublishedTable,
     Record,
     ResultError,
@@ -25,20 +25,6 @@ from poseboard.protocols.scores import (
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 RecordT = TypeVar("RecordT", bound=Record)
-
-
-class DetectionFile(Record):
-    """Real detections triangulated by a method: ``results/<profile>/detections/<dataset>-<method>.json``."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    dataset: str
-    method: str
-    state: str
-    detail: str = ""
-    people: float | None = None
-    residual_px: dict[str, float | None] = Field(default_factory=dict)
-    figure: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
