@@ -171,9 +171,20 @@ class Status:
 class Dataset(Protocol):
     """A published data set, read from its published layout. Truth and samples are handed out separately."""
 
-    name: str
-    skeleton: Skeleton
-    synthetic: bool
+    @property
+    def name(self) -> str:
+        """Under which params.yaml and results/ name it."""
+        ...
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Of the truth and of the answers."""
+        ...
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether these are rendered people; results say so wherever they stand."""
+        ...
 
     @property
     def views(self) -> tuple[str, ...]:
