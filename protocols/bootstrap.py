@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.integer]
@@ -39,12 +38,13 @@ def ratio(values: Array, codes: Codes, multiplicity: Array, strata: Codes | None
     Returns:
         (R,); NaN where a resample holds no value.
     """
-    stratum = np.zeros(len(values), dtype=np.int64) if strata is None else strata.astype(np.int64)
-    number = int(stratum.max()) + 1 if stratum.size else 1
     groups = multiplicity.shape[1]
+    number = 1 if strata is None or not strata.size else int(strata.max()) + 1
+    cell = codes if strata is None else strata.astype(np.int64) * groups + codes
     there = ~np.isnan(values)
-    cell = stratum[there] * groups + codes[there]
-    sums = np.bincount(cell, weights=values[there], minlength=number * groups).reshape(number, groups)
+    if not there.all():
+        cell, values = cell[there], values[there]
+    sums = np.bincount(cell, weights=values, minlength=number * groups).reshape(number, groups)
     counts = np.bincount(cell, minlength=number * groups).reshape(number, groups)
     means = _divide(multiplicity @ sums.T, multiplicity @ counts.T)
     drawn = ~np.isnan(means)
@@ -63,7 +63,8 @@ def interval(estimates: Array, level: float = LEVEL) -> tuple[float, float] | No
 def ranks(estimates: Array, lower_is_better: bool = True) -> NDArray[np.int64]:
     """Place of each method under each resample: (M, R) -> (M, R), 1 is best, ties share the better place."""
     signed = estimates if lower_is_better else -estimates
-    return np.asarray(rankdata(signed, method="min", axis=0), dtype=np.int64)
+    # ours is the place after all that are strictly better
+    return np.array([1 + (signed < mine).sum(axis=0) for mine in signed], dtype=np.int64)
 
 
 def rank_interval(places: NDArray[np.int64], level: float = LEVEL) -> tuple[int, int]:

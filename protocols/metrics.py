@@ -120,12 +120,11 @@ def pose_errors(errors: Array) -> NDArray[np.float64]:
 
     All joints weigh the same, a subtracted root (error 0) included: learnable triangulation, release code.
     """
-    evaluated = ~np.isnan(errors)
-    if evaluated.all():
-        return np.asarray(errors.mean(axis=1, dtype=np.float64))
-    count = evaluated.sum(axis=1)
-    total = np.where(evaluated, errors, 0).sum(axis=1, dtype=np.float64)
-    return np.divide(total, count, out=np.full(len(errors), np.nan), where=count > 0)
+    means = np.asarray(errors.mean(axis=1, dtype=np.float64))
+    partly = np.isnan(means)
+    if partly.any():
+        means[partly] = _share(errors[partly], errors[partly])
+    return means
 
 
 def mpjpe(pred: Array, truth: Array, root: int | None = None) -> NDArray[np.float64]:

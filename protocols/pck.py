@@ -65,7 +65,7 @@ class Pck(MpjpeRelative):
 
     def missing(self, errors: Array) -> NDArray[np.bool_]:
         """No joint at all: a pose with some joints is judged by them, the others being wrong."""
-        return np.asarray((np.isposinf(errors) | np.isnan(errors)).all(axis=1))
+        return np.asarray(np.fmin.reduce(errors, axis=1) == np.inf)
 
     def pose_values(self, errors: Array) -> NDArray[np.float64]:
         """Percent of each pose's joints."""
@@ -73,10 +73,9 @@ class Pck(MpjpeRelative):
             return 100 * metrics.pose_pck(errors, self.threshold_mm)
         return 100 * metrics.pose_auc(errors, self.thresholds_mm)
 
-    def joint_values(self, errors: Array) -> NDArray[np.float64]:
-        """Percent of each joint, 0 or 100 at one threshold."""
-        flat = self.pose_values(errors.reshape(-1, 1))
-        return flat.reshape(errors.shape)
+    def joint_values(self, distances: Array, missing: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Percent: 0 or 100 at one threshold; what is missing is wrong."""
+        return self.pose_values(distances[:, None])
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
         """Adds the other readings of the same curve: PCK at 50, 100, 150 mm and the area."""

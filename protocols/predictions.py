@@ -162,29 +162,22 @@ def read(path: Path) -> PoseTable:
             path, "there is no such file of predictions", "run `poseboard predict` first or check the path"
         )
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:  # else the whole file is held as well
             info = _info(path, file.schema_arrow)
             _check_schema(path, file.schema_arrow, len(info.joints) * 3)
             table = _columns(path, file, info)
     except (pa.ArrowException, OSError) as error:
         first = str(error).splitlines()[0][:120]
         raise InputError(path, f"file is no readable Parquet ({first})", "write or copy it again") from None
+    pa.default_memory_pool().release_unused()  # pages it keeps for the next read, 90 MB of a million poses
     _check_values(table, path)
     return table
 
 
-def check_keys(table: PoseTable, known_keys: Iterable[str] | pd.Index) -> int:
-    """Check the table's keys against those that the split asks for.
-
-    Returns:
-        The number of known keys that have no row: they are missing, and the protocols count them.
-
-    Raises:
-        InputError: keys that the split does not have; the message names file, first key and how many.
-    """
-    known = known_keys if isinstance(known_keys, pd.Index) else pd.Index(list(known_keys), dtype=object)
-    rows = known.get_indexer(pd.Index(table.keys, dtype=object))
-    unknown = rows < 0
+def positions(table: PoseTable, known_keys: pd.Index) -> NDArray[np.int64]:
+    """Place of each row's key among the split's keys, (N,); InputError names file, first unknown key and how many."""
+    found = known_keys.get_indexer(pd.Index(table.keys, dtype=object))
+    unknown = found < 0
     if unknown.any():
         raise InputError(
             f"{table.source}: key",
@@ -192,7 +185,24 @@ def check_keys(table: PoseTable, known_keys: Iterable[str] | pd.Index) -> int:
             f"have, first {table.keys[int(np.argmax(unknown))]!r}",
             "predict the keys of the split and no others",
         )
-    return len(known) - len(np.unique(rows))
+    return np.asarray(found, dtype=np.int64)
+
+
+def check_keys(table: PoseTable, known_keys: Iterable[str]) -> int:
+    """Check a table against the keys that its split asks for, before anything is scored.
+
+    Returns:
+        The number of known keys that have no row: they are missing, and the protocols count them.
+
+    Raises:
+        InputError: a (key, person) repeats, or keys that the split does not have; the message names file, first key
+            and how many.
+    """
+    known = pd.Index(list(known_keys), dtype=object)
+    _refuse_repeated(table, table.source)
+    answered = np.zeros(len(known), dtype=bool)
+    answered[positions(table, known)] = True
+    return int((~answered).sum())
 
 
 def _schema(width: int) -> pa.Schema:
@@ -266,12 +276,9 @@ def _check_values(table: PoseTable, path: Path) -> None:
     if not len(table):
         return
 
-    def refuse(field: str, bad: NDArray[np.bool_], problem: str, remedy: str) -> None:
-        if bad.any():
-            first = table.keys[int(np.argmax(bad))]
-            raise InputError(f"{path}: {field}", f"{int(bad.sum())} rows {problem}, first key {first!r}", remedy)
-
-    refuse("score", ~np.isfinite(table.score), "have a score that is not finite", "give 1 where there is none")
+    _refuse(
+        table, path, "score", ~np.isfinite(table.score), "have a score that is not finite", "give 1 where there is none"
+    )
     bad = np.zeros(len(table), dtype=bool)
     half = np.zeros(len(table), dtype=bool)
     for start in range(0, len(table), _ROWS):
@@ -283,10 +290,27 @@ def _check_values(table: PoseTable, path: Path) -> None:
             absent: NDArray[np.bool_] = np.isnan(joints)
             bad[start + strange] = np.isinf(joints).any(axis=(1, 2))
             half[start + strange] = np.any(absent.any(axis=2) & ~absent.all(axis=2), axis=1)
-    refuse("joints_mm", bad, "have infinite coordinates", "write NaN for a joint that is not predicted")
-    refuse("joints_mm", half, "have joints with some coordinates NaN and others not", "write NaN for all three")
+    _refuse(table, path, "joints_mm", bad, "have infinite coordinates", "write NaN for a joint that is not predicted")
+    _refuse(
+        table,
+        path,
+        "joints_mm",
+        half,
+        "have joints with some coordinates NaN and others not",
+        "write NaN for all three",
+    )
+    _refuse_repeated(table, path)
+
+
+def _refuse_repeated(table: PoseTable, where: str | Path) -> None:
     if table.person.any():
         repeated = pd.DataFrame({"key": table.keys, "person": table.person}).duplicated().to_numpy()
     else:
         repeated = pd.Index(table.keys, dtype=object).duplicated()
-    refuse("key", repeated, "repeat a (key, person)", "one row a person")
+    _refuse(table, where, "key", repeated, "repeat a (key, person)", "one row a person")
+
+
+def _refuse(table: PoseTable, where: str | Path, field: str, bad: NDArray[np.bool_], problem: str, remedy: str) -> None:
+    if bad.any():
+        first = table.keys[int(np.argmax(bad))]
+        raise InputError(f"{where}: {field}", f"{int(bad.sum())} rows {problem}, first key {first!r}", remedy)

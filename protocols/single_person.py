@@ -23,7 +23,7 @@ from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols import bootstrap, metrics
 from poseboard.protocols.base import Board, Breakdown, Protocol, TruthTable
 from poseboard.protocols.metrics import Array, Rows
-from poseboard.protocols.predictions import PoseTable, check_keys
+from poseboard.protocols.predictions import PoseTable, positions
 from poseboard.protocols.scores import Signature
 
 JOINT_COLUMN = "joint/"
@@ -66,15 +66,15 @@ class SinglePerson(Protocol):
 
     def missing(self, errors: Array) -> NDArray[np.bool_]:
         """(N,) whether each pose counts as missing."""
-        return np.asarray(np.isposinf(errors).any(axis=1))
+        return np.asarray(np.fmax.reduce(errors, axis=1) == np.inf)
 
     def pose_values(self, errors: Array) -> NDArray[np.float64]:
         """(N, J) distances -> (N,) the poses' numbers in ``unit``, inf or NaN where a pose has none."""
         return metrics.pose_errors(errors)
 
-    def joint_values(self, errors: Array) -> NDArray[np.float64]:
-        """(N, J) distances -> (N, J) the joints' numbers in ``unit``, NaN where a joint does not count."""
-        return np.where(self.missing(errors)[:, None], np.nan, errors).astype(np.float64)
+    def joint_values(self, distances: Array, missing: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """One joint's distances (N,) -> its numbers in ``unit``, NaN where it does not count."""
+        return np.where(missing, np.nan, distances.astype(np.float64))
 
     def signature(self, board: Board, skeleton: Skeleton, views: str) -> Signature:
         """See :class:`Protocol`."""
@@ -103,13 +103,13 @@ class SinglePerson(Protocol):
         needed = joints if root is None or root in joints else (*joints, root)
         distances = self.joint_errors(pred.mapped(needed), truth.mapped(needed), rows, needed, truth.skeleton)
         distances = distances[:, : len(joints)]
-        evaluated = np.flatnonzero(~np.isnan(distances).all(axis=1))
+        evaluated = np.flatnonzero(~np.isnan(np.fmax.reduce(distances, axis=1)))
         if len(evaluated) < len(truth):
             distances, truth = distances[evaluated], truth.take(evaluated)
         values = self.pose_values(distances)
         frame = pd.DataFrame(
             {
-                "key": truth.keys,
+                "key": pd.Series(truth.keys, dtype=object),  # as strings they would be held a second time
                 "person": truth.person,
                 "subject": truth.subject,
                 "action": truth.action,
@@ -132,12 +132,16 @@ class SinglePerson(Protocol):
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
         """By action, by subject and by joint."""
         names = [column for column in table.columns if column.startswith(JOINT_COLUMN)]
-        values = self.joint_values(table[names].to_numpy())
+        missing = table["missing"].to_numpy(dtype=bool)
         codes, ones = np.zeros(len(table), dtype=np.int64), np.ones((1, 1))
-        means = [float(self._mean(values[:, i], table, codes, ones)[0]) for i in range(len(names))]
-        joints = {name.removeprefix(JOINT_COLUMN): mean for name, mean in zip(names, means, strict=True)}
+        joints = {
+            name.removeprefix(JOINT_COLUMN): float(
+                self._mean(self.joint_values(table[name].to_numpy(), missing), table, codes, ones)[0]
+            )
+            for name in names
+        }
         return {
-            **super().breakdown(table),
+            **super().breakdown(table[["subject", "action", "error", "missing"]]),
             "joint": {name: mean if np.isfinite(mean) else None for name, mean in joints.items()},
         }
 
@@ -153,14 +157,15 @@ class SinglePerson(Protocol):
 
     def _answers(self, pred: PoseTable, truth: TruthTable) -> Rows:
         """Row of ``pred`` for each truth pose, -1 where none."""
-        check_keys(pred, truth.known)
+        place = positions(pred, truth.known)
         if truth.person.any():
             raise InputError(
                 f"{truth.dataset}: {truth.split}", "samples have several people", "use a protocol that matches people"
             )
-        index = pd.Index(pred.keys, dtype=object)
-        if not index.is_unique:
-            repeated = index.duplicated()
+        answer = np.full(len(truth.known), -1, dtype=np.int64)
+        answer[place] = np.arange(len(pred))
+        repeated = answer[place] != np.arange(len(pred))
+        if repeated.any():
             raise InputError(
                 f"{pred.source}: key",
                 f"{int(repeated.sum())} rows answer a key twice, first {pred.keys[int(np.argmax(repeated))]!r}",
@@ -173,4 +178,4 @@ class SinglePerson(Protocol):
                 f"{int(elsewhere.sum())} rows are in a camera's frame, first {pred.frame[int(np.argmax(elsewhere))]!r}",
                 "this table judges poses in the world frame",
             )
-        return np.asarray(index.get_indexer(pd.Index(truth.keys, dtype=object)))
+        return np.asarray(answer[truth.place])

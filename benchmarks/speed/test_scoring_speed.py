@@ -1,0 +1,131 @@
+"""A million poses: read from Parquet and scored, with intervals, against one pose at a time."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.protocols.base import Board, TruthTable
+from poseboard.protocols.predictions import PoseTable, PredictionInfo, read, write
+from poseboard.protocols.scoring import score
+
+POSES, LOOP_POSES, GROUPS = 1_000_000, 5_000, 120
+LONGEST_S, MOST_MB = 10.0, 1000.0
+CAMERAS = ("a", "b", "c", "d")
+
+
+def make_truth(poses: int) -> TruthTable:
+    group = np.sort(np.arange(poses) % GROUPS)
+    sequences = [f"{action}-{trial}" for action in range(GROUPS // 4) for trial in (1, 2)]
+    subject, sequence = group // len(sequences), group % len(sequences)
+    keys = np.array(
+        [f"S{9 + 2 * s}/{sequences[q]}/{i:06d}" for i, (s, q) in enumerate(zip(subject, sequence, strict=True))],
+        dtype=object,
+    )
+    joints = np.random.default_rng(0).standard_normal((poses, 17, 3), dtype=np.float32)
+    joints *= 300
+    return TruthTable(
+        keys=keys,
+        person=np.zeros(poses, dtype=np.int32),
+        joints_mm=joints,
+        subject=pd.Categorical.from_codes(subject, ["S9", "S11"]),
+        action=pd.Categorical.from_codes(sequence // 2, [str(i) for i in range(GROUPS // 4)]),
+        sequence=pd.Categorical.from_codes(sequence, sequences),
+        split_keys=keys,
+        skeleton=HUMAN36M,
+        dataset="human36m",
+        split="test",
+        views=CAMERAS,
+        manifest="m",
+    )
+
+
+def write_predictions(path: Path, poses: int) -> None:
+    """Truth with 20 mm noise, in another order than the truth's."""
+    truth = make_truth(poses)
+    rng = np.random.default_rng(1)
+    order = rng.permutation(poses)
+    joints = truth.joints_mm[order]
+    joints += rng.standard_normal(joints.shape, dtype=np.float32) * 20
+    info = PredictionInfo(
+        skeleton=HUMAN36M.name, joints=HUMAN36M.joints, dataset="human36m", split="test", views=CAMERAS,
+        manifest="m", method="noise",
+    )  # fmt: skip
+    frame = np.full(poses, "world", dtype=object)
+    write(path, PoseTable(truth.keys[order], truth.person, np.ones(poses, np.float32), frame, joints, info))
+
+
+BOARDS = [
+    Board(id=name, title=name, dataset="human36m", protocol=name) for name in ("mpjpe_relative", "mpjpe_absolute")
+]
+
+
+def score_file(path: Path, poses: int) -> dict[str, float]:
+    """Run in a process of its own, whose peak memory is then that of the scoring."""
+    import resource  # noqa: PLC0415  # Unix only, and only the measured process asks
+
+    truth = make_truth(poses)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    start = time.perf_counter()
+    table = read(path)
+    reading = time.perf_counter() - start
+    scores = [score(board, {"all": {0: table}}, truth).scores[0] for board in BOARDS]
+    seconds = time.perf_counter() - start
+    found = {found.table: found.value for found in scores if found.value is not None and found.ci95 is not None}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    return {**found, "seconds": seconds, "read_s": reading, "before_mb": before, "peak_mb": peak}
+
+
+def score_in_a_loop(path: Path, poses: int) -> dict[str, float]:
+    """The peer: rows to a mapping, then one pose at a time, as evaluation scripts do it; no interval."""
+    truth = make_truth(poses)
+    start = time.perf_counter()
+    rows = {row["key"]: row for row in pd.read_parquet(path).to_dict("records")}
+    absolute, relative = [], []
+    root = HUMAN36M.root_index
+    for key, true in zip(truth.keys, truth.joints_mm.astype(np.float64), strict=True):
+        pred = np.asarray(rows[key]["joints_mm"], dtype=np.float64).reshape(17, 3)
+        absolute.append(np.sqrt(((pred - true) ** 2).sum(axis=1)).mean())
+        relative.append(np.sqrt((((pred - pred[root]) - (true - true[root])) ** 2).sum(axis=1)).mean())
+    found = {"mpjpe_absolute": float(np.mean(absolute)), "mpjpe_relative": float(np.mean(relative))}
+    return {**found, "seconds": time.perf_counter() - start}
+
+
+def test_a_million_poses(tmp_path: Path, record_speed) -> None:
+    path, small = tmp_path / "million.parquet", tmp_path / "small.parquet"
+    write_predictions(path, POSES)
+    write_predictions(small, LOOP_POSES)
+    answer = subprocess.run(
+        [sys.executable, __file__, str(path), str(POSES)], check=True, capture_output=True, text=True
+    )
+    ours = json.loads(answer.stdout.splitlines()[-1])
+    peer = score_in_a_loop(small, LOOP_POSES)
+    same = score_file(small, LOOP_POSES)
+    worst = max(abs(same[board.protocol] - peer[board.protocol]) for board in BOARDS)
+    assert worst < 1e-3
+    assert ours["seconds"] <= LONGEST_S
+    assert ours["peak_mb"] <= MOST_MB
+    record_speed(
+        name="scoring",
+        title="Scoring a million poses: read from Parquet, relative and absolute MPJPE with 95 % intervals",
+        peer=f"one pose at a time without intervals, {LOOP_POSES} poses scaled to {POSES}",
+        aim=1.0,
+        ours=ours["seconds"],
+        theirs=peer["seconds"] * POSES / LOOP_POSES,
+        details={
+            "poses": POSES,
+            "peak_memory_mb": ours["peak_mb"],
+            "of_which_truth_and_libraries_mb": ours["before_mb"],
+            "read_s": ours["read_s"],
+            "largest_difference_mm": worst,
+        },
+    )
+
+
+if __name__ == "__main__":
+    print(json.dumps(score_file(Path(sys.argv[1]), int(sys.argv[2]))))
