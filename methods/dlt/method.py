@@ -22,10 +22,13 @@ class DltOptions(Options):
         weights: "uniform" weighs all views alike, "peak" by the soft-max peak of the heat map (or by the confidence
             of given detections).
         association_px: mean epipolar distance up to which given detections are one person.
+        compat: minimise over unit homogeneous vectors, as learnable triangulation does; see `dlt` for what it costs
+            near the world origin.
     """
 
     weights: Literal["uniform", "peak"] = "uniform"
     association_px: float = Field(default=ASSOCIATION_PX, gt=0)
+    compat: bool = False
 
 
 class Dlt(Triangulator):
@@ -46,7 +49,7 @@ class Dlt(Triangulator):
     def triangulate(self, observations: Observations, keys: Sequence[str]) -> Array:
         """One weighted linear system a joint, of all views."""
         weights = observations.confidence if self.options.weights == "peak" else None
-        return dlt(observations.P, observations.points_px, weights)
+        return dlt(observations.P, observations.points_px, weights, homogeneous=self.options.compat)
 
     def training(self, start: Path | None, seed: int) -> None:
         """Nothing is learned."""

@@ -23,8 +23,9 @@ Array = NDArray[np.float64]
 
 THRESHOLD_PX = 30.0
 """The release code's 15, which it compares with half the reprojection distance."""
-_HUBER_SHARE = 1 / 15
-"""Of the threshold, where the refinement's loss turns linear: the release code's 1 beside its 15."""
+_HUBER_SHARE = 1 / 5
+"""Of the threshold, where the refinement's loss turns linear. The release code has 1 beside its 15, which throws away
+precision (8.5 mm instead of 8.0 on its own recorded scenario of four views) and gains none with heavy tails."""
 EXHAUSTIVE_VIEWS = 12
 _CHUNK = 4_000_000
 _REFINEMENTS = 10

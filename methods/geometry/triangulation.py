@@ -24,16 +24,22 @@ _AT_INFINITY = 1e-9
 
 
 @overload
-def dlt(P: Tensor, points_px: Tensor, weights: Tensor | None = None) -> Tensor: ...
+def dlt(P: Tensor, points_px: Tensor, weights: Tensor | None = None, *, homogeneous: bool = True) -> Tensor: ...
 @overload
-def dlt(P: Array, points_px: Array, weights: Array | None = None) -> Array: ...
-def dlt(P: Tensor | Array, points_px: Tensor | Array, weights: Tensor | Array | None = None) -> Tensor | Array:
+def dlt(P: Array, points_px: Array, weights: Array | None = None, *, homogeneous: bool = True) -> Array: ...
+def dlt(
+    P: Tensor | Array, points_px: Tensor | Array, weights: Tensor | Array | None = None, *, homogeneous: bool = True
+) -> Tensor | Array:
     """Weighted linear triangulation (learnable triangulation, section 3.1; rows as in its release code).
 
     Minimises ``|A y|`` over unit ``y``, with rows ``w (x P[2] - P[0])`` and ``w (y P[2] - P[1])`` a view, neither
     rows nor columns normalised, and returns ``y[:3] / y[3]``. Instead of decomposing ``A = [B|b]`` it solves
     ``(B'B - l I) X = -B'b`` for the smallest eigenvalue ``l`` of ``A'A`` by Rayleigh quotient iteration with residuals
     taken from ``A`` itself, which loses none of float64 to the squared condition number.
+
+    The unit norm favours points far from the world origin: with millimetres it does no harm a metre away, but at
+    the origin itself a pixel of noise can become decimetres. ``homogeneous=False`` minimises ``|B X + b|`` over points
+    (``l = 0``), which depends neither on the origin nor on the axes of the world.
 
     Gradients with respect to ``points_px`` and ``weights`` (and ``P``) are those of the implicit function at the
     solution and stay finite for parallel rays, equal cameras and equal smallest singular values. They are first-order
@@ -43,6 +49,7 @@ def dlt(P: Tensor | Array, points_px: Tensor | Array, weights: Tensor | Array | 
         P: (..., V, 3, 4) projection matrices.
         points_px: (..., V, J, 2) pixels.
         weights: (..., V, J), any scale, at least 0; None weighs all views alike.
+        homogeneous: as published and as published weights were trained with.
 
     Returns:
         (..., J, 3) float64 world mm, of the same kind (tensor or array) as the input. NaN where fewer than two views
@@ -57,20 +64,27 @@ def dlt(P: Tensor | Array, points_px: Tensor | Array, weights: Tensor | Array | 
         ]
         assert tensors[0] is not None
         assert tensors[1] is not None
-        return np.asarray(_dlt(tensors[0], tensors[1], tensors[2]).numpy())
+        return np.asarray(_dlt(tensors[0], tensors[1], tensors[2], homogeneous).numpy())
     assert isinstance(points_px, Tensor)
     assert weights is None or isinstance(weights, Tensor)
-    return _dlt(P, points_px, weights)
+    return _dlt(P, points_px, weights, homogeneous)
 
 
-def _dlt(P: Tensor, points_px: Tensor, weights: Tensor | None) -> Tensor:
+def _dlt(P: Tensor, points_px: Tensor, weights: Tensor | None, homogeneous: bool) -> Tensor:
     rows, usable = equations(P, points_px, weights)
     B, b = rows[:3], rows[3]
     with torch.no_grad():
-        X, inverse = _solve(rows.detach(), exact_inverse=rows.requires_grad)
+        if homogeneous:
+            X, inverse = _smallest_quotient(rows.detach(), steps=2 if rows.requires_grad else 1)
+        else:
+            X, inverse = _least_squares(rows.detach())
     # One more Newton step with constant X and inverse: its value is a last refinement and its derivative the
     # implicit one, since the Rayleigh quotient is stationary at the solution.
-    X = X - _apply(inverse, _gradient(B, b, X)[0])
+    residual = (B * X[:, None]).sum(0) + b
+    step = (B * residual).sum(1)
+    if homogeneous:
+        step = step - _quotient(residual, X) * X
+    X = X - _apply(inverse, step)
     enough = usable.sum(0) >= 2
     return (X if bool(enough.all()) else torch.where(enough, X, torch.nan)).movedim(0, -1)
 
@@ -122,11 +136,9 @@ def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
     return (matrix * vector).sum(1)
 
 
-def _gradient(B: Tensor, b: Tensor, X: Tensor) -> tuple[Tensor, Tensor]:
-    """Half the gradient, and value, of the Rayleigh quotient ``|B X + b|² / (1 + |X|²)`` times its denominator."""
-    residual = (B * X[:, None]).sum(0) + b
-    quotient = (residual * residual).sum(0) / (1 + (X * X).sum(0))
-    return (B * residual).sum(1) - quotient * X, quotient
+def _quotient(residual: Tensor, X: Tensor) -> Tensor:
+    """The Rayleigh quotient ``|B X + b|² / (1 + |X|²)``."""
+    return (residual * residual).sum(0) / (1 + (X * X).sum(0))
 
 
 def invert(S: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,31 +160,43 @@ def damp(S: Tensor) -> Tensor:
     return S
 
 
-def _solve(rows: Tensor, exact_inverse: bool) -> tuple[Tensor, Tensor]:
-    """X (3, ...) with the smallest Rayleigh quotient, nearly converged, and the inverse Hessian (3, 3, ...) there."""
+def _least_squares(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """X (3, ...) with the smallest ``|B X + b|``, and the inverse of B'B (3, 3, ...)."""
+    normal = (rows[:3, None] * rows).sum(2)  # (3, 4, ...)
+    inverse, _ = invert(damp(normal[:, :3]))
+    return -_apply(inverse, normal[:, 3]), inverse
+
+
+def _smallest_quotient(rows: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """X (3, ...) with the smallest Rayleigh quotient, and the inverse Hessian (3, 3, ...) there.
+
+    One step brings X within rounding of the solution, the inverse only within 1e-4: gradients want two.
+    """
     B, b = rows[:3], rows[3]
     normal = (B[:, None] * rows).sum(2)  # (3, 4, ...)
     S = damp(normal[:, :3])
     inverse, determinant = invert(S)
     X = -_apply(inverse, normal[:, 3])
-    step, quotient = _gradient(B, b, X)
-    # det / (tr/2)² bounds the smallest eigenvalue of B'B from below: a quotient far under it belongs to the solution
-    # and converges with the cube of their ratio.
     trace = S[0, 0] + S[1, 1] + S[2, 2]
-    unsure = quotient > _SAFE_RATIO * 4 * determinant / trace**2
-    for again in range(2 if exact_inverse else 1):
-        if again:
-            step, quotient = _gradient(B, b, X)
+    # det / (tr/2)² bounds the smallest eigenvalue of B'B from below. A quotient far under it belongs to the solution
+    # and converges with the cube of their ratio.
+    safe = _SAFE_RATIO * 4 * determinant / trace**2
+    unsure = torch.zeros_like(trace, dtype=torch.bool)
+    for _ in range(steps):
+        residual = (B * X[:, None]).sum(0) + b
+        quotient = _quotient(residual, X)
+        unsure = unsure | (quotient > safe)
         H = S.clone()
         H.diagonal().sub_(torch.where(unsure, 0.0, quotient)[..., None])
         inverse, _ = invert(H)
-        X = X - _apply(inverse, step)
+        X = X - _apply(inverse, (B * residual).sum(1) - quotient * X)
     if unsure.any():
         some, X_some, S_some = rows[:, :, unsure], X[:, unsure], S[:, :, unsure]
         y = torch.linalg.svd(some.movedim(-1, 0).mT).Vh[..., 3, :].T
         finite = y[3].abs() > _AT_INFINITY
         X_some = torch.where(finite, y[:3] / torch.where(finite, y[3], 1.0), X_some)
-        S_some.diagonal().sub_(_gradient(some[:3], some[3], X_some)[1][..., None])
+        quotient = _quotient((some[:3] * X_some[:, None]).sum(0) + some[3], X_some)
+        S_some.diagonal().sub_(quotient[..., None])
         X[:, unsure], inverse[:, :, unsure] = X_some, invert(S_some)[0]
     return X, inverse
 

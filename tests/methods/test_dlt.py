@@ -136,7 +136,7 @@ def test_images_go_through_the_network_of_ransacs_checkpoint(tmp_path):
     assert method.inputs.images
     samples = [image_sample(0, 4), image_sample(1, 2), image_sample(2, 1)]
     found = Detector.read(path, "cpu").detect(samples)
-    expected = dlt(found.P, found.points_px, found.peak)
+    expected = dlt(found.P, found.points_px, found.peak, homogeneous=False)
     answers = method.predict(samples)
     for i, answer in enumerate(answers):
         np.testing.assert_allclose(answer.joints_mm[0], expected[i], rtol=1e-5)
@@ -145,12 +145,23 @@ def test_images_go_through_the_network_of_ransacs_checkpoint(tmp_path):
     assert method.predict([]) == []
 
 
+def test_compat_restores_the_published_weakness_at_the_world_origin():
+    X = np.random.default_rng(0).uniform(-20, 20, (17, 3))
+    noise = np.random.default_rng(1).normal(0, 4, (4, 1, 17, 2))
+    error = {}
+    for compat in (False, True):
+        (found,) = Dlt({"compat": compat}, COCO).predict([given_sample([X], shift_px=noise)])
+        error[compat] = np.linalg.norm(found.joints_mm[0] - X, axis=-1).mean()
+    assert error[False] < 25
+    assert error[True] > 2 * error[False]
+
+
 def test_nothing_is_learned():
     assert Dlt({}, COCO).training(None, 0) is None
 
 
 def test_wrong_use_is_told(tmp_path):
-    with pytest.raises(InputError, match=r"^dlt.*\bweight\b.*known.*: association_px, weights"):
+    with pytest.raises(InputError, match=r"^dlt.*\bweight\b.*known.*: association_px, compat, weights"):
         Dlt({"weight": "peak"}, COCO)
     with pytest.raises(InputError, match="no 2D detections and no checkpoint"):
         Dlt({}, HUMAN36M).predict([image_sample(0, 2)])

@@ -98,6 +98,22 @@ def test_a_rigid_motion_of_the_world_moves_the_answer(seed, views):
 
 
 @settings(max_examples=25, deadline=None)
+@given(seeds, st.integers(2, 7))
+def test_inhomogeneous_solution_moves_with_the_world_and_survives_its_origin(seed, views):
+    rng = np.random.default_rng(seed)
+    P, X = rig(rng, views), people(rng, 2)
+    noisy = see(P, X) + rng.normal(0, 3, (2, views, 5, 2))
+    weights = rng.uniform(0.1, 1, noisy.shape[:-1])
+    R, t = Rotation.random(random_state=seed % 2**31).as_matrix(), -X[0, 0]
+    moved = P @ np.vstack([np.column_stack([R.T, -R.T @ t]), [0, 0, 0, 1]])
+    here = dlt(P, noisy, weights, homogeneous=False)
+    np.testing.assert_allclose(dlt(moved, noisy, weights, homogeneous=False), here @ R.T + t, atol=1e-5)
+    rows = weights[0, :, 0, None, None] * (noisy[0, :, 0, :, None] * P[:, 2:] - P[:, :2])
+    A = rows.reshape(-1, 4)
+    np.testing.assert_allclose(here[0, 0], np.linalg.lstsq(A[:, :3], -A[:, 3])[0], atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
 @given(seeds, st.integers(3, 7), st.sampled_from(["weight 0", "nan point", "nan weight", "zero camera"]))
 def test_an_absent_view_is_a_view_removed(seed, views, how):
     rng = np.random.default_rng(seed)
@@ -133,11 +149,17 @@ def test_gradients_are_those_of_finite_differences():
     P = torch.tensor(rig(rng, 3))
     points = torch.tensor(see(P.numpy(), people(rng, 2, 3)) + rng.normal(0, 4, (2, 3, 3, 2)), requires_grad=True)
     weights = torch.tensor(rng.uniform(0.2, 1, (2, 3, 3)), requires_grad=True)
-    assert torch.autograd.gradcheck(lambda p, w: dlt(P, p, w), (points, weights), eps=1e-4, atol=2e-4, rtol=1e-5)
+    for homogeneous in (True, False):
+
+        def solve(p, w, homogeneous=homogeneous):
+            return dlt(P, p, w, homogeneous=homogeneous)
+
+        assert torch.autograd.gradcheck(solve, (points, weights), eps=1e-4, atol=2e-4, rtol=1e-5)
 
 
+@pytest.mark.parametrize("homogeneous", [True, False])
 @pytest.mark.parametrize("case", ["parallel", "same camera", "all weights 0", "one view", "equal singular values"])
-def test_gradients_stay_finite_where_the_answer_is_not_determined(case):
+def test_gradients_stay_finite_where_the_answer_is_not_determined(case, homogeneous):
     rng = np.random.default_rng(2)
     P = torch.tensor(rig(rng, 2))
     points = torch.tensor(see(P.numpy(), people(rng, 1, 4)))
@@ -162,7 +184,7 @@ def test_gradients_stay_finite_where_the_answer_is_not_determined(case):
         points[:] = 0
     points.requires_grad_()
     weights.requires_grad_()
-    X = dlt(P, points, weights)
+    X = dlt(P, points, weights, homogeneous=homogeneous)
     assert torch.isnan(X).all() if case in {"all weights 0", "one view"} else torch.isfinite(X).all()
     torch.nansum(X).backward()
     assert torch.isfinite(points.grad).all()
