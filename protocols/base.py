@@ -185,11 +185,16 @@ class Protocol(BaseModel, ABC):
         """
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
-        """The number by action and by subject; a protocol may add more."""
-        return {
-            field: {str(name): self.summarise(rows) for name, rows in table.groupby(field, observed=True, sort=True)}
-            for field in ("action", "subject")
-        }
+        """The number by action and by subject: the estimate where only one of them counts. A protocol may add more."""
+        found: Breakdown = {}
+        for field in ("action", "subject"):
+            codes, names = pd.factorize(table[field], sort=True)
+            values = self.estimate(table, codes, np.eye(len(names))) if len(names) else np.empty(0)
+            found[field] = {
+                str(name): float(value) if np.isfinite(value) else None
+                for name, value in zip(names, values, strict=True)
+            }
+        return found
 
     def curves(self, table: pd.DataFrame) -> dict[str, Curve]:
         """Lines to plot from the rows of one or several seeds; default none."""

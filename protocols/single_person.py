@@ -141,7 +141,7 @@ class SinglePerson(Protocol):
             for name in names
         }
         return {
-            **super().breakdown(table[["subject", "action", "error", "missing"]]),
+            **super().breakdown(table),
             "joint": {name: mean if np.isfinite(mean) else None for name, mean in joints.items()},
         }
 
