@@ -348,7 +348,7 @@ class _Labels:
         values = content[field]
         names = tuple(values) if isinstance(values, list | tuple | np.ndarray) else ()
         # Names become folders: none may leave the tree.
-        if not names or not all(isinstance(name, str) and _NAME.fullmatch(name) and ".." not in name for name in names):
+        if not names or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
             raise self._wrong(field, "is no list of plain names")
         if len(set(names)) != len(names):
             raise self._wrong(field, "has a name twice")

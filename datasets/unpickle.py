@@ -80,8 +80,6 @@ def _load(data: bytes) -> Any:
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if opcode.name in _MEMO and int(str(argument)) > count:
             raise ValueError("memo index beyond the file")
-        if opcode.name.startswith("EXT"):
-            raise _ForbiddenError(f"extension {argument}")
     return _Finish().value(_Unpickler(io.BytesIO(data), encoding="latin1").load())
 
 
@@ -150,8 +148,8 @@ class _Array:
         shape, dtype, fortran, data = state[-4:]
         self.shape = _shape(shape)
         if dtype.resolve().kind == "O":
-            if fortran or not isinstance(data, list) or len(data) != math.prod(self.shape):
-                raise ValueError("object array does not fit its shape")
+            if fortran or not isinstance(data, list):
+                raise ValueError("object array without its objects in order")
             self.items = data
         else:
             self.array = _from_bytes(data, dtype, self.shape, "F" if fortran else "C")

@@ -249,7 +249,8 @@ def test_functions_are_no_data_and_keep_no_state(tmp_path: Path) -> None:
     path.write_bytes(b"\x80\x02cnumpy.core.multiarray\nscalar\n.")
     with pytest.raises(InputError):
         read_pickle(path)
-    path.write_bytes(b"\x80\x02c_codecs\nencode\n}" + _text("_function") + b"K\x01sb.")
+    # State (None, {name: value}) sets attributes, of whatever the pickle was handed.
+    path.write_bytes(b"\x80\x02c_codecs\nencode\nN}" + _text("_function") + b"K\x01s\x86b.")
     with pytest.raises(InputError):
         read_pickle(path)
     path.write_bytes(pickle.dumps(CONTENT["bytes"], protocol=2))
