@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, ValidationError, create_model
+from pydantic import ConfigDict, create_model
 
 from poseboard.datasets import human36m, shelf
-from poseboard.datasets.errors import InputError
+from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.sample import Dataset, Status
 
 
@@ -128,11 +128,6 @@ def open_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
         parameter: (hints[parameter], ... if value.default is value.empty else value.default)
         for parameter, value in parameters.items()
     }
-    try:
-        model = create_model("Options", __config__=ConfigDict(extra="forbid"), **fields)
-        values = model.model_validate(dict(options))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join([f"data set {name!r}", *map(str, first["loc"])])
-        raise InputError(where, first["msg"].lower(), f"known options: {', '.join(fields)}") from None
+    model = create_model("Options", __config__=ConfigDict(extra="forbid"), **fields)
+    values = validated(model, options, f"data set {name!r}")
     return entry.adapter(**{parameter: getattr(values, parameter) for parameter in fields})
