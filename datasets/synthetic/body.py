@@ -1,7 +1,7 @@
 """People: how long their limbs are, how their joints turn, what flesh and clothes they wear.
 
-A body stands on z = 0 in its own frame: forward +x, left +y, up +z, millimetres. Its pose is 26 joint angles in degrees,
-each within limits, and a root (position, yaw, pitch, roll).
+A body stands on z = 0 in its own frame: forward +x, left +y, up +z, millimetres. Its pose is 26 joint angles in
+degrees, each within limits, and a root (position, yaw, pitch, roll).
 """
 
 from __future__ import annotations
@@ -289,110 +289,145 @@ def penetration_mm(body: Body, figure: Figure) -> float:
     return depth
 
 
-def flesh(body: Body, outfit: Outfit, figure: Figure) -> Flesh:
-    """The round cones of a figure: about forty, clothed; materials are counted from the person's first row."""
-    s = body.height / 1720
-    trunk, legs = s * body.girth * outfit.loose, s * body.leg_girth
-    arms = s * (0.55 + 0.45 * body.girth)
-    p, f = figure.points_mm, figure.frames
-    count = len(p["pelvis"])
-    cones: list[Array] = []
-    frames: list[Array] = []
-    paint: list[tuple[float, float, float]] = []
+class _Sculptor:
+    """Collects the round cones of one figure; lengths are told for a body 1720 mm tall."""
+
+    def __init__(self, body: Body, outfit: Outfit, figure: Figure) -> None:
+        self.body, self.outfit = body, outfit
+        self.points, self.frames = figure.points_mm, figure.frames
+        self.s = body.height / 1720
+        self.trunk_girth = self.s * body.girth * outfit.loose
+        self.leg_girth = self.s * body.leg_girth
+        self.arm_girth = self.s * (0.55 + 0.45 * body.girth)
+        self.cones: list[Array] = []
+        self.textures: list[Array] = []
+        self.paint: list[tuple[float, float, float]] = []
+
+    def at(self, point: str, frame: str, forward: float, left: float, up: float) -> Array:
+        """A place beside a joint, in a part's frame."""
+        return _at(self.points[point], self.frames[frame], forward * self.s, left * self.s, up * self.s)
 
     def add(
-        a: Array, b: Array, ra: float, rb: float, frame: Array, origin: Array, first: int, then: int | None = None,
+        self, a: Array, b: Array, ra: float, rb: float, frame: str, origin: Array, first: int, then: int | None = None,
         cut: float = 2.0,
     ) -> None:  # fmt: skip
-        cones.append(np.concatenate([a, b, np.full((count, 1), ra), np.full((count, 1), rb)], 1))
-        axes = np.swapaxes(frame, 1, 2).reshape(count, 9)
-        frames.append(np.concatenate([axes, origin], 1))
-        paint.append((float(first), float(first if then is None else then), cut))
+        """A cone from a to b, painted ``first`` up to ``cut`` of its length and ``then`` beyond."""
+        count = len(a)
+        self.cones.append(np.concatenate([a, b, np.full((count, 1), ra), np.full((count, 1), rb)], 1))
+        axes = np.swapaxes(self.frames[frame], 1, 2).reshape(count, 9)
+        self.textures.append(np.concatenate([axes, origin], 1))
+        self.paint.append((float(first), float(first if then is None else then), cut))
 
-    # Trunk. Every part's texture starts at the pelvis as that part would place it, so that stripes run through.
-    low = p["pelvis"]
-    mid = _at(p["spine"], f["spine"], 0, 0, -body.spine)
-    high = _at(p["thorax"], f["thorax"], 0, 0, -body.spine - body.thorax)
-    for sign in (1.0, -1.0):
-        hip = _at(p["pelvis"], f["pelvis"], -4 * s, sign * 62 * s, 22 * s)
-        waist = _at(p["spine"], f["spine"], 0, sign * 42 * s, 0)
-        chest = _at(p["thorax"], f["thorax"], 0, sign * 0.36 * body.shoulder, -100 * s)
-        add(hip, waist, 88 * trunk, 82 * trunk, f["pelvis"], low, SHIRT_PART)
-        add(waist, chest, 82 * trunk, 94 * trunk, f["thorax"], high, SHIRT_PART)
-        shoulder = p["left_shoulder" if sign > 0 else "right_shoulder"]
-        add(chest, shoulder, 88 * trunk, 52 * arms, f["thorax"], high, SHIRT_PART)
-        collar = _at(p["thorax"], f["thorax"], -12 * s, sign * 22 * s, 12 * s)
-        add(collar, shoulder, 48 * s, 50 * arms, f["thorax"], high, SHIRT_PART)
-        if body.bust:
-            cup = _at(p["thorax"], f["thorax"], 58 * s, sign * 58 * s, -125 * s)
-            add(chest, cup, 84 * s, 56 * s * body.bust * np.sqrt(body.girth), f["thorax"], high, SHIRT_PART)
-        buttock = _at(p["pelvis"], f["pelvis"], -38 * s, sign * 62 * s, -18 * s)
-        add(buttock, hip, 88 * legs, 84 * legs, f["pelvis"], low, TROUSERS_PART)
-    add(
-        _at(p["spine"], f["spine"], 12 * s * body.girth, 0, -40 * s),
-        _at(p["thorax"], f["thorax"], 6 * s, 0, -105 * s),
-        88 * trunk, 90 * s, f["spine"], mid, SHIRT_PART,
-    )  # fmt: skip
-    add(p["left_hip"], p["right_hip"], 89 * legs, 89 * legs, f["pelvis"], low, TROUSERS_PART)
-    # Head: a skull, a jaw, a nose, ears and hair, in units of a head that is 285 mm from thorax to top.
-    k = (body.neck + body.head) / 285
-    crown = _at(p["thorax"], f["head"], 12 * k, 0, 190 * k)
+    def trunk(self) -> None:
+        """Two columns side by side, shoulders and hips.
 
-    def on_head(forward: float, left: float, up: float) -> Array:
-        return _at(p["thorax"], f["head"], forward * k, left * k, up * k)
+        Every part's texture starts at the pelvis as that part would place it, so that stripes run through.
+        """
+        body, s, girth, legs, arms = self.body, self.s, self.trunk_girth, self.leg_girth, self.arm_girth
+        points, frames = self.points, self.frames
+        low = points["pelvis"]
+        mid = _at(points["spine"], frames["spine"], 0, 0, -body.spine)
+        high = _at(points["thorax"], frames["thorax"], 0, 0, -body.spine - body.thorax)
+        for side, sign in (("left", 1.0), ("right", -1.0)):
+            hip, waist = self.at("pelvis", "pelvis", -4, sign * 62, 22), self.at("spine", "spine", 0, sign * 42, 0)
+            chest = self.at("thorax", "thorax", 0, sign * 0.36 * body.shoulder / s, -100)
+            self.add(hip, waist, 88 * girth, 82 * girth, "pelvis", low, SHIRT_PART)
+            self.add(waist, chest, 82 * girth, 94 * girth, "thorax", high, SHIRT_PART)
+            shoulder = points[f"{side}_shoulder"]
+            self.add(chest, shoulder, 88 * girth, 52 * arms, "thorax", high, SHIRT_PART)
+            collar = self.at("thorax", "thorax", -12, sign * 22, 12)
+            self.add(collar, shoulder, 48 * s, 50 * arms, "thorax", high, SHIRT_PART)
+            if body.bust:
+                cup = self.at("thorax", "thorax", 58, sign * 58, -125)
+                self.add(chest, cup, 84 * s, 56 * s * body.bust * np.sqrt(body.girth), "thorax", high, SHIRT_PART)
+            buttock = self.at("pelvis", "pelvis", -38, sign * 62, -18)
+            self.add(buttock, hip, 88 * legs, 84 * legs, "pelvis", low, TROUSERS_PART)
+        belly, breast = self.at("spine", "spine", 12 * body.girth, 0, -40), self.at("thorax", "thorax", 6, 0, -105)
+        self.add(belly, breast, 88 * girth, 90 * s, "spine", mid, SHIRT_PART)
+        self.add(points["left_hip"], points["right_hip"], 89 * legs, 89 * legs, "pelvis", low, TROUSERS_PART)
 
-    def head_part(
-        a: tuple[float, float, float], b: tuple[float, float, float], ra: float, rb: float, part: int
-    ) -> None:
-        add(on_head(*a), on_head(*b), ra * k, rb * k, f["head"], crown, part)
+    def head(self) -> None:
+        """A skull, a jaw, a nose, ears and hair, in units of a head that is 285 mm from thorax to top."""
+        k = (self.body.neck + self.body.head) / 285
 
-    neck = _at(p["thorax"], f["thorax"], -10 * s, 0, -5 * s)
-    add(neck, on_head(0, 0, 140), 57 * arms, 51 * k, f["head"], crown, SKIN_PART)
-    head_part((-14, 0, 206), (22, 0, 204), 78, 72, HEAD_PART)
-    head_part((20, 0, 172), (40, 0, 122), 62, 40, HEAD_PART)
-    head_part((86, 0, 182), (101, 0, 158), 9, 14, SKIN_PART)
-    for sign in (1.0, -1.0):
-        head_part((2, sign * 74, 188), (-2, sign * 77, 168), 16, 11, SKIN_PART)
-    if outfit.hair != "bald":
-        head_part((-30, 0, 216), (8, 0, 224), 81, 76, HAIR_PART)
-        head_part((-36, 0, 205), (-34, 0, 165), 72, 55, HAIR_PART)
-    if outfit.hair == "long":
-        head_part((-40, 0, 200), (-48, 0, 70), 78, 58, HAIR_PART)
-        for sign in (1.0, -1.0):
-            head_part((-10, sign * 50, 215), (-5, sign * 62, 95), 42, 28, HAIR_PART)
-    elif outfit.hair == "bun":
-        head_part((-88, 0, 252), (-96, 0, 262), 40, 38, HAIR_PART)
-    elif outfit.hair == "pony":
-        head_part((-98, 0, 238), (-112, 0, 90), 34, 16, HAIR_PART)
-    for side, sign in (("left", 1.0), ("right", -1.0)):
-        hip, knee, ankle = p[f"{side}_hip"], p[f"{side}_knee"], p[f"{side}_ankle"]
-        thigh, shin, foot = f[f"{side}_thigh"], f[f"{side}_shin"], f[f"{side}_foot"]
-        add(hip, knee, 88 * legs, 58 * legs, thigh, hip, TROUSERS_PART, SKIN_PART, outfit.leg)
-        shin_cut, covered = outfit.leg - 1, outfit.leg > 1
+        def on_head(forward: float, left: float, up: float) -> Array:
+            return _at(self.points["thorax"], self.frames["head"], forward * k, left * k, up * k)
+
+        crown = on_head(12, 0, 190)
+        neck = self.at("thorax", "thorax", -10, 0, -5)
+        self.add(neck, on_head(0, 0, 140), 57 * self.arm_girth, 51 * k, "head", crown, SKIN_PART)
+        shapes = list(_FACE)
+        if self.outfit.hair != "bald":
+            shapes += _HAIR["short"]
+        if self.outfit.hair in _HAIR and self.outfit.hair != "short":
+            shapes += _HAIR[self.outfit.hair]
+        for a, b, ra, rb, part in shapes:
+            self.add(on_head(*a), on_head(*b), ra * k, rb * k, "head", crown, part)
+
+    def leg(self, side: str, sign: float) -> None:
+        """Thigh, shin with a calf, shoe; bare below the hem."""
+        hip, knee, ankle = (self.points[f"{side}_{joint}"] for joint in ("hip", "knee", "ankle"))
+        thigh, shin, foot = f"{side}_thigh", f"{side}_shin", f"{side}_foot"
+        girth, s, hem = self.leg_girth, self.s, self.outfit.leg
+        covered = hem > 1
         first = TROUSERS_PART if covered else SKIN_PART
-        hem = 1.12 if outfit.leg >= 2 else 1.0
-        add(knee, ankle, 55 * legs, 38 * hem * legs, shin, knee, first, SKIN_PART, shin_cut if covered else 2.0)
-        calf = _at(knee, shin, -16 * s, 0, -0.22 * body.shin)
-        low_calf = _at(knee, shin, -8 * s, 0, -0.62 * body.shin)
-        calf_cut = (shin_cut - 0.22) / 0.4 if covered else 2.0
-        add(calf, low_calf, 55 * legs, 42 * legs, shin, knee, first, SKIN_PART, calf_cut)
-        heel, ball = _at(ankle, foot, -22 * s, 0, -42 * s), _at(ankle, foot, 110 * s, 0, -50 * s)
-        toe, instep = _at(ankle, foot, 160 * s, sign * -6 * s, -56 * s), _at(ankle, foot, 10 * s, 0, -12 * s)
-        add(heel, ball, 38 * s, 30 * s, foot, ankle, SHOE_PART)
-        add(ball, toe, 34 * s, 24 * s, foot, ankle, SHOE_PART)
-        add(instep, ball, 38 * s, 28 * s, foot, ankle, SHOE_PART)
-        shoulder, elbow, wrist = p[f"{side}_shoulder"], p[f"{side}_elbow"], p[f"{side}_wrist"]
-        upper, fore = f[f"{side}_upper_arm"], f[f"{side}_forearm"]
-        add(shoulder, elbow, 54 * arms, 41 * arms, upper, shoulder, SLEEVE_PART, SKIN_PART, outfit.sleeve)
-        long = outfit.sleeve > 1
-        muscle = _at(elbow, fore, 4 * s, 0, -0.25 * body.forearm)
-        add(elbow, muscle, 39 * arms, 42 * arms, fore, shoulder, SLEEVE_PART if long else SKIN_PART)
-        first = SLEEVE_PART if long else SKIN_PART
-        add(muscle, wrist, 42 * arms, 29 * s, fore, shoulder, first, SKIN_PART, (outfit.sleeve - 1.25) / 0.75)
-        knuckles = p[f"{side}_knuckles"]
-        tips = _at(knuckles, fore, 22 * s, -sign * 6 * s, -66 * s)
-        add(wrist, knuckles, 27 * s, 34 * s, fore, wrist, SKIN_PART)
-        add(knuckles, tips, 32 * s, 17 * s, fore, wrist, SKIN_PART)
-        thumb = _at(wrist, fore, 28 * s, -sign * 14 * s, -35 * s)
-        add(thumb, _at(wrist, fore, 54 * s, -sign * 18 * s, -86 * s), 18 * s, 12 * s, fore, wrist, SKIN_PART)
-    return Flesh(np.stack(cones, 1), np.stack(frames, 1), np.array(paint))
+        self.add(hip, knee, 88 * girth, 58 * girth, thigh, hip, TROUSERS_PART, SKIN_PART, hem)
+        narrow = 38 * (1.12 if hem >= 2 else 1.0) * girth
+        self.add(knee, ankle, 55 * girth, narrow, shin, knee, first, SKIN_PART, hem - 1 if covered else 2.0)
+        length = self.body.shin / s
+        calf, low_calf = (self.at(f"{side}_knee", shin, x, 0, z * length) for x, z in ((-16, -0.22), (-8, -0.62)))
+        cut = (hem - 1.22) / 0.4 if covered else 2.0
+        self.add(calf, low_calf, 55 * girth, 42 * girth, shin, knee, first, SKIN_PART, cut)
+        places = ((-22, 0, -42), (110, 0, -50), (160, sign * -6, -56), (10, 0, -12))
+        heel, ball, toe, instep = (self.at(f"{side}_ankle", foot, *place) for place in places)
+        self.add(heel, ball, 38 * s, 30 * s, foot, ankle, SHOE_PART)
+        self.add(ball, toe, 34 * s, 24 * s, foot, ankle, SHOE_PART)
+        self.add(instep, ball, 38 * s, 28 * s, foot, ankle, SHOE_PART)
+
+    def arm(self, side: str, sign: float) -> None:
+        """Upper arm, forearm, palm, fingers, thumb; bare below the sleeve."""
+        shoulder, elbow, wrist = (self.points[f"{side}_{joint}"] for joint in ("shoulder", "elbow", "wrist"))
+        upper, fore = f"{side}_upper_arm", f"{side}_forearm"
+        girth, s, sleeve = self.arm_girth, self.s, self.outfit.sleeve
+        self.add(shoulder, elbow, 54 * girth, 41 * girth, upper, shoulder, SLEEVE_PART, SKIN_PART, sleeve)
+        first = SLEEVE_PART if sleeve > 1 else SKIN_PART
+        muscle = self.at(f"{side}_elbow", fore, 4, 0, -0.25 * self.body.forearm / s)
+        self.add(elbow, muscle, 39 * girth, 42 * girth, fore, shoulder, first)
+        self.add(muscle, wrist, 42 * girth, 29 * s, fore, shoulder, first, SKIN_PART, (sleeve - 1.25) / 0.75)
+        knuckles, tips = self.points[f"{side}_knuckles"], self.at(f"{side}_knuckles", fore, 22, -sign * 6, -66)
+        self.add(wrist, knuckles, 27 * s, 34 * s, fore, wrist, SKIN_PART)
+        self.add(knuckles, tips, 32 * s, 17 * s, fore, wrist, SKIN_PART)
+        thumb, tip = (self.at(f"{side}_wrist", fore, *p) for p in ((28, -sign * 14, -35), (54, -sign * 18, -86)))
+        self.add(thumb, tip, 18 * s, 12 * s, fore, wrist, SKIN_PART)
+
+
+_Shape = tuple[tuple[float, float, float], tuple[float, float, float], float, float, int]
+_FACE: list[_Shape] = [
+    ((-14, 0, 206), (22, 0, 204), 78, 72, HEAD_PART),
+    ((20, 0, 172), (40, 0, 122), 62, 40, HEAD_PART),
+    ((86, 0, 182), (101, 0, 158), 9, 14, SKIN_PART),
+    ((2, 74, 188), (-2, 77, 168), 16, 11, SKIN_PART),
+    ((2, -74, 188), (-2, -77, 168), 16, 11, SKIN_PART),
+]
+_HAIR: dict[str, list[_Shape]] = {
+    "short": [((-30, 0, 216), (8, 0, 224), 81, 76, HAIR_PART), ((-36, 0, 205), (-34, 0, 165), 72, 55, HAIR_PART)],
+    "long": [
+        ((-40, 0, 200), (-48, 0, 70), 78, 58, HAIR_PART),
+        ((-10, 50, 215), (-5, 62, 95), 42, 28, HAIR_PART),
+        ((-10, -50, 215), (-5, -62, 95), 42, 28, HAIR_PART),
+    ],
+    "bun": [((-88, 0, 252), (-96, 0, 262), 40, 38, HAIR_PART)],
+    "pony": [((-98, 0, 238), (-112, 0, 90), 34, 16, HAIR_PART)],
+}
+"""Ends (forward, left, up of the thorax on a head of 285 mm), radii and part; whoever has hair has the short one."""
+
+
+def flesh(body: Body, outfit: Outfit, figure: Figure) -> Flesh:
+    """The round cones of a figure, about forty, clothed; materials are counted from the person's first row."""
+    sculptor = _Sculptor(body, outfit, figure)
+    sculptor.trunk()
+    sculptor.head()
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        sculptor.leg(side, sign)
+        sculptor.arm(side, sign)
+    return Flesh(np.stack(sculptor.cones, 1), np.stack(sculptor.textures, 1), np.array(sculptor.paint))

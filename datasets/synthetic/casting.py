@@ -5,9 +5,9 @@
 """Compiled loops of the renderer: rays against round cones, turned boxes and the room.
 
 Arrays: ``cones`` (N, 28) as ``prepare`` makes them (0 end a, 3 axis, 6 length, 7 radii, 9 sine s of the half opening
-angle, 10 c^2 = 1 - s^2), 12 frames and texture origin, 24 paint, 27 owner. ``boxes`` (B, 9): centre, half extents, cosine
-and sine of the yaw, material. ``settings`` (26,): 0 camera centre, 3 light, 6 key, 7 ambient, 8 half extents and height of
-the room, 11 noise, 12 tint, 16 light grid. Few wide arrays, since each one handed on costs a dozen machine arguments.
+angle, 10 c^2 = 1 - s^2), 12 frames and texture origin, 24 paint, 27 owner. ``boxes`` (B, 9): centre, half extents,
+cosine and sine of the yaw, material. ``settings`` (26,): 0 camera centre, 3 light, 6 key, 7 ambient, 8 half extents and
+height of the room, 11 noise, 12 tint, 16 light grid. Few wide arrays: each one handed on costs a dozen arguments.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ NOTHING = 1e30
 CLOTH, SHIRT, HEAD, TROUSERS, SHOE = 0.0, 1.0, 2.0, 3.0, 4.0
 PLAIN, WOOD, DRAWERS, CARTON, FABRIC = 10.0, 11.0, 12.0, 13.0, 14.0
 MATERIAL_COLUMNS = 16
-"""kind, colour A, B and C (3 each, linear light), pattern, period mm, phase, folds, and two that the kind gives a sense."""
+"""kind, colour A, B and C (3 each, linear light), pattern, period mm, phase, folds, and two that depend on the kind."""
 
 
 # fastmath stays off: equal inputs give equal bytes.
@@ -130,6 +130,7 @@ def _hit_box(b, i, ox, oy, oz, ux, uy, uz):
 
 @_compiled
 def first_hits(geometry, boxes, origin, targets, fraction, index):
+    """Fill fraction and index of the first surface towards each target: see ``renderer.first_hits``."""
     n = geometry.shape[0]
     for j in range(targets.shape[0]):
         d0, d1, d2 = targets[j, 0] - origin[0], targets[j, 1] - origin[1], targets[j, 2] - origin[2]
@@ -329,7 +330,7 @@ def _corner(boxes, i, k):
 
 
 @_compiled
-def _lit(px, py, pz, skip, cones, boxes, settings, start, items):
+def is_lit(px, py, pz, skip, cones, boxes, settings, start, items):
     """Whether nothing stands between a point and the light."""
     u = px * settings[16] + py * settings[17] + pz * settings[18] - settings[22]
     v = px * settings[19] + py * settings[20] + pz * settings[21] - settings[23]
@@ -634,6 +635,7 @@ def _changes(colour, ids, lit, u, v):
 
 @_compiled
 def backdrop(directions, R, settings, textures, albedo, distance, faces):
+    """Fill albedo (four rays and the centre), distance and face of every pixel: see ``renderer.Backdrop``."""
     height, width = faces.shape
     for v in range(height):
         y1 = min(v + 1, height - 1)
@@ -690,6 +692,7 @@ def render(
     directions, albedo, distance, faces, R, settings, cones, boxes, materials, textures, tile_start, tile_items,
     grid_start, grid_items, seed, image, ids, silhouette,
 ):  # fmt: skip
+    """Fill image, ids and silhouette: one ray a pixel, then four more wherever ``_changes`` says so."""
     height, width = ids.shape
     across = (width + TILE_PX - 1) // TILE_PX
     colour = np.empty((height, width, 3), np.float32)
@@ -744,7 +747,7 @@ def render(
                         if not refine:
                             ids[v, u], silhouette[v, u] = index if index >= 0 else -1 - face, person
                         if high > 0.0:
-                            if _lit(
+                            if is_lit(
                                 px + 0.5 * nx, py + 0.5 * ny, pz + 0.5 * nz, index, cones, boxes, settings, grid_start,
                                 grid_items,
                             ):  # fmt: skip

@@ -1,8 +1,8 @@
 """A synthetic world in the layout of Human3.6M multi-view (learnable triangulation's labels, section of the release).
 
-``<root>/processed/<S>/<Action-k>/imageSequence/<camera>/img_%06d.jpg`` through the lens, ``imageSequence-undistorted``
-beside it, ``<root>/extra/human36m-multiview-labels-GTbboxes.npy``, a contact sheet, and ``<root>/manifest.json``, which is
-written last and marks the tree as ours and whole.
+``<root>/processed/<S>/<Action-k>/imageSequence/<camera>/img_%06d.jpg`` is seen through the lens,
+``imageSequence-undistorted`` is made from it, ``<root>/extra/human36m-multiview-labels-GTbboxes.npy`` holds cameras,
+poses and boxes. ``<root>/manifest.json`` is written last: it marks the tree as ours and whole.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,7 +32,7 @@ from poseboard.datasets.sample import read_image
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.datasets.synthetic.body import Body, sample_body, sample_outfit
 from poseboard.datasets.synthetic.motion import ACTIONS, SEATS, Motion, move
-from poseboard.datasets.synthetic.renderer import Backdrop, Room, backdrop, rays, render
+from poseboard.datasets.synthetic.renderer import Backdrop, Light, Room, backdrop, rays, render
 from poseboard.datasets.synthetic.scene import (
     FREESTANDING,
     Furniture,
@@ -116,16 +116,12 @@ class Take:
 
     people: list[Person]
     furniture: Furniture
-    light_seed: list[int]
+    light: Light
 
 
 def _random(options: WorldOptions, *names: str) -> Generator:
     """A generator for a part of the world that depends on nothing but the seed and the part's name."""
-    return np.random.default_rng(_key(options, *names))
-
-
-def _key(options: WorldOptions, *names: str) -> list[int]:
-    return [options.seed, *(zlib.crc32(name.encode()) for name in names)]
+    return np.random.default_rng([options.seed, *(zlib.crc32(name.encode()) for name in names)])
 
 
 def rig(options: WorldOptions, subject: str) -> tuple[Camera, ...]:
@@ -185,7 +181,6 @@ def direct(options: WorldOptions, subject: str, name: str) -> Take:
     people, furniture = [Person(body, outfit, motion.figure)], Furniture()
     if SEATS.get(action) == "chair" and count:
         _seat(furniture, rng, body, motion)
-    # Things are placed against the whole of the way, not the instants that are kept.
     taken = motion.root_mm[:, :2] if count else np.zeros((1, 2))
     cameras = rig(options, subject)
     for _ in range(rng.poisson(2.2 * options.occlusion)):
@@ -210,7 +205,7 @@ def direct(options: WorldOptions, subject: str, name: str) -> Take:
         doing = str(rng.choice(["Discussion", "Waiting", "Posing", "TakingPhoto", "Phoning", "Directions", "Smoking"]))
         people.append(Person(other, wear, move(doing, other, time_s, place, 150, rng).figure))
         taken = np.concatenate([taken, [place]])
-    return Take(people, furniture, _key(options, "light", subject, name))
+    return Take(people, furniture, sample_light(_random(options, "light", subject, name)))
 
 
 def _seat(furniture: Furniture, rng: Generator, body: Body, motion: Motion) -> None:
@@ -271,7 +266,6 @@ def _clip(root: Path, options: WorldOptions, job: tuple[str, str]) -> Clip:
     """One sequence: rendered, written, and told. Runs in any process and depends on its arguments only."""
     subject, name = job
     take = direct(options, subject, name)
-    light = sample_light(np.random.default_rng(take.light_seed))
     instants = assemble(take.people, take.furniture)
     actor = take.people[0]
     boxes = np.zeros((len(instants), len(CAMERAS), 4), np.int16)
@@ -284,10 +278,10 @@ def _clip(root: Path, options: WorldOptions, job: tuple[str, str]) -> Clip:
         for tree in TREES:
             (folder / tree / CAMERAS[v]).mkdir(parents=True, exist_ok=True)
         gain = _random(options, "gain", CAMERAS[v]).uniform(0.95, 1.05, 3)
-        seen = type(light)(light.direction, light.key, light.ambient, light.tint * gain, light.noise)
+        light = replace(take.light, tint=take.light.tint * gain)
         for i, solids in enumerate(instants):
             noise = zlib.crc32(f"{options.seed}/{subject}/{name}/{i}/{v}".encode())
-            picture = render(solids, view, seen, noise << 20)
+            picture = render(solids, view, light, noise << 20)
             boxes[i, v] = square_tlbr(picture.silhouette)
             visibility[i, v] = visible_joints(solids, actor, 0, i, camera).mean()
             through_lens = _jpeg(picture.image[..., ::-1], options.jpeg_quality)

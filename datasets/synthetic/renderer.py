@@ -3,8 +3,8 @@
 Frames: world z up, millimetres; cameras after OpenCV. A pixel's centre has whole coordinates, as in ``camera``. Rays
 run through the lens, so an image is distorted as the camera says. Equal inputs give equal bytes.
 
-Speed comes from culling: a camera's empty room is kept, solids are listed per screen tile, so that background pixels test
-nothing, and per cell of a grid across the light, so that a shadow ray tests only what stands in its column.
+Speed comes from culling: a camera's empty room is kept, solids are listed per screen tile, so that background pixels
+test nothing, and per cell of a grid across the light, so that a shadow ray tests only what stands in its column.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Solids:
 class Room:
     """A box room: half width (x), half depth (y), height in mm, and a texture for each of its six faces.
 
-    ``textures`` is (6, h, w, 3) float32 linear light, faces in the order floor, ceiling, -x, +x, -y, +y; rows run along z
-    (y for floor and ceiling) and columns along the other axis.
+    ``textures`` is (6, h, w, 3) float32 linear light, faces in the order floor, ceiling, -x, +x, -y, +y; rows run along
+    z (y for floor and ceiling) and columns along the other axis.
     """
 
     half_x_mm: float
@@ -177,7 +177,7 @@ def first_hits(solids: Solids, origin_mm: Array, targets_mm: Array) -> tuple[Arr
         targets_mm: (J, 3).
 
     Returns:
-        (J,) distance of the first surface as a fraction of the way (1e30: none) and (J,) its index as in ``Picture.ids``.
+        (J,) distance of the first surface as a fraction of the way (1e30: none), (J,) its index as in ``Picture.ids``.
     """
     fraction = np.empty(len(targets_mm))
     index = np.empty(len(targets_mm), np.int64)
