@@ -73,31 +73,31 @@ def _common(tables: Mapping[str, list[pd.DataFrame]]) -> dict[str, list[pd.DataF
 
 
 def _estimates(
-    protocol: Protocol, tables: dict[str, list[pd.DataFrame]], multiplicity: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    return np.array([seed_estimates(protocol, seeds, multiplicity) for seeds in tables.values()])
+    protocol: Protocol, tables: dict[str, list[pd.DataFrame]], resamples: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Each method's number (M,) and its resamples (M, R) under the same draws; and the number of groups."""
+    codes, groups = group_codes(next(iter(tables.values()))[0])
+    if not groups:
+        return np.full(len(tables), np.nan), np.full((len(tables), 0), np.nan), 0
+    multiplicity = np.vstack([np.ones((1, groups)), bootstrap.draws(groups, resamples)])
+    found = np.array([seed_estimates(protocol, seeds, codes, multiplicity) for seeds in tables.values()])
+    return found[:, 0], found[:, 1:], groups
 
 
 def _pairs(protocol: Protocol, tables: dict[str, list[pd.DataFrame]], resamples: int) -> list[PairedDifference]:
     pairs = []
     for a, b in combinations(tables, 2):
         both = _common({a: tables[a], b: tables[b]})
-        codes_from = both[a][0]
-        groups = group_codes(codes_from)[1]
-        if groups < 2:
-            continue
-        point = _estimates(protocol, both, np.ones((1, groups)))
-        estimates = _estimates(protocol, both, bootstrap.draws(groups, resamples))
-        ci95 = bootstrap.interval(estimates[0] - estimates[1])
-        if ci95 is None:
+        point, estimates, groups = _estimates(protocol, both, resamples)
+        if groups < 2 or (ci95 := bootstrap.interval(estimates[0] - estimates[1])) is None:
             continue
         pairs.append(
             PairedDifference(
                 a=a,
                 b=b,
-                difference=float(point[0, 0] - point[1, 0]),
+                difference=float(point[0] - point[1]),
                 ci95=ci95,
-                n_samples=len(codes_from),
+                n_samples=len(both[a][0]),
                 n_groups=groups,
             )
         )
@@ -106,13 +106,13 @@ def _pairs(protocol: Protocol, tables: dict[str, list[pd.DataFrame]], resamples:
 
 def _ranks(protocol: Protocol, tables: dict[str, list[pd.DataFrame]], resamples: int) -> list[Rank]:
     common = _common(tables)
-    groups = group_codes(next(iter(common.values()))[0])[1]
-    if groups < 1:
+    point, estimates, groups = _estimates(protocol, common, resamples)
+    if not groups:
         return []
-    point = bootstrap.ranks(_estimates(protocol, common, np.ones((1, groups))), protocol.lower_is_better)[:, 0]
-    places = bootstrap.ranks(_estimates(protocol, common, bootstrap.draws(groups, resamples)), protocol.lower_is_better)
+    rank = bootstrap.ranks(point[:, None], protocol.lower_is_better)[:, 0]
+    places = bootstrap.ranks(estimates, protocol.lower_is_better)
     ranks = [
-        Rank(method=method, rank=int(point[i]), ci95=bootstrap.rank_interval(places[i]))
+        Rank(method=method, rank=int(rank[i]), ci95=bootstrap.rank_interval(places[i]))
         for i, method in enumerate(common)
     ]
-    return sorted(ranks, key=lambda rank: (rank.rank, rank.method))
+    return sorted(ranks, key=lambda found: (found.rank, found.method))

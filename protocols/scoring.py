@@ -85,18 +85,27 @@ def score(
 
 def group_codes(table: pd.DataFrame) -> tuple[NDArray[np.int64], int]:
     """Group (subject × sequence) of each row as a number in [0, G), in order of name; and G."""
-    if not len(table):
-        return np.zeros(0, dtype=np.int64), 0
-    codes = table.groupby(["subject", "sequence"], observed=True, sort=True).ngroup().to_numpy(dtype=np.int64)
-    return np.asarray(codes, dtype=np.int64), int(codes.max()) + 1
+    subject, _ = pd.factorize(table["subject"], sort=True)
+    sequence, sequences = pd.factorize(table["sequence"], sort=True)
+    pair = subject * len(sequences) + sequence
+    there = np.flatnonzero(np.bincount(pair))
+    number = np.zeros(int(there[-1]) + 1 if there.size else 0, dtype=np.int64)
+    number[there] = np.arange(len(there))
+    return number[pair], len(there)
 
 
 def seed_estimates(
-    protocol: Protocol, tables: list[pd.DataFrame], multiplicity: NDArray[np.float64]
+    protocol: Protocol, tables: list[pd.DataFrame], codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The mean over seeds of the number under each resample, (R,); a seed without a number there is left out."""
-    values = np.array([protocol.estimate(table, group_codes(table)[0], multiplicity) for table in tables])
-    return mean_without_nan(values)
+    """The mean over seeds of the number under each resample, (R,); a seed without a number there is left out.
+
+    Args:
+        protocol: that judged.
+        tables: one a seed, of the same people in the same order.
+        codes: (N,) their groups.
+        multiplicity: (R, G) how often each counts.
+    """
+    return mean_without_nan(np.array([protocol.estimate(table, codes, multiplicity) for table in tables]))
 
 
 def mean_without_nan(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -117,12 +126,12 @@ def _summary(
     resamples: int,
 ) -> Score:
     rows = list(tables.values())
-    groups = group_codes(rows[0])[1]
+    codes, groups = group_codes(rows[0])
     seeds = [SeedValue(seed=seed, value=protocol.summarise(table)) for seed, table in tables.items()]
     given = [found.value for found in seeds if found.value is not None]
     ci95 = None
     if groups > 1:  # one group resamples to itself: an interval of width zero would be a lie
-        ci95 = bootstrap.interval(seed_estimates(protocol, rows, bootstrap.draws(groups, resamples)))
+        ci95 = bootstrap.interval(seed_estimates(protocol, rows, codes, bootstrap.draws(groups, resamples)))
     return Score(
         table=board.id,
         title=title,
