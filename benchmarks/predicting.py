@@ -60,8 +60,10 @@ def predict_stage(
         model = bench.method(method)
         model.load(weights, "cuda" if torch.cuda.is_available() else "cpu")
         fewest, most = model.inputs.views
+        if not any(fewest <= len(cameras) <= most for cameras in view_sets.values()):
+            raise InputError(f"method {method}", f"takes {fewest} to {most} views, no table offers that", "add a table")
         for view_set, cameras in view_sets.items():
-            if len(cameras) < fewest or (len(cameras) > most and view_set != "all"):
+            if not fewest <= len(cameras) <= most:
                 yield f"{dataset}/{method}: {view_set} left out, the method takes {fewest} to {most} views"
                 continue
             with progress(f"predict {dataset}/{method} {view_set} seed {seed}") as report:

@@ -1,0 +1,137 @@
+"""A miniature workspace: its own params.yaml, a rendered world, one trained row, all run through the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from poseboard.benchmarks import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+PARAMS: dict[str, Any] = {
+    "profile": "smoke",
+    "datasets": {"human36m": {"root": None}},
+    "backbone": {"architecture": "small", "image_px": 64, "steps": 3, "batch_size": 2},
+    "methods": {
+        "dlt": {"code": "methods/dlt", "after": "backbone", "weights": "peak"},
+        "algebraic": {"code": "methods/algebraic", "after": "backbone", "steps": 2, "batch_size": 2},
+    },
+    "profiles": {
+        "smoke": {
+            "seeds": [0],
+            "processes": 1,
+            "world": {
+                "seed": 3,
+                "side_px": 96,
+                "train_subjects": ["S1"],
+                "test_subjects": ["S9"],
+                "actions": ["Walking", "Greeting"],
+                "train_frames": 1,
+                "test_frames": 2,
+            },
+        }
+    },
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command gave."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line of an error."""
+        lines = [line for line in self.err.splitlines() if line.startswith("poseboard: ")]
+        assert self.code == 2, (self.code, self.out, self.err)
+        assert len(lines) == 1, self.err
+        assert "Traceback" not in self.err
+        return lines[0]
+
+
+class Workspace:
+    """A folder with a params.yaml, and the command line run in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "methods").symlink_to(ROOT / "methods")
+        self.write_params(**PARAMS)
+
+    def write_params(self, **values: Any) -> None:
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(values))
+
+    def run(self, *arguments: str | Path) -> Done:
+        before = Path.cwd(), sys.argv
+        out, err = io.StringIO(), io.StringIO()
+        try:
+            os.chdir(self.folder)
+            sys.argv = ["poseboard", *map(str, arguments)]
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                try:
+                    cli.main()
+                    code = 0
+                except SystemExit as stop:
+                    code = int(stop.code or 0)
+        finally:
+            os.chdir(before[0])
+            sys.argv = before[1]
+        return Done(code, out.getvalue(), err.getvalue())
+
+    def must(self, *arguments: str | Path) -> Done:
+        done = self.run(*arguments)
+        assert done.code == 0, done.err
+        return done
+
+    @property
+    def world(self) -> Path:
+        return next(path for path in (self.folder / "data").glob("synthetic-human36m-*") if path.is_dir())
+
+    def snapshot(self) -> dict[str, bytes]:
+        """Every file under results/ and its content."""
+        files = sorted((self.folder / "results").rglob("*"))
+        return {str(p): p.read_bytes() for p in files if p.is_file() and p.suffix != ".lock"}
+
+
+@pytest.fixture(scope="session")
+def ready_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Data rendered, backbone trained, ``dlt`` predicted and scored. Do not write into it."""
+    workspace = Workspace(tmp_path_factory.mktemp("workspace"))
+    for command in ("data prepare human36m", "train human36m backbone", "train human36m dlt", "predict human36m dlt"):
+        workspace.must(*command.split())
+    workspace.must("score", "human36m", "dlt")
+    return workspace
+
+
+@pytest.fixture
+def workspace(ready_workspace: Workspace, tmp_path: Path) -> Workspace:
+    """A copy to spoil."""
+    shutil.copytree(ready_workspace.folder, tmp_path / "copy", symlinks=True)
+    copy = Workspace.__new__(Workspace)
+    copy.folder = tmp_path / "copy"
+    return copy
+
+
+@pytest.fixture
+def spoil(workspace: Workspace) -> Callable[..., Done]:
+    """Run a command that must fail, and check that nothing in results/ was lost or changed by it."""
+
+    def fail(*arguments: str | Path) -> Done:
+        before = workspace.snapshot()
+        done = workspace.run(*arguments)
+        assert workspace.snapshot() == before
+        return done
+
+    return fail

@@ -1,0 +1,287 @@
+"""The command line as a user meets it: stages on a miniature world, and bad input told in one line with exit code 2."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import poseboard.methods
+from poseboard.methods.base import Checkpoint
+from poseboard.protocols import predictions
+from poseboard.protocols.scores import ScoreFile, TrainingFile
+
+ROOT = Path(__file__).resolve().parents[2]
+LABELS = Path("extra") / "human36m-multiview-labels-GTbboxes.npy"
+PREDICTED = Path("results/smoke/predictions/human36m/dlt/test-all-seed0.parquet")
+
+Fail = Callable[..., Any]
+
+
+def read_labels(world: Path) -> dict[str, Any]:
+    labels: dict[str, Any] = np.load(world / LABELS, allow_pickle=True).item()  # written by ourselves a moment ago
+    return labels
+
+
+def write_labels(world: Path, labels: object) -> None:
+    np.save(world / LABELS, np.array(labels, dtype=object), allow_pickle=True)
+    # A tree without our manifest is read as a real one: its identity is that of the labels.
+    (world / "manifest.json").unlink()
+
+
+def test_every_stage_leaves_its_file(ready_workspace: Any) -> None:
+    results = ready_workspace.folder / "results" / "smoke"
+    training = TrainingFile.read(results / "training/human36m/backbone.json")
+    assert training.parameters > 100_000
+    assert [run.steps for run in training.runs] == [3]
+    scores = ScoreFile.read(results / "scores/human36m/dlt.json")
+    assert scores.synthetic
+    assert {"T1", "T2"} <= {score.table for score in scores.scores}
+    assert all(score.n_samples for score in scores.scores)
+    assert scores.provenance.checkpoint_sha256.keys() == {"seed0"}
+    with np.load(results / "examples/human36m/dlt.npz") as examples:
+        assert examples["predicted_px"].shape == examples["truth_px"].shape
+
+
+def test_training_again_changes_no_weight(workspace: Any) -> None:
+    path = workspace.folder / "results/smoke/checkpoints/human36m/backbone/seed0.pt"
+    before = Checkpoint.read(path).state
+    workspace.must("train", "human36m", "backbone")
+    after = Checkpoint.read(path).state
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_help_teaches_and_is_quick() -> None:
+    for command in ([], ["data"], ["data", "synthetic"], ["train"], ["predict"], ["score"], ["weights", "import"]):
+        program = [sys.executable, "-X", "importtime", "-c", "from poseboard.benchmarks.cli import main; main()"]
+        done = subprocess.run([*program, *command, "--help"], capture_output=True, text=True, check=True)
+        assert "Usage:" in done.stdout
+        imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
+        assert not imported & {"torch", "mlflow", "lightning_fabric"}
+
+
+def test_methods_lists_rows_and_options(ready_workspace: Any) -> None:
+    out = ready_workspace.must("methods").out
+    assert re.search(r"dlt +dlt, after backbone; weights=peak", out)
+    assert "folders without a row: ransac" in out
+
+
+def test_truncated_labels(workspace: Any, spoil: Fail) -> None:
+    path = workspace.world / LABELS
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert str(LABELS) in spoil("predict", "human36m", "dlt").error
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("ran-code"),))
+
+
+def test_a_pickle_that_would_run_code(workspace: Any, spoil: Fail) -> None:
+    write_labels(workspace.world, {"table": Hostile()})
+    error = spoil("predict", "human36m", "dlt").error
+    assert str(LABELS) in error
+    assert not (workspace.folder / "ran-code").exists()
+
+
+def test_labels_with_a_missing_field(workspace: Any, spoil: Fail) -> None:
+    labels = read_labels(workspace.world)
+    del labels["cameras"]
+    write_labels(workspace.world, labels)
+    error = spoil("predict", "human36m", "dlt").error
+    assert str(LABELS) in error
+    assert "cameras" in error
+
+
+def test_a_camera_with_singular_k(workspace: Any, spoil: Fail) -> None:
+    labels = read_labels(workspace.world)
+    labels["cameras"]["K"][:, 2] = 0
+    write_labels(workspace.world, labels)
+    error = spoil("predict", "human36m", "dlt").error
+    assert str(LABELS) in error
+    assert ".K" in error
+    assert "singular" in error
+
+
+def test_a_missing_image(workspace: Any, spoil: Fail) -> None:
+    write_labels(workspace.world, read_labels(workspace.world))
+    image = sorted((workspace.world / "processed/S9/Walking-1/imageSequence-undistorted/54138969").glob("*.jpg"))[0]
+    image.unlink()
+    assert image.name in spoil("predict", "human36m", "dlt").error
+
+
+def spoiled_predictions(workspace: Any, change: Callable[[predictions.PoseTable], None]) -> Path:
+    path = workspace.folder / "theirs.parquet"
+    table = predictions.read(workspace.folder / PREDICTED)
+    change(table)
+    import pyarrow.parquet as pq
+
+    whole = pq.read_table(workspace.folder / PREDICTED)
+    joints = whole["joints_mm"].combine_chunks()
+    import pyarrow as pa
+
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(table.joints_mm.reshape(-1)), joints.type.list_size)
+    columns = {"key": pa.array(table.keys, pa.string()), "score": pa.array(table.score), "joints_mm": flat}
+    for name, column in columns.items():
+        whole = whole.set_column(whole.schema.get_field_index(name), whole.schema.field(name), column)
+    pq.write_table(whole, path)
+    return path
+
+
+@pytest.mark.parametrize("place", ["joint", "score"])
+def test_nan_in_predictions(workspace: Any, spoil: Fail, place: str) -> None:
+    def change(table: predictions.PoseTable) -> None:
+        if place == "joint":
+            table.joints_mm[1, 4, 2] = np.nan
+        else:
+            table.score[1] = np.nan
+
+    path = spoiled_predictions(workspace, change)
+    error = spoil("score", "human36m", "dlt", "--predictions", path).error
+    assert path.name in error
+    assert ("joints_mm" if place == "joint" else "score") in error
+
+
+def test_a_whole_nan_joint_is_a_missing_prediction_and_counted(workspace: Any) -> None:
+    def change(table: predictions.PoseTable) -> None:
+        table.joints_mm[1, 4] = np.nan
+
+    path = spoiled_predictions(workspace, change)
+    assert "1 missing" in workspace.must("score", "human36m", "dlt", "--predictions", path).out
+
+
+def test_predictions_for_unknown_keys(workspace: Any, spoil: Fail) -> None:
+    def change(table: predictions.PoseTable) -> None:
+        table.keys[0] = "S9/Flying-1/000001"
+
+    path = spoiled_predictions(workspace, change)
+    error = spoil("score", "human36m", "dlt", "--predictions", path).error
+    assert path.name in error
+    assert "S9/Flying-1/000001" in error
+
+
+def test_unknown_method_data_set_and_key(workspace: Any, spoil: Fail) -> None:
+    assert "'nobody'" in spoil("train", "human36m", "nobody").error
+    assert "'nowhere'" in spoil("train", "nowhere", "dlt").error
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    params["methods"]["dlt"]["wieghts"] = "peak"
+    workspace.write_params(**params)
+    assert "wieghts" in spoil("predict", "human36m", "dlt").error
+    params["methods"]["dlt"].pop("wieghts")
+    workspace.write_params(**params, wolrds={})
+    error = spoil("predict", "human36m", "dlt").error
+    assert "params.yaml" in error
+    assert "wolrds" in error
+
+
+def test_a_checkpoint_of_another_configuration(workspace: Any, spoil: Fail) -> None:
+    workspace.must("train", "human36m", "algebraic")
+    path = workspace.folder / "results/smoke/checkpoints/human36m/algebraic/seed0.pt"
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    params["methods"]["algebraic"]["use_confidences"] = False
+    workspace.write_params(**params)
+    assert str(path) in spoil("predict", "human36m", "algebraic", "--checkpoint", path).error
+    backbone = path.parents[1] / "backbone/seed0.pt"
+    assert str(backbone) in spoil("predict", "human36m", "algebraic", "--checkpoint", backbone).error
+    backbone.write_bytes(backbone.read_bytes()[:1000])
+    assert str(backbone) in spoil("predict", "human36m", "algebraic", "--checkpoint", backbone).error
+
+
+def test_the_stage_before_is_named_where_it_is_lacking(workspace: Any) -> None:
+    assert "poseboard predict human36m algebraic" in workspace.run("score", "human36m", "algebraic").error
+    assert "poseboard train" in workspace.run("predict", "human36m", "algebraic").error
+
+
+def readme_method() -> str:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[0]
+
+
+def score_of(workspace: Any, method: str) -> float:
+    for stage in ("train", "predict", "score"):
+        workspace.must(stage, "human36m", method)
+    scores = ScoreFile.read(workspace.folder / f"results/smoke/scores/human36m/{method}.json").scores
+    value = next(score.value for score in scores if score.table == "T1")
+    assert value is not None
+    return value
+
+
+def test_the_method_of_the_readme(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = readme_method()
+    assert len(code.splitlines()) < 100
+    first = code.splitlines()[0]
+    assert first == "# methods/midpoint/method.py"
+    room = workspace.folder / "their_methods"
+    (room / "midpoint").mkdir(parents=True)
+    (room / "midpoint" / "method.py").write_text(code)
+    monkeypatch.setattr(poseboard.methods, "__path__", [*poseboard.methods.__path__, str(room)])
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    line = re.search(r"^  midpoint: .*$", readme, flags=re.MULTILINE)
+    assert line is not None
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    entry = yaml.safe_load(line[0])["midpoint"]
+    assert entry["code"] == "methods/midpoint"
+    params["methods"]["midpoint"] = {**entry, "code": "their_methods/midpoint", "after": "dlt"}
+    workspace.write_params(**params)
+    value = score_of(workspace, "midpoint")
+    # Both triangulate the same detections of the same barely trained network.
+    assert 0.2 < value / score_of(workspace, "dlt") < 5
+
+
+THIRD_PARTY = '''
+"""A method from elsewhere: everybody stands where the first training pose stood."""
+import numpy as np
+from poseboard.datasets.sample import Poses
+from poseboard.methods.base import Inputs
+
+
+class Statue:
+    def __init__(self, options, skeleton):
+        self.skeleton, self.height = skeleton, options.get("height_mm", 900.0)
+        self.inputs = Inputs(images=False, extrinsics=False)
+
+    def load(self, checkpoint, device):
+        pass
+
+    def predict(self, samples):
+        assert all(view.name.startswith("view-") for sample in samples for view in sample.views)
+        pose = np.full((1, len(self.skeleton), 3), self.height)
+        return [Poses(self.skeleton, pose, np.ones(1)) for _ in samples]
+
+    def training(self, start, seed):
+        return None
+'''
+
+
+def test_a_third_party_method_outside_the_rooms(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = workspace.folder / "elsewhere" / "statues"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "standing.py").write_text(THIRD_PARTY)
+    monkeypatch.syspath_prepend(str(package.parent))
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    entry = {"class": "statues.standing:Statue", "code": str(package), "after": "backbone", "height_mm": 1000.0}
+    params["methods"]["statue"] = entry
+    workspace.write_params(**params)
+    assert score_of(workspace, "statue") > 100
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        ("nowhere.at_all:Method", "nowhere.at_all"),
+        ("json:Method", "no class Method"),
+        ("json:JSONDecoder", "lacks load"),
+    ],
+)
+def test_a_third_party_class_that_is_none(workspace: Any, spoil: Fail, spec: str, named: str) -> None:
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    params["methods"]["theirs"] = {"class": spec, "code": "methods/dlt", "after": "backbone"}
+    workspace.write_params(**params)
+    assert named in spoil("train", "human36m", "theirs").error
