@@ -13,7 +13,7 @@ from poseboard.methods.geometry.triangulator import ASSOCIATION_PX
 from poseboard.methods.nets.backbone import HeatmapOptions, HeatmapTraining
 from poseboard.methods.nets.detector import Detector
 
-_GRID = np.geomspace(0.01, 0.3, 16)
+_GRID = np.geomspace(0.01, 0.5, 18)
 """Thresholds tried, as shares of the crop's side; the published one is 30 / 384 = 0.08."""
 
 
