@@ -1,0 +1,117 @@
+"""The pipeline as DVC runs it, on the results of the profile in force; run by CI after `make repro PROFILE=smoke`."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from poseboard.benchmarks.settings import Settings
+from poseboard.protocols.scores import ScoreFile
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.pipeline
+
+THEIRS = '''
+"""Everybody stands in the middle of the room."""
+import numpy as np
+from poseboard.datasets.sample import Poses
+from poseboard.methods.base import Inputs
+
+
+class Middle:
+    def __init__(self, options, skeleton):
+        self.skeleton, self.inputs = skeleton, Inputs(images=False)
+
+    def load(self, checkpoint, device):
+        pass
+
+    def predict(self, samples):
+        return [Poses(self.skeleton, np.zeros((1, len(self.skeleton), 3)), np.ones(1)) for _ in samples]
+
+    def training(self, start, seed):
+        return None
+'''
+
+
+def run(program: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name(program)), *arguments]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environment}, timeout=1200, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@contextmanager
+def changed(path: Path, addition: str) -> Iterator[None]:
+    before = path.read_bytes()
+    try:
+        path.write_text(before.decode() + addition)
+        yield
+    finally:
+        path.write_bytes(before)
+
+
+def stages_to_run() -> set[str]:
+    done = run("dvc", "status")
+    return set(re.findall(r"^(\S+):$", done.stdout, flags=re.MULTILINE))
+
+
+def test_a_second_run_has_nothing_to_do() -> None:
+    run("dvc", "status")  # imports come from disk the first time
+    began = time.monotonic()
+    done = run("dvc", "repro")
+    assert "up to date" in done.stdout
+    assert time.monotonic() - began <= 5
+
+
+def test_editing_a_method_reruns_that_method_alone() -> None:
+    with changed(ROOT / "methods" / "algebraic" / "train.py", "\n# edited\n"):
+        touched = stages_to_run()
+    assert touched
+    assert all(stage.split("@")[1].startswith("algebraic") for stage in touched), touched
+
+
+def test_every_row_is_scored_and_on_the_page() -> None:
+    settings = Settings.read(ROOT / "params.yaml")
+    page = (ROOT / "results" / "leaderboard" / "index.html").read_text(encoding="utf-8")
+    for method in settings.params.methods:
+        record = ScoreFile.read(settings.file("scores", "human36m", f"{method}.json"))
+        assert record.synthetic
+        assert f"methods/{method}.html" in page
+
+
+def test_the_store_is_level_with_the_results() -> None:
+    done = run("poseboard", "sync")
+    assert "0 runs added" in done.stdout
+
+
+def test_a_third_party_method_by_one_line(tmp_path: Path) -> None:
+    (tmp_path / "middle_of_the_room.py").write_text(THEIRS)
+    line = (
+        f"  middle: {{class: 'middle_of_the_room:Middle', code: {tmp_path}/middle_of_the_room.py, after: backbone}}\n"
+    )
+    params = ROOT / "params.yaml"
+    before = params.read_text(encoding="utf-8")
+    settings = Settings.read(params)
+    try:
+        params.write_text(before.replace("methods:\n", "methods:\n" + line, 1), encoding="utf-8")
+        assert "middle" in yaml.safe_load(params.read_text())["methods"]
+        done = run("dvc", "repro", PYTHONPATH=str(tmp_path))
+        ran = set(re.findall(r"Running stage '(\S+?)'", done.stdout))
+        per_method = {stage for stage in ran if "@" in stage}
+        assert per_method == {f"{stage}-human36m@middle" for stage in ("train", "predict", "score")}
+        page = (ROOT / "results" / "leaderboard" / "index.html").read_text(encoding="utf-8")
+        assert "methods/middle.html" in page
+    finally:
+        params.write_text(before, encoding="utf-8")
+        for kind, suffix in (("scores", "json"), ("training", "json"), ("errors", "parquet"), ("examples", "npz")):
+            settings.file(kind, "human36m", f"middle.{suffix}").unlink(missing_ok=True)
+        run("dvc", "repro")
