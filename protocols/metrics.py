@@ -195,14 +195,14 @@ def _blockwise(
             answered = rows[block] >= 0
             p = np.full(t.shape, np.nan)
             p[answered] = pred[rows[block][answered]]
-        absent = np.asarray(np.isnan(t).any(axis=2))
-        if np.isinf(t).any() or np.isinf(p).any():
+        whole_p, whole_t = bool(np.isfinite(p).all()), bool(np.isfinite(t).all())
+        if not (whole_p and whole_t) and (np.isinf(p).any() or np.isinf(t).any()):
             raise ValueError("a coordinate is infinite")
-        some_absent = bool(absent.any())
-        errors = distances(p, t, absent if some_absent else None)
-        lacking = np.isnan(errors)
-        errors[lacking] = np.inf
-        if some_absent:
+        absent = None if whole_t else np.asarray(np.isnan(t).any(axis=2))
+        errors = distances(p, t, absent)
+        if not (whole_p and whole_t):
+            errors[np.isnan(errors)] = np.inf
+        if absent is not None:
             errors[absent] = np.nan
         result[block] = errors
     return result

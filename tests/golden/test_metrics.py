@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -33,14 +34,27 @@ TAGS = {
 
 
 @pytest.fixture(scope="module")
-def human36m(golden_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Human36M:
+def human36m(golden: Golden, golden_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Human36M:
+    """The fabricated labels in the published layout, every image a black one."""
     labels = golden_folder / "h36m_labels_fabricated.npy"
     if not labels.exists():
         pytest.skip(f"{labels} is not in this set of vectors")
     root = tmp_path_factory.mktemp("human36m")
     (root / LABELS).parent.mkdir(parents=True)
     shutil.copy(labels, root / LABELS)
-    return Human36M(root)
+    picture = root / "picture.jpg"
+    assert cv2.imwrite(str(picture), np.zeros((8, 8, 3), dtype=np.uint8))
+    data = golden("h36m_eval")
+    rows = zip(data["table_subject_idx"], data["table_action_idx"], data["table_frame_idx"], strict=True)
+    for subject, action, frame in rows:
+        sequence = root / "processed" / data["subject_names"][subject] / data["action_names"][action]
+        for camera in data["camera_names"]:
+            path = sequence / "imageSequence-undistorted" / camera / f"img_{frame + 1:06d}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.hardlink_to(picture)
+    dataset = Human36M(root)
+    assert dataset.status().state == "ready", dataset.status()
+    return dataset
 
 
 def table_of(dataset: Human36M, keys: list[str], joints_mm: NDArray, skeleton: Skeleton, split: str) -> PoseTable:

@@ -11,8 +11,9 @@ import pytest
 import poseboard.protocols
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import CAMERAS, DAMAGED
+from poseboard.datasets.sample import Group, Sample, Truth
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.protocols.base import Board, Protocol, find_protocol, view_set_name
+from poseboard.protocols.base import Board, Protocol, TruthTable, find_protocol, view_set_name
 from poseboard.protocols.scores import PublishedTable, ResultError, Score
 from poseboard.protocols.scoring import score
 
@@ -155,3 +156,42 @@ def test_a_published_table_with_an_unknown_field_is_refused(tmp_path: Path) -> N
     path.write_text(PUBLISHED[0].read_text() + "\ncolour: red\n")
     with pytest.raises(ResultError, match="colour"):
         PublishedTable.read(path)
+
+
+class Crowd:
+    """A data set with two people, then none, then one."""
+
+    name, skeleton, synthetic, views = "crowd", HUMAN36M, True, ("a", "b")
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self.people = {
+            "x/0": rng.normal(size=(2, 17, 3)),
+            "x/1": np.empty((0, 17, 3)),
+            "y/0": rng.normal(size=(1, 17, 3)),
+        }
+
+    def manifest(self) -> str:
+        return "m"
+
+    def keys(self, split: str) -> list[str]:
+        return list(self.people)
+
+    def truth(self, key: str) -> Truth:
+        return Truth(self.people[key])
+
+    def sample(self, key: str) -> Sample:
+        return Sample(key, (), Group(subject="S", action=key[0].upper(), sequence=key[0]))
+
+
+def test_truth_of_several_people_and_none() -> None:
+    dataset = Crowd()
+    truth = TruthTable.collect(dataset, "test")
+    assert truth.keys.tolist() == ["x/0", "x/0", "y/0"]
+    assert truth.person.tolist() == [0, 1, 0]
+    assert truth.split_keys.tolist() == ["x/0", "x/1", "y/0"]
+    assert truth.place.tolist() == [0, 0, 2]
+    assert list(truth.action) == ["X", "X", "Y"]
+    assert (truth.joints_mm == np.concatenate(list(dataset.people.values()))).all()
+    assert truth.mapped(["nose", "pelvis"]).shape == (3, 2, 3)
+    assert truth.take(np.array([2])).split_keys.tolist() == ["x/0", "x/1", "y/0"]

@@ -1,6 +1,9 @@
 """Paired differences and rank intervals between methods."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from poseboard.protocols.comparison import compare
@@ -93,6 +96,18 @@ def test_seeds_are_averaged_before_they_are_compared(scored, make_board) -> None
     (found,) = compare(make_board("mpjpe_absolute"), scored(seeds=3, a=10.0, b=30.0))
     assert found.pairs[0].difference == pytest.approx(-20, abs=1e-3)
     assert found.pairs[0].n_samples == 34
+
+
+def test_comparison_of_rows_read_back(scored, make_board, tmp_path: Path) -> None:
+    """The compare stage reads what the score stage wrote."""
+    rng = np.random.default_rng(5)
+    methods = scored(a=rng.uniform(10, 30, 34), b=rng.uniform(10, 40, 34), c=rng.uniform(0, 90, 34))
+    again = {}
+    for name, found in methods.items():
+        found.errors.to_parquet(tmp_path / f"{name}.parquet")
+        again[name] = Scored(found.scores, pd.read_parquet(tmp_path / f"{name}.parquet"))
+    board = make_board("mpjpe_absolute")
+    assert compare(board, again) == compare(board, methods)
 
 
 def test_tables_that_share_no_signature_are_not_compared(scored, make_board) -> None:
