@@ -233,7 +233,7 @@ def reprojection_error(P: Tensor | Array, points_mm: Tensor | Array, points_px: 
         (..., V, J) pixels; NaN where an observation or the point is missing.
     """
     if not isinstance(P, Tensor):
-        as_tensor = [torch.as_tensor(np.asarray(a, dtype=np.float64)) for a in (P, points_mm, points_px)]
+        as_tensor = [torch.from_numpy(np.array(a, dtype=np.float64)) for a in (P, points_mm, points_px)]
         return np.asarray(reprojection_error(as_tensor[0], as_tensor[1], as_tensor[2]).numpy())
     assert isinstance(points_mm, Tensor)
     assert isinstance(points_px, Tensor)
