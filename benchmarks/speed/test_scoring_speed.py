@@ -1,10 +1,13 @@
 """A million poses: read from Parquet and scored, with intervals, against one pose at a time."""
 
+from __future__ import annotations
+
 import json
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,6 +17,9 @@ from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.protocols.base import Board, TruthTable
 from poseboard.protocols.predictions import PoseTable, PredictionInfo, read, write
 from poseboard.protocols.scoring import score
+
+if TYPE_CHECKING:
+    from poseboard.benchmarks.speed.conftest import RecordSpeed
 
 POSES, LOOP_POSES, GROUPS = 1_000_000, 5_000, 120
 LONGEST_S, MOST_MB = 10.0, 1000.0
@@ -34,9 +40,9 @@ def make_truth(poses: int) -> TruthTable:
         keys=keys,
         person=np.zeros(poses, dtype=np.int32),
         joints_mm=joints,
-        subject=pd.Categorical.from_codes(subject, ["S9", "S11"]),
-        action=pd.Categorical.from_codes(sequence // 2, [str(i) for i in range(GROUPS // 4)]),
-        sequence=pd.Categorical.from_codes(sequence, sequences),
+        subject=pd.Categorical.from_codes(subject, pd.Index(["S9", "S11"])),
+        action=pd.Categorical.from_codes(sequence // 2, pd.Index([str(i) for i in range(GROUPS // 4)])),
+        sequence=pd.Categorical.from_codes(sequence, pd.Index(sequences)),
         split_keys=keys,
         skeleton=HUMAN36M,
         dataset="human36m",
@@ -101,7 +107,7 @@ def score_in_a_loop(path: Path, poses: int) -> dict[str, float]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
-def test_a_million_poses(tmp_path: Path, record_speed) -> None:
+def test_a_million_poses(tmp_path: Path, record_speed: RecordSpeed) -> None:
     path, small = tmp_path / "million.parquet", tmp_path / "small.parquet"
     write_predictions(path, POSES)
     write_predictions(small, LOOP_POSES)
