@@ -331,7 +331,7 @@ class _Sculptor:
         for side, sign in (("left", 1.0), ("right", -1.0)):
             hip, waist = self.at("pelvis", "pelvis", -4, sign * 62, 22), self.at("spine", "spine", 0, sign * 42, 0)
             chest = self.at("thorax", "thorax", 0, sign * 0.36 * body.shoulder / s, -100)
-            self.add(hip, waist, 88 * girth, 82 * girth, "pelvis", low, SHIRT_PART)
+            self.add(hip, waist, 93 * girth, 83 * girth, "pelvis", low, SHIRT_PART)
             self.add(waist, chest, 82 * girth, 94 * girth, "thorax", high, SHIRT_PART)
             shoulder = points[f"{side}_shoulder"]
             self.add(chest, shoulder, 88 * girth, 52 * arms, "thorax", high, SHIRT_PART)
@@ -341,10 +341,10 @@ class _Sculptor:
                 cup = self.at("thorax", "thorax", 58, sign * 58, -125)
                 self.add(chest, cup, 84 * s, 56 * s * body.bust * np.sqrt(body.girth), "thorax", high, SHIRT_PART)
             buttock = self.at("pelvis", "pelvis", -38, sign * 62, -18)
-            self.add(buttock, hip, 88 * legs, 84 * legs, "pelvis", low, TROUSERS_PART)
+            self.add(buttock, hip, 84 * legs, 80 * legs, "pelvis", low, TROUSERS_PART)
         belly, breast = self.at("spine", "spine", 12 * body.girth, 0, -40), self.at("thorax", "thorax", 6, 0, -105)
         self.add(belly, breast, 88 * girth, 90 * s, "spine", mid, SHIRT_PART)
-        self.add(points["left_hip"], points["right_hip"], 89 * legs, 89 * legs, "pelvis", low, TROUSERS_PART)
+        self.add(points["left_hip"], points["right_hip"], 82 * legs, 82 * legs, "pelvis", low, TROUSERS_PART)
 
     def head(self) -> None:
         """A skull, a jaw, a nose, ears and hair, in units of a head that is 285 mm from thorax to top."""
@@ -371,7 +371,7 @@ class _Sculptor:
         girth, s, hem = self.leg_girth, self.s, self.outfit.leg
         covered = hem > 1
         first = TROUSERS_PART if covered else SKIN_PART
-        self.add(hip, knee, 88 * girth, 58 * girth, thigh, hip, TROUSERS_PART, SKIN_PART, hem)
+        self.add(hip, knee, 82 * girth, 57 * girth, thigh, hip, TROUSERS_PART, SKIN_PART, hem)
         narrow = 38 * (1.12 if hem >= 2 else 1.0) * girth
         self.add(knee, ankle, 55 * girth, narrow, shin, knee, first, SKIN_PART, hem - 1 if covered else 2.0)
         length = self.body.shin / s

@@ -181,11 +181,11 @@ def direct(options: WorldOptions, subject: str, name: str) -> Take:
     people, furniture = [Person(body, outfit, motion.figure)], Furniture()
     if SEATS.get(action) == "chair" and count:
         _seat(furniture, rng, body, motion)
-    taken = motion.root_mm[:, :2] if count else np.zeros((1, 2))
+    taken = motion.figure.joints_mm[..., :2].reshape(-1, 2) if count else np.zeros((1, 2))  # hands and feet reach out
     cameras = rig(options, subject)
     for _ in range(rng.poisson(2.2 * options.occlusion)):
         put = FREESTANDING[rng.integers(len(FREESTANDING))]
-        place = free_place(rng, taken, (750, 1700), 780, _ROOM_FOR_OBJECTS_MM)
+        place = free_place(rng, taken, (750, 1700), 500, _ROOM_FOR_OBJECTS_MM)
         if place is not None:
             put(furniture, rng, place, rng.uniform(0, 2 * np.pi))
     if rng.random() < 0.4 * options.occlusion:
@@ -194,11 +194,11 @@ def direct(options: WorldOptions, subject: str, name: str) -> Take:
         share = rng.uniform(0.35, 0.6)
         along = camera - middle
         spot = middle + share * along
-        if np.linalg.norm(taken - spot, axis=1).min() > 500:
+        if np.linalg.norm(taken - spot, axis=1).min() > 350:
             yaw = float(np.arctan2(along[1], along[0]) + rng.uniform(-0.3, 0.3))
             put_screen(furniture, rng, (float(spot[0]), float(spot[1])), yaw)
     for _ in range(rng.poisson(1.0 * options.occlusion)):
-        place = free_place(rng, taken, (850, 1900), 850, _ROOM_FOR_OBJECTS_MM)
+        place = free_place(rng, taken, (850, 1900), 560, _ROOM_FOR_OBJECTS_MM)
         if place is None:
             continue
         other, wear = sample_body(rng), sample_outfit(rng)
@@ -463,7 +463,7 @@ def contact_sheet(root: Path, options: WorldOptions, labels: dict[str, Any], blo
     rows = np.linspace(0, len(table) - 1, blocks).round().astype(int)
     if blocks > 3:  # one of every action in turn, whatever the subject
         rows = _spread(table, blocks)
-    cell = min(288, options.side_px)
+    cell = 288
     tiles = []
     for n, row in enumerate(rows):
         entry = table[row]
@@ -475,7 +475,7 @@ def contact_sheet(root: Path, options: WorldOptions, labels: dict[str, Any], blo
             image = read_image(folder / f"img_{entry['frame_idx'] + 1:06d}.jpg")
             if drawn:
                 _draw(image, camera.undistorted(), entry["keypoints"], entry["bbox_by_camera_tlbr"][v])
-            strip.append(cv2.resize(image, (cell, cell), interpolation=cv2.INTER_AREA))
+            strip.append(_close_up(image, entry["bbox_by_camera_tlbr"][v], cell))
         block = np.concatenate(strip, 1)
         cv2.putText(
             block, f"{subject} {name}", (5, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA
@@ -485,6 +485,16 @@ def contact_sheet(root: Path, options: WorldOptions, labels: dict[str, Any], blo
         tiles.append(np.full_like(tiles[0], 255))
     sheet = np.concatenate([np.concatenate(tiles[i : i + 2], 1) for i in range(0, len(tiles), 2)])
     return sheet
+
+
+def _close_up(image: NDArray[np.uint8], box_tlbr: NDArray[np.int16], cell_px: int) -> NDArray[np.uint8]:
+    """Two thirds of a frame, about the box as far as the frame goes."""
+    side = len(image) * 2 // 3
+    top, left, bottom, right = (int(value) for value in box_tlbr)
+    y = min(max((top + bottom - side) // 2, 0), len(image) - side)
+    x = min(max((left + right - side) // 2, 0), len(image) - side)
+    window = image[y : y + side, x : x + side]
+    return np.asarray(cv2.resize(window, (cell_px, cell_px), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def _spread(table: NDArray[Any], blocks: int) -> NDArray[np.int64]:

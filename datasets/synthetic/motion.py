@@ -74,10 +74,10 @@ KEY_POSES: dict[str, Sequence[_Key]] = {
         {"hf": 90, "kn": 84, "ha": 14, "sfr": 60, "elr": 110, "srr": 30, "sfl": 40, "ell": 55, "nod": 15},
     ),
     "SittingDown": (
-        {"hf": 105, "kn": 130, "ha": 14, "bend": 30, "hunch": 15, "sf": 55, "el": 40, "sr": 20},
-        {"hf": 98, "knr": 125, "knl": 40, "ha": 12, "bend": 22, "sfr": 50, "elr": 60, "sfl": -20, "ell": 15},
-        {"hf": 88, "kn": 16, "ha": 12, "bend": 8, "sf": -35, "el": 14},
-        {"hf": 104, "kn": 120, "ha": 34, "hr": 40, "bend": 25, "sf": 45, "el": 55, "sr": 30},
+        {"kn": 112, "ha": 14, "bend": 42, "hunch": 15, "sf": 55, "el": 40, "sr": 20},
+        {"knr": 108, "knl": 40, "ha": 12, "bend": 36, "sfr": 50, "elr": 60, "sfl": -20, "ell": 15},
+        {"kn": 16, "ha": 12, "bend": 14, "sf": -35, "el": 14},
+        {"kn": 105, "ha": 34, "hr": 40, "bend": 40, "sf": 45, "el": 55, "sr": 30},
     ),
     "Smoking": (
         {"sfr": 50, "elr": 130, "srr": 32, "sfl": 22, "ell": 95, "srl": 65},
@@ -249,6 +249,15 @@ def _variant(
         rise = np.maximum(300.0, (middle - feet)[:, 2])
         lean = np.rad2deg(np.arctan2((middle - feet)[:, 0], rise))
         pitch = np.clip(-0.9 * lean, -28, 12) if action not in GAITS else np.full(len(time_s), 3.0)
+    if SEATS.get(action) == "floor":
+        pitch[:] = -22  # the pelvis rolls back
+        for side in ("left", "right"):
+            # The hip that lays the heel on the floor beside the seat: thigh and shin seen as one vector from the hip.
+            knee = np.deg2rad(angles[:, ANGLES.index(f"knee_{side}")])
+            down, ahead = body.thigh + body.shin * np.cos(knee), body.shin * np.sin(knee)
+            lift = np.arccos(np.clip(0.015 * body.height / np.hypot(down, ahead), -1, 1))
+            angles[:, ANGLES.index(f"hip_flexion_{side}")] = np.rad2deg(np.arctan2(ahead, down) + lift) + pitch
+        angles = clip_angles(angles)
     for side in ("left", "right"):
         # Soles stay level as far as the ankle allows.
         column = {part: ANGLES.index(f"{part}_{side}") for part in ("hip_flexion", "knee", "ankle")}

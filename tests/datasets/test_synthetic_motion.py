@@ -89,3 +89,9 @@ def test_every_joint_lies_in_the_flesh():
         radius = cones[..., 6] + share[..., 0] * (cones[..., 7] - cones[..., 6])
         gap = np.linalg.norm(joints[None, :, :, None] - centre[:, :, None], axis=-1) - radius[:, :, None]
         assert gap.min((0, 3)).max() < 25 * body.height / 1720  # the crown of a bald head may stand off a little
+
+
+def test_who_sits_down_sits_on_the_floor():
+    for seed in range(3):
+        _, motion = _move("SittingDown", seed)
+        assert np.median(motion.figure.joints_mm[:, HUMAN36M.root_index, 2]) < 260
