@@ -61,9 +61,9 @@ class TruthTable:
     keys: NDArray[np.object_]
     person: NDArray[np.int32]
     joints_mm: NDArray[np.floating]
-    subject: pd.Categorical
-    action: pd.Categorical
-    sequence: pd.Categorical
+    subject: pd.Categorical[Any]
+    action: pd.Categorical[Any]
+    sequence: pd.Categorical[Any]
     split_keys: NDArray[np.object_]
     skeleton: Skeleton
     dataset: str
@@ -84,7 +84,7 @@ class TruthTable:
         names = np.array(keys, dtype=object)
         none = np.empty((0, len(dataset.skeleton), 3), dtype=np.float32)
 
-        def column(field: str) -> pd.Categorical:
+        def column(field: str) -> pd.Categorical[Any]:
             return pd.Categorical(np.repeat(np.array([getattr(g, field) for g in groups], dtype=object), people))
 
         return cls(
