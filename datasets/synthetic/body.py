@@ -344,7 +344,7 @@ class _Sculptor:
             self.add(buttock, hip, 84 * legs, 80 * legs, "pelvis", low, TROUSERS_PART)
         belly, breast = self.at("spine", "spine", 12 * body.girth, 0, -40), self.at("thorax", "thorax", 6, 0, -105)
         self.add(belly, breast, 88 * girth, 90 * s, "spine", mid, SHIRT_PART)
-        self.add(points["left_hip"], points["right_hip"], 82 * legs, 82 * legs, "pelvis", low, TROUSERS_PART)
+        self.add(points["left_hip"], points["right_hip"], 83 * legs, 83 * legs, "pelvis", low, TROUSERS_PART)
 
     def head(self) -> None:
         """A skull, a jaw, a nose, ears and hair, in units of a head that is 285 mm from thorax to top."""
