@@ -185,6 +185,14 @@ def compare(dataset: DatasetName) -> None:
 
 
 @app.command()
+def speed() -> None:
+    """Measure our hot paths against straightforward peers, in turns on this machine, into results/speed."""
+    from poseboard.benchmarks.timing import speed_stage
+
+    print("\n".join(speed_stage(_settings())))
+
+
+@app.command()
 def report() -> None:
     """Build the leaderboard page from results/; it needs no network and can be published as a folder."""
     from poseboard.report.site import build

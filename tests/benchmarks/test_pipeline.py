@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from poseboard.benchmarks.settings import Settings
-from poseboard.protocols.scores import ScoreFile
+from poseboard.protocols.scores import ScoreFile, SpeedFile
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.pipeline
@@ -86,6 +86,12 @@ def test_every_row_is_scored_and_on_the_page() -> None:
         record = ScoreFile.read(settings.file("scores", "human36m", f"{method}.json"))
         assert record.synthetic
         assert f"methods/{method}.html" in page
+
+
+def test_the_speed_aims_are_met() -> None:
+    files = [SpeedFile.read(path) for path in (ROOT / "results" / "speed").glob("*.json")]
+    assert {"triangulation-dlt", "triangulation-ransac", "scoring"} <= {file.name for file in files}
+    assert all(file.met for file in files), [(file.name, file.ratio, file.aim) for file in files]
 
 
 def test_the_store_is_level_with_the_results() -> None:
