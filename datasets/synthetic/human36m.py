@@ -50,6 +50,7 @@ GENERATOR = "human36m-1"
 """Version of the pictures: raised whenever equal options give other bytes."""
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")
 PUBLISHED_SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
+PUBLISHED_TEST = ("S9", "S11")
 ACTION_NAMES = tuple(f"{action}-{trial}" for action in ACTIONS for trial in (1, 2))
 TREES = ("imageSequence", "imageSequence-undistorted")
 LABELS = Path("extra") / "human36m-multiview-labels-GTbboxes.npy"
@@ -83,6 +84,8 @@ class WorldOptions(BaseModel):
         subjects = (*self.train_subjects, *self.test_subjects)
         if not subjects or len(set(subjects)) != len(subjects):
             raise ValueError("train_subjects and test_subjects must name every subject once, and at least one")
+        if not set(self.test_subjects) <= set(PUBLISHED_TEST) or set(self.train_subjects) & set(PUBLISHED_TEST):
+            raise ValueError(f"the layout's test subjects are {', '.join(PUBLISHED_TEST)}, and these only")
         unknown = [action for action in self.actions if action not in ACTIONS]
         if unknown or len(set(self.actions)) != len(self.actions):
             raise ValueError(f"actions: unknown or repeated {unknown or self.actions}; known are {', '.join(ACTIONS)}")

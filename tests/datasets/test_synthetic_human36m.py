@@ -189,7 +189,15 @@ def test_a_tree_of_somebody_else_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"actions": ("Flying",)}, {"test_subjects": ("S1",)}, {"train_subjects": ("../S1",)}, {"colour": 1}]
+    "wrong",
+    [
+        {"actions": ("Flying",)},
+        {"test_subjects": ("S1",)},
+        {"train_subjects": ("S9",), "test_subjects": ()},
+        {"train_subjects": ("S1", "S1")},
+        {"train_subjects": ("../S1",)},
+        {"colour": 1},
+    ],
 )
 def test_options_refuse_nonsense(wrong):
     with pytest.raises(ValidationError):
