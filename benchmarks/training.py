@@ -61,6 +61,7 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
                 raise InputError(start or method, "there is no checkpoint to take over", f"train {after} first")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(start, target)
+            parameters = TrainingFile.read(settings.file("training", dataset, f"{after}.json")).parameters
             continue
         if fabric is None:
             cuda = torch.cuda.is_available()
