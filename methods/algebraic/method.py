@@ -78,7 +78,7 @@ class Algebraic:
             cameras = [view.camera for sample in samples for view in sample.views]
             there = torch.from_numpy(valid)
             pinhole = torch.from_numpy(undistort_views(cameras, points))
-            joints_mm = triangulate(pinhole, confidences, torch.from_numpy(P), there)[0].numpy()
+            joints_mm = triangulate(pinhole, confidences, torch.from_numpy(P), there, arch.homogeneous)[0].numpy()
             mean = torch.zeros(valid.shape, dtype=torch.float64)
             mean[there] = confidences.mean(dim=-1)
             score = mean.sum(dim=1).numpy() / np.maximum(valid.sum(axis=1), 1)
@@ -89,7 +89,11 @@ class Algebraic:
         if start is None:
             raise InputError("algebraic", "training starts from a 2D backbone", "set `after: backbone` in params.yaml")
         read = Checkpoint.read(start)
-        update = {"alg_confidences": self.options.use_confidences, "vol_confidences": False}
+        update = {
+            "alg_confidences": self.options.use_confidences,
+            "vol_confidences": False,
+            "homogeneous": self.options.recipe == "published",
+        }
         architecture = Architecture.of(read, start).model_copy(update=update)
         architecture.require(self.skeleton, start)
         model = AlgebraicTriangulation(architecture, load_backbone(architecture, read, start, seed))

@@ -34,7 +34,9 @@ def normalised_weights(confidences: Tensor, valid: Tensor) -> Tensor:
     return weights * valid[..., None]
 
 
-def triangulate(points_px: Tensor, confidences: Tensor, P: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+def triangulate(
+    points_px: Tensor, confidences: Tensor, P: Tensor, valid: Tensor, homogeneous: bool
+) -> tuple[Tensor, Tensor]:
     """Weighted linear triangulation of n views that belong to B samples.
 
     Args:
@@ -42,6 +44,7 @@ def triangulate(points_px: Tensor, confidences: Tensor, P: Tensor, valid: Tensor
         confidences: (n, J).
         P: (B, V, 3, 4).
         valid: (B, V) bool with n true.
+        homogeneous: the published system; see `dlt`.
 
     Returns:
         joints (B, J, 3) float64 mm, NaN with fewer than two views; normalised weights (B, V, J).
@@ -51,7 +54,7 @@ def triangulate(points_px: Tensor, confidences: Tensor, P: Tensor, valid: Tensor
     spread = torch.zeros(shape, dtype=confidences.dtype, device=confidences.device)
     points[valid], spread[valid] = points_px, confidences
     weights = normalised_weights(spread, valid)
-    return dlt(P.double(), points.double(), weights.double()), weights
+    return dlt(P.double(), points.double(), weights.double(), homogeneous=homogeneous), weights
 
 
 class AlgebraicTriangulation(nn.Module):
@@ -91,5 +94,5 @@ class AlgebraicTriangulation(nn.Module):
         """
         views = self.see(images)
         points = views.points_px if lens_px is None else views.points_px + lens_px
-        joints_mm, weights = triangulate(points, views.confidences, P, valid)
+        joints_mm, weights = triangulate(points, views.confidences, P, valid, self.architecture.homogeneous)
         return joints_mm, weights, views

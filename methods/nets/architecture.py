@@ -44,6 +44,7 @@ class Architecture(Options):
         alg_confidences: with the confidence head of algebraic triangulation.
         vol_confidences: with the confidence head of volumetric triangulation.
         precision: "bf16" runs the convolutions in bfloat16, decoding and geometry never.
+        homogeneous: for methods that learn through linear triangulation: the published system, see `geometry`'s `dlt`.
     """
 
     network: str
@@ -55,6 +56,7 @@ class Architecture(Options):
     alg_confidences: bool = False
     vol_confidences: bool = False
     precision: Precision = "float32"
+    homogeneous: bool = True
 
     @field_validator("network")
     @classmethod

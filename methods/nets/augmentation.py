@@ -24,11 +24,11 @@ class Augmentation(Options):
     """
 
     flip: float = Field(default=0.5, ge=0, le=1)
-    rotation_deg: float = Field(default=15.0, ge=0, le=180)
-    scale: float = Field(default=0.1, ge=0, lt=1)
-    shift: float = Field(default=0.04, ge=0, lt=1)
-    brightness: float = Field(default=0.25, ge=0, lt=1)
-    colour: float = Field(default=0.1, ge=0, lt=1)
+    rotation_deg: float = Field(default=5.0, ge=0, le=180)
+    scale: float = Field(default=0.05, ge=0, lt=1)
+    shift: float = Field(default=0.02, ge=0, lt=1)
+    brightness: float = Field(default=0.3, ge=0, lt=1)
+    colour: float = Field(default=0.15, ge=0, lt=1)
 
 
 NO_AUGMENTATION = Augmentation(flip=0, rotation_deg=0, scale=0, shift=0, brightness=0, colour=0)

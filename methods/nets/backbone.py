@@ -37,9 +37,9 @@ class HeatmapOptions(Options):
         augmentation: how crops are changed.
     """
 
-    steps: int = Field(default=2400, ge=1)
+    steps: int = Field(default=3000, ge=1)
     batch_size: int = Field(default=20, ge=1)
-    learning_rate: float = Field(default=1.5e-3, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
     warmup_steps: int = Field(default=50, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     heatmap_weight: float = Field(default=0.3, ge=0)

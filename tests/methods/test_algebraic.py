@@ -101,6 +101,8 @@ def test_published_recipe_is_plain_adam(backbone):
     assert type(training.optimizer) is torch.optim.Adam
     assert training.optimizer.param_groups[0]["lr"] == 1e-5
     assert training.scheduler is None
+    assert training.architecture["homogeneous"]
+    assert not started(backbone).architecture["homogeneous"]
     example = training.example(*moment(0), np.random.default_rng(0))
     np.testing.assert_array_equal(example["images"], [view.pixels() for view in moment(0)[0].views])
 
@@ -187,7 +189,9 @@ def test_triangulation_follows_the_confident_views():
     doubting = even.clone()
     doubting[3] = 1e-4
     errors = [
-        np.linalg.norm(triangulate(points, confidences, P, valid)[0][0].numpy() - truth, axis=-1).mean()
+        np.linalg.norm(
+            triangulate(points, confidences, P, valid, homogeneous=False)[0][0].numpy() - truth, axis=-1
+        ).mean()
         for confidences in (even, doubting)
     ]
     assert errors[1] < 0.05 * errors[0]
