@@ -32,7 +32,7 @@ class AlgebraicOptions(Options):
             that of the release (MSESmooth in cm, Adam at one rate, no augmentation).
         steps: of the optimiser.
         batch_size: samples a step.
-        learning_rate: highest rate; None: the recipe's own, 5e-4 or 1e-5.
+        learning_rate: highest rate; None: the recipe's own, 1e-3 or 1e-5.
         head_rate_factor: "small": factor on the rate of the confidence head.
         warmup_steps: "small": steps over which the rate rises.
         weight_decay: "small": of AdamW.
@@ -91,7 +91,7 @@ class AlgebraicTraining:
             self.optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate or 1e-5)
             self.scheduler = None
             return
-        rate = options.learning_rate or 5e-4
+        rate = options.learning_rate or 1e-3
         named = list(model.named_parameters())
         head = [p for name, p in named if "alg_confidences" in name]
         groups = [{"params": [p for name, p in named if "alg_confidences" not in name], "lr": rate}]
