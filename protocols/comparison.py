@@ -1,7 +1,8 @@
 """Which method is better, and how sure that is: paired differences and rank intervals within one table.
 
-Two methods are compared on the poses that both predict in every seed, under the same resamples of the groups, so that
-what is hard for both cancels; ranks are over the poses that all methods predict.
+Two methods are compared on the poses that have a number for both in every seed, under the same resamples of the groups,
+so that what is hard for both cancels; ranks are over the poses that have one for all methods. An error in millimetres
+has none where a pose is missing; PCK has, since what is missing is wrong.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def compare(board: Board, methods: Mapping[str, Scored], resamples: int = bootst
         resamples: of the bootstrap.
 
     Returns:
-        Pairs in the order of the ranks (a before b); no pair where less than two groups are common, no ranks where
-        no pose is common to all.
+        Pairs in the order of the scores (a before b); no pair and no ranks where less than two groups are common: one
+        group resamples to itself, and its interval of width zero would be a lie.
     """
     protocol = board.rule()
     sign = 1 if protocol.lower_is_better else -1
@@ -59,14 +60,14 @@ def compare(board: Board, methods: Mapping[str, Scored], resamples: int = bootst
 
 
 def _common(tables: Mapping[str, list[pd.DataFrame]]) -> dict[str, list[pd.DataFrame]]:
-    """The rows of every method and seed for the people that all of them predict, in the same order."""
+    """The rows of every method and seed for the people that have a number in all of them, in the same order."""
     indexed = {
         method: [seed.set_index(["key", "person"], drop=False) for seed in seeds] for method, seeds in tables.items()
     }
     common: pd.Index | None = None
     for seeds in indexed.values():
         for seed in seeds:
-            given = seed.index[~seed["missing"].to_numpy(dtype=bool)]
+            given = seed.index[seed["error"].notna().to_numpy()]
             common = given if common is None else common[common.isin(given)]
     assert common is not None
     return {method: [seed.loc[common].reset_index(drop=True) for seed in seeds] for method, seeds in indexed.items()}
@@ -107,7 +108,7 @@ def _pairs(protocol: Protocol, tables: dict[str, list[pd.DataFrame]], resamples:
 def _ranks(protocol: Protocol, tables: dict[str, list[pd.DataFrame]], resamples: int) -> list[Rank]:
     common = _common(tables)
     point, estimates, groups = _estimates(protocol, common, resamples)
-    if not groups:
+    if groups < 2:
         return []
     rank = bootstrap.ranks(point[:, None], protocol.lower_is_better)[:, 0]
     places = bootstrap.ranks(estimates, protocol.lower_is_better)
