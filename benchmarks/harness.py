@@ -16,7 +16,7 @@ from poseboard.datasets.crops import CroppedDataset
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Dataset, Poses, Sample, Status, Truth, View
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Inputs, Method, find_method
+from poseboard.methods.base import Inputs, Method, Options, find_method
 
 Progress = Callable[[int, int], None]
 
@@ -168,6 +168,12 @@ class Bench:
         return Restricted(self.dataset, inputs, self.settings.home / "data" / "crops", views, progress=progress)
 
 
+def options_in_force(method: object, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with the defaults, of a method that keeps them as :class:`Options` in ``options``; else those given."""
+    options = getattr(method, "options", None)
+    return options.model_dump(mode="json") if isinstance(options, Options) else dict(given)
+
+
 def predict(
     method: Method, samples: Restricted, keys: Sequence[str], *, chunk: int = 64, progress: Progress | None = None
 ) -> list[Poses]:
@@ -175,11 +181,16 @@ def predict(
 
     Raises:
         InputError: the method answers with another number of samples than it was asked for.
+        Exception: what the method itself raises, with a note that names the samples.
     """
     answers: list[Poses] = []
     for start in range(0, len(keys), chunk):
         asked = [samples.sample(key) for key in keys[start : start + chunk]]
-        given = method.predict(asked)
+        try:
+            given = method.predict(asked)
+        except Exception as error:
+            error.add_note(f"raised by {type(method).__name__}.predict on {asked[0].key} to {asked[-1].key}")
+            raise
         if len(given) != len(asked):
             raise InputError(type(method).__name__, f"answered {len(given)} of {len(asked)} samples", "answer each one")
         answers += given

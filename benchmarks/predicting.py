@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
 
 from poseboard.benchmarks.detections import detections_stage
-from poseboard.benchmarks.harness import Bench, predict
+from poseboard.benchmarks.harness import Bench, options_in_force, predict
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import file_sha256
 from poseboard.benchmarks.settings import Settings
-from poseboard.benchmarks.training import checkpoint_path
+from poseboard.benchmarks.training import checkpoint_path, only_writer
 from poseboard.datasets.errors import InputError
 from poseboard.protocols import predictions
 from poseboard.protocols.base import Board
@@ -31,10 +32,18 @@ def predictions_path(settings: Settings, dataset: str, method: str, view_set: st
     return settings.file("predictions", dataset, method) / f"{split}-{view_set}-seed{seed}.parquet"
 
 
+def row_lock(settings: Settings, dataset: str, method: str) -> AbstractContextManager[None]:
+    """Held while a row's predictions are written or scored: nobody scores half of one run and half of another."""
+    return only_writer(settings.file("predictions", dataset, f".{method}.lock"), "predicting or scoring this row")
+
+
 def predict_stage(
     settings: Settings, dataset: str, method: str, split: str = "test", checkpoint: Path | None = None
 ) -> Iterator[str]:
     """Predict and write every file that the tables need; yields a line a file.
+
+    Files of the split that an earlier run left and this one does not write (of another seed or set of cameras) are
+    removed, so that they are not scored beside these.
 
     Args:
         settings: params.yaml in one profile.
@@ -44,11 +53,20 @@ def predict_stage(
         checkpoint: weights to use for the first seed, instead of every seed of the train stage.
 
     Raises:
-        InputError: the data set, the row, its checkpoint or its answers cannot be used.
+        InputError: the data set, the row, its checkpoint or its answers cannot be used, or another process is
+            predicting or scoring this row.
     """
-    if dataset in settings.params.detections:
-        yield from detections_stage(settings, dataset, method)
-        return
+    settings.entry(method)
+    with row_lock(settings, dataset, method):
+        if dataset in settings.params.detections:
+            yield from detections_stage(settings, dataset, method)
+        else:
+            yield from _predict(settings, dataset, method, split, checkpoint)
+
+
+def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoint: Path | None) -> Iterator[str]:
+    given = settings.options(method)
+    written = set()
     bench = Bench.open(settings, dataset)
     names = bench.dataset.views
     keys = list(bench.dataset.keys(split))
@@ -82,7 +100,12 @@ def predict_stage(
                 method=method,
                 checkpoint_sha256=file_sha256(weights),
                 seed=seed,
+                options=options_in_force(model, given),
             )
             path = predictions_path(settings, dataset, method, view_set, split, seed)
             predictions.write(path, predictions.PoseTable.collect(keys, answers, info))
+            written.add(path)
             yield f"{path.relative_to(settings.home)}: {len(keys)} samples, {len(cameras)} cameras"
+    for path in settings.file("predictions", dataset, method).glob(f"{split}-*.parquet"):
+        if path not in written:
+            path.unlink()

@@ -69,25 +69,27 @@ def provenance(
     run: str,
     options: Mapping[str, Any],
     manifest: str,
-    checkpoints: Mapping[int, Path],
+    checkpoints: Mapping[int, str | None],
 ) -> Provenance:
     """The provenance of a result made now.
 
     Args:
         settings: params.yaml in one profile.
         run: kind/dataset/method; with the moment it becomes the name of the MLflow run.
-        options: the parameters that this result depends on.
+        options: of the method, that this result depends on.
         manifest: hash of the data set.
-        checkpoints: seed -> checkpoint file, where there is one.
+        checkpoints: seed -> hash of its checkpoint file, None where there is none; all seeds of the result.
     """
+    plain = json.loads(json.dumps(dict(options), sort_keys=True, default=str))
     created = datetime.now(UTC).isoformat(timespec="seconds")
     return Provenance(
         git_commit=_git(settings.home, "rev-parse", "HEAD") or "unknown",
         git_dirty=bool(_git(settings.home, "status", "--porcelain", "--", *ROOMS)),
-        params_sha256=hashlib.sha256(json.dumps(dict(options), sort_keys=True, default=str).encode()).hexdigest(),
+        options=plain,
+        params_sha256=hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest(),
         data_manifest=manifest,
-        checkpoint_sha256={f"seed{seed}": file_sha256(path) for seed, path in checkpoints.items()},
-        seeds=list(settings.profile.seeds),
+        checkpoint_sha256={f"seed{seed}": digest for seed, digest in checkpoints.items() if digest is not None},
+        seeds=sorted(checkpoints),
         versions=versions(),
         hardware=hardware(),
         created=created,

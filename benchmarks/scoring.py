@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from poseboard.benchmarks.harness import Bench
-from poseboard.benchmarks.predicting import boards, predictions_path
+from poseboard.benchmarks.predicting import boards, predictions_path, row_lock
 from poseboard.benchmarks.provenance import provenance
 from poseboard.benchmarks.settings import Settings
-from poseboard.benchmarks.training import checkpoint_path
 from poseboard.datasets.errors import InputError
 from poseboard.protocols import metrics, predictions
 from poseboard.protocols.base import TruthTable, view_set_name
@@ -38,8 +39,14 @@ def score_stage(settings: Settings, dataset: str, method: str, files: Sequence[P
     drawn examples are written; with them nothing is.
 
     Raises:
-        InputError: predictions that are absent, damaged, of other data or with unknown keys.
+        InputError: predictions that are absent, damaged, of other data, with unknown keys or of several runs, or
+            another process is predicting or scoring this row.
     """
+    with nullcontext() if files else row_lock(settings, dataset, method):
+        return _score(settings, dataset, method, files)
+
+
+def _score(settings: Settings, dataset: str, method: str, files: Sequence[Path] | None) -> ScoreFile:
     bench = Bench.open(settings, dataset)
     truth = TruthTable.collect(bench.dataset, SPLIT)
     tables = _given(files, truth) if files else _predicted(settings, dataset, method, truth)
@@ -51,8 +58,9 @@ def score_stage(settings: Settings, dataset: str, method: str, files: Sequence[P
         raise InputError(
             f"{dataset}/{method}", "no table can be scored from these predictions", "see benchmarks/tables"
         )
-    seeds = sorted({seed for by_seed in tables.values() for seed in by_seed})
-    paths = {seed: checkpoint_path(settings, dataset, method, seed) for seed in seeds}
+    # What was done stands in the predictions: the train stage may have been run again since, or never.
+    info = {seed: table.info for by_seed in tables.values() for seed, table in by_seed.items()}
+    seeds = sorted(info)
     record = ScoreFile(
         method=method,
         dataset=dataset,
@@ -63,16 +71,18 @@ def score_stage(settings: Settings, dataset: str, method: str, files: Sequence[P
         provenance=provenance(
             settings,
             run=f"score/{dataset}/{method}",
-            options={} if files else settings.options(method),
+            options=info[seeds[0]].options,
             manifest=truth.manifest,
-            checkpoints={} if files else {seed: path for seed, path in paths.items() if path.is_file()},
+            checkpoints={seed: info[seed].checkpoint_sha256 for seed in seeds},
         ),
     )
     if not files:
         errors = [of_board.errors.assign(table=name) for name, of_board in scored.items()]
         target = settings.file("errors", dataset, f"{method}.parquet")
         target.parent.mkdir(parents=True, exist_ok=True)
-        pd.concat(errors, ignore_index=True).astype({"table": "category", "views": "str"}).to_parquet(target)
+        partial = target.with_name(target.name + ".partial")
+        pd.concat(errors, ignore_index=True).astype({"table": "category", "views": "str"}).to_parquet(partial)
+        partial.replace(target)
         if tables.get("all"):
             first = tables["all"][seeds[0]]
             _write_examples(bench, first, truth, settings.file("examples", dataset, f"{method}.npz"))
@@ -81,16 +91,28 @@ def score_stage(settings: Settings, dataset: str, method: str, files: Sequence[P
 
 
 def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
-    """Compare all rows of a data set that have been scored, table by table."""
+    """Compare the rows of params.yaml that have been scored on a data set, table by table.
+
+    Raises:
+        InputError: nothing has been scored, the per-pose errors of a row are gone, or two rows were scored on two
+            states of the data set.
+        ResultError: a score file does not follow its schema.
+    """
     scored: dict[str, dict[str, Scored]] = defaultdict(dict)
-    synthetic = False
+    synthetic, manifest, first = False, "", ""
     for method in settings.params.methods:
         path = settings.file("scores", dataset, f"{method}.json")
         if not path.is_file():
             continue
         record = ScoreFile.read(path)
-        synthetic = record.synthetic
-        errors = pd.read_parquet(settings.file("errors", dataset, f"{method}.parquet"))
+        if first and record.provenance.data_manifest != manifest:
+            raise InputError(
+                f"{path}: provenance.data_manifest",
+                f"{method} was scored on another state of {dataset} than {first}",
+                f"run `poseboard predict` and `poseboard score {dataset}` for both, or `dvc repro`",
+            )
+        synthetic, manifest, first = record.synthetic, record.provenance.data_manifest, first or method
+        errors = _read_errors(settings.file("errors", dataset, f"{method}.parquet"), dataset, method)
         for name, rows in errors.groupby("table", observed=True):
             of_table = [found for found in record.scores if found.table == name]
             scored[str(name)][method] = Scored(of_table, rows.reset_index(drop=True))
@@ -106,6 +128,16 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
     )
     compared.write(settings.file("comparisons", dataset + ".json"))
     return compared
+
+
+def _read_errors(path: Path, dataset: str, method: str) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
+        first = str(error).splitlines()[0][:120]
+        raise InputError(
+            path, f"per-pose errors cannot be read ({first})", f"run `poseboard score {dataset} {method}`"
+        ) from None
 
 
 def lines(record: ScoreFile) -> list[str]:
@@ -128,10 +160,27 @@ def _predicted(settings: Settings, dataset: str, method: str, truth: TruthTable)
             path = predictions_path(settings, dataset, method, name, SPLIT, seed)
             if path.is_file():
                 tables[name][seed] = predictions.read(path)
+    folder, remedy = settings.file("predictions", dataset, method), f"run `poseboard predict {dataset} {method}`"
     if not tables:
-        folder = settings.file("predictions", dataset, method)
-        raise InputError(folder, "there are no predictions", f"run `poseboard predict {dataset} {method}` first")
+        raise InputError(folder, "there are no predictions", f"{remedy} first")
+    if len({frozenset(by_seed) for by_seed in tables.values()}) > 1:
+        raise InputError(folder, "some sets of cameras have predictions of other seeds than others", remedy)
+    _one_run([table for by_seed in tables.values() for table in by_seed.values()], method, remedy)
     return tables
+
+
+def _one_run(tables: Sequence[PoseTable], method: str, remedy: str) -> None:
+    """InputError unless the files are of this row, of one set of options and of one checkpoint a seed."""
+    known: dict[int, PoseTable] = {}
+    for table in tables:
+        same_seed = known.setdefault(table.info.seed, table)
+        for field, other, of in (
+            ("method", method, "this row"),
+            ("checkpoint_sha256", same_seed.info.checkpoint_sha256, same_seed.source),
+            ("options", tables[0].info.options, tables[0].source),
+        ):
+            if getattr(table.info, field) != other:
+                raise InputError(f"{table.source}: metadata.{field}", f"is another than that of {of}", remedy)
 
 
 def _given(files: Sequence[Path], truth: TruthTable) -> Tables:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,15 +14,18 @@ import filelock
 import torch
 
 import poseboard.methods.base
-from poseboard.benchmarks.harness import Bench
+from poseboard.benchmarks.harness import Bench, options_in_force
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import code_sha256, file_sha256, provenance
 from poseboard.benchmarks.settings import BACKBONE, Settings
 from poseboard.datasets.errors import InputError
-from poseboard.methods.base import Checkpoint, Training
+from poseboard.methods.base import Checkpoint, Method, Training
 from poseboard.methods.loop import Fit, fit, launch
 from poseboard.methods.nets.backbone import Backbone
 from poseboard.protocols.scores import Curve, TrainingFile, TrainingRun
+
+# Fabric sets its own level when it is imported, and then says on every start how many processes there are.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 FINISH_SAMPLES = 256
 """Training samples, evenly strided, that constants are fitted on after training."""
@@ -41,7 +46,9 @@ def train(settings: Settings, dataset: str, method: str) -> TrainingFile | None:
         InputError: the data set, the options or the checkpoint to start from cannot be used, or another process
             is training this row.
     """
-    with _only_writer(settings.file("checkpoints", dataset, f".{method}.lock")):
+    if method != BACKBONE:
+        settings.entry(method)
+    with only_writer(settings.file("checkpoints", dataset, f".{method}.lock"), "training this row"):
         return _train(settings, dataset, method)
 
 
@@ -53,14 +60,17 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
     }
     runs: list[TrainingRun] = []
     parameters, leader, fabric = 0, True, None
+    given = settings.options(method)
     for seed, start in starts.items():
-        training = _training(bench, method, start, seed)
+        training = _learner(bench, method).training(start, seed)
         target = checkpoint_path(settings, dataset, method, seed)
         if training is None:
             if start is None or not start.exists():
                 raise InputError(start or method, "there is no checkpoint to take over", f"train {after} first")
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(start, target)
+            partial = target.with_name(target.name + ".partial")
+            shutil.copyfile(start, partial)
+            partial.replace(target)
             parameters = TrainingFile.read(settings.file("training", dataset, f"{after}.json")).parameters
             continue
         if fabric is None:
@@ -78,7 +88,7 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
                 seed=seed,
                 state_path=target.with_suffix(".state.pt"),
                 configuration={
-                    "options": settings.options(method),
+                    "options": given,
                     "start": None if start is None else file_sha256(start),
                     "manifest": bench.dataset.manifest(),
                     "code": _code(settings, method),
@@ -107,19 +117,21 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
         provenance=provenance(
             settings,
             run=f"train/{dataset}/{method}",
-            options=settings.options(method),
+            options=options_in_force(_learner(bench, method), given),
             manifest=bench.dataset.manifest(),
-            checkpoints={seed: checkpoint_path(settings, dataset, method, seed) for seed in settings.profile.seeds},
+            checkpoints={
+                seed: file_sha256(checkpoint_path(settings, dataset, method, seed)) for seed in settings.profile.seeds
+            },
         ),
     )
     written.write(settings.file("training", dataset, f"{method}.json"))
     return written
 
 
-def _training(bench: Bench, method: str, start: Path | None, seed: int) -> Training | None:
+def _learner(bench: Bench, method: str) -> Backbone | Method:
     if method == BACKBONE:
-        return Backbone(bench.settings.options(BACKBONE), bench.dataset.skeleton).training(start, seed)
-    return bench.method(method).training(start, seed)
+        return Backbone(bench.settings.options(BACKBONE), bench.dataset.skeleton)
+    return bench.method(method)
 
 
 def _code(settings: Settings, method: str) -> str:
@@ -130,7 +142,12 @@ def _code(settings: Settings, method: str) -> str:
 
 def _run(seed: int, training: Training, processes: int, result: Fit, constants: dict[str, float]) -> TrainingRun:
     curves = {
-        name: Curve(x=[step for step, _ in points], y=[value for _, value in points], x_label="step", y_label=name)
+        name: Curve(
+            x=[step for step, _ in points],
+            y=[value if math.isfinite(value) else None for _, value in points],
+            x_label="step",
+            y_label=name,
+        )
         for name, points in result.curve.items()
     }
     return TrainingRun(
@@ -145,7 +162,8 @@ def _run(seed: int, training: Training, processes: int, result: Fit, constants: 
 
 
 @contextmanager
-def _only_writer(path: Path) -> Iterator[None]:
+def only_writer(path: Path, doing: str) -> Iterator[None]:
+    """Hold a row's lock file; InputError where another process is ``doing`` the same."""
     # Further processes of a group run the same command; their first one holds the lock for all.
     if int(os.environ.get("LOCAL_RANK", "0")) > 0 or int(os.environ.get("NODE_RANK", "0")) > 0:
         yield
@@ -155,4 +173,4 @@ def _only_writer(path: Path) -> Iterator[None]:
         with filelock.FileLock(path, timeout=0):
             yield
     except filelock.Timeout:
-        raise InputError(path, "another process is training this row", "wait for it or stop it") from None
+        raise InputError(path, f"another process is {doing}", "wait for it or stop it") from None

@@ -12,7 +12,7 @@ person that is not predicted is a row of NaN or no row at all: both are counted 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -22,7 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses
@@ -50,6 +50,7 @@ class PredictionInfo(BaseModel):
     method: str
     checkpoint_sha256: str | None = Field(default=None, description="None for a method without weights")
     seed: int = 0
+    options: dict[str, JsonValue] = Field(default_factory=dict, description="of the method, as far as they are stated")
 
     @field_validator("joints")
     @classmethod
@@ -186,23 +187,6 @@ def positions(table: PoseTable, known_keys: pd.Index) -> NDArray[np.int64]:
             "predict the keys of the split and no others",
         )
     return np.asarray(found, dtype=np.int64)
-
-
-def check_keys(table: PoseTable, known_keys: Iterable[str]) -> int:
-    """Check a table against the keys that its split asks for, before anything is scored.
-
-    Returns:
-        The number of known keys that have no row: they are missing, and the protocols count them.
-
-    Raises:
-        InputError: a (key, person) repeats, or keys that the split does not have; the message names file, first key
-            and how many.
-    """
-    known = pd.Index(list(known_keys), dtype=object)
-    _refuse_repeated(table, table.source)
-    answered = np.zeros(len(known), dtype=bool)
-    answered[positions(table, known)] = True
-    return int((~answered).sum())
 
 
 def _schema(width: int) -> pa.Schema:

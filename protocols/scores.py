@@ -4,6 +4,7 @@
 ``results/<profile>/comparisons/<dataset>.json``          ComparisonFile: paired differences and rank intervals
 ``results/<profile>/training/<dataset>/<method>.json``    TrainingFile: curves and cost of the training
 ``results/<profile>/data/<dataset>.json``                 DataFile: status and manifest of the data set
+``results/<profile>/catalog/<dataset>.json``              DataFile: a data set that the suite knows and the run has not
 ``results/<profile>/detections/<dataset>-<method>.json``  DetectionFile: residuals on given detections, and a figure
 ``results/published/<table>.yaml``                        PublishedTable: numbers of the papers, each with its source
 ``results/speed/<name>.json``                             SpeedFile: ratios against a peer in the same run
@@ -12,11 +13,14 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+
+_REMEDY = "mend the file, or run the stage that writes it again"
 
 
 class ResultError(ValueError):
@@ -24,9 +28,9 @@ class ResultError(ValueError):
 
 
 class Record(BaseModel):
-    """Base of every file: unknown fields are an error, files are written whole or not at all."""
+    """Base of every file: unknown fields and NaN are errors, files are written whole or not at all."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     def write(self, path: Path) -> None:
         """Write as JSON with sorted keys, through a temporary file."""
@@ -45,9 +49,9 @@ class Record(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
-            raise ResultError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            raise ResultError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; {_REMEDY}") from None
         except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
-            raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+            raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0]}); {_REMEDY}") from None
 
 
 class Signature(Record):
@@ -97,7 +101,7 @@ class Score(Record):
     lower_is_better: bool = True
     value: float | None = Field(description="mean over seeds; null where every prediction is missing")
     ci95: tuple[float, float] | None = Field(description="bootstrap over subject × sequence")
-    n_samples: int
+    n_samples: int = Field(description="truth poses, of one seed")
     n_missing: int = Field(description="truth poses without a usable prediction, over all seeds")
     n_groups: int = Field(description="subject × sequence groups that the bootstrap resamples")
     seeds: list[SeedValue]
@@ -112,7 +116,10 @@ class Provenance(Record):
 
     git_commit: str
     git_dirty: bool
-    params_sha256: str
+    options: dict[str, JsonValue] = Field(
+        default_factory=dict, description="of the method, in force when this was made: given ones and defaults"
+    )
+    params_sha256: str = Field(description="of the options")
     data_manifest: str
     checkpoint_sha256: dict[str, str] = Field(description="'seed<k>' -> hash of the checkpoint file; empty if none")
     seeds: list[int]
@@ -120,6 +127,12 @@ class Provenance(Record):
     hardware: str
     created: str = Field(description="ISO 8601, UTC")
     mlflow_run: str = Field(description="name of the run that `poseboard sync` writes for this file")
+
+    @field_validator("created")
+    @classmethod
+    def _a_moment(cls, created: str) -> str:
+        datetime.fromisoformat(created)
+        return created
 
 
 class ScoreFile(Record):
@@ -136,7 +149,7 @@ class ScoreFile(Record):
 
 
 class PairedDifference(Record):
-    """Mean of (a - b) over the poses that both predict, with its paired bootstrap interval."""
+    """Mean of (a - b) over the poses that have a number for both, with its paired bootstrap interval."""
 
     a: str
     b: str

@@ -13,7 +13,7 @@ import pytest
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses
 from poseboard.datasets.skeleton import COCO, HUMAN36M
-from poseboard.protocols.predictions import METADATA_KEY, PoseTable, PredictionInfo, check_keys, read, write
+from poseboard.protocols.predictions import METADATA_KEY, PoseTable, PredictionInfo, positions, read, write
 
 
 @pytest.fixture
@@ -235,10 +235,9 @@ def test_no_parquet_and_no_file(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_check_keys(make_truth, make_predictions) -> None:
+def test_unknown_keys_are_named(make_truth, make_predictions) -> None:
     truth = make_truth()
     table = replace(make_predictions(truth, truth.joints_mm[4:], truth.keys[4:]), source="their.parquet")
-    assert check_keys(table, truth.keys) == 4
-    assert check_keys(table, pd.Index(truth.keys, dtype=object)) == 4
+    assert positions(table, truth.known).tolist() == list(range(4, 34))
     with pytest.raises(InputError, match=r"their.parquet: key: 3 rows .* first 'S9/Walking-1/000004'"):
-        check_keys(table, truth.keys[7:])
+        positions(table, pd.Index(truth.keys[7:], dtype=object))
