@@ -54,7 +54,8 @@ def import_weights(method: str, file: Path, joints: Sequence[str] = HUMAN36M.joi
         return Checkpoint(method, architecture.plain(), _starting_weights(architecture, bare, file))
     with torch.device("meta"):
         template = nn.ModuleDict({"backbone": architecture.build(seed=0)})
-    whole = {key: _like(template.state_dict().get(key), value) for key, value in state.items()}
+    own = template.state_dict()
+    whole = {key: _like(own.get(key), value) for key, value in state.items()}
     whole = fitted_state(template, whole, file)
     if method == "ransac":
         return Checkpoint("ransac", architecture.plain(), strip_prefix(whole, "backbone."))
