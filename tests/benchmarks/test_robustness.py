@@ -240,6 +240,10 @@ def test_what_a_method_raises_keeps_its_traceback_and_names_the_samples(
     assert note.startswith("raised by Broken.predict on S9/")
 
 
+def test_a_data_set_without_a_table(workspace: Any, spoil: Fail) -> None:
+    assert "no table is scored on it" in spoil("score", "shelf", "dlt").error
+
+
 def test_every_known_data_set_has_a_status_and_a_record(workspace: Any) -> None:
     folder = workspace.folder / "results/smoke/catalog"
     folder.mkdir(parents=True)
