@@ -101,8 +101,8 @@ def unproject(
     channels, height, width = features.shape[1:]
     # A zero column before every row, which is also the one after the row above, and zero rows above and below: what
     # lies outside a map is read from there, and no sample needs a mask.
-    table = functional.pad(features, (1, 0, 1, 2)).permute(0, 2, 3, 1).reshape(-1, channels)
-    place = torch.where(valid, valid.flatten().cumsum(0).view_as(valid) - 1, 0) * ((height + 3) * (width + 1))
+    table = functional.pad(features, (1, 0, 1, 3)).permute(0, 2, 3, 1).reshape(-1, channels)
+    place = torch.where(valid, valid.flatten().cumsum(0).view_as(valid) - 1, 0) * ((height + 4) * (width + 1))
     P = torch.where(valid[..., None, None], P, 0).to(torch.promote_types(features.dtype, torch.float32))
     flat = positions_mm.flatten(1, 3).to(P.dtype).mT.contiguous()  # (B, 3, M)
     limit = memory_bytes or (_CACHE_BYTES if features.device.type == "cpu" else _DEVICE_BYTES)
