@@ -34,7 +34,7 @@ def rotation_about(axis: Tensor, theta: Tensor) -> Tensor:
 def voxel_offsets(side_mm: float, voxels: int, turn: Tensor, *, transfer: bool = False) -> Tensor:
     """Positions of the voxels of B cubes, relative to their centres.
 
-    Both end planes are voxels: the pitch is ``side_mm / (voxels - 1)``. The grid's axes are x, y, z of the world, turned.
+    Both end planes are voxels: the pitch is ``side_mm / (voxels - 1)``. The grid's axes are those of the world, turned.
 
     Args:
         side_mm: length of an edge.

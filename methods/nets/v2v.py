@@ -1,11 +1,12 @@
 """V2V: the 3D encoder and decoder that turns a volume of features into one of joints.
 
-Learnable triangulation (Iskakov et al., ICCV 2019, section 3.2 and release code), after Moon et al., *V2V-PoseNet*, CVPR
-2018. The tensors carry the published names, whatever the widths.
+Learnable triangulation (Iskakov et al., ICCV 2019, section 3.2 and release code), after Moon et al., *V2V-PoseNet*,
+CVPR 2018. The tensors carry the published names, whatever the widths.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -51,7 +52,9 @@ class _Basic(nn.Module):
     def __init__(self, width_in: int, width_out: int, kernel: int) -> None:
         super().__init__()
         self.block = nn.Sequential(
-            nn.Conv3d(width_in, width_out, kernel, padding=kernel // 2), nn.BatchNorm3d(width_out), nn.ReLU(inplace=True)
+            nn.Conv3d(width_in, width_out, kernel, padding=kernel // 2),
+            nn.BatchNorm3d(width_out),
+            nn.ReLU(inplace=True),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,7 +101,7 @@ class _EncoderDecoder(nn.ModuleDict):
         """``widths`` at the full resolution and after each halving."""
         super().__init__()
         self.depth = len(widths) - 1
-        for level, (above, below) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+        for level, (above, below) in enumerate(pairwise(widths), start=1):
             self[f"encoder_res{level}"] = _Residual(above, below)
             self[f"skip_res{level}"] = _Residual(above, above)
             self[f"decoder_res{level}"] = _Residual(below, below)

@@ -14,7 +14,7 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Checkpoint, Inputs, parse_options
+from poseboard.methods.base import Checkpoint, parse_options
 from poseboard.methods.nets.architecture import Architecture, load_backbone, load_strictly, stack_views
 from poseboard.methods.nets.lens import without_lens
 from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation

@@ -185,9 +185,7 @@ class VolumetricTriangulation(nn.Module):
         scale = torch.tensor([width, height, arch.backbone.crop_px], dtype=P.dtype, device=P.device)
         small = centred(P * (scale / arch.backbone.crop_px)[:, None], base_mm).float()
         offsets = voxel_offsets(arch.cuboid_mm, arch.voxels, turn.float(), transfer=arch.transfer)
-        filled = unproject(
-            maps.features, small, offsets, valid, arch.aggregation, maps.confidences, compat=arch.compat
-        )
+        filled = unproject(maps.features, small, offsets, valid, arch.aggregation, maps.confidences, compat=arch.compat)
         with torch.autocast(filled.device.type, torch.bfloat16, enabled=arch.precision == "bf16"):
             logits = self.volume_net(filled)
         logits = logits.float()

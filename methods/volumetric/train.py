@@ -144,7 +144,7 @@ class VolumetricTraining:
         if of_backbone == 0:
             model.freeze_backbone()
         # Its heat maps are no part of the answer.
-        model.backbone.final_layer.requires_grad_(False)  # type: ignore[operator]  # nn.Module types attributes loosely
+        model.backbone.final_layer.requires_grad_(False)
         groups: list[dict[str, Any]] = [
             {"params": list(model.process_features.parameters()), "lr": options.projection_learning_rate or rate},
             {"params": list(model.volume_net.parameters()), "lr": rate},
