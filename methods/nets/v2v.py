@@ -43,6 +43,9 @@ PUBLISHED = V2VShape(front=16, kernel=7, residuals=3, width=32, levels=(64, 128,
 SMALL = V2VShape(front=16, kernel=3, residuals=1, width=16, levels=(32, 48, 48))
 """Ours, for volumes of 32 voxels on a CPU."""
 
+_LEAST_BF16_SIDE = 3
+"""PyTorch's CPU gradient of a 3x3x3 convolution's weights is wrong in bfloat16, even NaN, on volumes of 2 voxels."""
+
 SHAPES = {"published": PUBLISHED, "small": SMALL}
 
 
@@ -109,14 +112,18 @@ class _EncoderDecoder(nn.ModuleDict):
         self["mid_res"] = _Residual(widths[-1], widths[-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = []
-        for level in range(1, self.depth + 1):
-            kept.append(self[f"skip_res{level}"](x))
-            x = self[f"encoder_res{level}"](functional.max_pool3d(x, 2))
-        x = self["mid_res"](x)
-        for level in range(self.depth, 0, -1):
-            x = self[f"decoder_upsample{level}"](self[f"decoder_res{level}"](x)) + kept.pop()
-        return x
+        return self._level(1, x)
+
+    def _level(self, level: int, x: Tensor) -> Tensor:
+        kept = self[f"skip_res{level}"](x)
+        x = functional.max_pool3d(x, 2)
+        kind = x.device.type
+        exact = min(x.shape[2:]) < _LEAST_BF16_SIDE
+        with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind) and not exact):
+            x = self[f"encoder_res{level}"](x.float() if exact else x)
+            x = self._level(level + 1, x) if level < self.depth else self["mid_res"](x)
+            x = self[f"decoder_res{level}"](x)
+        return torch.as_tensor(self[f"decoder_upsample{level}"](x) + kept)
 
 
 class V2V(nn.Module):

@@ -326,6 +326,19 @@ def test_v2v_keeps_the_sides(shape):
         assert net(torch.randn(1, 3, side, side, 2 * side)).shape == (1, 5, side, side, 2 * side)
 
 
+def test_bf16_gradients_are_those_of_float32():
+    torch.manual_seed(0)
+    net, volumes = V2V(4, 5, SMALL), torch.randn(2, 4, 16, 16, 16)
+    gradients = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            answer = net(volumes)
+        kernels = [p for p in net.parameters() if p.ndim == 5]
+        gradients.append(torch.autograd.grad(answer.float().square().mean(), kernels))
+    for exact, rough in zip(*gradients, strict=True):
+        assert torch.nn.functional.cosine_similarity(exact.flatten(), rough.float().flatten(), dim=0) > 0.9
+
+
 def test_weights_are_a_function_of_the_seed(backbone):
     state, again = (started(backbone).model.state_dict() for _ in range(2))
     other = Volumetric(TINY, HUMAN36M).training(backbone, seed=1).model.state_dict()
