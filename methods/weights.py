@@ -17,11 +17,21 @@ from torch import Tensor, nn
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.base import Checkpoint, read_tensors
+from poseboard.methods.geometry.unprojection import Aggregation
 from poseboard.methods.nets.architecture import Architecture, fitted_state, strip_prefix
 from poseboard.methods.nets.pose_resnet import BLOCKS
+from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
 
-PUBLISHED = ("backbone", "ransac", "algebraic", "algebraic_no_conf")
-"""What `import_weights` knows."""
+_VOLUMETRIC: dict[str, Aggregation] = {
+    "volumetric": "softmax",
+    "volumetric_sum": "sum",
+    "volumetric_max": "max",
+    "volumetric_conf": "conf",
+    "volumetric_conf_norm": "conf_norm",
+}
+
+PUBLISHED = ("backbone", "ransac", "algebraic", "algebraic_no_conf", *_VOLUMETRIC)
+"""What `import_weights` knows; how a volumetric network brings its views together cannot be read off its tensors."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +46,7 @@ def import_weights(method: str, file: Path, joints: Sequence[str] = HUMAN36M.joi
             has 16 of MPII after 17 of Human3.6M, release code); what else does not fit there is left out and logged.
 
     Returns:
-        A checkpoint of `backbone`, `ransac` or `algebraic` with the published preprocessing.
+        A checkpoint of `backbone`, `ransac`, `algebraic` or `volumetric` with the published preprocessing.
 
     Raises:
         InputError: unknown method; a file that is absent, damaged, holds code or other things than finite tensors; a
@@ -49,14 +59,17 @@ def import_weights(method: str, file: Path, joints: Sequence[str] = HUMAN36M.joi
     state = _read_state(file)
     bare = state if method == "backbone" else strip_prefix(state, "backbone.")
     network = _network(bare, file)
+    if method in _VOLUMETRIC:
+        volumes = VolumetricArchitecture.published(network, joints, _VOLUMETRIC[method])
+        with torch.device("meta"):
+            volumetric = VolumetricTriangulation.build(volumes)
+        return Checkpoint("volumetric", volumes.plain(), _whole(volumetric, state, file))
     architecture = Architecture.published(network, joints, alg_confidences=method == "algebraic")
     if method == "backbone":
         return Checkpoint(method, architecture.plain(), _starting_weights(architecture, bare, file))
     with torch.device("meta"):
         template = nn.ModuleDict({"backbone": architecture.build(seed=0)})
-    own = template.state_dict()
-    whole = {key: _like(own.get(key), value) for key, value in state.items()}
-    whole = fitted_state(template, whole, file)
+    whole = _whole(template, state, file)
     if method == "ransac":
         return Checkpoint("ransac", architecture.plain(), strip_prefix(whole, "backbone."))
     return Checkpoint("algebraic", architecture.plain(), whole)
@@ -97,6 +110,11 @@ def _network(state: Mapping[str, Tensor], file: Path) -> str:
         f"no PoseResNet: {counts} residual blocks in its stages",
         "whole models have keys backbone.…, the 2D backbone bare ones; check METHOD",
     )
+
+
+def _whole(template: nn.Module, state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    own = template.state_dict()
+    return fitted_state(template, {key: _like(own.get(key), value) for key, value in state.items()}, file)
 
 
 def _like(template: Tensor | None, value: Tensor) -> Tensor:

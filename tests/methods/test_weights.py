@@ -152,8 +152,8 @@ def test_other_contents_are_refused(tmp_path, values):
 
 
 def test_unknown_methods_are_named(tmp_path):
-    with pytest.raises(InputError, match="volumetric"):
-        import_weights("volumetric", tmp_path / "weights.pth")
+    with pytest.raises(InputError, match="stereoscopic"):
+        import_weights("stereoscopic", tmp_path / "weights.pth")
 
 
 def test_imported_weights_are_a_checkpoint(net, tmp_path):

@@ -1,0 +1,182 @@
+"""Volumetric triangulation against one view and one frame at a time, in float32, as the specification reads."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.geometry.unprojection import unproject, voxel_offsets
+from poseboard.methods.nets.architecture import Architecture
+from poseboard.methods.nets.v2v import V2V
+from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
+
+if TYPE_CHECKING:
+    from poseboard.benchmarks.speed.conftest import Race, RecordSpeed
+
+VIEWS, VOXELS, CHANNELS, SIDE_MM = 4, 64, 32, 2500.0
+FRAMES = 2
+CROP_PX = 256
+TOLERANCE_MM = 0.1
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> object:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        yield
+    torch.set_num_threads(threads)
+
+
+def _cameras(size_px: int) -> Tensor:
+    """P (V, 3, 4) float64 of cameras on a 4 m ring that see the cube."""
+    made = []
+    for i in range(VIEWS):
+        a = 2 * np.pi * i / VIEWS + 0.4
+        R = np.array([[-np.sin(a), np.cos(a), 0], [0, 0, -1], [-np.cos(a), -np.sin(a), 0]])
+        focal = size_px * 4000 / SIDE_MM
+        K = np.array([[focal, 0, size_px / 2], [0, focal, size_px / 2], [0, 0, 1]])
+        made.append(K @ np.column_stack([R, [0, 0, 4000.0]]))
+    return torch.from_numpy(np.stack(made))
+
+
+def _unproject_plainly(features: Tensor, P: Tensor, positions: Tensor, aggregation: str) -> Tensor:
+    """(V, C, h, w) -> (C, N, N, N): view after view, section 6.3 of the specification."""
+    volumes = []
+    for view in range(len(P)):
+        points = positions.reshape(-1, 3)
+        projected = torch.cat([points, torch.ones(len(points), 1)], dim=1) @ P[view].T
+        depth = projected[:, 2]
+        pixels = projected[:, :2] / torch.where(depth == 0, 1.0, depth)[:, None]
+        height, width = features.shape[-2:]
+        grid = torch.stack([2 * (pixels[:, 0] / height - 0.5), 2 * (pixels[:, 1] / width - 0.5)], dim=-1)
+        sampled = functional.grid_sample(features[view][None], grid[None, :, None], align_corners=True)[0, :, :, 0]
+        sampled[:, depth <= 0] = 0
+        volumes.append(sampled.view(-1, *positions.shape[:3]))
+    views = torch.stack(volumes)
+    if aggregation == "sum":
+        return views.sum(dim=0)
+    return (views * views.softmax(dim=0)).sum(dim=0)
+
+
+def _peak_mib(function: Callable[[], object]) -> dict[str, float]:
+    """Memory that a call needs at most beyond what is held before it; nothing where the system does not tell."""
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+    def read(field: str) -> float:
+        return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith(field))
+
+    gc.collect()
+    try:
+        reset.write_text("5")
+        before = read("VmRSS")
+        function()
+        return {"mib": read("VmHWM") - before}
+    except (OSError, StopIteration):
+        return {}
+
+
+def _memory(ours: Callable[[], object], theirs: Callable[[], object]) -> dict[str, float]:
+    told = {"peak_memory_mib": _peak_mib(ours), "peer_peak_memory_mib": _peak_mib(theirs)}
+    return {name: value["mib"] for name, value in told.items() if value}
+
+
+@pytest.mark.parametrize("aggregation", ["softmax", "sum"])
+def test_unprojection_speed(race: Race, record_speed: RecordSpeed, aggregation: str) -> None:
+    side = CROP_PX // 4
+    features = torch.randn(FRAMES, VIEWS, CHANNELS, side, side, generator=torch.Generator().manual_seed(0))
+    P = _cameras(side).float().expand(FRAMES, -1, -1, -1)
+    positions = voxel_offsets(SIDE_MM, VOXELS, torch.eye(3).expand(FRAMES, 3, 3))
+    valid = torch.ones(FRAMES, VIEWS, dtype=torch.bool)
+
+    def ours() -> Tensor:
+        return unproject(features.flatten(0, 1), P, positions, valid, aggregation, compat=True)  # type: ignore[arg-type]  # of the parametrisation
+
+    def peer() -> Tensor:
+        return torch.stack([_unproject_plainly(features[i], P[i], positions[i], aggregation) for i in range(FRAMES)])
+
+    difference = float((ours() - peer()).abs().max())
+    assert difference < 2e-3
+    seconds = race(ours, peer, rounds=5)
+    record_speed(
+        f"volumetric-unprojection-{aggregation}",
+        f"Unprojection of {FRAMES} frames × {VIEWS} views × {CHANNELS} channels into {VOXELS}³ voxels, {aggregation}",
+        "one view and frame at a time by grid_sample",
+        3,
+        *seconds,
+        {"largest_difference": difference, **_memory(ours, peer)},
+    )
+
+
+def test_v2v_speed(race: Race, record_speed: RecordSpeed) -> None:
+    torch.manual_seed(0)
+    plain = V2V(CHANNELS, len(HUMAN36M)).eval()
+    torch.manual_seed(0)
+    net = V2V(CHANNELS, len(HUMAN36M)).eval().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # stubs lack the keyword
+    volumes = torch.randn(1, CHANNELS, VOXELS, VOXELS, VOXELS)
+    last = volumes.contiguous(memory_format=torch.channels_last_3d)
+
+    def ours() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return torch.as_tensor(net(last))
+
+    def peer() -> Tensor:
+        return torch.as_tensor(plain(volumes))
+
+    exact = peer()
+    difference = float((ours() - exact).abs().max() / exact.abs().max())
+    assert difference < 0.05
+    record_speed(
+        "volumetric-v2v",
+        f"3D network of the paper on {CHANNELS} channels × {VOXELS}³ voxels, bfloat16, channels last",
+        "the same in float32, channels first",
+        None,
+        *race(ours, peer, rounds=2),
+        {"largest_difference_share": difference, **_memory(ours, peer)},
+    )
+
+
+def test_forward_speed(race: Race, record_speed: RecordSpeed) -> None:
+    backbone = Architecture.published("resnet50", HUMAN36M.joints).model_copy(update={"crop_px": CROP_PX})
+    exact = VolumetricArchitecture(backbone=backbone, voxels=VOXELS, cuboid_mm=SIDE_MM)
+    fast = exact.model_copy(update={"backbone": backbone.model_copy(update={"precision": "bf16"}), "precision": "bf16"})
+    plain, model = (VolumetricTriangulation.build(architecture).eval() for architecture in (exact, fast))
+    plain.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # stubs lack the keyword
+    images = torch.randn(VIEWS, 3, CROP_PX, CROP_PX, generator=torch.Generator().manual_seed(0))
+    P = _cameras(CROP_PX)[None]
+    base, turn, valid = torch.zeros(1, 3).double(), torch.eye(3)[None], torch.ones(1, VIEWS, dtype=torch.bool)
+
+    def ours() -> Tensor:
+        return torch.as_tensor(model(images, P, valid, base, turn).joints_mm)
+
+    def peer() -> Tensor:
+        small = (P[0] * torch.tensor([0.25, 0.25, 1.0])[:, None]).float()
+        positions = voxel_offsets(SIDE_MM, VOXELS, turn)[0]
+        features = [plain.process_features(plain.backbone(image[None]).features)[0] for image in images]
+        logits = plain.volume_net(_unproject_plainly(torch.stack(features), small, positions, "softmax")[None])
+        p = logits[0].flatten(1).softmax(dim=-1)
+        return torch.as_tensor(torch.einsum("jn,nc->jc", p, positions.reshape(-1, 3)))
+
+    wanted = peer()
+    difference = float(torch.linalg.vector_norm(ours() - wanted, dim=-1).max())
+    assert difference < TOLERANCE_MM
+    exactly = plain(images, P, valid, base, turn).joints_mm
+    in_float32 = float(torch.linalg.vector_norm(exactly - wanted, dim=-1).max())
+    record_speed(
+        "volumetric-forward",
+        f"Volumetric network of the paper, ResNet-50, {VIEWS} views of {CROP_PX} px, {VOXELS}³ voxels, convolutions in "
+        "bfloat16",
+        "one view after the other in float32, channels first",
+        2,
+        *race(ours, peer, rounds=3),
+        {"largest_difference_mm": difference, "largest_difference_in_float32_mm": in_float32, **_memory(ours, peer)},
+    )

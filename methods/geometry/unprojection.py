@@ -1,0 +1,168 @@
+"""Cubes of voxels about a person, and what the feature maps of several views show at each voxel.
+
+Learnable triangulation (Iskakov et al., ICCV 2019, section 3.2 and release code). World frame, mm; P in feature pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Aggregation = Literal["softmax", "sum", "max", "conf", "conf_norm"]
+"""How a voxel's features of several views become one; see `unproject`."""
+
+AGGREGATIONS: tuple[str, ...] = get_args(Aggregation)
+
+_CACHE_BYTES = 2**20
+_DEVICE_BYTES = 2**28
+
+
+def rotation_about(axis: Tensor, theta: Tensor) -> Tensor:
+    """Counter-clockwise rotations by ``theta`` (...) about unit axes (..., 3), as (..., 3, 3)."""
+    x, y, z = axis.expand(*theta.shape, 3).unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+    outer = axis[..., :, None] * axis[..., None, :]
+    eye = torch.eye(3, dtype=theta.dtype, device=theta.device)
+    cos, sin = theta.cos()[..., None, None], theta.sin()[..., None, None]
+    return cos * eye + sin * cross + (1 - cos) * outer
+
+
+def voxel_offsets(side_mm: float, voxels: int, turn: Tensor, *, transfer: bool = False) -> Tensor:
+    """Positions of the voxels of B cubes, relative to their centres.
+
+    Both end planes are voxels: the pitch is ``side_mm / (voxels - 1)``. The grid's axes are those of the world, turned.
+
+    Args:
+        side_mm: length of an edge.
+        voxels: along an edge.
+        turn: (B, 3, 3) applied to the cube about its centre: a rotation, or a reflection for a mirrored person.
+        transfer: swap the grid's last two axes and reverse the new second one, which hands a world with z up to a
+            network trained where y is down (`transfer_cmu_to_human36m` of the release). Positions stay true.
+
+    Returns:
+        (B, N, N, N, 3) mm, of ``turn``'s type.
+    """
+    line = torch.linspace(-side_mm / 2, side_mm / 2, voxels, dtype=turn.dtype, device=turn.device)
+    grid = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), dim=-1)
+    offsets = torch.einsum("brc,xyzc->bxyzr", turn, grid)
+    return offsets.transpose(2, 3).flip(2) if transfer else offsets
+
+
+def centred(P: Tensor, centre_mm: Tensor) -> Tensor:
+    """Projections (B, V, 3, 4) of points given relative to ``centre_mm`` (B, 3): mm by the thousand lose no digits."""
+    shift = torch.einsum("bvrc,bc->bvr", P[..., :3], centre_mm) + P[..., 3]
+    return torch.cat([P[..., :3], shift[..., None]], dim=-1)
+
+
+def unproject(
+    features: Tensor,
+    P: Tensor,
+    positions_mm: Tensor,
+    valid: Tensor,
+    aggregation: Aggregation = "softmax",
+    confidences: Tensor | None = None,
+    *,
+    compat: bool = False,
+    memory_bytes: int | None = None,
+) -> Tensor:
+    """Features of every voxel, bilinear in each view's map and aggregated over the views of its sample.
+
+    A view shows 0 at a voxel behind it or outside its map, and that 0 takes part; a view that is absent does not.
+
+    Args:
+        features: (n, C, h, w), the views of sample after sample.
+        P: (B, V, 3, 4) to feature pixels.
+        positions_mm: (B, a, b, c, 3).
+        valid: (B, V) bool with n true, at least one a sample.
+        aggregation: "sum", "max", "softmax" (each view weighs by the soft-max of its own feature over the views),
+            "conf" (sum weighted by ``confidences``), "conf_norm" (the same, these divided by their sum over the views).
+        confidences: (n, C), for "conf" and "conf_norm".
+        compat: the release's sampling, on which published weights depend: x is divided by the map's height and y by
+            its width, and both are stretched over corner-aligned maps, so that a map of 96 px shrinks by 1/96.
+        memory_bytes: of the largest intermediate; None: what fits a CPU's cache, or 256 MiB elsewhere.
+
+    Returns:
+        (B, C, a, b, c), the channels last in memory.
+
+    Raises:
+        ValueError: an unknown aggregation, or one whose confidences are not given.
+    """
+    if aggregation not in AGGREGATIONS:
+        raise ValueError(f"no aggregation {aggregation!r}, known: {', '.join(AGGREGATIONS)}")
+    if aggregation in ("conf", "conf_norm"):
+        if confidences is None:
+            raise ValueError(f"aggregation {aggregation} needs confidences")
+        features = features * _weights(confidences, valid, aggregation)[..., None, None].to(features.dtype)
+    samples, views = valid.shape
+    channels, height, width = features.shape[1:]
+    # A zero column before every row, which is also the one after the row above, and zero rows above and below: what
+    # lies outside a map is read from there, and no sample needs a mask.
+    table = functional.pad(features, (1, 0, 1, 3)).permute(0, 2, 3, 1).reshape(-1, channels)
+    place = torch.where(valid, valid.flatten().cumsum(0).view_as(valid) - 1, 0) * ((height + 4) * (width + 1))
+    P = torch.where(valid[..., None, None], P, 0).to(torch.promote_types(features.dtype, torch.float32))
+    flat = positions_mm.flatten(1, 3).to(P.dtype).mT.contiguous()  # (B, 3, M)
+    limit = memory_bytes or (_CACHE_BYTES if features.device.type == "cpu" else _DEVICE_BYTES)
+    step = max(1, limit // (samples * views * max(32, channels * features.element_size())))
+    parts = []
+    for some in flat.split(step, dim=2):
+        index, weight = _corners(P, some, place, (height, width), compat=compat)  # (V, B, m, 4)
+        seen = functional.embedding_bag(
+            index.flatten(0, 2), table, mode="sum", per_sample_weights=weight.flatten(0, 2).to(features.dtype)
+        )
+        parts.append(_aggregate(seen.unflatten(0, index.shape[:3]), valid, aggregation))
+    whole = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    return whole.unflatten(1, positions_mm.shape[1:4]).permute(0, 4, 1, 2, 3)
+
+
+def _weights(confidences: Tensor, valid: Tensor, aggregation: str) -> Tensor:
+    if aggregation == "conf":
+        return confidences
+    spread = confidences.new_zeros((*valid.shape, confidences.shape[-1]))
+    spread[valid] = confidences
+    return confidences / spread.sum(dim=1, keepdim=True).expand_as(spread)[valid]
+
+
+def _corners(
+    P: Tensor, positions: Tensor, place: Tensor, size: tuple[int, int], *, compat: bool
+) -> tuple[Tensor, Tensor]:
+    """Rows of the padded table and bilinear weights of the four pixels about each projection, both (V, B, m, 4).
+
+    Args:
+        P: (B, V, 3, 4), 0 for an absent view.
+        positions: (B, 3, m).
+        place: (B, V) first row of each view's map.
+        size: height and width of a map.
+        compat: see `unproject`.
+    """
+    height, width = size
+    stride = width + 1
+    x = (P[..., :3].flatten(1, 2) @ positions).unflatten(1, P.shape[1:3]) + P[..., 3:]  # (B, V, 3, m)
+    x = x.permute(2, 1, 0, 3)
+    ahead = x[2] > 0  # false for NaN as well
+    inverse = x[2].reciprocal()
+    u, v = x[0] * inverse, x[1] * inverse
+    if compat:
+        u, v = u * ((width - 1) / height), v * ((height - 1) / width)
+    u = torch.where(ahead, u, -1.0).clamp_(-1, width)
+    v = torch.where(ahead, v, -1.0).clamp_(-1, height)
+    left, upper = u.floor(), v.floor()
+    first = torch.add(left, upper, alpha=stride).to(torch.int32)
+    first += (place.T[..., None] + stride + 1).to(torch.int32)
+    around = torch.tensor([0, 1, stride, stride + 1], dtype=torch.int32, device=P.device)
+    a, b = u - left, v - upper
+    both = a * b
+    return first[..., None] + around, torch.stack([1 - a - b + both, a - both, b - both, both], dim=-1)
+
+
+def _aggregate(views: Tensor, valid: Tensor, aggregation: str) -> Tensor:
+    """(V, B, m, C) -> (B, m, C)."""
+    if aggregation not in ("max", "softmax"):
+        return views.sum(dim=0)
+    counted = views if bool(valid.all()) else views.masked_fill(~valid.T[:, :, None, None], -torch.inf)
+    if aggregation == "max":
+        return counted.amax(dim=0)
+    return (counted.softmax(dim=0) * views).sum(dim=0)

@@ -1,0 +1,112 @@
+"""Volumetric triangulation (Iskakov et al., ICCV 2019, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Poses, Sample
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.base import Checkpoint, parse_options
+from poseboard.methods.nets.architecture import Architecture, load_backbone, load_strictly, stack_views
+from poseboard.methods.nets.lens import without_lens
+from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
+from poseboard.methods.volumetric.train import VolumetricOptions, VolumetricTraining
+
+
+class Volumetric:
+    """One person from the crops of one or more calibrated views, about a root position that is given.
+
+    Args:
+        options: see `VolumetricOptions`.
+        skeleton: whose joints it answers in.
+
+    Raises:
+        InputError: an option is unknown or wrong.
+    """
+
+    def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
+        self.options = parse_options(VolumetricOptions, options, "volumetric")
+        self.skeleton = skeleton
+        self.inputs = self.options.inputs(None)
+        self._model: VolumetricTriangulation | None = None
+        self._device = "cpu"
+
+    def load(self, checkpoint: Path | None, device: str) -> None:
+        """Take the weights of a trained or imported checkpoint; its crop size becomes the method's."""
+        if checkpoint is None:
+            raise InputError("volumetric", "it needs a checkpoint", "train it first or import published weights")
+        read = Checkpoint.read(checkpoint)
+        if read.method != "volumetric":
+            raise InputError(checkpoint, f"checkpoint is of {read.method}", "give volumetric its own")
+        architecture = VolumetricArchitecture.of(read, checkpoint)
+        architecture.backbone.require(self.skeleton, checkpoint)
+        wanted = self.options.aggregation
+        if wanted is not None and wanted != architecture.aggregation:
+            raise InputError(
+                checkpoint, f"weights are for aggregation {architecture.aggregation}", "set aggregation accordingly"
+            )
+        model = VolumetricTriangulation.build(architecture)
+        load_strictly(model, read.state, checkpoint)
+        self._model, self._device = model.to(device).eval(), device
+        self.inputs = self.options.inputs(architecture.backbone.crop_px)
+
+    @torch.inference_mode()
+    def predict(self, samples: Sequence[Sample]) -> list[Poses]:
+        """One person a sample, world frame; NaN without a view or a root. The score is the mean peak of the volumes."""
+        model = self._model
+        if model is None:
+            raise RuntimeError("load a checkpoint before predicting")
+        joints_mm, score = np.full((len(samples), len(self.skeleton), 3), np.nan), np.zeros(len(samples))
+        roots = [_root(sample) for sample in samples]
+        usable = [i for i, root in enumerate(roots) if root is not None and samples[i].views]
+        step = model.architecture.frames_a_pass
+        for some in (usable[i : i + step] for i in range(0, len(usable), step)):
+            joints_mm[some], score[some] = self._cubes(model, [samples[i] for i in some], [roots[i] for i in some])
+        return [Poses(self.skeleton, joints_mm[i : i + 1], score[i : i + 1]) for i in range(len(samples))]
+
+    def _cubes(
+        self, model: VolumetricTriangulation, samples: Sequence[Sample], roots: Sequence[Array | None]
+    ) -> tuple[Array, Array]:
+        arch = model.architecture.backbone
+        straight = [replace(sample, views=tuple(without_lens(view) for view in sample.views)) for sample in samples]
+        images, P, valid = stack_views(straight, arch.crop_px)
+        seen = [model.see(arch.prepare(part.to(self._device))) for part in images.split(arch.chunk)]
+        maps = type(seen[0])(
+            torch.cat([part.features for part in seen]),
+            None if seen[0].confidences is None else torch.cat([part.confidences for part in seen]),  # type: ignore[misc]  # all or none
+        )
+        found = model.fill(
+            maps,
+            torch.from_numpy(P).to(self._device),
+            torch.from_numpy(valid).to(self._device),
+            torch.from_numpy(np.stack(roots)).to(self._device),  # type: ignore[arg-type]  # those that are None are left out
+            torch.eye(3, device=self._device).expand(len(samples), 3, 3),
+        )
+        peaks = found.probabilities.flatten(2).amax(dim=-1).mean(dim=-1)
+        return found.joints_mm.cpu().numpy(), peaks.double().cpu().numpy()
+
+    def training(self, start: Path | None, seed: int) -> VolumetricTraining:
+        """From the backbone in ``start``, which a 2D backbone or a method that carries one has left."""
+        if start is None:
+            raise InputError("volumetric", "training starts from a 2D backbone", "set `after` in params.yaml")
+        read = Checkpoint.read(start)
+        architecture = self.options.architecture(Architecture.of(read, start), start)
+        architecture.backbone.require(self.skeleton, start)
+        backbone = load_backbone(architecture.backbone, read, start, seed)
+        model = VolumetricTriangulation.build(architecture, seed, backbone)
+        return VolumetricTraining(model, self.options, self.skeleton)
+
+
+def _root(sample: Sample) -> Array | None:
+    """The one person's root (3,), None if it is not known."""
+    if sample.root_mm is None or not len(sample.root_mm) or not np.isfinite(sample.root_mm[0]).all():
+        return None
+    return np.asarray(sample.root_mm[0], dtype=np.float64)

@@ -1,0 +1,210 @@
+"""The network of volumetric triangulation: features of all views in one cube of voxels, a 3D network, soft-argmax."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from poseboard.methods.base import Checkpoint, Options, parse_options
+from poseboard.methods.geometry.unprojection import Aggregation, centred, unproject, voxel_offsets
+from poseboard.methods.nets.architecture import Architecture, Precision
+from poseboard.methods.nets.pose_resnet import VOLUME_CONFIDENCES
+from poseboard.methods.nets.soft_argmax import soft_argmax_3d
+from poseboard.methods.nets.v2v import SHAPES, V2V
+
+_EVIDENCE_FLOOR = 1e-3
+"""Probability of a pixel that counts for nothing: the logarithm of a smaller one would let one view veto all others."""
+
+_VOXELS_A_PASS = 2 * 64**3
+
+
+class VolumetricArchitecture(Options):
+    """A volumetric network with its cube.
+
+    Args:
+        backbone: what the crops go through, and how they are prepared.
+        aggregation: how a voxel's features of several views become one; see `unproject`.
+        channels: of the projected features; 32 in the paper.
+        volume_net: widths of the 3D network, a key of `v2v.SHAPES`.
+        voxels: along an edge of the cube.
+        cuboid_mm: length of its edges.
+        multiplier: factor on the volumes before the soft-max.
+        softmax: soft-max over a volume, or ReLU as in the release, whose expected position is not divided by the mass.
+        evidence: ours, for small budgets. The projected features are one map a joint, started from the backbone's
+            heat-map layer, and what is unprojected is their log-probability; its sum over the views is added to the
+            answer of the 3D network, which so only learns a correction.
+        compat: the release's sampling of feature maps, on which published weights depend; see `unproject`.
+        transfer: axes of a world whose y points down, as the release's ``transfer_cmu_to_human36m``.
+        precision: "bf16" runs the convolutions of the 3D network in bfloat16, geometry and soft-argmax never.
+    """
+
+    backbone: Architecture
+    aggregation: Aggregation = "softmax"
+    channels: int = Field(default=VOLUME_CONFIDENCES, ge=1)
+    volume_net: Literal["published", "small"] = "published"
+    voxels: int = Field(default=64, ge=8)
+    cuboid_mm: float = Field(default=2500.0, gt=0)
+    multiplier: float = 1.0
+    softmax: bool = True
+    evidence: bool = False
+    compat: bool = True
+    transfer: bool = False
+    precision: Precision = "float32"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> VolumetricArchitecture:
+        divisor = SHAPES[self.volume_net].divisor
+        if self.voxels % divisor:
+            raise ValueError(f"voxels must be a multiple of {divisor} for the {self.volume_net} 3D network")
+        if self.uses_confidences != self.backbone.vol_confidences:
+            raise ValueError(f"aggregation {self.aggregation} and the backbone's vol_confidences do not go together")
+        if self.uses_confidences and (self.channels != VOLUME_CONFIDENCES or self.backbone.network == "small"):
+            raise ValueError(f"aggregation {self.aggregation} needs a ResNet and {VOLUME_CONFIDENCES} channels")
+        if self.evidence and self.channels != len(self.backbone.joints):
+            raise ValueError("evidence needs one channel a joint")
+        return self
+
+    @property
+    def uses_confidences(self) -> bool:
+        """Whether the backbone's confidence head takes part."""
+        return self.aggregation in ("conf", "conf_norm")
+
+    @classmethod
+    def published(cls, network: str, joints: Sequence[str], aggregation: Aggregation) -> VolumetricArchitecture:
+        """The setting of the published configurations: 384 px, 64 voxels of 2.5 m."""
+        head = {"vol_confidences": aggregation in ("conf", "conf_norm")}
+        return cls(backbone=Architecture.published(network, joints).model_copy(update=head), aggregation=aggregation)
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, where: str | Path) -> VolumetricArchitecture:
+        """The architecture a checkpoint was saved with; InputError names ``where`` if it is none of ours."""
+        return parse_options(cls, checkpoint.architecture, f"{where}: architecture")
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return self.model_dump(mode="json")
+
+    @property
+    def frames_a_pass(self) -> int:
+        """Samples of one forward pass at inference: 2 of 64 voxels, 16 of 32."""
+        return max(1, _VOXELS_A_PASS // self.voxels**3)
+
+
+class Maps(NamedTuple):
+    """What n crops bring into the cube.
+
+    Args:
+        features: (n, C, h, w), projected.
+        confidences: (n, 32) in (0, 1), or None without that head.
+    """
+
+    features: Tensor
+    confidences: Tensor | None
+
+
+class Volumes(NamedTuple):
+    """What is found in B cubes.
+
+    Args:
+        joints_mm: (B, J, 3) float64, world.
+        probabilities: (B, J, N, N, N).
+        offsets_mm: (B, N, N, N, 3) of the voxels from the cubes' centres.
+    """
+
+    joints_mm: Tensor
+    probabilities: Tensor
+    offsets_mm: Tensor
+
+
+class VolumetricTriangulation(nn.Module):
+    """Backbone, projection of its features, 3D network; the tensors have the names of published weights.
+
+    Args:
+        architecture: of all three.
+        backbone: built from it.
+    """
+
+    def __init__(self, architecture: VolumetricArchitecture, backbone: nn.Module) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.backbone = backbone
+        heatmaps: nn.Conv2d = backbone.final_layer  # type: ignore[assignment]  # nn.Module types attributes loosely
+        joints = len(architecture.backbone.joints)
+        self.process_features = nn.Sequential(nn.Conv2d(heatmaps.in_channels, architecture.channels, 1))
+        self.volume_net = V2V(architecture.channels, joints, SHAPES[architecture.volume_net])
+        if architecture.evidence:
+            self.evidence_scale = nn.Parameter(torch.ones(joints))
+            self.process_features[0].load_state_dict(heatmaps.state_dict())
+            nn.init.zeros_(self.volume_net.output_layer.weight)
+        self.volume_net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # stubs lack the keyword
+        self._frozen = False
+
+    @classmethod
+    def build(
+        cls, architecture: VolumetricArchitecture, seed: int = 0, backbone: nn.Module | None = None
+    ) -> VolumetricTriangulation:
+        """With fresh weights, a pure function of ``seed``, but for a ``backbone`` that is given."""
+        backbone = architecture.backbone.build(seed) if backbone is None else backbone
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(architecture, backbone)
+
+    def freeze_backbone(self) -> None:
+        """Keep the backbone's weights and batch statistics as they are, in training too."""
+        self._frozen = True
+        self.backbone.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> VolumetricTriangulation:
+        """As of any module, but for a frozen backbone."""
+        super().train(mode)
+        if self._frozen:
+            self.backbone.eval()
+        return self
+
+    def see(self, images: Tensor) -> Maps:
+        """Normalised crops (n, 3, S, S) -> what they bring into the cube."""
+        arch = self.architecture
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._frozen):
+            out = arch.backbone.run(self.backbone, images)
+        features = self.process_features(out.features.float())
+        if arch.evidence:
+            logits = arch.backbone.multiplier * features
+            p = logits.flatten(2).softmax(dim=-1).view_as(logits)
+            features = torch.log1p(p / _EVIDENCE_FLOOR)
+        return Maps(features, None if out.vol_confidences is None else out.vol_confidences.float())
+
+    def fill(self, maps: Maps, P: Tensor, valid: Tensor, base_mm: Tensor, turn: Tensor) -> Volumes:
+        """The cubes of B samples; arguments as of `forward`."""
+        arch = self.architecture
+        height, width = maps.features.shape[-2:]
+        scale = torch.tensor([width, height, arch.backbone.crop_px], dtype=P.dtype, device=P.device)
+        small = centred(P * (scale / arch.backbone.crop_px)[:, None], base_mm).float()
+        offsets = voxel_offsets(arch.cuboid_mm, arch.voxels, turn.float(), transfer=arch.transfer)
+        filled = unproject(maps.features, small, offsets, valid, arch.aggregation, maps.confidences, compat=arch.compat)
+        with torch.autocast(filled.device.type, torch.bfloat16, enabled=arch.precision == "bf16"):
+            logits = self.volume_net(filled)
+        logits = logits.float()
+        if arch.evidence:
+            summed = filled if arch.aggregation == "sum" else unproject(maps.features, small, offsets, valid, "sum")
+            logits = logits + self.evidence_scale[:, None, None, None] * summed
+        found, p = soft_argmax_3d(logits, offsets, arch.multiplier, arch.softmax, unnormalised_relu=True)
+        if not arch.softmax:  # the release sums whole positions, so that the missing division moves the base as well
+            found = found + (p.flatten(2).sum(dim=-1, keepdim=True) - 1) * base_mm[:, None]
+        return Volumes(found.double() + base_mm[:, None].double(), p, offsets)
+
+    def forward(self, images: Tensor, P: Tensor, valid: Tensor, base_mm: Tensor, turn: Tensor) -> Volumes:
+        """Joints of B samples.
+
+        Args:
+            images: (n, 3, S, S) normalised crops, the views of sample after sample.
+            P: (B, V, 3, 4) float64 to crop pixels.
+            valid: (B, V) bool with n true, at least one a sample.
+            base_mm: (B, 3) float64 centres of the cubes, world.
+            turn: (B, 3, 3) the cubes' orientations; see `voxel_offsets`.
+        """
+        return self.fill(self.see(images), P, valid, base_mm, turn)

@@ -1,0 +1,235 @@
+"""Training of volumetric triangulation, from a trained 2D backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, ValidationError
+from torch import Tensor
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Sample, Truth
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.base import Example, Inputs, Options
+from poseboard.methods.geometry.unprojection import Aggregation, rotation_about
+from poseboard.methods.nets.architecture import Architecture, Precision, crop_pixels
+from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation, augment
+from poseboard.methods.nets.backbone import warmup_cosine
+from poseboard.methods.nets.lens import without_lens
+from poseboard.methods.nets.losses import keypoint_l2, keypoint_mae, voxel_cross_entropy
+from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
+
+_CM = 0.1
+"""mm -> cm: the published loss, and the weight of the cross-entropy beside it, are for centimetres."""
+
+_UP = {"y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
+
+
+class VolumetricOptions(Options):
+    """What is trained, and how.
+
+    Args:
+        recipe: "small" is ours (evidence of the heat maps, a small 3D network, frozen backbone, AdamW with a cosine,
+            augmentation, random numbers of views); "published" is the paper's network and the release's training
+            (Adam at three rates, the cube turned at random, all views).
+        aggregation: how views are brought together, see `unproject`; None: "sum" of the evidence, or "softmax".
+        voxels: along an edge of the cube.
+        cuboid_mm: length of its edges.
+        use_gt_pelvis: the cube stands about the true root, instead of the one predicted by the row under ``after``.
+        steps: of the optimiser.
+        batch_size: samples a step.
+        learning_rate: of the 3D network.
+        projection_learning_rate: of the projection of the features; None: as ``learning_rate``.
+        backbone_learning_rate: of the backbone, 0 freezes it; None: the recipe's, 0 or 1e-4.
+        warmup_steps: "small": steps over which rates rise.
+        weight_decay: "small": of AdamW.
+        cross_entropy_weight: of the voxel cross-entropy beside the mean absolute error in cm.
+        views: most views of a training sample.
+        random_views: share of training samples that keep a random number of their views, from one to all;
+            None: the recipe's, 0.5 or 0.
+        centre_noise_mm: standard deviation of the cube's centre about the root in training; None: 30 or 0.
+        up: the axis of the world about which cubes are turned in training.
+        transfer: see `VolumetricArchitecture`.
+        precision: of the 3D network; None: the recipe's, "bf16" or "float32".
+        clip_norm: longest gradient that is applied whole.
+        augmentation: "small": how crops, and their cameras with them, are changed.
+    """
+
+    recipe: Literal["small", "published"] = "small"
+    aggregation: Aggregation | None = None
+    voxels: int = Field(default=32, ge=8)
+    cuboid_mm: float = Field(default=2300.0, gt=0)
+    use_gt_pelvis: bool = False
+    steps: int = Field(default=250, ge=1)
+    batch_size: int = Field(default=4, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    projection_learning_rate: float | None = Field(default=None, gt=0)
+    backbone_learning_rate: float | None = Field(default=None, ge=0)
+    warmup_steps: int = Field(default=10, ge=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    cross_entropy_weight: float = Field(default=0.01, ge=0)
+    views: int = Field(default=4, ge=1)
+    random_views: float | None = Field(default=None, ge=0, le=1)
+    centre_noise_mm: float | None = Field(default=None, ge=0)
+    up: Literal["y", "z"] = "z"
+    transfer: bool = False
+    precision: Precision | None = None
+    clip_norm: float = Field(default=10.0, gt=0)
+    augmentation: Augmentation = Augmentation()
+
+    @property
+    def small(self) -> bool:
+        """Whether the recipe is ours."""
+        return self.recipe == "small"
+
+    def inputs(self, crop_px: int | None) -> Inputs:
+        """What the method may see."""
+        return Inputs(crop_px=crop_px, views=(1, 1_000), root="truth" if self.use_gt_pelvis else "predicted")
+
+    def architecture(self, backbone: Architecture, where: str | Path) -> VolumetricArchitecture:
+        """The network that these options describe, on a backbone; InputError if the two do not go together."""
+        aggregation = self.aggregation or ("sum" if self.small else "softmax")
+        heads = {"alg_confidences": False, "vol_confidences": aggregation in ("conf", "conf_norm")}
+        form: dict[str, Any] = {"channels": len(backbone.joints), "evidence": True} if self.small else {}
+        try:
+            return VolumetricArchitecture(
+                backbone=backbone.model_copy(update=heads),
+                aggregation=aggregation,
+                volume_net=self.recipe,
+                voxels=self.voxels,
+                cuboid_mm=self.cuboid_mm,
+                compat=not self.small,
+                transfer=self.transfer,
+                precision=self.precision or ("bf16" if self.small else "float32"),
+                **form,
+            )
+        except ValidationError as error:
+            raise InputError(f"volumetric on {where}", error.errors()[0]["msg"], "change its options") from None
+
+
+class VolumetricTraining:
+    """The training pipeline.
+
+    Args:
+        model: with the weights to start from.
+        options: how.
+        skeleton: of the truth: its root, and the joints a mirror image swaps.
+    """
+
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None
+
+    def __init__(self, model: VolumetricTriangulation, options: VolumetricOptions, skeleton: Skeleton) -> None:
+        small = options.small
+        self._arch = model.architecture
+        self._options = options
+        self._flip_order, self._root = skeleton.flip_order, skeleton.root_index
+        self._augmentation = options.augmentation if small else NO_AUGMENTATION
+        self._noise_mm = (30.0 if small else 0.0) if options.centre_noise_mm is None else options.centre_noise_mm
+        self._random_views = (0.5 if small else 0.0) if options.random_views is None else options.random_views
+        self.architecture: dict[str, Any] = model.architecture.plain()
+        self.model: torch.nn.Module = model
+        self.steps = options.steps
+        self.batch_size = options.batch_size
+        self.clip_norm = options.clip_norm
+        self.inputs = options.inputs(model.architecture.backbone.crop_px)
+        rate = options.learning_rate
+        of_backbone = options.backbone_learning_rate
+        if of_backbone is None:
+            of_backbone = 0.0 if small else 1e-4
+        if of_backbone == 0:
+            model.freeze_backbone()
+        # Its heat maps are no part of the answer.
+        model.backbone.final_layer.requires_grad_(False)
+        groups: list[dict[str, Any]] = [
+            {"params": list(model.process_features.parameters()), "lr": options.projection_learning_rate or rate},
+            {"params": list(model.volume_net.parameters()), "lr": rate},
+        ]
+        if of_backbone:
+            groups.append({"params": [p for p in model.backbone.parameters() if p.requires_grad], "lr": of_backbone})
+        if model.architecture.evidence:
+            groups[1]["params"].append(model.evidence_scale)
+        self.optimizer: torch.optim.Optimizer
+        if small:
+            self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
+            self.scheduler = warmup_cosine(self.optimizer, options.steps, options.warmup_steps)
+        else:
+            self.optimizer = torch.optim.Adam(groups)
+            self.scheduler = None
+
+    def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
+        """Up to ``views`` views of a sample, V slots of which those without a view are zero and not valid.
+
+        Returns:
+            images (V, S, S, 3) uint8; P (V, 3, 4) float64; valid (V,) bool; base_mm (3,) float64 centre of the cube;
+            turn (3, 3) float32 its orientation; joints_mm (J, 3) and known (J, 1) float64.
+        """
+        side, slots = self._arch.backbone.crop_px, self._options.views
+        count = min(len(sample.views), slots)
+        if rng.random() < self._random_views:
+            count = int(rng.integers(1, count + 1))
+        views = [sample.views[i] for i in sorted(rng.permutation(len(sample.views))[:count])]
+        mirrored = bool(rng.random() < self._augmentation.flip)
+        images, P = np.zeros((slots, side, side, 3), dtype=np.uint8), np.zeros((slots, 3, 4))
+        for i, view in enumerate(views):
+            straight = without_lens(view)
+            images[i], A = augment(crop_pixels(straight, side), self._augmentation, rng, mirrored=mirrored)
+            P[i] = A @ straight.camera.P
+        theta = torch.tensor(rng.uniform(0, 2 * np.pi))
+        turn = rotation_about(torch.tensor(_UP[self._options.up], dtype=theta.dtype), theta).numpy()
+        joints_mm = truth.joints_mm[0]
+        base = self._base(sample, joints_mm) + rng.normal(0, 1, 3) * self._noise_mm
+        if mirrored:
+            # Mirrored crops show someone whose left arm is where the right one is. A mirrored cube makes that a person
+            # again, instead of one whose sides are swapped.
+            joints_mm, turn = joints_mm[self._flip_order], turn @ np.diag([-1.0, 1.0, 1.0])
+        known = np.isfinite(joints_mm).all(axis=-1, keepdims=True) & np.isfinite(base).all()
+        return {
+            "images": images,
+            "P": P,
+            "valid": np.arange(slots) < len(views),
+            "base_mm": np.nan_to_num(base),
+            "turn": turn.astype(np.float32),
+            "joints_mm": np.where(known, joints_mm, 0.0),
+            "known": known.astype(np.float64),
+        }
+
+    def _base(self, sample: Sample, joints_mm: Array) -> Array:
+        """The root that is handed over; the true one where nobody predicted it."""
+        given = sample.root_mm
+        usable = given is not None and len(given) > 0 and bool(np.isfinite(given[0]).all())
+        return np.asarray(given[0] if usable and given is not None else joints_mm[self._root], dtype=np.float64)
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Mean absolute error in cm and voxel cross-entropy; also the mean 3D error (mm) of the batch."""
+        valid, known, truth = batch["valid"], batch["known"], batch["joints_mm"]
+        images = self._arch.backbone.prepare(batch["images"][valid])
+        found = self.model(images, batch["P"], valid, batch["base_mm"], batch["turn"])
+        predicted, wanted, counted = self._single_views(found.joints_mm, truth, known, valid)
+        mae = keypoint_mae(_CM * predicted, _CM * wanted, counted)
+        offsets = (truth - batch["base_mm"][:, None]).float()
+        entropy = voxel_cross_entropy(found.offsets_mm, found.probabilities, offsets, known)
+        return {
+            "total": mae + self._options.cross_entropy_weight * entropy,
+            "mae_cm": mae.detach(),
+            "cross_entropy": entropy.detach(),
+            "error_mm": keypoint_l2(found.joints_mm.detach(), truth, known),
+        }
+
+    def _single_views(
+        self, predicted: Tensor, truth: Tensor, known: Tensor, valid: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Joints relative to the root (itself excepted) where there is one view, which cannot tell how far it is."""
+        alone = (valid.sum(dim=1) == 1)[:, None, None]
+        others = torch.arange(predicted.shape[1], device=predicted.device)[:, None] != self._root
+        root = slice(self._root, self._root + 1)
+        moved = [torch.where(alone & others, joints - joints[:, root], joints) for joints in (predicted, truth)]
+        return moved[0], moved[1], torch.where(alone, known * known[:, root], known)
+
+    def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
+        """Nothing is fitted after training."""
+        return {}

@@ -1,0 +1,411 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from poseboard.datasets.camera import Camera
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Group, Sample, Truth, View
+from poseboard.datasets.skeleton import COCO, HUMAN36M
+from poseboard.methods.base import Checkpoint, Method, Training, find_method
+from poseboard.methods.nets.architecture import Architecture
+from poseboard.methods.nets.augmentation import NO_AUGMENTATION
+from poseboard.methods.nets.lens import without_lens
+from poseboard.methods.nets.v2v import PUBLISHED, SMALL, V2V
+from poseboard.methods.volumetric.method import Volumetric
+from poseboard.methods.volumetric.model import Maps, VolumetricArchitecture, VolumetricTriangulation
+
+SIDE = 64
+J = len(HUMAN36M)
+PLAIN = NO_AUGMENTATION.model_dump()
+TINY = {"steps": 6, "batch_size": 3, "views": 3, "warmup_steps": 0, "voxels": 16, "precision": "float32"}
+BENT = (0.3, -0.1, 0.02, -0.01, 0)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def camera(i, dist=(0, 0, 0, 0, 0)):
+    a = 2 * np.pi * i / 5 + 0.3
+    R = np.array([[-np.sin(a), np.cos(a), 0], [0, 0, -1], [-np.cos(a), -np.sin(a), 0]])
+    K = np.array([[1.5 * SIDE, 0, SIDE / 2], [0, 1.5 * SIDE, SIDE / 2], [0, 0, 1]])
+    return Camera(K, R, np.array([0, 0, 4000.0]), np.array(dist, dtype=float), (SIDE, SIDE))
+
+
+def moment(seed, views=3, dist=(0, 0, 0, 0, 0)):
+    """A made-up person: a coloured dot a joint."""
+    truth = np.random.default_rng(seed).uniform(-600, 600, size=(1, J, 3))
+    truth[0, HUMAN36M.root_index] /= 6
+    colours = np.random.default_rng(1).integers(80, 256, size=(J, 3))
+    made = []
+    for i in range(views):
+        image = np.full((SIDE, SIDE, 3), 30, dtype=np.uint8)
+        seen = camera(i, dist).project(truth[0])
+        for (x, y), colour in zip(np.rint(seen).astype(int), colours, strict=True):
+            image[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = colour
+        made.append(View(f"c{i}", camera(i, dist), image, np.array([[0.0, 0, SIDE, SIDE]])))
+    root = truth[:, HUMAN36M.root_index] + 15.0
+    return Sample(f"s{seed}", tuple(made), Group("S1", "Walking", "1"), root_mm=root), Truth(truth)
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    arch = Architecture(network="small", joints=HUMAN36M.joints, crop_px=SIDE, alg_confidences=True)
+    state = {f"backbone.{key}": value for key, value in arch.build(seed=1).state_dict().items()}
+    path = tmp_path_factory.mktemp("weights") / "algebraic.pt"
+    Checkpoint("algebraic", arch.plain(), state).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory):
+    arch = Architecture(network="resnet18", joints=HUMAN36M.joints, crop_px=SIDE)
+    path = tmp_path_factory.mktemp("weights") / "resnet.pt"
+    Checkpoint("backbone", arch.plain(), arch.build(seed=1).state_dict()).save(path)
+    return path
+
+
+def started(start, **options):
+    return Volumetric({**TINY, **options}, HUMAN36M).training(start, seed=0)
+
+
+def saved(training, folder, **options):
+    path = folder / "volumetric.pt"
+    Checkpoint("volumetric", training.architecture, training.model.state_dict()).save(path)
+    method = Volumetric({**TINY, **options}, HUMAN36M)
+    method.load(path, "cpu")
+    return method
+
+
+@pytest.fixture
+def trained(backbone, tmp_path):
+    return saved(started(backbone), tmp_path)
+
+
+def batch_of(training, count=3):
+    examples = [training.example(*moment(i), np.random.default_rng([0, i])) for i in range(count)]
+    return torch.utils.data.default_collate(examples)
+
+
+def test_fulfils_the_contracts(backbone):
+    assert find_method("volumetric") is Volumetric
+    assert isinstance(Volumetric({}, HUMAN36M), Method)
+    training = started(backbone)
+    assert isinstance(training, Training)
+    assert training.finish([], []) == {}
+    assert (training.inputs.root, training.inputs.views[0], training.inputs.crop_px) == ("predicted", 1, SIDE)
+    assert started(backbone, use_gt_pelvis=True).inputs.root == "truth"
+    assert Volumetric({"use_gt_pelvis": True}, HUMAN36M).inputs.root == "truth"
+
+
+@pytest.mark.parametrize("options", [{}, {"precision": "bf16"}, {"aggregation": "softmax"}])
+def test_a_few_steps_reduce_the_loss(backbone, options):
+    training = started(backbone, **options)
+    batch = batch_of(training)
+    training.model.train()
+    frozen = {key: value.clone() for key, value in training.model.backbone.state_dict().items()}
+    totals = []
+    for _ in range(6):
+        training.optimizer.zero_grad()
+        loss = training.loss(batch)["total"]
+        loss.backward()
+        assert all(p.grad is None or torch.isfinite(p.grad).all() for p in training.model.parameters())
+        training.optimizer.step()
+        totals.append(loss.item())
+    assert totals[-1] < totals[0]
+    assert all(torch.equal(value, frozen[key]) for key, value in training.model.backbone.state_dict().items())
+
+
+def test_published_recipe(resnet):
+    training = started(resnet, recipe="published", voxels=32, views=2)
+    assert type(training.optimizer) is torch.optim.Adam
+    assert training.scheduler is None
+    assert sorted(group["lr"] for group in training.optimizer.param_groups) == [1e-4, 1e-3, 1e-3]
+    assert training.architecture["compat"]
+    assert training.architecture["aggregation"] == "softmax"
+    sample, truth = moment(0, views=2)
+    example = training.example(sample, truth, np.random.default_rng(0))
+    np.testing.assert_array_equal(example["images"], [view.pixels() for view in sample.views])
+    np.testing.assert_array_equal(example["base_mm"], sample.root_mm[0])
+    before = training.model.backbone.conv1.weight.clone()
+    training.model.train()
+    loss = training.loss(torch.utils.data.default_collate([example, example]))["total"]
+    loss.backward()
+    training.optimizer.step()
+    assert training.model.backbone.final_layer.weight.grad is None
+    assert not torch.equal(before, training.model.backbone.conv1.weight)
+
+
+def test_the_small_network_starts_at_the_evidence(backbone):
+    """Untrained, it answers where the product of the views' heat maps is: closer than the cube's centre is."""
+    training = started(backbone, augmentation=PLAIN, random_views=0.0)
+    model = training.model.eval()
+    truth = torch.from_numpy(moment(0)[1].joints_mm)
+    P = torch.from_numpy(np.stack([camera(i).P for i in range(3)]))[None]
+    x = torch.einsum("bvrc,bjc->bvjr", P[..., :3], truth) + P[..., 3][:, :, None]
+    at = x[..., :2] / x[..., 2:] / 4
+    grid = torch.stack(torch.meshgrid(torch.arange(16), torch.arange(16), indexing="xy"), dim=-1)
+    peaks = torch.exp(-(at[0, :, :, None, None] - grid).square().sum(-1) / 2)  # (V, J, 16, 16)
+    evidence = torch.log1p(peaks / peaks.sum((-2, -1), keepdim=True) / 1e-3).float()
+    found = model.fill(
+        Maps(evidence, None), P, torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, 3).double(), torch.eye(3)[None]
+    )
+    error = torch.linalg.vector_norm(found.joints_mm - truth, dim=-1)
+    assert error.mean() < 0.15 * torch.linalg.vector_norm(truth, dim=-1).mean()
+    torch.testing.assert_close(found.probabilities.flatten(2).sum(-1), torch.ones(1, J))
+
+
+@pytest.mark.parametrize("turned", [0.0, 1.1])
+def test_turning_the_cube_leaves_the_answer_in_the_world(backbone, turned):
+    training = started(backbone, voxels=32)
+    model = training.model.eval()
+    generator = torch.Generator().manual_seed(0)
+    maps = Maps(torch.zeros(3, J, 16, 16), None)
+    maps.features[:, :, 5:11, 5:11] = 6 * torch.rand(3, J, 1, 1, generator=generator) + 2
+    P = torch.from_numpy(np.stack([camera(i).P for i in range(3)]))[None]
+    turn = torch.tensor([[np.cos(turned), -np.sin(turned), 0], [np.sin(turned), np.cos(turned), 0], [0, 0, 1]])[None]
+    base = torch.tensor([[30.0, -20, 10]], dtype=torch.float64)
+    straight, other = (
+        model.fill(maps, P, torch.ones(1, 3, dtype=torch.bool), base, t).joints_mm
+        for t in (torch.eye(3)[None], turn.float())
+    )
+    torch.testing.assert_close(straight, other, rtol=0, atol=15.0)
+
+
+def test_example_is_a_function_of_its_generator(backbone):
+    training = started(backbone)
+    first, again, other = (training.example(*moment(0), np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert all(np.array_equal(first[key], again[key]) for key in first)
+    assert not np.array_equal(first["images"], other["images"])
+    assert not np.array_equal(first["turn"], other["turn"])
+
+
+def test_cubes_are_turned_about_the_vertical_and_moved(backbone):
+    training = started(backbone, augmentation=PLAIN)
+    examples = [training.example(*moment(0), np.random.default_rng(seed)) for seed in range(200)]
+    turns = np.stack([example["turn"] for example in examples])
+    np.testing.assert_allclose(turns[:, 2], np.broadcast_to([0, 0, 1], (200, 3)), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.det(turns), 1, rtol=1e-5)
+    angles = np.arctan2(turns[:, 1, 0], turns[:, 0, 0])
+    assert np.histogram(angles, 4, (-np.pi, np.pi))[0].min() > 25
+    moved = np.stack([example["base_mm"] for example in examples]) - moment(0)[0].root_mm[0]
+    assert np.abs(moved.mean(axis=0)).max() < 10
+    np.testing.assert_allclose(moved.std(axis=0), 30, rtol=0.2)
+    sideways = started(backbone, up="y").example(*moment(0), np.random.default_rng(0))["turn"]
+    np.testing.assert_allclose(np.abs(sideways[1]), [0, 1, 0], atol=1e-6)
+
+
+def test_a_mirrored_person_is_a_person_in_a_mirrored_cube(backbone):
+    sample, truth = moment(0)
+    options = {**PLAIN, "flip": 1.0}
+    example = started(backbone, augmentation=options).example(sample, truth, np.random.default_rng(0))
+    assert np.linalg.det(example["turn"]) == pytest.approx(-1, abs=1e-5)
+    joints = truth.joints_mm[0]
+    np.testing.assert_array_equal(example["joints_mm"], joints[HUMAN36M.flip_order])
+    for image, P, view in zip(example["images"], example["P"], sample.views, strict=False):
+        seen = view.camera.project(joints)
+        mirrored = P @ np.column_stack([joints, np.ones(J)]).T
+        np.testing.assert_allclose(mirrored[0] / mirrored[2], SIDE - 1 - seen[:, 0])
+        np.testing.assert_allclose(mirrored[1] / mirrored[2], seen[:, 1])
+        np.testing.assert_array_equal(image, view.pixels()[:, ::-1])
+
+
+def test_numbers_of_views_are_drawn(backbone):
+    for share, expected in ((1.0, {1, 2, 3}), (0.0, {3})):
+        training = started(backbone, random_views=share)
+        counts = {int(training.example(*moment(0), np.random.default_rng(s))["valid"].sum()) for s in range(40)}
+        assert counts == expected
+
+
+def test_absent_views_do_not_matter(backbone):
+    losses = []
+    for slots in (2, 5):
+        training = started(backbone, views=slots, augmentation=PLAIN, random_views=0.0, centre_noise_mm=0.0)
+        example = training.example(*moment(0, views=2), np.random.default_rng(0))
+        training.model.eval()
+        losses.append(training.loss(torch.utils.data.default_collate([example]))["total"].item())
+    assert example["valid"].tolist() == [True, True, False, False, False]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_where_nobody_predicted_the_root_training_takes_the_true_one(backbone):
+    training = started(backbone, centre_noise_mm=0.0, augmentation=PLAIN)
+    sample, truth = moment(0)
+    for root in (None, np.full((1, 3), np.nan), np.zeros((0, 3))):
+        example = training.example(replace(sample, root_mm=root), truth, np.random.default_rng(0))
+        np.testing.assert_array_equal(example["base_mm"], truth.joints_mm[0, HUMAN36M.root_index])
+    joints = truth.joints_mm.copy()
+    joints[0, HUMAN36M.root_index] = np.nan
+    example = training.example(replace(sample, root_mm=None), Truth(joints), np.random.default_rng(0))
+    assert example["known"].sum() == 0
+    loss = training.loss(torch.utils.data.default_collate([example, example]))
+    assert all(torch.isfinite(value) for value in loss.values())
+
+
+def test_joints_without_truth_do_not_count(backbone):
+    training = started(backbone)
+    sample, truth = moment(0)
+    joints = truth.joints_mm.copy()
+    joints[0, 3] = np.nan
+    example = training.example(sample, Truth(joints), np.random.default_rng(0))
+    loss = training.loss(torch.utils.data.default_collate([example, example]))
+    assert example["known"].sum() == J - 1
+    assert all(torch.isfinite(value) for value in loss.values())
+
+
+def test_a_single_view_is_judged_relative_to_the_root_in_training(backbone):
+    """One view cannot tell how far a person is: moving all of them costs only what the root moved."""
+    training = started(backbone)
+    generator = torch.Generator().manual_seed(0)
+    truth = 100 * torch.randn(2, J, 3, generator=generator, dtype=torch.float64)
+    moved = truth + torch.tensor([50.0, 0, 0])
+    valid = torch.tensor([[True, False], [True, True]])
+    known = torch.ones(2, J, 1, dtype=torch.float64)
+    known[0, HUMAN36M.root_index] = 0
+    predicted, wanted, counted = training._single_views(moved, truth, known, valid)
+    off = (predicted - wanted)[..., 0]
+    assert torch.count_nonzero(off[0].abs() > 1e-9) == 1
+    torch.testing.assert_close(off[1], torch.full((J,), 50.0, dtype=torch.float64))
+    assert counted[:, :, 0].sum(dim=1).tolist() == [0, J]  # nothing is relative to a root that is not known
+
+
+def test_any_number_of_views_and_missing_roots(trained):
+    samples = [moment(i, views=count)[0] for i, count in enumerate((2, 5, 1, 0, 3, 3))]
+    samples[4] = replace(samples[4], root_mm=None)
+    samples[5] = replace(samples[5], root_mm=np.full((1, 3), np.nan))
+    poses = trained.predict(samples)
+    assert [np.isfinite(pose.joints_mm).all() for pose in poses] == [True, True, True, False, False, False]
+    assert all(pose.joints_mm.shape == (1, J, 3) and pose.frame == "world" for pose in poses)
+    assert all(0 < pose.score[0] <= 1 for pose in poses[:3])
+    assert all(np.isnan(pose.joints_mm).all() and pose.score[0] == 0 for pose in poses[3:])
+    for i in range(3):
+        alone = trained.predict(samples[i : i + 1])[0]
+        np.testing.assert_allclose(alone.joints_mm, poses[i].joints_mm, rtol=0, atol=0.05)
+    assert trained.predict([]) == []
+
+
+def test_answers_move_with_the_world(trained):
+    """Cameras and root moved together move the answer as much, however far."""
+    sample = moment(0)[0]
+    shift = np.array([80_000.0, -50_000, 1_000])
+    moved = replace(
+        sample,
+        views=tuple(replace(v, camera=replace(v.camera, t=v.camera.t - v.camera.R @ shift)) for v in sample.views),
+        root_mm=sample.root_mm + shift,
+    )
+    here, there = (trained.predict([s])[0].joints_mm for s in (sample, moved))
+    np.testing.assert_allclose(there - shift, here, rtol=0, atol=0.01)
+
+
+def test_lenses_are_undone(trained):
+    plain, bent = moment(0)[0], moment(0, dist=BENT)[0]
+    view = without_lens(bent.views[0])
+    assert not view.camera.dist.any()
+    assert without_lens(plain.views[0]) is plain.views[0]
+    bright = (view.pixels().max(axis=-1) > 75).astype(float)
+    seen = np.rint(view.camera.project(moment(0)[1].joints_mm[0])).astype(int)
+    inside = ((seen > 2) & (seen < SIDE - 3)).all(axis=1)
+    hit = [bright[y - 1 : y + 2, x - 1 : x + 2].max() for x, y in seen[inside]]
+    assert inside.sum() > 8
+    assert np.mean(hit) > 0.9
+    found = [trained.predict([sample])[0].joints_mm for sample in (plain, bent)]
+    assert np.isfinite(found[1]).all()
+
+
+@pytest.mark.parametrize("shape", [PUBLISHED, SMALL])
+def test_v2v_keeps_the_sides(shape):
+    side = shape.divisor
+    net = V2V(3, 5, shape).eval()
+    with torch.inference_mode():
+        assert net(torch.randn(1, 3, side, side, 2 * side)).shape == (1, 5, side, side, 2 * side)
+
+
+def test_bf16_gradients_are_those_of_float32():
+    torch.manual_seed(0)
+    net, volumes = V2V(4, 5, SMALL), torch.randn(2, 4, 16, 16, 16)
+    gradients = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            answer = net(volumes)
+        kernels = [p for p in net.parameters() if p.ndim == 5]
+        gradients.append(torch.autograd.grad(answer.float().square().mean(), kernels))
+    for exact, rough in zip(*gradients, strict=True):
+        assert torch.nn.functional.cosine_similarity(exact.flatten(), rough.float().flatten(), dim=0) > 0.9
+
+
+def test_weights_are_a_function_of_the_seed(backbone):
+    state, again = (started(backbone).model.state_dict() for _ in range(2))
+    other = Volumetric(TINY, HUMAN36M).training(backbone, seed=1).model.state_dict()
+    key = "volume_net.front_layers.0.block.0.weight"
+    assert torch.equal(state[key], again[key])
+    assert not torch.equal(state[key], other[key])
+    given = Checkpoint.read(backbone).state
+    assert all(torch.equal(given[k], state[k]) for k in given if "alg_confidences" not in k)
+    assert not any("alg_confidences" in k for k in state)
+
+
+def test_what_cannot_be_combined(backbone, resnet):
+    for options, told in (
+        ({"voxels": 20}, "multiple of 8"),
+        ({"aggregation": "conf"}, "needs a ResNet"),
+        ({"recipe": "published", "voxels": 16}, "multiple of 32"),
+    ):
+        with pytest.raises(InputError, match=told):
+            started(backbone, **options)
+    assert started(resnet, recipe="published", voxels=32, aggregation="conf").architecture["backbone"][
+        "vol_confidences"
+    ]
+    with pytest.raises(ValueError, match="vol_confidences"):
+        VolumetricArchitecture(backbone=Architecture.published("resnet50", HUMAN36M.joints), aggregation="conf")
+
+
+def test_what_cannot_be_loaded(backbone, tmp_path):
+    training = started(backbone)
+    path = tmp_path / "weights.pt"
+    Checkpoint("volumetric", training.architecture, training.model.state_dict()).save(path)
+    with pytest.raises(InputError, match="aggregation sum"):
+        Volumetric({**TINY, "aggregation": "max"}, HUMAN36M).load(path, "cpu")
+    with pytest.raises(InputError, match="coco-17"):
+        Volumetric(TINY, COCO).load(path, "cpu")
+    with pytest.raises(InputError, match="is of algebraic"):
+        Volumetric(TINY, HUMAN36M).load(backbone, "cpu")
+    state = training.model.state_dict()
+    state.pop("volume_net.output_layer.bias")
+    Checkpoint("volumetric", training.architecture, state).save(path)
+    with pytest.raises(InputError, match=r"missing: volume_net\.output_layer\.bias"):
+        Volumetric(TINY, HUMAN36M).load(path, "cpu")
+    for call in (
+        lambda: Volumetric({}, HUMAN36M).load(None, "cpu"),
+        lambda: Volumetric({}, HUMAN36M).training(None, 0),
+    ):
+        with pytest.raises(InputError, match="volumetric"):
+            call()
+    with pytest.raises(InputError, match=r"volumetric\W+colour"):
+        Volumetric({"colour": 1}, HUMAN36M)
+    with pytest.raises(RuntimeError, match="load"):
+        Volumetric({}, HUMAN36M).predict([moment(0)[0]])
+
+
+def test_confidence_volumes_predict(resnet, tmp_path):
+    """The published form with its confidence head, whole: build, save, load, predict."""
+    options = {"recipe": "published", "aggregation": "conf_norm", "voxels": 32}
+    big = Architecture(network="resnet18", joints=HUMAN36M.joints, crop_px=128)
+    architecture = Volumetric({**TINY, **options}, HUMAN36M).options.architecture(big, "test")
+    model = VolumetricTriangulation.build(architecture)
+    path = tmp_path / "conf.pt"
+    Checkpoint("volumetric", architecture.plain(), model.state_dict()).save(path)
+    method = Volumetric({}, HUMAN36M)
+    method.load(path, "cpu")
+    sample = moment(0)[0]
+    larger = []
+    for view in sample.views:
+        image = np.kron(view.image, np.ones((2, 2, 1), np.uint8))
+        larger.append(replace(view, camera=view.camera.crop_resize((0, 0, SIDE, SIDE), (128, 128)), image=image))
+    sample = replace(sample, views=tuple(larger))
+    assert np.isfinite(method.predict([sample])[0].joints_mm).all()
