@@ -128,7 +128,7 @@ class Attended(NamedTuple):
 
     Args:
         features: (n, C, H, W), to be added to the reference features.
-        weights: (m, H W, K) of each pair, or None if not asked for.
+        weights: (m, H W, K) of each pair, similarities with "max"; None if not asked for.
         best: (m, H W, 2) fractional cell (x, y) of the sample with the largest weight, or None.
     """
 
@@ -365,8 +365,7 @@ def _gathered(
         similarity = (asked * keys).sum(1).mT
     if settings.attention == "max":
         best = similarity.argmax(dim=-1)
-        weights = functional.one_hot(best, similarity.shape[-1]).to(similarity.dtype)
-    else:
-        weights = _weights(settings, similarity, prior)
+        return values.gather(2, best[:, None, None].expand(-1, values.shape[1], 1, -1))[:, :, 0].mT, similarity
+    weights = _weights(settings, similarity, prior)
     return torch.einsum("bdkr,brk->brd", values, weights), weights
 
