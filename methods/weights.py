@@ -1,7 +1,7 @@
 """Published weights of learnable triangulation and of epipolar transformers, brought into checkpoints of ours.
 
-The files are PyTorch state dicts, bare or under ``state_dict`` or ``model``, whose keys carry ``module.`` where they were
-saved from distributed training. Whole models are taken strictly; a 2D backbone by the lenient rule of learnable
+The files are PyTorch state dicts, bare or under ``state_dict`` or ``model``, whose keys carry ``module.`` where they
+were saved from distributed training. Whole models are taken strictly; a 2D backbone by the lenient rule of learnable
 triangulation's release for starting weights.
 """
 
@@ -20,15 +20,16 @@ from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.base import Checkpoint, read_tensors
 from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
 from poseboard.methods.nets.architecture import Architecture, fitted_state, strip_prefix
-from poseboard.methods.nets.epipolar_attention import AttentionSettings
+from poseboard.methods.nets.epipolar_attention import AttentionSettings, Layer
 from poseboard.methods.nets.pose_resnet import BLOCKS
 
 PUBLISHED = ("backbone", "ransac", "algebraic", "algebraic_no_conf", "epipolar")
 """What `import_weights` knows."""
 
-_EPIPOLAR_JOINTS = tuple(
-    "pelvis right_hip right_knee right_ankle left_hip left_knee left_ankle spine thorax nose head_top "
-    "left_shoulder left_elbow left_wrist right_shoulder right_elbow right_wrist".split()
+_EPIPOLAR_JOINTS = (
+    *("pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle"),
+    *("spine", "thorax", "nose", "head_top"),
+    *("left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"),
 )
 """Epipolar transformers' 17 joints of Human3.6M, by our names."""
 _EPIPOLAR_OF_20 = (*range(8), 9, 11, 12, *range(14, 20))
@@ -113,12 +114,13 @@ def _epipolar(state: Mapping[str, Tensor], file: Path) -> Checkpoint:
     if twin and (bare.keys() != twin[0].keys() or not all(torch.equal(bare[key], twin[0][key]) for key in bare)):
         raise InputError(file, "its two networks differ", "only models with shared weights were released")
     network = _network(bare, file)
-    layers = [name for name in ("z", "theta", "phi", "g") if f"epipolar_sampler.{name}.weight" in bare]
+    every: tuple[Layer, ...] = ("z", "theta", "phi", "g")
+    layers = tuple(name for name in every if f"epipolar_sampler.{name}.weight" in bare)
     narrowed = {"theta", "phi", "g"} & set(layers)
     width = bare.get("epipolar_sampler.theta.bias", torch.zeros(256)).numel()
     attention = AttentionSettings(
-        layers=tuple(layers),
-        residual=layers == ["z"],
+        layers=layers,
+        residual=layers == ("z",),
         bottleneck=256 // max(1, width) if len(layers) == 4 else 1,
         pool=bool(narrowed),
         correct_normalise=not narrowed,

@@ -14,8 +14,8 @@ from poseboard.methods.geometry.epipolar import MapGrid, epipolar_segments, near
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.detector import decode_heatmaps
 from poseboard.methods.nets.epipolar_attention import (
-    AttentionSettings,
     Attended,
+    AttentionSettings,
     EpipolarSampler,
     Samples,
     along_lines,
@@ -48,7 +48,9 @@ class EpipolarArchitecture(Architecture):
     window_cells: int = Field(default=8, ge=1)
 
     @classmethod
-    def released(cls, network: str, joints: Sequence[str], crop_px: int = 256, **settings: object) -> EpipolarArchitecture:
+    def released(
+        cls, network: str, joints: Sequence[str], crop_px: int = 256, **settings: object
+    ) -> EpipolarArchitecture:
         """The setting of the released H36M models: BGR, one nearest source; for 384 px the window is 12."""
         values = {"channels": "bgr", "sources": 1, "compat": True, "window_cells": round(crop_px / 32), **settings}
         return cls.model_validate({"network": network, "joints": tuple(joints), "crop_px": crop_px, **values})
@@ -137,16 +139,16 @@ class EpipolarPose(nn.Module):
             for part, found in parts:
                 features = features.index_put((part.nonzero()[:, 0],), found)
         features = features.float()
-        pairs, samples, attended = torch.zeros((0, 2), dtype=torch.long, device=images.device), None, None
-        fused = features
-        if self.epipolar_sampler is not None:
-            pairs = self.pairs(P, valid, arch.sources if sources is None else sources)
-            pairs = pairs[wanted[pairs[:, 0]]]
-            samples = self.samples(P[valid], pairs, features)
-            attended = self.epipolar_sampler(features, features, pairs, samples, arch.grid(features), detail=detail)
-            fused = features + attended.features
-        heatmaps = final_layer(self.backbone)(fused if answer is None else fused[wanted])
-        return Views(heatmaps, pairs, samples, attended)
+        own = features if answer is None else features[wanted]
+        if self.epipolar_sampler is None:
+            none = torch.zeros((0, 2), dtype=torch.long, device=images.device)
+            return Views(final_layer(self.backbone)(own), none, None, None)
+        pairs = self.pairs(P, valid, arch.sources if sources is None else sources)
+        pairs = pairs[wanted[pairs[:, 0]]]
+        samples = self.samples(P[valid], pairs, features)
+        among = torch.stack([wanted.cumsum(0)[pairs[:, 0]] - 1, pairs[:, 1]], dim=-1)
+        attended = self.epipolar_sampler(own, features, among, samples, arch.grid(features), detail=detail)
+        return Views(final_layer(self.backbone)(own + attended.features), pairs, samples, attended)
 
     @staticmethod
     def pairs(P: Tensor, valid: Tensor, sources: int | None) -> Tensor:

@@ -169,8 +169,10 @@ def border_hits(lines: Tensor, grid: MapGrid) -> tuple[Tensor, Tensor]:
 def cut_published(lines: Tensor, grid: MapGrid) -> Segments:
     """As `cut`, by the release's rule: from the first counted crossing to the second, lines with fewer are missed."""
     crossings, counts = border_hits(lines, grid)
-    first = counts.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)[..., :2, None].expand(
-        *counts.shape[:-1], 2, 2
+    first = (
+        counts.to(torch.uint8)
+        .argsort(dim=-1, descending=True, stable=True)[..., :2, None]
+        .expand(*counts.shape[:-1], 2, 2)
     )
     hit = counts.sum(-1) >= 2
     ends = torch.where(hit[..., None, None], crossings.gather(-2, first), grid.offset_px - _FAR_PX)

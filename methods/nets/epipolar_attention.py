@@ -149,7 +149,7 @@ class EpipolarSampler(nn.Module):
         super().__init__()
         self.settings = settings
         narrow = channels // settings.bottleneck
-        made: dict[str, nn.Module | None] = {name: None for name in ("theta", "phi", "g")}
+        made: dict[str, nn.Module | None] = dict.fromkeys(("theta", "phi", "g"))
         made |= {name: nn.Conv2d(channels, narrow, 1) for name in made if name in settings.layers}
         self.theta, self.phi, self.g = made["theta"], made["phi"], made["g"]
         self.z = nn.Conv2d(narrow, channels, 1) if "z" in settings.layers else None
@@ -238,8 +238,9 @@ def _attend(
         # Cells whose lines begin at neighbouring places of the border have neighbouring lines.
         begin = samples.start[first] - samples.start.new_tensor([grid.width - 1, grid.height - 1]) / 2
         order = torch.arange(cells, device=query.device) if dense else torch.atan2(begin[:, 1], begin[:, 0]).argsort()
+        asked = (query[ref] if dense else query[ref[0], order][None]).split(size, dim=1)
         parts = []
-        for rows in order.split(size):
+        for rows, part in zip(order.split(size), asked, strict=True):
             places = looked_up(
                 samples.at(some, rows),
                 grid,
@@ -247,7 +248,7 @@ def _attend(
                 align_corners=settings.align_corners,
             )
             table = None if prior is None else prior[some, rows]
-            arguments = (settings, query[ref][:, rows], key, value, src, places, grid, table)
+            arguments = (settings, part, key, value, src, places, grid, table)
             block = _interpolated if settings.linear else _gathered
             parts.append(
                 checkpoint(block, *arguments, use_reentrant=False, preserve_rng_state=False)
@@ -268,10 +269,8 @@ def _weights(settings: AttentionSettings, similarity: Tensor, prior: Tensor | No
     similarity = torch.where(similarity == 0, _MASKED, similarity)
     if settings.prior == "add" and prior is not None:
         similarity = similarity + prior
-    if settings.softmax:
-        weights = (similarity * settings.scale).softmax(dim=-1)
-    else:
-        weights = similarity / similarity.shape[-1]
+    scaled = similarity * settings.scale
+    weights = scaled.softmax(dim=-1) if settings.softmax else similarity / similarity.shape[-1]
     return weights * prior if settings.prior == "multiply" and prior is not None else weights
 
 
@@ -319,7 +318,10 @@ def _interpolated(
         touched[flat.flatten()] = True
         place_of = touched.cumsum(0) - 1
         flat = place_of[flat]
-        key, value = key[src[0], touched][None], value[src[0], touched][None]
+        cells = touched.nonzero()[:, 0]
+        same = value is key
+        key = key[src[0]].index_select(0, cells)[None]
+        value = key if same else value[src[0]].index_select(0, cells)[None]
     else:
         key, value = key[src], value[src]
     if settings.similarity == "prior":
@@ -368,4 +370,3 @@ def _gathered(
         return values.gather(2, best[:, None, None].expand(-1, values.shape[1], 1, -1))[:, :, 0].mT, similarity
     weights = _weights(settings, similarity, prior)
     return torch.einsum("bdkr,brk->brd", values, weights), weights
-

@@ -89,7 +89,12 @@ def test_fundamental(golden_epipolar):
 
 @pytest.mark.parametrize(
     ("case", "side", "samples", "correct"),
-    [("c256_K64", 64, 64, True), ("c256_K64_oldnorm", 64, 64, False), ("c384_K64", 96, 64, True), ("c384_K85", 96, 85, True)],
+    [
+        ("c256_K64", 64, 64, True),
+        ("c256_K64_oldnorm", 64, 64, False),
+        ("c384_K64", 96, 64, True),
+        ("c384_K85", 96, 85, True),
+    ],
 )
 @pytest.mark.parametrize("published", [True, False])
 def test_sample_locations(golden_epipolar, case, side, samples, correct, published):
@@ -184,9 +189,7 @@ def test_attention_in_training(golden_epipolar, fill_by_rule, case):
 def test_attention_at_the_published_size(golden_epipolar, fill_by_rule, case):
     stored = golden_epipolar("attention_full")
     rng = np.random.default_rng(int(stored["feature_seed"]))
-    reference, source = (
-        torch.from_numpy(rng.standard_normal((2, 256, 64, 64), dtype=np.float32)) for _ in range(2)
-    )
+    reference, source = (torch.from_numpy(rng.standard_normal((2, 256, 64, 64), dtype=np.float32)) for _ in range(2))
     module = sampler(fill_by_rule, 256, **SAMPLERS[case]).eval()
     with torch.inference_mode():
         found = attend(module, stored, reference, source)
@@ -249,7 +252,11 @@ def test_perfect_maps(golden_epipolar):
     assert error == pytest.approx(float(stored["mpjpe"]), abs=1e-2)
 
 
-MODELS = {"e2e_r50_zresidual": (17, {}), "e2e_r50_param20": (20, SAMPLERS["param_pool_bottleneck2"]), "e2e_r50_baseline20": (20, None)}
+MODELS = {
+    "e2e_r50_zresidual": (17, {}),
+    "e2e_r50_param20": (20, SAMPLERS["param_pool_bottleneck2"]),
+    "e2e_r50_baseline20": (20, None),
+}
 
 
 def published(folder, fill_by_rule, joints, settings):
@@ -294,9 +301,7 @@ def test_whole_model(golden_epipolar, fill_by_rule, tmp_path, name):
         rounded = model(images, P.float(), valid, answer)
     scale = np.abs(stored["single_heatmap"]).max()
     np.testing.assert_allclose(single.heatmaps, stored["single_heatmap"][:, kept], rtol=0, atol=1e-3 * scale)
-    np.testing.assert_allclose(
-        single.features[:, ::16, ::4, ::4], stored["single_feature_step4"], rtol=1e-3, atol=1e-3
-    )
+    np.testing.assert_allclose(single.features[:, ::16, ::4, ::4], stored["single_feature_step4"], rtol=1e-3, atol=1e-3)
     points, scores = model.architecture.decode(single.heatmaps)
     np.testing.assert_allclose(points, stored["single_locs"][:, kept], rtol=0, atol=0.05)
     np.testing.assert_allclose(rounded.heatmaps, stored["heatmap"], rtol=0, atol=3e-3)
