@@ -192,7 +192,12 @@ def epipolar_segments(P_ref: Tensor, P_src: Tensor, grid: MapGrid, *, published:
         (m, H W) segments, cells row by row. Cameras that share their centre have no lines: all are missed.
     """
     lines = epipolar_lines(P_ref, P_src, grid.centres(P_ref.device), published=published)
-    return cut_published(lines, grid) if published else cut(lines, grid)
+    if published:
+        return cut_published(lines, grid)
+    centres = camera_centres(P_ref.double()), camera_centres(P_src.double())
+    apart = torch.linalg.vector_norm(centres[0] - centres[1], dim=-1)
+    rounding = 1e-9 * sum(torch.linalg.vector_norm(centre, dim=-1) for centre in centres)
+    return cut(torch.where((apart > rounding)[:, None, None], lines, 0.0), grid)
 
 
 def normalised(cells: Tensor, grid: MapGrid, *, correct: bool = True) -> Tensor:
