@@ -1,7 +1,8 @@
-"""Published weights of learnable triangulation, brought into checkpoints of ours.
+"""Published weights of learnable triangulation and of epipolar transformers, brought into checkpoints of ours.
 
-The files are PyTorch state dicts, bare or under ``state_dict``, whose keys carry ``module.`` where they were saved from
-distributed training. Whole models are taken strictly; a 2D backbone by the release's lenient rule for starting weights.
+The files are PyTorch state dicts, bare or under ``state_dict`` or ``model``, whose keys carry ``module.`` where they
+were saved from distributed training. Whole models are taken strictly; a 2D backbone by the lenient rule of learnable
+triangulation's release for starting weights.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from torch import Tensor, nn
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.base import Checkpoint, read_tensors
+from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
 from poseboard.methods.geometry.unprojection import Aggregation
 from poseboard.methods.nets.architecture import Architecture, fitted_state, strip_prefix
+from poseboard.methods.nets.epipolar_attention import AttentionSettings, Layer
 from poseboard.methods.nets.pose_resnet import BLOCKS
 from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
 
@@ -30,8 +33,17 @@ _VOLUMETRIC: dict[str, Aggregation] = {
     "volumetric_conf_norm": "conf_norm",
 }
 
-PUBLISHED = ("backbone", "ransac", "algebraic", "algebraic_no_conf", *_VOLUMETRIC)
+PUBLISHED = ("backbone", "ransac", "algebraic", "algebraic_no_conf", *_VOLUMETRIC, "epipolar")
 """What `import_weights` knows; how a volumetric network brings its views together cannot be read off its tensors."""
+
+_EPIPOLAR_JOINTS = (
+    *("pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle"),
+    *("spine", "thorax", "nose", "head_top"),
+    *("left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"),
+)
+"""Epipolar transformers' 17 joints of Human3.6M, by our names."""
+_EPIPOLAR_OF_20 = (*range(8), 9, 11, 12, *range(14, 20))
+"""Those among the 20 of its older models; the others have no data."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,12 +53,13 @@ def import_weights(method: str, file: Path, joints: Sequence[str] = HUMAN36M.joi
 
     Args:
         method: one of `PUBLISHED`.
-        file: a state dict, whole models with keys ``backbone.…``, the 2D backbone with bare keys.
+        file: a state dict, whole models with keys ``backbone.…``, the 2D backbone with bare keys. Multi-view models of
+            epipolar transformers hold their network twice, as ``reference.…`` and ``backbone.…``.
         joints: names of the heat maps in order. A backbone with more of them keeps the first ones (the published one
             has 16 of MPII after 17 of Human3.6M, release code); what else does not fit there is left out and logged.
 
     Returns:
-        A checkpoint of `backbone`, `ransac`, `algebraic` or `volumetric` with the published preprocessing.
+        A checkpoint of `backbone`, `ransac`, `algebraic`, `volumetric` or `epipolar` with the published preprocessing.
 
     Raises:
         InputError: unknown method; a file that is absent, damaged, holds code or other things than finite tensors; a
@@ -57,6 +70,8 @@ def import_weights(method: str, file: Path, joints: Sequence[str] = HUMAN36M.joi
             f"method {method!r}", "there are no published weights for it", f"one of {', '.join(PUBLISHED)}"
         )
     state = _read_state(file)
+    if method == "epipolar":
+        return _epipolar(state, file)
     bare = state if method == "backbone" else strip_prefix(state, "backbone.")
     network = _network(bare, file)
     if method in _VOLUMETRIC:
@@ -77,8 +92,9 @@ def import_weights(method: str, file: Path, joints: Sequence[str] = HUMAN36M.joi
 
 def _read_state(file: Path) -> dict[str, Tensor]:
     values = read_tensors(file)
-    if isinstance(values, Mapping) and isinstance(values.get("state_dict"), Mapping):
-        values = values["state_dict"]
+    for wrapper in ("state_dict", "model"):
+        if isinstance(values, Mapping) and isinstance(values.get(wrapper), Mapping):
+            values = values[wrapper]
     if not isinstance(values, Mapping) or not values:
         raise InputError(file, "file holds no state dict", "give the published .pth file")
     state: dict[str, Tensor] = {}
@@ -91,6 +107,54 @@ def _read_state(file: Path) -> dict[str, Tensor]:
             raise InputError(file, f"entry {key[:60]!r} has values that are not finite", "download the file again")
         state[key.replace("module.", "")] = value
     return state
+
+
+def _epipolar(state: Mapping[str, Tensor], file: Path) -> Checkpoint:
+    """A model of epipolar transformers: what its block does is read off the tensors, as the released models have it.
+
+    A single-view baseline has ``backbone.…`` alone. A block with theta, phi and g pools and looks up by the older rule;
+    one with z alone is residual; one without tensors is plain.
+    """
+    copies = [found for prefix in ("reference.", "backbone.") if (found := strip_prefix(state, prefix))]
+    stray = [key for key in state if not key.startswith(("reference.", "backbone."))]
+    if stray or not copies:
+        raise InputError(
+            file,
+            f"{len(stray)} keys belong to no network of epipolar transformers: {', '.join(stray[:5])}",
+            "whole models have keys reference.… and backbone.…; check METHOD",
+        )
+    bare, *twin = copies
+    if twin and (bare.keys() != twin[0].keys() or not all(torch.equal(bare[key], twin[0][key]) for key in bare)):
+        raise InputError(file, "its two networks differ", "only models with shared weights were released")
+    network = _network(bare, file)
+    every: tuple[Layer, ...] = ("z", "theta", "phi", "g")
+    layers = tuple(name for name in every if f"epipolar_sampler.{name}.weight" in bare)
+    narrowed = {"theta", "phi", "g"} & set(layers)
+    width = bare.get("epipolar_sampler.theta.bias", torch.zeros(256)).numel()
+    attention = AttentionSettings(
+        layers=layers,
+        residual=layers == ("z",),
+        bottleneck=256 // max(1, width) if len(layers) == 4 else 1,
+        pool=bool(narrowed),
+        correct_normalise=not narrowed,
+    )
+    architecture = EpipolarArchitecture.released(
+        network,
+        _EPIPOLAR_JOINTS,
+        crop_px=384 if network == "resnet152" else 256,
+        fusion="epipolar" if twin else "none",
+        attention=attention,
+    )
+    kept = dict(bare)
+    for key in ("final_layer.weight", "final_layer.bias"):
+        if key in kept and len(kept[key]) == 20:
+            kept[key] = kept[key][list(_EPIPOLAR_OF_20)]
+    with torch.device("meta"):
+        template = EpipolarPose(architecture, architecture.build(seed=0))
+    own = template.state_dict()
+    named = {key if key.startswith("epipolar_sampler.") else f"backbone.{key}": value for key, value in kept.items()}
+    whole = {key: _like(own.get(key), value) for key, value in named.items()}
+    return Checkpoint("epipolar", architecture.plain(), fitted_state(template, whole, file))
 
 
 def _network(state: Mapping[str, Tensor], file: Path) -> str:

@@ -14,10 +14,10 @@ from poseboard.datasets.sample import Sample, Truth
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.algebraic.model import AlgebraicTriangulation
 from poseboard.methods.base import Example, Inputs, Options
-from poseboard.methods.nets.architecture import crop_pixels
-from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation, augment, transform_points
-from poseboard.methods.nets.backbone import heatmap_losses, inside_crop, visible_joints, warmup_cosine
+from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation, augment
+from poseboard.methods.nets.backbone import heatmap_losses, warmup_cosine
 from poseboard.methods.nets.losses import keypoint_l2, keypoint_mse_smooth, keypoint_robust
+from poseboard.methods.nets.multiview import stack_changed
 
 _CM = 0.1
 """mm -> cm: the published loss and its threshold are in centimetres."""
@@ -101,44 +101,17 @@ class AlgebraicTraining:
         self.scheduler = warmup_cosine(self.optimizer, options.steps, options.warmup_steps)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """Up to ``views`` views of a sample, V slots of which those without a view are zero and not valid.
-
-        Returns:
-            images (V, S, S, 3) uint8; P (V, 3, 4) float64; valid (V,) bool; points_px (V, J, 2) and weights (V, J)
-            float32; lens_px (V, J, 2) float32, from where the lens shows a joint to where a pinhole would;
-            joints_mm (J, 3) and known (J, 1) float64.
-        """
-        side, joints, slots = self._architecture.crop_px, len(self._architecture.joints), self._options.views
-        views = [sample.views[i] for i in sorted(rng.permutation(len(sample.views))[:slots])]
+        """Up to ``views`` views of a sample; see `stack_changed`."""
+        views = [sample.views[i] for i in sorted(rng.permutation(len(sample.views))[: self._options.views])]
         mirrored = bool(rng.random() < self._augmentation.flip)
-        images = np.zeros((slots, side, side, 3), dtype=np.uint8)
-        P = np.zeros((slots, 3, 4))
-        points, lens, weights = np.zeros((slots, joints, 2)), np.zeros((slots, joints, 2)), np.zeros((slots, joints))
-        for i, view in enumerate(views):
-            images[i], A = augment(crop_pixels(view, side), self._augmentation, rng, mirrored=mirrored)
-            seen, visible = visible_joints(view, truth.joints_mm[0], side)
-            points[i] = transform_points(A, seen)
-            weights[i] = visible * inside_crop(points[i], side)
-            P[i] = A @ view.camera.P
-            if view.camera.dist.any():
-                pinhole = view.camera.undistorted().project(truth.joints_mm[0])
-                moved = (pinhole - view.camera.project(truth.joints_mm[0])) @ A[:2, :2].T
-                lens[i] = np.nan_to_num(moved)
-        joints_mm = truth.joints_mm[0]
-        if mirrored:  # a mirrored left arm is a right arm, at the place where the left one is
-            order = self._flip_order
-            points, lens, weights, joints_mm = points[:, order], lens[:, order], weights[:, order], joints_mm[order]
-        known = np.isfinite(joints_mm).all(axis=-1, keepdims=True)
-        return {
-            "images": images,
-            "P": P,
-            "valid": np.arange(slots) < len(views),
-            "points_px": points.astype(np.float32),
-            "lens_px": lens.astype(np.float32),
-            "weights": weights.astype(np.float32),
-            "joints_mm": np.where(known, joints_mm, 0.0),
-            "known": known.astype(np.float64),
-        }
+        return stack_changed(
+            views,
+            truth,
+            lambda image: augment(image, self._augmentation, rng, mirrored=mirrored),
+            crop_px=self._architecture.crop_px,
+            slots=self._options.views,
+            flip_order=self._flip_order if mirrored else None,
+        )
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The recipe's loss; also the mean 3D error (mm) of the batch."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class Architecture(Options):
         )
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, where: str | Path) -> Architecture:
+    def of(cls, checkpoint: Checkpoint, where: str | Path) -> Self:
         """The architecture a checkpoint was saved with; InputError names ``where`` if it is none of ours."""
         return parse_options(cls, checkpoint.architecture, f"{where}: architecture")
 

@@ -1,0 +1,156 @@
+"""Attention along epipolar lines against a peer that gathers every sample, at the published size."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from poseboard.methods.geometry.epipolar import MapGrid, epipolar_segments, normalised
+from poseboard.methods.nets.epipolar_attention import AttentionSettings, EpipolarSampler, Samples, along_lines
+
+if TYPE_CHECKING:
+    from poseboard.benchmarks.speed.conftest import Race, RecordSpeed
+
+CHANNELS, SIDE, SAMPLES = 256, 64, 64
+GRID = MapGrid(SIDE, SIDE, 4, 1.5)
+PUBLISHED_PEAK_MB = 1400.0
+"""Peak memory of the release's process (the specification's section 15)."""
+ONE = torch.tensor([[0, 0]])
+
+
+def _scene() -> tuple[EpipolarSampler, Tensor, Tensor, Samples]:
+    """The published block, two white-noise maps, and lines between two cameras of a 4 m ring about the subject."""
+    torch.set_num_threads(1)
+    P = []
+    for angle in (0.3, 1.5):
+        centre = np.array([4500 * np.cos(angle), 4500 * np.sin(angle), 1500.0])
+        forward = np.array([0, 0, 900.0]) - centre
+        forward /= np.linalg.norm(forward)
+        right = np.cross(forward, [0, 0, 1.0])
+        right /= np.linalg.norm(right)
+        R = np.stack([right, np.cross(forward, right), forward])
+        K = np.array([[560, 0, 128], [0, 560, 128], [0, 0, 1.0]])
+        P.append(K @ np.column_stack([R, -R @ centre]))
+    cameras = torch.from_numpy(np.stack(P))
+    segments = epipolar_segments(cameras[:1], cameras[1:], GRID, published=True)
+    generator = torch.Generator().manual_seed(0)
+    reference, source = torch.randn(2, 1, CHANNELS, SIDE, SIDE, generator=generator)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = EpipolarSampler(CHANNELS, AttentionSettings(samples=SAMPLES))
+    torch.nn.init.ones_(module.bn.weight)  # type: ignore[union-attr, arg-type]  # the published block has one
+    return module.eval(), reference, source, along_lines(segments, GRID, SAMPLES)
+
+
+def _gather_all(module: EpipolarSampler, reference: Tensor, source: Tensor, samples: Samples) -> Tensor:
+    """The plain peer: all K x C x H x W samples by one bilinear look-up (the specification's section 4.2)."""
+    places = normalised(samples.at(slice(None), torch.arange(SIDE * SIDE)), GRID).float()  # (1, H W, K, 2)
+    gathered = functional.grid_sample(source, places.transpose(1, 2), align_corners=True)  # (1, C, K, H W)
+    gathered = gathered.unflatten(3, (SIDE, SIDE))
+    similarity = (reference[:, :, None] * gathered).sum(1)
+    similarity = torch.where(similarity == 0, -1e10, similarity)
+    weights = (0.125 * similarity).softmax(dim=1)
+    attended = (weights[:, None] * gathered).sum(2)
+    return torch.as_tensor(attended + module.bn(module.z(attended)))  # type: ignore[misc]  # present in this block
+
+
+def _ours(module: EpipolarSampler, reference: Tensor, source: Tensor, samples: Samples) -> Tensor:
+    return torch.as_tensor(module(reference, source, ONE, samples, GRID).features)
+
+
+BLOCKS: dict[str, Callable[[EpipolarSampler, Tensor, Tensor, Samples], Tensor]] = {"ours": _ours, "peer": _gather_all}
+
+
+def _forward(name: str) -> Callable[[], Tensor]:
+    module, reference, source, samples = _scene()
+
+    def run() -> Tensor:
+        with torch.inference_mode():
+            return BLOCKS[name](module, reference, source, samples)
+
+    return run
+
+
+def _with_gradients(name: str) -> Callable[[], Tensor]:
+    module, reference, source, samples = _scene()
+    reference.requires_grad_()
+    source.requires_grad_()
+
+    def run() -> Tensor:
+        out = BLOCKS[name](module, reference, source, samples)
+        out.square().sum().backward()
+        return out
+
+    return run
+
+
+def _warm(gradients: str) -> None:
+    grid = MapGrid(8, 8, 4, 1.5)
+    lines = Samples(*(torch.zeros(1, 64, 2, dtype=torch.float64),) * 2, torch.zeros(4, 2), torch.ones(1, 64) > 0)
+    maps = torch.ones(1, 8, 8, 8, requires_grad=bool(gradients))
+    out = EpipolarSampler(8, AttentionSettings(samples=4)).eval()(maps, maps, ONE, lines, grid).features
+    if gradients:
+        out.sum().backward()
+
+
+def _kib(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
+def _print_peak(name: str, gradients: str) -> None:
+    """In a process of its own: MB by which memory peaks above what it was with the inputs ready.
+
+    A few cells are attended first, which loads the code that runs.
+    """
+    _warm(gradients)
+    run = _with_gradients(name) if gradients == "gradients" else _forward(name)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before = _kib("VmRSS")
+    run()
+    print((_kib("VmHWM") - before) / 1024)
+
+
+def _peak_mb(name: str, gradients: str) -> float:
+    done = subprocess.run([sys.executable, __file__, name, gradients], check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
+def test_epipolar_attention_speed(race: Race, record_speed: RecordSpeed) -> None:
+    threads = torch.get_num_threads()
+    try:
+        forward, peer_forward = _forward("ours"), _forward("peer")
+        difference = float((forward() - peer_forward()).abs().max())
+        assert difference < 1e-3
+        ours, theirs = race(forward, peer_forward, 5)
+    finally:
+        torch.set_num_threads(threads)
+    details = {"largest_difference": difference}
+    if Path("/proc/self/clear_refs").exists():
+        for key, gradients in (("forward", ""), ("forward_and_backward", "gradients")):
+            for name in BLOCKS:
+                details[f"{name}_{key}_peak_mb"] = _peak_mb(name, gradients)
+        details["published_forward_peak_mb"] = PUBLISHED_PEAK_MB
+        assert details["ours_forward_peak_mb"] <= PUBLISHED_PEAK_MB / 8
+        assert details["ours_forward_and_backward_peak_mb"] <= PUBLISHED_PEAK_MB / 8
+    record_speed(
+        "epipolar-attention",
+        f"Epipolar attention of one view, {SIDE}×{SIDE} cells × {CHANNELS} channels × {SAMPLES} samples",
+        "a bilinear look-up of all samples, dot products, soft-max and sum",
+        3,
+        ours,
+        theirs,
+        details,
+    )
+
+
+if __name__ == "__main__":
+    _print_peak(sys.argv[1], sys.argv[2])

@@ -1,0 +1,205 @@
+"""Epipolar transformers (He et al., CVPR 2020): 2D heat maps that look at other views, then triangulation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Poses, Sample
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.base import Checkpoint, Inputs, parse_options
+from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
+from poseboard.methods.epipolar.published import confident_dlt
+from poseboard.methods.epipolar.train import SMALL, EpipolarOptions, EpipolarTraining
+from poseboard.methods.geometry.robust import THRESHOLD_PX, ransac
+from poseboard.methods.geometry.triangulation import dlt
+from poseboard.methods.nets.architecture import load_backbone, load_strictly, stack_views, undistort_views
+from poseboard.methods.nets.epipolar_attention import AttentionSettings
+
+_ROBUST_SHARE = THRESHOLD_PX / 384
+"""Of the crop's side, at which a view stops agreeing: the published threshold on the crops it is for."""
+
+
+@dataclass(frozen=True, eq=False)
+class EpipolarMatch:
+    """Where one pixel of a view was looked for in another, for drawing.
+
+    Args:
+        pixel_px: (2,) crop pixel of the reference view: the middle of the map cell that was asked.
+        line_px: (2, 2) ends of its epipolar line in the source crop (with the control: of the places it looked at).
+        samples_px: (K, 2) crop pixels of the source view.
+        weights: (K,) of the attention.
+        best_px: (2,) the sample with the largest weight.
+        hit: whether the line meets the source map at all.
+    """
+
+    pixel_px: Array
+    line_px: Array
+    samples_px: Array
+    weights: Array
+    best_px: Array
+    hit: bool
+
+
+class Epipolar:
+    """One person from the crops of two or more calibrated views.
+
+    Args:
+        options: see `EpipolarOptions`.
+        skeleton: whose joints it answers in.
+
+    Raises:
+        InputError: an option is unknown or wrong.
+    """
+
+    def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
+        self.options = parse_options(EpipolarOptions, options, "epipolar")
+        self.skeleton = skeleton
+        self.inputs = Inputs()
+        self._model: EpipolarPose | None = None
+        self._order: list[int] = []
+        self._device = "cpu"
+
+    def load(self, checkpoint: Path | None, device: str) -> None:
+        """Take the weights of a trained or imported checkpoint; its crop size becomes the method's."""
+        if checkpoint is None:
+            raise InputError("epipolar", "it needs a checkpoint", "train it first or import published weights")
+        read = Checkpoint.read(checkpoint)
+        if read.method != "epipolar":
+            raise InputError(checkpoint, f"checkpoint is of {read.method}", "give epipolar its own")
+        architecture = EpipolarArchitecture.of(read, checkpoint)
+        if set(architecture.joints) != set(self.skeleton.joints):
+            architecture.require(self.skeleton, checkpoint)
+        if architecture.fusion != self.options.fusion:
+            raise InputError(checkpoint, f"weights are of fusion {architecture.fusion!r}", "set fusion accordingly")
+        model = EpipolarPose(architecture, architecture.build(seed=0))
+        load_strictly(model, read.state, checkpoint)
+        self._model, self._device = model.to(device).eval(), device
+        self._order = [architecture.joints.index(joint) for joint in self.skeleton.joints]
+        self.inputs = Inputs(crop_px=architecture.crop_px)
+
+    @torch.inference_mode()
+    def predict(self, samples: Sequence[Sample]) -> list[Poses]:
+        """One person a sample, world frame; NaN with fewer than two views. The score is the mean peak."""
+        model = self._loaded()
+        if not samples:
+            return []
+        valid = np.zeros((len(samples), max(len(sample.views) for sample in samples)), dtype=bool)
+        shape = (*valid.shape, len(self.skeleton))
+        points, peaks = np.full((*shape, 2), np.nan), np.zeros(shape)
+        P = np.zeros((*valid.shape, 3, 4))
+        together = max(1, model.architecture.chunk // max(1, valid.shape[1]))
+        for first in range(0, len(samples), together):
+            some = samples[first : first + together]
+            images, part_P, there = stack_views(some, model.architecture.crop_px)
+            rows = np.arange(first, first + len(some))[:, None], np.arange(there.shape[1])
+            P[rows], valid[rows] = part_P, there
+            if not len(images):
+                continue
+            found_px, found_peaks = self._decoded(model, images, part_P, there)
+            cameras = [view.camera for sample in some for view in sample.views]
+            full, sure = np.full((*there.shape, *shape[2:], 2), np.nan), np.zeros((*there.shape, *shape[2:]))
+            full[there], sure[there] = undistort_views(cameras, found_px), found_peaks
+            points[rows], peaks[rows] = full, sure
+        joints_mm = self._triangulate(P, points, peaks)
+        score = peaks.mean(axis=-1).sum(axis=1) / np.maximum(valid.sum(axis=1), 1)
+        return [Poses(self.skeleton, joints_mm[i : i + 1], score[i : i + 1]) for i in range(len(samples))]
+
+    @torch.inference_mode()
+    def match(self, sample: Sample, reference: int, source: int, pixel_px: Sequence[float]) -> EpipolarMatch:
+        """Where a pixel of one view was looked for in another, and how strongly each place there answered.
+
+        Args:
+            sample: with crops of ``inputs.crop_px``.
+            reference: index of the view that looks.
+            source: index of the view that it looks at.
+            pixel_px: (x, y) in the crop of the reference view.
+
+        Raises:
+            InputError: the method does not look at other views.
+        """
+        model = self._loaded()
+        if model.epipolar_sampler is None:
+            raise InputError("epipolar", "fusion none looks at no other view", "ask a row with fusion")
+        arch = model.architecture
+        images, P, valid = stack_views([sample], arch.crop_px)
+        views = model(
+            arch.prepare(images.to(self._device)),
+            torch.from_numpy(P).to(self._device),
+            torch.from_numpy(valid).to(self._device),
+            sources=len(sample.views) - 1,
+            detail=True,
+        )
+        grid = arch.grid(views.heatmaps)
+        column, row = np.rint((np.asarray(pixel_px) - grid.offset_px) / grid.stride_px).astype(int)
+        cell = np.clip(row, 0, grid.height - 1) * grid.width + np.clip(column, 0, grid.width - 1)
+        pair = int((views.pairs == views.pairs.new_tensor([reference, source])).all(dim=1).nonzero()[0, 0])
+        places = views.samples.at(slice(pair, pair + 1), views.pairs.new_tensor([cell]))[0, 0]
+        places_px = (places * grid.stride_px + grid.offset_px).cpu().numpy()
+        weights = views.attended.weights[pair, cell].double().cpu().numpy()
+        return EpipolarMatch(
+            grid.centres()[cell].numpy(),
+            places_px[[0, -1]],
+            places_px,
+            weights,
+            places_px[int(weights.argmax())],
+            bool(views.samples.hit[pair, cell]),
+        )
+
+    def training(self, start: Path | None, seed: int) -> EpipolarTraining:
+        """From the backbone in ``start``; the block starts fresh from ``seed``."""
+        if start is None:
+            raise InputError("epipolar", "training starts from a 2D backbone", "set `after: backbone` in params.yaml")
+        read = Checkpoint.read(start)
+        options, released = self.options, self.options.recipe == "published"
+        base = EpipolarArchitecture.of(read, start)
+        values = {
+            "alg_confidences": False,
+            "vol_confidences": False,
+            "homogeneous": False,
+            "fusion": options.fusion,
+            "attention": options.attention or (AttentionSettings() if released else SMALL),
+            "sources": options.sources or (1 if released else None),
+            "compat": released,
+            "window_cells": max(1, round(options.target_sigma_px)),
+        }
+        architecture = base.model_copy(update=values)
+        architecture.require(self.skeleton, start)
+        model = EpipolarPose(architecture, load_backbone(architecture, read, start, seed), seed)
+        return EpipolarTraining(model, options, self.skeleton)
+
+    def _loaded(self) -> EpipolarPose:
+        if self._model is None:
+            raise InputError("epipolar", "it has no weights yet", "load a checkpoint before predicting")
+        return self._model
+
+    def _decoded(
+        self, model: EpipolarPose, images: torch.Tensor, P: Array, valid: np.ndarray[Any, np.dtype[np.bool_]]
+    ) -> tuple[Array, Array]:
+        """(n, S, S, 3) uint8 crops -> points (n, J, 2) in crop pixels and peaks (n, J), joints of the skeleton."""
+        arch = model.architecture
+        views = model(
+            arch.prepare(images.to(self._device)),
+            torch.from_numpy(P).to(self._device),
+            torch.from_numpy(valid).to(self._device),
+            sources=self.options.sources,
+        )
+        points, peaks = arch.decode(views.heatmaps)
+        return (
+            points[:, self._order].double().cpu().numpy(),
+            peaks[:, self._order].double().cpu().numpy(),
+        )
+
+    def _triangulate(self, P: Array, points_px: Array, peaks: Array) -> Array:
+        if self.options.compat:
+            return confident_dlt(P, points_px, peaks)
+        if self.options.triangulation == "robust":
+            return ransac(P, points_px, _ROBUST_SHARE * self._loaded().architecture.crop_px).points_mm
+        return np.asarray(dlt(P, points_px, peaks, homogeneous=False))

@@ -1,0 +1,162 @@
+"""Training of the epipolar network on heat maps, from a trained 2D backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from poseboard.datasets.sample import Sample, Truth, View
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.base import Example, Inputs
+from poseboard.methods.epipolar.model import EpipolarPose, Fusion
+from poseboard.methods.epipolar.published import gaussian_targets, joint_mse, scale_and_turn
+from poseboard.methods.nets.augmentation import augment
+from poseboard.methods.nets.backbone import HeatmapOptions, heatmap_losses, warmup_cosine
+from poseboard.methods.nets.epipolar_attention import AttentionSettings
+from poseboard.methods.nets.multiview import stack_changed
+
+
+class EpipolarOptions(HeatmapOptions):
+    """What is trained, and how; the options of the 2D losses and of the "small" recipe are `HeatmapOptions`.
+
+    Args:
+        fusion: "epipolar", "none" (the single-view baseline), or "unconstrained" (the control: same network, views,
+            steps and number of samples, at places that do not depend on the cameras).
+        attention: of the block; None: the recipe's own (see ``SMALL`` and `AttentionSettings`).
+        sources: nearest views that each view looks at, also when it predicts; None: all others, or the nearest with the
+            "published" recipe.
+        recipe: "small" is ours (all views of a moment together, soft-argmax and cross-entropy, AdamW with a cosine);
+            "published" is the release's (one pair of views a moment, Gaussian targets, mean squared error, Adam, rate
+            divided by ten after a half and three quarters of the steps).
+        views: "small": most views of a training sample, drawn at random where there are more.
+        block_rate_factor: "small": factor on the rate of the block.
+        target_sigma_px: "published": of the targets, crop pixels: 8 for 256 px, 12 for 384.
+        source_choice: "published": the source is drawn among this many nearest views.
+        scale_factor: "published": of its augmentation; 0.25 in the augmented configurations.
+        rotation_deg: "published": of its augmentation; 30 in the augmented configurations.
+        triangulation: of the heat maps' points: "peak" is linear, weighted by the soft-max peak; "robust" takes the
+            views that agree.
+        compat: triangulate as the release does instead, by the views whose peak is high.
+    """
+
+    steps: int = Field(default=600, ge=1)
+    batch_size: int = Field(default=12, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup_steps: int = Field(default=20, ge=0)
+    fusion: Fusion = "epipolar"
+    attention: AttentionSettings | None = None
+    sources: int | None = Field(default=None, ge=1)
+    recipe: Literal["small", "published"] = "small"
+    views: int = Field(default=4, ge=2)
+    block_rate_factor: float = Field(default=1.0, gt=0)
+    target_sigma_px: float = Field(default=8.0, gt=0)
+    source_choice: int = Field(default=1, ge=1)
+    scale_factor: float = Field(default=0.0, ge=0, lt=1)
+    rotation_deg: float = Field(default=0.0, ge=0, le=180)
+    triangulation: Literal["peak", "robust"] = "peak"
+    compat: bool = False
+
+
+SMALL = AttentionSettings(samples=24, layers=("z", "theta", "phi", "g"), residual=False)
+"""For maps of 24x24 cells and 48 channels. Without residual the fresh block adds nothing to the trained backbone."""
+
+
+class EpipolarTraining:
+    """The training pipeline.
+
+    Args:
+        model: with the weights to start from.
+        options: how.
+        skeleton: of the truth, for the joints a mirror image swaps.
+    """
+
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None
+
+    def __init__(self, model: EpipolarPose, options: EpipolarOptions, skeleton: Skeleton) -> None:
+        self._architecture = model.architecture
+        self._options = options
+        self._flip_order = skeleton.flip_order
+        self.architecture: dict[str, Any] = model.architecture.plain()
+        self.model: torch.nn.Module = model
+        self.steps = options.steps
+        self.batch_size = options.batch_size
+        self.clip_norm = options.clip_norm
+        self.inputs = Inputs(crop_px=model.architecture.crop_px)
+        rate = options.learning_rate
+        self.optimizer: torch.optim.Optimizer
+        if options.recipe == "published":
+            self.optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+            milestones = sorted({max(1, options.steps // 2), max(1, options.steps * 3 // 4)})
+            self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, milestones)
+            return
+        groups = [{"params": list(model.backbone.parameters()), "lr": rate}]
+        if model.epipolar_sampler is not None:
+            groups.append({"params": list(model.epipolar_sampler.parameters()), "lr": rate * options.block_rate_factor})
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
+        self.scheduler = warmup_cosine(self.optimizer, options.steps, options.warmup_steps)
+
+    def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
+        """Views of a sample, see `stack_changed`.
+
+        With the "published" recipe a view and the one it looks at, in this order; without fusion the view alone.
+        """
+        options = self._options
+        if options.recipe == "published":
+            views = self._pair(sample, rng)
+            slots = 1 if options.fusion == "none" else 2
+            return stack_changed(
+                views[:slots],
+                truth,
+                lambda image: scale_and_turn(image, options.scale_factor, options.rotation_deg, rng),
+                crop_px=self._architecture.crop_px,
+                slots=slots,
+                flip_order=None,
+            )
+        views = [sample.views[i] for i in sorted(rng.permutation(len(sample.views))[: options.views])]
+        mirrored = bool(rng.random() < options.augmentation.flip)
+        return stack_changed(
+            views,
+            truth,
+            lambda image: augment(image, options.augmentation, rng, mirrored=mirrored),
+            crop_px=self._architecture.crop_px,
+            slots=options.views,
+            flip_order=self._flip_order if mirrored else None,
+        )
+
+    def _pair(self, sample: Sample, rng: np.random.Generator) -> list[View]:
+        """A random view and one of those whose cameras are nearest to its own."""
+        reference = int(rng.integers(len(sample.views)))
+        others = [view for i, view in enumerate(sample.views) if i != reference]
+        own = sample.views[reference]
+        if not others:
+            return [own]
+        distance = [float(np.linalg.norm(view.camera.centre_mm - own.camera.centre_mm)) for view in others]
+        near = np.argsort(distance, kind="stable")[: self._options.source_choice]
+        return [own, others[int(near[rng.integers(len(near))])]]
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The recipe's loss, over all views or ("published") the references."""
+        arch, options, valid = self._architecture, self._options, batch["valid"]
+        images = arch.prepare(batch["images"][valid])
+        if options.recipe == "small":
+            heatmaps = self.model(images, batch["P"], valid).heatmaps
+            points, weights = batch["points_px"][valid], batch["weights"][valid]
+            return heatmap_losses(arch, heatmaps, points, weights, options.heatmap_weight, options.sigma_px)
+        answer = torch.zeros_like(valid)
+        answer[:, 0] = valid[:, 0]
+        heatmaps = self.model(images, batch["P"], valid, answer).heatmaps
+        points, weights = batch["points_px"][answer], batch["weights"][answer]
+        targets = gaussian_targets(points, arch.grid(heatmaps), options.target_sigma_px)
+        with torch.no_grad():
+            error = torch.linalg.vector_norm(arch.decode(heatmaps)[0] - points, dim=-1)
+            error_px = (error * weights).sum() / weights.sum().clamp(min=1)
+        return {"total": joint_mse(heatmaps, targets, weights), "error_px": error_px}
+
+    def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
+        """Nothing is fitted after training."""
+        return {}

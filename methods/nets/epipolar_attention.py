@@ -1,0 +1,372 @@
+"""Attention of each map cell of a view to samples in other views: the epipolar transformer's block.
+
+He et al., *Epipolar Transformers*, CVPR 2020, section 3 and release code. The release gathers the K sampled features of
+every cell (K x C x H x W numbers). Here they never exist together. Bilinear sampling is linear, so the similarity to a
+sampled feature is the interpolation of the similarities to the four cells around it: similarities of a block of
+cells to all source cells they touch are one matrix product, and so is the weighted sum of values. Blocks are cells with
+neighbouring epipolar lines, which touch few source cells. What is not linear in the samples (cosine, maxima) gathers
+them a block at a time. Blocks are recomputed in the backward pass.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from poseboard.methods.base import Options
+from poseboard.methods.geometry.epipolar import MapGrid, Segments, looked_up
+
+Layer = Literal["z", "theta", "phi", "g"]
+
+_MASKED = -1e10
+"""Similarity in place of one that is exactly 0: a sample outside the map, or a feature that is all zero (release)."""
+_DENSE_CELLS = 1024
+"""Maps up to this size meet whole, several pairs of views a block."""
+_BLOCK_CELLS = 512
+_BLOCK_NUMBERS = 4_000_000
+"""Similarities of a block at most, or gathered numbers."""
+
+
+class AttentionSettings(Options):
+    """What the block computes; the defaults are those of the published models.
+
+    Args:
+        samples: K, along each line.
+        attention: "average" over the samples by weight, or the "max"imum alone (by cosine, whatever ``similarity`` is).
+        similarity: of a cell's query and a sample's key; "prior": the given table alone.
+        softmax: over the samples; otherwise similarity / K.
+        scale: factor before the soft-max, 1/sqrt(64) whatever the channels or samples are.
+        layers: 1x1 convolutions: theta on queries, phi on keys, g on values, z (with a batch normalisation that starts
+            at zero) on the result.
+        residual: the result is added to what z makes of it.
+        bottleneck: factor by which theta, phi and g narrow the channels.
+        pool: sample i and i + K/2 are merged by their maximum.
+        prior: what a given table does to the weights.
+        correct_normalise: see `geometry.epipolar.normalised`.
+        align_corners: how coordinates are read; False is what the release code does on PyTorch 1.3 and later.
+    """
+
+    samples: int = Field(default=64, ge=2)
+    attention: Literal["average", "max"] = "average"
+    similarity: Literal["dot", "cos", "prior"] = "dot"
+    softmax: bool = True
+    scale: float = Field(default=0.125, gt=0)
+    layers: tuple[Layer, ...] = ("z",)
+    residual: bool = True
+    bottleneck: int = Field(default=1, ge=1)
+    pool: bool = False
+    prior: Literal["none", "add", "multiply"] = "none"
+    correct_normalise: bool = True
+    align_corners: bool = True
+
+    @model_validator(mode="after")
+    def _consistent(self) -> AttentionSettings:
+        if self.bottleneck > 1 and (self.residual or set(self.layers) != {"z", "theta", "phi", "g"}):
+            raise ValueError("a bottleneck needs layers z, theta, phi and g, and no residual")
+        if self.residual and "z" not in self.layers:
+            raise ValueError("residual is about layer z: without it set residual to false")
+        if self.pool and self.samples % 2:
+            raise ValueError("pool needs an even number of samples")
+        return self
+
+    @property
+    def linear(self) -> bool:
+        """Whether similarities are linear in the samples."""
+        return self.attention == "average" and self.similarity != "cos" and not self.pool
+
+    @property
+    def weights(self) -> int:
+        """Number of weights a cell."""
+        return self.samples // 2 if self.pool else self.samples
+
+
+class Samples(NamedTuple):
+    """Where the cells of m pairs of views look: sample k of cell p at ``start[p] + path[k] * span[p]``.
+
+    Args:
+        start: (m, H W, 2) fractional cells (x, y) of the source map.
+        span: (m, H W, 2).
+        path: (K, 2).
+        hit: (m, H W) bool, whether any sample is inside the map.
+    """
+
+    start: Tensor
+    span: Tensor
+    path: Tensor
+    hit: Tensor
+
+    def at(self, pairs: slice, cells: Tensor) -> Tensor:
+        """(b, R, K, 2) samples of some pairs' cells ``cells`` (R,)."""
+        return self.start[pairs, cells, None] + self.path * self.span[pairs, cells, None]
+
+
+def along_lines(segments: Segments, grid: MapGrid, samples: int) -> Samples:
+    """Evenly spaced in the image, both ends included."""
+    start = grid.cells(segments.start_px)
+    t = torch.linspace(0, 1, samples, dtype=start.dtype, device=start.device)
+    return Samples(start, grid.cells(segments.end_px) - start, t[:, None].expand(samples, 2), segments.hit)
+
+
+def everywhere(pairs: int, grid: MapGrid, samples: int, device: torch.device | str = "cpu") -> Samples:
+    """The same places for every cell and camera, spread evenly over the map (Roberts' R2 sequence)."""
+    k = torch.arange(samples, dtype=torch.float64, device=device)[:, None]
+    ratio = 1.324717957244746  # the plastic number
+    steps = torch.tensor([1 / ratio, 1 / ratio**2], dtype=torch.float64, device=device)
+    path = (0.5 + k * steps).remainder(1) * torch.tensor([grid.width - 1, grid.height - 1], device=device)
+    shape = (pairs, grid.height * grid.width, 2)
+    start = torch.zeros(shape, dtype=torch.float64, device=device)
+    return Samples(start, torch.ones_like(start), path, torch.ones(shape[:2], dtype=torch.bool, device=device))
+
+
+class Attended(NamedTuple):
+    """What the block answers for n reference views.
+
+    Args:
+        features: (n, C, H, W), to be added to the reference features.
+        weights: (m, H W, K) of each pair, similarities with "max"; None if not asked for.
+        best: (m, H W, 2) fractional cell (x, y) of the sample with the largest weight, or None.
+    """
+
+    features: Tensor
+    weights: Tensor | None
+    best: Tensor | None
+
+
+class EpipolarSampler(nn.Module):
+    """The block; its tensors carry the published names.
+
+    Args:
+        channels: of the feature maps.
+        settings: see there.
+    """
+
+    def __init__(self, channels: int, settings: AttentionSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        narrow = channels // settings.bottleneck
+        made: dict[str, nn.Module | None] = dict.fromkeys(("theta", "phi", "g"))
+        made |= {name: nn.Conv2d(channels, narrow, 1) for name in made if name in settings.layers}
+        self.theta, self.phi, self.g = made["theta"], made["phi"], made["g"]
+        self.z = nn.Conv2d(narrow, channels, 1) if "z" in settings.layers else None
+        self.bn = nn.BatchNorm2d(channels) if "z" in settings.layers else None
+        if self.bn is not None:
+            nn.init.zeros_(self.bn.weight)
+
+    def forward(
+        self,
+        reference: Tensor,
+        source: Tensor,
+        pairs: Tensor,
+        samples: Samples,
+        grid: MapGrid,
+        *,
+        prior: Tensor | None = None,
+        detail: bool = False,
+    ) -> Attended:
+        """Features of the sources for the reference views; the mean where a view has several.
+
+        Args:
+            reference: (n, C, H, W).
+            source: (k, C, H, W).
+            pairs: (m, 2) indices of a reference and a source view.
+            samples: of each pair.
+            grid: of the maps.
+            prior: (m, K, H, W), for settings that take one.
+            detail: also answer weights and best places, of each pair.
+        """
+        settings = self.settings
+        if (prior is not None) != (settings.prior != "none" or settings.similarity == "prior"):
+            raise ValueError("a prior is given exactly where the settings take one")
+        if prior is not None:
+            prior = prior.flatten(2).mT  # (m, H W, K)
+        # Once as a list of cells, so that a cell's features lie together.
+        query = _cells(reference if self.theta is None else self.theta(reference))
+        value = _cells(source if self.g is None else self.g(source))
+        key = value if self.phi is None and self.g is None else _cells(source if self.phi is None else self.phi(source))
+        out, weights = _attend(settings, query, key, value, pairs, samples, grid, prior, detail)
+        hit = samples.hit[..., None].to(out.dtype)
+        shape = (len(reference), *out.shape[1:2], 1)
+        count = hit.new_zeros(shape).index_add(0, pairs[:, 0], hit)
+        summed = out.new_zeros((*shape[:2], out.shape[2])).index_add(0, pairs[:, 0], out * hit)
+        attended = (summed / count.clamp(min=1)).mT.unflatten(2, reference.shape[2:])
+        if self.z is not None and self.bn is not None:
+            passed = self.bn(self.z(attended))
+            attended = attended + passed if settings.residual else passed
+            paired = torch.zeros(len(reference), dtype=torch.bool, device=out.device)
+            paired[pairs[:, 0]] = True
+            attended = torch.where(paired[:, None, None, None], attended, 0.0)
+        best = None
+        if weights is not None:
+            k = weights.argmax(dim=-1)
+            best = samples.start + samples.path[k] * samples.span
+        return Attended(attended, weights, best)
+
+
+def _cells(maps: Tensor) -> Tensor:
+    """(n, C, H, W) -> (n, H W, C), contiguous float32."""
+    return maps.flatten(2).mT.float().contiguous()
+
+
+def _attend(
+    settings: AttentionSettings,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    pairs: Tensor,
+    samples: Samples,
+    grid: MapGrid,
+    prior: Tensor | None,
+    detail: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """(m, H W, D) attended values and, if asked for, weights (m, H W, K), block by block."""
+    count, cells = samples.start.shape[:2]
+    recompute = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
+    dense = settings.linear and cells <= _DENSE_CELLS
+    together = max(1, _BLOCK_NUMBERS // cells**2) if dense else 1
+    gathered = max(1, _BLOCK_NUMBERS // (settings.samples * query.shape[2]))
+    size = cells if dense else _BLOCK_CELLS if settings.linear else gathered
+    outs: list[Tensor] = []
+    kept: list[Tensor] = []
+    for first in range(0, count, together):
+        some = slice(first, first + together)
+        ref, src = pairs[some].unbind(-1)
+        # Cells whose lines begin at neighbouring places of the border have neighbouring lines.
+        begin = samples.start[first] - samples.start.new_tensor([grid.width - 1, grid.height - 1]) / 2
+        order = torch.arange(cells, device=query.device) if dense else torch.atan2(begin[:, 1], begin[:, 0]).argsort()
+        asked = (query[ref] if dense else query[ref[0], order][None]).split(size, dim=1)
+        parts = []
+        for rows, part in zip(order.split(size), asked, strict=True):
+            places = looked_up(
+                samples.at(some, rows),
+                grid,
+                correct=settings.correct_normalise,
+                align_corners=settings.align_corners,
+            )
+            table = None if prior is None else prior[some, rows]
+            arguments = (settings, part, key, value, src, places, grid, table)
+            block = _interpolated if settings.linear else _gathered
+            parts.append(
+                checkpoint(block, *arguments, use_reentrant=False, preserve_rng_state=False)
+                if recompute
+                else block(*arguments)
+            )
+        back = order.argsort()
+        outs.append(torch.cat([out for out, _ in parts], dim=1)[:, back])
+        if detail:
+            kept.append(torch.cat([weights for _, weights in parts], dim=1)[:, back].detach())
+    if not outs:
+        return value.new_zeros((0, cells, value.shape[2])), value.new_zeros((0, cells, settings.weights))
+    return torch.cat(outs), torch.cat(kept) if detail else None
+
+
+def _weights(settings: AttentionSettings, similarity: Tensor, prior: Tensor | None) -> Tensor:
+    """Similarities (b, R, K) -> weights."""
+    similarity = torch.where(similarity == 0, _MASKED, similarity)
+    if settings.prior == "add" and prior is not None:
+        similarity = similarity + prior
+    scaled = similarity * settings.scale
+    weights = scaled.softmax(dim=-1) if settings.softmax else similarity / similarity.shape[-1]
+    return weights * prior if settings.prior == "multiply" and prior is not None else weights
+
+
+def _corners(places: Tensor, grid: MapGrid) -> tuple[Tensor, Tensor]:
+    """Indices and weights (..., K, 4) of the cells around fractional cells (..., K, 2); weight 0 outside the map."""
+    low = places.floor()
+    fx, fy = (places - low).float().unbind(-1)
+    x0, y0 = low.unbind(-1)
+    x, y = torch.stack([x0, x0 + 1, x0, x0 + 1], -1), torch.stack([y0, y0, y0 + 1, y0 + 1], -1)
+    inside = (x >= 0) & (x < grid.width) & (y >= 0) & (y < grid.height)
+    weight = torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], -1) * inside
+    index = y.clamp(0, grid.height - 1) * grid.width + x.clamp(0, grid.width - 1)
+    return index.long(), weight
+
+
+def _interpolated(
+    settings: AttentionSettings,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    src: Tensor,
+    places: Tensor,
+    grid: MapGrid,
+    prior: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """A block by matrix products with the cells that its samples touch.
+
+    Args:
+        settings: with linear similarities.
+        query: (b, R, C).
+        key: (k, H W, C), all source views.
+        value: (k, H W, D).
+        src: (b,) source view of each pair.
+        places: (b, R, K, 2) fractional cells.
+        grid: of the maps.
+        prior: (b, R, K) or None.
+
+    Returns:
+        (b, R, D) and weights (b, R, K).
+    """
+    index, corner = _corners(places, grid)
+    flat = index.flatten(2)
+    if len(src) == 1 and key.shape[1] > _DENSE_CELLS:
+        touched = torch.zeros(key.shape[1], dtype=torch.bool, device=key.device)
+        touched[flat.flatten()] = True
+        place_of = touched.cumsum(0) - 1
+        flat = place_of[flat]
+        cells = touched.nonzero()[:, 0]
+        same = value is key
+        key = key[src[0]].index_select(0, cells)[None]
+        value = key if same else value[src[0]].index_select(0, cells)[None]
+    else:
+        key, value = key[src], value[src]
+    if settings.similarity == "prior":
+        assert prior is not None
+        similarity = prior.expand(corner.shape[:3])
+    else:
+        products = torch.bmm(query, key.mT)
+        similarity = (products.gather(2, flat).view_as(corner) * corner).sum(-1)
+    weights = _weights(settings, similarity, prior)
+    spread = query.new_zeros((*query.shape[:2], key.shape[1]))
+    spread = spread.scatter_add(2, flat, (weights[..., None] * corner).flatten(2))
+    return torch.bmm(spread, value), weights
+
+
+def _gathered(
+    settings: AttentionSettings,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    src: Tensor,
+    places: Tensor,
+    grid: MapGrid,
+    prior: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """As `_interpolated`, for similarities that are not linear in the samples: gathers those of the block."""
+    size = places.new_tensor([grid.width, grid.height])
+    at = (2 * places / (size - 1) - 1).transpose(1, 2).float()  # (b, K, R, 2)
+
+    def sampled(features: Tensor) -> Tensor:
+        maps = features[src].mT.unflatten(2, (grid.height, grid.width))
+        found = functional.grid_sample(maps, at, padding_mode="zeros", align_corners=True)
+        return found.unflatten(2, (2, -1)).amax(2) if settings.pool else found
+
+    keys = sampled(key)  # (b, C, K, R)
+    values = keys if value is key else sampled(value)
+    asked = query.mT[:, :, None]
+    if settings.similarity == "prior":
+        assert prior is not None
+        similarity = prior
+    elif settings.attention == "max" or settings.similarity == "cos":
+        similarity = functional.cosine_similarity(asked, keys, dim=1, eps=1e-8).mT
+    else:
+        similarity = (asked * keys).sum(1).mT
+    if settings.attention == "max":
+        best = similarity.argmax(dim=-1)
+        return values.gather(2, best[:, None, None].expand(-1, values.shape[1], 1, -1))[:, :, 0].mT, similarity
+    weights = _weights(settings, similarity, prior)
+    return torch.einsum("bdkr,brk->brd", values, weights), weights

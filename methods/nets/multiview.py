@@ -1,0 +1,66 @@
+"""Training examples of several views of one moment, changed together with their cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.sample import Image, Truth, View
+from poseboard.methods.base import Example
+from poseboard.methods.nets.architecture import crop_pixels
+from poseboard.methods.nets.augmentation import transform_points
+from poseboard.methods.nets.backbone import inside_crop, visible_joints
+
+Change = Callable[[Image], tuple[Image, Array]]
+"""A crop -> the changed crop, and what that does to its pixels (3, 3)."""
+
+
+def stack_changed(
+    views: Sequence[View], truth: Truth, change: Change, *, crop_px: int, slots: int, flip_order: Sequence[int] | None
+) -> Example:
+    """Views in ``slots`` places, of which those without a view are zero and not valid.
+
+    Args:
+        views: crops of ``crop_px``, at most ``slots``.
+        truth: of the moment.
+        change: of each crop; the cameras follow.
+        crop_px: side S.
+        slots: V.
+        flip_order: the joints in the order that a mirror image gives them, where ``change`` mirrors; else None.
+
+    Returns:
+        images (V, S, S, 3) uint8; P (V, 3, 4) float64; valid (V,) bool; points_px (V, J, 2) and weights (V, J)
+        float32; lens_px (V, J, 2) float32, from where the lens shows a joint to where a pinhole would;
+        joints_mm (J, 3) and known (J, 1) float64.
+    """
+    joints_mm = truth.joints_mm[0]
+    joints = len(joints_mm)
+    images = np.zeros((slots, crop_px, crop_px, 3), dtype=np.uint8)
+    P = np.zeros((slots, 3, 4))
+    points, lens, weights = np.zeros((slots, joints, 2)), np.zeros((slots, joints, 2)), np.zeros((slots, joints))
+    for i, view in enumerate(views):
+        images[i], A = change(crop_pixels(view, crop_px))
+        seen, visible = visible_joints(view, joints_mm, crop_px)
+        points[i] = transform_points(A, seen)
+        weights[i] = visible * inside_crop(points[i], crop_px)
+        P[i] = A @ view.camera.P
+        if view.camera.dist.any():
+            pinhole = view.camera.undistorted().project(joints_mm)
+            moved = (pinhole - view.camera.project(joints_mm)) @ A[:2, :2].T
+            lens[i] = np.nan_to_num(moved)
+    if flip_order is not None:  # a mirrored left arm is a right arm, at the place where the left one is
+        order = list(flip_order)
+        points, lens, weights, joints_mm = points[:, order], lens[:, order], weights[:, order], joints_mm[order]
+    known = np.isfinite(joints_mm).all(axis=-1, keepdims=True)
+    return {
+        "images": images,
+        "P": P,
+        "valid": np.arange(slots) < len(views),
+        "points_px": points.astype(np.float32),
+        "lens_px": lens.astype(np.float32),
+        "weights": weights.astype(np.float32),
+        "joints_mm": np.where(known, joints_mm, 0.0),
+        "known": known.astype(np.float64),
+    }

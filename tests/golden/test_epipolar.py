@@ -1,0 +1,354 @@
+import numpy as np
+import pytest
+import torch
+
+from poseboard.methods.base import Checkpoint
+from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
+from poseboard.methods.epipolar.published import confident_dlt, gaussian_targets, joint_mse, window_peaks
+from poseboard.methods.geometry.association import fundamental
+from poseboard.methods.geometry.epipolar import (
+    MapGrid,
+    border_hits,
+    camera_centres,
+    epipolar_lines,
+    epipolar_segments,
+    epipole,
+    nearest_views,
+    normalised,
+)
+from poseboard.methods.geometry.triangulation import dlt
+from poseboard.methods.nets.epipolar_attention import AttentionSettings, EpipolarSampler, along_lines
+from poseboard.methods.nets.pose_resnet import PoseResNet
+from poseboard.methods.weights import import_weights
+
+PLAIN = {"layers": (), "residual": False}
+ALL = {"layers": ("z", "theta", "phi", "g"), "residual": False}
+SAMPLERS = {
+    "plain_avg_dot": PLAIN,
+    "plain_avg_cos": {**PLAIN, "similarity": "cos"},
+    "plain_nosoftmax": {**PLAIN, "softmax": False},
+    "zresidual": {},
+    "zresidual_oldnorm": {"correct_normalise": False},
+    "zresidual_alignFalse": {"align_corners": False},
+    "zresidual_K85": {"samples": 85},
+    "z_noresidual": {"residual": False},
+    "param_pool_bottleneck2": {**ALL, "bottleneck": 2, "pool": True, "correct_normalise": False},
+    "param_nopool_bottleneck1": ALL,
+    "prior_add": {**PLAIN, "samples": 16, "prior": "add"},
+    "prior_mul": {**PLAIN, "samples": 16, "prior": "multiply"},
+}
+OF_20 = [*range(8), 9, 11, 12, *range(14, 20)]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+def tensor(stored, *names):
+    made = [torch.from_numpy(stored[name]) for name in names]
+    return made[0] if len(made) == 1 else made
+
+
+def grid(side):
+    return MapGrid(side, side, 4, 1.5)
+
+
+def test_view_pairing(golden_epipolar):
+    stored = golden_epipolar("cameras")
+    P = tensor(stored, "KRT")
+    np.testing.assert_allclose(camera_centres(P), stored["camera_center"], rtol=1e-9)
+    valid = torch.ones(1, 4, dtype=torch.bool)
+    np.testing.assert_array_equal(nearest_views(P[None], valid, None)[0], stored["neighbor_order"])
+    np.testing.assert_array_equal(nearest_views(P[None], valid, 1)[0], stored["neighbor_order"][:, :1])
+
+
+def test_fundamental(golden_epipolar):
+    stored = golden_epipolar("fundamental")
+    first, second = stored["pairs"].T
+    P_ref, P_src = stored["KRT"][first], stored["KRT"][second]
+
+    def unit(matrices):
+        flat = matrices.reshape(len(matrices), -1)
+        largest = np.take_along_axis(flat, np.abs(flat).argmax(axis=1)[:, None], axis=1)
+        return flat / np.linalg.norm(flat, axis=1, keepdims=True) * np.sign(largest)
+
+    F = fundamental(P_ref, P_src)
+    np.testing.assert_allclose(unit(F), unit(stored["F_numpy"]), rtol=0, atol=1e-6)
+    e = epipole(torch.from_numpy(P_ref), torch.from_numpy(P_src)).numpy()
+    np.testing.assert_allclose(e / e[:, 2:], stored["epipole_in_source"], rtol=1e-6)
+    points = stored["points_2d"]
+    for pair, (a, b) in enumerate(stored["pairs"]):
+        P = torch.from_numpy(stored["KRT"])
+        for published in (False, True):
+            lines = epipolar_lines(P[a : a + 1], P[b : b + 1], torch.from_numpy(points[a]), published=published)[0]
+            np.testing.assert_allclose(unit(lines.numpy()), unit(stored["lines"][pair]), rtol=0, atol=1e-6)
+            distance = (lines[:, :2].numpy() * points[b]).sum(1) + lines[:, 2].numpy()
+            assert np.abs(distance / np.linalg.norm(lines[:, :2], axis=1)).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("case", "side", "samples", "correct"),
+    [
+        ("c256_K64", 64, 64, True),
+        ("c256_K64_oldnorm", 64, 64, False),
+        ("c384_K64", 96, 64, True),
+        ("c384_K85", 96, 85, True),
+    ],
+)
+@pytest.mark.parametrize("published", [True, False])
+def test_sample_locations(golden_epipolar, case, side, samples, correct, published):
+    stored = golden_epipolar("sample_locs")
+    P_ref, P_src, y, x = tensor(stored, *(f"{case}_{name}" for name in ("P_ref", "P_src", "pix_y", "pix_x")))
+    found = along_lines(epipolar_segments(P_ref, P_src, grid(side), published=published), grid(side), samples)
+    places = normalised(found.at(slice(None), y * side + x), grid(side), correct=correct).permute(2, 0, 1, 3)
+    want = stored[f"{case}_locs_f64"]
+    difference = np.abs(places.numpy() - want).max(axis=(0, 3))
+    if not published:  # either end may come first
+        difference = np.minimum(difference, np.abs(places.flip(0).numpy() - want).max(axis=(0, 3)))
+    assert difference.max() < 1e-5
+    if case == "c256_K64":
+        assert np.median(np.abs(places.numpy() - stored["c256_K64_locs_f32"])) < (1e-3 if published else 2)
+
+
+def test_lines_that_miss(golden_epipolar):
+    stored = golden_epipolar("sample_locs")
+    P_ref, P_src, y, x = tensor(stored, "miss_P_ref", "miss_P_src", "miss_pix_y", "miss_pix_x")
+    cells = y * 64 + x
+    lines = epipolar_lines(P_ref, P_src, grid(64).centres(), published=True)
+    crossings, counts = border_hits(lines[:, cells], grid(64))
+    np.testing.assert_array_equal(counts, stored["miss_mask"])
+    mask = stored["miss_mask"]
+    np.testing.assert_allclose(crossings.numpy()[mask], stored["miss_intersections"][mask], rtol=0, atol=1e-4)
+    segments = epipolar_segments(P_ref, P_src, grid(64), published=True)
+    assert np.abs((~segments.hit).sum(1).numpy() - stored["miss_count_lines_missing"]).max() <= 2
+    ours = epipolar_segments(P_ref, P_src, grid(64))
+    assert np.abs((~ours.hit).sum(1).numpy() - stored["miss_count_lines_missing"]).max() <= 2
+    two = mask.sum(-1) >= 2
+    start, end = segments.start_px[:, cells].numpy(), segments.end_px[:, cells].numpy()
+    np.testing.assert_allclose(start[two], stored["miss_start"][two], rtol=0, atol=1e-4)
+    np.testing.assert_allclose((end - start)[two], stored["miss_vec"][two], rtol=0, atol=1e-4)
+    places = normalised(along_lines(segments, grid(64), 64).at(slice(None), cells), grid(64)).permute(2, 0, 1, 3)
+    np.testing.assert_allclose(places, stored["miss_locs_f64"], rtol=1e-6, atol=1e-5)
+
+
+def sampler(fill_by_rule, channels=8, **options):
+    made = EpipolarSampler(channels, AttentionSettings.model_validate(options))
+    fill_by_rule(made, 0)
+    return made
+
+
+def attend(module, stored, reference, source, prior=None, detail=True):
+    side = reference.shape[-1]
+    P_ref, P_src = tensor(stored, "P_ref", "P_src")
+    segments = epipolar_segments(P_ref, P_src, grid(side), published=True)
+    samples = along_lines(segments, grid(side), module.settings.samples)
+    pairs = torch.arange(len(reference))[:, None].expand(-1, 2)
+    return module(reference, source, pairs, samples, grid(side), prior=prior, detail=detail)
+
+
+@pytest.mark.parametrize("case", [*SAMPLERS, "plain_max"])
+def test_attention(golden_epipolar, fill_by_rule, case):
+    stored = golden_epipolar("attention")
+    module = sampler(fill_by_rule, **SAMPLERS.get(case, {**PLAIN, "attention": "max"})).eval()
+    reference, source = tensor(stored, "feat_ref", "feat_src")
+    prior = tensor(stored, f"{case}_prior_used") if case.startswith("prior") else None
+    with torch.inference_mode():
+        found = attend(module, stored, reference, source, prior)
+    wrong = np.abs(found.features.numpy() - stored[f"{case}_out"]).max(axis=1) > 1e-4
+    assert wrong.mean() <= (0.005 if case == "plain_max" else 0)
+    if f"{case}_pos" in stored:
+        moved = np.abs(found.best.unflatten(1, (16, 16)).numpy() - stored[f"{case}_pos"]).max(axis=-1) > 1e-2
+        assert moved.mean() <= 0.005
+    if f"{case}_sim" in stored:
+        weights = found.weights.mT.unflatten(2, (16, 16))[..., ::3, ::3].numpy()
+        np.testing.assert_allclose(weights, stored[f"{case}_sim"], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["zresidual", "param_pool_bottleneck2"])
+def test_attention_in_training(golden_epipolar, fill_by_rule, case):
+    stored = golden_epipolar("attention")
+    module = sampler(fill_by_rule, **SAMPLERS[case]).train()
+    reference, source = (value.requires_grad_() for value in tensor(stored, "feat_ref", "feat_src"))
+    out = attend(module, stored, reference, source, detail=False).features
+    weights = np.random.default_rng(7).standard_normal(out.shape).astype(np.float32)
+    (out * torch.from_numpy(weights)).sum().backward()
+    found = {
+        "out": out.detach(),
+        "grad_ref": reference.grad,
+        "grad_src": source.grad,
+        "running_mean_after": module.bn.running_mean,
+        "running_var_after": module.bn.running_var,
+        "grad_bn_weight": module.bn.weight.grad,
+    }
+    for name, value in found.items():
+        np.testing.assert_allclose(value, stored[f"{case}_train_{name}"], rtol=1e-3, atol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("case", ["plain_avg_dot", "zresidual"])
+def test_attention_at_the_published_size(golden_epipolar, fill_by_rule, case):
+    stored = golden_epipolar("attention_full")
+    rng = np.random.default_rng(int(stored["feature_seed"]))
+    reference, source = (torch.from_numpy(rng.standard_normal((2, 256, 64, 64), dtype=np.float32)) for _ in range(2))
+    module = sampler(fill_by_rule, 256, **SAMPLERS[case]).eval()
+    with torch.inference_mode():
+        found = attend(module, stored, reference, source)
+    cells = stored["pix_y"] * 64 + stored["pix_x"]
+    np.testing.assert_allclose(found.features.flatten(2)[..., cells], stored[f"{case}_out"], rtol=0, atol=2e-3)
+    np.testing.assert_allclose(found.best[:, cells], stored["pos"], rtol=0, atol=2e-3)
+    np.testing.assert_allclose(found.weights[:, cells].mT, stored["sim"], rtol=0, atol=2e-3)
+    if case == "zresidual":
+        flat = found.features.flatten(2)
+        np.testing.assert_allclose(flat.mean(-1), stored["zresidual_channel_mean"], rtol=0, atol=2e-3)
+        np.testing.assert_allclose(flat.std(-1), stored["zresidual_channel_std"], rtol=0, atol=2e-3)
+        near = np.abs(flat[..., cells].numpy() - stored["zresidual_P32_out"]) < 1e-2
+        assert near.mean() > 0.95
+
+
+def test_targets_and_loss(golden_epipolar):
+    stored = golden_epipolar("target")
+    for maps, joints, side, sigma in (
+        ("heatmap_64_s8", "joints256", 64, 8),
+        ("heatmap_96_s12", "joints384", 96, 12),
+        ("heatmap_80_s10", "joints320", 80, 10),
+    ):
+        found = gaussian_targets(tensor(stored, joints), grid(side), sigma)
+        np.testing.assert_allclose(found[: len(stored[maps])], stored[maps], rtol=0, atol=2e-6)
+    predicted, target, weight = tensor(stored, "loss_pred", "loss_target", "loss_weight")
+    summed = joint_mse(predicted, target, weight[..., 0], per_joint=True).item()
+    assert summed == pytest.approx(float(stored["loss_per_joint_sum"]), rel=1e-5)
+    mean = joint_mse(predicted, target, weight[..., 0]).item()
+    assert mean == pytest.approx(float(stored["loss_joint_mean"]), rel=1e-5)
+
+
+@pytest.mark.parametrize("radius", [8, 12])
+def test_peaks(golden_epipolar, radius):
+    stored = golden_epipolar("decode")
+    cells, scores = window_peaks(tensor(stored, "heatmaps"), radius)
+    np.testing.assert_allclose(cells * 4 + 1.5, stored[f"locs_r{radius}"], rtol=0, atol=1e-3)
+    np.testing.assert_array_equal(scores, stored["scores"])
+
+
+def test_triangulation(golden_epipolar):
+    stored = golden_epipolar("triangulation")
+    P = stored["cropK"] @ stored["RT"]
+    found = confident_dlt(P, stored["pts"], stored["conf"])
+    np.testing.assert_allclose(found, stored["pymvg_thr005"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found, stored["pymvg_thr005_f32"], rtol=0, atol=5e-2)
+    plain = dlt(P, stored["pts"], homogeneous=False)
+    np.testing.assert_allclose(plain, stored["dlt_normal_eq"], rtol=0, atol=1e-3)
+    pair = dlt(P[:2], stored["pts"][:2])
+    np.testing.assert_allclose(pair, stored["pair01_cv2"], rtol=0, atol=1e-2)
+
+
+def test_perfect_maps(golden_epipolar):
+    stored = golden_epipolar("perfect")
+    cells, scores = window_peaks(gaussian_targets(tensor(stored, "points_2d"), grid(64), 8), 8)
+    locs = (cells * 4 + 1.5).double().numpy()
+    np.testing.assert_allclose(locs, stored["locs"], rtol=0, atol=1e-3)
+    found = confident_dlt(stored["K"] @ stored["RT"], locs, scores.numpy())
+    np.testing.assert_allclose(found, stored["triangulated"], rtol=0, atol=5e-2)
+    error = np.linalg.norm(found - stored["points_3d"], axis=-1).mean()
+    assert error == pytest.approx(float(stored["mpjpe"]), abs=1e-2)
+
+
+MODELS = {
+    "e2e_r50_zresidual": (17, {}),
+    "e2e_r50_param20": (20, SAMPLERS["param_pool_bottleneck2"]),
+    "e2e_r50_baseline20": (20, None),
+}
+
+
+def published(folder, fill_by_rule, joints, settings):
+    """A model brought in from a file as it was published, and its checkpoint."""
+    net = PoseResNet(50, joints)
+    if settings is not None:
+        net.epipolar_sampler = EpipolarSampler(256, AttentionSettings.model_validate(settings))
+    fill_by_rule(net, 0)
+    prefixes = ("backbone.module.",) if settings is None else ("reference.module.", "backbone.module.")
+    file = folder / "model_final.pth"
+    state = {prefix + key: value for prefix in prefixes for key, value in net.state_dict().items()}
+    torch.save({"model": state, "optimizer": {}, "epoch": 4}, file)
+    checkpoint = import_weights("epipolar", file)
+    architecture = EpipolarArchitecture.of(checkpoint, file)
+    model = EpipolarPose(architecture, architecture.build(seed=0))
+    model.load_state_dict(checkpoint.state)
+    return checkpoint, model
+
+
+def pairs_of_views(stored):
+    """Every view with its source as a sample of two: images, P, valid, and which are to be answered."""
+    images = torch.from_numpy(np.kron(stored["img_lowres"], np.ones((4, 4), dtype=np.float32)))
+    P, nearest = tensor(stored, "KRT", "nearest")
+    images = torch.stack([images, images[nearest]], dim=1).flatten(0, 1)
+    valid = torch.ones(4, 2, dtype=torch.bool)
+    return images, torch.stack([P, P[nearest]], dim=1), valid, torch.tensor([[True, False]]).expand(4, 2)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_whole_model(golden_epipolar, fill_by_rule, tmp_path, name):
+    stored = golden_epipolar(name)
+    joints, settings = MODELS[name]
+    kept = OF_20 if joints == 20 else list(range(17))
+    checkpoint, model = published(tmp_path, fill_by_rule, joints, settings)
+    assert isinstance(checkpoint, Checkpoint)
+    assert checkpoint.method == "epipolar"
+    model.eval()
+    images, P, valid, answer = pairs_of_views(stored)
+    with torch.inference_mode():
+        single = model.architecture.run(model.backbone, images[::2])
+        exact = model(images, P, valid, answer, detail=True)
+        rounded = model(images, P.float(), valid, answer)
+    scale = np.abs(stored["single_heatmap"]).max()
+    np.testing.assert_allclose(single.heatmaps, stored["single_heatmap"][:, kept], rtol=0, atol=1e-3 * scale)
+    np.testing.assert_allclose(single.features[:, ::16, ::4, ::4], stored["single_feature_step4"], rtol=1e-3, atol=1e-3)
+    points, scores = model.architecture.decode(single.heatmaps)
+    np.testing.assert_allclose(points, stored["single_locs"][:, kept], rtol=0, atol=0.05)
+    np.testing.assert_allclose(rounded.heatmaps, stored["heatmap"], rtol=0, atol=3e-3)
+    np.testing.assert_allclose(exact.heatmaps, stored.get("heatmap_P64", stored["heatmap"]), rtol=0, atol=1e-3)
+    points, scores = model.architecture.decode(rounded.heatmaps)
+    np.testing.assert_allclose(points, stored["locs"], rtol=0, atol=0.05)
+    np.testing.assert_allclose(scores, stored["scores"], rtol=0, atol=3e-3)
+    if settings is not None:
+        shifted = np.abs(exact.attended.best.unflatten(1, (16, 16)).numpy() - stored["corr_pos"]).max(-1) > 0.05
+        assert shifted.mean() < 0.01
+        weights = exact.attended.weights.mT.unflatten(2, (16, 16))[..., ::3, ::3].numpy()
+        assert (np.abs(weights - stored["sim_pix_step3"]) < 5e-3).mean() > 0.99
+    found = confident_dlt(stored["K"] @ stored["RT"], stored["locs"].astype(np.float64), stored["scores"])
+    np.testing.assert_allclose(found, stored["triangulated_pymvg"], rtol=2e-2)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_loss_and_gradients(golden_epipolar, fill_by_rule, tmp_path, name, mode):
+    stored = golden_epipolar(name)
+    joints, settings = MODELS[name]
+    _, model = published(tmp_path, fill_by_rule, joints, settings)
+    if joints == 20:  # the import leaves out three joints, whose targets count in the loss
+        net = PoseResNet(50, joints)
+        fill_by_rule(net, 0)
+        model.backbone.final_layer = net.final_layer
+    model.train(mode == "train")
+    images, P, valid, answer = pairs_of_views(stored)
+    if settings is None:  # the baseline looks at no source
+        images, P, valid, answer = images[::2], P[:, :1], valid[:, :1], None
+    heatmaps = model(images, P.float(), valid, answer).heatmaps
+    target, visibility = tensor(stored, "target_heatmap", "visibility")
+    loss = joint_mse(heatmaps, target, visibility[..., 0], per_joint=joints == 20)
+    assert loss.item() == pytest.approx(float(stored[f"loss_{mode}"]), rel=1e-3 if mode == "eval" else 1e-2)
+    loss.backward()
+    ours = {key.removeprefix("backbone."): value.grad for key, value in model.named_parameters()}
+    compared = 0
+    for key in stored:
+        parameter = key.removeprefix(f"grad_{mode}_")
+        if parameter == key:
+            continue
+        want = stored[key]
+        error = np.linalg.norm(ours[parameter].numpy() - want) / np.linalg.norm(want)
+        assert error < (1e-2 if mode == "eval" else 5e-2), parameter
+        compared += 1
+    assert compared >= 4
+    if mode == "train":
+        np.testing.assert_allclose(
+            model.backbone.bn1.running_mean, stored["bn1_running_mean_after_train"], rtol=1e-3, atol=1e-4
+        )

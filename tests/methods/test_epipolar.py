@@ -1,0 +1,478 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_up import SIDE, cameras, image_sample, person, write_checkpoint
+from torch.nn import functional
+from torch.utils.data import default_collate
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Truth
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.base import Checkpoint
+from poseboard.methods.epipolar.method import Epipolar
+from poseboard.methods.epipolar.model import EpipolarArchitecture
+from poseboard.methods.epipolar.published import confident_dlt, scale_and_turn
+from poseboard.methods.geometry.epipolar import (
+    MapGrid,
+    camera_centres,
+    cut,
+    cut_published,
+    epipolar_lines,
+    epipolar_segments,
+    nearest_views,
+    normalised,
+)
+from poseboard.methods.geometry.triangulation import dlt
+from poseboard.methods.nets.augmentation import NO_AUGMENTATION
+from poseboard.methods.nets.epipolar_attention import (
+    AttentionSettings,
+    EpipolarSampler,
+    Samples,
+    along_lines,
+    everywhere,
+)
+from poseboard.methods.nets.pose_resnet import PoseResNet
+from poseboard.methods.weights import import_weights
+
+J = len(HUMAN36M)
+TINY = {"steps": 6, "batch_size": 2, "views": 3, "warmup_steps": 0}
+PLAIN = {"layers": (), "residual": False}
+GRID = MapGrid(16, 16, 4, 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+def projections(count=4):
+    return torch.from_numpy(np.stack([camera.P for camera in cameras(count, size=SIDE)]))
+
+
+# --- lines
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_a_point_is_seen_on_its_line(seed):
+    made = cameras(4)
+    X = person(seed, joints=5)
+    P = torch.from_numpy(np.stack([camera.P for camera in made]))
+    for ref, src in ((0, 1), (2, 0)):
+        here, there = (torch.from_numpy(made[i].project(X)) for i in (ref, src))
+        lines = epipolar_lines(P[ref : ref + 1], P[src : src + 1], here)[0]
+        assert torch.linalg.vector_norm(lines[:, :2], dim=-1).numpy() == pytest.approx(np.ones(5))
+        assert (lines[:, :2] * there).sum(-1).add(lines[:, 2]).abs().max() < 1e-6
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(0, 2 * np.pi), st.floats(-50, 50))
+def test_both_cuts_agree_inside_the_map(angle, shift):
+    normal = np.array([np.cos(angle), np.sin(angle)])
+    line = torch.tensor([[*normal, -normal @ (30.0, 30.0) + shift]], dtype=torch.float64)
+    ours, published = cut(line, GRID), cut_published(line, GRID)
+    if ours.hit:
+        for end in (ours.start_px[0], ours.end_px[0]):
+            assert abs(float(line[0, :2] @ end + line[0, 2])) < 1e-8
+            assert -1e-8 <= float(end.min()) <= float(end.max()) <= 60 + 1e-8
+            assert min(float((end - 0).abs().min()), float((end - 60).abs().min())) < 1e-8
+    long = ours.hit and float((ours.end_px - ours.start_px).norm()) > 1
+    assert bool(published.hit) <= bool(ours.hit)
+    if long and published.hit:
+        ends = sorted(map(tuple, torch.cat([published.start_px, published.end_px]).tolist()))
+        want = sorted(map(tuple, torch.cat([ours.start_px, ours.end_px]).tolist()))
+        assert np.abs(np.array(ends) - np.array(want)).max() < 2e-2 or np.abs(np.sin(2 * angle)) < 2e-3
+
+
+def test_a_line_through_corners_is_lost_by_the_published_rule_alone():
+    diagonal = torch.tensor([[1.0, 1.0, -60.0]], dtype=torch.float64) / np.sqrt(2)
+    assert not cut_published(diagonal, GRID).hit
+    ours = cut(diagonal, GRID)
+    assert ours.hit
+    assert sorted(ours.start_px[0].tolist() + ours.end_px[0].tolist()) == pytest.approx([0, 0, 60, 60])
+
+
+def test_cameras_without_epipolar_lines_are_missed():
+    P = projections(1)
+    segments = epipolar_segments(P, P, GRID)
+    assert not segments.hit.any()
+    assert torch.isfinite(segments.start_px).all()
+
+
+def test_sources_are_the_nearest_views_that_are_there():
+    P = projections(5)[None]
+    valid = torch.tensor([[True, True, False, True, True]])
+    near = nearest_views(P, valid, None)[0]
+    assert near.shape == (5, 4)
+    centres = camera_centres(P[0])
+    for view in (0, 1, 3, 4):
+        others = [i for i in near[view].tolist() if i >= 0]
+        assert sorted(others) == sorted({0, 1, 3, 4} - {view})
+        distance = torch.linalg.vector_norm(centres[others] - centres[view], dim=-1)
+        assert distance.tolist() == sorted(distance.tolist())
+        assert near[view, 3] == -1
+    assert (near[2] == -1).all()
+    assert torch.equal(nearest_views(P, valid, 1)[0, :, 0], near[:, 0])
+    assert nearest_views(P[:, :1], valid[:, :1], None).shape == (1, 1, 0)
+
+
+# --- attention
+
+
+def naive(reference, source, samples, grid, scale=0.125):
+    """The specification's section 4.2 for one pair, every sample gathered."""
+    cells = grid.height * grid.width
+    at = normalised(samples.at(slice(None), torch.arange(cells)), grid).float().transpose(1, 2)
+    gathered = functional.grid_sample(source, at, align_corners=True)
+    similarity = (reference.flatten(2)[:, :, None] * gathered).sum(1)
+    weights = (scale * torch.where(similarity == 0, -1e10, similarity)).softmax(dim=1)
+    return (weights[:, None] * gathered).sum(2).unflatten(2, (grid.height, grid.width)), weights.mT
+
+
+@pytest.mark.parametrize("side", [16, 40])  # whole maps, and blocks of cells
+@pytest.mark.parametrize("where", ["lines", "anywhere"])
+def test_attention_equals_gathering_everything(side, where):
+    generator = torch.Generator().manual_seed(side)
+    grid = MapGrid(side, side, 4, 1.5)
+    reference, source = torch.randn(2, 1, 6, side, side, generator=generator)
+    if where == "lines":
+        P = torch.from_numpy(np.stack([camera.P for camera in cameras(4, size=4 * side)]))
+        samples = along_lines(epipolar_segments(P[:1], P[1:2], grid), grid, 20)
+    else:
+        start = torch.rand(1, side * side, 2, generator=generator, dtype=torch.float64) * 1.2 * side - 0.1 * side
+        samples = Samples(start, 0.3 * start.flip(1), torch.rand(20, 2).double(), torch.ones(1, side * side) > 0)
+    module = EpipolarSampler(6, AttentionSettings(samples=20, **PLAIN))
+    pair = torch.tensor([[0, 0]])
+    gradients = []
+    for ours in (True, False):
+        maps = [reference.clone().requires_grad_(), source.clone().requires_grad_()]
+        out = module(*maps, pair, samples, grid).features if ours else naive(*maps, samples, grid)[0]
+        out.square().sum().backward()
+        gradients.append((out.detach(), maps[0].grad, maps[1].grad))
+    for mine, theirs in zip(*gradients, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
+    with torch.no_grad():
+        detail = module(reference, source, pair, samples, grid, detail=True)
+    weights = naive(reference, source, samples, grid)[1]
+    np.testing.assert_allclose(detail.weights, weights, rtol=0, atol=1e-5)
+    assert (detail.weights.argmax(-1) == weights.argmax(-1)).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("options", [{"similarity": "cos"}, {"pool": True}, {"attention": "max"}, {"softmax": False}])
+def test_blocks_do_not_matter(monkeypatch, options):
+    P = projections()
+    samples = along_lines(epipolar_segments(P[:2], P[2:], GRID), GRID, 12)
+    module = EpipolarSampler(5, AttentionSettings(samples=12, **PLAIN, **options))
+    maps = torch.randn(4, 5, 16, 16, generator=torch.Generator().manual_seed(0))
+    pairs = torch.tensor([[0, 2], [1, 3]])
+    whole = module(maps, maps, pairs, samples, GRID).features
+    for name, value in (("_BLOCK_NUMBERS", 700), ("_DENSE_CELLS", 0), ("_BLOCK_CELLS", 50)):
+        monkeypatch.setattr(f"poseboard.methods.nets.epipolar_attention.{name}", value)
+    np.testing.assert_allclose(module(maps, maps, pairs, samples, GRID).features, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_several_sources_are_averaged_over_those_that_see_the_line():
+    P = projections()
+    module = EpipolarSampler(5, AttentionSettings(samples=12, **PLAIN))
+    maps = torch.randn(4, 5, 16, 16, generator=torch.Generator().manual_seed(0))
+    pairs = torch.tensor([[0, 1], [0, 2], [0, 3]])
+    segments = epipolar_segments(P[pairs[:, 0]], P[pairs[:, 1]], GRID)
+    segments.hit[2, :40] = False
+    samples = along_lines(segments, GRID, 12)
+    together = module(maps[:1], maps, pairs, samples, GRID).features[0].flatten(1)
+    each = [
+        module(
+            maps[:1],
+            maps,
+            pairs[i : i + 1],
+            Samples(*(s[i : i + 1] for s in samples[:2]), *samples[2:3], samples.hit[i : i + 1]),
+            GRID,
+        )
+        .features[0]
+        .flatten(1)
+        for i in range(3)
+    ]
+    count = samples.hit.sum(0)
+    hits = samples.hit.float()
+    want = sum(out * hit for out, hit in zip(each, hits, strict=True)) / count.clamp(min=1)
+    np.testing.assert_allclose(together, want, rtol=1e-4, atol=1e-5)
+
+
+def test_a_view_without_sources_gets_nothing():
+    module = EpipolarSampler(5, AttentionSettings(samples=12))
+    torch.nn.init.ones_(module.bn.bias)
+    P = projections()
+    samples = along_lines(epipolar_segments(P[:1], P[1:2], GRID), GRID, 12)
+    maps = torch.randn(2, 5, 16, 16)
+    out = module(maps, maps, torch.tensor([[0, 1]]), samples, GRID).features
+    assert out[0].abs().min() > 0
+    assert not out[1].any()
+    empty = Samples(*(torch.zeros(0, 256, 2, dtype=torch.float64),) * 2, samples.path, torch.zeros(0, 256) > 0)
+    assert not module(maps, maps, torch.zeros(0, 2, dtype=torch.long), empty, GRID).features.any()
+
+
+def test_the_control_looks_at_as_many_places_whatever_the_cameras():
+    samples = everywhere(3, GRID, 24)
+    places = samples.at(slice(None), torch.arange(256))
+    assert places.shape == (3, 256, 24, 2)
+    assert (places == places[:1, :1]).all()
+    assert places.min() >= 0
+    assert places.max() <= 15
+    assert len(torch.unique(places[0, 0], dim=0)) == 24
+    spread = places[0, 0].numpy()
+    assert all(((spread < 7.5) == quadrant).all(axis=1).sum() >= 4 for quadrant in ([0, 0], [0, 1], [1, 0], [1, 1]))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"bottleneck": 2}, {"layers": ()}, {"pool": True, "samples": 5}, {"similarity": "chebyshev"}]
+)
+def test_settings_that_contradict_each_other_are_refused(wrong):
+    with pytest.raises(InputError, match=r"epipolar\W+attention"):
+        Epipolar({"attention": wrong}, HUMAN36M)
+
+
+# --- the method
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("weights") / "backbone.pt", "backbone")
+
+
+def moment(seed, views=4):
+    return image_sample(seed, views, key=f"s{seed}"), Truth(person(seed)[None])
+
+
+def started(backbone, **options):
+    return Epipolar({**TINY, **options}, HUMAN36M).training(backbone, seed=0)
+
+
+def loaded(backbone, folder, **options):
+    training = started(backbone, **options)
+    path = folder / "epipolar.pt"
+    Checkpoint("epipolar", training.architecture, training.model.state_dict()).save(path)
+    method = Epipolar({**TINY, **options}, HUMAN36M)
+    method.load(path, "cpu")
+    return method
+
+
+@pytest.mark.parametrize("fusion", ["epipolar", "unconstrained"])
+def test_a_fresh_block_changes_nothing(backbone, tmp_path, fusion):
+    sample, _ = moment(0)
+    (alone,) = loaded(backbone, tmp_path, fusion="none").predict([sample])
+    (fused,) = loaded(backbone, tmp_path, fusion=fusion).predict([sample])
+    np.testing.assert_allclose(fused.joints_mm, alone.joints_mm, rtol=1e-4, atol=1e-2)
+
+
+def test_the_control_is_the_same_network(backbone):
+    constrained, control, single = (
+        started(backbone, fusion=fusion).model.state_dict() for fusion in ("epipolar", "unconstrained", "none")
+    )
+    assert constrained.keys() == control.keys() > single.keys()
+    assert all(torch.equal(value, control[key]) for key, value in constrained.items())
+    assert {key.split(".")[0] for key in constrained} == {"backbone", "epipolar_sampler"}
+
+
+@pytest.mark.parametrize("fusion", ["epipolar", "unconstrained"])
+@pytest.mark.parametrize("recipe", ["small", "published"])
+def test_a_few_steps_reduce_the_loss(backbone, fusion, recipe):
+    training = started(backbone, fusion=fusion, recipe=recipe, learning_rate=2e-3)
+    batch = default_collate([training.example(*moment(i, 3), np.random.default_rng([0, i])) for i in range(2)])
+    training.model.train()
+    before = {key: value.clone() for key, value in training.model.state_dict().items()}
+    totals = []
+    for _ in range(8):
+        training.optimizer.zero_grad()
+        loss = training.loss(batch)["total"]
+        loss.backward()
+        training.optimizer.step()
+        totals.append(loss.item())
+    assert totals[-1] < totals[0]
+    moved = [key for key, value in training.model.state_dict().items() if not torch.equal(value, before[key])]
+    assert {key.split(".")[0] for key in moved} == {"backbone", "epipolar_sampler"}
+
+
+@pytest.mark.parametrize("choice", [1, 3])
+def test_the_published_recipe_shows_a_view_and_one_near_it(backbone, choice):
+    training = started(backbone, recipe="published", source_choice=choice)
+    sample, truth = moment(0, 5)
+    centres = np.stack([view.camera.centre_mm for view in sample.views])
+    pairs = set()
+    for seed in range(60):
+        example = training.example(sample, truth, np.random.default_rng(seed))
+        found = camera_centres(torch.from_numpy(example["P"])).numpy()
+        ref, src = (int(np.linalg.norm(centres - centre, axis=1).argmin()) for centre in found)
+        distance = np.linalg.norm(centres - centres[ref], axis=1)
+        assert 1 <= np.argsort(distance, kind="stable").tolist().index(src) <= choice
+        pairs.add((ref, src))
+        assert example["images"].shape == (2, SIDE, SIDE, 3)
+    assert len({ref for ref, _ in pairs}) == 5
+    assert len(pairs) > 5 if choice > 1 else len(pairs) == 5
+    alone = started(backbone, recipe="published", fusion="none").example(sample, truth, np.random.default_rng(0))
+    assert alone["valid"].tolist() == [True]
+
+
+@pytest.mark.parametrize("recipe", ["small", "published"])
+def test_changed_crops_keep_their_cameras(backbone, recipe):
+    training = started(backbone, recipe=recipe, scale_factor=0.25, rotation_deg=30)
+    sample, truth = moment(0, 3)
+    example = training.example(sample, truth, np.random.default_rng(1))
+    assert not np.array_equal(example["images"][0], sample.views[0].pixels())
+    points = np.where(example["weights"][..., None] > 0, example["points_px"].astype(np.float64), np.nan)
+    found = dlt(example["P"], points)
+    known = np.isfinite(found).all(-1)
+    assert known.sum() > 5
+    np.testing.assert_allclose(found[known], example["joints_mm"][known], atol=0.1)
+
+
+def test_the_published_change_of_a_crop():
+    image = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    same, A = scale_and_turn(image, 0, 0, np.random.default_rng(0))
+    assert same is image
+    assert np.array_equal(A, np.eye(3))
+    turned = 0
+    for seed in range(200):
+        _, A = scale_and_turn(image[:2, :2], 0.25, 30, np.random.default_rng(seed))
+        size = 1 / np.sqrt(np.linalg.det(A[:2, :2]))
+        assert 0.75 - 1e-9 <= size <= 1.25 + 1e-9
+        angle = np.rad2deg(np.arctan2(A[0, 1], A[0, 0]))
+        assert abs(angle) <= 60 + 1e-9
+        turned += angle != 0
+    assert 90 < turned < 150
+
+
+def test_confident_views_triangulate_alone():
+    made = cameras(4)
+    X = person(0, joints=3)
+    P = np.stack([camera.P for camera in made])
+    px = np.stack([camera.project(X) for camera in made])
+    px[0] += 40
+    scores = np.array([[0.04] * 3, [0.9] * 3, [0.8, 0.8, 0.01], [0.7, 0.03, -0.02]])
+    found = confident_dlt(P, px, scores)
+    np.testing.assert_allclose(found[0], X[0], atol=1e-6)
+    np.testing.assert_allclose(found[1], X[1], atol=1e-6)
+    assert np.linalg.norm(found[2] - X[2]) > 5  # only one is sure, and the spoilt view is the next
+    px[1:] = np.nan
+    assert np.isnan(confident_dlt(P, px, scores)).all()
+
+
+def test_a_match_lies_on_the_line_of_its_pixel(backbone, tmp_path):
+    method = loaded(backbone, tmp_path)
+    sample, _ = moment(0)
+    match = method.match(sample, 2, 0, (30.2, 41.0))
+    assert match.pixel_px.tolist() == [32, 40]  # the cell asked
+    assert match.hit
+    P = torch.from_numpy(np.stack([view.camera.P for view in sample.views]))
+    line = epipolar_lines(P[2:3], P[:1], torch.from_numpy(match.pixel_px)[None])[0, 0].numpy()
+    assert np.abs(match.samples_px @ line[:2] + line[2]).max() < 1e-6
+    np.testing.assert_array_equal(match.line_px, match.samples_px[[0, -1]])
+    assert match.weights.sum() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_array_equal(match.best_px, match.samples_px[match.weights.argmax()])
+    with pytest.raises(InputError, match="no other view"):
+        loaded(backbone, tmp_path, fusion="none").match(sample, 0, 1, (1, 1))
+
+
+def test_options_decide_how_it_triangulates(backbone, tmp_path):
+    sample, _ = moment(0)
+    answers = [
+        loaded(backbone, tmp_path, **options).predict([sample])[0].joints_mm
+        for options in ({}, {"triangulation": "robust"}, {"compat": True}, {"sources": 1})
+    ]
+    assert not np.allclose(answers[0], answers[1])
+    assert not np.allclose(answers[0], answers[2])
+    np.testing.assert_allclose(answers[0], answers[3], rtol=1e-4, atol=1e-2)  # a fresh block adds nothing
+
+
+def test_weights_of_another_fusion_are_refused(backbone, tmp_path):
+    loaded(backbone, tmp_path, fusion="unconstrained")
+    with pytest.raises(InputError, match="fusion 'unconstrained'"):
+        Epipolar({}, HUMAN36M).load(tmp_path / "epipolar.pt", "cpu")
+
+
+def test_no_augmentation_hands_over_the_crops(backbone):
+    training = started(backbone, augmentation=NO_AUGMENTATION.model_dump())
+    sample, truth = moment(0, 3)
+    example = training.example(sample, truth, np.random.default_rng(0))
+    np.testing.assert_array_equal(example["images"], [view.pixels() for view in sample.views])
+
+
+# --- published weights
+
+
+def published_state(joints=17, settings=None, prefixes=("reference.module.", "backbone.module.")):
+    torch.manual_seed(0)
+    net = PoseResNet(18, joints)
+    torch.nn.init.normal_(net.final_layer.bias)
+    if settings is not None:
+        net.epipolar_sampler = EpipolarSampler(256, settings)
+    return net, {prefix + key: value for prefix in prefixes for key, value in net.state_dict().items()}
+
+
+def saved(folder, state):
+    path = folder / "model_final.pth"
+    torch.save({"model": state, "epoch": 4}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        AttentionSettings(),
+        AttentionSettings(**PLAIN),
+        AttentionSettings(
+            layers=("z", "theta", "phi", "g"), residual=False, bottleneck=2, pool=True, correct_normalise=False
+        ),
+        None,
+    ],
+)
+def test_published_layouts_are_recognised(tmp_path, settings):
+    prefixes = ("backbone.module.",) if settings is None else ("reference.module.", "backbone.module.")
+    net, state = published_state(20, settings, prefixes)
+    checkpoint = import_weights("epipolar", saved(tmp_path, state))
+    architecture = EpipolarArchitecture.of(checkpoint, "x")
+    assert architecture.fusion == ("none" if settings is None else "epipolar")
+    assert settings is None or architecture.attention == settings
+    assert (architecture.channels, architecture.sources, architecture.compat) == ("bgr", 1, True)
+    assert set(architecture.joints) == set(HUMAN36M.joints)
+    assert len(checkpoint.state["backbone.final_layer.bias"]) == 17
+    neck = architecture.joints.index("thorax")
+    assert checkpoint.state["backbone.final_layer.bias"][neck] == net.final_layer.bias[9]
+    checkpoint.save(tmp_path / "ours.pt")
+    method = Epipolar({"fusion": architecture.fusion}, HUMAN36M)
+    method.load(tmp_path / "ours.pt", "cpu")
+    assert method.inputs.crop_px == 256
+
+
+def test_published_sizes():
+    with torch.device("meta"):
+        net = PoseResNet(50, 17)
+        net.epipolar_sampler = EpipolarSampler(256, AttentionSettings())
+    assert len(net.state_dict()) == 345
+    assert sum(p.numel() for p in net.parameters()) == 34_066_001
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda s: s.pop("reference.module.bn1.weight"), "differ"),
+        (lambda s: s.update({"reference.module.bn1.weight": torch.zeros(64)}), "differ"),
+        (lambda s: s.update({"liftingnet.module.x": torch.zeros(1)}), "liftingnet.x"),
+        (
+            lambda s: [s.pop(f"{p}.module.bn1.weight") for p in ("reference", "backbone")],
+            "missing: backbone.bn1.weight",
+        ),
+        (
+            lambda s: s.update(
+                {f"{p}.module.epipolar_sampler.z.bias": torch.zeros(3) for p in ("reference", "backbone")}
+            ),
+            r"epipolar_sampler.z.bias \(3,\) instead of \(256,\)",
+        ),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(tmp_path, spoil, told):
+    _, state = published_state(settings=AttentionSettings())
+    spoil(state)
+    with pytest.raises(InputError, match=told):
+        import_weights("epipolar", saved(tmp_path, state))
