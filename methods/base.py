@@ -172,8 +172,12 @@ class Checkpoint:
     def read(cls, path: Path) -> Checkpoint:
         """Read a file, executing nothing from it; InputError if it is absent or no checkpoint of ours."""
         values = read_tensors(path)
-        fields = ("method", "architecture", "state", "constants")
-        if not isinstance(values, dict) or values.get("format") != 1 or any(name not in values for name in fields):
+        fields = {"method": str, "architecture": dict, "state": dict, "constants": dict}
+        if (
+            not isinstance(values, dict)
+            or values.get("format") != 1
+            or any(not isinstance(values.get(name), kind) for name, kind in fields.items())
+        ):
             raise InputError(
                 path, "file is no Poseboard checkpoint", "bring published weights in by `poseboard weights import`"
             )

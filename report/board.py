@@ -392,7 +392,8 @@ def _why_absent(table: PublishedTable, results: Results) -> str:
     if found is None:
         return f"Ours are absent: {table.dataset} was not part of the “{results.profile}” run."
     if found.state == "ready":
-        return f"Ours are absent: {found.dataset} is ready, but no method of this run is scored on {table.id}."
+        world = " as a synthetic world" if found.synthetic else ""
+        return f"Ours are absent: {found.dataset} is ready{world}, but no method of this run is scored on {table.id}."
     detail = (found.detail[:1].upper() + found.detail[1:]).rstrip(".")
     return f"Ours are absent: {found.dataset} is {found.state}. {detail}. Where to get it: {found.obtain}"
 

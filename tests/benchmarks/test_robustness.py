@@ -240,6 +240,23 @@ def test_what_a_method_raises_keeps_its_traceback_and_names_the_samples(
     assert note.startswith("raised by Broken.predict on S9/")
 
 
+def test_what_is_recorded_does_not_say_where_the_checkout_is(workspace: Any) -> None:
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    params["datasets"]["shelf"] = {"root": "data/shelf"}
+    params["detections"] = {"shelf": ["dlt"]}
+    workspace.write_params(**params)
+    workspace.must("data", "prepare", "shelf")
+    workspace.must("predict", "shelf", "dlt")
+    for path in ("data/shelf.json", "detections/shelf-dlt.json"):
+        text = (workspace.folder / "results/smoke" / path).read_text()
+        assert "in data/shelf" in text
+        assert str(workspace.folder) not in text
+
+
+def test_a_data_set_without_a_table(workspace: Any, spoil: Fail) -> None:
+    assert "no table is scored on it" in spoil("score", "shelf", "dlt").error
+
+
 def test_every_known_data_set_has_a_status_and_a_record(workspace: Any) -> None:
     folder = workspace.folder / "results/smoke/catalog"
     folder.mkdir(parents=True)
