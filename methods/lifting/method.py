@@ -90,8 +90,8 @@ class Lifting:
                 scores[rows] = decode_heatmaps(arch.backbone, heatmaps, "softargmax")[1].mean(dim=1).double().cpu()
         poses -= poses[:, [self.skeleton.root_index]]
         return [
-            Poses(self.skeleton, pose[None], score[None], sample.views[0].name if sample.views else "world")
-            for pose, score, sample in zip(poses, scores, samples, strict=True)
+            Poses(self.skeleton, poses[i : i + 1], scores[i : i + 1], sample.views[0].name if sample.views else "world")
+            for i, sample in enumerate(samples)
         ]
 
     def training(self, start: Path | None, seed: int) -> LiftingTraining:

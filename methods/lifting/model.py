@@ -97,8 +97,8 @@ class Lifted(NamedTuple):
 
     Args:
         pose: (B, J, 3) in the frame of the camera (or of the crop's centre ray).
-        canonical: (B, J, 3) in a frame of its own, ``pose = canonical @ R``; None of a direct network. Where right hands
-            share it with left ones, it is mirrored first.
+        canonical: (B, J, 3) in a frame of its own, ``pose = canonical @ R``; None of a direct network. Right hands
+            that share it with left ones are mirrored first.
         R: (B, 3, 3), or None.
     """
 
@@ -198,10 +198,15 @@ class ImageLiftingNet(nn.Module):
 
 
 def pose_loss(predicted: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Published: squared coordinate error (B, J, 3), joints that are not ``known`` (B, J) count as zeros in the mean."""
+    """Published: squared error of coordinates (B, J, 3); joints not ``known`` (B, J) count as zeros in the mean."""
     mask = known[..., None] > 0
     zero = torch.zeros((), dtype=predicted.dtype, device=predicted.device)
     return (torch.where(mask, predicted, zero) - torch.where(mask, truth, zero)).square().mean()
+
+
+def rotation_loss(predicted: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Published: squared error of the matrices' entries (B, 3, 3); those that are not ``known`` (B,) count as zeros."""
+    return ((known > 0)[:, None, None] * (predicted - truth)).square().mean()
 
 
 class Lifting(nn.Module):

@@ -16,7 +16,7 @@ from poseboard.datasets.sample import Sample, Truth, View
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Example, Inputs, Options
 from poseboard.methods.geometry.canonical import canonicalise, ray_rotation
-from poseboard.methods.lifting.model import Lifting, Network, canonical_indices, pose_loss
+from poseboard.methods.lifting.model import Lifting, Network, canonical_indices, pose_loss, rotation_loss
 from poseboard.methods.nets.architecture import crop_pixels
 from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation, augment, transform_points
 from poseboard.methods.nets.backbone import heatmap_losses, inside_crop, visible_joints, warmup_cosine
@@ -131,9 +131,9 @@ class LiftingTraining:
         """A random view and the pose that it shows.
 
         Returns:
-            image (S, S, 3) uint8; points_px (J, 2), weights (J,) of the 2D losses; pose, canonical (J, 3) about the root
-            in units of ``scale_mm`` (1,), R (3, 3) between them, known and framed (J, 1): where pose and canonical are;
-            side (1,); float32.
+            image (S, S, 3) uint8; and float32: points_px (J, 2), weights (J,) of the 2D losses; pose and canonical
+            (J, 3) about the root in units of ``scale_mm`` (1,), R (3, 3) between them; known and framed (J, 1): which
+            joints of pose and canonical are there; side (1,).
         """
         side_px = self._architecture.backbone.crop_px
         view = sample.views[rng.integers(len(sample.views))]
@@ -185,18 +185,17 @@ class LiftingTraining:
         pose, known, framed = batch["pose"], batch["known"], batch["framed"]
         scale_mm = batch["scale_mm"][..., None]
         told = {"error_mm": keypoint_l2(lifted.pose.detach() * scale_mm, pose * scale_mm, known)}
-        has_frame = framed.amax(dim=1)[..., None]  # (B, 1, 1)
         if options.recipe == "published":
             if lifted.canonical is None:
                 return {"total": pose_loss(lifted.pose, pose, known[..., 0]), **told}
             canonical = pose_loss(lifted.canonical, batch["canonical"], framed[..., 0])
-            rotation = (has_frame * (lifted.R - batch["R"])).square().mean()
+            rotation = rotation_loss(lifted.R, batch["R"], framed.amax(dim=(1, 2)))
             return {"total": canonical + rotation, "canonical": canonical, "rotation": rotation.detach(), **told}
         total = keypoint_l2(lifted.pose, pose, known)
         parts = {"lifted": total.detach()}
         if lifted.canonical is not None:
             canonical = keypoint_l2(lifted.canonical, batch["canonical"], framed)
-            rotation = (has_frame * (lifted.R - batch["R"])).square().mean()
+            rotation = rotation_loss(lifted.R, batch["R"], framed.amax(dim=(1, 2)))
             total = total + canonical + rotation
             parts |= {"canonical": canonical.detach(), "rotation": rotation.detach()}
         flat = heatmap_losses(

@@ -28,9 +28,18 @@ def golden_folder() -> Path:
 @pytest.fixture(scope="session")
 def golden(golden_folder: Path) -> Golden:
     """``golden("dlt")`` is the content of dlt.npz; the test is skipped if the set has no such file."""
+    return _reader(golden_folder)
 
+
+@pytest.fixture(scope="session")
+def golden_epipolar(golden_folder: Path) -> Golden:
+    """As ``golden``, of the vectors of epipolar transformers."""
+    return _reader(golden_folder.with_name("epipolar_transformers"))
+
+
+def _reader(folder: Path) -> Golden:
     def read(name: str) -> Mapping[str, NDArray[np.generic]]:
-        path = golden_folder / f"{name}.npz"
+        path = folder / f"{name}.npz"
         if not path.exists():
             pytest.skip(f"{path} is not in this set of vectors")
         with np.load(path) as file:

@@ -120,7 +120,9 @@ def test_answers_come_in_order_whatever_views_are_there(case):
         assert answer.skeleton is HUMAN36M
         assert answer.joints_mm.shape == (1, len(HUMAN36M), 3)
         assert np.isfinite(answer.score).all()
-        assert np.isnan(answer.joints_mm).all() if views < method.inputs.views[0] else np.isfinite(answer.joints_mm).all()
+        assert (
+            np.isnan(answer.joints_mm).all() if views < method.inputs.views[0] else np.isfinite(answer.joints_mm).all()
+        )
         alone = method.predict([sample])[0]
         np.testing.assert_allclose(alone.joints_mm, answer.joints_mm, rtol=1e-3, atol=0.5)
     assert method.predict([]) == []
