@@ -6,9 +6,9 @@ On disk, below one root (``RHD_published_v2``), for the sets ``training`` and ``
     <set>/color/%05d.png        320 x 320
     <set>/mask/%05d.png         0 background, 1 person, 2 to 17 left hand, 18 to 33 right hand
 
-One camera a picture, at the origin of its world: the world frame is the camera's. 21 key points a hand, the left one's
-first. As in the release of epipolar transformers, the first of them, the wrist, is replaced by the palm: the mean of the
-wrist and the base of the middle finger.
+One camera a picture, at the origin of its world: the world frame is the camera's. 21 key points a hand, the left
+one's first. As in the release of epipolar transformers, the first of them, the wrist, is replaced by the palm: the mean
+of the wrist and the base of the middle finger.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Rhd:
     Args:
         root: folder that holds ``training/`` and ``evaluation/``.
         hands: "dominant": one hand a sample, that with more pixels in the mask (the right one where they tie), as in
-            the release of epipolar transformers. "both": every hand of which a key point is visible, the left one first.
+            the release of epipolar transformers. "both": every hand of which a key point is visible, the left first.
     """
 
     name = "rhd"

@@ -42,7 +42,7 @@ class MpjpeRootCamera(MpjpeRelative):
         answered = np.flatnonzero(rows >= 0)
         frame = np.asarray(pred.frame[rows[answered]], dtype=str)
         turned = np.array(joints_mm, dtype=np.float64)
-        for name in np.unique(frame):
+        for name in np.unique(frame).tolist():
             if name == "world":
                 continue
             of_camera = answered[frame == name]

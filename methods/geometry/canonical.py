@@ -1,7 +1,7 @@
 """Rotations between the frames of monocular lifting: the camera's, a crop's and the body's own.
 
-Rotations of poses act on row vectors, ``pose = canonical @ R``, as in the lifting networks of epipolar transformers (He et
-al., CVPR 2020, release code).
+Rotations of poses act on row vectors, ``pose = canonical @ R``, as in the lifting networks of epipolar transformers (He
+et al., CVPR 2020, release code).
 """
 
 from __future__ import annotations
