@@ -1,5 +1,8 @@
 """A monocular row through every stage: trained on all cameras, predicted from each alone, scored in its frame."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,3 +73,23 @@ def test_the_truth_in_another_cameras_frame_is_no_oracle(lifted):
         values[name] = float(told.split("human36m-monocular")[1].split()[0])
     assert values[CAMERAS[1]] == pytest.approx(0, abs=0.05)
     assert values[CAMERAS[0]] > 100
+
+
+def test_hands_go_through_the_same_stages(ready_workspace, tmp_path):
+    made_up = Path(__file__).parents[1] / "datasets" / "made_up_rhd.py"
+    spec = importlib.util.spec_from_file_location("made_up_rhd", made_up)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.write_rhd(tmp_path / "rhd")
+    workspace = type(ready_workspace)(tmp_path)
+    params = yaml.safe_load((ready_workspace.folder / "params.yaml").read_text())
+    params["datasets"]["rhd"] = {"root": str(tmp_path / "rhd")}
+    params["methods"] = {"lifting": {**ROW, "network": "rotation", "handed": True, "mirror_right": True}}
+    workspace.write_params(**params)
+    for stage in ("train rhd backbone", "train rhd lifting", "predict rhd lifting", "score rhd lifting"):
+        workspace.must(*stage.split())
+    (found,) = ScoreFile.read(tmp_path / "results" / "smoke" / "scores" / "rhd" / "lifting.json").scores
+    assert (found.table, found.n_samples, found.n_missing, found.n_groups) == ("rhd", 4, 0, 4)
+    assert found.signature.root == "palm"
+    assert set(found.breakdown["action"]) == {"left hand", "right hand"}
+    assert 0 < found.value < 1000
