@@ -118,7 +118,7 @@ def test_tables_are_those_of_the_suite() -> None:
     assert (boards["T1"].exclude, boards["T2-all-scenes"].exclude) == ((), ())
     assert [len(cameras) for cameras in boards["human36m-cameras"].view_sets(CAMERAS).values()] == [2, 3, 4]
     signatures = {
-        str(board.rule().signature(board, HUMAN36M, name))
+        (board.dataset, str(board.rule().signature(board, HUMAN36M, name)))
         for board in boards.values()
         for name in board.view_sets(CAMERAS)
     }
