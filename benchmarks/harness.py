@@ -103,6 +103,24 @@ class Restricted:
             sample = replace(sample, past=tuple(self._before(key)))
         return sample
 
+    def named(self, key: str, answer: Poses) -> Poses:
+        """An answer whose frame has the camera's own name, which a method that sees no extrinsics does not know.
+
+        Raises:
+            InputError: the frame is none that the method sees.
+        """
+        if self._inputs.extrinsics or not len(answer.score) or np.isnan(answer.joints_mm).all():
+            return answer
+        there = {view.name for view in self._samples.sample(key).views}
+        seen = {f"view-{i}": name for i, name in enumerate(name for name in self.views if name in there)}
+        if answer.frame not in seen:
+            raise InputError(
+                f"{key}: frame",
+                f"answer is in the frame {answer.frame!r}, which the method does not see",
+                f"answer in that of a view: {', '.join(seen)}",
+            )
+        return replace(answer, frame=seen[answer.frame])
+
     def _restrict(self, sample: Sample) -> Sample:
         by_name = {view.name: view for view in sample.views}
         views = [by_name[name] for name in self.views if name in by_name]
@@ -212,7 +230,8 @@ def predict(
     """Poses for every key, in order.
 
     Raises:
-        InputError: the method answers with another number of samples than it was asked for.
+        InputError: the method answers with another number of samples than it was asked for, or in a frame it does not
+            see.
         Exception: what the method itself raises, with a note that names the samples.
     """
     answers: list[Poses] = []
@@ -225,7 +244,7 @@ def predict(
             raise
         if len(given) != len(asked):
             raise InputError(type(method).__name__, f"answered {len(given)} of {len(asked)} samples", "answer each one")
-        answers += given
+        answers += [samples.named(sample.key, answer) for sample, answer in zip(asked, given, strict=True)]
         if progress is not None:
             progress(len(answers), len(keys))
     return answers

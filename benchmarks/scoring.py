@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from poseboard.benchmarks.harness import Bench
 from poseboard.benchmarks.predicting import boards, predictions_path, row_lock
@@ -89,9 +90,9 @@ def _score(settings: Settings, dataset: str, method: str, files: Sequence[Path] 
         partial = target.with_name(target.name + ".partial")
         pd.concat(errors, ignore_index=True).astype({"table": "category", "views": "str"}).to_parquet(partial)
         partial.replace(target)
-        if tables.get("all"):
-            first = tables["all"][seeds[0]]
-            _write_examples(bench, first, truth, settings.file("examples", dataset, f"{method}.npz"))
+        # Monocular methods have no predictions from all cameras: theirs from one camera are drawn in all of them.
+        first = tables.get("all") or tables[min(tables)]
+        _write_examples(bench, first[seeds[0]], truth, settings.file("examples", dataset, f"{method}.npz"))
         record.write(settings.file("scores", dataset, f"{method}.json"))
     return record
 
@@ -207,11 +208,10 @@ def _given(files: Sequence[Path], truth: TruthTable) -> Tables:
 
 def _write_examples(bench: Bench, table: PoseTable, truth: TruthTable, path: Path) -> None:
     """The best, middle and worst samples by root-relative error: crops, both poses in their pixels, edges."""
-    rows = pd.Index(table.keys, dtype=object).get_indexer(pd.Index(truth.keys, dtype=object))
+    rows = np.asarray(pd.Index(table.keys, dtype=object).get_indexer(pd.Index(truth.keys, dtype=object)))
     skeleton = truth.skeleton
-    distances = metrics.joint_errors(
-        table.mapped(skeleton.joints), truth.joints_mm, root=skeleton.root_index, rows=np.asarray(rows)
-    )
+    predicted_mm = _in_world(table, truth, rows)
+    distances = metrics.joint_errors(predicted_mm, truth.joints_mm, root=skeleton.root_index)
     error_mm = metrics.pose_errors(distances)
     order = np.flatnonzero(np.isfinite(error_mm))
     order = order[np.argsort(error_mm[order], kind="stable")]
@@ -227,7 +227,7 @@ def _write_examples(bench: Bench, table: PoseTable, truth: TruthTable, path: Pat
             v = truth.views.index(view.name)
             crop = view.crop(EXAMPLE_PX)
             images[i, v] = crop.pixels()
-            drawn["predicted_px"][i, v] = crop.camera.project(table.mapped(skeleton.joints)[rows[row]])
+            drawn["predicted_px"][i, v] = crop.camera.project(predicted_mm[row])
             drawn["truth_px"][i, v] = crop.camera.project(truth.joints_mm[row])
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial.npz")
@@ -241,3 +241,18 @@ def _write_examples(bench: Bench, table: PoseTable, truth: TruthTable, path: Pat
         **drawn,  # type: ignore[arg-type]  # numpy types its keyword arrays as positional flags too
     )
     partial.replace(path)
+
+
+def _in_world(table: PoseTable, truth: TruthTable, rows: NDArray[np.integer]) -> NDArray[np.float64]:
+    """The answer to each truth pose in the world frame, NaN where none; of a camera's frame, put on the true root."""
+    joints_mm = np.full(truth.joints_mm.shape, np.nan)
+    answered = np.flatnonzero(rows >= 0)
+    joints_mm[answered] = table.mapped(truth.skeleton.joints)[rows[answered]]
+    frame = table.frame[rows]
+    root = truth.skeleton.root_index
+    for v, name in enumerate(truth.views):
+        of_camera = answered[frame[answered] == name]
+        if of_camera.size and truth.rotations is not None:
+            about_root = joints_mm[of_camera] - joints_mm[of_camera][:, [root]]
+            joints_mm[of_camera] = about_root @ truth.rotations[of_camera, v] + truth.joints_mm[of_camera][:, [root]]
+    return joints_mm

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, create_model
 
-from poseboard.datasets import human36m, shelf
+from poseboard.datasets import human36m, rhd, shelf
 from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.sample import Dataset, Status
 
@@ -95,7 +95,8 @@ _ENTRIES = (
         "rhd",
         "Rendered Hand Pose",
         "see the data set's page",
-        "Rendered Handpose Dataset page of the Freiburg computer vision group (RHD_published_v2)",
+        rhd.OBTAIN,
+        rhd.Rhd,
     ),
 )
 

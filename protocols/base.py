@@ -56,6 +56,8 @@ class TruthTable:
         split: "train" or "test".
         views: all cameras of the data set in its order.
         manifest: the data set's hash.
+        rotations: (N, V, 3, 3) world to camera for each of ``views``, NaN where a camera does not see the sample; None:
+            not known, and nothing in a camera's frame can be judged.
     """
 
     keys: NDArray[np.object_]
@@ -70,6 +72,7 @@ class TruthTable:
     split: str
     views: tuple[str, ...]
     manifest: str
+    rotations: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -79,8 +82,15 @@ class TruthTable:
         """All truth of a split of a data set; InputError if it has none."""
         keys = list(dataset.keys(split))
         truths = [dataset.truth(key).joints_mm for key in keys]
-        groups = [dataset.sample(key).group for key in keys]
         people = [len(truth) for truth in truths]
+        index = {name: v for v, name in enumerate(dataset.views)}
+        rotations = np.full((len(keys), len(index), 3, 3), np.nan)
+        groups = []
+        for of_key, key in zip(rotations, keys, strict=True):
+            sample = dataset.sample(key)
+            groups.append(sample.group)
+            for view in sample.views:
+                of_key[index[view.name]] = view.camera.R
         names = np.array(keys, dtype=object)
         none = np.empty((0, len(dataset.skeleton), 3), dtype=np.float32)
 
@@ -100,6 +110,7 @@ class TruthTable:
             split=split,
             views=tuple(dataset.views),
             manifest=dataset.manifest(),
+            rotations=rotations if all(n == 1 for n in people) else np.repeat(rotations, people, axis=0),
         )
 
     def take(self, rows: NDArray[np.integer]) -> TruthTable:
@@ -112,6 +123,7 @@ class TruthTable:
             subject=self.subject[rows],
             action=self.action[rows],
             sequence=self.sequence[rows],
+            rotations=None if self.rotations is None else self.rotations[rows],
         )
 
     @property

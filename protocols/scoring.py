@@ -60,18 +60,19 @@ def score(
         raise ValueError(f"table {board.id}: no predictions for any of {list(board.view_sets(truth.views))}")
     scores: list[Score] = []
     errors: list[pd.DataFrame] = []
+    grows = len({len(cameras) for cameras in board.view_sets(truth.views).values()}) > 1
     for name, cameras in sets.items():
         views = view_text(cameras, truth.views)
         tables: dict[int, pd.DataFrame] = {}
         for seed, table in sorted(predictions[name].items()):
             _check_origin(table, truth, cameras)
             tables[seed] = protocol.errors(table, chosen)
-        title = board.title if len(board.view_sets(truth.views)) == 1 else f"{board.title}, {len(cameras)} cameras"
+        title = f"{board.title}, {len(cameras)} cameras" if grows else board.title
         scores.append(_summary(board, protocol, title, truth, views, tables, resamples))
         errors += [
             rows.assign(seed=seed, views=pd.Categorical([views]).repeat(len(rows))) for seed, rows in tables.items()
         ]
-    if len(scores) > 1:
+    if grows and len(scores) > 1:
         sweep = Curve(
             x=[float(len(cameras)) for cameras in sets.values()],
             y=[found.value for found in scores],

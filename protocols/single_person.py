@@ -60,6 +60,10 @@ class SinglePerson(Protocol):
     def joint_errors(self, pred: Array, truth: Array, rows: Rows, joints: tuple[str, ...], skeleton: Skeleton) -> Array:
         """(N, J) distances in mm by the conventions of :mod:`poseboard.protocols.metrics`."""
 
+    def true_joints(self, truth: TruthTable, joints: tuple[str, ...], pred: PoseTable, rows: Rows) -> Array:
+        """(N, J, 3) of the named joints in the frame that row ``rows`` of ``pred`` answers in; here the world's."""
+        return truth.mapped(joints)
+
     def root_name(self, skeleton: Skeleton) -> str | None:
         """The joint that is subtracted, if one is."""
         return None
@@ -101,7 +105,8 @@ class SinglePerson(Protocol):
         root = self.root_name(truth.skeleton)
         # the root is needed even where it is not evaluated
         needed = joints if root is None or root in joints else (*joints, root)
-        distances = self.joint_errors(pred.mapped(needed), truth.mapped(needed), rows, needed, truth.skeleton)
+        joints_mm = self.true_joints(truth, needed, pred, rows)
+        distances = self.joint_errors(pred.mapped(needed), joints_mm, rows, needed, truth.skeleton)
         distances = distances[:, : len(joints)]
         evaluated = np.flatnonzero(~np.isnan(np.fmax.reduce(distances, axis=1)))
         if len(evaluated) < len(truth):

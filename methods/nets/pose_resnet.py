@@ -32,12 +32,14 @@ class BackboneOutput(NamedTuple):
         features: (n, C, S/4, S/4).
         alg_confidences: (n, J) in (0, 1), or None without that head.
         vol_confidences: (n, 32) in (0, 1), or None without that head.
+        deepest: (n, C', S/32, S/32) before any upsampling (S/16 of the small network).
     """
 
     heatmaps: Tensor
     features: Tensor
     alg_confidences: Tensor | None
     vol_confidences: Tensor | None
+    deepest: Tensor
 
 
 class _Residual(nn.Module):
@@ -175,7 +177,7 @@ class PoseResNet(nn.Module):
         alg = None if self.alg_confidences is None else self.alg_confidences(x)
         vol = None if self.vol_confidences is None else self.vol_confidences(x)
         features = self.deconv_layers(x)
-        return BackboneOutput(self.final_layer(features), features, alg, vol)
+        return BackboneOutput(self.final_layer(features), features, alg, vol, x)
 
 
 class HeatmapConfidence(nn.Module):
@@ -263,7 +265,7 @@ class SmallPoseNet(nn.Module):
         features = self.smooth(summed)
         heatmaps = self.final_layer(features)
         confidences = None if self.alg_confidences is None else self.alg_confidences(heatmaps, features)
-        return BackboneOutput(heatmaps, features, confidences, None)
+        return BackboneOutput(heatmaps, features, confidences, None, x)
 
 
 def build_backbone(

@@ -136,3 +136,44 @@ def test_truth_is_not_inside_a_sample(tmp_path: Path) -> None:
     shapes = [array.shape for array in arrays_in(sample)]
     assert (1, 3) in shapes, "the root that was declared is found"
     assert not [shape for shape in shapes if shape[-2:] == (17, 3)]
+
+
+class OneEye:
+    """Answers zeros in the frame that it is told to name."""
+
+    inputs = Inputs(views=(1, 1), extrinsics=False)
+
+    def __init__(self, frame: str) -> None:
+        self.frame = frame
+
+    def predict(self, samples: list[Sample]) -> list[Poses]:
+        return [
+            Poses(HUMAN36M, np.full((1, 17, 3), 0.0 if sample.views else np.nan), np.ones(1), self.frame)
+            for sample in samples
+        ]
+
+
+def test_the_frame_of_a_withheld_camera_gets_its_name_back(tmp_path: Path) -> None:
+    keys = FourCameras().keys("test")[:3]
+    one = Restricted(FourCameras(), OneEye.inputs, tmp_path, views=("c",))
+    answers = predict(OneEye("view-0"), one, keys)  # type: ignore[arg-type]
+    assert [answer.frame for answer in answers] == ["c", "c", "c"]
+    # The third sample lacks the first camera: its first view is the second one.
+    many = Restricted(FourCameras(), Inputs(extrinsics=False), tmp_path, views=("a", "b"))
+    answers = predict(OneEye("view-0"), many, keys)  # type: ignore[arg-type]
+    assert [answer.frame for answer in answers] == ["a", "a", "b"]
+
+
+@pytest.mark.parametrize("frame", ["world", "c", "view-1"])
+def test_a_frame_that_the_method_does_not_see_is_refused(tmp_path: Path, frame: str) -> None:
+    keys = FourCameras().keys("test")[:1]
+    one = Restricted(FourCameras(), OneEye.inputs, tmp_path, views=("c",))
+    with pytest.raises(InputError, match=rf"test/Walking-1/0: frame: answer is in the frame '{frame}'.*: view-0"):
+        predict(OneEye(frame), one, keys)  # type: ignore[arg-type]
+
+
+def test_nothing_is_said_of_the_frame_of_no_answer(tmp_path: Path) -> None:
+    key = FourCameras().keys("test")[2]  # which camera a does not see
+    one = Restricted(FourCameras(), OneEye.inputs, tmp_path, views=("a",))
+    (answer,) = predict(OneEye("world"), one, [key])  # type: ignore[arg-type]
+    assert np.isnan(answer.joints_mm).all()

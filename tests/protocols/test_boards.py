@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ def test_table_runs(path: Path, make_truth, make_predictions) -> None:
     board = Board.read(path)
     assert board.id == path.stem
     protocol = board.rule()
-    truth = make_truth()
+    truth = replace(make_truth(), dataset=board.dataset)
     sets = board.view_sets(CAMERAS)
     assert len(set(sets)) == len(sets)
     noise = np.random.default_rng(0).normal(0, 10, truth.joints_mm.shape)
@@ -117,7 +118,7 @@ def test_tables_are_those_of_the_suite() -> None:
     assert (boards["T1"].exclude, boards["T2-all-scenes"].exclude) == ((), ())
     assert [len(cameras) for cameras in boards["human36m-cameras"].view_sets(CAMERAS).values()] == [2, 3, 4]
     signatures = {
-        str(board.rule().signature(board, HUMAN36M, name))
+        (board.dataset, str(board.rule().signature(board, HUMAN36M, name)))
         for board in boards.values()
         for name in board.view_sets(CAMERAS)
     }

@@ -1,0 +1,256 @@
+"""Rendered Hand Pose (Zimmermann and Brox, ICCV 2017): rendered pictures of one or two hands, in its published layout.
+
+On disk, below one root (``RHD_published_v2``), for the sets ``training`` and ``evaluation``:
+
+    <set>/anno_<set>.pickle     number -> {uv_vis: 42 x 3 px px 0|1, xyz: 42 x 3 m in the camera's frame, K: 3 x 3}
+    <set>/color/%05d.png        320 x 320
+    <set>/mask/%05d.png         0 background, 1 person, 2 to 17 left hand, 18 to 33 right hand
+
+One camera a picture, at the origin of its world: the world frame is the camera's. 21 key points a hand, the left
+one's first. As in the release of epipolar transformers, the first of them, the wrist, is replaced by the palm: the mean
+of the wrist and the base of the middle finger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from poseboard.datasets.camera import Array, Camera
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Group, Sample, Status, Truth, View
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.datasets.unpickle import read_pickle
+
+_FINGERS = ("thumb", "index", "middle", "ring", "little")
+_PARTS = ("tip", "upper", "lower", "base")
+
+RHD_HAND = Skeleton(
+    name="rhd-21",
+    joints=("palm", *(f"{finger}_{part}" for finger in _FINGERS for part in _PARTS)),
+    edges=tuple(
+        edge
+        for finger in _FINGERS
+        for edge in (
+            ("palm", f"{finger}_base"),
+            (f"{finger}_base", f"{finger}_lower"),
+            (f"{finger}_lower", f"{finger}_upper"),
+            (f"{finger}_upper", f"{finger}_tip"),
+        )
+    ),
+    root="palm",
+    flip_pairs=(),
+)
+"""21 key points of one hand, each finger from its tip to its base."""
+
+SETS = {"train": "training", "test": "evaluation"}
+SIDES = ("left hand", "right hand")
+OBTAIN = "Rendered Handpose Dataset page of the Freiburg computer vision group (RHD_published_v2)"
+
+_COPY = "extract the published archive again"
+_SIZE = (320, 320)
+_HAND = len(RHD_HAND)
+_MIDDLE_BASE = RHD_HAND.joints.index("middle_base")
+_FIRST_RIGHT_LABEL = 18
+_SIDE_PX = (50.0, 256.0)
+"""Least and largest side of a box: the release clips it to 50 … 500 and its enlargement to 256 px to 1 … 10."""
+
+
+class Rhd:
+    """The adapter: a `Dataset` of hands, one sample a picture.
+
+    The action of a sample's group says which hand it shows: "left hand", "right hand" or "both hands"; every picture is
+    a sequence of its own.
+
+    Args:
+        root: folder that holds ``training/`` and ``evaluation/``.
+        hands: "dominant": one hand a sample, that with more pixels in the mask (the right one where they tie), as in
+            the release of epipolar transformers. "both": every hand of which a key point is visible, the left first.
+    """
+
+    name = "rhd"
+    skeleton = RHD_HAND
+    synthetic = False
+
+    def __init__(self, root: Path, hands: Literal["dominant", "both"] = "dominant") -> None:
+        self.root = Path(root)
+        self._hands = hands
+        self._shown: dict[str, tuple[int, ...]] = {}
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Its only camera."""
+        return ("camera",)
+
+    def status(self) -> Status:
+        """Annotations readable, and the first and last picture and mask of each set present."""
+        there = [name for name in SETS.values() if self._annotation_path(name).is_file()]
+        if not there:
+            return Status("missing", f"no {self._annotation_path('training')}", OBTAIN)
+        try:
+            sets = {name: self._sets[name] for name in there}
+        except InputError as error:
+            return Status("missing", str(error), OBTAIN)
+        absent = [f"{name}/anno_{name}.pickle" for name in SETS.values() if name not in there]
+        for name, of_set in sets.items():
+            for number in (of_set.numbers[0], of_set.numbers[-1]):
+                files = [f"{name}/{kind}/{number:05d}.png" for kind in ("color", "mask")]
+                absent += [file for file in files if not (self.root / file).is_file()]
+        if absent:
+            return Status("partial", f"{absent[0]} is missing", OBTAIN)
+        return Status("ready", f"{sum(len(of_set.numbers) for of_set in sets.values())} pictures", OBTAIN)
+
+    def manifest(self) -> str:
+        """SHA-256 of the annotations; another choice of hands changes it."""
+        digest = hashlib.sha256(b"" if self._hands == "dominant" else self._hands.encode())
+        for name in SETS.values():
+            path = self._annotation_path(name)
+            try:
+                digest.update(path.read_bytes())
+            except FileNotFoundError:
+                digest.update(b"absent")
+            except OSError as error:
+                raise InputError(path, f"file cannot be read ({error.strerror})", OBTAIN) from None
+        return digest.hexdigest()
+
+    def keys(self, split: str) -> Sequence[str]:
+        """Pictures of "train" ("training/00000" …) or "test" ("evaluation/00000" …), by number."""
+        if split not in SETS:
+            raise InputError("rhd: split", f"{split!r} is no split", 'one of "train", "test"')
+        name = SETS[split]
+        return [f"{name}/{number:05d}" for number in self._sets[name].numbers]
+
+    def sample(self, key: str) -> Sample:
+        """The picture with a square box a hand, about the base of its middle finger.
+
+        Raises:
+            InputError: the key is unknown, or the mask that tells the dominant hand cannot be read.
+        """
+        of_set, row, folder = self._row(key)
+        shown = self._shown_hands(key)
+        boxes = np.array([_box(of_set.uv_px[row, hand], of_set.visible[row, hand]) for hand in shown]).reshape(-1, 4)
+        camera = Camera(of_set.K[row], np.eye(3), np.zeros(3), size=_SIZE)
+        view = View(self.views[0], camera, folder / "color" / f"{key.partition('/')[2]}.png", boxes)
+        action = SIDES[shown[0]] if len(shown) == 1 else "both hands"
+        return Sample(key, (view,), Group(self.name, action, key))
+
+    def truth(self, key: str) -> Truth:
+        """(hands, 21, 3) mm in the camera's frame, in the order of the sample's boxes; hidden key points are known."""
+        of_set, row, _ = self._row(key)
+        return Truth(of_set.joints_mm[row, list(self._shown_hands(key))])
+
+    def _annotation_path(self, name: str) -> Path:
+        return self.root / name / f"anno_{name}.pickle"
+
+    @cached_property
+    def _sets(self) -> _Sets:
+        return _Sets(self._annotation_path)
+
+    def _row(self, key: str) -> tuple[_Annotations, int, Path]:
+        match = re.fullmatch(r"(training|evaluation)/([0-9]{5})", key)
+        row = None if match is None else self._sets[match[1]].rows.get(int(match[2]))
+        if match is None or row is None:
+            raise InputError(f"rhd: key {key!r}", "there is no such picture", f"see {self.root}")
+        return self._sets[match[1]], row, self.root / match[1]
+
+    def _shown_hands(self, key: str) -> tuple[int, ...]:
+        """0 for the left hand, 1 for the right one."""
+        if key not in self._shown:
+            of_set, row, folder = self._row(key)
+            if self._hands == "both":
+                self._shown[key] = tuple(np.flatnonzero(of_set.visible[row].any(axis=1)).tolist())
+            else:
+                labels = _read_mask(folder / "mask" / f"{key.partition('/')[2]}.png")
+                right = int((labels >= _FIRST_RIGHT_LABEL).sum())
+                left = int((labels > 1).sum()) - right
+                self._shown[key] = (int(right >= left),)
+        return self._shown[key]
+
+
+@dataclass(frozen=True, eq=False)
+class _Annotations:
+    """One set, hands apart: n pictures, two hands, 21 key points."""
+
+    numbers: list[int]
+    rows: dict[int, int]
+    uv_px: Array
+    visible: NDArray[np.bool_]
+    joints_mm: Array
+    K: Array
+
+
+class _Sets(dict[str, _Annotations]):
+    """Sets by name, each read when it is first asked for."""
+
+    def __init__(self, path_of: Callable[[str], Path]) -> None:
+        super().__init__()
+        self._path_of = path_of
+
+    def __missing__(self, name: str) -> _Annotations:
+        self[name] = _read_annotations(self._path_of(name))
+        return self[name]
+
+
+def _read_annotations(path: Path) -> _Annotations:
+    if not path.is_file():
+        raise InputError(path, "there is no such file", OBTAIN)
+    content = read_pickle(path)
+    if not isinstance(content, dict) or not content:
+        raise InputError(path, f"holds a {type(content).__name__}, not a dict of pictures", _COPY)
+    shapes = {"uv_vis": (2 * _HAND, 3), "xyz": (2 * _HAND, 3), "K": (3, 3)}
+    columns: dict[str, list[Array]] = {field: [] for field in shapes}
+    for number, entry in content.items():
+        where = f"{path}: {str(number)[:40]}"
+        if not isinstance(number, int) or not 0 <= number < 100_000 or not isinstance(entry, dict):
+            raise InputError(where, "is no numbered picture", _COPY)
+        for field, shape in shapes.items():
+            if field not in entry:
+                raise InputError(f"{where}.{field}", "field is missing", _COPY)
+            try:
+                values = np.asarray(entry[field], dtype=np.float64)
+            except (TypeError, ValueError):
+                values = np.empty(0)
+            if values.shape != shape or not np.isfinite(values).all():
+                raise InputError(f"{where}.{field}", f"is not {shape[0]} x {shape[1]} finite numbers", _COPY)
+            columns[field].append(values)
+    order = np.argsort(list(content))
+    numbers = np.array(list(content))[order].tolist()
+    uv_vis, xyz = (np.stack(columns[field])[order].reshape(-1, 2, _HAND, 3) for field in ("uv_vis", "xyz"))
+    K = np.stack(columns["K"])[order]
+    singular = np.abs(np.linalg.det(K)) < 1e-9
+    if singular.any():
+        raise InputError(f"{path}: {numbers[int(np.argmax(singular))]}.K", "is singular", _COPY)
+    visible = uv_vis[..., 2] > 0
+    for values in (xyz, uv_vis):
+        values[:, :, 0] = (values[:, :, 0] + values[:, :, _MIDDLE_BASE]) / 2
+    visible[:, :, 0] |= visible[:, :, _MIDDLE_BASE]
+    rows = {number: row for row, number in enumerate(numbers)}
+    return _Annotations(numbers, rows, uv_vis[..., :2], visible, xyz * 1000.0, K)
+
+
+def _box(uv_px: Array, visible: NDArray[np.bool_]) -> Array:
+    """Square about the base of the middle finger, twice as wide as the farthest visible key point of either axis."""
+    centre = uv_px[_MIDDLE_BASE]
+    seen = uv_px[visible] if visible.any() else uv_px
+    half = np.clip(2 * np.abs(seen - centre).max(), *_SIDE_PX) / 2
+    return np.concatenate([centre - half, centre + half])
+
+
+def _read_mask(path: Path) -> NDArray[np.uint8]:
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise InputError(path, f"mask cannot be read ({error.strerror})", _COPY) from None
+    mask = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if mask is None or mask.ndim != 2:
+        raise InputError(path, "file is no mask of one channel", _COPY)
+    return np.asarray(mask, dtype=np.uint8)

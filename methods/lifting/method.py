@@ -1,0 +1,122 @@
+"""Monocular lifting, as the release of epipolar transformers (He et al., CVPR 2020) has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Poses, Sample
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.base import Checkpoint, Inputs, parse_options
+from poseboard.methods.lifting.model import Lifting as LiftingModel
+from poseboard.methods.lifting.model import LiftingArchitecture, canonical_indices
+from poseboard.methods.lifting.train import LiftingOptions, LiftingTraining, crop_ray, which_hand
+from poseboard.methods.nets.architecture import Architecture, crop_pixels, load_backbone, load_strictly
+from poseboard.methods.nets.detector import decode_heatmaps
+
+
+class Lifting:
+    """One person or hand from the crop of one view: a pose about its root, in the camera's frame.
+
+    The size of a pose cannot be seen in one view: answers have the median size of the training poses.
+
+    Args:
+        options: see `LiftingOptions`.
+        skeleton: whose joints it answers in.
+
+    Raises:
+        InputError: an option is unknown or wrong.
+    """
+
+    def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
+        self.options = parse_options(LiftingOptions, options, "lifting")
+        self.skeleton = skeleton
+        self.inputs = Inputs(views=(1, 1), extrinsics=False)
+        self._model: LiftingModel | None = None
+        self._scale_mm = np.nan
+        self._device = "cpu"
+
+    def load(self, checkpoint: Path | None, device: str) -> None:
+        """Take the weights and the size of a trained checkpoint; its crop size becomes the method's."""
+        if checkpoint is None:
+            raise InputError("lifting", "it needs a checkpoint", "train it first")
+        read = Checkpoint.read(checkpoint)
+        if read.method != "lifting":
+            raise InputError(checkpoint, f"checkpoint is of {read.method}", "give lifting its own")
+        architecture = parse_options(LiftingArchitecture, read.architecture, f"{checkpoint}: architecture")
+        architecture.backbone.require(self.skeleton, checkpoint)
+        if architecture.network != self.options.network:
+            raise InputError(checkpoint, f"weights are of network {architecture.network}", "set `network` accordingly")
+        if "scale_mm" not in read.constants:
+            raise InputError(f"{checkpoint}: constants", "has no scale_mm", "train it again")
+        with torch.random.fork_rng(devices=[]):
+            model = LiftingModel(architecture, architecture.backbone.build(seed=0))
+        load_strictly(model, read.state, checkpoint)
+        self._model, self._device, self._scale_mm = model.to(device).eval(), device, read.constants["scale_mm"]
+        self.inputs = Inputs(crop_px=architecture.backbone.crop_px, views=(1, 1), extrinsics=False)
+
+    @torch.inference_mode()
+    def predict(self, samples: Sequence[Sample]) -> list[Poses]:
+        """One pose a sample about its root at 0, in the frame of its first view; NaN without a view.
+
+        The score is the mean soft-max peak of the heat maps, 1 for networks that do without them.
+        """
+        model = self._model
+        if model is None:
+            raise InputError("lifting", "it has no weights", "load a checkpoint before predicting")
+        arch, joints = model.architecture, len(self.skeleton)
+        seen = [i for i, sample in enumerate(samples) if sample.views]
+        poses, scores = np.full((len(samples), joints, 3), np.nan), np.zeros(len(samples))
+        side_px, chunk = arch.backbone.crop_px, arch.backbone.chunk
+        for start in range(0, len(seen), chunk):
+            rows = seen[start : start + chunk]
+            views = [samples[i].views[0] for i in rows]
+            images = torch.from_numpy(np.stack([crop_pixels(view, side_px) for view in views])).to(self._device)
+            side = None
+            if arch.handed:
+                side = torch.tensor([[which_hand(samples[i])] for i in rows], device=self._device)
+            lifted, heatmaps = model(arch.backbone.prepare(images), side)
+            pose = lifted.pose.double().cpu().numpy() * self._scale_mm
+            if arch.centre_ray:
+                pose = pose @ np.stack([crop_ray(view, side_px) for view in views])  # back: the inverse of rows @ R.T
+            poses[rows] = pose
+            scores[rows] = 1.0
+            if arch.network != "image_rotation":
+                scores[rows] = decode_heatmaps(arch.backbone, heatmaps, "softargmax")[1].mean(dim=1).double().cpu()
+        poses -= poses[:, [self.skeleton.root_index]]
+        return [
+            Poses(self.skeleton, poses[i : i + 1], scores[i : i + 1], sample.views[0].name if sample.views else "world")
+            for i, sample in enumerate(samples)
+        ]
+
+    def training(self, start: Path | None, seed: int) -> LiftingTraining:
+        """From the backbone in ``start``, with a fresh lifting network from ``seed``."""
+        if start is None:
+            raise InputError("lifting", "training starts from a 2D backbone", "set `after: backbone` in params.yaml")
+        canonical_indices(self.skeleton)
+        read, options = Checkpoint.read(start), self.options
+        heads = {"alg_confidences": False, "vol_confidences": False}
+        backbone = Architecture.of(read, start).model_copy(update=heads)
+        backbone.require(self.skeleton, start)
+        with torch.device("meta"):
+            shapes = backbone.build(seed=0).eval()(torch.empty(1, 3, backbone.crop_px, backbone.crop_px))
+        small = options.recipe == "small"
+        architecture = LiftingArchitecture(
+            backbone=backbone,
+            network=options.network,
+            map_px=shapes.heatmaps.shape[-1],
+            pool=options.pool or (2 if small else 8),
+            feature_width=shapes.deepest.shape[1],
+            handed=options.handed,
+            mirror_right=options.mirror_right,
+            centre_ray=small,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = LiftingModel(architecture, load_backbone(backbone, read, start, seed))
+        return LiftingTraining(model, options, self.skeleton)

@@ -1,0 +1,237 @@
+"""The lifting networks: heat maps or image features of one view -> a pose about its root, in units of its own size.
+
+They are those of the release of epipolar transformers (He et al., CVPR 2020), after Zimmermann and Brox (ICCV 2017) and
+Ge et al. (CVPR 2019). Tensors carry the release's names under ``liftingnet.`` and ``backbone.``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.base import Options
+from poseboard.methods.geometry.canonical import axis_angle_to_matrix
+from poseboard.methods.nets.architecture import Architecture
+
+Network = Literal["direct", "rotation", "image_rotation"]
+
+
+class CanonicalFrame(NamedTuple):
+    """The joints that give a pose its size and a frame of its own; see `canonicalise`.
+
+    Args:
+        axis: comes to lie on -y.
+        plane: comes to lie in z = 0.
+        scale: the two joints whose distance is the pose's size.
+    """
+
+    axis: str
+    plane: str
+    scale: tuple[str, str]
+
+
+CANONICAL = {
+    "human36m-17": CanonicalFrame("thorax", "left_hip", ("thorax", "pelvis")),
+    "rhd-21": CanonicalFrame("middle_base", "little_base", ("middle_base", "middle_lower")),
+}
+"""Name of a skeleton -> its frame. The hand's is published; the release has none for a body, ours is chosen like it."""
+
+
+def canonical_indices(skeleton: Skeleton) -> tuple[int, int, tuple[int, int]]:
+    """Indices of axis, plane and the two scale joints; InputError if the joint set has no frame."""
+    frame = CANONICAL.get(skeleton.name)
+    if frame is None or skeleton.root is None:
+        raise InputError(
+            "lifting", f"there is no canonical frame for {skeleton.name}", f"known: {', '.join(CANONICAL)}"
+        )
+    axis, plane, first, second = skeleton.indices([frame.axis, frame.plane, *frame.scale])
+    return axis, plane, (first, second)
+
+
+class LiftingArchitecture(Options):
+    """What a trained lifting network is, in plain values.
+
+    Args:
+        backbone: that it stands on.
+        network: "direct": heat maps to the pose. "rotation": heat maps to the canonical pose and its rotation.
+            "image_rotation": pooled image features to both, a linear layer each.
+        map_px: side of the heat maps.
+        pool: heat maps are averaged over squares of this side; 8 as published (for maps of 64 and 224).
+        feature_width: channels of the pooled image features.
+        handed: whether it is told which hand it sees.
+        mirror_right: right hands share the canonical pose of left ones, mirrored in z.
+        centre_ray: the pose is in the frame of the camera turned to the crop's centre, not in the camera's.
+    """
+
+    backbone: Architecture
+    network: Network
+    map_px: int
+    pool: int
+    feature_width: int
+    handed: bool = False
+    mirror_right: bool = False
+    centre_ray: bool = False
+
+    def build(self) -> LiftingNet | ImageLiftingNet:
+        """The lifting network with fresh weights from torch's current random state."""
+        joints = len(self.backbone.joints)
+        if self.network == "image_rotation":
+            return ImageLiftingNet(joints, self.feature_width, handed=self.handed, mirror_right=self.mirror_right)
+        return LiftingNet(
+            joints,
+            self.map_px,
+            self.pool,
+            rotation=self.network == "rotation",
+            handed=self.handed,
+            mirror_right=self.mirror_right,
+        )
+
+
+class Lifted(NamedTuple):
+    """A pose about its root in units of its size.
+
+    Args:
+        pose: (B, J, 3) in the frame of the camera (or of the crop's centre ray).
+        canonical: (B, J, 3) in a frame of its own, ``pose = canonical @ R``; None of a direct network. Right hands
+            that share it with left ones are mirrored first.
+        R: (B, 3, 3), or None.
+    """
+
+    pose: Tensor
+    canonical: Tensor | None = None
+    R: Tensor | None = None
+
+
+def _turned(canonical: Tensor, axis_angle: Tensor, side: Tensor | None, mirror_right: bool) -> Lifted:
+    R = axis_angle_to_matrix(axis_angle)
+    own = mirrored(canonical, side) if mirror_right and side is not None else canonical
+    return Lifted(own @ R, canonical, R)
+
+
+def mirrored(canonical: Tensor, side: Tensor) -> Tensor:
+    """Canonical poses (B, J, 3), those of right hands (``side`` (B, 1) is 1) mirrored in z."""
+    z = canonical[..., 2:] * (1 - 2 * side)[..., None]
+    return torch.cat([canonical[..., :2], z], dim=-1)
+
+
+def _with_side(features: Tensor, side: Tensor | None) -> Tensor:
+    return features if side is None else torch.cat([features, 1 - side, side], dim=-1)
+
+
+def _convolutions(width_in: int, widths: tuple[int, int, int]) -> nn.Sequential:
+    """Six 3x3 convolutions, every other one with stride 2."""
+    layers: list[nn.Module] = []
+    for width in widths:
+        for stride in (1, 2):
+            layers += [nn.Conv2d(width_in, width, 3, stride, 1), nn.LeakyReLU(0.01)]
+            width_in = width
+    return nn.Sequential(*layers)
+
+
+def _head(width_in: int, hidden: tuple[int, int], width_out: int, dropout: float) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers += [nn.Linear(width_in, width), nn.LeakyReLU(0.01), nn.Dropout(dropout)]
+        width_in = width
+    return nn.Sequential(*layers, nn.Linear(width_in, width_out))
+
+
+class LiftingNet(nn.Module):
+    """Heat maps to a pose (``lifting_direct``, ``lifting``), or to a canonical pose and its rotation (``lifting_rot``).
+
+    Args:
+        joints: number of heat maps and of joints.
+        map_px: side of the heat maps.
+        pool: side of the squares they are averaged over first.
+        rotation: with the viewpoint branch.
+        handed: takes which hand it is.
+        mirror_right: see `LiftingArchitecture`.
+    """
+
+    def __init__(
+        self, joints: int, map_px: int, pool: int, *, rotation: bool, handed: bool = False, mirror_right: bool = False
+    ) -> None:
+        super().__init__()
+        self._pool, self._mirror_right = pool, mirror_right
+        side = -(-map_px // pool)
+        for _ in range(3):
+            side = -(-side // 2)
+        self.conv1 = _convolutions(joints, (32, 64, 128))
+        self.poseprior = _head(128 * side**2 + 2 * handed, (512, 512), 3 * joints, 0.2)
+        self.conv2 = _convolutions(joints, (64, 128, 256)) if rotation else None
+        self.viewpoint = _head(256 * side**2 + 2 * handed, (256, 128), 3, 0.25) if rotation else None
+
+    def forward(self, heatmaps: Tensor, side: Tensor | None = None) -> Lifted:
+        """(B, J, h, w) and, of handed networks, (B, 1): 0 left, 1 right."""
+        x = functional.avg_pool2d(heatmaps, self._pool, self._pool, ceil_mode=True)
+        pose = self.poseprior(_with_side(self.conv1(x).flatten(1), side)).unflatten(-1, (-1, 3))
+        if self.conv2 is None or self.viewpoint is None:
+            return Lifted(pose)
+        return _turned(pose, self.viewpoint(_with_side(self.conv2(x).flatten(1), side)), side, self._mirror_right)
+
+
+class ImageLiftingNet(nn.Module):
+    """Pooled image features to a canonical pose and its rotation, a linear layer each (``img_lifting_rot``).
+
+    Args:
+        joints: number of joints.
+        width: channels of the features.
+        handed: takes which hand it is.
+        mirror_right: see `LiftingArchitecture`.
+    """
+
+    def __init__(self, joints: int, width: int, *, handed: bool = False, mirror_right: bool = False) -> None:
+        super().__init__()
+        self._mirror_right = mirror_right
+        self.poseprior = nn.Linear(width + 2 * handed, 3 * joints)
+        self.viewpoint = nn.Linear(width + 2 * handed, 3)
+
+    def forward(self, features: Tensor, side: Tensor | None = None) -> Lifted:
+        """(B, C) pooled features and, of handed networks, (B, 1): 0 left, 1 right."""
+        x = _with_side(features, side)
+        return _turned(self.poseprior(x).unflatten(-1, (-1, 3)), self.viewpoint(x), side, self._mirror_right)
+
+
+def pose_loss(predicted: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Published: squared error of coordinates (B, J, 3); joints not ``known`` (B, J) count as zeros in the mean."""
+    mask = known[..., None] > 0
+    zero = torch.zeros((), dtype=predicted.dtype, device=predicted.device)
+    return (torch.where(mask, predicted, zero) - torch.where(mask, truth, zero)).square().mean()
+
+
+def rotation_loss(predicted: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Published: squared error of the matrices' entries (B, 3, 3); those that are not ``known`` (B,) count as zeros."""
+    return ((known > 0)[:, None, None] * (predicted - truth)).square().mean()
+
+
+class Lifting(nn.Module):
+    """A backbone and the lifting network on it.
+
+    Args:
+        architecture: of both.
+        backbone: built from ``architecture.backbone``.
+    """
+
+    def __init__(self, architecture: LiftingArchitecture, backbone: nn.Module) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.backbone = backbone
+        self.liftingnet = architecture.build()
+
+    def forward(self, images: Tensor, side: Tensor | None = None) -> tuple[Lifted, Tensor]:
+        """Normalised crops (B, 3, S, S) -> what they are lifted to, and the raw heat maps (B, J, h, w) they show.
+
+        The maps enter the lifting network scaled to a peak of 1, as the Gaussians are that the published one is trained
+        on.
+        """
+        arch = self.architecture.backbone
+        out = arch.run(self.backbone, images)
+        if isinstance(self.liftingnet, ImageLiftingNet):
+            return self.liftingnet(out.deepest.float().mean(dim=(-2, -1)), side), out.heatmaps
+        logits = out.heatmaps * arch.multiplier
+        return self.liftingnet((logits - logits.amax(dim=(-2, -1), keepdim=True)).exp(), side), out.heatmaps

@@ -1,0 +1,65 @@
+"""Mean per-joint position error of monocular methods: about the root, in the frame of the one camera that was seen.
+
+Each camera of the data set is judged for itself, under a signature that names it. The truth is turned into the camera's
+frame, so a method that sees no extrinsics can answer; where the root is, it need not know. A pose that is given in the
+world's frame is compared there, which is the same distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from poseboard.datasets.errors import InputError
+from poseboard.protocols.base import TruthTable
+from poseboard.protocols.metrics import Array, Rows
+from poseboard.protocols.mpjpe_relative import MpjpeRelative
+from poseboard.protocols.predictions import PoseTable
+
+
+class MpjpeRootCamera(MpjpeRelative):
+    """As `MpjpeRelative`, for poses in the frame of a camera that the method was handed."""
+
+    name: ClassVar[str] = "mpjpe_root_camera"
+    version: ClassVar[int] = 1
+    alignment: ClassVar[str] = "root, in the camera's frame"
+    any_frame: ClassVar[bool] = True
+
+    def views(self, names: Sequence[str]) -> list[tuple[str, ...]]:
+        """Each camera alone."""
+        return [(name,) for name in names]
+
+    def true_joints(self, truth: TruthTable, joints: tuple[str, ...], pred: PoseTable, rows: Rows) -> Array:
+        """See :class:`SinglePerson`; the truth turned, not moved: only differences to the root count.
+
+        Raises:
+            InputError: a pose is in the frame of no camera that the method was handed, or of one that does not see the
+                sample.
+        """
+        joints_mm = truth.mapped(joints)
+        answered = np.flatnonzero(rows >= 0)
+        frame = np.asarray(pred.frame[rows[answered]], dtype=str)
+        turned = np.array(joints_mm, dtype=np.float64)
+        for name in np.unique(frame).tolist():
+            if name == "world":
+                continue
+            of_camera = answered[frame == name]
+            if name not in pred.info.views or name not in truth.views or truth.rotations is None:
+                raise InputError(
+                    f"{pred.source}: frame",
+                    f"{len(of_camera)} rows are in the frame of {name!r}, first {truth.keys[of_camera[0]]!r}",
+                    f"answer in that of the camera that was seen: {', '.join(pred.info.views)}",
+                )
+            R = truth.rotations[of_camera, truth.views.index(name)]
+            unseen = np.isnan(R).any(axis=(1, 2))
+            if unseen.any():
+                raise InputError(
+                    f"{pred.source}: frame",
+                    f"{int(unseen.sum())} rows are in the frame of {name!r}, which does not see their sample, first "
+                    f"{truth.keys[of_camera[int(np.argmax(unseen))]]!r}",
+                    "leave such samples out",
+                )
+            turned[of_camera] = joints_mm[of_camera] @ np.swapaxes(R, -1, -2)
+        return turned

@@ -1,0 +1,150 @@
+"""Poses of one camera, judged about the root in that camera's frame."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from poseboard.datasets.camera import Camera
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.human36m import CAMERAS
+from poseboard.datasets.sample import Group, Sample, Truth, View
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.protocols.base import TruthTable
+from poseboard.protocols.scoring import score
+
+ROOT = HUMAN36M.root_index
+
+
+@pytest.fixture
+def truth(make_truth):
+    """The small truth table, every row seen by four cameras of its own."""
+    table = make_truth()
+    turns = Rotation.random(len(table) * len(CAMERAS), random_state=3).as_matrix()
+    return replace(table, rotations=turns.reshape(len(table), len(CAMERAS), 3, 3))
+
+
+@pytest.fixture
+def of_camera(truth, make_predictions):
+    """The truth as camera ``v`` sees it, about its root, with ``more`` added, said to be in ``frame``."""
+
+    def make(v, frame=None, more=0.0, about_root=True, **info):
+        joints = truth.joints_mm - truth.joints_mm[:, [ROOT]] if about_root else truth.joints_mm
+        turned = np.einsum("nij,nkj->nki", truth.rotations[:, v], joints) + more
+        made = make_predictions(truth, turned, views=(CAMERAS[v],), **info)
+        return replace(made, frame=np.array([frame or CAMERAS[v]] * len(made), dtype=object))
+
+    return make
+
+
+@pytest.fixture
+def judge(truth, make_board):
+    def run(*tables, of=None, **fields):
+        board = make_board("mpjpe_root_camera", **fields)
+        return score(board, {table.info.views[0]: {0: table} for table in tables}, of or truth, resamples=100).scores
+
+    return run
+
+
+def test_the_oracle_of_each_camera_is_perfect(judge, of_camera):
+    scores = judge(*(of_camera(v) for v in range(len(CAMERAS))))
+    assert [found.signature.views for found in scores] == list(CAMERAS)
+    for found in scores:
+        assert found.value == pytest.approx(0, abs=1e-3)
+        assert (found.n_samples, found.n_missing) == (34, 0)
+        assert found.title == "A table"
+        assert not found.curves
+        assert "camera" in found.signature.alignment
+        assert found.signature.root == "pelvis"
+
+
+def test_where_the_root_is_does_not_count_and_how_far_joints_are_from_it_does(judge, of_camera):
+    assert judge(of_camera(1, about_root=False, more=500.0))[0].value == pytest.approx(0, abs=1e-3)
+    more = np.zeros((len(HUMAN36M), 3))
+    more[3] = (0.0, 3.0, 4.0)
+    found = judge(of_camera(1, more=more))[0]
+    assert found.value == pytest.approx(5 / len(HUMAN36M), abs=1e-3)
+    assert found.breakdown["joint"]["left_hip"] == pytest.approx(5, abs=1e-3)
+
+
+def test_a_pose_in_another_frame_than_it_says_is_wrong(judge, of_camera, truth, make_predictions):
+    world = make_predictions(truth, views=(CAMERAS[0],))
+    assert judge(world)[0].value == pytest.approx(0, abs=1e-3)  # it says so
+    claimed = replace(world, frame=np.array([CAMERAS[0]] * len(world), dtype=object))
+    assert judge(claimed)[0].value > 100
+    seen = of_camera(0)
+    turned = replace(seen, frame=np.array(["world"] * len(seen), dtype=object))
+    assert judge(turned)[0].value > 100
+
+
+def test_order_and_gaps_of_the_answers(judge, of_camera):
+    whole = of_camera(2)
+    order = np.random.default_rng(0).permutation(len(whole))[5:]
+    some = replace(
+        whole,
+        **{name: getattr(whole, name)[order] for name in ("keys", "person", "score", "frame", "joints_mm")},
+    )
+    found = judge(some)[0]
+    assert found.value == pytest.approx(0, abs=1e-3)
+    assert (found.n_samples, found.n_missing) == (34, 5)
+
+
+def test_exclusions_keep_rows_and_cameras_together(judge, of_camera):
+    found = judge(of_camera(3), exclude=["S9/Walking-1", "S11/Sitting-1"], every=2)[0]
+    assert found.value == pytest.approx(0, abs=1e-3)
+    assert found.n_samples == 12
+
+
+def test_the_frame_of_a_camera_that_was_not_handed_over_is_refused(judge, of_camera, truth):
+    with pytest.raises(InputError, match=rf"34 rows are in the frame of '{CAMERAS[1]}'.*seen: {CAMERAS[0]}"):
+        judge(of_camera(0, frame=CAMERAS[1]))
+    with pytest.raises(InputError, match="in the frame of 'view-0'"):
+        judge(of_camera(0, frame="view-0"))
+    with pytest.raises(InputError, match="in the frame of"):
+        judge(of_camera(0), of=replace(truth, rotations=None))
+
+
+def test_a_camera_that_does_not_see_the_sample_is_refused(judge, of_camera, truth):
+    table = of_camera(0)
+    rotations = truth.rotations.copy()
+    rotations[4, 0] = np.nan
+    with pytest.raises(InputError, match=rf"1 rows .* does not see their sample, first '{truth.keys[4]}'"):
+        judge(table, of=replace(truth, rotations=rotations))
+
+
+def test_other_protocols_still_refuse_a_cameras_frame(of_camera, truth, make_board):
+    table = of_camera(0)
+    board = make_board("mpjpe_relative", views=[CAMERAS[0]])
+    with pytest.raises(InputError, match="this table judges poses in the world frame"):
+        score(board, {CAMERAS[0]: {0: table}}, truth, resamples=10)
+
+
+class TwoCameras:
+    """A data set whose second picture is seen by one camera and shows nobody."""
+
+    name, skeleton, synthetic, views = "two", HUMAN36M, True, ("a", "b")
+    turns = Rotation.random(2, random_state=1).as_matrix()
+
+    def manifest(self):
+        return "m"
+
+    def keys(self, split):
+        return ["x/0", "x/1", "x/2"]
+
+    def truth(self, key):
+        return Truth(np.zeros(({"x/0": 2, "x/1": 0, "x/2": 1}[key], 17, 3)))
+
+    def sample(self, key):
+        names = "b" if key == "x/2" else "ba"
+        cameras = {name: Camera(np.eye(3), R, np.zeros(3)) for name, R in zip("ab", self.turns, strict=True)}
+        return Sample(key, tuple(View(n, cameras[n], None, np.zeros((1, 4))) for n in names), Group("S", "A", "q"))
+
+
+def test_the_truth_table_knows_the_cameras_of_each_person():
+    table = TruthTable.collect(TwoCameras(), "test")
+    assert table.rotations.shape == (3, 2, 3, 3)
+    np.testing.assert_array_equal(table.rotations[:2], np.stack([TwoCameras.turns] * 2))
+    assert np.isnan(table.rotations[2, 0]).all()
+    np.testing.assert_array_equal(table.rotations[2, 1], TwoCameras.turns[1])
+    np.testing.assert_array_equal(table.take(np.array([2])).rotations, table.rotations[2:])
