@@ -14,6 +14,7 @@ from poseboard.datasets.human36m import DAMAGED, LABELS, Human36M
 from poseboard.datasets.skeleton import COCO, HUMAN36M, Skeleton
 from poseboard.protocols import metrics
 from poseboard.protocols.base import Board, TruthTable
+from poseboard.protocols.mpjpe_clipped import MpjpeClipped
 from poseboard.protocols.predictions import PoseTable, PredictionInfo, read, write
 from poseboard.protocols.scoring import score
 
@@ -178,3 +179,11 @@ def test_pure_metrics_of_recorded_predictions(golden: Golden, tag: str) -> None:
     names = [str(name) for name in data[f"{tag}_metric_names"]]
     absolute = data[f"{tag}_metric_values"][names.index("per_pose_error/Average/Average")]
     assert metrics.mpjpe(pred, truth).mean() == pytest.approx(float(absolute), abs=TOLERANCE_MM)
+
+
+def test_clipped_metric_of_epipolar_transformers(golden_epipolar) -> None:
+    recorded = golden_epipolar("metrics")
+    protocol = MpjpeClipped()
+    pred, truth = recorded["pred3d"][None], recorded["gt3d"][None]
+    distances = protocol.joint_errors(pred, truth, np.zeros(1, dtype=int), HUMAN36M.joints, HUMAN36M)
+    assert protocol.pose_values(distances)[0] == pytest.approx(float(recorded["mpjpe_clipped150"]), abs=1e-9)

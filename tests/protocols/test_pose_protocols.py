@@ -16,6 +16,7 @@ from poseboard.protocols.scoring import Scored, score
 ROOT = HUMAN36M.root_index
 PROTOCOLS = {
     "mpjpe_absolute": {},
+    "mpjpe_clipped": {},
     "mpjpe_relative": {},
     "pa_mpjpe": {},
     "pck": {},
@@ -43,7 +44,9 @@ def value(scored: Scored) -> float:
 
 
 @pytest.mark.parametrize("average", ["frames", "actions"])
-@pytest.mark.parametrize("protocol", ["mpjpe_absolute", "mpjpe_relative", "pa_mpjpe", "pck", "camera_sweep"])
+@pytest.mark.parametrize(
+    "protocol", ["mpjpe_absolute", "mpjpe_clipped", "mpjpe_relative", "pa_mpjpe", "pck", "camera_sweep"]
+)
 def test_oracle_is_perfect(judge, protocol: str, average: str) -> None:
     fields = {"parameters": {**PROTOCOLS[protocol], "parameters": {"average": average}}}
     scored = judge(protocol, **(fields if protocol == "camera_sweep" else {"average": average}))
@@ -96,7 +99,7 @@ def test_similarity_leaks_into_all_but_procrustes(judge, make_truth) -> None:
     assert value(judge("mpjpe_relative", turned)) > 3 * value(judge("mpjpe_relative", pred))
 
 
-@pytest.mark.parametrize("protocol", ["mpjpe_absolute", "mpjpe_relative", "pa_mpjpe", "pck"])
+@pytest.mark.parametrize("protocol", ["mpjpe_absolute", "mpjpe_clipped", "mpjpe_relative", "pa_mpjpe", "pck"])
 def test_permuted_joints_are_seen_unless_they_are_named(
     judge, make_truth, make_predictions, make_board, protocol
 ) -> None:
@@ -119,6 +122,20 @@ def test_another_joint_set_is_an_error_that_names_the_joints(make_truth, make_pr
     assert wrists.scores[0].signature.joints == "2 of human36m-17: left_wrist, nose"
     with pytest.raises(InputError, match="root"):
         score(make_board("mpjpe_relative", root="tail"), {"all": {0: make_predictions(truth)}}, truth)
+
+
+def test_a_clipped_joint_counts_its_limit_and_a_missing_one_stays_missing(judge, make_truth) -> None:
+    """Epipolar transformers, release code: 150 mm at most; a pose that is not predicted is not 150 mm off."""
+    moved = make_truth().joints_mm.copy()
+    moved[:, 3] += (0.0, 0.0, 9000.0)
+    moved[:, 4] += SHIFT
+    scored = judge("mpjpe_clipped", moved)
+    assert value(scored) == pytest.approx((150 + 40) / 17, abs=1e-4)
+    assert scored.scores[0].signature.metric == "mpjpe<=150mm"
+    assert value(judge("mpjpe_clipped", moved, limit_mm=30)) == pytest.approx(60 / 17, abs=1e-4)
+    moved[0] = np.nan
+    assert judge("mpjpe_clipped", moved).scores[0].n_missing == 1
+    assert value(judge("mpjpe_clipped", moved)) == pytest.approx((150 + 40) / 17, abs=1e-4)
 
 
 def test_root_is_subtracted_even_where_it_is_not_evaluated(judge, make_truth) -> None:
@@ -165,7 +182,7 @@ def test_exclusions_are_whole_names(make_truth, make_board) -> None:
 
 
 @pytest.mark.parametrize("how", ["no row", "all NaN", "one joint"])
-@pytest.mark.parametrize("protocol", ["mpjpe_absolute", "mpjpe_relative", "pa_mpjpe", "pck"])
+@pytest.mark.parametrize("protocol", ["mpjpe_absolute", "mpjpe_clipped", "mpjpe_relative", "pa_mpjpe", "pck"])
 def test_missing_poses_are_counted(make_truth, make_predictions, make_board, protocol: str, how: str) -> None:
     """The first five poses are not (wholly) predicted, the others are off by 40 mm."""
     truth = make_truth()
