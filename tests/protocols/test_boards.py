@@ -103,7 +103,9 @@ def test_table_runs(path: Path, make_truth, make_predictions) -> None:
         assert found.table == board.id
         assert found.title.startswith(board.title)
         assert found.unit == protocol.unit
-        assert found.ci95[0] <= found.value <= found.ci95[1]
+        assert (found.ci95 is None) == (found.n_groups < 2)
+        if found.ci95 is not None:
+            assert found.ci95[0] <= found.value <= found.ci95[1]
         assert {"action", "subject", "joint"} <= set(found.breakdown)
     columns = {"key", "person", "subject", "action", "sequence", "error", "missing", "seed", "views"}
     assert columns <= set(scored.errors.columns)
