@@ -166,7 +166,7 @@ class Epipolar:
             "homogeneous": False,
             "fusion": options.fusion,
             "attention": options.attention or (AttentionSettings() if released else SMALL),
-            "sources": options.sources or (1 if released else None),
+            "sources": options.sources or 1,
             "compat": released,
             "window_cells": max(1, round(options.target_sigma_px)),
         }
