@@ -51,7 +51,7 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
         dataset=dataset,
         synthetic=opened.synthetic,
         state=status.state,
-        detail=status.detail,
+        detail=settings.portable(status.detail),
         obtain=status.obtain,
         manifest=opened.manifest() if usable else None,
         counts=_counts(opened) if usable else {},

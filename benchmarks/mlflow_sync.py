@@ -18,6 +18,7 @@ import mlflow
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
@@ -54,7 +55,7 @@ def sync(settings: Settings) -> tuple[int, int]:
     with filelock.FileLock(settings.home / "mlflow.db.lock"):
         try:
             added = _add(settings, files)
-        except MlflowException as error:
+        except (MlflowException, SQLAlchemyError) as error:
             problem = str(error).splitlines()[0][:160]
             raise InputError(
                 settings.home / "mlflow.db", f"MLflow cannot use it ({problem})", "move it away: a sync makes it anew"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
@@ -44,6 +45,10 @@ class MethodEntry(BaseModel):
     code: str = Field(description="file or folder whose changes rerun the row")
     after: str = Field(description="row whose checkpoint it starts from, or 'backbone'")
     class_: str | None = Field(default=None, alias="class", description="package.module:Class, if not a room's folder")
+    roots: dict[Literal["train", "test"], str] = Field(
+        default_factory=dict,
+        description="for a method that is handed predicted roots: published results files instead of `after`",
+    )
 
     @property
     def spec(self) -> str:
@@ -147,6 +152,14 @@ class Settings:
     def file(self, kind: str, dataset: str, name: str = "") -> Path:
         """results/<profile>/<kind>/<dataset>[/<name>]: the layout that protocols/scores.py lists."""
         return self.results / kind / dataset / name if name else self.results / kind / dataset
+
+    def checkpoint(self, dataset: str, method: str, seed: int) -> Path:
+        """File of a row's final weights."""
+        return self.file("checkpoints", dataset, method) / f"seed{seed}.pt"
+
+    def portable(self, text: str) -> str:
+        """A text for results/, which travel: paths inside this checkout without the place it has on this machine."""
+        return text.replace(f"{self.home}{os.sep}", "")
 
     def entry(self, method: str) -> MethodEntry:
         """A row of ``methods``; InputError if there is none of that name."""

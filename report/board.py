@@ -156,6 +156,19 @@ def _sort_key(score: Score) -> tuple[bool, float]:
     return False, score.value if score.lower_is_better else -score.value
 
 
+def _in_order(found: Sequence[tuple[ScoreFile, Score]], ranks: Mapping[str, Rank]) -> list[tuple[ScoreFile, Score]]:
+    """Best first: by rank, which is over the poses that all methods predict; by value alone where there are no ranks.
+
+    Values alone would favour a method that leaves out hard poses.
+    """
+
+    def key(pair: tuple[ScoreFile, Score]) -> tuple[float, bool, float, str]:
+        rank = ranks.get(pair[0].method)
+        return (inf if rank is None else rank.rank, *_sort_key(pair[1]), pair[0].method)
+
+    return sorted(found, key=key)
+
+
 def boards(results: Results) -> list[Board]:
     """All boards of all data sets; of a table's signatures the one most methods have, or with most views, first."""
     groups: dict[tuple[str, bool, str, str], list[tuple[ScoreFile, Score]]] = {}
@@ -178,12 +191,7 @@ def boards(results: Results) -> list[Board]:
         ranks = {rank.method: rank for rank in comparison.ranks} if comparison else {}
         if ranks and set(ranks) != {file.method for file, score in found if score.value is not None}:
             comparison, ranks = None, {}  # made of other rows than these
-        # Ranks are over the poses that all methods predict; values alone would favour one that leaves out hard ones.
-        places = {method: rank.rank for method, rank in ranks.items()}
-        members = sorted(
-            found,
-            key=lambda pair, places=places: (places.get(pair[0].method, inf), *_sort_key(pair[1]), pair[0].method),
-        )
+        members = _in_order(found, ranks)
         first = members[0][1]
         ends = [v for _, s in members for v in (s.value, *(s.ci95 or ())) if v is not None]
         made.append(
@@ -384,7 +392,8 @@ def _why_absent(table: PublishedTable, results: Results) -> str:
     if found is None:
         return f"Ours are absent: {table.dataset} was not part of the “{results.profile}” run."
     if found.state == "ready":
-        return f"Ours are absent: {found.dataset} is ready, but no method of this run is scored on {table.id}."
+        world = " as a synthetic world" if found.synthetic else ""
+        return f"Ours are absent: {found.dataset} is ready{world}, but no method of this run is scored on {table.id}."
     detail = (found.detail[:1].upper() + found.detail[1:]).rstrip(".")
     return f"Ours are absent: {found.dataset} is {found.state}. {detail}. Where to get it: {found.obtain}"
 

@@ -100,9 +100,9 @@ def build(results: Path, profile: str, out: Path, rows: Collection[str] | None =
     for name, page in pages.items():
         context = {**common, **_method_context(name, found, all_boards, index, folder), "root": "../"}
         folder.text(page, environment.get_template("method.html.j2").render(context))
-    rows = _flat_rows(found, all_boards)
-    folder.text("leaderboard.json", json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    folder.text("leaderboard.csv", _csv(rows))
+    flat = _flat_rows(found, all_boards)
+    folder.text("leaderboard.json", json.dumps(flat, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    folder.text("leaderboard.csv", _csv(flat))
     return folder.written
 
 

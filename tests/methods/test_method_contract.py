@@ -91,8 +91,9 @@ def test_it_loads_its_own_weights_only(case, tmp_path):
         case.method(COCO).load(case.checkpoint, "cpu")
     read = Checkpoint.read(case.checkpoint)
     replace(read, method="another").save(tmp_path / "another.pt")
+    replace(read, state=3).save(tmp_path / "empty.pt")
     (tmp_path / "cut.pt").write_bytes(case.checkpoint.read_bytes()[:1000])
-    for wrong in ("another.pt", "cut.pt", "absent.pt"):
+    for wrong in ("another.pt", "empty.pt", "cut.pt", "absent.pt"):
         with pytest.raises(InputError, match=wrong):
             case.method().load(tmp_path / wrong, "cpu")
 
