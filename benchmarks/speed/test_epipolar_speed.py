@@ -46,7 +46,7 @@ def _scene() -> tuple[EpipolarSampler, Tensor, Tensor, Samples]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = EpipolarSampler(CHANNELS, AttentionSettings(samples=SAMPLES))
-    torch.nn.init.ones_(module.bn.weight)  # type: ignore[union-attr, arg-type]  # the published block has one
+    torch.nn.init.ones_(module.bn.weight)  # type: ignore[union-attr]  # the published block has one
     return module.eval(), reference, source, along_lines(segments, GRID, SAMPLES)
 
 
