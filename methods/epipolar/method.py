@@ -26,6 +26,8 @@ from poseboard.methods.nets.epipolar_attention import AttentionSettings
 _ROBUST_SHARE = THRESHOLD_PX / 384
 """Of the crop's side, at which a view stops agreeing: the published threshold on the crops it is for."""
 
+_LEAST_WEIGHT = 1e-3
+
 
 @dataclass(frozen=True, eq=False)
 class EpipolarMatch:
@@ -166,7 +168,7 @@ class Epipolar:
             "homogeneous": False,
             "fusion": options.fusion,
             "attention": options.attention or (AttentionSettings() if released else SMALL),
-            "sources": options.sources or (1 if released else None),
+            "sources": options.sources or 1,
             "compat": released,
             "window_cells": max(1, round(options.target_sigma_px)),
         }
@@ -202,4 +204,5 @@ class Epipolar:
             return confident_dlt(P, points_px, peaks)
         if self.options.triangulation == "robust":
             return ransac(P, points_px, _ROBUST_SHARE * self._loaded().architecture.crop_px).points_mm
-        return np.asarray(dlt(P, points_px, peaks, homogeneous=False))
+        # Maps of published weights may be negative throughout; such a view counts little, not nothing.
+        return np.asarray(dlt(P, points_px, np.maximum(peaks, _LEAST_WEIGHT), homogeneous=False))

@@ -35,7 +35,7 @@ class EpipolarArchitecture(Architecture):
         fusion: "epipolar" looks along epipolar lines; "none" at no other view; "unconstrained" is the same network and
             looks at as many places of the same views, which do not depend on the cameras.
         attention: of the block.
-        sources: nearest views that each view looks at; None: all others.
+        sources: nearest views that each view looks at; all others where there are fewer.
         compat: weights of the release: cells lie half a cell in, lines are cut by its border rule, maps are decoded in
             a window about the peak.
         window_cells: with ``compat``: its radius.
@@ -43,7 +43,7 @@ class EpipolarArchitecture(Architecture):
 
     fusion: Fusion = "epipolar"
     attention: AttentionSettings = AttentionSettings()
-    sources: int | None = Field(default=None, ge=1)
+    sources: int = Field(default=1, ge=1)
     compat: bool = False
     window_cells: int = Field(default=8, ge=1)
 
@@ -52,7 +52,7 @@ class EpipolarArchitecture(Architecture):
         cls, network: str, joints: Sequence[str], crop_px: int = 256, **settings: object
     ) -> EpipolarArchitecture:
         """The setting of the released H36M models: BGR, one nearest source; for 384 px the window is 12."""
-        values = {"channels": "bgr", "sources": 1, "compat": True, "window_cells": round(crop_px / 32), **settings}
+        values = {"channels": "bgr", "compat": True, "window_cells": round(crop_px / 32), **settings}
         return cls.model_validate({"network": network, "joints": tuple(joints), "crop_px": crop_px, **values})
 
     def grid(self, maps: Tensor) -> MapGrid:

@@ -28,13 +28,12 @@ class EpipolarOptions(HeatmapOptions):
         fusion: "epipolar", "none" (the single-view baseline), or "unconstrained" (the control: same network, views,
             steps and number of samples, at places that do not depend on the cameras).
         attention: of the block; None: the recipe's own (see ``SMALL`` and `AttentionSettings`).
-        sources: nearest views that each view looks at, also when it predicts; None: all others, or the nearest with the
-            "published" recipe.
+        sources: nearest views that each view looks at; None: one in training, and as in training when it predicts.
         recipe: "small" is ours (all views of a moment together, soft-argmax and cross-entropy, AdamW with a cosine);
             "published" is the release's (one pair of views a moment, Gaussian targets, mean squared error, Adam, rate
             divided by ten after a half and three quarters of the steps).
         views: "small": most views of a training sample, drawn at random where there are more.
-        block_rate_factor: "small": factor on the rate of the block.
+        block_rate_factor: "small": factor on the rate of the block, which starts from nothing.
         target_sigma_px: "published": of the targets, crop pixels: 8 for 256 px, 12 for 384.
         source_choice: "published": the source is drawn among this many nearest views.
         scale_factor: "published": of its augmentation; 0.25 in the augmented configurations.
@@ -53,7 +52,7 @@ class EpipolarOptions(HeatmapOptions):
     sources: int | None = Field(default=None, ge=1)
     recipe: Literal["small", "published"] = "small"
     views: int = Field(default=4, ge=2)
-    block_rate_factor: float = Field(default=1.0, gt=0)
+    block_rate_factor: float = Field(default=10.0, gt=0)
     target_sigma_px: float = Field(default=8.0, gt=0)
     source_choice: int = Field(default=1, ge=1)
     scale_factor: float = Field(default=0.0, ge=0, lt=1)

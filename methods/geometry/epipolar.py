@@ -90,7 +90,8 @@ def nearest_views(P: Tensor, valid: Tensor, count: int | None) -> Tensor:
     distance = torch.linalg.vector_norm(centres[:, :, None] - centres[:, None], dim=-1)
     pair = valid[:, :, None] & valid[:, None] & ~torch.eye(views, dtype=torch.bool, device=P.device)
     distance = torch.where(pair, distance, torch.inf)
-    order = distance.argsort(dim=-1, stable=True)[..., : max(count, 0)]
+    # Rounded, so that equal distances keep the order of the views in whatever frame the world is given.
+    order = (distance * 1e6).round().argsort(dim=-1, stable=True)[..., : max(count, 0)]
     return torch.where(distance.gather(-1, order) < torch.inf, order, -1)
 
 

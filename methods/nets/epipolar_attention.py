@@ -30,6 +30,8 @@ _DENSE_CELLS = 1024
 _BLOCK_CELLS = 512
 _BLOCK_NUMBERS = 4_000_000
 """Similarities of a block at most, or gathered numbers."""
+_KEPT_NUMBERS = 48_000_000
+"""Similarities of all blocks that are kept for the backward pass; of more, each block is computed again."""
 
 
 class AttentionSettings(Options):
@@ -225,10 +227,13 @@ def _attend(
 ) -> tuple[Tensor, Tensor | None]:
     """(m, H W, D) attended values and, if asked for, weights (m, H W, K), block by block."""
     count, cells = samples.start.shape[:2]
-    recompute = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
+    gathering = settings.samples * query.shape[2]
+    numbers = count * cells * (2 * min(cells, _DENSE_CELLS) if settings.linear else 2 * gathering)
+    learns = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
+    recompute = learns and numbers > _KEPT_NUMBERS
     dense = settings.linear and cells <= _DENSE_CELLS
     together = max(1, _BLOCK_NUMBERS // cells**2) if dense else 1
-    gathered = max(1, _BLOCK_NUMBERS // (settings.samples * query.shape[2]))
+    gathered = max(1, _BLOCK_NUMBERS // gathering)
     size = cells if dense else _BLOCK_CELLS if settings.linear else gathered
     outs: list[Tensor] = []
     kept: list[Tensor] = []

@@ -378,11 +378,22 @@ def test_options_decide_how_it_triangulates(backbone, tmp_path):
     sample, _ = moment(0)
     answers = [
         loaded(backbone, tmp_path, **options).predict([sample])[0].joints_mm
-        for options in ({}, {"triangulation": "robust"}, {"compat": True}, {"sources": 1})
+        for options in ({}, {"triangulation": "robust"}, {"compat": True}, {"sources": 3})
     ]
     assert not np.allclose(answers[0], answers[1])
     assert not np.allclose(answers[0], answers[2])
     np.testing.assert_allclose(answers[0], answers[3], rtol=1e-4, atol=1e-2)  # a fresh block adds nothing
+
+
+@pytest.mark.parametrize("sources", [1, 2, 9])
+def test_any_number_of_source_views(backbone, tmp_path, sources):
+    method = loaded(backbone, tmp_path, sources=sources)
+    torch.nn.init.ones_(method._model.epipolar_sampler.bn.weight)
+    answers = method.predict([moment(0, views)[0] for views in (4, 2, 3)])
+    assert all(np.isfinite(answer.joints_mm).all() for answer in answers)
+    P, valid = projections(4)[None], torch.ones(1, 4, dtype=torch.bool)
+    pairs = method._model.pairs(P, valid, method._model.architecture.sources)
+    assert len(pairs) == 4 * min(sources, 3)
 
 
 def test_weights_of_another_fusion_are_refused(backbone, tmp_path):
