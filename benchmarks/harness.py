@@ -111,7 +111,7 @@ class Restricted:
         """
         if self._inputs.extrinsics or not len(answer.score) or np.isnan(answer.joints_mm).all():
             return answer
-        there = {view.name for view in self._samples.sample(key).views}
+        there = {view.name for view in self._truths.sample(key).views}
         seen = {f"view-{i}": name for i, name in enumerate(name for name in self.views if name in there)}
         if answer.frame not in seen:
             raise InputError(

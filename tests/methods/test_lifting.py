@@ -259,6 +259,7 @@ def test_the_size_is_the_median_of_training(backbone):
 
 def test_checkpoints_of_another_network_or_without_a_size_are_refused(backbone, tmp_path):
     path = saved(Lifting({}, HUMAN36M).training(backbone, 0), tmp_path)
+    assert {key.partition(".")[0] for key in Checkpoint.read(path).state} == {"backbone", "liftingnet"}
     with pytest.raises(InputError, match=r"weights are of network direct; set `network`"):
         Lifting({"network": "rotation"}, HUMAN36M).load(path, "cpu")
     read = Checkpoint.read(path)
