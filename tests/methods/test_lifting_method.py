@@ -255,6 +255,8 @@ def test_the_size_is_the_median_of_training(backbone):
     sizes = [np.linalg.norm(np.subtract(*t.joints_mm[0, HUMAN36M.indices(["thorax", "pelvis"])])) for _, t in pairs]
     found = training.finish(*zip(*pairs, strict=True))["scale_mm"]
     assert found == pytest.approx(np.median(sizes[1:]))
+    with pytest.raises(InputError, match="no training pose shows its size"):
+        training.finish(*zip(pairs[0], strict=True))
 
 
 def test_checkpoints_of_another_network_or_without_a_size_are_refused(backbone, tmp_path):
