@@ -175,7 +175,7 @@ class LiftingTraining:
             "side": np.array([side]),
         }
         example = {name: np.asarray(value, dtype=np.float32) for name, value in values.items()}
-        return {"image": np.ascontiguousarray(image), **example}
+        return {"image": np.array(image), **example}  # a copy: crops lie in a read-only memory map
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The recipe's loss; also the mean error (mm, with the pose's true size) of the batch."""
