@@ -175,7 +175,7 @@ class LiftingTraining:
             "side": np.array([side]),
         }
         example = {name: np.asarray(value, dtype=np.float32) for name, value in values.items()}
-        return {"image": np.ascontiguousarray(image), **example}
+        return {"image": np.array(image), **example}  # a copy: crops lie in a read-only memory map
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The recipe's loss; also the mean error (mm, with the pose's true size) of the batch."""
@@ -190,7 +190,12 @@ class LiftingTraining:
                 return {"total": pose_loss(lifted.pose, pose, known[..., 0]), **told}
             canonical = pose_loss(lifted.canonical, batch["canonical"], framed[..., 0])
             rotation = rotation_loss(lifted.R, batch["R"], framed.amax(dim=(1, 2)))
-            return {"total": canonical + rotation, "canonical": canonical, "rotation": rotation.detach(), **told}
+            return {
+                "total": canonical + rotation,
+                "canonical": canonical.detach(),
+                "rotation": rotation.detach(),
+                **told,
+            }
         total = keypoint_l2(lifted.pose, pose, known)
         parts = {"lifted": total.detach()}
         if lifted.canonical is not None:
@@ -208,7 +213,7 @@ class LiftingTraining:
         """``scale_mm``: the median size of a pose, which turns what is lifted into millimetres."""
         first, second = self._scale
         sizes = [np.linalg.norm(t.joints_mm[:, first] - t.joints_mm[:, second], axis=-1) for t in truths]
-        scale_mm = float(np.nanmedian(np.concatenate(sizes)))
-        if not np.isfinite(scale_mm):
+        known = np.concatenate(sizes)[np.isfinite(np.concatenate(sizes))]
+        if not known.size:
             raise InputError("lifting", "no training pose shows its size", "annotate the joints that CANONICAL names")
-        return {"scale_mm": scale_mm}
+        return {"scale_mm": float(np.median(known))}

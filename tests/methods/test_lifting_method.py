@@ -123,8 +123,11 @@ def test_targets_are_the_truth_about_the_root(backbone, recipe):
     sample, truth = moment(0)
     root, scale = HUMAN36M.root_index, HUMAN36M.indices(["thorax", "pelvis"])
     views = set()
+    for view in sample.views:  # crops come from a read-only memory map
+        view.image.flags.writeable = False
     for seed in range(12):
         example = training.example(sample, truth, np.random.default_rng(seed))
+        assert example["image"].flags.writeable
         joints_mm = truth.joints_mm[0]
         size = np.linalg.norm(joints_mm[scale[0]] - joints_mm[scale[1]])
         assert example["scale_mm"][0] == pytest.approx(size, rel=1e-5)
@@ -255,10 +258,13 @@ def test_the_size_is_the_median_of_training(backbone):
     sizes = [np.linalg.norm(np.subtract(*t.joints_mm[0, HUMAN36M.indices(["thorax", "pelvis"])])) for _, t in pairs]
     found = training.finish(*zip(*pairs, strict=True))["scale_mm"]
     assert found == pytest.approx(np.median(sizes[1:]))
+    with pytest.raises(InputError, match="no training pose shows its size"):
+        training.finish(*zip(pairs[0], strict=True))
 
 
 def test_checkpoints_of_another_network_or_without_a_size_are_refused(backbone, tmp_path):
     path = saved(Lifting({}, HUMAN36M).training(backbone, 0), tmp_path)
+    assert {key.partition(".")[0] for key in Checkpoint.read(path).state} == {"backbone", "liftingnet"}
     with pytest.raises(InputError, match=r"weights are of network direct; set `network`"):
         Lifting({"network": "rotation"}, HUMAN36M).load(path, "cpu")
     read = Checkpoint.read(path)
