@@ -44,7 +44,7 @@ class VolumetricOptions(Options):
         steps: of the optimiser.
         batch_size: samples a step.
         learning_rate: of the 3D network.
-        projection_learning_rate: of the projection of the features; None: as ``learning_rate``.
+        projection_learning_rate: of the projection of the features, 0 freezes it; None: as ``learning_rate``.
         backbone_learning_rate: of the backbone, 0 freezes it; None: the recipe's, 0 or 1e-4.
         warmup_steps: "small": steps over which rates rise.
         weight_decay: "small": of AdamW.
@@ -68,7 +68,7 @@ class VolumetricOptions(Options):
     steps: int = Field(default=250, ge=1)
     batch_size: int = Field(default=4, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
-    projection_learning_rate: float | None = Field(default=None, gt=0)
+    projection_learning_rate: float | None = Field(default=None, ge=0)
     backbone_learning_rate: float | None = Field(default=None, ge=0)
     warmup_steps: int = Field(default=10, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
@@ -94,7 +94,10 @@ class VolumetricOptions(Options):
     def architecture(self, backbone: Architecture, where: str | Path) -> VolumetricArchitecture:
         """The network that these options describe, on a backbone; InputError if the two do not go together."""
         aggregation = self.aggregation or ("sum" if self.small else "softmax")
-        heads = {"alg_confidences": False, "vol_confidences": aggregation in ("conf", "conf_norm")}
+        heads = {
+            "alg_confidences": backbone.alg_confidences and self.small,
+            "vol_confidences": aggregation in ("conf", "conf_norm"),
+        }
         form: dict[str, Any] = {"channels": len(backbone.joints), "evidence": True} if self.small else {}
         try:
             return VolumetricArchitecture(
@@ -145,14 +148,18 @@ class VolumetricTraining:
             model.freeze_backbone()
         # Its heat maps are no part of the answer.
         model.backbone.final_layer.requires_grad_(False)
-        groups: list[dict[str, Any]] = [
-            {"params": list(model.process_features.parameters()), "lr": options.projection_learning_rate or rate},
-            {"params": list(model.volume_net.parameters()), "lr": rate},
-        ]
+        of_projection = options.projection_learning_rate
+        if of_projection is None:
+            of_projection = rate
+        groups: list[dict[str, Any]] = [{"params": list(model.volume_net.parameters()), "lr": rate}]
+        if model.architecture.evidence:
+            groups[0]["params"].append(model.evidence_scale)
+        if of_projection == 0:
+            model.process_features.requires_grad_(False)
+        else:
+            groups.append({"params": list(model.process_features.parameters()), "lr": of_projection})
         if of_backbone:
             groups.append({"params": [p for p in model.backbone.parameters() if p.requires_grad], "lr": of_backbone})
-        if model.architecture.evidence:
-            groups[1]["params"].append(model.evidence_scale)
         self.optimizer: torch.optim.Optimizer
         if small:
             self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
