@@ -50,7 +50,9 @@ def repro(
     if profile is not None:
         Settings.choose_profile(Path("params.yaml"), profile)
     settings = Settings.read()
-    done = subprocess.run([str(Path(sys.executable).with_name("dvc")), "repro"], check=False)
+    # What DVC and the stages say on the way is no result of this command: the summary is.
+    command = [str(Path(sys.executable).with_name("dvc")), "repro"]
+    done = subprocess.run(command, check=False, stdout=sys.stderr)
     if done.returncode:
         raise InputError("dvc repro", f"stopped with exit code {done.returncode}", "the failing stage says why above")
     from poseboard.benchmarks.summary import summary
@@ -79,6 +81,15 @@ def data_prepare(dataset: DatasetName) -> None:
     print(f"{dataset}: {record.state}, {record.detail}")
 
 
+@data_app.command("record")
+def data_record() -> None:
+    """Record, for the page, the data sets that the suite knows and params.yaml does not name, and where to get them."""
+    from poseboard.benchmarks.data import record_others
+
+    for record in record_others(_settings()):
+        print(f"{record.dataset}: {record.state}, {record.detail}")
+
+
 @data_app.command("synthetic")
 def data_synthetic(
     out: Annotated[Path, typer.Argument(help="folder to write the tree into")],
@@ -90,7 +101,7 @@ def data_synthetic(
     test_frames: Annotated[int, typer.Option(help="frames of each test sequence")] = 5,
     side_px: Annotated[int, typer.Option(help="side of the full frames")] = 288,
     occlusion: Annotated[float, typer.Option(help="0 = empty room, 1 = crowded with furniture and bystanders")] = 0.5,
-    processes: Annotated[int, typer.Option(help="rendering processes")] = 2,
+    processes: Annotated[int, typer.Option(help="rendering processes", min=1)] = 2,
 ) -> None:
     """Render a synthetic world in a published on-disk layout.
 
@@ -198,8 +209,9 @@ def report() -> None:
     from poseboard.report.site import build
 
     settings = _settings()
-    pages = build(settings.home / "results", settings.params.profile, settings.home / "results" / "leaderboard")
-    print(f"{pages[0]}: {len(pages)} pages")
+    results = settings.home / "results"
+    files = build(results, settings.params.profile, results / "leaderboard", settings.params.methods)
+    print(f"{files[0]}: {len(files)} files")
 
 
 @app.command()
@@ -270,3 +282,11 @@ def main() -> None:
         raise SystemExit(130) from None
     except BrokenPipeError:
         raise SystemExit(0) from None
+    except OSError as error:
+        # A full disk or a folder without permission names its file; anything else is a bug and keeps its traceback.
+        if error.filename is None:
+            raise
+        print(
+            f"poseboard: {error.filename}: {error.strerror}; check the path, its rights and the disk", file=sys.stderr
+        )
+        raise SystemExit(2) from None

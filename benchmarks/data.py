@@ -51,7 +51,7 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
         dataset=dataset,
         synthetic=opened.synthetic,
         state=status.state,
-        detail=status.detail,
+        detail=settings.portable(status.detail),
         obtain=status.obtain,
         manifest=opened.manifest() if usable else None,
         counts=_counts(opened) if usable else {},
@@ -61,6 +61,31 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
     return record
 
 
+def record_others(settings: Settings) -> list[DataFile]:
+    """Write results/<profile>/catalog/<name>.json for every known data set that params.yaml does not name.
+
+    The page takes from it why ours are absent beside a published table, and where the data is to be had.
+    """
+    folder = settings.results / "catalog"
+    records = []
+    for name, entry in catalog().items():
+        if name in settings.params.datasets:
+            continue
+        status = entry.status(None)
+        detail = f"{entry.title} ({entry.licence}): {status.detail}"
+        records.append(
+            DataFile(
+                dataset=name, synthetic=False, state=status.state, detail=detail, obtain=status.obtain, manifest=None
+            )
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in {path.stem for path in folder.glob("*.json")} - {record.dataset for record in records}:
+        (folder / f"{left}.json").unlink()
+    for record in records:
+        record.write(folder / f"{record.dataset}.json")
+    return records
+
+
 def status_lines(settings: Settings) -> list[str]:
     """A line a data set the suite knows: state, title, what is there or where to get it."""
     lines = []
@@ -68,7 +93,8 @@ def status_lines(settings: Settings) -> list[str]:
         if name in settings.params.datasets:
             root = settings.root(name)
             synthetic = settings.params.datasets[name].get("root") is None
-            status = entry.status(root)
+            options = {**settings.params.datasets[name], "root": root}
+            status = entry.status() if entry.adapter is None else open_dataset(name, options).status()
             detail = (
                 status.detail if status.state != "missing" or not synthetic else "synthetic world, not rendered yet"
             )

@@ -42,7 +42,7 @@ def detections_stage(settings: Settings, dataset: str, method: str) -> Iterator[
     opened = open_dataset(dataset, {**settings.dataset_options(dataset), "root": settings.root(dataset)})
     status = opened.status()
     if status.state == "missing":
-        detail = f"{status.detail}; to be had from {status.obtain}"
+        detail = f"{settings.portable(status.detail)}; to be had from {status.obtain}"
         DetectionFile(dataset=dataset, method=method, state="missing", detail=detail).write(target)
         yield f"{dataset}/{method}: {status.state}, {detail}"
         return

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.settings import BACKBONE, Settings
 from poseboard.datasets.camera import Array
 from poseboard.datasets.catalog import open_dataset
 from poseboard.datasets.crops import CroppedDataset
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.human36m import read_predictions
 from poseboard.datasets.sample import Dataset, Poses, Sample, Status, Truth, View
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Inputs, Method, Options, find_method
@@ -162,10 +163,41 @@ class Bench:
         return find_method(self.settings.entry(name).spec)(self.settings.options(name), self.dataset.skeleton)
 
     def restricted(
-        self, inputs: Inputs, views: Sequence[str] | None = None, progress: Progress | None = None
+        self,
+        inputs: Inputs,
+        views: Sequence[str] | None = None,
+        roots_mm: Mapping[str, Array] | None = None,
+        progress: Progress | None = None,
     ) -> Restricted:
         """The data set as a method with these inputs may see it."""
-        return Restricted(self.dataset, inputs, self.settings.home / "data" / "crops", views, progress=progress)
+        return Restricted(self.dataset, inputs, self.settings.home / "data" / "crops", views, roots_mm, progress)
+
+    def roots_mm(self, method: str, seed: int, split: str, progress: Progress | None = None) -> dict[str, Array]:
+        """Root positions (1, 3) world mm of a split, for a row that is handed predicted ones.
+
+        They are the answers, from all cameras, of the row named under ``after`` with its weights of the same seed; or
+        those of the published results file that params.yaml names under ``roots``.
+
+        Raises:
+            InputError: neither is to be had, or the file is of other samples.
+        """
+        entry, keys = self.settings.entry(method), list(self.dataset.keys(split))
+        root = self.dataset.skeleton.root_index
+        if split in entry.roots:
+            given = read_predictions(self.settings.home / entry.roots[split], keys)
+            return dict(zip(keys, given[:, root : root + 1], strict=True))
+        if entry.after == BACKBONE:
+            raise InputError(
+                f"methods.{method}.after", "a backbone predicts no roots", "name a row that does, or roots"
+            )
+        model = self.method(entry.after)
+        model.load(self.settings.checkpoint(self.dataset.name, entry.after, seed), "cpu")
+        answers = predict(model, self.restricted(model.inputs, progress=progress), keys, progress=progress)
+        nobody = np.full((1, 3), np.nan)
+        return {
+            key: answer.joints_mm[:1, root] if len(answer.score) else nobody
+            for key, answer in zip(keys, answers, strict=True)
+        }
 
 
 def options_in_force(method: object, given: Mapping[str, Any]) -> dict[str, Any]:

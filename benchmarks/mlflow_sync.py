@@ -7,21 +7,32 @@ a stage restored from DVC's cache still has its run.
 from __future__ import annotations
 
 import hashlib
-import time
+import logging
+import re
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
 import filelock
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
 from poseboard.benchmarks.settings import Settings
-from poseboard.protocols.scores import Provenance, ScoreFile, TrainingFile
+from poseboard.datasets.errors import InputError
+from poseboard.protocols.scores import Curve, Provenance, Score, ScoreFile, TrainingFile
+
+# MLflow sets its own levels when it is imported, and then tells each table that it makes.
+for _name in ("mlflow", "alembic"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 _HASH_TAG = "poseboard.file_sha256"
+_KIND_TAG = "kind"
 _BATCH = 1000
 """Metrics that MLflow takes in one call."""
+_LONGEST_VIEWS = 64
 
 
 def tracking_uri(home: Path) -> str:
@@ -33,6 +44,7 @@ def sync(settings: Settings) -> tuple[int, int]:
     """Add the runs that are missing; (added, already there).
 
     Raises:
+        InputError: the store cannot be used.
         ResultError: a file in results/ does not follow its schema.
     """
     files = {
@@ -41,20 +53,33 @@ def sync(settings: Settings) -> tuple[int, int]:
         for path in sorted((settings.results / folder).glob("*/*.json"))
     }
     with filelock.FileLock(settings.home / "mlflow.db.lock"):
-        mlflow.set_tracking_uri(tracking_uri(settings.home))
-        client = MlflowClient()
-        experiment = _experiment(client, settings)
-        known = {
-            run.data.tags.get(_HASH_TAG)
-            for run in mlflow.search_runs([experiment], output_format="list", max_results=50_000)
-        }
-        added = 0
-        for path, record in files.items():
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            if digest not in known:
-                _write(client, experiment, path, record, digest)
-                added += 1
+        try:
+            added = _add(settings, files)
+        except (MlflowException, SQLAlchemyError) as error:
+            problem = str(error).splitlines()[0][:160]
+            raise InputError(
+                settings.home / "mlflow.db", f"MLflow cannot use it ({problem})", "move it away: a sync makes it anew"
+            ) from error
     return added, len(files) - added
+
+
+def _add(settings: Settings, files: Mapping[Path, TrainingFile | ScoreFile]) -> int:
+    mlflow.set_tracking_uri(tracking_uri(settings.home))
+    client = MlflowClient()
+    experiment = _experiment(client, settings)
+    known = set()
+    for run in mlflow.search_runs([experiment], output_format="list", max_results=50_000):
+        if _HASH_TAG in run.data.tags:
+            known.add(run.data.tags[_HASH_TAG])
+        elif _KIND_TAG in run.data.tags:
+            client.delete_run(run.info.run_id)  # what a sync that was cut short left
+    added = 0
+    for path, record in files.items():
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if digest not in known:
+            _write(client, experiment, path, record, digest)
+            added += 1
+    return added
 
 
 def _experiment(client: MlflowClient, settings: Settings) -> str:
@@ -71,7 +96,7 @@ def _write(client: MlflowClient, experiment: str, path: Path, record: TrainingFi
     made = record.provenance
     moment = int(datetime.fromisoformat(made.created).timestamp() * 1000)
     tags = {
-        "kind": kind,
+        _KIND_TAG: kind,
         "dataset": record.dataset,
         "method": record.method,
         "synthetic": str(record.synthetic),
@@ -79,21 +104,23 @@ def _write(client: MlflowClient, experiment: str, path: Path, record: TrainingFi
         "git_dirty": str(made.git_dirty),
         "hardware": made.hardware,
     }
+    began = moment
     if isinstance(record, TrainingFile):
         metrics, params = _training(record, moment), {"after": record.after or "", "parameters": str(record.parameters)}
+        began -= int(1000 * sum(run.seconds for run in record.runs))
     else:
-        metrics, params = _scores(record, moment), {}
+        metrics, params = _scores(record, moment), {"source": record.source}
         tags["protocol"] = ", ".join(sorted({score.protocol for score in record.scores}))
-        tags |= {f"signature.{score.table}": str(score.signature) for score in record.scores}
+        tags |= {f"signature.{_score_name(score, record)}": str(score.signature) for score in record.scores}
     params |= _provenance(made)
-    run = client.create_run(experiment, start_time=moment, run_name=made.mlflow_run, tags=tags)
+    run = client.create_run(experiment, start_time=began, run_name=made.mlflow_run, tags=tags)
     for start in range(0, max(len(metrics), 1), _BATCH):
-        rows = [Param(key, value[:500]) for key, value in params.items()] if start == 0 else []
+        rows = [Param(_plain(key), value[:500]) for key, value in params.items()] if start == 0 else []
         client.log_batch(run.info.run_id, metrics=metrics[start : start + _BATCH], params=rows)
     client.log_artifact(run.info.run_id, str(path))
     # The hash comes last: a run cut short is not taken for a whole one and is written anew.
     client.log_batch(run.info.run_id, tags=[RunTag(_HASH_TAG, digest)])
-    client.set_terminated(run.info.run_id, end_time=int(time.time() * 1000))
+    client.set_terminated(run.info.run_id, end_time=moment)
 
 
 def _training(record: TrainingFile, moment: int) -> list[Metric]:
@@ -101,25 +128,48 @@ def _training(record: TrainingFile, moment: int) -> list[Metric]:
     for run in record.runs:
         seed = f"seed{run.seed}"
         metrics.append(Metric(f"{seed}/seconds", run.seconds, moment, 0))
-        metrics += [Metric(f"{seed}/{name}", value, moment, 0) for name, value in run.constants.items()]
+        metrics += [Metric(f"{seed}/{_plain(name)}", value, moment, 0) for name, value in run.constants.items()]
         for name, curve in run.curves.items():
-            points = zip(curve.x, curve.y, strict=True)
-            metrics += [Metric(f"{seed}/{name}", y, moment, int(x)) for x, y in points if y is not None]
+            metrics += _points(f"{seed}/{_plain(name)}", curve, moment)
     return metrics
+
+
+def _points(name: str, curve: Curve, moment: int) -> list[Metric]:
+    return [Metric(name, y, moment, round(x)) for x, y in zip(curve.x, curve.y, strict=True) if y is not None]
+
+
+def _plain(name: str) -> str:
+    """A name from a file as MLflow admits it."""
+    return re.sub(r"[^\w\-./ ]", "_", name)[:200]
+
+
+def _score_name(score: Score, record: ScoreFile) -> str:
+    """The table, and where it has several sets of cameras the set: under one name one number would hide the others."""
+    if sum(other.table == score.table for other in record.scores) == 1:
+        return _plain(score.table)
+    views = score.signature.views.replace(", ", "-")
+    if len(views) > _LONGEST_VIEWS:
+        views = f"{views.count('-') + 1}-cameras-{hashlib.sha256(views.encode()).hexdigest()[:8]}"
+    return f"{_plain(score.table)}/{_plain(views)}"
 
 
 def _scores(record: ScoreFile, moment: int) -> list[Metric]:
     metrics = []
     for score in record.scores:
-        values = {score.table: score.value} | {f"{score.table}/seed{one.seed}": one.value for one in score.seeds}
+        table = _score_name(score, record)
+        values = {table: score.value} | {f"{table}/seed{one.seed}": one.value for one in score.seeds}
         if score.ci95 is not None:
-            values |= {f"{score.table}/ci95_low": score.ci95[0], f"{score.table}/ci95_high": score.ci95[1]}
-        values |= {f"{score.table}/n_missing": score.n_missing, f"{score.table}/n_samples": score.n_samples}
+            values |= {f"{table}/ci95_low": score.ci95[0], f"{table}/ci95_high": score.ci95[1]}
+        values |= {f"{table}/n_missing": score.n_missing, f"{table}/n_samples": score.n_samples}
         metrics += [Metric(name, value, moment, 0) for name, value in values.items() if value is not None]
-    return metrics
+    # With x as the step: the threshold of a PCK curve, or the number of cameras, a curve that all of a table share.
+    curves = {f"{_plain(s.table)}/{_plain(name)}": curve for s in record.scores for name, curve in s.curves.items()}
+    return metrics + [point for name, curve in curves.items() for point in _points(f"{name}_curve", curve, moment)]
 
 
 def _provenance(made: Provenance) -> dict[str, str]:
-    values = {"params_sha256": made.params_sha256, "data_manifest": made.data_manifest}
+    values = {f"options.{name}": str(value) for name, value in made.options.items()}
+    values |= {"seeds": ", ".join(map(str, made.seeds))}
+    values |= {"params_sha256": made.params_sha256, "data_manifest": made.data_manifest}
     values |= {f"checkpoint_{seed}": digest for seed, digest in made.checkpoint_sha256.items()}
     return values | {f"version_{name}": version for name, version in made.versions.items()}

@@ -13,7 +13,7 @@ from poseboard.benchmarks.harness import Bench, options_in_force, predict
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import file_sha256
 from poseboard.benchmarks.settings import Settings
-from poseboard.benchmarks.training import checkpoint_path, only_writer
+from poseboard.benchmarks.training import only_writer
 from poseboard.datasets.errors import InputError
 from poseboard.protocols import predictions
 from poseboard.protocols.base import Board
@@ -74,18 +74,19 @@ def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoi
     for board in boards(dataset, split):
         view_sets |= board.view_sets(names)
     for seed in settings.profile.seeds[:1] if checkpoint else settings.profile.seeds:
-        weights = checkpoint or checkpoint_path(settings, dataset, method, seed)
+        weights = checkpoint or settings.checkpoint(dataset, method, seed)
         model = bench.method(method)
         model.load(weights, "cuda" if torch.cuda.is_available() else "cpu")
         fewest, most = model.inputs.views
         if not any(fewest <= len(cameras) <= most for cameras in view_sets.values()):
             raise InputError(f"method {method}", f"takes {fewest} to {most} views, no table offers that", "add a table")
+        roots_mm = bench.roots_mm(method, seed, split) if model.inputs.root == "predicted" else None
         for view_set, cameras in view_sets.items():
             if not fewest <= len(cameras) <= most:
                 yield f"{dataset}/{method}: {view_set} left out, the method takes {fewest} to {most} views"
                 continue
             with progress(f"predict {dataset}/{method} {view_set} seed {seed}") as report:
-                samples = bench.restricted(model.inputs, cameras, progress=report)
+                samples = bench.restricted(model.inputs, cameras, roots_mm, report)
                 answers = predict(model, samples, keys, progress=report)
             for answer in answers:
                 if answer.skeleton.joints != bench.dataset.skeleton.joints:

@@ -31,15 +31,19 @@ def progress(title: str) -> Iterator[Report]:
 
             yield move
         return
-    began = last = time.monotonic()
+    last = time.monotonic()
+    began: tuple[float, int, int] | None = None
 
     def line(done: int, total: int, values: Mapping[str, float] | None = None) -> None:
-        nonlocal last
+        nonlocal began, last
         now = time.monotonic()
+        # Counted from the first report of a phase: a training that goes on has steps behind it that cost nothing now.
+        if began is None or total != began[2] or done < began[1]:
+            began = (now, done, total)
         if now - last < _LINE_EVERY_S:
             return
         last = now
-        left = (now - began) / max(done, 1) * (total - done)
+        left = (now - began[0]) / max(done - began[1], 1) * (total - done)
         print(f"{title}: {done}/{total}, {left:.0f} s left {_note(values)}".rstrip(), file=sys.stderr, flush=True)
 
     yield line

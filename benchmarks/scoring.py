@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from poseboard.benchmarks.harness import Bench
 from poseboard.benchmarks.predicting import boards, predictions_path, row_lock
+from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import provenance
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
@@ -20,7 +21,7 @@ from poseboard.protocols import metrics, predictions
 from poseboard.protocols.base import TruthTable, view_set_name
 from poseboard.protocols.comparison import compare
 from poseboard.protocols.predictions import PoseTable
-from poseboard.protocols.scores import ComparisonFile, Score, ScoreFile
+from poseboard.protocols.scores import ComparisonFile, Score, ScoreFile, TableComparison
 from poseboard.protocols.scoring import Scored, score
 
 SPLIT = "test"
@@ -47,13 +48,18 @@ def score_stage(settings: Settings, dataset: str, method: str, files: Sequence[P
 
 
 def _score(settings: Settings, dataset: str, method: str, files: Sequence[Path] | None) -> ScoreFile:
+    wanted = boards(dataset)
+    if not wanted:
+        raise InputError(f"data set {dataset!r}", "no table is scored on it", "add one to benchmarks/tables")
     bench = Bench.open(settings, dataset)
     truth = TruthTable.collect(bench.dataset, SPLIT)
     tables = _given(files, truth) if files else _predicted(settings, dataset, method, truth)
     scored: dict[str, Scored] = {}
-    for board in boards(dataset):
-        if any(tables.get(name) for name in board.view_sets(truth.views)):
-            scored[board.id] = score(board, tables, truth)
+    with progress(f"score {dataset}/{method}") as report:
+        for done, board in enumerate(wanted, 1):
+            if any(tables.get(name) for name in board.view_sets(truth.views)):
+                scored[board.id] = score(board, tables, truth)
+            report(done, len(wanted))
     if not scored:
         raise InputError(
             f"{dataset}/{method}", "no table can be scored from these predictions", "see benchmarks/tables"
@@ -120,11 +126,16 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
         raise InputError(
             f"{settings.file('scores', dataset)}", "nothing has been scored", "run `poseboard score` first"
         )
+    tables: list[TableComparison] = []
+    with progress(f"compare {dataset}") as report:
+        for done, board in enumerate(wanted := boards(dataset), 1):
+            tables += compare(board, scored[board.id])
+            report(done, len(wanted))
     compared = ComparisonFile(
         dataset=dataset,
         synthetic=synthetic,
         profile=settings.params.profile,
-        tables=[found for board in boards(dataset) for found in compare(board, scored[board.id])],
+        tables=tables,
     )
     compared.write(settings.file("comparisons", dataset + ".json"))
     return compared

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
 
 from poseboard.datasets.errors import InputError, validated
 
 BACKBONE = "backbone"
 """Name of the checkpoint that the 2D backbone stage leaves; no method may be called so."""
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would silently take the last: a second row of the same name."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 class _Strict(BaseModel):
@@ -31,6 +45,10 @@ class MethodEntry(BaseModel):
     code: str = Field(description="file or folder whose changes rerun the row")
     after: str = Field(description="row whose checkpoint it starts from, or 'backbone'")
     class_: str | None = Field(default=None, alias="class", description="package.module:Class, if not a room's folder")
+    roots: dict[Literal["train", "test"], str] = Field(
+        default_factory=dict,
+        description="for a method that is handed predicted roots: published results files instead of `after`",
+    )
 
     @property
     def spec(self) -> str:
@@ -41,9 +59,16 @@ class MethodEntry(BaseModel):
 class Profile(_Strict):
     """How large a run is."""
 
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[NonNegativeInt] = Field(min_length=1)
     processes: int = Field(ge=1, description="training processes: CPU cores or GPUs")
     world: dict[str, Any] = Field(description="options of the synthetic world")
+
+    @field_validator("seeds")
+    @classmethod
+    def _unique(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("a seed stands twice")
+        return seeds
 
 
 class Params(_Strict):
@@ -73,7 +98,7 @@ class Settings:
     def read(cls, path: Path = Path("params.yaml")) -> Settings:
         """Parse a file; InputError names file and key."""
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
         except FileNotFoundError:
             raise InputError(path, "there is no such file", "run from the folder that has params.yaml") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -128,6 +153,14 @@ class Settings:
         """results/<profile>/<kind>/<dataset>[/<name>]: the layout that protocols/scores.py lists."""
         return self.results / kind / dataset / name if name else self.results / kind / dataset
 
+    def checkpoint(self, dataset: str, method: str, seed: int) -> Path:
+        """File of a row's final weights."""
+        return self.file("checkpoints", dataset, method) / f"seed{seed}.pt"
+
+    def portable(self, text: str) -> str:
+        """A text for results/, which travel: paths inside this checkout without the place it has on this machine."""
+        return text.replace(f"{self.home}{os.sep}", "")
+
     def entry(self, method: str) -> MethodEntry:
         """A row of ``methods``; InputError if there is none of that name."""
         if method not in self.params.methods:
@@ -150,6 +183,10 @@ class Settings:
         """Folder of a data set: the given one, or that of the profile's synthetic world (named by its options)."""
         root = self.dataset_options(dataset).get("root")
         if root is not None:
+            if not isinstance(root, str):
+                raise InputError(
+                    f"params.yaml: datasets.{dataset}.root", f"{root!r} is no path", "name a folder, or null"
+                )
             return (self.home / root).resolve()
         text = json.dumps(self.profile.world, sort_keys=True)
         return self.home / "data" / f"synthetic-{dataset}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"

@@ -18,6 +18,8 @@ def summary(settings: Settings) -> str:
     rows = []
     for path in sorted((settings.results / "scores").glob("*/*.json")):
         record = ScoreFile.read(path)
+        if record.method not in settings.params.methods:
+            continue
         by_table = {found.table: found for found in record.scores}
         chosen = [by_table[table] for table in _HEADLINES if table in by_table]
         if chosen:

@@ -31,11 +31,6 @@ FINISH_SAMPLES = 256
 """Training samples, evenly strided, that constants are fitted on after training."""
 
 
-def checkpoint_path(settings: Settings, dataset: str, method: str, seed: int) -> Path:
-    """File of a row's final weights."""
-    return settings.file("checkpoints", dataset, method) / f"seed{seed}.pt"
-
-
 def train(settings: Settings, dataset: str, method: str) -> TrainingFile | None:
     """Train one row (or the backbone) and write its checkpoints and its TrainingFile.
 
@@ -55,15 +50,13 @@ def train(settings: Settings, dataset: str, method: str) -> TrainingFile | None:
 def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None:
     bench = Bench.open(settings, dataset)
     after = None if method == BACKBONE else settings.entry(method).after
-    starts = {
-        seed: checkpoint_path(settings, dataset, after, seed) if after else None for seed in settings.profile.seeds
-    }
+    starts = {seed: settings.checkpoint(dataset, after, seed) if after else None for seed in settings.profile.seeds}
     runs: list[TrainingRun] = []
     parameters, leader, fabric = 0, True, None
     given = settings.options(method)
     for seed, start in starts.items():
         training = _learner(bench, method).training(start, seed)
-        target = checkpoint_path(settings, dataset, method, seed)
+        target = settings.checkpoint(dataset, method, seed)
         if training is None:
             if start is None or not start.exists():
                 raise InputError(start or method, "there is no checkpoint to take over", f"train {after} first")
@@ -79,7 +72,8 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
             fabric = launch(count, "cuda" if cuda else "cpu")
             leader = fabric.is_global_zero
         with progress(f"crops {dataset}") as report:
-            samples = bench.restricted(training.inputs, progress=report)
+            roots_mm = bench.roots_mm(method, seed, "train", report) if training.inputs.root == "predicted" else None
+            samples = bench.restricted(training.inputs, roots_mm=roots_mm, progress=report)
         with progress(f"train {dataset}/{method} seed {seed}") as report:
             result = fit(
                 fabric,
@@ -90,6 +84,7 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
                 configuration={
                     "options": given,
                     "start": None if start is None else file_sha256(start),
+                    "roots": None if roots_mm is None else sorted((key, r.tolist()) for key, r in roots_mm.items()),
                     "manifest": bench.dataset.manifest(),
                     "code": _code(settings, method),
                 },
@@ -120,7 +115,7 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
             options=options_in_force(_learner(bench, method), given),
             manifest=bench.dataset.manifest(),
             checkpoints={
-                seed: file_sha256(checkpoint_path(settings, dataset, method, seed)) for seed in settings.profile.seeds
+                seed: file_sha256(settings.checkpoint(dataset, method, seed)) for seed in settings.profile.seeds
             },
         ),
     )

@@ -67,7 +67,10 @@ def parse_options(kind: type[OptionsT], values: Mapping[str, Any], where: str) -
 
 @runtime_checkable
 class Training(Protocol):
-    """Everything the one training loop needs. ``example`` and ``loss`` are pure functions of their arguments."""
+    """Everything the one training loop needs. ``example`` and ``loss`` are pure functions of their arguments.
+
+    An attribute ``clip_norm``, where there is one, is the longest gradient that the loop applies whole.
+    """
 
     architecture: dict[str, Any]
     """Plain values kept in the checkpoint, from which ``Method.load`` builds the same network again."""
@@ -108,7 +111,11 @@ class Method(Protocol):
         ...
 
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """One answer a sample, in order; a person that cannot be predicted is NaN or left out."""
+        """One answer a sample, in order; a person that cannot be predicted is NaN or left out.
+
+        Raises:
+            InputError: nothing was loaded that a sample needs (weights where it brings no detections).
+        """
         ...
 
     def training(self, start: Path | None, seed: int) -> Training | None:
@@ -165,8 +172,12 @@ class Checkpoint:
     def read(cls, path: Path) -> Checkpoint:
         """Read a file, executing nothing from it; InputError if it is absent or no checkpoint of ours."""
         values = read_tensors(path)
-        fields = ("method", "architecture", "state", "constants")
-        if not isinstance(values, dict) or values.get("format") != 1 or any(name not in values for name in fields):
+        fields = {"method": str, "architecture": dict, "state": dict, "constants": dict}
+        if (
+            not isinstance(values, dict)
+            or values.get("format") != 1
+            or any(not isinstance(values.get(name), kind) for name, kind in fields.items())
+        ):
             raise InputError(
                 path, "file is no Poseboard checkpoint", "bring published weights in by `poseboard weights import`"
             )

@@ -7,13 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import floor, log10
+from math import floor, inf, log10
 
 import numpy as np
 
 from poseboard.protocols.scores import (
     Curve,
-    DataFile,
     PublishedRow,
     PublishedTable,
     Rank,
@@ -157,6 +156,19 @@ def _sort_key(score: Score) -> tuple[bool, float]:
     return False, score.value if score.lower_is_better else -score.value
 
 
+def _in_order(found: Sequence[tuple[ScoreFile, Score]], ranks: Mapping[str, Rank]) -> list[tuple[ScoreFile, Score]]:
+    """Best first: by rank, which is over the poses that all methods predict; by value alone where there are no ranks.
+
+    Values alone would favour a method that leaves out hard poses.
+    """
+
+    def key(pair: tuple[ScoreFile, Score]) -> tuple[float, bool, float, str]:
+        rank = ranks.get(pair[0].method)
+        return (inf if rank is None else rank.rank, *_sort_key(pair[1]), pair[0].method)
+
+    return sorted(found, key=key)
+
+
 def boards(results: Results) -> list[Board]:
     """All boards of all data sets; of a table's signatures the one most methods have, or with most views, first."""
     groups: dict[tuple[str, bool, str, str], list[tuple[ScoreFile, Score]]] = {}
@@ -177,7 +189,9 @@ def boards(results: Results) -> list[Board]:
             None,
         )
         ranks = {rank.method: rank for rank in comparison.ranks} if comparison else {}
-        members = sorted(found, key=lambda pair: (*_sort_key(pair[1]), pair[0].method))
+        if ranks and set(ranks) != {file.method for file, score in found if score.value is not None}:
+            comparison, ranks = None, {}  # made of other rows than these
+        members = _in_order(found, ranks)
         first = members[0][1]
         ends = [v for _, s in members for v in (s.value, *(s.ci95 or ())) if v is not None]
         made.append(
@@ -345,21 +359,6 @@ class PaperTable:
         return [board.row(name) if name else None for board in self.ours]
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def data_of(name: str, data: Iterable[DataFile]) -> DataFile | None:
-    """The data set that a paper's table names: "CMU Panoptic" is found as "panoptic"; a ready one first."""
-    found = [
-        d
-        for d in data
-        if _plain(d.dataset) and (_plain(d.dataset) in _plain(name) or _plain(name) in _plain(d.dataset))
-    ]
-    order = ("ready", "partial", "missing")
-    return min(found, key=lambda d: order.index(d.state), default=None)
-
-
 def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTable]:
     """Every published table with our boards of the same id."""
     made = []
@@ -388,12 +387,15 @@ def _is_numbered(table: str) -> bool:
 
 
 def _why_absent(table: PublishedTable, results: Results) -> str:
-    found = data_of(table.dataset, (file for file, _ in results.data))
+    known = {file.dataset: file for file in (*results.catalog, *(file for file, _ in results.data))}
+    found = known.get(table.dataset)
     if found is None:
         return f"Ours are absent: {table.dataset} was not part of the “{results.profile}” run."
     if found.state == "ready":
-        return f"Ours are absent: {found.dataset} is ready, but no method of this run is scored on {table.id}."
-    return f"Ours are absent: {found.dataset} is {found.state}. {found.detail} {found.obtain}".strip()
+        world = " as a synthetic world" if found.synthetic else ""
+        return f"Ours are absent: {found.dataset} is ready{world}, but no method of this run is scored on {table.id}."
+    detail = (found.detail[:1].upper() + found.detail[1:]).rstrip(".")
+    return f"Ours are absent: {found.dataset} is {found.state}. {detail}. Where to get it: {found.obtain}"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,6 +67,8 @@ class Results:
     comparisons: tuple[ComparisonFile, ...]
     training: dict[tuple[str, str], TrainingFile]
     data: tuple[tuple[DataFile, tuple[Path, ...]], ...]
+    catalog: tuple[DataFile, ...]
+    """Data sets that the suite knows and the run does not use."""
     detections: tuple[tuple[DetectionFile, Path | None], ...]
     published: tuple[PublishedTable, ...]
     speed: tuple[SpeedFile, ...]
@@ -141,17 +143,31 @@ def table_key(table: str) -> tuple[int, int, str]:
     return ("TF".index(found[1]), int(found[2]), "") if found else (2, 0, table)
 
 
-def read_results(results: Path, profile: str) -> Results:
+def read_results(results: Path, profile: str, rows: Collection[str] | None = None) -> Results:
     """Read ``results`` for one profile.
 
+    Args:
+        results: the results/ folder.
+        profile: a folder of it.
+        rows: methods that the run has. Files that rows since taken out left behind are not shown; None: all are.
+
     Raises:
-        ResultError: a file does not follow its schema, or two files claim the same method; the message names it.
+        ResultError: a file does not follow its schema, two files claim the same method, or two rows were scored on two
+            states of a data set; the message names it.
     """
     root = results / profile
-    entries, seen = [], dict[Any, Path]()
+    entries, seen, states = [], dict[Any, Path](), dict[tuple[str, bool], tuple[str, Path]]()
     for path, file in _read_all(ScoreFile, root.glob("scores/*/*.json")):
+        if rows is not None and file.source == "pipeline" and file.method not in rows:
+            continue
         _same_profile(path, file.profile, profile)
         _unique(path, (file.dataset, file.method), seen)
+        manifest = file.provenance.data_manifest
+        known, other = states.setdefault((file.dataset, file.synthetic), (manifest, path))
+        if manifest != known:
+            raise ResultError(
+                f"{path}: provenance.data_manifest: is of another state of {file.dataset} than {other}; run `dvc repro`"
+            )
         examples = root / "examples" / path.parent.name / f"{path.stem}.npz"
         entries.append(Entry(file, read_examples(examples) if examples.is_file() else None))
     training, trained = {}, dict[Any, Path]()
@@ -164,6 +180,8 @@ def read_results(results: Path, profile: str) -> Results:
         _same_profile(path, comparison.profile, profile)
     detections = []
     for path, detection in _read_all(DetectionFile, root.glob("detections/*.json")):
+        if rows is not None and detection.method not in rows:
+            continue
         figure = picture_beside(path, detection.figure) if detection.figure else None
         detections.append((detection, figure if figure and figure.is_file() else None))
     published = [table for _, table in _read_all(PublishedTable, results.glob("published/*.yaml"))]
@@ -176,6 +194,7 @@ def read_results(results: Path, profile: str) -> Results:
             (file, tuple(picture_beside(path, name) for name in file.pictures))
             for path, file in _read_all(DataFile, root.glob("data/*.json"))
         ),
+        catalog=tuple(file for _, file in _read_all(DataFile, root.glob("catalog/*.json"))),
         detections=tuple(detections),
         published=tuple(sorted(published, key=lambda table: table_key(table.id))),
         speed=tuple(file for _, file in _read_all(SpeedFile, results.glob("speed/*.json"))),

@@ -7,7 +7,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class _Folder:
         return Plot(title, caption, Markup(figures.to_inline(svg, name)), f"figures/{name}.svg")
 
 
-def build(results: Path, profile: str, out: Path) -> list[Path]:
+def build(results: Path, profile: str, out: Path, rows: Collection[str] | None = None) -> list[Path]:
     """Write ``index.html``, a page a method, figures, pictures and ``leaderboard.{csv,json}`` into ``out``.
 
     The same results give the same bytes. Files of an earlier build are overwritten, none is deleted.
@@ -68,6 +68,7 @@ def build(results: Path, profile: str, out: Path) -> list[Path]:
         results: the results/ folder.
         profile: whose results are shown, a folder of ``results``.
         out: folder for the pages; made if absent.
+        rows: methods that the run has; what others left in ``results`` is not shown. None: all are.
 
     Returns:
         The files written, ``index.html`` first.
@@ -75,7 +76,7 @@ def build(results: Path, profile: str, out: Path) -> list[Path]:
     Raises:
         ResultError: a file of ``results`` is broken; the message names it.
     """
-    found = read_results(results, profile)
+    found = read_results(results, profile, rows)
     all_boards = views.boards(found)
     index = views.method_index(found.entries)
     pages = {name: f"methods/{views.file_name(name)}.html" for name in index}
@@ -99,9 +100,9 @@ def build(results: Path, profile: str, out: Path) -> list[Path]:
     for name, page in pages.items():
         context = {**common, **_method_context(name, found, all_boards, index, folder), "root": "../"}
         folder.text(page, environment.get_template("method.html.j2").render(context))
-    rows = _flat_rows(found, all_boards)
-    folder.text("leaderboard.json", json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    folder.text("leaderboard.csv", _csv(rows))
+    flat = _flat_rows(found, all_boards)
+    folder.text("leaderboard.json", json.dumps(flat, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    folder.text("leaderboard.csv", _csv(flat))
     return folder.written
 
 
@@ -162,6 +163,7 @@ def _index_context(
             (file, [(path.name, _copy(folder, path, f"data-{file.dataset}")) for path in paths])
             for file, paths in found.data
         ],
+        "catalog": found.catalog,
         "detections": [
             (file, _copy(folder, path, f"detections-{file.dataset}") if path else None)
             for file, path in found.detections

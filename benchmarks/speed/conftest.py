@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from poseboard.benchmarks.provenance import hardware
 from poseboard.protocols.scores import SpeedFile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,16 +41,6 @@ class RecordSpeed(Protocol):
         theirs: float | None,
         details: Mapping[str, float] = ...,
     ) -> SpeedFile: ...
-
-
-def _hardware() -> str:
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
-    device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{model}, {os.cpu_count()} CPUs, {torch.get_num_threads()} torch threads{device}"
 
 
 @pytest.fixture
@@ -110,7 +100,7 @@ def record_speed() -> RecordSpeed:
             aim="none" if aim is None else f"at least {aim:g} times as fast",
             met=met,
             details={key: float(value) for key, value in (details or {}).items()},
-            hardware=_hardware(),
+            hardware=f"{hardware()}, {torch.get_num_threads()} torch threads",
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         file.write(Path(os.environ.get("POSEBOARD_SPEED", ROOT / "results" / "speed")) / f"{name}.json")

@@ -115,7 +115,7 @@ class Flesh:
 
 
 def sample_body(rng: Generator) -> Body:
-    """A person: stature 1.52–1.95 m, segments varying by 4–7 %, thin to stout."""
+    """A person: stature 1.52–1.95 m, each segment within 5 % of its usual share, thin to stout."""
     height = rng.uniform(1520, 1950)
     fractions = {
         "thigh": 0.245, "shin": 0.246, "upper_arm": 0.17, "forearm": 0.145, "hip": 0.066, "shoulder": 0.098,

@@ -105,7 +105,6 @@ KEY_POSES: dict[str, Sequence[_Key]] = {
 ACTIONS = tuple(KEY_POSES)
 GAITS = {"Walking": 1.0, "WalkingDog": 0.85, "WalkingTogether": 0.9}
 SEATS = {"Sitting": "chair", "SittingDown": "floor"}
-_STEADY = {"Sitting", "SittingDown"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,16 +231,16 @@ def _variant(
         path = np.array(centre_mm) + wobble[:, None] * np.stack([np.cos(around), np.sin(around)], 1)
         yaw = np.rad2deg(around) + 90 * turning + 5 * drift[:, 1]
     else:
-        still = 0.25 if action in _STEADY else 1.0
+        still = 0.25 if action in SEATS else 1.0
         path = place + still * 0.12 * reach_mm * drift[:, :2]
         yaw = yaw + still * 28 * drift[:, 2]
     if rng.random() < 0.5:
         angles = _mirror(angles)
     angles = clip_angles(angles)
     pitch = np.zeros(len(time_s))
-    roll = (0.5 if action in _STEADY else 1.5) * drift[:, 3]
+    roll = (0.5 if action in SEATS else 1.5) * drift[:, 3]
     root = np.concatenate([path, np.zeros((len(time_s), 1))], 1)
-    if action not in _STEADY:
+    if action not in SEATS:
         # Lean so that the body's middle stands over the feet: who bends forward moves the hips back.
         level = pose(body, angles, np.zeros_like(root), np.zeros_like(yaw), pitch, roll).points_mm
         middle = 0.5 * level["thorax"] + 0.2 * level["nose"] + 0.15 * (level["left_knee"] + level["right_knee"])

@@ -130,7 +130,7 @@ def backdrop(room: Room, camera: Camera, directions: Array | None = None) -> Bac
 
 
 def _settings(camera: Camera, room: Room, light: Light | None) -> Array:
-    """Numbers that every ray needs: see SETTINGS."""
+    """(16,) numbers that every ray needs, in the order of `casting`'s settings; the light grid comes after."""
     lighting = (0.0, 0.0, 1.0, 0.0, 0.0) if light is None else (*light.direction, light.key, light.ambient)
     sensor = (0.0, 1.0, 1.0, 1.0) if light is None else (light.noise, *light.tint)
     extent = (room.half_x_mm, room.half_y_mm, room.height_mm)

@@ -64,7 +64,7 @@ class Algebraic:
         """One person a sample, world frame; NaN with fewer than two views. The score is the mean confidence."""
         model = self._model
         if model is None:
-            raise RuntimeError("load a checkpoint before predicting")
+            raise InputError("algebraic", "it has no weights yet", "load a checkpoint before predicting")
         if not samples:
             return []
         arch = model.architecture

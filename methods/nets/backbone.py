@@ -55,11 +55,14 @@ class BackboneOptions(HeatmapOptions):
         architecture: one of `pose_resnet.NETWORKS`.
         image_px: side of the crops.
         precision: "bf16" runs the convolutions in bfloat16.
+        weights: checkpoint to start from, e.g. of published weights (`poseboard weights import backbone`); its
+            architecture, crops and precision then count instead of those above.
     """
 
     architecture: str = "small"
     image_px: int = Field(default=96, ge=32, multiple_of=32)
     precision: Precision = "bf16"
+    weights: Path | None = None
 
     @field_validator("architecture")
     @classmethod
@@ -204,7 +207,12 @@ class Backbone:
         self.inputs = Inputs(crop_px=self.options.image_px, views=(1, 1_000))
 
     def training(self, start: Path | None, seed: int) -> HeatmapTraining:
-        """From fresh weights, or from the backbone in ``start`` (its architecture then counts, not the options')."""
+        """From the backbone in ``start``, else from that of the option ``weights``, else from fresh weights.
+
+        Raises:
+            InputError: there is no such checkpoint, or its backbone is for other joints.
+        """
+        start = start or self.options.weights
         if start is not None:
             return HeatmapTraining.continued(start, self.options, self.skeleton, seed)
         architecture = Architecture(

@@ -1,5 +1,6 @@
 """The command line as a user meets it: stages on a miniature world, and bad input told in one line with exit code 2."""
 
+import pickle
 import re
 import subprocess
 import sys
@@ -270,6 +271,61 @@ def test_a_third_party_method_outside_the_rooms(workspace: Any, monkeypatch: pyt
     params["methods"]["statue"] = entry
     workspace.write_params(**params)
     assert score_of(workspace, "statue") > 100
+
+
+ROOTED = '''
+"""A method that is handed roots: everybody is one point."""
+import numpy as np
+from poseboard.datasets.sample import Poses
+from poseboard.methods.base import Inputs
+
+
+class Point:
+    def __init__(self, options, skeleton):
+        self.skeleton, self.inputs = skeleton, Inputs(images=False, root="predicted")
+
+    def load(self, checkpoint, device):
+        pass
+
+    def predict(self, samples):
+        return [Poses(self.skeleton, np.repeat(s.root_mm[:, None], len(self.skeleton), 1), np.ones(1)) for s in samples]
+
+    def training(self, start, seed):
+        return None
+'''
+
+
+def test_roots_are_the_answers_of_the_row_before(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "rooted_point.py").write_text(ROOTED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    entry = {"class": "rooted_point:Point", "code": str(tmp_path / "rooted_point.py"), "after": "dlt"}
+    params["methods"]["point"] = entry
+    workspace.write_params(**params)
+    workspace.must("train", "human36m", "point")
+    workspace.must("predict", "human36m", "point")
+    folder = workspace.folder / "results/smoke/predictions/human36m"
+    before = predictions.read(folder / "dlt" / "test-all-seed0.parquet")
+    pelvis = before.info.joints.index("pelvis")
+    for view_set in ("all", "54138969+55011271"):
+        given = predictions.read(folder / "point" / f"test-{view_set}-seed0.parquet")
+        np.testing.assert_allclose(given.joints_mm[:, 3], before.joints_mm[:, pelvis], rtol=1e-6)
+    # A published results file takes their place; one of other samples is refused.
+    roots = np.arange(len(given) * 17 * 3, dtype=np.float64).reshape(-1, 17, 3)
+    path = workspace.folder / "val.pkl"
+    path.write_bytes(pickle.dumps({"keypoints_3d": roots, "indexes": np.arange(len(roots))}))
+    params["methods"]["point"] = {**entry, "roots": {"test": "val.pkl"}}
+    workspace.write_params(**params)
+    workspace.must("predict", "human36m", "point")
+    given = predictions.read(folder / "point" / "test-all-seed0.parquet")
+    np.testing.assert_allclose(given.joints_mm[:, 0], roots[:, pelvis])
+    path.write_bytes(pickle.dumps({"keypoints_3d": roots[1:], "indexes": np.arange(len(roots) - 1)}))
+    assert "val.pkl" in workspace.run("predict", "human36m", "point").error
+    params["methods"]["point"] = {**entry, "after": "backbone"}
+    workspace.write_params(**params)
+    assert "methods.point.after" in workspace.run("predict", "human36m", "point").error
 
 
 @pytest.mark.parametrize(

@@ -135,9 +135,17 @@ def test_continued_from_a_checkpoint(tmp_path):
     first = Backbone(TINY, HUMAN36M).training(None, seed=0)
     path = tmp_path / "backbone.pt"
     Checkpoint("backbone", first.architecture, first.model.state_dict()).save(path)
-    second = Backbone(TINY, HUMAN36M).training(path, seed=9)
-    assert isinstance(second, HeatmapTraining)
-    assert all(torch.equal(value, second.model.state_dict()[key]) for key, value in first.model.state_dict().items())
+    wider = {**TINY, "image_px": 96}
+    for second in (
+        Backbone(wider, HUMAN36M).training(path, seed=9),
+        Backbone({**wider, "weights": str(path)}, HUMAN36M).training(None, seed=9),
+    ):
+        assert isinstance(second, HeatmapTraining)
+        state = second.model.state_dict()
+        assert all(torch.equal(value, state[key]) for key, value in first.model.state_dict().items())
+        assert second.inputs.crop_px == SIDE
+    with pytest.raises(InputError, match=r"absent\.pt: there is no such checkpoint"):
+        Backbone({"weights": "absent.pt"}, HUMAN36M).training(None, seed=0)
 
 
 def test_the_rate_rises_then_falls_to_nothing():

@@ -2,7 +2,7 @@ import random
 
 import numpy as np
 import pytest
-from test_dlt import SIDE, given_sample, image_sample, person, write_checkpoint
+from made_up import SIDE, given_sample, image_sample, person, write_checkpoint
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Truth

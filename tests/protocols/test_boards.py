@@ -6,9 +6,11 @@ import pkgutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import poseboard.protocols
+from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import CAMERAS, DAMAGED
 from poseboard.datasets.sample import Group, Sample, Truth
@@ -34,12 +36,48 @@ def protocols() -> dict[str, type[Protocol]]:
     return found
 
 
-def test_every_protocol_is_found_by_its_name() -> None:
+def test_the_protocols_of_the_suite_are_found() -> None:
     assert set(protocols()) >= {"mpjpe_relative", "mpjpe_absolute", "pa_mpjpe", "pck", "camera_sweep"}
-    for name, kind in protocols().items():
-        parameters = {"order": ["a"], "counts": [1]} if name == "camera_sweep" else {}
-        assert type(find_protocol(name, parameters, "here")) is kind
-        assert kind.version >= 1
+
+
+@pytest.mark.parametrize("name", sorted(protocols()))
+def test_protocol_keeps_its_contract(name: str, make_truth, make_predictions) -> None:
+    """Every file of protocols/ that holds one, with the parameters of each table that uses it."""
+    boards = [board for board in map(Board.read, TABLES) if board.protocol == name]
+    assert boards, f"no table of benchmarks/tables uses {name}"
+    truth = make_truth()
+    noise = np.random.default_rng(0).normal(0, 60, truth.joints_mm.shape)
+    for board in boards:
+        rule = find_protocol(name, board.parameters, "here")
+        assert type(rule) is protocols()[name]
+        assert rule.version >= 1
+        signature = rule.signature(board, truth.skeleton, "all")
+        assert all(value not in ("", None) for value in signature.model_dump().values())
+        answered = make_predictions(truth, (truth.joints_mm + noise)[6:], truth.keys[6:])
+        rows = rule.errors(answered, truth)
+        assert (len(rows), int(rows["missing"].sum())) == (len(truth), 6)
+        assert rows["key"].tolist() == truth.keys.tolist()
+        # the order of the answers says nothing, and nothing of them is changed
+        before = answered.joints_mm.copy()
+        turned = make_predictions(truth, (truth.joints_mm + noise)[6:][::-1], truth.keys[6:][::-1])
+        pd.testing.assert_frame_equal(rule.errors(turned, truth), rows)
+        assert (answered.joints_mm == before).all()
+        # the number is the estimate in which all groups count once, and a group that counts twice changes it
+        codes = np.asarray(truth.subject.codes, dtype=np.int64)
+        once, double, first, second = rule.estimate(rows, codes, np.array([[1.0, 1], [2, 1], [1, 0], [0, 1]]))
+        assert once == pytest.approx(rule.summarise(rows))
+        assert min(first, second) < once < max(first, second)
+        assert abs(double - first) < abs(once - first)
+        assert dict(zip(truth.subject.categories, (first, second), strict=True)) == pytest.approx(
+            rule.breakdown(rows)["subject"]
+        )
+        # worse predictions get a worse number
+        worse = rule.summarise(rule.errors(make_predictions(truth, truth.joints_mm + 4 * noise), truth))
+        better = rule.summarise(rule.errors(make_predictions(truth, truth.joints_mm + noise), truth))
+        assert (better < worse) == rule.lower_is_better
+        nothing = rule.errors(make_predictions(truth, truth.joints_mm[:0], truth.keys[:0]), truth)
+        assert rule.summarise(nothing) in (None, 0)
+        assert nothing["missing"].all()
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
@@ -132,6 +170,7 @@ def test_published_table(path: Path) -> None:
     table = PublishedTable.read(path)
     assert table.id.replace("-", "_") == path.stem
     assert table.sources
+    assert table.dataset in {*catalog(), "several"}, "the page finds the data set by its name in the catalog"
     for row in table.rows:
         assert set(row.values) <= set(table.sources), row.name
         assert row.method is None or row.method in OURS, row.name

@@ -115,3 +115,30 @@ def test_tables_that_share_no_signature_are_not_compared(scored, make_board) -> 
     assert compare(make_board("mpjpe_absolute"), frames) == []
     empty = make_board("mpjpe_absolute", id="other")
     assert compare(empty, scored(a=1.0, b=2.0)) == []
+
+
+def test_a_share_counts_what_is_missing_as_wrong(make_truth, make_predictions, make_board) -> None:
+    """Leaving out poses costs in the comparison by PCK as it costs in PCK itself."""
+    truth = make_truth()
+    board = make_board("pck", threshold_mm=30)
+    shift = np.array([100.0, 0, 0]) * (np.arange(17) == 1)[:, None]  # one joint of 17 is wrong
+    methods = {
+        "whole": score(board, {"all": {0: make_predictions(truth, truth.joints_mm + shift)}}, truth, resamples=50),
+        "shy": score(
+            board, {"all": {0: make_predictions(truth, truth.joints_mm[17:], truth.keys[17:])}}, truth, resamples=50
+        ),
+    }
+    (found,) = compare(board, methods)
+    assert pair(found, "whole", "shy").difference == pytest.approx(100 * (16 / 17 - 17 / 34))
+    assert [(rank.method, rank.rank) for rank in found.ranks] == [("whole", 1), ("shy", 2)]
+
+
+def test_one_group_ranks_nothing(make_truth, make_predictions, make_board) -> None:
+    truth = make_truth().take(np.arange(7))  # S9/Walking-1
+    board = make_board("mpjpe_absolute")
+    methods = {
+        name: score(board, {"all": {0: make_predictions(truth, truth.joints_mm + shift)}}, truth, resamples=50)
+        for name, shift in (("near", 1.0), ("far", 9.0))
+    }
+    (found,) = compare(board, methods)
+    assert (found.pairs, found.ranks) == ([], [])

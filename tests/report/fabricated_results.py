@@ -45,6 +45,7 @@ def provenance(method: str) -> Provenance:
     return Provenance(
         git_commit="a454ba0c1d2e3f405162738495a6b7c8d9e0f123",
         git_dirty=False,
+        options={"steps": 600, "learning_rate": 0.001, "use_confidences": method == "algebraic"},
         params_sha256="5d1f" * 16,
         data_manifest="9c0a" * 16,
         checkpoint_sha256={"seed0": "77ab" * 16},
@@ -183,7 +184,7 @@ def write_published(root: Path) -> None:
             id=f"T{k}",
             title=f"Title of table {k}",
             paper="Learnable Triangulation of Human Pose (ICCV 2019)",
-            dataset="Human3.6M" if k < 4 else "CMU Panoptic",
+            dataset="human36m" if k < 4 else "panoptic" if k < 8 else "mupots",
             unit="mm",
             sources={"README": "README of the code release, https://example.org/readme", "page": "project page"},
             signature={"metric": "MPJPE", "root": "pelvis"},
@@ -231,6 +232,10 @@ def write_everything(root: Path) -> None:
         dataset="panoptic", synthetic=False, state="missing", detail="data/panoptic does not exist.",
         obtain="Get it from its authors’ page (research licence) and name its folder in params.yaml.", manifest=None,
     ).write(data / "panoptic.json")  # fmt: skip
+    DataFile(
+        dataset="mupots", synthetic=False, state="missing", detail="MuPoTS-3D (non-commercial research): no adapter",
+        obtain="SingleShotMultiPerson page", manifest=None,
+    ).write(root / "default" / "catalog" / "mupots.json")  # fmt: skip
     SpeedFile(
         name="triangulation", title="Batched DLT", peer="one torch.linalg.svd a joint", ours_s=0.0021, peer_s=0.212,
         ratio=100.9, aim="20 times", met=True, details={"error_mm": 1e-9}, hardware="2 CPU cores", created="2026-11-21",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from poseboard.protocols.scores import ScoreFile
 from poseboard.report import board
-from poseboard.report.results import Results, read_results
+from poseboard.report.results import Entry, Results, read_results
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,18 @@ def test_best_is_first_whichever_way_is_better(found: Results) -> None:
     assert [row.method for row in by_table["T1"].rows] == list(LEVELS)
     assert [row.method for row in by_table["human36m-pck"].rows] == list(LEVELS)
     assert not by_table["human36m-pck"].lower_is_better
+
+
+def test_ranks_decide_the_order_where_values_are_of_other_poses(found: Results) -> None:
+    """A method that leaves out its worst poses has the better mean and not the first place."""
+    others = [entry for entry in found.entries if entry.scores.method != "dlt"]
+    (last,) = (entry.scores for entry in found.entries if entry.scores.method == "dlt")
+    scores = [s.model_copy(update={"value": s.value / 9, "n_missing": 400}) for s in last.scores if s.value]
+    shy = Entry(last.model_copy(update={"scores": scores}), None)
+    by_table = {b.table: b for b in board.boards(replace(found, entries=(*others, shy)))}
+    assert [row.method for row in by_table["T1"].rows] == list(LEVELS)
+    fewer = board.boards(replace(found, entries=tuple(others)))
+    assert all(row.rank is None for one in fewer for row in one.rows)
 
 
 def test_a_sweep_counts_its_cameras(found: Results) -> None:

@@ -118,6 +118,10 @@ def test_every_paper_table_is_there_with_its_sources(site: Path) -> None:
     assert "README of the code release" in text
     assert "Ours are absent: panoptic is missing." in text
     assert "research licence" in text
+    assert (
+        "Ours are absent: mupots is missing. MuPoTS-3D (non-commercial research): no adapter. Where to get it:" in text
+    )
+    assert "Known, and not part of this run" in text
 
 
 def test_every_synthetic_number_carries_the_mark(results: Path, site: Path) -> None:
@@ -191,6 +195,7 @@ def test_hostile_names_stay_text_and_never_become_paths(tmp_path: Path) -> None:
     [
         ("default/scores/human36m/dlt.json", "{", "cannot be read"),
         ("default/scores/human36m/dlt.json", "{}", "method"),
+        ("default/catalog/mupots.json", '{"surprise": 1}', "mend the file"),
         ("default/data/human36m.json", '{"dataset": 3}', "dataset"),
         ("published/T1.yaml", "id: [", "cannot be read"),
         ("speed/x.json", "[]", "speed"),
@@ -235,6 +240,32 @@ def test_one_method_is_not_scored_twice_and_profiles_do_not_mix(tmp_path: Path) 
     (tmp_path / "default").rename(tmp_path / "smoke")
     with pytest.raises(ResultError, match="profile"):
         build(tmp_path, "smoke", tmp_path / "out")
+
+
+def test_rows_taken_out_of_the_run_are_not_shown(results: Path, tmp_path: Path) -> None:
+    build(results, "default", tmp_path, rows=["algebraic", "dlt"])
+    found = page(tmp_path / "index.html")
+    assert "dlt_peak" not in found.text
+    assert not (tmp_path / "methods" / "ransac.html").exists()
+    assert (tmp_path / "methods" / "dlt.html").is_file()
+    # the comparison at hand is of other rows, and says nothing about these
+    assert "No comparison is at hand" in found.text
+
+
+def test_rows_of_two_states_of_a_data_set_do_not_share_a_page(tmp_path: Path) -> None:
+    write_method(tmp_path, "human36m", "dlt", 80.0)
+    write_method(tmp_path, "human36m", "ransac", 70.0)
+    path = tmp_path / "default" / "scores" / "human36m" / "ransac.json"
+    file = ScoreFile.read(path)
+    other = file.provenance.model_copy(update={"data_manifest": "1234" * 16})
+    file.model_copy(update={"provenance": other}).write(path)
+    with pytest.raises(ResultError, match=r"ransac\.json: provenance\.data_manifest"):
+        build(tmp_path, "default", tmp_path / "out")
+
+
+def test_a_method_page_shows_the_options_in_force(site: Path) -> None:
+    text = page(site / "methods" / "algebraic.html").text
+    assert "learning_rate = 0.001 , steps = 600 , use_confidences = True" in text
 
 
 def test_predictions_are_drawn_best_median_and_worst(site: Path) -> None:

@@ -1,0 +1,279 @@
+"""What is left over, spoilt, removed or made twice never becomes a number, and is told in one line."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pytest
+import typer
+import yaml
+from typer.core import TyperCommand, TyperGroup
+
+from poseboard.benchmarks import cli
+from poseboard.datasets.catalog import catalog
+from poseboard.protocols import predictions
+from poseboard.protocols.scores import ComparisonFile, DataFile, ScoreFile, TrainingFile
+
+PREDICTED = Path("results/smoke/predictions/human36m/dlt")
+SCORES = Path("results/smoke/scores/human36m")
+
+Fail = Callable[..., Any]
+
+
+def commands(group: TyperGroup, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], TyperCommand]:
+    found = {}
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            found |= commands(command, (*path, name))
+        else:
+            assert isinstance(command, TyperCommand)
+            found[(*path, name)] = command
+    return found
+
+
+COMMANDS = commands(typer.main.get_command(cli.app))  # type: ignore[arg-type]  # the app has several commands: a group
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_says_what_a_command_and_each_of_its_options_does(path: tuple[str, ...]) -> None:
+    command = COMMANDS[path]
+    assert len(command.help or "") > 40
+    for parameter in command.params:
+        assert getattr(parameter, "help", None), f"{' '.join(path)} {parameter.name}"
+
+
+def change_info(path: Path, target: Path | None = None, **values: object) -> None:
+    table = predictions.read(path)
+    info = predictions.PredictionInfo.model_validate({**table.info.model_dump(), **values})
+    predictions.write(target or path, predictions.PoseTable(**{**vars(table), "info": info}))
+
+
+def second_row(workspace: Any) -> None:
+    """A copy of the row ``dlt``, predicted and scored as ``other``."""
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    params["methods"]["other"] = params["methods"]["dlt"]
+    workspace.write_params(**params)
+    for stage in ("train", "predict", "score"):
+        workspace.must(stage, "human36m", "other")
+
+
+def test_predictions_of_an_earlier_run_are_removed(workspace: Any) -> None:
+    left = workspace.folder / PREDICTED / "test-all-seed7.parquet"
+    change_info(left.with_name("test-all-seed0.parquet"), left, seed=7)
+    workspace.must("predict", "human36m", "dlt")
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("checkpoint_sha256", "00" * 32), ("method", "another"), ("options", {"weights": "uniform"})]
+)
+def test_predictions_of_two_runs_are_not_scored_together(
+    workspace: Any, spoil: Fail, field: str, value: object
+) -> None:
+    path = sorted((workspace.folder / PREDICTED).glob("*.parquet"))[0]
+    change_info(path, **{field: value})
+    error = spoil("score", "human36m", "dlt").error
+    assert f"metadata.{field}" in error
+    assert "poseboard predict human36m dlt" in error
+
+
+def test_every_set_of_cameras_has_the_same_seeds(workspace: Any, spoil: Fail) -> None:
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    params["profiles"]["smoke"]["seeds"] = [0, 7]
+    workspace.write_params(**params)
+    path = workspace.folder / PREDICTED / "test-all-seed0.parquet"
+    change_info(path, path.with_name("test-all-seed7.parquet"), seed=7)
+    assert "other seeds" in spoil("score", "human36m", "dlt").error
+
+
+def test_a_score_says_what_was_predicted_with_not_what_lies_there_now(workspace: Any) -> None:
+    info = predictions.read(workspace.folder / PREDICTED / "test-all-seed0.parquet").info
+    (workspace.folder / "results/smoke/checkpoints/human36m/dlt/seed0.pt").write_bytes(b"trained again since")
+    workspace.must("score", "human36m", "dlt")
+    made = ScoreFile.read(workspace.folder / SCORES / "dlt.json").provenance
+    assert made.checkpoint_sha256 == {"seed0": info.checkpoint_sha256}
+    assert made.options == info.options
+    assert made.options["weights"] == "peak"
+    assert {"compat"} <= set(made.options), "defaults are options in force as well"
+    training = TrainingFile.read(workspace.folder / "results/smoke/training/human36m/backbone.json")
+    assert training.provenance.options["steps"] == 3
+
+
+def test_one_process_predicts_or_scores_a_row(workspace: Any, spoil: Fail) -> None:
+    lock = workspace.folder / PREDICTED.with_name(".dlt.lock")
+    with filelock.FileLock(lock):
+        for stage in ("predict", "score"):
+            assert "another process" in spoil(stage, "human36m", "dlt").error
+
+
+def test_a_row_taken_out_of_params_is_neither_compared_nor_shown(workspace: Any) -> None:
+    second_row(workspace)
+    compared = workspace.folder / "results/smoke/comparisons/human36m.json"
+    page = workspace.folder / "results/leaderboard/index.html"
+
+    def run() -> tuple[int, bool]:
+        workspace.must("compare", "human36m")
+        workspace.must("report")
+        pairs = sum(len(table.pairs) for table in ComparisonFile.read(compared).tables)
+        return pairs, "methods/other.html" in page.read_text(encoding="utf-8")
+
+    pairs, shown = run()
+    assert pairs
+    assert shown
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    del params["methods"]["other"]
+    workspace.write_params(**params)
+    assert run() == (0, False)
+    assert (workspace.folder / SCORES / "other.json").is_file()
+
+
+def test_rows_of_two_states_of_the_data_are_not_compared(workspace: Any, spoil: Fail) -> None:
+    second_row(workspace)
+    path = workspace.folder / SCORES / "other.json"
+    record = ScoreFile.read(path)
+    moved = record.provenance.model_copy(update={"data_manifest": "another"})
+    record.model_copy(update={"provenance": moved}).write(path)
+    for command in (("compare", "human36m"), ("report",)):
+        assert "other.json: provenance.data_manifest" in spoil(*command).error
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 but cut off"])
+def test_errors_that_are_gone_or_damaged(workspace: Any, spoil: Fail, content: bytes | None) -> None:
+    path = workspace.folder / "results/smoke/errors/human36m/dlt.parquet"
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    error = spoil("compare", "human36m").error
+    assert "dlt.parquet" in error
+    assert "poseboard score human36m dlt" in error
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('"format": 1', '"format": 1, "surprise": 2', "surprise"),
+        ('"created": "', '"created": "yesterday, ', "provenance.created"),
+        ('"synthetic": true', '"synthetic": NaN', "synthetic"),
+        ('"unit": "mm"', '"unit": 3', "unit"),
+    ],
+)
+def test_scores_that_break_their_schema(workspace: Any, spoil: Fail, old: str, new: str, named: str) -> None:
+    path = workspace.folder / SCORES / "dlt.json"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    for command in (("compare", "human36m"), ("report",), ("sync",)):
+        error = spoil(*command).error
+        assert "dlt.json" in error
+        assert named in error
+        assert "run the stage" in error
+
+
+def test_a_row_that_stands_twice(workspace: Any, spoil: Fail) -> None:
+    path = workspace.folder / "params.yaml"
+    path.write_text(
+        path.read_text().replace("methods:\n", "methods:\n  dlt: {code: methods/ransac, after: backbone}\n", 1)
+    )
+    error = spoil("predict", "human36m", "dlt").error
+    assert "params.yaml" in error
+    assert "'dlt' stands twice" in error
+
+
+@pytest.mark.parametrize("seeds", [[0, 0], [-1]])
+def test_seeds_that_are_none(workspace: Any, spoil: Fail, seeds: list[int]) -> None:
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    params["profiles"]["smoke"]["seeds"] = seeds
+    workspace.write_params(**params)
+    assert "seeds" in spoil("predict", "human36m", "dlt").error
+
+
+def test_a_root_that_is_no_path(workspace: Any, spoil: Fail) -> None:
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    params["datasets"]["human36m"]["root"] = 5
+    workspace.write_params(**params)
+    assert "datasets.human36m.root" in spoil("predict", "human36m", "dlt").error
+
+
+def test_a_folder_that_cannot_be_written_is_named(workspace: Any) -> None:
+    folder = workspace.folder / "results" / "leaderboard"
+    folder.write_text("a file where the pages should be")
+    assert str(folder) in workspace.run("report").error
+
+
+RAISES = """
+from poseboard.methods.base import Inputs
+
+
+class Broken:
+    def __init__(self, options, skeleton):
+        self.inputs = Inputs(images=False)
+
+    def load(self, checkpoint, device):
+        pass
+
+    def predict(self, samples):
+        raise ZeroDivisionError("of the method's own")
+
+    def training(self, start, seed):
+        return None
+"""
+
+
+def test_what_a_method_raises_keeps_its_traceback_and_names_the_samples(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workspace.folder / "broken_method.py").write_text(RAISES)
+    monkeypatch.syspath_prepend(str(workspace.folder))
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    params["methods"]["broken"] = {
+        "class": "broken_method:Broken",
+        "code": str(workspace.folder / "broken_method.py"),
+        "after": "backbone",
+    }
+    workspace.write_params(**params)
+    workspace.must("train", "human36m", "broken")
+    with pytest.raises(ZeroDivisionError) as caught:
+        workspace.run("predict", "human36m", "broken")
+    (note,) = caught.value.__notes__
+    assert note.startswith("raised by Broken.predict on S9/")
+
+
+def test_what_is_recorded_does_not_say_where_the_checkout_is(workspace: Any) -> None:
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    params["datasets"]["shelf"] = {"root": "data/shelf"}
+    params["detections"] = {"shelf": ["dlt"]}
+    workspace.write_params(**params)
+    workspace.must("data", "prepare", "shelf")
+    workspace.must("predict", "shelf", "dlt")
+    for path in ("data/shelf.json", "detections/shelf-dlt.json"):
+        text = (workspace.folder / "results/smoke" / path).read_text()
+        assert "in data/shelf" in text
+        assert str(workspace.folder) not in text
+
+
+def test_a_data_set_without_a_table(workspace: Any, spoil: Fail) -> None:
+    assert "no table is scored on it" in spoil("score", "shelf", "dlt").error
+
+
+def test_every_known_data_set_has_a_status_and_a_record(workspace: Any) -> None:
+    folder = workspace.folder / "results/smoke/catalog"
+    folder.mkdir(parents=True)
+    (folder / "of_long_ago.json").write_text("{}")
+    workspace.must("data", "record")
+    status = workspace.must("data", "status").out
+    for name, entry in catalog().items():
+        assert name in status
+        path = folder / f"{name}.json"
+        if name == "human36m":
+            assert not path.exists(), "the data stage describes what params.yaml names"
+        else:
+            record = DataFile.read(path)
+            assert record.state == "missing"
+            assert record.obtain == entry.obtain
+            assert entry.licence in record.detail
+    assert not (folder / "of_long_ago.json").exists()
+    workspace.must("report")
+    page = (workspace.folder / "results/leaderboard/index.html").read_text(encoding="utf-8")
+    assert "CMU Panoptic" in page

@@ -1,0 +1,158 @@
+"""The contract of `Dataset`, for whatever adapter the catalog can open: made-up trees in the published layouts."""
+
+import dataclasses
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_up_shelf import write_shelf
+
+from poseboard.datasets.camera import Camera
+from poseboard.datasets.catalog import catalog, open_dataset
+from poseboard.datasets.crops import CroppedDataset
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.human36m import LABELS
+from poseboard.datasets.sample import Dataset
+
+ADAPTERS = sorted(name for name, entry in catalog().items() if entry.adapter is not None)
+HOLDS_NUMBERS = {"human36m": LABELS, "shelf": Path("pred_shelf_maskrcnn_hrnet_coco.pkl")}
+"""The file of each tree whose change must change the manifest."""
+
+
+@pytest.fixture(scope="module", params=ADAPTERS)
+def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Name of a data set and a folder with one in its published layout; tests do not change it."""
+    if request.param == "human36m":
+        return "human36m", request.getfixturevalue("human36m_tree")
+    assert request.param == "shelf", "write a made-up tree for the new adapter"
+    folder = tmp_path_factory.mktemp("shelf")
+    write_shelf(folder, frames=4)
+    return "shelf", folder
+
+
+@pytest.fixture(params=["whole", "cropped"])
+def opened(request: pytest.FixtureRequest, tree: tuple[str, Path], tmp_path: Path) -> Callable[[], Dataset]:
+    """Opens the data set anew, as it is or seen through crops."""
+    name, folder = tree
+
+    def whole() -> Dataset:
+        return open_dataset(name, {"root": folder})
+
+    return whole if request.param == "whole" else lambda: CroppedDataset(whole(), 16, 1.0, tmp_path)
+
+
+def arrays(value: Any) -> Iterator[np.ndarray]:
+    """Every array that can be reached from a sample."""
+    if isinstance(value, np.ndarray):
+        yield value
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from arrays(part)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from arrays(getattr(value, field.name))
+
+
+def every_key(dataset: Dataset) -> list[str]:
+    return [*dataset.keys("train"), *dataset.keys("test")]
+
+
+def test_it_says_what_it_is(opened: Callable[[], Dataset], tree: tuple[str, Path]) -> None:
+    dataset = opened()
+    assert isinstance(dataset, Dataset)
+    assert dataset.name == tree[0]
+    assert not dataset.synthetic
+    assert len(set(dataset.views)) == len(dataset.views) > 1
+    assert dataset.status().state in ("ready", "partial")
+
+
+def test_keys_are_unique_stable_and_in_one_split(opened: Callable[[], Dataset]) -> None:
+    dataset, again = opened(), opened()
+    keys = every_key(dataset)
+    assert keys
+    assert len(set(keys)) == len(keys)
+    assert keys == every_key(again)
+    with pytest.raises(InputError, match="'validation' is no split"):
+        dataset.keys("validation")
+
+
+def test_a_key_that_is_none_is_told(opened: Callable[[], Dataset]) -> None:
+    dataset = opened()
+    for key in ("", "no/such/key", "../" + every_key(dataset)[0], every_key(dataset)[0] + " "):
+        for ask in (dataset.sample, dataset.truth):
+            with pytest.raises(InputError, match=re.escape(repr(key))):
+                ask(key)
+
+
+def test_samples_are_well_formed_and_repeat(opened: Callable[[], Dataset]) -> None:
+    dataset, again = opened(), opened()
+    for key in every_key(dataset):
+        sample = dataset.sample(key)
+        assert sample.key == key
+        assert sample.group == again.sample(key).group
+        names = [view.name for view in sample.views]
+        assert names == [name for name in dataset.views if name in names]
+        assert len(names) >= 1
+        for view in sample.views:
+            assert isinstance(view.camera, Camera)
+            assert view.boxes_px.dtype == np.float64
+            assert view.boxes_px.shape[1:] == (4,)
+            if view.joints_px is None:
+                assert view.image is not None
+                continue
+            assert view.joints_px.shape == (len(view.boxes_px), len(dataset.skeleton), 2)
+            assert view.confidence is None or view.confidence.shape == view.joints_px.shape[:2]
+        for one, other in zip(arrays(sample), arrays(again.sample(key)), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_truth_has_a_place_for_each_joint_and_is_not_in_the_sample(opened: Callable[[], Dataset]) -> None:
+    dataset = opened()
+    for key in every_key(dataset):
+        truth = dataset.truth(key).joints_mm
+        assert truth.dtype == np.float64
+        assert truth.ndim == 3
+        assert truth.shape[2] == 3
+        assert np.isfinite(truth).all(axis=(1, 2)).any()
+        np.testing.assert_array_equal(truth, opened().truth(key).joints_mm)
+        sample = dataset.sample(key)
+        assert sample.root_mm is None
+        assert sample.past == ()
+        known = truth[np.isfinite(truth)]
+        for array in arrays(sample):
+            assert not np.isin(known, array).any()
+
+
+def test_the_manifest_stays_until_the_numbers_change(
+    opened: Callable[[], Dataset], tree: tuple[str, Path], tmp_path: Path
+) -> None:
+    manifest = opened().manifest()
+    assert re.fullmatch("[0-9a-f]{64}", manifest)
+    assert opened().manifest() == manifest
+    name, folder = tree
+    shutil.copytree(folder, tmp_path / "copy")
+    assert open_dataset(name, {"root": tmp_path / "copy"}).manifest() == manifest
+    with (tmp_path / "copy" / HOLDS_NUMBERS[name]).open("ab") as file:
+        file.write(b".")
+    assert open_dataset(name, {"root": tmp_path / "copy"}).manifest() != manifest
+
+
+def test_status_never_raises(tree: tuple[str, Path], tmp_path: Path) -> None:
+    name, folder = tree
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "empty").mkdir()
+    for absent in ("nowhere", "file", "empty"):
+        status = open_dataset(name, {"root": tmp_path / absent}).status()
+        assert (status.state, bool(status.detail), bool(status.obtain)) == ("missing", True, True)
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.suffix not in (".jpg", ".png")]
+    for damaged in (path for path in files if (folder / path).is_file()):
+        for content in (b"", b"\x00nonsense", (folder / damaged).read_bytes()[:-20]):
+            copy = tmp_path / "copy"
+            shutil.copytree(folder, copy)
+            (copy / damaged).write_bytes(content)
+            assert open_dataset(name, {"root": copy}).status().state == "missing"
+            shutil.rmtree(copy)

@@ -1,0 +1,183 @@
+"""The contract of methods/base.py, for whatever folder of methods/ holds a method.
+
+A new folder is tested as soon as it has a ``method.py``; options that change what it does are added to ``VARIANTS``.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from made_up import SIDE, image_sample, person, write_checkpoint
+from scipy.spatial.transform import Rotation
+from torch.utils.data import default_collate
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Sample, Truth
+from poseboard.datasets.skeleton import COCO, HUMAN36M
+from poseboard.methods.base import Checkpoint, Method, Training, find_method
+
+ROOM = Path(__file__).resolve().parents[2] / "methods"
+FOLDERS = sorted(path.parent.name for path in ROOM.glob("*/method.py"))
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "algebraic": [{"use_confidences": False}, {"recipe": "published"}],
+    "dlt": [{"weights": "peak"}, {"compat": True}],
+    "ransac": [{"compat": True}],
+}
+CASES = [(name, options) for name in FOLDERS for options in ({}, *VARIANTS.get(name, []))]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method with its options, the backbone it starts from, and its own checkpoint."""
+
+    name: str
+    options: dict[str, Any]
+    start: Path
+    checkpoint: Path
+
+    def method(self, skeleton=HUMAN36M) -> Method:
+        return find_method(self.name)(self.options, skeleton)
+
+    def loaded(self) -> Method:
+        method = self.method()
+        method.load(self.checkpoint, "cpu")
+        return method
+
+    def training(self, seed=0) -> Training | None:
+        return self.method().training(self.start, seed)
+
+
+def moment(seed: int, views: int) -> tuple[Sample, Truth]:
+    return image_sample(seed, views, key=f"s{seed}"), Truth(person(seed)[None])
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join([case[0], *map(str, case[1].values())]))
+def case(request, tmp_path_factory):
+    name, options = request.param
+    folder = tmp_path_factory.mktemp(name)
+    made = Case(name, options, write_checkpoint(folder / "backbone.pt", "backbone"), folder / "own.pt")
+    training = made.training()
+    if training is None:  # nothing is learned: the start is its checkpoint
+        made.checkpoint.write_bytes(made.start.read_bytes())
+        return made
+    moments = [moment(seed, 3) for seed in range(2)]
+    constants = training.finish([sample for sample, _ in moments], [truth for _, truth in moments])
+    assert all(isinstance(value, float) for value in constants.values())
+    Checkpoint(name, training.architecture, training.model.state_dict(), constants).save(made.checkpoint)
+    return made
+
+
+def test_the_folders_are_found():
+    assert {"algebraic", "dlt", "ransac"} <= set(FOLDERS)
+    assert set(VARIANTS) <= set(FOLDERS)
+    assert all((ROOM / name / "README.md").is_file() for name in FOLDERS)
+
+
+def test_it_is_a_method_and_refuses_options_it_does_not_know(case):
+    assert isinstance(case.method(), Method)
+    with pytest.raises(InputError, match=f"^{case.name}.*no_such_option") as told:
+        find_method(case.name)({**case.options, "no_such_option": 1}, HUMAN36M)
+    assert "\n" not in str(told.value)
+
+
+def test_it_loads_its_own_weights_only(case, tmp_path):
+    assert case.loaded().inputs.crop_px == SIDE
+    with pytest.raises(InputError, match=COCO.name):
+        case.method(COCO).load(case.checkpoint, "cpu")
+    read = Checkpoint.read(case.checkpoint)
+    replace(read, method="another").save(tmp_path / "another.pt")
+    replace(read, state=3).save(tmp_path / "empty.pt")
+    (tmp_path / "cut.pt").write_bytes(case.checkpoint.read_bytes()[:1000])
+    for wrong in ("another.pt", "empty.pt", "cut.pt", "absent.pt"):
+        with pytest.raises(InputError, match=wrong):
+            case.method().load(tmp_path / wrong, "cpu")
+
+
+def test_images_without_weights_are_refused(case):
+    with pytest.raises(InputError, match=f"^{case.name}"):
+        case.method().predict([image_sample(0, 3)])
+
+
+def test_answers_come_in_order_whatever_views_are_there(case):
+    counts = (4, 1, 3, 0, 2, 4)
+    samples = [image_sample(seed, views, key=f"s{seed}") for seed, views in enumerate(counts)]
+    method = case.loaded()
+    answers = method.predict(samples)
+    assert len(answers) == len(samples)
+    for sample, answer, views in zip(samples, answers, counts, strict=True):
+        assert answer.frame == "world"
+        assert answer.skeleton is HUMAN36M
+        assert answer.joints_mm.shape == (1, len(HUMAN36M), 3)
+        assert np.isfinite(answer.score).all()
+        assert np.isnan(answer.joints_mm).all() if views < 2 else np.isfinite(answer.joints_mm).all()
+        alone = method.predict([sample])[0]
+        np.testing.assert_allclose(alone.joints_mm, answer.joints_mm, rtol=1e-3, atol=0.5)
+    assert method.predict([]) == []
+
+
+def test_prediction_repeats_and_leaves_samples_alone(case):
+    sample = image_sample(0, 4)
+    before = [(view.pixels().copy(), view.boxes_px.copy()) for view in sample.views]
+    for view in sample.views:  # crops come from a read-only memory map
+        view.image.flags.writeable = False
+    method = case.loaded()
+    first, again = method.predict([sample]), method.predict([sample])
+    np.testing.assert_array_equal(first[0].joints_mm, again[0].joints_mm)
+    for view, (pixels, boxes) in zip(sample.views, before, strict=True):
+        np.testing.assert_array_equal(view.pixels(), pixels)
+        np.testing.assert_array_equal(view.boxes_px, boxes)
+
+
+def test_turning_the_world_turns_the_answer(case):
+    turn = Rotation.from_euler("xyz", [0.4, -1.1, 2.0]).as_matrix()
+    sample = image_sample(0, 4)
+    views = [replace(view, camera=replace(view.camera, R=view.camera.R @ turn.T)) for view in sample.views]
+    method = case.loaded()
+    here, there = (method.predict([given])[0].joints_mm for given in (sample, replace(sample, views=tuple(views))))
+    np.testing.assert_allclose(there, here @ turn.T, rtol=1e-3, atol=0.5)
+    assert np.abs(there - here).max() > 10
+
+
+def test_training_is_a_pure_function_of_what_it_is_given(case):
+    training = case.training()
+    if training is None:
+        case.method().load(case.start, "cpu")
+        return
+    assert isinstance(training, Training)
+    assert training.steps > 0
+    assert training.batch_size > 0
+    assert training.inputs.crop_px == SIDE
+    json.dumps(training.architecture)
+    again = case.training().model.state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in training.model.state_dict().items())
+
+    full, lacking = moment(0, 4), moment(1, 2)
+    lacking[1].joints_mm[0, 3] = np.nan  # nobody annotated it
+    examples = [training.example(*full, np.random.default_rng(seed)) for seed in (1, 1)]
+    assert examples[0].keys() == examples[1].keys()
+    assert all(np.array_equal(value, examples[1][key]) for key, value in examples[0].items())
+
+    batch = default_collate([examples[0], training.example(*lacking, np.random.default_rng(2))])
+    training.model.train()
+    losses, same = training.loss(batch), training.loss(batch)
+    assert all(value.shape == () and torch.isfinite(value) for value in losses.values())
+    assert all(torch.equal(value, same[name]) for name, value in losses.items())
+    losses["total"].backward()
+    gradients = [p.grad for p in training.model.parameters() if p.grad is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+    assert any(gradient.any() for gradient in gradients)
+    optimised = [id(p) for group in training.optimizer.param_groups for p in group["params"]]
+    assert sorted(optimised) == sorted(id(p) for p in training.model.parameters() if p.requires_grad)
+    assert training.optimizer.state_dict()["state"] == {}
+
+
+def test_training_without_a_start_is_told_unless_nothing_is_learned(case):
+    if case.training() is None:
+        assert case.method().training(None, 0) is None
+        return
+    with pytest.raises(InputError, match="after: backbone"):
+        case.method().training(None, 0)
