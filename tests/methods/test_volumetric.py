@@ -410,7 +410,7 @@ def test_what_cannot_be_loaded(backbone, tmp_path):
             call()
     with pytest.raises(InputError, match=r"volumetric\W+colour"):
         Volumetric({"colour": 1}, HUMAN36M)
-    with pytest.raises(RuntimeError, match="load"):
+    with pytest.raises(InputError, match="load"):
         Volumetric({}, HUMAN36M).predict([moment(0)[0]])
 
 
