@@ -242,7 +242,14 @@ def methods() -> None:
 
 @weights_app.command("import")
 def weights_import(
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="backbone, ransac, algebraic or algebraic_no_conf")],
+    method: Annotated[
+        str,
+        typer.Argument(
+            metavar="METHOD",
+            help="backbone, ransac, algebraic, algebraic_no_conf, or volumetric with _sum, _max, _conf or _conf_norm "
+            "where it does not aggregate by soft-max",
+        ),
+    ],
     file: Annotated[Path, typer.Argument(help="published checkpoint (.pth)")],
     out: Annotated[Path, typer.Option(help="checkpoint of ours to write")],
 ) -> None:

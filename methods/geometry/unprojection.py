@@ -58,6 +58,13 @@ def centred(P: Tensor, centre_mm: Tensor) -> Tensor:
     return torch.cat([P[..., :3], shift[..., None]], dim=-1)
 
 
+def over_views(confidences: Tensor, valid: Tensor) -> Tensor:
+    """Confidences (n, C) of the views of sample after sample, ``valid`` (B, V) with n true, over their sum a sample."""
+    spread = confidences.new_zeros((*valid.shape, confidences.shape[-1]))
+    spread[valid] = confidences
+    return confidences / spread.sum(dim=1, keepdim=True).expand_as(spread)[valid]
+
+
 def unproject(
     features: Tensor,
     P: Tensor,
@@ -96,7 +103,8 @@ def unproject(
     if aggregation in ("conf", "conf_norm"):
         if confidences is None:
             raise ValueError(f"aggregation {aggregation} needs confidences")
-        features = features * _weights(confidences, valid, aggregation)[..., None, None].to(features.dtype)
+        weights = over_views(confidences, valid) if aggregation == "conf_norm" else confidences
+        features = features * weights[..., None, None].to(features.dtype)
     samples, views = valid.shape
     channels, height, width = features.shape[1:]
     # A zero column before every row, which is also the one after the row above, and zero rows above and below: what
@@ -116,14 +124,6 @@ def unproject(
         parts.append(_aggregate(seen.unflatten(0, index.shape[:3]), valid, aggregation))
     whole = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
     return whole.unflatten(1, positions_mm.shape[1:4]).permute(0, 4, 1, 2, 3)
-
-
-def _weights(confidences: Tensor, valid: Tensor, aggregation: str) -> Tensor:
-    if aggregation == "conf":
-        return confidences
-    spread = confidences.new_zeros((*valid.shape, confidences.shape[-1]))
-    spread[valid] = confidences
-    return confidences / spread.sum(dim=1, keepdim=True).expand_as(spread)[valid]
 
 
 def _corners(

@@ -63,7 +63,7 @@ class Volumetric:
         """One person a sample, world frame; NaN without a view or a root. The score is the mean peak of the volumes."""
         model = self._model
         if model is None:
-            raise RuntimeError("load a checkpoint before predicting")
+            raise InputError("volumetric", "it has no weights yet", "load a checkpoint before predicting")
         joints_mm, score = np.full((len(samples), len(self.skeleton), 3), np.nan), np.zeros(len(samples))
         roots = [_root(sample) for sample in samples]
         usable = [i for i, root in enumerate(roots) if root is not None and samples[i].views]
@@ -96,7 +96,11 @@ class Volumetric:
     def training(self, start: Path | None, seed: int) -> VolumetricTraining:
         """From the backbone in ``start``, which a 2D backbone or a method that carries one has left."""
         if start is None:
-            raise InputError("volumetric", "training starts from a 2D backbone", "set `after` in params.yaml")
+            raise InputError(
+                "volumetric",
+                "training starts from a 2D backbone",
+                "set `after: algebraic`, or `after: backbone` and `roots`, in params.yaml",
+            )
         read = Checkpoint.read(start)
         architecture = self.options.architecture(Architecture.of(read, start), start)
         architecture.backbone.require(self.skeleton, start)

@@ -11,14 +11,17 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from poseboard.methods.base import Checkpoint, Options, parse_options
-from poseboard.methods.geometry.unprojection import Aggregation, centred, unproject, voxel_offsets
+from poseboard.methods.geometry.unprojection import Aggregation, centred, over_views, unproject, voxel_offsets
 from poseboard.methods.nets.architecture import Architecture, Precision
 from poseboard.methods.nets.pose_resnet import VOLUME_CONFIDENCES
 from poseboard.methods.nets.soft_argmax import soft_argmax_3d
 from poseboard.methods.nets.v2v import SHAPES, V2V
 
-_EVIDENCE_FLOOR = 1e-3
+_EVIDENCE_FLOOR = 3e-4
 """Probability of a pixel that counts for nothing: the logarithm of a smaller one would let one view veto all others."""
+
+_EVIDENCE_SCALE = 0.7
+"""What the evidence counts before training, below 1 since views err together."""
 
 _VOXELS_A_PASS = 2 * 64**3
 
@@ -36,8 +39,9 @@ class VolumetricArchitecture(Options):
         multiplier: factor on the volumes before the soft-max.
         softmax: soft-max over a volume, or ReLU as in the release, whose expected position is not divided by the mass.
         evidence: ours, for small budgets. The projected features are one map a joint, started from the backbone's
-            heat-map layer, and what is unprojected is their log-probability; its sum over the views is added to the
-            answer of the 3D network, which so only learns a correction.
+            heat-map layer, and what is unprojected is their log-probability, weighted by the view's confidence where
+            the backbone has the head of algebraic triangulation; its sum over the views is added to the answer of the
+            3D network, which so only learns a correction.
         compat: the release's sampling of feature maps, on which published weights depend; see `unproject`.
         transfer: axes of a world whose y points down, as the release's ``transfer_cmu_to_human36m``.
         precision: "bf16" runs the convolutions of the 3D network in bfloat16, geometry and soft-argmax never.
@@ -100,7 +104,7 @@ class Maps(NamedTuple):
 
     Args:
         features: (n, C, h, w), projected.
-        confidences: (n, 32) in (0, 1), or None without that head.
+        confidences: (n, C) in (0, 1), or None without a head.
     """
 
     features: Tensor
@@ -138,7 +142,7 @@ class VolumetricTriangulation(nn.Module):
         self.process_features = nn.Sequential(nn.Conv2d(heatmaps.in_channels, architecture.channels, 1))
         self.volume_net = V2V(architecture.channels, joints, SHAPES[architecture.volume_net])
         if architecture.evidence:
-            self.evidence_scale = nn.Parameter(torch.ones(joints))
+            self.evidence_scale = nn.Parameter(torch.full((joints,), _EVIDENCE_SCALE))
             self.process_features[0].load_state_dict(heatmaps.state_dict())
             nn.init.zeros_(self.volume_net.output_layer.weight)
         self.volume_net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # stubs lack the keyword
@@ -176,7 +180,8 @@ class VolumetricTriangulation(nn.Module):
             logits = arch.backbone.multiplier * features
             p = logits.flatten(2).softmax(dim=-1).view_as(logits)
             features = torch.log1p(p / _EVIDENCE_FLOOR)
-        return Maps(features, None if out.vol_confidences is None else out.vol_confidences.float())
+        confidences = out.alg_confidences if arch.evidence else out.vol_confidences
+        return Maps(features, None if confidences is None else confidences.float())
 
     def fill(self, maps: Maps, P: Tensor, valid: Tensor, base_mm: Tensor, turn: Tensor) -> Volumes:
         """The cubes of B samples; arguments as of `forward`."""
@@ -185,12 +190,16 @@ class VolumetricTriangulation(nn.Module):
         scale = torch.tensor([width, height, arch.backbone.crop_px], dtype=P.dtype, device=P.device)
         small = centred(P * (scale / arch.backbone.crop_px)[:, None], base_mm).float()
         offsets = voxel_offsets(arch.cuboid_mm, arch.voxels, turn.float(), transfer=arch.transfer)
-        filled = unproject(maps.features, small, offsets, valid, arch.aggregation, maps.confidences, compat=arch.compat)
+        features = maps.features
+        if arch.evidence and maps.confidences is not None:
+            views = valid.sum(dim=1, keepdim=True).expand_as(valid)[valid]
+            features = features * (over_views(maps.confidences, valid) * views[:, None])[..., None, None]
+        filled = unproject(features, small, offsets, valid, arch.aggregation, maps.confidences, compat=arch.compat)
         with torch.autocast(filled.device.type, torch.bfloat16, enabled=arch.precision == "bf16"):
             logits = self.volume_net(filled)
         logits = logits.float()
         if arch.evidence:
-            summed = filled if arch.aggregation == "sum" else unproject(maps.features, small, offsets, valid, "sum")
+            summed = filled if arch.aggregation == "sum" else unproject(features, small, offsets, valid, "sum")
             logits = logits + self.evidence_scale[:, None, None, None] * summed
         found, p = soft_argmax_3d(logits, offsets, arch.multiplier, arch.softmax, unnormalised_relu=True)
         if not arch.softmax:  # the release sums whole positions, so that the missing division moves the base as well

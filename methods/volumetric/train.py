@@ -43,15 +43,15 @@ class VolumetricOptions(Options):
         use_gt_pelvis: the cube stands about the true root, instead of the one predicted by the row under ``after``.
         steps: of the optimiser.
         batch_size: samples a step.
-        learning_rate: of the 3D network.
-        projection_learning_rate: of the projection of the features; None: as ``learning_rate``.
+        learning_rate: of the 3D network; None: the recipe's, 1e-2 or 1e-3.
+        projection_learning_rate: of the projection of the features, 0 freezes it; None: the recipe's, 0 or 1e-3.
         backbone_learning_rate: of the backbone, 0 freezes it; None: the recipe's, 0 or 1e-4.
         warmup_steps: "small": steps over which rates rise.
         weight_decay: "small": of AdamW.
         cross_entropy_weight: of the voxel cross-entropy beside the mean absolute error in cm.
         views: most views of a training sample.
         random_views: share of training samples that keep a random number of their views, from one to all;
-            None: the recipe's, 0.5 or 0.
+            None: the recipe's, 0.3 or 0.
         centre_noise_mm: standard deviation of the cube's centre about the root in training; None: 30 or 0.
         up: the axis of the world about which cubes are turned in training.
         transfer: see `VolumetricArchitecture`.
@@ -65,10 +65,10 @@ class VolumetricOptions(Options):
     voxels: int = Field(default=32, ge=8)
     cuboid_mm: float = Field(default=2300.0, gt=0)
     use_gt_pelvis: bool = False
-    steps: int = Field(default=250, ge=1)
+    steps: int = Field(default=300, ge=1)
     batch_size: int = Field(default=4, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    projection_learning_rate: float | None = Field(default=None, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0)
+    projection_learning_rate: float | None = Field(default=None, ge=0)
     backbone_learning_rate: float | None = Field(default=None, ge=0)
     warmup_steps: int = Field(default=10, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
@@ -94,7 +94,10 @@ class VolumetricOptions(Options):
     def architecture(self, backbone: Architecture, where: str | Path) -> VolumetricArchitecture:
         """The network that these options describe, on a backbone; InputError if the two do not go together."""
         aggregation = self.aggregation or ("sum" if self.small else "softmax")
-        heads = {"alg_confidences": False, "vol_confidences": aggregation in ("conf", "conf_norm")}
+        heads = {
+            "alg_confidences": backbone.alg_confidences and self.small,
+            "vol_confidences": aggregation in ("conf", "conf_norm"),
+        }
         form: dict[str, Any] = {"channels": len(backbone.joints), "evidence": True} if self.small else {}
         try:
             return VolumetricArchitecture(
@@ -130,29 +133,32 @@ class VolumetricTraining:
         self._flip_order, self._root = skeleton.flip_order, skeleton.root_index
         self._augmentation = options.augmentation if small else NO_AUGMENTATION
         self._noise_mm = (30.0 if small else 0.0) if options.centre_noise_mm is None else options.centre_noise_mm
-        self._random_views = (0.5 if small else 0.0) if options.random_views is None else options.random_views
+        self._random_views = (0.3 if small else 0.0) if options.random_views is None else options.random_views
         self.architecture: dict[str, Any] = model.architecture.plain()
         self.model: torch.nn.Module = model
         self.steps = options.steps
         self.batch_size = options.batch_size
         self.clip_norm = options.clip_norm
         self.inputs = options.inputs(model.architecture.backbone.crop_px)
-        rate = options.learning_rate
-        of_backbone = options.backbone_learning_rate
+        rate = options.learning_rate or (1e-2 if small else 1e-3)
+        of_backbone, of_projection = options.backbone_learning_rate, options.projection_learning_rate
         if of_backbone is None:
             of_backbone = 0.0 if small else 1e-4
+        if of_projection is None:
+            of_projection = 0.0 if small else 1e-3
         if of_backbone == 0:
             model.freeze_backbone()
         # Its heat maps are no part of the answer.
         model.backbone.final_layer.requires_grad_(False)
-        groups: list[dict[str, Any]] = [
-            {"params": list(model.process_features.parameters()), "lr": options.projection_learning_rate or rate},
-            {"params": list(model.volume_net.parameters()), "lr": rate},
-        ]
+        groups: list[dict[str, Any]] = [{"params": list(model.volume_net.parameters()), "lr": rate}]
+        if model.architecture.evidence:
+            groups[0]["params"].append(model.evidence_scale)
+        if of_projection == 0:
+            model.process_features.requires_grad_(False)
+        else:
+            groups.append({"params": list(model.process_features.parameters()), "lr": of_projection})
         if of_backbone:
             groups.append({"params": [p for p in model.backbone.parameters() if p.requires_grad], "lr": of_backbone})
-        if model.architecture.evidence:
-            groups[1]["params"].append(model.evidence_scale)
         self.optimizer: torch.optim.Optimizer
         if small:
             self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
