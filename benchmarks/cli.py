@@ -246,8 +246,8 @@ def weights_import(
         str,
         typer.Argument(
             metavar="METHOD",
-            help="backbone, ransac, algebraic, algebraic_no_conf, epipolar, or volumetric with _sum, _max, _conf or _conf_norm "
-            "where it does not aggregate by soft-max",
+            help="backbone, ransac, algebraic, algebraic_no_conf, epipolar, or volumetric with _sum, _max, _conf or "
+            "_conf_norm where it does not aggregate by soft-max",
         ),
     ],
     file: Annotated[Path, typer.Argument(help="published checkpoint (.pth)")],
