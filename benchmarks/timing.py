@@ -37,7 +37,8 @@ def speed_stage(settings: Settings) -> list[str]:
     )
     files = [SpeedFile.read(path) for path in sorted(target.glob("*.json"))]
     fresh = [file for file in files if datetime.fromisoformat(file.created) >= began]
-    if not fresh or (done.returncode and all(file.met for file in fresh)):
+    # Exit code 1 with every file written anew: a limit or an aim was missed, and what was measured stands in the files.
+    if done.returncode not in (0, 1) or not fresh or (done.returncode and len(fresh) < len(files)):
         raise InputError(Path("benchmarks/speed"), f"pytest ended with {done.returncode}", "its report is above")
     return [_line(file) for file in fresh]
 

@@ -119,8 +119,6 @@ def test_a_million_poses(tmp_path: Path, record_speed: RecordSpeed) -> None:
     same = score_file(small, LOOP_POSES)
     worst = max(abs(same[board.protocol] - peer[board.protocol]) for board in BOARDS)
     assert worst < 1e-3
-    assert ours["seconds"] <= LONGEST_S
-    assert ours["peak_mb"] <= MOST_MB
     record_speed(
         name="scoring",
         title="Scoring a million poses: read from Parquet, relative and absolute MPJPE with 95 % intervals",
@@ -136,6 +134,8 @@ def test_a_million_poses(tmp_path: Path, record_speed: RecordSpeed) -> None:
             "largest_difference_mm": worst,
         },
     )
+    assert ours["seconds"] <= LONGEST_S
+    assert ours["peak_mb"] <= MOST_MB
 
 
 if __name__ == "__main__":
