@@ -48,6 +48,7 @@ class _Residual(nn.Module):
     downsample: nn.Module | None
 
     def branch(self, x: Tensor) -> Tensor:
+        """What is added to the shortcut; each kind of block has its own."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
