@@ -190,27 +190,55 @@ class Bench:
         """The data set as a method with these inputs may see it."""
         return Restricted(self.dataset, inputs, self.settings.home / "data" / "crops", views, roots_mm, progress)
 
-    def roots_mm(self, method: str, seed: int, split: str, progress: Progress | None = None) -> dict[str, Array]:
+    def fewest_root_views(self, method: str, split: str) -> int:
+        """From how many cameras at least the roots can be predicted that a row is handed.
+
+        Raises:
+            InputError: the row names nothing that predicts roots.
+        """
+        entry = self.settings.entry(method)
+        if split in entry.roots:
+            return len(self.dataset.views)  # nobody can say what such a file holds but answers from all of them
+        if entry.after == BACKBONE:
+            raise InputError(
+                f"methods.{method}.after", "a backbone predicts no roots", "name a row that does, or roots"
+            )
+        return self.method(entry.after).inputs.views[0]
+
+    def roots_mm(
+        self,
+        method: str,
+        seed: int,
+        split: str,
+        views: Sequence[str] | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, Array]:
         """Root positions (1, 3) world mm of a split, for a row that is handed predicted ones.
 
-        They are the answers, from all cameras, of the row named under ``after`` with its weights of the same seed; or
-        those of the published results file that params.yaml names under ``roots``.
+        They are the answers of the row named under ``after`` with its weights of the same seed; or those of the
+        published results file that params.yaml names under ``roots``.
+
+        Args:
+            method: the row that is handed them.
+            seed: of the training.
+            split: "train" or "test".
+            views: cameras that they are predicted from, at least `fewest_root_views`; None = all.
+            progress: called as they are predicted.
 
         Raises:
             InputError: neither is to be had, or the file is of other samples.
         """
         entry, keys = self.settings.entry(method), list(self.dataset.keys(split))
         root = self.dataset.skeleton.root_index
+        fewest = self.fewest_root_views(method, split)
+        if views is not None and len(views) < fewest:
+            raise InputError(f"views {', '.join(views)}", f"roots need at least {fewest}", "choose more cameras")
         if split in entry.roots:
             given = read_predictions(self.settings.home / entry.roots[split], keys)
             return dict(zip(keys, given[:, root : root + 1], strict=True))
-        if entry.after == BACKBONE:
-            raise InputError(
-                f"methods.{method}.after", "a backbone predicts no roots", "name a row that does, or roots"
-            )
         model = self.method(entry.after)
         model.load(self.settings.checkpoint(self.dataset.name, entry.after, seed), "cpu")
-        answers = predict(model, self.restricted(model.inputs, progress=progress), keys, progress=progress)
+        answers = predict(model, self.restricted(model.inputs, views, progress=progress), keys, progress=progress)
         nobody = np.full((1, 3), np.nan)
         return {
             key: answer.joints_mm[:1, root] if len(answer.score) else nobody

@@ -14,9 +14,10 @@ from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import file_sha256
 from poseboard.benchmarks.settings import Settings
 from poseboard.benchmarks.training import only_writer
+from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.protocols import predictions
-from poseboard.protocols.base import Board
+from poseboard.protocols.base import Board, ViewSet
 
 TABLES = Path(__file__).parent / "tables"
 
@@ -70,23 +71,31 @@ def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoi
     bench = Bench.open(settings, dataset)
     names = bench.dataset.views
     keys = list(bench.dataset.keys(split))
-    view_sets: dict[str, tuple[str, ...]] = {"all": tuple(names)}
+    wanted = [ViewSet(tuple(names), tuple(names))]
     for board in boards(dataset, split):
-        view_sets |= board.view_sets(names)
+        wanted += board.view_sets(names)
     for seed in settings.profile.seeds[:1] if checkpoint else settings.profile.seeds:
         weights = checkpoint or settings.checkpoint(dataset, method, seed)
         model = bench.method(method)
         model.load(weights, "cuda" if torch.cuda.is_available() else "cpu")
         fewest, most = model.inputs.views
-        if not any(fewest <= len(cameras) <= most for cameras in view_sets.values()):
+        if not any(fewest <= len(view_set.cameras) <= most for view_set in wanted):
             raise InputError(f"method {method}", f"takes {fewest} to {most} views, no table offers that", "add a table")
-        roots_mm = bench.roots_mm(method, seed, split) if model.inputs.root == "predicted" else None
-        for view_set, cameras in view_sets.items():
-            if not fewest <= len(cameras) <= most:
-                yield f"{dataset}/{method}: {view_set} left out, the method takes {fewest} to {most} views"
+        rooted = model.inputs.root == "predicted"
+        of_roots = bench.fewest_root_views(method, split) if rooted else 0
+        known_mm: dict[tuple[str, ...], dict[str, Array]] = {}
+        for view_set in dict.fromkeys(view_set if rooted else view_set.plain for view_set in wanted):
+            name = view_set.name(names)
+            if not fewest <= len(view_set.cameras) <= most:
+                yield f"{dataset}/{method}: {name} left out, the method takes {fewest} to {most} views"
                 continue
-            with progress(f"predict {dataset}/{method} {view_set} seed {seed}") as report:
-                samples = bench.restricted(model.inputs, cameras, roots_mm, report)
+            if len(view_set.roots) < of_roots:
+                yield f"{dataset}/{method}: {name} left out, the root it is handed takes at least {of_roots} views"
+                continue
+            with progress(f"predict {dataset}/{method} {name} seed {seed}") as report:
+                if rooted and view_set.roots not in known_mm:
+                    known_mm[view_set.roots] = bench.roots_mm(method, seed, split, view_set.roots, report)
+                samples = bench.restricted(model.inputs, view_set.cameras, known_mm.get(view_set.roots), report)
                 answers = predict(model, samples, keys, progress=report)
             for answer in answers:
                 if answer.skeleton.joints != bench.dataset.skeleton.joints:
@@ -97,16 +106,17 @@ def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoi
                 dataset=dataset,
                 split=split,
                 views=samples.views,
+                root_views=view_set.roots if rooted else None,
                 manifest=bench.dataset.manifest(),
                 method=method,
                 checkpoint_sha256=file_sha256(weights),
                 seed=seed,
                 options=options_in_force(model, given),
             )
-            path = predictions_path(settings, dataset, method, view_set, split, seed)
+            path = predictions_path(settings, dataset, method, name, split, seed)
             predictions.write(path, predictions.PoseTable.collect(keys, answers, info))
             written.add(path)
-            yield f"{path.relative_to(settings.home)}: {len(keys)} samples, {len(cameras)} cameras"
+            yield f"{path.relative_to(settings.home)}: {len(keys)} samples, {len(view_set.cameras)} cameras"
     for path in settings.file("predictions", dataset, method).glob(f"{split}-*.parquet"):
         if path not in written:
             path.unlink()

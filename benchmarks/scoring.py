@@ -19,11 +19,11 @@ from poseboard.benchmarks.provenance import provenance
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.protocols import metrics, predictions
-from poseboard.protocols.base import TruthTable, view_set_name
+from poseboard.protocols.base import TruthTable, ViewSet
 from poseboard.protocols.comparison import compare
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.scores import ComparisonFile, Score, ScoreFile, TableComparison
-from poseboard.protocols.scoring import Scored, score
+from poseboard.protocols.scoring import Scored, answers, score
 
 SPLIT = "test"
 EXAMPLES = 9
@@ -58,7 +58,7 @@ def _score(settings: Settings, dataset: str, method: str, files: Sequence[Path] 
     scored: dict[str, Scored] = {}
     with progress(f"score {dataset}/{method}") as report:
         for done, board in enumerate(wanted, 1):
-            if any(tables.get(name) for name in board.view_sets(truth.views)):
+            if any(answers(tables, view_set, truth.views) for view_set in board.view_sets(truth.views)):
                 scored[board.id] = score(board, tables, truth)
             report(done, len(wanted))
     if not scored:
@@ -88,7 +88,9 @@ def _score(settings: Settings, dataset: str, method: str, files: Sequence[Path] 
         target = settings.file("errors", dataset, f"{method}.parquet")
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(target.name + ".partial")
-        pd.concat(errors, ignore_index=True).astype({"table": "category", "views": "str"}).to_parquet(partial)
+        pd.concat(errors, ignore_index=True).astype({"table": "category", "views": "str", "cameras": "str"}).to_parquet(
+            partial
+        )
         partial.replace(target)
         # Monocular methods have no predictions from all cameras: theirs from one camera are drawn in all of them.
         first = tables.get("all") or tables[min(tables)]
@@ -167,7 +169,8 @@ def _line(found: Score) -> str:
 def _predicted(settings: Settings, dataset: str, method: str, truth: TruthTable) -> Tables:
     settings.entry(method)
     tables: dict[str, dict[int, PoseTable]] = defaultdict(dict)
-    for name in {name for board in boards(dataset) for name in board.view_sets(truth.views)}:
+    wanted = {view_set for board in boards(dataset) for view_set in board.view_sets(truth.views)}
+    for name in sorted({of.name(truth.views) for view_set in wanted for of in (view_set, view_set.plain)}):
         for seed in settings.profile.seeds:
             path = predictions_path(settings, dataset, method, name, SPLIT, seed)
             if path.is_file():
@@ -199,7 +202,8 @@ def _given(files: Sequence[Path], truth: TruthTable) -> Tables:
     tables: dict[str, dict[int, PoseTable]] = defaultdict(dict)
     for path in files:
         table = predictions.read(path)
-        name = view_set_name(table.info.views, truth.views)
+        views = table.info.views
+        name = ViewSet(views, table.info.root_views or views).name(truth.views)
         if table.info.seed in tables[name]:
             raise InputError(path, f"seed {table.info.seed} of views {name} is given twice", "give each file once")
         tables[name][table.info.seed] = table

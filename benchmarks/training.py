@@ -72,7 +72,9 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
             fabric = launch(count, "cuda" if cuda else "cpu")
             leader = fabric.is_global_zero
         with progress(f"crops {dataset}") as report:
-            roots_mm = bench.roots_mm(method, seed, "train", report) if training.inputs.root == "predicted" else None
+            roots_mm = (
+                bench.roots_mm(method, seed, "train", progress=report) if training.inputs.root == "predicted" else None
+            )
             samples = bench.restricted(training.inputs, roots_mm=roots_mm, progress=report)
         with progress(f"train {dataset}/{method} seed {seed}") as report:
             result = fit(

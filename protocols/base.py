@@ -166,6 +166,11 @@ class Protocol(BaseModel, ABC):
         """The sets of cameras that predictions are needed for, each in the data set's order; default: all at once."""
         return [tuple(names)]
 
+    @property
+    def pools(self) -> bool:
+        """Whether all sets of cameras together give one number, instead of one number a set."""
+        return False
+
     @abstractmethod
     def signature(self, board: Board, skeleton: Skeleton, views: str) -> Signature:
         """What the number of ``board`` is on predictions from the cameras ``views``."""
@@ -198,15 +203,15 @@ class Protocol(BaseModel, ABC):
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
         """The number by action and by subject: the estimate where only one of them counts. A protocol may add more."""
-        found: Breakdown = {}
-        for field in ("action", "subject"):
-            codes, names = pd.factorize(table[field], sort=True)
-            values = self.estimate(table, codes, np.eye(len(names))) if len(names) else np.empty(0)
-            found[field] = {
-                str(name): float(value) if np.isfinite(value) else None
-                for name, value in zip(names, values, strict=True)
-            }
-        return found
+        return {field: self.by(field, table) for field in ("action", "subject")}
+
+    def by(self, column: str, table: pd.DataFrame) -> dict[str, float | None]:
+        """The number for each entry of a column of ``table``: the estimate where only its rows count."""
+        codes, names = pd.factorize(table[column], sort=True)
+        values = self.estimate(table, codes, np.eye(len(names))) if len(names) else np.empty(0)
+        return {
+            str(name): float(value) if np.isfinite(value) else None for name, value in zip(names, values, strict=True)
+        }
 
     def curves(self, table: pd.DataFrame) -> dict[str, Curve]:
         """Lines to plot from the rows of one or several seeds; default none."""
@@ -216,6 +221,29 @@ class Protocol(BaseModel, ABC):
         """The number of ``table`` (rows of one seed); None where nothing was predicted."""
         value = self.estimate(table, np.zeros(len(table), dtype=np.int64), np.ones((1, 1)))[0]
         return float(value) if np.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class ViewSet:
+    """Cameras that predictions are made from, each in the data set's order.
+
+    Args:
+        cameras: that a method is handed.
+        roots: that a root which is handed over beside them was predicted from.
+    """
+
+    cameras: tuple[str, ...]
+    roots: tuple[str, ...]
+
+    @property
+    def plain(self) -> ViewSet:
+        """The same cameras for a method that is handed no root, or one from these cameras."""
+        return ViewSet(self.cameras, self.cameras)
+
+    def name(self, names: Sequence[str]) -> str:
+        """What the files of its predictions carry, out of all cameras ``names``."""
+        own = view_set_name(self.cameras, names)
+        return own if self.roots == self.cameras else f"{own}-roots-{view_set_name(self.roots, names)}"
 
 
 class Board(BaseModel):
@@ -228,6 +256,10 @@ class Board(BaseModel):
     dataset: str
     split: Literal["train", "test"] = "test"
     views: Literal["all"] | tuple[str, ...] = Field(default="all", description="cameras that are used")
+    roots: Literal["seen", "all"] = Field(
+        default="seen",
+        description="cameras that roots are predicted from which a method is handed: those it sees, all",
+    )
     exclude: tuple[str, ...] = Field(default=(), description="prefixes of keys left out: S9/Greeting-2")
     every: int = Field(default=1, ge=1, description="of the rows that are left, every k-th from the first")
     protocol: str
@@ -254,8 +286,8 @@ class Board(BaseModel):
         """The protocol with this table's parameters."""
         return find_protocol(self.protocol, self.parameters, f"table {self.id}")
 
-    def view_sets(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """The sets of cameras that predictions are needed for, by the name that their files carry.
+    def view_sets(self, names: Sequence[str]) -> list[ViewSet]:
+        """The sets of cameras that predictions are needed for.
 
         Args:
             names: all cameras of the data set in its order.
@@ -267,7 +299,9 @@ class Board(BaseModel):
         unknown = [name for name in used if name not in names]
         if unknown:
             raise InputError(f"table {self.id}: views", f"no camera {unknown[0]!r}", f"cameras: {', '.join(names)}")
-        return {view_set_name(cameras, names): cameras for cameras in self.rule().views(used)}
+        return [
+            ViewSet(cameras, cameras if self.roots == "seen" else tuple(names)) for cameras in self.rule().views(used)
+        ]
 
     def select(self, truth: TruthTable) -> TruthTable:
         """The rows that this table evaluates: exclusions first, then every k-th, in the data set's order."""
@@ -298,9 +332,24 @@ def view_set_name(cameras: Sequence[str], names: Sequence[str]) -> str:
     return ordered if len(ordered) <= 64 else f"{len(cameras)}-{hashlib.sha256(ordered.encode()).hexdigest()[:12]}"
 
 
-def view_text(cameras: Sequence[str], names: Sequence[str]) -> str:
-    """The set of cameras as a signature states it: "all", or their names."""
-    return "all" if set(cameras) == set(names) else ", ".join(name for name in names if name in set(cameras))
+def view_text(sets: Sequence[ViewSet], names: Sequence[str]) -> str:
+    """Sets of cameras, out of all cameras ``names``, as the signature of their one number states them.
+
+    "all" or the cameras' names for one set; "each alone" or "each of …" for the several sets that are pooled; what a
+    root was predicted from stands behind a semicolon, where that is another set.
+    """
+
+    def text(cameras: Sequence[str]) -> str:
+        return "all" if set(cameras) == set(names) else ", ".join(name for name in names if name in set(cameras))
+
+    if len(sets) == 1:
+        seen = text(sets[0].cameras)
+    elif {view_set.cameras for view_set in sets} == {(name,) for name in names}:
+        seen = "each alone"
+    else:
+        seen = "each of " + " / ".join(text(view_set.cameras) for view_set in sets)
+    roots = sorted({text(view_set.roots) for view_set in sets if view_set.roots != view_set.cameras})
+    return "; ".join([seen, *(f"root from {source}" for source in roots)])
 
 
 def find_protocol(name: str, parameters: Mapping[str, Any], where: str) -> Protocol:

@@ -61,9 +61,8 @@ def compare(board: Board, methods: Mapping[str, Scored], resamples: int = bootst
 
 def _common(tables: Mapping[str, list[pd.DataFrame]]) -> dict[str, list[pd.DataFrame]]:
     """The rows of every method and seed for the people that have a number in all of them, in the same order."""
-    indexed = {
-        method: [seed.set_index(["key", "person"], drop=False) for seed in seeds] for method, seeds in tables.items()
-    }
+    person = ["key", "person", "cameras"]
+    indexed = {method: [seed.set_index(person, drop=False) for seed in seeds] for method, seeds in tables.items()}
     common: pd.Index | None = None
     for seeds in indexed.values():
         for seed in seeds:

@@ -1,8 +1,8 @@
 """Mean per-joint position error of monocular methods: about the root, in the frame of the one camera that was seen.
 
-Each camera of the data set is judged for itself, under a signature that names it. The truth is turned into the camera's
-frame, so a method that sees no extrinsics can answer; where the root is, it need not know. A pose that is given in the
-world's frame is compared there, which is the same distance.
+A method answers from each camera of the data set alone, and the number is over the answers from all of them. The truth
+is turned into the camera's frame, so a method that sees no extrinsics can answer; where the root is, it need not know.
+A pose that is given in the world's frame is compared there, which is the same distance.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 
 from poseboard.datasets.errors import InputError
-from poseboard.protocols.base import TruthTable
+from poseboard.protocols.base import Breakdown, TruthTable
 from poseboard.protocols.metrics import Array, Rows
 from poseboard.protocols.mpjpe_relative import MpjpeRelative
 from poseboard.protocols.predictions import PoseTable
@@ -23,13 +24,22 @@ class MpjpeRootCamera(MpjpeRelative):
     """As `MpjpeRelative`, for poses in the frame of a camera that the method was handed."""
 
     name: ClassVar[str] = "mpjpe_root_camera"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     alignment: ClassVar[str] = "root, in the camera's frame"
     any_frame: ClassVar[bool] = True
 
     def views(self, names: Sequence[str]) -> list[tuple[str, ...]]:
         """Each camera alone."""
         return [(name,) for name in names]
+
+    @property
+    def pools(self) -> bool:
+        """Cameras are so many pictures of a person, not different tasks."""
+        return True
+
+    def breakdown(self, table: pd.DataFrame) -> Breakdown:
+        """By camera too, where the score stage has said which one each row is from."""
+        return {**super().breakdown(table), **({"camera": self.by("cameras", table)} if "cameras" in table else {})}
 
     def true_joints(self, truth: TruthTable, joints: tuple[str, ...], pred: PoseTable, rows: Rows) -> Array:
         """See :class:`SinglePerson`; the truth turned, not moved: only differences to the root count.

@@ -46,6 +46,10 @@ class PredictionInfo(BaseModel):
     dataset: str
     split: str
     views: tuple[str, ...] = Field(description="cameras that the method was handed, in the data set's order")
+    root_views: tuple[str, ...] | None = Field(
+        default=None,
+        description="cameras that the root it was handed was predicted from; None: no such root",
+    )
     manifest: str = Field(description="hash of the data set")
     method: str
     checkpoint_sha256: str | None = Field(default=None, description="None for a method without weights")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from poseboard.datasets.errors import InputError
 from poseboard.protocols import bootstrap
-from poseboard.protocols.base import Board, Breakdown, Protocol, TruthTable, view_text
+from poseboard.protocols.base import Board, Breakdown, Protocol, TruthTable, ViewSet, view_text
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.scores import Curve, Score, SeedValue
 
@@ -21,9 +21,9 @@ class Scored:
     """What scoring one method on one table gives.
 
     Args:
-        scores: one a set of cameras; most tables have one.
-        errors: the protocol's rows of all sets and seeds, with the columns ``views`` (as in the signature) and
-            ``seed`` added.
+        scores: one a set of cameras; most tables have one, and protocols that pool give one.
+        errors: the protocol's rows of all sets and seeds, with the columns ``views`` (as in the signature),
+            ``cameras`` (the set that the row is from) and ``seed`` added.
     """
 
     scores: list[Score]
@@ -39,11 +39,12 @@ def score(
     """Score one method on one table.
 
     The number is the mean over seeds of each seed's number; its interval is of that mean, over the groups that are
-    evaluated. Sets of cameras without predictions have no score.
+    evaluated. Sets of cameras without predictions have no score. Where a table lets a root come from more cameras than
+    are seen, predictions of a method that was handed no root are taken as they are.
 
     Args:
         board: the table.
-        predictions: name of the set of cameras (``board.view_sets``) -> training seed -> predictions.
+        predictions: name of the set of cameras (`ViewSet.name`) -> training seed -> predictions.
         truth: the whole split; the board chooses its rows.
         resamples: of the bootstrap.
 
@@ -55,33 +56,60 @@ def score(
         raise ValueError(f"table {board.id} is for {board.dataset}/{board.split}, not {truth.dataset}/{truth.split}")
     protocol = board.rule()
     chosen = board.select(truth)
-    sets = {name: cameras for name, cameras in board.view_sets(truth.views).items() if predictions.get(name)}
+    wanted = board.view_sets(truth.views)
+    sets = {view_set: found for view_set in wanted if (found := answers(predictions, view_set, truth.views))}
     if not sets:
-        raise ValueError(f"table {board.id}: no predictions for any of {list(board.view_sets(truth.views))}")
+        raise ValueError(f"table {board.id}: no predictions for any of {[s.name(truth.views) for s in wanted]}")
     scores: list[Score] = []
     errors: list[pd.DataFrame] = []
-    grows = len({len(cameras) for cameras in board.view_sets(truth.views).values()}) > 1
-    for name, cameras in sets.items():
-        views = view_text(cameras, truth.views)
-        tables: dict[int, pd.DataFrame] = {}
-        for seed, table in sorted(predictions[name].items()):
-            _check_origin(table, truth, cameras)
-            tables[seed] = protocol.errors(table, chosen)
-        title = f"{board.title}, {len(cameras)} cameras" if grows else board.title
+    grows = not protocol.pools and len({len(view_set.cameras) for view_set in wanted}) > 1
+    for part in [list(sets)] if protocol.pools else [[view_set] for view_set in sets]:
+        views = view_text(part, truth.views)
+        tables = _tables(protocol, {view_set: sets[view_set] for view_set in part}, truth, chosen)
+        title = f"{board.title}, {len(part[0].cameras)} cameras" if grows else board.title
         scores.append(_summary(board, protocol, title, truth, views, tables, resamples))
         errors += [
             rows.assign(seed=seed, views=pd.Categorical([views]).repeat(len(rows))) for seed, rows in tables.items()
         ]
     if grows and len(scores) > 1:
         sweep = Curve(
-            x=[float(len(cameras)) for cameras in sets.values()],
+            x=[float(len(view_set.cameras)) for view_set in sets],
             y=[found.value for found in scores],
             x_label="cameras",
             y_label=f"{scores[0].signature.metric} ({scores[0].unit})",
         )
         scores = [found.model_copy(update={"curves": {**found.curves, "cameras": sweep}}) for found in scores]
     together = errors[0] if len(errors) == 1 else pd.concat(errors, ignore_index=True)
-    return Scored(scores, together.assign(views=together["views"].astype("category")))
+    return Scored(scores, together.astype({"views": "category", "cameras": "category"}))
+
+
+def answers(
+    predictions: Mapping[str, Mapping[int, PoseTable]], view_set: ViewSet, names: Sequence[str]
+) -> Mapping[int, PoseTable]:
+    """Predictions by seed from a set of cameras; those without a root where none with such a root are there."""
+    if found := predictions.get(view_set.name(names)):
+        return found
+    plain = predictions.get(view_set.plain.name(names), {})
+    return plain if all(table.info.root_views is None for table in plain.values()) else {}
+
+
+def _tables(
+    protocol: Protocol, sets: Mapping[ViewSet, Mapping[int, PoseTable]], truth: TruthTable, chosen: TruthTable
+) -> dict[int, pd.DataFrame]:
+    """The protocol's rows of all sets together by seed, with the column ``cameras``: the set of each row."""
+    seeds = {frozenset(by_seed) for by_seed in sets.values()}
+    if len(seeds) > 1:
+        source = next(iter(next(iter(sets.values())).values())).source
+        raise InputError(source, "its set of cameras has other seeds than the sets beside it", "predict all of them")
+    names = pd.Index([view_text([view_set.plain], truth.views) for view_set in sets], dtype=object)
+    found: dict[int, list[pd.DataFrame]] = {seed: [] for seed in sorted(next(iter(seeds)))}
+    for place, (view_set, by_seed) in enumerate(sets.items()):
+        for seed, parts in found.items():
+            _check_origin(by_seed[seed], truth, view_set)
+            rows = protocol.errors(by_seed[seed], chosen)
+            cameras = pd.Categorical.from_codes(np.full(len(rows), place, dtype=np.int8), categories=names)
+            parts.append(rows.assign(cameras=cameras))
+    return {seed: parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True) for seed, parts in found.items()}
 
 
 def group_codes(table: pd.DataFrame) -> tuple[NDArray[np.int64], int]:
@@ -162,14 +190,16 @@ def _mean_breakdown(breakdowns: list[Breakdown]) -> Breakdown:
     return {field: {name: mean(field, name) for name in entries} for field, entries in breakdowns[0].items()}
 
 
-def _check_origin(table: PoseTable, truth: TruthTable, cameras: tuple[str, ...]) -> None:
+def _check_origin(table: PoseTable, truth: TruthTable, view_set: ViewSet) -> None:
     """InputError unless the predictions say that they are of this split, on this data, from these cameras."""
     info = table.info
+    roots = view_set.roots if info.root_views is None else info.root_views
     for field, found, wanted in (
         ("dataset", info.dataset, truth.dataset),
         ("split", info.split, truth.split),
         ("manifest", info.manifest, truth.manifest),
-        ("views", ", ".join(sorted(info.views)), ", ".join(sorted(cameras))),
+        ("views", ", ".join(sorted(info.views)), ", ".join(sorted(view_set.cameras))),
+        ("root_views", ", ".join(sorted(roots)), ", ".join(sorted(view_set.roots))),
     ):
         if found != wanted:
             raise InputError(

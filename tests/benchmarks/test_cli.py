@@ -282,7 +282,7 @@ from poseboard.methods.base import Inputs
 
 class Point:
     def __init__(self, options, skeleton):
-        self.skeleton, self.inputs = skeleton, Inputs(images=False, root="predicted")
+        self.skeleton, self.inputs = skeleton, Inputs(images=False, views=(1, 9), root="predicted")
 
     def load(self, checkpoint, device):
         pass
@@ -295,7 +295,7 @@ class Point:
 '''
 
 
-def test_roots_are_the_answers_of_the_row_before(
+def test_roots_are_the_answers_of_the_row_before_from_the_same_cameras(
     workspace: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "rooted_point.py").write_text(ROOTED)
@@ -305,13 +305,21 @@ def test_roots_are_the_answers_of_the_row_before(
     params["methods"]["point"] = entry
     workspace.write_params(**params)
     workspace.must("train", "human36m", "point")
-    workspace.must("predict", "human36m", "point")
+    told = workspace.must("predict", "human36m", "point").out
+    assert "54138969 left out, the root it is handed takes at least 2 views" in told
     folder = workspace.folder / "results/smoke/predictions/human36m"
-    before = predictions.read(folder / "dlt" / "test-all-seed0.parquet")
-    pelvis = before.info.joints.index("pelvis")
-    for view_set in ("all", "54138969+55011271"):
+    pair = "54138969+55011271"
+    for view_set, source in (("all", "all"), (pair, pair), ("54138969-roots-all", "all")):
+        before = predictions.read(folder / "dlt" / f"test-{source}-seed0.parquet")
         given = predictions.read(folder / "point" / f"test-{view_set}-seed0.parquet")
+        pelvis = before.info.joints.index("pelvis")
+        assert given.info.root_views == before.info.views
         np.testing.assert_allclose(given.joints_mm[:, 3], before.joints_mm[:, pelvis], rtol=1e-6)
+    assert not (folder / "point" / "test-54138969-seed0.parquet").exists()
+    assert score_of(workspace, "point") > 100
+    told = workspace.must("score", "human36m", "point").out
+    assert "views:each alone; root from all" in told
+    assert "human36m-monocular" not in told
     # A published results file takes their place; one of other samples is refused.
     roots = np.arange(len(given) * 17 * 3, dtype=np.float64).reshape(-1, 17, 3)
     path = workspace.folder / "val.pkl"

@@ -36,11 +36,16 @@ def test_a_monocular_row(lifted):
         assert set(table.frame) == {camera}
         assert not table.joints_mm[:, HUMAN36M.root_index].any()
     record = ScoreFile.read(results / "scores" / "human36m" / "lifting.json")
-    assert {found.table for found in record.scores} == {"human36m-monocular"}
-    assert sorted(found.signature.views for found in record.scores) == sorted(CAMERAS)
+    assert {found.table: found.signature.views for found in record.scores} == {
+        "human36m-monocular": "each alone",
+        "T3": "each alone; root from all",
+    }
     errors = pd.read_parquet(results / "errors" / "human36m" / "lifting.parquet")
     for found in record.scores:
-        assert found.value == pytest.approx(errors[errors["views"] == found.signature.views]["error"].mean(), rel=1e-5)
+        rows = errors[errors["table"] == found.table]
+        assert found.value == pytest.approx(rows["error"].mean(), rel=1e-5)
+        assert found.n_samples == len(rows) == 4 * (rows["cameras"] == CAMERAS[0]).sum()
+        assert found.breakdown["camera"] == pytest.approx(rows.groupby("cameras")["error"].mean().to_dict(), rel=1e-5)
 
     # drawn where the person is, so that pictures of a weak method are no empty crops
     with np.load(results / "examples" / "human36m" / "lifting.npz") as drawn:

@@ -16,7 +16,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import CAMERAS, DAMAGED
 from poseboard.datasets.sample import Group, Sample, Truth
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.protocols.base import Board, Protocol, TruthTable, find_protocol, view_set_name
+from poseboard.protocols.base import Board, Protocol, TruthTable, find_protocol, view_set_name, view_text
 from poseboard.protocols.scores import PublishedTable, ResultError, Score
 from poseboard.protocols.scoring import score
 
@@ -92,11 +92,12 @@ def test_table_runs(path: Path, make_truth, make_predictions) -> None:
     assert len(set(sets)) == len(sets)
     noise = np.random.default_rng(0).normal(0, 10, truth.joints_mm.shape)
     predictions = {
-        name: {0: make_predictions(truth, truth.joints_mm + noise, views=cameras)} for name, cameras in sets.items()
+        view_set.name(CAMERAS): {0: make_predictions(truth, truth.joints_mm + noise, views=view_set.cameras)}
+        for view_set in sets
     }
     scored = score(board, predictions, truth, resamples=200)
-    assert len(scored.scores) == len(sets)
-    assert len({str(found.signature) for found in scored.scores}) == len(sets)
+    assert len(scored.scores) == (1 if protocol.pools else len(sets))
+    assert len({str(found.signature) for found in scored.scores}) == len(scored.scores)
     assert set(scored.errors["views"]) == {found.signature.views for found in scored.scores}
     for found in scored.scores:
         assert Score.model_validate_json(found.model_dump_json()) == found
@@ -107,7 +108,7 @@ def test_table_runs(path: Path, make_truth, make_predictions) -> None:
         if found.ci95 is not None:
             assert found.ci95[0] <= found.value <= found.ci95[1]
         assert {"action", "subject", "joint"} <= set(found.breakdown)
-    columns = {"key", "person", "subject", "action", "sequence", "error", "missing", "seed", "views"}
+    columns = {"key", "person", "subject", "action", "sequence", "error", "missing", "seed", "views", "cameras"}
     assert columns <= set(scored.errors.columns)
 
 
@@ -118,14 +119,14 @@ def test_tables_are_those_of_the_suite() -> None:
     )
     assert boards["T2"].exclude == DAMAGED
     assert (boards["T1"].exclude, boards["T2-all-scenes"].exclude) == ((), ())
-    assert [len(cameras) for cameras in boards["human36m-cameras"].view_sets(CAMERAS).values()] == [2, 3, 4]
-    signatures = {
-        (board.dataset, str(board.rule().signature(board, HUMAN36M, name)))
-        for board in boards.values()
-        for name in board.view_sets(CAMERAS)
-    }
+    assert [len(view_set.cameras) for view_set in boards["human36m-cameras"].view_sets(CAMERAS)] == [2, 3, 4]
+    numbers = []
+    for board in boards.values():
+        rule, sets = board.rule(), board.view_sets(CAMERAS)
+        for part in [sets] if rule.pools else [[view_set] for view_set in sets]:
+            numbers.append((board.dataset, str(rule.signature(board, HUMAN36M, view_text(part, CAMERAS)))))
     # the sweep over all cameras is T1 by its signature, and every other number is its own
-    assert len(signatures) == sum(len(board.view_sets(CAMERAS)) for board in boards.values()) - 1
+    assert len(set(numbers)) == len(numbers) - 1
 
 
 @pytest.mark.parametrize(

@@ -48,15 +48,54 @@ def judge(truth, make_board):
 
 
 def test_the_oracle_of_each_camera_is_perfect(judge, of_camera):
-    scores = judge(*(of_camera(v) for v in range(len(CAMERAS))))
-    assert [found.signature.views for found in scores] == list(CAMERAS)
-    for found in scores:
-        assert found.value == pytest.approx(0, abs=1e-3)
-        assert (found.n_samples, found.n_missing) == (34, 0)
-        assert found.title == "A table"
-        assert not found.curves
-        assert "camera" in found.signature.alignment
-        assert found.signature.root == "pelvis"
+    (found,) = judge(*(of_camera(v) for v in range(len(CAMERAS))))
+    assert found.value == pytest.approx(0, abs=1e-3)
+    assert (found.n_samples, found.n_missing) == (4 * 34, 0)
+    assert found.title == "A table"
+    assert not found.curves
+    assert found.signature.views == "each alone"
+    assert "camera" in found.signature.alignment
+    assert found.signature.root == "pelvis"
+
+
+def test_the_number_is_over_all_cameras_and_says_so(judge, of_camera):
+    more = np.zeros((len(HUMAN36M), 3))
+    more[3] = (0.0, 3.0, 4.0)
+    (found,) = judge(*(of_camera(v, more=more * v) for v in range(len(CAMERAS))))
+    error = 5 / len(HUMAN36M)
+    assert found.value == pytest.approx(1.5 * error, abs=1e-3)
+    assert found.breakdown["camera"] == pytest.approx({CAMERAS[v]: v * error for v in range(4)}, abs=1e-3)
+    assert found.breakdown["joint"]["left_hip"] == pytest.approx(7.5, abs=1e-3)
+    # of some cameras: another signature, since it is another number
+    (some,) = judge(of_camera(2, more=more), of_camera(3, more=more))
+    assert some.signature.views == f"each of {CAMERAS[2]} / {CAMERAS[3]}"
+    (one,) = judge(of_camera(2, more=more))
+    assert one.signature.views == CAMERAS[2]
+
+
+def test_cameras_of_different_seeds_are_not_pooled(of_camera, truth, make_board):
+    tables = {CAMERAS[v]: {v: of_camera(v, seed=v)} for v in range(2)}
+    with pytest.raises(InputError, match="other seeds"):
+        score(make_board("mpjpe_root_camera"), tables, truth, resamples=50)
+
+
+def test_where_a_root_came_from_is_part_of_the_number(of_camera, truth, make_board):
+    """Handed a root from all cameras, a method is scored in no table that means one camera and nothing else."""
+    strict, lenient = make_board("mpjpe_root_camera"), make_board("mpjpe_root_camera", roots="all")
+    rooted = of_camera(0, root_views=CAMERAS)
+    with pytest.raises(InputError, match="root_views"):
+        score(strict, {CAMERAS[0]: {0: rooted}}, truth, resamples=50)
+    with pytest.raises(ValueError, match="no predictions"):
+        score(strict, {f"{CAMERAS[0]}-roots-all": {0: rooted}}, truth, resamples=50)
+    (found,) = score(lenient, {f"{CAMERAS[0]}-roots-all": {0: rooted}}, truth, resamples=50).scores
+    assert found.signature.views == f"{CAMERAS[0]}; root from all"
+    # one that was handed no root stands in both, one handed a root from what it sees only where that is meant
+    bare, own = of_camera(0), of_camera(0, root_views=(CAMERAS[0],))
+    for table, boards in ((bare, (strict, lenient)), (own, (strict,))):
+        for board in boards:
+            assert score(board, {CAMERAS[0]: {0: table}}, truth, resamples=50).scores
+    with pytest.raises(ValueError, match="no predictions"):
+        score(lenient, {CAMERAS[0]: {0: own}}, truth, resamples=50)
 
 
 def test_where_the_root_is_does_not_count_and_how_far_joints_are_from_it_does(judge, of_camera):

@@ -1,6 +1,7 @@
 """What each protocol must and must not notice, through the function that the score stage calls."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -268,14 +269,14 @@ def test_sweep_has_nested_cameras_and_a_score_for_each(make_truth, make_predicti
     order = ("60457274", "54138969", "58860488", "55011271")
     board = make_board("camera_sweep", order=order, counts=(2, 3, 4))
     sets = board.view_sets(truth.views)
-    assert list(sets) == ["54138969+60457274", "54138969+58860488+60457274", "all"]
-    assert [len(cameras) for cameras in sets.values()] == [2, 3, 4]
-    assert all(set(a) < set(b) for a, b in zip(list(sets.values()), list(sets.values())[1:], strict=False))
+    assert [s.name(truth.views) for s in sets] == ["54138969+60457274", "54138969+58860488+60457274", "all"]
+    assert [len(s.cameras) for s in sets] == [2, 3, 4]
+    assert all(set(a.cameras) < set(b.cameras) for a, b in pairwise(sets))
     pred = truth.joints_mm.copy()
     predictions = {}
-    for name, cameras in sets.items():
-        pred = truth.joints_mm + np.where(np.arange(17) == ROOT, 0, 5 - len(cameras))[:, None] * SHIFT
-        predictions[name] = {0: make_predictions(truth, pred, views=cameras)}
+    for view_set in sets:
+        pred = truth.joints_mm + np.where(np.arange(17) == ROOT, 0, 5 - len(view_set.cameras))[:, None] * SHIFT
+        predictions[view_set.name(truth.views)] = {0: make_predictions(truth, pred, views=view_set.cameras)}
     scored = score(board, predictions, truth, resamples=50)
     assert [s.value for s in scored.scores] == pytest.approx([x * 40 * 16 / 17 for x in (3, 2, 1)], abs=1e-3)
     assert [s.signature.views for s in scored.scores] == [
@@ -296,7 +297,13 @@ def test_predictions_from_elsewhere_are_refused(make_truth, make_predictions, ma
     def run(**info: object) -> None:
         score(board, {"all": {0: make_predictions(truth, **info)}}, truth, resamples=50)
 
-    for field, other in (("dataset", "shelf"), ("split", "train"), ("manifest", "x"), ("views", ("54138969",))):
+    for field, other in (
+        ("dataset", "shelf"),
+        ("split", "train"),
+        ("manifest", "x"),
+        ("views", ("54138969",)),
+        ("root_views", ("54138969",)),
+    ):
         with pytest.raises(InputError, match=f"metadata.{field}"):
             run(**{field: other})
     in_camera = replace(make_predictions(truth), frame=np.array(["54138969"] * 34, dtype=object))
