@@ -21,6 +21,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import SLURMEnvironment
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import default_collate
@@ -53,17 +54,30 @@ class Fit:
 
 
 def launch(processes: int, accelerator: str = "auto") -> Fabric:
-    """Start (or, under torchrun and SLURM, join) the process group; ``processes`` are CPU processes or GPUs."""
+    """Start the process group with so many CPU processes or GPUs; under torchrun and SLURM join theirs instead."""
+    given = _given_processes()
+    processes, nodes = given or (processes, 1)
+    several = processes * nodes > 1
     # One thread a process: two processes of one thread beat one of two on a busy machine.
-    if processes > 1 and accelerator == "cpu":
+    if several and accelerator == "cpu":
         torch.set_num_threads(1)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    several = processes > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
-    fabric = Fabric(accelerator=accelerator, devices=processes, strategy="ddp" if several else "auto")
+    strategy = "ddp" if several else "auto"
+    fabric = Fabric(accelerator=accelerator, devices=processes, num_nodes=nodes, strategy=strategy)
     fabric.launch()
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set through a module hook
     return fabric
+
+
+def _given_processes() -> tuple[int, int] | None:
+    """Processes a node and nodes, where torchrun or srun started this process."""
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        return int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ.get("GROUP_WORLD_SIZE", "1"))
+    if SLURMEnvironment.detect():
+        nodes = int(os.environ.get("SLURM_NNODES", "1"))
+        return int(os.environ["SLURM_NTASKS"]) // nodes, nodes
+    return None
 
 
 def configuration_hash(configuration: dict[str, Any]) -> str:
@@ -108,12 +122,13 @@ def fit(
         if training.scheduler is not None:
             training.scheduler.load_state_dict(done.scheduler)
     state = done or _State(identity)
+    start = state.step
     training.model, training.optimizer = fabric.setup(module, bare_optimizer)
     training.model.train()
     began = time.monotonic() - state.seconds
     every = max(1, training.steps // CURVE_POINTS)
-    batches = _batches(fabric, training, dataset, seed, state.step, workers)
-    for step, batch in zip(range(state.step, training.steps), batches, strict=False):
+    batches = _batches(fabric, training, dataset, seed, start, workers)
+    for step, batch in zip(range(start, training.steps), batches, strict=False):
         # The same stream whether this step is reached in one go or after a kill.
         torch.manual_seed(_mix(seed, step, fabric.global_rank))
         training.optimizer.zero_grad(set_to_none=True)
@@ -140,7 +155,7 @@ def fit(
             state.save(fabric, state_path, module, bare_optimizer, training)
         if progress is not None and fabric.is_global_zero:
             progress(state.step, training.steps, values)
-    if done is None or done.step < training.steps:
+    if start < training.steps:
         state.seconds = time.monotonic() - began
         state.save(fabric, state_path, module, bare_optimizer, training)
     training.model, training.optimizer = module, bare_optimizer

@@ -62,3 +62,23 @@ def test_every_epoch_shows_every_sample_once() -> None:
         seen = [loop._shuffled(4, epoch * 11 + place, 11) for place in range(11)]
         assert sorted(seen) == list(range(11))
     assert [loop._shuffled(4, p, 11) for p in range(11)] != [loop._shuffled(4, 11 + p, 11) for p in range(11)]
+
+
+@pytest.mark.parametrize(
+    ("environment", "processes"),
+    [
+        ({}, None),
+        ({"LOCAL_WORLD_SIZE": "3", "GROUP_WORLD_SIZE": "2"}, (3, 2)),
+        ({"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "train"}, (4, 2)),
+        ({"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "bash"}, None),
+    ],
+    ids=["alone", "torchrun", "srun", "shell-in-slurm"],
+)
+def test_processes_of_a_launcher_are_found(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], processes: tuple[int, int] | None
+) -> None:
+    for name in ("LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "SLURM_NTASKS", "SLURM_NNODES", "SLURM_JOB_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert loop._given_processes() == processes
