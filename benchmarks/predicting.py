@@ -6,14 +6,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import torch
-
-from poseboard.benchmarks.detections import detections_stage
 from poseboard.benchmarks.harness import Bench, options_in_force, predict
+from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import file_sha256
 from poseboard.benchmarks.settings import Settings
-from poseboard.benchmarks.training import only_writer
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.protocols import predictions
@@ -60,12 +57,16 @@ def predict_stage(
     settings.entry(method)
     with row_lock(settings, dataset, method):
         if dataset in settings.params.detections:
+            from poseboard.benchmarks.detections import detections_stage
+
             yield from detections_stage(settings, dataset, method)
         else:
             yield from _predict(settings, dataset, method, split, checkpoint)
 
 
 def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoint: Path | None) -> Iterator[str]:
+    import torch
+
     given = settings.options(method)
     written = set()
     bench = Bench.open(settings, dataset)

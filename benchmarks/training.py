@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import filelock
 import torch
 
 import poseboard.methods.base
 from poseboard.benchmarks.harness import Bench, options_in_force
+from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import code_sha256, file_sha256, provenance
 from poseboard.benchmarks.settings import BACKBONE, Settings
@@ -156,18 +153,3 @@ def _run(seed: int, training: Training, processes: int, result: Fit, constants: 
         curves=curves,
         constants=constants,
     )
-
-
-@contextmanager
-def only_writer(path: Path, doing: str) -> Iterator[None]:
-    """Hold a row's lock file; InputError where another process is ``doing`` the same."""
-    # Further processes of a group run the same command; their first one holds the lock for all.
-    if int(os.environ.get("LOCAL_RANK", "0")) > 0 or int(os.environ.get("NODE_RANK", "0")) > 0:
-        yield
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with filelock.FileLock(path, timeout=0):
-            yield
-    except filelock.Timeout:
-        raise InputError(path, f"another process is {doing}", "wait for it or stop it") from None

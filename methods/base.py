@@ -11,16 +11,19 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor, nn
 
 from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.sample import Poses, Sample, Truth
 from poseboard.datasets.skeleton import Skeleton
+
+if TYPE_CHECKING:
+    # Loaded where weights are: scoring and comparing take half the time without it.
+    import torch
+    from torch import Tensor, nn
 
 Example = dict[str, Any]
 """Arrays, tensors and numbers of one training example; the loop stacks each entry over the batch."""
@@ -186,6 +189,8 @@ class Checkpoint:
 
 def write_tensors(path: Path, values: object) -> None:
     """``torch.save`` to a temporary file beside ``path``, then renamed: a kill leaves the old file or the new one."""
+    import torch
+
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".partial")
     with temporary.open("wb") as file:
@@ -196,6 +201,8 @@ def write_tensors(path: Path, values: object) -> None:
 
 def read_tensors(path: Path) -> Any:
     """``torch.load`` with ``weights_only=True`` onto the CPU; InputError if absent, truncated or holding code."""
+    import torch
+
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

@@ -1,0 +1,29 @@
+"""One writer of a row at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from poseboard.datasets.errors import InputError
+
+_RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+
+
+@contextmanager
+def only_writer(path: Path, doing: str) -> Iterator[None]:
+    """Hold a row's lock file; InputError where another process is ``doing`` the same."""
+    # Further processes of a group run the same command; their first one holds the lock for all.
+    if any(int(os.environ.get(rank, "0")) > 0 for rank in _RANKS):
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(path, timeout=0):
+            yield
+    except filelock.Timeout:
+        raise InputError(path, f"another process is {doing}", "wait for it or stop it") from None
