@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
 
 from poseboard.benchmarks.provenance import hardware
 from poseboard.protocols.scores import SpeedFile
@@ -73,6 +76,35 @@ def race(benchmark: BenchmarkFixture) -> Race:
         return float(np.median(mine)) / calls, float(np.median(peer)) if peer else None
 
     return run
+
+
+class PeakMemory(Protocol):
+    """A call's answer, and the MiB by which memory peaks above what is held before; None where nothing tells."""
+
+    def __call__(self, function: Callable[[], Tensor]) -> tuple[Tensor, float | None]: ...
+
+
+@pytest.fixture
+def peak_memory() -> PeakMemory:
+    """Measure after the race, when the first call's costs have been paid."""
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+    def mib(field: str) -> float:
+        return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith(field))
+
+    def measure(function: Callable[[], Tensor]) -> tuple[Tensor, float | None]:
+        gc.collect()
+        try:
+            # What earlier calls freed would be used again without counting.
+            ctypes.CDLL(None).malloc_trim(0)
+            reset.write_text("5")
+            before = mib("VmRSS")
+        except (OSError, AttributeError, StopIteration):
+            return function(), None
+        answer = function()
+        return answer, mib("VmHWM") - before
+
+    return measure
 
 
 @pytest.fixture

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +14,7 @@ from poseboard.methods.geometry.epipolar import MapGrid, epipolar_segments, norm
 from poseboard.methods.nets.epipolar_attention import AttentionSettings, EpipolarSampler, Samples, along_lines
 
 if TYPE_CHECKING:
-    from poseboard.benchmarks.speed.conftest import Race, RecordSpeed
+    from poseboard.benchmarks.speed.conftest import PeakMemory, Race, RecordSpeed
 
 CHANNELS, SIDE, SAMPLES = 256, 64, 64
 GRID = MapGrid(SIDE, SIDE, 4, 1.5)
@@ -92,55 +89,21 @@ def _with_gradients(name: str) -> Callable[[], Tensor]:
     return run
 
 
-def _warm(gradients: str) -> None:
-    grid = MapGrid(8, 8, 4, 1.5)
-    lines = Samples(*(torch.zeros(1, 64, 2, dtype=torch.float64),) * 2, torch.zeros(4, 2), torch.ones(1, 64) > 0)
-    maps = torch.ones(1, 8, 8, 8, requires_grad=bool(gradients))
-    out = EpipolarSampler(8, AttentionSettings(samples=4)).eval()(maps, maps, ONE, lines, grid).features
-    if gradients:
-        out.sum().backward()
-
-
-def _kib(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(field)).split()[1])
-
-
-def _print_peak(name: str, gradients: str) -> None:
-    """In a process of its own: MB by which memory peaks above what it was with the inputs ready.
-
-    A few cells are attended first, which loads the code that runs.
-    """
-    _warm(gradients)
-    run = _with_gradients(name) if gradients == "gradients" else _forward(name)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before = _kib("VmRSS")
-    run()
-    print((_kib("VmHWM") - before) / 1024)
-
-
-def _peak_mb(name: str, gradients: str) -> float:
-    done = subprocess.run([sys.executable, __file__, name, gradients], check=True, capture_output=True, text=True)
-    return float(done.stdout)
-
-
-def test_epipolar_attention_speed(race: Race, record_speed: RecordSpeed) -> None:
+def test_epipolar_attention_speed(race: Race, peak_memory: PeakMemory, record_speed: RecordSpeed) -> None:
     threads = torch.get_num_threads()
     try:
-        forward, peer_forward = _forward("ours"), _forward("peer")
-        difference = float((forward() - peer_forward()).abs().max())
+        runs = {name: _forward(name) for name in BLOCKS}
+        ours, theirs = race(runs["ours"], runs["peer"], 5)
+        difference = float((runs["ours"]() - runs["peer"]()).abs().max())
         assert difference < 1e-3
-        ours, theirs = race(forward, peer_forward, 5)
+        peaks = {f"{name}_forward_peak_mb": peak_memory(run)[1] for name, run in runs.items()}
+        for name in BLOCKS:
+            peaks[f"{name}_forward_and_backward_peak_mb"] = peak_memory(_with_gradients(name))[1]
     finally:
         torch.set_num_threads(threads)
-    details = {"largest_difference": difference}
-    if Path("/proc/self/clear_refs").exists():
-        for key, gradients in (("forward", ""), ("forward_and_backward", "gradients")):
-            for name in BLOCKS:
-                details[f"{name}_{key}_peak_mb"] = _peak_mb(name, gradients)
-        details["published_forward_peak_mb"] = PUBLISHED_PEAK_MB
-        assert details["ours_forward_peak_mb"] <= PUBLISHED_PEAK_MB / 8
-        assert details["ours_forward_and_backward_peak_mb"] <= PUBLISHED_PEAK_MB / 8
+    told = {name: value for name, value in peaks.items() if value is not None}
+    assert all(value <= PUBLISHED_PEAK_MB / 8 for name, value in told.items() if name.startswith("ours"))
+    details = {"largest_difference": difference, **told, "published_forward_peak_mb": PUBLISHED_PEAK_MB}
     record_speed(
         "epipolar-attention",
         f"Epipolar attention of one view, {SIDE}×{SIDE} cells × {CHANNELS} channels × {SAMPLES} samples",
@@ -150,7 +113,3 @@ def test_epipolar_attention_speed(race: Race, record_speed: RecordSpeed) -> None
         theirs,
         details,
     )
-
-
-if __name__ == "__main__":
-    _print_peak(sys.argv[1], sys.argv[2])

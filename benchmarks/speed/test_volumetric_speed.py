@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +17,7 @@ from poseboard.methods.nets.v2v import V2V
 from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
 
 if TYPE_CHECKING:
-    from poseboard.benchmarks.speed.conftest import Race, RecordSpeed
+    from poseboard.benchmarks.speed.conftest import PeakMemory, Race, RecordSpeed
 
 VIEWS, VOXELS, CHANNELS, SIDE_MM = 4, 64, 32, 2500.0
 FRAMES = 2
@@ -68,30 +65,13 @@ def _unproject_plainly(features: Tensor, P: Tensor, positions: Tensor, aggregati
     return (views * views.softmax(dim=0)).sum(dim=0)
 
 
-def _peak_mib(function: Callable[[], object]) -> dict[str, float]:
-    """Memory that a call needs at most beyond what is held before it; nothing where the system does not tell."""
-    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-    def read(field: str) -> float:
-        return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith(field))
-
-    gc.collect()
-    try:
-        reset.write_text("5")
-        before = read("VmRSS")
-        function()
-        return {"mib": read("VmHWM") - before}
-    except (OSError, StopIteration):
-        return {}
-
-
-def _memory(ours: Callable[[], object], theirs: Callable[[], object]) -> dict[str, float]:
-    told = {"peak_memory_mib": _peak_mib(ours), "peer_peak_memory_mib": _peak_mib(theirs)}
-    return {name: value["mib"] for name, value in told.items() if value}
+def _told(ours_mib: float | None, peer_mib: float | None) -> dict[str, float]:
+    told = {"peak_memory_mib": ours_mib, "peer_peak_memory_mib": peer_mib}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 @pytest.mark.parametrize("aggregation", ["softmax", "sum"])
-def test_unprojection_speed(race: Race, record_speed: RecordSpeed, aggregation: str) -> None:
+def test_unprojection_speed(race: Race, peak_memory: PeakMemory, record_speed: RecordSpeed, aggregation: str) -> None:
     side = CROP_PX // 4
     features = torch.randn(FRAMES, VIEWS, CHANNELS, side, side, generator=torch.Generator().manual_seed(0))
     P = _cameras(side).float().expand(FRAMES, -1, -1, -1)
@@ -104,20 +84,22 @@ def test_unprojection_speed(race: Race, record_speed: RecordSpeed, aggregation: 
     def peer() -> Tensor:
         return torch.stack([_unproject_plainly(features[i], P[i], positions[i], aggregation) for i in range(FRAMES)])
 
-    difference = float((ours() - peer()).abs().max())
-    assert difference < 2e-3
     seconds = race(ours, peer, rounds=5)
+    found, ours_mib = peak_memory(ours)
+    wanted, peer_mib = peak_memory(peer)
+    difference = float((found - wanted).abs().max())
+    assert difference < 2e-3
     record_speed(
         f"volumetric-unprojection-{aggregation}",
         f"Unprojection of {FRAMES} frames × {VIEWS} views × {CHANNELS} channels into {VOXELS}³ voxels, {aggregation}",
         "one view and frame at a time by grid_sample",
         3,
         *seconds,
-        {"largest_difference": difference, **_memory(ours, peer)},
+        {"largest_difference": difference, **_told(ours_mib, peer_mib)},
     )
 
 
-def test_v2v_speed(race: Race, record_speed: RecordSpeed) -> None:
+def test_v2v_speed(race: Race, peak_memory: PeakMemory, record_speed: RecordSpeed) -> None:
     torch.manual_seed(0)
     plain = V2V(CHANNELS, len(HUMAN36M)).eval()
     torch.manual_seed(0)
@@ -132,20 +114,22 @@ def test_v2v_speed(race: Race, record_speed: RecordSpeed) -> None:
     def peer() -> Tensor:
         return torch.as_tensor(plain(volumes))
 
-    exact = peer()
-    difference = float((ours() - exact).abs().max() / exact.abs().max())
+    seconds = race(ours, peer, rounds=2)
+    found, ours_mib = peak_memory(ours)
+    wanted, peer_mib = peak_memory(peer)
+    difference = float((found - wanted).abs().max() / wanted.abs().max())
     assert difference < 0.05
     record_speed(
         "volumetric-v2v",
         f"3D network of the paper on {CHANNELS} channels × {VOXELS}³ voxels, bfloat16, channels last",
         "the same in float32, channels first",
         None,
-        *race(ours, peer, rounds=2),
-        {"largest_difference_share": difference, **_memory(ours, peer)},
+        *seconds,
+        {"largest_difference_share": difference, **_told(ours_mib, peer_mib)},
     )
 
 
-def test_forward_speed(race: Race, record_speed: RecordSpeed) -> None:
+def test_forward_speed(race: Race, peak_memory: PeakMemory, record_speed: RecordSpeed) -> None:
     backbone = Architecture.published("resnet50", HUMAN36M.joints).model_copy(update={"crop_px": CROP_PX})
     exact = VolumetricArchitecture(backbone=backbone, voxels=VOXELS, cuboid_mm=SIDE_MM)
     fast = exact.model_copy(update={"backbone": backbone.model_copy(update={"precision": "bf16"}), "precision": "bf16"})
@@ -166,8 +150,10 @@ def test_forward_speed(race: Race, record_speed: RecordSpeed) -> None:
         p = logits[0].flatten(1).softmax(dim=-1)
         return torch.as_tensor(torch.einsum("jn,nc->jc", p, positions.reshape(-1, 3)))
 
-    wanted = peer()
-    difference = float(torch.linalg.vector_norm(ours() - wanted, dim=-1).max())
+    seconds = race(ours, peer, rounds=2)
+    found, ours_mib = peak_memory(ours)
+    wanted, peer_mib = peak_memory(peer)
+    difference = float(torch.linalg.vector_norm(found - wanted, dim=-1).max())
     assert difference < TOLERANCE_MM
     exactly = plain(images, P, valid, base, turn).joints_mm
     in_float32 = float(torch.linalg.vector_norm(exactly - wanted, dim=-1).max())
@@ -177,6 +163,10 @@ def test_forward_speed(race: Race, record_speed: RecordSpeed) -> None:
         "bfloat16",
         "one view after the other in float32, channels first",
         2,
-        *race(ours, peer, rounds=3),
-        {"largest_difference_mm": difference, "largest_difference_in_float32_mm": in_float32, **_memory(ours, peer)},
+        *seconds,
+        {
+            "largest_difference_mm": difference,
+            "largest_difference_in_float32_mm": in_float32,
+            **_told(ours_mib, peer_mib),
+        },
     )
