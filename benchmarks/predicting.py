@@ -8,6 +8,7 @@ from pathlib import Path
 
 from poseboard.benchmarks.harness import Bench, options_in_force, predict
 from poseboard.benchmarks.locks import only_writer
+from poseboard.benchmarks.matching import write_matches
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import file_sha256
 from poseboard.benchmarks.settings import Settings
@@ -117,6 +118,8 @@ def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoi
             path = predictions_path(settings, dataset, method, name, split, seed)
             predictions.write(path, predictions.PoseTable.collect(keys, answers, info))
             written.add(path)
+            if (split, name, seed) == ("test", "all", settings.profile.seeds[0]):
+                write_matches(bench, model, samples, dict(zip(keys, answers, strict=True)), path.parent)
             yield f"{path.relative_to(settings.home)}: {len(keys)} samples, {len(view_set.cameras)} cameras"
     for path in settings.file("predictions", dataset, method).glob(f"{split}-*.parquet"):
         if path not in written:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_check
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.sample import Poses, Sample, Truth
 from poseboard.datasets.skeleton import Skeleton
@@ -125,6 +126,44 @@ class Method(Protocol):
         """The training pipeline, from the checkpoint ``start`` of the method named under ``after`` in params.yaml.
 
         None: nothing is learned, and ``start`` is this method's checkpoint as it is.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """Where a method looked in one view for what it sees at a pixel of another.
+
+    Args:
+        pixel_px: (2,) crop pixel of the reference view: the middle of the map cell that was asked.
+        line_px: (2, 2) ends of its epipolar line in the source crop; NaN where the samples lie on none.
+        samples_px: (K, 2) crop pixels of the source view.
+        weights: (K,) how strongly each answered.
+        hit: whether any of them lies in the source crop.
+    """
+
+    pixel_px: Array
+    line_px: Array
+    samples_px: Array
+    weights: Array
+    hit: bool
+
+
+@runtime_checkable
+class Matching(Protocol):
+    """What a method may offer beside ``Method``: to tell where it looks. The predict stage then writes that down."""
+
+    def match(self, sample: Sample, reference: int, source: int, pixel_px: Sequence[float]) -> Match | None:
+        """Where a pixel of one view was looked for in another, and how strongly each place there answered.
+
+        Args:
+            sample: with crops of ``inputs.crop_px``.
+            reference: index of the view that looks.
+            source: index of the view that it looks at.
+            pixel_px: (x, y) in the crop of the reference view.
+
+        Returns:
+            None if the method, as it was set up, looks at no other view.
         """
         ...
 

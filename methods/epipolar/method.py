@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Checkpoint, Inputs, parse_options
+from poseboard.methods.base import Checkpoint, Inputs, Match, parse_options
 from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
 from poseboard.methods.epipolar.published import confident_dlt
 from poseboard.methods.epipolar.train import SMALL, EpipolarOptions, EpipolarTraining
@@ -27,27 +26,6 @@ _ROBUST_SHARE = THRESHOLD_PX / 384
 """Of the crop's side, at which a view stops agreeing: the published threshold on the crops it is for."""
 
 _LEAST_WEIGHT = 1e-3
-
-
-@dataclass(frozen=True, eq=False)
-class EpipolarMatch:
-    """Where one pixel of a view was looked for in another, for drawing.
-
-    Args:
-        pixel_px: (2,) crop pixel of the reference view: the middle of the map cell that was asked.
-        line_px: (2, 2) ends of its epipolar line in the source crop (with the control: of the places it looked at).
-        samples_px: (K, 2) crop pixels of the source view.
-        weights: (K,) of the attention.
-        best_px: (2,) the sample with the largest weight.
-        hit: whether the line meets the source map at all.
-    """
-
-    pixel_px: Array
-    line_px: Array
-    samples_px: Array
-    weights: Array
-    best_px: Array
-    hit: bool
 
 
 class Epipolar:
@@ -115,21 +93,11 @@ class Epipolar:
         return [Poses(self.skeleton, joints_mm[i : i + 1], score[i : i + 1]) for i in range(len(samples))]
 
     @torch.inference_mode()
-    def match(self, sample: Sample, reference: int, source: int, pixel_px: Sequence[float]) -> EpipolarMatch:
-        """Where a pixel of one view was looked for in another, and how strongly each place there answered.
-
-        Args:
-            sample: with crops of ``inputs.crop_px``.
-            reference: index of the view that looks.
-            source: index of the view that it looks at.
-            pixel_px: (x, y) in the crop of the reference view.
-
-        Raises:
-            InputError: the method does not look at other views.
-        """
+    def match(self, sample: Sample, reference: int, source: int, pixel_px: Sequence[float]) -> Match | None:
+        """See `Matching`; None without fusion. The control's samples lie on no line."""
         model = self._loaded()
         if model.epipolar_sampler is None:
-            raise InputError("epipolar", "fusion none looks at no other view", "ask a row with fusion")
+            return None
         arch = model.architecture
         images, P, valid = stack_views([sample], arch.crop_px)
         views = model(
@@ -146,14 +114,10 @@ class Epipolar:
         places = views.samples.at(slice(pair, pair + 1), views.pairs.new_tensor([cell]))[0, 0]
         places_px = (places * grid.stride_px + grid.offset_px).cpu().numpy()
         weights = views.attended.weights[pair, cell].double().cpu().numpy()
-        return EpipolarMatch(
-            grid.centres()[cell].numpy(),
-            places_px[[0, -1]],
-            places_px,
-            weights,
-            places_px[int(weights.argmax())],
-            bool(views.samples.hit[pair, cell]),
-        )
+        weights = np.tile(weights, len(places_px) // len(weights))  # pooled samples share theirs
+        line_px = places_px[[0, -1]] if arch.fusion == "epipolar" else np.full((2, 2), np.nan)
+        hit = bool(views.samples.hit[pair, cell])
+        return Match(grid.centres()[cell].cpu().numpy(), line_px, places_px, weights, hit)
 
     def training(self, start: Path | None, seed: int) -> EpipolarTraining:
         """From the backbone in ``start``; the block starts fresh from ``seed``."""

@@ -369,9 +369,10 @@ def test_a_match_lies_on_the_line_of_its_pixel(backbone, tmp_path):
     assert np.abs(match.samples_px @ line[:2] + line[2]).max() < 1e-6
     np.testing.assert_array_equal(match.line_px, match.samples_px[[0, -1]])
     assert match.weights.sum() == pytest.approx(1, abs=1e-5)
-    np.testing.assert_array_equal(match.best_px, match.samples_px[match.weights.argmax()])
-    with pytest.raises(InputError, match="no other view"):
-        loaded(backbone, tmp_path, fusion="none").match(sample, 0, 1, (1, 1))
+    control = loaded(backbone, tmp_path, fusion="unconstrained").match(sample, 2, 0, (30.2, 41.0))
+    assert control.samples_px.shape == match.samples_px.shape
+    assert np.isnan(control.line_px).all()
+    assert loaded(backbone, tmp_path, fusion="none").match(sample, 0, 1, (1, 1)) is None
 
 
 def test_options_decide_how_it_triangulates(backbone, tmp_path):
