@@ -297,27 +297,31 @@ def view_count(board: Board) -> int | None:
 
 
 def metric_label(signature: Signature) -> str:
-    """The metric as the field writes it: mpjpe -> MPJPE, pa_mpjpe -> PA-MPJPE, pck@150mm -> PCK@150mm."""
-    name, at, rest = signature.metric.partition("@")
-    return name.upper().replace("_", "-") + at + rest
+    """The metric as the field writes it: pa_mpjpe -> PA-MPJPE, pck@150mm -> PCK@150mm, mpjpe<=150mm -> MPJPE≤150mm."""
+    name, limit = re.fullmatch(r"([^@<>=]*)(.*)", signature.metric, re.DOTALL).groups()  # type: ignore[union-attr]
+    return name.upper().replace("_", "-") + limit.replace("<=", "≤")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Compute behind a method; ``total_s`` counts the trainings it starts from."""
+    """Training behind a method in processor seconds: wall time x processes, each of which is a CPU core or a GPU."""
 
     own_s: float | None
     total_s: float | None
+    """With the trainings it starts from."""
     parameters: int | None
     chain: tuple[str, ...]
+    hardware: tuple[str, ...]
+    """Of all these trainings."""
 
 
 def cost(training: Mapping[tuple[str, str], TrainingFile], dataset: str, method: str) -> Cost:
-    """Training seconds (mean over seeds) and parameters of a method, following ``after`` back to its start."""
+    """Processor seconds (mean over seeds) and parameters of a method, following ``after`` back to its start."""
     first = training.get((dataset, method))
     if first is None:
-        return Cost(None, None, None, ())
+        return Cost(None, None, None, (), ())
     chain: list[str] = []
+    hardware: dict[str, None] = {}
     total: float | None = 0.0
     name: str | None = method
     while name is not None and name not in chain:
@@ -326,14 +330,16 @@ def cost(training: Mapping[tuple[str, str], TrainingFile], dataset: str, method:
         if file is None:
             total = None
             break
-        seconds = _mean_seconds(file)
+        seconds = _processor_seconds(file)
+        if file.runs:
+            hardware[file.provenance.hardware] = None
         total = None if total is None else total + seconds
         name = file.after
-    return Cost(_mean_seconds(first), total, first.parameters, tuple(chain))
+    return Cost(_processor_seconds(first), total, first.parameters, tuple(chain), tuple(hardware))
 
 
-def _mean_seconds(file: TrainingFile) -> float:
-    return sum(run.seconds for run in file.runs) / len(file.runs) if file.runs else 0.0
+def _processor_seconds(file: TrainingFile) -> float:
+    return sum(run.seconds * run.processes for run in file.runs) / len(file.runs) if file.runs else 0.0
 
 
 @dataclass(frozen=True)

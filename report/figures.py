@@ -13,15 +13,26 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from numpy.typing import NDArray
 
 from poseboard.protocols.scores import Curve, Score, TrainingFile
+from poseboard.report.results import Matches
 
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8c6bb1", "#7f7f7f")
-"""Okabe and Ito's colour-blind-safe colours without black and yellow; two more for long boards."""
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+PALETTE = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"),
+    *("#8c6bb1", "#7f7f7f", "#8a4b20", "#5e7a00", "#c2185b", "#00838f"),
+)
+"""Okabe and Ito's colour-blind-safe colours without black and yellow; six more for long boards."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "h", ">", "*")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 INK, RULE = "#1b1e23", "#d5d8dc"
+TRUE_MARK: dict[str, Any] = {"marker": "P", "color": "#1a9fd4", "markersize": 7, "markeredgecolor": "black"}
+PREDICTED_MARK: dict[str, Any] = {"marker": "X", "color": "#ff8a2b", "markersize": 7, "markeredgecolor": "black"}
+ASKED_MARK: dict[str, Any] = {
+    "marker": "s", "color": "none", "markersize": 11, "markeredgecolor": "#e8308a", "markeredgewidth": 1.6,
+}  # fmt: skip
+BEST_MARK: dict[str, Any] = {**ASKED_MARK, "marker": "o"}
 
 STYLE: Any = {  # matplotlib types every key of it as a literal
     **sns.axes_style("white"),
@@ -59,11 +70,11 @@ def printable(name: str) -> str:
 
 
 def look(index: int) -> dict[str, Any]:
-    """Colour, marker and dash of the method with this index, the same in every plot."""
+    """Colour, marker and dash of the method with this index, the same in every plot; the next round has other pairs."""
     return {
         "color": PALETTE[index % len(PALETTE)],
-        "marker": MARKERS[index % len(MARKERS)],
-        "linestyle": DASHES[index % len(DASHES)],
+        "marker": MARKERS[(index + index // len(MARKERS)) % len(MARKERS)],
+        "linestyle": DASHES[(index + index // len(PALETTE)) % len(DASHES)],
     }
 
 
@@ -153,9 +164,9 @@ def lines(curves: Mapping[str, Curve], index: Mapping[str, int], marks: bool, fr
 
 
 def error_against_cost(points: Mapping[str, tuple[float, float]], index: Mapping[str, int], unit: str) -> Figure:
-    """Error (second of each pair, ``unit``) against training seconds (first), with the Pareto front drawn."""
+    """Error (second of each pair, ``unit``) against processor seconds (first), with the Pareto front drawn."""
     with mpl.rc_context(STYLE):
-        figure, axes = _axes(6.4, 3.2)
+        figure, axes = _axes(6.4, 3.6)
         front, best = [], np.inf
         for seconds, error in sorted(points.values()):
             if error < best:
@@ -166,18 +177,16 @@ def error_against_cost(points: Mapping[str, tuple[float, float]], index: Mapping
         for name, (seconds, error) in points.items():
             style = look(index[name])
             axes.plot([seconds], [error], marker=style["marker"], color=style["color"], markersize=7)
-            axes.annotate(
-                printable(name), (seconds, error), xytext=(7, 3), textcoords="offset points", color=INK, fontsize=8.5
-            )
-        axes.margins(x=0.22, y=0.16)
-        axes.set_xlabel("training, seconds (with the training it starts from)")
+        axes.margins(x=0.08, y=0.12)
+        axes.set_xlabel("training, processor seconds (with the training it starts from)")
         axes.set_ylabel(f"error, {unit}")
+        _legend(figure, list(points), index, lines=False)
         _finish(axes, "both")
     return figure
 
 
 def training_curves(training: TrainingFile, index: int) -> Figure:
-    """Every loss of a method's training against the step, one panel a loss, one line a seed."""
+    """Every loss of a method's training against the step with its running mean, one panel a loss, one line a seed."""
     names = sorted({name for run in training.runs for name in run.curves}, key=lambda name: (name != "total", name))
     with mpl.rc_context(STYLE):
         columns = min(max(len(names), 1), 3)
@@ -187,23 +196,27 @@ def training_curves(training: TrainingFile, index: int) -> Figure:
         for axes in panels[len(names) :]:
             axes.set_visible(False)
         for axes, name in zip(panels, names, strict=False):
-            positive = True
+            low, high = np.inf, -np.inf
             for k, run in enumerate(training.runs):
-                if (curve := run.curves.get(name)) is None:
+                if (curve := run.curves.get(name)) is None or not curve.y:
                     continue
                 y = np.array([np.nan if value is None else value for value in curve.y])
-                positive = positive and bool(np.all(y[np.isfinite(y)] > 0))
+                low, high = min(low, *y[np.isfinite(y)], np.inf), max(high, *y[np.isfinite(y)], -np.inf)
+                window = max(1, len(y) // 12)
+                colour, mean = look(index)["color"], np.convolve(y, np.full(window, 1 / window), "valid")
+                axes.plot(curve.x, y, color=colour, linewidth=0.7, alpha=0.35)
                 axes.plot(
-                    curve.x, y, color=look(index)["color"], linestyle=DASHES[k % len(DASHES)], linewidth=1.5,
-                    label=f"seed {run.seed}",
+                    curve.x[window // 2 : window // 2 + len(mean)], mean, color=colour, linewidth=1.9,
+                    linestyle=DASHES[k % len(DASHES)], label=f"seed {run.seed}",
                 )  # fmt: skip
                 axes.set_xlabel(printable(curve.x_label))
                 if curve.y_label != name:
                     axes.set_ylabel(printable(curve.y_label))
-            if positive:
+            if low > 0 and high / low > 10:
                 axes.set_yscale("log")
-                for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-                    ticks(FuncFormatter(lambda y, _: f"{y:g}"))
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+                axes.yaxis.set_minor_locator(NullLocator())
             axes.set_title(printable(name))
             _finish(axes, "both")
         if len(training.runs) > 1:
@@ -211,6 +224,86 @@ def training_curves(training: TrainingFile, index: int) -> Figure:
         world = ", synthetic world" if training.synthetic else ""
         figure.supxlabel(printable(f"trained on {training.dataset}{world}"), fontsize=8.5)
     return figure
+
+
+def epipolar_matches(matches: Matches, sample: int, synthetic: bool) -> Figure:
+    """Where the first view's joint was looked for in every other view, and how strongly each place answered.
+
+    Above: the crops, with the epipolar line and the places looked at, coloured by their weight. Below: the weights
+    along that line; against the distance from the true joint for a method whose places lie on no line.
+    """
+    side, weights = matches.side_px, matches.weights[sample]
+    highest = float(max(weights.max(), 1e-12))
+    with mpl.rc_context(STYLE):
+        columns = len(matches.views)
+        figure = Figure(figsize=(2.35 * columns, 4.1), layout="constrained")
+        crops, below = figure.subplots(2, columns, squeeze=False, height_ratios=(1.75, 1))
+        for v, axes in enumerate(crops):
+            if matches.images.size:
+                axes.imshow(matches.images[sample, v], extent=(-0.5, side - 0.5, side - 0.5, -0.5))
+            axes.set(aspect="equal", xlim=(-0.5, side - 0.5), ylim=(side - 0.5, -0.5), xticks=[], yticks=[])
+            axes.set_title(printable(matches.views[v]))
+            _mark(axes, matches.predicted_px[sample, v], **PREDICTED_MARK)
+            _mark(axes, matches.truth_px[sample, v], **TRUE_MARK)
+        _mark(crops[0], matches.pixel_px[sample], **ASKED_MARK)
+        for k, (crop, axes) in enumerate(zip(crops[1:], below[1:], strict=True)):
+            share = np.clip(weights[k] / highest, 0, 1)
+            shades = mpl.colormaps["plasma"](0.12 + 0.75 * share)  # its ends would fade into one of the page's themes
+            if matches.hit[sample, k]:
+                _places(crop, matches.line_px[sample, k], matches.samples_px[sample, k], share, shades)
+            else:
+                crop.set_xlabel("the line misses this crop")
+            _weights(axes, matches, sample, k, shades)
+            axes.set_ylim(min(0.0, float(weights.min())), 1.08 * highest)
+            axes.tick_params(labelleft=k == 0)
+        below[1].set_ylabel("weight")
+        keys = {"asked": ASKED_MARK, "true joint": TRUE_MARK, "predicted": PREDICTED_MARK, "largest weight": BEST_MARK}
+        handles = [Line2D([], [], linestyle="none", **mark) for mark in keys.values()]
+        handles.append(Line2D([], [], color=INK, linewidth=0.7, linestyle=(0, (3, 2))))
+        below[0].axis("off")
+        below[0].legend(handles, [*keys, "all places alike"], loc="center left", borderaxespad=0)
+        world = ", synthetic world" if synthetic else ""
+        figure.supxlabel(printable(f"{matches.joint.replace('_', ' ')}, {matches.keys[sample]}{world}"), fontsize=8.5)
+    return figure
+
+
+def _places(
+    crop: Axes,
+    line_px: NDArray[np.float64],
+    places_px: NDArray[np.float64],
+    share: NDArray[np.float64],
+    shades: NDArray[np.float64],
+) -> None:
+    """The line and the places on it in a crop, those of most weight largest and on top."""
+    crop.plot(*line_px.T, color="white", linewidth=2.4, alpha=0.55, zorder=2)
+    crop.plot(*line_px.T, color="black", linewidth=0.7, zorder=2)
+    order = np.argsort(share, kind="stable")
+    x, y = places_px[order].T
+    crop.scatter(x, y, s=5 + 25 * share[order], c=shades[order], linewidths=0.4, edgecolors="black", zorder=3)
+    _mark(crop, places_px[int(share.argmax())], **BEST_MARK)
+
+
+def _weights(axes: Axes, matches: Matches, sample: int, k: int, shades: NDArray[np.float64]) -> None:
+    """The weights along the line into source k, or by distance from the true joint where there is none."""
+    places, joint = matches.samples_px[sample, k], matches.truth_px[sample, k + 1]
+    start, end = matches.line_px[sample, k]
+    straight = bool(np.isfinite([start, end]).all() and (end != start).any())
+    if straight:
+        along = (end - start) / np.linalg.norm(end - start)
+        at, joint_at = (places - start) @ along, float((joint - start) @ along)
+    else:
+        at, joint_at = np.linalg.norm(places - joint, axis=1), 0.0
+    axes.vlines(at, 0, matches.weights[sample, k], colors=[tuple(shade) for shade in shades], linewidth=2.2)
+    axes.axhline(1 / len(at), color=INK, linewidth=0.7, linestyle=(0, (3, 2)))
+    axes.axvline(joint_at, color=TRUE_MARK["color"], linewidth=1.4, zorder=0)
+    axes.set_xlabel("along the line, px" if straight else "from the true joint, px")
+    _finish(axes, "y")
+
+
+def _mark(axes: Axes, place_px: NDArray[np.float64], **look: Any) -> None:
+    """A mark with a dark rim, so that it shows on any picture; nothing where there is no place."""
+    if np.isfinite(place_px).all():
+        axes.plot(*place_px[:, None], linestyle="none", zorder=4, **look)
 
 
 def to_svg(figure: Figure, name: str) -> str:
@@ -229,7 +322,10 @@ def to_inline(svg: str, name: str) -> str:
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
     width = re.search(r'\swidth="([\d.]+)pt"', body)
-    widest = f' style="max-width:{1.3 * float(width[1]):.0f}pt"' if width else ""
+    # On a phone it is scrolled rather than made too small to read.
+    widest = (
+        f' style="min-width:{0.65 * float(width[1]):.0f}pt;max-width:{1.3 * float(width[1]):.0f}pt"' if width else ""
+    )
     body = re.sub(r'\s(?:width|height)="[\d.]+pt"', "", body, count=2)
     body = body.replace("<svg", f'<svg role="img" class="plot"{widest}', 1).replace("xlink:href", "href")
     body = re.sub(r'\sxmlns(?::xlink)?="[^"]*"', "", body)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,11 +51,45 @@ class Examples:
 
 
 @dataclass(frozen=True, eq=False)
+class Matches:
+    """Where a method looked in the other views for a joint of the first (N samples, V views, K places, S px).
+
+    Args:
+        joint: name of the joint.
+        keys: (N,) sample keys.
+        views: (V,) camera names; the first looks at each of the others.
+        side_px: of the square crops.
+        images: (N, V, S, S, 3) uint8 RGB; S = 0 where the images may not be shown.
+        truth_px: (N, V, 2) the true joint in the crops.
+        predicted_px: (N, V, 2) the predicted one; NaN = not predicted.
+        pixel_px: (N, 2) what was asked, in the first view.
+        line_px: (N, V-1, 2, 2) ends of the epipolar line; NaN for a method that does not look along it.
+        samples_px: (N, V-1, K, 2) the places looked at.
+        weights: (N, V-1, K) how strongly each answered.
+        hit: (N, V-1) whether any place lies in the crop.
+    """
+
+    joint: str
+    keys: list[str]
+    views: list[str]
+    side_px: int
+    images: NDArray[np.uint8]
+    truth_px: NDArray[np.float64]
+    predicted_px: NDArray[np.float64]
+    pixel_px: NDArray[np.float64]
+    line_px: NDArray[np.float64]
+    samples_px: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    hit: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
 class Entry:
-    """One method on one data set, with the training and the drawn predictions that stand at the same path."""
+    """One method on one data set, with the drawn predictions and matches of its name."""
 
     scores: ScoreFile
     examples: Examples | None
+    matches: Matches | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,16 +131,31 @@ def picture_beside(path: Path, name: str) -> Path:
     return path.parent / name
 
 
-def read_examples(path: Path) -> Examples:
-    """Read an examples file without executing anything from it; ResultError names file and array."""
-    names = ("images", "predicted_px", "truth_px", "edges", "keys", "error_mm", "views")
+def _read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Arrays of an npz file, executing nothing from it; ResultError names file and array."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in names}
-    except KeyError as error:
-        raise ResultError(f"{path}: {error.args[0]}: array is missing") from None
+            arrays = {name: archive[name] for name in names if name in archive}
     except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged or hostile file
         raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0] if str(error) else error!r})") from None
+    if lacking := [name for name in names if name not in arrays]:
+        raise ResultError(f"{path}: {lacking[0]}: array is missing")
+    return arrays
+
+
+def _require(
+    path: Path, arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]], kinds: Mapping[str, str]
+) -> None:
+    """ResultError unless every array has its shape and one of its kinds of number ("f" where none is named)."""
+    for name, shape in shapes.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype.kind not in kinds.get(name, "f"):
+            raise ResultError(f"{path}: {name}: is {array.dtype} {array.shape}, expected shape {shape}")
+
+
+def read_examples(path: Path) -> Examples:
+    """Read an examples file without executing anything from it; ResultError names file and array."""
+    arrays = _read_arrays(path, ("images", "predicted_px", "truth_px", "edges", "keys", "error_mm", "views"))
     n, v, s = (*arrays["images"].shape, 0, 0, 0)[:3]
     j = arrays["truth_px"].shape[2] if arrays["truth_px"].ndim == 4 else 0
     shapes = {
@@ -118,11 +167,7 @@ def read_examples(path: Path) -> Examples:
         "error_mm": (n,),
         "views": (v,),
     }
-    kinds = {"images": "u", "edges": "iu", "keys": "U", "views": "U"}
-    for name, shape in shapes.items():
-        array = arrays[name]
-        if array.shape != shape or array.dtype.kind not in kinds.get(name, "f"):
-            raise ResultError(f"{path}: {name}: is {array.dtype} {array.shape}, expected shape {shape}")
+    _require(path, arrays, shapes, {"images": "u", "edges": "iu", "keys": "U", "views": "U"})
     edges = arrays["edges"].astype(np.int64)
     if edges.size and (edges.min() < 0 or edges.max() >= j):
         raise ResultError(f"{path}: edges: name joints outside 0…{j - 1}")
@@ -135,6 +180,48 @@ def read_examples(path: Path) -> Examples:
         error_mm=arrays["error_mm"].astype(np.float64),
         views=[str(view) for view in arrays["views"]],
     )
+
+
+def read_matches(path: Path) -> Matches:
+    """Read a file of matches without executing anything from it; ResultError names file and array."""
+    arrays = _read_arrays(path, [field.name for field in fields(Matches)])
+    n, m, k = (*arrays["weights"].shape, 0, 0, 0)[:3]
+    drawn = arrays["images"].shape[2] if arrays["images"].ndim == 5 else 0
+    shapes = {
+        "joint": (),
+        "keys": (n,),
+        "views": (m + 1,),
+        "side_px": (),
+        "images": (n, m + 1, drawn, drawn, 3),
+        "truth_px": (n, m + 1, 2),
+        "predicted_px": (n, m + 1, 2),
+        "pixel_px": (n, 2),
+        "line_px": (n, m, 2, 2),
+        "samples_px": (n, m, k, 2),
+        "weights": (n, m, k),
+        "hit": (n, m),
+    }
+    kinds = {"joint": "U", "keys": "U", "views": "U", "side_px": "iu", "images": "u", "hit": "b"}
+    _require(path, arrays, shapes, kinds)
+    found = Matches(
+        joint=str(arrays["joint"]),
+        keys=[str(key) for key in arrays["keys"]],
+        views=[str(view) for view in arrays["views"]],
+        side_px=int(arrays["side_px"]),
+        images=arrays["images"].astype(np.uint8),
+        truth_px=arrays["truth_px"].astype(np.float64),
+        predicted_px=arrays["predicted_px"].astype(np.float64),
+        pixel_px=arrays["pixel_px"].astype(np.float64),
+        line_px=arrays["line_px"].astype(np.float64),
+        samples_px=arrays["samples_px"].astype(np.float64),
+        weights=arrays["weights"].astype(np.float64),
+        hit=arrays["hit"].astype(np.bool_),
+    )
+    if not (n and m and k and found.side_px > 0 and drawn in (0, found.side_px)):
+        raise ResultError(f"{path}: side_px: is {found.side_px} for {n} samples of {drawn} px, {m} lines, {k} places")
+    if not all(np.isfinite(getattr(found, name)).all() for name in ("truth_px", "pixel_px", "samples_px", "weights")):
+        raise ResultError(f"{path}: holds a place or weight that is no number; run the predict stage again")
+    return found
 
 
 def table_key(table: str) -> tuple[int, int, str]:
@@ -169,7 +256,14 @@ def read_results(results: Path, profile: str, rows: Collection[str] | None = Non
                 f"{path}: provenance.data_manifest: is of another state of {file.dataset} than {other}; run `dvc repro`"
             )
         examples = root / "examples" / path.parent.name / f"{path.stem}.npz"
-        entries.append(Entry(file, read_examples(examples) if examples.is_file() else None))
+        matches = root / "predictions" / path.parent.name / path.stem / "matches.npz"
+        entries.append(
+            Entry(
+                file,
+                read_examples(examples) if examples.is_file() else None,
+                read_matches(matches) if matches.is_file() else None,
+            )
+        )
     training, trained = {}, dict[Any, Path]()
     for path, run in _read_all(TrainingFile, root.glob("training/*/*.json")):
         _same_profile(path, run.profile, profile)

@@ -122,6 +122,7 @@ def _environment() -> Environment:
         integer=views.integer,
         duration=views.duration,
         metric=views.metric_label,
+        breakable=lambda name: Markup("_<wbr>").join(name.split("_")),
     )
     environment.globals.update(
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
@@ -153,6 +154,9 @@ def _index_context(
         "mains": mains,
         "methods_of": {dataset: _methods(columns) for dataset, columns in mains.items()},
         "methods_in": _methods,
+        "hardware_of": lambda methods, dataset: list(
+            dict.fromkeys(name for m in methods for name in views.cost(found.training, dataset, m).hardware)
+        ),
         "others": _by_dataset([board for board in all_boards if id(board) not in shown | swept]),
         "sweeps": sweeps,
         "breakdowns": [board for columns in mains.values() for board in columns if _has(board, "action")],
@@ -239,7 +243,7 @@ def _board_plots(
             made.append(
                 folder.plot(
                     f"{slug}-cost", f"{board.table}: error beside compute",
-                    "Training time includes the training a method starts from. Dashed: nothing better for less.",
+                    "Wall time × processes, with the trainings a method starts from. Dashed: nothing better for less.",
                     figures.error_against_cost({m: (s or 0.0, e) for m, (s, e) in costs.items()}, index, unit),
                 )
             )  # fmt: skip
@@ -296,7 +300,8 @@ def _method_context(
         if file and any(run.curves for run in file.runs):
             plot = folder.plot(
                 f"training-{slug}-{views.file_name(entry.scores.dataset)}", f"Training on {entry.scores.dataset}",
-                "Every term of the loss against the step.", figures.training_curves(file, index[name]),
+                "Every term of the loss: faint, of one batch; bold, its running mean.",
+                figures.training_curves(file, index[name]),
             )  # fmt: skip
         curves.append((entry.scores, file, plot))
     return {
@@ -307,6 +312,7 @@ def _method_context(
         "published": [(table, row) for table in found.published for row in table.rows if row.method == name],
         "breakdowns": _breakdown_tables(name, all_boards),
         "examples": [(entry.scores, _draw_examples(entry, slug, folder)) for entry in entries],
+        "matches": [plot for entry in entries for plot in _draw_matches(entry, slug, folder)],
     }
 
 
@@ -340,6 +346,21 @@ def _draw_examples(entry: Entry, slug: str, folder: _Folder) -> list[Example]:
     return made
 
 
+def _draw_matches(entry: Entry, slug: str, folder: _Folder) -> list[Plot]:
+    if (matches := entry.matches) is None:
+        return []
+    name = f"matches-{slug}-{views.file_name(entry.scores.dataset)}"
+    return [
+        folder.plot(
+            f"{name}-{k}", f"{matches.joint.replace('_', ' ').capitalize()} of {key}",
+            f"Asked in {matches.views[0]}, looked for in {', '.join(matches.views[1:])}."
+            f"{'' if matches.images.size else ' Images of real people are not shown.'}",
+            figures.epipolar_matches(matches, k, entry.scores.synthetic),
+        )
+        for k, key in enumerate(matches.keys)
+    ]  # fmt: skip
+
+
 def _flat_rows(found: Results, all_boards: Sequence[Board]) -> list[dict[str, Any]]:
     rows = []
     for board in all_boards:
@@ -365,8 +386,8 @@ def _flat_rows(found: Results, all_boards: Sequence[Board]) -> list[dict[str, An
                     "n_samples": score.n_samples,
                     "n_missing": score.n_missing,
                     "n_groups": score.n_groups,
-                    "training_s": spent.own_s,
-                    "training_with_start_s": spent.total_s,
+                    "training_processor_s": spent.own_s,
+                    "training_with_start_processor_s": spent.total_s,
                     "parameters": spent.parameters,
                     "signature": str(score.signature),
                     "git_commit": _commit(file),

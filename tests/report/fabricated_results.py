@@ -142,7 +142,7 @@ def write_training(root: Path, dataset: str, method: str, after: str | None, lea
         seed=0,
         steps=600,
         batch_size=12,
-        processes=1,
+        processes=2,
         seconds=96.4 + 9 * len(method),
         curves=curves,
         constants={"scale": 2.7},
@@ -175,6 +175,37 @@ def write_examples(path: Path, level: float, rng: np.random.Generator, n: int = 
     )
 
 
+def write_matches(path: Path, side: int = 48, places: int = 12, shown: bool = True, straight: bool = True) -> None:
+    """Where a method looked: the second sample's line misses the last crop, and nothing was predicted for it."""
+    rng = np.random.default_rng(0)
+    n, v = 2, len(CAMERAS)
+    ends = np.tile([[4.0, 10.0], [44.0, 30.0]], (n, v - 1, 1, 1))
+    along = np.linspace(0, 1, places)[:, None]
+    samples = ends[..., :1, :] + along * (ends[..., 1:, :] - ends[..., :1, :])
+    weights = rng.dirichlet(np.ones(places), (n, v - 1))
+    hit = np.ones((n, v - 1), dtype=bool)
+    hit[1, -1] = False
+    truth = rng.uniform(8, 40, (n, v, 2))
+    predicted = truth + 2
+    predicted[1] = np.nan
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        path,
+        joint=np.array("right_wrist"),
+        keys=np.array(["S9/Posing-1/000000", "S9/Eating-1/000064"]),
+        views=np.array(CAMERAS),
+        side_px=np.array(side),
+        images=rng.integers(0, 255, (n, v, side, side, 3), dtype=np.uint8)[:, :, : side * shown, : side * shown],
+        truth_px=truth,
+        predicted_px=predicted,
+        pixel_px=truth[:, 0].round(),
+        line_px=ends if straight else np.full_like(ends, np.nan),
+        samples_px=samples,
+        weights=weights,
+        hit=hit,
+    )
+
+
 def write_published(root: Path) -> None:
     """T1 … T10 in the shape of the real files, a few rows each."""
     for k in range(1, 11):
@@ -201,6 +232,7 @@ def write_everything(root: Path) -> None:
     dataset = "human36m"
     for method, level in LEVELS.items():
         write_method(root, dataset, method, level)
+    write_matches(root / "default" / "predictions" / dataset / "algebraic" / "matches.npz")
     for method, after in AFTER.items():
         write_training(root, dataset, method, after, learns=not method.startswith("dlt"))
     names = list(LEVELS)

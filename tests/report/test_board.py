@@ -77,9 +77,10 @@ def test_a_sweep_counts_its_cameras(found: Results) -> None:
 def test_cost_adds_what_a_method_starts_from(found: Results) -> None:
     dlt = board.cost(found.training, "human36m", "dlt")
     assert dlt.chain == ("dlt", "ransac", "backbone")
-    own = {name: found.training["human36m", name].runs[0].seconds for name in ("ransac", "backbone")}
+    own = {name: 2 * found.training["human36m", name].runs[0].seconds for name in ("ransac", "backbone")}
     assert dlt.own_s == 0
     assert dlt.total_s == pytest.approx(sum(own.values()))
+    assert dlt.hardware == ("2 CPU cores (x86-64), 8 GB",)
     assert board.cost(found.training, "human36m", "unknown").total_s is None
 
 

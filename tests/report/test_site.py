@@ -12,9 +12,9 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from fabricated_results import LEVELS, provenance, score, write_everything, write_method
+from fabricated_results import LEVELS, provenance, score, write_everything, write_matches, write_method
 
-from poseboard.protocols.scores import DataFile, ResultError, ScoreFile
+from poseboard.protocols.scores import DataFile, ResultError, ScoreFile, TrainingFile
 from poseboard.report.site import build
 
 HOSTILE = "../../<img src=x onerror=alert(1)>\"'&$x^2$\x1b"
@@ -158,7 +158,7 @@ def test_links_resolve_and_nothing_is_loaded_from_elsewhere(site: Path) -> None:
                     assert not re.match(r"(?:[a-z]+:)?//", link), link
                 if link.startswith("#"):
                     assert link[1:] in ids, link
-                elif link and not link.startswith("https://"):
+                elif link and not link.startswith(("https://", "data:image/png;base64,")):
                     assert (path.parent / unquote(link.split("#")[0])).resolve().is_file(), link
         text = path.read_text(encoding="utf-8")
         assert "@import" not in text
@@ -223,6 +223,28 @@ def test_examples_that_would_run_code_or_do_not_fit_are_refused(tmp_path: Path) 
             build(tmp_path, "default", tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"joint": np.array({}, dtype=object)}, "cannot be read"),
+        ({"weights": np.full((2, 3, 12), np.nan)}, "no number"),
+        ({"weights": np.ones((2, 3, 5))}, "samples_px"),
+        ({"views": np.array(["a", "b"])}, "views"),
+        ({"side_px": np.array(9)}, "side_px"),
+        ({"hit": None}, "hit: array is missing"),
+    ],
+)
+def test_matches_that_would_run_code_or_do_not_fit_are_refused(tmp_path: Path, change: dict, names: str) -> None:
+    write_method(tmp_path, "human36m", "dlt", 80.0)
+    path = tmp_path / "default/predictions/human36m/dlt/matches.npz"
+    write_matches(path)
+    with np.load(path) as archive:
+        arrays = {**archive, **change}
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    with pytest.raises(ResultError, match=rf"dlt/matches\.npz: .*{names}"):
+        build(tmp_path, "default", tmp_path / "out")
+
+
 @pytest.mark.parametrize("picture", ["../secret.png", "/etc/passwd", "a\\b.png", "page.svg", "page.html"])
 def test_a_picture_is_a_plain_file_name(tmp_path: Path, picture: str) -> None:
     file = DataFile(dataset="d", synthetic=True, state="ready", detail="", obtain="", manifest=None, pictures=[picture])
@@ -266,6 +288,34 @@ def test_rows_of_two_states_of_a_data_set_do_not_share_a_page(tmp_path: Path) ->
 def test_a_method_page_shows_the_options_in_force(site: Path) -> None:
     text = page(site / "methods" / "algebraic.html").text
     assert "learning_rate = 0.001 , steps = 600 , use_confidences = True" in text
+
+
+def test_matches_are_drawn_where_there_are_any(site: Path) -> None:
+    found = page(site / "methods" / "algebraic.html")
+    for key in ("S9/Posing-1/000000", "S9/Eating-1/000064"):
+        assert f"Right wrist of {key}" in found.text
+    assert "the line misses this crop" in found.text
+    assert "Where it looks" not in page(site / "methods" / "ransac.html").text
+
+
+def test_training_of_a_row_counts_every_training_its_weights_have_been_through(results: Path, site: Path) -> None:
+    seconds = {
+        method: sum(
+            run.seconds * run.processes
+            for run in TrainingFile.read(results / f"default/training/human36m/{method}.json").runs
+        )
+        for method in ("backbone", "ransac", "algebraic")
+    }
+    found = page(site / "index.html")
+    cells = [text for _, text in found.cells]
+    with_backbone = round(seconds["backbone"] + seconds["algebraic"])
+    assert f"{with_backbone} own {round(seconds['algebraic'])}" in cells
+    assert f"{round(seconds['backbone'] + seconds['ransac'])} own 0" in cells  # dlt: nothing of its own
+    titles = [attributes["title"] for tag, attributes in found.tags if tag == "td" and "title" in attributes]
+    assert any(title.startswith("backbone → algebraic; 2 CPU cores") for title in titles)
+    assert "2 CPU cores (x86-64), 8 GB" in found.text
+    tables = [attributes for tag, attributes in found.tags if tag == "th" and "training" in attributes.get("class", "")]
+    assert len(tables) == 3  # the board, the further measures, the sweep
 
 
 def test_predictions_are_drawn_best_median_and_worst(site: Path) -> None:
