@@ -73,6 +73,7 @@ def parse_options(kind: type[OptionsT], values: Mapping[str, Any], where: str) -
 class Training(Protocol):
     """Everything the one training loop needs. ``example`` and ``loss`` are pure functions of their arguments.
 
+    Any class that has it all will do; one that inherits fits no constants unless it says so.
     An attribute ``clip_norm``, where there is one, is the longest gradient that the loop applies whole.
     """
 
@@ -96,7 +97,7 @@ class Training(Protocol):
 
     def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
         """Constants fitted on training samples once the weights are final, kept in the checkpoint; {} if none."""
-        ...
+        return {}
 
 
 @runtime_checkable

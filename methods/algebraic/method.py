@@ -15,56 +15,32 @@ from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.algebraic.model import AlgebraicTriangulation, triangulate
 from poseboard.methods.algebraic.train import AlgebraicOptions, AlgebraicTraining
 from poseboard.methods.base import Checkpoint, Inputs, parse_options
-from poseboard.methods.nets.architecture import (
-    Architecture,
-    load_backbone,
-    load_strictly,
-    stack_views,
-    undistort_views,
-)
+from poseboard.methods.nets.architecture import Architecture, load_backbone, stack_views, undistort_views
+from poseboard.methods.nets.network_method import NetworkMethod
 
 
-class Algebraic:
+class Algebraic(NetworkMethod[AlgebraicOptions, AlgebraicTriangulation]):
     """One person from the crops of two or more calibrated views.
 
-    Args:
-        options: see `AlgebraicOptions`.
-        skeleton: whose joints it answers in.
-
-    Raises:
-        InputError: an option is unknown or wrong.
+    Its options are `AlgebraicOptions`.
     """
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
-        self.options = parse_options(AlgebraicOptions, options, "algebraic")
-        self.skeleton = skeleton
-        self.inputs = Inputs()
-        self._model: AlgebraicTriangulation | None = None
-        self._device = "cpu"
+        super().__init__("algebraic", parse_options(AlgebraicOptions, options, "algebraic"), skeleton, Inputs())
 
-    def load(self, checkpoint: Path | None, device: str) -> None:
-        """Take the weights of a trained or imported checkpoint; its crop size becomes the method's."""
-        if checkpoint is None:
-            raise InputError("algebraic", "it needs a checkpoint", "train it first or import published weights")
-        read = Checkpoint.read(checkpoint)
-        if read.method != "algebraic":
-            raise InputError(checkpoint, f"checkpoint is of {read.method}", "give algebraic its own")
-        architecture = Architecture.of(read, checkpoint)
-        architecture.require(self.skeleton, checkpoint)
+    def network(self, read: Checkpoint, where: Path) -> tuple[AlgebraicTriangulation, int]:
+        """With confidences or without, as the row's options say."""
+        architecture = Architecture.of(read, where)
+        architecture.require(self.skeleton, where)
         if architecture.alg_confidences != self.options.use_confidences:
             have = "with" if architecture.alg_confidences else "without"
-            raise InputError(checkpoint, f"weights are {have} confidences", "set use_confidences accordingly")
-        model = AlgebraicTriangulation(architecture, architecture.build(seed=0))
-        load_strictly(model, read.state, checkpoint)
-        self._model, self._device = model.to(device).eval(), device
-        self.inputs = Inputs(crop_px=architecture.crop_px)
+            raise InputError(where, f"weights are {have} confidences", "set use_confidences accordingly")
+        return AlgebraicTriangulation(architecture, architecture.build(seed=0)), architecture.crop_px
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
         """One person a sample, world frame; NaN with fewer than two views. The score is the mean confidence."""
-        model = self._model
-        if model is None:
-            raise InputError("algebraic", "it has no weights yet", "load a checkpoint before predicting")
+        model = self.loaded
         if not samples:
             return []
         arch = model.architecture
@@ -86,9 +62,7 @@ class Algebraic:
 
     def training(self, start: Path | None, seed: int) -> AlgebraicTraining:
         """From the backbone in ``start``; a confidence head that it lacks starts fresh from ``seed``."""
-        if start is None:
-            raise InputError("algebraic", "training starts from a 2D backbone", "set `after: backbone` in params.yaml")
-        read = Checkpoint.read(start)
+        read, start = self.started(start)
         update = {
             "alg_confidences": self.options.use_confidences,
             "vol_confidences": False,

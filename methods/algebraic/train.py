@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,11 +12,11 @@ from torch import Tensor
 from poseboard.datasets.sample import Sample, Truth
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.algebraic.model import AlgebraicTriangulation
-from poseboard.methods.base import Example, Inputs, Options
-from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation, augment
+from poseboard.methods.base import Example, Inputs, Options, Training
+from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation
 from poseboard.methods.nets.backbone import heatmap_losses, warmup_cosine
 from poseboard.methods.nets.losses import keypoint_l2, keypoint_mse_smooth, keypoint_robust
-from poseboard.methods.nets.multiview import stack_changed
+from poseboard.methods.nets.multiview import augmented_views
 
 _CM = 0.1
 """mm -> cm: the published loss and its threshold are in centimetres."""
@@ -64,7 +63,7 @@ class AlgebraicOptions(Options):
     augmentation: Augmentation = Augmentation()
 
 
-class AlgebraicTraining:
+class AlgebraicTraining(Training):
     """The training pipeline.
 
     Args:
@@ -73,20 +72,17 @@ class AlgebraicTraining:
         skeleton: of the truth, for the joints a mirror image swaps.
     """
 
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None
-
     def __init__(self, model: AlgebraicTriangulation, options: AlgebraicOptions, skeleton: Skeleton) -> None:
         self._architecture = model.architecture
         self._options = options
         self._flip_order = skeleton.flip_order
         self._augmentation = options.augmentation if options.recipe == "small" else NO_AUGMENTATION
-        self.architecture: dict[str, Any] = model.architecture.plain()
-        self.model: torch.nn.Module = model
+        self.architecture = model.architecture.plain()
+        self.model = model
         self.steps = options.steps
         self.batch_size = options.batch_size
         self.clip_norm = options.clip_norm
         self.inputs = Inputs(crop_px=model.architecture.crop_px)
-        self.optimizer: torch.optim.Optimizer
         if options.recipe == "published":
             self.optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate or 1e-5)
             self.scheduler = None
@@ -102,15 +98,9 @@ class AlgebraicTraining:
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
         """Up to ``views`` views of a sample; see `stack_changed`."""
-        views = [sample.views[i] for i in sorted(rng.permutation(len(sample.views))[: self._options.views])]
-        mirrored = bool(rng.random() < self._augmentation.flip)
-        return stack_changed(
-            views,
-            truth,
-            lambda image: augment(image, self._augmentation, rng, mirrored=mirrored),
-            crop_px=self._architecture.crop_px,
-            slots=self._options.views,
-            flip_order=self._flip_order if mirrored else None,
+        side, slots = self._architecture.crop_px, self._options.views
+        return augmented_views(
+            sample, truth, self._augmentation, rng, crop_px=side, slots=slots, flip_order=self._flip_order
         )
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -136,7 +126,3 @@ class AlgebraicTraining:
         )
         total = robust + options.joints_2d_weight * flat.pop("total")
         return {"total": total, "robust": robust.detach(), **flat, **told}
-
-    def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
-        """Nothing is fitted after training."""
-        return {}

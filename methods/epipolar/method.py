@@ -19,8 +19,9 @@ from poseboard.methods.epipolar.published import confident_dlt
 from poseboard.methods.epipolar.train import SMALL, EpipolarOptions, EpipolarTraining
 from poseboard.methods.geometry.robust import THRESHOLD_PX, ransac
 from poseboard.methods.geometry.triangulation import dlt
-from poseboard.methods.nets.architecture import load_backbone, load_strictly, stack_views, undistort_views
+from poseboard.methods.nets.architecture import load_backbone, stack_views, undistort_views
 from poseboard.methods.nets.epipolar_attention import AttentionSettings
+from poseboard.methods.nets.network_method import NetworkMethod
 
 _ROBUST_SHARE = THRESHOLD_PX / 384
 """Of the crop's side, at which a view stops agreeing: the published threshold on the crops it is for."""
@@ -28,47 +29,28 @@ _ROBUST_SHARE = THRESHOLD_PX / 384
 _LEAST_WEIGHT = 1e-3
 
 
-class Epipolar:
+class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
     """One person from the crops of two or more calibrated views.
 
-    Args:
-        options: see `EpipolarOptions`.
-        skeleton: whose joints it answers in.
-
-    Raises:
-        InputError: an option is unknown or wrong.
+    Its options are `EpipolarOptions`.
     """
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
-        self.options = parse_options(EpipolarOptions, options, "epipolar")
-        self.skeleton = skeleton
-        self.inputs = Inputs()
-        self._model: EpipolarPose | None = None
-        self._order: list[int] = []
-        self._device = "cpu"
+        super().__init__("epipolar", parse_options(EpipolarOptions, options, "epipolar"), skeleton, Inputs())
 
-    def load(self, checkpoint: Path | None, device: str) -> None:
-        """Take the weights of a trained or imported checkpoint; its crop size becomes the method's."""
-        if checkpoint is None:
-            raise InputError("epipolar", "it needs a checkpoint", "train it first or import published weights")
-        read = Checkpoint.read(checkpoint)
-        if read.method != "epipolar":
-            raise InputError(checkpoint, f"checkpoint is of {read.method}", "give epipolar its own")
-        architecture = EpipolarArchitecture.of(read, checkpoint)
+    def network(self, read: Checkpoint, where: Path) -> tuple[EpipolarPose, int]:
+        """With the row's fusion; its joints may stand in another order."""
+        architecture = EpipolarArchitecture.of(read, where)
         if set(architecture.joints) != set(self.skeleton.joints):
-            architecture.require(self.skeleton, checkpoint)
+            architecture.require(self.skeleton, where)
         if architecture.fusion != self.options.fusion:
-            raise InputError(checkpoint, f"weights are of fusion {architecture.fusion!r}", "set fusion accordingly")
-        model = EpipolarPose(architecture, architecture.build(seed=0))
-        load_strictly(model, read.state, checkpoint)
-        self._model, self._device = model.to(device).eval(), device
-        self._order = [architecture.joints.index(joint) for joint in self.skeleton.joints]
-        self.inputs = Inputs(crop_px=architecture.crop_px)
+            raise InputError(where, f"weights are of fusion {architecture.fusion!r}", "set fusion accordingly")
+        return EpipolarPose(architecture, architecture.build(seed=0)), architecture.crop_px
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
         """One person a sample, world frame; NaN with fewer than two views. The score is the mean peak."""
-        model = self._loaded()
+        model = self.loaded
         if not samples:
             return []
         valid = np.zeros((len(samples), max(len(sample.views) for sample in samples)), dtype=bool)
@@ -95,7 +77,7 @@ class Epipolar:
     @torch.inference_mode()
     def match(self, sample: Sample, reference: int, source: int, pixel_px: Sequence[float]) -> Match | None:
         """See `Matching`; None without fusion. The control's samples lie on no line."""
-        model = self._loaded()
+        model = self.loaded
         if model.epipolar_sampler is None:
             return None
         arch = model.architecture
@@ -121,9 +103,7 @@ class Epipolar:
 
     def training(self, start: Path | None, seed: int) -> EpipolarTraining:
         """From the backbone in ``start``; the block starts fresh from ``seed``."""
-        if start is None:
-            raise InputError("epipolar", "training starts from a 2D backbone", "set `after: backbone` in params.yaml")
-        read = Checkpoint.read(start)
+        read, start = self.started(start)
         options, released = self.options, self.options.recipe == "published"
         base = EpipolarArchitecture.of(read, start)
         values = {
@@ -141,11 +121,6 @@ class Epipolar:
         model = EpipolarPose(architecture, load_backbone(architecture, read, start, seed), seed)
         return EpipolarTraining(model, options, self.skeleton)
 
-    def _loaded(self) -> EpipolarPose:
-        if self._model is None:
-            raise InputError("epipolar", "it has no weights yet", "load a checkpoint before predicting")
-        return self._model
-
     def _decoded(
         self, model: EpipolarPose, images: torch.Tensor, P: Array, valid: np.ndarray[Any, np.dtype[np.bool_]]
     ) -> tuple[Array, Array]:
@@ -158,15 +133,13 @@ class Epipolar:
             sources=self.options.sources,
         )
         points, peaks = arch.decode(views.heatmaps)
-        return (
-            points[:, self._order].double().cpu().numpy(),
-            peaks[:, self._order].double().cpu().numpy(),
-        )
+        order = [arch.joints.index(joint) for joint in self.skeleton.joints]
+        return points[:, order].double().cpu().numpy(), peaks[:, order].double().cpu().numpy()
 
     def _triangulate(self, P: Array, points_px: Array, peaks: Array) -> Array:
         if self.options.compat:
             return confident_dlt(P, points_px, peaks)
         if self.options.triangulation == "robust":
-            return ransac(P, points_px, _ROBUST_SHARE * self._loaded().architecture.crop_px).points_mm
+            return ransac(P, points_px, _ROBUST_SHARE * self.loaded.architecture.crop_px).points_mm
         # Maps of published weights may be negative throughout; such a view counts little, not nothing.
         return np.asarray(dlt(P, points_px, np.maximum(peaks, _LEAST_WEIGHT), homogeneous=False))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,13 +11,12 @@ from torch import Tensor
 
 from poseboard.datasets.sample import Sample, Truth, View
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Example, Inputs
+from poseboard.methods.base import Example, Inputs, Training
 from poseboard.methods.epipolar.model import EpipolarPose, Fusion
 from poseboard.methods.epipolar.published import gaussian_targets, joint_mse, scale_and_turn
-from poseboard.methods.nets.augmentation import augment
 from poseboard.methods.nets.backbone import HeatmapOptions, heatmap_losses, warmup_cosine
 from poseboard.methods.nets.epipolar_attention import AttentionSettings
-from poseboard.methods.nets.multiview import stack_changed
+from poseboard.methods.nets.multiview import augmented_views, stack_changed
 
 
 class EpipolarOptions(HeatmapOptions):
@@ -65,7 +63,7 @@ SMALL = AttentionSettings(samples=24, layers=("z", "theta", "phi", "g"), residua
 """For maps of 24x24 cells and 48 channels. Without residual the fresh block adds nothing to the trained backbone."""
 
 
-class EpipolarTraining:
+class EpipolarTraining(Training):
     """The training pipeline.
 
     Args:
@@ -80,14 +78,13 @@ class EpipolarTraining:
         self._architecture = model.architecture
         self._options = options
         self._flip_order = skeleton.flip_order
-        self.architecture: dict[str, Any] = model.architecture.plain()
-        self.model: torch.nn.Module = model
+        self.architecture = model.architecture.plain()
+        self.model = model
         self.steps = options.steps
         self.batch_size = options.batch_size
         self.clip_norm = options.clip_norm
         self.inputs = Inputs(crop_px=model.architecture.crop_px)
         rate = options.learning_rate
-        self.optimizer: torch.optim.Optimizer
         if options.recipe == "published":
             self.optimizer = torch.optim.Adam(model.parameters(), lr=rate)
             milestones = sorted({max(1, options.steps // 2), max(1, options.steps * 3 // 4)})
@@ -104,27 +101,25 @@ class EpipolarTraining:
 
         With the "published" recipe a view and the one it looks at, in this order; without fusion the view alone.
         """
-        options = self._options
-        if options.recipe == "published":
-            views = self._pair(sample, rng)
-            slots = 1 if options.fusion == "none" else 2
-            return stack_changed(
-                views[:slots],
+        options, side = self._options, self._architecture.crop_px
+        if options.recipe == "small":
+            return augmented_views(
+                sample,
                 truth,
-                lambda image: scale_and_turn(image, options.scale_factor, options.rotation_deg, rng),
-                crop_px=self._architecture.crop_px,
-                slots=slots,
-                flip_order=None,
+                options.augmentation,
+                rng,
+                crop_px=side,
+                slots=options.views,
+                flip_order=self._flip_order,
             )
-        views = [sample.views[i] for i in sorted(rng.permutation(len(sample.views))[: options.views])]
-        mirrored = bool(rng.random() < options.augmentation.flip)
+        slots = 1 if options.fusion == "none" else 2
         return stack_changed(
-            views,
+            self._pair(sample, rng)[:slots],
             truth,
-            lambda image: augment(image, options.augmentation, rng, mirrored=mirrored),
-            crop_px=self._architecture.crop_px,
-            slots=options.views,
-            flip_order=self._flip_order if mirrored else None,
+            lambda image: scale_and_turn(image, options.scale_factor, options.rotation_deg, rng),
+            crop_px=side,
+            slots=slots,
+            flip_order=None,
         )
 
     def _pair(self, sample: Sample, rng: np.random.Generator) -> list[View]:
@@ -155,7 +150,3 @@ class EpipolarTraining:
             error = torch.linalg.vector_norm(arch.decode(heatmaps)[0] - points, dim=-1)
             error_px = (error * weights).sum() / weights.sum().clamp(min=1)
         return {"total": joint_mse(heatmaps, targets, weights), "error_px": error_px}
-
-    def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
-        """Nothing is fitted after training."""
-        return {}

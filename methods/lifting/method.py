@@ -16,49 +16,34 @@ from poseboard.methods.base import Checkpoint, Inputs, parse_options
 from poseboard.methods.lifting.model import Lifting as LiftingModel
 from poseboard.methods.lifting.model import LiftingArchitecture, canonical_indices
 from poseboard.methods.lifting.train import LiftingOptions, LiftingTraining, crop_ray, which_hand
-from poseboard.methods.nets.architecture import Architecture, crop_pixels, load_backbone, load_strictly
+from poseboard.methods.nets.architecture import Architecture, crop_pixels, load_backbone
 from poseboard.methods.nets.detector import decode_heatmaps
+from poseboard.methods.nets.network_method import NetworkMethod
 
 
-class Lifting:
+class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
     """One person or hand from the crop of one view: a pose about its root, in the camera's frame.
 
     The size of a pose cannot be seen in one view: answers have the median size of the training poses.
 
-    Args:
-        options: see `LiftingOptions`.
-        skeleton: whose joints it answers in.
-
-    Raises:
-        InputError: an option is unknown or wrong.
+    Its options are `LiftingOptions`.
     """
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
-        self.options = parse_options(LiftingOptions, options, "lifting")
-        self.skeleton = skeleton
-        self.inputs = Inputs(views=(1, 1), extrinsics=False)
-        self._model: LiftingModel | None = None
-        self._scale_mm = np.nan
-        self._device = "cpu"
+        parsed = parse_options(LiftingOptions, options, "lifting")
+        super().__init__("lifting", parsed, skeleton, Inputs(views=(1, 1), extrinsics=False))
 
-    def load(self, checkpoint: Path | None, device: str) -> None:
-        """Take the weights and the size of a trained checkpoint; its crop size becomes the method's."""
-        if checkpoint is None:
-            raise InputError("lifting", "it needs a checkpoint", "train it first")
-        read = Checkpoint.read(checkpoint)
-        if read.method != "lifting":
-            raise InputError(checkpoint, f"checkpoint is of {read.method}", "give lifting its own")
-        architecture = parse_options(LiftingArchitecture, read.architecture, f"{checkpoint}: architecture")
-        architecture.backbone.require(self.skeleton, checkpoint)
+    def network(self, read: Checkpoint, where: Path) -> tuple[LiftingModel, int]:
+        """That of the row's options; the checkpoint must also say what size a pose has."""
+        architecture = parse_options(LiftingArchitecture, read.architecture, f"{where}: architecture")
+        architecture.backbone.require(self.skeleton, where)
         if architecture.network != self.options.network:
-            raise InputError(checkpoint, f"weights are of network {architecture.network}", "set `network` accordingly")
+            raise InputError(where, f"weights are of network {architecture.network}", "set `network` accordingly")
         if "scale_mm" not in read.constants:
-            raise InputError(f"{checkpoint}: constants", "has no scale_mm", "train it again")
+            raise InputError(f"{where}: constants", "has no scale_mm", "train it again")
         with torch.random.fork_rng(devices=[]):
             model = LiftingModel(architecture, architecture.backbone.build(seed=0))
-        load_strictly(model, read.state, checkpoint)
-        self._model, self._device, self._scale_mm = model.to(device).eval(), device, read.constants["scale_mm"]
-        self.inputs = Inputs(crop_px=architecture.backbone.crop_px, views=(1, 1), extrinsics=False)
+        return model, architecture.backbone.crop_px
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
@@ -66,9 +51,7 @@ class Lifting:
 
         The score is the mean soft-max peak of the heat maps, 1 for networks that do without them.
         """
-        model = self._model
-        if model is None:
-            raise InputError("lifting", "it has no weights", "load a checkpoint before predicting")
+        model = self.loaded
         arch, joints = model.architecture, len(self.skeleton)
         seen = [i for i, sample in enumerate(samples) if sample.views]
         poses, scores = np.full((len(samples), joints, 3), np.nan), np.zeros(len(samples))
@@ -81,7 +64,7 @@ class Lifting:
             if arch.handed:
                 side = torch.tensor([[which_hand(samples[i])] for i in rows], device=self._device)
             lifted, heatmaps = model(arch.backbone.prepare(images), side)
-            pose = lifted.pose.double().cpu().numpy() * self._scale_mm
+            pose = lifted.pose.double().cpu().numpy() * self._constants["scale_mm"]
             if arch.centre_ray:
                 pose = pose @ np.stack([crop_ray(view, side_px) for view in views])  # back: the inverse of rows @ R.T
             poses[rows] = pose
@@ -96,10 +79,8 @@ class Lifting:
 
     def training(self, start: Path | None, seed: int) -> LiftingTraining:
         """From the backbone in ``start``, with a fresh lifting network from ``seed``."""
-        if start is None:
-            raise InputError("lifting", "training starts from a 2D backbone", "set `after: backbone` in params.yaml")
+        (read, start), options = self.started(start), self.options
         canonical_indices(self.skeleton)
-        read, options = Checkpoint.read(start), self.options
         heads = {"alg_confidences": False, "vol_confidences": False}
         backbone = Architecture.of(read, start).model_copy(update=heads)
         backbone.require(self.skeleton, start)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Sample, Truth, View
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Example, Inputs, Options
+from poseboard.methods.base import Example, Inputs, Options, Training
 from poseboard.methods.geometry.canonical import canonicalise, ray_rotation
 from poseboard.methods.lifting.model import Lifting, Network, canonical_indices, pose_loss, rotation_loss
 from poseboard.methods.nets.architecture import crop_pixels
@@ -85,7 +85,7 @@ def crop_ray(view: View, side_px: int) -> Array:
     return ray_rotation(view.camera.K, (centre, centre))
 
 
-class LiftingTraining:
+class LiftingTraining(Training):
     """The training pipeline.
 
     Args:
@@ -104,14 +104,13 @@ class LiftingTraining:
         self._flip_order, self._root = skeleton.flip_order, skeleton.root_index
         self._axis, self._plane, self._scale = canonical_indices(skeleton)
         self._augmentation = options.augmentation if options.recipe == "small" else NO_AUGMENTATION
-        self.architecture: dict[str, Any] = model.architecture.model_dump(mode="json")
-        self.model: torch.nn.Module = model
+        self.architecture = model.architecture.model_dump(mode="json")
+        self.model = model
         self.steps = options.steps
         self.batch_size = options.batch_size
         self.clip_norm = options.clip_norm
         # Training needs the truth in the camera's frame, so it sees all cameras; prediction is handed one without R, t.
         self.inputs = Inputs(crop_px=model.architecture.backbone.crop_px, views=(1, 1_000))
-        self.optimizer: torch.optim.Optimizer
         if options.recipe == "published":
             if options.network == "image_rotation":  # nothing would train them
                 for name, parameter in model.backbone.named_parameters():

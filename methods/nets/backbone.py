@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from poseboard.datasets.camera import Array
 from poseboard.datasets.sample import Sample, Truth, View
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Checkpoint, Example, Inputs, Options, parse_options
+from poseboard.methods.base import Checkpoint, Example, Inputs, Options, Training, parse_options
 from poseboard.methods.nets.architecture import Architecture, Precision, crop_pixels, load_backbone
 from poseboard.methods.nets.augmentation import Augmentation, augment, transform_points
 from poseboard.methods.nets.losses import coordinate_smooth_l1, heatmap_cross_entropy
@@ -94,7 +94,7 @@ def visible_joints(view: View, joints_mm: Array, crop_px: int) -> tuple[Array, A
     return np.where(weights[:, None] > 0, points, 0.0), weights
 
 
-class HeatmapTraining:
+class HeatmapTraining(Training):
     """The single-view training pipeline, for any method that carries a backbone.
 
     Args:
@@ -104,15 +104,13 @@ class HeatmapTraining:
         skeleton: of the truth, for the joints a mirror image swaps.
     """
 
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None
-
     def __init__(self, architecture: Architecture, net: nn.Module, options: HeatmapOptions, skeleton: Skeleton) -> None:
         self._architecture = architecture
         self._options = options
         self._flip_order = skeleton.flip_order
-        self.architecture: dict[str, Any] = architecture.plain()
+        self.architecture = architecture.plain()
         self.model = net
-        self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             net.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
         )
         self.scheduler = warmup_cosine(self.optimizer, options.steps, options.warmup_steps)
@@ -159,10 +157,6 @@ class HeatmapTraining:
         return heatmap_losses(
             arch, heatmaps, batch["points_px"], batch["weights"], options.heatmap_weight, options.sigma_px
         )
-
-    def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
-        """Nothing is fitted after training."""
-        return {}
 
 
 def heatmap_losses(

@@ -7,14 +7,41 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from poseboard.datasets.camera import Array
-from poseboard.datasets.sample import Image, Truth, View
+from poseboard.datasets.sample import Image, Sample, Truth, View
 from poseboard.methods.base import Example
 from poseboard.methods.nets.architecture import crop_pixels
-from poseboard.methods.nets.augmentation import transform_points
+from poseboard.methods.nets.augmentation import Augmentation, augment, transform_points
 from poseboard.methods.nets.backbone import inside_crop, visible_joints
 
 Change = Callable[[Image], tuple[Image, Array]]
 """A crop -> the changed crop, and what that does to its pixels (3, 3)."""
+
+
+def augmented_views(
+    sample: Sample,
+    truth: Truth,
+    settings: Augmentation,
+    rng: np.random.Generator,
+    *,
+    crop_px: int,
+    slots: int,
+    flip_order: Sequence[int],
+) -> Example:
+    """Up to ``slots`` views, drawn at random where there are more, each changed by itself but all mirrored or none.
+
+    Returns:
+        See `stack_changed`.
+    """
+    views = [sample.views[i] for i in sorted(rng.permutation(len(sample.views))[:slots])]
+    mirrored = bool(rng.random() < settings.flip)
+    return stack_changed(
+        views,
+        truth,
+        lambda image: augment(image, settings, rng, mirrored=mirrored),
+        crop_px=crop_px,
+        slots=slots,
+        flip_order=flip_order if mirrored else None,
+    )
 
 
 def stack_changed(

@@ -15,55 +15,37 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Checkpoint, parse_options
-from poseboard.methods.nets.architecture import Architecture, load_backbone, load_strictly, stack_views
+from poseboard.methods.nets.architecture import Architecture, load_backbone, stack_views
 from poseboard.methods.nets.lens import without_lens
+from poseboard.methods.nets.network_method import NetworkMethod
 from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
 from poseboard.methods.volumetric.train import VolumetricOptions, VolumetricTraining
 
 
-class Volumetric:
+class Volumetric(NetworkMethod[VolumetricOptions, VolumetricTriangulation]):
     """One person from the crops of one or more calibrated views, about a root position that is given.
 
-    Args:
-        options: see `VolumetricOptions`.
-        skeleton: whose joints it answers in.
-
-    Raises:
-        InputError: an option is unknown or wrong.
+    Its options are `VolumetricOptions`.
     """
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
-        self.options = parse_options(VolumetricOptions, options, "volumetric")
-        self.skeleton = skeleton
-        self.inputs = self.options.inputs(None)
-        self._model: VolumetricTriangulation | None = None
-        self._device = "cpu"
+        parsed = parse_options(VolumetricOptions, options, "volumetric")
+        super().__init__("volumetric", parsed, skeleton, parsed.inputs(None))
 
-    def load(self, checkpoint: Path | None, device: str) -> None:
-        """Take the weights of a trained or imported checkpoint; its crop size becomes the method's."""
-        if checkpoint is None:
-            raise InputError("volumetric", "it needs a checkpoint", "train it first or import published weights")
-        read = Checkpoint.read(checkpoint)
-        if read.method != "volumetric":
-            raise InputError(checkpoint, f"checkpoint is of {read.method}", "give volumetric its own")
-        architecture = VolumetricArchitecture.of(read, checkpoint)
-        architecture.backbone.require(self.skeleton, checkpoint)
+    def network(self, read: Checkpoint, where: Path) -> tuple[VolumetricTriangulation, int]:
+        """With the row's aggregation, where its options name one."""
+        architecture = VolumetricArchitecture.of(read, where)
+        architecture.backbone.require(self.skeleton, where)
         wanted = self.options.aggregation
         if wanted is not None and wanted != architecture.aggregation:
-            raise InputError(
-                checkpoint, f"weights are for aggregation {architecture.aggregation}", "set aggregation accordingly"
-            )
-        model = VolumetricTriangulation.build(architecture)
-        load_strictly(model, read.state, checkpoint)
-        self._model, self._device = model.to(device).eval(), device
-        self.inputs = self.options.inputs(architecture.backbone.crop_px)
+            told = f"weights are for aggregation {architecture.aggregation}"
+            raise InputError(where, told, "set aggregation accordingly")
+        return VolumetricTriangulation.build(architecture), architecture.backbone.crop_px
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
         """One person a sample, world frame; NaN without a view or a root. The score is the mean peak of the volumes."""
-        model = self._model
-        if model is None:
-            raise InputError("volumetric", "it has no weights yet", "load a checkpoint before predicting")
+        model = self.loaded
         joints_mm, score = np.full((len(samples), len(self.skeleton), 3), np.nan), np.zeros(len(samples))
         roots = [_root(sample) for sample in samples]
         usable = [i for i, root in enumerate(roots) if root is not None and samples[i].views]
@@ -95,13 +77,7 @@ class Volumetric:
 
     def training(self, start: Path | None, seed: int) -> VolumetricTraining:
         """From the backbone in ``start``, which a 2D backbone or a method that carries one has left."""
-        if start is None:
-            raise InputError(
-                "volumetric",
-                "training starts from a 2D backbone",
-                "set `after: algebraic`, or `after: backbone` and `roots`, in params.yaml",
-            )
-        read = Checkpoint.read(start)
+        read, start = self.started(start, "`after: algebraic`, or `after: backbone` and `roots`,")
         architecture = self.options.architecture(Architecture.of(read, start), start)
         architecture.backbone.require(self.skeleton, start)
         backbone = load_backbone(architecture.backbone, read, start, seed)

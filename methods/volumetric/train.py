@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Sample, Truth
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Example, Inputs, Options
+from poseboard.methods.base import Example, Inputs, Options, Training
 from poseboard.methods.geometry.unprojection import Aggregation, rotation_about
 from poseboard.methods.nets.architecture import Architecture, Precision, crop_pixels
 from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation, augment
@@ -115,7 +114,7 @@ class VolumetricOptions(Options):
             raise InputError(f"volumetric on {where}", error.errors()[0]["msg"], "change its options") from None
 
 
-class VolumetricTraining:
+class VolumetricTraining(Training):
     """The training pipeline.
 
     Args:
@@ -134,8 +133,8 @@ class VolumetricTraining:
         self._augmentation = options.augmentation if small else NO_AUGMENTATION
         self._noise_mm = (30.0 if small else 0.0) if options.centre_noise_mm is None else options.centre_noise_mm
         self._random_views = (0.3 if small else 0.0) if options.random_views is None else options.random_views
-        self.architecture: dict[str, Any] = model.architecture.plain()
-        self.model: torch.nn.Module = model
+        self.architecture = model.architecture.plain()
+        self.model = model
         self.steps = options.steps
         self.batch_size = options.batch_size
         self.clip_norm = options.clip_norm
@@ -235,7 +234,3 @@ class VolumetricTraining:
         root = slice(self._root, self._root + 1)
         moved = [torch.where(alone & others, joints - joints[:, root], joints) for joints in (predicted, truth)]
         return moved[0], moved[1], torch.where(alone, known * known[:, root], known)
-
-    def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
-        """Nothing is fitted after training."""
-        return {}

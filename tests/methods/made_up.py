@@ -1,9 +1,10 @@
 """Made-up cameras, people, samples and checkpoints that several tests of methods share."""
 
 import numpy as np
+import torch
 
 from poseboard.datasets.camera import Camera
-from poseboard.datasets.sample import Group, Sample, View
+from poseboard.datasets.sample import Group, Sample, Truth, View
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.base import Checkpoint
 from poseboard.methods.nets.architecture import Architecture
@@ -45,6 +46,49 @@ def image_sample(seed, views, key="i"):
         for v, camera in enumerate(cameras(views, size=SIDE))
     ]
     return Sample(key, tuple(made), Group("S1", "Walking", "1"))
+
+
+def ring_camera(i, dist=(0, 0, 0, 0, 0)):
+    """One of five about the origin, 4 m away, that see 2.7 m of it."""
+    a = 2 * np.pi * i / 5 + 0.3
+    R = np.array([[-np.sin(a), np.cos(a), 0], [0, 0, -1], [-np.cos(a), -np.sin(a), 0]])
+    K = np.array([[1.5 * SIDE, 0, SIDE / 2], [0, 1.5 * SIDE, SIDE / 2], [0, 0, 1]])
+    return Camera(K, R, np.array([0, 0, 4000.0]), np.array(dist, dtype=float), (SIDE, SIDE))
+
+
+def dotted_moment(seed, views=3, dist=(0, 0, 0, 0, 0)):
+    """A person whose crops show a coloured dot a joint; the root that is handed over is 15 mm off on every axis."""
+    truth = np.random.default_rng(seed).uniform(-600, 600, size=(1, len(HUMAN36M), 3))
+    truth[0, HUMAN36M.root_index] /= 6
+    colours = np.random.default_rng(1).integers(80, 256, size=(len(HUMAN36M), 3))
+    made = []
+    for camera in (ring_camera(i, dist) for i in range(views)):
+        image = np.full((SIDE, SIDE, 3), 30, dtype=np.uint8)
+        for (x, y), colour in zip(np.rint(camera.project(truth[0])).astype(int), colours, strict=True):
+            image[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = colour
+        made.append(View(f"c{len(made)}", camera, image, np.array([[0.0, 0, SIDE, SIDE]])))
+    root_mm = truth[:, HUMAN36M.root_index] + 15.0
+    return Sample(f"s{seed}", tuple(made), Group("S1", "Walking", "1"), root_mm=root_mm), Truth(truth)
+
+
+def batch_of(training, moments):
+    examples = [training.example(*moment, np.random.default_rng([0, i])) for i, moment in enumerate(moments)]
+    return torch.utils.data.default_collate(examples)
+
+
+def totals_of_steps(training, batch, steps):
+    """The loss before each of some steps on one batch, whose gradients are all finite."""
+    training.model.train()
+    totals = []
+    for step in range(steps):
+        torch.manual_seed(step)
+        training.optimizer.zero_grad()
+        loss = training.loss(batch)["total"]
+        loss.backward()
+        assert all(p.grad is None or torch.isfinite(p.grad).all() for p in training.model.parameters())
+        training.optimizer.step()
+        totals.append(loss.item())
+    return totals
 
 
 def person(seed=0, joints=17, at=(0.0, 0.0)):

@@ -3,9 +3,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import SIDE, cameras, image_sample, person, write_checkpoint
+from made_up import SIDE, batch_of, cameras, image_sample, person, totals_of_steps, write_checkpoint
 from torch.nn import functional
-from torch.utils.data import default_collate
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Truth
@@ -279,16 +278,8 @@ def test_the_control_is_the_same_network(backbone):
 @pytest.mark.parametrize("recipe", ["small", "published"])
 def test_a_few_steps_reduce_the_loss(backbone, fusion, recipe):
     training = started(backbone, fusion=fusion, recipe=recipe, learning_rate=2e-3)
-    batch = default_collate([training.example(*moment(i, 3), np.random.default_rng([0, i])) for i in range(2)])
-    training.model.train()
     before = {key: value.clone() for key, value in training.model.state_dict().items()}
-    totals = []
-    for _ in range(8):
-        training.optimizer.zero_grad()
-        loss = training.loss(batch)["total"]
-        loss.backward()
-        training.optimizer.step()
-        totals.append(loss.item())
+    totals = totals_of_steps(training, batch_of(training, [moment(i, 3) for i in range(2)]), 8)
     assert totals[-1] < totals[0]
     moved = [key for key, value in training.model.state_dict().items() if not torch.equal(value, before[key])]
     assert {key.split(".")[0] for key in moved} == {"backbone", "epipolar_sampler"}
@@ -389,11 +380,11 @@ def test_options_decide_how_it_triangulates(backbone, tmp_path):
 @pytest.mark.parametrize("sources", [1, 2, 9])
 def test_any_number_of_source_views(backbone, tmp_path, sources):
     method = loaded(backbone, tmp_path, sources=sources)
-    torch.nn.init.ones_(method._model.epipolar_sampler.bn.weight)
+    torch.nn.init.ones_(method.loaded.epipolar_sampler.bn.weight)
     answers = method.predict([moment(0, views)[0] for views in (4, 2, 3)])
     assert all(np.isfinite(answer.joints_mm).all() for answer in answers)
     P, valid = projections(4)[None], torch.ones(1, 4, dtype=torch.bool)
-    pairs = method._model.pairs(P, valid, method._model.architecture.sources)
+    pairs = method.loaded.pairs(P, valid, method.loaded.architecture.sources)
     assert len(pairs) == 4 * min(sources, 3)
 
 

@@ -4,6 +4,7 @@ A new folder is tested as soon as it has a ``method.py``; options that change wh
 """
 
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -102,15 +103,25 @@ def test_it_loads_its_own_weights_only(case, tmp_path):
     read = Checkpoint.read(case.checkpoint)
     replace(read, method="another").save(tmp_path / "another.pt")
     replace(read, state=3).save(tmp_path / "empty.pt")
+    lost = min(key for key in read.state if key.endswith("final_layer.bias"))
+    replace(read, state={key: value for key, value in read.state.items() if key != lost}).save(tmp_path / "lacking.pt")
     (tmp_path / "cut.pt").write_bytes(case.checkpoint.read_bytes()[:1000])
     for wrong in ("another.pt", "empty.pt", "cut.pt", "absent.pt"):
         with pytest.raises(InputError, match=wrong):
             case.method().load(tmp_path / wrong, "cpu")
+    with pytest.raises(InputError, match=rf"lacking\.pt.*missing: {re.escape(lost)}"):
+        case.method().load(tmp_path / "lacking.pt", "cpu")
 
 
 def test_images_without_weights_are_refused(case):
-    with pytest.raises(InputError, match=f"^{case.name}"):
-        case.method().predict([image_sample(0, 3)])
+    def without_a_checkpoint():
+        method = case.method()
+        method.load(None, "cpu")
+        method.predict([image_sample(0, 3)])
+
+    for call in (without_a_checkpoint, lambda: case.method().predict([image_sample(0, 3)])):
+        with pytest.raises(InputError, match=f"^{case.name}"):
+            call()
 
 
 def test_answers_come_in_order_whatever_views_are_there(case):

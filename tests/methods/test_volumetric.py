@@ -3,12 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from made_up import SIDE, batch_of, ring_camera, totals_of_steps
+from made_up import dotted_moment as moment
 
-from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.sample import Group, Sample, Truth, View
-from poseboard.datasets.skeleton import COCO, HUMAN36M
-from poseboard.methods.base import Checkpoint, Method, Training, find_method
+from poseboard.datasets.sample import Truth
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.base import Checkpoint
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.augmentation import NO_AUGMENTATION
 from poseboard.methods.nets.lens import without_lens
@@ -16,7 +17,6 @@ from poseboard.methods.nets.v2v import PUBLISHED, SMALL, V2V
 from poseboard.methods.volumetric.method import Volumetric
 from poseboard.methods.volumetric.model import Maps, VolumetricArchitecture, VolumetricTriangulation
 
-SIDE = 64
 J = len(HUMAN36M)
 PLAIN = NO_AUGMENTATION.model_dump()
 TINY = {"steps": 6, "batch_size": 3, "views": 3, "warmup_steps": 0, "voxels": 16, "precision": "float32"}
@@ -29,29 +29,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def camera(i, dist=(0, 0, 0, 0, 0)):
-    a = 2 * np.pi * i / 5 + 0.3
-    R = np.array([[-np.sin(a), np.cos(a), 0], [0, 0, -1], [-np.cos(a), -np.sin(a), 0]])
-    K = np.array([[1.5 * SIDE, 0, SIDE / 2], [0, 1.5 * SIDE, SIDE / 2], [0, 0, 1]])
-    return Camera(K, R, np.array([0, 0, 4000.0]), np.array(dist, dtype=float), (SIDE, SIDE))
-
-
-def moment(seed, views=3, dist=(0, 0, 0, 0, 0)):
-    """A made-up person: a coloured dot a joint."""
-    truth = np.random.default_rng(seed).uniform(-600, 600, size=(1, J, 3))
-    truth[0, HUMAN36M.root_index] /= 6
-    colours = np.random.default_rng(1).integers(80, 256, size=(J, 3))
-    made = []
-    for i in range(views):
-        image = np.full((SIDE, SIDE, 3), 30, dtype=np.uint8)
-        seen = camera(i, dist).project(truth[0])
-        for (x, y), colour in zip(np.rint(seen).astype(int), colours, strict=True):
-            image[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = colour
-        made.append(View(f"c{i}", camera(i, dist), image, np.array([[0.0, 0, SIDE, SIDE]])))
-    root = truth[:, HUMAN36M.root_index] + 15.0
-    return Sample(f"s{seed}", tuple(made), Group("S1", "Walking", "1"), root_mm=root), Truth(truth)
 
 
 @pytest.fixture(scope="module")
@@ -88,17 +65,8 @@ def trained(backbone, tmp_path):
     return saved(started(backbone), tmp_path)
 
 
-def batch_of(training, count=3):
-    examples = [training.example(*moment(i), np.random.default_rng([0, i])) for i in range(count)]
-    return torch.utils.data.default_collate(examples)
-
-
-def test_fulfils_the_contracts(backbone):
-    assert find_method("volumetric") is Volumetric
-    assert isinstance(Volumetric({}, HUMAN36M), Method)
+def test_it_is_handed_a_root(backbone):
     training = started(backbone)
-    assert isinstance(training, Training)
-    assert training.finish([], []) == {}
     assert (training.inputs.root, training.inputs.views[0], training.inputs.crop_px) == ("predicted", 1, SIDE)
     assert started(backbone, use_gt_pelvis=True).inputs.root == "truth"
     assert Volumetric({"use_gt_pelvis": True}, HUMAN36M).inputs.root == "truth"
@@ -107,17 +75,8 @@ def test_fulfils_the_contracts(backbone):
 @pytest.mark.parametrize("options", [{}, {"precision": "bf16"}, {"aggregation": "softmax"}])
 def test_a_few_steps_reduce_the_loss(backbone, options):
     training = started(backbone, **options)
-    batch = batch_of(training)
-    training.model.train()
     frozen = {key: value.clone() for key, value in training.model.backbone.state_dict().items()}
-    totals = []
-    for _ in range(6):
-        training.optimizer.zero_grad()
-        loss = training.loss(batch)["total"]
-        loss.backward()
-        assert all(p.grad is None or torch.isfinite(p.grad).all() for p in training.model.parameters())
-        training.optimizer.step()
-        totals.append(loss.item())
+    totals = totals_of_steps(training, batch_of(training, map(moment, range(3))), 6)
     assert totals[-1] < totals[0]
     assert all(torch.equal(value, frozen[key]) for key, value in training.model.backbone.state_dict().items())
 
@@ -144,7 +103,7 @@ def test_published_recipe(resnet):
 
 def evidence_of(truth, views=3):
     """P (1, V, 3, 4) and what views (V, J, 16, 16) that see the joints (1, J, 3) with a spread of a pixel bring."""
-    P = torch.from_numpy(np.stack([camera(i).P for i in range(views)]))[None]
+    P = torch.from_numpy(np.stack([ring_camera(i).P for i in range(views)]))[None]
     x = torch.einsum("bvrc,bjc->bvjr", P[..., :3], truth) + P[..., 3][:, :, None]
     at = x[..., :2] / x[..., 2:] / 4
     grid = torch.stack(torch.meshgrid(torch.arange(16), torch.arange(16), indexing="xy"), dim=-1)
@@ -191,7 +150,7 @@ def test_turning_the_cube_leaves_the_answer_in_the_world(backbone, turned):
     generator = torch.Generator().manual_seed(0)
     maps = Maps(torch.zeros(3, J, 16, 16), None)
     maps.features[:, :, 5:11, 5:11] = 6 * torch.rand(3, J, 1, 1, generator=generator) + 2
-    P = torch.from_numpy(np.stack([camera(i).P for i in range(3)]))[None]
+    P = torch.from_numpy(np.stack([ring_camera(i).P for i in range(3)]))[None]
     turn = torch.tensor([[np.cos(turned), -np.sin(turned), 0], [np.sin(turned), np.cos(turned), 0], [0, 0, 1]])[None]
     base = torch.tensor([[30.0, -20, 10]], dtype=torch.float64)
     straight, other = (
@@ -387,31 +346,10 @@ def test_what_cannot_be_combined(backbone, resnet):
         VolumetricArchitecture(backbone=Architecture.published("resnet50", HUMAN36M.joints), aggregation="conf")
 
 
-def test_what_cannot_be_loaded(backbone, tmp_path):
-    training = started(backbone)
-    path = tmp_path / "weights.pt"
-    Checkpoint("volumetric", training.architecture, training.model.state_dict()).save(path)
+def test_weights_for_another_aggregation_are_refused(backbone, tmp_path):
+    saved(started(backbone), tmp_path)
     with pytest.raises(InputError, match="aggregation sum"):
-        Volumetric({**TINY, "aggregation": "max"}, HUMAN36M).load(path, "cpu")
-    with pytest.raises(InputError, match="coco-17"):
-        Volumetric(TINY, COCO).load(path, "cpu")
-    with pytest.raises(InputError, match="is of algebraic"):
-        Volumetric(TINY, HUMAN36M).load(backbone, "cpu")
-    state = training.model.state_dict()
-    state.pop("volume_net.output_layer.bias")
-    Checkpoint("volumetric", training.architecture, state).save(path)
-    with pytest.raises(InputError, match=r"missing: volume_net\.output_layer\.bias"):
-        Volumetric(TINY, HUMAN36M).load(path, "cpu")
-    for call in (
-        lambda: Volumetric({}, HUMAN36M).load(None, "cpu"),
-        lambda: Volumetric({}, HUMAN36M).training(None, 0),
-    ):
-        with pytest.raises(InputError, match="volumetric"):
-            call()
-    with pytest.raises(InputError, match=r"volumetric\W+colour"):
-        Volumetric({"colour": 1}, HUMAN36M)
-    with pytest.raises(InputError, match="load"):
-        Volumetric({}, HUMAN36M).predict([moment(0)[0]])
+        Volumetric({**TINY, "aggregation": "max"}, HUMAN36M).load(tmp_path / "volumetric.pt", "cpu")
 
 
 def test_confidence_volumes_predict(resnet, tmp_path):
