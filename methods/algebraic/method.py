@@ -30,7 +30,7 @@ class Algebraic(NetworkMethod[AlgebraicOptions, AlgebraicTriangulation]):
 
     def network(self, read: Checkpoint, where: Path) -> tuple[AlgebraicTriangulation, int]:
         """With confidences or without, as the row's options say."""
-        architecture = Architecture.of(read, where)
+        architecture = Architecture.of(read, where).exact
         architecture.require(self.skeleton, where)
         if architecture.alg_confidences != self.options.use_confidences:
             have = "with" if architecture.alg_confidences else "without"

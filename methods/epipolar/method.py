@@ -40,7 +40,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
 
     def network(self, read: Checkpoint, where: Path) -> tuple[EpipolarPose, int]:
         """With the row's fusion; its joints may stand in another order."""
-        architecture = EpipolarArchitecture.of(read, where)
+        architecture = EpipolarArchitecture.of(read, where).exact
         if set(architecture.joints) != set(self.skeleton.joints):
             architecture.require(self.skeleton, where)
         if architecture.fusion != self.options.fusion:

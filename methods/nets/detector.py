@@ -53,7 +53,7 @@ def decode_heatmaps(architecture: Architecture, heatmaps: Tensor, decode: Decode
 
 
 class Detector:
-    """Finds joints in crops.
+    """Finds joints in crops, in float32.
 
     Args:
         architecture: of ``net``.
@@ -64,7 +64,7 @@ class Detector:
     """
 
     def __init__(self, architecture: Architecture, net: nn.Module, device: str, decode: Decode = "softargmax") -> None:
-        self._architecture = architecture
+        self._architecture = architecture.exact
         self._net = net.to(device).eval()
         self._device = device
         self._decode = decode

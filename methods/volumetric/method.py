@@ -33,14 +33,15 @@ class Volumetric(NetworkMethod[VolumetricOptions, VolumetricTriangulation]):
         super().__init__("volumetric", parsed, skeleton, parsed.inputs(None))
 
     def network(self, read: Checkpoint, where: Path) -> tuple[VolumetricTriangulation, int]:
-        """With the row's aggregation, where its options name one."""
+        """With the row's aggregation, where its options name one, and in float32 unless they name a precision."""
         architecture = VolumetricArchitecture.of(read, where)
         architecture.backbone.require(self.skeleton, where)
         wanted = self.options.aggregation
         if wanted is not None and wanted != architecture.aggregation:
             told = f"weights are for aggregation {architecture.aggregation}"
             raise InputError(where, told, "set aggregation accordingly")
-        return VolumetricTriangulation.build(architecture), architecture.backbone.crop_px
+        exact = {"backbone": architecture.backbone.exact, "precision": self.options.precision or "float32"}
+        return VolumetricTriangulation.build(architecture.model_copy(update=exact)), architecture.backbone.crop_px
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:

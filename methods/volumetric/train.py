@@ -54,7 +54,7 @@ class VolumetricOptions(Options):
         centre_noise_mm: standard deviation of the cube's centre about the root in training; None: 30 or 0.
         up: the axis of the world about which cubes are turned in training.
         transfer: see `VolumetricArchitecture`.
-        precision: of the 3D network; None: the recipe's, "bf16" or "float32".
+        precision: of the 3D network; None: float32, but in training with "small" "bf16".
         clip_norm: longest gradient that is applied whole.
         augmentation: "small": how crops, and their cameras with them, are changed.
     """

@@ -156,6 +156,24 @@ def test_prediction_repeats_and_leaves_samples_alone(case):
         np.testing.assert_array_equal(view.boxes_px, boxes)
 
 
+def at_precision(architecture, precision):
+    """Plain values of an architecture, and of those within it, with another precision."""
+    return {
+        key: at_precision(value, precision) if isinstance(value, dict) else {"precision": precision}.get(key, value)
+        for key, value in architecture.items()
+    }
+
+
+def test_predictions_are_float32_however_it_was_trained(case, tmp_path):
+    read, answers = Checkpoint.read(case.checkpoint), []
+    for precision in ("float32", "bf16"):
+        replace(read, architecture=at_precision(read.architecture, precision)).save(tmp_path / "own.pt")
+        method = case.method()
+        method.load(tmp_path / "own.pt", "cpu")
+        answers.append(method.predict([moment(0, 4)[0]])[0].joints_mm)
+    np.testing.assert_array_equal(*answers)
+
+
 def test_turning_the_world_turns_the_answer(case):
     turn = Rotation.from_euler("xyz", [0.4, -1.1, 2.0]).as_matrix()
     sample = image_sample(0, 4)

@@ -321,6 +321,22 @@ def test_bf16_gradients_are_those_of_float32():
         assert torch.nn.functional.cosine_similarity(exact.flatten(), rough.float().flatten(), dim=0) > 0.9
 
 
+def test_rows_predict_in_float32_unless_they_ask_for_bf16(backbone, tmp_path):
+    training = started(backbone, precision="bf16")
+    totals_of_steps(training, batch_of(training, map(moment, range(3))), 6)
+    path, answers = tmp_path / "volumetric.pt", []
+    for trained, asked in (("float32", None), ("bf16", None), ("bf16", "float32"), ("bf16", "bf16")):
+        architecture = {**training.architecture, "precision": trained}
+        Checkpoint("volumetric", architecture, training.model.state_dict()).save(path)
+        method = Volumetric({**TINY, "precision": asked}, HUMAN36M)
+        method.load(path, "cpu")
+        answers.append(method.predict([moment(5)[0]])[0].joints_mm)
+    assert np.ptp(answers[0]) > 100
+    np.testing.assert_array_equal(answers[0], answers[1])
+    np.testing.assert_array_equal(answers[0], answers[2])
+    assert np.linalg.norm(answers[3] - answers[0], axis=-1).max() > 0.1
+
+
 def test_weights_are_a_function_of_the_seed(backbone):
     state, again = (started(backbone).model.state_dict() for _ in range(2))
     other = Volumetric(TINY, HUMAN36M).training(backbone, seed=1).model.state_dict()
