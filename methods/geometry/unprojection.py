@@ -165,4 +165,7 @@ def _aggregate(views: Tensor, valid: Tensor, aggregation: str) -> Tensor:
     counted = views if bool(valid.all()) else views.masked_fill(~valid.T[:, :, None, None], -torch.inf)
     if aggregation == "max":
         return counted.amax(dim=0)
-    return (counted.softmax(dim=0) * views).sum(dim=0)
+    weights = counted.softmax(dim=0)
+    # In place where no gradient needs them: a pass less through the cache.
+    weighted = weights * views if weights.requires_grad else weights.mul_(views)
+    return weighted.sum(dim=0)
