@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.geometry.unprojection import unproject, voxel_offsets
-from poseboard.methods.nets.architecture import Architecture
+from poseboard.methods.nets.architecture import Architecture, Precision
 from poseboard.methods.nets.v2v import V2V
 from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
 
@@ -129,11 +129,19 @@ def test_v2v_speed(race: Race, peak_memory: PeakMemory, record_speed: RecordSpee
     )
 
 
-def test_forward_speed(race: Race, peak_memory: PeakMemory, record_speed: RecordSpeed) -> None:
+@pytest.mark.parametrize(("precision", "aim"), [("float32", None), ("bf16", 2)])
+def test_forward_speed(
+    race: Race, peak_memory: PeakMemory, record_speed: RecordSpeed, precision: Precision, aim: float | None
+) -> None:
+    """In float32, as rows predict, and in bfloat16, which a row must ask for.
+
+    Weights are fresh and volumes flat: that bfloat16 stays near float32 here says nothing about trained networks.
+    """
     backbone = Architecture.published("resnet50", HUMAN36M.joints).model_copy(update={"crop_px": CROP_PX})
     exact = VolumetricArchitecture(backbone=backbone, voxels=VOXELS, cuboid_mm=SIDE_MM)
-    fast = exact.model_copy(update={"backbone": backbone.model_copy(update={"precision": "bf16"}), "precision": "bf16"})
-    plain, model = (VolumetricTriangulation.build(architecture).eval() for architecture in (exact, fast))
+    mixed = {"backbone": backbone.model_copy(update={"precision": precision}), "precision": precision}
+    chosen = exact.model_copy(update=mixed)
+    plain, model = (VolumetricTriangulation.build(architecture).eval() for architecture in (exact, chosen))
     plain.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # stubs lack the keyword
     images = torch.randn(VIEWS, 3, CROP_PX, CROP_PX, generator=torch.Generator().manual_seed(0))
     P = _cameras(CROP_PX)[None]
@@ -155,18 +163,12 @@ def test_forward_speed(race: Race, peak_memory: PeakMemory, record_speed: Record
     wanted, peer_mib = peak_memory(peer)
     difference = float(torch.linalg.vector_norm(found - wanted, dim=-1).max())
     assert difference < TOLERANCE_MM
-    exactly = plain(images, P, valid, base, turn).joints_mm
-    in_float32 = float(torch.linalg.vector_norm(exactly - wanted, dim=-1).max())
     record_speed(
-        "volumetric-forward",
-        f"Volumetric network of the paper, ResNet-50, {VIEWS} views of {CROP_PX} px, {VOXELS}³ voxels, convolutions in "
-        "bfloat16",
+        "volumetric-forward" if precision == "float32" else "volumetric-forward-bf16",
+        f"Volumetric network of the paper, fresh weights, ResNet-50, {VIEWS} views of {CROP_PX} px, {VOXELS}³ voxels, "
+        f"convolutions in {precision}",
         "one view after the other in float32, channels first",
-        2,
+        aim,
         *seconds,
-        {
-            "largest_difference_mm": difference,
-            "largest_difference_in_float32_mm": in_float32,
-            **_told(ours_mib, peer_mib),
-        },
+        {"largest_difference_mm": difference, **_told(ours_mib, peer_mib)},
     )
