@@ -246,12 +246,16 @@ def weights_import(
         str,
         typer.Argument(
             metavar="METHOD",
-            help="backbone, ransac, algebraic, algebraic_no_conf, epipolar, or volumetric with _sum, _max, _conf or "
-            "_conf_norm where it does not aggregate by soft-max",
+            help="backbone, ransac, algebraic, algebraic_no_conf, epipolar, lifting, or volumetric with _sum, _max, "
+            "_conf or _conf_norm where it does not aggregate by soft-max",
         ),
     ],
     file: Annotated[Path, typer.Argument(help="published checkpoint (.pth)")],
     out: Annotated[Path, typer.Option(help="checkpoint of ours to write")],
+    scale_mm: Annotated[
+        float | None,
+        typer.Option(help="lifting: size of a pose (pelvis to thorax; of hands: the middle finger's first bone)"),
+    ] = None,
 ) -> None:
     """Map a published checkpoint into ours; every missing, unexpected or misshapen key is an error.
 
@@ -259,7 +263,7 @@ def weights_import(
     """
     from poseboard.methods.weights import import_weights
 
-    checkpoint = import_weights(method, file)
+    checkpoint = import_weights(method, file, scale_mm=scale_mm)
     checkpoint.save(out)
     print(f"{out}: {len(checkpoint.state)} tensors, {checkpoint.architecture}")
 

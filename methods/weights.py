@@ -8,6 +8,7 @@ triangulation's release for starting weights.
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,10 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.rhd import RHD_HAND
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.base import Checkpoint, read_tensors
 from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
 from poseboard.methods.geometry.unprojection import Aggregation
+from poseboard.methods.lifting.model import Lifting, LiftingArchitecture
 from poseboard.methods.nets.architecture import Architecture, fitted_state, strip_prefix
 from poseboard.methods.nets.epipolar_attention import AttentionSettings, Layer
 from poseboard.methods.nets.pose_resnet import BLOCKS
@@ -33,7 +36,7 @@ _VOLUMETRIC: dict[str, Aggregation] = {
     "volumetric_conf_norm": "conf_norm",
 }
 
-PUBLISHED = ("backbone", "ransac", "algebraic", "algebraic_no_conf", *_VOLUMETRIC, "epipolar")
+PUBLISHED = ("backbone", "ransac", "algebraic", "algebraic_no_conf", *_VOLUMETRIC, "epipolar", "lifting")
 """What `import_weights` knows; how a volumetric network brings its views together cannot be read off its tensors."""
 
 _EPIPOLAR_JOINTS = (
@@ -45,21 +48,29 @@ _EPIPOLAR_JOINTS = (
 _EPIPOLAR_OF_20 = (*range(8), 9, 11, 12, *range(14, 20))
 """Those among the 20 of its older models; the others have no data."""
 
+_BEHIND_FEATURES = ("deconv_layers.", "final_layer.", "fc.")
+"""Layers of a ResNet that stand behind its pooled features."""
+
 _log = logging.getLogger(__name__)
 
 
-def import_weights(method: str, file: Path, joints: Sequence[str] = HUMAN36M.joints) -> Checkpoint:
+def import_weights(
+    method: str, file: Path, joints: Sequence[str] = HUMAN36M.joints, scale_mm: float | None = None
+) -> Checkpoint:
     """A published file as our checkpoint; the depth of the network is read off the tensors.
 
     Args:
         method: one of `PUBLISHED`.
         file: a state dict, whole models with keys ``backbone.…``, the 2D backbone with bare keys. Multi-view models of
-            epipolar transformers hold their network twice, as ``reference.…`` and ``backbone.…``.
+            epipolar transformers hold their network twice, as ``reference.…`` and ``backbone.…``; its lifting networks
+            are ``liftingnet.…`` on a ``backbone.…``.
         joints: names of the heat maps in order. A backbone with more of them keeps the first ones (the published one
             has 16 of MPII after 17 of Human3.6M, release code); what else does not fit there is left out and logged.
+        scale_mm: size of a pose in mm, of `lifting` only, which needs it: the release takes that of each true pose.
 
     Returns:
-        A checkpoint of `backbone`, `ransac`, `algebraic`, `volumetric` or `epipolar` with the published preprocessing.
+        A checkpoint of `backbone`, `ransac`, `algebraic`, `volumetric`, `epipolar` or `lifting` with the published
+        preprocessing.
 
     Raises:
         InputError: unknown method; a file that is absent, damaged, holds code or other things than finite tensors; a
@@ -72,6 +83,8 @@ def import_weights(method: str, file: Path, joints: Sequence[str] = HUMAN36M.joi
     state = _read_state(file)
     if method == "epipolar":
         return _epipolar(state, file)
+    if method == "lifting":
+        return _lifting(state, file, scale_mm)
     bare = state if method == "backbone" else strip_prefix(state, "backbone.")
     network = _network(bare, file)
     if method in _VOLUMETRIC:
@@ -155,6 +168,83 @@ def _epipolar(state: Mapping[str, Tensor], file: Path) -> Checkpoint:
     named = {key if key.startswith("epipolar_sampler.") else f"backbone.{key}": value for key, value in kept.items()}
     whole = {key: _like(own.get(key), value) for key, value in named.items()}
     return Checkpoint("epipolar", architecture.plain(), fitted_state(template, whole, file))
+
+
+def _lifting(state: Mapping[str, Tensor], file: Path, scale_mm: float | None) -> Checkpoint:
+    """A lifting network on its backbone: which one, of bodies or of hands, and whether it is told which hand.
+
+    All of it is read off the tensors. Bodies have 17 joints in the order of epipolar transformers' release and come in
+    ours, hands have 21. What stands behind the pooled image features is left out, for nothing reads it.
+    """
+    if scale_mm is None or not 0 < scale_mm < math.inf:
+        raise InputError(
+            "scale_mm",
+            "the file does not hold the size of a pose, of which the release takes the true one",
+            "give --scale-mm: pelvis to thorax, or lower joint to base of the middle finger (`poseboard weights show` "
+            "tells it of a lifting checkpoint trained on the data set)",
+        )
+    net, bare = strip_prefix(state, "liftingnet."), strip_prefix(state, "backbone.")
+    if not net or not bare:
+        raise InputError(
+            file,
+            "no liftingnet.… in it" if not net else "no backbone.… under its lifting network: it lifts true heat maps",
+            "give a model that the release trained with its backbone (keypoint_lifting_*, img_lifting_rot*)",
+        )
+    from_image = "poseprior.weight" in net
+    rotation = not from_image and any(key.startswith(("conv2.", "viewpoint.")) for key in net)
+    first, last = ("poseprior.weight",) * 2 if from_image else ("poseprior.0.weight", "poseprior.6.weight")
+    sizes = [tuple(net[key].shape) if key in net else () for key in (first, last)]
+    outputs = {3 * len(skeleton): skeleton for skeleton in (HUMAN36M, RHD_HAND)}
+    if any(len(size) != 2 for size in sizes) or sizes[1][0] not in outputs:
+        raise InputError(
+            file,
+            f"liftingnet.{first} {sizes[0]} and liftingnet.{last} {sizes[1]} are no layers of a lifting network",
+            f"its last layer has {' or '.join(map(str, outputs))} outputs; check METHOD",
+        )
+    skeleton = outputs[sizes[1][0]]
+    network = _network(bare, file)
+    hand = skeleton is RHD_HAND
+    crop_px = 256
+    architecture = LiftingArchitecture(
+        backbone=Architecture(
+            network=network, joints=skeleton.joints, crop_px=crop_px, channels="rgb" if hand else "bgr"
+        ),
+        network="image_rotation" if from_image else "rotation" if rotation else "direct",
+        map_px=crop_px // 4,
+        pool=2 if rotation else 8,
+        feature_width=2048 if "layer1.0.conv3.weight" in bare else 512,
+        handed=sizes[0][1] % 128 == 2,  # two more than features and flattened maps have channels
+        raw_maps=True,
+        stretched=hand,
+    )
+    whole = dict(state)
+    if from_image:
+        behind = {key for key in bare if key.startswith(_BEHIND_FEATURES)}
+        whole = {key: value for key, value in state.items() if key.removeprefix("backbone.") not in behind}
+        fresh = architecture.backbone.build(seed=0).state_dict()
+        whole |= {f"backbone.{key}": value for key, value in fresh.items() if key.startswith(_BEHIND_FEATURES)}
+        if behind:
+            _log.warning("%s: %d tensors behind the pooled features are left out", file, len(behind))
+    with torch.device("meta"):
+        template = Lifting(architecture, architecture.backbone.build(seed=0))
+    whole = _whole(template, whole, file)
+    ours = whole if hand else _in_our_order(whole, last)
+    return Checkpoint("lifting", architecture.model_dump(mode="json"), ours, {"scale_mm": float(scale_mm)})
+
+
+def _in_our_order(state: Mapping[str, Tensor], last: str) -> dict[str, Tensor]:
+    """A body's weights, the joints of its heat maps and answers put from the release's order in ours."""
+    order = [_EPIPOLAR_JOINTS.index(joint) for joint in HUMAN36M.joints]
+    coordinates = [3 * joint + axis for joint in order for axis in range(3)]
+    moved = dict(state)
+    for key in (f"liftingnet.{last}", f"liftingnet.{last.removesuffix('weight')}bias"):
+        moved[key] = state[key][coordinates]
+    for key in ("backbone.final_layer.weight", "backbone.final_layer.bias"):
+        moved[key] = state[key][order]
+    for key in ("liftingnet.conv1.0.weight", "liftingnet.conv2.0.weight"):
+        if key in state:
+            moved[key] = state[key][:, order]
+    return moved
 
 
 def _network(state: Mapping[str, Tensor], file: Path) -> str:

@@ -13,8 +13,8 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Checkpoint, Inputs, parse_options
+from poseboard.methods.lifting.model import CANONICAL, LiftingArchitecture, canonical_indices
 from poseboard.methods.lifting.model import Lifting as LiftingModel
-from poseboard.methods.lifting.model import LiftingArchitecture, canonical_indices
 from poseboard.methods.lifting.train import LiftingOptions, LiftingTraining, crop_ray, which_hand
 from poseboard.methods.nets.architecture import Architecture, crop_pixels, load_backbone
 from poseboard.methods.nets.detector import decode_heatmaps
@@ -64,7 +64,7 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
             side = None
             if arch.handed:
                 side = torch.tensor([[which_hand(samples[i])] for i in rows], device=self._device)
-            lifted, heatmaps = model(arch.backbone.prepare(images), side)
+            lifted, heatmaps = model(arch.prepare(images), side)
             pose = lifted.pose.double().cpu().numpy() * self._constants["scale_mm"]
             if arch.centre_ray:
                 pose = pose @ np.stack([crop_ray(view, side_px) for view in views])  # back: the inverse of rows @ R.T
@@ -94,7 +94,7 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
             map_px=shapes.heatmaps.shape[-1],
             pool=options.pool or (2 if small else 8),
             feature_width=shapes.deepest.shape[1],
-            handed=options.handed,
+            handed=CANONICAL[self.skeleton.name].handed if options.handed is None else options.handed,
             mirror_right=options.mirror_right,
             centre_ray=small,
         )

@@ -28,16 +28,18 @@ class CanonicalFrame(NamedTuple):
         axis: comes to lie on -y.
         plane: comes to lie in z = 0.
         scale: the two joints whose distance is the pose's size.
+        handed: there is a left and a right one of it.
     """
 
     axis: str
     plane: str
     scale: tuple[str, str]
+    handed: bool = False
 
 
 CANONICAL = {
     "human36m-17": CanonicalFrame("thorax", "left_hip", ("thorax", "pelvis")),
-    "rhd-21": CanonicalFrame("middle_base", "little_base", ("middle_base", "middle_lower")),
+    "rhd-21": CanonicalFrame("middle_base", "little_base", ("middle_base", "middle_lower"), handed=True),
 }
 """Name of a skeleton -> its frame. The hand's is published; the release has none for a body, ours is chosen like it."""
 
@@ -66,6 +68,9 @@ class LiftingArchitecture(Options):
         handed: whether it is told which hand it sees.
         mirror_right: right hands share the canonical pose of left ones, mirrored in z.
         centre_ray: the pose is in the frame of the camera turned to the crop's centre, not in the camera's.
+        raw_maps: the backbone answers Gaussians, as that of the release does, and its maps enter as they are.
+        stretched: crops enter in RGB, each with its own smallest and largest value stretched to 0 … 255 and not
+            normalised, as the release has it for hands.
     """
 
     backbone: Architecture
@@ -76,6 +81,15 @@ class LiftingArchitecture(Options):
     handed: bool = False
     mirror_right: bool = False
     centre_ray: bool = False
+    raw_maps: bool = False
+    stretched: bool = False
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """(n, S, S, 3) uint8 RGB -> (n, 3, S, S) float32 as the backbone is used to."""
+        if not self.stretched:
+            return self.backbone.prepare(images)
+        low, high = images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
+        return (255.0 * (images - low) / (high - low).clamp(min=1)).permute(0, 3, 1, 2)
 
     def build(self) -> LiftingNet | ImageLiftingNet:
         """The lifting network with fresh weights from torch's current random state."""
@@ -226,12 +240,14 @@ class Lifting(nn.Module):
     def forward(self, images: Tensor, side: Tensor | None = None) -> tuple[Lifted, Tensor]:
         """Normalised crops (B, 3, S, S) -> what they are lifted to, and the raw heat maps (B, J, h, w) they show.
 
-        The maps enter the lifting network scaled to a peak of 1, as the Gaussians are that the published one is trained
-        on.
+        Unless they are ``raw_maps`` the maps enter the lifting network scaled to a peak of 1, as the Gaussians are that
+        the published one is trained on.
         """
         arch = self.architecture.backbone
         out = arch.run(self.backbone, images)
         if isinstance(self.liftingnet, ImageLiftingNet):
             return self.liftingnet(out.deepest.float().mean(dim=(-2, -1)), side), out.heatmaps
+        if self.architecture.raw_maps:
+            return self.liftingnet(out.heatmaps, side), out.heatmaps
         logits = out.heatmaps * arch.multiplier
         return self.liftingnet((logits - logits.amax(dim=(-2, -1), keepdim=True)).exp(), side), out.heatmaps

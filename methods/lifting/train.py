@@ -46,7 +46,7 @@ class LiftingOptions(Options):
         joints_2d_weight: "small": of the 2D losses beside the lifted pose's.
         heatmap_weight: "small": of the heat-map cross-entropy within the 2D losses.
         sigma_px: "small": of the true heat maps.
-        handed: it is told which hand it sees (the sample's ``group.action``, as RHD has it).
+        handed: it is told which hand it sees (the sample's ``group.action``, as RHD has it); None: if it sees hands.
         mirror_right: right hands share the canonical pose of left ones, mirrored.
         clip_norm: longest gradient that is applied whole.
         augmentation: "small": how crops, and the poses with them, are changed.
@@ -63,7 +63,7 @@ class LiftingOptions(Options):
     joints_2d_weight: float = Field(default=0.1, ge=0)
     heatmap_weight: float = Field(default=0.3, ge=0)
     sigma_px: float = Field(default=1.0, gt=0)
-    handed: bool = False
+    handed: bool | None = None
     mirror_right: bool = False
     clip_norm: float = Field(default=10.0, gt=0)
     augmentation: Augmentation = Augmentation(rotation_deg=15.0, scale=0.1)
@@ -149,7 +149,7 @@ class LiftingTraining(Training):
         in_plane = np.eye(3)
         in_plane[:2, :2] = A[:2, :2] / np.sqrt(abs(np.linalg.det(A[:2, :2])))
         about_root = (joints_mm - joints_mm[self._root]) @ (in_plane @ turn).T
-        side = which_hand(sample) if self._options.handed else 0.0
+        side = which_hand(sample) if self._architecture.handed else 0.0
         if mirror:  # a mirrored left arm is a right arm, at the place where the left one is
             order = self._flip_order
             points, weights, about_root, side = points[order], weights[order], about_root[order], 1.0 - side
@@ -179,8 +179,8 @@ class LiftingTraining(Training):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The recipe's loss; also the mean error (mm, with the pose's true size) of the batch."""
         arch, options = self._architecture.backbone, self._options
-        side = batch["side"] if options.handed else None
-        lifted, heatmaps = self.model(arch.prepare(batch["image"]), side)
+        side = batch["side"] if self._architecture.handed else None
+        lifted, heatmaps = self.model(self._architecture.prepare(batch["image"]), side)
         pose, known, framed = batch["pose"], batch["known"], batch["framed"]
         scale_mm = batch["scale_mm"][..., None]
         told = {"error_mm": keypoint_l2(lifted.pose.detach() * scale_mm, pose * scale_mm, known)}

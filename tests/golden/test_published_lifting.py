@@ -1,0 +1,179 @@
+"""Lifting networks as the release saves them, brought in and used, against its steps written out plainly.
+
+Weights follow the rule of the vectors' README; keys, shapes and steps are those of epipolar transformers' release.
+"""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from poseboard.benchmarks import cli
+from poseboard.datasets.camera import Camera
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.rhd import RHD_HAND, SIDES
+from poseboard.datasets.sample import Group, Sample, View
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.base import Checkpoint
+from poseboard.methods.lifting.method import Lifting
+from poseboard.methods.lifting.model import ImageLiftingNet, LiftingNet
+from poseboard.methods.nets.pose_resnet import PoseResNet
+from poseboard.methods.weights import import_weights
+
+WEIGHT_SEED, SCALE_MM, SIDE = 5, 450.0, 256
+MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+RELEASE = [
+    *("pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle"),
+    *("spine", "thorax", "nose", "head_top"),
+    *("left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"),
+]
+"""The release's 17 joints of a body, by our names: those of its skeleton's edges."""
+
+
+def released(fill_by_rule, network, joints=17, handed=False):
+    """The release's two modules on a ResNet-18 and the state it saves of them, under data parallel's prefixes."""
+    nets = {
+        "direct": lambda: LiftingNet(joints, 64, 8, rotation=False, handed=handed),
+        "rotation": lambda: LiftingNet(joints, 64, 2, rotation=True, handed=handed),
+        "image_rotation": lambda: ImageLiftingNet(joints, 512, handed=handed),
+    }
+    model = nn.ModuleDict({"backbone": PoseResNet(18, joints), "liftingnet": nets[network]()}).eval()
+    fill_by_rule(model, WEIGHT_SEED)
+    model["backbone"].final_layer.weight.data *= 100  # or the answer hardly depends on the picture
+    state = {".module.".join(key.split(".", 1)): value for key, value in model.state_dict().items()}
+    if network == "image_rotation":  # its ResNet answers image features and has no layers behind them
+        behind = ("backbone.module.deconv_layers.", "backbone.module.final_layer.")
+        state = {key: value for key, value in state.items() if not key.startswith(behind)}
+    return model, state
+
+
+def saved(tmp_path, state):
+    path = tmp_path / "model_final.pth"
+    torch.save({"model": state, "epoch": 16, "optimizer": {}, "scheduler": {}}, path)
+    return path
+
+
+def sample(group=None):
+    blocks = np.random.default_rng(3).integers((120, 20, 20), (240, 140, 60), (8, 8, 3), dtype=np.uint8)  # reddish
+    image = np.kron(blocks, np.ones((SIDE // 8, SIDE // 8, 1), dtype=np.uint8))
+    camera = Camera(np.array([[300.0, 0, 128], [0, 300, 128], [0, 0, 1]]), np.eye(3), np.zeros(3), size=(SIDE, SIDE))
+    return image, Sample(
+        "key", (View("view-0", camera, image, np.zeros((1, 4))),), group or Group("S9", "Walking", "s")
+    )
+
+
+@torch.inference_mode()
+def lifted(model, pixels, side=None):
+    """(J, 3) about the root, times the size: what the release answers to pixels (S, S, 3) as its network takes them."""
+    out = model["backbone"](torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32))[None])
+    net = model["liftingnet"]
+    seen = out.deepest.mean(dim=(-2, -1)) if isinstance(net, ImageLiftingNet) else out.heatmaps
+    pose = net(seen, side).pose[0].numpy() * SCALE_MM
+    return pose - pose[0]
+
+
+@pytest.mark.parametrize("network", ["direct", "rotation", "image_rotation"])
+def test_a_body_is_lifted_as_by_the_release(tmp_path, fill_by_rule, monkeypatch, network):
+    model, state = released(fill_by_rule, network)
+    file, ours = saved(tmp_path, state), tmp_path / "ours.pt"
+    monkeypatch.setattr(
+        sys, "argv", ["poseboard", *f"weights import lifting {file} --scale-mm {SCALE_MM} --out {ours}".split()]
+    )
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+    method = Lifting({"network": network}, HUMAN36M)
+    method.load(ours, "cpu")
+    assert method.inputs.crop_px == SIDE
+    image, seen = sample()
+    (answer,) = method.predict([seen])
+    expected, with_rgb = (lifted(model, (pixels / 255 - MEAN) / STD) for pixels in (image[..., ::-1], image))
+    order = [RELEASE.index(joint) for joint in HUMAN36M.joints]
+    assert order != sorted(order)
+    np.testing.assert_allclose(answer.joints_mm[0], expected[order], rtol=1e-4, atol=0.02)
+    assert np.abs(with_rgb - expected).max() > 0.5
+
+
+@pytest.mark.parametrize("network", ["direct", "rotation", "image_rotation"])
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_hand_is_lifted_as_by_the_release(tmp_path, fill_by_rule, network, side):
+    model, state = released(fill_by_rule, network, joints=21, handed=True)
+    import_weights("lifting", saved(tmp_path, state), scale_mm=SCALE_MM).save(tmp_path / "ours.pt")
+    method = Lifting({"network": network}, RHD_HAND)
+    method.load(tmp_path / "ours.pt", "cpu")
+    image, seen = sample(Group("rhd", SIDES[side], "s"))
+    (answer,) = method.predict([seen])
+    stretched = 255.0 * (image - float(image.min())) / float(image.max() - image.min())
+    expected, other = (lifted(model, stretched, torch.tensor([[float(value)]])) for value in (side, 1 - side))
+    longest = np.abs(expected).max()
+    np.testing.assert_allclose(answer.joints_mm[0], expected, rtol=0, atol=1e-4 * longest)
+    assert np.abs(other - expected).max() > 1e-3 * longest
+
+
+def test_layers_behind_the_pooled_features_may_be_there(tmp_path, fill_by_rule, caplog):
+    _, state = released(fill_by_rule, "image_rotation")
+    alone = import_weights("lifting", saved(tmp_path, state), scale_mm=SCALE_MM)
+    head = {"backbone.module.fc.weight": torch.ones(1000, 512), "backbone.module.fc.bias": torch.ones(1000)}
+    found = import_weights("lifting", saved(tmp_path, {**state, **head}), scale_mm=SCALE_MM)
+    assert found.state.keys() == alone.state.keys()
+    assert all(torch.equal(found.state[key], value) for key, value in alone.state.items())
+    assert "2 tensors behind the pooled features are left out" in caplog.text
+
+
+def test_every_key_that_does_not_fit_is_listed(tmp_path, fill_by_rule):
+    for network in ("direct", "image_rotation"):
+        _, state = released(fill_by_rule, network)
+        branch = "poseprior.3" if network == "direct" else "viewpoint"
+        del state["backbone.module.bn1.weight"]
+        state["liftingnet.module.extra"] = torch.zeros(2)
+        state["reference.module.conv1.weight"] = torch.zeros(2)
+        state[f"liftingnet.module.{branch}.bias"] = torch.zeros(4)
+        with pytest.raises(InputError) as error:
+            import_weights("lifting", saved(tmp_path, state), scale_mm=SCALE_MM)
+        for told in (
+            "1 missing: backbone.bn1.weight",
+            "2 unexpected: liftingnet.extra, reference.conv1.weight",
+            f"1 of another shape: liftingnet.{branch}.bias (4,)",
+        ):
+            assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda s: {k: v for k, v in s.items() if k.startswith("liftingnet")}, "it lifts true heat maps"),
+        (lambda s: {k: v for k, v in s.items() if k.startswith("backbone")}, r"no liftingnet\.… in it"),
+        (
+            lambda s: {k: v for k, v in s.items() if k != "liftingnet.module.poseprior.6.weight"},
+            r"poseprior\.6\.weight",
+        ),
+        (lambda s: {**s, "liftingnet.module.poseprior.6.weight": torch.zeros(50, 512)}, r"\(50, 512\).*51 or 63"),
+        (lambda s: {**s, "liftingnet.module.poseprior.0.weight": torch.zeros(512)}, r"\(512,\)"),
+        # maps of 224, which no backbone of the release answers to its crops of 256
+        (lambda s: {**s, "liftingnet.module.poseprior.0.weight": torch.zeros(512, 2048)}, r"instead of \(512, 128\)"),
+        (lambda s: {k: v for k, v in s.items() if ".layer3." not in k}, "no PoseResNet"),
+    ],
+)
+def test_files_of_something_else_are_refused(tmp_path, fill_by_rule, spoil, told):
+    _, state = released(fill_by_rule, "direct")
+    with pytest.raises(InputError, match=told):
+        import_weights("lifting", saved(tmp_path, spoil(state)), scale_mm=SCALE_MM)
+
+
+@pytest.mark.parametrize("scale_mm", [None, 0.0, -1.0, float("nan"), float("inf")])
+def test_the_size_has_to_be_given(tmp_path, fill_by_rule, scale_mm):
+    _, state = released(fill_by_rule, "direct")
+    with pytest.raises(InputError, match="give --scale-mm"):
+        import_weights("lifting", saved(tmp_path, state), scale_mm=scale_mm)
+
+
+def test_it_is_a_checkpoint_of_ours(tmp_path, fill_by_rule):
+    _, state = released(fill_by_rule, "direct")
+    path = tmp_path / "ours.pt"
+    import_weights("lifting", saved(tmp_path, state), scale_mm=SCALE_MM).save(path)
+    read = Checkpoint.read(path)
+    assert (read.method, read.constants) == ("lifting", {"scale_mm": SCALE_MM})
+    with pytest.raises(InputError, match="weights are of network direct"):
+        Lifting({"network": "rotation"}, HUMAN36M).load(path, "cpu")
