@@ -195,6 +195,21 @@ def compare(dataset: DatasetName) -> None:
     print(f"{dataset}: {len(record.tables)} tables compared")
 
 
+@app.command("run")
+def run_(
+    dataset: DatasetName,
+    methods: Annotated[list[str], typer.Argument(metavar="METHOD...", help="rows of `methods` in params.yaml")],
+) -> None:
+    """Train, predict, score and compare rows on one data set, backbone first (the stage of data sets like rhd).
+
+    A data set that is absent is left out, which is no failure.
+    """
+    from poseboard.benchmarks.rows import run_rows
+
+    for line in run_rows(_settings(), dataset, methods):
+        print(line)
+
+
 @app.command()
 def speed() -> None:
     """Measure our hot paths against straightforward peers, in turns on this machine, into results/speed."""

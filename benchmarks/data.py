@@ -35,6 +35,9 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
     given = settings.dataset_options(dataset)
     root = settings.root(dataset)
     if given.get("root") is None:
+        if dataset != "human36m":
+            where = f"params.yaml: datasets.{dataset}.root"
+            raise InputError(where, "there is no synthetic world of it", "name the folder of your copy")
         render(settings.profile.world, root, settings.profile.processes)
     opened = open_dataset(dataset, {**given, "root": root})
     status = opened.status()

@@ -1,6 +1,9 @@
 """A monocular row through every stage: trained on all cameras, predicted from each alone, scored in its frame."""
 
+import csv
 import importlib.util
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +13,11 @@ import yaml
 
 from poseboard.datasets.human36m import CAMERAS, Human36M
 from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.base import Checkpoint
 from poseboard.protocols import predictions
-from poseboard.protocols.scores import ScoreFile
+from poseboard.protocols.scores import ComparisonFile, ScoreFile
 
+ROOT = Path(__file__).parents[2]
 ROW = {"code": "methods/lifting", "after": "backbone", "network": "image_rotation", "steps": 2, "batch_size": 2}
 
 
@@ -57,8 +62,14 @@ def test_a_monocular_row(lifted):
     assert f"{CAMERAS[0]} left out, the method takes 2 to" in left_out
     for command in (["compare", "human36m"], ["report"]):
         workspace.must(*command)
-    page = (workspace.folder / "results" / "leaderboard" / "index.html").read_text()
-    assert "human36m-monocular" in page
+    page = workspace.folder / "results" / "leaderboard"
+    assert "human36m-monocular" in (page / "index.html").read_text()
+    with (page / "leaderboard.csv").open() as file:
+        rows = [(row["table"], row["method"]) for row in csv.DictReader(file)]
+    assert {table for table, method in rows if method == "lifting"} == {"human36m-monocular"}
+    assert {method for table, method in rows if table == "T1"} == {"dlt"}
+    compared = ComparisonFile.read(results / "comparisons" / "human36m.json").tables
+    assert not compared  # a row of all cameras and one of one camera have no table in common
 
 
 def test_the_truth_in_another_cameras_frame_is_no_oracle(lifted):
@@ -80,7 +91,9 @@ def test_the_truth_in_another_cameras_frame_is_no_oracle(lifted):
     assert values[CAMERAS[0]] > 100
 
 
-def test_hands_go_through_the_same_stages(ready_workspace, tmp_path):
+@pytest.fixture
+def hands(ready_workspace, tmp_path):
+    """A workspace whose params.yaml points at a miniature RHD, with the rows that Human3.6M has."""
     made_up = Path(__file__).parents[1] / "datasets" / "made_up_rhd.py"
     spec = importlib.util.spec_from_file_location("made_up_rhd", made_up)
     module = importlib.util.module_from_spec(spec)
@@ -88,13 +101,57 @@ def test_hands_go_through_the_same_stages(ready_workspace, tmp_path):
     module.write_rhd(tmp_path / "rhd")
     workspace = type(ready_workspace)(tmp_path)
     params = yaml.safe_load((ready_workspace.folder / "params.yaml").read_text())
-    params["datasets"]["rhd"] = {"root": str(tmp_path / "rhd")}
-    params["methods"] = {"lifting": {**ROW, "network": "rotation", "handed": True, "mirror_right": True}}
+    params["datasets"]["rhd"] = {"root": "rhd"}
+    params["methods"] = {"lifting": {**ROW, "network": "direct"}, "lifting_image": ROW}
     workspace.write_params(**params)
-    for stage in ("train rhd backbone", "train rhd lifting", "predict rhd lifting", "score rhd lifting"):
-        workspace.must(*stage.split())
-    (found,) = ScoreFile.read(tmp_path / "results" / "smoke" / "scores" / "rhd" / "lifting.json").scores
-    assert (found.table, found.n_samples, found.n_missing, found.n_groups) == ("rhd", 4, 0, 4)
-    assert found.signature.root == "palm"
-    assert set(found.breakdown["action"]) == {"left hand", "right hand"}
-    assert 0 < found.value < 1000
+    return workspace
+
+
+def test_hands_go_through_the_same_stages_with_the_same_rows(hands):
+    hands.must("data", "prepare", "rhd")
+    told = hands.must("run", "rhd", "lifting", "lifting_image").out
+    assert told.splitlines()[0] == "train rhd backbone: done"
+    assert told.splitlines()[-1] == "compare rhd: done"
+    results = hands.folder / "results" / "smoke"
+    for row in ("lifting", "lifting_image"):
+        (found,) = ScoreFile.read(results / "scores" / "rhd" / f"{row}.json").scores
+        assert (found.table, found.n_samples, found.n_missing, found.n_groups) == ("rhd", 4, 0, 4)
+        assert found.signature.root == "palm"
+        assert set(found.breakdown["action"]) == {"left hand", "right hand"}
+        assert 0 < found.value < 1000
+        assert Checkpoint.read(results / "checkpoints" / "rhd" / row / "seed0.pt").architecture["handed"]
+    (compared,) = ComparisonFile.read(results / "comparisons" / "rhd.json").tables
+    assert {rank.method for rank in compared.ranks} == {"lifting", "lifting_image"}
+    hands.must("report")
+    page = (hands.folder / "results" / "leaderboard" / "index.html").read_text()
+    assert "rhd" in page
+    assert "are from a synthetic world" not in page
+
+
+def test_a_failing_command_of_a_run_is_named(hands):
+    next((hands.folder / "rhd" / "training" / "mask").iterdir()).write_bytes(b"no mask")
+    assert "poseboard train rhd backbone: stopped with exit code 2" in hands.run("run", "rhd", "lifting").error
+    assert "method 'absent': is not in params.yaml" in hands.run("run", "rhd", "absent").error
+
+
+def test_absent_hands_are_left_out(hands):
+    shutil.rmtree(hands.folder / "rhd")
+    assert "rhd: missing" in hands.must("data", "prepare", "rhd").out
+    assert "rhd: left out" in hands.must("run", "rhd", "lifting", "lifting_image").out
+    results = hands.folder / "results" / "smoke"
+    for out in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["rhd"]["outs"]:
+        name = next(iter(out)) if isinstance(out, dict) else out
+        path = results / name.removeprefix("results/${profile}/")
+        assert path.exists()
+        assert path.is_file() or not any(path.iterdir())
+    hands.must("report")
+    page = (hands.folder / "results" / "leaderboard" / "index.html").read_text()
+    assert re.search(r'<h3>rhd <span class="tag missing">missing</span>', page)
+
+
+def test_hands_have_no_synthetic_world(hands):
+    params = yaml.safe_load((hands.folder / "params.yaml").read_text())
+    params["datasets"]["rhd"] = {"root": None}
+    hands.write_params(**params)
+    assert "datasets.rhd.root: there is no synthetic world of it" in hands.run("data", "prepare", "rhd").error
+    assert not (hands.folder / "data").exists()

@@ -295,8 +295,10 @@ def test_published_recipe_steps_down_once(backbone):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_hands_are_told_apart(hand_backbone, tmp_path, network):
-    options = {**TINY, "network": network, "handed": True, "mirror_right": True}
+    options = {**TINY, "network": network, "mirror_right": True}
     training = Lifting({**options, "augmentation": PLAIN}, RHD_HAND).training(hand_backbone, 0)
+    assert training.architecture["handed"]
+    assert not Lifting({**options, "handed": False}, RHD_HAND).training(hand_backbone, 0).architecture["handed"]
     left, right = (training.example(*hand(1, side), np.random.default_rng(0)) for side in range(2))
     assert (left["side"][0], right["side"][0]) == (0, 1)
     np.testing.assert_array_equal(left["pose"], right["pose"])
