@@ -126,7 +126,7 @@ class Restricted:
         views = [by_name[name] for name in self.views if name in by_name]
         root = None
         if self._inputs.root == "truth":
-            root = self._truths.truth(sample.key).joints_mm[:, self.skeleton.root_index]
+            root = self.skeleton.root_of(self._truths.truth(sample.key).joints_mm)
         elif self._inputs.root == "predicted" and self._roots_mm is not None:
             root = self._roots_mm.get(sample.key)
         return replace(
@@ -229,19 +229,19 @@ class Bench:
             InputError: neither is to be had, or the file is of other samples.
         """
         entry, keys = self.settings.entry(method), list(self.dataset.keys(split))
-        root = self.dataset.skeleton.root_index
+        root_of = self.dataset.skeleton.root_of
         fewest = self.fewest_root_views(method, split)
         if views is not None and len(views) < fewest:
             raise InputError(f"views {', '.join(views)}", f"roots need at least {fewest}", "choose more cameras")
         if split in entry.roots:
             given = read_predictions(self.settings.home / entry.roots[split], keys)
-            return dict(zip(keys, given[:, root : root + 1], strict=True))
+            return dict(zip(keys, root_of(given)[:, None], strict=True))
         model = self.method(entry.after)
         model.load(self.settings.checkpoint(self.dataset.name, entry.after, seed), "cpu")
         answers = predict(model, self.restricted(model.inputs, views, progress=progress), keys, progress=progress)
         nobody = np.full((1, 3), np.nan)
         return {
-            key: answer.joints_mm[:1, root] if len(answer.score) else nobody
+            key: root_of(answer.joints_mm[:1]) if len(answer.score) else nobody
             for key, answer in zip(keys, answers, strict=True)
         }
 

@@ -215,7 +215,8 @@ def _write_examples(bench: Bench, table: PoseTable, truth: TruthTable, path: Pat
     rows = np.asarray(pd.Index(table.keys, dtype=object).get_indexer(pd.Index(truth.keys, dtype=object)))
     skeleton = truth.skeleton
     predicted_mm = _in_world(table, truth, rows)
-    distances = metrics.joint_errors(predicted_mm, truth.joints_mm, root=skeleton.root_index)
+    root = skeleton.indices(skeleton.root_joints)
+    distances = metrics.joint_errors(predicted_mm, truth.joints_mm, root=root)
     error_mm = metrics.pose_errors(distances)
     order = np.flatnonzero(np.isfinite(error_mm))
     order = order[np.argsort(error_mm[order], kind="stable")]
@@ -253,10 +254,11 @@ def _in_world(table: PoseTable, truth: TruthTable, rows: NDArray[np.integer]) ->
     answered = np.flatnonzero(rows >= 0)
     joints_mm[answered] = table.mapped(truth.skeleton.joints)[rows[answered]]
     frame = table.frame[rows]
-    root = truth.skeleton.root_index
+    root_of = truth.skeleton.root_of
     for v, name in enumerate(truth.views):
         of_camera = answered[frame[answered] == name]
         if of_camera.size and truth.rotations is not None:
-            about_root = joints_mm[of_camera] - joints_mm[of_camera][:, [root]]
-            joints_mm[of_camera] = about_root @ truth.rotations[of_camera, v] + truth.joints_mm[of_camera][:, [root]]
+            about_root = joints_mm[of_camera] - root_of(joints_mm[of_camera])[:, None]
+            true_root = root_of(truth.joints_mm[of_camera])[:, None]
+            joints_mm[of_camera] = about_root @ truth.rotations[of_camera, v] + true_root
     return joints_mm

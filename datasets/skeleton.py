@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -14,19 +17,19 @@ class Skeleton:
         name: of the joint set, as it stands in file metadata.
         joints: names in storage order.
         edges: pairs of joint names that are drawn as limbs.
-        root: the joint that relative metrics subtract, or None if the set has none.
+        root: what relative metrics subtract: a joint; or several, whose mean it is; or None if the set has none.
         flip_pairs: (left, right) names that a mirrored image swaps.
     """
 
     name: str
     joints: tuple[str, ...]
     edges: tuple[tuple[str, str], ...]
-    root: str | None
+    root: str | tuple[str, ...] | None
     flip_pairs: tuple[tuple[str, str], ...]
 
     def __post_init__(self) -> None:
         known = set(self.joints)
-        named = {n for pair in (*self.edges, *self.flip_pairs) for n in pair} | ({self.root} if self.root else set())
+        named = {n for pair in (*self.edges, *self.flip_pairs, self.root_joints) for n in pair}
         if len(known) != len(self.joints) or not named <= known:
             raise ValueError(f"skeleton {self.name}: duplicate joints or unknown names {sorted(named - known)}")
 
@@ -34,11 +37,25 @@ class Skeleton:
         return len(self.joints)
 
     @property
+    def root_joints(self) -> tuple[str, ...]:
+        """Joints whose mean is the root; empty if the joint set has none."""
+        if isinstance(self.root, tuple):
+            return self.root
+        return () if self.root is None else (self.root,)
+
+    @property
     def root_index(self) -> int:
-        """Index of the root joint; ValueError if the joint set has none."""
-        if self.root is None:
+        """Index of the root joint; ValueError if there is none, or if the root is the mean of several."""
+        if not isinstance(self.root, str):
             raise ValueError(f"skeleton {self.name} has no root joint")
         return self.joints.index(self.root)
+
+    def root_of(self, joints: NDArray[Any]) -> NDArray[Any]:
+        """The root (..., 3) of poses (..., J, 3), NaN where one of its joints is; ValueError if the set has none."""
+        if not self.root_joints:
+            raise ValueError(f"skeleton {self.name} has no root")
+        mean: NDArray[Any] = joints[..., self.indices(self.root_joints), :].mean(axis=-2)
+        return mean
 
     @property
     def edge_indices(self) -> list[tuple[int, int]]:
@@ -150,7 +167,7 @@ COCO = Skeleton(
         ("left_eye", "left_ear"),
         ("right_eye", "right_ear"),
     ),
-    root=None,
+    root=("left_hip", "right_hip"),
     flip_pairs=_sides("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"),
 )
-"""MSCOCO's 17 key points."""
+"""MSCOCO's 17 key points. Their root is no key point: the middle of the hips, as learnable triangulation has it."""

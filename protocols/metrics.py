@@ -28,7 +28,7 @@ Rows = NDArray[np.integer]
 _BLOCK = 8192  # poses; 17 joints in float64 are 3 MB, which stays in the cache
 
 
-def validate(pred: Array, truth: Array, rows: Rows | None = None, root: int | None = None) -> None:
+def validate(pred: Array, truth: Array, rows: Rows | None = None, root: Sequence[int] = ()) -> None:
     """ValueError unless the arrays are (N, J, 3) floats of equal J, as many as ``rows`` pairs them, root within J."""
     for name, array in (("pred", pred), ("truth", truth)):
         if array.ndim != 3 or array.shape[2] != 3 or not np.issubdtype(array.dtype, np.floating):
@@ -39,32 +39,35 @@ def validate(pred: Array, truth: Array, rows: Rows | None = None, root: int | No
         raise ValueError(f"{len(pred)} predictions for {len(truth)} truth poses")
     if rows is not None and (rows.shape != (len(truth),) or (rows.size and int(rows.max()) >= len(pred))):
         raise ValueError(f"rows need ({len(truth)},) indices below {len(pred)}, got {rows.shape}")
-    if root is not None and not 0 <= root < truth.shape[1]:
-        raise ValueError(f"root {root} is none of {truth.shape[1]} joints")
+    outside = [index for index in root if not 0 <= index < truth.shape[1]]
+    if outside:
+        raise ValueError(f"root {outside[0]} is none of {truth.shape[1]} joints")
 
 
-def joint_errors(pred: Array, truth: Array, root: int | None = None, rows: Rows | None = None) -> Array:
+def joint_errors(pred: Array, truth: Array, root: int | Sequence[int] | None = None, rows: Rows | None = None) -> Array:
     """Euclidean distance of every joint, (N, J) mm.
 
     Args:
         pred: (M, J, 3) mm.
         truth: (N, J, 3) mm.
-        root: joint subtracted from both first (its own error is then 0 and still counts); None: absolute.
+        root: joint subtracted from both first (its own error is then 0 and still counts), or several whose mean is;
+            None: absolute.
         rows: (N,) row of ``pred`` that answers each truth pose, -1 where none does; default: row by row.
 
     Raises:
         ValueError: shapes or types do not fit, or a coordinate is infinite.
     """
+    roots = [] if root is None else [root] if isinstance(root, int) else list(root)
 
     def distances(p: Array, t: Array, absent: NDArray[np.bool_] | None) -> Array:
         difference = p - t
-        if root is not None:
-            difference -= difference[:, root : root + 1].copy()
+        if roots:
+            difference -= difference[:, roots].mean(axis=1, keepdims=True)
             if absent is not None:
-                absent |= absent[:, root : root + 1].copy()
+                absent |= absent[:, roots].any(axis=1, keepdims=True)
         return np.sqrt(np.einsum("njk,njk->nj", difference, difference))
 
-    return _blockwise(distances, pred, truth, rows, root)
+    return _blockwise(distances, pred, truth, rows, roots)
 
 
 def aligned_joint_errors(pred: Array, truth: Array, rows: Rows | None = None) -> Array:
@@ -82,7 +85,7 @@ def aligned_joint_errors(pred: Array, truth: Array, rows: Rows | None = None) ->
         errors[whole] = np.linalg.norm(aligned - t[whole], axis=2)
         return errors
 
-    return _blockwise(distances, pred, truth, rows, None)
+    return _blockwise(distances, pred, truth, rows, ())
 
 
 def procrustes(pred: Array, truth: Array, use: NDArray[np.bool_] | None = None) -> Array:
@@ -127,8 +130,8 @@ def pose_errors(errors: Array) -> NDArray[np.float64]:
     return means
 
 
-def mpjpe(pred: Array, truth: Array, root: int | None = None) -> NDArray[np.float64]:
-    """Mean per-joint position error of each pose, (N,) mm: absolute, or relative to joint ``root``."""
+def mpjpe(pred: Array, truth: Array, root: int | Sequence[int] | None = None) -> NDArray[np.float64]:
+    """Mean per-joint position error of each pose, (N,) mm: absolute, or relative to ``root``."""
     return pose_errors(joint_errors(pred, truth, root))
 
 
@@ -177,7 +180,7 @@ def _blockwise(
     pred: Array,
     truth: Array,
     rows: Rows | None,
-    root: int | None,
+    root: Sequence[int],
 ) -> Array:
     """``distances(pred, truth, absent)`` block by block in float64, with the module's rules for what is absent.
 

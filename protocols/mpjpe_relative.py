@@ -21,7 +21,7 @@ class MpjpeRelative(SinglePerson):
     """Distance of every joint from its place relative to the root, mean over joints, then over poses; mm.
 
     Args:
-        root: name of the joint that is subtracted; None: the data set's root.
+        root: name of the joint that is subtracted, or names of several whose mean is; None: the data set's root.
     """
 
     name: ClassVar[str] = "mpjpe_relative"
@@ -29,17 +29,20 @@ class MpjpeRelative(SinglePerson):
     metric: ClassVar[str] = "mpjpe"
     alignment: ClassVar[str] = "root"
 
-    root: str | None = Field(default=None)
+    root: str | tuple[str, ...] | None = Field(default=None)
 
-    def root_name(self, skeleton: Skeleton) -> str:
+    def root_joints(self, skeleton: Skeleton) -> tuple[str, ...]:
         """See :class:`SinglePerson`; InputError if neither the table nor the data set names a root."""
-        root = self.root or skeleton.root
-        if root is None or root not in skeleton.joints:
+        given = (self.root,) if isinstance(self.root, str) else self.root
+        roots = given or skeleton.root_joints
+        unknown = [root for root in roots or (None,) if root not in skeleton.joints]
+        if unknown:
             raise InputError(
-                f"protocol {self.name}: root", f"{root!r} is no joint of {skeleton.name}", "name one in the table"
+                f"protocol {self.name}: root", f"{unknown[0]!r} is no joint of {skeleton.name}", "name one in the table"
             )
-        return root
+        return roots
 
     def joint_errors(self, pred: Array, truth: Array, rows: Rows, joints: tuple[str, ...], skeleton: Skeleton) -> Array:
         """See :class:`SinglePerson`."""
-        return metrics.joint_errors(pred, truth, root=joints.index(self.root_name(skeleton)), rows=rows)
+        root = [joints.index(name) for name in self.root_joints(skeleton)]
+        return metrics.joint_errors(pred, truth, root=root, rows=rows)

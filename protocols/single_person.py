@@ -64,9 +64,9 @@ class SinglePerson(Protocol):
         """(N, J, 3) of the named joints in the frame that row ``rows`` of ``pred`` answers in; here the world's."""
         return truth.mapped(joints)
 
-    def root_name(self, skeleton: Skeleton) -> str | None:
-        """The joint that is subtracted, if one is."""
-        return None
+    def root_joints(self, skeleton: Skeleton) -> tuple[str, ...]:
+        """The joints whose mean is subtracted; empty: nothing is."""
+        return ()
 
     def missing(self, errors: Array) -> NDArray[np.bool_]:
         """(N,) whether each pose counts as missing."""
@@ -85,10 +85,11 @@ class SinglePerson(Protocol):
         joints = f"all {len(skeleton)} of {skeleton.name}"
         if self.joints is not None:
             joints = f"{len(self.joints)} of {skeleton.name}: {', '.join(self.joints)}"
+        root = ", ".join(self.root_joints(skeleton)) or "none"
         return Signature(
             metric=self.metric_name(),
             alignment=self.alignment,
-            root=self.root_name(skeleton) or "none",
+            root=f"mean of {root}" if len(self.root_joints(skeleton)) > 1 else root,
             joints=joints,
             split=board.split,
             frames=board.frame_rule,
@@ -102,9 +103,8 @@ class SinglePerson(Protocol):
         """See :class:`Protocol`; ``joint/<name>`` columns hold the distances."""
         rows = self._answers(pred, truth)
         joints = self.joints or truth.skeleton.joints
-        root = self.root_name(truth.skeleton)
         # the root is needed even where it is not evaluated
-        needed = joints if root is None or root in joints else (*joints, root)
+        needed = (*joints, *(root for root in self.root_joints(truth.skeleton) if root not in joints))
         joints_mm = self.true_joints(truth, needed, pred, rows)
         distances = self.joint_errors(pred.mapped(needed), joints_mm, rows, needed, truth.skeleton)
         distances = distances[:, : len(joints)]

@@ -129,7 +129,8 @@ class VolumetricTraining(Training):
         small = options.small
         self._arch = model.architecture
         self._options = options
-        self._flip_order, self._root = skeleton.flip_order, skeleton.root_index
+        self._flip_order, self._root = skeleton.flip_order, skeleton.indices(skeleton.root_joints)
+        self._root_of = skeleton.root_of
         self._augmentation = options.augmentation if small else NO_AUGMENTATION
         self._noise_mm = (30.0 if small else 0.0) if options.centre_noise_mm is None else options.centre_noise_mm
         self._random_views = (0.3 if small else 0.0) if options.random_views is None else options.random_views
@@ -207,7 +208,7 @@ class VolumetricTraining(Training):
         """The root that is handed over; the true one where nobody predicted it."""
         given = sample.root_mm
         usable = given is not None and len(given) > 0 and bool(np.isfinite(given[0]).all())
-        return np.asarray(given[0] if usable and given is not None else joints_mm[self._root], dtype=np.float64)
+        return np.asarray(given[0] if usable and given is not None else self._root_of(joints_mm), dtype=np.float64)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Mean absolute error in cm and voxel cross-entropy; also the mean 3D error (mm) of the batch."""
@@ -228,9 +229,15 @@ class VolumetricTraining(Training):
     def _single_views(
         self, predicted: Tensor, truth: Tensor, known: Tensor, valid: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Joints relative to the root (itself excepted) where there is one view, which cannot tell how far it is."""
+        """Joints relative to the root where there is one view, which cannot tell how far it is.
+
+        A root that is a joint is excepted; one that is the mean of several moves them all.
+        """
         alone = (valid.sum(dim=1) == 1)[:, None, None]
-        others = torch.arange(predicted.shape[1], device=predicted.device)[:, None] != self._root
-        root = slice(self._root, self._root + 1)
-        moved = [torch.where(alone & others, joints - joints[:, root], joints) for joints in (predicted, truth)]
-        return moved[0], moved[1], torch.where(alone, known * known[:, root], known)
+        if len(self._root) == 1:
+            alone = alone & (torch.arange(predicted.shape[1], device=predicted.device)[:, None] != self._root[0])
+        moved = [
+            torch.where(alone, joints - joints[:, self._root].mean(dim=1, keepdim=True), joints)
+            for joints in (predicted, truth)
+        ]
+        return moved[0], moved[1], torch.where(alone, known * known[:, self._root].amin(dim=1, keepdim=True), known)

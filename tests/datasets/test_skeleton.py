@@ -30,12 +30,25 @@ def test_joints_are_mapped_by_name() -> None:
         _ = COCO.root_index
 
 
+def test_a_root_is_a_joint_or_the_mean_of_several() -> None:
+    poses = np.random.default_rng(0).normal(0, 300, (5, 17, 3))
+    np.testing.assert_array_equal(HUMAN36M.root_of(poses), poses[:, 6])
+    assert COCO.root_joints == ("left_hip", "right_hip")
+    np.testing.assert_allclose(COCO.root_of(poses), (poses[:, 11] + poses[:, 12]) / 2)
+    np.testing.assert_allclose(COCO.root_of(poses[0]), (poses[0, 11] + poses[0, 12]) / 2)
+    poses[0, 12] = np.nan
+    assert np.isnan(COCO.root_of(poses)).any(axis=1).tolist() == [True, False, False, False, False]
+    with pytest.raises(ValueError, match="no root"):
+        SHELF.root_of(poses[:, :14])
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"joints": ("a", "a")},
         {"edges": (("a", "z"),)},
         {"root": "z"},
+        {"root": ("a", "z")},
         {"flip_pairs": (("a", "z"),)},
     ],
 )

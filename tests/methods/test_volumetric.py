@@ -16,6 +16,7 @@ from poseboard.methods.nets.lens import without_lens
 from poseboard.methods.nets.v2v import PUBLISHED, SMALL, V2V
 from poseboard.methods.volumetric.method import Volumetric
 from poseboard.methods.volumetric.model import Maps, VolumetricArchitecture, VolumetricTriangulation
+from poseboard.methods.volumetric.train import VolumetricTraining
 
 J = len(HUMAN36M)
 PLAIN = NO_AUGMENTATION.model_dump()
@@ -255,6 +256,18 @@ def test_a_single_view_is_judged_relative_to_the_root_in_training(backbone):
     assert torch.count_nonzero(off[0].abs() > 1e-9) == 1
     torch.testing.assert_close(off[1], torch.full((J,), 50.0, dtype=torch.float64))
     assert counted[:, :, 0].sum(dim=1).tolist() == [0, J]  # nothing is relative to a root that is not known
+
+    # COCO's root is no joint: every joint is relative to it
+    middle = replace(HUMAN36M, root=("left_hip", "right_hip"))
+    training = VolumetricTraining(training.model, training._options, middle)
+    known[0] = 1
+    predicted, wanted, counted = training._single_views(moved, truth, known, valid)
+    off = (predicted - wanted)[..., 0]
+    assert off[0].abs().max() < 1e-9
+    torch.testing.assert_close(wanted[0], truth[0] - truth[0, middle.indices(middle.root_joints)].mean(dim=0))
+    torch.testing.assert_close(off[1], torch.full((J,), 50.0, dtype=torch.float64))
+    known[0, HUMAN36M.joints.index("left_hip")] = 0
+    assert training._single_views(moved, truth, known, valid)[2][:, :, 0].sum(dim=1).tolist() == [0, J]
 
 
 def test_any_number_of_views_and_missing_roots(trained):

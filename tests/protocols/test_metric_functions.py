@@ -144,6 +144,21 @@ def test_blocks_and_rows_change_nothing(seed: int, extra: int) -> None:
     assert np.isposinf(errors[rows < 0]).all()
 
 
+def test_a_root_that_is_the_mean_of_two_joints() -> None:
+    rng = np.random.default_rng(1)
+    pred, truth = poses(rng, 6), poses(rng, 6)
+    about = [p - p[:, [2, 5]].astype(np.float64).mean(axis=1, keepdims=True) for p in (pred, truth)]
+    expected = np.linalg.norm(about[0] - about[1], axis=2)
+    np.testing.assert_allclose(metrics.joint_errors(pred, truth, root=[2, 5]), expected, rtol=1e-5)
+    pred[0, 5], truth[1, 2] = np.nan, np.nan
+    errors = metrics.joint_errors(pred, truth, root=[2, 5])
+    assert np.isposinf(errors[0]).all()
+    assert np.isnan(errors[1]).all()
+    np.testing.assert_allclose(errors[2:], expected[2:], rtol=1e-5)
+    with pytest.raises(ValueError, match="root 17"):
+        metrics.joint_errors(pred, truth, root=[2, 17])
+
+
 def test_what_is_absent() -> None:
     rng = np.random.default_rng(0)
     pred, truth = poses(rng, 5), poses(rng, 5)

@@ -147,6 +147,23 @@ def test_root_is_subtracted_even_where_it_is_not_evaluated(judge, make_truth) ->
     assert set(scored.scores[0].breakdown["joint"]) == {"nose", "left_wrist"}
 
 
+def test_a_root_that_is_no_joint(make_truth, make_predictions, make_board) -> None:
+    """Moving one hip by 80 mm moves the root by 40 and every other joint about it by as much."""
+    truth = make_truth(skeleton=COCO)
+    moved = truth.joints_mm.copy()
+    moved[:, COCO.joints.index("left_hip")] += [80, 0, 0]
+    predictions = {"all": {0: make_predictions(truth, moved)}}
+    found = score(make_board("mpjpe_relative"), predictions, truth, resamples=20).scores[0]
+    assert found.value == pytest.approx(40, abs=1e-3)
+    assert found.signature.root == "mean of left_hip, right_hip"
+    arms = make_board("mpjpe_relative", joints=["left_wrist"], root=["left_hip", "nose"])
+    found = score(arms, predictions, truth, resamples=20).scores[0]
+    assert found.value == pytest.approx(40, abs=1e-3)
+    assert found.signature.root == "mean of left_hip, nose"
+    with pytest.raises(InputError, match="'tail' is no joint of coco-17"):
+        score(make_board("mpjpe_relative", root=["nose", "tail"]), predictions, truth)
+
+
 def test_frames_and_actions_are_two_averages(judge, make_truth) -> None:
     """Unequal actions: 24 poses of Walking, 6 of Sitting, 4 of Greeting are off by 10, 20 and 60 mm."""
     truth = make_truth()
