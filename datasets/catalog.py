@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, create_model
 
-from poseboard.datasets import human36m, rhd, shelf
+from poseboard.datasets import human36m, panoptic, rhd, shelf
 from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.sample import Dataset, Status
 
@@ -61,7 +61,8 @@ _ENTRIES = (
         "panoptic",
         "CMU Panoptic",
         "non-commercial research",
-        "github.com/CMU-Perceptual-Computing-Lab/panoptic-toolbox or domedb.perception.cs.cmu.edu",
+        panoptic.OBTAIN,
+        panoptic.Panoptic,
     ),
     Entry(
         "mupots",

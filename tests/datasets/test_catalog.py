@@ -27,7 +27,8 @@ def test_every_known_data_set_says_where_it_is_to_be_had(tmp_path: Path) -> None
 def test_status_follows_the_folder(human36m_tree: Path) -> None:
     entries = catalog()
     assert entries["human36m"].status(human36m_tree).state == "ready"
-    assert entries["panoptic"].status(human36m_tree).detail == "adapter not in this version"
+    assert entries["panoptic"].status(human36m_tree).state == "missing"
+    assert entries["mupots"].status(human36m_tree).detail == "adapter not in this version"
 
 
 @pytest.mark.parametrize("name", [name for name, entry in catalog().items() if entry.adapter is not None])
@@ -52,7 +53,11 @@ def test_options_reach_the_adapter(human36m_tree: Path) -> None:
     ("name", "options", "message"),
     [
         ("human37m", {}, r"data set 'human37m': there is no such data set; known: human36m"),
-        ("mpii", {"root": "x"}, r"data set 'mpii': its adapter is not in this version; to be opened: human36m, shelf"),
+        (
+            "mpii",
+            {"root": "x"},
+            r"data set 'mpii': its adapter is not in this version; to be opened: human36m, panoptic",
+        ),
         ("human36m", {}, r"data set 'human36m': root: field required"),
         ("human36m", {"root": "x", "colour": 1}, r"'human36m': colour: .*known: .*images, .*root"),
         ("human36m", {"root": 3}, r"'human36m': root: "),

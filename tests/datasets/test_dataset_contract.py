@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_up_panoptic import write_panoptic
 from made_up_rhd import write_rhd
 from made_up_shelf import write_shelf
 
@@ -22,6 +23,7 @@ from poseboard.datasets.sample import Dataset
 ADAPTERS = sorted(name for name, entry in catalog().items() if entry.adapter is not None)
 HOLDS_NUMBERS = {
     "human36m": LABELS,
+    "panoptic": Path("171204_pose6/calibration_171204_pose6.json"),
     "rhd": Path("evaluation/anno_evaluation.pickle"),
     "shelf": Path("pred_shelf_maskrcnn_hrnet_coco.pkl"),
 }
@@ -36,6 +38,8 @@ def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "rhd":
         write_rhd(folder)
+    elif request.param == "panoptic":
+        write_panoptic(folder)
     else:
         assert request.param == "shelf", "write a made-up tree for the new adapter"
         write_shelf(folder, frames=4)

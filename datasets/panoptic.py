@@ -1,0 +1,448 @@
+"""CMU Panoptic: people in a dome of cameras, in the layout that its own toolbox downloads and extracts.
+
+On disk, below one root, for each sequence:
+
+    <sequence>/calibration_<sequence>.json                     cameras: name, resolution, K, distCoef, R, t (cm)
+    <sequence>/hdPose3d_stage1_coco19/body3DScene_%08d.json    bodies: joints19 = 19 x (x, y, z in cm, confidence)
+    <sequence>/hdImgs/<camera>/<camera>_%08d.jpg               the same number is the same instant
+    <sequence>/mrcnn-detections/<camera>.json                  optional, of one person: left, top, right, bottom,
+                                                               confidence for each frame from 0 on
+
+World frame: millimetres (files: centimetres, x_cam = R X + t), y down. Images have a lens, which the cameras keep.
+Joints: `skeleton.COCO`, of the 19 all but the neck and the body's centre; the root is the middle of the hips.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from poseboard.datasets.camera import Array, Camera, scale_box, square_box
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Group, Image, Sample, Status, Truth, View, read_image
+from poseboard.datasets.skeleton import COCO
+
+Split = Literal["train", "test"]
+
+RANGES: dict[str, tuple[tuple[int, int], ...]] = {
+    "171026_pose1": ((380, 7300), (7900, 14500), (15400, 22400)),
+    "171026_pose2": ((1000, 7500), (8000, 14000)),
+    "171026_pose3": ((1000, 3000),),
+    "171204_pose1": ((300, 4100), (4800, 8900), (10000, 13600), (14000, 18200), (18500, 22900), (23500, 27600)),
+    "171204_pose2": (
+        *((350, 4300), (5000, 8800), (9600, 13600), (14300, 18500)),
+        *((19600, 23500), (24200, 28200), (28800, 32800), (33500, 37700)),
+    ),
+    "171204_pose3": ((500, 4400), (5400, 9000)),
+    "171204_pose4": (
+        *((500, 4300), (4900, 8800), (9400, 13200), (14200, 17800)),
+        *((18700, 22500), (23050, 27050), (28000, 31600)),
+    ),
+    "171204_pose5": ((400, 4300), (5000, 8500), (9500, 13400), (14200, 18000), (19000, 22600), (23500, 27100)),
+    "171204_pose6": ((1000, 4500), (5150, 9100), (9830, 13800), (14370, 18300), (19000, 22900)),
+}
+"""Frames of the sequences in which one person goes through a range of motion, from the first to before the second.
+
+As a public fork of learnable triangulation (Samleo8) lists them; each range is a take of its own.
+"""
+
+SEQUENCES: dict[Split, tuple[str, ...]] = {
+    "train": tuple(name for name in RANGES if name not in ("171204_pose5", "171204_pose6")),
+    "test": ("171204_pose5", "171204_pose6"),
+}
+"""Learnable triangulation's split of the sequences of one person."""
+
+CAMERAS = ("00_01", "00_02", "00_10", "00_13")
+"""Four HD cameras that AdaFuse chose on the same sequences; those of learnable triangulation's table are not known."""
+
+JOINTS19 = (
+    *("neck", "nose", "body_centre"),
+    *("left_shoulder", "left_elbow", "left_wrist", "left_hip", "left_knee", "left_ankle"),
+    *("right_shoulder", "right_elbow", "right_wrist", "right_hip", "right_knee", "right_ankle"),
+    *("left_eye", "left_ear", "right_eye", "right_ear"),
+)
+"""The files' joints in their order. (A table in circulation names the last four otherwise, and is wrong.)"""
+
+OBTAIN = (
+    "non-commercial research: sequences, HD videos, calibration and poses with the scripts of "
+    "github.com/CMU-Perceptual-Computing-Lab/panoptic-toolbox, whose hdImgsExtractor makes the images"
+)
+
+_LEAST_CONFIDENCE = 0.1
+_LEAST_DETECTION = 0.01
+_LARGEST_BOX_PX = 10_000
+_MM = 10.0
+_ROWS = [JOINTS19.index(name) for name in COCO.joints]
+_COPY = "download or extract it again"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_CAMERA = re.compile(r"[0-9]{2}_[0-9]{2}")
+
+
+class Panoptic:
+    """The adapter: a `Dataset` of the HD cameras.
+
+    Every label file in use is read once, at the first question that needs it: some ten seconds for the default split.
+
+    Args:
+        root: folder that holds the sequences.
+        sequences: sequences of "train" and of "test"; None: `SEQUENCES`. Of a sequence in `RANGES` those frames are
+            used, of any other every labelled one. ``{"test": ["171204_pose5", "171204_pose6"]}`` does without the
+            training sequences.
+        cameras: names of the cameras in use, of both splits, in that order.
+        every: stride over the labelled frames of a sequence that are in use.
+        people: "one": frames in which exactly one person is annotated; "all": every frame with anybody, the people in
+            the file's order. A joint is annotated where its confidence is above 0.1, and a person who has such a joint.
+        boxes: "detections": from ``mrcnn-detections``, a view whose confidence is below 0.01 is left out. "joints":
+            about the true joints within the image, a view that shows fewer than two of them is left out. None:
+            detections if every sequence and camera in use has them, else joints.
+        box_scale: factor on each box once it has been made square; None: 1 for detections, as published, and 1.3 about
+            joints, which end at the eyes and the ankles.
+
+    Raises:
+        InputError: an option is no such value. Files that are damaged raise on first use, naming file and field.
+    """
+
+    name = "panoptic"
+    skeleton = COCO
+    synthetic = False
+
+    def __init__(
+        self,
+        root: Path,
+        sequences: dict[Split, tuple[str, ...]] | None = None,
+        cameras: tuple[str, ...] = CAMERAS,
+        every: int = 1,
+        people: Literal["one", "all"] = "one",
+        boxes: Literal["detections", "joints"] | None = None,
+        box_scale: float | None = None,
+    ) -> None:
+        chosen = SEQUENCES if sequences is None else sequences
+        self._sequences: dict[str, tuple[str, ...]] = {
+            split: tuple(chosen.get(split, ())) for split in ("train", "test")
+        }
+        named = [name for names in self._sequences.values() for name in names]
+        for field, names, form in (("sequences", named, _NAME), ("cameras", list(cameras), _CAMERA)):
+            wrong = [name for name in names if not form.fullmatch(name)]
+            if wrong or not names or len(set(names)) < len(names):
+                problem = f"{wrong[0]!r} is no name" if wrong else "name each once, and at least one"
+                raise InputError(f"panoptic: {field}", problem, f"such as {', '.join((*SEQUENCES['test'], *CAMERAS))}")
+        if every < 1:
+            raise InputError("panoptic: every", f"stride {every} is not positive", "1 keeps every frame")
+        if box_scale is not None and not (np.isfinite(box_scale) and box_scale > 0):
+            raise InputError("panoptic: box_scale", f"{box_scale} is not above 0", "1.0 keeps the boxes")
+        if boxes == "detections" and people == "all":
+            raise InputError("panoptic: boxes", "detections are of one person", "set boxes: joints, or people: one")
+        self.root = Path(root)
+        self._cameras, self._every, self._people = tuple(cameras), every, people
+        self._wanted_boxes, self._wanted_scale = boxes, box_scale
+        self._scenes: dict[str, _Scene] = {}
+        self._calibrations: dict[str, dict[str, Camera]] = {}
+        self._detections: dict[tuple[str, str], Array] = {}
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The cameras in use."""
+        return self._cameras
+
+    def status(self) -> Status:
+        """Every label, calibration and detection in use readable; first and last image of each view present."""
+        there = self._there
+        if not there:
+            first = self._calibration_path(next(self._named()))
+            others = f", nor any other of {len(list(self._named()))} sequences"
+            return Status("missing", f"no {first}{others}", OBTAIN)
+        absent = [f"sequence {name}" for name in self._named() if name not in there]
+        frames = left_out = 0
+        try:
+            for name in there:
+                scene, cameras = self._scene(name), self._calibration(name)
+                frames, left_out = frames + len(scene.frames), left_out + scene.left_out
+                if not scene.frames:
+                    absent.append(f"labelled frames of {name}")
+                for camera in cameras:
+                    if self._boxes == "detections":
+                        self._detected(name, camera)
+                    ends = dict.fromkeys(scene.frames[i] for i in (0, -1) if scene.frames)
+                    images = (self._image_path(name, camera, frame) for frame in ends)
+                    absent += [str(path.relative_to(self.root)) for path in images if not path.is_file()]
+        except InputError as error:
+            return Status("missing", str(error), OBTAIN)
+        people = "one person" if self._people == "one" else "people"
+        others = "nobody or several people" if self._people == "one" else "nobody"
+        boxes = "detected boxes" if self._boxes == "detections" else "boxes about the true joints"
+        detail = (
+            f"{frames} frames of {people} in {len(self.views)} cameras ({left_out} with {others} left out), {boxes}"
+        )
+        if absent:
+            return Status("partial", f"{detail}; {len(absent)} things missing, first {absent[0]}", OBTAIN)
+        return Status("ready", detail, OBTAIN)
+
+    def manifest(self) -> str:
+        """SHA-256 over the options, the calibrations and the labels and detections in use."""
+        return self._manifest
+
+    def keys(self, split: str) -> Sequence[str]:
+        """Frames "171204_pose5/00000400" of "train" or "test", by sequence and number.
+
+        Raises:
+            InputError: there is no such split, or a sequence of it is not there.
+        """
+        if split not in self._sequences:
+            raise InputError("panoptic: split", f"{split!r} is no split", 'one of "train", "test"')
+        return [f"{name}/{frame:08d}" for name in self._sequences[split] for frame in self._scene(name).frames]
+
+    def sample(self, key: str) -> Sample:
+        """The views of one frame, each with the boxes of the people it shows; a view that shows nobody is left out."""
+        name, frame = self._frame(key)
+        scene = self._scene(name)
+        views = []
+        for camera_name, camera in self._calibration(name).items():
+            if self._boxes == "detections":
+                boxes = self._detected_box(name, camera_name, frame)
+            else:
+                boxes = _boxes_about(camera, scene.people[frame])
+            if len(boxes):
+                image = partial(_sized_image, self._image_path(name, camera_name, frame), camera.size)
+                squares = [scale_box(square_box(box), self._box_scale) for box in boxes]
+                views.append(View(camera_name, camera, image, np.array(squares, dtype=np.float64)))
+        take = next((f"{name}/{a}-{b}" for a, b in RANGES.get(name, ()) if a <= frame < b), name)
+        return Sample(key, tuple(views), Group(name, name, take))
+
+    def truth(self, key: str) -> Truth:
+        """The annotated people (P, 17, 3), world mm, NaN where a joint is not annotated; they are noisy themselves."""
+        name, frame = self._frame(key)
+        return Truth(self._scene(name).people[frame].copy())
+
+    def _named(self) -> Iterator[str]:
+        return (name for names in self._sequences.values() for name in names)
+
+    def _calibration_path(self, name: str) -> Path:
+        return self.root / name / f"calibration_{name}.json"
+
+    def _detections_path(self, name: str, camera: str) -> Path:
+        return self.root / name / "mrcnn-detections" / f"{camera}.json"
+
+    def _image_path(self, name: str, camera: str, frame: int) -> Path:
+        return self.root / name / "hdImgs" / camera / f"{camera}_{frame:08d}.jpg"
+
+    @cached_property
+    def _there(self) -> tuple[str, ...]:
+        return tuple(name for name in self._named() if self._calibration_path(name).is_file())
+
+    @cached_property
+    def _boxes(self) -> str:
+        if self._wanted_boxes is not None:
+            return self._wanted_boxes
+        files = [self._detections_path(name, camera) for name in self._there for camera in self._cameras]
+        return "detections" if self._people == "one" and all(path.is_file() for path in files) else "joints"
+
+    @property
+    def _box_scale(self) -> float:
+        if self._wanted_scale is not None:
+            return self._wanted_scale
+        return 1.0 if self._boxes == "detections" else 1.3
+
+    @cached_property
+    def _manifest(self) -> str:
+        options = [self._sequences, self._cameras, self._every, self._people, self._boxes, self._box_scale]
+        digest = hashlib.sha256(json.dumps(options).encode())
+        for name in self._named():
+            if name not in self._there:
+                digest.update(f"{name} absent".encode())
+                continue
+            files = [self._calibration_path(name)]
+            if self._boxes == "detections":
+                files += [self._detections_path(name, camera) for camera in self._cameras]
+            for path in files:
+                digest.update(hashlib.sha256(_read(path)).digest())
+            digest.update(self._scene(name).digest)
+        return digest.hexdigest()
+
+    def _frame(self, key: str) -> tuple[str, int]:
+        match = re.fullmatch(rf"({_NAME.pattern})/([0-9]{{8}})", key)
+        if match is None or match[1] not in self._named() or int(match[2]) not in self._scene(match[1]).people:
+            raise InputError(f"panoptic: key {key!r}", "there is no such frame", f"see {self.root}")
+        return match[1], int(match[2])
+
+    def _scene(self, name: str) -> _Scene:
+        if name not in self._scenes:
+            if name not in self._there:
+                remedy = "get it, or name those that you have under datasets.panoptic.sequences"
+                raise InputError(self._calibration_path(name), f"sequence {name} is not there", remedy)
+            self._scenes[name] = _read_scene(self.root / name, RANGES.get(name), self._every, self._people == "all")
+        return self._scenes[name]
+
+    def _calibration(self, name: str) -> dict[str, Camera]:
+        if name not in self._calibrations:
+            self._calibrations[name] = _read_calibration(self._calibration_path(name), self._cameras)
+        return self._calibrations[name]
+
+    def _detected(self, name: str, camera: str) -> Array:
+        if (name, camera) not in self._detections:
+            self._detections[name, camera] = _read_detections(self._detections_path(name, camera))
+        return self._detections[name, camera]
+
+    def _detected_box(self, name: str, camera: str, frame: int) -> list[tuple[int, int, int, int]]:
+        found, path = self._detected(name, camera), self._detections_path(name, camera)
+        if frame >= len(found):
+            problem = f"holds frames 0 to {len(found) - 1}, frame {frame} is used"
+            raise InputError(path, problem, "detect people in every frame, or set boxes: joints")
+        if found[frame, 4] < _LEAST_DETECTION:
+            return []
+        left, top, right, bottom = (round(value) for value in found[frame, :4].tolist())
+        side = max(right - left, bottom - top)
+        if right <= left or bottom <= top or side > _LARGEST_BOX_PX:
+            problem = f"is no box, {right - left} x {bottom - top} px"
+            raise InputError(f"{path}: {frame}", problem, "detect people again, or set boxes: joints")
+        return [(left, top, right, bottom)]
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """The labels of one sequence.
+
+    Args:
+        people: frame -> (P, 17, 3) mm, those in use, by number.
+        left_out: frames of the sequence that are not used for how many people they show.
+        digest: of the files read.
+    """
+
+    people: Mapping[int, Array]
+    left_out: int
+    digest: bytes
+
+    @cached_property
+    def frames(self) -> list[int]:
+        """Numbers of the frames in use."""
+        return list(self.people)
+
+
+def _read_scene(folder: Path, ranges: Sequence[tuple[int, int]] | None, every: int, crowds: bool) -> _Scene:
+    labels = folder / "hdPose3d_stage1_coco19"
+    try:
+        files = os.listdir(labels)
+    except OSError as error:
+        raise InputError(labels, f"labels cannot be read ({error.strerror})", _COPY) from None
+    numbers = sorted(int(m[1]) for file in files if (m := re.fullmatch(r"body3DScene_([0-9]{8})\.json", file)))
+    if ranges is not None:
+        numbers = [number for number in numbers if any(first <= number < end for first, end in ranges)]
+    people, digest = {}, hashlib.sha256()
+    numbers = numbers[::every]
+    for number in numbers:
+        path = labels / f"body3DScene_{number:08d}.json"
+        content = _read(path)
+        digest.update(path.name.encode() + hashlib.sha256(content).digest())
+        found = _bodies(_parsed(content, path), path)
+        if len(found) == 1 or (crowds and len(found)):
+            people[number] = found
+    return _Scene(people, len(numbers) - len(people), digest.digest())
+
+
+def _bodies(content: Any, path: Path) -> Array:
+    """(P, 17, 3) mm of the bodies of a label file that have a joint."""
+    bodies = content.get("bodies") if isinstance(content, dict) else None
+    if not isinstance(bodies, list):
+        raise InputError(f"{path}: bodies", "is no list", _COPY)
+    joints = np.empty((len(bodies), len(JOINTS19), 4))
+    for row, body in enumerate(bodies):
+        values = _numbers(body.get("joints19") if isinstance(body, dict) else None)
+        if values is None or values.shape != (4 * len(JOINTS19),):
+            raise InputError(f"{path}: bodies[{row}].joints19", f"is not {4 * len(JOINTS19)} numbers", _COPY)
+        joints[row] = values.reshape(-1, 4)
+    chosen = joints[:, _ROWS]
+    annotated = chosen[..., 3:] > _LEAST_CONFIDENCE
+    return np.where(annotated, chosen[..., :3] * _MM, np.nan)[annotated.any(axis=(1, 2))]
+
+
+def _read_calibration(path: Path, names: Sequence[str]) -> dict[str, Camera]:
+    content = _parsed(_read(path), path)
+    entries = content.get("cameras") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"{path}: cameras", "is no list of cameras", _COPY)
+    by_name = {entry["name"]: entry for entry in entries if isinstance(entry.get("name"), str)}
+    cameras = {}
+    for name in names:
+        where = f"{path}: {name}"
+        if name not in by_name:
+            raise InputError(where, "there is no such camera", "choose others under datasets.panoptic.cameras")
+        fields = {}
+        for field, shape in (("resolution", (2,)), ("K", (3, 3)), ("R", (3, 3)), ("t", (3, 1)), ("distCoef", (5,))):
+            values = _numbers(by_name[name].get(field))
+            if values is None or values.shape != shape:
+                raise InputError(f"{where}.{field}", f"is not {' x '.join(map(str, shape))} numbers", _COPY)
+            fields[field] = values
+        width, height = (int(value) for value in fields["resolution"])
+        if width < 1 or height < 1:
+            raise InputError(f"{where}.resolution", f"is {width} x {height}", _COPY)
+        try:
+            t_mm = fields["t"] * _MM
+            cameras[name] = Camera(fields["K"], fields["R"], t_mm, fields["distCoef"], (width, height))
+        except ValueError as error:
+            raise InputError(where, str(error), _COPY) from None
+    return cameras
+
+
+def _read_detections(path: Path) -> Array:
+    """(frames, 5): left, top, right, bottom, confidence."""
+    values = _numbers(_parsed(_read(path), path))
+    if values is None or values.ndim != 2 or values.shape[1] != 5:
+        problem = "is no list of [left, top, right, bottom, confidence]"
+        raise InputError(path, problem, "detect people again, or set boxes: joints")
+    return values
+
+
+def _boxes_about(camera: Camera, people: Array) -> list[tuple[int, int, int, int]]:
+    """Left, upper, right, lower about the joints in the image of each person of whom it shows two."""
+    points = camera.project(people)
+    inside = np.all((points >= 0) & (points < camera.size), axis=-1)  # false for NaN
+    boxes = []
+    for shown in (of_person[seen] for of_person, seen in zip(points, inside, strict=True) if seen.sum() > 1):
+        (left, upper), (right, lower) = np.floor(shown.min(axis=0)), np.floor(shown.max(axis=0)) + 1
+        boxes.append((int(left), int(upper), int(right), int(lower)))
+    return boxes
+
+
+def _sized_image(path: Path, size: tuple[int, int]) -> Image:
+    """The image; InputError if it is not as large as its camera."""
+    image = read_image(path)
+    height, width = image.shape[:2]
+    if (width, height) != size:
+        problem = f"is {width} x {height}, the calibration is for {size[0]} x {size[1]}"
+        raise InputError(path, problem, "extract the images at their full size")
+    return image
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(path, f"file cannot be read ({error.strerror})", OBTAIN) from None
+
+
+def _parsed(content: bytes, path: Path) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InputError(path, f"is no JSON ({str(error)[:80]})", _COPY) from None
+
+
+def _numbers(values: Any) -> Array | None:
+    """Nested lists as an array of numbers below a million, as pixels and centimetres are; None if anything else."""
+    if not isinstance(values, list):
+        return None
+    try:
+        array = np.array(values)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if array.dtype.kind not in "iuf" or not (np.abs(array.astype(np.float64)) < 1e6).all():  # false for NaN
+        return None
+    return array.astype(np.float64)
