@@ -271,14 +271,19 @@ def weights_import(
         float | None,
         typer.Option(help="lifting: size of a pose (pelvis to thorax; of hands: the middle finger's first bone)"),
     ] = None,
+    joints: Annotated[str, typer.Option(help="which 17 joints the heat maps are of: human36m or coco")] = "human36m",
 ) -> None:
     """Map a published checkpoint into ours; every missing, unexpected or misshapen key is an error.
 
     Nothing in the file is executed. Use the result with `poseboard predict … --checkpoint`.
     """
+    from poseboard.datasets.skeleton import COCO, HUMAN36M
     from poseboard.methods.weights import import_weights
 
-    checkpoint = import_weights(method, file, scale_mm=scale_mm)
+    known = {"human36m": HUMAN36M, "coco": COCO}
+    if joints not in known:
+        raise InputError(f"--joints {joints}", "no such joints", f"one of {', '.join(known)}")
+    checkpoint = import_weights(method, file, known[joints].joints, scale_mm)
     checkpoint.save(out)
     print(f"{out}: {len(checkpoint.state)} tensors, {checkpoint.architecture}")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.settings import Settings
-from poseboard.datasets.catalog import catalog, open_dataset
+from poseboard.datasets.catalog import Entry, catalog, open_dataset
 from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.sample import Dataset
 from poseboard.datasets.synthetic.human36m import WorldOptions, generate
@@ -33,6 +33,11 @@ def render(options: Mapping[str, Any], root: Path, processes: int) -> str:
 def prepare(settings: Settings, dataset: str) -> DataFile:
     """Make a data set ready and write results/<profile>/data/<dataset>.json; absence is a state, not an error."""
     given = settings.dataset_options(dataset)
+    target = settings.file("data", dataset + ".json")
+    if settings.is_absent(dataset) and dataset in catalog():
+        record = _absent(catalog()[dataset])
+        record.write(target)
+        return record
     root = settings.root(dataset)
     if given.get("root") is None:
         if dataset != "human36m":
@@ -42,7 +47,6 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
     opened = open_dataset(dataset, {**given, "root": root})
     status = opened.status()
     usable = status.state != "missing"
-    target = settings.file("data", dataset + ".json")
     pictures = []
     sheet = target.with_name(f"{dataset}-contact-sheet.png")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -65,22 +69,12 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
 
 
 def record_others(settings: Settings) -> list[DataFile]:
-    """Write results/<profile>/catalog/<name>.json for every known data set that params.yaml does not name.
+    """Write results/<profile>/catalog/<name>.json for every known data set of which params.yaml names no copy or world.
 
     The page takes from it why ours are absent beside a published table, and where the data is to be had.
     """
     folder = settings.results / "catalog"
-    records = []
-    for name, entry in catalog().items():
-        if name in settings.params.datasets:
-            continue
-        status = entry.status(None)
-        detail = f"{entry.title} ({entry.licence}): {status.detail}"
-        records.append(
-            DataFile(
-                dataset=name, synthetic=False, state=status.state, detail=detail, obtain=status.obtain, manifest=None
-            )
-        )
+    records = [_absent(entry) for name, entry in catalog().items() if settings.is_absent(name)]
     folder.mkdir(parents=True, exist_ok=True)
     for left in {path.stem for path in folder.glob("*.json")} - {record.dataset for record in records}:
         (folder / f"{left}.json").unlink()
@@ -93,7 +87,7 @@ def status_lines(settings: Settings) -> list[str]:
     """A line a data set the suite knows: state, title, what is there or where to get it."""
     lines = []
     for name, entry in catalog().items():
-        if name in settings.params.datasets:
+        if not settings.is_absent(name):
             root = settings.root(name)
             synthetic = settings.params.datasets[name].get("root") is None
             options = {**settings.params.datasets[name], "root": root}
@@ -109,6 +103,15 @@ def status_lines(settings: Settings) -> list[str]:
         if status.state != "ready":
             lines.append(f"{'':24}get it: {status.obtain}")
     return lines
+
+
+def _absent(entry: Entry) -> DataFile:
+    """The record of a data set of which params.yaml names no folder."""
+    status = entry.status(None)
+    detail = f"{entry.title} ({entry.licence}): {status.detail}"
+    return DataFile(
+        dataset=entry.name, synthetic=False, state=status.state, detail=detail, obtain=status.obtain, manifest=None
+    )
 
 
 def _counts(dataset: Dataset) -> dict[str, int]:

@@ -19,6 +19,9 @@ from poseboard.datasets.errors import InputError, validated
 BACKBONE = "backbone"
 """Name of the checkpoint that the 2D backbone stage leaves; no method may be called so."""
 
+WORLDS = ("human36m",)
+"""Data sets whose synthetic world can be rendered; with ``root: null`` any other is absent."""
+
 
 class _UniqueKeys(yaml.SafeLoader):
     """Refuses a key that stands twice, of which YAML would silently take the last: a second row of the same name."""
@@ -179,9 +182,21 @@ class Settings:
             raise InputError(f"data set {name!r}", "is not in params.yaml", f"one of {known}, or add it there")
         return dict(self.params.datasets[name])
 
+    def is_absent(self, dataset: str) -> bool:
+        """Whether params.yaml does not name a data set, or no folder of one that has no synthetic world."""
+        entry = self.params.datasets.get(dataset)
+        return entry is None or (dataset not in WORLDS and entry.get("root") is None)
+
     def root(self, dataset: str) -> Path:
-        """Folder of a data set: the given one, or that of the profile's synthetic world (named by its options)."""
+        """Folder of a data set: the given one, or that of the profile's synthetic world (named by its options).
+
+        Raises:
+            InputError: params.yaml does not name the data set, its root is no path, or it is absent.
+        """
         root = self.dataset_options(dataset).get("root")
+        if self.is_absent(dataset):
+            remedy = f"name the folder of your copy, or see `poseboard data status` for where to get {dataset}"
+            raise InputError(f"params.yaml: datasets.{dataset}.root", "names no folder", remedy)
         if root is not None:
             if not isinstance(root, str):
                 raise InputError(

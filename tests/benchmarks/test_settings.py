@@ -64,6 +64,18 @@ def test_a_world_is_kept_by_its_options(tmp_path: Path) -> None:
     assert Settings.read(write(tmp_path, datasets={"human36m": {"root": "/real"}})).root("human36m") == Path("/real")
 
 
+def test_without_a_world_no_folder_means_absent(tmp_path: Path) -> None:
+    datasets = {"human36m": {"root": None}, "panoptic": {"root": None}, "shelf": {"root": "data/shelf"}}
+    settings = Settings.read(write(tmp_path, datasets=datasets))
+    assert [name for name in ("human36m", "panoptic", "shelf", "rhd") if settings.is_absent(name)] == [
+        "panoptic",
+        "rhd",
+    ]
+    with pytest.raises(InputError, match=r"datasets\.panoptic\.root: names no folder; .*poseboard data status"):
+        settings.root("panoptic")
+    assert not settings.with_root("panoptic", tmp_path).is_absent("panoptic")
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.datasets.skeleton import COCO, HUMAN36M
 from poseboard.methods.algebraic.method import Algebraic
 from poseboard.methods.base import Checkpoint
 from poseboard.methods.nets.detector import Detector
@@ -36,6 +36,14 @@ def test_whole_model_loads_into_its_method(net, tmp_path):
     checkpoint.save(tmp_path / "ours.pt")
     Algebraic({}, HUMAN36M).load(tmp_path / "ours.pt", "cpu")
     assert all(torch.equal(value, checkpoint.state[f"backbone.{key}"]) for key, value in net.state_dict().items())
+
+
+def test_heat_maps_of_other_joints(net, tmp_path):
+    """Seventeen heat maps may be those of COCO, which nothing in a file tells."""
+    import_weights("algebraic", saved(tmp_path, whole(net)), COCO.joints).save(tmp_path / "ours.pt")
+    Algebraic({}, COCO).load(tmp_path / "ours.pt", "cpu")
+    with pytest.raises(InputError, match="not those of human36m-17"):
+        Algebraic({}, HUMAN36M).load(tmp_path / "ours.pt", "cpu")
 
 
 def test_under_state_dict_and_without_batch_counts(net, tmp_path):

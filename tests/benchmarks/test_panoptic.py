@@ -1,0 +1,125 @@
+"""CMU Panoptic through every stage: absent, trained and scored on a made-up tree, and with published weights."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from poseboard.datasets.panoptic import CAMERAS, SEQUENCES
+from poseboard.datasets.skeleton import COCO
+from poseboard.methods.nets.pose_resnet import PoseResNet
+from poseboard.protocols import predictions
+from poseboard.protocols.base import Board
+from poseboard.protocols.scores import DataFile, ScoreFile
+
+TABLE = Path(__file__).resolve().parents[2] / "benchmarks" / "tables" / "T4.yaml"
+STEPS = {"steps": 2, "batch_size": 2}
+METHODS = {
+    "ransac": {"code": "methods/ransac", "after": "backbone", **STEPS},
+    "dlt": {"code": "methods/dlt", "after": "ransac"},
+    "algebraic": {"code": "methods/algebraic", "after": "backbone", **STEPS},
+    # the world's vertical is y here
+    "volumetric": {"code": "methods/volumetric", "after": "algebraic", "voxels": 16, "up": "y", **STEPS},
+}
+
+
+@pytest.fixture(scope="module")
+def panoptic(ready_workspace, tmp_path_factory):
+    made_up = Path(__file__).parents[1] / "datasets" / "made_up_panoptic.py"
+    spec = importlib.util.spec_from_file_location("made_up_panoptic", made_up)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    folder = tmp_path_factory.mktemp("panoptic")
+    module.write_panoptic(folder / "dome")
+    workspace = type(ready_workspace)(folder)
+    params = yaml.safe_load((ready_workspace.folder / "params.yaml").read_text())
+    params["datasets"] = {"human36m": {"root": None}, "panoptic": {"root": "dome"}}
+    params["methods"] = METHODS
+    workspace.write_params(**params)
+    return workspace
+
+
+def test_the_table_is_on_the_cameras_that_are_read_by_default():
+    board = Board.read(TABLE)
+    assert (board.dataset, board.published, board.views) == ("panoptic", "T4", CAMERAS)
+    assert not {f"00_{c}" for c in (22, 23, 25, 26, 29)} & set(CAMERAS)  # known to be faulty
+    assert all(camera in " ".join(board.notes) for camera in CAMERAS)
+
+
+def test_from_the_files_to_the_table(panoptic):
+    record = panoptic.must("data", "prepare", "panoptic").out
+    assert "13 frames of one person in 4 cameras" in record
+    assert "boxes about the true joints" in record
+    panoptic.must("train", "panoptic", "backbone")
+    results = panoptic.folder / "results" / "smoke"
+    for method in METHODS:
+        for stage in ("train", "predict", "score"):
+            panoptic.must(stage, "panoptic", method)
+        (found,) = ScoreFile.read(results / "scores" / "panoptic" / f"{method}.json").scores
+        assert (found.table, found.n_samples, found.n_missing, found.n_groups) == ("T4", 6, 0, 4)
+        assert (found.signature.root, found.signature.alignment) == ("mean of left_hip, right_hip", "root")
+        assert found.signature.joints == "all 17 of coco-17"
+        assert set(found.breakdown["subject"]) == set(SEQUENCES["test"])
+        assert 0 < found.value < 1e5
+        (path,) = (results / "predictions" / "panoptic" / method).glob("*.parquet")
+        table = predictions.read(path)
+        assert table.info.joints == COCO.joints
+        assert table.info.views == CAMERAS
+
+    # the cube of volumetric stands about the middle of the hips that algebraic predicts
+    answers = {m: predictions.read(next((results / "predictions/panoptic" / m).glob("*"))) for m in METHODS}
+    roots = COCO.root_of(answers["algebraic"].joints_mm)
+    assert np.abs(answers["volumetric"].joints_mm - roots[:, None]).max() <= 2300 / 2
+
+    panoptic.must("compare", "panoptic")
+    panoptic.must("report")
+    page = (panoptic.folder / "results" / "leaderboard" / "index.html").read_text()
+    assert "CMU Panoptic, MPJPE relative to the middle of the hips, 4 cameras" in page
+
+
+def test_with_published_weights_nothing_is_trained(panoptic):
+    torch.manual_seed(0)
+    net = PoseResNet(18, 17)
+    torch.save({f"module.{key}": value for key, value in net.state_dict().items()}, panoptic.folder / "coco.pth")
+    named = panoptic.run("weights", "import", "backbone", "coco.pth", "--out", "x.pt", "--joints", "mpii").error
+    assert "--joints mpii: no such joints; one of human36m, coco" in named
+    panoptic.must("weights", "import", "backbone", "coco.pth", "--out", "own.pt")
+    assert "not those of coco-17" in panoptic.run("predict", "panoptic", "dlt", "--checkpoint", "own.pt").error
+    panoptic.must("weights", "import", "backbone", "coco.pth", "--out", "coco.pt", "--joints", "coco")
+    panoptic.must("predict", "panoptic", "dlt", "--checkpoint", "coco.pt")
+    assert "panoptic/dlt: T4" in panoptic.must("score", "panoptic", "dlt").out
+
+
+def test_other_cameras_than_those_of_the_table_are_told(panoptic, tmp_path):
+    params = yaml.safe_load((panoptic.folder / "params.yaml").read_text())
+    params["datasets"]["panoptic"] = {"root": str(panoptic.folder / "dome"), "cameras": list(CAMERAS[1:])}
+    workspace = type(panoptic)(tmp_path)
+    workspace.write_params(**params)
+    told = workspace.run("predict", "panoptic", "dlt").error
+    assert "table T4: views: no camera '00_01'; cameras: 00_02, 00_10, 00_13" in told
+
+
+def test_absent_it_is_no_failure_and_the_page_says_so(workspace):
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    params["datasets"]["panoptic"] = {"root": None}
+    workspace.write_params(**params)
+    assert "missing panoptic" in workspace.must("data", "status").out
+    workspace.must("data", "record")
+    results = workspace.folder / "results" / "smoke"
+    assert DataFile.read(results / "catalog" / "panoptic.json").state == "missing"
+    assert "missing, CMU Panoptic" in workspace.must("data", "prepare", "panoptic").out
+    assert not list((workspace.folder / "data").glob("synthetic-panoptic-*"))
+    for command in (["train", "panoptic", "backbone"], ["predict", "panoptic", "dlt"], ["score", "panoptic", "dlt"]):
+        assert "datasets.panoptic.root: names no folder" in workspace.run(*command).error
+    workspace.must("predict", "human36m", "dlt")
+    (workspace.folder / "results" / "published").mkdir(exist_ok=True)
+    published = TABLE.parents[2] / "results" / "published" / "T4.yaml"
+    (workspace.folder / "results" / "published" / "T4.yaml").write_text(published.read_text())
+    workspace.must("report")
+    page = (workspace.folder / "results" / "leaderboard" / "index.html").read_text()
+    assert "13.7" in page
+    assert "Ours are absent: panoptic is missing." in page
+    assert "panoptic-toolbox" in page
