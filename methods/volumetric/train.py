@@ -52,7 +52,8 @@ class VolumetricOptions(Options):
         random_views: share of training samples that keep a random number of their views, from one to all;
             None: the recipe's, 0.3 or 0.
         centre_noise_mm: standard deviation of the cube's centre about the root in training; None: 30 or 0.
-        up: the axis of the world about which cubes are turned in training.
+        up: the vertical axis of the world, upward or downward, about which cubes are turned in training: "y" on CMU
+            Panoptic.
         transfer: see `VolumetricArchitecture`.
         precision: of the 3D network; None: float32, but in training with "small" "bf16".
         clip_norm: longest gradient that is applied whole.
