@@ -63,6 +63,8 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
             partial.replace(target)
             parameters = TrainingFile.read(settings.file("training", dataset, f"{after}.json")).parameters
             continue
+        if not bench.dataset.keys("train"):
+            raise InputError(f"data set {dataset}", "has no training samples", "give it some, or import weights")
         if fabric is None:
             cuda = torch.cuda.is_available()
             count = min(settings.profile.processes, torch.cuda.device_count()) if cuda else settings.profile.processes

@@ -332,15 +332,17 @@ def view_set_name(cameras: Sequence[str], names: Sequence[str]) -> str:
     return ordered if len(ordered) <= 64 else f"{len(cameras)}-{hashlib.sha256(ordered.encode()).hexdigest()[:12]}"
 
 
-def view_text(sets: Sequence[ViewSet], names: Sequence[str]) -> str:
+def view_text(sets: Sequence[ViewSet], names: Sequence[str], *, spelt: bool = False) -> str:
     """Sets of cameras, out of all cameras ``names``, as the signature of their one number states them.
 
     "all" or the cameras' names for one set; "each alone" or "each of …" for the several sets that are pooled; what a
-    root was predicted from stands behind a semicolon, where that is another set.
+    root was predicted from stands behind a semicolon, where that is another set. ``spelt`` names the cameras where they
+    are all as well: for a table that names its own, of a data set that may be read with these alone.
     """
 
     def text(cameras: Sequence[str]) -> str:
-        return "all" if set(cameras) == set(names) else ", ".join(name for name in names if name in set(cameras))
+        whole = set(cameras) == set(names) and not spelt
+        return "all" if whole else ", ".join(name for name in names if name in set(cameras))
 
     if len(sets) == 1:
         seen = text(sets[0].cameras)

@@ -63,6 +63,7 @@ def test_from_the_files_to_the_table(panoptic):
         assert (found.table, found.n_samples, found.n_missing, found.n_groups) == ("T4", 6, 0, 4)
         assert (found.signature.root, found.signature.alignment) == ("mean of left_hip, right_hip", "root")
         assert found.signature.joints == "all 17 of coco-17"
+        assert found.signature.views == ", ".join(CAMERAS)  # that these are all that was read says nothing
         assert set(found.breakdown["subject"]) == set(SEQUENCES["test"])
         assert 0 < found.value < 1e5
         (path,) = (results / "predictions" / "panoptic" / method).glob("*.parquet")
@@ -107,6 +108,15 @@ def test_other_cameras_than_those_of_the_table_are_told(panoptic, tmp_path):
     workspace.write_params(**params)
     told = workspace.run("predict", "panoptic", "dlt").error
     assert "table T4: views: no camera '00_01'; cameras: 00_02, 00_10, 00_13" in told
+
+
+def test_without_training_sequences_training_says_so(panoptic, tmp_path):
+    params = yaml.safe_load((panoptic.folder / "params.yaml").read_text())
+    params["datasets"]["panoptic"] = {"root": str(panoptic.folder / "dome"), "sequences": {"test": ["171204_pose6"]}}
+    workspace = type(panoptic)(tmp_path)
+    workspace.write_params(**params)
+    told = workspace.run("train", "panoptic", "backbone").error
+    assert "data set panoptic: has no training samples; give it some, or import weights" in told
 
 
 def test_absent_it_is_no_failure_and_the_page_says_so(workspace):
