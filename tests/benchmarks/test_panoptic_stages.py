@@ -121,7 +121,8 @@ def test_without_training_sequences_training_says_so(panoptic, tmp_path):
 
 def test_absent_it_is_no_failure_and_the_page_says_so(workspace):
     params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
-    params["datasets"]["panoptic"] = {"root": None}
+    params["datasets"] |= {"panoptic": {"root": None}, "shelf": {"root": None}}
+    params["detections"] = {"shelf": ["dlt"]}
     workspace.write_params(**params)
     assert "missing panoptic" in workspace.must("data", "status").out
     workspace.must("data", "record")
@@ -131,6 +132,7 @@ def test_absent_it_is_no_failure_and_the_page_says_so(workspace):
     assert not list((workspace.folder / "data").glob("synthetic-panoptic-*"))
     for command in (["train", "panoptic", "backbone"], ["predict", "panoptic", "dlt"], ["score", "panoptic", "dlt"]):
         assert "datasets.panoptic.root: names no folder" in workspace.run(*command).error
+    assert "shelf/dlt: missing, no folder is named" in workspace.must("predict", "shelf", "dlt").out
     workspace.must("predict", "human36m", "dlt")
     (workspace.folder / "results" / "published").mkdir(exist_ok=True)
     published = TABLE.parents[2] / "results" / "published" / "T4.yaml"
