@@ -11,7 +11,7 @@ from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.catalog import Entry, catalog, open_dataset
 from poseboard.datasets.errors import InputError, validated
-from poseboard.datasets.sample import Dataset
+from poseboard.datasets.sample import Dataset, Status
 from poseboard.datasets.synthetic.human36m import WorldOptions, generate
 from poseboard.protocols.scores import DataFile
 
@@ -40,9 +40,6 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
         return record
     root = settings.root(dataset)
     if given.get("root") is None:
-        if dataset != "human36m":
-            where = f"params.yaml: datasets.{dataset}.root"
-            raise InputError(where, "there is no synthetic world of it", "name the folder of your copy")
         render(settings.profile.world, root, settings.profile.processes)
     opened = open_dataset(dataset, {**given, "root": root})
     status = opened.status()
@@ -66,6 +63,19 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
     )
     record.write(target)
     return record
+
+
+def open_named(settings: Settings, dataset: str) -> tuple[Status, Dataset | None]:
+    """The status of a data set of params.yaml, and the data set itself unless no folder is named for it.
+
+    Raises:
+        InputError: params.yaml does not name it, or an option is wrong.
+    """
+    options = settings.dataset_options(dataset)
+    if settings.is_absent(dataset) and dataset in catalog():
+        return catalog()[dataset].status(), None
+    opened = open_dataset(dataset, {**options, "root": settings.root(dataset)})
+    return opened.status(), opened
 
 
 def record_others(settings: Settings) -> list[DataFile]:

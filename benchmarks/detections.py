@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
+from poseboard.benchmarks.data import open_named
 from poseboard.benchmarks.harness import Bench, predict
 from poseboard.benchmarks.settings import Settings
-from poseboard.datasets.catalog import catalog, open_dataset
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Dataset, Poses, Sample
 from poseboard.methods.geometry.observations import observe
@@ -39,10 +39,7 @@ def detections_stage(settings: Settings, dataset: str, method: str) -> Iterator[
     target.parent.mkdir(parents=True, exist_ok=True)
     figure = target.with_suffix(".png")
     figure.unlink(missing_ok=True)
-    opened, options = None, settings.dataset_options(dataset)
-    if not settings.is_absent(dataset) or dataset not in catalog():
-        opened = open_dataset(dataset, {**options, "root": settings.root(dataset)})
-    status = catalog()[dataset].status() if opened is None else opened.status()
+    status, opened = open_named(settings, dataset)
     if opened is None or status.state == "missing":
         detail = f"{settings.portable(status.detail)}; to be had from {status.obtain}"
         DetectionFile(dataset=dataset, method=method, state="missing", detail=detail).write(target)

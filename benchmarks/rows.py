@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from poseboard.benchmarks.data import open_named
 from poseboard.benchmarks.settings import BACKBONE, Settings
-from poseboard.datasets.catalog import open_dataset
 from poseboard.datasets.errors import InputError
 from poseboard.protocols.scores import ComparisonFile
 
@@ -27,7 +27,7 @@ def run_rows(settings: Settings, dataset: str, methods: Sequence[str]) -> Iterat
     """
     for method in methods:
         settings.entry(method)
-    status = open_dataset(dataset, {**settings.dataset_options(dataset), "root": settings.root(dataset)}).status()
+    status, _ = open_named(settings, dataset)
     if status.state == "missing":
         for folder in _FOLDERS:
             settings.file(folder, dataset).mkdir(parents=True, exist_ok=True)

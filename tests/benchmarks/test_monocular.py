@@ -153,5 +153,6 @@ def test_hands_have_no_synthetic_world(hands):
     params = yaml.safe_load((hands.folder / "params.yaml").read_text())
     params["datasets"]["rhd"] = {"root": None}
     hands.write_params(**params)
-    assert "datasets.rhd.root: there is no synthetic world of it" in hands.run("data", "prepare", "rhd").error
+    assert "rhd: missing, Rendered Hand Pose" in hands.must("data", "prepare", "rhd").out
+    assert "datasets.rhd.root: names no folder" in hands.run("train", "rhd", "backbone").error
     assert not (hands.folder / "data").exists()

@@ -133,6 +133,7 @@ def test_absent_it_is_no_failure_and_the_page_says_so(workspace):
     for command in (["train", "panoptic", "backbone"], ["predict", "panoptic", "dlt"], ["score", "panoptic", "dlt"]):
         assert "datasets.panoptic.root: names no folder" in workspace.run(*command).error
     assert "shelf/dlt: missing, no folder is named" in workspace.must("predict", "shelf", "dlt").out
+    assert "panoptic: left out, no folder is named" in workspace.must("run", "panoptic", "dlt").out
     workspace.must("predict", "human36m", "dlt")
     (workspace.folder / "results" / "published").mkdir(exist_ok=True)
     published = TABLE.parents[2] / "results" / "published" / "T4.yaml"
