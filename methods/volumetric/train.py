@@ -26,7 +26,7 @@ from poseboard.methods.volumetric.model import VolumetricArchitecture, Volumetri
 _CM = 0.1
 """mm -> cm: the published loss, and the weight of the cross-entropy beside it, are for centimetres."""
 
-_UP = {"y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
+_AXES = ("x", "y", "z")
 
 
 class VolumetricOptions(Options):
@@ -52,8 +52,8 @@ class VolumetricOptions(Options):
         random_views: share of training samples that keep a random number of their views, from one to all;
             None: the recipe's, 0.3 or 0.
         centre_noise_mm: standard deviation of the cube's centre about the root in training; None: 30 or 0.
-        up: the vertical axis of the world, upward or downward, about which cubes are turned in training: "y" on CMU
-            Panoptic.
+        up: the vertical axis of the world, upward or downward, about which cubes are turned in training; None: the one
+            nearest to what is down in the pictures.
         transfer: see `VolumetricArchitecture`.
         precision: of the 3D network; None: float32, but in training with "small" "bf16".
         clip_norm: longest gradient that is applied whole.
@@ -76,7 +76,7 @@ class VolumetricOptions(Options):
     views: int = Field(default=4, ge=1)
     random_views: float | None = Field(default=None, ge=0, le=1)
     centre_noise_mm: float | None = Field(default=None, ge=0)
-    up: Literal["y", "z"] = "z"
+    up: Literal["x", "y", "z"] | None = None
     transfer: bool = False
     precision: Precision | None = None
     clip_norm: float = Field(default=10.0, gt=0)
@@ -187,7 +187,7 @@ class VolumetricTraining(Training):
             images[i], A = augment(crop_pixels(straight, side), self._augmentation, rng, mirrored=mirrored)
             P[i] = A @ straight.camera.P
         theta = torch.tensor(rng.uniform(0, 2 * np.pi))
-        turn = rotation_about(torch.tensor(_UP[self._options.up], dtype=theta.dtype), theta).numpy()
+        turn = rotation_about(torch.tensor(self._vertical(sample), dtype=theta.dtype), theta).numpy()
         joints_mm = truth.joints_mm[0]
         base = self._base(sample, joints_mm) + rng.normal(0, 1, 3) * self._noise_mm
         if mirrored:
@@ -204,6 +204,13 @@ class VolumetricTraining(Training):
             "joints_mm": np.where(known, joints_mm, 0.0),
             "known": known.astype(np.float64),
         }
+
+    def _vertical(self, sample: Sample) -> Array:
+        """(3,) the unit vector of the world's vertical axis."""
+        up = self._options.up
+        down = np.mean([view.camera.R[1] for view in sample.views], axis=0)
+        axis: Array = np.eye(3)[int(np.abs(down).argmax()) if up is None else _AXES.index(up)]
+        return axis
 
     def _base(self, sample: Sample, joints_mm: Array) -> Array:
         """The root that is handed over; the true one where nobody predicted it."""

@@ -184,6 +184,17 @@ def test_cubes_are_turned_about_the_vertical_and_moved(backbone):
     np.testing.assert_allclose(np.abs(sideways[1]), [0, 1, 0], atol=1e-6)
 
 
+def test_the_vertical_is_what_the_cameras_say(backbone):
+    """A world whose y points down, as CMU Panoptic's, instead of one whose z points up."""
+    sample, truth = moment(0)
+    lying = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # world of y down -> of z up
+    views = tuple(replace(view, camera=replace(view.camera, R=view.camera.R @ lying)) for view in sample.views)
+    other = replace(sample, views=views, root_mm=sample.root_mm @ lying)
+    truth = Truth(truth.joints_mm @ lying)
+    turn = started(backbone).example(other, truth, np.random.default_rng(0))["turn"]
+    np.testing.assert_allclose(turn[1], [0, 1, 0], atol=1e-6)
+
+
 def test_a_mirrored_person_is_a_person_in_a_mirrored_cube(backbone):
     sample, truth = moment(0)
     options = {**PLAIN, "flip": 1.0}
