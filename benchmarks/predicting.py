@@ -109,6 +109,7 @@ def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoi
                 split=split,
                 views=samples.views,
                 root_views=view_set.roots if rooted else None,
+                true_root=model.inputs.root == "truth",
                 manifest=bench.dataset.manifest(),
                 method=method,
                 checkpoint_sha256=file_sha256(weights),

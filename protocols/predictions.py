@@ -50,6 +50,7 @@ class PredictionInfo(BaseModel):
         default=None,
         description="cameras that the root it was handed was predicted from; None: no such root",
     )
+    true_root: bool = Field(default=False, description="whether the method was handed the true root")
     manifest: str = Field(description="hash of the data set")
     method: str
     checkpoint_sha256: str | None = Field(default=None, description="None for a method without weights")

@@ -65,6 +65,8 @@ def score(
     grows = not protocol.pools and len({len(view_set.cameras) for view_set in wanted}) > 1
     for part in [list(sets)] if protocol.pools else [[view_set] for view_set in sets]:
         views = view_text(part, truth.views, spelt=board.views != "all")
+        if any(table.info.true_root for view_set in part for table in sets[view_set].values()):
+            views += "; true root"  # another number than that of methods that had to find it
         tables = _tables(protocol, {view_set: sets[view_set] for view_set in part}, truth, chosen)
         title = f"{board.title}, {len(part[0].cameras)} cameras" if grows else board.title
         scores.append(_summary(board, protocol, title, truth, views, tables, resamples))

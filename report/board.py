@@ -289,8 +289,8 @@ def sweeps(all_boards: Sequence[Board]) -> list[Sweep]:
 
 def view_count(board: Board) -> int | None:
     """How many cameras the signature names; for "all" the most that the table's camera curve reaches, else None."""
-    if board.signature.views != "all":
-        seen = board.signature.views.partition(";")[0]
+    seen = board.signature.views.partition(";")[0]
+    if seen != "all":
         return 1 if seen.startswith("each ") else len([name for name in re.split(r"[\s,]+", seen) if name])
     reached = [x for row in board.rows if "cameras" in row.score.curves for x in row.score.curves["cameras"].x]
     return round(max(reached)) if reached else None

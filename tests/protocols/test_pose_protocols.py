@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import COCO, HUMAN36M
 from poseboard.protocols.base import TruthTable
+from poseboard.protocols.comparison import compare
 from poseboard.protocols.scores import Score
 from poseboard.protocols.scoring import Scored, score
 
@@ -305,6 +306,19 @@ def test_sweep_has_nested_cameras_and_a_score_for_each(make_truth, make_predicti
     assert scored.scores[2].value == relative.value
     some = score(board, {"all": predictions["all"]}, truth, resamples=50)
     assert [s.signature.views for s in some.scores] == ["all"]
+
+
+def test_a_method_that_is_handed_the_true_root_has_a_number_of_its_own(
+    make_truth, make_predictions, make_board
+) -> None:
+    truth, board = make_truth(), make_board("mpjpe_relative")
+    found = {
+        name: score(board, {"all": {0: make_predictions(truth, method=name, true_root=given)}}, truth, resamples=50)
+        for name, given in (("told", True), ("bare", False), ("third", False))
+    }
+    assert [scored.scores[0].signature.views for scored in found.values()] == ["all; true root", "all", "all"]
+    (compared,) = compare(board, found, resamples=50)
+    assert {rank.method for rank in compared.ranks} == {"bare", "third"}
 
 
 def test_predictions_from_elsewhere_are_refused(make_truth, make_predictions, make_board) -> None:
