@@ -211,7 +211,11 @@ def _given(files: Sequence[Path], truth: TruthTable) -> Tables:
 
 
 def _write_examples(bench: Bench, table: PoseTable, truth: TruthTable, path: Path) -> None:
-    """The best, middle and worst samples by root-relative error: crops, both poses in their pixels, edges."""
+    """The best, middle and worst samples by root-relative error: crops, both poses in their pixels, edges.
+
+    Crops are black unless people are synthetic: images of real data sets are not ours to pass on, and pages are made to
+    be published.
+    """
     rows = np.asarray(pd.Index(table.keys, dtype=object).get_indexer(pd.Index(truth.keys, dtype=object)))
     skeleton = truth.skeleton
     predicted_mm = _in_world(table, truth, rows)
@@ -231,7 +235,8 @@ def _write_examples(bench: Bench, table: PoseTable, truth: TruthTable, path: Pat
         for view in bench.dataset.sample(truth.keys[row]).views:
             v = truth.views.index(view.name)
             crop = view.crop(EXAMPLE_PX)
-            images[i, v] = crop.pixels()
+            if bench.dataset.synthetic:
+                images[i, v] = crop.pixels()
             drawn["predicted_px"][i, v] = crop.camera.project(predicted_mm[row])
             drawn["truth_px"][i, v] = crop.camera.project(truth.joints_mm[row])
     path.parent.mkdir(parents=True, exist_ok=True)

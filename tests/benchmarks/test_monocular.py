@@ -56,6 +56,7 @@ def test_a_monocular_row(lifted):
     with np.load(results / "examples" / "human36m" / "lifting.npz") as drawn:
         pelvis = HUMAN36M.root_index
         assert len(drawn["keys"])
+        assert drawn["images"].any()
         np.testing.assert_allclose(drawn["predicted_px"][:, :, pelvis], drawn["truth_px"][:, :, pelvis], atol=1e-2)
 
     left_out = workspace.must("predict", "human36m", "dlt").out
@@ -116,6 +117,9 @@ def test_hands_go_through_the_same_stages_with_the_same_rows(hands):
     for row in ("lifting", "lifting_image"):
         (found,) = ScoreFile.read(results / "scores" / "rhd" / f"{row}.json").scores
         assert (found.table, found.n_samples, found.n_missing, found.n_groups) == ("rhd", 4, 0, 4)
+        with np.load(results / "examples" / "rhd" / f"{row}.npz") as drawn:
+            assert len(drawn["keys"])
+            assert not drawn["images"].any()  # nothing of a real data set gets onto a page
         assert found.signature.root == "palm"
         assert set(found.breakdown["action"]) == {"left hand", "right hand"}
         assert 0 < found.value < 1000
