@@ -205,6 +205,18 @@ class Bench:
             )
         return self.method(entry.after).inputs.views[0]
 
+    def roots_source(self, method: str, seed: int, split: str) -> Path:
+        """The file that `roots_mm` takes the roots of a row from: a published results file, or weights that find them.
+
+        Raises:
+            InputError: the row names nothing that predicts roots.
+        """
+        self.fewest_root_views(method, split)
+        entry = self.settings.entry(method)
+        if split in entry.roots:
+            return self.settings.home / entry.roots[split]
+        return self.settings.checkpoint(self.dataset.name, entry.after, seed)
+
     def roots_mm(
         self,
         method: str,
@@ -233,13 +245,21 @@ class Bench:
         fewest = self.fewest_root_views(method, split)
         if views is not None and len(views) < fewest:
             raise InputError(f"views {', '.join(views)}", f"roots need at least {fewest}", "choose more cameras")
+        source = self.roots_source(method, seed, split)
         if split in entry.roots:
-            given = read_predictions(self.settings.home / entry.roots[split], keys)
+            given = read_predictions(source, keys)
             return dict(zip(keys, root_of(given)[:, None], strict=True))
         model = self.method(entry.after)
-        model.load(self.settings.checkpoint(self.dataset.name, entry.after, seed), "cpu")
+        model.load(source, "cpu")
         answers = predict(model, self.restricted(model.inputs, views, progress=progress), keys, progress=progress)
         nobody = np.full((1, 3), np.nan)
+        elsewhere = next((key for key, answer in zip(keys, answers, strict=True) if answer.frame != "world"), None)
+        if elsewhere is not None:
+            raise InputError(
+                f"methods.{method}.after",
+                f"{entry.after} answers {elsewhere} in a camera's frame",
+                "name a row that answers in the world's",
+            )
         return {
             key: root_of(answer.joints_mm[:1]) if len(answer.score) else nobody
             for key, answer in zip(keys, answers, strict=True)

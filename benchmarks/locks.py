@@ -15,10 +15,15 @@ _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
 
 @contextmanager
-def only_writer(path: Path, doing: str) -> Iterator[None]:
-    """Hold a row's lock file; InputError where another process is ``doing`` the same."""
-    # Further processes of a group run the same command; their first one holds the lock for all.
-    if any(int(os.environ.get(rank, "0")) > 0 for rank in _RANKS):
+def only_writer(path: Path, doing: str, *, group: bool = False) -> Iterator[None]:
+    """Hold a row's lock file; InputError where another process is ``doing`` the same.
+
+    Args:
+        path: of the lock.
+        doing: what is done under it, for the message.
+        group: whether processes that were launched together share the work: their first one holds the lock for all.
+    """
+    if group and any(os.environ.get(rank, "").strip() not in ("", "0") for rank in _RANKS):
         yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -69,7 +69,7 @@ def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoi
     import torch
 
     given = settings.options(method)
-    written = set()
+    written: set[Path] = set()
     bench = Bench.open(settings, dataset)
     names = bench.dataset.views
     keys = list(bench.dataset.keys(split))
@@ -109,6 +109,7 @@ def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoi
                 split=split,
                 views=samples.views,
                 root_views=view_set.roots if rooted else None,
+                roots_sha256=file_sha256(bench.roots_source(method, seed, split)) if rooted else None,
                 true_root=model.inputs.root == "truth",
                 manifest=bench.dataset.manifest(),
                 method=method,
@@ -122,6 +123,13 @@ def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoi
             if (split, name, seed) == ("test", "all", settings.profile.seeds[0]):
                 write_matches(bench, model, samples, dict(zip(keys, answers, strict=True)), path.parent)
             yield f"{path.relative_to(settings.home)}: {len(keys)} samples, {len(view_set.cameras)} cameras"
-    for path in settings.file("predictions", dataset, method).glob(f"{split}-*.parquet"):
+    _remove_others(settings.file("predictions", dataset, method), split, written)
+
+
+def _remove_others(folder: Path, split: str, written: set[Path]) -> None:
+    """What an earlier run left of a split and this one has not written."""
+    for path in folder.glob(f"{split}-*.parquet"):
         if path not in written:
             path.unlink()
+    if split == "test" and not any(path.name.startswith("test-all-") for path in written):
+        (folder / "matches.npz").unlink(missing_ok=True)

@@ -19,21 +19,24 @@ def run_rows(settings: Settings, dataset: str, methods: Sequence[str]) -> Iterat
     """Train the backbone, then train, predict and score each row, then compare them; yields the commands as they end.
 
     Each is the command of its name in a process of its own, so that a training may start further processes, and one
-    that was finished before is not done again. Where the data set is absent, which is no failure, nothing is run and
-    the folders are left empty.
+    that was finished before is not done again. Where the data set is absent or has nothing to train on, which is no
+    failure, nothing is run; folders that are not there are made, and what an earlier run left stays.
 
     Raises:
         InputError: a row is not in params.yaml, or a command failed.
     """
     for method in methods:
         settings.entry(method)
-    status, _ = open_named(settings, dataset)
-    if status.state == "missing":
+    status, opened = open_named(settings, dataset)
+    why = f"{settings.portable(status.detail)}; to be had from {status.obtain}" if status.state == "missing" else ""
+    if opened is not None and not why and not opened.keys("train"):
+        why = "it has no training samples; import weights and run `poseboard predict … --checkpoint`"
+    if why:
         for folder in _FOLDERS:
             settings.file(folder, dataset).mkdir(parents=True, exist_ok=True)
-        nothing = ComparisonFile(dataset=dataset, synthetic=False, profile=settings.params.profile, tables=[])
-        nothing.write(settings.file("comparisons", f"{dataset}.json"))
-        yield f"{dataset}: left out, {settings.portable(status.detail)}; to be had from {status.obtain}"
+        if not (compared := settings.file("comparisons", f"{dataset}.json")).exists():
+            ComparisonFile(dataset=dataset, synthetic=False, profile=settings.params.profile, tables=[]).write(compared)
+        yield f"{dataset}: left out, {why}"
         return
     commands = [("train", dataset, BACKBONE)]
     commands += [(stage, dataset, method) for method in methods for stage in ("train", "predict", "score")]

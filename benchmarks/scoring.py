@@ -192,6 +192,7 @@ def _one_run(tables: Sequence[PoseTable], method: str, remedy: str) -> None:
         for field, other, of in (
             ("method", method, "this row"),
             ("checkpoint_sha256", same_seed.info.checkpoint_sha256, same_seed.source),
+            ("roots_sha256", same_seed.info.roots_sha256, same_seed.source),
             ("options", tables[0].info.options, tables[0].source),
         ):
             if getattr(table.info, field) != other:
@@ -202,8 +203,8 @@ def _given(files: Sequence[Path], truth: TruthTable) -> Tables:
     tables: dict[str, dict[int, PoseTable]] = defaultdict(dict)
     for path in files:
         table = predictions.read(path)
-        views = table.info.views
-        name = ViewSet(views, table.info.root_views or views).name(truth.views)
+        views, roots = table.info.views, table.info.root_views
+        name = ViewSet(views, views if roots is None or set(roots) == set(views) else roots).name(truth.views)
         if table.info.seed in tables[name]:
             raise InputError(path, f"seed {table.info.seed} of views {name} is given twice", "give each file once")
         tables[name][table.info.seed] = table

@@ -20,7 +20,7 @@ def summary(settings: Settings) -> str:
         record = ScoreFile.read(path)
         if record.method not in settings.params.methods:
             continue
-        by_table = {found.table: found for found in record.scores}
+        by_table = {found.table: found for found in record.scores if found.signature.given == "nothing"}
         chosen = [by_table[table] for table in _HEADLINES if table in by_table]
         if chosen:
             rows.append((record, chosen))

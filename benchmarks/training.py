@@ -40,7 +40,7 @@ def train(settings: Settings, dataset: str, method: str) -> TrainingFile | None:
     """
     if method != BACKBONE:
         settings.entry(method)
-    with only_writer(settings.file("checkpoints", dataset, f".{method}.lock"), "training this row"):
+    with only_writer(settings.file("checkpoints", dataset, f".{method}.lock"), "training this row", group=True):
         return _train(settings, dataset, method)
 
 
@@ -87,7 +87,7 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
                     "start": None if start is None else file_sha256(start),
                     "roots": None if roots_mm is None else sorted((key, r.tolist()) for key, r in roots_mm.items()),
                     "manifest": bench.dataset.manifest(),
-                    "code": _code(settings, method),
+                    "code": _code(settings, dataset, method),
                 },
                 workers=1 if torch.cuda.is_available() else 0,
                 progress=report,
@@ -130,10 +130,12 @@ def _learner(bench: Bench, method: str) -> Backbone | Method:
     return bench.method(method)
 
 
-def _code(settings: Settings, method: str) -> str:
+def _code(settings: Settings, dataset: str, method: str) -> str:
     room = Path(poseboard.methods.base.__file__).parent
     own = [] if method == BACKBONE else [settings.home / settings.entry(method).code]
-    return code_sha256([*own, room / "base.py", room / "loop.py", room / "nets", room / "geometry"])
+    data = [room.parent / "datasets" / f"{name}.py" for name in ("camera", "crops", "sample", "skeleton", dataset)]
+    shared = [room / "base.py", room / "loop.py", room / "nets", room / "geometry"]
+    return code_sha256([*own, *shared, *(path for path in data if path.is_file())])
 
 
 def _run(seed: int, training: Training, processes: int, result: Fit, constants: dict[str, float]) -> TrainingRun:

@@ -47,10 +47,10 @@ class PredictionInfo(BaseModel):
     split: str
     views: tuple[str, ...] = Field(description="cameras that the method was handed, in the data set's order")
     root_views: tuple[str, ...] | None = Field(
-        default=None,
         description="cameras that the root it was handed was predicted from; None: no such root",
     )
-    true_root: bool = Field(default=False, description="whether the method was handed the true root")
+    roots_sha256: str | None = Field(default=None, description="of the file or the weights that this root came from")
+    true_root: bool = Field(description="whether the method was handed the true root")
     manifest: str = Field(description="hash of the data set")
     method: str
     checkpoint_sha256: str | None = Field(default=None, description="None for a method without weights")

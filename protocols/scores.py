@@ -65,12 +65,13 @@ class Signature(Record):
     frames: str = Field(description="frame rule: all, every 64th, …")
     exclusions: str = Field(description="sequences left out, or none")
     views: str = Field(description="view set: all, or the cameras' names")
+    given: str = Field(default="nothing", description="what of the truth the method was handed: nothing, root")
     average: str = Field(description="frames: mean over frames; actions: mean of the action means")
     version: int = Field(description="of the protocol")
 
     def __str__(self) -> str:
         """One line for tables and logs."""
-        fields = ("alignment", "root", "joints", "split", "frames", "exclusions", "views", "average")
+        fields = ("alignment", "root", "joints", "split", "frames", "exclusions", "views", "given", "average")
         return "|".join([self.metric, *(f"{name}:{getattr(self, name)}" for name in fields), f"v{self.version}"])
 
 

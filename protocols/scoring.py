@@ -13,7 +13,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.protocols import bootstrap
 from poseboard.protocols.base import Board, Breakdown, Protocol, TruthTable, ViewSet, view_text
 from poseboard.protocols.predictions import PoseTable
-from poseboard.protocols.scores import Curve, Score, SeedValue
+from poseboard.protocols.scores import Curve, Score, SeedValue, Signature
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +64,15 @@ def score(
     errors: list[pd.DataFrame] = []
     grows = not protocol.pools and len({len(view_set.cameras) for view_set in wanted}) > 1
     for part in [list(sets)] if protocol.pools else [[view_set] for view_set in sets]:
-        views = view_text(part, truth.views, spelt=board.views != "all")
-        if any(table.info.true_root for view_set in part for table in sets[view_set].values()):
-            views += "; true root"  # another number than that of methods that had to find it
+        true_root = any(table.info.true_root for view_set in part for table in sets[view_set].values())
+        stated = [view_set.plain for view_set in part] if true_root else part
+        views = view_text(stated, truth.views, spelt=board.views != "all")
         tables = _tables(protocol, {view_set: sets[view_set] for view_set in part}, truth, chosen)
         title = f"{board.title}, {len(part[0].cameras)} cameras" if grows else board.title
-        scores.append(_summary(board, protocol, title, truth, views, tables, resamples))
+        signature = protocol.signature(board, truth.skeleton, views)
+        if true_root:  # another number than that of methods that had to find it
+            signature = signature.model_copy(update={"given": "root"})
+        scores.append(_summary(board, protocol, title, signature, tables, resamples))
         errors += [
             rows.assign(seed=seed, views=pd.Categorical([views]).repeat(len(rows))) for seed, rows in tables.items()
         ]
@@ -151,8 +154,7 @@ def _summary(
     board: Board,
     protocol: Protocol,
     title: str,
-    truth: TruthTable,
-    views: str,
+    signature: Signature,
     tables: dict[int, pd.DataFrame],
     resamples: int,
 ) -> Score:
@@ -167,7 +169,7 @@ def _summary(
         table=board.id,
         title=title,
         protocol=protocol.name,
-        signature=protocol.signature(board, truth.skeleton, views),
+        signature=signature,
         unit=protocol.unit,
         lower_is_better=protocol.lower_is_better,
         value=float(np.mean(given)) if given else None,

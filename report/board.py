@@ -210,7 +210,7 @@ def boards(results: Results) -> list[Board]:
         )
     made.sort(
         key=lambda b: (
-            *(b.dataset, b.synthetic, table_key(b.table), -len(b.rows)),
+            *(b.dataset, b.synthetic, table_key(b.table), b.signature.given != "nothing", -len(b.rows)),
             *(b.signature.views != "all", -(view_count(b) or 0), str(b.signature)),
         )
     )
@@ -221,7 +221,8 @@ def main_boards(all_boards: Sequence[Board]) -> dict[tuple[str, bool], list[Boar
     """The columns of the main board of each data set: T1 and T2, or its first table where it has neither."""
     by_dataset: dict[tuple[str, bool], dict[str, Board]] = {}
     for board in all_boards:
-        by_dataset.setdefault((board.dataset, board.synthetic), {}).setdefault(board.table, board)
+        if board.signature.given == "nothing":
+            by_dataset.setdefault((board.dataset, board.synthetic), {}).setdefault(board.table, board)
     return {
         dataset: [tables[name] for name in MAIN_TABLES if name in tables] or list(tables.values())[:1]
         for dataset, tables in by_dataset.items()
@@ -372,7 +373,7 @@ def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTab
     for table in results.published:
         ours: dict[tuple[str, bool], Board] = {}
         for board in all_boards:
-            if board.table == table.id:
+            if board.table == table.id and board.signature.given == "nothing":
                 ours.setdefault((board.dataset, board.synthetic), board)
         named = {row.method for row in table.rows}
         extra = dict.fromkeys(row.method for board in ours.values() for row in board.rows if row.method not in named)

@@ -130,7 +130,18 @@ def _environment() -> Environment:
         script_hash=digest,
         cost=views.cost,
         palette=len(figures.PALETTE),
-        signature_fields=("metric", "alignment", "root", "joints", "split", "frames", "exclusions", "views", "average"),
+        signature_fields=(
+            "metric",
+            "alignment",
+            "root",
+            "joints",
+            "split",
+            "frames",
+            "exclusions",
+            "views",
+            "given",
+            "average",
+        ),
     )
     return environment
 
@@ -300,7 +311,7 @@ def _method_context(
         if file and any(run.curves for run in file.runs):
             plot = folder.plot(
                 f"training-{slug}-{views.file_name(entry.scores.dataset)}", f"Training on {entry.scores.dataset}",
-                "Every term of the loss: faint, of one batch; bold, its running mean.",
+                "Every term of the loss: faint, the mean of a few batches; bold, its running mean.",
                 figures.training_curves(file, index[name]),
             )  # fmt: skip
         curves.append((entry.scores, file, plot))

@@ -61,7 +61,7 @@ def write_predictions(path: Path, poses: int) -> None:
     joints += rng.standard_normal(joints.shape, dtype=np.float32) * 20
     info = PredictionInfo(
         skeleton=HUMAN36M.name, joints=HUMAN36M.joints, dataset="human36m", split="test", views=CAMERAS,
-        manifest="m", method="noise",
+        root_views=None, true_root=False, manifest="m", method="noise",
     )  # fmt: skip
     frame = np.full(poses, "world", dtype=object)
     write(path, PoseTable(truth.keys[order], truth.person, np.ones(poses, np.float32), frame, joints, info))

@@ -63,6 +63,7 @@ def test_from_the_files_to_the_table(panoptic):
         assert (found.table, found.n_samples, found.n_missing, found.n_groups) == ("T4", 6, 0, 4)
         assert (found.signature.root, found.signature.alignment) == ("mean of left_hip, right_hip", "root")
         assert found.signature.joints == "all 17 of coco-17"
+        assert found.signature.given == ("root" if method == "volumetric_true" else "nothing")
         assert found.signature.views == ", ".join(CAMERAS)  # that these are all that was read says nothing
         assert set(found.breakdown["subject"]) == set(SEQUENCES["test"])
         assert 0 < found.value < 1e5

@@ -99,7 +99,7 @@ def test_the_speed_aims_are_met() -> None:
     for name in ("triangulation-dlt", "triangulation-ransac", "scoring"):
         assert files[name].met, files[name]
     # The others have little room above their aims, which pytest asserts over benchmarks/speed on a quiet machine.
-    assert all(file.ratio is None or file.ratio > 1.5 for file in files.values()), files
+    assert all(file.ratio is None or file.ratio > 1.5 for file in files.values() if file.aim != "none"), files
 
 
 def test_the_store_is_level_with_the_results() -> None:

@@ -65,6 +65,8 @@ def table_of(dataset: Human36M, keys: list[str], joints_mm: NDArray, skeleton: S
         dataset=dataset.name,
         split=split,
         views=dataset.views,
+        root_views=None,
+        true_root=False,
         manifest=dataset.manifest(),
         method="recorded",
     )

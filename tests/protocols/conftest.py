@@ -68,6 +68,8 @@ def make_predictions() -> MakePredictions:
                     "dataset": truth.dataset,
                     "split": truth.split,
                     "views": CAMERAS,
+                    "root_views": None,
+                    "true_root": False,
                     "manifest": truth.manifest,
                     "method": "oracle",
                     **info,

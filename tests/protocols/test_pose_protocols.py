@@ -316,7 +316,7 @@ def test_a_method_that_is_handed_the_true_root_has_a_number_of_its_own(
         name: score(board, {"all": {0: make_predictions(truth, method=name, true_root=given)}}, truth, resamples=50)
         for name, given in (("told", True), ("bare", False), ("third", False))
     }
-    assert [scored.scores[0].signature.views for scored in found.values()] == ["all; true root", "all", "all"]
+    assert [scored.scores[0].signature.given for scored in found.values()] == ["root", "nothing", "nothing"]
     (compared,) = compare(board, found, resamples=50)
     assert {rank.method for rank in compared.ranks} == {"bare", "third"}
 

@@ -34,6 +34,24 @@ def test_a_board_never_mixes_signatures_or_worlds(found: Results, tmp_path: Path
     assert {tuple(row.method for row in one.rows) for one in mixed} == {("dlt",), ("real",)}
 
 
+def test_numbers_of_methods_that_were_told_part_of_the_truth_stand_by_themselves(tmp_path: Path) -> None:
+    write_method(tmp_path, "human36m", "dlt", 80.0)
+    folder = tmp_path / "default" / "scores" / "human36m"
+    honest = ScoreFile.read(folder / "dlt.json")
+    told = [s.model_copy(update={"signature": s.signature.model_copy(update={"given": "root"})}) for s in honest.scores]
+    for name in ("told", "told_too"):  # more rows than the honest board has
+        honest.model_copy(update={"method": name, "scores": told}).write(folder / f"{name}.json")
+    all_boards = board.boards(read_results(tmp_path, "default"))
+    (main,) = board.main_boards(all_boards).values()
+    assert {row.method for one in main for row in one.rows} == {"dlt"}
+    assert {row.method for one in all_boards if one.signature.given == "root" for row in one.rows} == {
+        "told",
+        "told_too",
+    }
+    papers = board.paper_tables(read_results(tmp_path, "default"), all_boards)
+    assert {row.method for paper in papers for one in paper.ours for row in one.rows} <= {"dlt"}
+
+
 def test_pairs_read_both_ways(found: Results) -> None:
     one = next(b for b in board.boards(found) if b.table == "T1")
     forth, back = one.pair("algebraic", "dlt"), one.pair("dlt", "algebraic")
