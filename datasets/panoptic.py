@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from poseboard.datasets.camera import Array, Camera, scale_box, square_box
+from poseboard.datasets.camera import Array, Box, Camera, scale_box, square_box
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Group, Image, Sample, Status, Truth, View, read_image
 from poseboard.datasets.skeleton import COCO
@@ -102,8 +103,9 @@ class Panoptic:
         people: "one": frames in which exactly one person is annotated; "all": every frame with anybody, the people in
             the file's order. A joint is annotated where its confidence is above 0.1, and a person who has such a joint.
         boxes: "detections": from ``mrcnn-detections``, a view whose confidence is below 0.01 is left out. "joints":
-            about the true joints within the image, a view that shows fewer than two of them is left out. None:
-            detections if every sequence and camera in use has them, else joints.
+            about the true joints within the image; whoever shows fewer than two of them has a box of NaN, and a view
+            that shows nobody else is left out. None: detections if every sequence and camera in use has them, else
+            joints.
         box_scale: factor on each box once it has been made square; None: 1 for detections, as published, and 1.3 about
             joints, which end at the eyes and the ankles.
 
@@ -147,6 +149,7 @@ class Panoptic:
         self._scenes: dict[str, _Scene] = {}
         self._calibrations: dict[str, dict[str, Camera]] = {}
         self._detections: dict[tuple[str, str], Array] = {}
+        self._seen: dict[str, list[int]] = {}
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -161,17 +164,19 @@ class Panoptic:
             others = f", nor any other of {len(list(self._named()))} sequences"
             return Status("missing", f"no {first}{others}", OBTAIN)
         absent = [f"sequence {name}" for name in self._named() if name not in there]
-        frames = left_out = 0
+        frames = left_out = unseen = 0
         try:
             for name in there:
                 scene, cameras = self._scene(name), self._calibration(name)
-                frames, left_out = frames + len(scene.frames), left_out + scene.left_out
-                if not scene.frames:
+                used = self._used(name)
+                frames, left_out = frames + len(used), left_out + scene.left_out
+                unseen += len(scene.frames) - len(used)
+                if not used:
                     absent.append(f"labelled frames of {name}")
                 for camera in cameras:
                     if self._boxes == "detections":
                         self._detected(name, camera)
-                    ends = dict.fromkeys(scene.frames[i] for i in (0, -1) if scene.frames)
+                    ends = dict.fromkeys(used[i] for i in (0, -1) if used)
                     images = (self._image_path(name, camera, frame) for frame in ends)
                     absent += [str(path.relative_to(self.root)) for path in images if not path.is_file()]
         except InputError as error:
@@ -179,8 +184,10 @@ class Panoptic:
         people = "one person" if self._people == "one" else "people"
         others = "nobody or several people" if self._people == "one" else "nobody"
         boxes = "detected boxes" if self._boxes == "detections" else "boxes about the true joints"
+        hidden = f", {unseen} of training that no camera shows" if unseen else ""
         detail = (
-            f"{frames} frames of {people} in {len(self.views)} cameras ({left_out} with {others} left out), {boxes}"
+            f"{frames} frames of {people} in {len(self.views)} cameras "
+            f"({left_out} with {others}{hidden} left out), {boxes}"
         )
         if absent:
             return Status("partial", f"{detail}; {len(absent)} things missing, first {absent[0]}", OBTAIN)
@@ -193,26 +200,31 @@ class Panoptic:
     def keys(self, split: str) -> Sequence[str]:
         """Frames "171204_pose5/00000400" of "train" or "test", by sequence and number.
 
+        A frame that no camera shows is none to train on, but stays in "test", where it counts as not answered.
+
         Raises:
             InputError: there is no such split, or a sequence of it is not there.
         """
         if split not in self._sequences:
             raise InputError("panoptic: split", f"{split!r} is no split", 'one of "train", "test"')
-        return [f"{name}/{frame:08d}" for name in self._sequences[split] for frame in self._scene(name).frames]
+        return [f"{name}/{frame:08d}" for name in self._sequences[split] for frame in self._used(name)]
 
     def sample(self, key: str) -> Sample:
-        """The views of one frame, each with the boxes of the people it shows; a view that shows nobody is left out."""
+        """The views of one frame that show anybody, each with a box for every person of the truth, in its order.
+
+        The box of a person whom the view does not show is NaN.
+        """
         name, frame = self._frame(key)
         scene = self._scene(name)
         views = []
         for camera_name, camera in self._calibration(name).items():
             if self._boxes == "detections":
-                boxes = self._detected_box(name, camera_name, frame)
+                boxes = [self._detected_box(name, camera_name, frame)]
             else:
                 boxes = _boxes_about(camera, scene.people[frame])
-            if len(boxes):
+            if any(boxes):
                 image = partial(_sized_image, self._image_path(name, camera_name, frame), camera.size)
-                squares = [scale_box(square_box(box), self._box_scale) for box in boxes]
+                squares = [scale_box(square_box(box), self._box_scale) if box else [np.nan] * 4 for box in boxes]
                 views.append(View(camera_name, camera, image, np.array(squares, dtype=np.float64)))
         take = next((f"{name}/{a}-{b}" for a, b in RANGES.get(name, ()) if a <= frame < b), name)
         return Sample(key, tuple(views), Group(name, name, take))
@@ -281,6 +293,27 @@ class Panoptic:
             self._scenes[name] = _read_scene(self.root / name, RANGES.get(name), self._every, self._people == "all")
         return self._scenes[name]
 
+    def _used(self, name: str) -> list[int]:
+        """Numbers of the frames in use: of a training sequence those that some camera shows."""
+        frames = self._scene(name).frames
+        if name in self._sequences["test"] or not frames:
+            return frames
+        if name not in self._seen:
+            shows = np.any([self._shows(name, camera) for camera in self._cameras], axis=0)
+            self._seen[name] = np.array(frames)[shows].tolist()
+        return self._seen[name]
+
+    def _shows(self, name: str, camera: str) -> NDArray[np.bool_]:
+        """Whether the camera shows anybody, of each frame of the sequence's labels (of which there are some)."""
+        people = self._scene(name).people
+        if self._boxes == "detections":
+            found, frames = self._detected(name, camera), np.array(list(people))
+            beyond = frames >= len(found)  # `sample` tells of it
+            return np.asarray(beyond | (found[np.where(beyond, 0, frames), 4] >= _LEAST_DETECTION))
+        _, inside = _seen_joints(self._calibration(name)[camera], np.concatenate(list(people.values())))
+        first = np.cumsum([0, *(len(of_frame) for of_frame in people.values())])[:-1]
+        return np.logical_or.reduceat(inside.sum(axis=-1) > 1, first)
+
     def _calibration(self, name: str) -> dict[str, Camera]:
         if name not in self._calibrations:
             self._calibrations[name] = _read_calibration(self._calibration_path(name), self._cameras)
@@ -291,19 +324,19 @@ class Panoptic:
             self._detections[name, camera] = _read_detections(self._detections_path(name, camera))
         return self._detections[name, camera]
 
-    def _detected_box(self, name: str, camera: str, frame: int) -> list[tuple[int, int, int, int]]:
+    def _detected_box(self, name: str, camera: str, frame: int) -> Box | None:
         found, path = self._detected(name, camera), self._detections_path(name, camera)
         if frame >= len(found):
             problem = f"holds frames 0 to {len(found) - 1}, frame {frame} is used"
             raise InputError(path, problem, "detect people in every frame, or set boxes: joints")
         if found[frame, 4] < _LEAST_DETECTION:
-            return []
+            return None
         left, top, right, bottom = (round(value) for value in found[frame, :4].tolist())
         side = max(right - left, bottom - top)
         if right <= left or bottom <= top or side > _LARGEST_BOX_PX:
             problem = f"is no box, {right - left} x {bottom - top} px"
             raise InputError(f"{path}: {frame}", problem, "detect people again, or set boxes: joints")
-        return [(left, top, right, bottom)]
+        return left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -400,15 +433,36 @@ def _read_detections(path: Path) -> Array:
     return values
 
 
-def _boxes_about(camera: Camera, people: Array) -> list[tuple[int, int, int, int]]:
-    """Left, upper, right, lower about the joints in the image of each person of whom it shows two."""
-    points = camera.project(people)
-    inside = np.all((points >= 0) & (points < camera.size), axis=-1)  # false for NaN
-    boxes = []
-    for shown in (of_person[seen] for of_person, seen in zip(points, inside, strict=True) if seen.sum() > 1):
+def _boxes_about(camera: Camera, people: Array) -> list[Box | None]:
+    """Left, upper, right, lower about the joints in the image of each person; None of whom it shows fewer than two."""
+    boxes: list[Box | None] = []
+    for points, inside in zip(*_seen_joints(camera, people), strict=True):
+        shown = points[inside]
+        if len(shown) < 2:
+            boxes.append(None)
+            continue
         (left, upper), (right, lower) = np.floor(shown.min(axis=0)), np.floor(shown.max(axis=0)) + 1
         boxes.append((int(left), int(upper), int(right), int(lower)))
     return boxes
+
+
+def _seen_joints(camera: Camera, people: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Pixels (P, 17, 2) of people (P, 17, 3) mm, and which of them (P, 17) are within the image."""
+    points, in_camera = camera.project(people), camera.to_camera(people)
+    off_axis = np.arctan2(np.hypot(in_camera[..., 0], in_camera[..., 1]), in_camera[..., 2])
+    inside = np.all((points >= 0) & (points < camera.size), axis=-1) & (off_axis < _widest(camera))
+    return points, inside  # false for NaN
+
+
+def _widest(camera: Camera) -> float:
+    """Angle off the axis, radians, up to which a lens takes what is farther out farther out.
+
+    Beyond it the polynomial r (1 + k1 r^2 + k2 r^4 + k3 r^6), fitted within the image, falls and folds back into it.
+    """
+    k1, k2, _, _, k3 = camera.dist
+    squares = np.roots([7 * k3, 5 * k2, 3 * k1, 1])  # where its derivative is zero
+    turns = squares.real[(np.abs(squares.imag) < 1e-9) & (squares.real > 0)]
+    return float(np.arctan(np.sqrt(turns.min(initial=np.inf))))
 
 
 def _sized_image(path: Path, size: tuple[int, int]) -> Image:

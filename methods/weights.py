@@ -73,13 +73,16 @@ def import_weights(
         preprocessing.
 
     Raises:
-        InputError: unknown method; a file that is absent, damaged, holds code or other things than finite tensors; a
-            network that is no PoseResNet; for whole models every key that is missing, unexpected or of another shape.
+        InputError: unknown method; `scale_mm` for one that takes none; a file that is absent, damaged, holds code or
+            other things than finite tensors; a network that is no PoseResNet; for whole models every key that is
+            missing, unexpected or of another shape.
     """
     if method not in PUBLISHED:
         raise InputError(
             f"method {method!r}", "there are no published weights for it", f"one of {', '.join(PUBLISHED)}"
         )
+    if scale_mm is not None and method != "lifting":
+        raise InputError(f"method {method!r}", "has no size of a pose to be told", "leave out --scale-mm")
     state = _read_state(file)
     if method == "epipolar":
         return _epipolar(state, file)

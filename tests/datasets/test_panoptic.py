@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from made_up_panoptic import CAMERAS, FRAMES, make_body, write_image, write_label, write_panoptic
 
+from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.panoptic import JOINTS19, RANGES, SEQUENCES, Panoptic
+from poseboard.datasets.panoptic import JOINTS19, RANGES, SEQUENCES, Panoptic, _boxes_about
 from poseboard.datasets.skeleton import COCO
 
 SAMPLE = Path(__file__).resolve().parents[2] / "../shared/data/panoptic"
@@ -186,7 +187,7 @@ def test_frames_with_nobody_or_several(small):
     assert everybody.keys("test") == [KEY, "171204_pose5/00015000"]
     truth = everybody.truth("171204_pose5/00015000").joints_mm
     np.testing.assert_allclose(truth, [10 * body[COCO_FROM_19, :3] for body in two])
-    assert {len(view.boxes_px) for view in everybody.sample("171204_pose5/00015000").views} <= {1, 2}
+    assert {len(view.boxes_px) for view in everybody.sample("171204_pose5/00015000").views} == {2}
     assert everybody.manifest() != one.manifest()
 
 
@@ -210,6 +211,78 @@ def test_a_camera_that_shows_nobody_is_left_out(small):
 
     rewrite(small / CALIBRATION, away)
     assert [view.name for view in Panoptic(small, TEST).sample(KEY).views] == ["00_01", "00_10", "00_13"]
+
+
+def test_boxes_stay_in_the_order_of_the_truth(small):
+    """Somebody whom no camera shows comes first: the second person's boxes stay second."""
+    away = make_body(7)
+    away[:, 1] += 5000
+    write_label(small, "171204_pose5", 1500, [away, make_body(8)])
+    alone = make_body(8)
+    write_label(small, "171204_pose5", 1501, [alone])
+    dataset = Panoptic(small, TEST, people="all")
+    assert len(dataset.truth(KEY).joints_mm) == 2
+    views, of_one = dataset.sample(KEY).views, dataset.sample("171204_pose5/00001501").views
+    assert len(views) == len(of_one) == 4
+    for view, one in zip(views, of_one, strict=True):
+        assert np.isnan(view.boxes_px[0]).all()
+        np.testing.assert_array_equal(view.boxes_px[1:], one.boxes_px)
+
+
+@pytest.mark.parametrize("boxes", ["joints", "detections"])
+def test_frames_that_no_camera_shows(small, boxes):
+    """They are left out of training and stay in the test, whatever tells who is seen."""
+    away = make_body(7)
+    away[:, 1] += 5000
+    write_label(small, "171204_pose5", 1501, [away])
+    detected = [[10, 20, 40, 80, 0.9] for _ in range(15000)]  # one too few: an error, which must not be hidden
+    detected[1501] = [0, 0, 0, 0, 0.009]
+    detected[1500][4] = 0.01
+    for camera in CAMERAS:
+        write_detections(small, "171204_pose5", camera, detected)
+    test = Panoptic(small, {"train": (), "test": ("171204_pose5",)}, boxes=boxes)
+    train = Panoptic(small, {"train": ("171204_pose5",), "test": ()}, boxes=boxes)
+    assert test.keys("test") == [f"171204_pose5/{frame:08d}" for frame in (1500, 1501, 15000)]
+    assert test.sample("171204_pose5/00001501").views == ()
+    assert train.keys("train") == [f"171204_pose5/{frame:08d}" for frame in (1500, 15000)]
+    assert train.sample(KEY).views
+    assert train.status().detail.startswith("2 frames of one person")
+    assert "(0 with nobody or several people, 1 of training that no camera shows left out)" in train.status().detail
+    assert "shows" not in test.status().detail
+    if boxes == "detections":  # one camera is enough
+        detected[1501][4] = 0.5
+        write_detections(small, "171204_pose5", CAMERAS[3], detected)
+        assert len(Panoptic(small, {"train": ("171204_pose5",)}, boxes=boxes).keys("train")) == 3
+
+
+def test_seen_frames_with_several_people(small):
+    away = make_body(7)
+    away[:, 1] += 5000
+    write_label(small, "171204_pose5", 1500, [away, away, make_body(8)])
+    write_label(small, "171204_pose5", 1501, [away, away])
+    write_label(small, "171204_pose5", 15000, [make_body(8)])
+    dataset = Panoptic(small, {"train": ("171204_pose5",)}, people="all")
+    assert dataset.keys("train") == [KEY, "171204_pose5/00015000"]
+    assert [bool(dataset.sample(f"171204_pose5/{n:08d}").views) for n in (1500, 1501, 15000)] == [True, False, True]
+
+
+def test_a_lens_that_folds_back():
+    """r (1 - 0.12 r^2) grows up to r^2 = 1 / 0.36, 59 degrees: farther out points land within the image again."""
+    K = [[1400.0, 0, 960], [0, 1400, 540], [0, 0, 1]]
+    lens = Camera(K, np.eye(3), np.zeros(3), [-0.12, 0, 0, 0, 0], (3840, 2160))
+    axis = np.radians([5.0, 20, 58, 60, 68])
+    points = 2000 * np.stack([np.sin(axis), np.zeros(5), np.cos(axis)], axis=-1)
+    pixels = lens.project(points)
+    assert ((pixels >= 0) & (pixels < lens.size)).all()  # all five would count
+    (box,) = _boxes_about(lens, points[None])
+    assert box is not None
+    assert (box[0], box[2]) == (np.floor(pixels[0, 0]), np.floor(pixels[2, 0]) + 1)
+    assert _boxes_about(lens, points[None, 3:]) == [None]
+    for grows in ([0.1, 0.1, 0, 0, 0.1], [0.0, 0, 0, 0, 0]):
+        wide = Camera(K, np.eye(3), np.zeros(3), grows, (100_000, 2160))
+        (box,) = _boxes_about(wide, points[None])
+        assert box is not None
+        assert box[2] == np.floor(wide.project(points)[4, 0]) + 1
 
 
 def test_what_is_not_there(small):
