@@ -101,7 +101,9 @@ def data_synthetic(
     test_frames: Annotated[int, typer.Option(help="frames of each test sequence")] = 5,
     side_px: Annotated[int, typer.Option(help="side of the full frames")] = 288,
     occlusion: Annotated[float, typer.Option(help="0 = empty room, 1 = crowded with furniture and bystanders")] = 0.5,
-    processes: Annotated[int, typer.Option(help="rendering processes", min=1)] = 2,
+    processes: Annotated[
+        int | None, typer.Option(help="rendering processes; as many as there are cores", min=1, show_default=False)
+    ] = None,
 ) -> None:
     """Render a synthetic world in a published on-disk layout.
 

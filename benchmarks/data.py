@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +17,13 @@ from poseboard.datasets.synthetic.human36m import WorldOptions, generate
 from poseboard.protocols.scores import DataFile
 
 
-def render(options: Mapping[str, Any], root: Path, processes: int) -> str:
+def render(options: Mapping[str, Any], root: Path, processes: int | None = None) -> str:
     """Write the synthetic world with a progress bar; a whole one of the same options is left as it is.
+
+    Args:
+        options: fields of WorldOptions.
+        root: folder of the tree.
+        processes: that render; None for as many as there are cores.
 
     Returns:
         The manifest's hash.
@@ -27,7 +33,7 @@ def render(options: Mapping[str, Any], root: Path, processes: int) -> str:
     """
     world = validated(WorldOptions, options, "world")
     with progress(f"render {root.name}") as report:
-        return generate(world, root, processes, report)
+        return generate(world, root, processes or os.cpu_count() or 1, report)
 
 
 def prepare(settings: Settings, dataset: str) -> DataFile:
@@ -40,7 +46,7 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
         return record
     root = settings.root(dataset)
     if given.get("root") is None:
-        render(settings.profile.world, root, settings.profile.processes)
+        render(settings.profile.world, root)
     opened = open_dataset(dataset, {**given, "root": root})
     status = opened.status()
     usable = status.state != "missing"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
+import scipy  # its parts load when they are used
 
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError

@@ -24,11 +24,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Race(Protocol):
-    """Median seconds of ours and of the peer, measured in turns so that noise of the machine hits both."""
+    """Median seconds of ours, then of each peer, measured in turns so that noise of the machine hits all."""
 
     def __call__(
-        self, ours: Callable[[], object], theirs: Callable[[], object] | None, rounds: int = ..., calls: int = ...
-    ) -> tuple[float, float | None]: ...
+        self, ours: Callable[[], object], *theirs: Callable[[], object], rounds: int = ..., calls: int = ...
+    ) -> list[float]: ...
 
 
 class RecordSpeed(Protocol):
@@ -41,39 +41,39 @@ class RecordSpeed(Protocol):
         peer: str,
         aim: float | None,
         ours: float,
-        theirs: float | None,
+        theirs: float,
         details: Mapping[str, float] = ...,
     ) -> SpeedFile: ...
 
 
 @pytest.fixture
 def race(benchmark: BenchmarkFixture) -> Race:
-    """Time two callables in turns; ours appears in pytest-benchmark's table, both medians are returned.
+    """Time callables in turns; ours appears in pytest-benchmark's table, the medians of all are returned.
 
-    A turn is one call of theirs, then ``calls`` of ours: where ours takes microseconds, one call would measure the
-    caches that the peer has just emptied.
+    A turn is one call of each of theirs, then ``calls`` of ours: where ours takes microseconds, one call would measure
+    the caches that a peer has just emptied.
     """
 
-    def run(
-        ours: Callable[[], object], theirs: Callable[[], object] | None, rounds: int = 7, calls: int = 1
-    ) -> tuple[float, float | None]:
-        mine: list[float] = []
-        peer: list[float] = []
+    def run(ours: Callable[[], object], *theirs: Callable[[], object], rounds: int = 7, calls: int = 1) -> list[float]:
+        seconds: list[list[float]] = [[] for _ in range(1 + len(theirs))]
 
-        def clock(function: Callable[[], object], seconds: list[float]) -> None:
+        def clock(runner: int, function: Callable[[], object]) -> None:
             start = time.perf_counter()
             function()
-            seconds.append(time.perf_counter() - start)
+            seconds[runner].append(time.perf_counter() - start)
 
-        ours()  # the first call pays for caches and lazy imports
-        turn = (lambda: clock(theirs, peer)) if theirs is not None else None
+        def peers() -> None:
+            for runner, function in enumerate(theirs, start=1):
+                clock(runner, function)
 
         def repeat() -> None:
             for _ in range(calls):
                 ours()
 
-        benchmark.pedantic(lambda: clock(repeat, mine), setup=turn, rounds=rounds, iterations=1)
-        return float(np.median(mine)) / calls, float(np.median(peer)) if peer else None
+        ours()  # the first call pays for caches and lazy imports
+        benchmark.pedantic(lambda: clock(0, repeat), setup=peers, rounds=rounds, iterations=1)
+        mine, *others = (float(np.median(times)) for times in seconds)
+        return [mine / calls, *others]
 
     return run
 
@@ -117,11 +117,11 @@ def record_speed() -> RecordSpeed:
         peer: str,
         aim: float | None,
         ours: float,
-        theirs: float | None,
+        theirs: float,
         details: Mapping[str, float] | None = None,
     ) -> SpeedFile:
-        ratio = None if theirs is None else theirs / ours
-        met = aim is None or (ratio is not None and ratio >= aim)
+        ratio = theirs / ours
+        met = aim is None or ratio >= aim
         file = SpeedFile(
             name=name,
             title=title,

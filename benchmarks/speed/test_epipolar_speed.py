@@ -93,7 +93,7 @@ def test_epipolar_attention_speed(race: Race, peak_memory: PeakMemory, record_sp
     threads = torch.get_num_threads()
     try:
         runs = {name: _forward(name) for name in BLOCKS}
-        ours, theirs = race(runs["ours"], runs["peer"], 5)
+        ours, theirs = race(runs["ours"], runs["peer"], rounds=5)
         difference = float((runs["ours"]() - runs["peer"]()).abs().max())
         assert difference < 1e-3
         peaks = {f"{name}_forward_peak_mb": peak_memory(run)[1] for name, run in runs.items()}

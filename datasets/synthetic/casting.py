@@ -285,7 +285,8 @@ def light_grid(geometry, boxes, light):
     axes[0, 0], axes[0, 1] = -light[1] * scale, light[0] * scale
     axes[1, 0], axes[1, 1] = -light[2] * axes[0, 1], light[2] * axes[0, 0]
     axes[1, 2] = light[0] * axes[0, 1] - light[1] * axes[0, 0]
-    frame[:3], frame[3:6] = axes[0], axes[1]
+    for c in range(3):  # a slice at once would compile the text of its error, two seconds long
+        frame[c], frame[3 + c] = axes[0, c], axes[1, c]
     rect, ends = _shadows(geometry, boxes, axes)
     columns, rows = 0, 0
     if n + m > 0:

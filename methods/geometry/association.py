@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy  # its parts load when they are used
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
 
 Array = NDArray[np.float64]
 
@@ -89,7 +89,8 @@ def associate(
             total = weight.sum(-1)
             mean = (weight * distance).sum(-1) / np.where(total > 0, total, 1.0)
             cost[pairs] = np.where(total > 0, mean, _NEVER)
-    label = fcluster(linkage(cost, "average"), threshold_px, "distance") - 1
+    hierarchy = scipy.cluster.hierarchy
+    label = hierarchy.fcluster(hierarchy.linkage(cost, "average"), threshold_px, "distance") - 1
     people = np.full((label.max() + 1, views), -1, dtype=np.intp)
     people[label, view] = index
     seen = (people >= 0).sum(axis=1)

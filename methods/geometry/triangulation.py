@@ -108,7 +108,8 @@ def equations(P: Tensor, points_px: Tensor, weights: Tensor | None = None) -> tu
         raise ValueError(f"P (..., V, 3, 4) and points (..., V, J, 2) expected, got {P.shape} and {points_px.shape}")
     if weights is not None and weights.shape[-2:] != points_px.shape[-3:-1]:
         raise ValueError(f"weights (..., V, J) expected, got {weights.shape} for points {points_px.shape}")
-    batch = torch.broadcast_shapes(P.shape[:-3], points_px.shape[:-3], () if weights is None else weights.shape[:-2])
+    # numpy's, since torch's first imports sympy
+    batch = np.broadcast_shapes(P.shape[:-3], points_px.shape[:-3], () if weights is None else weights.shape[:-2])
     views, joints = points_px.shape[-3:-1]
     P = P.double().expand(*batch, views, 3, 4).movedim((-1, -3, -2), (0, 1, 2)).contiguous()[..., None]
     points = points_px.double().expand(*batch, views, joints, 2).movedim((-3, -1), (0, 1)).contiguous()
