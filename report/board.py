@@ -123,6 +123,11 @@ class Board:
     comparison: TableComparison | None
     axis: Axis | None
 
+    @property
+    def from_one_camera(self) -> bool:
+        """Whether each camera answers alone."""
+        return self.signature.views.startswith("each alone")
+
     def row(self, method: str) -> Row | None:
         """The row of ``method``, or None."""
         return next((row for row in self.rows if row.method == method), None)

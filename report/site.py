@@ -168,7 +168,7 @@ def _index_context(
         "hardware_of": lambda methods, dataset: list(
             dict.fromkeys(name for m in methods for name in views.cost(found.training, dataset, m).hardware)
         ),
-        "others": _by_dataset([board for board in all_boards if id(board) not in shown | swept]),
+        "others": _further([board for board in all_boards if id(board) not in shown | swept]),
         "sweeps": sweeps,
         "breakdowns": [board for columns in mains.values() for board in columns if _has(board, "action")],
         "compared": _compared(all_boards, shown),
@@ -187,11 +187,12 @@ def _index_context(
     }
 
 
-def _by_dataset(found: Sequence[Board]) -> dict[tuple[str, bool], list[Board]]:
-    groups: dict[tuple[str, bool], list[Board]] = {}
+def _further(found: Sequence[Board]) -> dict[tuple[str, bool, bool], list[Board]]:
+    """Boards that share a table, by data set, synthetic or not, and from one camera or several."""
+    groups: dict[tuple[str, bool, bool], list[Board]] = {}
     for board in found:
-        groups.setdefault((board.dataset, board.synthetic), []).append(board)
-    return groups
+        groups.setdefault((board.dataset, board.synthetic, board.from_one_camera), []).append(board)
+    return {key: groups[key] for key in sorted(groups)}
 
 
 def _compared(all_boards: Sequence[Board], shown: set[int]) -> list[tuple[Board, bool]]:
@@ -265,7 +266,7 @@ def _board_plots(
                     f"{slug}-cameras-{views.file_name(sweep.table.lower())}",
                     f"{sweep.table}: error against the number of cameras",
                     "Which cameras each point uses stands in the table of view sets.",
-                    figures.lines(curves, index, marks=True, from_zero=True),
+                    figures.lines(curves, index, marks=True, from_zero=False),
                 )
             )
     for board in columns[:1]:
