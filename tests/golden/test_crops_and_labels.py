@@ -6,12 +6,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from poseboard.datasets.camera import Camera, scale_box, square_box
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import LABELS, Human36M, read_predictions
 from poseboard.datasets.sample import crop_image
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.nets.architecture import Architecture
 
 Golden = Callable[[str], Mapping[str, NDArray[np.generic]]]
 
@@ -81,6 +84,19 @@ def test_crop_moves_the_pixels(golden: Golden) -> None:
             h, w = map(int, name.rsplit("_", 1)[1].split("x"))
             resized = crop_image(file["image"], tuple(box), (w, h))
             assert np.abs(resized.astype(int) - file[name].astype(int)).max() <= 1, name
+
+
+def test_crops_are_normalised_for_published_weights(golden: Golden) -> None:
+    """The recorded crops are BGR as they stand; ours are RGB, and the published backbones' channels are turned."""
+    file = golden("crop_resize")
+    published = Architecture.published("resnet50", HUMAN36M.joints)
+    for i, box in enumerate(file["crop_boxes"].tolist()):
+        rgb = np.ascontiguousarray(file["image"][..., ::-1])
+        for name in (name for name in file if name.startswith(f"norm_{i}_")):
+            h, w = map(int, name.rsplit("_", 1)[1].split("x"))
+            crop = crop_image(rgb, tuple(box), (w, h))
+            found = published.prepare(torch.from_numpy(crop)[None])[0].permute(1, 2, 0)
+            np.testing.assert_allclose(found, file[name], rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize("tag", SELECTIONS)

@@ -31,8 +31,12 @@ def test_projection(golden):
     pixels, _ = project(torch.tensor(g["P"]), torch.tensor(g["points_3d"]))
     np.testing.assert_allclose(pixels, g["points_2d"], rtol=1e-8)
     for v in range(len(g["P"])):
-        camera = Camera(g["K"][v], g["R"][v], g["t"][v])
+        # The lens is kept with the camera and has no part in the projection matrix.
+        camera = Camera(g["K"][v], g["R"][v], g["t"][v], g["dist"][v], distortion="human36m")
         np.testing.assert_allclose(camera.P, g["P"][v], rtol=1e-8)
+        np.testing.assert_allclose(camera.undistorted().project(g["points_3d"]), g["points_2d"][v], rtol=1e-8)
+        assert np.abs(camera.project(g["points_3d"]) - g["points_2d"][v]).max() > 0.01
+        np.testing.assert_allclose(camera.undistort(camera.project(g["points_3d"])), g["points_2d"][v], atol=1e-3)
     # The recorded error is half the distance.
     error = reprojection_error(g["P"], g["points_3d"], g["noisy_2d"])
     np.testing.assert_allclose(error.T / 2, g["reprojection_error"], rtol=1e-8)
@@ -57,7 +61,35 @@ def test_published_ransac_draw_by_draw(golden, scenario, kind):
     rng = random.Random(int(g[f"py_seed_{scenario}"]))
     found = ransac_published(g[f"P_{scenario}"], g[f"points_2d_{scenario}"], rng, refined=kind == "opt")
     np.testing.assert_array_equal(found.inliers.swapaxes(-1, -2), g[f"inliers_{kind}_{scenario}"])
-    np.testing.assert_allclose(found.points_mm, g[f"X_{kind}_{scenario}"], atol=1e-3 if kind == "noopt" else 0.05)
+    tolerance = 1e-3 if kind == "noopt" else 0.05
+    np.testing.assert_allclose(found.points_mm, g[f"X_{kind}_{scenario}"], atol=tolerance)
+    error = np.linalg.norm(found.points_mm - g[f"gt_{scenario}"], axis=-1)
+    assert error.mean() == pytest.approx(float(g[f"mean_err_{kind}_{scenario}"]), abs=tolerance)
+    assert np.median(error) == pytest.approx(float(g[f"median_err_{kind}_{scenario}"]), abs=tolerance)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_what_outliers_cost_without_ransac(golden, scenario):
+    g = golden("ransac")
+    P, points, truth = g[f"P_{scenario}"], g[f"points_2d_{scenario}"], g[f"gt_{scenario}"]
+    plain = np.linalg.norm(dlt(P, points) - truth, axis=-1)
+    assert plain.mean() == pytest.approx(float(g[f"mean_err_plain_dlt_{scenario}"]), rel=1e-4, abs=0.01)
+    if scenario in {"4", "6"}:
+        told = np.where(g[f"is_outlier_{scenario}"][..., None], np.nan, points)
+        best = np.linalg.norm(dlt(P, told) - truth, axis=-1).mean()
+        found = np.linalg.norm(ransac(P, points).points_mm - truth, axis=-1).mean()
+        assert found < 1.1 * best + 0.2 < plain.mean()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_consensus_leaves_the_outliers_out(golden, scenario):
+    """No more of them are taken in, and no more good observations lost, than in the recorded consensus."""
+    g = golden("ransac")
+    outlier = g[f"is_outlier_{scenario}"]
+    ours = ransac(g[f"P_{scenario}"], g[f"points_2d_{scenario}"]).inliers
+    recorded = g[f"inliers_opt_{scenario}"].swapaxes(-1, -2)
+    assert (ours & outlier).sum() <= (recorded & outlier).sum() + 2
+    assert (~ours & ~outlier).sum() <= (recorded & outlier).sum() + (~recorded & ~outlier).sum() + 2
 
 
 @pytest.mark.parametrize("variant", ["conf", "noconf", "conf_m10", "noconf_relu"])

@@ -1,9 +1,12 @@
 """Lifting networks against the vectors of epipolar transformers' release."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
+from poseboard.datasets.rhd import Rhd
 from poseboard.methods.geometry.canonical import axis_angle_to_matrix, canonicalise
 from poseboard.methods.lifting.model import ImageLiftingNet, LiftingNet, pose_loss, rotation_loss
 from poseboard.methods.nets.pose_resnet import PoseResNet
@@ -100,8 +103,23 @@ def test_axis_angle(stored):
     np.testing.assert_allclose(found, stored["rot_mat"], rtol=0, atol=1e-5)
 
 
-def test_canonical_hand(stored):
-    hand = stored["palm_xyz42"][:21]
+@pytest.fixture
+def palms(stored, tmp_path):
+    """(2, 21, 3) mm: both recorded hands through the files of the data set."""
+    xyz = stored["hand_xyz42"]
+    entry = {"uv_vis": np.ones((42, 3)), "xyz": xyz, "K": np.diag([300.0, 300.0, 1.0])}
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "anno_training.pickle").write_bytes(pickle.dumps({0: entry}))
+    return Rhd(tmp_path, hands="both").truth("training/00000").joints_mm
+
+
+def test_the_palm_stands_for_the_wrist(stored, palms):
+    np.testing.assert_allclose(palms.reshape(42, 3), 1000 * stored["palm_xyz42"], rtol=1e-12, atol=1e-9)
+    assert not np.allclose(palms[:, 0], 1000 * stored["hand_xyz42"][[0, 21]])
+
+
+def test_canonical_hand(stored, palms):
+    hand = palms[0] / 1000
     scale = np.linalg.norm(hand[12] - hand[11])
     assert scale == pytest.approx(float(stored["scale"]), rel=1e-12)
     normed = (hand - hand[0]) / scale
