@@ -17,6 +17,19 @@ Change = Callable[[Image], tuple[Image, Array]]
 """A crop -> the changed crop, and what that does to its pixels (3, 3)."""
 
 
+def drawn_views(sample: Sample, fewest: int, most: int, rng: np.random.Generator) -> list[View]:
+    """A random number of a sample's views, from ``fewest`` to ``most``, each at most once and in the sample's order.
+
+    Learnable triangulation, release code: every number is as likely as any other, and so is every choice of that many.
+    A sample that has fewer views than ``fewest`` or ``most`` gives what it has.
+    """
+    most = min(most, len(sample.views))
+    count = most
+    if fewest < most:
+        count = int(rng.integers(fewest, most + 1))
+    return [sample.views[i] for i in sorted(rng.permutation(len(sample.views))[:count])]
+
+
 def augmented_views(
     sample: Sample,
     truth: Truth,
@@ -32,7 +45,7 @@ def augmented_views(
     Returns:
         See `stack_changed`.
     """
-    views = [sample.views[i] for i in sorted(rng.permutation(len(sample.views))[:slots])]
+    views = drawn_views(sample, slots, slots, rng)
     mirrored = bool(rng.random() < settings.flip)
     return stack_changed(
         views,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
 from poseboard.datasets.camera import Array
@@ -21,6 +21,7 @@ from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation, a
 from poseboard.methods.nets.backbone import warmup_cosine
 from poseboard.methods.nets.lens import without_lens
 from poseboard.methods.nets.losses import keypoint_l2, keypoint_mae, voxel_cross_entropy
+from poseboard.methods.nets.multiview import drawn_views
 from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
 
 _CM = 0.1
@@ -49,8 +50,9 @@ class VolumetricOptions(Options):
         weight_decay: "small": of AdamW.
         cross_entropy_weight: of the voxel cross-entropy beside the mean absolute error in cm.
         views: most views of a training sample.
-        random_views: share of training samples that keep a random number of their views, from one to all;
-            None: the recipe's, 0.3 or 0.
+        fewest_views: least of those whose number is drawn.
+        random_views: share of training samples that keep a random number of their views, from ``fewest_views`` to
+            ``views``; None: the recipe's, 0.3 or 0.
         centre_noise_mm: standard deviation of the cube's centre about the root in training; None: 30 or 0.
         up: the vertical axis of the world, upward or downward, about which cubes are turned in training; None: the one
             nearest to what is down in the pictures.
@@ -74,6 +76,7 @@ class VolumetricOptions(Options):
     weight_decay: float = Field(default=1e-4, ge=0)
     cross_entropy_weight: float = Field(default=0.01, ge=0)
     views: int = Field(default=4, ge=1)
+    fewest_views: int = Field(default=1, ge=1)
     random_views: float | None = Field(default=None, ge=0, le=1)
     centre_noise_mm: float | None = Field(default=None, ge=0)
     up: Literal["x", "y", "z"] | None = None
@@ -81,6 +84,12 @@ class VolumetricOptions(Options):
     precision: Precision | None = None
     clip_norm: float = Field(default=10.0, gt=0)
     augmentation: Augmentation = Augmentation()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.fewest_views > self.views:
+            raise ValueError(f"fewest_views is {self.fewest_views}, above views {self.views}")
+        return self
 
     @property
     def small(self) -> bool:
@@ -176,10 +185,8 @@ class VolumetricTraining(Training):
             turn (3, 3) float32 its orientation; joints_mm (J, 3) and known (J, 1) float64.
         """
         side, slots = self._arch.backbone.crop_px, self._options.views
-        count = min(len(sample.views), slots)
-        if rng.random() < self._random_views:
-            count = int(rng.integers(1, count + 1))
-        views = [sample.views[i] for i in sorted(rng.permutation(len(sample.views))[:count])]
+        fewest = self._options.fewest_views if rng.random() < self._random_views else slots
+        views = drawn_views(sample, fewest, slots, rng)
         mirrored = bool(rng.random() < self._augmentation.flip)
         images, P = np.zeros((slots, side, side, 3), dtype=np.uint8), np.zeros((slots, 3, 4))
         for i, view in enumerate(views):

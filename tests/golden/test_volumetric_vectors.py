@@ -1,14 +1,24 @@
+from collections import Counter
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
+from poseboard.datasets.camera import Camera
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Group, Sample, Truth, View
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.geometry.unprojection import AGGREGATIONS, rotation_about, unproject, voxel_offsets
 from poseboard.methods.nets.architecture import Architecture
+from poseboard.methods.nets.augmentation import NO_AUGMENTATION
+from poseboard.methods.nets.multiview import drawn_views
 from poseboard.methods.nets.soft_argmax import soft_argmax_3d
 from poseboard.methods.nets.v2v import V2V
 from poseboard.methods.volumetric.method import Volumetric
 from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
+from poseboard.methods.volumetric.train import VolumetricOptions, VolumetricTraining
 from poseboard.methods.weights import import_weights
 
 JOINTS = tuple(f"joint_{i}" for i in range(17))
@@ -199,3 +209,68 @@ def test_published_weights_load_whole(golden, fill_by_rule, tmp_path, name):
     method = Volumetric({}, HUMAN36M)
     method.load(tmp_path / "ours.pt", "cpu")
     assert method.inputs.crop_px == 384
+
+
+def shown(number):
+    """A sample of ``number`` views, each a crop of its own grey."""
+    camera = Camera(np.array([[80.0, 0, 31], [0, 80, 31], [0, 0, 1]]), np.eye(3), np.array([0, 0, 3000.0]))
+    views = [
+        View(f"c{i}", camera, np.full((64, 64, 3), i, dtype=np.uint8), np.array([[0.0, 0, 64, 64]]))
+        for i in range(number)
+    ]
+    return Sample("s", tuple(views), Group("S1", "Walking", "1"))
+
+
+def of_a_training(number, rng, **options):
+    """Indices of the views that an example of the training has, of a sample with ``number`` of them."""
+    backbone = Architecture(network="small", joints=HUMAN36M.joints, crop_px=64)
+    chosen = VolumetricOptions(augmentation=NO_AUGMENTATION, voxels=16, **options)
+    model = VolumetricTriangulation.build(chosen.architecture(backbone, "a test"))
+    training = VolumetricTraining(model, chosen, HUMAN36M)
+    sample, truth = shown(number), Truth(np.zeros((1, 17, 3)))
+    while True:
+        example = training.example(sample, truth, rng)
+        yield example["images"].shape[0], example["images"][example["valid"]][:, 0, 0, 0].tolist()
+
+
+def test_all_views_in_order_where_their_number_is_not_drawn(golden):
+    stored = golden("collate")
+    slots = int(stored["n_images_per_item"].max())
+    for number in stored["n_images_per_item"].tolist():
+        width, views = next(of_a_training(number, np.random.default_rng(0), random_views=0.0, views=slots))
+        assert views == list(range(number))  # the release cuts all of a batch to the fewest, ours are masked
+        assert width == slots
+        if number == stored["images_shape"][1]:
+            assert views == stored["fixed_views"].tolist()
+
+
+def test_drawn_views_are_distributed_as_recorded(golden):
+    stored = golden("collate")
+    recorded = [row[row >= 0].tolist() for row in stored["chosen_views"]]
+    number = int(stored["n_images_per_item"].min())
+    examples = of_a_training(number, np.random.default_rng(7), random_views=1.0, fewest_views=1, views=4)
+    ours = [views for _, (_, views) in zip(range(600), examples, strict=False)]
+    sample = shown(number)
+    rng = np.random.default_rng(8)
+    alone = [[int(view.name[1:]) for view in drawn_views(sample, 1, 4, rng)] for _ in range(600)]
+    tables = []
+    for draws in (recorded, ours, alone):
+        assert all(len(set(views)) == len(views) and set(views) <= set(range(number)) for views in draws)
+        counts = np.bincount([len(views) for views in draws], minlength=number + 1)[1:]
+        tables.append(counts)
+        assert stats.chisquare(counts).pvalue > 1e-4
+        for size in range(1, number):
+            sets = Counter(tuple(sorted(views)) for views in draws if len(views) == size)
+            expected = list(combinations(range(number), size))
+            assert stats.chisquare([sets[each] for each in expected]).pvalue > 1e-4
+    for found in tables[1:]:
+        assert stats.chi2_contingency(np.stack([tables[0], found])).pvalue > 1e-4
+
+
+def test_as_many_views_as_the_options_say():
+    rng = np.random.default_rng(0)
+    counts = {len(drawn_views(shown(4), 2, 3, rng)) for _ in range(60)}
+    assert counts == {2, 3}
+    assert {len(drawn_views(shown(1), 2, 3, rng)) for _ in range(5)} == {1}
+    with pytest.raises(InputError, match="fewest_views is 3, above views 2"):
+        Volumetric({"views": 2, "fewest_views": 3}, HUMAN36M)
