@@ -14,6 +14,7 @@ from poseboard.benchmarks.provenance import file_sha256
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
+from poseboard.methods.base import Sized
 from poseboard.protocols import predictions
 from poseboard.protocols.base import Board, ViewSet
 
@@ -111,6 +112,7 @@ def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoi
                 root_views=view_set.roots if rooted else None,
                 roots_sha256=file_sha256(bench.roots_source(method, seed, split)) if rooted else None,
                 true_root=model.inputs.root == "truth",
+                size_mm=model.size_mm if isinstance(model, Sized) else None,
                 manifest=bench.dataset.manifest(),
                 method=method,
                 checkpoint_sha256=file_sha256(weights),

@@ -58,7 +58,8 @@ def _score(settings: Settings, dataset: str, method: str, files: Sequence[Path] 
     scored: dict[str, Scored] = {}
     with progress(f"score {dataset}/{method}") as report:
         for done, board in enumerate(wanted, 1):
-            if any(answers(tables, view_set, truth.views) for view_set in board.view_sets(truth.views)):
+            rule = board.rule()
+            if any(answers(rule, tables, view_set, truth.views) for view_set in board.view_sets(truth.views)):
                 scored[board.id] = score(board, tables, truth)
             report(done, len(wanted))
     if not scored:

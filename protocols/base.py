@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Dataset
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.protocols.predictions import PoseTable
+from poseboard.protocols.predictions import PoseTable, PredictionInfo
 from poseboard.protocols.scores import Curve, Signature
 
 Breakdown = dict[str, dict[str, float | None]]
@@ -170,6 +170,10 @@ class Protocol(BaseModel, ABC):
     def pools(self) -> bool:
         """Whether all sets of cameras together give one number, instead of one number a set."""
         return False
+
+    def judges(self, info: PredictionInfo) -> bool:
+        """Whether this protocol has anything to say about such predictions; others have no score in its tables."""
+        return True
 
     @abstractmethod
     def signature(self, board: Board, skeleton: Skeleton, views: str) -> Signature:

@@ -70,6 +70,28 @@ def joint_errors(pred: Array, truth: Array, root: int | Sequence[int] | None = N
     return _blockwise(distances, pred, truth, rows, roots)
 
 
+def sized_joint_errors(
+    pred: Array, truth: Array, size_mm: NDArray[np.floating], limit_mm: float, rows: Rows | None = None
+) -> Array:
+    """Distance of every joint in units of a pose's own size, times that size, at most a limit; (N, J) mm.
+
+    Epipolar transformers, release code of the lifting networks. Nothing is aligned.
+
+    Args:
+        pred: (M, J, 3) in units of the size.
+        truth: (N, J, 3) likewise.
+        size_mm: (N,) of each true pose; NaN: the pose is not evaluated.
+        limit_mm: what a joint counts at most.
+        rows: as in :func:`joint_errors`.
+    """
+    return clipped(joint_errors(pred, truth, rows=rows) * size_mm[:, None], limit_mm)
+
+
+def clipped(errors: Array, limit_mm: float) -> Array:
+    """Errors of which none counts more than ``limit_mm``; a joint that is not predicted stays inf."""
+    return np.where(np.isinf(errors), errors, np.minimum(errors, limit_mm))
+
+
 def aligned_joint_errors(pred: Array, truth: Array, rows: Rows | None = None) -> Array:
     """Distance of every joint after the best similarity transform of each predicted pose, (N, J) mm.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
 from pydantic import Field
 
 from poseboard.datasets.skeleton import Skeleton
@@ -36,5 +35,4 @@ class MpjpeClipped(MpjpeAbsolute):
 
     def joint_errors(self, pred: Array, truth: Array, rows: Rows, joints: tuple[str, ...], skeleton: Skeleton) -> Array:
         """See :class:`SinglePerson`."""
-        distances = metrics.joint_errors(pred, truth, rows=rows)
-        return np.where(np.isinf(distances), distances, np.minimum(distances, self.limit_mm))
+        return metrics.clipped(metrics.joint_errors(pred, truth, rows=rows), self.limit_mm)

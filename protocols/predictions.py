@@ -51,6 +51,11 @@ class PredictionInfo(BaseModel):
     )
     roots_sha256: str | None = Field(default=None, description="of the file or the weights that this root came from")
     true_root: bool = Field(description="whether the method was handed the true root")
+    size_mm: float | None = Field(
+        default=None,
+        gt=0,
+        description="size that a method which cannot see it gave all poses; None: they have sizes of their own",
+    )
     manifest: str = Field(description="hash of the data set")
     method: str
     checkpoint_sha256: str | None = Field(default=None, description="None for a method without weights")

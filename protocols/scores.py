@@ -65,7 +65,10 @@ class Signature(Record):
     frames: str = Field(description="frame rule: all, every 64th, …")
     exclusions: str = Field(description="sequences left out, or none")
     views: str = Field(description="view set: all, or the cameras' names")
-    given: str = Field(default="nothing", description="what of the truth the method was handed: nothing, root")
+    given: str = Field(
+        default="nothing",
+        description="what of the truth the method was handed, or its answers measured with: nothing, root, size",
+    )
     average: str = Field(description="frames: mean over frames; actions: mean of the action means")
     version: int = Field(description="of the protocol")
 

@@ -39,8 +39,8 @@ def score(
     """Score one method on one table.
 
     The number is the mean over seeds of each seed's number; its interval is of that mean, over the groups that are
-    evaluated. Sets of cameras without predictions have no score. Where a table lets a root come from more cameras than
-    are seen, predictions of a method that was handed no root are taken as they are.
+    evaluated. Sets of cameras without predictions that the protocol judges have no score. Where a table lets a root
+    come from more cameras than are seen, predictions of a method that was handed no root are taken as they are.
 
     Args:
         board: the table.
@@ -57,7 +57,7 @@ def score(
     protocol = board.rule()
     chosen = board.select(truth)
     wanted = board.view_sets(truth.views)
-    sets = {view_set: found for view_set in wanted if (found := answers(predictions, view_set, truth.views))}
+    sets = {view_set: found for view_set in wanted if (found := answers(protocol, predictions, view_set, truth.views))}
     if not sets:
         raise ValueError(f"table {board.id}: no predictions for any of {[s.name(truth.views) for s in wanted]}")
     scores: list[Score] = []
@@ -71,7 +71,8 @@ def score(
         title = f"{board.title}, {len(part[0].cameras)} cameras" if grows else board.title
         signature = protocol.signature(board, truth.skeleton, views)
         if true_root:  # another number than that of methods that had to find it
-            signature = signature.model_copy(update={"given": "root"})
+            given = "root" if signature.given == "nothing" else f"root, {signature.given}"
+            signature = signature.model_copy(update={"given": given})
         scores.append(_summary(board, protocol, title, signature, tables, resamples))
         errors += [
             rows.assign(seed=seed, views=pd.Categorical([views]).repeat(len(rows))) for seed, rows in tables.items()
@@ -89,13 +90,17 @@ def score(
 
 
 def answers(
-    predictions: Mapping[str, Mapping[int, PoseTable]], view_set: ViewSet, names: Sequence[str]
+    protocol: Protocol, predictions: Mapping[str, Mapping[int, PoseTable]], view_set: ViewSet, names: Sequence[str]
 ) -> Mapping[int, PoseTable]:
-    """Predictions by seed from a set of cameras; those without a root where none with such a root are there."""
-    if found := predictions.get(view_set.name(names)):
-        return found
-    plain = predictions.get(view_set.plain.name(names), {})
-    return plain if all(table.info.root_views is None for table in plain.values()) else {}
+    """Predictions by seed from a set of cameras; those without a root where none with such a root are there.
+
+    None where the protocol does not judge such predictions.
+    """
+    found = predictions.get(view_set.name(names))
+    if not found:
+        plain = predictions.get(view_set.plain.name(names), {})
+        found = plain if all(table.info.root_views is None for table in plain.values()) else {}
+    return found if all(protocol.judges(table.info) for table in found.values()) else {}
 
 
 def _tables(

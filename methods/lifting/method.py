@@ -46,9 +46,16 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
             model = LiftingModel(architecture.model_copy(update={"backbone": backbone}), backbone.build(seed=0))
         return model, backbone.crop_px
 
+    @property
+    def size_mm(self) -> float | None:
+        """See `Sized`."""
+        return self._constants.get("scale_mm")
+
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """One pose a sample about its root at 0, in the frame of its first view; NaN without a view.
+        """One pose a sample about its root, in the frame of its first view; NaN without a view.
+
+        The root is where the network has it, near 0, as the release measures it.
 
         The score is the mean soft-max peak of the heat maps, 1 for networks that do without them.
         """
@@ -72,7 +79,6 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
             scores[rows] = 1.0
             if arch.network != "image_rotation":
                 scores[rows] = decode_heatmaps(arch.backbone, heatmaps, "softargmax")[1].mean(dim=1).double().cpu()
-        poses -= poses[:, [self.skeleton.root_index]]
         return [
             Poses(self.skeleton, poses[i : i + 1], scores[i : i + 1], sample.views[0].name if sample.views else "world")
             for i, sample in enumerate(samples)

@@ -39,7 +39,7 @@ def test_a_monocular_row(lifted):
         table = predictions.read(path)
         (camera,) = table.info.views
         assert set(table.frame) == {camera}
-        assert not table.joints_mm[:, HUMAN36M.root_index].any()
+        assert table.info.size_mm > 0
     record = ScoreFile.read(results / "scores" / "human36m" / "lifting.json")
     assert {found.table: found.signature.views for found in record.scores} == {
         "human36m-monocular": "each alone",
@@ -115,7 +115,12 @@ def test_hands_go_through_the_same_stages_with_the_same_rows(hands):
     assert told.splitlines()[-1] == "compare rhd: done"
     results = hands.folder / "results" / "smoke"
     for row in ("lifting", "lifting_image"):
-        (found,) = ScoreFile.read(results / "scores" / "rhd" / f"{row}.json").scores
+        scores = {found.table: found for found in ScoreFile.read(results / "scores" / "rhd" / f"{row}.json").scores}
+        found, at_true_size = scores.pop("rhd"), scores.pop("rhd-true-size")
+        assert not scores
+        assert at_true_size.signature.given == "size"
+        assert at_true_size.signature.metric == "mpjpe<=150mm"
+        assert 0 < at_true_size.value < 150
         assert (found.table, found.n_samples, found.n_missing, found.n_groups) == ("rhd", 4, 0, 4)
         with np.load(results / "examples" / "rhd" / f"{row}.npz") as drawn:
             assert len(drawn["keys"])
@@ -124,8 +129,9 @@ def test_hands_go_through_the_same_stages_with_the_same_rows(hands):
         assert set(found.breakdown["action"]) == {"left hand", "right hand"}
         assert 0 < found.value < 1000
         assert Checkpoint.read(results / "checkpoints" / "rhd" / row / "seed0.pt").architecture["handed"]
-    (compared,) = ComparisonFile.read(results / "comparisons" / "rhd.json").tables
-    assert {rank.method for rank in compared.ranks} == {"lifting", "lifting_image"}
+    tables = ComparisonFile.read(results / "comparisons" / "rhd.json").tables
+    assert {compared.table for compared in tables} == {"rhd", "rhd-true-size"}
+    assert all({rank.method for rank in compared.ranks} == {"lifting", "lifting_image"} for compared in tables)
     hands.must("report")
     page = (hands.folder / "results" / "leaderboard" / "index.html").read_text()
     assert "rhd" in page

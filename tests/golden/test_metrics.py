@@ -15,6 +15,7 @@ from poseboard.datasets.skeleton import COCO, HUMAN36M, Skeleton
 from poseboard.protocols import metrics
 from poseboard.protocols.base import Board, TruthTable
 from poseboard.protocols.mpjpe_clipped import MpjpeClipped
+from poseboard.protocols.mpjpe_true_size import MpjpeTrueSize
 from poseboard.protocols.predictions import PoseTable, PredictionInfo, read, write
 from poseboard.protocols.scoring import score
 
@@ -181,6 +182,27 @@ def test_pure_metrics_of_recorded_predictions(golden: Golden, tag: str) -> None:
     names = [str(name) for name in data[f"{tag}_metric_names"]]
     absolute = data[f"{tag}_metric_values"][names.index("per_pose_error/Average/Average")]
     assert metrics.mpjpe(pred, truth).mean() == pytest.approx(float(absolute), abs=TOLERANCE_MM)
+
+
+def test_errors_at_the_true_size(golden_epipolar) -> None:
+    """As lifting networks are measured: hidden joints are in the mean, and zero in the recorded errors of joints."""
+    recorded = golden_epipolar("metrics")
+    limit_mm = MpjpeTrueSize(size=("a", "b")).limit_mm
+    errors = metrics.sized_joint_errors(
+        recorded["scaled_pred"], recorded["scaled_gt"], recorded["scaled_scale"], limit_mm
+    )
+    assert metrics.pose_errors(errors).mean() == pytest.approx(float(recorded["scaled_mean"]), abs=1e-9)
+    seen = recorded["scaled_vis"][0]
+    np.testing.assert_allclose(errors[0, seen], recorded["scaled_perjoint0"][seen], rtol=0, atol=1e-9)
+    assert not recorded["scaled_perjoint0"][~seen].any()
+
+
+def test_errors_of_recorded_hands_at_the_true_size(golden_epipolar) -> None:
+    recorded = golden_epipolar("lifting")
+    size_mm = 1000 * recorded["epe_scale"][:, 0].astype(np.float64)
+    pred, truth = (recorded[name].astype(np.float64) for name in ("img_rot_rhd_can", "loss_target"))
+    errors = metrics.sized_joint_errors(pred, truth, size_mm, MpjpeTrueSize(size=("a", "b")).limit_mm)
+    assert metrics.pose_errors(errors).mean() == pytest.approx(float(recorded["epe_mm_clipped"]), rel=1e-5)
 
 
 def test_clipped_metric_of_epipolar_transformers(golden_epipolar) -> None:
