@@ -273,6 +273,12 @@ def weights_import(
         float | None,
         typer.Option(help="lifting: size of a pose (pelvis to thorax; of hands: the middle finger's first bone)"),
     ] = None,
+    backbone: Annotated[
+        Path | None,
+        typer.Option(
+            help="lifting: for networks on true heat maps, a checkpoint of ours whose joints maps are drawn from"
+        ),
+    ] = None,
     joints: Annotated[str, typer.Option(help="which 17 joints the heat maps are of: human36m or coco")] = "human36m",
 ) -> None:
     """Map a published checkpoint into ours; every missing, unexpected or misshapen key is an error.
@@ -285,7 +291,7 @@ def weights_import(
     known = {"human36m": HUMAN36M, "coco": COCO}
     if joints not in known:
         raise InputError(f"--joints {joints}", "no such joints", f"one of {', '.join(known)}")
-    checkpoint = import_weights(method, file, known[joints].joints, scale_mm)
+    checkpoint = import_weights(method, file, known[joints].joints, scale_mm, backbone)
     checkpoint.save(out)
     print(f"{out}: {len(checkpoint.state)} tensors, {checkpoint.architecture}")
 

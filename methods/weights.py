@@ -22,8 +22,8 @@ from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.base import Checkpoint, read_tensors
 from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
 from poseboard.methods.geometry.unprojection import Aggregation
-from poseboard.methods.lifting.model import Lifting, LiftingArchitecture
-from poseboard.methods.nets.architecture import Architecture, fitted_state, strip_prefix
+from poseboard.methods.lifting.model import RELEASED_MAPS, Lifting, LiftingArchitecture
+from poseboard.methods.nets.architecture import Architecture, fitted_state, load_backbone, strip_prefix
 from poseboard.methods.nets.epipolar_attention import AttentionSettings, Layer
 from poseboard.methods.nets.pose_resnet import BLOCKS
 from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
@@ -55,7 +55,11 @@ _log = logging.getLogger(__name__)
 
 
 def import_weights(
-    method: str, file: Path, joints: Sequence[str] = HUMAN36M.joints, scale_mm: float | None = None
+    method: str,
+    file: Path,
+    joints: Sequence[str] = HUMAN36M.joints,
+    scale_mm: float | None = None,
+    backbone: Path | None = None,
 ) -> Checkpoint:
     """A published file as our checkpoint; the depth of the network is read off the tensors.
 
@@ -67,15 +71,17 @@ def import_weights(
         joints: names of the heat maps in order. A backbone with more of them keeps the first ones (the published one
             has 16 of MPII after 17 of Human3.6M, release code); what else does not fit there is left out and logged.
         scale_mm: size of a pose in mm, of `lifting` only, which needs it: the release takes that of each true pose.
+        backbone: of `lifting` networks on true heat maps: a checkpoint of ours with a 2D backbone, from whose joints
+            such maps are drawn.
 
     Returns:
         A checkpoint of `backbone`, `ransac`, `algebraic`, `volumetric`, `epipolar` or `lifting` with the published
         preprocessing.
 
     Raises:
-        InputError: unknown method; `scale_mm` for one that takes none; a file that is absent, damaged, holds code or
-            other things than finite tensors; a network that is no PoseResNet; for whole models every key that is
-            missing, unexpected or of another shape.
+        InputError: unknown method; `scale_mm` or `backbone` for one that takes none; a file that is absent, damaged,
+            holds code or other things than finite tensors; a network that is no PoseResNet; for whole models every
+            key that is missing, unexpected or of another shape.
     """
     if method not in PUBLISHED:
         raise InputError(
@@ -83,11 +89,13 @@ def import_weights(
         )
     if scale_mm is not None and method != "lifting":
         raise InputError(f"method {method!r}", "has no size of a pose to be told", "leave out --scale-mm")
+    if backbone is not None and method != "lifting":
+        raise InputError(f"method {method!r}", "comes with its backbone", "leave out --backbone")
     state = _read_state(file)
     if method == "epipolar":
         return _epipolar(state, file)
     if method == "lifting":
-        return _lifting(state, file, scale_mm)
+        return _lifting(state, file, scale_mm, backbone)
     bare = state if method == "backbone" else strip_prefix(state, "backbone.")
     network = _network(bare, file)
     if method in _VOLUMETRIC:
@@ -173,9 +181,10 @@ def _epipolar(state: Mapping[str, Tensor], file: Path) -> Checkpoint:
     return Checkpoint("epipolar", architecture.plain(), fitted_state(template, whole, file))
 
 
-def _lifting(state: Mapping[str, Tensor], file: Path, scale_mm: float | None) -> Checkpoint:
+def _lifting(state: Mapping[str, Tensor], file: Path, scale_mm: float | None, backbone: Path | None) -> Checkpoint:
     """A lifting network on its backbone: which one, of bodies or of hands, and whether it is told which hand.
 
+    One on true heat maps has none; maps like those it was trained on are drawn from the joints that ``backbone`` finds.
     All of it is read off the tensors. Bodies have 17 joints in the order of epipolar transformers' release and come in
     ours, hands have 21. What stands behind the pooled image features is left out, for nothing reads it.
     """
@@ -187,11 +196,15 @@ def _lifting(state: Mapping[str, Tensor], file: Path, scale_mm: float | None) ->
             "tells it of a lifting checkpoint trained on the data set)",
         )
     net, bare = strip_prefix(state, "liftingnet."), strip_prefix(state, "backbone.")
-    if not net or not bare:
+    if not net:
+        raise InputError(file, "no liftingnet.… in it", "give a model that the release trained; check METHOD")
+    if bare and backbone is not None:
+        raise InputError(file, "has a backbone of its own", "leave out --backbone")
+    if not bare and backbone is None:
         raise InputError(
             file,
-            "no liftingnet.… in it" if not net else "no backbone.… under its lifting network: it lifts true heat maps",
-            "give a model that the release trained with its backbone (keypoint_lifting_*, img_lifting_rot*)",
+            "no backbone.… under its lifting network: it lifts true heat maps",
+            "give --backbone: a 2D backbone of ours, from whose joints such maps are drawn",
         )
     from_image = "poseprior.weight" in net
     rotation = not from_image and any(key.startswith(("conv2.", "viewpoint.")) for key in net)
@@ -205,8 +218,28 @@ def _lifting(state: Mapping[str, Tensor], file: Path, scale_mm: float | None) ->
             f"its last layer has {' or '.join(map(str, outputs))} outputs; check METHOD",
         )
     skeleton = outputs[sizes[1][0]]
-    network = _network(bare, file)
     hand = skeleton is RHD_HAND
+    handed = sizes[0][1] % 128 == 2  # two more than features and flattened maps have channels
+    given = {"scale_mm": float(scale_mm)}
+    if backbone is not None:
+        read = Checkpoint.read(backbone)
+        own = Architecture.of(read, backbone).model_copy(update={"alg_confidences": False, "vol_confidences": False})
+        own.require(skeleton, backbone)
+        drawn = RELEASED_MAPS[skeleton.name]
+        architecture = LiftingArchitecture(
+            backbone=own,
+            network="rotation" if rotation else "direct",
+            map_px=drawn.side,
+            pool=8,
+            feature_width=0,
+            drawn=drawn,
+            handed=handed,
+        )
+        found = {f"backbone.{key}": value for key, value in load_backbone(own, read, backbone).state_dict().items()}
+        lifting = _whole(nn.ModuleDict({"liftingnet": architecture.build()}), state, file)
+        lifting = lifting if hand else _in_our_order(lifting, last)
+        return Checkpoint("lifting", architecture.model_dump(mode="json"), {**found, **lifting}, given)
+    network = _network(bare, file)
     crop_px = 256
     architecture = LiftingArchitecture(
         backbone=Architecture(
@@ -216,7 +249,7 @@ def _lifting(state: Mapping[str, Tensor], file: Path, scale_mm: float | None) ->
         map_px=crop_px // 4,
         pool=2 if rotation else 8,
         feature_width=2048 if "layer1.0.conv3.weight" in bare else 512,
-        handed=sizes[0][1] % 128 == 2,  # two more than features and flattened maps have channels
+        handed=handed,
         raw_maps=True,
         stretched=hand,
     )
@@ -232,7 +265,7 @@ def _lifting(state: Mapping[str, Tensor], file: Path, scale_mm: float | None) ->
         template = Lifting(architecture, architecture.backbone.build(seed=0))
     whole = _whole(template, whole, file)
     ours = whole if hand else _in_our_order(whole, last)
-    return Checkpoint("lifting", architecture.model_dump(mode="json"), ours, {"scale_mm": float(scale_mm)})
+    return Checkpoint("lifting", architecture.model_dump(mode="json"), ours, given)
 
 
 def _in_our_order(state: Mapping[str, Tensor], last: str) -> dict[str, Tensor]:
@@ -243,7 +276,8 @@ def _in_our_order(state: Mapping[str, Tensor], last: str) -> dict[str, Tensor]:
     for key in (f"liftingnet.{last}", f"liftingnet.{last.removesuffix('weight')}bias"):
         moved[key] = state[key][coordinates]
     for key in ("backbone.final_layer.weight", "backbone.final_layer.bias"):
-        moved[key] = state[key][order]
+        if key in state:
+            moved[key] = state[key][order]
     for key in ("liftingnet.conv1.0.weight", "liftingnet.conv2.0.weight"):
         if key in state:
             moved[key] = state[key][:, order]

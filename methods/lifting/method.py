@@ -13,7 +13,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Checkpoint, Inputs, parse_options
-from poseboard.methods.lifting.model import CANONICAL, LiftingArchitecture, canonical_indices
+from poseboard.methods.lifting.model import CANONICAL, RELEASED_MAPS, LiftingArchitecture, canonical_indices
 from poseboard.methods.lifting.model import Lifting as LiftingModel
 from poseboard.methods.lifting.train import LiftingOptions, LiftingTraining, crop_ray, which_hand
 from poseboard.methods.nets.architecture import Architecture, crop_pixels, load_backbone
@@ -94,11 +94,13 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
         with torch.device("meta"):
             shapes = backbone.build(seed=0).eval()(torch.empty(1, 3, backbone.crop_px, backbone.crop_px))
         small = options.recipe == "small"
+        drawn = RELEASED_MAPS[self.skeleton.name] if options.draws_maps else None
         architecture = LiftingArchitecture(
             backbone=backbone,
             network=options.network,
-            map_px=shapes.heatmaps.shape[-1],
-            pool=options.pool or (2 if small else 8),
+            map_px=drawn.side if drawn else shapes.heatmaps.shape[-1],
+            pool=options.pool or (2 if small and not drawn else 8),
+            drawn=drawn,
             feature_width=shapes.deepest.shape[1],
             handed=CANONICAL[self.skeleton.name].handed if options.handed is None else options.handed,
             mirror_right=options.mirror_right,

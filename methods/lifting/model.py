@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,6 +18,8 @@ from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Options
 from poseboard.methods.geometry.canonical import axis_angle_to_matrix
 from poseboard.methods.nets.architecture import Architecture
+from poseboard.methods.nets.detector import decode_heatmaps
+from poseboard.methods.nets.gaussian_maps import gaussian_maps
 
 Network = Literal["direct", "rotation", "image_rotation"]
 
@@ -55,6 +58,37 @@ def canonical_indices(skeleton: Skeleton) -> tuple[int, int, tuple[int, int]]:
     return axis, plane, (first, second)
 
 
+class DrawnMaps(Options):
+    """Heat maps that are drawn from joints, instead of being what a backbone answers.
+
+    Args:
+        side: of the square maps, cells of 4 px.
+        sigma_px: of the Gaussians.
+        transposed: rows and columns change places, as in the maps that the release makes of hands: it hands (row,
+            column) to what takes (x, y).
+        crop_px: side of the crops that all of it is meant for. Joints of other crops are moved to that size.
+    """
+
+    side: int = Field(ge=1)
+    sigma_px: float = Field(gt=0)
+    transposed: bool = False
+    crop_px: int = Field(default=256, ge=1)
+
+    def draw(self, points_px: Tensor, crop_px: int, known: Tensor | None = None) -> Tensor:
+        """Joints (B, J, 2) in pixels of crops of ``crop_px`` -> (B, J, side, side), 0 where not ``known`` (B, J)."""
+        points = points_px * (self.crop_px / crop_px)
+        points = points.flip(-1) if self.transposed else points
+        return gaussian_maps(points, (self.side, self.side), self.sigma_px, known)
+
+
+RELEASED_MAPS = {
+    "human36m-17": DrawnMaps(side=64, sigma_px=8),
+    "rhd-21": DrawnMaps(side=224, sigma_px=25, transposed=True),
+}
+"""Name of a skeleton -> the true heat maps that the release trains on. A crop of 256 px fills the upper left 64 x 64
+cells of those of hands."""
+
+
 class LiftingArchitecture(Options):
     """What a trained lifting network is, in plain values.
 
@@ -64,6 +98,7 @@ class LiftingArchitecture(Options):
             "image_rotation": pooled image features to both, a linear layer each.
         map_px: side of the heat maps.
         pool: heat maps are averaged over squares of this side; 8 as published (for maps of 64 and 224).
+        drawn: its heat maps are drawn from the joints that the backbone finds; None: they are the backbone's.
         feature_width: channels of the pooled image features.
         handed: whether it is told which hand it sees.
         mirror_right: right hands share the canonical pose of left ones, mirrored in z.
@@ -78,6 +113,7 @@ class LiftingArchitecture(Options):
     map_px: int
     pool: int
     feature_width: int
+    drawn: DrawnMaps | None = None
     handed: bool = False
     mirror_right: bool = False
     centre_ray: bool = False
@@ -104,6 +140,18 @@ class LiftingArchitecture(Options):
             handed=self.handed,
             mirror_right=self.mirror_right,
         )
+
+
+class Joints(NamedTuple):
+    """True joints of crops, to draw maps from.
+
+    Args:
+        points_px: (B, J, 2) in crop pixels.
+        known: (B, J); the map of a joint that is not is 0.
+    """
+
+    points_px: Tensor
+    known: Tensor
 
 
 class Lifted(NamedTuple):
@@ -237,14 +285,23 @@ class Lifting(nn.Module):
         self.backbone = backbone
         self.liftingnet = architecture.build()
 
-    def forward(self, images: Tensor, side: Tensor | None = None) -> tuple[Lifted, Tensor]:
+    def forward(
+        self, images: Tensor, side: Tensor | None = None, joints: Joints | None = None
+    ) -> tuple[Lifted, Tensor]:
         """Normalised crops (B, 3, S, S) -> what they are lifted to, and the raw heat maps (B, J, h, w) they show.
 
-        Unless they are ``raw_maps`` the maps enter the lifting network scaled to a peak of 1, as the Gaussians are that
-        the published one is trained on.
+        Maps that are ``drawn`` are drawn from the backbone's joints; or from those given, for which it does not run,
+        and are then what is returned. Others enter the lifting network scaled to a peak of 1, as the Gaussians are
+        that the published one is trained on, unless they are ``raw_maps``.
         """
-        arch = self.architecture.backbone
+        arch, drawn = self.architecture.backbone, self.architecture.drawn
+        if drawn is not None and joints is not None:
+            maps = drawn.draw(joints.points_px, arch.crop_px, joints.known)
+            return self.liftingnet(maps, side), maps
         out = arch.run(self.backbone, images)
+        if drawn is not None:
+            points_px, _ = decode_heatmaps(arch, out.heatmaps, "softargmax")
+            return self.liftingnet(drawn.draw(points_px, arch.crop_px), side), out.heatmaps
         if isinstance(self.liftingnet, ImageLiftingNet):
             return self.liftingnet(out.deepest.float().mean(dim=(-2, -1)), side), out.heatmaps
         if self.architecture.raw_maps:

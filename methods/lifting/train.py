@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from poseboard.datasets.camera import Array
@@ -16,7 +16,7 @@ from poseboard.datasets.sample import Sample, Truth, View
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Example, Inputs, Options, Training
 from poseboard.methods.geometry.canonical import canonicalise, ray_rotation
-from poseboard.methods.lifting.model import Lifting, Network, canonical_indices, pose_loss, rotation_loss
+from poseboard.methods.lifting.model import Joints, Lifting, Network, canonical_indices, pose_loss, rotation_loss
 from poseboard.methods.nets.architecture import crop_pixels
 from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation, augment, transform_points
 from poseboard.methods.nets.backbone import heatmap_losses, inside_crop, visible_joints, warmup_cosine
@@ -36,13 +36,17 @@ class LiftingOptions(Options):
         network: "direct", "rotation" or "image_rotation"; see `LiftingArchitecture`.
         recipe: "small" is ours (distances, 2D losses beside them, AdamW with a cosine, augmentation, poses in the frame
             of the crop's centre ray); "published" is that of the release (squared error, Adam 1e-5 with one step down,
-            no augmentation, poses in the camera's frame).
+            true heat maps, no augmentation, poses in the camera's frame).
         steps: of the optimiser.
         batch_size: views a step.
         learning_rate: highest rate; None: the recipe's own, 1e-3 or 1e-5.
         warmup_steps: "small": steps over which the rate rises.
         weight_decay: "small": of AdamW.
-        pool: side of the squares that heat maps are averaged over; None: the recipe's own, 2 or 8.
+        pool: side of the squares that heat maps are averaged over; None: the recipe's own, 2 or 8; 8 if drawn.
+        maps: heat-map networks see those the backbone answers ("predicted"), or such as the release trains on
+            ("drawn"): Gaussians about the true joints in training, in which the backbone has no part and stays as it
+            is, and about the joints that it finds in prediction. See `RELEASED_MAPS`. None: the recipe's own,
+            "predicted" or "drawn".
         joints_2d_weight: "small": of the 2D losses beside the lifted pose's.
         heatmap_weight: "small": of the heat-map cross-entropy within the 2D losses.
         sigma_px: "small": of the true heat maps.
@@ -60,6 +64,7 @@ class LiftingOptions(Options):
     warmup_steps: int = Field(default=20, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     pool: int | None = Field(default=None, ge=1)
+    maps: Literal["predicted", "drawn"] | None = None
     joints_2d_weight: float = Field(default=0.1, ge=0)
     heatmap_weight: float = Field(default=0.3, ge=0)
     sigma_px: float = Field(default=1.0, gt=0)
@@ -67,6 +72,18 @@ class LiftingOptions(Options):
     mirror_right: bool = False
     clip_norm: float = Field(default=10.0, gt=0)
     augmentation: Augmentation = Augmentation(rotation_deg=15.0, scale=0.1)
+
+    @model_validator(mode="after")
+    def _has_maps(self) -> Self:
+        if self.maps == "drawn" and self.network == "image_rotation":
+            raise ValueError("network image_rotation sees no heat maps that could be drawn")
+        return self
+
+    @property
+    def draws_maps(self) -> bool:
+        """Whether heat maps are drawn."""
+        of_recipe = "drawn" if self.recipe == "published" and self.network != "image_rotation" else "predicted"
+        return (self.maps or of_recipe) == "drawn"
 
 
 def which_hand(sample: Sample) -> float:
@@ -111,19 +128,19 @@ class LiftingTraining(Training):
         self.clip_norm = options.clip_norm
         # Training needs the truth in the camera's frame, so it sees all cameras; prediction is handed one without R, t.
         self.inputs = Inputs(crop_px=model.architecture.backbone.crop_px, views=(1, 1_000))
+        if self._architecture.drawn is not None:
+            model.backbone.requires_grad_(False)
+        elif options.recipe == "published" and options.network == "image_rotation":  # nothing would train them
+            for name, parameter in model.backbone.named_parameters():
+                parameter.requires_grad_(not name.startswith(_ONLY_FOR_MAPS))
+        learned = [p for p in model.parameters() if p.requires_grad]
         if options.recipe == "published":
-            if options.network == "image_rotation":  # nothing would train them
-                for name, parameter in model.backbone.named_parameters():
-                    parameter.requires_grad_(not name.startswith(_ONLY_FOR_MAPS))
-            learned = [p for p in model.parameters() if p.requires_grad]
             self.optimizer = torch.optim.Adam(learned, lr=options.learning_rate or 1e-5)
             # 16 epochs, a tenth of the rate from the twelfth on
             step_down = [max(1, options.steps * 12 // 16)]
             self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, step_down, gamma=0.1)
             return
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=options.learning_rate or 1e-3, weight_decay=options.weight_decay
-        )
+        self.optimizer = torch.optim.AdamW(learned, lr=options.learning_rate or 1e-3, weight_decay=options.weight_decay)
         self.scheduler = warmup_cosine(self.optimizer, options.steps, options.warmup_steps)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
@@ -180,7 +197,9 @@ class LiftingTraining(Training):
         """The recipe's loss; also the mean error (mm, with the pose's true size) of the batch."""
         arch, options = self._architecture.backbone, self._options
         side = batch["side"] if self._architecture.handed else None
-        lifted, heatmaps = self.model(self._architecture.prepare(batch["image"]), side)
+        drawn = self._architecture.drawn is not None
+        joints = Joints(batch["points_px"], batch["weights"]) if drawn else None
+        lifted, heatmaps = self.model(self._architecture.prepare(batch["image"]), side, joints)
         pose, known, framed = batch["pose"], batch["known"], batch["framed"]
         scale_mm = batch["scale_mm"][..., None]
         told = {"error_mm": keypoint_l2(lifted.pose.detach() * scale_mm, pose * scale_mm, known)}
@@ -202,6 +221,8 @@ class LiftingTraining(Training):
             rotation = rotation_loss(lifted.R, batch["R"], framed.amax(dim=(1, 2)))
             total = total + canonical + rotation
             parts |= {"canonical": canonical.detach(), "rotation": rotation.detach()}
+        if drawn:
+            return {"total": total, **parts, **told}
         flat = heatmap_losses(
             arch, heatmaps, batch["points_px"], batch["weights"], options.heatmap_weight, options.sigma_px
         )

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from poseboard.datasets.rhd import Rhd
+from poseboard.datasets.rhd import RHD_HAND, Rhd
 from poseboard.methods.geometry.canonical import axis_angle_to_matrix, canonicalise
-from poseboard.methods.lifting.model import ImageLiftingNet, LiftingNet, pose_loss, rotation_loss
+from poseboard.methods.lifting.model import RELEASED_MAPS, ImageLiftingNet, LiftingNet, pose_loss, rotation_loss
+from poseboard.methods.nets.gaussian_maps import gaussian_maps
 from poseboard.methods.nets.pose_resnet import PoseResNet
 
 WEIGHT_SEED = 0
@@ -128,6 +129,27 @@ def test_canonical_hand(stored, palms):
     np.testing.assert_allclose(canonical, stored["canonical21"], rtol=0, atol=1e-6)
     np.testing.assert_allclose(R, stored["rot_canonical_to_normed"], rtol=0, atol=1e-6)
     np.testing.assert_allclose(canonical * (1, 1, -1), stored["canonical_flipped"], rtol=0, atol=1e-6)
+
+
+def test_maps_of_hands_are_drawn_as_the_release_has_them(stored):
+    """Recorded joints are (row, column)."""
+    points = torch.from_numpy(stored["rhd_hw"][:, ::-1].copy())
+    maps = RELEASED_MAPS[RHD_HAND.name].draw(points, 256)
+    assert maps.shape == (21, 224, 224)
+    np.testing.assert_allclose(maps[:, ::8, ::8], stored["rhd_heatmap_step8"], rtol=0, atol=2e-6)
+    # of crops of another size, the same
+    again = RELEASED_MAPS[RHD_HAND.name].draw(points * 96 / 256, 96)
+    np.testing.assert_allclose(again, maps, rtol=0, atol=2e-6)
+
+
+def test_maps_of_joints_that_are_not_known(golden_epipolar):
+    target = golden_epipolar("target")
+    points, known = (torch.from_numpy(target[name]) for name in ("hw", "vis"))
+    found = gaussian_maps(points, (56, 48), 25, known)
+    np.testing.assert_allclose(found, target["heatmap_valid_56x48_s25"], rtol=0, atol=2e-6)
+    for maps, joints, side, sigma in (("heatmap_64_s8", "joints256", 64, 8), ("heatmap_96_s12", "joints384", 96, 12)):
+        found = gaussian_maps(torch.from_numpy(target[joints]), (side, side), sigma)
+        np.testing.assert_allclose(found, target[maps], rtol=0, atol=2e-6)
 
 
 def test_losses(stored):

@@ -19,6 +19,8 @@ from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.base import Checkpoint
 from poseboard.methods.lifting.method import Lifting
 from poseboard.methods.lifting.model import ImageLiftingNet, LiftingNet
+from poseboard.methods.nets.architecture import Architecture
+from poseboard.methods.nets.detector import decode_heatmaps
 from poseboard.methods.nets.pose_resnet import PoseResNet
 from poseboard.methods.weights import import_weights
 
@@ -109,6 +111,64 @@ def test_a_hand_is_lifted_as_by_the_release(tmp_path, fill_by_rule, network, sid
     longest = np.abs(expected).max()
     np.testing.assert_allclose(answer.joints_mm[0], expected, rtol=0, atol=1e-4 * longest)
     assert np.abs(other - expected).max() > 1e-3 * longest
+
+
+@pytest.mark.parametrize("network", ["direct", "rotation"])
+@pytest.mark.parametrize("kind", ["hand", "body"])
+def test_networks_on_true_maps_see_maps_like_those(tmp_path, fill_by_rule, network, kind):
+    """Gaussians about the joints that a backbone of ours finds; of hands transposed and in a corner of a larger map."""
+    skeleton, side_px = (RHD_HAND, 64) if kind == "hand" else (HUMAN36M, 96)
+    cells, sigma = (224, 25) if kind == "hand" else (64, 8)
+    net = LiftingNet(len(skeleton), cells, 8, rotation=network == "rotation", handed=kind == "hand").eval()
+    fill_by_rule(net, WEIGHT_SEED)
+    file = saved(tmp_path, {f"liftingnet.module.{key}": value for key, value in net.state_dict().items()})
+    architecture = Architecture(network="small", joints=skeleton.joints, crop_px=side_px, multiplier=20.0)
+    ours = architecture.build(seed=3).eval()
+    Checkpoint("backbone", architecture.plain(), ours.state_dict()).save(tmp_path / "backbone.pt")
+    import_weights("lifting", file, scale_mm=SCALE_MM, backbone=tmp_path / "backbone.pt").save(tmp_path / "ours.pt")
+    method = Lifting({"network": network}, skeleton)
+    method.load(tmp_path / "ours.pt", "cpu")
+    assert method.inputs.crop_px == side_px
+    image = np.random.default_rng(0).integers(0, 256, (side_px, side_px, 3), dtype=np.uint8)
+    camera = Camera(np.array([[80.0, 0, 32], [0, 80, 32], [0, 0, 1]]), np.eye(3), np.zeros(3), size=(side_px, side_px))
+    view = View("view-0", camera, image, np.zeros((1, 4)))
+    (answer,) = method.predict([Sample("key", (view,), Group("rhd", SIDES[1], "s"))])
+    with torch.inference_mode():
+        heatmaps = ours(architecture.prepare(torch.from_numpy(image)[None])).heatmaps
+        points = decode_heatmaps(architecture, heatmaps, "softargmax")[0][0].numpy() * 256 / side_px
+        assert np.ptp(points, axis=0).min() > 1
+        if kind == "hand":
+            points = points[:, ::-1]
+        order = [HUMAN36M.joints.index(joint) for joint in RELEASE] if kind == "body" else range(21)
+        centres = 4 * np.arange(cells) + 1.5
+        squared = [(points[list(order), axis, None] - centres) ** 2 for axis in (0, 1)]
+        exponent = (squared[1][:, :, None] + squared[0][:, None, :]) / (2 * sigma**2)
+        maps = torch.from_numpy(np.exp(-np.minimum(exponent, 4.60517019)).astype(np.float32))[None]
+        side = torch.ones(1, 1) if kind == "hand" else None
+        expected = net(maps, side).pose[0].numpy() * SCALE_MM
+    if kind == "body":
+        expected = expected[[RELEASE.index(joint) for joint in HUMAN36M.joints]]
+    longest = np.abs(expected).max()
+    np.testing.assert_allclose(answer.joints_mm[0], expected, rtol=0, atol=1e-4 * longest)
+
+
+def test_a_backbone_is_given_where_one_is_needed(tmp_path, fill_by_rule):
+    _, state = released(fill_by_rule, "direct")
+    architecture = Architecture(network="small", joints=RHD_HAND.joints, crop_px=64)
+    hands = tmp_path / "hands.pt"
+    Checkpoint("backbone", architecture.plain(), architecture.build(seed=3).state_dict()).save(hands)
+    with pytest.raises(InputError, match="has a backbone of its own; leave out --backbone"):
+        import_weights("lifting", saved(tmp_path, state), scale_mm=SCALE_MM, backbone=hands)
+    alone = {key: value for key, value in state.items() if key.startswith("liftingnet")}
+    with pytest.raises(InputError, match="not those of human36m-17"):
+        import_weights("lifting", saved(tmp_path, alone), scale_mm=SCALE_MM, backbone=hands)
+    with pytest.raises(InputError, match="comes with its backbone"):
+        import_weights("algebraic", saved(tmp_path, state), backbone=hands)
+    alone["liftingnet.module.extra"] = torch.zeros(2)
+    bodies = Architecture(network="small", joints=HUMAN36M.joints, crop_px=64)
+    Checkpoint("backbone", bodies.plain(), bodies.build(seed=3).state_dict()).save(tmp_path / "bodies.pt")
+    with pytest.raises(InputError, match=r"1 unexpected: liftingnet\.extra"):
+        import_weights("lifting", saved(tmp_path, alone), scale_mm=SCALE_MM, backbone=tmp_path / "bodies.pt")
 
 
 def test_layers_behind_the_pooled_features_may_be_there(tmp_path, fill_by_rule, caplog):

@@ -19,7 +19,7 @@ from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.base import Checkpoint, Sized
 from poseboard.methods.geometry.canonical import axis_angle_to_matrix, canonicalise, ray_rotation
 from poseboard.methods.lifting.method import Lifting
-from poseboard.methods.lifting.model import CANONICAL, canonical_indices, mirrored
+from poseboard.methods.lifting.model import CANONICAL, RELEASED_MAPS, Joints, canonical_indices, mirrored
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.augmentation import NO_AUGMENTATION
 
@@ -193,6 +193,7 @@ def test_every_network_trains(backbone, network, recipe):
     """One view again and again is learned, by image_rotation too, which in the release had no targets to learn from."""
     rate = 3e-3  # the release's 1e-5 takes longer than a test
     options = {**TINY, "network": network, "recipe": recipe, "augmentation": PLAIN, "learning_rate": rate}
+    options["maps"] = "predicted"
     training = Lifting(options, HUMAN36M).training(backbone, 0)
     examples = [training.example(*moment(seed, 1), np.random.default_rng(seed)) for seed in range(2)]
     batch = default_collate(examples)
@@ -208,6 +209,52 @@ def test_every_network_trains(backbone, network, recipe):
         training.optimizer.step()
         errors.append(float(losses["error_mm"]))
     assert errors[-1] < 0.6 * errors[0]
+
+
+@pytest.mark.parametrize("recipe", ["small", "published"])
+@pytest.mark.parametrize("network", ["direct", "rotation"])
+def test_networks_on_drawn_maps_train_without_their_backbone(backbone, hand_backbone, network, recipe):
+    options = {**TINY, "network": network, "recipe": recipe, "maps": "drawn", "augmentation": PLAIN}
+    options["learning_rate"] = 3e-3
+    for skeleton, start, pairs in (
+        (HUMAN36M, backbone, [moment(seed, 1) for seed in range(2)]),
+        (RHD_HAND, hand_backbone, [hand(seed, seed) for seed in range(2)]),
+    ):
+        training = Lifting(options, skeleton).training(start, 0)
+        assert training.architecture["drawn"] == RELEASED_MAPS[skeleton.name].model_dump()
+        before = {name: value.clone() for name, value in training.model.backbone.state_dict().items()}
+        batch = default_collate([training.example(*pair, np.random.default_rng(i)) for i, pair in enumerate(pairs)])
+        training.model.train()
+        totals = []
+        for step in range(30):
+            torch.manual_seed(step)
+            training.optimizer.zero_grad()
+            losses = training.loss(batch)
+            losses["total"].backward()
+            assert all(p.grad is not None for p in training.model.parameters() if p.requires_grad)
+            training.optimizer.step()
+            totals.append(float(losses["total"].detach()))
+        assert totals[-1] < 0.9 * totals[0]
+        after = training.model.backbone.state_dict()
+        assert all(torch.equal(after[name], value) for name, value in before.items())
+    with pytest.raises(InputError, match="image_rotation sees no heat maps"):
+        Lifting({"network": "image_rotation", "maps": "drawn"}, HUMAN36M)
+
+
+def test_a_joint_outside_the_crop_has_an_empty_map(hand_backbone):
+    training = Lifting({"maps": "drawn", "augmentation": PLAIN}, RHD_HAND).training(hand_backbone, 0)
+    sample, truth = hand(0, 1)
+    truth.joints_mm[0, 4] = (4000.0, 0.0, 500.0)
+    batch = default_collate([training.example(sample, truth, np.random.default_rng(0))])
+    joints = Joints(batch["points_px"], batch["weights"])
+    _, maps = training.model(torch.empty(0), batch["side"], joints)
+    assert maps.shape == (1, 21, 224, 224)
+    empty = (maps == 0).all(dim=(-2, -1))[0]
+    assert empty.tolist() == [joint == 4 for joint in range(21)]
+    # the crop fills the upper left corner, its rows along the map's columns
+    x, y = batch["points_px"][0, 12].tolist()
+    peak = divmod(int(maps[0, 12].argmax()), 224)
+    assert peak == pytest.approx((x * 64 / SIDE, y * 64 / SIDE), abs=1)
 
 
 def saved(training, folder, **constants):
