@@ -42,6 +42,26 @@ def _unit(vectors: Array) -> Array:
     return np.asarray(vectors / np.where(length > 1e-9, length, np.nan))
 
 
+def median_of_views(poses: Array, R: Array) -> tuple[Array, Array]:
+    """Poses that several cameras see, turned into the world's axes, and their median by coordinate.
+
+    Epipolar transformers, release code of the lifting networks (``MULTIVIEW_MEDIUM``): ``pose @ inv(R).T``, where
+    ``x_cam = R @ x_world``, then the median. Poses stay about their root.
+
+    Args:
+        poses: (..., V, J, 3) each in its camera's frame; NaN where there is no view.
+        R: (..., V, 3, 3) rotations of the cameras.
+
+    Returns:
+        The turned poses (..., V, J, 3), and the median (..., J, 3) of the views that are there; NaN where none is.
+    """
+    turned = poses @ np.swapaxes(np.linalg.inv(R), -1, -2)
+    there = np.isfinite(turned).all(axis=(-2, -1)).any(axis=-1)
+    median = np.full((*turned.shape[:-3], *turned.shape[-2:]), np.nan)
+    median[there] = np.nanmedian(turned[there], axis=-3)
+    return turned, median
+
+
 def ray_rotation(K: Array, point_px: Sequence[float]) -> Array:
     """The smallest rotation of a camera that turns its axis to the ray through a pixel.
 

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.sample import Poses, Sample
+from poseboard.datasets.sample import Poses, Sample, View
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Checkpoint, Inputs, parse_options
+from poseboard.methods.geometry.canonical import median_of_views
 from poseboard.methods.lifting.model import CANONICAL, RELEASED_MAPS, LiftingArchitecture, canonical_indices
 from poseboard.methods.lifting.model import Lifting as LiftingModel
 from poseboard.methods.lifting.train import LiftingOptions, LiftingTraining, crop_ray, which_hand
@@ -24,6 +26,9 @@ from poseboard.methods.nets.network_method import NetworkMethod
 class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
     """One person or hand from the crop of one view: a pose about its root, in the camera's frame.
 
+    With ``views: median`` from the crops of several views: the median of their poses, in the world frame about a root
+    that another row predicted.
+
     The size of a pose cannot be seen in one view: answers have the median size of the training poses.
 
     Its options are `LiftingOptions`.
@@ -31,7 +36,10 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
         parsed = parse_options(LiftingOptions, options, "lifting")
-        super().__init__("lifting", parsed, skeleton, Inputs(views=(1, 1), extrinsics=False))
+        inputs = Inputs(views=(1, 1), extrinsics=False)
+        if parsed.views == "median":
+            inputs = Inputs(views=(2, 1_000), root="predicted")
+        super().__init__("lifting", parsed, skeleton, inputs)
 
     def network(self, read: Checkpoint, where: Path) -> tuple[LiftingModel, int]:
         """That of the row's options; the checkpoint must also say what size a pose has."""
@@ -48,41 +56,70 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
 
     @property
     def size_mm(self) -> float | None:
-        """See `Sized`."""
-        return self._constants.get("scale_mm")
+        """See `Sized`; None of medians, which stand in the world."""
+        return self._constants.get("scale_mm") if self.options.views == "one" else None
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
         """One pose a sample about its root, in the frame of its first view; NaN without a view.
 
-        The root is where the network has it, near 0, as the release measures it.
+        The root is where the network has it, near 0, as the release measures it. Medians are in the world frame with
+        their root where it was handed over; NaN without one.
 
         The score is the mean soft-max peak of the heat maps, 1 for networks that do without them.
         """
-        model = self.loaded
-        arch, joints = model.architecture, len(self.skeleton)
+        if self.options.views == "median":
+            return self._medians(samples)
+        poses, scores = self._lifted([(sample, view) for sample in samples for view in sample.views[:1]])
         seen = [i for i, sample in enumerate(samples) if sample.views]
-        poses, scores = np.full((len(samples), joints, 3), np.nan), np.zeros(len(samples))
+        joints_mm, score = np.full((len(samples), len(self.skeleton), 3), np.nan), np.zeros(len(samples))
+        joints_mm[seen], score[seen] = poses, scores
+        return [
+            Poses(
+                self.skeleton, joints_mm[i : i + 1], score[i : i + 1], sample.views[0].name if sample.views else "world"
+            )
+            for i, sample in enumerate(samples)
+        ]
+
+    def _medians(self, samples: Sequence[Sample]) -> list[Poses]:
+        seen = [(sample, view) for sample in samples for view in sample.views]
+        found, peaks = self._lifted(seen)
+        counts = np.array([len(sample.views) for sample in samples])
+        there = np.arange(counts.max(initial=1)) < counts[:, None]
+        poses, R = np.full((*there.shape, len(self.skeleton), 3), np.nan), np.tile(np.eye(3), (*there.shape, 1, 1))
+        scores = np.zeros(there.shape)
+        poses[there], scores[there] = found, peaks
+        R[there] = np.reshape([view.camera.R for _, view in seen], (-1, 3, 3))
+        median = median_of_views(poses, R)[1]
+        roots = np.full((len(samples), 1, 3), np.nan)
+        for root, sample in zip(roots, samples, strict=True):
+            if sample.root_mm is not None and len(sample.root_mm):
+                root[:] = sample.root_mm[:1]
+        joints_mm = median - median[:, [self.skeleton.root_index]] + roots
+        score = scores.sum(axis=1) / np.maximum(counts, 1)
+        return [Poses(self.skeleton, joints_mm[i : i + 1], score[i : i + 1]) for i in range(len(samples))]
+
+    def _lifted(self, seen: Sequence[tuple[Sample, View]]) -> tuple[Array, Array]:
+        """(n, J, 3) mm about the root in the frame of each view, and (n,) scores."""
+        model = self.loaded
+        arch = model.architecture
+        poses, scores = np.empty((len(seen), len(self.skeleton), 3)), np.ones(len(seen))
         side_px, chunk = arch.backbone.crop_px, arch.backbone.chunk
         for start in range(0, len(seen), chunk):
-            rows = seen[start : start + chunk]
-            views = [samples[i].views[0] for i in rows]
+            rows = slice(start, start + chunk)
+            views = [view for _, view in seen[rows]]
             images = torch.from_numpy(np.stack([crop_pixels(view, side_px) for view in views])).to(self._device)
             side = None
             if arch.handed:
-                side = torch.tensor([[which_hand(samples[i])] for i in rows], device=self._device)
+                side = torch.tensor([[which_hand(sample)] for sample, _ in seen[rows]], device=self._device)
             lifted, heatmaps = model(arch.prepare(images), side)
             pose = lifted.pose.double().cpu().numpy() * self._constants["scale_mm"]
             if arch.centre_ray:
                 pose = pose @ np.stack([crop_ray(view, side_px) for view in views])  # back: the inverse of rows @ R.T
             poses[rows] = pose
-            scores[rows] = 1.0
             if arch.network != "image_rotation":
                 scores[rows] = decode_heatmaps(arch.backbone, heatmaps, "softargmax")[1].mean(dim=1).double().cpu()
-        return [
-            Poses(self.skeleton, poses[i : i + 1], scores[i : i + 1], sample.views[0].name if sample.views else "world")
-            for i, sample in enumerate(samples)
-        ]
+        return poses, scores
 
     def training(self, start: Path | None, seed: int) -> LiftingTraining:
         """From the backbone in ``start``, with a fresh lifting network from ``seed``."""

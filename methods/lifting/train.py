@@ -50,6 +50,8 @@ class LiftingOptions(Options):
         joints_2d_weight: "small": of the 2D losses beside the lifted pose's.
         heatmap_weight: "small": of the heat-map cross-entropy within the 2D losses.
         sigma_px: "small": of the true heat maps.
+        views: how it predicts; training is the same. "one": from a single view, without extrinsics. "median": the
+            median over two or more calibrated views, at a root that the row under ``after`` predicts.
         handed: it is told which hand it sees (the sample's ``group.action``, as RHD has it); None: if it sees hands.
         mirror_right: right hands share the canonical pose of left ones, mirrored.
         clip_norm: longest gradient that is applied whole.
@@ -68,6 +70,7 @@ class LiftingOptions(Options):
     joints_2d_weight: float = Field(default=0.1, ge=0)
     heatmap_weight: float = Field(default=0.3, ge=0)
     sigma_px: float = Field(default=1.0, gt=0)
+    views: Literal["one", "median"] = "one"
     handed: bool | None = None
     mirror_right: bool = False
     clip_norm: float = Field(default=10.0, gt=0)

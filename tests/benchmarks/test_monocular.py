@@ -73,6 +73,21 @@ def test_a_monocular_row(lifted):
     assert not compared  # a row of all cameras and one of one camera have no table in common
 
 
+def test_the_median_of_views_is_no_monocular_row(ready_workspace):
+    params = yaml.safe_load((ready_workspace.folder / "params.yaml").read_text())
+    params["methods"]["lifting"] = {**ROW, "after": "dlt", "views": "median"}
+    ready_workspace.write_params(**params)
+    for stage in ("train", "predict", "score"):
+        ready_workspace.must(stage, "human36m", "lifting")
+    results = ready_workspace.folder / "results" / "smoke"
+    table = predictions.read(results / "predictions" / "human36m" / "lifting" / "test-all-seed0.parquet")
+    assert set(table.frame) == {"world"}
+    assert table.info.size_mm is None
+    scored = {found.table for found in ScoreFile.read(results / "scores" / "human36m" / "lifting.json").scores}
+    assert {"T1", "T2", "human36m-cameras"} <= scored
+    assert "human36m-monocular" not in scored
+
+
 def test_the_truth_in_another_cameras_frame_is_no_oracle(lifted):
     """Rewritten by hand: the truth of each camera scores 0, that of its neighbour does not."""
     workspace, results = lifted

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from poseboard.datasets.rhd import RHD_HAND, Rhd
-from poseboard.methods.geometry.canonical import axis_angle_to_matrix, canonicalise
+from poseboard.methods.geometry.canonical import axis_angle_to_matrix, canonicalise, median_of_views
 from poseboard.methods.lifting.model import RELEASED_MAPS, ImageLiftingNet, LiftingNet, pose_loss, rotation_loss
 from poseboard.methods.nets.gaussian_maps import gaussian_maps
 from poseboard.methods.nets.pose_resnet import PoseResNet
@@ -150,6 +150,12 @@ def test_maps_of_joints_that_are_not_known(golden_epipolar):
     for maps, joints, side, sigma in (("heatmap_64_s8", "joints256", 64, 8), ("heatmap_96_s12", "joints384", 96, 12)):
         found = gaussian_maps(torch.from_numpy(target[joints]), (side, side), sigma)
         np.testing.assert_allclose(found, target[maps], rtol=0, atol=2e-6)
+
+
+def test_poses_of_several_views_in_the_worlds_axes(stored):
+    turned, median = median_of_views(stored["mv_in"].astype(np.float64), stored["mv_R"].astype(np.float64))
+    np.testing.assert_allclose(turned, stored["mv_out"], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(median, np.median(stored["mv_out"], axis=0), rtol=0, atol=1e-4)
 
 
 def test_losses(stored):

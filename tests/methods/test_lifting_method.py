@@ -300,6 +300,39 @@ def test_answers_are_about_the_root_in_the_frame_of_the_view(backbone, tmp_path,
         np.testing.assert_allclose(answer.joints_mm[0], want, atol=1e-3)
 
 
+@pytest.mark.parametrize("network", ["direct", "image_rotation"])
+def test_the_median_of_several_views(backbone, tmp_path, network):
+    """Each view as it is lifted alone, in the world's axes; samples may have different numbers of views."""
+    training = Lifting({"network": network}, HUMAN36M).training(backbone, 0)
+    path = saved(training, tmp_path)
+    alone, several = Lifting({"network": network}, HUMAN36M), Lifting({"network": network, "views": "median"}, HUMAN36M)
+    for method in (alone, several):
+        method.load(path, "cpu")
+    assert (several.inputs.views[0], several.inputs.extrinsics, several.inputs.root) == (2, True, "predicted")
+    assert several.inputs.crop_px == SIDE
+    assert several.size_mm is None
+    roots = np.random.default_rng(0).normal(size=(3, 1, 3)) * 1000
+    samples = [
+        replace(image_sample(seed, views, key=f"s{seed}"), root_mm=roots[seed]) for seed, views in enumerate((3, 2, 4))
+    ]
+    nobody = [
+        replace(samples[0], root_mm=None),
+        replace(samples[0], views=()),
+        replace(samples[0], root_mm=roots[0, :0]),
+    ]
+    answers = several.predict([*samples, *nobody])
+    for answer, sample, root in zip(answers, samples, roots[:, 0], strict=False):
+        assert answer.frame == "world"
+        poses = [
+            alone.predict([replace(sample, views=(view,))])[0].joints_mm[0] @ view.camera.R for view in sample.views
+        ]
+        want = np.median(poses, axis=0)
+        np.testing.assert_allclose(answer.joints_mm[0], want - want[HUMAN36M.root_index] + root, atol=1e-2)
+        assert 0 < answer.score[0] <= 1
+    assert all(np.isnan(answer.joints_mm).all() for answer in answers[3:])
+    assert several.predict([]) == []
+
+
 def test_the_size_is_the_median_of_training(backbone):
     training = Lifting({}, HUMAN36M).training(backbone, 0)
     pairs = [moment(seed) for seed in range(5)]
