@@ -57,6 +57,15 @@ def saved(tmp_path, state):
     return path
 
 
+def run_import(monkeypatch, file, out, *more):
+    """By the command line."""
+    arguments = ["weights", "import", "lifting", file, "--scale-mm", SCALE_MM, "--out", out, *more]
+    monkeypatch.setattr(sys, "argv", ["poseboard", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+
+
 def sample(group=None):
     blocks = np.random.default_rng(3).integers((120, 20, 20), (240, 140, 60), (8, 8, 3), dtype=np.uint8)  # reddish
     image = np.kron(blocks, np.ones((SIDE // 8, SIDE // 8, 1), dtype=np.uint8))
@@ -79,12 +88,7 @@ def lifted(model, pixels, side=None):
 def test_a_body_is_lifted_as_by_the_release(tmp_path, fill_by_rule, monkeypatch, network):
     model, state = released(fill_by_rule, network)
     file, ours = saved(tmp_path, state), tmp_path / "ours.pt"
-    monkeypatch.setattr(
-        sys, "argv", ["poseboard", *f"weights import lifting {file} --scale-mm {SCALE_MM} --out {ours}".split()]
-    )
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert not stop.value.code
+    run_import(monkeypatch, file, ours)
     method = Lifting({"network": network}, HUMAN36M)
     method.load(ours, "cpu")
     assert method.inputs.crop_px == SIDE
@@ -115,7 +119,7 @@ def test_a_hand_is_lifted_as_by_the_release(tmp_path, fill_by_rule, network, sid
 
 @pytest.mark.parametrize("network", ["direct", "rotation"])
 @pytest.mark.parametrize("kind", ["hand", "body"])
-def test_networks_on_true_maps_see_maps_like_those(tmp_path, fill_by_rule, network, kind):
+def test_networks_on_true_maps_see_maps_like_those(tmp_path, fill_by_rule, monkeypatch, network, kind):
     """Gaussians about the joints that a backbone of ours finds; of hands transposed and in a corner of a larger map."""
     skeleton, side_px = (RHD_HAND, 64) if kind == "hand" else (HUMAN36M, 96)
     cells, sigma = (224, 25) if kind == "hand" else (64, 8)
@@ -125,7 +129,7 @@ def test_networks_on_true_maps_see_maps_like_those(tmp_path, fill_by_rule, netwo
     architecture = Architecture(network="small", joints=skeleton.joints, crop_px=side_px, multiplier=20.0)
     ours = architecture.build(seed=3).eval()
     Checkpoint("backbone", architecture.plain(), ours.state_dict()).save(tmp_path / "backbone.pt")
-    import_weights("lifting", file, scale_mm=SCALE_MM, backbone=tmp_path / "backbone.pt").save(tmp_path / "ours.pt")
+    run_import(monkeypatch, file, tmp_path / "ours.pt", "--backbone", tmp_path / "backbone.pt")
     method = Lifting({"network": network}, skeleton)
     method.load(tmp_path / "ours.pt", "cpu")
     assert method.inputs.crop_px == side_px
