@@ -66,24 +66,28 @@ class DrawnMaps(Options):
         sigma_px: of the Gaussians.
         transposed: rows and columns change places, as in the maps that the release makes of hands: it hands (row,
             column) to what takes (x, y).
+        zeroed: maps of joints that are not known are 0, as in those of hands; else 0.01, the floor of all maps.
         crop_px: side of the crops that all of it is meant for. Joints of other crops are moved to that size.
     """
 
     side: int = Field(ge=1)
     sigma_px: float = Field(gt=0)
     transposed: bool = False
+    zeroed: bool = False
     crop_px: int = Field(default=256, ge=1)
 
     def draw(self, points_px: Tensor, crop_px: int, known: Tensor | None = None) -> Tensor:
-        """Joints (B, J, 2) in pixels of crops of ``crop_px`` -> (B, J, side, side), 0 where not ``known`` (B, J)."""
+        """Joints (B, J, 2) px of crops of ``crop_px`` -> maps (B, J, side, side), empty where not ``known`` (B, J)."""
         points = points_px * (self.crop_px / crop_px)
         points = points.flip(-1) if self.transposed else points
+        if known is not None and not self.zeroed:  # far from every cell
+            points, known = points.masked_fill((known <= 0)[..., None], torch.inf), None
         return gaussian_maps(points, (self.side, self.side), self.sigma_px, known)
 
 
 RELEASED_MAPS = {
     "human36m-17": DrawnMaps(side=64, sigma_px=8),
-    "rhd-21": DrawnMaps(side=224, sigma_px=25, transposed=True),
+    "rhd-21": DrawnMaps(side=224, sigma_px=25, transposed=True, zeroed=True),
 }
 """Name of a skeleton -> the true heat maps that the release trains on. A crop of 256 px fills the upper left 64 x 64
 cells of those of hands."""
@@ -147,7 +151,7 @@ class Joints(NamedTuple):
 
     Args:
         points_px: (B, J, 2) in crop pixels.
-        known: (B, J); the map of a joint that is not is 0.
+        known: (B, J); the map of a joint that is not is empty.
     """
 
     points_px: Tensor

@@ -20,7 +20,7 @@ def gaussian_maps(
     anywhere between pixels, or outside.
 
     Args:
-        points_px: (..., J, 2) x and y in crop pixels, finite.
+        points_px: (..., J, 2) x and y in crop pixels; inf: outside, not NaN.
         size: (height, width) of the maps in cells.
         sigma_px: of the Gaussian, in crop pixels.
         known: (..., J); the whole map of a joint that is not is 0. None: all are.

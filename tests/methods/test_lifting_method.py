@@ -251,6 +251,9 @@ def test_a_joint_outside_the_crop_has_an_empty_map(hand_backbone):
     assert maps.shape == (1, 21, 224, 224)
     empty = (maps == 0).all(dim=(-2, -1))[0]
     assert empty.tolist() == [joint == 4 for joint in range(21)]
+    body = RELEASED_MAPS[HUMAN36M.name].draw(batch["points_px"], SIDE, batch["weights"])[0]
+    np.testing.assert_allclose(body[4], 0.01, rtol=1e-6)
+    assert body[12].max() > 0.9
     # the crop fills the upper left corner, its rows along the map's columns
     x, y = batch["points_px"][0, 12].tolist()
     peak = divmod(int(maps[0, 12].argmax()), 224)
