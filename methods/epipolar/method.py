@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from poseboard.datasets.sample import Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Checkpoint, Inputs, Match, parse_options
 from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
-from poseboard.methods.epipolar.published import confident_dlt
 from poseboard.methods.epipolar.train import SMALL, EpipolarOptions, EpipolarTraining
+from poseboard.methods.epipolar.triangulation import Matches, triangulate_released
 from poseboard.methods.geometry.robust import THRESHOLD_PX, ransac
 from poseboard.methods.geometry.triangulation import dlt
 from poseboard.methods.nets.architecture import load_backbone, stack_views, undistort_views
@@ -27,6 +27,22 @@ _ROBUST_SHARE = THRESHOLD_PX / 384
 """Of the crop's side, at which a view stops agreeing: the published threshold on the crops it is for."""
 
 _LEAST_WEIGHT = 1e-3
+
+
+class _Decoded(NamedTuple):
+    """What is seen in n crops, joints of the skeleton.
+
+    Args:
+        points_px: (n, J, 2).
+        peaks: (n, J).
+        source: (n,) the crop in which each found its joints, -1 for none or if nobody asks.
+        source_px: (n, J, 2) where there.
+    """
+
+    points_px: Array
+    peaks: Array
+    source: np.ndarray[Any, np.dtype[np.intp]]
+    source_px: Array
 
 
 class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
@@ -57,6 +73,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         shape = (*valid.shape, len(self.skeleton))
         points, peaks = np.full((*shape, 2), np.nan), np.zeros(shape)
         P = np.zeros((*valid.shape, 3, 4))
+        source, source_px = np.full(valid.shape, -1), points.copy()
         together = max(1, model.architecture.chunk // max(1, valid.shape[1]))
         for first in range(0, len(samples), together):
             some = samples[first : first + together]
@@ -65,12 +82,16 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
             P[rows], valid[rows] = part_P, there
             if not len(images):
                 continue
-            found_px, found_peaks = self._decoded(model, images, part_P, there)
+            found = self._decoded(model, images, part_P, there)
             cameras = [view.camera for sample in some for view in sample.views]
-            full, sure = np.full((*there.shape, *shape[2:], 2), np.nan), np.zeros((*there.shape, *shape[2:]))
-            full[there], sure[there] = undistort_views(cameras, found_px), found_peaks
-            points[rows], peaks[rows] = full, sure
-        joints_mm = self._triangulate(P, points, peaks)
+            sample, view = np.nonzero(there)
+            place = first + sample, view
+            points[place], peaks[place] = undistort_views(cameras, found.points_px), found.peaks
+            seen = np.flatnonzero(found.source >= 0)
+            place, of = (first + sample[seen], view[seen]), found.source[seen]
+            source[place] = view[of]
+            source_px[place] = undistort_views([cameras[i] for i in of], found.source_px[seen])
+        joints_mm = self._triangulate(P, points, peaks, Matches(source, source_px))
         score = peaks.mean(axis=-1).sum(axis=1) / np.maximum(valid.sum(axis=1), 1)
         return [Poses(self.skeleton, joints_mm[i : i + 1], score[i : i + 1]) for i in range(len(samples))]
 
@@ -123,23 +144,35 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
 
     def _decoded(
         self, model: EpipolarPose, images: torch.Tensor, P: Array, valid: np.ndarray[Any, np.dtype[np.bool_]]
-    ) -> tuple[Array, Array]:
-        """(n, S, S, 3) uint8 crops -> points (n, J, 2) in crop pixels and peaks (n, J), joints of the skeleton."""
+    ) -> _Decoded:
+        """What is seen in (n, S, S, 3) uint8 crops."""
         arch = model.architecture
         views = model(
             arch.prepare(images.to(self._device)),
             torch.from_numpy(P).to(self._device),
             torch.from_numpy(valid).to(self._device),
             sources=self.options.sources,
+            detail=self.options.triangulation in ("epipolar", "epipolar_dlt"),
         )
         points, peaks = arch.decode(views.heatmaps)
+        source, source_px = views.found(points.double())
         order = [arch.joints.index(joint) for joint in self.skeleton.joints]
-        return points[:, order].double().cpu().numpy(), peaks[:, order].double().cpu().numpy()
+        points, peaks, source_px = (value[:, order].double() for value in (points, peaks, source_px))
+        return _Decoded(*(value.cpu().numpy() for value in (points, peaks, source, source_px)))
 
-    def _triangulate(self, P: Array, points_px: Array, peaks: Array) -> Array:
-        if self.options.compat:
-            return confident_dlt(P, points_px, peaks)
-        if self.options.triangulation == "robust":
+    def _triangulate(self, P: Array, points_px: Array, peaks: Array, matches: Matches) -> Array:
+        options = self.options
+        if options.triangulation == "robust":
             return ransac(P, points_px, _ROBUST_SHARE * self.loaded.architecture.crop_px).points_mm
-        # Maps of published weights may be negative throughout; such a view counts little, not nothing.
-        return np.asarray(dlt(P, points_px, np.maximum(peaks, _LEAST_WEIGHT), homogeneous=False))
+        if options.triangulation == "peak":
+            # Maps of published weights may be negative throughout; such a view counts little, not nothing.
+            return np.asarray(dlt(P, points_px, np.maximum(peaks, _LEAST_WEIGHT), homogeneous=False))
+        return triangulate_released(
+            options.triangulation,
+            P,
+            points_px,
+            peaks,
+            matches,
+            confidence=options.confidence,
+            inlier_mm=options.inlier_mm,
+        )

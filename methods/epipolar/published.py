@@ -1,4 +1,4 @@
-"""What the release of epipolar transformers does around the network: targets, loss, peaks, augmentation, triangulation.
+"""What the release of epipolar transformers does around the network: targets, loss, peaks, augmentation.
 
 Rules and constants are those of the release code (He et al., CVPR 2020); published weights depend on them.
 """
@@ -14,11 +14,9 @@ from torch.nn import functional
 from poseboard.datasets.camera import Array
 from poseboard.datasets.sample import Image
 from poseboard.methods.geometry.epipolar import MapGrid
-from poseboard.methods.geometry.triangulation import dlt
 
 _FLOOR = 4.60517019
 """Exponent at which a target stops falling: 0.01 everywhere else."""
-_THRESHOLD, _LOWEST = 0.05, -1.0
 
 
 def gaussian_targets(points_px: Tensor, grid: MapGrid, sigma_px: float) -> Tensor:
@@ -68,31 +66,6 @@ def window_peaks(heatmaps: Tensor, radius: int) -> tuple[Tensor, Tensor]:
     dx = (window.sum(dim=-2) * offset).sum(-1) / mass
     dy = (window.sum(dim=-1) * offset).sum(-1) / mass
     return torch.stack([x0 + dx, y0 + dy], dim=-1), scores
-
-
-def confident_dlt(P: Array, points_px: Array, scores: Array, threshold: float = _THRESHOLD) -> Array:
-    """Linear triangulation of the views that are sure of a joint.
-
-    Where at most one view scores above the threshold it is lowered, 0.05 at a time, until two do or it is below -1.
-
-    Args:
-        P: (..., V, 3, 4).
-        points_px: (..., V, J, 2), NaN where there is no view.
-        scores: (..., V, J).
-        threshold: first tried.
-
-    Returns:
-        (..., J, 3) mm; NaN where fewer than two views remain.
-    """
-    tried = [threshold]
-    while tried[-1] >= _LOWEST:
-        tried.append(tried[-1] - 0.05)
-    scores = np.where(np.isfinite(points_px).all(axis=-1), scores, -np.inf)
-    above = scores[..., None, :] > np.array(tried)[:, None]  # (..., V, T, J)
-    enough = above.sum(axis=-3) >= 2
-    first = np.where(enough.any(axis=-2), enough.argmax(axis=-2), len(tried) - 1)  # (..., J)
-    chosen = np.take_along_axis(above, first[..., None, None, :], axis=-2)[..., 0, :]
-    return np.asarray(dlt(P, np.where(chosen[..., None], points_px, np.nan), homogeneous=True))
 
 
 def scale_and_turn(

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from poseboard.datasets.sample import Sample, Truth, View
@@ -14,6 +14,7 @@ from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Example, Inputs, Training
 from poseboard.methods.epipolar.model import EpipolarPose, Fusion
 from poseboard.methods.epipolar.published import gaussian_targets, joint_mse, scale_and_turn
+from poseboard.methods.epipolar.triangulation import CONFIDENCE, INLIER_MM, Scheme
 from poseboard.methods.nets.backbone import HeatmapOptions, heatmap_losses, warmup_cosine
 from poseboard.methods.nets.epipolar_attention import AttentionSettings
 from poseboard.methods.nets.multiview import augmented_views, stack_changed
@@ -37,8 +38,10 @@ class EpipolarOptions(HeatmapOptions):
         scale_factor: "published": of its augmentation; 0.25 in the augmented configurations.
         rotation_deg: "published": of its augmentation; 30 in the augmented configurations.
         triangulation: of the heat maps' points: "peak" is linear, weighted by the soft-max peak; "robust" takes the
-            views that agree.
-        compat: triangulate as the release does instead, by the views whose peak is high.
+            views that agree in pixels; the others are the release's, see `epipolar.triangulation.Scheme`.
+        confidence: of the release's triangulations: the peak above which a view is sure; None: the scheme's own.
+        inlier_mm: of the release's "naive", "refine" and "epipolar": distance of a joint from a view's line of sight up
+            to which the view agrees; None: the scheme's own.
     """
 
     steps: int = Field(default=600, ge=1)
@@ -55,8 +58,19 @@ class EpipolarOptions(HeatmapOptions):
     source_choice: int = Field(default=1, ge=1)
     scale_factor: float = Field(default=0.0, ge=0, lt=1)
     rotation_deg: float = Field(default=0.0, ge=0, le=180)
-    triangulation: Literal["peak", "robust"] = "peak"
-    compat: bool = False
+    triangulation: Literal["peak", "robust"] | Scheme = "peak"
+    confidence: float | None = None
+    inlier_mm: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> EpipolarOptions:
+        if self.triangulation in ("epipolar", "epipolar_dlt") and self.fusion == "none":
+            raise ValueError(f"triangulation {self.triangulation!r} needs to look at other views, set fusion")
+        if self.confidence is not None and self.triangulation not in CONFIDENCE:
+            raise ValueError(f"confidence is of triangulations {', '.join(CONFIDENCE)}")
+        if self.inlier_mm is not None and self.triangulation not in INLIER_MM:
+            raise ValueError(f"inlier_mm is of triangulations {', '.join(INLIER_MM)}")
+        return self
 
 
 SMALL = AttentionSettings(samples=24, layers=("z", "theta", "phi", "g"), residual=False)

@@ -239,3 +239,25 @@ def reprojection_error(P: Tensor | Array, points_mm: Tensor | Array, points_px: 
     assert isinstance(points_mm, Tensor)
     assert isinstance(points_px, Tensor)
     return torch.linalg.vector_norm(project(P, points_mm)[0] - points_px, dim=-1)
+
+
+def ray_distance(P: Array, points_mm: Array, points_px: Array) -> Array:
+    """Distance in mm between points and the lines of sight of observations.
+
+    Args:
+        P: (..., V, 3, 4).
+        points_mm: (..., J, 3) world mm.
+        points_px: (..., V, J, 2) observations.
+
+    Returns:
+        (..., V, J) mm; NaN where an observation, its camera or the point is missing.
+    """
+    rows = points_px[..., None] * P[..., None, 2:, :] - P[..., None, :2, :]  # two planes that meet in the line
+    normals = rows[..., :3]
+    off = np.einsum("...vjpc,...jc->...vjp", normals, points_mm) + rows[..., 3]
+    # The shortest step onto both planes at once.
+    a, c = np.moveaxis((normals**2).sum(-1), -1, 0)
+    b = (normals[..., 0, :] * normals[..., 1, :]).sum(-1)
+    squared = c * off[..., 0] ** 2 - 2 * b * off[..., 0] * off[..., 1] + a * off[..., 1] ** 2
+    area = a * c - b * b
+    return np.asarray(np.sqrt(np.maximum(squared, 0.0) / np.where(area > 0, area, np.nan)))

@@ -4,7 +4,8 @@ import torch
 
 from poseboard.methods.base import Checkpoint
 from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
-from poseboard.methods.epipolar.published import confident_dlt, gaussian_targets, joint_mse, window_peaks
+from poseboard.methods.epipolar.published import gaussian_targets, joint_mse, window_peaks
+from poseboard.methods.epipolar.triangulation import Matches, confident_dlt, triangulate_released
 from poseboard.methods.geometry.association import fundamental
 from poseboard.methods.geometry.epipolar import (
     MapGrid,
@@ -16,7 +17,7 @@ from poseboard.methods.geometry.epipolar import (
     nearest_views,
     normalised,
 )
-from poseboard.methods.geometry.triangulation import dlt
+from poseboard.methods.geometry.triangulation import dlt, ray_distance
 from poseboard.methods.nets.epipolar_attention import AttentionSettings, EpipolarSampler, along_lines
 from poseboard.methods.nets.pose_resnet import PoseResNet
 from poseboard.methods.weights import import_weights
@@ -239,6 +240,39 @@ def test_triangulation(golden_epipolar):
     np.testing.assert_allclose(plain, stored["dlt_normal_eq"], rtol=0, atol=1e-3)
     pair = dlt(P[:2], stored["pts"][:2])
     np.testing.assert_allclose(pair, stored["pair01_cv2"], rtol=0, atol=1e-2)
+    off = ray_distance(P, stored["points_gt"], stored["pts"])[0]
+    np.testing.assert_allclose(off, stored["point2line"], rtol=1e-6)
+
+
+def test_the_other_triangulations(golden_epipolar):
+    """All with the thresholds of the "epipolar" configurations; "refine" and "naive" with all views sure."""
+    stored = golden_epipolar("triangulation")
+    np.testing.assert_allclose(stored["cropK"] @ stored["RT"], stored["KRT"], rtol=1e-12)
+    views, kept = stored["src_of_ref"], stored["corr_pos_views"]
+    cell = ((stored["outlier_pts"][kept] - 1.5) / 4).astype(int)
+    places = np.full(stored["outlier_pts"].shape, np.nan)
+    best = stored["corr_pos"][np.arange(len(kept))[:, None], cell[..., 1], cell[..., 0]]
+    places[kept] = best.astype(np.float64) * 4 + 1.5
+
+    def found(scheme, scores):
+        matches = Matches(views, places)
+        given = stored["KRT"], stored["outlier_pts"], stored[scores]
+        return triangulate_released(scheme, *given, matches, confidence=0.85, inlier_mm=35.0)
+
+    epipolar, refine = stored["seed_independent"]
+    for scheme, scores, same in (
+        ("epipolar", "epi_conf", epipolar),
+        ("epipolar_dlt", "epi_conf", epipolar),
+        ("refine", "outlier_conf", refine),
+    ):
+        want = stored[f"{scheme}_out"]
+        np.testing.assert_allclose(found(scheme, scores)[same], want[same], rtol=0, atol=1e-3, err_msg=scheme)
+    error, theirs = (
+        np.linalg.norm(answer - stored["points_gt"], axis=-1)
+        for answer in (found("naive", "outlier_conf"), stored["naive_out"])
+    )
+    assert error.mean() == pytest.approx(theirs.mean(), rel=0.5)
+    assert error.max() < 1.5 * theirs.max()
 
 
 def test_perfect_maps(golden_epipolar):

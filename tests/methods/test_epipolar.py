@@ -12,7 +12,8 @@ from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.base import Checkpoint
 from poseboard.methods.epipolar.method import Epipolar
 from poseboard.methods.epipolar.model import EpipolarArchitecture
-from poseboard.methods.epipolar.published import confident_dlt, scale_and_turn
+from poseboard.methods.epipolar.published import scale_and_turn
+from poseboard.methods.epipolar.triangulation import Matches, confident_dlt, triangulate_released
 from poseboard.methods.geometry.epipolar import (
     MapGrid,
     camera_centres,
@@ -349,6 +350,96 @@ def test_confident_views_triangulate_alone():
     assert np.isnan(confident_dlt(P, px, scores)).all()
 
 
+SCHEMES = ("naive", "refine", "epipolar")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_views_that_disagree_are_left_out(scheme):
+    made = cameras(5)
+    X = np.stack([person(seed, joints=6) for seed in range(3)])
+    P = np.stack([camera.P for camera in made])
+    px = np.stack([[camera.project(frame) for camera in made] for frame in X])
+    px[0, 1] += 40
+    px[1, 3:] += (-30, 50)
+    px[2, 0, 2] = np.nan
+    scores = np.full(px.shape[:-1], 0.9)
+    matches = Matches(np.full(scores.shape[:2], -1), np.full_like(px, np.nan))
+    found = triangulate_released(scheme, P, px, scores, matches)
+    np.testing.assert_allclose(found, X, atol=1e-5)
+    alone = np.stack(
+        [triangulate_released(scheme, P, *one) for one in zip(px, scores, map(Matches, *matches), strict=True)]
+    )
+    np.testing.assert_allclose(found, alone, atol=1e-9)
+    order = [3, 1, 4, 0, 2]
+    turned = triangulate_released(scheme, P[order], px[:, order], scores[:, order], matches)
+    np.testing.assert_allclose(turned, found, atol=1e-6)
+    scores[:, 1:] = 0.01
+    assert np.isnan(triangulate_released(scheme, P, px, scores, matches)).all()
+
+
+def test_thresholds_of_the_released_triangulations():
+    made = cameras(3)
+    X = person(0, joints=2)
+    P = np.stack([camera.P for camera in made])
+    px = np.stack([camera.project(X) for camera in made])
+    px[2] += 9  # some 40 mm
+    scores = np.array([[0.7] * 2, [0.8] * 2, [0.9] * 2])
+    near, wide = (triangulate_released("refine", P, px, scores, inlier_mm=mm) for mm in (5.0, 500.0))
+    np.testing.assert_allclose(near, X, atol=1e-6)
+    np.testing.assert_allclose(wide, dlt(P, px), atol=1e-6)
+    sure = triangulate_released("refine", P, px, scores, confidence=0.75)
+    np.testing.assert_allclose(sure, dlt(P[1:], px[1:]), atol=1e-6)
+
+
+@pytest.mark.parametrize("sure", [0, 1])
+@pytest.mark.parametrize("scheme", ["epipolar", "epipolar_dlt"])
+def test_a_view_that_is_sure_alone_asks_where_it_looked(scheme, sure):
+    made = cameras(3)
+    X = person(0, joints=2)
+    P = np.stack([camera.P for camera in made])
+    truth = np.stack([camera.project(X) for camera in made])
+    px = truth + np.array([30.0, 0, 30])[:, None, None]
+    scores = np.array([[0.2] * 2, [0.95 if sure else 0.5] * 2, [0.3] * 2])
+    matches = Matches(np.array([1, 2, 0]), np.roll(truth, -1, axis=0))
+    np.testing.assert_allclose(triangulate_released(scheme, P, px, scores, matches), X, atol=1e-6)
+    with pytest.raises(ValueError, match="needs to know"):
+        triangulate_released(scheme, P, px, scores)
+
+
+@torch.inference_mode()
+def test_the_network_tells_where_it_found_a_joint(backbone, tmp_path):
+    method = loaded(backbone, tmp_path, triangulation="epipolar_dlt", confidence=2.0)  # nobody is that sure
+    samples = [moment(0, 2)[0], moment(1, 4)[0]]
+    answers = method.predict(samples)
+    grid = method.loaded.architecture.grid(torch.zeros(1, 1, SIDE // 4, SIDE // 4))
+    for sample, answer in zip(samples, answers, strict=True):
+        P, valid = projections(len(sample.views))[None], torch.ones(1, len(sample.views), dtype=torch.bool)
+        source = nearest_views(P, valid, 1)[0, :, 0].tolist()
+        images = torch.from_numpy(np.stack([view.pixels() for view in sample.views]))
+        seen = method._decoded(method.loaded, images, P.numpy(), valid.numpy())
+        for joint in (0, 7):
+            view = int(seen.peaks[:, joint].argmax())
+            point = seen.points_px[view, joint]
+            match = method.match(sample, view, source[view], np.floor(point / 4) * 4 + grid.offset_px)
+            there = match.samples_px[match.weights.argmax()]
+            pair = [view, source[view]]
+            want = dlt(P[0, pair].numpy(), np.stack([point, there])[:, None])[0]
+            np.testing.assert_allclose(answer.joints_mm[0, joint], want, rtol=1e-6, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"triangulation": "epipolar", "fusion": "none"}, "set fusion"),
+        ({"confidence": 0.5}, "confidence is of triangulations"),
+        ({"triangulation": "pymvg", "inlier_mm": 5}, "inlier_mm is of triangulations"),
+    ],
+)
+def test_options_that_have_no_effect_are_refused(wrong, told):
+    with pytest.raises(InputError, match=told):
+        Epipolar(wrong, HUMAN36M)
+
+
 def test_a_match_lies_on_the_line_of_its_pixel(backbone, tmp_path):
     method = loaded(backbone, tmp_path)
     sample, _ = moment(0)
@@ -370,7 +461,7 @@ def test_options_decide_how_it_triangulates(backbone, tmp_path):
     sample, _ = moment(0)
     answers = [
         loaded(backbone, tmp_path, **options).predict([sample])[0].joints_mm
-        for options in ({}, {"triangulation": "robust"}, {"compat": True}, {"sources": 3})
+        for options in ({}, {"triangulation": "robust"}, {"triangulation": "pymvg"}, {"sources": 3})
     ]
     assert not np.allclose(answers[0], answers[1])
     assert not np.allclose(answers[0], answers[2])

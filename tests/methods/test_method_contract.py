@@ -26,7 +26,13 @@ FOLDERS = sorted(path.parent.name for path in ROOM.glob("*/method.py"))
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "algebraic": [{"use_confidences": False}, {"recipe": "published"}],
     "dlt": [{"weights": "peak"}, {"compat": True}],
-    "epipolar": [{"fusion": "none"}, {"fusion": "unconstrained"}, {"recipe": "published"}, {"compat": True}],
+    "epipolar": [
+        {"fusion": "none"},
+        {"fusion": "unconstrained"},
+        {"recipe": "published"},
+        {"triangulation": "pymvg"},
+        {"triangulation": "epipolar"},
+    ],
     "lifting": [
         {"network": "rotation"},
         {"network": "image_rotation"},

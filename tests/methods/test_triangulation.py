@@ -3,9 +3,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import cameras, person
 from scipy.spatial.transform import Rotation
 
-from poseboard.methods.geometry.triangulation import dlt, project, reprojection_error
+from poseboard.methods.geometry.triangulation import dlt, project, ray_distance, reprojection_error
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -215,3 +216,18 @@ def test_reprojection_error_is_the_full_distance():
     error = reprojection_error(P, X, see(P, X) + np.array([3.0, 4.0]))
     np.testing.assert_allclose(error, 5.0, atol=1e-9)
     assert error.shape == (2, 3, 5)
+
+
+def test_distance_from_a_line_of_sight():
+    made = cameras(3)
+    P = np.stack([camera.P for camera in made])
+    X = person(0, joints=4)
+    px = np.stack([camera.project(X) for camera in made])
+    np.testing.assert_allclose(ray_distance(P, X, px), 0, atol=1e-6)
+    across = np.stack([camera.R[0] for camera in made])  # to the right of the image
+    aside = ray_distance(P, X + 20 * across[1], px)[1]
+    sight = (X - made[1].centre_mm) / np.linalg.norm(X - made[1].centre_mm, axis=1, keepdims=True)
+    np.testing.assert_allclose(aside, 20 * np.sqrt(1 - (sight @ across[1]) ** 2), rtol=1e-9)
+    px[0, 0], P[2] = np.nan, 0
+    missing = np.isnan(ray_distance(P, X, px))
+    assert missing.tolist() == [[True, False, False, False], [False] * 4, [True] * 4]
