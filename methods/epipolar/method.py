@@ -154,7 +154,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
             sources=self.options.sources,
             detail=self.options.triangulation in ("epipolar", "epipolar_dlt"),
         )
-        points, peaks = arch.decode(views.heatmaps)
+        points, peaks = arch.decode(views.heatmaps, self.options.decoding)
         source, source_px = views.found(points.double())
         order = [arch.joints.index(joint) for joint in self.skeleton.joints]
         points, peaks, source_px = (value[:, order].double() for value in (points, peaks, source_px))

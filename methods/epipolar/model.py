@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from poseboard.methods.epipolar.published import window_peaks
+from poseboard.methods.epipolar.published import largest_cells, window_peaks
 from poseboard.methods.geometry.epipolar import MapGrid, epipolar_segments, nearest_views
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.detector import decode_heatmaps
@@ -23,6 +23,7 @@ from poseboard.methods.nets.epipolar_attention import (
 )
 
 Fusion = Literal["epipolar", "none", "unconstrained"]
+Decoding = Literal["softargmax", "window", "argmax"]
 
 _STRIDE = 4
 """Crop pixels a cell of the maps of every backbone."""
@@ -34,7 +35,7 @@ class EpipolarArchitecture(Architecture):
     Args:
         fusion: "epipolar" looks along epipolar lines; "none" at no other view; "unconstrained" is the same network and
             looks at as many places of the same views, which do not depend on the cameras.
-        attention: of the block.
+        attention: of the block; with ``compat`` its ``align_corners`` is that of decoding, too.
         sources: nearest views that each view looks at; all others where there are fewer.
         compat: weights of the release: cells lie half a cell in, lines are cut by its border rule, maps are decoded in
             a window about the peak.
@@ -60,11 +61,20 @@ class EpipolarArchitecture(Architecture):
         height, width = maps.shape[-2:]
         return MapGrid(height, width, _STRIDE, (_STRIDE - 1) / 2 if self.compat else 0.0)
 
-    def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        """Heat maps (n, J, H, W) -> crop pixels (n, J, 2) and the certainty of each joint (n, J)."""
-        if not self.compat:
+    def decode(self, heatmaps: Tensor, decoding: Decoding | None = None) -> tuple[Tensor, Tensor]:
+        """Heat maps (n, J, H, W) -> crop pixels (n, J, 2) and the certainty of each joint (n, J).
+
+        Args:
+            heatmaps: raw.
+            decoding: None: as the weights were trained for, the window with ``compat``, else the soft-argmax.
+        """
+        decoding = decoding or ("window" if self.compat else "softargmax")
+        if decoding == "softargmax":
             return decode_heatmaps(self, heatmaps, "softargmax")
-        cells, scores = window_peaks(heatmaps, self.window_cells)
+        if decoding == "window":
+            cells, scores = window_peaks(heatmaps, self.window_cells, align_corners=self.attention.align_corners)
+        else:
+            cells, scores = largest_cells(heatmaps)
         grid = self.grid(heatmaps)
         return cells * grid.stride_px + grid.offset_px, scores
 

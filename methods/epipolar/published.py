@@ -5,6 +5,8 @@ Rules and constants are those of the release code (He et al., CVPR 2020); publis
 
 from __future__ import annotations
 
+from typing import Literal
+
 import cv2
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from torch.nn import functional
 from poseboard.datasets.camera import Array
 from poseboard.datasets.sample import Image
 from poseboard.methods.geometry.epipolar import MapGrid
+from poseboard.methods.nets.losses import keypoint_mse_smooth
 
 _FLOOR = 4.60517019
 """Exponent at which a target stops falling: 0.01 everywhere else."""
@@ -41,31 +44,69 @@ def joint_mse(heatmaps: Tensor, targets: Tensor, weights: Tensor, *, per_joint: 
     return total if per_joint else total / heatmaps.shape[1]
 
 
-def window_peaks(heatmaps: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+HeatmapLoss = Literal["joint", "joint_sum", "smoothmse", "mse"]
+"""The release's names; "joint_sum" is "joint" of its older configurations."""
+
+
+def released_loss(kind: HeatmapLoss, heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """One of the release's losses on heat maps.
+
+    Args:
+        kind: "joint" and "joint_sum": see `joint_mse`. "smoothmse": squared error of visible maps, damped above 400,
+            mean over their cells. "mse": mean over all maps, visible or not.
+        heatmaps: (n, J, H, W).
+        targets: (n, J, H, W).
+        weights: (n, J) visibility.
+    """
+    if kind == "mse":
+        return functional.mse_loss(heatmaps, targets)
+    if kind == "smoothmse":
+        return keypoint_mse_smooth(heatmaps.flatten(2), targets.flatten(2), weights[..., None])
+    return joint_mse(heatmaps, targets, weights, per_joint=kind == "joint_sum")
+
+
+def largest_cells(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+    """The cell with the largest value.
+
+    Args:
+        heatmaps: (n, J, H, W).
+
+    Returns:
+        (n, J, 2) cells (x, y), the first one of a map that is nowhere positive, and the largest values (n, J).
+    """
+    scores, index = heatmaps.flatten(2).max(dim=-1)
+    cells = torch.stack([index % heatmaps.shape[-1], index // heatmaps.shape[-1]], dim=-1)
+    return torch.where(scores[..., None] > 0, cells, 0).to(heatmaps.dtype), scores
+
+
+def window_peaks(heatmaps: Tensor, radius: int, *, align_corners: bool = True) -> tuple[Tensor, Tensor]:
     """The centroid of a window about the largest value.
 
     Args:
         heatmaps: (n, J, H, W).
         radius: of the square window, cells (the release reuses the targets' sigma in pixels); values up to 1e-6 and
             outside the map count 0. A map without others answers its largest cell.
+        align_corners: whether the window's places are whole cells; False is what the release code does on PyTorch 1.3
+            and later, where it reads between cells up to half a cell off and so answers up to half a cell off.
 
     Returns:
         (n, J, 2) fractional cells (x, y), and the largest values (n, J).
     """
-    width = heatmaps.shape[-1]
+    maps, width = heatmaps.shape[:2], heatmaps.shape[-1]
     scores, index = heatmaps.flatten(2).max(dim=-1)
-    y0, x0 = torch.div(index, width, rounding_mode="floor"), index % width
-    padded = functional.pad(torch.where(heatmaps > 1e-6, heatmaps, 0.0), (radius,) * 4)
-    steps = torch.arange(2 * radius + 1, device=heatmaps.device)
-    rows = y0[..., None, None] + steps[:, None]
-    columns = x0[..., None, None] + steps
-    places = (rows * padded.shape[-1] + columns).flatten(2)
-    window = padded.flatten(2).gather(2, places).unflatten(2, (len(steps), len(steps)))
-    offset = (steps - radius).to(window.dtype)
+    peak = torch.stack([index % width, torch.div(index, width, rounding_mode="floor")], dim=-1)
+    side = 2 * radius + 1
+    offset = torch.arange(side, device=heatmaps.device, dtype=heatmaps.dtype) - radius
+    steps = offset if align_corners else offset * (2 * radius / side)
+    last = peak.new_tensor([width - 1, heatmaps.shape[-2] - 1])
+    x, y = (2 * (peak[..., None, :] + steps[:, None]) / last - 1).flatten(0, 1).unbind(-1)  # (n J, side) each
+    places = torch.stack([x[:, None].expand(-1, side, -1), y[:, :, None].expand(-1, -1, side)], dim=-1)
+    window = functional.grid_sample(heatmaps.flatten(0, 1)[:, None], places, align_corners=align_corners)
+    window = torch.where(window > 1e-6, window, 0.0)[:, 0].unflatten(0, maps)
     mass = window.sum(dim=(-2, -1)) + 2.2e-16
     dx = (window.sum(dim=-2) * offset).sum(-1) / mass
     dy = (window.sum(dim=-1) * offset).sum(-1) / mass
-    return torch.stack([x0 + dx, y0 + dy], dim=-1), scores
+    return peak + torch.stack([dx, dy], dim=-1), scores
 
 
 def scale_and_turn(

@@ -12,8 +12,9 @@ from torch import Tensor
 from poseboard.datasets.sample import Sample, Truth, View
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Example, Inputs, Training
-from poseboard.methods.epipolar.model import EpipolarPose, Fusion
-from poseboard.methods.epipolar.published import gaussian_targets, joint_mse, scale_and_turn
+from poseboard.methods.epipolar.model import Decoding, EpipolarPose, Fusion
+from poseboard.methods.epipolar.published import HeatmapLoss, gaussian_targets, released_loss, scale_and_turn
+from poseboard.methods.epipolar.release_metrics import horizontal_pck, joint_detection_rate
 from poseboard.methods.epipolar.triangulation import CONFIDENCE, INLIER_MM, Scheme
 from poseboard.methods.nets.backbone import HeatmapOptions, heatmap_losses, warmup_cosine
 from poseboard.methods.nets.epipolar_attention import AttentionSettings
@@ -33,10 +34,13 @@ class EpipolarOptions(HeatmapOptions):
             divided by ten after a half and three quarters of the steps).
         views: "small": most views of a training sample, drawn at random where there are more.
         block_rate_factor: "small": factor on the rate of the block, which starts from nothing.
+        loss: "published": on the heat maps, see `published.released_loss`.
         target_sigma_px: "published": of the targets, crop pixels: 8 for 256 px, 12 for 384.
         source_choice: "published": the source is drawn among this many nearest views.
         scale_factor: "published": of its augmentation; 0.25 in the augmented configurations.
         rotation_deg: "published": of its augmentation; 30 in the augmented configurations.
+        decoding: how points are read off heat maps; None: as the weights were trained for. "argmax" takes whole cells,
+            the first where a map is nowhere positive.
         triangulation: of the heat maps' points: "peak" is linear, weighted by the soft-max peak; "robust" takes the
             views that agree in pixels; the others are the release's, see `epipolar.triangulation.Scheme`.
         confidence: of the release's triangulations: the peak above which a view is sure; None: the scheme's own.
@@ -54,10 +58,12 @@ class EpipolarOptions(HeatmapOptions):
     recipe: Literal["small", "published"] = "small"
     views: int = Field(default=4, ge=2)
     block_rate_factor: float = Field(default=10.0, gt=0)
+    loss: HeatmapLoss = "joint"
     target_sigma_px: float = Field(default=8.0, gt=0)
     source_choice: int = Field(default=1, ge=1)
     scale_factor: float = Field(default=0.0, ge=0, lt=1)
     rotation_deg: float = Field(default=0.0, ge=0, le=180)
+    decoding: Decoding | None = None
     triangulation: Literal["peak", "robust"] | Scheme = "peak"
     confidence: float | None = None
     inlier_mm: float | None = Field(default=None, gt=0)
@@ -75,6 +81,10 @@ class EpipolarOptions(HeatmapOptions):
 
 SMALL = AttentionSettings(samples=24, layers=("z", "theta", "phi", "g"), residual=False)
 """For maps of 24x24 cells and 48 channels. Without residual the fresh block adds nothing to the trained backbone."""
+
+
+_PCK_PX = (5, 10)
+"""The two of the release's distances that tell trained networks apart."""
 
 
 class EpipolarTraining(Training):
@@ -148,7 +158,7 @@ class EpipolarTraining(Training):
         return [own, others[int(near[rng.integers(len(near))])]]
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The recipe's loss, over all views or ("published") the references."""
+        """The recipe's loss, over all views or ("published") the references; these also log the release's measures."""
         arch, options, valid = self._architecture, self._options, batch["valid"]
         images = arch.prepare(batch["images"][valid])
         if options.recipe == "small":
@@ -161,6 +171,12 @@ class EpipolarTraining(Training):
         points, weights = batch["points_px"][answer], batch["weights"][answer]
         targets = gaussian_targets(points, arch.grid(heatmaps), options.target_sigma_px)
         with torch.no_grad():
-            error = torch.linalg.vector_norm(arch.decode(heatmaps)[0] - points, dim=-1)
-            error_px = (error * weights).sum() / weights.sum().clamp(min=1)
-        return {"total": joint_mse(heatmaps, targets, weights), "error_px": error_px}
+            found = arch.decode(heatmaps)[0]
+            error = torch.linalg.vector_norm(found - points, dim=-1)
+            shares = horizontal_pck(found, points, weights, _PCK_PX)
+            logged = {
+                "error_px": (error * weights).sum() / weights.sum().clamp(min=1),
+                "jdr": joint_detection_rate(heatmaps, targets).nanmean().nan_to_num(),
+                **{f"pck_x_{px}px": share for px, share in zip(_PCK_PX, shares, strict=True)},
+            }
+        return {"total": released_loss(options.loss, heatmaps, targets, weights), **logged}

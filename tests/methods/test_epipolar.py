@@ -12,7 +12,8 @@ from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.base import Checkpoint
 from poseboard.methods.epipolar.method import Epipolar
 from poseboard.methods.epipolar.model import EpipolarArchitecture
-from poseboard.methods.epipolar.published import scale_and_turn
+from poseboard.methods.epipolar.published import released_loss, scale_and_turn, window_peaks
+from poseboard.methods.epipolar.release_metrics import horizontal_hits, horizontal_pck, joint_detection_rate
 from poseboard.methods.epipolar.triangulation import Matches, confident_dlt, triangulate_released
 from poseboard.methods.geometry.epipolar import (
     MapGrid,
@@ -286,6 +287,53 @@ def test_a_few_steps_reduce_the_loss(backbone, fusion, recipe):
     assert {key.split(".")[0] for key in moved} == {"backbone", "epipolar_sampler"}
 
 
+@pytest.mark.parametrize("loss", ["joint_sum", "smoothmse", "mse"])
+def test_the_other_published_losses(backbone, loss):
+    training = started(backbone, recipe="published", learning_rate=2e-3, loss=loss)
+    totals = totals_of_steps(training, batch_of(training, [moment(i, 3) for i in range(2)]), 6)
+    assert totals[-1] < totals[0]
+    usual = started(backbone, recipe="published", learning_rate=2e-3)
+    usual = totals_of_steps(usual, batch_of(usual, [moment(i, 3) for i in range(2)]), 1)
+    assert totals[0] == pytest.approx(usual[0] * (J if loss == "joint_sum" else 1), rel=1e-4)  # all joints are seen
+
+
+def test_what_losses_count():
+    heatmaps, targets = torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
+    heatmaps[0, 0], heatmaps[1, 2] = 3.0, 30.0
+    unseen = torch.ones(2, 3)
+    unseen[0, 0] = 0
+    damped = 900**0.1 * 400**0.9
+    found = {kind: released_loss(kind, heatmaps, targets, unseen).item() for kind in ("joint", "smoothmse", "mse")}
+    assert found == pytest.approx({"joint": 900 / 6, "smoothmse": damped / 5, "mse": 909 / 6}, rel=1e-5)
+
+
+def test_the_published_recipe_logs_the_measures_of_the_release(backbone):
+    training = started(backbone, recipe="published")
+    losses = training.loss(batch_of(training, [moment(i, 3) for i in range(2)]))
+    assert losses.keys() == {"total", "error_px", "jdr", "pck_x_5px", "pck_x_10px"}
+    assert [name for name, value in losses.items() if value.requires_grad] == ["total"]
+    assert 0 <= losses["pck_x_5px"] <= losses["pck_x_10px"] <= 1
+    assert 0 <= losses["jdr"] <= 1
+
+
+def test_a_joint_is_detected_near_its_target():
+    targets = torch.zeros(4, 3, 40, 40)
+    targets[:, 0, 20, 20] = targets[:, 1, 20, 1] = targets[:, 2, 20, 20] = 1  # joint 1 is too near the border to count
+    heatmaps = torch.zeros_like(targets)
+    heatmaps[[0, 1, 2, 3], 0, [20, 21, 22, 30], 20] = 1  # 5 % of 40 is 2, which is not near
+    rates = joint_detection_rate(heatmaps, targets)
+    assert rates[[0, 2]].tolist() == [0.5, 0.0]
+    assert rates[1].isnan()
+
+
+def test_only_visible_joints_count_and_only_across():
+    points, truth = torch.zeros(2, 3, 2), torch.zeros(2, 3, 2)
+    points[..., 1], points[0, :, 0] = 100, torch.tensor([1.0, -4, 50])
+    visible = torch.tensor([[1.0, 1, 0], [1, 0, 0]])
+    assert horizontal_hits(points, truth, visible, [1, 4.5]).tolist() == [[0, 2], [1, 1]]
+    assert horizontal_pck(points, truth, visible, [1, 4.5]).tolist() == pytest.approx([1 / 3, 1.0])
+
+
 @pytest.mark.parametrize("choice", [1, 3])
 def test_the_published_recipe_shows_a_view_and_one_near_it(backbone, choice):
     training = started(backbone, recipe="published", source_choice=choice)
@@ -461,11 +509,33 @@ def test_options_decide_how_it_triangulates(backbone, tmp_path):
     sample, _ = moment(0)
     answers = [
         loaded(backbone, tmp_path, **options).predict([sample])[0].joints_mm
-        for options in ({}, {"triangulation": "robust"}, {"triangulation": "pymvg"}, {"sources": 3})
+        for options in (
+            {},
+            {"triangulation": "robust"},
+            {"triangulation": "pymvg"},
+            {"sources": 3},
+            {"decoding": "argmax"},
+            {"decoding": "window"},
+        )
     ]
     assert not np.allclose(answers[0], answers[1])
     assert not np.allclose(answers[0], answers[2])
     np.testing.assert_allclose(answers[0], answers[3], rtol=1e-4, atol=1e-2)  # a fresh block adds nothing
+    assert not np.allclose(answers[0], answers[4])
+    assert not np.allclose(answers[0], answers[5])
+    assert not np.allclose(answers[4], answers[5])
+
+
+def test_weights_of_the_release_decode_as_their_attention_looks_up():
+    maps = torch.rand(2, J, 16, 16, generator=torch.Generator().manual_seed(0))
+    made = {"network": "small", "joints": HUMAN36M.joints, "crop_px": SIDE, "compat": True}
+    for align in (True, False):
+        arch = EpipolarArchitecture(**made, attention=AttentionSettings(align_corners=align))
+        cells, _ = window_peaks(maps, arch.window_cells, align_corners=align)
+        np.testing.assert_allclose(arch.decode(maps)[0], cells * 4 + 1.5, rtol=1e-6)
+    whole, _ = arch.decode(maps, "argmax")
+    assert set((whole.flatten() - 1.5).remainder(4).tolist()) == {0.0}
+    assert arch.decode(-maps, "argmax")[0].unique().tolist() == [1.5]
 
 
 @pytest.mark.parametrize("sources", [1, 2, 9])
