@@ -16,7 +16,7 @@ from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Checkpoint, Inputs, Match, parse_options
 from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
 from poseboard.methods.epipolar.train import SMALL, EpipolarOptions, EpipolarTraining
-from poseboard.methods.epipolar.triangulation import Matches, triangulate_released
+from poseboard.methods.epipolar.triangulation import Correspondences, triangulate_released
 from poseboard.methods.geometry.robust import THRESHOLD_PX, ransac
 from poseboard.methods.geometry.triangulation import dlt
 from poseboard.methods.nets.architecture import load_backbone, stack_views, undistort_views
@@ -91,7 +91,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
             place, of = (first + sample[seen], view[seen]), found.source[seen]
             source[place] = view[of]
             source_px[place] = undistort_views([cameras[i] for i in of], found.source_px[seen])
-        joints_mm = self._triangulate(P, points, peaks, Matches(source, source_px))
+        joints_mm = self._triangulate(P, points, peaks, Correspondences(source, source_px))
         score = peaks.mean(axis=-1).sum(axis=1) / np.maximum(valid.sum(axis=1), 1)
         return [Poses(self.skeleton, joints_mm[i : i + 1], score[i : i + 1]) for i in range(len(samples))]
 
@@ -160,7 +160,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         points, peaks, source_px = (value[:, order].double() for value in (points, peaks, source_px))
         return _Decoded(*(value.cpu().numpy() for value in (points, peaks, source, source_px)))
 
-    def _triangulate(self, P: Array, points_px: Array, peaks: Array, matches: Matches) -> Array:
+    def _triangulate(self, P: Array, points_px: Array, peaks: Array, correspondences: Correspondences) -> Array:
         options = self.options
         if options.triangulation == "robust":
             return ransac(P, points_px, _ROBUST_SHARE * self.loaded.architecture.crop_px).points_mm
@@ -172,7 +172,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
             P,
             points_px,
             peaks,
-            matches,
+            correspondences,
             confidence=options.confidence,
             inlier_mm=options.inlier_mm,
         )

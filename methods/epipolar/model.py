@@ -99,7 +99,8 @@ class Views(NamedTuple):
     def found(self, points_px: Tensor) -> tuple[Tensor, Tensor]:
         """Where each view found what it sees at some points in the nearest view that it looked at.
 
-        Of a point's cell (its fractional part cut off, as in the release) the sample with the largest weight.
+        Of a point's cell (its fractional part cut off, as in the release) the sample with the largest weight; that of a
+        line which misses the source's map lies far outside.
 
         Args:
             points_px: (r, J, 2) crop pixels; all views were answered, with ``detail``.

@@ -33,7 +33,7 @@ _STEP, _LOWEST = 0.05, -1.0
 _CHUNK = 1_000_000
 
 
-class Matches(NamedTuple):
+class Correspondences(NamedTuple):
     """Where each view found its joints in one other view.
 
     Args:
@@ -50,7 +50,7 @@ def triangulate_released(
     P: Array,
     points_px: Array,
     scores: Array,
-    matches: Matches | None = None,
+    correspondences: Correspondences | None = None,
     *,
     confidence: float | None = None,
     inlier_mm: float | None = None,
@@ -66,7 +66,7 @@ def triangulate_released(
         P: (..., V, 3, 4).
         points_px: (..., V, J, 2), NaN where there is no view.
         scores: (..., V, J).
-        matches: for the schemes "epipolar" and "epipolar_dlt".
+        correspondences: for the schemes "epipolar" and "epipolar_dlt".
         confidence: score above which a view is sure; None: the release's of the scheme.
         inlier_mm: distance of the point from its ray up to which a view agrees; None: the release's of the scheme.
 
@@ -74,7 +74,7 @@ def triangulate_released(
         (..., J, 3) mm; NaN where no two observations are left (the release answers the world's origin).
 
     Raises:
-        ValueError: the scheme needs matches.
+        ValueError: the scheme needs correspondences.
     """
     confidence = CONFIDENCE[scheme] if confidence is None else confidence
     if scheme == "pymvg" or points_px.shape[-3] < 2:
@@ -87,12 +87,12 @@ def triangulate_released(
         used = _agreeing(P, points_px, sure, INLIER_MM[scheme] if inlier_mm is None else inlier_mm, _LEAST[scheme])
     used = used & several
     if scheme in ("epipolar", "epipolar_dlt"):
-        if matches is None:
+        if correspondences is None:
             raise ValueError(f"{scheme} needs to know where views found their joints in others")
         views = np.arange(scores.shape[-2])[:, None]
         surest = scores.argmax(axis=-2)[..., None, :]  # (..., 1, J)
-        source = np.take_along_axis(np.broadcast_to(matches.source[..., None], scores.shape), surest, axis=-2)
-        found_px = np.take_along_axis(matches.points_px, surest[..., None], axis=-3)
+        source = np.take_along_axis(np.broadcast_to(correspondences.source[..., None], scores.shape), surest, axis=-2)
+        found_px = np.take_along_axis(correspondences.points_px, surest[..., None], axis=-3)
         there = ~several & (views == source)
         points_px = np.where(there[..., None], found_px, points_px)
         used = used | there | (~several & (views == surest))

@@ -7,7 +7,7 @@ from poseboard.methods.base import Checkpoint
 from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
 from poseboard.methods.epipolar.published import gaussian_targets, largest_cells, released_loss, window_peaks
 from poseboard.methods.epipolar.release_metrics import horizontal_hits, horizontal_pck, joint_detection_rate
-from poseboard.methods.epipolar.triangulation import Matches, confident_dlt, triangulate_released
+from poseboard.methods.epipolar.triangulation import Correspondences, confident_dlt, triangulate_released
 from poseboard.methods.geometry.association import fundamental
 from poseboard.methods.geometry.epipolar import (
     MapGrid,
@@ -287,9 +287,9 @@ def test_the_other_triangulations(golden_epipolar):
     places[kept] = best.astype(np.float64) * 4 + 1.5
 
     def found(scheme, scores):
-        matches = Matches(views, places)
+        found_in = Correspondences(views, places)
         given = stored["KRT"], stored["outlier_pts"], stored[scores]
-        return triangulate_released(scheme, *given, matches, confidence=0.85, inlier_mm=35.0)
+        return triangulate_released(scheme, *given, found_in, confidence=0.85, inlier_mm=35.0)
 
     epipolar, refine = stored["seed_independent"]
     for scheme, scores, same in (

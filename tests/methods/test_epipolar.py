@@ -14,7 +14,7 @@ from poseboard.methods.epipolar.method import Epipolar
 from poseboard.methods.epipolar.model import EpipolarArchitecture
 from poseboard.methods.epipolar.published import released_loss, scale_and_turn, window_peaks
 from poseboard.methods.epipolar.release_metrics import horizontal_hits, horizontal_pck, joint_detection_rate
-from poseboard.methods.epipolar.triangulation import Matches, confident_dlt, triangulate_released
+from poseboard.methods.epipolar.triangulation import Correspondences, confident_dlt, triangulate_released
 from poseboard.methods.geometry.epipolar import (
     MapGrid,
     camera_centres,
@@ -411,18 +411,18 @@ def test_views_that_disagree_are_left_out(scheme):
     px[1, 3:] += (-30, 50)
     px[2, 0, 2] = np.nan
     scores = np.full(px.shape[:-1], 0.9)
-    matches = Matches(np.full(scores.shape[:2], -1), np.full_like(px, np.nan))
-    found = triangulate_released(scheme, P, px, scores, matches)
+    found_in = Correspondences(np.full(scores.shape[:2], -1), np.full_like(px, np.nan))
+    found = triangulate_released(scheme, P, px, scores, found_in)
     np.testing.assert_allclose(found, X, atol=1e-5)
     alone = np.stack(
-        [triangulate_released(scheme, P, *one) for one in zip(px, scores, map(Matches, *matches), strict=True)]
+        [triangulate_released(scheme, P, *one) for one in zip(px, scores, map(Correspondences, *found_in), strict=True)]
     )
     np.testing.assert_allclose(found, alone, atol=1e-9)
     order = [3, 1, 4, 0, 2]
-    turned = triangulate_released(scheme, P[order], px[:, order], scores[:, order], matches)
+    turned = triangulate_released(scheme, P[order], px[:, order], scores[:, order], found_in)
     np.testing.assert_allclose(turned, found, atol=1e-6)
     scores[:, 1:] = 0.01
-    assert np.isnan(triangulate_released(scheme, P, px, scores, matches)).all()
+    assert np.isnan(triangulate_released(scheme, P, px, scores, found_in)).all()
 
 
 def test_thresholds_of_the_released_triangulations():
@@ -448,8 +448,8 @@ def test_a_view_that_is_sure_alone_asks_where_it_looked(scheme, sure):
     truth = np.stack([camera.project(X) for camera in made])
     px = truth + np.array([30.0, 0, 30])[:, None, None]
     scores = np.array([[0.2] * 2, [0.95 if sure else 0.5] * 2, [0.3] * 2])
-    matches = Matches(np.array([1, 2, 0]), np.roll(truth, -1, axis=0))
-    np.testing.assert_allclose(triangulate_released(scheme, P, px, scores, matches), X, atol=1e-6)
+    found_in = Correspondences(np.array([1, 2, 0]), np.roll(truth, -1, axis=0))
+    np.testing.assert_allclose(triangulate_released(scheme, P, px, scores, found_in), X, atol=1e-6)
     with pytest.raises(ValueError, match="needs to know"):
         triangulate_released(scheme, P, px, scores)
 
