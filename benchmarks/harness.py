@@ -55,7 +55,9 @@ class Restricted:
         self._truths = dataset
         self._samples: Dataset = dataset
         if inputs.crop_px is not None:
-            self._samples = CroppedDataset(dataset, inputs.crop_px, inputs.box_scale, crops, progress=progress)
+            self._samples = CroppedDataset(
+                dataset, inputs.crop_px, inputs.box_scale, crops, progress=progress, resampling=inputs.resampling
+            )
         self._inputs, self._roots_mm = inputs, roots_mm
         self.views = chosen
         self._cache: dict[str, Sample] = {}

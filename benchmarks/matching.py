@@ -43,7 +43,8 @@ def write_matches(
     if not isinstance(method, Matching) or side is None or JOINT not in skeleton.joints or len(samples.views) < 2:
         return None
     joint, keys = skeleton.joints.index(JOINT), list(answers)
-    seen = bench.restricted(Inputs(crop_px=side, box_scale=method.inputs.box_scale), samples.views)
+    own = method.inputs
+    seen = bench.restricted(Inputs(crop_px=side, box_scale=own.box_scale, resampling=own.resampling), samples.views)
     drawn = side if bench.dataset.synthetic else 0
     rows: list[dict[str, NDArray[Any]]] = []
     for key in (keys[(2 * i + 1) * len(keys) // (2 * SAMPLES)] for i in range(min(SAMPLES, len(keys)))):

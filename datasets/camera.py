@@ -158,6 +158,19 @@ class Camera:
         return np.asarray(m * radial + tangential)
 
 
+def crop_affine(centre_px: ArrayLike, side_px: float, size: tuple[int, int], rotation_deg: float = 0.0) -> Array:
+    """What a crop does to pixels: (3, 3), from the image to the crop of ``size`` (width, height).
+
+    The centre goes to (width / 2, height / 2), a square of ``side_px`` about it fills the width, and what points
+    ``rotation_deg`` clockwise from up in the image points up in the crop (epipolar transformers, release code).
+    """
+    angle = np.deg2rad(rotation_deg)
+    A = np.eye(3)
+    A[:2, :2] = size[0] / side_px * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    A[:2, 2] = np.array(size) / 2 - A[:2, :2] @ np.asarray(centre_px)
+    return A
+
+
 def square_box(box_px: Box) -> Box:
     """The short side grown to the long one about the integer centre (learnable triangulation, release code)."""
     left, upper, right, lower = box_px

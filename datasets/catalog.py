@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, create_model
 
-from poseboard.datasets import human36m, panoptic, rhd, shelf
+from poseboard.datasets import human36m, human36m_toolbox, panoptic, rhd, shelf
 from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.sample import Dataset, Status
 
@@ -49,6 +49,13 @@ _ENTRIES = (
         "academic use by registration and signed agreement, no redistribution",
         human36m.OBTAIN,
         human36m.Human36M,
+    ),
+    Entry(
+        "human36m-toolbox",
+        "Human3.6M (H36M-Toolbox annotations, as epipolar transformers)",
+        "academic use by registration and signed agreement, no redistribution",
+        human36m_toolbox.OBTAIN,
+        human36m_toolbox.Human36MToolbox,
     ),
     Entry(
         "human36m-coco",

@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock
 
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.sample import Dataset, Image, Sample, Status, Truth, View
+from poseboard.datasets.sample import Dataset, Image, Resampling, Sample, Status, Truth, View
 
 _FORMAT = 1
 
@@ -35,6 +35,7 @@ class CroppedDataset:
         box_scale: factor on the box before it is cropped.
         folder: where the crops are kept, one sub-folder a content (data set manifest, side, scale, keys).
         progress: called with (samples done, samples in all) while crops are decoded.
+        resampling: how the crops are made, see `View.crop`.
 
     Raises:
         InputError: ``side_px`` or ``box_scale`` is not above 0.
@@ -47,13 +48,14 @@ class CroppedDataset:
         box_scale: float,
         folder: Path,
         progress: Callable[[int, int], None] | None = None,
+        resampling: Resampling = "area",
     ) -> None:
         if side_px < 1 or not box_scale > 0:
             raise InputError("crops", f"side {side_px} px, box scale {box_scale}: both must be above 0")
         self.name, self.skeleton, self.synthetic = dataset.name, dataset.skeleton, dataset.synthetic
         self._dataset, self._folder = dataset, Path(folder)
         self._side_px, self._box_scale = int(side_px), float(box_scale)
-        self._progress = progress
+        self._progress, self._resampling = progress, resampling
         self._built: dict[str, tuple[Image, list[int]]] = {}
         self._prepared: set[str] = set()
 
@@ -139,7 +141,7 @@ class CroppedDataset:
 
     def _target(self, keys: Sequence[str]) -> Path:
         """The folder whose name stands for everything that the crops depend on."""
-        content = [_FORMAT, self._dataset.manifest(), self._side_px, self._box_scale, *keys]
+        content = [_FORMAT, self._dataset.manifest(), self._side_px, self._box_scale, self._resampling, *keys]
         name = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
         return self._folder / f"{self.name}-{self._side_px}px-{name}"
 
@@ -161,7 +163,7 @@ class CroppedDataset:
         def decode(index: int) -> None:
             for view, row in zip(self._dataset.sample(keys[index]).views, rows[index].tolist(), strict=False):
                 if row >= 0:
-                    crops[row] = view.crop(self._side_px, self._box_scale).pixels()
+                    crops[row] = self._made(view).pixels()
 
         with ThreadPoolExecutor(threads) as pool:
             try:
@@ -191,8 +193,11 @@ class CroppedDataset:
 
     def _crop(self, view: View, pixels: Image | None) -> View:
         if pixels is None:
-            return view.crop(self._side_px, self._box_scale)
-        return replace(replace(view, image=None).crop(self._side_px, self._box_scale), image=pixels)
+            return self._made(view)
+        return replace(self._made(replace(view, image=None)), image=pixels)
+
+    def _made(self, view: View) -> View:
+        return view.crop(self._side_px, self._box_scale, resampling=self._resampling)
 
     @staticmethod
     def _is_single(sample: Sample) -> bool:

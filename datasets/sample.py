@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -11,12 +11,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from poseboard.datasets.camera import Array, Box, Camera, scale_box
+from poseboard.datasets.camera import Array, Box, Camera, crop_affine, scale_box
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import Skeleton
 
 Image = NDArray[np.uint8]
 ImageSource = Path | Image | Callable[[], Image]
+Resampling = Literal["area", "bilinear"]
+"""How a crop is made of an image, see `View.crop`."""
 
 
 def read_image(path: Path) -> Image:
@@ -27,7 +29,13 @@ def read_image(path: Path) -> Image:
         raise InputError(
             path, f"image cannot be read ({error.strerror})", "check the data set's images folder"
         ) from None
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    return decode_image(data, path)
+
+
+def decode_image(data: bytes | NDArray[np.uint8], path: Path) -> Image:
+    """The bytes of an image file as (H, W, 3) uint8 RGB; InputError names ``path`` where they are no image."""
+    encoded = np.frombuffer(data, dtype=np.uint8)
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
     if image is None:
         raise InputError(path, "file is no readable image (empty or truncated)", "extract it again")
     return np.ascontiguousarray(image[..., ::-1])
@@ -45,6 +53,11 @@ def crop_image(image: Image, box_px: Box, size: tuple[int, int]) -> Image:
     if x1 > x0 and y1 > y0:
         crop[y0 - upper : y1 - upper, x0 - left : x1 - left] = image[y0:y1, x0:x1]
     return np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def warp_image(image: Image, A: Array, size: tuple[int, int]) -> Image:
+    """The image through A (3, 3), from its pixels to those of the answer of ``size`` (width, height); bilinear."""
+    return np.asarray(cv2.warpAffine(image, A[:2], size, flags=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +88,18 @@ class View:
             return read_image(self.image)
         return self.image() if callable(self.image) else self.image
 
-    def crop(self, side_px: int, box_scale: float = 1.0, person: int = 0) -> View:
-        """The view of one person's square crop, ``side_px`` wide; camera and 2D detections move with the pixels."""
+    def crop(self, side_px: int, box_scale: float = 1.0, person: int = 0, resampling: Resampling = "area") -> View:
+        """The view of one person's square crop, ``side_px`` wide; camera and 2D detections move with the pixels.
+
+        Args:
+            side_px: of the crop.
+            box_scale: factor on the box.
+            person: whose box.
+            resampling: "area" cuts the box in whole pixels and resizes by pixel area (learnable triangulation);
+                "bilinear" warps the exact box, grown to a square (epipolar transformers).
+        """
+        if resampling == "bilinear":
+            return self._warped(side_px, box_scale, person)
         left, upper, right, lower = (round(float(v)) for v in self.boxes_px[person])
         box = scale_box((left, upper, right, lower), box_scale)
         size = (side_px, side_px)
@@ -90,6 +113,21 @@ class View:
             image=None if self.image is None else crop_image(self.pixels(), box, size),
             boxes_px=np.array([[0.0, 0.0, side_px, side_px]]),
             joints_px=joints,
+            confidence=None if self.confidence is None else self.confidence[person : person + 1],
+        )
+
+    def _warped(self, side_px: int, box_scale: float, person: int) -> View:
+        left, upper, right, lower = (float(v) for v in self.boxes_px[person])
+        square_px = box_scale * max(right - left, lower - upper)
+        size = (side_px, side_px)
+        A = crop_affine(((left + right) / 2, (upper + lower) / 2), square_px, size)
+        joints = self.joints_px
+        return replace(
+            self,
+            camera=replace(self.camera, K=A @ self.camera.K, size=size),
+            image=None if self.image is None else warp_image(self.pixels(), A, size),
+            boxes_px=np.array([[0.0, 0.0, side_px, side_px]]),
+            joints_px=None if joints is None else joints[person : person + 1] @ A[:2, :2].T + A[:2, 2],
             confidence=None if self.confidence is None else self.confidence[person : person + 1],
         )
 
@@ -124,9 +162,15 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """Ground truth of a sample: (P, J, 3) mm in the world frame; NaN where a joint is not annotated."""
+    """Ground truth of a sample.
+
+    Args:
+        joints_mm: (P, J, 3) mm in the world frame; NaN where a joint is not annotated.
+        seen: view -> (P, J) whether a joint is annotated as visible there; a view that is not named shows all.
+    """
 
     joints_mm: Array
+    seen: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

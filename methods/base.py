@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError, validated
-from poseboard.datasets.sample import Poses, Sample, Truth
+from poseboard.datasets.sample import Poses, Resampling, Sample, Truth
 from poseboard.datasets.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Inputs:
     Args:
         crop_px: side of the square person crops it is handed, camera and box moved along; None = full frames.
         box_scale: factor on the box before it is cropped.
+        resampling: how crops are made of the image, see `View.crop`.
         views: (fewest, most) views it can use; most = 1 is a monocular method.
         intrinsics: whether it sees K and the lens.
         extrinsics: whether it sees R, t, camera names and so the world frame; if not it answers in a camera's frame.
@@ -47,6 +48,7 @@ class Inputs:
 
     crop_px: int | None = None
     box_scale: float = 1.0
+    resampling: Resampling = "area"
     views: tuple[int, int] = (2, 1_000)
     intrinsics: bool = True
     extrinsics: bool = True

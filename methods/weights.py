@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from poseboard.datasets import human36m_toolbox
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.rhd import RHD_HAND
 from poseboard.datasets.skeleton import HUMAN36M
@@ -38,15 +39,6 @@ _VOLUMETRIC: dict[str, Aggregation] = {
 
 PUBLISHED = ("backbone", "ransac", "algebraic", "algebraic_no_conf", *_VOLUMETRIC, "epipolar", "lifting")
 """What `import_weights` knows; how a volumetric network brings its views together cannot be read off its tensors."""
-
-_EPIPOLAR_JOINTS = (
-    *("pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle"),
-    *("spine", "thorax", "nose", "head_top"),
-    *("left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"),
-)
-"""Epipolar transformers' 17 joints of Human3.6M, by our names."""
-_EPIPOLAR_OF_20 = (*range(8), 9, 11, 12, *range(14, 20))
-"""Those among the 20 of its older models; the others have no data."""
 
 _BEHIND_FEATURES = ("deconv_layers.", "final_layer.", "fc.")
 """Layers of a ResNet that stand behind its pooled features."""
@@ -164,7 +156,7 @@ def _epipolar(state: Mapping[str, Tensor], file: Path) -> Checkpoint:
     )
     architecture = EpipolarArchitecture.released(
         network,
-        _EPIPOLAR_JOINTS,
+        human36m_toolbox.JOINTS,
         crop_px=384 if network == "resnet152" else 256,
         fusion="epipolar" if twin else "none",
         attention=attention,
@@ -172,7 +164,7 @@ def _epipolar(state: Mapping[str, Tensor], file: Path) -> Checkpoint:
     kept = dict(bare)
     for key in ("final_layer.weight", "final_layer.bias"):
         if key in kept and len(kept[key]) == 20:
-            kept[key] = kept[key][list(_EPIPOLAR_OF_20)]
+            kept[key] = kept[key][list(human36m_toolbox.OF_20)]
     with torch.device("meta"):
         template = EpipolarPose(architecture, architecture.build(seed=0))
     own = template.state_dict()
@@ -270,7 +262,7 @@ def _lifting(state: Mapping[str, Tensor], file: Path, scale_mm: float | None, ba
 
 def _in_our_order(state: Mapping[str, Tensor], last: str) -> dict[str, Tensor]:
     """A body's weights, the joints of its heat maps and answers put from the release's order in ours."""
-    order = [_EPIPOLAR_JOINTS.index(joint) for joint in HUMAN36M.joints]
+    order = [human36m_toolbox.JOINTS.index(joint) for joint in HUMAN36M.joints]
     coordinates = [3 * joint + axis for joint in order for axis in range(3)]
     moved = dict(state)
     for key in (f"liftingnet.{last}", f"liftingnet.{last.removesuffix('weight')}bias"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +54,11 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
         super().__init__("epipolar", parse_options(EpipolarOptions, options, "epipolar"), skeleton, Inputs())
+
+    def load(self, checkpoint: Path | None, device: str) -> None:
+        """Take the weights; how crops are made comes with them."""
+        super().load(checkpoint, device)
+        self.inputs = replace(self.inputs, resampling=self.loaded.architecture.resampling)
 
     def network(self, read: Checkpoint, where: Path) -> tuple[EpipolarPose, int]:
         """With the row's fusion; its joints may stand in another order."""

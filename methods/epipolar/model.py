@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from poseboard.datasets.sample import Resampling
 from poseboard.methods.epipolar.published import largest_cells, window_peaks
 from poseboard.methods.geometry.epipolar import MapGrid, epipolar_segments, nearest_views
 from poseboard.methods.nets.architecture import Architecture
@@ -37,8 +38,8 @@ class EpipolarArchitecture(Architecture):
             looks at as many places of the same views, which do not depend on the cameras.
         attention: of the block; with ``compat`` its ``align_corners`` is that of decoding, too.
         sources: nearest views that each view looks at; all others where there are fewer.
-        compat: weights of the release: cells lie half a cell in, lines are cut by its border rule, maps are decoded in
-            a window about the peak.
+        compat: weights of the release: crops are warped, cells lie half a cell in, lines are cut by its border rule,
+            maps are decoded in a window about the peak.
         window_cells: with ``compat``: its radius.
     """
 
@@ -55,6 +56,11 @@ class EpipolarArchitecture(Architecture):
         """The setting of the released H36M models: BGR, one nearest source; for 384 px the window is 12."""
         values = {"channels": "bgr", "compat": True, "window_cells": round(crop_px / 32), **settings}
         return cls.model_validate({"network": network, "joints": tuple(joints), "crop_px": crop_px, **values})
+
+    @property
+    def resampling(self) -> Resampling:
+        """How its crops are made."""
+        return "bilinear" if self.compat else "area"
 
     def grid(self, maps: Tensor) -> MapGrid:
         """Where the cells of maps (..., H, W) lie in the crop."""

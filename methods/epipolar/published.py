@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from poseboard.datasets.camera import Array
-from poseboard.datasets.sample import Image
+from poseboard.datasets.camera import Array, crop_affine
+from poseboard.datasets.sample import Image, View, warp_image
 from poseboard.methods.geometry.epipolar import MapGrid
 from poseboard.methods.nets.losses import keypoint_mse_smooth
 
@@ -110,27 +109,31 @@ def window_peaks(heatmaps: Tensor, radius: int, *, align_corners: bool = True) -
 
 
 def scale_and_turn(
-    image: Image, scale_factor: float, rotation_deg: float, rng: np.random.Generator
+    view: View, crop_px: int, scale_factor: float, rotation_deg: float, rng: np.random.Generator
 ) -> tuple[Image, Array]:
     """The release's augmentation: normal draws, clipped, of the box's size and (6 times in 10) of its turn.
 
     Args:
-        image: (S, S, 3) uint8.
+        view: the whole frame, so that a larger or turned box shows what is there.
+        crop_px: side S of the crop.
         scale_factor: standard deviation and limit of the relative size.
         rotation_deg: standard deviation, and half the limit, of the turn.
         rng: source of every draw.
 
     Returns:
-        The crop, and A (3, 3) from its old pixels to the new.
+        The crop (S, S, 3) uint8, and A (3, 3) from the frame's pixels to its.
     """
-    side = image.shape[0]
     size = np.clip(1 + scale_factor * rng.standard_normal(), 1 - scale_factor, 1 + scale_factor)
     turned = rng.random() < 0.6
-    angle = np.deg2rad(np.clip(rotation_deg * rng.standard_normal(), -2 * rotation_deg, 2 * rotation_deg) * turned)
-    if size == 1 and angle == 0:
-        return image, np.eye(3)
-    centre = np.full(2, (side - 1) / 2)
-    A = np.eye(3)
-    A[:2, :2] = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / size
-    A[:2, 2] = centre - A[:2, :2] @ centre
-    return np.asarray(cv2.warpAffine(image, A[:2], (side, side), flags=cv2.INTER_LINEAR), dtype=np.uint8), A
+    angle_deg = np.clip(rotation_deg * rng.standard_normal(), -2 * rotation_deg, 2 * rotation_deg) * turned
+    return turned_crop(view, crop_px, float(size), float(angle_deg))
+
+
+def turned_crop(view: View, crop_px: int, size: float, angle_deg: float) -> tuple[Image, Array]:
+    """The crop of the first person's box, ``size`` times as large and turned, and A (3, 3), as `scale_and_turn`."""
+    left, upper, right, lower = view.boxes_px[0]
+    shape = (crop_px, crop_px)
+    A = crop_affine(
+        ((left + right) / 2, (upper + lower) / 2), size * max(right - left, lower - upper), shape, angle_deg
+    )
+    return warp_image(view.pixels(), A, shape), A

@@ -16,6 +16,7 @@ from poseboard.methods.epipolar.model import Decoding, EpipolarPose, Fusion
 from poseboard.methods.epipolar.published import HeatmapLoss, gaussian_targets, released_loss, scale_and_turn
 from poseboard.methods.epipolar.release_metrics import horizontal_pck, joint_detection_rate
 from poseboard.methods.epipolar.triangulation import CONFIDENCE, INLIER_MM, Scheme
+from poseboard.methods.nets.architecture import crop_pixels
 from poseboard.methods.nets.backbone import HeatmapOptions, heatmap_losses, warmup_cosine
 from poseboard.methods.nets.epipolar_attention import AttentionSettings
 from poseboard.methods.nets.multiview import augmented_views, stack_changed
@@ -107,7 +108,9 @@ class EpipolarTraining(Training):
         self.steps = options.steps
         self.batch_size = options.batch_size
         self.clip_norm = options.clip_norm
-        self.inputs = Inputs(crop_px=model.architecture.crop_px)
+        # A turned or enlarged box shows more than the crop: the release warps every one from its frame.
+        whole = options.recipe == "published" and (options.scale_factor > 0 or options.rotation_deg > 0)
+        self.inputs = Inputs(None if whole else model.architecture.crop_px, resampling=model.architecture.resampling)
         rate = options.learning_rate
         if options.recipe == "published":
             self.optimizer = torch.optim.Adam(model.parameters(), lr=rate)
@@ -140,7 +143,9 @@ class EpipolarTraining(Training):
         return stack_changed(
             self._pair(sample, rng)[:slots],
             truth,
-            lambda image: scale_and_turn(image, options.scale_factor, options.rotation_deg, rng),
+            (lambda view: scale_and_turn(view, side, options.scale_factor, options.rotation_deg, rng))
+            if self.inputs.crop_px is None
+            else (lambda view: (crop_pixels(view, side), np.eye(3))),
             crop_px=side,
             slots=slots,
             flip_order=None,

@@ -13,8 +13,8 @@ from poseboard.methods.nets.architecture import crop_pixels
 from poseboard.methods.nets.augmentation import Augmentation, augment, transform_points
 from poseboard.methods.nets.backbone import inside_crop, visible_joints
 
-Change = Callable[[Image], tuple[Image, Array]]
-"""A crop -> the changed crop, and what that does to its pixels (3, 3)."""
+Change = Callable[[View], tuple[Image, Array]]
+"""A view -> its changed crop, and A (3, 3) from the pixels of the view to those of that crop."""
 
 
 def drawn_views(sample: Sample, fewest: int, most: int, rng: np.random.Generator) -> list[View]:
@@ -50,7 +50,7 @@ def augmented_views(
     return stack_changed(
         views,
         truth,
-        lambda image: augment(image, settings, rng, mirrored=mirrored),
+        lambda view: augment(crop_pixels(view, crop_px), settings, rng, mirrored=mirrored),
         crop_px=crop_px,
         slots=slots,
         flip_order=flip_order if mirrored else None,
@@ -63,9 +63,9 @@ def stack_changed(
     """Views in ``slots`` places, of which those without a view are zero and not valid.
 
     Args:
-        views: crops of ``crop_px``, at most ``slots``.
+        views: at most ``slots``.
         truth: of the moment.
-        change: of each crop; the cameras follow.
+        change: makes each crop of ``crop_px``; the cameras follow.
         crop_px: side S.
         slots: V.
         flip_order: the joints in the order that a mirror image gives them, where ``change`` mirrors; else None.
@@ -81,10 +81,12 @@ def stack_changed(
     P = np.zeros((slots, 3, 4))
     points, lens, weights = np.zeros((slots, joints, 2)), np.zeros((slots, joints, 2)), np.zeros((slots, joints))
     for i, view in enumerate(views):
-        images[i], A = change(crop_pixels(view, crop_px))
-        seen, visible = visible_joints(view, joints_mm, crop_px)
+        images[i], A = change(view)
+        seen, visible = visible_joints(view, joints_mm, max(view.camera.size))
         points[i] = transform_points(A, seen)
         weights[i] = visible * inside_crop(points[i], crop_px)
+        if view.name in truth.seen:
+            weights[i] *= truth.seen[view.name][0]
         P[i] = A @ view.camera.P
         if view.camera.dist.any():
             pinhole = view.camera.undistorted().project(joints_mm)

@@ -12,6 +12,7 @@ import pytest
 from made_up_panoptic import write_panoptic
 from made_up_rhd import write_rhd
 from made_up_shelf import write_shelf
+from made_up_toolbox import write_toolbox
 
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.catalog import catalog, open_dataset
@@ -23,6 +24,7 @@ from poseboard.datasets.sample import Dataset
 ADAPTERS = sorted(name for name, entry in catalog().items() if entry.adapter is not None)
 HOLDS_NUMBERS = {
     "human36m": LABELS,
+    "human36m-toolbox": Path("annot/h36m_validation.pkl"),
     "panoptic": Path("171204_pose6/calibration_171204_pose6.json"),
     "rhd": Path("evaluation/anno_evaluation.pickle"),
     "shelf": Path("pred_shelf_maskrcnn_hrnet_coco.pkl"),
@@ -40,6 +42,8 @@ def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         write_rhd(folder)
     elif request.param == "panoptic":
         write_panoptic(folder)
+    elif request.param == "human36m-toolbox":
+        write_toolbox(folder)
     else:
         assert request.param == "shelf", "write a made-up tree for the new adapter"
         write_shelf(folder, frames=4)

@@ -42,7 +42,7 @@ def given_sample(people_mm, views=4, dist=(0.0, 0.0, 0.0, 0.0, 0.0), confidence=
 def image_sample(seed, views, key="i"):
     rng = np.random.default_rng(seed)
     made = [
-        View(f"c{v}", camera, rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8), np.zeros((1, 4)))
+        View(f"c{v}", camera, rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8), np.array([[0, 0, SIDE, SIDE]]))
         for v, camera in enumerate(cameras(views, size=SIDE))
     ]
     return Sample(key, tuple(made), Group("S1", "Walking", "1"))

@@ -368,13 +368,15 @@ def test_changed_crops_keep_their_cameras(backbone, recipe):
 
 
 def test_the_published_change_of_a_crop():
-    image = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-    same, A = scale_and_turn(image, 0, 0, np.random.default_rng(0))
-    assert same is image
-    assert np.array_equal(A, np.eye(3))
+    view = image_sample(0, 2).views[0]
+    same, A = scale_and_turn(view, SIDE, 0, 0, np.random.default_rng(0))
+    np.testing.assert_array_equal(same, view.pixels())
+    np.testing.assert_allclose(A, np.eye(3), atol=1e-12)
+    smaller, _ = scale_and_turn(view, SIDE // 2, 0, 0, np.random.default_rng(0))
+    assert smaller.shape == (SIDE // 2, SIDE // 2, 3)
     turned = 0
     for seed in range(200):
-        _, A = scale_and_turn(image[:2, :2], 0.25, 30, np.random.default_rng(seed))
+        _, A = scale_and_turn(view, SIDE, 0.25, 30, np.random.default_rng(seed))
         size = 1 / np.sqrt(np.linalg.det(A[:2, :2]))
         assert 0.75 - 1e-9 <= size <= 1.25 + 1e-9
         angle = np.rad2deg(np.arctan2(A[0, 1], A[0, 0]))

@@ -1,0 +1,335 @@
+"""Human3.6M as the H36M-Toolbox annotates it, which is what the release of epipolar transformers reads.
+
+On disk, below one root:
+
+    annot/h36m_train.pkl, annot/h36m_validation.pkl     a pickled list of records, one an image
+    images/<path>, or images.zip with images/<path>     frames of 1000 x 1000 or 1000 x 1002, with their lens
+    undistoredimages.zip                                the same without (spelling of the release)
+
+World frame: millimetres, z up. Samples are moments that all four cameras show; frames are cut to 1000 rows and come
+undistorted, boxes are squares of ``200 x scale`` about the undistorted ``center``. Joints: `skeleton.HUMAN36M`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from poseboard.datasets.camera import Array, Camera
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.human36m import CAMERAS
+from poseboard.datasets.sample import Group, Image, Sample, Status, Truth, View, decode_image, read_image
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.datasets.unpickle import read_pickle
+
+JOINTS = (
+    *("pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle"),
+    *("spine", "thorax", "nose", "head_top"),
+    *("left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"),
+)
+"""The 17 joints of a record in their order, by our names."""
+
+OF_20 = (*range(8), 9, 11, 12, *range(14, 20))
+"""Places of those joints among the 20 that the release shares with other data sets; the rest has no data."""
+
+ACTIONS = (
+    *("Directions", "Discussion", "Eating", "Greeting", "Phoning", "Posing", "Purchases", "Sitting", "SittingDown"),
+    *("Smoking", "TakingPhoto", "Waiting", "Walking", "WalkingDog", "WalkingTogether"),
+)
+"""Actions 2 … 16, as RootNet's loader names them; epipolar transformers swaps the names of 14 and 15."""
+
+FILES = {"train": Path("annot") / "h36m_train.pkl", "test": Path("annot") / "h36m_validation.pkl"}
+
+OBTAIN = (
+    "images: register at vision.imar.ro/human3.6m (academic use, no redistribution); annotations and frames: make them "
+    "with github.com/CHUNYUWANG/H36M-Toolbox"
+)
+
+SIDE_PX = 1000
+_REMEDY = "make it again with the H36M-Toolbox"
+_ROWS = [JOINTS.index(name) for name in HUMAN36M.joints]
+_ARCHIVES = {"original": "images.zip", "undistorted": "undistoredimages.zip"}
+
+
+class Human36MToolbox:
+    """The adapter: a `Dataset` over the toolbox's layout, with the items of epipolar transformers' release.
+
+    Args:
+        root: folder that holds ``annot/`` and the images.
+        images: "original": from ``images/`` or ``images.zip``, the lens is taken out of every frame that is read.
+            "undistorted": from ``undistoredimages.zip``.
+        truth: of the test split. "triangulated": linear triangulation of the recorded 2D joints, as the release
+            scores all but its baseline. "recorded": the recorded 3D joints.
+
+    Raises:
+        InputError: damaged annotations raise on first use, naming record and field.
+    """
+
+    name = "human36m-toolbox"
+    skeleton = HUMAN36M
+    synthetic = False
+    views = CAMERAS
+
+    def __init__(
+        self,
+        root: Path,
+        images: Literal["original", "undistorted"] = "original",
+        truth: Literal["triangulated", "recorded"] = "triangulated",
+    ) -> None:
+        self.root = Path(root)
+        self._images, self._truth = images, truth
+
+    def status(self) -> Status:
+        """Annotations readable, and the first and last image of each split there."""
+        there = {split: self.root / path for split, path in FILES.items() if (self.root / path).is_file()}
+        if "test" not in there:
+            return Status("missing", f"no {self.root / FILES['test']}", OBTAIN)
+        try:
+            records = {split: self._records(split) for split in there}
+        except InputError as error:
+            return Status("missing", str(error), OBTAIN)
+        absent = [str(FILES[split]) for split in FILES if split not in there]
+        for found in records.values():
+            for path in (found.images[0], found.images[-1]):
+                try:
+                    _read(self.root, self._images, path)
+                except InputError as error:
+                    absent.append(str(error))
+        if absent:
+            return Status("partial", f"incomplete, first {absent[0]}", OBTAIN)
+        count = sum(len(found.moments) for found in records.values())
+        return Status("ready", f"{count} moments of four cameras; truth of the test split is {self._truth}", OBTAIN)
+
+    def manifest(self) -> str:
+        """SHA-256 of the annotations, the image set and which truth is scored against."""
+        return self._manifest
+
+    def keys(self, split: str) -> Sequence[str]:
+        """Moments "S9/Greeting-2/000123" (number of the image) in the order in which the records first name them."""
+        if split not in FILES:
+            raise InputError(f"{self.name}: split", f"{split!r} is no split", 'one of "train", "test"')
+        if not (self.root / FILES[split]).is_file() and split == "train":
+            return ()
+        return tuple(self._records(split).moments)
+
+    def sample(self, key: str) -> Sample:
+        """The four undistorted views."""
+        records, rows = self._rows(key)
+        subject, sequence, _ = key.split("/")
+        views = tuple(
+            View(
+                name,
+                records.camera(row).undistorted(),
+                partial(_frame, self.root, self._images, records.images[row], records.camera(row)),
+                records.box(row)[None],
+            )
+            for name, row in zip(self.views, rows, strict=True)
+        )
+        return Sample(key, views, Group(subject, sequence.partition("-")[0], sequence))
+
+    def truth(self, key: str) -> Truth:
+        """(1, 17, 3) mm in the world, and which joints each camera is annotated to show."""
+        records, rows = self._rows(key)
+        if self._truth == "triangulated" and key in self._records("test").moments:
+            joints = _triangulated([records.camera(row) for row in rows], records.joints_px[rows])
+        else:
+            first = records.camera(rows[0])
+            joints = (records.joints_camera_mm[rows[0]] - first.t) @ first.R
+        seen = {name: records.seen[row][None, _ROWS] for name, row in zip(self.views, rows, strict=True)}
+        return Truth(joints[None, _ROWS], seen)
+
+    @cached_property
+    def _manifest(self) -> str:
+        digest = hashlib.sha256(f"{self._images} {self._truth}".encode())
+        for path in FILES.values():
+            try:
+                with (self.root / path).open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+            except FileNotFoundError:
+                digest.update(b"absent")
+            except OSError as error:
+                raise InputError(self.root / path, f"file cannot be read ({error.strerror})", OBTAIN) from None
+        return digest.hexdigest()
+
+    @cached_property
+    def _read_splits(self) -> dict[str, _Records]:
+        return {}
+
+    def _records(self, split: str) -> _Records:
+        if split not in self._read_splits:
+            self._read_splits[split] = _read_records(self.root / FILES[split])
+        return self._read_splits[split]
+
+    def _rows(self, key: str) -> tuple[_Records, list[int]]:
+        for split in ("test", "train"):
+            if (self.root / FILES[split]).is_file() and key in (records := self._records(split)).moments:
+                return records, records.moments[key]
+        raise InputError(f"{self.name}: key {key!r}", "there is no such moment", f"see {self.root / 'annot'}")
+
+
+@dataclass(frozen=True, eq=False)
+class _Records:
+    """The records of one file in columns, n of them.
+
+    Args:
+        images: n paths below the images' folder.
+        moments: key -> the rows of the four cameras.
+        joints_px: (n, 17, 2) in the frame with its lens.
+        joints_camera_mm: (n, 17, 3) in the camera's frame.
+        seen: (n, 17) annotated as visible.
+        centre_px: (n, 2) of the box, in the frame with its lens.
+        side_px: (n,) of the box.
+        cameras: (n, 21) R, centre in the world, fx, fy, cx, cy, k1, k2, k3, p1, p2.
+    """
+
+    images: list[str]
+    moments: dict[str, list[int]]
+    joints_px: Array
+    joints_camera_mm: Array
+    seen: NDArray[np.bool_]
+    centre_px: Array
+    side_px: Array
+    cameras: Array
+
+    def camera(self, row: int) -> Camera:
+        """With its lens."""
+        values = self.cameras[row]
+        R, (fx, fy, cx, cy), (k1, k2, k3, p1, p2) = values[:9].reshape(3, 3), values[12:16], values[16:]
+        K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+        return Camera(K, R, -R @ values[9:12], np.array([k1, k2, p1, p2, k3]), (SIDE_PX, SIDE_PX))
+
+    def box(self, row: int) -> Array:
+        """(4,) left, upper, right, lower in the undistorted frame."""
+        centre = _undistorted(self.camera(row), self.centre_px[row])
+        half = self.side_px[row] / 2
+        return np.concatenate([centre - half, centre + half])
+
+
+def _read_records(path: Path) -> _Records:
+    """InputError names the record and field that is absent or wrong."""
+    content = read_pickle(path)
+    if not isinstance(content, list | tuple) or not content:
+        raise InputError(path, f"holds a {type(content).__name__}, not a list of records", _REMEDY)
+    sizes = {"joints_2d": 34, "joints_3d_camera": 51, "joints_vis": 51, "center": 2}
+    of_camera = {"R": 9, "T": 3, "fx": 1, "fy": 1, "cx": 1, "cy": 1, "k": 3, "p": 2}
+    count = len(content)
+    columns = {name: np.empty((count, size)) for name, size in sizes.items()}
+    side, cameras = np.empty(count), np.empty((count, sum(of_camera.values())))
+    images: list[str] = []
+    of_key: dict[str, list[int]] = {}
+    for row, record in enumerate(content):
+        where = f"{path}: record {row}"
+        if not isinstance(record, dict):
+            raise InputError(where, "is no dict", _REMEDY)
+        numbers = [int(_values(record, name, 1, where)[0]) for name in ("subject", "action", "subaction", "image_id")]
+        subject, action, subaction, number = numbers
+        camera = int(_values(record, "camera_id", 1, where)[0])
+        image = record.get("image")
+        # A path that leaves the images' folder is none.
+        if not isinstance(image, str) or not image or ".." in Path(image).parts or Path(image).is_absolute():
+            raise InputError(f"{where}: image", "is no path below the images", _REMEDY)
+        if not 2 <= action <= len(ACTIONS) + 1 or not 0 <= camera < len(CAMERAS):
+            raise InputError(where, f"has action {action}, camera {camera}: 2 … 16 and 0 … 3 are known", _REMEDY)
+        key = f"S{subject}/{ACTIONS[action - 2]}-{subaction}/{number:06d}"
+        rows = of_key.setdefault(key, [-1] * len(CAMERAS))
+        if rows[camera] >= 0:
+            raise InputError(where, f"{key}, camera {camera} stands twice", _REMEDY)
+        rows[camera] = row
+        images.append(image)
+        for name, size in sizes.items():
+            columns[name][row] = _values(record, name, size, where)
+        side[row] = 200 * _values(record, "scale", None, where)[0]
+        of_record = record.get("camera")
+        if not isinstance(of_record, dict):
+            raise InputError(f"{where}: camera", "is no dict", _REMEDY)
+        cameras[row] = np.concatenate(
+            [_values(of_record, name, size, f"{where}: camera") for name, size in of_camera.items()]
+        )
+        if not side[row] > 0:
+            raise InputError(f"{where}: scale", "is not above 0", _REMEDY)
+    joints_camera_mm = columns["joints_3d_camera"].reshape(count, 17, 3)
+    moments = {key: rows for key, rows in of_key.items() if min(rows) >= 0}
+    if not moments:
+        raise InputError(path, "has no moment that all four cameras show", _REMEDY)
+    return _Records(
+        images,
+        moments,
+        columns["joints_2d"].reshape(count, 17, 2),
+        joints_camera_mm,
+        columns["joints_vis"].reshape(count, 17, 3)[..., 0] > 0,
+        columns["center"],
+        side,
+        cameras,
+    )
+
+
+def _values(record: dict[str, Any], name: str, size: int | None, where: str) -> Array:
+    """A field as ``size`` finite numbers (None: one or more)."""
+    if name not in record:
+        raise InputError(f"{where}: {name}", "field is missing", _REMEDY)
+    try:
+        values = np.asarray(record[name], dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        raise InputError(f"{where}: {name}", "is no array of numbers", _REMEDY) from None
+    if values.size != size if size is not None else not values.size:
+        raise InputError(f"{where}: {name}", f"has {values.size} numbers, {size or 'some'} are expected", _REMEDY)
+    if not np.isfinite(values).all():
+        raise InputError(f"{where}: {name}", "is not finite", _REMEDY)
+    return values
+
+
+def _frame(root: Path, images: str, path: str, camera: Camera) -> Image:
+    """The frame without its lens, (1000, 1000, 3) uint8 RGB."""
+    frame = _read(root, images, path)[:SIDE_PX]
+    if frame.shape[:2] != (SIDE_PX, SIDE_PX):
+        raise InputError(root / "images" / path, f"frame is {frame.shape[1]} x {frame.shape[0]} px, not 1000", _REMEDY)
+    return frame if images == "undistorted" else np.asarray(cv2.undistort(frame, camera.K, camera.dist), dtype=np.uint8)
+
+
+def _read(root: Path, images: str, path: str) -> Image:
+    archive = root / _ARCHIVES[images]
+    if images == "original" and not archive.is_file():
+        return read_image(root / "images" / path)
+    try:
+        members = _archive(archive, os.getpid())
+        # The archive of undistorted frames may be laid out below its own name.
+        names = [f"images/{path}", f"{archive.stem}/{path}", path]
+        return decode_image(
+            members.read(next(filter(members.NameToInfo.__contains__, names), names[0])), archive / path
+        )
+    except (OSError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise InputError(
+            archive, f"{path} cannot be read ({str(error)[:80] or 'it ends too early'})", "copy the archive again"
+        ) from None
+
+
+@lru_cache(maxsize=4)
+def _archive(path: Path, process: int) -> zipfile.ZipFile:
+    """Opened once a process: the index of two million names takes seconds to read, a forked file handle is shared."""
+    return zipfile.ZipFile(path)
+
+
+def _undistorted(camera: Camera, points_px: Array) -> Array:
+    """(..., 2) through OpenCV, whose few iterations the release's numbers hold."""
+    found = cv2.undistortPoints(points_px.reshape(-1, 1, 2), camera.K, camera.dist, P=camera.K)
+    return np.asarray(found, dtype=np.float64).reshape(points_px.shape)
+
+
+def _triangulated(cameras: Sequence[Camera], points_px: Array) -> Array:
+    """Points (V, J, 2) with their lenses -> (J, 3) mm: homogeneous linear triangulation, every view alike."""
+    points = np.stack([_undistorted(camera, seen) for camera, seen in zip(cameras, points_px, strict=True)], axis=1)
+    P = np.stack([camera.P for camera in cameras])
+    equations = points[..., None] * P[:, None, 2] - P[:, :2]
+    X = np.linalg.svd(equations.reshape(len(points), -1, 4))[2][:, -1]
+    return np.asarray(X[:, :3] / X[:, 3:])

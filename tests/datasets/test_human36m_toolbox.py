@@ -1,0 +1,163 @@
+"""The adapter of the H36M-Toolbox's tree."""
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_toolbox import FILES, records, write_toolbox
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.human36m_toolbox import JOINTS, Human36MToolbox
+from poseboard.datasets.skeleton import HUMAN36M
+
+OURS = [JOINTS.index(name) for name in HUMAN36M.joints]
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_toolbox(tmp_path)
+    return tmp_path
+
+
+def write(root: Path, made, split="test"):
+    (root / FILES[split]).write_bytes(pickle.dumps(made))
+    return Human36MToolbox(root)
+
+
+def test_a_moment(root):
+    data = Human36MToolbox(root)
+    assert data.status().state == "ready"
+    assert data.keys("test") == ("S9/Directions-1/000001", "S9/Directions-1/000006")
+    assert data.keys("train")[0] == "S1/Directions-1/000001"
+    key = data.keys("test")[0]
+    sample = data.sample(key)
+    assert (sample.group.subject, sample.group.action, sample.group.sequence) == ("S9", "Directions", "Directions-1")
+    for view in sample.views:
+        assert view.pixels().shape == (1000, 1000, 3)
+        assert not view.camera.dist.any()
+        np.testing.assert_allclose(np.diff(view.boxes_px.reshape(2, 2), axis=0), 500)
+
+
+def test_triangulated_truth_is_that_of_the_recorded_pixels(root):
+    made = records(9, 1, seed=2)
+    key = "S9/Directions-1/000001"
+    true = made[0]["joints_3d"][OURS]
+    np.testing.assert_allclose(Human36MToolbox(root).truth(key).joints_mm[0], true, atol=0.2)
+    recorded = Human36MToolbox(root, truth="recorded")
+    np.testing.assert_allclose(recorded.truth(key).joints_mm[0], true, atol=1e-6)
+    for record in made:  # 3D moved, pixels not
+        record["joints_3d_camera"] = record["joints_3d_camera"] + 50
+    np.testing.assert_allclose(write(root, made).truth(key).joints_mm[0], true, atol=0.2)
+    # what is trained on stays the recorded pose
+    train = records(1, 2, seed=1)
+    np.testing.assert_allclose(
+        Human36MToolbox(root).truth("S1/Directions-1/000001").joints_mm[0], train[0]["joints_3d"][OURS], atol=1e-6
+    )
+    assert Human36MToolbox(root).manifest() != recorded.manifest()
+
+
+def test_lens_is_taken_out_of_box_and_frame(root):
+    """A joint's pixel, undistorted, is where the sample's camera projects it."""
+    data = Human36MToolbox(root, truth="recorded")
+    key = data.keys("test")[0]
+    made = records(9, 2, seed=2)
+    for view, record in zip(data.sample(key).views, made, strict=False):
+        middle = view.boxes_px.reshape(2, 2).mean(axis=0)
+        assert 0.01 < np.linalg.norm(middle - record["center"]) < 20
+        projected = view.camera.project(data.truth(key).joints_mm[0])
+        assert np.abs(projected - record["joints_2d"][OURS]).max() > 0.1
+
+
+def test_a_moment_that_a_camera_misses_is_left_out(root):
+    made = records(9, 3, seed=2)
+    del made[5]
+    assert write(root, made).keys("test") == ("S9/Directions-1/000001", "S9/Directions-1/000011")
+
+
+def test_hidden_joints_are_told_for_each_camera(root):
+    made = records(9, 1, seed=2)
+    made[2]["joints_vis"] = np.ones((17, 3))
+    made[2]["joints_vis"][JOINTS.index("nose")] = 0
+    seen = write(root, made).truth("S9/Directions-1/000001").seen
+    shown = {name: bool(of_view[0, HUMAN36M.joints.index("nose")]) for name, of_view in seen.items()}
+    assert list(shown.values()) == [True, True, False, True]
+
+
+def test_archives(root):
+    data = Human36MToolbox(root)
+    key = data.keys("test")[0]
+    image = records(9, 1, seed=2)[0]["image"]
+    expected = data.sample(key).views[0].pixels()
+    file = root / "images" / image
+    for archive, member, images in (
+        ("images.zip", f"images/{image}", "original"),
+        ("undistoredimages.zip", image, "undistorted"),
+    ):
+        with zipfile.ZipFile(root / archive, "w") as made:
+            made.write(file, member)
+        pixels = Human36MToolbox(root, images=images).sample(key).views[0].pixels()
+        assert np.array_equal(pixels, expected) == (images == "original")
+        (root / archive).write_bytes((root / archive).read_bytes()[:100])
+    with pytest.raises(InputError, match=r"undistoredimages.zip: .* cannot be read"):
+        Human36MToolbox(root, images="undistorted").sample(key).views[0].pixels()
+
+
+def test_without_annotations_it_says_where_to_get_them(tmp_path):
+    status = Human36MToolbox(tmp_path).status()
+    assert status.state == "missing"
+    assert "h36m_validation.pkl" in status.detail
+    assert "H36M-Toolbox" in status.obtain
+
+
+def test_test_set_alone_will_do(root):
+    (root / FILES["train"]).unlink()
+    data = Human36MToolbox(root)
+    assert data.status().state == "partial"
+    assert data.keys("train") == ()
+    assert len(data.keys("test")) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"joints_2d": np.zeros((16, 2))}, r"record 1: joints_2d: has 32 numbers, 34 are expected"),
+        ({"center": np.array([np.nan, 1])}, r"record 1: center: is not finite"),
+        ({"scale": np.zeros(2)}, r"record 1: scale: is not above 0"),
+        ({"scale": "large"}, r"record 1: scale: is no array of numbers"),
+        ({"image": "../../etc/passwd"}, r"record 1: image: is no path below"),
+        ({"image": 3}, r"record 1: image: is no path"),
+        ({"camera": None}, r"record 1: camera: is no dict"),
+        ({"camera": {}}, r"record 1: camera: R: field is missing"),
+        ({"camera_id": 4}, r"record 1: has action 2, camera 4"),
+        ({"action": 1}, r"record 1: has action 1"),
+        ({"camera_id": 0}, r"record 1: S9/Directions-1/000001, camera 0 stands twice"),
+    ],
+)
+def test_damaged_records_are_named(root, change, problem):
+    made = records(9, 1, seed=2)
+    made[1].update(change)
+    data = write(root, made)
+    with pytest.raises(InputError, match=problem):
+        data.keys("test")
+    assert data.status().state == "missing"
+
+
+def test_other_content_is_told(root):
+    for made in ([], {"a": 1}, [1], records(9, 1, seed=2)[:3]):
+        with pytest.raises(InputError, match="h36m_validation"):
+            write(root, made).keys("test")
+    (root / FILES["test"]).write_bytes(b"\x80\x04")
+    with pytest.raises(InputError, match="damaged or truncated"):
+        Human36MToolbox(root).keys("test")
+
+
+def test_a_frame_of_another_size_is_told(root):
+    import cv2
+
+    image = records(9, 1, seed=2)[0]["image"]
+    cv2.imwrite(str(root / "images" / image), np.zeros((500, 500, 3), np.uint8))
+    data = Human36MToolbox(root)
+    with pytest.raises(InputError, match="frame is 500 x 500 px"):
+        data.sample(data.keys("test")[0]).views[0].pixels()
