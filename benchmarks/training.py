@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -89,7 +90,8 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
                     "manifest": bench.dataset.manifest(),
                     "code": _code(settings, dataset, method),
                 },
-                workers=1 if torch.cuda.is_available() else 0,
+                # On a GPU the processor prepares what comes next, frames that are decoded on the fly included.
+                workers=min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 0,
                 progress=report,
             )
         parameters = sum(value.numel() for value in training.model.parameters())
@@ -133,7 +135,8 @@ def _learner(bench: Bench, method: str) -> Backbone | Method:
 def _code(settings: Settings, dataset: str, method: str) -> str:
     room = Path(poseboard.methods.base.__file__).parent
     own = [] if method == BACKBONE else [settings.home / settings.entry(method).code]
-    data = [room.parent / "datasets" / f"{name}.py" for name in ("camera", "crops", "sample", "skeleton", dataset)]
+    names = ("camera", "crops", "sample", "skeleton", dataset.replace("-", "_"))
+    data = [room.parent / "datasets" / f"{name}.py" for name in names]
     shared = [room / "base.py", room / "loop.py", room / "nets", room / "geometry"]
     return code_sha256([*own, *shared, *(path for path in data if path.is_file())])
 

@@ -1,0 +1,74 @@
+"""Human3.6M in the layout of epipolar transformers' release, through every stage, and with published weights."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from poseboard.datasets.human36m_toolbox import Human36MToolbox
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.epipolar.method import Epipolar
+from poseboard.methods.nets.pose_resnet import PoseResNet
+from poseboard.protocols.scores import ScoreFile
+
+NAME = "human36m-toolbox"
+STEPS = {"steps": 2, "batch_size": 2}
+BASE = {"code": "methods/epipolar", "after": "backbone", **STEPS}
+METHODS = {
+    "epipolar_baseline": {**BASE, "fusion": "none"},
+    "epipolar": BASE,
+    "epipolar_published": {**BASE, "recipe": "published", "scale_factor": 0.25, "rotation_deg": 30},
+}
+
+
+@pytest.fixture(scope="module")
+def toolbox(ready_workspace, tmp_path_factory):
+    made_up = Path(__file__).parents[1] / "datasets" / "made_up_toolbox.py"
+    spec = importlib.util.spec_from_file_location("made_up_toolbox", made_up)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    folder = tmp_path_factory.mktemp("toolbox")
+    module.write_toolbox(folder / "h36m", moments=3)
+    workspace = type(ready_workspace)(folder)
+    params = yaml.safe_load((ready_workspace.folder / "params.yaml").read_text())
+    params["datasets"] = {"human36m": {"root": None}, NAME: {"root": "h36m"}}
+    params["methods"] = METHODS
+    workspace.write_params(**params)
+    return workspace
+
+
+def test_from_the_files_to_the_table(toolbox):
+    told = toolbox.must("data", "prepare", NAME).out
+    assert "6 moments of four cameras; truth of the test split is triangulated" in told
+    toolbox.must("run", NAME, *METHODS)
+    for row in METHODS:
+        (found,) = ScoreFile.read(toolbox.folder / "results" / "smoke" / "scores" / NAME / f"{row}.json").scores
+        assert (found.table, found.protocol, found.n_missing) == ("T5", "mpjpe_clipped", 0)
+        assert found.n_samples == 1  # one of 64, of three
+        assert 0 < found.value <= 150
+    toolbox.must("report")
+    assert NAME in (toolbox.folder / "results" / "leaderboard" / "index.html").read_text()
+
+
+def test_published_weights_see_warped_crops(toolbox):
+    torch.manual_seed(0)
+    net = PoseResNet(50, 20)
+    torch.save(
+        {"model": {f"backbone.module.{key}": value for key, value in net.state_dict().items()}},
+        toolbox.folder / "model.pth",
+    )
+    toolbox.must("weights", "import", "epipolar", "model.pth", "--out", "released.pt")
+    method = Epipolar({"fusion": "none"}, HUMAN36M)
+    method.load(toolbox.folder / "released.pt", "cpu")
+    assert (method.inputs.resampling, method.inputs.crop_px) == ("bilinear", 256)
+    view = Human36MToolbox(toolbox.folder / "h36m").sample("S9/Directions-1/000001").views[0]
+    warped, cut = view.crop(256, resampling="bilinear"), view.crop(256)
+    middle = view.boxes_px.reshape(2, 2).mean(axis=0)
+    in_crop = (warped.camera.K @ np.linalg.solve(view.camera.K, (*middle, 1)))[:2]
+    np.testing.assert_allclose(in_crop, 128)  # exactly, where whole pixels are up to half a one off
+    assert np.abs((cut.camera.K @ np.linalg.solve(view.camera.K, (*middle, 1)))[:2] - 128).max() > 1e-6
+    toolbox.must("predict", NAME, "epipolar_baseline", "--checkpoint", "released.pt")
+    assert f"{NAME}/epipolar_baseline: T5" in toolbox.must("score", NAME, "epipolar_baseline").out
