@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import shutil
@@ -21,9 +20,6 @@ from poseboard.methods.base import Checkpoint, Method, Training
 from poseboard.methods.loop import Fit, fit, launch
 from poseboard.methods.nets.backbone import Backbone
 from poseboard.protocols.scores import Curve, TrainingFile, TrainingRun
-
-# Fabric sets its own level when it is imported, and then says on every start how many processes there are.
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 FINISH_SAMPLES = 256
 """Training samples, evenly strided, that constants are fitted on after training."""

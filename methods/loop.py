@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,18 +17,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import SLURMEnvironment
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import default_collate
 
 from poseboard.datasets.sample import Dataset
 from poseboard.methods.base import Example, Training, read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    # Takes a second to load, which is `launch`'s affair: rows that learn nothing do without.
+    from lightning_fabric import Fabric
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called after each step with (steps done, steps in all, the step's losses)."""
@@ -55,6 +58,10 @@ class Fit:
 
 def launch(processes: int, accelerator: str = "auto") -> Fabric:
     """Start the process group with so many CPU processes or GPUs; under torchrun and SLURM join theirs instead."""
+    from lightning_fabric import Fabric
+
+    # It sets its own level when it is imported, and then says on every start how many processes there are.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     given = _given_processes()
     processes, nodes = given or (processes, 1)
     several = processes * nodes > 1
@@ -72,6 +79,8 @@ def launch(processes: int, accelerator: str = "auto") -> Fabric:
 
 def _given_processes() -> tuple[int, int] | None:
     """Processes a node and nodes, where torchrun or srun started this process."""
+    from lightning_fabric.plugins.environments import SLURMEnvironment
+
     if "LOCAL_WORLD_SIZE" in os.environ:
         return int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ.get("GROUP_WORLD_SIZE", "1"))
     if SLURMEnvironment.detect():
