@@ -163,7 +163,12 @@ def crop_affine(centre_px: ArrayLike, side_px: float, size: tuple[int, int], rot
 
     The centre goes to (width / 2, height / 2), a square of ``side_px`` about it fills the width, and what points
     ``rotation_deg`` clockwise from up in the image points up in the crop (epipolar transformers, release code).
+
+    Raises:
+        ValueError: the square is empty.
     """
+    if not side_px > 0:
+        raise ValueError(f"box of {side_px} px is empty")
     angle = np.deg2rad(rotation_deg)
     A = np.eye(3)
     A[:2, :2] = size[0] / side_px * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])

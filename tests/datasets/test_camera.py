@@ -5,7 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from poseboard.datasets.camera import Camera, scale_box, square_box
+from poseboard.datasets.camera import Camera, crop_affine, scale_box, square_box
 from poseboard.datasets.sample import crop_image
 
 seeds = st.integers(0, 2**32 - 1)
@@ -165,3 +165,24 @@ def test_scale_box_keeps_the_centre(left: int, side: int, scale: float) -> None:
     box = scale_box((left, left, left + side, left + side), scale)
     assert box[2] - box[0] == int(scale * side)
     assert abs((box[0] + box[2]) - (2 * left + side)) <= 2
+
+
+@given(
+    st.floats(-180, 180),
+    st.floats(1, 500),
+    st.floats(-1000, 1000),
+    st.floats(-1000, 1000),
+    st.sampled_from([64, 96, 256]),
+)
+def test_a_turned_crop_shows_its_square(rotation: float, square: float, x: float, y: float, side: int) -> None:
+    A = crop_affine((x, y), square, (side, 2 * side), rotation)
+    angle = np.deg2rad(rotation)
+    up, right = np.array([np.sin(angle), -np.cos(angle)]), np.array([np.cos(angle), np.sin(angle)])
+    for direction, wanted in ((0 * up, (side / 2, side)), (up, (side / 2, side / 2)), (right, (side, side))):
+        point = np.array([x, y]) + square / 2 * direction
+        np.testing.assert_allclose(A @ (*point, 1), (*wanted, 1), atol=1e-6)
+
+
+def test_an_empty_square_is_refused() -> None:
+    with pytest.raises(ValueError, match="box of 0"):
+        crop_affine((5, 5), 0, (64, 64))

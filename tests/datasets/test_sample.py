@@ -71,3 +71,24 @@ def test_poses_of_another_joint_set_are_refused() -> None:
         Poses(COCO, np.zeros((1, 14, 3)), np.ones(1))
     with pytest.raises(ValueError, match="scores"):
         Poses(COCO, np.zeros((2, 17, 3)), np.ones(1))
+
+
+def test_a_warped_crop_moves_camera_pixels_and_detections_alike() -> None:
+    """A dot at a projected point is where the crop's camera and its detections say, to a fraction of a pixel."""
+    camera = Camera(np.array([[200.0, 0, 60], [0, 210, 50], [0, 0, 1]]), np.eye(3), np.zeros(3), size=(120, 100))
+    point_mm = np.array([[-10.0, 12, 100]])
+    (x, y) = camera.project(point_mm)[0]
+    rows, columns = np.mgrid[:100, :120]
+    spot = 250 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 8)
+    image = np.repeat(spot.astype(np.uint8)[..., None], 3, axis=2)
+    view = View("a", camera, image, np.array([[20.4, 40.3, 60.9, 80.2]]), np.array([[[x, y]]]), np.ones((1, 1)))
+    for scale in (1.0, 1.3):
+        crop = view.crop(64, scale, resampling="bilinear")
+        expected = crop.camera.project(point_mm)[0]
+        np.testing.assert_allclose(crop.joints_px, expected[None, None], atol=1e-9)
+        np.testing.assert_allclose(crop.camera.K[0, 0] / 200, 64 / (40.5 * scale))
+        found = crop.pixels()[..., 0].astype(float)
+        rows, columns = np.mgrid[:64, :64]
+        middle = np.array([(found * columns).sum(), (found * rows).sum()]) / found.sum()
+        np.testing.assert_allclose(middle, expected, atol=0.1)
+        assert crop.camera.size == crop.pixels().shape[:2] == (64, 64)
