@@ -161,7 +161,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
             detail=self.options.triangulation in ("epipolar", "epipolar_dlt"),
         )
         points, peaks = arch.decode(views.heatmaps, self.options.decoding)
-        source, source_px = views.found(points.double())
+        source, source_px = views.found(points.double(), arch.grid(views.heatmaps))
         order = [arch.joints.index(joint) for joint in self.skeleton.joints]
         points, peaks, source_px = (value[:, order].double() for value in (points, peaks, source_px))
         return _Decoded(*(value.cpu().numpy() for value in (points, peaks, source, source_px)))

@@ -93,16 +93,14 @@ class Views(NamedTuple):
         pairs: (m, 2) which view looked at which, as indices of the n views handed over.
         samples: where, or None without fusion.
         attended: what it found, or None without fusion.
-        grid: of the maps.
     """
 
     heatmaps: Tensor
     pairs: Tensor
     samples: Samples | None
     attended: Attended | None
-    grid: MapGrid
 
-    def found(self, points_px: Tensor) -> tuple[Tensor, Tensor]:
+    def found(self, points_px: Tensor, grid: MapGrid) -> tuple[Tensor, Tensor]:
         """Where each view found what it sees at some points in the nearest view that it looked at.
 
         Of a point's cell (its fractional part cut off, as in the release) the sample with the largest weight; that of a
@@ -110,20 +108,20 @@ class Views(NamedTuple):
 
         Args:
             points_px: (r, J, 2) crop pixels; all views were answered, with ``detail``.
+            grid: of the maps.
 
         Returns:
             The source views (r,), -1 where there is none, and crop pixels there (r, J, 2), NaN where there is none.
         """
-        views, (height, width) = len(points_px), self.heatmaps.shape[-2:]
-        source = self.pairs.new_full((views,), -1)
+        source = self.pairs.new_full((len(points_px),), -1)
         if self.attended is None or self.attended.best is None or not len(self.pairs):
             return source, torch.full_like(points_px, torch.nan)
-        reference = torch.arange(views, device=source.device)
+        reference = torch.arange(len(points_px), device=source.device)
         first = torch.searchsorted(self.pairs[:, 0].contiguous(), reference).clamp(max=len(self.pairs) - 1)
         there = self.pairs[first, 0] == reference
-        column, row = self.grid.cells(points_px).long().unbind(-1)
-        cell = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
-        best = self.attended.best[first[:, None], cell] * self.grid.stride_px + self.grid.offset_px
+        column, row = grid.cells(points_px).long().unbind(-1)
+        cell = row.clamp(0, grid.height - 1) * grid.width + column.clamp(0, grid.width - 1)
+        best = self.attended.best[first[:, None], cell] * grid.stride_px + grid.offset_px
         return torch.where(there, self.pairs[first, 1], -1), torch.where(there[:, None, None], best, torch.nan)
 
 
@@ -184,14 +182,13 @@ class EpipolarPose(nn.Module):
         own = features if answer is None else features[wanted]
         if self.epipolar_sampler is None:
             none = torch.zeros((0, 2), dtype=torch.long, device=images.device)
-            return Views(final_layer(self.backbone)(own), none, None, None, arch.grid(own))
+            return Views(final_layer(self.backbone)(own), none, None, None)
         pairs = self.pairs(P, valid, arch.sources if sources is None else sources)
         pairs = pairs[wanted[pairs[:, 0]]]
         samples = self.samples(P[valid], pairs, features)
         among = torch.stack([wanted.cumsum(0)[pairs[:, 0]] - 1, pairs[:, 1]], dim=-1)
-        grid = arch.grid(features)
-        attended = self.epipolar_sampler(own, features, among, samples, grid, detail=detail)
-        return Views(final_layer(self.backbone)(own + attended.features), pairs, samples, attended, grid)
+        attended = self.epipolar_sampler(own, features, among, samples, arch.grid(features), detail=detail)
+        return Views(final_layer(self.backbone)(own + attended.features), pairs, samples, attended)
 
     @staticmethod
     def pairs(P: Tensor, valid: Tensor, sources: int | None) -> Tensor:
