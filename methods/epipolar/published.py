@@ -1,4 +1,4 @@
-"""What the release of epipolar transformers does around the network: targets, loss, peaks, augmentation.
+"""What the release of epipolar transformers does around the network: loss, peaks, augmentation.
 
 Rules and constants are those of the release code (He et al., CVPR 2020); published weights depend on them.
 """
@@ -14,19 +14,7 @@ from torch.nn import functional
 
 from poseboard.datasets.camera import Array, crop_affine
 from poseboard.datasets.sample import Image, View, warp_image
-from poseboard.methods.geometry.epipolar import MapGrid
 from poseboard.methods.nets.losses import keypoint_mse_smooth
-
-_FLOOR = 4.60517019
-"""Exponent at which a target stops falling: 0.01 everywhere else."""
-
-
-def gaussian_targets(points_px: Tensor, grid: MapGrid, sigma_px: float) -> Tensor:
-    """Target maps (..., J, H, W) float32 of points (..., J, 2) in crop pixels; sigma in crop pixels, floor 0.01."""
-    cells = grid.centres(points_px.device)
-    squared = (points_px.double()[..., None, :] - cells).square().sum(-1)
-    target = torch.exp(-(squared / (2 * sigma_px**2)).clamp(max=_FLOOR)).float()
-    return target.unflatten(-1, (grid.height, grid.width))
 
 
 def joint_mse(heatmaps: Tensor, targets: Tensor, weights: Tensor, *, per_joint: bool = False) -> Tensor:

@@ -13,12 +13,13 @@ from poseboard.datasets.sample import Sample, Truth, View
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Example, Inputs, Training
 from poseboard.methods.epipolar.model import Decoding, EpipolarPose, Fusion
-from poseboard.methods.epipolar.published import HeatmapLoss, gaussian_targets, released_loss, scale_and_turn
+from poseboard.methods.epipolar.published import HeatmapLoss, released_loss, scale_and_turn
 from poseboard.methods.epipolar.release_metrics import horizontal_pck, joint_detection_rate
 from poseboard.methods.epipolar.triangulation import CONFIDENCE, INLIER_MM, Scheme
 from poseboard.methods.nets.architecture import crop_pixels
 from poseboard.methods.nets.backbone import HeatmapOptions, heatmap_losses, warmup_cosine
 from poseboard.methods.nets.epipolar_attention import AttentionSettings
+from poseboard.methods.nets.gaussian_maps import gaussian_maps
 from poseboard.methods.nets.multiview import augmented_views, stack_changed
 
 
@@ -174,7 +175,7 @@ class EpipolarTraining(Training):
         answer[:, 0] = valid[:, 0]
         heatmaps = self.model(images, batch["P"], valid, answer).heatmaps
         points, weights = batch["points_px"][answer], batch["weights"][answer]
-        targets = gaussian_targets(points, arch.grid(heatmaps), options.target_sigma_px)
+        targets = gaussian_maps(points, (heatmaps.shape[-2], heatmaps.shape[-1]), options.target_sigma_px)
         with torch.no_grad():
             found = arch.decode(heatmaps)[0]
             error = torch.linalg.vector_norm(found - points, dim=-1)

@@ -12,9 +12,9 @@ from poseboard.datasets.human36m import DAMAGED
 from poseboard.datasets.human36m_toolbox import ACTIONS, JOINTS, OF_20, Human36MToolbox
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.epipolar.model import EpipolarArchitecture
-from poseboard.methods.epipolar.published import gaussian_targets, turned_crop
-from poseboard.methods.geometry.epipolar import MapGrid
+from poseboard.methods.epipolar.published import turned_crop
 from poseboard.methods.nets.architecture import crop_pixels
+from poseboard.methods.nets.gaussian_maps import gaussian_maps
 from poseboard.methods.nets.multiview import stack_changed
 
 OURS = [JOINTS.index(name) for name in HUMAN36M.joints]
@@ -121,7 +121,7 @@ def compare(stored, kind, example, view):
     difference = np.abs(image - stored[f"{kind}_img"])
     assert difference.mean() < 0.02
     assert (difference < 0.1).mean() > 0.98
-    maps = gaussian_targets(torch.from_numpy(stored[f"{kind}_points2d"]), MapGrid(32, 32, 4, 1.5), 8)
+    maps = gaussian_maps(torch.from_numpy(stored[f"{kind}_points2d"]), (32, 32), 8)
     np.testing.assert_allclose(maps[[0, 9]], stored[f"{kind}_heatmap_j0_j9"], atol=1e-3)
     np.testing.assert_allclose(maps.sum((1, 2)), stored[f"{kind}_heatmap_sum"], rtol=1e-4)
     in_camera = view.camera.to_camera(stored[f"{kind}_points3d"])

@@ -5,7 +5,7 @@ import torch
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.base import Checkpoint
 from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
-from poseboard.methods.epipolar.published import gaussian_targets, largest_cells, released_loss, window_peaks
+from poseboard.methods.epipolar.published import largest_cells, released_loss, window_peaks
 from poseboard.methods.epipolar.release_metrics import horizontal_hits, horizontal_pck, joint_detection_rate
 from poseboard.methods.epipolar.triangulation import Correspondences, confident_dlt, triangulate_released
 from poseboard.methods.geometry.association import fundamental
@@ -21,6 +21,7 @@ from poseboard.methods.geometry.epipolar import (
 )
 from poseboard.methods.geometry.triangulation import dlt, project, ray_distance
 from poseboard.methods.nets.epipolar_attention import AttentionSettings, EpipolarSampler, along_lines
+from poseboard.methods.nets.gaussian_maps import gaussian_maps
 from poseboard.methods.nets.pose_resnet import PoseResNet
 from poseboard.methods.weights import import_weights
 from poseboard.protocols.mpjpe_clipped import MpjpeClipped
@@ -227,7 +228,7 @@ def test_targets_and_loss(golden_epipolar):
         ("heatmap_96_s12", "joints384", 96, 12),
         ("heatmap_80_s10", "joints320", 80, 10),
     ):
-        found = gaussian_targets(tensor(stored, joints), grid(side), sigma)
+        found = gaussian_maps(tensor(stored, joints), (side, side), sigma)
         np.testing.assert_allclose(found[: len(stored[maps])], stored[maps], rtol=0, atol=2e-6)
     predicted, target, weight = tensor(stored, "loss_pred", "loss_target", "loss_weight")
     for kind, name in (
@@ -309,7 +310,7 @@ def test_the_other_triangulations(golden_epipolar):
 
 def test_perfect_maps(golden_epipolar):
     stored = golden_epipolar("perfect")
-    cells, scores = window_peaks(gaussian_targets(tensor(stored, "points_2d"), grid(64), 8), 8)
+    cells, scores = window_peaks(gaussian_maps(tensor(stored, "points_2d"), (64, 64), 8), 8)
     locs = (cells * 4 + 1.5).double().numpy()
     np.testing.assert_allclose(locs, stored["locs"], rtol=0, atol=1e-3)
     np.testing.assert_allclose(scores, stored["scores"], rtol=0, atol=2e-6)

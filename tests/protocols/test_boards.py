@@ -95,7 +95,7 @@ def cameras_of(board: Board) -> tuple[str, ...]:
 def test_table_runs(path: Path, make_truth, make_predictions) -> None:
     """The whole contract of each table, on the oracle with noise."""
     board = Board.read(path)
-    assert board.id == path.stem
+    assert path.stem in (board.id, f"{board.id}-{board.dataset}")
     protocol = board.rule()
     names = cameras_of(board)
     skeleton = RHD_HAND if board.dataset == "rhd" else HUMAN36M
@@ -127,7 +127,7 @@ def test_table_runs(path: Path, make_truth, make_predictions) -> None:
 
 
 def test_tables_are_those_of_the_suite() -> None:
-    boards = {board.id: board for board in map(Board.read, TABLES)}
+    boards = {board.id: board for board in map(Board.read, TABLES) if board.dataset == "human36m"}
     assert {"T1", "T1-actions", "T2", "T2-all-scenes", "human36m-pa-mpjpe", "human36m-pck", "human36m-cameras"} <= set(
         boards
     )
@@ -135,7 +135,7 @@ def test_tables_are_those_of_the_suite() -> None:
     assert (boards["T1"].exclude, boards["T2-all-scenes"].exclude) == ((), ())
     assert [len(view_set.cameras) for view_set in boards["human36m-cameras"].view_sets(CAMERAS)] == [2, 3, 4]
     numbers = []
-    for board in boards.values():
+    for board in map(Board.read, TABLES):
         rule, names = board.rule(), cameras_of(board)
         sets = board.view_sets(names)
         for part in [sets] if rule.pools else [[view_set] for view_set in sets]:
