@@ -146,7 +146,8 @@ class Rhd:
     def truth(self, key: str) -> Truth:
         """(hands, 21, 3) mm in the camera's frame, in the order of the sample's boxes; hidden key points are known."""
         of_set, row, _ = self._row(key)
-        return Truth(of_set.joints_mm[row, list(self._shown_hands(key))])
+        hands = list(self._shown_hands(key))
+        return Truth(of_set.joints_mm[row, hands], {self.views[0]: of_set.visible[row, hands]})
 
     def _annotation_path(self, name: str) -> Path:
         return self.root / name / f"anno_{name}.pickle"

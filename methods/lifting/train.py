@@ -159,7 +159,7 @@ class LiftingTraining(Training):
         mirror = bool(rng.random() < self._augmentation.flip)
         image, A = augment(crop_pixels(view, side_px), self._augmentation, rng, mirrored=mirror)
         joints_mm = truth.joints_mm[0]
-        points, weights = visible_joints(view, joints_mm, side_px)
+        points, weights = visible_joints(view, truth, side_px)
         points = transform_points(A, points)
 
         turn = view.camera.R

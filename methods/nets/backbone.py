@@ -87,10 +87,12 @@ def inside_crop(points_px: Array, crop_px: int) -> Array:
     return np.asarray(np.all((points_px >= 0) & (points_px <= crop_px - 1), axis=-1), dtype=np.float64)
 
 
-def visible_joints(view: View, joints_mm: Array, crop_px: int) -> tuple[Array, Array]:
-    """True joints (J, 3) mm as pixels (J, 2) of the crop, and weights (J,): 0 where unknown or outside the crop."""
-    points = view.camera.project(joints_mm)
+def visible_joints(view: View, truth: Truth, crop_px: int) -> tuple[Array, Array]:
+    """True joints as pixels (J, 2) of the crop, and weights (J,): 0 where unknown, annotated as hidden, or outside."""
+    points = view.camera.project(truth.joints_mm[0])
     weights = inside_crop(points, crop_px)  # 0 for NaN
+    if view.name in truth.seen:
+        weights *= truth.seen[view.name][0]
     return np.where(weights[:, None] > 0, points, 0.0), weights
 
 
@@ -138,7 +140,7 @@ class HeatmapTraining(Training):
         crop_px, settings = self._architecture.crop_px, self._options.augmentation
         mirrored = bool(rng.random() < settings.flip)
         image, A = augment(crop_pixels(view, crop_px), settings, rng, mirrored=mirrored)
-        points, weights = visible_joints(view, truth.joints_mm[0], crop_px)
+        points, weights = visible_joints(view, truth, crop_px)
         points = transform_points(A, points)
         if mirrored:
             points, weights = points[self._flip_order], weights[self._flip_order]

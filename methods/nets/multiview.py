@@ -82,11 +82,9 @@ def stack_changed(
     points, lens, weights = np.zeros((slots, joints, 2)), np.zeros((slots, joints, 2)), np.zeros((slots, joints))
     for i, view in enumerate(views):
         images[i], A = change(view)
-        seen, visible = visible_joints(view, joints_mm, max(view.camera.size))  # of the crop, or of the whole frame
+        seen, visible = visible_joints(view, truth, max(view.camera.size))  # of the crop, or of the whole frame
         points[i] = transform_points(A, seen)
         weights[i] = visible * inside_crop(points[i], crop_px)
-        if view.name in truth.seen:
-            weights[i] *= truth.seen[view.name][0]
         P[i] = A @ view.camera.P
         if view.camera.dist.any():
             pinhole = view.camera.undistorted().project(joints_mm)

@@ -67,6 +67,9 @@ def test_every_visible_hand(tree):
         want = 1000 * palm_instead_of_wrist(made["evaluation"][number]["xyz"])[hands]
         np.testing.assert_allclose(dataset.truth(key).joints_mm, want, rtol=1e-12)
         sample = dataset.sample(key)
+        uv_vis = made["evaluation"][number]["uv_vis"][:, 2].reshape(2, 21)[hands] > 0
+        uv_vis[:, 0] |= uv_vis[:, 12]  # the palm
+        np.testing.assert_array_equal(dataset.truth(key).seen[sample.views[0].name], uv_vis)
         assert sample.views[0].boxes_px.shape == (len(hands), 4)
         assert sample.group.action == ("both hands" if len(hands) == 2 else SIDES[hands[0]])
     assert dataset.manifest() != Rhd(root).manifest()

@@ -109,6 +109,17 @@ def test_without_augmentation_the_crop_and_the_projection_are_left():
     np.testing.assert_allclose(example["points_px"][known], seen[known], atol=1e-4)
 
 
+def test_joints_annotated_as_hidden_do_not_count():
+    training = Backbone({**TINY, "augmentation": NO_AUGMENTATION.model_dump()}, HUMAN36M).training(None, seed=0)
+    sample, truth = moment(0)
+    shown = training.example(sample, truth, np.random.default_rng(0))["weights"]
+    hidden = int(np.argmax(shown))
+    seen = {view.name: np.arange(len(HUMAN36M))[None] != hidden for view in sample.views}
+    again = training.example(sample, Truth(truth.joints_mm, seen), np.random.default_rng(0))["weights"]
+    assert np.flatnonzero(again != shown).tolist() == [hidden]
+    assert again[hidden] == 0
+
+
 def test_unknown_and_outside_joints_do_not_count():
     training = Backbone({**TINY, "augmentation": NO_AUGMENTATION.model_dump()}, HUMAN36M).training(None, seed=0)
     sample, truth = moment(0)
