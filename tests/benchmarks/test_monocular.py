@@ -73,13 +73,13 @@ def test_a_monocular_row(lifted):
     assert not compared  # a row of all cameras and one of one camera have no table in common
 
 
-def test_the_median_of_views_is_no_monocular_row(ready_workspace):
-    params = yaml.safe_load((ready_workspace.folder / "params.yaml").read_text())
+def test_the_median_of_views_is_no_monocular_row(workspace):
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
     params["methods"]["lifting"] = {**ROW, "after": "dlt", "views": "median"}
-    ready_workspace.write_params(**params)
+    workspace.write_params(**params)
     for stage in ("train", "predict", "score"):
-        ready_workspace.must(stage, "human36m", "lifting")
-    results = ready_workspace.folder / "results" / "smoke"
+        workspace.must(stage, "human36m", "lifting")
+    results = workspace.folder / "results" / "smoke"
     table = predictions.read(results / "predictions" / "human36m" / "lifting" / "test-all-seed0.parquet")
     assert set(table.frame) == {"world"}
     assert table.info.size_mm is None
