@@ -25,7 +25,16 @@ from poseboard.protocols.scoring import score
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = sorted((ROOT / "benchmarks" / "tables").glob("*.yaml"))
 PUBLISHED = sorted((ROOT / "results" / "published").glob("*.yaml"))
-OURS = {"ransac", "algebraic", "algebraic_no_conf", "volumetric", "epipolar", "probabilistic", "rootnet"}
+OURS = {
+    "ransac",
+    "algebraic",
+    "algebraic_no_conf",
+    "volumetric",
+    "epipolar",
+    "epipolar_baseline",
+    "probabilistic",
+    "rootnet",
+}
 
 
 def protocols() -> dict[str, type[Protocol]]:
