@@ -66,7 +66,7 @@ class EpipolarOptions(HeatmapOptions):
     scale_factor: float = Field(default=0.0, ge=0, lt=1)
     rotation_deg: float = Field(default=0.0, ge=0, le=180)
     decoding: Decoding | None = None
-    triangulation: Literal["peak", "robust"] | Scheme = "peak"
+    triangulation: Literal["peak", "robust", Scheme] = "peak"
     confidence: float | None = None
     inlier_mm: float | None = Field(default=None, gt=0)
 

@@ -481,6 +481,10 @@ def test_the_network_tells_where_it_found_a_joint(backbone, tmp_path):
     ("wrong", "told"),
     [
         ({"triangulation": "epipolar", "fusion": "none"}, "set fusion"),
+        (
+            {"triangulation": "epipolarr"},
+            "triangulation: input should be 'peak', 'robust', 'pymvg', .* or 'epipolar_dlt'",
+        ),
         ({"confidence": 0.5}, "confidence is of triangulations"),
         ({"triangulation": "pymvg", "inlier_mm": 5}, "inlier_mm is of triangulations"),
     ],
