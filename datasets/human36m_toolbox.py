@@ -75,7 +75,8 @@ class Human36MToolbox:
             scores all but its baseline. "recorded": the recorded 3D joints.
 
     Raises:
-        InputError: damaged annotations raise on first use, naming record and field.
+        InputError: ``images`` or ``truth`` is no such value. Damaged annotations raise on first use, naming record and
+            field.
     """
 
     name = "human36m-toolbox"
@@ -89,6 +90,9 @@ class Human36MToolbox:
         images: Literal["original", "undistorted"] = "original",
         truth: Literal["triangulated", "recorded"] = "triangulated",
     ) -> None:
+        for field, value, values in (("images", images, _ARCHIVES), ("truth", truth, ("triangulated", "recorded"))):
+            if value not in values:
+                raise InputError(f"{self.name}: {field}", f"{value!r} is none", f"one of {', '.join(values)}")
         self.root = Path(root)
         self._images, self._truth = images, truth
 
@@ -144,7 +148,8 @@ class Human36MToolbox:
         """(1, 17, 3) mm in the world, and which joints each camera is annotated to show."""
         records, rows = self._rows(key)
         if self._truth == "triangulated" and records.split == "test":
-            joints = _triangulated([records.camera(row) for row in rows], records.joints_px[rows])
+            cameras = [records.camera(row) for row in rows]
+            joints = _triangulated(cameras, records.joints_px[rows], records.side_px[rows])
         else:
             first = records.camera(rows[0])
             joints = (records.joints_camera_mm[rows[0]] - first.t) @ first.R
@@ -264,6 +269,12 @@ def _read_records(path: Path, split: str) -> _Records:
         )
         if not side[row] > 0:
             raise InputError(f"{where}: scale", "is not above 0", _REMEDY)
+    R = cameras[:, :9].reshape(count, 3, 3)
+    bad = (np.abs(R @ R.swapaxes(1, 2) - np.eye(3)).max(axis=(1, 2)) > 1e-3) | (np.linalg.det(R) < 0)
+    for field, wrong in (("R", bad), ("fx, fy", (cameras[:, 12:14] <= 0).any(axis=1))):
+        if wrong.any():
+            problem = "is no rotation" if field == "R" else "are not above 0"
+            raise InputError(f"{path}: record {int(wrong.argmax())}: camera: {field}", problem, _REMEDY)
     joints_camera_mm = columns["joints_3d_camera"].reshape(count, 17, 3)
     moments = {key: rows for key, rows in of_key.items() if min(rows) >= 0}
     if not moments:
@@ -315,7 +326,9 @@ def _read(root: Path, images: str, path: str) -> Image:
         return decode_image(
             members.read(next(filter(members.NameToInfo.__contains__, names), names[0])), archive / path
         )
-    except (OSError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except FileNotFoundError:
+        raise InputError(archive, "there is no such file", OBTAIN) from None
+    except (OSError, KeyError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(
             archive, f"{path} cannot be read ({str(error)[:80] or 'it ends too early'})", "copy the archive again"
         ) from None
@@ -333,10 +346,13 @@ def _undistorted(camera: Camera, points_px: Array) -> Array:
     return np.asarray(found, dtype=np.float64).reshape(points_px.shape)
 
 
-def _triangulated(cameras: Sequence[Camera], points_px: Array) -> Array:
-    """Points (V, J, 2) with their lenses -> (J, 3) mm: homogeneous linear triangulation, every view alike."""
+def _triangulated(cameras: Sequence[Camera], points_px: Array, side_px: Array) -> Array:
+    """Points (V, J, 2) with their lenses -> (J, 3) mm: homogeneous linear triangulation, in pixels of each view's crop.
+
+    Crops are of one size, so a view's equations count by the side (V,) of its box; where the crop lies changes nothing.
+    """
     points = np.stack([_undistorted(camera, seen) for camera, seen in zip(cameras, points_px, strict=True)], axis=1)
     P = np.stack([camera.P for camera in cameras])
-    equations = points[..., None] * P[:, None, 2] - P[:, :2]
+    equations = (points[..., None] * P[:, None, 2] - P[:, :2]) / side_px[:, None, None]
     X = np.linalg.svd(equations.reshape(len(points), -1, 4))[2][:, -1]
     return np.asarray(X[:, :3] / X[:, 3:])

@@ -96,7 +96,11 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
             seen = np.flatnonzero(found.source >= 0)
             place, of = (first + sample[seen], view[seen]), found.source[seen]
             source[place] = view[of]
-            source_px[place] = undistort_views([cameras[i] for i in of], found.source_px[seen])
+            found_px = found.source_px[seen]
+            # What a line that misses found lies 10,000 px away, where no lens model holds: it stays there.
+            near = (np.abs(found_px) < 2 * model.architecture.crop_px).all(axis=-1, keepdims=True)
+            straight_px = undistort_views([cameras[i] for i in of], np.where(near, found_px, 0.0))
+            source_px[place] = np.where(near, straight_px, found_px)
         joints_mm = self._triangulate(P, points, peaks, Correspondences(source, source_px))
         score = peaks.mean(axis=-1).sum(axis=1) / np.maximum(valid.sum(axis=1), 1)
         return [Poses(self.skeleton, joints_mm[i : i + 1], score[i : i + 1]) for i in range(len(samples))]

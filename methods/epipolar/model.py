@@ -76,7 +76,8 @@ class EpipolarArchitecture(Architecture):
         """
         decoding = decoding or ("window" if self.compat else "softargmax")
         if decoding == "softargmax":
-            return decode_heatmaps(self, heatmaps, "softargmax")
+            points, certainty = decode_heatmaps(self, heatmaps, "softargmax")
+            return points + self.grid(heatmaps).offset_px, certainty
         if decoding == "window":
             cells, scores = window_peaks(heatmaps, self.window_cells, align_corners=self.attention.align_corners)
         else:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from poseboard.datasets.camera import Array, crop_affine
+from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Image, View, warp_image
 from poseboard.methods.nets.losses import keypoint_mse_smooth
 
@@ -110,6 +111,9 @@ def scale_and_turn(
 
     Returns:
         The crop (S, S, 3) uint8, and A (3, 3) from the frame's pixels to its.
+
+    Raises:
+        InputError: the frame does not show one person with a box.
     """
     size = np.clip(1 + scale_factor * rng.standard_normal(), 1 - scale_factor, 1 + scale_factor)
     turned = rng.random() < 0.6
@@ -118,7 +122,10 @@ def scale_and_turn(
 
 
 def turned_crop(view: View, crop_px: int, size: float, angle_deg: float) -> tuple[Image, Array]:
-    """The crop of the first person's box, ``size`` times as large and turned, and A (3, 3), as `scale_and_turn`."""
+    """The crop of the person's box, ``size`` times as large and turned, and A (3, 3), as `scale_and_turn`."""
+    if len(view.boxes_px) != 1 or not np.isfinite(view.boxes_px).all():
+        problem = f"has {len(view.boxes_px)} people" if len(view.boxes_px) != 1 else "has a person without a box"
+        raise InputError(f"view {view.name}", f"{problem}, a crop shows one", "train on frames of one person")
     left, upper, right, lower = view.boxes_px[0]
     shape = (crop_px, crop_px)
     A = crop_affine(

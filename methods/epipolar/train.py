@@ -67,7 +67,7 @@ class EpipolarOptions(HeatmapOptions):
     rotation_deg: float = Field(default=0.0, ge=0, le=180)
     decoding: Decoding | None = None
     triangulation: Literal["peak", "robust", Scheme] = "peak"
-    confidence: float | None = None
+    confidence: float | None = Field(default=None, ge=-1, le=10)
     inlier_mm: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")

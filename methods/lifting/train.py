@@ -182,6 +182,9 @@ class LiftingTraining(Training):
         if self._options.mirror_right and side:
             canonical = canonical * (1.0, 1.0, -1.0)
         known, framed = (np.isfinite(a).all(axis=-1, keepdims=True) for a in (pose, canonical))
+        if self._options.recipe == "published" and view.name in truth.seen:  # its loss masks hidden joints
+            shown = truth.seen[view.name][0][:, None]
+            known, framed = known & shown, framed & shown
         values = {
             "points_px": points,
             "weights": weights,

@@ -87,10 +87,14 @@ def inside_crop(points_px: Array, crop_px: int) -> Array:
     return np.asarray(np.all((points_px >= 0) & (points_px <= crop_px - 1), axis=-1), dtype=np.float64)
 
 
-def visible_joints(view: View, truth: Truth, crop_px: int) -> tuple[Array, Array]:
-    """True joints as pixels (J, 2) of the crop, and weights (J,): 0 where unknown, annotated as hidden, or outside."""
+def visible_joints(view: View, truth: Truth, crop_px: int | None) -> tuple[Array, Array]:
+    """True joints as pixels (J, 2) of the view, and weights (J,): 0 where unknown, annotated as hidden, or outside.
+
+    Without ``crop_px``, for a view that is still to be cropped, no joint is outside.
+    """
     points = view.camera.project(truth.joints_mm[0])
-    weights = inside_crop(points, crop_px)  # 0 for NaN
+    anywhere = np.asarray(np.isfinite(points).all(axis=-1), dtype=np.float64)
+    weights = anywhere if crop_px is None else inside_crop(points, crop_px)  # 0 for NaN
     if view.name in truth.seen:
         weights *= truth.seen[view.name][0]
     return np.where(weights[:, None] > 0, points, 0.0), weights

@@ -82,7 +82,8 @@ def stack_changed(
     points, lens, weights = np.zeros((slots, joints, 2)), np.zeros((slots, joints, 2)), np.zeros((slots, joints))
     for i, view in enumerate(views):
         images[i], A = change(view)
-        seen, visible = visible_joints(view, truth, max(view.camera.size))  # of the crop, or of the whole frame
+        # A changed crop shows nothing that was outside the crop; a whole frame is still to be cropped.
+        seen, visible = visible_joints(view, truth, crop_px if view.camera.size == (crop_px, crop_px) else None)
         points[i] = transform_points(A, seen)
         weights[i] = visible * inside_crop(points[i], crop_px)
         P[i] = A @ view.camera.P

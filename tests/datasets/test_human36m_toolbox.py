@@ -4,6 +4,7 @@ import pickle
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from made_up_toolbox import FILES, records, write_toolbox
@@ -104,6 +105,49 @@ def test_archives(root):
         Human36MToolbox(root, images="undistorted").sample(key).views[0].pixels()
 
 
+def test_other_options_are_told(root):
+    for field in ("images", "truth"):
+        with pytest.raises(InputError, match=f"{field}: 'x' is none; one of"):
+            Human36MToolbox(root, **{field: "x"})
+
+
+def test_an_archive_that_is_not_there_or_not_readable_is_told(root):
+    data = Human36MToolbox(root, images="undistorted")
+    assert "undistoredimages.zip: there is no such file" in data.status().detail
+    image = records(9, 1, seed=2)[0]["image"]
+    with zipfile.ZipFile(root / "undistoredimages.zip", "w") as made:
+        made.writestr(image, b"encrypted")
+    content = bytearray((root / "undistoredimages.zip").read_bytes())
+    for mark in (b"PK\x03\x04", b"PK\x01\x02"):  # says that the member needs a password
+        content[content.index(mark) + (6 if mark.endswith(b"\x04") else 8)] |= 1
+    (root / "undistoredimages.zip").write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read"):
+        Human36MToolbox(root, images="undistorted").sample(data.keys("test")[0]).views[0].pixels()
+
+
+def test_triangulation_is_that_in_the_pixels_of_the_crops(root):
+    made = records(9, 1, seed=2)
+    rng = np.random.default_rng(0)
+    for record, scale in zip(made, (1.5, 3.5, 2.0, 2.5), strict=True):
+        record["joints_2d"] = record["joints_2d"] + rng.normal(0, 2, (17, 2))
+        record["scale"] = np.full(2, scale)
+    data = write(root, made)
+    key = "S9/Directions-1/000001"
+    crops = [view.crop(256, resampling="bilinear").camera for view in data.sample(key).views]
+    pixels = []
+    for record, view, crop in zip(made, data.sample(key).views, crops, strict=True):
+        camera = record["camera"]
+        dist = np.concatenate([camera["k"][:2, 0], camera["p"][:, 0], camera["k"][2:, 0]])
+        flat = cv2.undistortPoints(record["joints_2d"][OURS, None], view.camera.K, dist)[:, 0]
+        pixels.append(flat @ crop.K[:2, :2].T + crop.K[:2, 2])
+    expected = []
+    for joint in range(17):
+        rows = [p[joint, i] * c.P[2] - c.P[i] for p, c in zip(pixels, crops, strict=True) for i in range(2)]
+        X = np.linalg.svd(np.array(rows))[2][-1]
+        expected.append(X[:3] / X[3])
+    np.testing.assert_allclose(data.truth(key).joints_mm[0], expected, atol=1e-6)
+
+
 def test_without_annotations_it_says_where_to_get_them(tmp_path):
     status = Human36MToolbox(tmp_path).status()
     assert status.state == "missing"
@@ -130,6 +174,8 @@ def test_test_set_alone_will_do(root):
         ({"image": 3}, r"record 1: image: is no path"),
         ({"camera": None}, r"record 1: camera: is no dict"),
         ({"camera": {}}, r"record 1: camera: R: field is missing"),
+        ({"camera": {"R": np.ones((3, 3))}}, r"record 1: camera: R: is no rotation"),
+        ({"camera": {"fx": 0.0}}, r"record 1: camera: fx, fy: are not above 0"),
         ({"camera_id": 4}, r"record 1: has action 2, camera 4"),
         ({"action": 1}, r"record 1: has action 1"),
         ({"camera_id": 0}, r"record 1: S9/Directions-1/000001, camera 0 stands twice"),
@@ -137,6 +183,8 @@ def test_test_set_alone_will_do(root):
 )
 def test_damaged_records_are_named(root, change, problem):
     made = records(9, 1, seed=2)
+    if change.get("camera"):
+        change = {"camera": {**made[1]["camera"], **change["camera"]}}
     made[1].update(change)
     data = write(root, made)
     with pytest.raises(InputError, match=problem):
@@ -154,8 +202,6 @@ def test_other_content_is_told(root):
 
 
 def test_a_frame_of_another_size_is_told(root):
-    import cv2
-
     image = records(9, 1, seed=2)[0]["image"]
     cv2.imwrite(str(root / "images" / image), np.zeros((500, 500, 3), np.uint8))
     data = Human36MToolbox(root)

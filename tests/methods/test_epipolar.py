@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -383,6 +385,63 @@ def test_the_published_change_of_a_crop():
         assert abs(angle) <= 60 + 1e-9
         turned += angle != 0
     assert 90 < turned < 150
+
+
+@pytest.mark.parametrize("boxes", [np.zeros((0, 4)), np.tile([0.0, 0, 9, 9], (2, 1)), np.full((1, 4), np.nan)])
+def test_a_turned_crop_is_of_one_person_with_a_box(boxes):
+    view = replace(image_sample(0, 2).views[0], boxes_px=boxes)
+    with pytest.raises(InputError, match=r"view c0: has .*, a crop shows one"):
+        scale_and_turn(view, SIDE, 0.25, 30, np.random.default_rng(0))
+
+
+def test_joints_beyond_the_frame_count_where_the_crop_shows_them(backbone):
+    """The crop of a box that leaves the frame is black there; the release trains on those joints all the same."""
+    training = started(backbone, recipe="published", scale_factor=0.0001)
+    sample, truth = moment(0, 3)
+    left = 3 * SIDE // 4  # the frame is the right part of what the box is about
+    moved = tuple(
+        replace(
+            view,
+            camera=replace(
+                view.camera, K=[[1, 0, -left], [0, 1, 0], [0, 0, 1]] @ view.camera.K, size=(SIDE - left, SIDE)
+            ),
+            image=np.ascontiguousarray(view.pixels()[:, left:]),
+            boxes_px=np.array([[-left, 0.0, SIDE - left, SIDE]]),
+        )
+        for view in sample.views
+    )
+    whole = training.example(replace(sample, views=moved), truth, np.random.default_rng(0))
+    seen = training.example(sample, truth, np.random.default_rng(0))
+    np.testing.assert_array_equal(whole["weights"], seen["weights"])
+    np.testing.assert_allclose(whole["points_px"], seen["points_px"], atol=1e-3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_lines_that_miss_lose_no_joint_of_a_view_with_a_lens(backbone, tmp_path):
+    """The far place that such a line answers is no pixel of the lens."""
+    method = loaded(backbone, tmp_path, triangulation="epipolar_dlt", confidence=2.0)
+    sample, _ = moment(0, 2)
+    aside = np.array([[1, 0, 0], [0, 1, 1.5 * SIDE], [0, 0, 1]])  # crops that do not see the same part of the world
+    first, second = sample.views
+    second = replace(second, camera=replace(second.camera, K=aside @ second.camera.K))
+    sample = replace(sample, views=(first, second))
+    bent = tuple(
+        replace(view, camera=replace(view.camera, dist=(0.02, 0.01, 0.001, 0.001, 0.005))) for view in sample.views
+    )
+    for views in (sample.views, bent):
+        (answer,) = method.predict([replace(sample, views=views)])
+        assert np.isfinite(answer.joints_mm).all()
+
+
+@pytest.mark.parametrize("decoding", ["softargmax", "window", "argmax"])
+def test_released_cells_lie_half_a_cell_in(decoding):
+    """However maps are read: peaks on the cells of the release's grid are found where that has them."""
+    released = EpipolarArchitecture.released("resnet50", HUMAN36M.joints)
+    cells = torch.tensor([[20, 31], [40, 8]])
+    heatmaps = torch.full((2, 1, 64, 64), -50.0)
+    heatmaps[torch.arange(2), 0, cells[:, 1], cells[:, 0]] = 50.0
+    points, _ = released.decode(heatmaps, decoding)
+    np.testing.assert_allclose(points[:, 0], cells * 4 + 1.5, atol=1e-3)
 
 
 def test_confident_views_triangulate_alone():

@@ -368,6 +368,18 @@ def test_a_joint_set_without_a_frame_cannot_be_trained(backbone):
     assert canonical_indices(RHD_HAND) == (12, 20, (12, 11))
 
 
+@pytest.mark.parametrize("recipe", ["small", "published"])
+def test_hidden_joints_are_masked_in_the_published_loss_alone(hand_backbone, recipe):
+    sample, truth = hand(0, 0)
+    shown = np.arange(21) != 7
+    plain = {**TINY, "recipe": recipe, "augmentation": PLAIN}
+    training = Lifting(plain, RHD_HAND).training(hand_backbone, 0)
+    made = training.example(sample, Truth(truth.joints_mm, {"camera": shown[None]}), np.random.default_rng(0))
+    assert made["weights"][7] == 0
+    for mask in ("known", "framed"):
+        assert made[mask][:, 0].tolist() == (shown if recipe == "published" else np.ones(21)).tolist()
+
+
 def test_published_recipe_steps_down_once(backbone):
     training = Lifting({"recipe": "published", "steps": 16}, HUMAN36M).training(backbone, 0)
     rates = []
