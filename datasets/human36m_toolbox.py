@@ -49,6 +49,9 @@ ACTIONS = (
 )
 """Actions 2 … 16, as RootNet's loader names them; epipolar transformers swaps the names of 14 and 15."""
 
+ROWS = [JOINTS.index(name) for name in HUMAN36M.joints]
+"""Places of the joints of `skeleton.HUMAN36M` among `JOINTS`."""
+
 FILES = {"train": Path("annot") / "h36m_train.pkl", "test": Path("annot") / "h36m_validation.pkl"}
 
 OBTAIN = (
@@ -58,7 +61,6 @@ OBTAIN = (
 
 SIDE_PX = 1000
 _REMEDY = "make it again with the H36M-Toolbox"
-_ROWS = [JOINTS.index(name) for name in HUMAN36M.joints]
 _ARCHIVES = {"original": "images.zip", "undistorted": "undistoredimages.zip"}
 
 
@@ -153,8 +155,8 @@ class Human36MToolbox:
         else:
             first = records.camera(rows[0])
             joints = (records.joints_camera_mm[rows[0]] - first.t) @ first.R
-        seen = {name: records.seen[row][None, _ROWS] for name, row in zip(self.views, rows, strict=True)}
-        return Truth(joints[None, _ROWS], seen)
+        seen = {name: records.seen[row][None, ROWS] for name, row in zip(self.views, rows, strict=True)}
+        return Truth(joints[None, ROWS], seen)
 
     @cached_property
     def _manifest(self) -> str:

@@ -116,11 +116,15 @@ class View:
             confidence=None if self.confidence is None else self.confidence[person : person + 1],
         )
 
-    def _warped(self, side_px: int, box_scale: float, person: int) -> View:
+    def crop_affine(self, side_px: int, box_scale: float = 1.0, person: int = 0, rotation_deg: float = 0.0) -> Array:
+        """What the "bilinear" `crop` does to pixels, (3, 3); with a turn, see `camera.crop_affine`."""
         left, upper, right, lower = (float(v) for v in self.boxes_px[person])
         square_px = box_scale * max(right - left, lower - upper)
+        return crop_affine(((left + right) / 2, (upper + lower) / 2), square_px, (side_px, side_px), rotation_deg)
+
+    def _warped(self, side_px: int, box_scale: float, person: int) -> View:
         size = (side_px, side_px)
-        A = crop_affine(((left + right) / 2, (upper + lower) / 2), square_px, size)
+        A = self.crop_affine(side_px, box_scale, person)
         joints = self.joints_px
         return replace(
             self,

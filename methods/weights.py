@@ -262,7 +262,7 @@ def _lifting(state: Mapping[str, Tensor], file: Path, scale_mm: float | None, ba
 
 def _in_our_order(state: Mapping[str, Tensor], last: str) -> dict[str, Tensor]:
     """A body's weights, the joints of its heat maps and answers put from the release's order in ours."""
-    order = [human36m_toolbox.JOINTS.index(joint) for joint in HUMAN36M.joints]
+    order = human36m_toolbox.ROWS
     coordinates = [3 * joint + axis for joint in order for axis in range(3)]
     moved = dict(state)
     for key in (f"liftingnet.{last}", f"liftingnet.{last.removesuffix('weight')}bias"):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from poseboard.datasets.camera import Array, crop_affine
+from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Image, View, warp_image
 from poseboard.methods.nets.losses import keypoint_mse_smooth
@@ -126,9 +126,5 @@ def turned_crop(view: View, crop_px: int, size: float, angle_deg: float) -> tupl
     if len(view.boxes_px) != 1 or not np.isfinite(view.boxes_px).all():
         problem = f"has {len(view.boxes_px)} people" if len(view.boxes_px) != 1 else "has a person without a box"
         raise InputError(f"view {view.name}", f"{problem}, a crop shows one", "train on frames of one person")
-    left, upper, right, lower = view.boxes_px[0]
-    shape = (crop_px, crop_px)
-    A = crop_affine(
-        ((left + right) / 2, (upper + lower) / 2), size * max(right - left, lower - upper), shape, angle_deg
-    )
-    return warp_image(view.pixels(), A, shape), A
+    A = view.crop_affine(crop_px, size, rotation_deg=angle_deg)
+    return warp_image(view.pixels(), A, (crop_px, crop_px)), A

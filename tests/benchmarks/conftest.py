@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import os
 import shutil
@@ -113,6 +114,24 @@ def ready_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         workspace.must(*command.split())
     workspace.must("score", "human36m", "dlt")
     return workspace
+
+
+@pytest.fixture(scope="session")
+def workspace_with() -> Callable[..., Workspace]:
+    """Makes a workspace that holds a made-up copy of a real data set, written by the data sets' own tests."""
+
+    def make(folder: Path, dataset: str, made_up: str, root: str, methods: dict[str, Any], **options: Any) -> Workspace:
+        name = f"made_up_{made_up}"
+        spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "datasets" / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        getattr(module, f"write_{made_up}")(folder / root, **options)
+        workspace = Workspace(folder)
+        datasets = {**PARAMS["datasets"], dataset: {"root": root}}
+        workspace.write_params(**{**PARAMS, "datasets": datasets, "methods": methods})
+        return workspace
+
+    return make
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A monocular row through every stage: trained on all cameras, predicted from each alone, scored in its frame."""
 
 import csv
-import importlib.util
 import re
 import shutil
 from pathlib import Path
@@ -108,19 +107,10 @@ def test_the_truth_in_another_cameras_frame_is_no_oracle(lifted):
 
 
 @pytest.fixture
-def hands(ready_workspace, tmp_path):
+def hands(workspace_with, tmp_path):
     """A workspace whose params.yaml points at a miniature RHD, with the rows that Human3.6M has."""
-    made_up = Path(__file__).parents[1] / "datasets" / "made_up_rhd.py"
-    spec = importlib.util.spec_from_file_location("made_up_rhd", made_up)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.write_rhd(tmp_path / "rhd")
-    workspace = type(ready_workspace)(tmp_path)
-    params = yaml.safe_load((ready_workspace.folder / "params.yaml").read_text())
-    params["datasets"]["rhd"] = {"root": "rhd"}
-    params["methods"] = {"lifting": {**ROW, "network": "direct"}, "lifting_image": ROW}
-    workspace.write_params(**params)
-    return workspace
+    rows = {"lifting": {**ROW, "network": "direct"}, "lifting_image": ROW}
+    return workspace_with(tmp_path, "rhd", "rhd", "rhd", rows)
 
 
 def test_hands_go_through_the_same_stages_with_the_same_rows(hands):

@@ -1,6 +1,5 @@
 """CMU Panoptic through every stage: absent, trained and scored on a made-up tree, and with published weights."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -28,19 +27,8 @@ METHODS["volumetric_true"] = {**METHODS["volumetric"], "use_gt_pelvis": True}
 
 
 @pytest.fixture(scope="module")
-def panoptic(ready_workspace, tmp_path_factory):
-    made_up = Path(__file__).parents[1] / "datasets" / "made_up_panoptic.py"
-    spec = importlib.util.spec_from_file_location("made_up_panoptic", made_up)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    folder = tmp_path_factory.mktemp("panoptic")
-    module.write_panoptic(folder / "dome")
-    workspace = type(ready_workspace)(folder)
-    params = yaml.safe_load((ready_workspace.folder / "params.yaml").read_text())
-    params["datasets"] = {"human36m": {"root": None}, "panoptic": {"root": "dome"}}
-    params["methods"] = METHODS
-    workspace.write_params(**params)
-    return workspace
+def panoptic(workspace_with, tmp_path_factory):
+    return workspace_with(tmp_path_factory.mktemp("panoptic"), "panoptic", "panoptic", "dome", METHODS)
 
 
 def test_the_table_is_on_the_cameras_that_are_read_by_default():

@@ -1,12 +1,8 @@
 """Human3.6M in the layout of epipolar transformers' release, through every stage, and with published weights."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from poseboard.datasets.human36m_toolbox import Human36MToolbox
 from poseboard.datasets.skeleton import HUMAN36M
@@ -25,19 +21,8 @@ METHODS = {
 
 
 @pytest.fixture(scope="module")
-def toolbox(ready_workspace, tmp_path_factory):
-    made_up = Path(__file__).parents[1] / "datasets" / "made_up_toolbox.py"
-    spec = importlib.util.spec_from_file_location("made_up_toolbox", made_up)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    folder = tmp_path_factory.mktemp("toolbox")
-    module.write_toolbox(folder / "h36m", moments=3)
-    workspace = type(ready_workspace)(folder)
-    params = yaml.safe_load((ready_workspace.folder / "params.yaml").read_text())
-    params["datasets"] = {"human36m": {"root": None}, NAME: {"root": "h36m"}}
-    params["methods"] = METHODS
-    workspace.write_params(**params)
-    return workspace
+def toolbox(workspace_with, tmp_path_factory):
+    return workspace_with(tmp_path_factory.mktemp("toolbox"), NAME, "toolbox", "h36m", METHODS, moments=3)
 
 
 def test_from_the_files_to_the_table(toolbox):

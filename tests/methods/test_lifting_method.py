@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import SIDE, cameras, image_sample, person, write_checkpoint
+from made_up import SIDE, cameras, image_sample, person, totals_of_steps, write_checkpoint
 from scipy.spatial.transform import Rotation
 from torch.utils.data import default_collate
 
@@ -224,16 +224,8 @@ def test_networks_on_drawn_maps_train_without_their_backbone(backbone, hand_back
         assert training.architecture["drawn"] == RELEASED_MAPS[skeleton.name].model_dump()
         before = {name: value.clone() for name, value in training.model.backbone.state_dict().items()}
         batch = default_collate([training.example(*pair, np.random.default_rng(i)) for i, pair in enumerate(pairs)])
-        training.model.train()
-        totals = []
-        for step in range(30):
-            torch.manual_seed(step)
-            training.optimizer.zero_grad()
-            losses = training.loss(batch)
-            losses["total"].backward()
-            assert all(p.grad is not None for p in training.model.parameters() if p.requires_grad)
-            training.optimizer.step()
-            totals.append(float(losses["total"].detach()))
+        totals = totals_of_steps(training, batch, 30)
+        assert all(p.grad is not None for p in training.model.parameters() if p.requires_grad)
         assert totals[-1] < 0.9 * totals[0]
         after = training.model.backbone.state_dict()
         assert all(torch.equal(after[name], value) for name, value in before.items())
