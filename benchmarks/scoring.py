@@ -74,6 +74,7 @@ def _score(settings: Settings, dataset: str, method: str, files: Sequence[Path] 
         dataset=dataset,
         synthetic=bench.dataset.synthetic,
         profile=settings.params.profile,
+        warning=settings.profile.warning,
         source="submission" if files else "pipeline",
         scores=[found for of_board in scored.values() for found in of_board.scores],
         provenance=provenance(

@@ -147,6 +147,7 @@ class ScoreFile(Record):
     dataset: str
     synthetic: bool
     profile: str
+    warning: str = Field(default="", description="of the profile, where its numbers are not meant to be read")
     source: Literal["pipeline", "submission"] = "pipeline"
     scores: list[Score]
     provenance: Provenance

@@ -85,6 +85,7 @@ def build(results: Path, profile: str, out: Path, rows: Collection[str] | None =
     commits = views.common_commit(entry.scores for entry in found.entries)
     common = {
         "profile": profile,
+        "warnings": list(dict.fromkeys(entry.scores.warning for entry in found.entries if entry.scores.warning)),
         "commits": commits,
         "created": max((entry.scores.provenance.created for entry in found.entries), default=""),
         "synthetic": any(entry.scores.synthetic for entry in found.entries),
@@ -218,15 +219,20 @@ def _copy(folder: _Folder, path: Path, prefix: str) -> str | None:
     return name
 
 
-def _labelled(curves: Mapping[str, Curve], synthetic: bool) -> dict[str, Curve]:
-    """Curves whose y axis says that they are synthetic, where they are."""
-    label = ", synthetic world" if synthetic else ""
+def _labelled(curves: Mapping[str, Curve], board: Board) -> dict[str, Curve]:
+    """Curves whose y axis says what the board's numbers are not."""
+    label = _caveats(board)
     return {name: curve.model_copy(update={"y_label": f"{curve.y_label}{label}"}) for name, curve in curves.items()}
 
 
+def _caveats(board: Board) -> str:
+    """Plots travel without their page, so the axis itself says that numbers are synthetic or not meant to be read."""
+    warnings = dict.fromkeys(row.file.warning for row in board.rows if row.file.warning)
+    return "".join(f", {words}" for words in (*(["synthetic world"] if board.synthetic else []), *warnings))
+
+
 def _unit(board: Board) -> str:
-    """Plots travel without their page, so the axis itself says that a number is synthetic."""
-    return f"{board.unit}, synthetic world" if board.synthetic else board.unit
+    return f"{board.unit}{_caveats(board)}"
 
 
 def _board_plots(
@@ -260,7 +266,7 @@ def _board_plots(
                 )
             )  # fmt: skip
     for sweep in sweeps:
-        if curves := _labelled(sweep.curves(), sweep.synthetic):
+        if curves := _labelled(sweep.curves(), sweep.columns[-1]):
             made.append(
                 folder.plot(
                     f"{slug}-cameras-{views.file_name(sweep.table.lower())}",
@@ -288,7 +294,7 @@ def _board_plots(
             given = {n: s.curves[key] for n, s in scores.items() if key in s.curves and s.curves[key].x}
             if key == "cameras" or not given:  # the sweeps draw these
                 continue
-            curves = _labelled(given, board.synthetic)
+            curves = _labelled(given, board)
             made.append(
                 folder.plot(
                     f"{slug}-{views.file_name(board.table.lower())}-{views.file_name(key.lower())}",
@@ -384,6 +390,7 @@ def _flat_rows(found: Results, all_boards: Sequence[Board]) -> list[dict[str, An
                     "dataset": board.dataset,
                     "synthetic": board.synthetic,
                     "profile": found.profile,
+                    "warning": file.warning,
                     "table": board.table,
                     "title": score.title,
                     "method": row.method,

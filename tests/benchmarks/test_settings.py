@@ -38,6 +38,12 @@ def test_the_committed_file_is_valid_in_every_profile(tmp_path: Path) -> None:
             assert all(not isinstance(value, dict) for value in settings.options(method).values())
 
 
+def test_the_committed_smoke_profile_alone_warns_that_its_numbers_mean_nothing() -> None:
+    profiles = Settings.read(ROOT / "params.yaml").params.profiles
+    assert "numbers mean nothing" in profiles["smoke"].warning
+    assert not any(profile.warning for name, profile in profiles.items() if name != "smoke")
+
+
 def test_options_differ_by_profile_and_fall_back_to_default(tmp_path: Path) -> None:
     path = write(tmp_path)
     assert Settings.read(path).options("backbone") == {"steps": 5}

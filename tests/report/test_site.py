@@ -212,6 +212,31 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, text: str, says: str)
     assert "\n" not in str(caught.value)
 
 
+def test_a_profile_that_is_not_meant_to_be_read_says_so_on_every_page_and_plot(tmp_path: Path) -> None:
+    write_method(tmp_path, "human36m", "dlt", 80.0)
+    write_method(tmp_path, "human36m", "ransac", 70.0)
+    words = "plumbing only: the numbers mean nothing"
+    for path in (tmp_path / "default" / "scores" / "human36m").glob("*.json"):
+        ScoreFile.read(path).model_copy(update={"warning": words}).write(path)
+    written = build(tmp_path, "default", tmp_path / "out")
+    pages = [path for path in written if path.suffix == ".html"]
+    assert len(pages) == 3
+    for path in pages:
+        found = page(path)
+        assert found.text.count(f"Profile default: {words}.") == 1, path.name
+        assert any(attributes.get("class") == "warning" for _, attributes in found.tags)
+    plots = [path for path in written if path.suffix == ".svg" and not path.name.startswith("training-")]
+    assert plots
+    for path in plots:
+        assert words in path.read_text(encoding="utf-8"), path.name
+    assert {row["warning"] for row in json.loads((tmp_path / "out" / "leaderboard.json").read_text())} == {words}
+
+
+def test_pages_of_a_profile_that_is_meant_to_be_read_carry_no_warning(site: Path) -> None:
+    for path in site.rglob("*.html"):
+        assert not any(attributes.get("class") == "warning" for _, attributes in page(path).tags)
+
+
 def test_examples_that_would_run_code_or_do_not_fit_are_refused(tmp_path: Path) -> None:
     write_method(tmp_path, "human36m", "dlt", 80.0)
     path = tmp_path / "default/examples/human36m/dlt.npz"
