@@ -1,13 +1,21 @@
-"""The harness between data sets and methods: hands a method exactly what its Inputs declare, and nothing else."""
+"""The harness between data sets and methods: hands a method exactly what its Inputs declare, and nothing else.
+
+What a model declares is taken once, when it has been loaded (`LoadedRow`), and every condition (a set of cameras, and
+where the roots come from) gets a model of its own that is thrown away after it: neither what one condition showed nor
+what a model says of itself later reaches another. This keeps honest code honest. It is no sandbox: the code of a row
+runs in this process, where module globals, files and the data set itself can be reached by code that wants to. Read the
+code of a row before you trust its numbers; of predictions made elsewhere nothing here is known at all.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from poseboard.benchmarks.settings import BACKBONE, Settings
 from poseboard.datasets.camera import Array
@@ -17,9 +25,31 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import read_predictions
 from poseboard.datasets.sample import Dataset, Poses, Sample, Status, Truth, View
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Inputs, Method, Options, find_method
+from poseboard.methods.base import Inputs, Method, Options, Sized, find_method
 
 Progress = Callable[[int, int], None]
+
+_INPUTS = TypeAdapter(Inputs)
+
+
+def taken(inputs: Inputs, whose: str) -> Inputs:
+    """What a method declares as it stands now: a copy in plain values, which nobody else can change.
+
+    Args:
+        inputs: of a loaded method or of a training.
+        whose: name of the row, for errors.
+
+    Raises:
+        InputError: it declares nothing, or a field is none of those that `Inputs` describes.
+    """
+    if not isinstance(inputs, Inputs):
+        raise InputError(f"{whose}: inputs", f"{type(inputs).__name__} is no Inputs", "declare methods.base.Inputs")
+    try:
+        return _INPUTS.validate_python({entry.name: getattr(inputs, entry.name) for entry in fields(Inputs)})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, ("inputs", *first["loc"])))
+        raise InputError(f"{whose}: {where}", first["msg"].lower(), "see Inputs in methods/base.py") from None
 
 
 class Restricted:
@@ -46,6 +76,7 @@ class Restricted:
         roots_mm: Mapping[str, Array] | None = None,
         progress: Progress | None = None,
     ) -> None:
+        inputs = taken(inputs, "method")
         fewest, most = inputs.views
         chosen = tuple(dataset.views if views is None else views)[:most]
         if len(chosen) < fewest:
@@ -58,7 +89,7 @@ class Restricted:
             self._samples = CroppedDataset(
                 dataset, inputs.crop_px, inputs.box_scale, crops, progress=progress, resampling=inputs.resampling
             )
-        self._inputs, self._roots_mm = inputs, roots_mm
+        self.inputs, self._roots_mm = inputs, roots_mm
         self.views = chosen
         self._cache: dict[str, Sample] = {}
 
@@ -101,7 +132,7 @@ class Restricted:
             # Kept only where the pixels lie in the memory map, or a large data set would pile up in memory.
             if not any(isinstance(view.image, np.ndarray) and view.image.base is None for view in sample.views):
                 self._cache[key] = sample
-        if self._inputs.window > 1:
+        if self.inputs.window > 1:
             sample = replace(sample, past=tuple(self._before(key)))
         return sample
 
@@ -111,7 +142,7 @@ class Restricted:
         Raises:
             InputError: the frame is none that the method sees.
         """
-        if self._inputs.extrinsics or answer.frame == "world":
+        if self.inputs.extrinsics or answer.frame == "world":
             return answer
         there = {view.name for view in self._truths.sample(key).views}
         seen = {f"view-{i}": name for i, name in enumerate(name for name in self.views if name in there)}
@@ -127,16 +158,16 @@ class Restricted:
         by_name = {view.name: view for view in sample.views}
         views = [by_name[name] for name in self.views if name in by_name]
         root = None
-        if self._inputs.root == "truth":
+        if self.inputs.root == "truth":
             root = self.skeleton.root_of(self._truths.truth(sample.key).joints_mm)
-        elif self._inputs.root == "predicted" and self._roots_mm is not None:
+        elif self.inputs.root == "predicted" and self._roots_mm is not None:
             root = self._roots_mm.get(sample.key)
         return replace(
             sample, views=tuple(self._withhold(view, i) for i, view in enumerate(views)), root_mm=root, past=()
         )
 
     def _withhold(self, view: View, position: int) -> View:
-        inputs = self._inputs
+        inputs = self.inputs
         if not (inputs.intrinsics and inputs.extrinsics):
             camera = view.camera.withhold(intrinsics=not inputs.intrinsics, extrinsics=not inputs.extrinsics)
             view = replace(view, camera=camera, name=view.name if inputs.extrinsics else f"view-{position}")
@@ -147,7 +178,7 @@ class Restricted:
             keys = self.keys(split)
             if key in keys:
                 place, group = keys.index(key), self._samples.sample(key).group
-                for earlier in keys[max(0, place - self._inputs.window + 1) : place]:
+                for earlier in keys[max(0, place - self.inputs.window + 1) : place]:
                     sample = self._restrict(self._samples.sample(earlier))
                     if sample.group == group:
                         yield sample
@@ -266,6 +297,72 @@ class Bench:
             key: root_of(answer.joints_mm[:1]) if len(answer.score) else nobody
             for key, answer in zip(keys, answers, strict=True)
         }
+
+
+class LoadedRow:
+    """A row with one file of weights: what it declares, and a model of its own for every condition.
+
+    Args:
+        name: of the row, for errors.
+        build: makes the method with the row's options.
+        weights: that each model loads; None for none.
+        device: torch device.
+
+    Attributes:
+        inputs: what the row may see, as the first model declared it once it was loaded.
+        size_mm: see `Sized`; None for other methods.
+
+    Raises:
+        InputError: the weights cannot be used, or what is declared is none of what `Inputs` describes.
+
+    Example:
+        >>> row = LoadedRow("ransac", lambda: bench.method("ransac"), weights, "cpu")  # doctest: +SKIP
+        >>> for cameras in sets_of_cameras:  # doctest: +SKIP
+        ...     answers = predict(row.model(), bench.restricted(row.inputs, cameras), keys)
+    """
+
+    def __init__(self, name: str, build: Callable[[], Method], weights: Path | None, device: str) -> None:
+        self._name, self._build, self._weights, self._device = name, build, weights, device
+        first = self._load()
+        self.inputs = taken(first.inputs, f"row {name}")
+        self.size_mm = _size_mm(first)
+        self._options = options_in_force(first, {})
+        self._unused: Method | None = first
+
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options in force: those that the model keeps, with the defaults, else those given."""
+        return dict(self._options or given)
+
+    def model(self) -> Method:
+        """A loaded model that has seen nothing yet; each call gives another one.
+
+        Raises:
+            InputError: it declares something else than the first one did.
+        """
+        if self._unused is not None:
+            model, self._unused = self._unused, None
+            return model
+        model = self._load()
+        for field, before, now in (
+            ("inputs", self.inputs, taken(model.inputs, f"row {self._name}")),
+            ("size_mm", self.size_mm, _size_mm(model)),
+        ):
+            if now != before:
+                raise InputError(
+                    f"row {self._name}: {field}",
+                    f"was {before} when the weights were first loaded and is {now} now",
+                    "declare the same whenever the same weights are loaded",
+                )
+        return model
+
+    def _load(self) -> Method:
+        model = self._build()
+        model.load(self._weights, self._device)
+        return model
+
+
+def _size_mm(method: Method) -> float | None:
+    return method.size_mm if isinstance(method, Sized) else None
 
 
 def options_in_force(method: object, given: Mapping[str, Any]) -> dict[str, Any]:

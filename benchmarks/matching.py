@@ -39,11 +39,11 @@ def write_matches(
     """
     path = folder / "matches.npz"
     path.unlink(missing_ok=True)
-    skeleton, side = bench.dataset.skeleton, method.inputs.crop_px
+    skeleton, own = bench.dataset.skeleton, samples.inputs
+    side = own.crop_px
     if not isinstance(method, Matching) or side is None or JOINT not in skeleton.joints or len(samples.views) < 2:
         return None
     joint, keys = skeleton.joints.index(JOINT), list(answers)
-    own = method.inputs
     seen = bench.restricted(Inputs(crop_px=side, box_scale=own.box_scale, resampling=own.resampling), samples.views)
     drawn = side if bench.dataset.synthetic else 0
     rows: list[dict[str, NDArray[Any]]] = []

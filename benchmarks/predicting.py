@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
-from poseboard.benchmarks.harness import Bench, options_in_force, predict
+from poseboard.benchmarks.harness import Bench, LoadedRow, predict
 from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.matching import write_matches
 from poseboard.benchmarks.progress import progress
@@ -14,7 +15,6 @@ from poseboard.benchmarks.provenance import file_sha256
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
-from poseboard.methods.base import Sized
 from poseboard.protocols import predictions
 from poseboard.protocols.base import Board, ViewSet
 
@@ -79,12 +79,12 @@ def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoi
         wanted += board.view_sets(names)
     for seed in settings.profile.seeds[:1] if checkpoint else settings.profile.seeds:
         weights = checkpoint or settings.checkpoint(dataset, method, seed)
-        model = bench.method(method)
-        model.load(weights, "cuda" if torch.cuda.is_available() else "cpu")
-        fewest, most = model.inputs.views
+        row = LoadedRow(method, partial(bench.method, method), weights, "cuda" if torch.cuda.is_available() else "cpu")
+        weights_sha256 = file_sha256(weights)
+        fewest, most = row.inputs.views
         if not any(fewest <= len(view_set.cameras) <= most for view_set in wanted):
             raise InputError(f"method {method}", f"takes {fewest} to {most} views, no table offers that", "add a table")
-        rooted = model.inputs.root == "predicted"
+        rooted = row.inputs.root == "predicted"
         of_roots = bench.fewest_root_views(method, split) if rooted else 0
         known_mm: dict[tuple[str, ...], dict[str, Array]] = {}
         for view_set in dict.fromkeys(view_set if rooted else view_set.plain for view_set in wanted):
@@ -98,7 +98,8 @@ def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoi
             with progress(f"predict {dataset}/{method} {name} seed {seed}") as report:
                 if rooted and view_set.roots not in known_mm:
                     known_mm[view_set.roots] = bench.roots_mm(method, seed, split, view_set.roots, report)
-                samples = bench.restricted(model.inputs, view_set.cameras, known_mm.get(view_set.roots), report)
+                samples = bench.restricted(row.inputs, view_set.cameras, known_mm.get(view_set.roots), report)
+                model = row.model()
                 answers = predict(model, samples, keys, progress=report)
             for answer in answers:
                 if answer.skeleton.joints != bench.dataset.skeleton.joints:
@@ -111,13 +112,13 @@ def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoi
                 views=samples.views,
                 root_views=view_set.roots if rooted else None,
                 roots_sha256=file_sha256(bench.roots_source(method, seed, split)) if rooted else None,
-                true_root=model.inputs.root == "truth",
-                size_mm=model.size_mm if isinstance(model, Sized) else None,
+                true_root=row.inputs.root == "truth",
+                size_mm=row.size_mm,
                 manifest=bench.dataset.manifest(),
                 method=method,
-                checkpoint_sha256=file_sha256(weights),
+                checkpoint_sha256=weights_sha256,
                 seed=seed,
-                options=options_in_force(model, given),
+                options=row.options(given),
             )
             path = predictions_path(settings, dataset, method, name, split, seed)
             predictions.write(path, predictions.PoseTable.collect(keys, answers, info))

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 import poseboard.methods.base
-from poseboard.benchmarks.harness import Bench, options_in_force
+from poseboard.benchmarks.harness import Bench, options_in_force, taken
 from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import code_sha256, file_sha256, provenance
@@ -68,10 +68,9 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
             fabric = launch(count, "cuda" if cuda else "cpu")
             leader = fabric.is_global_zero
         with progress(f"crops {dataset}") as report:
-            roots_mm = (
-                bench.roots_mm(method, seed, "train", progress=report) if training.inputs.root == "predicted" else None
-            )
-            samples = bench.restricted(training.inputs, roots_mm=roots_mm, progress=report)
+            inputs = taken(training.inputs, f"row {method}")
+            roots_mm = bench.roots_mm(method, seed, "train", progress=report) if inputs.root == "predicted" else None
+            samples = bench.restricted(inputs, roots_mm=roots_mm, progress=report)
         with progress(f"train {dataset}/{method} seed {seed}") as report:
             result = fit(
                 fabric,

@@ -107,7 +107,8 @@ class Method(Protocol):
     """A way to predict 3D poses."""
 
     inputs: Inputs
-    """Read after ``load``: a checkpoint may decide the crop size."""
+    """Taken once, after ``load``: a checkpoint may decide the crop size. Each set of cameras is predicted by a model
+    of its own, which must declare the same."""
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
         """Take the row's options of params.yaml (InputError for one it does not know) and the joints to answer in."""

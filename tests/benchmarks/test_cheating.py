@@ -1,0 +1,154 @@
+"""Rows that carry what one set of cameras showed into another, or claim something else once they have been believed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from poseboard.benchmarks.harness import taken
+from poseboard.datasets.errors import InputError
+from poseboard.methods.base import Inputs
+from poseboard.protocols import predictions
+
+ROWS = '''
+import numpy as np
+from dataclasses import replace
+from poseboard.datasets.sample import Poses
+from poseboard.methods.base import Inputs
+
+
+class Plain:
+    """Answers one number at every joint."""
+
+    inputs = Inputs(views=(1, 9))
+
+    def __init__(self, options, skeleton):
+        self.skeleton = skeleton
+
+    def load(self, checkpoint, device):
+        pass
+
+    def training(self, start, seed):
+        return None
+
+    def predict(self, samples):
+        return [Poses(self.skeleton, np.full((1, len(self.skeleton), 3), self.number(s)), np.ones(1)) for s in samples]
+
+
+class Hoarder(Plain):
+    """Keeps every view it is shown, and answers from how many cameras it knows a sample."""
+
+    def load(self, checkpoint, device):
+        self.kept = {}
+
+    def number(self, sample):
+        known = self.kept.setdefault(sample.key, {})
+        known |= {view.name: view for view in sample.views}
+        return 100.0 * len(known)
+
+
+class Greedy(Plain):
+    """Declares no root, and asks for the true one once it has been believed: by a new claim and in the old one."""
+
+    def load(self, checkpoint, device):
+        self.inputs = Inputs(views=(1, 9))
+
+    def number(self, sample):
+        object.__setattr__(self.inputs, "root", "truth")
+        self.inputs = replace(self.inputs, root="truth")
+        return 1.0 if sample.root_mm is None else 2.0
+
+
+class Modest(Plain):
+    """Is handed the true root and a size, and denies both when it has answered."""
+
+    def load(self, checkpoint, device):
+        self.inputs, self.size_mm = Inputs(views=(1, 9), root="truth"), 500.0
+
+    def number(self, sample):
+        object.__setattr__(self.inputs, "root", "none")
+        self.inputs, self.size_mm = Inputs(views=(1, 9)), None
+        return 1.0 if sample.root_mm is None else 2.0
+
+
+class Fickle(Plain):
+    """Declares another thing whenever it is loaded again."""
+
+    loads = 0
+
+    def load(self, checkpoint, device):
+        Fickle.loads += 1
+        self.inputs = Inputs(views=(1, 9), root="truth" if Fickle.loads > 1 else "none")
+
+    def number(self, sample):
+        return 1.0
+'''
+
+
+@pytest.fixture
+def predicted(workspace: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Predicts a row of `ROWS`, and gives the command's end and the predictions by set of cameras."""
+    module = tmp_path / "cheating_rows.py"
+    module.write_text(ROWS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def run(name: str) -> tuple[Any, dict[str, predictions.PoseTable]]:
+        params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+        row = {"class": f"cheating_rows:{name}", "code": str(module), "after": "backbone"}
+        params["methods"]["cheat"] = row
+        workspace.write_params(**params)
+        workspace.must("train", "human36m", "cheat")
+        done = workspace.run("predict", "human36m", "cheat")
+        folder = workspace.folder / "results/smoke/predictions/human36m/cheat"
+        return done, {path.stem: predictions.read(path) for path in sorted(folder.glob("*.parquet"))}
+
+    return run
+
+
+def test_no_image_is_carried_from_one_set_of_cameras_into_another(predicted: Any) -> None:
+    done, tables = predicted("Hoarder")
+    assert done.code == 0, done.err
+    counts = {len(table.info.views) for table in tables.values()}
+    assert counts == {1, 2, 3, 4}, "the world of four cameras is predicted from all and from fewer"
+    for table in tables.values():
+        np.testing.assert_array_equal(table.joints_mm, 100.0 * len(table.info.views))
+
+
+def test_a_claim_made_after_loading_brings_nothing(predicted: Any) -> None:
+    done, tables = predicted("Greedy")
+    assert done.code == 0, done.err
+    for table in tables.values():
+        np.testing.assert_array_equal(table.joints_mm, 1.0)
+        assert not table.info.true_root
+
+
+def test_a_claim_that_is_taken_back_stays_on_record(predicted: Any) -> None:
+    done, tables = predicted("Modest")
+    assert done.code == 0, done.err
+    for table in tables.values():
+        np.testing.assert_array_equal(table.joints_mm, 2.0)
+        assert table.info.true_root
+        assert table.info.size_mm == 500.0
+
+
+def test_a_row_declares_the_same_whenever_it_is_loaded(predicted: Any) -> None:
+    done, tables = predicted("Fickle")
+    assert "row cheat: inputs: was Inputs(" in done.error
+    assert not tables or all(not table.info.true_root for table in tables.values())
+
+
+def test_what_is_declared_is_copied_and_checked() -> None:
+    mine = Inputs(views=(2, 3))
+    copy = taken(mine, "row a")
+    object.__setattr__(mine, "root", "truth")
+    assert copy == Inputs(views=(2, 3))
+    with pytest.raises(InputError, match=r"row a: inputs\.root: .*'none', 'predicted' or 'truth'"):
+        taken(Inputs(root="peek"), "row a")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"row a: inputs\.views\.1: "):
+        taken(Inputs(views=(1, "all")), "row a")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="row a: inputs: dict is no Inputs"):
+        taken({}, "row a")  # type: ignore[arg-type]
