@@ -12,7 +12,10 @@ What is absent is never dropped in silence:
   answer would reward leaving out the hard ones;
 * joints relative to a root need it: no true root, nothing is evaluated; no predicted root, every joint is inf.
 
-Infinite coordinates are no answer and a ValueError.
+Infinite coordinates are no answer and a ValueError. However far off an answer is, its error is a finite number: an
+error that no float32 holds is the largest one that it does, never inf, which would leave the pose out of the mean.
+Prediction and truth are brought to their own roots, each by itself, before they are compared: the difference of a
+number and a far larger one forgets the smaller, and with it how wrong the answer was.
 """
 
 from __future__ import annotations
@@ -60,11 +63,12 @@ def joint_errors(pred: Array, truth: Array, root: int | Sequence[int] | None = N
     roots = [] if root is None else [root] if isinstance(root, int) else list(root)
 
     def distances(p: Array, t: Array, absent: NDArray[np.bool_] | None) -> Array:
-        difference = p - t
         if roots:
-            difference -= difference[:, roots].mean(axis=1, keepdims=True)
+            p = p - p[:, roots].mean(axis=1, keepdims=True)
+            t = t - t[:, roots].mean(axis=1, keepdims=True)
             if absent is not None:
                 absent |= absent[:, roots].any(axis=1, keepdims=True)
+        difference = p - t
         return np.sqrt(np.einsum("njk,njk->nj", difference, difference))
 
     return _blockwise(distances, pred, truth, rows, roots)
@@ -129,6 +133,9 @@ def procrustes(pred: Array, truth: Array, use: NDArray[np.bool_] | None = None) 
     p, t = (np.where(weight > 0, a.astype(np.float64), 0.0) for a in (pred, truth))
     mean_p, mean_t = p.sum(axis=1, keepdims=True) / count, t.sum(axis=1, keepdims=True) / count
     p, t = (p - mean_p) * weight, (t - mean_t) * weight
+    # in units of its own size, a power of two: squares of huge and tiny coordinates stay numbers, nothing is rounded
+    exponent = np.frexp(np.abs(p).max(axis=(1, 2), initial=0.0, keepdims=True))[1]
+    p = np.ldexp(p, -exponent)
     u, sigma, vt = np.linalg.svd(np.einsum("nji,njk->nik", p, t))
     sign = np.ones_like(sigma)
     sign[:, 2] = np.where(np.linalg.det(u @ vt) < 0, -1.0, 1.0)
@@ -136,7 +143,8 @@ def procrustes(pred: Array, truth: Array, use: NDArray[np.bool_] | None = None) 
     spread = np.einsum("njk,njk->n", p, p)
     # joints that coincide have no scale: leave 0/0 at 1
     scale = np.divide((sigma * sign).sum(axis=1), spread, out=np.ones_like(spread), where=spread > 0)
-    moved: Array = scale[:, None, None] * ((pred.astype(np.float64) - mean_p) @ rotation) + mean_t
+    centred = np.ldexp(pred.astype(np.float64) - mean_p, -exponent)
+    moved: Array = scale[:, None, None] * (centred @ rotation) + mean_t
     return moved
 
 
@@ -211,6 +219,7 @@ def _blockwise(
     """
     validate(pred, truth, rows, root)
     result = np.empty(truth.shape[:2], dtype=np.result_type(pred, truth, np.float32))
+    most = np.finfo(np.float32).max
     for start in range(0, len(truth), _BLOCK):
         block = slice(start, start + _BLOCK)
         t = truth[block].astype(np.float64)
@@ -224,7 +233,7 @@ def _blockwise(
         if not (whole_p and whole_t) and (np.isinf(p).any() or np.isinf(t).any()):
             raise ValueError("a coordinate is infinite")
         absent = None if whole_t else np.asarray(np.isnan(t).any(axis=2))
-        errors = distances(p, t, absent)
+        errors = np.minimum(distances(p, t, absent), most)
         if not (whole_p and whole_t):
             errors[np.isnan(errors)] = np.inf
         if absent is not None:

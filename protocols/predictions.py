@@ -5,8 +5,9 @@ from 0, unique within a key), ``score`` (finite, higher is surer), ``frame`` ("w
 ``joints_mm`` (fixed-size list of J·3 float32, x y z joint by joint). The schema metadata holds one entry,
 ``poseboard``: the JSON of :class:`PredictionInfo`.
 
-A joint that is not predicted is NaN in all three coordinates; NaN in one or two of them, or infinity, is an error. A
-person that is not predicted is a row of NaN or no row at all: both are counted as missing by the protocols.
+A joint that is not predicted is NaN in all three coordinates; NaN in one or two of them, infinity, or a coordinate
+beyond `LARGEST_MM` is an error: an answer a kilometre away has diverged, and no table should rest on it. A person
+that is not predicted is a row of NaN or no row at all: both are counted as missing by the protocols.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses
 
 METADATA_KEY = b"poseboard"
+LARGEST_MM = 1e6
+"""Largest coordinate of a prediction."""
 _ROWS = 65536  # in a row group: reading one at a time keeps the peak at the size of the result
 _COLUMNS = ("key", "person", "score", "frame", "joints_mm")
 
@@ -53,7 +56,8 @@ class PredictionInfo(BaseModel):
     true_root: bool = Field(description="whether the method was handed the true root")
     size_mm: float | None = Field(
         default=None,
-        gt=0,
+        ge=1e-3,
+        le=LARGEST_MM,
         description="size that a method which cannot see it gave all poses; None: they have sizes of their own",
     )
     manifest: str = Field(description="hash of the data set")
@@ -165,8 +169,8 @@ def read(path: Path) -> PoseTable:
     """Read and check a file; InputError names the file, the field and the remedy.
 
     Refused: a file that is absent, truncated or no Parquet; metadata that is absent, unknown or of another version;
-    an absent column or one of another type or width; nulls; infinite or half-predicted joints; scores that are not
-    finite; a (key, person) that repeats.
+    an absent column or one of another type or width; nulls; joints that are infinite, beyond `LARGEST_MM` or
+    half-predicted; scores that are not finite; a (key, person) that repeats.
     """
     if not path.is_file():
         raise InputError(
@@ -274,17 +278,27 @@ def _check_values(table: PoseTable, path: Path) -> None:
         table, path, "score", ~np.isfinite(table.score), "have a score that is not finite", "give 1 where there is none"
     )
     bad = np.zeros(len(table), dtype=bool)
+    far = np.zeros(len(table), dtype=bool)
     half = np.zeros(len(table), dtype=bool)
     for start in range(0, len(table), _ROWS):
         rows = slice(start, start + _ROWS)
         flat = table.joints_mm[rows].reshape(len(table.joints_mm[rows]), -1)
-        strange = np.flatnonzero(~np.isfinite(flat).all(axis=1))
+        strange = np.flatnonzero(~(np.abs(flat) <= LARGEST_MM).all(axis=1))  # NaN is among them
         if strange.size:
             joints = table.joints_mm[rows][strange]
             absent: NDArray[np.bool_] = np.isnan(joints)
+            far[start + strange] = np.any(np.abs(joints) > LARGEST_MM, axis=(1, 2))
             bad[start + strange] = np.isinf(joints).any(axis=(1, 2))
             half[start + strange] = np.any(absent.any(axis=2) & ~absent.all(axis=2), axis=1)
     _refuse(table, path, "joints_mm", bad, "have infinite coordinates", "write NaN for a joint that is not predicted")
+    _refuse(
+        table,
+        path,
+        "joints_mm",
+        far,
+        f"have coordinates beyond {LARGEST_MM:.0f} mm",
+        "answer in millimetres, and write NaN for a joint that is not predicted",
+    )
     _refuse(
         table,
         path,
