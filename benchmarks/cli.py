@@ -227,7 +227,9 @@ def report() -> None:
 
     settings = _settings()
     results = settings.home / "results"
-    files = build(results, settings.params.profile, results / "leaderboard", settings.params.methods)
+    files = build(
+        results, settings.params.profile, results / "leaderboard", settings.params.methods, settings.params.colours
+    )
     print(f"{files[0]}: {len(files)} files")
 
 

@@ -86,6 +86,7 @@ class Params(_Strict):
     methods: dict[str, MethodEntry]
     detections: dict[str, list[str]] = Field(default_factory=dict)
     profiles: dict[str, Profile]
+    colours: dict[str, str] = Field(default_factory=dict, description="row -> its colour on the page")
 
 
 @dataclass(frozen=True)

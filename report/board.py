@@ -22,7 +22,7 @@ from poseboard.protocols.scores import (
     TableComparison,
     TrainingFile,
 )
-from poseboard.report.results import Entry, Examples, Results, table_key
+from poseboard.report.results import Examples, Results, table_key
 
 MAIN_TABLES = ("T1", "T2")
 """Tables whose columns make the main board, where they exist."""
@@ -465,11 +465,6 @@ def overlay(examples: Examples, sample: int, view: int, image: str) -> Overlay:
         predicted_joints=tuple((f"{x:.1f}", f"{y:.1f}") for x, y in finite),
         missing=not len(finite),
     )
-
-
-def method_index(entries: Iterable[Entry]) -> dict[str, int]:
-    """Index of each method, which gives its colour on every page."""
-    return {name: k for k, name in enumerate(sorted({entry.scores.method for entry in entries}))}
 
 
 def common_commit(files: Iterable[ScoreFile]) -> list[tuple[str, bool, int]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -13,17 +14,27 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from poseboard.protocols.scores import Curve, Score, TrainingFile
+from poseboard.protocols.scores import Curve, ResultError, Score, TrainingFile
 from poseboard.report.results import Matches
 
-PALETTE = (
-    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"),
-    *("#8c6bb1", "#7f7f7f", "#8a4b20", "#5e7a00", "#c2185b", "#00838f"),
-)
-"""Okabe and Ito's colour-blind-safe colours without black and yellow; six more for long boards."""
+COLOURS = {
+    "blue": "#1166d3", "rust": "#b45100", "green": "#1d8452", "pink": "#b7509c", "sky": "#2e98d2", "orange": "#e87011",
+    "purple": "#71439e", "grey": "#7f7f7f", "maroon": "#511e18", "olive": "#3c4600", "crimson": "#c1203b",
+    "teal": "#0a4954",
+}  # fmt: skip
+"""What ``colours`` of params.yaml may name. Found by search: each stands out from white, and any two stay apart to a
+reader with protanopia, deuteranopia or tritanopia (`tests/report/test_figures.py` measures both)."""
+DARK_COLOURS = {
+    "blue": "#54bafb", "rust": "#d56e1d", "green": "#0da57a", "pink": "#e58fc8", "sky": "#a9dcff", "orange": "#edc233",
+    "purple": "#937ac1", "grey": "#c9b9b4", "maroon": "#b87b45", "olive": "#a5c652", "crimson": "#ff5879",
+    "teal": "#137788",
+}  # fmt: skip
+"""The same on the dark page."""
+PALETTE = tuple(COLOURS.values())
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "h", ">", "*")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 INK, RULE = "#1b1e23", "#d5d8dc"
@@ -69,11 +80,58 @@ def printable(name: str) -> str:
     return f"\N{ZERO WIDTH SPACE}{text}" if text.startswith("_") else text
 
 
+def slots(names: Iterable[str], colours: Mapping[str, str]) -> dict[str, int]:
+    """The look of each row, as the index that ``look`` takes. A row added behind the others changes none of theirs.
+
+    A row named in ``colours`` has that colour; a second one of the same colour has another marker. Any other row has a
+    colour and marker by the hash of its name, of the pairs that no first row of a colour has, and moves to the next
+    free pair where an earlier row has the same.
+
+    Args:
+        names: rows; those that must not move come first.
+        colours: row -> key of ``COLOURS``.
+
+    Raises:
+        ResultError: there is no such colour.
+
+    Example:
+        >>> slots(["dlt"], {"dlt": "rust"})
+        {'dlt': 1}
+    """
+    ours, places = len(PALETTE), len(PALETTE) * len(MARKERS)
+    found: dict[str, int] = {}
+    for name in sorted(names, key=lambda name: name not in colours):  # stable: the order stays otherwise
+        if (colour := colours.get(name)) is None:
+            start = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+            wanted = [ours + (start + k) % (places - ours) for k in range(places - ours)]
+        elif colour in COLOURS:
+            wanted = list(range(list(COLOURS).index(colour), places, ours))
+        else:
+            raise ResultError(f"colours.{name}: there is no colour {colour!r}; name one of {', '.join(COLOURS)}")
+        taken = set(found.values())
+        found[name] = next((slot for slot in wanted if slot not in taken), wanted[0])
+    return found
+
+
+def marker_path(index: int) -> str:
+    """The marker of ``look(index)`` as the ``d`` of an SVG path within -1 … 1."""
+    style = MarkerStyle(MARKERS[_marker(index)])
+    outlines = style.get_path().transformed(style.get_transform()).to_polygons()
+    size = max(float(np.abs(outline).max()) for outline in outlines)
+    return "".join(
+        "M" + "L".join(f"{x / size:.2f} {-y / size:.2f}" for x, y in outline[:-1]) + "Z" for outline in outlines
+    )
+
+
+def _marker(index: int) -> int:
+    return (index + index // len(PALETTE)) % len(MARKERS)
+
+
 def look(index: int) -> dict[str, Any]:
     """Colour, marker and dash of the method with this index, the same in every plot; the next round has other pairs."""
     return {
         "color": PALETTE[index % len(PALETTE)],
-        "marker": MARKERS[(index + index // len(MARKERS)) % len(MARKERS)],
+        "marker": MARKERS[_marker(index)],
         "linestyle": DASHES[(index + index // len(PALETTE)) % len(DASHES)],
     }
 

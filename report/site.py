@@ -59,7 +59,13 @@ class _Folder:
         return Plot(title, caption, Markup(figures.to_inline(svg, name)), f"figures/{name}.svg")
 
 
-def build(results: Path, profile: str, out: Path, rows: Collection[str] | None = None) -> list[Path]:
+def build(
+    results: Path,
+    profile: str,
+    out: Path,
+    rows: Collection[str] | None = None,
+    colours: Mapping[str, str] | None = None,
+) -> list[Path]:
     """Write ``index.html``, a page a method, figures, pictures and ``leaderboard.{csv,json}`` into ``out``.
 
     The same results give the same bytes. Files of an earlier build are overwritten, none is deleted.
@@ -69,17 +75,21 @@ def build(results: Path, profile: str, out: Path, rows: Collection[str] | None =
         profile: whose results are shown, a folder of ``results``.
         out: folder for the pages; made if absent.
         rows: methods that the run has; what others left in ``results`` is not shown. None: all are.
+        colours: of rows, by name (`figures.COLOURS`); any other has one that follows from its name.
 
     Returns:
         The files written, ``index.html`` first.
 
     Raises:
-        ResultError: a file of ``results`` is broken; the message names it.
+        ResultError: a file of ``results`` is broken, or there is no such colour; the message names it.
     """
     found = read_results(results, profile, rows)
     all_boards = views.boards(found)
-    index = views.method_index(found.entries)
-    pages = {name: f"methods/{views.file_name(name)}.html" for name in index}
+    shown = {entry.scores.method for entry in found.entries}
+    index = figures.slots(
+        [*(row for row in rows or () if row in shown), *sorted(shown - set(rows or ()))], colours or {}
+    )
+    pages = {name: f"methods/{views.file_name(name)}.html" for name in sorted(index)}
     folder = _Folder(out)
     environment = _environment()
     commits = views.common_commit(entry.scores for entry in found.entries)
@@ -131,6 +141,9 @@ def _environment() -> Environment:
         script_hash=digest,
         cost=views.cost,
         palette=len(figures.PALETTE),
+        light_colours=list(figures.COLOURS.values()),
+        dark_colours=list(figures.DARK_COLOURS.values()),
+        shape=figures.marker_path,
         signature_fields=(
             "metric",
             "alignment",

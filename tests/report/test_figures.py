@@ -1,12 +1,17 @@
 """The figures that are drawn from arrays: what they show, read back from the axes."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from fabricated_results import write_matches
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.collections import LineCollection, PathCollection
 
+from poseboard.protocols.scores import ResultError
 from poseboard.report import figures
 from poseboard.report.results import Matches, read_matches
 
@@ -65,7 +70,79 @@ def test_real_images_are_not_drawn_nor_called_synthetic(tmp_path):
     assert "synthetic" not in figures.to_svg(figure, "x")
 
 
-def test_no_two_of_twenty_methods_look_alike():
-    looks = [figures.look(k) for k in range(20)]
-    assert len({(look["color"], look["marker"]) for look in looks}) == 20
-    assert len({(look["color"], str(look["linestyle"])) for look in looks}) == 20
+# Machado, Oliveira and Fernandes, A Physiologically-based Model for Simulation of Color Vision Deficiency (2009),
+# severity 1.0, on linear RGB.
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+TO_XYZ = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.072175], [0.0193339, 0.119192, 0.9503041]]
+
+
+def linear(colours: Iterable[str]) -> np.ndarray:
+    """#rrggbb -> linear RGB, (N, 3)."""
+    srgb = np.array([[int(colour[k : k + 2], 16) for k in (1, 3, 5)] for colour in colours]) / 255
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """Linear RGB -> CIELAB under D65."""
+    xyz = rgb @ np.transpose(TO_XYZ) / [0.95047, 1, 1.08883]
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=-1)
+
+
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize(("colours", "page"), [(figures.COLOURS, "#ffffff"), (figures.DARK_COLOURS, "#121519")])
+def test_colours_stay_apart_in_every_vision_and_stand_out_from_the_page(colours, page, vision):
+    seen = lab(np.clip(linear(colours.values()) @ np.transpose(VISION[vision]), 0, 1))
+    apart = np.linalg.norm(seen[:, None] - seen, axis=-1)[np.triu_indices(len(seen), 1)]
+    assert apart.min() > 16  # CIE76; 2.3 is just noticeable
+    of_colours, of_page = linear(colours.values()) @ np.array(TO_XYZ)[1], linear([page]) @ np.array(TO_XYZ)[1]
+    lighter, darker = np.maximum(of_colours, of_page), np.minimum(of_colours, of_page)
+    assert ((lighter + 0.05) / (darker + 0.05)).min() > 3  # WCAG 2.2, 1.4.11
+    assert list(colours) == list(figures.COLOURS)
+
+
+NAMES = st.text(min_size=1, max_size=12)
+
+
+@given(st.lists(NAMES, unique=True, max_size=30), st.lists(NAMES, unique=True, max_size=30), st.data())
+def test_added_rows_change_no_look(names, added, data):
+    colours = data.draw(st.dictionaries(st.sampled_from(names or ["x"]), st.sampled_from(list(figures.COLOURS))))
+    before = figures.slots(names, colours)
+    after = figures.slots([*names, *(name for name in added if name not in names)], colours)
+    assert {name: after[name] for name in names} == before
+
+
+@given(st.permutations([f"row{k}" for k in range(9)]), st.integers(0, 9))
+def test_a_look_belongs_to_the_name_wherever_the_row_stands(names, count):
+    alone = {name: figures.slots([name], {})[name] for name in names}
+    assert len(set(alone.values())) == 9  # these share no pair of colour and marker, so none moves
+    assert figures.slots(names[:count], {}) == {name: alone[name] for name in names[:count]}
+
+
+def test_a_colour_that_is_asked_for_is_had_and_two_of_one_colour_have_two_markers():
+    found = figures.slots(["new", "a", "b", "c"], {"a": "green", "b": "green", "c": "blue"})
+    looks = {name: figures.look(slot) for name, slot in found.items()}
+    assert looks["a"]["color"] == looks["b"]["color"] == figures.COLOURS["green"]
+    assert looks["a"]["marker"] != looks["b"]["marker"]
+    assert looks["c"]["color"] == figures.COLOURS["blue"]
+    with pytest.raises(ResultError, match=r"colours\.a: there is no colour 'puce'; name one of blue, "):
+        figures.slots(["a"], {"a": "puce"})
+
+
+def test_no_two_of_a_hundred_rows_look_alike():
+    found = figures.slots([f"row{k}" for k in range(100)], {})
+    assert len({(figures.look(slot)["color"], figures.look(slot)["marker"]) for slot in found.values()}) == 100
+    assert len(figures.slots([f"row{k}" for k in range(200)], {})) == 200
+
+
+def test_every_row_of_the_committed_run_has_a_colour_of_its_own():
+    params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+    assert set(params["colours"]) <= set(params["methods"])
+    assert len(set(params["colours"].values())) == len(params["colours"])
+    for slot in figures.slots(params["methods"], params["colours"]).values():
+        assert figures.marker_path(slot).startswith("M")
