@@ -152,6 +152,8 @@ def _run(seed: int, training: Training, processes: int, result: Fit, constants: 
         batch_size=training.batch_size,
         processes=processes,
         seconds=round(result.seconds, 2),
+        processor_seconds=None if result.processor_seconds is None else round(result.processor_seconds, 2),
+        gpu_seconds=None if result.gpu_seconds is None else round(result.gpu_seconds, 2),
         curves=curves,
         constants=constants,
     )

@@ -36,7 +36,7 @@ Progress = Callable[[int, int, dict[str, float]], None]
 """Called after each step with (steps done, steps in all, the step's losses)."""
 
 CURVE_POINTS = 200
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass
@@ -47,12 +47,20 @@ class Fit:
         state: name -> tensor of the final weights, on the CPU.
         curve: loss name -> [(step, mean since the last point)].
         seconds: wall time over all sessions.
+        processor_seconds: user and system time of the steps (preparing their batches included), all processes and
+            sessions together; None on a GPU. Of the two measures that could stand for cost it is the one that counts
+            everything a step does: counted operations leave out batches, unprojection and singular values. Other
+            programs on the machine lengthen the wall time and hardly this.
+        gpu_seconds: wall time × GPUs over all sessions, since a processor that waits for a GPU says little; None on
+            processors.
         skipped: steps left out because a gradient was not finite.
     """
 
     state: dict[str, Tensor]
     curve: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     seconds: float = 0.0
+    processor_seconds: float | None = None
+    gpu_seconds: float | None = None
     skipped: int = 0
 
 
@@ -134,7 +142,7 @@ def fit(
     start = state.step
     training.model, training.optimizer = fabric.setup(module, bare_optimizer)
     training.model.train()
-    began = time.monotonic() - state.seconds
+    clock = _Clock(fabric, state)
     every = max(1, training.steps // CURVE_POINTS)
     batches = _batches(fabric, training, dataset, seed, start, workers)
     for step, batch in zip(range(start, training.steps), batches, strict=False):
@@ -160,12 +168,12 @@ def fit(
                 state.curve.setdefault(name, []).append((state.step, mean))
             state.pending = []
         if state.step % save_every == 0 and state.step < training.steps:
-            state.seconds = time.monotonic() - began
+            clock.read_into(state)
             state.save(fabric, state_path, module, bare_optimizer, training)
         if progress is not None and fabric.is_global_zero:
             progress(state.step, training.steps, values)
     if start < training.steps:
-        state.seconds = time.monotonic() - began
+        clock.read_into(state)
         state.save(fabric, state_path, module, bare_optimizer, training)
     training.model, training.optimizer = module, bare_optimizer
     module.eval()
@@ -173,6 +181,8 @@ def fit(
         {name: value.detach().cpu().clone() for name, value in module.state_dict().items()},
         state.curve,
         state.seconds,
+        state.processor_seconds if fabric.device.type == "cpu" else None,
+        None if fabric.device.type == "cpu" else state.seconds * fabric.world_size,
         state.skipped,
     )
 
@@ -189,6 +199,7 @@ class _State:
     curve: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     pending: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    processor_seconds: float = 0.0
     skipped: int = 0
 
     @classmethod
@@ -208,6 +219,22 @@ class _State:
             self.scheduler = {} if training.scheduler is None else training.scheduler.state_dict()
             write_tensors(path, {"format": _FORMAT, **self.__dict__})
         fabric.barrier()
+
+
+class _Clock:
+    """Wall and processor time of a session, on top of what the sessions before left in the state."""
+
+    def __init__(self, fabric: Fabric, state: _State) -> None:
+        self.fabric = fabric
+        self.wall = time.monotonic() - state.seconds
+        self.processor = time.process_time()
+        self.before = state.processor_seconds
+
+    def read_into(self, state: _State) -> None:
+        """Set the state's times to now; every process of the group calls this alike, since they add theirs up."""
+        mine = torch.tensor(time.process_time() - self.processor, dtype=torch.float32, device=self.fabric.device)
+        state.processor_seconds = self.before + float(cast("Tensor", self.fabric.all_reduce(mine, reduce_op="sum")))
+        state.seconds = time.monotonic() - self.wall
 
 
 def _mix(*numbers: int) -> int:

@@ -200,6 +200,13 @@ class TrainingRun(Record):
     batch_size: int
     processes: int
     seconds: float = Field(description="wall time of all sessions together")
+    processor_seconds: float | None = Field(
+        default=None,
+        description="user + system time of the steps, all processes and sessions; null on a GPU or not measured",
+    )
+    gpu_seconds: float | None = Field(
+        default=None, description="wall time of all sessions x GPUs; null on processors or not measured"
+    )
     curves: dict[str, Curve] = Field(description="loss name -> value by step")
     constants: dict[str, float] = Field(description="fitted on the training split after training")
 

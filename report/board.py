@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, inf, log10
+from typing import Literal
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from poseboard.protocols.scores import (
     Signature,
     TableComparison,
     TrainingFile,
+    TrainingRun,
 )
 from poseboard.report.results import Examples, Results, table_key
 
@@ -308,13 +310,20 @@ def metric_label(signature: Signature) -> str:
     return name.upper().replace("_", "-") + limit.replace("<=", "≤")
 
 
+Measure = Literal["processor s", "GPU s", "wall s × processes"]
+"""What a training's cost is counted in, each under its own name since none can be turned into another: user + system
+time; wall time × GPUs; wall time × processes where a file holds neither, which grows with whatever else was running."""
+
+
 @dataclass(frozen=True)
 class Cost:
-    """Training behind a method in processor seconds: wall time x processes, each of which is a CPU core or a GPU."""
+    """Training behind a method. Where it and the trainings it starts from were measured differently there is no sum."""
 
     own_s: float | None
     total_s: float | None
     """With the trainings it starts from."""
+    measure: Measure | None
+    """Of its own training, or where it has none of what it starts from; None where nothing was trained."""
     parameters: int | None
     chain: tuple[str, ...]
     hardware: tuple[str, ...]
@@ -322,30 +331,55 @@ class Cost:
 
 
 def cost(training: Mapping[tuple[str, str], TrainingFile], dataset: str, method: str) -> Cost:
-    """Processor seconds (mean over seeds) and parameters of a method, following ``after`` back to its start."""
+    """Seconds of training (mean over seeds) and parameters of a method, following ``after`` back to its start."""
     first = training.get((dataset, method))
     if first is None:
-        return Cost(None, None, None, (), ())
+        return Cost(None, None, None, None, (), ())
     chain: list[str] = []
     hardware: dict[str, None] = {}
-    total: float | None = 0.0
+    measures: list[Measure] = []
+    total = 0.0
     name: str | None = method
     while name is not None and name not in chain:
         chain.append(name)
         file = training.get((dataset, name))
         if file is None:
-            total = None
+            total = inf
             break
-        seconds = _processor_seconds(file)
         if file.runs:
             hardware[file.provenance.hardware] = None
-        total = None if total is None else total + seconds
+            measure, seconds = _mean_seconds(file)
+            measures.append(measure)
+            total = total + seconds if len(set(measures)) == 1 else inf
         name = file.after
-    return Cost(_processor_seconds(first), total, first.parameters, tuple(chain), tuple(hardware))
+    return Cost(
+        own_s=_mean_seconds(first)[1] if first.runs else 0.0,
+        total_s=None if total == inf else total,
+        measure=measures[0] if measures else None,
+        parameters=first.parameters,
+        chain=tuple(chain),
+        hardware=tuple(hardware),
+    )
 
 
-def _processor_seconds(file: TrainingFile) -> float:
-    return sum(run.seconds * run.processes for run in file.runs) / len(file.runs) if file.runs else 0.0
+def _mean_seconds(file: TrainingFile) -> tuple[Measure, float]:
+    """Over the seeds: they are trained by one command on one machine, and so measured alike."""
+    spent = [_spent(run) for run in file.runs]
+    return spent[0][0], sum(seconds for _, seconds in spent) / len(spent)
+
+
+def _spent(run: TrainingRun) -> tuple[Measure, float]:
+    if run.processor_seconds is not None:
+        return "processor s", run.processor_seconds
+    if run.gpu_seconds is not None:
+        return "GPU s", run.gpu_seconds
+    return "wall s × processes", run.seconds * run.processes
+
+
+def measure_of(costs: Iterable[Cost]) -> Measure | None:
+    """What most of these costs are counted in, the first of equals; None where nothing was trained."""
+    counts = Counter(cost.measure for cost in costs if cost.measure is not None)
+    return counts.most_common(1)[0][0] if counts else None
 
 
 @dataclass(frozen=True)

@@ -221,8 +221,10 @@ def lines(curves: Mapping[str, Curve], index: Mapping[str, int], marks: bool, fr
     return figure
 
 
-def error_against_cost(points: Mapping[str, tuple[float, float]], index: Mapping[str, int], unit: str) -> Figure:
-    """Error (second of each pair, ``unit``) against processor seconds (first), with the Pareto front drawn."""
+def error_against_cost(
+    points: Mapping[str, tuple[float, float]], index: Mapping[str, int], unit: str, measure: str
+) -> Figure:
+    """Error (second of each pair, ``unit``) against training cost (first, ``measure``), with the Pareto front."""
     with mpl.rc_context(STYLE):
         figure, axes = _axes(6.4, 3.6)
         front, best = [], np.inf
@@ -236,7 +238,7 @@ def error_against_cost(points: Mapping[str, tuple[float, float]], index: Mapping
             style = look(index[name])
             axes.plot([seconds], [error], marker=style["marker"], color=style["color"], markersize=7)
         axes.margins(x=0.08, y=0.12)
-        axes.set_xlabel("training, processor seconds (with the training it starts from)")
+        axes.set_xlabel(f"training, {measure} (with the training it starts from)")
         axes.set_ylabel(f"error, {unit}")
         _legend(figure, list(points), index, lines=False)
         _finish(axes, "both")

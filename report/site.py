@@ -179,6 +179,9 @@ def _index_context(
         "mains": mains,
         "methods_of": {dataset: _methods(columns) for dataset, columns in mains.items()},
         "methods_in": _methods,
+        "measure_in": lambda methods, dataset: views.measure_of(
+            views.cost(found.training, dataset, method) for method in methods
+        ),
         "hardware_of": lambda methods, dataset: list(
             dict.fromkeys(name for m in methods for name in views.cost(found.training, dataset, m).hardware)
         ),
@@ -264,18 +267,23 @@ def _board_plots(
                 figures.intervals(scores, index, unit),
             )
         )  # fmt: skip
+        spent = {row.method: views.cost(found.training, dataset[0], row.method) for row in board.rows}
+        measure = views.measure_of(spent.values())
+        alike = all(one.measure in (measure, None) and one.total_s is not None for one in spent.values())
         costs = {
-            row.method: (spent.total_s, row.score.value)
+            row.method: (total, row.score.value)
             for row in board.rows
-            if (spent := views.cost(found.training, *(dataset[0], row.method))).total_s is not None
+            if (total := spent[row.method].total_s) is not None
+            and spent[row.method].measure in (measure, None)
             and row.score.value is not None
         }
-        if costs:
+        if costs and measure is not None:
             made.append(
                 folder.plot(
                     f"{slug}-cost", f"{board.table}: error beside compute",
-                    "Wall time × processes, with the trainings a method starts from. Dashed: nothing better for less.",
-                    figures.error_against_cost({m: (s or 0.0, e) for m, (s, e) in costs.items()}, index, unit),
+                    f"Training in {measure}, with the trainings a method starts from. Dashed: nothing better for less."
+                    + ("" if alike else " Rows whose training was measured otherwise are left out."),
+                    figures.error_against_cost(costs, index, unit, measure),
                 )
             )  # fmt: skip
     for sweep in sweeps:
@@ -418,8 +426,9 @@ def _flat_rows(found: Results, all_boards: Sequence[Board]) -> list[dict[str, An
                     "n_samples": score.n_samples,
                     "n_missing": score.n_missing,
                     "n_groups": score.n_groups,
-                    "training_processor_s": spent.own_s,
-                    "training_with_start_processor_s": spent.total_s,
+                    "training_s": spent.own_s,
+                    "training_with_start_s": spent.total_s,
+                    "training_measure": spent.measure,
                     "parameters": spent.parameters,
                     "signature": str(score.signature),
                     "git_commit": _commit(file),

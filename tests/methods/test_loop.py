@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def run(folder: Path, *arguments: str, processes: int = 1) -> int:
     return subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=180, check=False).returncode
 
 
-def final(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+def final(folder: Path) -> dict[str, dict[str, Any]]:
     return torch.load(folder / "final.pt", weights_only=True)
 
 
@@ -39,12 +40,21 @@ def assert_bit_equal(one: Path, other: Path) -> None:
 @pytest.mark.parametrize("processes", [1, 2], ids=["one-process", "two-under-torchrun"])
 def test_kill_and_rerun_gives_bit_equal_weights(tmp_path: Path, processes: int) -> None:
     assert run(tmp_path / "straight", processes=processes) == 0
-    assert run(tmp_path / "killed", "--kill-at=17", processes=processes) != 0
+    assert run(tmp_path / "killed", "--kill-at=17", "--busy=0.02", processes=processes) != 0
     saved = torch.load(tmp_path / "killed" / "state.pt", weights_only=True)
     assert 0 < saved["step"] <= 17
     assert not (tmp_path / "killed" / "final.pt").exists()
-    assert run(tmp_path / "killed", processes=processes) == 0
+    assert run(tmp_path / "killed", "--busy=0.02", processes=processes) == 0
     assert_bit_equal(tmp_path / "straight", tmp_path / "killed")
+    # The busy steps of both sessions, though it is another process than the first that is busy.
+    assert final(tmp_path / "killed")["times"]["processor"] >= 30 * 0.02
+
+
+def test_processor_time_leaves_out_what_a_training_waits_for(tmp_path: Path) -> None:
+    assert run(tmp_path, "--idle=0.05") == 0
+    times = final(tmp_path)["times"]
+    assert times["seconds"] - times["processor"] >= 30 * 0.05 / 2  # the rest: what else the two processors run at once
+    assert times["gpu"] is None
 
 
 def test_prefetching_threads_and_other_configurations(tmp_path: Path) -> None:

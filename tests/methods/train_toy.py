@@ -3,6 +3,7 @@
 import argparse
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,11 @@ class ToyTraining:
     inputs = Inputs()
     batch_size = 8
 
-    def __init__(self, steps: int, kill_at: int | None) -> None:
+    def __init__(self, steps: int, kill_at: int | None, busy_s: float, idle_s: float) -> None:
         torch.manual_seed(5)
         self.architecture: dict[str, int] = {}
         self.steps, self.kill_at, self.seen = steps, kill_at, 0
+        self.busy_s, self.idle_s = busy_s, idle_s
         self.model: nn.Module = nn.Sequential(
             nn.Linear(51, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 51)
         )
@@ -56,6 +58,10 @@ class ToyTraining:
         if self.seen == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         self.seen += 1
+        began = time.process_time()
+        while time.process_time() < began + self.busy_s:
+            pass
+        time.sleep(self.idle_s)
         return {"total": ((self.model(batch["noisy"]) - batch["clean"]) ** 2).mean()}
 
     def finish(self, samples: object, truths: object) -> dict[str, float]:
@@ -67,11 +73,14 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kill-at", type=int, default=None)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--busy", type=float, default=0.0, help="processor seconds a step of the last process")
+    parser.add_argument("--idle", type=float, default=0.0, help="seconds that each step waits")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=1e-2)
     given = parser.parse_args()
     fabric = launch(given.processes, "cpu")
-    training = ToyTraining(30, given.kill_at if fabric.global_rank == fabric.world_size - 1 else None)
+    last = fabric.global_rank == fabric.world_size - 1
+    training = ToyTraining(30, given.kill_at if last else None, given.busy if last else 0.0, given.idle)
     result = fit(
         fabric,
         training,
@@ -83,4 +92,5 @@ if __name__ == "__main__":
         workers=given.workers,
     )
     if fabric.is_global_zero:
-        torch.save({"state": result.state, "curve": result.curve}, given.folder / "final.pt")
+        times = {"seconds": result.seconds, "processor": result.processor_seconds, "gpu": result.gpu_seconds}
+        torch.save({"state": result.state, "curve": result.curve, "times": times}, given.folder / "final.pt")

@@ -326,7 +326,7 @@ def test_matches_are_drawn_where_there_are_any(site: Path) -> None:
 def test_training_of_a_row_counts_every_training_its_weights_have_been_through(results: Path, site: Path) -> None:
     seconds = {
         method: sum(
-            run.seconds * run.processes
+            run.processor_seconds or 0.0
             for run in TrainingFile.read(results / f"default/training/human36m/{method}.json").runs
         )
         for method in ("backbone", "ransac", "algebraic")
