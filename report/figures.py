@@ -116,7 +116,8 @@ def slots(names: Iterable[str], colours: Mapping[str, str]) -> dict[str, int]:
 def marker_path(index: int) -> str:
     """The marker of ``look(index)`` as the ``d`` of an SVG path within -1 … 1."""
     style = MarkerStyle(MARKERS[_marker(index)])
-    outlines = style.get_path().transformed(style.get_transform()).to_polygons()
+    path = style.get_path().transformed(style.get_transform())
+    outlines = [np.asarray(outline, dtype=np.float64) for outline in path.to_polygons()]
     size = max(float(np.abs(outline).max()) for outline in outlines)
     return "".join(
         "M" + "L".join(f"{x / size:.2f} {-y / size:.2f}" for x, y in outline[:-1]) + "Z" for outline in outlines
