@@ -25,7 +25,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[test]"
 	@touch $@
 
-repro: $(VENV)/ready ## Regenerate every table, run and page; PROFILE=smoke|default|seeds|full chooses the size
+repro: $(VENV)/ready ## Regenerate every table, run and page; PROFILE=smoke|default|seeds|full chooses the size of this run
 	@$(BIN)/poseboard repro $(if $(PROFILE),--profile $(PROFILE))
 
 test: $(VENV)/ready ## Run the tests
@@ -35,7 +35,7 @@ lock: $(VENV)/ready ## Compile constraints.txt anew
 	UV_FIND_LINKS= $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --no-header --no-annotate --no-emit-index-url -o constraints.txt constraints.in pyproject.toml
 
 clean: ## Remove what was generated (not the results kept in git)
-	rm -rf data .venv results/leaderboard results/smoke mlruns mlflow.db
+	rm -rf data .venv results/*/leaderboard results/smoke mlruns mlflow.db
 
 runs: $(VENV)/ready ## Browse the runs in MLflow, on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db --workers 1

@@ -39,25 +39,28 @@ def _settings(dataset: str | None = None, root: Path | None = None) -> Settings:
 
 @app.command()
 def repro(
-    profile: Annotated[str | None, typer.Option(help="smoke, default, seeds or full; written into params.yaml")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="a profile for this run only, instead of the one that params.yaml names")
+    ] = None,
 ) -> None:
-    """Regenerate every table: choose the profile, run the pipeline, say where the page is.
+    """Regenerate every table: run the pipeline, say where the page is and how long it took.
 
-    The same as `dvc repro` once params.yaml says which profile is in force.
+    In the profile that params.yaml names this is `dvc repro`. Each profile has its results and its page in
+    results/<profile>.
     """
-    import subprocess
+    import time
 
-    if profile is not None:
-        Settings.choose_profile(Path("params.yaml"), profile)
-    settings = Settings.read()
-    # What DVC and the stages say on the way is no result of this command: the summary is.
-    command = [str(Path(sys.executable).with_name("dvc")), "repro"]
-    done = subprocess.run(command, check=False, stdout=sys.stderr)
-    if done.returncode:
-        raise InputError("dvc repro", f"stopped with exit code {done.returncode}", "the failing stage says why above")
-    from poseboard.benchmarks.summary import summary
+    from poseboard.benchmarks.pipeline import in_profile, run_pipeline
+    from poseboard.benchmarks.summary import duration, summary
 
+    began = time.monotonic()
+    with in_profile(Path("params.yaml"), profile) as settings:
+        if settings.profile.warning:
+            print(f"profile {settings.params.profile}: {settings.profile.warning}", file=sys.stderr)
+        # What DVC and the stages say on the way is no result of this command: the summary is.
+        run_pipeline()
     print(summary(settings))
+    print(f"took {duration(time.monotonic() - began)}")
 
 
 @data_app.command("status")
@@ -184,7 +187,10 @@ def score(
     """
     from poseboard.benchmarks import scoring
 
-    record = scoring.score_stage(_settings(dataset, root), dataset, method, predictions)
+    settings = _settings(dataset, root)
+    record = scoring.score_stage(settings, dataset, method, predictions)
+    if settings.profile.warning:
+        print(f"profile {settings.params.profile}: {settings.profile.warning}")
     print("\n".join(scoring.lines(record)))
 
 
@@ -227,9 +233,7 @@ def report() -> None:
 
     settings = _settings()
     results = settings.home / "results"
-    files = build(
-        results, settings.params.profile, results / "leaderboard", settings.params.methods, settings.params.colours
-    )
+    files = build(results, settings.params.profile, settings.page, settings.params.methods, settings.params.colours)
     print(f"{files[0]}: {len(files)} files")
 
 

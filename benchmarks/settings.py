@@ -22,6 +22,9 @@ BACKBONE = "backbone"
 WORLDS = ("human36m",)
 """Data sets whose synthetic world can be rendered; with ``root: null`` any other is absent."""
 
+BORROWED = re.compile(r"(?m)^profile:.*# while this run lasts, then:(.*)$")
+"""The profile line of params.yaml during a run in another profile, which `poseboard repro` writes and puts back."""
+
 
 class _UniqueKeys(yaml.SafeLoader):
     """Refuses a key that stands twice, of which YAML would silently take the last: a second row of the same name."""
@@ -103,9 +106,14 @@ class Settings:
 
     @classmethod
     def read(cls, path: Path = Path("params.yaml")) -> Settings:
-        """Parse a file; InputError names file and key."""
+        """Parse a file; InputError names file and key.
+
+        ``POSEBOARD_PROFILE`` in the environment says which profile a stage runs in. Otherwise it is the file's own,
+        also while a run in another one lasts.
+        """
         try:
-            values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+            text = path.read_text(encoding="utf-8")
+            values = yaml.load(BORROWED.sub(r"profile:\1", text, count=1), _UniqueKeys)
         except FileNotFoundError:
             raise InputError(path, "there is no such file", "run from the folder that has params.yaml") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -117,6 +125,8 @@ class Settings:
             raise InputError(
                 f"{path}: profile", f"no profile {params.profile!r}", f"one of {', '.join(params.profiles)}"
             )
+        if profile := os.environ.get("POSEBOARD_PROFILE"):
+            params = _in_profile(params, profile, "POSEBOARD_PROFILE")
         for name, entry in params.methods.items():
             if name == BACKBONE or not name.isidentifier():
                 raise InputError(f"{path}: methods.{name}", "is no name for a row", "use letters, digits and _")
@@ -126,18 +136,9 @@ class Settings:
                 )
         return cls(path.resolve().parent, params)
 
-    @staticmethod
-    def choose_profile(path: Path, profile: str) -> None:
-        """Write ``profile: <name>`` into params.yaml, the rest of it untouched; InputError if there is none such."""
-        known = Settings.read(path).params.profiles
-        if profile not in known:
-            raise InputError(f"--profile {profile}", "no such profile", f"one of {', '.join(known)}")
-        text = path.read_text(encoding="utf-8")
-        changed = re.sub(r"(?m)^profile:.*$", f"profile: {profile}", text, count=1)
-        if changed != text:
-            temporary = path.with_name(path.name + ".partial")
-            temporary.write_text(changed, encoding="utf-8")
-            temporary.replace(path)
+    def in_profile(self, profile: str) -> Settings:
+        """The same settings in another profile; InputError if there is none such."""
+        return replace(self, params=_in_profile(self.params, profile, "--profile"))
 
     def with_root(self, dataset: str, root: Path) -> Settings:
         """The same settings with a data set's root replaced (by a command-line option)."""
@@ -150,6 +151,11 @@ class Settings:
     def profile(self) -> Profile:
         """The profile in force."""
         return self.params.profiles[self.params.profile]
+
+    @property
+    def page(self) -> Path:
+        """Folder of the pages that `poseboard report` writes."""
+        return self.results / "leaderboard"
 
     @property
     def results(self) -> Path:
@@ -218,3 +224,9 @@ class Settings:
                 return value["default"]
             raise InputError("params.yaml", f"{dict(value)} has no value for profile {self.params.profile}", "add one")
         return value
+
+
+def _in_profile(params: Params, profile: str, where: str) -> Params:
+    if profile not in params.profiles:
+        raise InputError(f"{where} {profile}", "no such profile", f"one of {', '.join(params.profiles)}")
+    return params.model_copy(update={"profile": profile})

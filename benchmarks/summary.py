@@ -28,7 +28,8 @@ def summary(settings: Settings) -> str:
         return f"nothing has been scored in profile {settings.params.profile}"
     rows.sort(key=lambda row: (row[0].dataset, row[1][0].value is None, row[1][0].value or 0.0))
     width = max(len(record.method) for record, _ in rows)
-    lines = [f"profile {settings.params.profile}"]
+    warning = settings.profile.warning
+    lines = [f"profile {settings.params.profile}" + (f": {warning}" if warning else "")]
     for record, chosen in rows:
         values = "   ".join(
             f"{found.signature.metric} {'relative' if found.signature.alignment == 'root' else 'absolute'} "
@@ -42,8 +43,15 @@ def summary(settings: Settings) -> str:
         )
         label = " (synthetic)" if record.synthetic else ""
         lines.append(f"  {record.dataset}{label}  {record.method:{width}}  {values}")
-    page = settings.home / "results" / "leaderboard" / "index.html"
+    page = settings.page / "index.html"
     return "\n".join([*lines, f"page: {page.as_uri()}", "runs: make runs"])
+
+
+def duration(seconds: float) -> str:
+    """A span of time as one says it: 40 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def method_lines(settings: Settings) -> Iterator[str]:

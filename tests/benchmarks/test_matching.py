@@ -74,7 +74,7 @@ def test_what_is_drawn_is_the_true_joint_in_the_crop_that_the_row_sees(trained: 
 
 def test_they_are_on_the_pages_of_these_rows(trained: Any) -> None:
     trained.must("report")
-    pages = trained.folder / "results/leaderboard/methods"
+    pages = trained.folder / "results/smoke/leaderboard/methods"
     for name in ("epipolar", "control"):
         text = (pages / f"{name}.html").read_text(encoding="utf-8")
         assert text.count("<strong>Right wrist of") == 3

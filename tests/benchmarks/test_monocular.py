@@ -62,7 +62,7 @@ def test_a_monocular_row(lifted):
     assert f"{CAMERAS[0]} left out, the method takes 2 to" in left_out
     for command in (["compare", "human36m"], ["report"]):
         workspace.must(*command)
-    page = workspace.folder / "results" / "leaderboard"
+    page = workspace.folder / "results" / "smoke" / "leaderboard"
     assert "human36m-monocular" in (page / "index.html").read_text()
     with (page / "leaderboard.csv").open() as file:
         rows = [(row["table"], row["method"]) for row in csv.DictReader(file)]
@@ -138,7 +138,7 @@ def test_hands_go_through_the_same_stages_with_the_same_rows(hands):
     assert {compared.table for compared in tables} == {"rhd", "rhd-true-size"}
     assert all({rank.method for rank in compared.ranks} == {"lifting", "lifting_image"} for compared in tables)
     hands.must("report")
-    page = (hands.folder / "results" / "leaderboard" / "index.html").read_text()
+    page = (hands.folder / "results" / "smoke" / "leaderboard" / "index.html").read_text()
     assert "rhd" in page
     assert "are from a synthetic world" not in page
 
@@ -160,7 +160,7 @@ def test_absent_hands_are_left_out(hands):
         assert path.exists()
         assert path.is_file() or not any(path.iterdir())
     hands.must("report")
-    page = (hands.folder / "results" / "leaderboard" / "index.html").read_text()
+    page = (hands.folder / "results" / "smoke" / "leaderboard" / "index.html").read_text()
     assert re.search(r'<h3>rhd <span class="tag missing">missing</span>', page)
 
 

@@ -1,4 +1,4 @@
-"""The pipeline as DVC runs it, on the results of the profile in force; run by CI after `make repro PROFILE=smoke`."""
+"""The pipeline as DVC runs it, on the results of the smoke profile; run by CI after `make repro PROFILE=smoke`."""
 
 import os
 import re
@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from poseboard.benchmarks.pipeline import in_profile
 from poseboard.benchmarks.settings import Settings
 from poseboard.protocols.scores import ScoreFile, SpeedFile
 
 ROOT = Path(__file__).resolve().parents[2]
+PROFILE = "smoke"
 pytestmark = pytest.mark.pipeline
 
 THEIRS = '''
@@ -38,6 +40,13 @@ class Middle:
     def training(self, start, seed):
         return None
 '''
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _profile() -> Iterator[None]:
+    """`dvc` by hand runs in the profile that params.yaml names."""
+    with in_profile(ROOT / "params.yaml", PROFILE):
+        yield
 
 
 def run(program: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -86,8 +95,8 @@ def test_editing_a_method_reruns_that_method_alone() -> None:
 
 
 def test_every_row_is_scored_and_on_the_page() -> None:
-    settings = Settings.read(ROOT / "params.yaml")
-    page = (ROOT / "results" / "leaderboard" / "index.html").read_text(encoding="utf-8")
+    settings = Settings.read(ROOT / "params.yaml").in_profile(PROFILE)
+    page = (settings.page / "index.html").read_text(encoding="utf-8")
     for method in settings.params.methods:
         record = ScoreFile.read(settings.file("scores", "human36m", f"{method}.json"))
         assert record.synthetic
@@ -103,7 +112,7 @@ def test_the_speed_aims_are_met() -> None:
 
 
 def test_the_store_is_level_with_the_results() -> None:
-    done = run("poseboard", "sync")
+    done = run("poseboard", "sync", POSEBOARD_PROFILE=PROFILE)
     assert "0 runs added" in done.stdout
 
 
@@ -114,7 +123,7 @@ def test_a_third_party_method_by_one_line(tmp_path: Path) -> None:
     )
     params = ROOT / "params.yaml"
     before = params.read_text(encoding="utf-8")
-    settings = Settings.read(params)
+    settings = Settings.read(params).in_profile(PROFILE)
     try:
         params.write_text(before.replace("methods:\n", "methods:\n" + line, 1), encoding="utf-8")
         assert "middle" in yaml.safe_load(params.read_text())["methods"]
@@ -122,7 +131,7 @@ def test_a_third_party_method_by_one_line(tmp_path: Path) -> None:
         ran = set(re.findall(r"Running stage '(\S+?)'", done.stdout))
         per_method = {stage for stage in ran if "@" in stage}
         assert per_method == {f"{stage}-human36m@middle" for stage in ("train", "predict", "score")}
-        page = (ROOT / "results" / "leaderboard" / "index.html").read_text(encoding="utf-8")
+        page = (settings.page / "index.html").read_text(encoding="utf-8")
         assert "methods/middle.html" in page
     finally:
         params.write_text(before, encoding="utf-8")

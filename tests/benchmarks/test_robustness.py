@@ -110,7 +110,7 @@ def test_one_process_predicts_or_scores_a_row(workspace: Any, spoil: Fail) -> No
 def test_a_row_taken_out_of_params_is_neither_compared_nor_shown(workspace: Any) -> None:
     second_row(workspace)
     compared = workspace.folder / "results/smoke/comparisons/human36m.json"
-    page = workspace.folder / "results/leaderboard/index.html"
+    page = workspace.folder / "results/smoke/leaderboard/index.html"
 
     def run() -> tuple[int, bool]:
         workspace.must("compare", "human36m")
@@ -197,7 +197,7 @@ def test_a_root_that_is_no_path(workspace: Any, spoil: Fail) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_named(workspace: Any) -> None:
-    folder = workspace.folder / "results" / "leaderboard"
+    folder = workspace.folder / "results" / "smoke" / "leaderboard"
     folder.write_text("a file where the pages should be")
     assert str(folder) in workspace.run("report").error
 
@@ -275,5 +275,5 @@ def test_every_known_data_set_has_a_status_and_a_record(workspace: Any) -> None:
             assert entry.licence in record.detail
     assert not (folder / "of_long_ago.json").exists()
     workspace.must("report")
-    page = (workspace.folder / "results/leaderboard/index.html").read_text(encoding="utf-8")
+    page = (workspace.folder / "results/smoke/leaderboard/index.html").read_text(encoding="utf-8")
     assert "CMU Panoptic" in page

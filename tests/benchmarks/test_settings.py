@@ -47,18 +47,9 @@ def test_the_committed_smoke_profile_alone_warns_that_its_numbers_mean_nothing()
 def test_options_differ_by_profile_and_fall_back_to_default(tmp_path: Path) -> None:
     path = write(tmp_path)
     assert Settings.read(path).options("backbone") == {"steps": 5}
-    Settings.choose_profile(path, "full")
-    assert Settings.read(path).options("backbone") == {"steps": 9}
-    assert Settings.read(path).options("dlt") == {"weights": "peak"}
-
-
-def test_choosing_a_profile_changes_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "params.yaml"
-    path.write_text("# a comment\n" + yaml.safe_dump(params()))
-    before = path.read_text().splitlines()
-    Settings.choose_profile(path, "full")
-    changed = [(old, new) for old, new in zip(before, path.read_text().splitlines(), strict=True) if old != new]
-    assert changed == [("profile: default", "profile: full")]
+    full = Settings.read(path).in_profile("full")
+    assert full.options("backbone") == {"steps": 9}
+    assert full.options("dlt") == {"weights": "peak"}
 
 
 def test_a_world_is_kept_by_its_options(tmp_path: Path) -> None:

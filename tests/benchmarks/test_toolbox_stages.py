@@ -35,7 +35,7 @@ def test_from_the_files_to_the_table(toolbox):
         assert found.n_samples == 1  # one of 64, of three
         assert 0 < found.value <= 150
     toolbox.must("report")
-    assert NAME in (toolbox.folder / "results" / "leaderboard" / "index.html").read_text()
+    assert NAME in (toolbox.folder / "results" / "smoke" / "leaderboard" / "index.html").read_text()
 
 
 def test_published_weights_see_warped_crops(toolbox):

@@ -1,0 +1,88 @@
+"""A whole run: DVC over all stages, in the profile asked for.
+
+DVC reads the profile from params.yaml, where dvc.yaml's templates find it. A run in another profile therefore writes it
+there while it lasts, in one line that also says what stood there before::
+
+    profile: smoke  # while this run lasts, then: default
+
+Whatever ends the run, ``kill -9`` included, nothing else believes that line: every command reads the profile after
+``then:``, except stages, which DVC tells theirs in ``POSEBOARD_PROFILE``; and the next run puts the line back first.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from poseboard.benchmarks.locks import only_writer
+from poseboard.benchmarks.settings import BORROWED, Settings
+from poseboard.datasets.errors import InputError
+
+_ADVICE = re.compile(r"Use `dvc push`")
+"""What DVC says at the end about a remote store, which a run here has no use for."""
+
+
+@contextmanager
+def in_profile(path: Path, profile: str | None) -> Iterator[Settings]:
+    """Hold params.yaml in a profile; the line that named another one is put back afterwards, to the byte.
+
+    Args:
+        path: params.yaml.
+        profile: None stays with the file's own.
+
+    Raises:
+        InputError: there is no such profile, or another process holds the file.
+    """
+    with only_writer(path.resolve().parent / ".repro.lock", "running the pipeline"):
+        _put_back(path)
+        own = Settings.read(path)
+        if profile is None or profile == own.params.profile:
+            yield own
+            return
+        settings = own.in_profile(profile)
+        text = path.read_text(encoding="utf-8")
+        line = rf"profile: {profile}  # while this run lasts, then:\1"
+        _replace(path, re.sub(r"(?m)^profile:(.*)$", line, text, count=1))
+        try:
+            yield settings
+        finally:
+            _put_back(path)
+
+
+def _put_back(path: Path) -> None:
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+        restored = BORROWED.sub(r"profile:\1", text, count=1)
+        if restored != text:
+            _replace(path, restored)
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def run_pipeline() -> None:
+    """Run ``dvc repro`` on what params.yaml says now; all that it and the stages say goes to stderr.
+
+    Raises:
+        InputError: a stage failed.
+    """
+    command = [str(Path(sys.executable).with_name("dvc")), "repro"]
+    # Stages take theirs from dvc.yaml.
+    environment = {name: value for name, value in os.environ.items() if name != "POSEBOARD_PROFILE"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, errors="replace") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if not _ADVICE.match(line):
+                print(line, end="", file=sys.stderr, flush=True)
+    if process.returncode:
+        raise InputError(
+            "dvc repro", f"stopped with exit code {process.returncode}", "the failing stage says why above"
+        )
