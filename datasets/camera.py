@@ -92,6 +92,14 @@ class Camera:
         z = np.where(x[..., 2:] > 0, x[..., 2:], np.nan)
         return self._to_pixels(self._distort(x[..., :2] / z))
 
+    def image(self, normalised: ArrayLike) -> Array:
+        """Directions (..., 2), x / z and y / z of the camera's frame, as pixels (..., 2), through the lens."""
+        return self._to_pixels(self._distort(np.asarray(normalised, dtype=np.float64)))
+
+    def normalised(self, points_px: ArrayLike) -> Array:
+        """Pixels (..., 2) without a lens as directions (..., 2), x / z and y / z of the camera's frame."""
+        return self._to_normalised(np.asarray(points_px, dtype=np.float64))
+
     def undistort(self, points_px: ArrayLike) -> Array:
         """Pixels (..., 2) of the distorted image to those of the same pinhole without a lens (fixed point)."""
         points = np.asarray(points_px, dtype=np.float64)

@@ -147,7 +147,7 @@ class Human36MToolbox:
         return Sample(key, views, Group(subject, sequence.partition("-")[0], sequence))
 
     def truth(self, key: str) -> Truth:
-        """(1, 17, 3) mm in the world, and which joints each camera is annotated to show."""
+        """(1, 17, 3) mm in the world; which joints each camera is annotated to show, and where, without its lens."""
         records, rows = self._rows(key)
         if self._truth == "triangulated" and records.split == "test":
             cameras = [records.camera(row) for row in rows]
@@ -156,7 +156,12 @@ class Human36MToolbox:
             first = records.camera(rows[0])
             joints = (records.joints_camera_mm[rows[0]] - first.t) @ first.R
         seen = {name: records.seen[row][None, ROWS] for name, row in zip(self.views, rows, strict=True)}
-        return Truth(joints[None, ROWS], seen)
+        annotated = {
+            name: camera.normalised(_undistorted(camera, records.joints_px[row]))[None, ROWS]
+            for name, row in zip(self.views, rows, strict=True)
+            for camera in (records.camera(row),)
+        }
+        return Truth(joints[None, ROWS], seen, annotated)
 
     @cached_property
     def _manifest(self) -> str:

@@ -147,7 +147,13 @@ class Rhd:
         """(hands, 21, 3) mm in the camera's frame, in the order of the sample's boxes; hidden key points are known."""
         of_set, row, _ = self._row(key)
         hands = list(self._shown_hands(key))
-        return Truth(of_set.joints_mm[row, hands], {self.views[0]: of_set.visible[row, hands]})
+        x, y = np.moveaxis(of_set.uv_px[row, hands], -1, 0)
+        directions = np.stack([x, y, np.ones_like(x)], axis=-1) @ np.linalg.inv(of_set.K[row]).T
+        return Truth(
+            of_set.joints_mm[row, hands],
+            {self.views[0]: of_set.visible[row, hands]},
+            {self.views[0]: directions[..., :2] / directions[..., 2:]},
+        )
 
     def _annotation_path(self, name: str) -> Path:
         return self.root / name / f"anno_{name}.pickle"

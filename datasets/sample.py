@@ -171,10 +171,14 @@ class Truth:
     Args:
         joints_mm: (P, J, 3) mm in the world frame; NaN where a joint is not annotated.
         seen: view -> (P, J) whether a joint is annotated as visible there; a view that is not named shows all.
+        annotated: view -> (P, J, 2) where the view itself is annotated, as (x / z, y / z) of the camera's frame, the
+            lens undone: what crops and resizes of the view leave as it is. `Camera.image` makes pixels of it. A view
+            that is not named has no annotation but the projection of ``joints_mm``.
     """
 
     joints_mm: Array
     seen: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    annotated: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,8 @@ _NEAR = 0.05
 def joint_detection_rate(heatmaps: Tensor, targets: Tensor) -> Tensor:
     """Share of each joint's maps whose largest value lies within 5 % of the map's side of the target's ("JDR").
 
-    Only maps count whose target has its largest value beyond the first two rows and columns.
+    Of maps that are not square, columns are measured by the height and rows by the width, as the release does. Only
+    maps count whose target has its largest value beyond the first two rows and columns.
 
     Args:
         heatmaps: (n, J, H, W).
@@ -31,7 +32,7 @@ def joint_detection_rate(heatmaps: Tensor, targets: Tensor) -> Tensor:
         of the others.
     """
     found, true = largest_cells(heatmaps)[0], largest_cells(targets)[0]
-    side = found.new_tensor([heatmaps.shape[-1], heatmaps.shape[-2]])
+    side = found.new_tensor([heatmaps.shape[-2], heatmaps.shape[-1]])
     near = torch.linalg.vector_norm((found - true) / side, dim=-1) < _NEAR
     counts = (true > 1).all(dim=-1)
     return (near & counts).sum(dim=0) / counts.sum(dim=0)

@@ -150,6 +150,7 @@ class EpipolarTraining(Training):
             crop_px=side,
             slots=slots,
             flip_order=None,
+            published=True,
         )
 
     def _pair(self, sample: Sample, rng: np.random.Generator) -> list[View]:

@@ -16,7 +16,15 @@ from poseboard.datasets.sample import Sample, Truth, View
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Example, Inputs, Options, Training
 from poseboard.methods.geometry.canonical import canonicalise, ray_rotation
-from poseboard.methods.lifting.model import Joints, Lifting, Network, canonical_indices, pose_loss, rotation_loss
+from poseboard.methods.lifting.model import (
+    CANONICAL,
+    Joints,
+    Lifting,
+    Network,
+    canonical_indices,
+    pose_loss,
+    rotation_loss,
+)
 from poseboard.methods.nets.architecture import crop_pixels
 from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation, augment, transform_points
 from poseboard.methods.nets.backbone import heatmap_losses, inside_crop, visible_joints, warmup_cosine
@@ -123,6 +131,7 @@ class LiftingTraining(Training):
         self._architecture, self._options = model.architecture, options
         self._flip_order, self._root = skeleton.flip_order, skeleton.root_index
         self._axis, self._plane, self._scale = canonical_indices(skeleton)
+        self._of_hands = CANONICAL[skeleton.name].handed
         self._augmentation = options.augmentation if options.recipe == "small" else NO_AUGMENTATION
         self.architecture = model.architecture.model_dump(mode="json")
         self.model = model
@@ -150,16 +159,17 @@ class LiftingTraining(Training):
         """A random view and the pose that it shows.
 
         Returns:
-            image (S, S, 3) uint8; and float32: points_px (J, 2), weights (J,) of the 2D losses; pose and canonical
-            (J, 3) about the root in units of ``scale_mm`` (1,), R (3, 3) between them; known and framed (J, 1): which
-            joints of pose and canonical are there; side (1,).
+            image (S, S, 3) uint8; and float32: points_px (J, 2), weights (J,) of the 2D losses; drawn (J,), which
+            joints have a map where maps are drawn; pose and canonical (J, 3) about the root in units of ``scale_mm``
+            (1,), R (3, 3) between them; known and framed (J, 1), which joints of pose and canonical count; side (1,).
         """
         side_px = self._architecture.backbone.crop_px
         view = sample.views[rng.integers(len(sample.views))]
         mirror = bool(rng.random() < self._augmentation.flip)
         image, A = augment(crop_pixels(view, side_px), self._augmentation, rng, mirrored=mirror)
         joints_mm = truth.joints_mm[0]
-        points, weights = visible_joints(view, truth, side_px)
+        published = self._options.recipe == "published"
+        points, weights = visible_joints(view, truth, side_px, published=published)
         points = transform_points(A, points)
 
         turn = view.camera.R
@@ -173,7 +183,7 @@ class LiftingTraining(Training):
         if mirror:  # a mirrored left arm is a right arm, at the place where the left one is
             order = self._flip_order
             points, weights, about_root, side = points[order], weights[order], about_root[order], 1.0 - side
-        weights = weights * inside_crop(points, side_px)
+        weights = weights * inside_crop(points, side_px, published=published)
 
         scale_mm = float(np.linalg.norm(about_root[self._scale[0]] - about_root[self._scale[1]]))
         scale_mm = scale_mm if scale_mm > 0 else np.nan
@@ -182,12 +192,19 @@ class LiftingTraining(Training):
         if self._options.mirror_right and side:
             canonical = canonical * (1.0, 1.0, -1.0)
         known, framed = (np.isfinite(a).all(axis=-1, keepdims=True) for a in (pose, canonical))
-        if self._options.recipe == "published" and view.name in truth.seen:  # its loss masks hidden joints
-            shown = truth.seen[view.name][0][:, None]
-            known, framed = known & shown, framed & shown
+        drawn = weights > 0
+        if published:
+            # Its loss masks joints that are annotated as hidden and, of bodies, those outside the crop. Its maps are
+            # drawn of all joints, outside or not; of hands, without the hidden ones.
+            shown = drawn
+            drawn = np.ravel(known)
+            if self._of_hands:
+                drawn = shown = np.asarray(truth.seen[view.name][0]) if view.name in truth.seen else drawn
+            known, framed = known & shown[:, None], framed & shown[:, None]
         values = {
             "points_px": points,
             "weights": weights,
+            "drawn": drawn,
             "pose": np.where(known, pose, 0.0),
             "known": known,
             "canonical": np.where(framed, canonical, 0.0),
@@ -204,7 +221,7 @@ class LiftingTraining(Training):
         arch, options = self._architecture.backbone, self._options
         side = batch["side"] if self._architecture.handed else None
         drawn = self._architecture.drawn is not None
-        joints = Joints(batch["points_px"], batch["weights"]) if drawn else None
+        joints = Joints(batch["points_px"], batch["drawn"]) if drawn else None
         lifted, heatmaps = self.model(self._architecture.prepare(batch["image"]), side, joints)
         pose, known, framed = batch["pose"], batch["known"], batch["framed"]
         scale_mm = batch["scale_mm"][..., None]

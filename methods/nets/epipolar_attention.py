@@ -40,7 +40,7 @@ class AttentionSettings(Options):
     Args:
         samples: K, along each line.
         attention: "average" over the samples by weight, or the "max"imum alone (by cosine, whatever ``similarity`` is).
-        similarity: of a cell's query and a sample's key; "prior": the given table alone.
+        similarity: of a cell's query and a sample's key; "prior": none, the given table is the weights.
         softmax: over the samples; otherwise similarity / K.
         scale: factor before the soft-max, 1/sqrt(64) whatever the channels or samples are.
         layers: 1x1 convolutions: theta on queries, phi on keys, g on values, z (with a batch normalisation that starts
@@ -271,6 +271,8 @@ def _attend(
 
 def _weights(settings: AttentionSettings, similarity: Tensor, prior: Tensor | None) -> Tensor:
     """Similarities (b, R, K) -> weights."""
+    if settings.similarity == "prior":  # the table as it is: neither masked nor scaled nor a soft-max
+        return similarity
     similarity = torch.where(similarity == 0, _MASKED, similarity)
     if settings.prior == "add" and prior is not None:
         similarity = similarity + prior
@@ -363,11 +365,11 @@ def _gathered(
     keys = sampled(key)  # (b, C, K, R)
     values = keys if value is key else sampled(value)
     asked = query.mT[:, :, None]
-    if settings.similarity == "prior":
+    if settings.attention == "max" or settings.similarity == "cos":
+        similarity = functional.cosine_similarity(asked, keys, dim=1, eps=1e-8).mT
+    elif settings.similarity == "prior":
         assert prior is not None
         similarity = prior
-    elif settings.attention == "max" or settings.similarity == "cos":
-        similarity = functional.cosine_similarity(asked, keys, dim=1, eps=1e-8).mT
     else:
         similarity = (asked * keys).sum(1).mT
     if settings.attention == "max":

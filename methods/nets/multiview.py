@@ -58,7 +58,14 @@ def augmented_views(
 
 
 def stack_changed(
-    views: Sequence[View], truth: Truth, change: Change, *, crop_px: int, slots: int, flip_order: Sequence[int] | None
+    views: Sequence[View],
+    truth: Truth,
+    change: Change,
+    *,
+    crop_px: int,
+    slots: int,
+    flip_order: Sequence[int] | None,
+    published: bool = False,
 ) -> Example:
     """Views in ``slots`` places, of which those without a view are zero and not valid.
 
@@ -69,6 +76,7 @@ def stack_changed(
         crop_px: side S.
         slots: V.
         flip_order: the joints in the order that a mirror image gives them, where ``change`` mirrors; else None.
+        published: ``points_px`` and ``weights`` as the release of epipolar transformers has them, see `visible_joints`.
 
     Returns:
         images (V, S, S, 3) uint8; P (V, 3, 4) float64; valid (V,) bool; points_px (V, J, 2) and weights (V, J)
@@ -83,9 +91,10 @@ def stack_changed(
     for i, view in enumerate(views):
         images[i], A = change(view)
         # A changed crop shows nothing that was outside the crop; a whole frame is still to be cropped.
-        seen, visible = visible_joints(view, truth, crop_px if view.camera.size == (crop_px, crop_px) else None)
+        side_px = crop_px if view.camera.size == (crop_px, crop_px) else None
+        seen, visible = visible_joints(view, truth, side_px, published=published)
         points[i] = transform_points(A, seen)
-        weights[i] = visible * inside_crop(points[i], crop_px)
+        weights[i] = visible * inside_crop(points[i], crop_px, published=published)
         P[i] = A @ view.camera.P
         if view.camera.dist.any():
             pinhole = view.camera.undistorted().project(joints_mm)

@@ -71,6 +71,28 @@ def test_lens_is_taken_out_of_box_and_frame(root):
         assert np.abs(projected - record["joints_2d"][OURS]).max() > 0.1
 
 
+def test_recorded_pixels_come_with_the_truth_without_the_lens(root):
+    """Of train and test, in every crop: where the release's targets are."""
+    for split, subject, seed in (("train", 1, 1), ("test", 9, 2)):
+        made = records(subject, 1, seed=seed)
+        rng = np.random.default_rng(0)
+        for record in made:
+            record["joints_2d"] = record["joints_2d"] + rng.normal(0, 5, (17, 2))
+        data = write(root, made, split)
+        key = data.keys(split)[0]
+        sample, truth = data.sample(key), data.truth(key)
+        for view, record in zip(sample.views, made, strict=True):
+            camera = record["camera"]
+            dist = np.concatenate([camera["k"][:2, 0], camera["p"][:, 0], camera["k"][2:, 0]])
+            K = view.camera.K
+            flat = cv2.undistortPoints(record["joints_2d"][OURS, None], K, dist, P=K)[:, 0]
+            (directions,) = truth.annotated[view.name]
+            np.testing.assert_allclose(view.camera.image(directions), flat, atol=1e-9)
+            crop = view.crop(256, resampling="bilinear")
+            A = view.crop_affine(256)
+            np.testing.assert_allclose(crop.camera.image(directions), flat @ A[:2, :2].T + A[:2, 2], atol=1e-9)
+
+
 def test_a_moment_that_a_camera_misses_is_left_out(root):
     made = records(9, 3, seed=2)
     del made[5]

@@ -43,6 +43,9 @@ def test_the_dominant_hand_of_each_picture(tree, split):
         # projecting the mean of two points is near the mean of their projections, and the others are exact
         np.testing.assert_allclose(uv[1:], entry["uv_vis"][21 * hand + 1 : 21 * hand + 21, :2], atol=1e-3)
         assert view.pixels().shape == (320, 320, 3)
+        (directions,) = dataset.truth(key).annotated[view.name]
+        annotated = palm_instead_of_wrist(entry["uv_vis"][:, :2])[hand]
+        np.testing.assert_allclose(view.camera.image(directions), annotated, atol=1e-9)
 
 
 def test_the_box_is_about_the_middle_fingers_base(tree):

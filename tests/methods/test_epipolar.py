@@ -29,6 +29,7 @@ from poseboard.methods.geometry.epipolar import (
 )
 from poseboard.methods.geometry.triangulation import dlt
 from poseboard.methods.nets.augmentation import NO_AUGMENTATION
+from poseboard.methods.nets.backbone import inside_crop
 from poseboard.methods.nets.epipolar_attention import (
     AttentionSettings,
     EpipolarSampler,
@@ -161,6 +162,30 @@ def test_attention_equals_gathering_everything(side, where):
     weights = naive(reference, source, samples, grid)[1]
     np.testing.assert_allclose(detail.weights, weights, rtol=0, atol=1e-5)
     assert (detail.weights.argmax(-1) == weights.argmax(-1)).float().mean() > 0.99
+
+
+def test_a_table_in_place_of_similarities_is_the_weights():
+    """As it is: neither a soft-max nor masked; the maximum is of cosines whatever the similarity is."""
+    generator = torch.Generator().manual_seed(0)
+    reference, source = torch.randn(2, 2, 8, 16, 16, generator=generator)
+    table = torch.rand(2, 24, 16, 16, generator=generator)
+    table[:, 3] = 0
+    P = projections()
+    samples = along_lines(epipolar_segments(P[:2], P[2:], GRID), GRID, 24)
+    pairs = torch.tensor([[0, 0], [1, 1]])
+
+    def attended(**options):
+        made = EpipolarSampler(8, AttentionSettings(**PLAIN, samples=24, **options))
+        prior = table if options["similarity"] == "prior" else None
+        return made(reference, source, pairs, samples, GRID, prior=prior, detail=True)
+
+    found = attended(similarity="prior")
+    torch.testing.assert_close(found.weights, table.flatten(2).mT)
+    at = normalised(samples.at(slice(None), torch.arange(256)), GRID).float().transpose(1, 2)
+    gathered = functional.grid_sample(source, at, align_corners=True).unflatten(3, (16, 16))
+    torch.testing.assert_close(found.features, (table[:, None] * gathered).sum(2), rtol=1e-4, atol=1e-4)
+    by_cosine = attended(similarity="cos", attention="max")
+    torch.testing.assert_close(attended(similarity="prior", attention="max").features, by_cosine.features)
 
 
 @pytest.mark.parametrize("options", [{"similarity": "cos"}, {"pool": True}, {"attention": "max"}, {"softmax": False}])
@@ -328,6 +353,17 @@ def test_a_joint_is_detected_near_its_target():
     assert rates[1].isnan()
 
 
+def test_detection_on_maps_that_are_not_square_is_the_releases():
+    """It measures columns by the map's height and rows by its width."""
+    target = torch.zeros(4, 1, 20, 80)
+    found = target.clone()
+    target[:, 0, 10, 40] = 1
+    for i, (row, column) in enumerate([(10, 40), (13, 40), (10, 42), (14, 40)]):
+        found[i, 0, row, column] = 1
+    of_each = [joint_detection_rate(found[i : i + 1], target[i : i + 1]).item() for i in range(4)]
+    assert of_each == [1, 1, 0, 0]  # 3 rows are 3 / 80 of the width, 2 columns 2 / 20 of the height
+
+
 def test_only_visible_joints_count_and_only_across():
     points, truth = torch.zeros(2, 3, 2), torch.zeros(2, 3, 2)
     points[..., 1], points[0, :, 0] = 100, torch.tensor([1.0, -4, 50])
@@ -392,6 +428,40 @@ def test_a_turned_crop_is_of_one_person_with_a_box(boxes):
     view = replace(image_sample(0, 2).views[0], boxes_px=boxes)
     with pytest.raises(InputError, match=r"view c0: has .*, a crop shows one"):
         scale_and_turn(view, SIDE, 0.25, 30, np.random.default_rng(0))
+
+
+def annotated(sample, px):
+    """Of every view the pixels (J, 2) of its crop, as a data set would have annotated them."""
+    return {view.name: view.camera.normalised(px)[None] for view in sample.views}
+
+
+def test_targets_of_the_published_recipe_are_the_annotated_joints(backbone):
+    sample, pose = image_sample(0, 3), person(0)
+    off_px = np.array([1.5, -2.0])
+    moved = {view.name: view.camera.normalised(view.camera.project(pose) + off_px)[None] for view in sample.views}
+    truth = Truth(pose[None], annotated=moved)
+    for recipe, off in (("published", off_px), ("small", 0 * off_px)):
+        training = Epipolar({**TINY, "recipe": recipe, "augmentation": NO_AUGMENTATION}, HUMAN36M).training(backbone, 0)
+        example = training.example(sample, truth, np.random.default_rng(0))
+        for i in np.flatnonzero(example["valid"]):
+            (view,) = (v for v in sample.views if np.allclose(v.camera.P, example["P"][i]))
+            seen = example["weights"][i] > 0
+            assert seen.any()
+            expected = view.camera.project(pose) + off
+            np.testing.assert_allclose(example["points_px"][i][seen], expected[seen], atol=1e-4)
+
+
+def test_the_published_recipe_counts_the_whole_last_column(backbone):
+    """The release takes 0 <= x < side; the small recipe the span between the centres of the outermost pixels."""
+    px = np.full((J, 2), SIDE / 2)
+    edges = [-0.01, 0.0, SIDE - 1, SIDE - 0.5, SIDE - 0.01, SIDE]
+    px[: len(edges), 0] = px[len(edges) : 2 * len(edges), 1] = edges
+    sample = image_sample(0, 2)
+    truth = Truth(person(0)[None], annotated=annotated(sample, px))
+    training = Epipolar({**TINY, "recipe": "published"}, HUMAN36M).training(backbone, 0)
+    found = training.example(sample, truth, np.random.default_rng(0))["weights"]
+    assert found[0].tolist() == 2 * [0, 1, 1, 1, 1, 0] + [1] * (J - 12)
+    assert inside_crop(px, SIDE).tolist() == 2 * [0, 1, 1, 0, 0, 0] + [1] * (J - 12)
 
 
 def test_joints_beyond_the_frame_count_where_the_crop_shows_them(backbone):

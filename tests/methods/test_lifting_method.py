@@ -233,6 +233,31 @@ def test_networks_on_drawn_maps_train_without_their_backbone(backbone, hand_back
         Lifting({"network": "image_rotation", "maps": "drawn"}, HUMAN36M)
 
 
+def test_the_published_loss_masks_what_a_crop_does_not_show(backbone, hand_backbone):
+    """Of bodies, joints outside the crop and hidden ones; of hands the hidden ones. Maps of bodies are drawn of all."""
+    options = {"recipe": "published", "network": "rotation"}
+    for skeleton, start, (sample, pose), bodies in (
+        (HUMAN36M, backbone, moment(0, 1), True),
+        (RHD_HAND, hand_backbone, hand(0, 1), False),
+    ):
+        training = Lifting(options, skeleton).training(start, 0)
+        (view,) = sample.views
+        px = view.camera.project(pose.joints_mm[0])
+        px[3] = (SIDE - 0.3, 20.0)
+        px[4] = (SIDE + 0.3, 20.0)
+        seen = np.ones((1, len(skeleton)), dtype=bool)
+        seen[0, 5] = False
+        truth = replace(pose, seen={view.name: seen}, annotated={view.name: view.camera.normalised(px)[None]})
+        inside = ((px >= 0) & (px < SIDE)).all(axis=-1)
+        assert inside.sum() > 10
+        example = training.example(sample, truth, np.random.default_rng(0))
+        expected = seen[0] & inside if bodies else seen[0]
+        for field in ("known", "framed"):
+            np.testing.assert_array_equal(example[field][:, 0] > 0, expected)
+        np.testing.assert_allclose(example["points_px"], px, atol=1e-3)
+        np.testing.assert_array_equal(example["drawn"] > 0, True if bodies else seen[0])
+
+
 def test_a_joint_outside_the_crop_has_an_empty_map(hand_backbone):
     training = Lifting({"maps": "drawn", "augmentation": PLAIN}, RHD_HAND).training(hand_backbone, 0)
     sample, truth = hand(0, 1)
