@@ -69,9 +69,14 @@ def _dlt_loop(P: Array, points_px: Array, weights: Array) -> Array:
 def test_dlt_speed(race: Race, record_speed: RecordSpeed) -> None:
     P, points, _ = _scene(0)
     weights = np.random.default_rng(1).uniform(0.2, 1, points.shape[:-1])
-    difference = float(np.abs(dlt(P, points, weights) - _dlt_loop(P, points, weights)).max())
+    difference = float(np.abs(dlt(P, points, weights, homogeneous=True) - _dlt_loop(P, points, weights)).max())
     assert difference < 1e-4
-    ours, theirs = race(lambda: dlt(P, points, weights), lambda: _dlt_loop(P, points, weights), rounds=15, calls=10)
+    ours, theirs = race(
+        lambda: dlt(P, points, weights, homogeneous=True),
+        lambda: _dlt_loop(P, points, weights),
+        rounds=15,
+        calls=10,
+    )
     record_speed(
         "triangulation-dlt",
         f"Weighted linear triangulation, {FRAMES} frames × {JOINTS} joints × {VIEWS} views",

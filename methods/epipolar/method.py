@@ -176,7 +176,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
             return ransac(P, points_px, _ROBUST_SHARE * self.loaded.architecture.crop_px).points_mm
         if options.triangulation == "peak":
             # Maps of published weights may be negative throughout; such a view counts little, not nothing.
-            return np.asarray(dlt(P, points_px, np.maximum(peaks, _LEAST_WEIGHT), homogeneous=False))
+            return np.asarray(dlt(P, points_px, np.maximum(peaks, _LEAST_WEIGHT)))
         return triangulate_released(
             options.triangulation,
             P,

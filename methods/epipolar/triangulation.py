@@ -96,7 +96,7 @@ def triangulate_released(
         there = ~several & (views == source)
         points_px = np.where(there[..., None], found_px, points_px)
         used = used | there | (~several & (views == surest))
-    return np.asarray(dlt(P, np.where(used[..., None], points_px, np.nan)))
+    return np.asarray(dlt(P, np.where(used[..., None], points_px, np.nan), homogeneous=True))
 
 
 def confident_dlt(P: Array, points_px: Array, scores: Array, confidence: float = CONFIDENCE["pymvg"]) -> Array:
@@ -146,7 +146,7 @@ def _agreeing(P: Array, points_px: Array, sure: NDArray[np.bool_], inlier_mm: fl
     size = max(1, _CHUNK // (len(pair) * views * joints))
     for begin in range(0, len(chosen), size):
         some = slice(begin, begin + size)
-        X = np.asarray(dlt(all_P[some, pair], all_points[some, pair]))  # (B, K, J, 3)
+        X = np.asarray(dlt(all_P[some, pair], all_points[some, pair], homogeneous=True))  # (B, K, J, 3)
         distance = ray_distance(all_P[some, None], X, all_points[some, None])  # (B, K, V, J)
         agrees = (distance < inlier_mm) & all_sure[some, None]
         # Less than one for how near the rays are, so that it tells only sets of one size apart.

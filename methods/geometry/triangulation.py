@@ -24,22 +24,24 @@ _AT_INFINITY = 1e-9
 
 
 @overload
-def dlt(P: Tensor, points_px: Tensor, weights: Tensor | None = None, *, homogeneous: bool = True) -> Tensor: ...
+def dlt(P: Tensor, points_px: Tensor, weights: Tensor | None = None, *, homogeneous: bool = False) -> Tensor: ...
 @overload
-def dlt(P: Array, points_px: Array, weights: Array | None = None, *, homogeneous: bool = True) -> Array: ...
+def dlt(P: Array, points_px: Array, weights: Array | None = None, *, homogeneous: bool = False) -> Array: ...
 def dlt(
-    P: Tensor | Array, points_px: Tensor | Array, weights: Tensor | Array | None = None, *, homogeneous: bool = True
+    P: Tensor | Array, points_px: Tensor | Array, weights: Tensor | Array | None = None, *, homogeneous: bool = False
 ) -> Tensor | Array:
-    """Weighted linear triangulation (learnable triangulation, section 3.1; rows as in its release code).
+    """Weighted linear triangulation: the point with the smallest residual of two equations a view.
 
-    Minimises ``|A y|`` over unit ``y``, with rows ``w (x P[2] - P[0])`` and ``w (y P[2] - P[1])`` a view, neither
-    rows nor columns normalised, and returns ``y[:3] / y[3]``. Instead of decomposing ``A = [B|b]`` it solves
-    ``(B'B - l I) X = -B'b`` for the smallest eigenvalue ``l`` of ``A'A`` by Rayleigh quotient iteration with residuals
-    taken from ``A`` itself, which loses none of float64 to the squared condition number.
+    The rows of ``A = [B|b]`` are ``w (x P[2] - P[0])`` and ``w (y P[2] - P[1])`` per view, neither rows nor columns
+    normalised. The answer minimises ``|B X + b|`` over points ``X``, which depends neither on the origin nor on the
+    axes of the world.
 
-    The unit norm favours points far from the world origin: with millimetres it does no harm a metre away, but at
-    the origin itself a pixel of noise can become decimetres. ``homogeneous=False`` minimises ``|B X + b|`` over points
-    (``l = 0``), which depends neither on the origin nor on the axes of the world.
+    ``homogeneous=True`` is the published system (learnable triangulation, section 3.1, release code): it minimises
+    ``|A y|`` over unit ``y`` and returns ``y[:3] / y[3]``. The unit norm favours points far from the world origin: with
+    millimetres it does no harm a metre away, but at the origin itself a pixel of noise can become decimetres. Instead
+    of decomposing ``A`` it solves ``(B'B - l I) X = -B'b`` for the smallest eigenvalue ``l`` of ``A'A`` by Rayleigh
+    quotient iteration with residuals taken from ``A`` itself, which loses none of float64 to the squared condition
+    number.
 
     Gradients with respect to ``points_px`` and ``weights`` (and ``P``) are those of the implicit function at the
     solution and stay finite for parallel rays, equal cameras and equal smallest singular values. They are first-order
@@ -49,7 +51,7 @@ def dlt(
         P: (..., V, 3, 4) projection matrices.
         points_px: (..., V, J, 2) pixels.
         weights: (..., V, J), any scale, at least 0; None weighs all views alike.
-        homogeneous: as published and as published weights were trained with.
+        homogeneous: the published system, which published weights were trained with.
 
     Returns:
         (..., J, 3) float64 world mm, of the same kind (tensor or array) as the input. NaN where fewer than two views
@@ -57,6 +59,10 @@ def dlt(
 
     Raises:
         ValueError: shapes do not belong together.
+
+    Example:
+        >>> P = np.stack([camera.P for camera in cameras])
+        >>> joints_mm = dlt(P, np.stack([camera.project(pose_mm) for camera in cameras]))
     """
     if not isinstance(P, Tensor):
         tensors = [

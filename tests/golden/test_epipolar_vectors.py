@@ -269,9 +269,9 @@ def test_triangulation(golden_epipolar):
     found = confident_dlt(P, stored["pts"], stored["conf"])
     np.testing.assert_allclose(found, stored["pymvg_thr005"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(found, stored["pymvg_thr005_f32"], rtol=0, atol=5e-2)
-    plain = dlt(P, stored["pts"], homogeneous=False)
+    plain = dlt(P, stored["pts"])
     np.testing.assert_allclose(plain, stored["dlt_normal_eq"], rtol=0, atol=1e-3)
-    pair = dlt(P[:2], stored["pts"][:2])
+    pair = dlt(P[:2], stored["pts"][:2], homogeneous=True)
     np.testing.assert_allclose(pair, stored["pair01_cv2"], rtol=0, atol=1e-2)
     off = ray_distance(P, stored["points_gt"], stored["pts"])[0]
     np.testing.assert_allclose(off, stored["point2line"], rtol=1e-6)

@@ -17,7 +17,9 @@ SCENARIOS = ["2", "3", "4", "6", "4hard"]
 )
 def test_dlt(golden, views, weights, name):
     g = golden("dlt")
-    X = dlt(g[f"P_{views}"], g[f"points_2d_{views}"], None if weights is None else g[f"{weights}_{views}"])
+    X = dlt(
+        g[f"P_{views}"], g[f"points_2d_{views}"], None if weights is None else g[f"{weights}_{views}"], homogeneous=True
+    )
     np.testing.assert_allclose(X, g[f"X_{name}_f64_{views}"], atol=1e-4)
     # The reference solves in float32, which alone costs up to this much.
     np.testing.assert_allclose(X, g[f"X_{name}_{views}"], atol=2 if views == 2 else 1)
@@ -72,11 +74,11 @@ def test_published_ransac_draw_by_draw(golden, scenario, kind):
 def test_what_outliers_cost_without_ransac(golden, scenario):
     g = golden("ransac")
     P, points, truth = g[f"P_{scenario}"], g[f"points_2d_{scenario}"], g[f"gt_{scenario}"]
-    plain = np.linalg.norm(dlt(P, points) - truth, axis=-1)
+    plain = np.linalg.norm(dlt(P, points, homogeneous=True) - truth, axis=-1)
     assert plain.mean() == pytest.approx(float(g[f"mean_err_plain_dlt_{scenario}"]), rel=1e-4, abs=0.01)
     if scenario in {"4", "6"}:
         told = np.where(g[f"is_outlier_{scenario}"][..., None], np.nan, points)
-        best = np.linalg.norm(dlt(P, told) - truth, axis=-1).mean()
+        best = np.linalg.norm(dlt(P, told, homogeneous=True) - truth, axis=-1).mean()
         found = np.linalg.norm(ransac(P, points).points_mm - truth, axis=-1).mean()
         assert found < 1.1 * best + 0.2 < plain.mean()
 
@@ -95,7 +97,7 @@ def test_the_consensus_leaves_the_outliers_out(golden, scenario):
 @pytest.mark.parametrize("variant", ["conf", "noconf", "conf_m10", "noconf_relu"])
 def test_dlt_of_recorded_network_outputs(golden, variant):
     g = golden("alg_net")
-    X = dlt(g["P"], g[f"{variant}_keypoints_2d"], g[f"{variant}_confidences"])
+    X = dlt(g["P"], g[f"{variant}_keypoints_2d"], g[f"{variant}_confidences"], homogeneous=True)
     np.testing.assert_allclose(X, g[f"{variant}_keypoints_3d_f64_from_2d"], atol=1e-3)
 
 

@@ -139,7 +139,7 @@ def test_algebraic(golden, fill_by_rule, variant):
     )
     # Raw joints are far and ill-conditioned, so 3D is compared from the stored 2D.
     stored_2d, stored_weights = torch.from_numpy(want["keypoints_2d"]), torch.from_numpy(want["confidences"])
-    from_stored = dlt(P.double(), stored_2d.double(), stored_weights.double())
+    from_stored = dlt(P.double(), stored_2d.double(), stored_weights.double(), homogeneous=True)
     np.testing.assert_allclose(from_stored, stored[f"{variant}_keypoints_3d_f64_from_2d"], rtol=0, atol=1e-3)
     np.testing.assert_allclose(joints_mm, stored[f"{variant}_keypoints_3d"], rtol=0, atol=1.5)
 

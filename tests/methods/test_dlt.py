@@ -85,7 +85,7 @@ def test_images_go_through_the_network_of_ransacs_checkpoint(tmp_path):
     assert method.inputs.images
     samples = [image_sample(0, 4), image_sample(1, 2), image_sample(2, 1)]
     found = Detector.read(path, "cpu").detect(samples)
-    expected = dlt(found.P, found.points_px, found.peak, homogeneous=False)
+    expected = dlt(found.P, found.points_px, found.peak)
     answers = method.predict(samples)
     for i, answer in enumerate(answers):
         np.testing.assert_allclose(answer.joints_mm[0], expected[i], rtol=1e-5)

@@ -565,9 +565,9 @@ def test_thresholds_of_the_released_triangulations():
     scores = np.array([[0.7] * 2, [0.8] * 2, [0.9] * 2])
     near, wide = (triangulate_released("refine", P, px, scores, inlier_mm=mm) for mm in (5.0, 500.0))
     np.testing.assert_allclose(near, X, atol=1e-6)
-    np.testing.assert_allclose(wide, dlt(P, px), atol=1e-6)
+    np.testing.assert_allclose(wide, dlt(P, px, homogeneous=True), atol=1e-6)
     sure = triangulate_released("refine", P, px, scores, confidence=0.75)
-    np.testing.assert_allclose(sure, dlt(P[1:], px[1:]), atol=1e-6)
+    np.testing.assert_allclose(sure, dlt(P[1:], px[1:], homogeneous=True), atol=1e-6)
 
 
 @pytest.mark.parametrize("sure", [0, 1])
@@ -602,7 +602,7 @@ def test_the_network_tells_where_it_found_a_joint(backbone, tmp_path):
             match = method.match(sample, view, source[view], np.floor(point / 4) * 4 + grid.offset_px)
             there = match.samples_px[match.weights.argmax()]
             pair = [view, source[view]]
-            want = dlt(P[0, pair].numpy(), np.stack([point, there])[:, None])[0]
+            want = dlt(P[0, pair].numpy(), np.stack([point, there])[:, None], homogeneous=True)[0]
             np.testing.assert_allclose(answer.joints_mm[0, joint], want, rtol=1e-6, atol=1e-3)
 
 

@@ -45,13 +45,13 @@ def svd_loop(P, points, weights):
 
 
 @settings(max_examples=25, deadline=None)
-@given(seeds, st.integers(2, 9), st.booleans())
-def test_recovers_noiseless_points_exactly(seed, views, weighted):
+@given(seeds, st.integers(2, 9), st.booleans(), st.booleans())
+def test_recovers_noiseless_points_exactly(seed, views, weighted, homogeneous):
     rng = np.random.default_rng(seed)
     P, X = rig(rng, views), people(rng, 3)
     points = see(P, X)
     weights = rng.uniform(1e-3, 1, points.shape[:-1]) if weighted else None
-    np.testing.assert_allclose(dlt(P, points, weights), X, atol=1e-5)
+    np.testing.assert_allclose(dlt(P, points, weights, homogeneous=homogeneous), X, atol=1e-5)
 
 
 @settings(max_examples=25, deadline=None)
@@ -61,7 +61,8 @@ def test_equals_the_svd_of_the_published_rows(seed, views, noise_px):
     P, X = rig(rng, views), people(rng, 4)
     points = see(P, X) + rng.normal(0, noise_px, (4, views, 5, 2))
     weights = rng.uniform(0.05, 1, points.shape[:-1])
-    np.testing.assert_allclose(dlt(P, points, weights), svd_loop(P, points, weights), atol=1e-4)
+    published = dlt(P, points, weights, homogeneous=True)
+    np.testing.assert_allclose(published, svd_loop(P, points, weights), atol=1e-4)
 
 
 def test_equals_the_svd_at_the_world_origin_where_the_homogeneous_norm_degenerates():
@@ -69,61 +70,63 @@ def test_equals_the_svd_at_the_world_origin_where_the_homogeneous_norm_degenerat
     P = rig(rng, 4)
     X = rng.uniform(-3, 3, (20, 5, 3))
     points = see(P, X) + rng.normal(0, 2, (20, 4, 5, 2))
-    np.testing.assert_allclose(dlt(P, points), svd_loop(P, points, np.ones(points.shape[:-1])), rtol=1e-4, atol=1e-4)
+    published = dlt(P, points, homogeneous=True)
+    np.testing.assert_allclose(published, svd_loop(P, points, np.ones(points.shape[:-1])), rtol=1e-4, atol=1e-4)
 
 
 @settings(max_examples=25, deadline=None)
-@given(seeds, st.integers(2, 7))
-def test_does_not_depend_on_the_order_of_views(seed, views):
+@given(seeds, st.integers(2, 7), st.booleans())
+def test_does_not_depend_on_the_order_of_views(seed, views, homogeneous):
     rng = np.random.default_rng(seed)
     P, X = rig(rng, views), people(rng, 2)
     points = see(P, X) + rng.normal(0, 3, (2, views, 5, 2))
     weights = rng.uniform(0.1, 1, points.shape[:-1])
     order = rng.permutation(views)
-    again = dlt(P[order], points[:, order], weights[:, order])
-    np.testing.assert_allclose(again, dlt(P, points, weights), atol=1e-6)
+    again = dlt(P[order], points[:, order], weights[:, order], homogeneous=homogeneous)
+    np.testing.assert_allclose(again, dlt(P, points, weights, homogeneous=homogeneous), atol=1e-6)
 
 
 @settings(max_examples=25, deadline=None)
 @given(seeds, st.integers(2, 7))
-def test_a_rigid_motion_of_the_world_moves_the_answer(seed, views):
+def test_a_rigid_motion_of_the_world_moves_the_published_answer(seed, views):
     # Noiseless for translations: with noise, the unit homogeneous vector prefers points far from the origin.
     rng = np.random.default_rng(seed)
     P, X = rig(rng, views), people(rng, 2)
     R, t = Rotation.random(random_state=seed % 2**31).as_matrix(), rng.uniform(-3000, 3000, 3)
     moved = P @ np.vstack([np.column_stack([R.T, -R.T @ t]), [0, 0, 0, 1]])
-    np.testing.assert_allclose(dlt(moved, see(P, X)), X @ R.T + t, atol=1e-5)
+    np.testing.assert_allclose(dlt(moved, see(P, X), homogeneous=True), X @ R.T + t, atol=1e-5)
     noisy = see(P, X) + rng.normal(0, 3, (2, views, 5, 2))
     rotated = P @ np.block([[R.T, np.zeros((3, 1))], [np.zeros((1, 3)), np.ones((1, 1))]])
-    np.testing.assert_allclose(dlt(rotated, noisy), dlt(P, noisy) @ R.T, atol=1e-5)
+    there, here = (dlt(world, noisy, homogeneous=True) for world in (rotated, P))
+    np.testing.assert_allclose(there, here @ R.T, atol=1e-5)
 
 
 @settings(max_examples=25, deadline=None)
 @given(seeds, st.integers(2, 7))
-def test_inhomogeneous_solution_moves_with_the_world_and_survives_its_origin(seed, views):
+def test_the_solution_moves_with_the_world_and_survives_its_origin(seed, views):
     rng = np.random.default_rng(seed)
     P, X = rig(rng, views), people(rng, 2)
     noisy = see(P, X) + rng.normal(0, 3, (2, views, 5, 2))
     weights = rng.uniform(0.1, 1, noisy.shape[:-1])
     R, t = Rotation.random(random_state=seed % 2**31).as_matrix(), -X[0, 0]
     moved = P @ np.vstack([np.column_stack([R.T, -R.T @ t]), [0, 0, 0, 1]])
-    here = dlt(P, noisy, weights, homogeneous=False)
-    np.testing.assert_allclose(dlt(moved, noisy, weights, homogeneous=False), here @ R.T + t, atol=1e-5)
+    here = dlt(P, noisy, weights)
+    np.testing.assert_allclose(dlt(moved, noisy, weights), here @ R.T + t, atol=1e-5)
     rows = weights[0, :, 0, None, None] * (noisy[0, :, 0, :, None] * P[:, 2:] - P[:, :2])
     A = rows.reshape(-1, 4)
     np.testing.assert_allclose(here[0, 0], np.linalg.lstsq(A[:, :3], -A[:, 3])[0], atol=1e-5)
 
 
 @settings(max_examples=25, deadline=None)
-@given(seeds, st.integers(3, 7), st.sampled_from(["weight 0", "nan point", "nan weight", "zero camera"]))
-def test_an_absent_view_is_a_view_removed(seed, views, how):
+@given(seeds, st.integers(3, 7), st.sampled_from(["weight 0", "nan point", "nan weight", "zero camera"]), st.booleans())
+def test_an_absent_view_is_a_view_removed(seed, views, how, homogeneous):
     rng = np.random.default_rng(seed)
     P, X = rig(rng, views), people(rng, 2)
     points = see(P, X) + rng.normal(0, 3, (2, views, 5, 2))
     weights = rng.uniform(0.1, 1, points.shape[:-1])
     gone = int(rng.integers(views))
     rest = [v for v in range(views) if v != gone]
-    expected = dlt(P[rest], points[:, rest], weights[:, rest])
+    expected = dlt(P[rest], points[:, rest], weights[:, rest], homogeneous=homogeneous)
     if how == "weight 0":
         weights[:, gone] = 0
     elif how == "nan point":
@@ -132,7 +135,7 @@ def test_an_absent_view_is_a_view_removed(seed, views, how):
         weights[:, gone] = np.nan
     else:
         P[gone] = 0
-    np.testing.assert_allclose(dlt(P, points, weights), expected, atol=1e-6)
+    np.testing.assert_allclose(dlt(P, points, weights, homogeneous=homogeneous), expected, atol=1e-6)
 
 
 def test_fewer_than_two_views_is_nan_for_that_joint_alone():
