@@ -13,7 +13,6 @@ import pytest
 import torch
 import yaml
 
-import poseboard.methods
 from poseboard.methods.base import Checkpoint
 from poseboard.protocols import predictions
 from poseboard.protocols.scores import ScoreFile, TrainingFile
@@ -199,11 +198,6 @@ def test_the_stage_before_is_named_where_it_is_lacking(workspace: Any) -> None:
     assert "poseboard train" in workspace.run("predict", "human36m", "algebraic").error
 
 
-def readme_method() -> str:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[0]
-
-
 def score_of(workspace: Any, method: str) -> float:
     for stage in ("train", "predict", "score"):
         workspace.must(stage, "human36m", method)
@@ -211,28 +205,6 @@ def score_of(workspace: Any, method: str) -> float:
     value = next(score.value for score in scores if score.table == "T1")
     assert value is not None
     return value
-
-
-def test_the_method_of_the_readme(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = readme_method()
-    assert len(code.splitlines()) < 100
-    first = code.splitlines()[0]
-    assert first == "# methods/midpoint/method.py"
-    room = workspace.folder / "their_methods"
-    (room / "midpoint").mkdir(parents=True)
-    (room / "midpoint" / "method.py").write_text(code)
-    monkeypatch.setattr(poseboard.methods, "__path__", [*poseboard.methods.__path__, str(room)])
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    line = re.search(r"^  midpoint: .*$", readme, flags=re.MULTILINE)
-    assert line is not None
-    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
-    entry = yaml.safe_load(line[0])["midpoint"]
-    assert entry["code"] == "methods/midpoint"
-    params["methods"]["midpoint"] = {**entry, "code": "their_methods/midpoint", "after": "dlt"}
-    workspace.write_params(**params)
-    value = score_of(workspace, "midpoint")
-    # Both triangulate the same detections of the same barely trained network.
-    assert 0.2 < value / score_of(workspace, "dlt") < 5
 
 
 THIRD_PARTY = '''

@@ -1,0 +1,168 @@
+"""The public documents hold: their methods run as they are printed, their commands and links exist."""
+
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import typer
+import yaml
+
+import poseboard.methods
+from poseboard.benchmarks import cli
+from poseboard.benchmarks.harness import Bench
+from poseboard.benchmarks.settings import Settings
+from poseboard.methods.base import Checkpoint
+from poseboard.protocols import predictions
+from poseboard.protocols.base import Board
+from poseboard.protocols.scores import ScoreFile, TrainingFile
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("methods/*/README.md")])
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def readme_method(name: str) -> str:
+    (code,) = [block for block in blocks(README, "python") if block.startswith(f"# methods/{name}/method.py\n")]
+    return code
+
+
+def readme_row(name: str) -> dict[str, Any]:
+    (line,) = [block for block in blocks(README, "yaml") if block.startswith(f"  {name}: ")]
+    row = yaml.safe_load(line)[name]
+    assert row["code"] == f"methods/{name}"
+    return row
+
+
+@pytest.fixture
+def with_readme_method(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Puts a method of the README into the workspace as its text says; the workspace."""
+
+    def add(name: str, **changes: Any) -> Any:
+        room = workspace.folder / "their_methods"
+        (room / name).mkdir(parents=True)
+        (room / name / "method.py").write_text(readme_method(name))
+        monkeypatch.setattr(poseboard.methods, "__path__", [*poseboard.methods.__path__, str(room)])
+        params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+        params["methods"][name] = {**readme_row(name), "code": f"their_methods/{name}", **changes}
+        workspace.write_params(**params)
+        return workspace
+
+    return add
+
+
+def scored(workspace: Any, method: str) -> float:
+    for stage in ("train", "predict", "score"):
+        workspace.must(stage, "human36m", method)
+    scores = ScoreFile.read(workspace.folder / f"results/smoke/scores/human36m/{method}.json").scores
+    value = next(score.value for score in scores if score.table == "T1")
+    assert value is not None
+    return value
+
+
+def test_the_first_method_of_the_readme(with_readme_method: Any) -> None:
+    assert len(readme_method("reweighted").splitlines()) < 60
+    workspace = with_readme_method("reweighted", after="dlt")
+    # Both triangulate the same detections of the same barely trained network.
+    assert 0.2 < scored(workspace, "reweighted") / scored(workspace, "dlt") < 5
+
+
+def test_the_learned_method_of_the_readme(with_readme_method: Any) -> None:
+    assert len(readme_method("joint_powers").splitlines()) < 100
+    workspace = with_readme_method("joint_powers", steps=3, batch_size=2)
+    assert np.isfinite(scored(workspace, "joint_powers"))
+    folder = workspace.folder / "results/smoke"
+    state = Checkpoint.read(folder / "checkpoints/human36m/joint_powers/seed0.pt").state
+    assert not torch.equal(state["power"], torch.ones(17))
+    start = Checkpoint.read(folder / "checkpoints/human36m/backbone/seed0.pt").state
+    assert all(torch.equal(state[f"backbone.{name}"], value) for name, value in start.items())
+    (run,) = TrainingFile.read(folder / "training/human36m/joint_powers.json").runs
+    assert run.curves["total"].x == [1, 2, 3]
+    # With every power at 1 it is the row that weighs by the peak.
+    before = predictions.read(folder / "predictions/human36m/joint_powers/test-all-seed0.parquet").joints_mm
+    peak = predictions.read(folder / "predictions/human36m/dlt/test-all-seed0.parquet").joints_mm
+    assert not np.allclose(before, peak, atol=1e-3)
+
+
+def test_the_first_method_answers_nobody_where_fewer_than_two_views_see_them(
+    with_readme_method: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = with_readme_method("reweighted", after="dlt")
+    monkeypatch.chdir(workspace.folder)
+    settings = Settings.read()
+    bench = Bench.open(settings, "human36m")
+    method = bench.method("reweighted")
+    method.load(settings.checkpoint("human36m", "backbone", 0), "cpu")
+    samples = bench.restricted(method.inputs)
+    sample = samples.sample(samples.keys("test")[0])
+    answers = method.predict([replace(sample, views=sample.views[:count]) for count in (4, 1, 0, 2)])
+    assert [bool(np.isfinite(answer.joints_mm).all()) for answer in answers] == [True, False, False, True]
+    assert all(np.isfinite(answer.score).all() for answer in answers)
+    assert method.predict([]) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    headings = {re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in text.splitlines()}
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        assert "://" in target or not path or (document.parent / path).exists(), target
+        assert path or anchor in headings, target
+
+
+def test_the_table_of_the_contributing_guide_is_one() -> None:
+    (table,) = blocks((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), "yaml")
+    board = Board.model_validate(yaml.safe_load(table))
+    assert board.rule().unit == "%"
+    assert board.id not in {path.stem for path in (ROOT / "benchmarks/tables").glob("*.yaml")}
+
+
+def commands(app: typer.Typer) -> dict[str, set[str]]:
+    """Command -> its long options, groups as "data status"."""
+    found: dict[str, set[str]] = {}
+
+    def walk(command: Any, name: str) -> None:
+        for key, part in getattr(command, "commands", {}).items():
+            walk(part, f"{name} {key}".strip())
+        if not hasattr(command, "commands"):
+            found[name] = {option for parameter in command.params for option in parameter.opts}
+
+    walk(typer.main.get_command(app), "")
+    return found
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_are_there(document: Path) -> None:
+    known = commands(cli.app)
+    groups = {name.partition(" ")[0] for name in known if " " in name}
+    text = document.read_text(encoding="utf-8")
+    lines = [line for block in blocks(text, "sh") for line in block.splitlines()]
+    lines += re.findall(r"`((?:poseboard|make) [^`]+)`", text.replace("\n", " "))
+    targets = set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        program, words = (Path(words[0]).name, words[1:]) if words else ("", [])
+        if program == "make":
+            assert {word for word in words if "=" not in word} <= targets, line
+        if program != "poseboard" or not words or words[0].startswith("-"):
+            continue
+        name = " ".join(words[:2]) if words[0] in groups and len(words) > 1 else words[0]
+        assert name in known or name in groups, line
+        options = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert options <= known.get(name, set()) | {"--help"}, line
+
+
+def test_the_pictures_are_small_enough_for_a_page() -> None:
+    pictures = [ROOT / target for target in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)]
+    assert len(pictures) >= 2
+    assert all(path.stat().st_size < 300_000 for path in pictures)
