@@ -21,8 +21,9 @@ from poseboard.datasets.errors import InputError
 from poseboard.protocols import metrics, predictions
 from poseboard.protocols.base import TruthTable, ViewSet
 from poseboard.protocols.comparison import compare
+from poseboard.protocols.decisions import REFERENCE, same_row, trained
 from poseboard.protocols.predictions import PoseTable
-from poseboard.protocols.scores import ComparisonFile, Score, ScoreFile, TableComparison
+from poseboard.protocols.scores import ComparisonFile, Score, ScoreFile, TableComparison, TrainingFile
 from poseboard.protocols.scoring import Scored, answers, score
 
 SPLIT = "test"
@@ -104,6 +105,9 @@ def _score(settings: Settings, dataset: str, method: str, files: Sequence[Path] 
 def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
     """Compare the rows of params.yaml that have been scored on a data set, table by table.
 
+    How far trainings of a row of one seed differ is taken from the results of profile `REFERENCE`, where they are of
+    the same row on the same data.
+
     Raises:
         InputError: nothing has been scored, the per-pose errors of a row are gone, or two rows were scored on two
             states of the data set.
@@ -111,6 +115,10 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
     """
     scored: dict[str, dict[str, Scored]] = defaultdict(dict)
     synthetic, manifest, first = False, "", ""
+    learned: set[str] = set()
+    reference: dict[str, list[Score]] = {}
+    of_reference = settings.home / "results" / REFERENCE
+    training, other_training = _training(settings.results, dataset), _training(of_reference, dataset)
     for method in settings.params.methods:
         path = settings.file("scores", dataset, f"{method}.json")
         if not path.is_file():
@@ -123,6 +131,11 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
                 f"run `poseboard predict` and `poseboard score {dataset}` for both, or `dvc repro`",
             )
         synthetic, manifest, first = record.synthetic, record.provenance.data_manifest, first or method
+        if trained(record):
+            learned.add(method)
+        several = of_reference / "scores" / dataset / f"{method}.json"
+        if several.is_file() and same_row(record, other := ScoreFile.read(several), training, other_training):
+            reference[method] = other.scores
         errors = _read_errors(settings.file("errors", dataset, f"{method}.parquet"), dataset, method)
         for name, rows in errors.groupby("table", observed=True):
             of_table = [found for found in record.scores if found.table == name]
@@ -134,7 +147,7 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
     tables: list[TableComparison] = []
     with progress(f"compare {dataset}") as report:
         for done, board in enumerate(wanted := boards(dataset), 1):
-            tables += compare(board, scored[board.id])
+            tables += compare(board, scored[board.id], learned=learned, reference=reference)
             report(done, len(wanted))
     compared = ComparisonFile(
         dataset=dataset,
@@ -144,6 +157,12 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
     )
     compared.write(settings.file("comparisons", dataset + ".json"))
     return compared
+
+
+def _training(results: Path, dataset: str) -> dict[str, TrainingFile]:
+    """The trainings of a profile on a data set, by row."""
+    found = [TrainingFile.read(path) for path in sorted((results / "training" / dataset).glob("*.json"))]
+    return {file.method: file for file in found}
 
 
 def _read_errors(path: Path, dataset: str, method: str) -> pd.DataFrame:

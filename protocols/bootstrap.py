@@ -67,13 +67,6 @@ def ranks(estimates: Array, lower_is_better: bool = True) -> NDArray[np.int64]:
     return np.array([1 + (signed < mine).sum(axis=0) for mine in signed], dtype=np.int64)
 
 
-def rank_interval(places: NDArray[np.int64], level: float = LEVEL) -> tuple[int, int]:
-    """Interval of places that holds a method with probability ``level``; (R,) -> (best, worst), both attained."""
-    quantiles = [(1 - level) / 2, (1 + level) / 2]
-    low, high = np.quantile(places, quantiles, method="inverted_cdf")
-    return int(low), int(high)
-
-
 def _divide(numerator: Array, denominator: NDArray[np.generic]) -> Array:
     out = np.full(numerator.shape, np.nan)
     return np.divide(numerator, denominator, out=out, where=np.asarray(denominator) > 0)

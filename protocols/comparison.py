@@ -2,12 +2,13 @@
 
 Two methods are compared on the poses that have a number for both in every seed, under the same resamples of the groups,
 so that what is hard for both cancels; ranks are over the poses that have one for all methods. An error in millimetres
-has none where a pose is missing; PCK has, since what is missing is wrong.
+has none where a pose is missing; PCK has, since what is missing is wrong. What may be claimed of it, with the spread
+between trainings and for all pairs at once, :mod:`poseboard.protocols.decisions` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -16,17 +17,27 @@ from numpy.typing import NDArray
 
 from poseboard.protocols import bootstrap
 from poseboard.protocols.base import Board, Protocol
-from poseboard.protocols.scores import PairedDifference, Rank, TableComparison
+from poseboard.protocols.decisions import judge
+from poseboard.protocols.scores import PairedDifference, Rank, Score, SeedValue, TableComparison
 from poseboard.protocols.scoring import Scored, group_codes, seed_estimates
 
 
-def compare(board: Board, methods: Mapping[str, Scored], resamples: int = bootstrap.RESAMPLES) -> list[TableComparison]:
+def compare(
+    board: Board,
+    methods: Mapping[str, Scored],
+    resamples: int = bootstrap.RESAMPLES,
+    *,
+    learned: Collection[str] | None = None,
+    reference: Mapping[str, Sequence[Score]] | None = None,
+) -> list[TableComparison]:
     """Compare methods on one table, once for each signature that at least two of them have.
 
     Args:
         board: the table.
         methods: name of the method -> its scores of this table and their per-pose errors.
         resamples: of the bootstrap.
+        learned: methods whose weights came out of a training; None: all of them.
+        reference: name of the method -> its scores in a run of several seeds.
 
     Returns:
         Pairs in the order of the scores (a before b); no pair and no ranks where less than two groups are common: one
@@ -40,51 +51,93 @@ def compare(board: Board, methods: Mapping[str, Scored], resamples: int = bootst
         for score in scored.scores
         if score.table == board.id and score.value is not None
     ]
-    members: dict[str, dict[str, list[pd.DataFrame]]] = {}
+    members: dict[str, dict[str, dict[int, pd.DataFrame]]] = {}
+    scores: dict[str, dict[str, Score]] = {}
     signatures = {}
     for _, method, score, rows in sorted(found, key=lambda entry: entry[:2]):
         key = str(score.signature)
         signatures[key] = (score.signature, score.unit)
-        members.setdefault(key, {})[method] = [table for _, table in rows.groupby("seed", sort=True)]
+        seeds = sorted(int(seed) for seed in rows["seed"].unique())
+        members.setdefault(key, {})[method] = {seed: rows[rows["seed"] == seed] for seed in seeds}
+        scores.setdefault(key, {})[method] = score
     return [
-        TableComparison(
-            table=board.id,
-            signature=signatures[key][0],
-            unit=signatures[key][1],
-            pairs=_pairs(protocol, tables, resamples),
-            ranks=_ranks(protocol, tables, resamples),
+        judge(
+            TableComparison(
+                table=board.id,
+                signature=signatures[key][0],
+                unit=signatures[key][1],
+                pairs=_pairs(protocol, tables, resamples),
+                ranks=_ranks(protocol, tables),
+            ),
+            scores[key],
+            {
+                method: score
+                for method, several in (reference or {}).items()
+                for score in several
+                if score.table == board.id and str(score.signature) == key
+            },
+            methods if learned is None else learned,
         )
         for key, tables in members.items()
         if len(tables) > 1
     ]
 
 
-def _common(tables: Mapping[str, list[pd.DataFrame]]) -> dict[str, list[pd.DataFrame]]:
+Tables = Mapping[str, Mapping[int, pd.DataFrame]]
+"""Method -> seed -> the protocol's rows."""
+
+
+def _common(tables: Tables) -> dict[str, dict[int, pd.DataFrame]]:
     """The rows of every method and seed for the people that have a number in all of them, in the same order."""
     person = ["key", "person", "cameras"]
-    indexed = {method: [seed.set_index(person, drop=False) for seed in seeds] for method, seeds in tables.items()}
+    indexed = {
+        method: {seed: rows.set_index(person, drop=False) for seed, rows in seeds.items()}
+        for method, seeds in tables.items()
+    }
     common: pd.Index | None = None
     for seeds in indexed.values():
-        for seed in seeds:
+        for seed in seeds.values():
             given = seed.index[seed["error"].notna().to_numpy()]
             common = given if common is None else common[common.isin(given)]
     assert common is not None
-    return {method: [seed.loc[common].reset_index(drop=True) for seed in seeds] for method, seeds in indexed.items()}
+    return {
+        method: {seed: rows.loc[common].reset_index(drop=True) for seed, rows in seeds.items()}
+        for method, seeds in indexed.items()
+    }
 
 
 def _estimates(
-    protocol: Protocol, tables: dict[str, list[pd.DataFrame]], resamples: int
+    protocol: Protocol, tables: Tables, resamples: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
     """Each method's number (M,) and its resamples (M, R) under the same draws; and the number of groups."""
-    codes, groups = group_codes(next(iter(tables.values()))[0])
+    codes, groups = group_codes(_any(tables))
     if not groups:
         return np.full(len(tables), np.nan), np.full((len(tables), 0), np.nan), 0
-    multiplicity = np.vstack([np.ones((1, groups)), bootstrap.draws(groups, resamples)])
-    found = np.array([seed_estimates(protocol, seeds, codes, multiplicity) for seeds in tables.values()])
+    multiplicity = np.ones((1, groups))
+    if resamples:
+        multiplicity = np.vstack([multiplicity, bootstrap.draws(groups, resamples)])
+    found = np.array([seed_estimates(protocol, list(seeds.values()), codes, multiplicity) for seeds in tables.values()])
     return found[:, 0], found[:, 1:], groups
 
 
-def _pairs(protocol: Protocol, tables: dict[str, list[pd.DataFrame]], resamples: int) -> list[PairedDifference]:
+def _any(tables: Tables) -> pd.DataFrame:
+    return next(iter(next(iter(tables.values())).values()))
+
+
+def _of_equal_seeds(
+    protocol: Protocol, a: Mapping[int, pd.DataFrame], b: Mapping[int, pd.DataFrame]
+) -> list[SeedValue]:
+    """The difference of each seed that both have; none where they have others, whose mean the difference is too."""
+    if a.keys() != b.keys():
+        return []
+    found = []
+    for seed in a:
+        of_a, of_b = protocol.summarise(a[seed]), protocol.summarise(b[seed])
+        found.append(SeedValue(seed=seed, value=None if of_a is None or of_b is None else of_a - of_b))
+    return found
+
+
+def _pairs(protocol: Protocol, tables: Tables, resamples: int) -> list[PairedDifference]:
     pairs = []
     for a, b in combinations(tables, 2):
         both = _common({a: tables[a], b: tables[b]})
@@ -97,22 +150,20 @@ def _pairs(protocol: Protocol, tables: dict[str, list[pd.DataFrame]], resamples:
                 b=b,
                 difference=float(point[0] - point[1]),
                 ci95=ci95,
-                n_samples=len(both[a][0]),
+                n_samples=len(_any(both)),
                 n_groups=groups,
+                seeds=_of_equal_seeds(protocol, both[a], both[b]),
             )
         )
     return pairs
 
 
-def _ranks(protocol: Protocol, tables: dict[str, list[pd.DataFrame]], resamples: int) -> list[Rank]:
+def _ranks(protocol: Protocol, tables: Tables) -> list[Rank]:
+    """Places over the poses that all have; what is decided narrows their interval down, nothing is as yet."""
     common = _common(tables)
-    point, estimates, groups = _estimates(protocol, common, resamples)
+    point, _, groups = _estimates(protocol, common, 0)
     if groups < 2:
         return []
     rank = bootstrap.ranks(point[:, None], protocol.lower_is_better)[:, 0]
-    places = bootstrap.ranks(estimates, protocol.lower_is_better)
-    ranks = [
-        Rank(method=method, rank=int(rank[i]), ci95=bootstrap.rank_interval(places[i]))
-        for i, method in enumerate(common)
-    ]
+    ranks = [Rank(method=method, rank=int(rank[i]), ci95=(1, len(common))) for i, method in enumerate(common)]
     return sorted(ranks, key=lambda found: (found.rank, found.method))

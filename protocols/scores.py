@@ -104,7 +104,12 @@ class Score(Record):
     unit: str
     lower_is_better: bool = True
     value: float | None = Field(description="mean over seeds; null where every prediction is missing")
-    ci95: tuple[float, float] | None = Field(description="bootstrap over subject × sequence")
+    ci95: tuple[float, float] | None = Field(
+        description="over subject × sequence, and over the seeds where there are several (`protocols.decisions`)"
+    )
+    ci95_groups: tuple[float, float] | None = Field(
+        default=None, description="of several seeds: over subject × sequence alone, with these weights as they are"
+    )
     n_samples: int = Field(description="truth poses, of one seed")
     n_missing: int = Field(description="truth poses without a usable prediction, over all seeds")
     n_groups: int = Field(description="subject × sequence groups that the bootstrap resamples")
@@ -154,18 +159,36 @@ class ScoreFile(Record):
 
 
 class PairedDifference(Record):
-    """Mean of (a - b) over the poses that have a number for both, with its paired bootstrap interval."""
+    """Mean of (a - b) over the poses that have a number for both, with its paired interval (`protocols.decisions`)."""
 
     a: str
     b: str
     difference: float
-    ci95: tuple[float, float]
+    ci95: tuple[float, float] = Field(
+        description="of this pair alone: over subject × sequence, and over trainings as far as `training` knows them"
+    )
     n_samples: int
     n_groups: int
+    seeds: list[SeedValue] = Field(
+        default_factory=list, description="the difference of equal seeds, where both have it"
+    )
+    ci95_groups: tuple[float, float] | None = Field(default=None, description="over subject × sequence alone")
+    training: Literal["none", "own", "reference", "unknown"] | None = Field(
+        default=None,
+        description="where the spread between trainings comes from: nothing is trained; these seeds; results/seeds; "
+        "nowhere, and nothing is decided; null: not judged",
+    )
+    training_sd: float | None = Field(default=None, description="standard deviation between seeds of the difference")
+    training_seeds: int = Field(
+        default=0, description="seeds it is estimated from; one less are its degrees of freedom"
+    )
+    decided: bool | None = Field(
+        default=None, description="whether one is better, all pairs of the table considered; null: not judged"
+    )
 
 
 class Rank(Record):
-    """A method's place with the interval of places that the bootstrap gives it; 1 is best."""
+    """A method's place with the interval of places that the decided pairs leave it; 1 is best."""
 
     method: str
     rank: int
@@ -180,6 +203,9 @@ class TableComparison(Record):
     unit: str
     pairs: list[PairedDifference]
     ranks: list[Rank]
+    marks: Literal["holm"] | None = Field(
+        default=None, description="how the decided pairs hold simultaneously; null: not judged"
+    )
 
 
 class ComparisonFile(Record):

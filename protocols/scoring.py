@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from poseboard.datasets.errors import InputError
 from poseboard.protocols import bootstrap
 from poseboard.protocols.base import Board, Breakdown, Protocol, TruthTable, ViewSet, view_text
+from poseboard.protocols.decisions import with_training
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.scores import Curve, Score, SeedValue, Signature
 
@@ -38,9 +39,10 @@ def score(
 ) -> Scored:
     """Score one method on one table.
 
-    The number is the mean over seeds of each seed's number; its interval is of that mean, over the groups that are
-    evaluated. Sets of cameras without predictions that the protocol judges have no score. Where a table lets a root
-    come from more cameras than are seen, predictions of a method that was handed no root are taken as they are.
+    The number is the mean over seeds of each seed's number; its interval is over the groups that are evaluated and,
+    where there are several, over seeds (:mod:`poseboard.protocols.decisions`). Sets of cameras without predictions
+    that the protocol judges have no score. Where a table lets a root come from more cameras than are seen, predictions
+    of a method that was handed no root are taken as they are.
 
     Args:
         board: the table.
@@ -170,7 +172,7 @@ def _summary(
     ci95 = None
     if groups > 1:  # one group resamples to itself: an interval of width zero would be a lie
         ci95 = bootstrap.interval(seed_estimates(protocol, rows, codes, bootstrap.draws(groups, resamples)))
-    return Score(
+    found = Score(
         table=board.id,
         title=title,
         protocol=protocol.name,
@@ -186,6 +188,7 @@ def _summary(
         breakdown=_mean_breakdown([protocol.breakdown(table) for table in rows]),
         curves=protocol.curves(rows[0] if len(rows) == 1 else pd.concat(rows, ignore_index=True)),
     )
+    return with_training(found)
 
 
 def _mean_breakdown(breakdowns: list[Breakdown]) -> Breakdown:

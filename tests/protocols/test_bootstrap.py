@@ -82,5 +82,3 @@ def test_ranks() -> None:
     estimates = np.array([[1.0, 1.0, 3.0, 2.0], [2.0, 1.0, 2.0, 1.0], [9.0, 9.0, 9.0, 9.0]])
     assert bootstrap.ranks(estimates).tolist() == [[1, 1, 2, 2], [2, 1, 1, 1], [3, 3, 3, 3]]
     assert bootstrap.ranks(estimates, lower_is_better=False)[2].tolist() == [1, 1, 1, 1]
-    assert bootstrap.rank_interval(np.array([1] * 97 + [2] * 3)) == (1, 2)
-    assert bootstrap.rank_interval(np.array([1] * 99 + [2])) == (1, 1)

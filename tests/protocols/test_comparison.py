@@ -35,7 +35,7 @@ def test_paired_differences(scored, make_board) -> None:
     rng = np.random.default_rng(0)
     hard = rng.uniform(10, 90, 34)
     methods = scored(worse=hard + 2, best=hard, other=hard + 1 + rng.normal(0, 0.2, 34))
-    (found,) = compare(make_board("mpjpe_absolute"), methods)
+    (found,) = compare(make_board("mpjpe_absolute"), methods, learned=())
     assert [(p.a, p.b) for p in found.pairs] == [("best", "other"), ("best", "worse"), ("other", "worse")]
     exact = pair(found, "best", "worse")
     assert exact.difference == pytest.approx(-2, abs=1e-3)
@@ -53,7 +53,7 @@ def test_paired_differences(scored, make_board) -> None:
 def test_rank_intervals_widen_where_methods_are_close(scored, make_board) -> None:
     rng = np.random.default_rng(1)
     methods = scored(a=rng.uniform(10, 90, 34), b=rng.uniform(10, 90, 34), last=500.0)
-    (found,) = compare(make_board("mpjpe_absolute"), methods)
+    (found,) = compare(make_board("mpjpe_absolute"), methods, learned=())
     intervals = {rank.method: rank.ci95 for rank in found.ranks}
     assert intervals["a"] == intervals["b"] == (1, 2)
     assert intervals["last"] == (3, 3)
@@ -71,7 +71,7 @@ def test_only_common_poses_are_compared(make_truth, make_predictions, make_board
         "shy": score(board, {"all": {0: make_predictions(truth, shy, truth.keys[10:])}}, truth, resamples=50),
     }
     assert methods["shy"].scores[0].value < methods["whole"].scores[0].value
-    (found,) = compare(board, methods)
+    (found,) = compare(board, methods, learned=())
     assert found.pairs[0].difference == pytest.approx(0, abs=1e-4)
     assert found.pairs[0].n_samples == 24
     assert [rank.rank for rank in found.ranks] == [1, 1]
@@ -85,7 +85,7 @@ def test_more_is_better_for_pck(make_truth, make_predictions, make_board) -> Non
         name: score(board, {"all": {0: make_predictions(truth, truth.joints_mm + size * noise)}}, truth, resamples=50)
         for name, size in (("rough", 20), ("fine", 5))
     }
-    (found,) = compare(board, methods)
+    (found,) = compare(board, methods, learned=())
     assert [(p.a, p.b) for p in found.pairs] == [("fine", "rough")]
     assert 0 < found.pairs[0].ci95[0] < found.pairs[0].difference
     assert [(rank.method, rank.rank) for rank in found.ranks] == [("fine", 1), ("rough", 2)]
@@ -128,7 +128,7 @@ def test_a_share_counts_what_is_missing_as_wrong(make_truth, make_predictions, m
             board, {"all": {0: make_predictions(truth, truth.joints_mm[17:], truth.keys[17:])}}, truth, resamples=50
         ),
     }
-    (found,) = compare(board, methods)
+    (found,) = compare(board, methods, learned=())
     assert pair(found, "whole", "shy").difference == pytest.approx(100 * (16 / 17 - 17 / 34))
     assert [(rank.method, rank.rank) for rank in found.ranks] == [("whole", 1), ("shy", 2)]
 
@@ -140,5 +140,5 @@ def test_one_group_ranks_nothing(make_truth, make_predictions, make_board) -> No
         name: score(board, {"all": {0: make_predictions(truth, truth.joints_mm + shift)}}, truth, resamples=50)
         for name, shift in (("near", 1.0), ("far", 9.0))
     }
-    (found,) = compare(board, methods)
+    (found,) = compare(board, methods, learned=())
     assert (found.pairs, found.ranks) == ([], [])

@@ -271,7 +271,9 @@ def test_seeds_are_averaged(make_truth, make_predictions, make_board) -> None:
     assert [entry.seed for entry in found.seeds] == [1, 2, 3]
     assert [entry.value for entry in found.seeds] == pytest.approx([40, 80, 120], abs=1e-4)
     assert found.value == pytest.approx(80, abs=1e-4)
-    assert found.ci95 == pytest.approx((80, 80), abs=1e-4)
+    assert found.ci95_groups == pytest.approx((80, 80), abs=1e-4)
+    # Student's t of two degrees of freedom: 40 mm between seeds
+    assert found.ci95 == pytest.approx((0, 80 + 4.3027 * 40 / np.sqrt(3)), abs=1e-2)
     assert scored.errors["seed"].value_counts().to_dict() == {1: 34, 2: 34, 3: 34}
 
 
