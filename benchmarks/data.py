@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from poseboard.benchmarks.progress import progress
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.settings import WORLDS, Settings
 from poseboard.datasets.catalog import Entry, catalog, open_dataset
+from poseboard.datasets.contact_sheet import contact_sheet, spread
 from poseboard.datasets.errors import InputError, validated
-from poseboard.datasets.sample import Dataset, Status
+from poseboard.datasets.sample import Dataset, Group, Status
 from poseboard.datasets.synthetic.human36m import WorldOptions, generate
 from poseboard.protocols.scores import DataFile
 
@@ -37,60 +40,77 @@ def render(options: Mapping[str, Any], root: Path, processes: int | None = None)
 
 
 def prepare(settings: Settings, dataset: str) -> DataFile:
-    """Make a data set ready and write results/<profile>/data/<dataset>.json; absence is a state, not an error."""
-    given = settings.dataset_options(dataset)
+    """Make a data set ready and write results/<profile>/data/<dataset>.json, and beside it a contact sheet.
+
+    That params.yaml names no folder, and that there is none at the default place, is a state and no error.
+
+    Raises:
+        InputError: the folder is not there although params.yaml names it, or lacks files; or params.yaml does not have
+            the data set.
+    """
     target = settings.file("data", dataset + ".json")
-    if settings.is_absent(dataset) and dataset in catalog():
-        record = _absent(catalog()[dataset])
-        record.write(target)
-        return record
-    root = settings.root(dataset)
-    if given.get("root") is None:
-        render(settings.profile.world, root)
-    opened = open_dataset(dataset, {**given, "root": root})
-    status = opened.status()
-    usable = status.state != "missing"
-    pictures = []
     sheet = target.with_name(f"{dataset}-contact-sheet.png")
+    if dataset in WORLDS and dataset in settings.params.datasets and not settings.is_named(dataset):
+        render(settings.profile.world, settings.root(dataset))
+    status, opened = open_named(settings, dataset)
     target.parent.mkdir(parents=True, exist_ok=True)
-    sheet.unlink(missing_ok=True)
-    if (root / "contact_sheet.png").is_file():
-        shutil.copyfile(root / "contact_sheet.png", sheet)
-        pictures.append(sheet.name)
-    record = DataFile(
-        dataset=dataset,
-        synthetic=opened.synthetic,
-        state=status.state,
-        detail=settings.portable(status.detail),
-        obtain=status.obtain,
-        manifest=opened.manifest() if usable else None,
-        counts=_counts(opened) if usable else {},
-        pictures=pictures,
-    )
+    if opened is None:
+        record = _absent(catalog()[dataset], status)
+        sheet.unlink(missing_ok=True)
+    else:
+        groups = {split: _groups(opened, split) for split in ("train", "test")}
+        shown = contact_sheet(opened, spread({**groups["train"], **groups["test"]}))
+        partial = sheet.with_name(f"{sheet.stem}.partial.png")
+        if not cv2.imwrite(str(partial), shown[..., ::-1]):
+            raise InputError(sheet, "cannot be written", "check permissions and free space")
+        partial.replace(sheet)
+        record = DataFile(
+            dataset=dataset,
+            synthetic=opened.synthetic,
+            state=status.state,
+            detail=settings.portable(status.detail),
+            obtain=status.obtain,
+            manifest=opened.manifest(),
+            counts=_counts(opened, groups),
+            pictures=[sheet.name],
+        )
     record.write(target)
     return record
 
 
 def open_named(settings: Settings, dataset: str) -> tuple[Status, Dataset | None]:
-    """The status of a data set of params.yaml, and the data set itself unless no folder is named for it.
+    """The status of a data set of params.yaml, and the data set itself unless it is absent.
 
     Raises:
-        InputError: params.yaml does not name it, or an option is wrong.
+        InputError: params.yaml does not have it, an option is wrong, or the folder lacks files or is not there
+            although it is named.
     """
     options = settings.dataset_options(dataset)
     if settings.is_absent(dataset) and dataset in catalog():
-        return catalog()[dataset].status(), None
-    opened = open_dataset(dataset, {**options, "root": settings.root(dataset)})
-    return opened.status(), opened
+        default = f"no folder is named for it in params.yaml, and data/{dataset} is not there"
+        return replace(catalog()[dataset].status(), detail=default), None
+    root = settings.root(dataset)
+    opened = open_dataset(dataset, {**options, "root": root})
+    status = opened.status()
+    if status.state != "ready":
+        where = f"params.yaml: datasets.{dataset}.root" if settings.is_named(dataset) else str(root)
+        raise InputError(
+            where,
+            settings.portable(status.detail if root.is_dir() else f"there is no folder {root}"),
+            f"complete the folder, name another one, or none; the data is to be had so: {status.obtain}",
+        )
+    return status, opened
 
 
 def record_others(settings: Settings) -> list[DataFile]:
-    """Write results/<profile>/catalog/<name>.json for every known data set of which params.yaml names no copy or world.
+    """Write results/<profile>/catalog/<name>.json for every known data set that params.yaml does not have.
 
     The page takes from it why ours are absent beside a published table, and where the data is to be had.
     """
     folder = settings.results / "catalog"
-    records = [_absent(entry) for name, entry in catalog().items() if settings.is_absent(name)]
+    records = [
+        _absent(entry, entry.status()) for name, entry in catalog().items() if name not in settings.params.datasets
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     for left in {path.stem for path in folder.glob("*.json")} - {record.dataset for record in records}:
         (folder / f"{left}.json").unlink()
@@ -105,7 +125,7 @@ def status_lines(settings: Settings) -> list[str]:
     for name, entry in catalog().items():
         if not settings.is_absent(name):
             root = settings.root(name)
-            synthetic = settings.params.datasets[name].get("root") is None
+            synthetic = name in WORLDS and not settings.is_named(name)
             options = {**settings.params.datasets[name], "root": root}
             status = entry.status() if entry.adapter is None else open_dataset(name, options).status()
             detail = (
@@ -113,7 +133,7 @@ def status_lines(settings: Settings) -> list[str]:
             )
             label = " (synthetic world)" if synthetic and status.state == "ready" else ""
         else:
-            status = entry.status(None)
+            status = entry.status(None) if name not in settings.params.datasets else open_named(settings, name)[0]
             detail, label = status.detail, ""
         lines.append(f"{status.state:8}{name:16}{entry.title}{label}: {detail}")
         if status.state != "ready":
@@ -121,26 +141,25 @@ def status_lines(settings: Settings) -> list[str]:
     return lines
 
 
-def _absent(entry: Entry) -> DataFile:
-    """The record of a data set of which params.yaml names no folder."""
-    status = entry.status(None)
+def _absent(entry: Entry, status: Status) -> DataFile:
+    """The record of a data set that is not there."""
     detail = f"{entry.title} ({entry.licence}): {status.detail}"
     return DataFile(
         dataset=entry.name, synthetic=False, state=status.state, detail=detail, obtain=status.obtain, manifest=None
     )
 
 
-def _counts(dataset: Dataset) -> dict[str, int]:
+def _groups(dataset: Dataset, split: str) -> dict[str, Group]:
+    """Key -> group of the samples of a split."""
+    return {key: dataset.sample(key).group for key in dataset.keys(split)}
+
+
+def _counts(dataset: Dataset, of_split: Mapping[str, Mapping[str, Group]]) -> dict[str, int]:
     counts = {"cameras": len(dataset.views)}
-    for split in ("train", "test"):
-        try:
-            keys = dataset.keys(split)
-        except InputError:
-            continue
-        groups = [dataset.sample(key).group for key in keys]
+    for split, groups in of_split.items():
         counts |= {
-            f"{split} samples": len(keys),
-            f"{split} subjects": len({group.subject for group in groups}),
-            f"{split} sequences": len({(group.subject, group.sequence) for group in groups}),
+            f"{split} samples": len(groups),
+            f"{split} subjects": len({group.subject for group in groups.values()}),
+            f"{split} sequences": len({(group.subject, group.sequence) for group in groups.values()}),
         }
     return counts

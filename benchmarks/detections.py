@@ -33,14 +33,14 @@ def detections_stage(settings: Settings, dataset: str, method: str) -> Iterator[
     """Triangulate the given detections of a data set; yields a line a fact.
 
     Writes results/<profile>/detections/<dataset>-<method>.json and a .png beside it. A data set that is absent is
-    recorded as such and is no failure.
+    recorded as such and is no failure, unless params.yaml names a folder.
     """
     target = settings.results / "detections" / f"{dataset}-{method}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     figure = target.with_suffix(".png")
     figure.unlink(missing_ok=True)
     status, opened = open_named(settings, dataset)
-    if opened is None or status.state == "missing":
+    if opened is None:
         detail = f"{settings.portable(status.detail)}; to be had from {status.obtain}"
         DetectionFile(dataset=dataset, method=method, state="missing", detail=detail).write(target)
         yield f"{dataset}/{method}: {status.state}, {detail}"
@@ -117,7 +117,7 @@ def draw(
 def _draw_view(axes: Axes, sample: Sample, index: int, answer: Poses, dataset: Dataset) -> None:
     view = sample.views[index]
     width, height = view.camera.size
-    if view.image is not None:
+    if view.image is not None and dataset.synthetic:  # images of real people do not go on a page
         axes.imshow(view.pixels())
     else:
         axes.set_facecolor("#f2f2f2")

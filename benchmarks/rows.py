@@ -28,8 +28,8 @@ def run_rows(settings: Settings, dataset: str, methods: Sequence[str]) -> Iterat
     for method in methods:
         settings.entry(method)
     status, opened = open_named(settings, dataset)
-    why = f"{settings.portable(status.detail)}; to be had from {status.obtain}" if status.state == "missing" else ""
-    if opened is not None and not why and not opened.keys("train"):
+    why = f"{settings.portable(status.detail)}; to be had from {status.obtain}" if opened is None else ""
+    if opened is not None and not opened.keys("train"):
         why = "it has no training samples; import weights and run `poseboard predict … --checkpoint`"
     if why:
         for folder in _FOLDERS:

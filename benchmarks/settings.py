@@ -20,7 +20,22 @@ BACKBONE = "backbone"
 """Name of the checkpoint that the 2D backbone stage leaves; no method may be called so."""
 
 WORLDS = ("human36m",)
-"""Data sets whose synthetic world can be rendered; with ``root: null`` any other is absent."""
+"""Data sets whose synthetic world is rendered where params.yaml names no folder."""
+
+RESERVED_PROFILES = ("leaderboard", "published", "speed")
+"""Folders of results/ that are no profile's."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+
+
+def check_name(where: str | Path, name: str) -> None:
+    """Names of rows, profiles and data sets become folders and stages: letters, digits, _ and - (not first) only.
+
+    Raises:
+        InputError: the name is another text; ``where`` says whose it is.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(where, f"{name!r} is no name", "use letters, digits, _ and - (not first)")
 
 BORROWED = re.compile(r"(?m)^profile:.*# while this run lasts, then:(.*)$")
 """The profile line of params.yaml during a run in another profile, which `poseboard repro` writes and puts back."""
@@ -121,6 +136,20 @@ class Settings:
         if not isinstance(values, dict):
             raise InputError(path, "holds no settings", "take the committed file and change that")
         params = validated(Params, values, path)
+        names = {
+            "profiles": list(params.profiles),
+            "datasets": list(params.datasets),
+            "methods": list(params.methods),
+            "detections": [name for of, rows in params.detections.items() for name in (of, *rows)],
+        }
+        for field, of_field in names.items():
+            for name in of_field:
+                check_name(f"{path}: {field}", name)
+        for name in RESERVED_PROFILES:
+            if name in params.profiles:
+                raise InputError(
+                    f"{path}: profiles.{name}", f"results/{name} holds other things", "choose another name"
+                )
         if params.profile not in params.profiles:
             raise InputError(
                 f"{path}: profile", f"no profile {params.profile!r}", f"one of {', '.join(params.profiles)}"
@@ -128,8 +157,8 @@ class Settings:
         if profile := os.environ.get("POSEBOARD_PROFILE"):
             params = _in_profile(params, profile, "POSEBOARD_PROFILE")
         for name, entry in params.methods.items():
-            if name == BACKBONE or not name.isidentifier():
-                raise InputError(f"{path}: methods.{name}", "is no name for a row", "use letters, digits and _")
+            if name == BACKBONE:
+                raise InputError(f"{path}: methods.{name}", "is the 2D backbone's name", "choose another for the row")
             if entry.after != BACKBONE and entry.after not in params.methods:
                 raise InputError(
                     f"{path}: methods.{name}.after", f"no row {entry.after!r}", "name a row of methods, or backbone"
@@ -163,7 +192,12 @@ class Settings:
         return self.home / "results" / self.params.profile
 
     def file(self, kind: str, dataset: str, name: str = "") -> Path:
-        """results/<profile>/<kind>/<dataset>[/<name>]: the layout that protocols/scores.py lists."""
+        """results/<profile>/<kind>/<dataset>[/<name>]: the layout that protocols/scores.py lists.
+
+        Raises:
+            InputError: the data set's name would lead elsewhere.
+        """
+        check_name("data set", dataset.removesuffix(".json"))
         return self.results / kind / dataset / name if name else self.results / kind / dataset
 
     def checkpoint(self, dataset: str, method: str, seed: int) -> Path:
@@ -192,29 +226,40 @@ class Settings:
             raise InputError(f"data set {name!r}", "is not in params.yaml", f"one of {known}, or add it there")
         return dict(self.params.datasets[name])
 
+    def is_named(self, dataset: str) -> bool:
+        """Whether params.yaml (or ``--root``) names a folder of the data set: one that has to be there, and whole."""
+        return self.params.datasets.get(dataset, {}).get("root") is not None
+
     def is_absent(self, dataset: str) -> bool:
-        """Whether params.yaml does not name a data set, or no folder of one that has no synthetic world."""
-        entry = self.params.datasets.get(dataset)
-        return entry is None or (dataset not in WORLDS and entry.get("root") is None)
+        """Whether there is none: no folder is named, no synthetic world is known, and data/<dataset> is not there."""
+        if dataset not in self.params.datasets:
+            return True
+        return dataset not in WORLDS and not self.is_named(dataset) and not self._default_root(dataset).exists()
 
     def root(self, dataset: str) -> Path:
-        """Folder of a data set: the given one, or that of the profile's synthetic world (named by its options).
+        """Folder of a data set: the named one, else that of the profile's synthetic world, else data/<dataset>.
 
         Raises:
-            InputError: params.yaml does not name the data set, its root is no path, or it is absent.
+            InputError: params.yaml does not have the data set, its root is no path, or it is absent.
         """
         root = self.dataset_options(dataset).get("root")
         if self.is_absent(dataset):
             remedy = f"name the folder of your copy, or see `poseboard data status` for where to get {dataset}"
-            raise InputError(f"params.yaml: datasets.{dataset}.root", "names no folder", remedy)
+            problem = f"names no folder, and {self.portable(str(self._default_root(dataset)))} is not there"
+            raise InputError(f"params.yaml: datasets.{dataset}.root", problem, remedy)
         if root is not None:
-            if not isinstance(root, str):
+            if not isinstance(root, str) or not root:
                 raise InputError(
                     f"params.yaml: datasets.{dataset}.root", f"{root!r} is no path", "name a folder, or null"
                 )
             return (self.home / root).resolve()
+        if dataset not in WORLDS:
+            return self._default_root(dataset)
         text = json.dumps(self.profile.world, sort_keys=True)
         return self.home / "data" / f"synthetic-{dataset}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+    def _default_root(self, dataset: str) -> Path:
+        return self.home / "data" / dataset
 
     def _of_profile(self, value: Any) -> Any:
         if isinstance(value, Mapping) and value and set(value) <= set(self.params.profiles):

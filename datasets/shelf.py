@@ -113,7 +113,7 @@ class Shelf:
         return tuple(self._cameras)
 
     def status(self) -> Status:
-        """Calibration and annotations are needed; detections and images may be missing one at a time."""
+        """Calibration, annotations and detections are needed; it does without images."""
         for name in (_CALIBRATION, _ACTORS):
             if not (self.root / name).is_file():
                 return Status("missing", f"no {name} in {self.root}", OBTAIN)
@@ -123,10 +123,10 @@ class Shelf:
             detections = self._detections
         except InputError as error:
             return Status("missing", str(error), OBTAIN)
-        if detections and has_images:
-            return Status("ready", f"{len(frames)} frames with detections and images", OBTAIN)
-        absent = "images" if detections else "detections" if has_images else "images and detections"
-        return Status("partial", f"{len(frames)} frames, {absent} missing", OBTAIN)
+        images = "images" if has_images else "no images"
+        if detections:
+            return Status("ready", f"{len(frames)} frames with detections, {images}", OBTAIN)
+        return Status("partial", f"{len(frames)} frames, {images}; no {_DETECTIONS}.pkl", OBTAIN)
 
     def manifest(self) -> str:
         """SHA-256 over calibration, annotations and detections."""

@@ -262,7 +262,10 @@ class DataFile(Record):
     obtain: str
     manifest: str | None
     counts: dict[str, int] = Field(default_factory=dict, description="samples by split, images, subjects, …")
-    pictures: list[str] = Field(default_factory=list, description="files beside this one: contact sheets")
+    pictures: list[str] = Field(
+        default_factory=list,
+        description="files beside this one: contact sheets. Pages show those of synthetic data only",
+    )
 
 
 class PublishedRow(Record):

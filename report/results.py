@@ -285,7 +285,7 @@ def read_results(results: Path, profile: str, rows: Collection[str] | None = Non
         comparisons=tuple(file for _, file in comparisons),
         training=training,
         data=tuple(
-            (file, tuple(picture_beside(path, name) for name in file.pictures))
+            (file, tuple(picture_beside(path, name) for name in file.pictures if file.synthetic))
             for path, file in _read_all(DataFile, root.glob("data/*.json"))
         ),
         catalog=tuple(file for _, file in _read_all(DataFile, root.glob("catalog/*.json"))),

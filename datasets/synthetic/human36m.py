@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from poseboard.datasets.camera import Array, Camera
+from poseboard.datasets.contact_sheet import contact_sheet, spread
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.sample import read_image
+from poseboard.datasets.human36m import LABELS, Human36M
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.datasets.synthetic.body import Body, sample_body, sample_outfit
 from poseboard.datasets.synthetic.motion import ACTIONS, SEATS, Motion, move
@@ -53,7 +54,6 @@ PUBLISHED_SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
 PUBLISHED_TEST = ("S9", "S11")
 ACTION_NAMES = tuple(f"{action}-{trial}" for action in ACTIONS for trial in (1, 2))
 TREES = ("imageSequence", "imageSequence-undistorted")
-LABELS = Path("extra") / "human36m-multiview-labels-GTbboxes.npy"
 _STARTED = "generation.json"
 _FRAME_RATE_HZ = 50.0
 _ROOM_FOR_OBJECTS_MM = (2500.0, 3300.0)
@@ -425,7 +425,9 @@ def generate(
     labels = label_file(options, clips)
     (root / LABELS).parent.mkdir(parents=True, exist_ok=True)
     np.save(root / LABELS, np.array(labels, dtype=object), allow_pickle=True)
-    sheet = contact_sheet(root, options, labels)
+    written = Human36M(root, synthetic=True)
+    groups = {key: written.sample(key).group for split in ("train", "test") for key in written.keys(split)}
+    sheet = contact_sheet(written, spread(groups))
     if not cv2.imwrite(str(root / "contact_sheet.png"), sheet[..., ::-1]):
         raise InputError(root / "contact_sheet.png", "cannot be written", "check permissions and free space")
     seen = np.concatenate([clip.visibility for clip in clips]) if clips else np.zeros((0, per_frame))
@@ -452,74 +454,3 @@ def _clips(root: Path, options: WorldOptions, todo: list[tuple[str, str]], proce
         processes, mp_context=multiprocessing.get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
     ) as pool:
         yield from pool.map(partial(_clip, root, options), todo[1:])
-
-
-def contact_sheet(root: Path, options: WorldOptions, labels: dict[str, Any], blocks: int = 12) -> NDArray[np.uint8]:
-    """Frames from all over a generated tree, (H, W, 3) uint8 RGB: four views a block, two blocks a row.
-
-    Every second block shows the undistorted crop boxes and the projected skeleton.
-    """
-    table = labels["table"]
-    if not len(table):
-        return np.full((16, 16, 3), 255, np.uint8)
-    blocks = min(blocks, len(table))
-    rows = np.linspace(0, len(table) - 1, blocks).round().astype(int)
-    if blocks > 3:  # one of every action in turn, whatever the subject
-        rows = _spread(table, blocks)
-    cell = 288
-    tiles = []
-    for n, row in enumerate(rows):
-        entry = table[row]
-        subject, name = labels["subject_names"][entry["subject_idx"]], labels["action_names"][entry["action_idx"]]
-        drawn = n % 2 == 1
-        strip = []
-        for v, camera in enumerate(rig(options, subject)):
-            folder = root / "processed" / subject / name / TREES[1 if drawn else 0] / CAMERAS[v]
-            image = read_image(folder / f"img_{entry['frame_idx'] + 1:06d}.jpg")
-            if drawn:
-                _draw(image, camera.undistorted(), entry["keypoints"], entry["bbox_by_camera_tlbr"][v])
-            strip.append(_close_up(image, entry["bbox_by_camera_tlbr"][v], cell))
-        block = np.concatenate(strip, 1)
-        cv2.putText(
-            block, f"{subject} {name}", (5, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA
-        )
-        tiles.append(cv2.copyMakeBorder(block, 2, 2, 3, 3, cv2.BORDER_CONSTANT, value=(255, 255, 255)))
-    if len(tiles) % 2:
-        tiles.append(np.full_like(tiles[0], 255))
-    sheet = np.concatenate([np.concatenate(tiles[i : i + 2], 1) for i in range(0, len(tiles), 2)])
-    return sheet
-
-
-def _close_up(image: NDArray[np.uint8], box_tlbr: NDArray[np.int16], cell_px: int) -> NDArray[np.uint8]:
-    """Two thirds of a frame, about the box as far as the frame goes."""
-    side = len(image) * 2 // 3
-    top, left, bottom, right = (int(value) for value in box_tlbr)
-    y = min(max((top + bottom - side) // 2, 0), len(image) - side)
-    x = min(max((left + right - side) // 2, 0), len(image) - side)
-    window = image[y : y + side, x : x + side]
-    return np.asarray(cv2.resize(window, (cell_px, cell_px), interpolation=cv2.INTER_CUBIC), np.uint8)
-
-
-def _spread(table: NDArray[Any], blocks: int) -> NDArray[np.int64]:
-    """Rows that show as many actions and subjects as there are blocks for."""
-    actions, subjects = np.unique(table["action_idx"]), np.unique(table["subject_idx"])
-    rows = []
-    for n in range(blocks):
-        action = actions[n * len(actions) // blocks if len(actions) >= blocks else n % len(actions)]
-        subject = subjects[n % len(subjects)]
-        of_both = np.flatnonzero((table["action_idx"] == action) & (table["subject_idx"] == subject))
-        of_action = np.flatnonzero(table["action_idx"] == action)
-        choice = of_both if of_both.size else of_action
-        rows.append(int(choice[(3 * n) % len(choice)]))
-    return np.array(rows)
-
-
-def _draw(image: NDArray[np.uint8], camera: Camera, joints_mm: Array, box_tlbr: NDArray[np.int16]) -> None:
-    top, left, bottom, right = (int(value) for value in box_tlbr)
-    cv2.rectangle(image, (left, top), (right - 1, bottom - 1), (255, 220, 60), 1)
-    points = camera.project(joints_mm)
-    for a, b in HUMAN36M.edge_indices:
-        names = HUMAN36M.joints[a] + HUMAN36M.joints[b]
-        colour = (255, 80, 80) if "right" in names else ((60, 170, 255) if "left" in names else (90, 230, 90))
-        ends = [(round(float(x) * 16), round(float(y) * 16)) for x, y in points[[a, b]]]
-        cv2.line(image, ends[0], ends[1], colour, 1, cv2.LINE_AA, shift=4)

@@ -116,16 +116,27 @@ def ready_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return workspace
 
 
+def write_made_up(name: str, root: Path, **options: Any) -> None:
+    """A made-up copy of a real data set, written by the data sets' own tests."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "datasets" / f"made_up_{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    root.mkdir(parents=True, exist_ok=True)
+    getattr(module, f"write_{name}")(root, **options)
+
+
+@pytest.fixture(scope="session")
+def made_up() -> Callable[..., None]:
+    """Writes a made-up copy of a real data set: name, folder, options."""
+    return write_made_up
+
+
 @pytest.fixture(scope="session")
 def workspace_with() -> Callable[..., Workspace]:
-    """Makes a workspace that holds a made-up copy of a real data set, written by the data sets' own tests."""
+    """Makes a workspace that holds a made-up copy of a real data set."""
 
     def make(folder: Path, dataset: str, made_up: str, root: str, methods: dict[str, Any], **options: Any) -> Workspace:
-        name = f"made_up_{made_up}"
-        spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "datasets" / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        getattr(module, f"write_{made_up}")(folder / root, **options)
+        write_made_up(made_up, folder / root, **options)
         workspace = Workspace(folder)
         datasets = {**PARAMS["datasets"], dataset: {"root": root}}
         workspace.write_params(**{**PARAMS, "datasets": datasets, "methods": methods})

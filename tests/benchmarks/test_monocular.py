@@ -151,6 +151,11 @@ def test_a_failing_command_of_a_run_is_named(hands):
 
 def test_absent_hands_are_left_out(hands):
     shutil.rmtree(hands.folder / "rhd")
+    params = yaml.safe_load((hands.folder / "params.yaml").read_text())
+    for command in (["data", "prepare", "rhd"], ["run", "rhd", "lifting", "lifting_image"]):
+        assert "datasets.rhd.root: there is no folder" in hands.run(*command).error  # it is named
+    params["datasets"]["rhd"] = {"root": None}
+    hands.write_params(**params)
     assert "rhd: missing" in hands.must("data", "prepare", "rhd").out
     assert "rhd: left out" in hands.must("run", "rhd", "lifting", "lifting_image").out
     results = hands.folder / "results" / "smoke"

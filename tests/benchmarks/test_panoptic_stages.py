@@ -116,8 +116,9 @@ def test_absent_it_is_no_failure_and_the_page_says_so(workspace):
     assert "missing panoptic" in workspace.must("data", "status").out
     workspace.must("data", "record")
     results = workspace.folder / "results" / "smoke"
-    assert DataFile.read(results / "catalog" / "panoptic.json").state == "missing"
+    assert not (results / "catalog" / "panoptic.json").exists()
     assert "missing, CMU Panoptic" in workspace.must("data", "prepare", "panoptic").out
+    assert DataFile.read(results / "data" / "panoptic.json").state == "missing"
     assert not list((workspace.folder / "data").glob("synthetic-panoptic-*"))
     for command in (["train", "panoptic", "backbone"], ["predict", "panoptic", "dlt"], ["score", "panoptic", "dlt"]):
         assert "datasets.panoptic.root: names no folder" in workspace.run(*command).error

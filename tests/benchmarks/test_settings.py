@@ -9,6 +9,8 @@ from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
+ODD_NAMES = ("dlt; touch X #", "../dlt", "/abs", "..", "a/b", "$(touch X)", "it's", "-f", "", "dlt\n", "dlté", "a.b")
+ONE_SEED = {"seeds": [0], "processes": 1, "world": {}}
 
 
 def params(**changes: object) -> dict[str, object]:
@@ -63,14 +65,21 @@ def test_a_world_is_kept_by_its_options(tmp_path: Path) -> None:
 
 def test_without_a_world_no_folder_means_absent(tmp_path: Path) -> None:
     datasets = {"human36m": {"root": None}, "panoptic": {"root": None}, "shelf": {"root": "data/shelf"}}
+    (tmp_path / "data" / "human36m").mkdir(parents=True)  # the world stands, whatever lies there
     settings = Settings.read(write(tmp_path, datasets=datasets))
     assert [name for name in ("human36m", "panoptic", "shelf", "rhd") if settings.is_absent(name)] == [
         "panoptic",
         "rhd",
     ]
-    with pytest.raises(InputError, match=r"datasets\.panoptic\.root: names no folder; .*poseboard data status"):
+    with pytest.raises(
+        InputError, match=r"datasets\.panoptic\.root: names no folder, and data/panoptic is .*poseboard data status"
+    ):
         settings.root("panoptic")
     assert not settings.with_root("panoptic", tmp_path).is_absent("panoptic")
+    assert [name for name in datasets if settings.is_named(name)] == ["shelf"]
+    (tmp_path / "data" / "panoptic").mkdir()
+    assert settings.root("panoptic") == tmp_path / "data" / "panoptic"
+    assert settings.root("human36m").name.startswith("synthetic-human36m-")
 
 
 @pytest.mark.parametrize(
@@ -81,6 +90,10 @@ def test_without_a_world_no_folder_means_absent(tmp_path: Path) -> None:
         ({"methods": {"dlt": {"after": "backbone"}}}, "methods.dlt.code"),
         ({"methods": {"dlt": {"code": "methods/dlt", "after": "nobody"}}}, "methods.dlt.after"),
         ({"methods": {"../dlt": {"code": "methods/dlt", "after": "backbone"}}}, "../dlt"),
+        *(({"methods": {name: {"code": "methods/dlt", "after": "backbone"}}}, "methods") for name in ODD_NAMES),
+        *(({"profiles": {name: ONE_SEED}, "profile": name}, "profiles") for name in (*ODD_NAMES, "speed")),
+        *(({"datasets": {name: {"root": None}}}, "datasets") for name in ODD_NAMES),
+        *(({"detections": {"shelf": [name]}}, "detections") for name in ODD_NAMES),
         ({"methods": {"backbone": {"code": "methods/dlt", "after": "backbone"}}}, "methods.backbone"),
         ({"profiles": {"default": {"seeds": [], "processes": 1, "world": {}}}}, "seeds"),
     ],
@@ -92,6 +105,15 @@ def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, changes: dict[
     assert str(path) in str(caught.value)
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_plain_names_are_names(tmp_path: Path) -> None:
+    row = {"code": "methods/dlt", "after": "backbone"}
+    read = Settings.read(write(tmp_path, methods=dict.fromkeys(("dlt-2", "_x", "3d", "A-b_c"), row)))
+    assert list(read.params.methods) == ["3d", "A-b_c", "_x", "dlt-2"]
+    for name in ODD_NAMES:
+        with pytest.raises(InputError, match="is no name"):
+            read.file("scores", name, "dlt.json")
 
 
 def test_no_file_and_no_yaml(tmp_path: Path) -> None:

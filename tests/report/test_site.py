@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from fabricated_results import LEVELS, provenance, score, write_everything, write_matches, write_method
+from matplotlib.image import imsave
 
 from poseboard.protocols.scores import DataFile, ResultError, ScoreFile, TrainingFile
 from poseboard.report.site import build
@@ -276,6 +277,27 @@ def test_a_picture_is_a_plain_file_name(tmp_path: Path, picture: str) -> None:
     file.write(tmp_path / "default" / "data" / "d.json")
     with pytest.raises(ResultError, match="pictures"):
         build(tmp_path, "default", tmp_path / "out")
+
+
+def test_pictures_of_real_people_stay_off_the_page(tmp_path: Path) -> None:
+    for synthetic in (True, False):
+        name = f"synthetic-{synthetic}"
+        file = DataFile(
+            dataset=name,
+            synthetic=synthetic,
+            state="ready",
+            detail="",
+            obtain="",
+            manifest=None,
+            pictures=[f"{name}.png"],
+        )
+        file.write(tmp_path / "default" / "data" / f"{name}.json")
+        imsave(folder / f"{name}.png", np.zeros((4, 4, 3), dtype=np.uint8))
+    build(tmp_path, "default", tmp_path / "out")
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8").lower()
+    assert "sheet of synthetic-true" in page
+    assert "sheet of synthetic-false" not in page
+    assert not list((tmp_path / "out").rglob("*synthetic-false*"))
 
 
 def test_one_method_is_not_scored_twice_and_profiles_do_not_mix(tmp_path: Path) -> None:

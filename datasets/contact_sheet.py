@@ -1,0 +1,144 @@
+"""A contact sheet: a few samples of a data set in one picture, with their boxes and poses drawn into every second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Dataset, Group, Image, View
+from poseboard.datasets.skeleton import Skeleton
+
+CELL_PX = 288
+VIEWS = 4
+"""Most views that are shown of a sample."""
+_CELLS_A_ROW = 8
+_GAP_PX = 3
+_RIGHT, _LEFT, _MIDDLE = (255, 80, 80), (60, 170, 255), (90, 230, 90)
+_BOX = (255, 220, 60)
+
+
+def spread(groups: Mapping[str, Group], count: int = 12) -> list[str]:
+    """Keys of ``count`` samples (fewer where there are fewer) of as many actions and subjects as possible.
+
+    The same groups give the same keys.
+
+    Args:
+        groups: key -> where the sample belongs, in the data set's order.
+        count: how many are chosen.
+
+    Example:
+        >>> spread({f"S1/{a}-1/00": Group("S1", a, f"{a}-1") for a in ("Sitting", "Walking")}, 2)
+        ['S1/Sitting-1/00', 'S1/Walking-1/00']
+    """
+    keys = list(groups)
+    actions = list(dict.fromkeys(group.action for group in groups.values()))
+    subjects = list(dict.fromkeys(group.subject for group in groups.values()))
+    chosen: dict[str, None] = {}
+    for n in range(min(count, len(keys))):
+        action = actions[n * len(actions) // count if len(actions) >= count else n % len(actions)]
+        subject = subjects[n % len(subjects)]
+        left = [key for key in keys if key not in chosen]
+        of_action = [key for key in left if groups[key].action == action] or left
+        candidates = [key for key in of_action if groups[key].subject == subject] or of_action
+        chosen[candidates[(3 * n) % len(candidates)]] = None
+    return list(chosen)
+
+
+def contact_sheet(dataset: Dataset, keys: Sequence[str]) -> Image:
+    """Samples side by side, (H, W, 3) uint8 RGB: up to four views of each, about the people in them.
+
+    Every second sample shows boxes and poses: the given 2D detections, else the annotated joints. A view without an
+    image shows them on grey.
+
+    Args:
+        dataset: whose samples are shown.
+        keys: of the samples, e.g. from `spread`.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    blocks = [_block(dataset, key, drawn=n % 2 == 1) for n, key in enumerate(keys)]
+    if not blocks:
+        return np.full((16, 16, 3), 255, np.uint8)
+    width = max(block.shape[1] for block in blocks)
+    across = min(max(1, _CELLS_A_ROW * CELL_PX // (width - 2 * _GAP_PX)), len(blocks))
+    blank = np.full((blocks[0].shape[0], width, 3), 255, np.uint8)
+    for n, block in enumerate(blocks):
+        whole = blank.copy()
+        whole[:, : block.shape[1]] = block
+        blocks[n] = whole
+    blocks += [blank] * (-len(blocks) % across)
+    return np.concatenate([np.concatenate(blocks[i : i + across], 1) for i in range(0, len(blocks), across)])
+
+
+def _block(dataset: Dataset, key: str, drawn: bool) -> Image:
+    views = dataset.sample(key).views
+    shown = [views[v] for v in np.unique(np.linspace(0, len(views) - 1, VIEWS).round().astype(int))] if views else []
+    joints_mm = _annotated(dataset, key)
+    cells = [_cell(view, dataset.skeleton, joints_mm, drawn) for view in shown]
+    block = np.concatenate(cells or [np.full((CELL_PX, CELL_PX, 3), 128, np.uint8)], 1)
+    cv2.putText(block, key, (5, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA)
+    edge = (_GAP_PX,) * 4
+    return np.asarray(cv2.copyMakeBorder(block, *edge, cv2.BORDER_CONSTANT, value=(255, 255, 255)), np.uint8)
+
+
+def _annotated(dataset: Dataset, key: str) -> Array | None:
+    """(P, J, 3) mm, or None where there is no truth, or one of other joints than the skeleton's."""
+    try:
+        joints_mm = dataset.truth(key).joints_mm
+    except InputError:
+        return None
+    return joints_mm if joints_mm.shape[1] == len(dataset.skeleton) else None
+
+
+def _cell(view: View, skeleton: Skeleton, joints_mm: Array | None, drawn: bool) -> Image:
+    """A square about the people of a view; the whole frame, as far as it is square, where there are none."""
+    if view.image is None:
+        width, height = view.camera.size
+        image = np.full((height, width, 3), 96, np.uint8)
+    else:
+        image = view.pixels()
+    height, width = image.shape[:2]
+    boxes = view.boxes_px[np.isfinite(view.boxes_px).all(axis=1)]
+    if len(boxes):
+        (left, upper), (right, lower) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    else:
+        left, upper, right, lower = 0, 0, width, height
+    side = int(np.clip(1.2 * max(right - left, lower - upper), 16, min(width, height)))
+    x = int(np.clip((left + right - side) / 2, 0, width - side))
+    y = int(np.clip((upper + lower - side) / 2, 0, height - side))
+    zoom = CELL_PX / side
+    cell = np.asarray(
+        cv2.resize(
+            image[y : y + side, x : x + side],
+            (CELL_PX, CELL_PX),
+            interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC,
+        ),
+        np.uint8,
+    )
+    if drawn or view.image is None:
+        for box in boxes:
+            a, b = ((box.reshape(2, 2) - (x, y)) * zoom).round().astype(int)
+            cv2.rectangle(cell, a.tolist(), (b - 1).tolist(), _BOX, 1)
+        if view.joints_px is not None:
+            people = view.joints_px
+        else:
+            people = view.camera.project(joints_mm) if joints_mm is not None else np.zeros((0, len(skeleton), 2))
+        for points in people:
+            _draw(cell, skeleton, (points - (x, y)) * zoom)
+    return cell
+
+
+def _draw(image: Image, skeleton: Skeleton, points_px: Array) -> None:
+    """Edges between the points (J, 2) that are known and not far outside of the image."""
+    near = np.abs(points_px - CELL_PX / 2).max(axis=1) < 4 * CELL_PX  # false for NaN
+    for a, b in skeleton.edge_indices:
+        if near[a] and near[b]:
+            names = skeleton.joints[a] + skeleton.joints[b]
+            colour = _RIGHT if "right" in names else (_LEFT if "left" in names else _MIDDLE)
+            ends = (points_px[[a, b]] * 16).round().astype(int).tolist()
+            cv2.line(image, ends[0], ends[1], colour, 1, cv2.LINE_AA, shift=4)

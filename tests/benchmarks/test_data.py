@@ -1,0 +1,106 @@
+"""The data stage: contact sheets of whatever tree there is, and folders that are named but not there or not whole."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+import yaml
+
+from poseboard.protocols.scores import DataFile
+
+TREES = {
+    "human36m": "human36m",
+    "human36m-toolbox": "toolbox",
+    "panoptic": "panoptic",
+    "rhd": "rhd",
+    "shelf": "shelf",
+}
+"""Data set -> the tests' made-up tree of it."""
+OPTIONS: dict[str, dict[str, Any]] = {"shelf": {"frames": 3}}
+NEEDED = {
+    "human36m": "processed/S9/Walking-1/imageSequence-undistorted/54138969/img_000001.jpg",
+    "human36m-toolbox": "images/s_09_ca_01/000001.jpg",
+    "panoptic": "171204_pose6/hdImgs/00_02/00_02_00001500.jpg",
+    "rhd": "evaluation/color/00000.png",
+    "shelf": "pred_shelf_maskrcnn_hrnet_coco.pkl",
+}
+"""A file of each tree that a run needs."""
+
+Made = Callable[..., None]
+
+
+@pytest.fixture
+def home(workspace_with: Any, tmp_path: Path) -> Any:
+    """A workspace of its own, with a made-up RHD in ``hands``."""
+    return workspace_with(tmp_path, "rhd", "rhd", "hands", {"dlt": {"code": "methods/dlt", "after": "backbone"}})
+
+
+def name_roots(workspace: Any, **roots: str | None) -> None:
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    params["datasets"] |= {name.replace("_", "-"): {"root": root} for name, root in roots.items()}
+    workspace.write_params(**params)
+
+
+@pytest.mark.parametrize("dataset", TREES)
+def test_a_real_tree_has_a_contact_sheet_and_is_left_as_it_is(home: Any, made_up: Made, dataset: str) -> None:
+    root = home.folder / "theirs"
+    made_up(TREES[dataset], root, **OPTIONS.get(dataset, {}))
+    name_roots(home, **{dataset: "theirs"})
+    home.must("data", "prepare", dataset)
+    folder = home.folder / "results" / "smoke" / "data"
+    record = DataFile.read(folder / f"{dataset}.json")
+    assert (record.state, record.synthetic) == ("ready", False)
+    assert record.pictures == [f"{dataset}-contact-sheet.png"]
+    sheet = cv2.imread(str(folder / record.pictures[0]))
+    assert sheet.shape[0] >= 288
+    assert sheet.std() > 10
+    before = (folder / record.pictures[0]).read_bytes()
+    home.must("data", "prepare", dataset)
+    assert (folder / record.pictures[0]).read_bytes() == before
+    assert not list(root.rglob("*contact*"))  # nothing is written into the user's folder
+
+    (root / NEEDED[dataset]).unlink()
+    told = home.run("data", "prepare", dataset).error
+    assert f"params.yaml: datasets.{dataset}.root: " in told
+    named = "S9/Walking-1" if dataset == "human36m" else Path(NEEDED[dataset]).stem
+    assert named in told
+    assert (folder / record.pictures[0]).read_bytes() == before
+
+
+@pytest.mark.parametrize("dataset", TREES)
+def test_a_named_folder_has_to_be_there(home: Any, dataset: str) -> None:
+    name_roots(home, **{dataset: "nowhere"})
+    assert f"datasets.{dataset}.root: there is no folder nowhere" in home.run("data", "prepare", dataset).error
+    assert not (home.folder / "results" / "smoke" / "data" / f"{dataset}.json").exists()
+    if dataset != "human36m":
+        name_roots(home, **{dataset: None})
+        assert f"data/{dataset} is not there" in home.must("data", "prepare", dataset).out
+
+
+def test_root_on_the_command_line_is_a_name_too(home: Any) -> None:
+    params = yaml.safe_load((home.folder / "params.yaml").read_text())
+    params["detections"] = {"shelf": ["dlt"]}
+    params["datasets"]["shelf"] = {"root": None}
+    home.write_params(**params)
+    assert "shelf/dlt: missing" in home.must("predict", "shelf", "dlt").out
+    assert "there is no folder" in home.run("predict", "shelf", "dlt", "--root", "nowhere").error
+
+
+def test_the_folder_of_a_name_is_used_where_it_is_there(home: Any) -> None:
+    name_roots(home, rhd=None)
+    (home.folder / "data").mkdir()
+    (home.folder / "hands").rename(home.folder / "data" / "rhd")
+    assert "rhd: ready, 8 pictures" in home.must("data", "prepare", "rhd").out
+    assert "ready   rhd" in home.must("data", "status").out
+    (home.folder / "data" / "rhd" / NEEDED["rhd"]).unlink()
+    assert "evaluation/color/00000.png is missing" in home.run("data", "prepare", "rhd").error
+
+
+def test_without_samples_for_training_a_run_of_rows_says_so(home: Any, made_up: Made) -> None:
+    made_up("toolbox", home.folder / "theirs")
+    name_roots(home, human36m_toolbox="theirs")
+    (home.folder / "theirs" / "annot" / "h36m_train.pkl").unlink()
+    for command in (["data", "prepare", "human36m-toolbox"], ["run", "human36m-toolbox", "dlt"]):
+        assert "h36m_train.pkl" in home.run(*command).error
