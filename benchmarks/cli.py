@@ -28,7 +28,16 @@ app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 
 DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="a data set of params.yaml: human36m, shelf, …")]
-MethodName = Annotated[str, typer.Argument(metavar="METHOD", help="a row of `methods` in params.yaml")]
+
+
+def _row(name: str) -> str:
+    """The row of a name, which may be that of its stage: train-human36m@dlt."""
+    return name.rpartition("@")[2]
+
+
+MethodName = Annotated[
+    str, typer.Argument(metavar="METHOD", help="a row of `methods` in params.yaml, or its stage", callback=_row)
+]
 Root = Annotated[Path | None, typer.Option(help="folder of the data set, instead of the one in params.yaml")]
 
 
@@ -61,6 +70,15 @@ def repro(
         run_pipeline()
     print(summary(settings))
     print(f"took {duration(time.monotonic() - began)}")
+
+
+@app.command("names", hidden=True)
+def names_(record: Annotated[Path, typer.Option(help="file to write")]) -> None:
+    """Check that the names of params.yaml are plain ones (the `names` stage, which the others wait for)."""
+    _settings()
+    record.parent.mkdir(parents=True, exist_ok=True)
+    # Always the same, so that nothing is run again for a new name alone.
+    record.write_text("The names in params.yaml are plain.\n", encoding="utf-8")
 
 
 @data_app.command("status")
@@ -134,7 +152,7 @@ def data_synthetic(
 @app.command()
 def train(
     dataset: DatasetName,
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="a row of params.yaml, or 'backbone'")],
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="a row of params.yaml, or 'backbone'", callback=_row)],
     root: Root = None,
 ) -> None:
     """Train one row on one data set, every seed of the profile; a killed run goes on where it was.
@@ -240,7 +258,8 @@ def report() -> None:
 @app.command()
 def sync(
     record: Annotated[
-        Path | None, typer.Option(help="file to write the number of runs into (the `sync` stage)")
+        Path | None,
+        typer.Option(help="file of results/<profile> to write the number of runs into (the `sync` stage)"),
     ] = None,
 ) -> None:
     """Bring the MLflow store level with results/: one run a training and a score, none twice."""
@@ -251,7 +270,9 @@ def sync(
     settings = _settings()
     added, kept = run(settings)
     if record is not None:
-        record.write_text(json.dumps({"runs": added + kept, "store": "mlflow.db"}) + "\n", encoding="utf-8")
+        (settings.results / record).write_text(
+            json.dumps({"runs": added + kept, "store": "mlflow.db"}) + "\n", encoding="utf-8"
+        )
     print(f"mlflow: {added} runs added, {kept} there already; browse them with `make runs`")
 
 

@@ -37,6 +37,7 @@ def check_name(where: str | Path, name: str) -> None:
     if not _NAME.fullmatch(name):
         raise InputError(where, f"{name!r} is no name", "use letters, digits, _ and - (not first)")
 
+
 BORROWED = re.compile(r"(?m)^profile:.*# while this run lasts, then:(.*)$")
 """The profile line of params.yaml during a run in another profile, which `poseboard repro` writes and puts back."""
 

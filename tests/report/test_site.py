@@ -292,7 +292,7 @@ def test_pictures_of_real_people_stay_off_the_page(tmp_path: Path) -> None:
             pictures=[f"{name}.png"],
         )
         file.write(tmp_path / "default" / "data" / f"{name}.json")
-        imsave(folder / f"{name}.png", np.zeros((4, 4, 3), dtype=np.uint8))
+        imsave(tmp_path / "default" / "data" / f"{name}.png", np.zeros((4, 4, 3), dtype=np.uint8))
     build(tmp_path, "default", tmp_path / "out")
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8").lower()
     assert "sheet of synthetic-true" in page
