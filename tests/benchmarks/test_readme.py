@@ -92,7 +92,7 @@ def test_the_learned_method_of_the_readme(with_readme_method: Any) -> None:
     assert not np.allclose(before, peak, atol=1e-3)
 
 
-def test_the_first_method_answers_nobody_where_fewer_than_two_views_see_them(
+def test_the_first_method_needs_two_views_and_no_origin(
     with_readme_method: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = with_readme_method("reweighted", after="dlt")
@@ -107,6 +107,16 @@ def test_the_first_method_answers_nobody_where_fewer_than_two_views_see_them(
     assert [bool(np.isfinite(answer.joints_mm).all()) for answer in answers] == [True, False, False, True]
     assert all(np.isfinite(answer.score).all() for answer in answers)
     assert method.predict([]) == []
+    # The stable system: where the world has its origin, at a joint if need be, changes nothing.
+    joints_mm = answers[0].joints_mm
+    for joint in range(0, 17, 4):
+        origin_mm = joints_mm[0, joint]
+        moved = [
+            replace(view, camera=replace(view.camera, t=view.camera.t + view.camera.R @ origin_mm))
+            for view in sample.views
+        ]
+        (there,) = method.predict([replace(sample, views=tuple(moved))])
+        np.testing.assert_allclose(there.joints_mm + origin_mm, joints_mm, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
