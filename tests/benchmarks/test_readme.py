@@ -1,5 +1,6 @@
 """The public documents hold: their methods run as they are printed, their commands and links exist."""
 
+import inspect
 import re
 import shlex
 from dataclasses import replace
@@ -16,6 +17,7 @@ import poseboard.methods
 from poseboard.benchmarks import cli
 from poseboard.benchmarks.harness import Bench
 from poseboard.benchmarks.settings import Settings
+from poseboard.datasets.catalog import catalog
 from poseboard.methods.base import Checkpoint
 from poseboard.protocols import predictions
 from poseboard.protocols.base import Board
@@ -128,6 +130,16 @@ def test_links_lead_somewhere(document: Path) -> None:
         path, _, anchor = target.partition("#")
         assert "://" in target or not path or (document.parent / path).exists(), target
         assert path or anchor in headings, target
+
+
+def test_every_data_set_that_can_be_opened_is_described_with_its_options() -> None:
+    text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"(?ms)^## [^\n]*\(`([^`]+)`\)\n(.*?)(?=^## )", text))
+    for entry in catalog().values():
+        if entry.adapter is None:
+            continue
+        options = set(inspect.signature(entry.adapter).parameters) - {"root", "synthetic"}
+        assert {option for option in options if f"`{option}" in sections[entry.name]} == options
 
 
 def test_the_table_of_the_contributing_guide_is_one() -> None:
