@@ -20,6 +20,7 @@ from poseboard.protocols.scores import (
     Score,
     ScoreFile,
     Signature,
+    SpeedFile,
     TableComparison,
     TrainingFile,
     TrainingRun,
@@ -124,6 +125,26 @@ class Board:
     rows: tuple[Row, ...]
     comparison: TableComparison | None
     axis: Axis | None
+
+    @property
+    def name(self) -> str:
+        """What it measures: "MPJPE, root-relative"."""
+        return measure(self.signature)
+
+    @property
+    def details(self) -> str:
+        """What else tells it from tables of the same name, then its id: "every 64th frame · T5"."""
+        return " · ".join([*conditions(self.signature), self.table])
+
+    @property
+    def label(self) -> str:
+        """Name and details on one line of plain text."""
+        return ", ".join([self.name, *conditions(self.signature)]) + f" ({self.table})"
+
+    @property
+    def data_key(self) -> tuple[str, bool]:
+        """Data set, and whether it is synthetic: boards of two keys never share a table."""
+        return self.dataset, self.synthetic
 
     @property
     def from_one_camera(self) -> bool:
@@ -250,6 +271,11 @@ class Sweep:
     """Cameras of each column; None where neither signature nor curve tells."""
     methods: tuple[str, ...]
 
+    @property
+    def name(self) -> str:
+        """What it measures, whatever the cameras."""
+        return measure(self.columns[-1].signature.model_copy(update={"views": "all"}))
+
     def curves(self) -> dict[str, Curve]:
         """Error against the number of cameras, the mean over view sets of one size; {} for fewer than two sizes."""
         known = sorted({count for count in self.counts if count is not None})
@@ -302,6 +328,51 @@ def view_count(board: Board) -> int | None:
         return 1 if seen.startswith("each ") else len([name for name in re.split(r"[\s,]+", seen) if name])
     reached = [x for row in board.rows if "cameras" in row.score.curves for x in row.score.curves["cameras"].x]
     return round(max(reached)) if reached else None
+
+
+_ALIGNMENTS = {"root": "root-relative", "none": "absolute", "procrustes": "Procrustes-aligned"}
+
+
+def measure(signature: Signature) -> str:
+    """What a number measures, as a heading: metric, alignment and how many cameras.
+
+    Example:
+        A signature of metric ``mpjpe<=150mm`` and alignment ``none`` gives "MPJPE clipped at 150 mm, absolute".
+    """
+    metric = re.sub(r"≤(\S+?)mm", r" clipped at \1 mm", metric_label(signature))
+    parts = [re.sub(r"@(\S+?)mm", r" at \1 mm", metric)]
+    alignment = signature.alignment.partition(",")[0]
+    if not signature.metric.startswith("pa_"):  # says so itself
+        parts.append(_ALIGNMENTS.get(alignment, alignment))
+    seen, _, also = signature.views.partition(";")
+    if seen.startswith("each "):
+        parts.append("one camera")
+    elif seen != "all" and (count := len([name for name in re.split(r"[\s,]+", seen) if name])):
+        parts.append(f"{count} camera{'s' if count != 1 else ''}")
+    return ", ".join([*parts, *([also.strip()] if also.strip() else [])])
+
+
+def conditions(signature: Signature) -> list[str]:
+    """What else a reader has to know to tell two numbers of one name apart; nothing where all is as usual."""
+    found = []
+    if every := re.match(r"every (\d+)(?:st|nd|rd|th)?\b", signature.frames):
+        found.append(f"every {ordinal(int(every[1]))} frame")
+    elif signature.frames != "all":
+        found.append(signature.frames)
+    if signature.exclusions != "none":
+        count = len([name for name in re.split(r"[\s,]+", signature.exclusions) if name])
+        found.append(f"without {count} sequence{'s' if count != 1 else ''}")
+    if signature.average == "actions":
+        found.append("mean of the actions")
+    if signature.given != "nothing":
+        found.append(f"true {signature.given} given")
+    return found
+
+
+def ordinal(count: int) -> str:
+    """1st, 2nd, 3rd, 4th, 11th, 64th."""
+    ending = "th" if count % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(count % 10, "th")
+    return f"{count}{ending}"
 
 
 def metric_label(signature: Signature) -> str:
@@ -499,6 +570,35 @@ def overlay(examples: Examples, sample: int, view: int, image: str) -> Overlay:
         predicted_joints=tuple((f"{x:.1f}", f"{y:.1f}") for x, y in finite),
         missing=not len(finite),
     )
+
+
+def compared_speed(file: SpeedFile) -> str:
+    """A timing in words: "5.0 times as fast as the peer. Aimed at: at least 3 times as fast; reached"."""
+    if file.ratio is None:
+        words = "No peer was timed."
+    elif file.ratio >= 1:
+        words = f"{file.ratio:.3g} times as fast as the peer."
+    else:
+        words = f"{1 / file.ratio:.3g} times as slow as the peer."
+    if file.aim.strip().lower() in ("", "none"):
+        return words
+    return f"{words} The aim, {file.aim}, is {'reached' if file.met else 'not reached'}."
+
+
+_DETAIL_UNITS = {"mb": "MB", "mib": "MiB", "mm": "mm", "s": "s", "px": "px"}
+
+
+def measured(file: SpeedFile) -> list[str]:
+    """What else was measured, each with its unit: "largest difference 4.97e-09 mm"."""
+    found = []
+    for name, value in file.details.items():
+        words, _, unit = name.rpartition("_")
+        known = unit in _DETAIL_UNITS and words
+        text = integer(value) if float(value).is_integer() and abs(value) >= 1000 else f"{value:.3g}"
+        found.append(
+            f"{(words if known else name).replace('_', ' ')} {text}{f' {_DETAIL_UNITS[unit]}' if known else ''}"
+        )
+    return found
 
 
 def common_commit(files: Iterable[ScoreFile]) -> list[tuple[str, bool, int]]:

@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import seaborn as sns
+from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -36,6 +37,8 @@ DARK_COLOURS = {
 """The same on the dark page."""
 PALETTE = tuple(COLOURS.values())
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "h", ">", "*")
+WIDTH = 4.9
+"""Of a plot in inches: at the width of a phone its text is still read."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 INK, RULE = "#1b1e23", "#d5d8dc"
 TRUE_MARK: dict[str, Any] = {"marker": "P", "color": "#1a9fd4", "markersize": 7, "markeredgecolor": "black"}
@@ -150,7 +153,7 @@ def _finish(axes: Axes, grid: str) -> None:
 
 
 def _legend(figure: Figure, names: Sequence[str], index: Mapping[str, int], lines: bool) -> None:
-    columns = min(len(names), 4)
+    columns = min(len(names), 3)
     names = [name for first in range(columns) for name in names[first::columns]]  # matplotlib fills column by column
     handles = [
         Line2D([], [], markersize=5, linewidth=1.6, **{**look(index[n]), **({} if lines else {"linestyle": "none"})})
@@ -159,11 +162,11 @@ def _legend(figure: Figure, names: Sequence[str], index: Mapping[str, int], line
     figure.legend(handles, [printable(n) for n in names], loc="outside upper left", ncols=columns)
 
 
-def intervals(scores: Mapping[str, Score], index: Mapping[str, int], unit: str) -> Figure:
+def intervals(scores: Mapping[str, Score], index: Mapping[str, int], label: str) -> Figure:
     """Forest plot: each method's value with its 95 % interval, best on top."""
     shown = {name: (score.value, score.ci95) for name, score in scores.items() if score.value is not None}
     with mpl.rc_context(STYLE):
-        figure, axes = _axes(6.4, 0.8 + 0.3 * max(len(shown), 1))
+        figure, axes = _axes(WIDTH, 0.8 + 0.3 * max(len(shown), 1))
         for y, (name, (value, ci95)) in enumerate(shown.items()):
             style = look(index[name])
             if ci95 is not None:
@@ -171,12 +174,12 @@ def intervals(scores: Mapping[str, Score], index: Mapping[str, int], unit: str) 
             axes.plot([value], [y], marker=style["marker"], color=style["color"], markersize=6.5)
         axes.set_yticks(range(len(shown)), [printable(name) for name in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
-        axes.set_xlabel(f"error, {unit}, with 95 % interval")
+        axes.set_xlabel(f"{label}, with 95 % interval")
         _finish(axes, "x")
     return figure
 
 
-def breakdown(scores: Mapping[str, Score], index: Mapping[str, int], kind: str, unit: str) -> Figure:
+def breakdown(scores: Mapping[str, Score], index: Mapping[str, int], kind: str, label: str) -> Figure:
     """Value by action, joint or subject: one row a category, one mark a method, worst category on top."""
     order: dict[str, list[float]] = {}
     for score in scores.values():
@@ -184,7 +187,7 @@ def breakdown(scores: Mapping[str, Score], index: Mapping[str, int], kind: str, 
             order.setdefault(name, []).extend([] if value is None else [value])
     categories = sorted(order, key=lambda name: (np.mean(order[name]) if order[name] else np.inf, name))
     with mpl.rc_context(STYLE):
-        figure, axes = _axes(6.4, 1.2 + 0.235 * max(len(categories), 1))
+        figure, axes = _axes(WIDTH, 1.2 + 0.235 * max(len(categories), 1))
         for y, category in enumerate(categories):
             if order[category]:
                 axes.plot([min(order[category]), max(order[category])], [y, y], color=RULE, linewidth=3, zorder=1)
@@ -195,7 +198,7 @@ def breakdown(scores: Mapping[str, Score], index: Mapping[str, int], kind: str, 
             axes.plot(x, range(len(categories)), markersize=5.5, markeredgewidth=0, **style)
         axes.set_yticks(range(len(categories)), [printable(name.replace("_", " ")) for name in categories])
         axes.set_ylim(-0.7, len(categories) - 0.3)
-        axes.set_xlabel(f"error, {unit}")
+        axes.set_xlabel(label)
         _legend(figure, list(scores), index, lines=False)
         _finish(axes, "x")
     return figure
@@ -204,7 +207,7 @@ def breakdown(scores: Mapping[str, Score], index: Mapping[str, int], kind: str, 
 def lines(curves: Mapping[str, Curve], index: Mapping[str, int], marks: bool, from_zero: bool) -> Figure:
     """One line a method (PCK against threshold, error against number of cameras); axes are labelled by the curves."""
     with mpl.rc_context(STYLE):
-        figure, axes = _axes(6.4, 3.5)
+        figure, axes = _axes(WIDTH, 3.5)
         for name, curve in curves.items():
             style = look(index[name]) if marks else {**look(index[name]), "marker": ""}
             y = [np.nan if value is None else value for value in curve.y]
@@ -223,11 +226,11 @@ def lines(curves: Mapping[str, Curve], index: Mapping[str, int], marks: bool, fr
 
 
 def error_against_cost(
-    points: Mapping[str, tuple[float, float]], index: Mapping[str, int], unit: str, measure: str
+    points: Mapping[str, tuple[float, float]], index: Mapping[str, int], label: str, measure: str
 ) -> Figure:
-    """Error (second of each pair, ``unit``) against training cost (first, ``measure``), with the Pareto front."""
+    """Error (second of each pair, ``label``) against training cost (first, ``measure``), with the Pareto front."""
     with mpl.rc_context(STYLE):
-        figure, axes = _axes(6.4, 3.6)
+        figure, axes = _axes(WIDTH, 3.6)
         front, best = [], np.inf
         for seconds, error in sorted(points.values()):
             if error < best:
@@ -240,7 +243,7 @@ def error_against_cost(
             axes.plot([seconds], [error], marker=style["marker"], color=style["color"], markersize=7)
         axes.margins(x=0.08, y=0.12)
         axes.set_xlabel(f"training, {measure} (with the training it starts from)")
-        axes.set_ylabel(f"error, {unit}")
+        axes.set_ylabel(label)
         _legend(figure, list(points), index, lines=False)
         _finish(axes, "both")
     return figure
@@ -250,9 +253,9 @@ def training_curves(training: TrainingFile, index: int) -> Figure:
     """Every loss of a method's training against the step with its running mean, one panel a loss, one line a seed."""
     names = sorted({name for run in training.runs for name in run.curves}, key=lambda name: (name != "total", name))
     with mpl.rc_context(STYLE):
-        columns = min(max(len(names), 1), 3)
+        columns = min(max(len(names), 1), 2)
         rows = max(-(-len(names) // columns), 1)
-        figure = Figure(figsize=(max(3.0 * columns, 4.2), 2.3 * rows), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 2.0 * rows), layout="constrained")
         panels = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axes in panels[len(names) :]:
             axes.set_visible(False)
@@ -377,18 +380,20 @@ def to_svg(figure: Figure, name: str) -> str:
     return re.sub(r"<!DOCTYPE[^>]*>\s*", "", text)
 
 
-def to_inline(svg: str, name: str) -> str:
+def to_inline(svg: str, name: str, title: str) -> str:
     """The SVG of ``to_svg`` for use inside a page: ids made unique by ``name``, colours handed to the page's themes."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
     width = re.search(r'\swidth="([\d.]+)pt"', body)
-    # On a phone it is scrolled rather than made too small to read.
-    widest = (
-        f' style="min-width:{0.65 * float(width[1]):.0f}pt;max-width:{1.3 * float(width[1]):.0f}pt"' if width else ""
-    )
+    # On a phone a wide one is scrolled rather than made too small to read.
+    wide = width is not None and float(width[1]) > 100 * WIDTH
+    least = f"min-width:{0.65 * float(width[1]):.0f}pt;" if width and wide else ""
+    widest = f' style="{least}max-width:{(1.3 if wide else 1.6) * float(width[1]):.0f}pt"' if width else ""
     body = re.sub(r'\s(?:width|height)="[\d.]+pt"', "", body, count=2)
-    body = body.replace("<svg", f'<svg role="img" class="plot"{widest}', 1).replace("xlink:href", "href")
+    body = body.replace("<svg", f'<svg role="img" aria-label="{escape(title)}" class="plot"{widest}', 1).replace(
+        "xlink:href", "href"
+    )
     body = re.sub(r'\sxmlns(?::xlink)?="[^"]*"', "", body)
     body = body.replace(INK, "currentColor").replace(RULE, "var(--rule)")
     for k, colour in enumerate(PALETTE):

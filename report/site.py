@@ -56,7 +56,7 @@ class _Folder:
     def plot(self, name: str, title: str, caption: str, figure: Figure) -> Plot:
         svg = figures.to_svg(figure, name)
         self.text(f"figures/{name}.svg", svg)
-        return Plot(title, caption, Markup(figures.to_inline(svg, name)), f"figures/{name}.svg")
+        return Plot(title, caption, Markup(figures.to_inline(svg, name, title)), f"figures/{name}.svg")
 
 
 def build(
@@ -144,6 +144,8 @@ def _environment() -> Environment:
         light_colours=list(figures.COLOURS.values()),
         dark_colours=list(figures.DARK_COLOURS.values()),
         shape=figures.marker_path,
+        compared_speed=views.compared_speed,
+        measured=views.measured,
         signature_fields=(
             "metric",
             "alignment",
@@ -262,9 +264,9 @@ def _board_plots(
         unit = _unit(board)
         made.append(
             folder.plot(
-                f"{slug}-intervals", f"{board.table}: value and 95 % interval",
+                f"{slug}-intervals", f"{board.name}: value and 95 % interval",
                 "Bootstrap over subject × sequence. Where they overlap, the paired differences decide.",
-                figures.intervals(scores, index, unit),
+                figures.intervals(scores, index, f"{board.name}, {unit}"),
             )
         )  # fmt: skip
         spent = {row.method: views.cost(found.training, dataset[0], row.method) for row in board.rows}
@@ -280,10 +282,10 @@ def _board_plots(
         if costs and measure is not None:
             made.append(
                 folder.plot(
-                    f"{slug}-cost", f"{board.table}: error beside compute",
+                    f"{slug}-cost", f"{board.name}, beside compute",
                     f"Training in {measure}, with the trainings a method starts from. Dashed: nothing better for less."
                     + ("" if alike else " Rows whose training was measured otherwise are left out."),
-                    figures.error_against_cost(costs, index, unit, measure),
+                    figures.error_against_cost(costs, index, f"{board.name}, {unit}", measure),
                 )
             )  # fmt: skip
     for sweep in sweeps:
@@ -291,7 +293,7 @@ def _board_plots(
             made.append(
                 folder.plot(
                     f"{slug}-cameras-{views.file_name(sweep.table.lower())}",
-                    f"{sweep.table}: error against the number of cameras",
+                    f"{sweep.name}, against the number of cameras",
                     "Which cameras each point uses stands in the table of view sets.",
                     figures.lines(curves, index, marks=True, from_zero=False),
                 )
@@ -303,9 +305,9 @@ def _board_plots(
             if with_kind:
                 made.append(
                     folder.plot(
-                        f"{slug}-{kind}", f"{board.table}: error {title}",
+                        f"{slug}-{kind}", f"{board.name}, {title}",
                         f"Hardest {kind} on top; the grey bar spans best to worst method.",
-                        figures.breakdown(with_kind, index, kind, _unit(board)),
+                        figures.breakdown(with_kind, index, kind, f"{board.name}, {_unit(board)}"),
                     )
                 )  # fmt: skip
     for board in boards_here:
@@ -319,8 +321,10 @@ def _board_plots(
             made.append(
                 folder.plot(
                     f"{slug}-{views.file_name(board.table.lower())}-{views.file_name(key.lower())}",
-                    f"{board.table}: {'PCK curve' if key == 'pck' else key.replace('_', ' ')}",
-                    "Share of joints whose error is below the threshold." if key == "pck" else "",
+                    "Share of joints within a distance (PCK)"
+                    if key == "pck"
+                    else f"{board.name}: {key.replace('_', ' ')}",
+                    f"{board.label}.",
                     figures.lines(curves, index, marks=key != "pck", from_zero=True),
                 )
             )

@@ -11,7 +11,7 @@ from fabricated_results import LEVELS, write_everything, write_method
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poseboard.protocols.scores import ScoreFile, TrainingFile
+from poseboard.protocols.scores import ScoreFile, Signature, SpeedFile, TrainingFile
 from poseboard.report import board
 from poseboard.report.results import Entry, Results, read_results
 
@@ -153,3 +153,54 @@ def test_numbers_read_as_the_field_prints_them() -> None:
     assert [board.number(0.3864, "m"), board.number(4.177, "px")] == ["0.386", "4.18"]
     assert [board.signed(v) for v in (1.26, -1.26)] == ["+1.3", "−1.3"]
     assert [board.duration(s) for s in (40.0, 600.0, 9000.0, None)] == ["40 s", "10.0 min", "2.5 h", "–"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "conditions"),
+    [
+        ({}, "MPJPE, root-relative", []),
+        ({"average": "actions"}, "MPJPE, root-relative", ["mean of the actions"]),
+        ({"alignment": "none", "exclusions": "S9/A S9/B S9/C"}, "MPJPE, absolute", ["without 3 sequences"]),
+        (
+            {"metric": "mpjpe<=150mm", "alignment": "none", "frames": "every 64 from the first"},
+            "MPJPE clipped at 150 mm, absolute",
+            ["every 64th frame"],
+        ),
+        ({"metric": "pa_mpjpe", "alignment": "procrustes"}, "PA-MPJPE", []),
+        ({"metric": "pck@150mm"}, "PCK at 150 mm, root-relative", []),
+        ({"views": "54138969, 55011271"}, "MPJPE, root-relative, 2 cameras", []),
+        (
+            {"alignment": "root, in the camera's frame", "views": "each alone; root from all"},
+            "MPJPE, root-relative, one camera, root from all",
+            [],
+        ),
+        ({"given": "size"}, "MPJPE, root-relative", ["true size given"]),
+    ],
+)
+def test_a_table_is_named_by_what_it_measures(changes: dict[str, str], name: str, conditions: list[str]) -> None:
+    plain = Signature(
+        metric="mpjpe", alignment="root", root="pelvis", joints="all 17 of human36m-17", split="test", frames="all",
+        exclusions="none", views="all", average="frames", version=1,
+    )  # fmt: skip
+    signature = plain.model_copy(update=changes)
+    assert (board.measure(signature), board.conditions(signature)) == (name, conditions)
+
+
+def test_no_two_tables_of_a_data_set_have_the_same_name_and_conditions_on_the_committed_page() -> None:
+    root = Path(__file__).parents[2]
+    labels = [(one.dataset, one.label) for one in board.boards(read_results(root / "results", "default"))]
+    assert labels
+    assert len(labels) == len(set(labels))
+
+
+def test_a_timing_is_told_in_words() -> None:
+    file = SpeedFile(
+        name="x", title="x", peer="y", ours_s=0.5, peer_s=2.0, ratio=4.0, aim="at least 3 times as fast", met=True,
+        details={"peak_memory_mb": 978.5, "largest_difference": 3.29e-05, "poses": 1e6}, hardware="z", created="now",
+    )  # fmt: skip
+    assert board.compared_speed(file) == ("4 times as fast as the peer. The aim, at least 3 times as fast, is reached.")
+    missed = file.model_copy(update={"ratio": 0.5, "met": False})
+    assert board.compared_speed(missed).startswith("2 times as slow as the peer. ")
+    assert board.compared_speed(missed).endswith("is not reached.")
+    assert "aim" not in board.compared_speed(file.model_copy(update={"aim": "none"}))
+    assert board.measured(file) == ["peak memory 978 MB", "largest difference 3.29e-05", "poses 1\u202f000\u202f000"]
