@@ -170,15 +170,17 @@ def test_attention(golden_epipolar, fill_by_rule, case):
     wrong = np.abs(found.features.numpy() - stored[f"{case}_out"]).max(axis=1) > 1e-4
     assert wrong.mean() <= (0.005 if case == "plain_max" else 0)
     if f"{case}_pos" in stored:
-        moved = np.abs(found.best.unflatten(1, (16, 16)).numpy() - stored[f"{case}_pos"]).max(axis=-1) > 1e-2
-        assert moved.mean() <= 0.005
+        same = np.isclose(found.best.unflatten(1, (16, 16)).numpy(), stored[f"{case}_pos"], rtol=1e-6, atol=1e-4)
+        # of two samples that weigh alike to float32's last digits, either may be named the best
+        assert (~same.all(axis=-1)).sum() <= (0.005 * same[..., 0].size if case == "plain_max" else 1)
     if f"{case}_sim" in stored:
         weights = found.weights.mT.unflatten(2, (16, 16))[..., ::3, ::3].numpy()
         np.testing.assert_allclose(weights, stored[f"{case}_sim"], rtol=0, atol=1e-4)
     if f"{case}_P32_out" in stored:  # cameras rounded to float32 move its samples, most of them little
         moved = np.abs(found.features.numpy() - stored[f"{case}_P32_out"])
-        assert np.median(moved) < 3e-4
-        assert moved.max() < 5e-2
+        assert np.median(moved) < 1.2e-4
+        assert np.quantile(moved, 0.99) < 4e-3
+        assert moved.max() < 3e-2
 
 
 @pytest.mark.parametrize("case", ["zresidual", "param_pool_bottleneck2"])
@@ -386,7 +388,8 @@ def test_whole_model(golden_epipolar, fill_by_rule, tmp_path, name):
         weights = exact.attended.weights.mT.unflatten(2, (16, 16))[..., ::3, ::3].numpy()
         assert (np.abs(weights - stored["sim_pix_step3"]) < 5e-3).mean() > 0.99
     found = confident_dlt(stored["K"] @ stored["RT"], stored["locs"].astype(np.float64), stored["scores"])
-    np.testing.assert_allclose(found, stored["triangulated_pymvg"], rtol=2e-2)
+    far = np.linalg.norm(stored["triangulated_pymvg"], axis=-1)  # peaks of random weights meet anywhere
+    assert (np.linalg.norm(found - stored["triangulated_pymvg"], axis=-1) < 2e-2 * far).all()
     error = np.linalg.norm(found - stored["points_3d"], axis=-1).mean()
     assert error == pytest.approx(float(stored["mpjpe_unclipped"]), rel=2e-2)
 

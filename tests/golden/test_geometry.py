@@ -20,12 +20,8 @@ def test_dlt(golden, views, weights, name):
     X = dlt(
         g[f"P_{views}"], g[f"points_2d_{views}"], None if weights is None else g[f"{weights}_{views}"], homogeneous=True
     )
-    np.testing.assert_allclose(X, g[f"X_{name}_f64_{views}"], atol=1e-4)
-    # The reference solves in float32, which alone costs up to this much.
-    np.testing.assert_allclose(X, g[f"X_{name}_{views}"], atol=2 if views == 2 else 1)
-    if weights is None:
-        error = np.linalg.norm(X - g[f"gt_{views}"], axis=-1).mean()
-        assert error == pytest.approx(float(g[f"mean_err_unweighted_{views}"]), abs=0.2)
+    np.testing.assert_allclose(X, g[f"X_{name}_f64_{views}"], rtol=0, atol=1e-4)
+    # The recorded float32 solution is not held against ours: it is up to millimetres from its own float64 one.
 
 
 def test_projection(golden):

@@ -64,7 +64,8 @@ def test_softargmax_3d(golden):
     world, _ = soft_argmax_3d(volumes, positions)
     np.testing.assert_allclose(world, stored["world_coords_softmax"], rtol=0, atol=0.01)
     world, _ = soft_argmax_3d(volumes, positions, softmax=False, unnormalised_relu=True)
-    np.testing.assert_allclose(world, stored["world_coords_relu_unnormalised"], rtol=1e-5)
+    want = stored["world_coords_relu_unnormalised"]  # sums of both signs, so the largest is what rounding is of
+    np.testing.assert_allclose(world, want, rtol=1e-5, atol=1e-6 * np.abs(want).max())
 
 
 KEYPOINT_LOSSES = {
@@ -89,7 +90,7 @@ def test_keypoint_losses(golden, name, scaled):
     assert torch.isfinite(gradient).all()
     want = stored[f"{name}{suffix}_grad"]
     known = np.isfinite(want)
-    np.testing.assert_allclose(gradient.numpy()[known], want[known], rtol=1e-4, atol=1e-4 * np.abs(want[known]).max())
+    np.testing.assert_allclose(gradient.numpy()[known], want[known], rtol=1e-4, atol=1e-12)
     nothing = KEYPOINT_LOSSES[name](predicted, truth, torch.zeros_like(validity))
     assert nothing.item() == float(stored[f"{name}_all_invalid"])
 

@@ -64,6 +64,12 @@ def test_coordinate_volumes(golden, name):
     np.testing.assert_allclose(uniform, stored[f"{name}_uniform_volume_keypoints"], rtol=0, atol=0.01)
 
 
+def in_its_plane(P, positions):
+    """(B, V, x, y, z) whether a voxel is less than 5 mm before or behind the camera."""
+    depth = torch.einsum("bvc,bxyzc->bvxyz", P[:, :, 2, :3], positions) + P[:, :, 2, 3, None, None, None]
+    return depth.abs() < 5
+
+
 @pytest.mark.parametrize("memory_bytes", [None, 10_000])
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 @pytest.mark.parametrize("tag", ["square", "behind", "nonsquare_quirk"])
@@ -84,8 +90,7 @@ def test_unprojection(golden, tag, aggregation, memory_bytes):
     )
     difference = np.abs(found.numpy() - stored[f"{tag}_{aggregation}"])
     if tag == "behind":  # a point in a camera's plane is anywhere in its image
-        depth = torch.einsum("bvc,bxyzc->bvxyz", P[:, :, 2, :3], positions) + P[:, :, 2, 3, None, None, None]
-        difference[(depth.abs() < 5).any(dim=1)[:, None].expand(found.shape).numpy()] = 0
+        difference[in_its_plane(P, positions).any(dim=1)[:, None].expand(found.shape).numpy()] = 0
     assert difference.max() < 2e-3
     assert (difference < 1e-4).mean() > 0.99
 
@@ -101,8 +106,10 @@ def test_unprojection_of_single_views(golden, tag):
         compat=True,
     )  # fmt: skip
     difference = np.abs(found.numpy() - stored[f"{tag}_per_view"][0])
-    assert np.quantile(difference, 0.99) < 1e-4
-    assert difference.max() < 2e-3 or tag == "behind"
+    if tag == "behind":
+        difference[in_its_plane(P[:1], positions[:1])[0][:, None].expand(found.shape).numpy()] = 0
+    assert difference.max() < 2e-3
+    assert (difference < 1e-4).mean() > 0.99
 
 
 @pytest.mark.parametrize("train", [False, True])
@@ -258,13 +265,13 @@ def test_drawn_views_are_distributed_as_recorded(golden):
         assert all(len(set(views)) == len(views) and set(views) <= set(range(number)) for views in draws)
         counts = np.bincount([len(views) for views in draws], minlength=number + 1)[1:]
         tables.append(counts)
-        assert stats.chisquare(counts).pvalue > 1e-4
+        assert stats.chisquare(counts).pvalue > 1e-6
         for size in range(1, number):
             sets = Counter(tuple(sorted(views)) for views in draws if len(views) == size)
             expected = list(combinations(range(number), size))
-            assert stats.chisquare([sets[each] for each in expected]).pvalue > 1e-4
+            assert stats.chisquare([sets[each] for each in expected]).pvalue > 1e-6
     for found in tables[1:]:
-        assert stats.chi2_contingency(np.stack([tables[0], found])).pvalue > 1e-4
+        assert stats.chi2_contingency(np.stack([tables[0], found])).pvalue > 1e-6
 
 
 def test_as_many_views_as_the_options_say():

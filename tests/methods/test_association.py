@@ -47,9 +47,13 @@ def test_epipolar_distance_is_zero_for_one_point_and_to_first_order_the_noise(se
     assert epipolar_distance(P[0], P[1], a, b).max() < 1e-6
     F = fundamental(P[0], P[1])
     line = np.append(a[0], 1) @ F.T
-    normal = line[:2] / np.linalg.norm(line[:2])
-    off = epipolar_distance(P[0], P[1], a[:1], b[:1] + 4 * normal)
-    assert 4 / np.sqrt(1 + 9) < off[0] <= 4 + 1e-6  # spread over both views
+    slope = np.linalg.norm(line[:2])
+    moved = b[0] + 4 * line[:2] / slope
+    other_slope = np.linalg.norm((np.append(moved, 1) @ F)[:2])
+    off = epipolar_distance(P[0], P[1], a[:1], moved[None])
+    # 4 px from the line in one view, spread over both by how fast either pixel leaves its line
+    np.testing.assert_allclose(off, 4 * slope / np.hypot(slope, other_slope), rtol=1e-6)
+    assert 0 < off[0] <= 4 + 1e-6
 
 
 @settings(max_examples=20, deadline=None)
