@@ -13,17 +13,23 @@ from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.protocols.scores import ResultError
 
+_HELP = {"help_option_names": ["-h", "--help"]}
+
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    context_settings=_HELP,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Poseboard: reproduce, compare and rank methods of 3D human pose estimation.\n\n"
     "Everything is set in params.yaml and run by `dvc repro` (or `make repro`): data -> train -> predict -> score -> "
     "report. Each command below is one stage, and can be run by itself.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Data sets: their status, the synthetic world, what a run uses.")
-weights_app = typer.Typer(no_args_is_help=True, help="Checkpoints: bring published weights in, look into ours.")
+data_app = typer.Typer(
+    no_args_is_help=True, context_settings=_HELP, help="Data sets: their status, the synthetic world, what a run uses."
+)
+weights_app = typer.Typer(
+    no_args_is_help=True, context_settings=_HELP, help="Checkpoints: bring published weights in, look into ours."
+)
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 
@@ -41,8 +47,29 @@ MethodName = Annotated[
 Root = Annotated[Path | None, typer.Option(help="folder of the data set, instead of the one in params.yaml")]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"poseboard {version('poseboard')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Say which version this is.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
 def _settings(dataset: str | None = None, root: Path | None = None) -> Settings:
     settings = Settings.read()
+    if "POSEBOARD_PROFILE" not in os.environ:  # stages of a run check the rows that they use; the run has checked all
+        from poseboard.benchmarks.rows import check_rows
+
+        check_rows(settings)
     return settings if dataset is None or root is None else settings.with_root(dataset, root)
 
 
@@ -60,10 +87,12 @@ def repro(
     import time
 
     from poseboard.benchmarks.pipeline import in_profile, run_pipeline
+    from poseboard.benchmarks.rows import check_rows
     from poseboard.benchmarks.summary import duration, summary
 
     began = time.monotonic()
     with in_profile(Path("params.yaml"), profile) as settings:
+        check_rows(settings)
         if settings.profile.warning:
             print(f"profile {settings.params.profile}: {settings.profile.warning}", file=sys.stderr)
         # What DVC and the stages say on the way is no result of this command: the summary is.
@@ -197,6 +226,9 @@ def score(
         list[Path] | None, typer.Option(help="score this predictions file instead; may be given once a seed")
     ] = None,
     root: Root = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print the whole record, as results/<profile>/scores has it")
+    ] = False,
 ) -> None:
     """Score the predictions of one row under every protocol; writes one JSON and the per-pose errors.
 
@@ -207,6 +239,9 @@ def score(
 
     settings = _settings(dataset, root)
     record = scoring.score_stage(settings, dataset, method, predictions)
+    if as_json:
+        print(record.text(), end="")
+        return
     if settings.profile.warning:
         print(f"profile {settings.params.profile}: {settings.profile.warning}")
     print("\n".join(scoring.lines(record)))

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from poseboard.benchmarks.harness import Bench, LoadedRow, predict
 from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.matching import write_matches
@@ -125,7 +127,10 @@ def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoi
             written.add(path)
             if (split, name, seed) == ("test", "all", settings.profile.seeds[0]):
                 write_matches(bench, model, samples, dict(zip(keys, answers, strict=True)), path.parent)
-            yield f"{path.relative_to(settings.home)}: {len(keys)} samples, {len(view_set.cameras)} cameras"
+            missing = sum(not len(one.joints_mm) or bool(np.isnan(one.joints_mm).any()) for one in answers)
+            told = f"{missing} without a whole answer" if missing else "all answered"
+            cameras = len(view_set.cameras)
+            yield f"{path.relative_to(settings.home)}: {len(keys)} samples, {cameras} cameras, {told}"
     _remove_others(settings.file("predictions", dataset, method), split, written)
 
 

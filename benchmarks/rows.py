@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from poseboard.benchmarks.data import open_named
 from poseboard.benchmarks.settings import BACKBONE, Settings
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.rhd import RHD_HAND
+from poseboard.datasets.skeleton import COCO, HUMAN36M, Skeleton
+from poseboard.methods.base import Method, find_method
+from poseboard.methods.nets.backbone import Backbone
 from poseboard.protocols.scores import ComparisonFile
 
+_SKELETONS = (HUMAN36M, COCO, RHD_HAND)
+"""Of our data sets: a row may be for some of them only."""
 _FOLDERS = ("checkpoints", "training", "predictions", "scores", "errors", "examples")
 
 
@@ -47,3 +54,30 @@ def run_rows(settings: Settings, dataset: str, methods: Sequence[str]) -> Iterat
         if done.returncode:
             raise InputError(f"poseboard {told}", f"stopped with exit code {done.returncode}", "it says why above")
         yield f"{told}: done"
+
+
+def check_rows(settings: Settings) -> None:
+    """Try the options of every row and of the backbone, so that no command runs beside a typo in another row.
+
+    A row whose class cannot be found is left to the commands that use it.
+
+    Raises:
+        InputError: a row has an option that its method does not know, or a wrong value for one.
+    """
+    for name in (BACKBONE, *settings.params.methods):
+        try:
+            kind = Backbone if name == BACKBONE else find_method(settings.entry(name).spec)
+        except InputError:
+            continue
+        where = name if name == BACKBONE else f"methods.{name}"
+        refused = [error for skeleton in _SKELETONS if (error := _refused(kind, settings.options(name), skeleton))]
+        if len(refused) == len(_SKELETONS):
+            raise InputError(f"params.yaml: {where}: {refused[0].where}", refused[0].problem, refused[0].remedy)
+
+
+def _refused(kind: type[Method] | type[Backbone], options: Mapping[str, Any], skeleton: Skeleton) -> InputError | None:
+    try:
+        kind(options, skeleton)
+    except InputError as error:
+        return error
+    return None

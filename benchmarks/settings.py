@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
 
-from poseboard.datasets.errors import InputError, validated
+from poseboard.datasets.errors import InputError, one_of, validated
 
 BACKBONE = "backbone"
 """Name of the checkpoint that the 2D backbone stage leaves; no method may be called so."""
@@ -153,7 +154,7 @@ class Settings:
                 )
         if params.profile not in params.profiles:
             raise InputError(
-                f"{path}: profile", f"no profile {params.profile!r}", f"one of {', '.join(params.profiles)}"
+                f"{path}: profile", f"no profile {params.profile!r}", one_of(params.profile, params.profiles)
             )
         if profile := os.environ.get("POSEBOARD_PROFILE"):
             params = _in_profile(params, profile, "POSEBOARD_PROFILE")
@@ -164,7 +165,9 @@ class Settings:
                 raise InputError(
                     f"{path}: methods.{name}.after", f"no row {entry.after!r}", "name a row of methods, or backbone"
                 )
-        return cls(path.resolve().parent, params)
+        settings = cls(path.resolve().parent, params)
+        settings._check_profiles(path)
+        return settings
 
     def in_profile(self, profile: str) -> Settings:
         """The same settings in another profile; InputError if there is none such."""
@@ -212,7 +215,7 @@ class Settings:
     def entry(self, method: str) -> MethodEntry:
         """A row of ``methods``; InputError if there is none of that name."""
         if method not in self.params.methods:
-            raise InputError(f"method {method!r}", "is not in params.yaml", f"one of {', '.join(self.params.methods)}")
+            raise InputError(f"method {method!r}", "is not in params.yaml", one_of(method, self.params.methods))
         return self.params.methods[method]
 
     def options(self, method: str) -> dict[str, Any]:
@@ -223,8 +226,8 @@ class Settings:
     def dataset_options(self, name: str) -> dict[str, Any]:
         """The entry of a data set; InputError if params.yaml has none."""
         if name not in self.params.datasets:
-            known = ", ".join(self.params.datasets)
-            raise InputError(f"data set {name!r}", "is not in params.yaml", f"one of {known}, or add it there")
+            remedy = f"{one_of(name, self.params.datasets)}, or add it there"
+            raise InputError(f"data set {name!r}", "is not in params.yaml", remedy)
         return dict(self.params.datasets[name])
 
     def is_named(self, dataset: str) -> bool:
@@ -262,6 +265,21 @@ class Settings:
     def _default_root(self, dataset: str) -> Path:
         return self.home / "data" / dataset
 
+    def _check_profiles(self, path: Path) -> None:
+        """Refuse a mapping profile -> value with a key that is no profile: it would be taken for an option's value."""
+        entries = {BACKBONE: self.params.backbone}
+        entries |= {f"methods.{name}": dict(entry.model_extra or {}) for name, entry in self.params.methods.items()}
+        for where, values in entries.items():
+            for option, value in values.items():
+                if not isinstance(value, Mapping):
+                    continue
+                for key in map(str, value):
+                    meant = difflib.get_close_matches(key, self.params.profiles, n=1, cutoff=0.7)
+                    if key not in self.params.profiles and (meant or not set(self.params.profiles).isdisjoint(value)):
+                        raise InputError(
+                            f"{path}: {where}.{option}", f"no profile {key!r}", one_of(key, self.params.profiles)
+                        )
+
     def _of_profile(self, value: Any) -> Any:
         if isinstance(value, Mapping) and value and set(value) <= set(self.params.profiles):
             if self.params.profile in value:
@@ -274,5 +292,5 @@ class Settings:
 
 def _in_profile(params: Params, profile: str, where: str) -> Params:
     if profile not in params.profiles:
-        raise InputError(f"{where} {profile}", "no such profile", f"one of {', '.join(params.profiles)}")
+        raise InputError(f"{where} {profile}", "no such profile", one_of(profile, params.profiles))
     return params.model_copy(update={"profile": profile})

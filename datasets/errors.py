@@ -1,6 +1,7 @@
 """The one error that a user of Poseboard is shown: one line naming where, what and the remedy."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,16 @@ class InputError(ValueError):
     def __init__(self, where: str | Path, problem: str, remedy: str = "") -> None:
         self.where, self.problem, self.remedy = str(where), problem, remedy
         super().__init__(f"{where}: {problem}" + (f"; {remedy}" if remedy else ""))
+
+
+def one_of(name: str, known: Iterable[str]) -> str:
+    """The remedy where a name is unknown: the name that was probably meant, and all there are.
+
+    Example: one_of("ransak", ["dlt", "ransac"]) -> "did you mean ransac? One of dlt, ransac"
+    """
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return (f"did you mean {close[0]}? One of " if close else "one of ") + ", ".join(names)
 
 
 def validated(kind: type[ModelT], values: Mapping[str, Any], where: str | Path) -> ModelT:

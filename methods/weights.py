@@ -106,8 +106,30 @@ def import_weights(
     return Checkpoint("algebraic", architecture.plain(), whole)
 
 
+_OTHER_FILES = (
+    (b"", "is empty"),
+    (b"version https://git-lfs", "is a Git LFS pointer, not the file it stands for"),
+    (b"<", "is a web page, not the file behind it"),
+    (b"\x89HDF", "is an HDF5 file; PyTorch's are read here"),
+    (b"\x1f\x8b", "is packed (gzip)"),
+)
+
+
 def _read_state(file: Path) -> dict[str, Tensor]:
-    values = read_tensors(file)
+    if not file.is_file():
+        raise InputError(file, "there is no such file", "name the published .pth file")
+    with file.open("rb") as opened:
+        start = opened.read(64)
+    for head, what in _OTHER_FILES:
+        if start.lstrip().startswith(head) if head else not start:
+            raise InputError(file, what, "give the published .pth file itself")
+    try:
+        values = read_tensors(file)
+    except InputError:
+        remedy = "download it again; of a file with other objects, save its state_dict() alone"
+        raise InputError(
+            file, "cannot be read: no PyTorch file, cut short, or with objects other than tensors", remedy
+        ) from None
     for wrapper in ("state_dict", "model"):
         if isinstance(values, Mapping) and isinstance(values.get(wrapper), Mapping):
             values = values[wrapper]

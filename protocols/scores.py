@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
@@ -32,13 +32,37 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
+    passing: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say when something was made or how long it took, and not what came out."""
+
+    def text(self) -> str:
+        """As JSON with sorted keys."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
     def write(self, path: Path) -> None:
-        """Write as JSON with sorted keys, through a temporary file."""
+        """Write as JSON through a temporary file, unless the file says the same already but for date and timing.
+
+        So a rerun that comes to the same leaves no change behind, and a file tells when its numbers first came out so,
+        at which commit, and what they took then. One made with uncommitted changes gives way to one made without.
+        """
+        try:
+            if path.is_file() and self.says_what(type(self).read(path)):
+                return
+        except ResultError:
+            pass
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False)
         temporary = path.with_name(path.name + ".partial")
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(self.text(), encoding="utf-8")
         temporary.replace(path)
+
+    def says_what(self, old: Self) -> bool:
+        """Whether an older record holds the same but for the fields that pass; one without a value there does not."""
+        return all(
+            (getattr(self, name) is None) == (getattr(old, name) is None)
+            if name in self.passing
+            else _same(getattr(self, name), getattr(old, name))
+            for name in type(self).model_fields
+        )
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -52,6 +76,14 @@ class Record(BaseModel):
             raise ResultError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; {_REMEDY}") from None
         except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
             raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0]}); {_REMEDY}") from None
+
+
+def _same(new: object, old: object) -> bool:
+    if isinstance(new, Record) and isinstance(old, Record):
+        return type(new) is type(old) and new.says_what(old)
+    if isinstance(new, list) and isinstance(old, list):
+        return len(new) == len(old) and all(map(_same, new, old))
+    return new == old
 
 
 class Signature(Record):
@@ -123,6 +155,8 @@ class Score(Record):
 class Provenance(Record):
     """Where a result comes from."""
 
+    passing = frozenset({"git_commit", "git_dirty", "created", "mlflow_run"})
+
     git_commit: str
     git_dirty: bool
     options: dict[str, JsonValue] = Field(
@@ -136,6 +170,10 @@ class Provenance(Record):
     hardware: str
     created: str = Field(description="ISO 8601, UTC")
     mlflow_run: str = Field(description="name of the run that `poseboard sync` writes for this file")
+
+    def says_what(self, old: Self) -> bool:
+        """Not where the older one was made with uncommitted changes and this one was not."""
+        return super().says_what(old) and (self.git_dirty or not old.git_dirty)
 
     @field_validator("created")
     @classmethod
@@ -220,6 +258,8 @@ class ComparisonFile(Record):
 
 class TrainingRun(Record):
     """One seed's training."""
+
+    passing = frozenset({"seconds", "processor_seconds", "gpu_seconds"})
 
     seed: int
     steps: int

@@ -57,7 +57,10 @@ def test_options_differ_by_profile_and_fall_back_to_default(tmp_path: Path) -> N
 def test_a_world_is_kept_by_its_options(tmp_path: Path) -> None:
     one = Settings.read(write(tmp_path)).root("human36m")
     other = Settings.read(
-        write(tmp_path, profiles={"default": {"seeds": [0], "processes": 1, "world": {"seed": 2}}})
+        write(
+            tmp_path,
+            profiles={name: {"seeds": [0], "processes": 1, "world": {"seed": 2}} for name in ("default", "full")},
+        )
     ).root("human36m")
     assert one != other
     assert Settings.read(write(tmp_path, datasets={"human36m": {"root": "/real"}})).root("human36m") == Path("/real")
