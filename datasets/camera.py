@@ -181,14 +181,14 @@ def crop_affine(centre_px: ArrayLike, side_px: float, size: tuple[int, int], rot
         raise ValueError(f"box of {side_px} px is empty")
     angle = np.deg2rad(rotation_deg)
     up = side_px / 2 * np.array([np.sin(angle), -np.cos(angle)])
-    centres = np.asarray(centre_px, dtype=np.float64), np.array(size) / 2
-    corners = [_right_angle(centre, arm) for centre, arm in zip(centres, (up, (0.0, -size[0] / 2)), strict=True)]
-    return np.vstack([cv2.getAffineTransform(*corners), [0.0, 0.0, 1.0]])
+    source = _right_angle(np.asarray(centre_px, dtype=np.float64), up)
+    target = _right_angle(np.array(size) / 2, np.array([0.0, -size[0] / 2]))
+    return np.vstack([cv2.getAffineTransform(source, target), [0.0, 0.0, 1.0]])
 
 
-def _right_angle(centre: Array, arm: ArrayLike) -> NDArray[np.float32]:
+def _right_angle(centre: Array, arm: Array) -> NDArray[np.float32]:
     """Three points (3, 2): the centre, the end of an arm from it, and from there as far again to the left."""
-    first, second = np.float32(centre), np.float32(centre + np.asarray(arm))
+    first, second = centre.astype(np.float32), (centre + arm).astype(np.float32)
     back = first - second
     return np.stack([first, second, second + np.array([-back[1], back[0]], dtype=np.float32)])
 

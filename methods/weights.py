@@ -150,8 +150,9 @@ def _read_state(file: Path) -> dict[str, Tensor]:
 def _epipolar(state: Mapping[str, Tensor], file: Path) -> Checkpoint:
     """A model of epipolar transformers: what its block does is read off the tensors, as the released models have it.
 
-    A single-view baseline has ``backbone.…`` alone. A block with theta, phi and g pools and looks up by the older rule;
-    one with z alone is residual; one without tensors is plain.
+    A single-view baseline has ``backbone.…`` alone. A block with theta, phi and g pools; one with z alone is residual;
+    one without tensors is plain. All but the residual ones of 17 joints look up by the older rule: so are the release's
+    configurations, whose newer ones have 17 joints and the older 20.
     """
     copies = [found for prefix in ("reference.", "backbone.") if (found := strip_prefix(state, prefix))]
     stray = [key for key in state if not key.startswith(("reference.", "backbone."))]
@@ -174,7 +175,7 @@ def _epipolar(state: Mapping[str, Tensor], file: Path) -> Checkpoint:
         residual=layers == ("z",),
         bottleneck=256 // max(1, width) if len(layers) == 4 else 1,
         pool=bool(narrowed),
-        correct_normalise=not narrowed,
+        correct_normalise=layers == ("z",) and len(bare.get("final_layer.bias", ())) != 20,
     )
     architecture = EpipolarArchitecture.released(
         network,

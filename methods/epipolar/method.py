@@ -185,4 +185,5 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
             correspondences,
             confidence=options.confidence,
             inlier_mm=options.inlier_mm,
+            compat=self.loaded.architecture.compat,
         )

@@ -54,6 +54,7 @@ def triangulate_released(
     *,
     confidence: float | None = None,
     inlier_mm: float | None = None,
+    compat: bool = False,
 ) -> Array:
     """Joints by one of the release's schemes.
 
@@ -69,9 +70,12 @@ def triangulate_released(
         correspondences: for the schemes "epipolar" and "epipolar_dlt".
         confidence: score above which a view is sure; None: the release's of the scheme.
         inlier_mm: distance of the point from its ray up to which a view agrees; None: the release's of the scheme.
+        compat: answer the world's origin where the release does: "naive", "refine" and "epipolar" where several views
+            are sure and none agrees with the point of any pair; "naive" and "refine" where fewer than two are sure.
 
     Returns:
-        (..., J, 3) mm; NaN where no two observations are left (the release answers the world's origin).
+        (..., J, 3) mm; NaN where no two observations are left. Without ``compat`` a joint on which no view agrees has
+        the point of the pair whose rays come nearest.
 
     Raises:
         ValueError: the scheme needs correspondences.
@@ -83,8 +87,13 @@ def triangulate_released(
     sure = scores > confidence
     several = sure.sum(axis=-2, keepdims=True) >= 2
     used = sure
+    origin = np.zeros(several.shape[:-2] + several.shape[-1:], dtype=bool)
     if scheme != "epipolar_dlt":
-        used = _agreeing(P, points_px, sure, INLIER_MM[scheme] if inlier_mm is None else inlier_mm, _LEAST[scheme])
+        limit_mm = INLIER_MM[scheme] if inlier_mm is None else inlier_mm
+        used, agreed = _agreeing(P, points_px, sure, limit_mm, _LEAST[scheme])
+        if compat:
+            enough = several[..., 0, :]
+            origin = enough & ~agreed if scheme == "epipolar" else ~(enough & agreed)
     used = used & several
     if scheme in ("epipolar", "epipolar_dlt"):
         if correspondences is None:
@@ -96,7 +105,8 @@ def triangulate_released(
         there = ~several & (views == source)
         points_px = np.where(there[..., None], found_px, points_px)
         used = used | there | (~several & (views == surest))
-    return np.asarray(dlt(P, np.where(used[..., None], points_px, np.nan), homogeneous=True))
+    X = np.asarray(dlt(P, np.where(used[..., None], points_px, np.nan), homogeneous=True))
+    return np.where(origin[..., None], 0.0, X)
 
 
 def confident_dlt(P: Array, points_px: Array, scores: Array, confidence: float = CONFIDENCE["pymvg"]) -> Array:
@@ -124,8 +134,10 @@ def confident_dlt(P: Array, points_px: Array, scores: Array, confidence: float =
     return np.asarray(dlt(P, np.where(chosen[..., None], points_px, np.nan), homogeneous=True))
 
 
-def _agreeing(P: Array, points_px: Array, sure: NDArray[np.bool_], inlier_mm: float, least: float) -> NDArray[np.bool_]:
-    """(..., V, J) bool: the largest set of sure views that agree with the point of a pair of them.
+def _agreeing(
+    P: Array, points_px: Array, sure: NDArray[np.bool_], inlier_mm: float, least: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The largest set of sure views (..., V, J) that agree with the point of a pair of them, and if any does (..., J).
 
     Args:
         P: (..., V, 3, 4).
@@ -137,12 +149,13 @@ def _agreeing(P: Array, points_px: Array, sure: NDArray[np.bool_], inlier_mm: fl
     views, joints = sure.shape[-2:]
     pair = np.stack(np.triu_indices(views, k=1), axis=1)  # (K, 2)
     if not len(pair):
-        return np.zeros_like(sure)
+        return np.zeros_like(sure), np.zeros((*sure.shape[:-2], joints), dtype=bool)
     batch = sure.shape[:-2]
     all_P = np.broadcast_to(P, (*batch, views, 3, 4)).reshape(-1, views, 3, 4)
     all_points, all_sure = points_px.reshape(-1, views, joints, 2), sure.reshape(-1, views, joints)
     of_pair = (np.arange(views) == pair[..., None]).any(axis=1)  # (K, V)
     chosen = np.empty_like(all_sure)
+    agreed = np.empty((len(all_sure), joints), dtype=bool)
     size = max(1, _CHUNK // (len(pair) * views * joints))
     for begin in range(0, len(chosen), size):
         some = slice(begin, begin + size)
@@ -156,4 +169,5 @@ def _agreeing(P: Array, points_px: Array, sure: NDArray[np.bool_], inlier_mm: fl
         largest = np.take_along_axis(agrees, best[:, None, None], axis=1)[:, 0]
         itself = np.moveaxis(of_pair[best], -1, 1)
         chosen[some] = np.where(largest.sum(axis=1, keepdims=True) >= least, largest, itself)
-    return chosen.reshape(sure.shape)
+        agreed[some] = largest.any(axis=1)
+    return chosen.reshape(sure.shape), agreed.reshape(*batch, joints)

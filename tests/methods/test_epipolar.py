@@ -570,6 +570,33 @@ def test_thresholds_of_the_released_triangulations():
     np.testing.assert_allclose(sure, dlt(P[1:], px[1:], homogeneous=True), atol=1e-6)
 
 
+@pytest.mark.parametrize("scheme", ["naive", "refine", "epipolar"])
+def test_where_no_view_agrees_the_release_answers_the_origin(scheme):
+    """Published weights are measured so; elsewhere the point of the nearest pair of rays is the answer."""
+    made = cameras(4)
+    X = person(0, joints=3)
+    P = np.stack([camera.P for camera in made])
+    px = np.stack([camera.project(X) for camera in made])
+    px[:, 0] += [(40, 0), (0, -60), (-50, 30), (20, 70)]  # no two views agree
+    px[2:, 1] += [(-50, 30), (20, 70)]  # two do
+    scores = np.full(px.shape[:-1], 0.9)
+    found_in = Correspondences(np.full(4, -1), np.full_like(px, np.nan))
+
+    def found(compat, scores=scores):
+        return triangulate_released(scheme, P, px, scores, found_in, inlier_mm=1e-3, compat=compat)
+
+    ours, theirs = found(compat=False), found(compat=True)
+    assert (theirs[0] == 0).all()
+    assert np.linalg.norm(ours[0] - X[0]) < 500
+    np.testing.assert_allclose(ours[1:], X[1:], atol=1e-5)
+    np.testing.assert_array_equal(theirs[1:], ours[1:])
+    scores = np.full(px.shape[:-1], 0.01)
+    scores[0] = 0.9  # one view is sure: of these schemes "epipolar" alone knows what to do then
+    assert np.isnan(found(compat=False, scores=scores)).all()
+    assert np.isnan(found(compat=True, scores=scores)).all() == (scheme == "epipolar")
+    assert (np.nan_to_num(found(compat=True, scores=scores)) == 0).all()
+
+
 @pytest.mark.parametrize("sure", [0, 1])
 @pytest.mark.parametrize("scheme", ["epipolar", "epipolar_dlt"])
 def test_a_view_that_is_sure_alone_asks_where_it_looked(scheme, sure):
@@ -715,20 +742,26 @@ def saved(folder, state):
     return path
 
 
+OLDER = {"correct_normalise": False}
+
+
 @pytest.mark.parametrize(
-    "settings",
+    ("joints", "settings"),
     [
-        AttentionSettings(),
-        AttentionSettings(**PLAIN),
-        AttentionSettings(
-            layers=("z", "theta", "phi", "g"), residual=False, bottleneck=2, pool=True, correct_normalise=False
+        (17, AttentionSettings()),
+        (20, AttentionSettings(**OLDER)),  # resnet152_384_strong
+        (17, AttentionSettings(**PLAIN, **OLDER)),
+        (20, AttentionSettings(**PLAIN, **OLDER)),
+        (
+            20,
+            AttentionSettings(layers=("z", "theta", "phi", "g"), residual=False, bottleneck=2, pool=True, **OLDER),
         ),
-        None,
+        (20, None),
     ],
 )
-def test_published_layouts_are_recognised(tmp_path, settings):
+def test_published_layouts_are_recognised(tmp_path, joints, settings):
     prefixes = ("backbone.module.",) if settings is None else ("reference.module.", "backbone.module.")
-    net, state = published_state(20, settings, prefixes)
+    net, state = published_state(joints, settings, prefixes)
     checkpoint = import_weights("epipolar", saved(tmp_path, state))
     architecture = EpipolarArchitecture.of(checkpoint, "x")
     assert architecture.fusion == ("none" if settings is None else "epipolar")
@@ -737,7 +770,7 @@ def test_published_layouts_are_recognised(tmp_path, settings):
     assert set(architecture.joints) == set(HUMAN36M.joints)
     assert len(checkpoint.state["backbone.final_layer.bias"]) == 17
     neck = architecture.joints.index("thorax")
-    assert checkpoint.state["backbone.final_layer.bias"][neck] == net.final_layer.bias[9]
+    assert checkpoint.state["backbone.final_layer.bias"][neck] == net.final_layer.bias[9 if joints == 20 else 8]
     checkpoint.save(tmp_path / "ours.pt")
     method = Epipolar({"fusion": architecture.fusion}, HUMAN36M)
     method.load(tmp_path / "ours.pt", "cpu")
