@@ -15,7 +15,7 @@ from poseboard.benchmarks.settings import WORLDS, Settings
 from poseboard.datasets.catalog import Entry, catalog, open_dataset
 from poseboard.datasets.contact_sheet import contact_sheet, spread
 from poseboard.datasets.errors import InputError, validated
-from poseboard.datasets.sample import Dataset, Group, Status
+from poseboard.datasets.sample import Dataset, Group, Status, images_sha256
 from poseboard.datasets.synthetic.human36m import WorldOptions, generate
 from poseboard.protocols.scores import DataFile
 
@@ -71,6 +71,7 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
             detail=settings.portable(status.detail),
             obtain=status.obtain,
             manifest=opened.manifest(),
+            images=images_sha256(opened.sample(key) for of_split in groups.values() for key in of_split),
             counts=_counts(opened, groups),
             pictures=[sheet.name],
         )

@@ -16,6 +16,7 @@ from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import code_sha256, file_sha256, provenance
 from poseboard.benchmarks.settings import BACKBONE, Settings
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import images_sha256
 from poseboard.methods.base import Checkpoint, Method, Training
 from poseboard.methods.loop import Fit, fit, launch
 from poseboard.methods.nets.backbone import Backbone
@@ -83,6 +84,7 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
                     "start": None if start is None else file_sha256(start),
                     "roots": None if roots_mm is None else sorted((key, r.tolist()) for key, r in roots_mm.items()),
                     "manifest": bench.dataset.manifest(),
+                    "images": images_sha256(bench.dataset.sample(key) for key in bench.dataset.keys("train")),
                     "code": _code(settings, dataset, method),
                 },
                 # On a GPU the processor prepares what comes next, frames that are decoded on the fly included.

@@ -18,7 +18,7 @@ from filelock import FileLock
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Dataset, Image, Resampling, Sample, Status, Truth, View
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class CroppedDataset:
@@ -33,7 +33,8 @@ class CroppedDataset:
         dataset: whose views have full frames.
         side_px: side of the crops.
         box_scale: factor on the box before it is cropped.
-        folder: where the crops are kept, one sub-folder a content (data set manifest, side, scale, keys).
+        folder: where the crops are kept, one sub-folder a content: data set manifest, side, scale, keys, and of every
+            image its box, size and time of modification. Crops of earlier states of the images are removed.
         progress: called with (samples done, samples in all) while crops are decoded.
         resampling: how the crops are made, see `View.crop`.
 
@@ -92,8 +93,9 @@ class CroppedDataset:
             keys = self._dataset.keys(split)
             most = len(keys) * len(self.views) * 3 * self._side_px**2
             self._folder.mkdir(parents=True, exist_ok=True)
-            if (self._target(keys) / "crops.npy").is_file() or 2 * most <= shutil.disk_usage(self._folder).free:
-                self.build(keys)
+            target = self._target(keys)
+            if (target / "crops.npy").is_file() or 2 * most <= shutil.disk_usage(self._folder).free:
+                self._build(keys, target)
             self._prepared.add(split)
         return self._cropped(sample)
 
@@ -112,9 +114,12 @@ class CroppedDataset:
         Raises:
             InputError: an image cannot be read, or the disk is too small.
         """
-        target = self._target(keys)
+        return self._build(keys, self._target(keys), threads)
+
+    def _build(self, keys: Sequence[str], target: Path, threads: int = 2) -> Path | None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{target}.lock"):
+        selection = target.name.rpartition("-")[0]
+        with FileLock(target.with_name(f"{selection}.lock")):
             if not (target / "crops.npy").is_file():
                 partial = target.with_name(target.name + ".partial")
                 shutil.rmtree(partial, ignore_errors=True)
@@ -125,13 +130,16 @@ class CroppedDataset:
                     partial.replace(target)
                 finally:
                     shutil.rmtree(partial, ignore_errors=True)
-        try:
-            crops: Image = np.asarray(np.load(target / "crops.npy", mmap_mode="r"))
-            rows: list[list[int]] = np.load(target / "rows.npy").tolist()
-        except (OSError, ValueError) as error:
-            raise InputError(
-                target, f"crops cannot be read ({error})", "delete this folder, it is made again"
-            ) from None
+                for earlier in target.parent.glob(f"{selection}-*"):
+                    if earlier != target:
+                        shutil.rmtree(earlier, ignore_errors=True)
+            try:
+                crops: Image = np.asarray(np.load(target / "crops.npy", mmap_mode="r"))
+                rows: list[list[int]] = np.load(target / "rows.npy").tolist()
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    target, f"crops cannot be read ({error})", "delete this folder, it is made again"
+                ) from None
         self._built.update({key: (crops, of_key) for key, of_key in zip(keys, rows, strict=True)})
         return target
 
@@ -140,10 +148,14 @@ class CroppedDataset:
         return {key: split for split in ("train", "test") for key in self._dataset.keys(split)}
 
     def _target(self, keys: Sequence[str]) -> Path:
-        """The folder whose name stands for everything that the crops depend on."""
+        """The folder whose name stands for everything that the crops depend on; its last part for the images."""
         content = [_FORMAT, self._dataset.manifest(), self._side_px, self._box_scale, self._resampling, *keys]
-        name = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-        return self._folder / f"{self.name}-{self._side_px}px-{name}"
+        selection = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+        images = hashlib.sha256()
+        for key in keys:
+            for view in self._dataset.sample(key).views:
+                images.update(f"{view.name} {view.image_state()} {view.boxes_px.tolist()}\n".encode())
+        return self._folder / f"{self.name}-{self._side_px}px-{selection}-{images.hexdigest()[:16]}"
 
     def _write(self, folder: Path, keys: Sequence[str], threads: int) -> bool:
         """crops.npy (n, S, S, 3) uint8 and rows.npy (keys, most views): row of each view's crop, -1 for none."""

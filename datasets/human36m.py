@@ -11,7 +11,6 @@ World frame: millimetres, z up. Joints: `skeleton.HUMAN36M`. Camera names are th
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -25,6 +24,7 @@ from poseboard.datasets.camera import Array, Camera, scale_box
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Group, Sample, Status, Truth, View, read_image
 from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.datasets.synthetic.manifest import labels_digest, verify
 from poseboard.datasets.unpickle import read_pickle
 
 DAMAGED = ("S9/Greeting-2", "S9/SittingDown-2", "S9/Waiting-1")
@@ -116,8 +116,23 @@ class Human36M:
         return Status("partial", f"{len(absent)} of {wanted} image sequences are incomplete, first {absent[0]}", OBTAIN)
 
     def manifest(self) -> str:
-        """SHA-256 of the labels, or the one that our generator's manifest holds; other images or boxes change it."""
+        """SHA-256 of the labels' content, or that of a generated world; the image tree and the box scale change it.
+
+        Raises:
+            InputError: the labels cannot be read, or a generated world was changed since.
+        """
         return self._manifest
+
+    def verified(self, every_byte: bool = False) -> dict[str, Any]:
+        """The manifest of a generated world, compared with what is there; see `synthetic.manifest.verify`."""
+        labels = self._labels
+        sequences = {
+            f"{labels.subjects[labels.subject[rows[0]]]}/{labels.actions[labels.action[rows[0]]]}": labels.frame[
+                rows
+            ].tolist()
+            for rows in sorted(labels.sequences(), key=lambda rows: int(rows[0]))
+        }
+        return verify(self.root, labels.digest, sequences, labels.cameras_names, every_byte)
 
     def keys(self, split: str) -> Sequence[str]:
         """All keys of the split in table order, damaged sequences included."""
@@ -183,19 +198,9 @@ class Human36M:
         return hashlib.sha256(f"{content} {settings}".encode()).hexdigest()
 
     def _content_hash(self) -> str:
-        if self._own_manifest is not None:
-            try:
-                content = str(json.loads(self._own_manifest.read_bytes())["sha256"])
-            except (OSError, ValueError, KeyError, TypeError):
-                content = ""
-            if not re.fullmatch("[0-9a-f]{64}", content):
-                raise InputError(self._own_manifest, "is no manifest of a generated world", "generate the world again")
-            return content
-        try:
-            with self._labels_path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise InputError(self._labels_path, f"file cannot be read ({error.strerror})", OBTAIN) from None
+        if self._own_manifest is None:
+            return self._labels.digest.hexdigest()
+        return str(self.verified()["sha256"])
 
     def _row(self, key: str) -> int:
         try:
@@ -287,6 +292,7 @@ class _Labels:
         )
         if table.ndim != 1 or not len(table):
             raise self._wrong("table", f"shape is {table.shape}, not (rows,)")
+        self.digest = labels_digest((self.subjects, self.cameras_names, self.actions), self.cameras, table)
         self.subject = self._index(table, "subject_idx", len(self.subjects))
         self.action = self._index(table, "action_idx", len(self.actions))
         self.frame = self._index(table, "frame_idx", 1_000_000)

@@ -29,7 +29,18 @@ from numpy.typing import NDArray
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import CAMERAS, TEST_SUBJECTS
-from poseboard.datasets.sample import Group, Image, Sample, Status, Truth, View, decode_image, read_image
+from poseboard.datasets.sample import (
+    FileState,
+    Group,
+    Image,
+    ReadImage,
+    Sample,
+    Status,
+    Truth,
+    View,
+    decode_image,
+    read_image,
+)
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.datasets.unpickle import read_pickle
 
@@ -139,7 +150,10 @@ class Human36MToolbox:
             View(
                 name,
                 records.camera(row).undistorted(),
-                partial(_frame, self.root, self._images, records.images[row], records.camera(row)),
+                ReadImage(
+                    partial(_frame, self.root, self._images, records.images[row], records.camera(row)),
+                    partial(_state, self.root, self._images, records.images[row]),
+                ),
                 records.box(row)[None],
             )
             for name, row in zip(self.views, rows, strict=True)
@@ -328,17 +342,32 @@ def _read(root: Path, images: str, path: str) -> Image:
         return read_image(root / "images" / path)
     try:
         members = _archive(archive, os.getpid())
-        # The archive of undistorted frames may be laid out below its own name.
-        names = [f"images/{path}", f"{archive.stem}/{path}", path]
-        return decode_image(
-            members.read(next(filter(members.NameToInfo.__contains__, names), names[0])), archive / path
-        )
+        return decode_image(members.read(_member(members, archive, path)), archive / path)
     except FileNotFoundError:
         raise InputError(archive, "there is no such file", OBTAIN) from None
     except (OSError, KeyError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(
             archive, f"{path} cannot be read ({str(error)[:80] or 'it ends too early'})", "copy the archive again"
         ) from None
+
+
+def _state(root: Path, images: str, path: str) -> FileState:
+    """Of a frame's file; of one in an archive, its size and checksum as the archive's index has them."""
+    archive = root / _ARCHIVES[images]
+    if images == "original" and not archive.is_file():
+        return FileState.of(root / "images" / path)
+    try:
+        members = _archive(archive, os.getpid())
+        member = members.getinfo(_member(members, archive, path))
+    except (OSError, KeyError, zipfile.BadZipFile):
+        return FileState(-1)
+    return FileState(member.file_size, checksum=member.CRC)
+
+
+def _member(members: zipfile.ZipFile, archive: Path, path: str) -> str:
+    # The archive of undistorted frames may be laid out below its own name.
+    names = [f"images/{path}", f"{archive.stem}/{path}", path]
+    return next(filter(members.NameToInfo.__contains__, names), names[0])
 
 
 @lru_cache(maxsize=4)

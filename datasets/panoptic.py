@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from poseboard.datasets.camera import Array, Box, Camera, scale_box, square_box
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.sample import Group, Image, Sample, Status, Truth, View, read_image
+from poseboard.datasets.sample import FileState, Group, Image, ReadImage, Sample, Status, Truth, View, read_image
 from poseboard.datasets.skeleton import COCO
 
 Split = Literal["train", "test"]
@@ -223,7 +223,8 @@ class Panoptic:
             else:
                 boxes = _boxes_about(camera, scene.people[frame])
             if any(boxes):
-                image = partial(_sized_image, self._image_path(name, camera_name, frame), camera.size)
+                path = self._image_path(name, camera_name, frame)
+                image = ReadImage(partial(_sized_image, path, camera.size), partial(FileState.of, path))
                 squares = [scale_box(square_box(box), self._box_scale) if box else [np.nan] * 4 for box in boxes]
                 views.append(View(camera_name, camera, image, np.array(squares, dtype=np.float64)))
         take = next((f"{name}/{a}-{b}" for a, b in RANGES.get(name, ()) if a <= frame < b), name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -19,6 +21,47 @@ Image = NDArray[np.uint8]
 ImageSource = Path | Image | Callable[[], Image]
 Resampling = Literal["area", "bilinear"]
 """How a crop is made of an image, see `View.crop`."""
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What tells one state of a file from another.
+
+    Args:
+        size_bytes: of the file; -1 where there is none.
+        modified_ns: time of its last modification; None for what is in an archive or in memory.
+        checksum: CRC-32 of the content; None for a file, which is not read for it.
+    """
+
+    size_bytes: int
+    modified_ns: int | None = None
+    checksum: int | None = None
+
+    @classmethod
+    def of(cls, path: Path) -> FileState:
+        """Of a file, which need not be there."""
+        try:
+            state = path.stat()
+        except OSError:
+            return cls(-1)
+        return cls(state.st_size, state.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class ReadImage:
+    """An image that a function reads, and the state of the file it reads.
+
+    Args:
+        read: returns (H, W, 3) uint8 RGB.
+        state: of the file.
+    """
+
+    read: Callable[[], Image]
+    state: Callable[[], FileState]
+
+    def __call__(self) -> Image:
+        """The image."""
+        return self.read()
 
 
 def read_image(path: Path) -> Image:
@@ -67,7 +110,8 @@ class View:
     Args:
         name: of the camera in its data set.
         camera: calibrated in the world frame of the sample.
-        image: a path, an array (H, W, 3) uint8 RGB, or a function returning one; None where only detections exist.
+        image: a path, an array (H, W, 3) uint8 RGB, or a function returning one (`ReadImage`, if its file may change);
+            None where only detections exist.
         boxes_px: (P, 4) left, upper, right, lower of each person.
         joints_px: (P, J, 2) given 2D detections, or None.
         confidence: (P, J) of those detections, or None.
@@ -87,6 +131,16 @@ class View:
         if isinstance(self.image, Path):
             return read_image(self.image)
         return self.image() if callable(self.image) else self.image
+
+    def image_state(self) -> FileState | None:
+        """What changes when the image does; None where there is no image, or a function that does not say."""
+        if isinstance(self.image, Path):
+            return FileState.of(self.image)
+        if isinstance(self.image, ReadImage):
+            return self.image.state()
+        if isinstance(self.image, np.ndarray):
+            return FileState(self.image.nbytes, checksum=zlib.crc32(self.image.tobytes()))
+        return None
 
     def crop(self, side_px: int, box_scale: float = 1.0, person: int = 0, resampling: Resampling = "area") -> View:
         """The view of one person's square crop, ``side_px`` wide; camera and 2D detections move with the pixels.
@@ -262,3 +316,17 @@ class Dataset(Protocol):
     def truth(self, key: str) -> Truth:
         """The annotated poses of ``key``; InputError if the data set has none."""
         ...
+
+
+def images_sha256(samples: Iterable[Sample]) -> str:
+    """SHA-256 over the images of samples, by the sizes of files and the checksums of archives' members.
+
+    It does not depend on where and when the files were written.
+    """
+    digest = hashlib.sha256()
+    for sample in samples:
+        for view in sample.views:
+            state = view.image_state()
+            known = None if state is None else (state.size_bytes, state.checksum)
+            digest.update(f"{sample.key} {view.name} {known}\n".encode())
+    return digest.hexdigest()

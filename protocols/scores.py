@@ -301,6 +301,7 @@ class DataFile(Record):
     detail: str
     obtain: str
     manifest: str | None
+    images: str | None = Field(default=None, description="SHA-256 over the sizes of the images, see images_sha256")
     counts: dict[str, int] = Field(default_factory=dict, description="samples by split, images, subjects, …")
     pictures: list[str] = Field(
         default_factory=list,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import LABELS, Human36M
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.datasets.synthetic.body import Body, sample_body, sample_outfit
+from poseboard.datasets.synthetic.manifest import TREES, labels_digest, read_manifest, write_manifest
 from poseboard.datasets.synthetic.motion import ACTIONS, SEATS, Motion, move
 from poseboard.datasets.synthetic.renderer import Backdrop, Light, Room, backdrop, rays, render
 from poseboard.datasets.synthetic.scene import (
@@ -53,7 +53,6 @@ CAMERAS = ("54138969", "55011271", "58860488", "60457274")
 PUBLISHED_SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
 PUBLISHED_TEST = ("S9", "S11")
 ACTION_NAMES = tuple(f"{action}-{trial}" for action in ACTIONS for trial in (1, 2))
-TREES = ("imageSequence", "imageSequence-undistorted")
 _STARTED = "generation.json"
 _FRAME_RATE_HZ = 50.0
 _ROOM_FOR_OBJECTS_MM = (2500.0, 3300.0)
@@ -110,7 +109,8 @@ class Clip:
     keypoints_mm: Array
     boxes_tlbr: NDArray[np.int16]
     visibility: Array
-    digest: str
+    sha256: str
+    size_bytes: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,7 +298,8 @@ def _clip(root: Path, options: WorldOptions, job: tuple[str, str]) -> Clip:
         for tree, data in zip(TREES, pair, strict=True):
             digest.update(data)
             (folder / tree / CAMERAS[v] / f"img_{number:06d}.jpg").write_bytes(data)
-    return Clip(actor.figure.joints_mm, boxes, visibility, digest.hexdigest())
+    size_bytes = sum(len(data) for pair in jpegs.values() for data in pair)
+    return Clip(actor.figure.joints_mm, boxes, visibility, digest.hexdigest(), size_bytes)
 
 
 def _jpeg(bgr: NDArray[np.uint8], quality: int) -> bytes:
@@ -356,32 +357,6 @@ def label_file(options: WorldOptions, clips: list[Clip]) -> dict[str, Any]:
     }
 
 
-def _hash(labels: dict[str, Any], clips: list[Clip]) -> str:
-    """sha256 over the labels' content, then every sequence's sha256 over its images in order (frame, camera, tree)."""
-    total = hashlib.sha256()
-    names = [labels[field] for field in ("subject_names", "camera_names", "action_names")]
-    total.update(json.dumps(names).encode())
-    for field in ("cameras", "table"):
-        total.update(labels[field].tobytes())
-    for clip in clips:
-        total.update(clip.digest.encode())
-    return total.hexdigest()
-
-
-def read_manifest(root: Path) -> dict[str, Any] | None:
-    """``<root>/manifest.json``, or None where there is none; InputError if it is no manifest of ours."""
-    path = root / "manifest.json"
-    if not path.exists():
-        return None
-    try:
-        content = json.loads(path.read_text())
-        if re.fullmatch("[0-9a-f]{64}", content["sha256"]) and content["generator"] and content["options"]:
-            return dict(content)
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise InputError(path, "is no manifest of a generated world", "remove the folder to have it generated anew")
-
-
 def generate(
     options: WorldOptions, root: Path, processes: int = 1, progress: Callable[[int, int], None] | None = None
 ) -> str:
@@ -389,7 +364,8 @@ def generate(
 
     Args:
         options: what to generate.
-        root: folder of the data set; made if absent. A world of other options or an unfinished one is replaced.
+        root: folder of the data set; made if absent. An unfinished world, or a whole one of other options, is
+            replaced.
         processes: that share the sequences; the bytes do not depend on it. With more than one, the caller's main module
             must be importable without side effects (processes are spawned, which is safe beside any threads).
         progress: called with the images done and their total.
@@ -398,12 +374,16 @@ def generate(
         The manifest's sha256.
 
     Raises:
-        InputError: the folder holds a tree that this generator did not write.
+        InputError: the folder holds a tree that this generator did not write, or one that was changed since.
     """
     wanted = {"generator": GENERATOR, "options": json.loads(options.model_dump_json())}
     present = read_manifest(root)
-    if present is not None and {key: present.get(key) for key in wanted} == wanted:
-        return str(present["sha256"])
+    if present is not None:
+        whole = Human36M(root, synthetic=True).verified(every_byte=True)
+        if {key: present.get(key) for key in wanted} == wanted:
+            if whole != present:
+                write_manifest(root, whole)
+            return str(present["sha256"])
     started = root / _STARTED
     if present is None and not started.exists() and any((root / part).exists() for part in ("processed", "extra")):
         raise InputError(root, "holds a data set that was not generated here", "choose another folder for the world")
@@ -431,15 +411,24 @@ def generate(
     if not cv2.imwrite(str(root / "contact_sheet.png"), sheet[..., ::-1]):
         raise InputError(root / "contact_sheet.png", "cannot be written", "check permissions and free space")
     seen = np.concatenate([clip.visibility for clip in clips]) if clips else np.zeros((0, per_frame))
+    names = [labels[field] for field in ("subject_names", "camera_names", "action_names")]
+    digest = labels_digest(names, labels["cameras"], labels["table"])
+    images = {
+        f"{subject}/{name}": {"sha256": clip.sha256, "bytes": clip.size_bytes}
+        for (subject, name), clip in zip(todo, clips, strict=True)
+    }
+    labels_sha256 = digest.hexdigest()
+    for clip in clips:
+        digest.update(clip.sha256.encode())
     manifest = {
         **wanted,
-        "sha256": _hash(labels, clips),
+        "sha256": digest.hexdigest(),
+        "labels": labels_sha256,
+        "images": images,
         "counts": {"sequences": len(todo), "frames": len(labels["table"]), "images": total, "trees": len(TREES)},
         "mean_joint_visibility": round(float(seen.mean()), 4) if seen.size else None,
     }
-    partial_file = root / "manifest.json.partial"
-    partial_file.write_text(json.dumps(manifest, indent=1))
-    partial_file.replace(root / "manifest.json")
+    write_manifest(root, manifest)
     started.unlink()
     return str(manifest["sha256"])
 

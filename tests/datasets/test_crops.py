@@ -3,13 +3,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from poseboard.datasets.crops import CroppedDataset
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import Human36M
-from poseboard.datasets.sample import Dataset, Sample
+from poseboard.datasets.sample import Dataset, FileState, ReadImage, Sample, read_image
 
 
 def crops_of(tree: Path, folder: Path, side_px: int = 32, box_scale: float = 1.0) -> CroppedDataset:
@@ -66,6 +67,42 @@ def test_other_contents_lie_apart(human36m_tree: Path, tmp_path: Path, labels: d
     ]
     assert len(set(folders)) == len(folders)
     assert crops_of(human36m_tree, tmp_path).build(keys) == folders[0]
+
+
+def test_an_image_that_was_replaced_is_decoded_again(human36m_tree: Path, tmp_path: Path) -> None:
+    tree = Path(shutil.copytree(human36m_tree, tmp_path / "tree"))
+    keys = Human36M(tree).keys("test")
+    view = Human36M(tree).sample(keys[1]).views[2]
+    before = crops_of(tree, tmp_path / "crops").build(keys)
+    assert before is not None
+    held = np.load(before / "crops.npy", mmap_mode="r")
+    assert cv2.imwrite(str(view.image), np.zeros((98, 100, 3), np.uint8))
+    cropped = crops_of(tree, tmp_path / "crops")
+    assert not cropped.sample(keys[1]).views[2].pixels().any()
+    assert_same(cropped.sample(keys[2]), Human36M(tree).sample(keys[2]), 32)
+    (kept,) = (path for path in (tmp_path / "crops").iterdir() if path.is_dir())
+    assert kept != before
+    assert held.any(), "who reads the old ones still can"
+    written = (kept / "crops.npy").stat().st_mtime_ns
+    assert crops_of(tree, tmp_path / "crops").build(keys) == kept
+    assert (kept / "crops.npy").stat().st_mtime_ns == written
+
+
+def test_the_state_of_an_image_follows_its_file(human36m_tree: Path, tmp_path: Path) -> None:
+    view = Human36M(human36m_tree).sample("S9/Walking-1/000017").views[0]
+    path = Path(shutil.copy2(str(view.image), tmp_path / "x.jpg"))
+    state = replace(view, image=path).image_state()
+    assert state == view.image_state() == FileState(path.stat().st_size, path.stat().st_mtime_ns)
+    path.write_bytes(path.read_bytes())
+    assert replace(view, image=path).image_state() != state
+    reader = ReadImage(lambda: read_image(path), lambda: FileState.of(path))
+    np.testing.assert_array_equal(replace(view, image=reader).pixels(), view.pixels())
+    assert replace(view, image=reader).image_state() == FileState.of(path)
+    pixels = view.pixels().copy()
+    before = replace(view, image=pixels).image_state()
+    pixels[0, 0] ^= 1
+    assert replace(view, image=pixels).image_state() != before
+    assert replace(view, image=None).image_state() is replace(view, image=lambda: pixels).image_state() is None
 
 
 def test_keys_outside_the_splits_built_are_decoded_on_demand(

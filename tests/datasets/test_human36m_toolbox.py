@@ -2,6 +2,7 @@
 
 import pickle
 import zipfile
+import zlib
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ from made_up_toolbox import FILES, records, write_toolbox
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m_toolbox import JOINTS, Human36MToolbox
+from poseboard.datasets.sample import FileState
 from poseboard.datasets.skeleton import HUMAN36M
 
 OURS = [JOINTS.index(name) for name in HUMAN36M.joints]
@@ -114,13 +116,16 @@ def test_archives(root):
     image = records(9, 1, seed=2)[0]["image"]
     expected = data.sample(key).views[0].pixels()
     file = root / "images" / image
+    assert data.sample(key).views[0].image_state() == FileState.of(file)
     for archive, member, images in (
         ("images.zip", f"images/{image}", "original"),
         ("undistoredimages.zip", image, "undistorted"),
     ):
         with zipfile.ZipFile(root / archive, "w") as made:
             made.write(file, member)
-        pixels = Human36MToolbox(root, images=images).sample(key).views[0].pixels()
+        view = Human36MToolbox(root, images=images).sample(key).views[0]
+        assert view.image_state() == FileState(file.stat().st_size, checksum=zlib.crc32(file.read_bytes()))
+        pixels = view.pixels()
         assert np.array_equal(pixels, expected) == (images == "original")
         (root / archive).write_bytes((root / archive).read_bytes()[:100])
     with pytest.raises(InputError, match=r"undistoredimages.zip: .* cannot be read"):

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.human36m import Human36M
 from poseboard.datasets.sample import read_image
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.datasets.synthetic import human36m
@@ -173,6 +175,88 @@ def test_whole_world_is_kept_and_an_unfinished_one_is_made_anew(world, tmp_path)
     stale.write_bytes(b"half")
     generate(options, tmp_path)
     assert _images(tmp_path) == first
+
+
+@pytest.fixture
+def copied(world, tmp_path):
+    """A world to spoil, with the times of its files."""
+    return Path(shutil.copytree(world[0], tmp_path / "copy"))
+
+
+def _move_everybody(root):
+    labels = np.load(root / LABELS, allow_pickle=True).item()
+    labels["table"]["keypoints"] += 500
+    np.save(root / LABELS, np.array(labels, dtype=object), allow_pickle=True)
+
+
+def _blacken(root):
+    path = sorted((root / "processed/S9/Walking-1" / TREES[1]).rglob("*.jpg"))[2]
+    assert cv2.imwrite(str(path), np.zeros_like(read_image(path)))
+
+
+def _flip_a_byte(root):
+    path = sorted((root / "processed/S9/Walking-1" / TREES[1]).rglob("*.jpg"))[0]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _remove_an_image(root):
+    sorted((root / "processed/S9/Walking-1" / TREES[1]).rglob("*.jpg"))[0].unlink()
+
+
+def _edit_the_manifest(root):
+    path = root / "manifest.json"
+    path.write_text(path.read_text().replace(json.loads(path.read_text())["sha256"], "ab" * 32))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (_move_everybody, "the labels are not"),
+        (_blacken, "images of S9/Walking-1 are not"),
+        (_flip_a_byte, "images of S9/Walking-1 are not"),
+        (_remove_an_image, r"S9/Walking-1/.*\.jpg cannot be read"),
+        (_edit_the_manifest, "are not those that were generated"),
+    ],
+)
+def test_a_world_that_was_changed_is_neither_used_nor_rendered_over(copied, change, named):
+    change(copied)
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    asked = (Human36M(copied).manifest, lambda: generate(TINY, copied))
+    for ask in (*asked, lambda: generate(TINY.model_copy(update={"seed": 8}), copied)):
+        with pytest.raises(InputError, match=rf"was changed after it was generated: .*{named}.*; remove the folder"):
+            ask()
+    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
+    (copied / "manifest.json").unlink()  # from here on it is the user's own
+    assert not Human36M(copied).synthetic
+    assert len(Human36M(copied).manifest()) == 64
+
+
+def test_a_flipped_byte_is_found_whatever_the_time_of_the_file(copied):
+    _flip_a_byte(copied)
+    for path in copied.rglob("*.jpg"):
+        os.utime(path, (1, 1))
+    Human36M(copied).manifest()  # sizes and times are as they were
+    with pytest.raises(InputError, match="images of S9/Walking-1"):
+        generate(TINY, copied)
+
+
+def test_a_whole_world_is_taken_wherever_it_lies_and_however_old_it_is(world, copied):
+    for path in copied.rglob("*"):
+        os.utime(path)
+    os.utime(copied / "manifest.json", (1, 1))
+    assert Human36M(copied).manifest() == world[1]
+    path = copied / "manifest.json"
+    earlier = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("labels", "images")}
+    path.write_text(json.dumps(earlier))
+    assert Human36M(copied).manifest() == world[1]
+    assert generate(TINY, copied) == world[1]
+    assert json.loads(path.read_text()) == json.loads((world[0] / "manifest.json").read_text())
+    _move_everybody(copied)
+    path.write_text(json.dumps(earlier))
+    with pytest.raises(InputError, match="was changed after"):
+        Human36M(copied).manifest()
 
 
 def test_a_tree_of_somebody_else_is_left_alone(tmp_path):

@@ -1,0 +1,120 @@
+"""What a generated tree says about itself: how it was made, and digests by which a later change is found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from poseboard.datasets.errors import InputError
+
+NAME = "manifest.json"
+TREES = ("imageSequence", "imageSequence-undistorted")
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+def labels_digest(names: Sequence[Sequence[str]], cameras: NDArray[Any], table: NDArray[Any]) -> hashlib._Hash:
+    """SHA-256 over the content of a labels file: subjects, cameras and actions by name, calibrations, the table."""
+    digest = hashlib.sha256(json.dumps([list(map(str, of_field)) for of_field in names]).encode())
+    digest.update(cameras.tobytes())
+    digest.update(table.tobytes())
+    return digest
+
+
+def read_manifest(root: Path) -> dict[str, Any] | None:
+    """``<root>/manifest.json``, or None where there is none; InputError if it is no manifest of ours."""
+    path = root / NAME
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        if _DIGEST.fullmatch(content["sha256"]) and content["generator"] and content["options"]:
+            return dict(content)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise InputError(path, "is no manifest of a generated world", "remove the folder to have it generated anew")
+
+
+def write_manifest(root: Path, content: Mapping[str, Any]) -> None:
+    """Write ``<root>/manifest.json``, whole or not at all."""
+    partial = root / f"{NAME}.partial"
+    partial.write_text(json.dumps(content, indent=1))
+    partial.replace(root / NAME)
+
+
+def sequence_files(root: Path, sequence: str, frames: Sequence[int], cameras: Sequence[str]) -> Iterator[Path]:
+    """Images of a sequence ("S1/Walking-1") in the order of its digest: frames, cameras, trees."""
+    folder = root / "processed" / sequence
+    for frame in frames:
+        for camera in cameras:
+            for tree in TREES:
+                yield folder / tree / camera / f"img_{frame + 1:06d}.jpg"
+
+
+def verify(
+    root: Path,
+    labels: hashlib._Hash,
+    sequences: Mapping[str, Sequence[int]],
+    cameras: Sequence[str],
+    every_byte: bool = False,
+) -> dict[str, Any]:
+    """Compare a generated tree with its manifest.
+
+    Labels are compared by content. Of the images those are read that were written later than the manifest, or all of
+    them with ``every_byte``; of the others the size is compared.
+
+    Args:
+        root: folder of the tree.
+        labels: digest of the labels that are there.
+        sequences: "S1/Walking-1" -> numbers of the frames, in the labels' order.
+        cameras: their names.
+        every_byte: whether all images are read.
+
+    Returns:
+        The manifest, with the digests that one of an earlier version lacks.
+
+    Raises:
+        InputError: something was changed, or there is no manifest.
+    """
+    manifest = read_manifest(root)
+    if manifest is None:
+        raise InputError(root / NAME, "there is no such file", "remove the folder to have it generated anew")
+    known: dict[str, dict[str, Any]] = manifest.get("images", {})
+    written_ns = (root / NAME).stat().st_mtime_ns
+    if manifest.get("labels", labels.hexdigest()) != labels.hexdigest():
+        raise _changed(root, "the labels are not those that were generated")
+    images: dict[str, dict[str, Any]] = {}
+    for sequence, frames in sequences.items():
+        paths = list(sequence_files(root, sequence, frames, cameras))
+        try:
+            states = [path.stat() for path in paths]
+            size = sum(state.st_size for state in states)
+            of_manifest = known.get(sequence, {})
+            later = any(state.st_mtime_ns > written_ns for state in states)
+            if every_byte or later or not of_manifest:
+                digest = hashlib.sha256()
+                for path in paths:
+                    digest.update(path.read_bytes())
+                images[sequence] = {"sha256": digest.hexdigest(), "bytes": size}
+            else:
+                images[sequence] = {**of_manifest, "bytes": size}
+        except OSError as error:
+            raise _changed(root, f"{error.filename} cannot be read ({error.strerror})") from None
+        if of_manifest and images[sequence] != of_manifest:
+            raise _changed(root, f"images of {sequence} are not those that were generated")
+    total = labels.copy()
+    for of_sequence in images.values():
+        total.update(of_sequence["sha256"].encode())
+    if total.hexdigest() != manifest["sha256"]:
+        raise _changed(root, "labels or images are not those that were generated")
+    return {**manifest, "labels": labels.hexdigest(), "images": images}
+
+
+def _changed(root: Path, what: str) -> InputError:
+    remedy = f"remove the folder to have it generated anew, or its {NAME} and name it as `root` to use it as it is"
+    return InputError(root, f"the world was changed after it was generated: {what}", remedy)
