@@ -63,6 +63,7 @@ _MIDDLE_BASE = RHD_HAND.joints.index("middle_base")
 _FIRST_RIGHT_LABEL = 18
 _SIDE_PX = (50.0, 256.0)
 """Least and largest side of a box: the release clips it to 50 … 500 and its enlargement to 256 px to 1 … 10."""
+_RELEASED_SIDE_PX = (50.0, 500.0)
 
 
 class Rhd:
@@ -75,15 +76,29 @@ class Rhd:
         root: folder that holds ``training/`` and ``evaluation/``.
         hands: "dominant": one hand a sample, that with more pixels in the mask (the right one where they tie), as in
             the release of epipolar transformers. "both": every hand of which a key point is visible, the left first.
+        boxes: "hand": square about the base of the middle finger, twice as wide as the farthest visible key point of
+            either axis. "compat": what the release of epipolar transformers cuts out, for weights that were trained on
+            it, see `released_box`. Both are made from the annotation.
+
+    Raises:
+        InputError: ``hands`` or ``boxes`` is no such value.
     """
 
     name = "rhd"
     skeleton = RHD_HAND
     synthetic = False
 
-    def __init__(self, root: Path, hands: Literal["dominant", "both"] = "dominant") -> None:
+    def __init__(
+        self,
+        root: Path,
+        hands: Literal["dominant", "both"] = "dominant",
+        boxes: Literal["hand", "compat"] = "hand",
+    ) -> None:
+        for field, value, values in (("hands", hands, ("dominant", "both")), ("boxes", boxes, ("hand", "compat"))):
+            if value not in values:
+                raise InputError(f"{self.name}: {field}", f"{value!r} is none", f"one of {', '.join(values)}")
         self.root = Path(root)
-        self._hands = hands
+        self._hands, self._boxes = hands, boxes
         self._shown: dict[str, tuple[int, ...]] = {}
 
     @property
@@ -107,11 +122,14 @@ class Rhd:
                 absent += [file for file in files if not (self.root / file).is_file()]
         if absent:
             return Status("partial", f"{absent[0]} is missing", OBTAIN)
-        return Status("ready", f"{sum(len(of_set.numbers) for of_set in sets.values())} pictures", OBTAIN)
+        count = sum(len(of_set.numbers) for of_set in sets.values())
+        whose = {"hand": "boxes about the hand", "compat": "boxes as the release of epipolar transformers cuts them"}
+        return Status("ready", f"{count} pictures; {whose[self._boxes]}", OBTAIN)
 
     def manifest(self) -> str:
-        """SHA-256 of the annotations; another choice of hands changes it."""
+        """SHA-256 of the annotations; another choice of hands or boxes changes it."""
         digest = hashlib.sha256(b"" if self._hands == "dominant" else self._hands.encode())
+        digest.update(b"" if self._boxes == "hand" else self._boxes.encode())
         for name in SETS.values():
             path = self._annotation_path(name)
             try:
@@ -130,14 +148,15 @@ class Rhd:
         return [f"{name}/{number:05d}" for number in self._sets[name].numbers]
 
     def sample(self, key: str) -> Sample:
-        """The picture with a square box a hand, about the base of its middle finger.
+        """The picture with a box a hand, about the base of its middle finger.
 
         Raises:
             InputError: the key is unknown, or the mask that tells the dominant hand cannot be read.
         """
         of_set, row, folder = self._row(key)
         shown = self._shown_hands(key)
-        boxes = np.array([_box(of_set.uv_px[row, hand], of_set.visible[row, hand]) for hand in shown]).reshape(-1, 4)
+        box = released_box if self._boxes == "compat" else _box
+        boxes = np.array([box(of_set.uv_px[row, hand], of_set.visible[row, hand]) for hand in shown]).reshape(-1, 4)
         camera = Camera(of_set.K[row], np.eye(3), np.zeros(3), size=_SIZE)
         view = View(self.views[0], camera, folder / "color" / f"{key.partition('/')[2]}.png", boxes)
         action = SIDES[shown[0]] if len(shown) == 1 else "both hands"
@@ -250,6 +269,30 @@ def _box(uv_px: Array, visible: NDArray[np.bool_]) -> Array:
     seen = uv_px[visible] if visible.any() else uv_px
     half = np.clip(2 * np.abs(seen - centre).max(), *_SIDE_PX) / 2
     return np.concatenate([centre - half, centre + half])
+
+
+def released_box(uv_px: Array, visible: NDArray[np.bool_]) -> Array:
+    """What the release of epipolar transformers cuts out of a picture and stretches to a square.
+
+    Its centre is (row, column) of the base of the middle finger, but the reach of the key points, from which it takes
+    the side, is in (x, y): each axis is compared with the other one's centre. Hidden key points count as (0, 0). The
+    side is 50 to 500 px; centre and box are clipped to the picture, so that the box is rarely square.
+
+    Args:
+        uv_px: (21, 2) key points.
+        visible: (21,).
+
+    Returns:
+        (4,) left, upper, right, lower in whole pixels; right and lower are exclusive.
+    """
+    last = _SIZE[0] - 1
+    centre = uv_px[_MIDDLE_BASE, ::-1]
+    shown = uv_px * visible[:, None]
+    low, high = np.maximum(shown.min(axis=0), 0.0), np.minimum(shown.max(axis=0), _SIZE[0])
+    side = np.clip(2 * np.maximum(high - centre, centre - low).max(), *_RELEASED_SIDE_PX)
+    middle = np.clip(centre, 0, last)
+    upper_left, lower_right = (np.clip(np.trunc(middle + sign * side / 2), 0, last) for sign in (-1, 1))
+    return np.concatenate([upper_left[::-1], lower_right[::-1]])
 
 
 def _read_mask(path: Path) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ import pytest
 from made_up_rhd import PICTURES, make_annotations, write_annotations, write_rhd
 
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.rhd import RHD_HAND, SIDES, Rhd
+from poseboard.datasets.rhd import RHD_HAND, SIDES, Rhd, released_box
 
 DOMINANT = {0: 0, 1: 1, 2: 1, 5: 0}  # 2 is a tie
 
@@ -59,6 +59,49 @@ def test_the_box_is_about_the_middle_fingers_base(tree):
         assert ((left + right) / 2, (upper + lower) / 2) == pytest.approx(tuple(uv[12]))
         assert right - left == pytest.approx(lower - upper)
         assert right - left == pytest.approx(np.clip(2 * np.abs(uv[visible] - uv[12]).max(), 50, 256))
+
+
+def test_the_releases_boxes_by_hand():
+    """Its centre is (row, column), its reach (x, y), hidden key points are at 0, and all is clipped to the picture."""
+    uv = np.full((21, 2), (200.0, 100.0))
+    uv[12] = (200, 100)  # the base of the middle finger: row 100, column 200
+    uv[3], uv[4] = (230.4, 90), (180, 130)
+    visible = np.ones(21, dtype=bool)
+    # x reaches 180 … 230.4 about row 100: 130.4; y reaches 90 … 130 about column 200: 110; the side is twice 130.4
+    rows, columns = (0, 230), (69, 319)
+    assert released_box(uv, visible).tolist() == [columns[0], rows[0], columns[1], rows[1]]
+    visible[7] = False  # at (0, 0): 200 columns before the centre
+    assert released_box(uv, visible).tolist() == [0, 0, 319, 300]
+    uv[:] = uv[12] = (310, 300)
+    # one point off the diagonal by 10 px: the least side, cut at the picture's last column and row
+    assert released_box(uv, np.ones(21, dtype=bool)).tolist() == [285, 275, 319, 319]
+
+
+def test_boxes_of_the_release_are_asked_for_and_declared(tree):
+    root, made = tree
+    dataset, own = Rhd(root, boxes="compat"), Rhd(root)
+    assert dataset.manifest() != own.manifest()
+    assert "as the release of epipolar transformers" in dataset.status().detail
+    assert "about the hand" in own.status().detail
+    larger = []
+    for number, hand in DOMINANT.items():
+        key, entry = f"training/{number:05d}", made["training"][number]
+        uv, visible = palm_instead_of_wrist(entry["uv_vis"][:, :2])[hand], entry["uv_vis"][21 * hand :][:21, 2] > 0
+        visible[0] |= visible[12]
+        (box,) = dataset.sample(key).views[0].boxes_px
+        np.testing.assert_array_equal(box, released_box(uv, visible))
+        assert ((box >= 0) & (box <= 319)).all()
+        crop = dataset.sample(key).views[0].crop(256)  # stretched to a square; the camera goes with it
+        x, y = crop.camera.project(dataset.truth(key).joints_mm[0])[12]
+        left, upper, right, lower = box
+        expected = (uv[12] - (left, upper)) * 256 / (right - left, lower - upper)
+        np.testing.assert_allclose((x, y), expected, atol=0.01)
+        larger.append(
+            (right - left) * (lower - upper) > np.diff(own.sample(key).views[0].boxes_px.reshape(2, 2)[:, 0])[0] ** 2
+        )
+    assert any(larger)
+    with pytest.raises(InputError, match="boxes: 'tight' is none; one of hand, compat"):
+        Rhd(root, boxes="tight")
 
 
 def test_every_visible_hand(tree):
