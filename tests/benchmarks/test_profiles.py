@@ -68,7 +68,7 @@ def test_a_killed_run_leaves_no_other_profile_to_the_next(path: Path) -> None:
 def test_one_run_at_a_time_and_only_in_a_profile_there_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = path.read_bytes()
     with (
-        pytest.raises(InputError, match="--profile smke: no such profile; did you mean smoke?"),
+        pytest.raises(InputError, match=r"--profile smke: no such profile; did you mean smoke\?"),
         in_profile(path, "smke"),
     ):
         pass
