@@ -121,8 +121,9 @@ def record_others(settings: Settings) -> list[DataFile]:
 
 
 def status_lines(settings: Settings) -> list[str]:
-    """A line a data set the suite knows: state, title, what is there or where to get it."""
+    """A line per data set the suite knows: state, title, what is there; of one that is not, where to get it and how."""
     lines = []
+    width = 2 + max(map(len, catalog()))
     for name, entry in catalog().items():
         if not settings.is_absent(name):
             root = settings.root(name)
@@ -136,9 +137,9 @@ def status_lines(settings: Settings) -> list[str]:
         else:
             status = entry.status(None) if name not in settings.params.datasets else open_named(settings, name)[0]
             detail, label = status.detail, ""
-        lines.append(f"{status.state:8}{name:16}{entry.title}{label}: {detail}")
+        lines.append(f"{status.state:8}{name:{width}}{entry.title}{label}: {detail}")
         if status.state != "ready":
-            lines.append(f"{'':24}get it: {status.obtain}")
+            lines += [f"{'':{8 + width}}{told}" for told in (f"get it: {status.obtain}", f"licence: {entry.licence}")]
     return lines
 
 
