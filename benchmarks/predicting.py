@@ -13,7 +13,7 @@ from poseboard.benchmarks.harness import Bench, LoadedRow, predict
 from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.matching import write_matches
 from poseboard.benchmarks.progress import progress
-from poseboard.benchmarks.provenance import file_sha256
+from poseboard.benchmarks.provenance import weights_sha256
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
@@ -82,12 +82,13 @@ def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoi
     for seed in settings.profile.seeds[:1] if checkpoint else settings.profile.seeds:
         weights = checkpoint or settings.checkpoint(dataset, method, seed)
         row = LoadedRow(method, partial(bench.method, method), weights, "cuda" if torch.cuda.is_available() else "cpu")
-        weights_sha256 = file_sha256(weights)
+        of_weights = weights_sha256(settings, weights)
         fewest, most = row.inputs.views
         if not any(fewest <= len(view_set.cameras) <= most for view_set in wanted):
             raise InputError(f"method {method}", f"takes {fewest} to {most} views, no table offers that", "add a table")
         rooted = row.inputs.root == "predicted"
         of_roots = bench.fewest_root_views(method, split) if rooted else 0
+        roots_sha256 = weights_sha256(settings, bench.roots_source(method, seed, split)) if rooted else None
         known_mm: dict[tuple[str, ...], dict[str, Array]] = {}
         for view_set in dict.fromkeys(view_set if rooted else view_set.plain for view_set in wanted):
             name = view_set.name(names)
@@ -113,12 +114,12 @@ def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoi
                 split=split,
                 views=samples.views,
                 root_views=view_set.roots if rooted else None,
-                roots_sha256=file_sha256(bench.roots_source(method, seed, split)) if rooted else None,
+                roots_sha256=roots_sha256,
                 true_root=row.inputs.root == "truth",
                 size_mm=row.size_mm,
                 manifest=bench.dataset.manifest(),
                 method=method,
-                checkpoint_sha256=weights_sha256,
+                checkpoint_sha256=of_weights,
                 seed=seed,
                 options=row.options(given),
             )

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from poseboard.benchmarks.settings import Settings
-from poseboard.protocols.scores import Provenance
+from poseboard.datasets.errors import InputError
+from poseboard.protocols.scores import Provenance, TrainingFile
 
 ROOMS = ("benchmarks", "datasets", "methods", "protocols", "report", "pyproject.toml", "constraints.txt", "dvc.yaml")
 _PACKAGES = ("torch", "numpy", "opencv-python-headless", "numba", "scipy", "lightning-fabric", "pandas", "pyarrow")
@@ -25,6 +26,35 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_sha256(settings: Settings, weights: Path) -> str:
+    """SHA-256 of a file of weights, verified where a training of this checkout recorded it.
+
+    That is for checkpoints where `Settings.checkpoint` puts them, of any profile; a file elsewhere has no record, and
+    its own checksums alone speak for it (`Checkpoint.read`).
+
+    Raises:
+        InputError: the file is another than the one that its training left.
+        ResultError: the record of the training cannot be read.
+        OSError: the file cannot be read.
+    """
+    digest = file_sha256(weights)
+    results = (settings.home / "results").resolve()
+    path = weights.resolve()
+    match path.relative_to(results).parts if path.is_relative_to(results) else ():
+        case (profile, "checkpoints", dataset, row, _):
+            record = results / profile / "training" / dataset / f"{row}.json"
+        case _:
+            return digest
+    recorded = TrainingFile.read(record).provenance.checkpoint_sha256.get(path.stem) if record.is_file() else None
+    if recorded not in (None, digest):
+        raise InputError(
+            weights,
+            f"its hash {digest[:12]}… is not {recorded[:12]}…, which {record} recorded",
+            f"run `poseboard train {dataset} {row}` again; other weights go by --checkpoint, in another folder",
+        )
+    return digest
 
 
 def code_sha256(paths: Sequence[Path]) -> str:

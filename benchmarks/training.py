@@ -13,7 +13,7 @@ import poseboard.methods.base
 from poseboard.benchmarks.harness import Bench, options_in_force, taken
 from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.progress import progress
-from poseboard.benchmarks.provenance import code_sha256, file_sha256, provenance
+from poseboard.benchmarks.provenance import code_sha256, file_sha256, provenance, weights_sha256
 from poseboard.benchmarks.settings import BACKBONE, Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import images_sha256
@@ -50,6 +50,7 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
     parameters, leader, fabric = 0, True, None
     given = settings.options(method)
     for seed, start in starts.items():
+        start_sha256 = weights_sha256(settings, start) if start is not None and start.is_file() else None
         training = _learner(bench, method).training(start, seed)
         target = settings.checkpoint(dataset, method, seed)
         if training is None:
@@ -58,6 +59,8 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_name(target.name + ".partial")
             shutil.copyfile(start, partial)
+            if file_sha256(partial) != start_sha256:
+                raise InputError(target, f"its copy of {start} came out as another file", "check the disk")
             partial.replace(target)
             parameters = TrainingFile.read(settings.file("training", dataset, f"{after}.json")).parameters
             continue
@@ -81,7 +84,7 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
                 state_path=target.with_suffix(".state.pt"),
                 configuration={
                     "options": given,
-                    "start": None if start is None else file_sha256(start),
+                    "start": start_sha256,
                     "roots": None if roots_mm is None else sorted((key, r.tolist()) for key, r in roots_mm.items()),
                     "manifest": bench.dataset.manifest(),
                     "images": images_sha256(bench.dataset.sample(key) for key in bench.dataset.keys("train")),

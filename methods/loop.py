@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Dataset
 from poseboard.methods.base import Example, Training, read_tensors, write_tensors
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called after each step with (steps done, steps in all, the step's losses)."""
+
+_log = logging.getLogger(__name__)
 
 CURVE_POINTS = 200
 _FORMAT = 2
@@ -132,7 +135,7 @@ def fit(
     """
     identity = configuration_hash({**configuration, "seed": seed, "processes": fabric.world_size})
     module, bare_optimizer = training.model, training.optimizer
-    done = _State.load(state_path, identity)
+    done = _State.load(state_path, identity, tell=fabric.is_global_zero)
     if done is not None:
         module.load_state_dict(done.model)
         bare_optimizer.load_state_dict(done.optimizer)
@@ -203,11 +206,21 @@ class _State:
     skipped: int = 0
 
     @classmethod
-    def load(cls, path: Path, identity: str) -> _State | None:
+    def load(cls, path: Path, identity: str, tell: bool) -> _State | None:
+        """What an earlier run left; None where that is nothing, of another configuration, or damaged.
+
+        The last is logged if ``tell``.
+        """
         if not path.exists():
             return None
-        values = read_tensors(path)
-        if not isinstance(values, dict) or values.pop("format", None) != _FORMAT or values["identity"] != identity:
+        try:
+            values = read_tensors(path)
+            whole = set(values) == {"format", *(entry.name for entry in fields(cls))}
+        except (InputError, TypeError) as error:
+            if tell:
+                _log.warning("%s: counts as no state, the training starts anew (%s)", path, _problem(error))
+            return None
+        if not whole or values.pop("format") != _FORMAT or values["identity"] != identity:
             return None
         return cls(**values)
 
@@ -235,6 +248,10 @@ class _Clock:
         mine = torch.tensor(time.process_time() - self.processor, dtype=torch.float32, device=self.fabric.device)
         state.processor_seconds = self.before + float(cast("Tensor", self.fabric.all_reduce(mine, reduce_op="sum")))
         state.seconds = time.monotonic() - self.wall
+
+
+def _problem(error: Exception) -> str:
+    return error.problem if isinstance(error, InputError) else "it holds no state of a training"
 
 
 def _mix(*numbers: int) -> int:

@@ -20,7 +20,7 @@ from poseboard.datasets import human36m_toolbox
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.rhd import RHD_HAND
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.methods.base import Checkpoint, read_tensors
+from poseboard.methods.base import Checkpoint, read_tensors, refuse_unusable
 from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
 from poseboard.methods.geometry.unprojection import Aggregation
 from poseboard.methods.lifting.model import RELEASED_MAPS, Lifting, LiftingArchitecture
@@ -135,16 +135,8 @@ def _read_state(file: Path) -> dict[str, Tensor]:
             values = values[wrapper]
     if not isinstance(values, Mapping) or not values:
         raise InputError(file, "file holds no state dict", "give the published .pth file")
-    state: dict[str, Tensor] = {}
-    for key, value in values.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise InputError(file, f"entry {str(key)[:60]!r} is no named tensor", "give the published .pth file")
-        if value.layout != torch.strided or value.is_quantized or value.is_complex():
-            raise InputError(file, f"entry {key[:60]!r} is no plain tensor", "give the published .pth file")
-        if not bool(torch.isfinite(value).all()):
-            raise InputError(file, f"entry {key[:60]!r} has values that are not finite", "download the file again")
-        state[key.replace("module.", "")] = value
-    return state
+    refuse_unusable(values, file, "give the published .pth file, or download it again")
+    return {key.replace("module.", ""): value for key, value in values.items()}
 
 
 def _epipolar(state: Mapping[str, Tensor], file: Path) -> Checkpoint:

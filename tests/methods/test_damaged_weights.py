@@ -1,0 +1,138 @@
+"""Files of weights that rotted on the disk, or hold what no training leaves, never become a number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from poseboard.datasets.errors import InputError
+from poseboard.methods import loop
+from poseboard.methods.base import Checkpoint, write_tensors
+
+SMALL = Checkpoint(
+    method="toy",
+    architecture={"joints": ["pelvis", "neck"], "crop_px": 64},
+    state={"weight": torch.arange(12.0).reshape(3, 4) / 7, "count": torch.tensor(5), "half": torch.ones(2).half()},
+    constants={"threshold_px": 12.5},
+)
+
+
+def same(one: Checkpoint, other: Checkpoint) -> bool:
+    plain = ("method", "architecture", "constants")
+    return (
+        all(getattr(one, name) == getattr(other, name) for name in plain)
+        and list(one.state) == list(other.state)
+        and all(one.state[key].dtype == other.state[key].dtype for key in one.state)
+        and all(torch.equal(one.state[key], other.state[key]) for key in one.state)
+    )
+
+
+def read_or_refused(path: Path) -> Checkpoint | str:
+    try:
+        return Checkpoint.read(path)
+    except InputError as error:
+        return str(error)
+
+
+def test_a_flipped_bit_anywhere_is_refused_or_harmless(tmp_path: Path) -> None:
+    path = tmp_path / "seed0.pt"
+    SMALL.save(path)
+    whole = path.read_bytes()
+    assert same(Checkpoint.read(path), SMALL)
+    # All over the file, and every bit of what the archive's directory says of a tensor's file: the bit that calls it a
+    # folder made torch read memory that nobody had written.
+    entry = whole.index(b"archive/data/0", whole.index(b"PK\x01\x02")) - 46
+    assert whole[entry : entry + 4] == b"PK\x01\x02"
+    bits = {place * 8 + place % 8 for place in range(0, len(whole), 5)} | set(range(8 * entry, 8 * (entry + 60)))
+    refused = 0
+    for bit in sorted(bits):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        read = read_or_refused(path)
+        if isinstance(read, str):
+            refused += 1
+            assert read.startswith(f"{path}: ")
+            assert "\n" not in read
+        else:
+            assert same(read, SMALL), f"bit {bit % 8} of byte {bit // 8} changed the weights"
+    assert refused > len(bits) / 2
+
+
+def test_every_bit_of_a_tensor_is_under_the_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "seed0.pt"
+    SMALL.save(path)
+    whole = path.read_bytes()
+    start = whole.index(SMALL.state["weight"].numpy().tobytes())
+    for bit in range(8 * SMALL.state["weight"].nbytes):
+        damaged = bytearray(whole)
+        damaged[start + bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"it is damaged: the checksum of \S+ is wrong"):
+            Checkpoint.read(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (torch.tensor([1.0, float("nan")]), "has values that are not finite"),
+        (torch.tensor([1.0, float("-inf")]).half(), "has values that are not finite"),
+        (torch.ones(2, dtype=torch.complex64), "is no plain tensor of real numbers"),
+        (torch.ones(2, 2).to_sparse(), "is no plain tensor of real numbers"),
+        (torch.empty(2, device="meta"), "is no plain tensor of real numbers"),
+        (torch.ones(2).to(torch.float8_e4m3fn), "is no plain tensor of real numbers"),
+        ([1.0, 2.0], "is no named tensor"),
+        (None, "is no named tensor"),
+    ],
+    ids=["nan", "infinite", "complex", "sparse", "meta", "float8", "list", "none"],
+)
+def test_weights_that_are_no_tensors_of_finite_real_numbers(tmp_path: Path, value: Any, problem: str) -> None:
+    path = tmp_path / "seed0.pt"
+    spoilt = Checkpoint("toy", {}, {"first": torch.ones(1), "deep.second": value})
+    with pytest.raises(InputError, match=rf"seed0\.pt: entry 'deep\.second' {problem}; "):
+        spoilt.save(path)
+    assert not list(tmp_path.iterdir())
+    write_tensors(path, {"format": 1, **spoilt.__dict__})
+    with pytest.raises(InputError, match=rf"seed0\.pt: entry 'deep\.second' {problem}; "):
+        Checkpoint.read(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), "12", None, True, 1j])
+def test_constants_that_are_no_finite_numbers(tmp_path: Path, value: Any) -> None:
+    path = tmp_path / "seed0.pt"
+    write_tensors(path, {"format": 1, **SMALL.__dict__, "constants": {"threshold_px": value}})
+    with pytest.raises(InputError, match=r"seed0\.pt.*'threshold_px'"):
+        Checkpoint.read(path)
+
+
+def damaged_states(whole: bytes) -> dict[str, bytes]:
+    middle = len(whole) // 2
+    return {
+        "empty": b"",
+        "truncated": whole[:middle],
+        "zeroed": whole[: middle - 200] + bytes(400) + whole[middle + 200 :],
+        "text": b"not a state",
+    }
+
+
+@pytest.mark.parametrize("kind", damaged_states(b""))
+def test_a_damaged_state_counts_as_none_and_is_told(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "seed0.state.pt"
+    write_tensors(path, {"format": 1, **loop._State("mine", step=7, model={"w": torch.ones(500)}).__dict__})
+    loaded = loop._State.load(path, "mine", tell=True)
+    assert loaded is not None
+    assert loaded.step == 7
+    assert loop._State.load(path, "another", tell=True) is None
+    assert not caplog.records
+    path.write_bytes(damaged_states(path.read_bytes())[kind])
+    assert loop._State.load(path, "mine", tell=False) is None
+    assert not caplog.records
+    assert loop._State.load(path, "mine", tell=True) is None
+    (told,) = caplog.messages
+    assert told.startswith(f"{path}: counts as no state, the training starts anew (")
+    assert "\n" not in told
