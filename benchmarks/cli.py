@@ -81,11 +81,13 @@ def repro(
 ) -> None:
     """Regenerate every table: run the pipeline, say where the page is and how long it took.
 
-    In the profile that params.yaml names this is `dvc repro`. Each profile has its results and its page in
-    results/<profile>.
+    In the profile that params.yaml names this is `dvc repro`, but for what a killed run has left of DVC's own files: a
+    lock or a record that would stop every later run is removed first, and said so. Each profile has its results and its
+    page in results/<profile>.
     """
     import time
 
+    from poseboard.benchmarks.dvc_files import remove_damage
     from poseboard.benchmarks.pipeline import in_profile, run_pipeline
     from poseboard.benchmarks.rows import check_rows
     from poseboard.benchmarks.summary import duration, summary
@@ -95,6 +97,8 @@ def repro(
         check_rows(settings)
         if settings.profile.warning:
             print(f"profile {settings.params.profile}: {settings.profile.warning}", file=sys.stderr)
+        for line in remove_damage(settings.home):
+            print(f"poseboard: {line}", file=sys.stderr)
         # What DVC and the stages say on the way is no result of this command: the summary is.
         run_pipeline()
     print(summary(settings))
