@@ -123,7 +123,7 @@ def test_a_damaged_state_counts_as_none_and_is_told(
     tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "seed0.state.pt"
-    write_tensors(path, {"format": 1, **loop._State("mine", step=7, model={"w": torch.ones(500)}).__dict__})
+    write_tensors(path, {"format": loop._FORMAT, **loop._State("mine", step=7, model={"w": torch.ones(500)}).__dict__})
     loaded = loop._State.load(path, "mine", tell=True)
     assert loaded is not None
     assert loaded.step == 7
