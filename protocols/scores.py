@@ -150,6 +150,7 @@ class Score(Record):
         default_factory=dict, description="'action' -> value by action, 'joint' -> value by joint, 'subject' -> …"
     )
     curves: dict[str, Curve] = Field(default_factory=dict, description="'pck' -> share of joints below a threshold, …")
+    notes: list[str] = Field(default_factory=list, description="of the table, for whoever reads the number")
 
 
 class Provenance(Record):

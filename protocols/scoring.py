@@ -187,6 +187,7 @@ def _summary(
         seeds=seeds,
         breakdown=_mean_breakdown([protocol.breakdown(table) for table in rows]),
         curves=protocol.curves(rows[0] if len(rows) == 1 else pd.concat(rows, ignore_index=True)),
+        notes=list(board.notes),
     )
     return with_training(found)
 

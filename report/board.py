@@ -6,14 +6,16 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor, inf, log10
 from typing import Literal
 
 import numpy as np
 
+from poseboard.protocols.decisions import Spread, few_groups, judge, trained, with_training
 from poseboard.protocols.scores import (
     Curve,
+    PairedDifference,
     PublishedRow,
     PublishedTable,
     Rank,
@@ -104,11 +106,33 @@ class Row:
     score: Score
     order: int
     rank: Rank | None
+    bold: bool = False
+    """Whether it is first and decidedly better than the next."""
+    few: bool = False
+    """Whether its samples are too few to decide anything, so that their number stands beside it."""
+    training: Spread | None = None
+    """How far trainings of this row of one seed differ; None: not known, or the row is the mean of several."""
 
     @property
     def method(self) -> str:
         """Name of the method as its file gives it."""
         return self.file.method
+
+    @property
+    def of_one_training(self) -> bool:
+        """Whether the number is of the weights that one training ended at."""
+        return trained(self.file) and len(self.score.seeds) == 1
+
+    @property
+    def between(self) -> float | None:
+        """Standard deviation between its seeds; None for one."""
+        values = [seed.value for seed in self.score.seeds if seed.value is not None]
+        return Spread.of(values, 1).sd if len(values) > 1 else None
+
+    @property
+    def answers(self) -> int:
+        """Poses that were asked for, over all seeds."""
+        return self.score.n_samples * max(len(self.score.seeds), 1)
 
 
 @dataclass(frozen=True)
@@ -155,27 +179,52 @@ class Board:
         """The row of ``method``, or None."""
         return next((row for row in self.rows if row.method == method), None)
 
+    @property
+    def few(self) -> bool:
+        """Whether there are too few groups for any pair to be decided."""
+        pairs = len(self.comparison.pairs) if self.comparison else 1
+        return bool(self.rows) and few_groups(self.rows[0].score.n_groups, pairs)
+
+    @property
+    def incomplete(self) -> tuple[Row, ...]:
+        """Rows that lack predictions."""
+        return tuple(row for row in self.rows if row.score.n_missing)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Of the table."""
+        return tuple(dict.fromkeys(note for row in self.rows for note in row.score.notes))
+
     def pair(self, a: str, b: str) -> tuple[float, tuple[float, float]] | None:
         """Mean of (a − b) with its interval, whichever way round it is stored."""
-        for pair in self.comparison.pairs if self.comparison else []:
-            if (pair.a, pair.b) == (a, b):
-                return pair.difference, pair.ci95
-            if (pair.a, pair.b) == (b, a):
-                return -pair.difference, (-pair.ci95[1], -pair.ci95[0])
-        return None
+        found = self.compared(a, b)
+        if found is None:
+            return None
+        low, high = found.ci95
+        return (found.difference, (low, high)) if found.a == a else (-found.difference, (-high, -low))
+
+    def compared(self, a: str, b: str) -> PairedDifference | None:
+        """The pair as it is stored, one way round or the other."""
+        pairs = self.comparison.pairs if self.comparison else []
+        return next((pair for pair in pairs if {pair.a, pair.b} == {a, b}), None)
 
     def verdict(self, a: str, b: str) -> str:
         """Whether ``a`` is better than ``b``.
 
         Returns:
-            "better" or "worse" where the interval of (a − b) leaves out zero, "open" where not, "" if not compared.
+            "better" or "worse" where that is decided, all pairs of the table considered; "open" where not, "" if not
+            compared.
         """
-        if (found := self.pair(a, b)) is None:
+        if (found := self.compared(a, b)) is None:
             return ""
-        low, high = found[1]
-        if low <= 0 <= high:
+        if not found.decided:
             return "open"
-        return "better" if (high < 0) == self.lower_is_better else "worse"
+        return "better" if self.ahead(a, b) else "worse"
+
+    def ahead(self, a: str, b: str) -> bool:
+        """Whether ``a`` has the better mean on the poses that both answered, decided or not."""
+        found = self.pair(a, b)
+        return found is not None and found[0] != 0 and (found[0] < 0) == self.lower_is_better
 
 
 def _sort_key(score: Score) -> tuple[bool, float]:
@@ -197,13 +246,57 @@ def _in_order(found: Sequence[tuple[ScoreFile, Score]], ranks: Mapping[str, Rank
     return sorted(found, key=key)
 
 
+def _complete_first(board: Board) -> list[Row]:
+    """Rows in their order, but that none which lacks predictions stands above one which does not.
+
+    It does where it is better on the poses that both answered.
+    """
+    complete = [row for row in board.rows if not row.score.n_missing]
+
+    def place(row: Row) -> float:
+        if not row.score.n_missing:
+            return complete.index(row)
+        return (
+            max((k for k, other in enumerate(complete) if not board.ahead(row.method, other.method)), default=-1) + 0.5
+        )
+
+    return sorted(board.rows, key=place)  # stable
+
+
+def _settled(board: Board) -> Board:
+    """A board with its final order, its bold number and its counts."""
+    rows = _complete_first(board)
+    moved = [row.method for row in rows] != [row.method for row in board.rows]
+    first = len(rows) > 1 and board.verdict(rows[0].method, rows[1].method) == "better"
+    return replace(
+        board,
+        rows=tuple(
+            replace(
+                row, order=k, rank=None if moved else row.rank, bold=first and k == 1 and not board.few, few=board.few
+            )
+            for k, row in enumerate(rows, 1)
+        ),
+    )
+
+
+def _spread(score: Score, reference: Score | None) -> Spread | None:
+    """How far trainings of a row of one seed differ."""
+    values = [seed.value for seed in reference.seeds if seed.value is not None] if reference else []
+    return Spread.of(values, 1) if len(score.seeds) == 1 and len(values) > 1 else None
+
+
 def boards(results: Results) -> list[Board]:
     """All boards of all data sets; of a table's signatures the one most methods have, or with most views, first."""
     groups: dict[tuple[str, bool, str, str], list[tuple[ScoreFile, Score]]] = {}
     for entry in results.entries:
         for score in entry.scores.scores:
             key = (entry.scores.dataset, entry.scores.synthetic, score.table, str(score.signature))
-            groups.setdefault(key, []).append((entry.scores, score))
+            groups.setdefault(key, []).append((entry.scores, with_training(score)))
+    others: dict[tuple[str, bool, str, str], dict[str, Score]] = {}
+    for entry in results.reference.entries if results.reference else ():
+        for score in entry.scores.scores:
+            key = (entry.scores.dataset, entry.scores.synthetic, score.table, str(score.signature))
+            others.setdefault(key, {})[entry.scores.method] = score
     made = []
     for (dataset, synthetic, table, signature), found in groups.items():
         comparison = next(
@@ -219,21 +312,31 @@ def boards(results: Results) -> list[Board]:
         ranks = {rank.method: rank for rank in comparison.ranks} if comparison else {}
         if ranks and set(ranks) != {file.method for file, score in found if score.value is not None}:
             comparison, ranks = None, {}  # made of other rows than these
+        reference = others.get((dataset, synthetic, table, signature), {})
+        if comparison is not None:  # with what is known of other trainings now
+            scores = {file.method: score for file, score in found}
+            comparison = judge(comparison, scores, reference, {file.method for file, _ in found if trained(file)})
+            ranks = {rank.method: rank for rank in comparison.ranks}
         members = _in_order(found, ranks)
         first = members[0][1]
         ends = [v for _, s in members for v in (s.value, *(s.ci95 or ())) if v is not None]
         made.append(
-            Board(
-                dataset=dataset,
-                synthetic=synthetic,
-                table=table,
-                signature=first.signature,
-                unit=first.unit,
-                title=first.title,
-                lower_is_better=first.lower_is_better,
-                rows=tuple(Row(f, s, k, ranks.get(f.method)) for k, (f, s) in enumerate(members, 1)),
-                comparison=comparison,
-                axis=Axis.around(ends),
+            _settled(
+                Board(
+                    dataset=dataset,
+                    synthetic=synthetic,
+                    table=table,
+                    signature=first.signature,
+                    unit=first.unit,
+                    title=first.title,
+                    lower_is_better=first.lower_is_better,
+                    rows=tuple(
+                        Row(f, s, k, ranks.get(f.method), training=_spread(s, reference.get(f.method)))
+                        for k, (f, s) in enumerate(members, 1)
+                    ),
+                    comparison=comparison,
+                    axis=Axis.around(ends),
+                )
             )
         )
     made.sort(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from poseboard.protocols.decisions import REFERENCE, same_row
 from poseboard.protocols.scores import (
     ComparisonFile,
     DataFile,
@@ -106,6 +107,8 @@ class Results:
     detections: tuple[tuple[DetectionFile, Path | None], ...]
     published: tuple[PublishedTable, ...]
     speed: tuple[SpeedFile, ...]
+    reference: Results | None = None
+    """A run of several seeds of the same rows on the same data, beside a run of another profile."""
 
 
 def _read_all(kind: type[RecordT], paths: Iterable[Path]) -> list[tuple[Path, RecordT]]:
@@ -231,7 +234,7 @@ def table_key(table: str) -> tuple[int, int, str]:
 
 
 def read_results(results: Path, profile: str, rows: Collection[str] | None = None) -> Results:
-    """Read ``results`` for one profile.
+    """Read ``results`` for one profile, and beside it what profile `REFERENCE` holds of the same rows on the same data.
 
     Args:
         results: the results/ folder.
@@ -242,6 +245,22 @@ def read_results(results: Path, profile: str, rows: Collection[str] | None = Non
         ResultError: a file does not follow its schema, two files claim the same method, or two rows were scored on two
             states of a data set; the message names it.
     """
+    found = _read_profile(results, profile, rows)
+    if profile == REFERENCE or not (results / REFERENCE).is_dir():
+        return found
+    other = _read_profile(results, REFERENCE, {entry.scores.method for entry in found.entries})
+    ours = {(entry.scores.dataset, entry.scores.method): entry.scores for entry in found.entries}
+
+    def same(file: ScoreFile) -> bool:
+        known = ours.get((file.dataset, file.method))
+        of_ours, of_other = ({m: t for (d, m), t in r.training.items() if d == file.dataset} for r in (found, other))
+        return known is not None and same_row(known, file, of_ours, of_other)
+
+    entries = tuple(Entry(entry.scores, None) for entry in other.entries if same(entry.scores))
+    return replace(found, reference=replace(other, entries=entries) if entries else None)
+
+
+def _read_profile(results: Path, profile: str, rows: Collection[str] | None) -> Results:
     root = results / profile
     entries, seen, states = [], dict[Any, Path](), dict[tuple[str, bool], tuple[str, Path]]()
     for path, file in _read_all(ScoreFile, root.glob("scores/*/*.json")):

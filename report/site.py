@@ -191,6 +191,8 @@ def _index_context(
         "sweeps": sweeps,
         "breakdowns": [board for columns in mains.values() for board in columns if _has(board, "action")],
         "compared": _compared(all_boards, shown),
+        "several": _over_seeds(found),
+        "several_profile": found.reference.profile if found.reference else "",
         "plots": plots,
         "papers": views.paper_tables(found, all_boards),
         "data": [
@@ -218,6 +220,13 @@ def _compared(all_boards: Sequence[Board], shown: set[int]) -> list[tuple[Board,
     """Boards with paired differences, those of the main board first, each with whether it is one of those."""
     found = [(board, id(board) in shown) for board in all_boards if board.comparison and board.comparison.pairs]
     return sorted(found, key=lambda pair: not pair[1])
+
+
+def _over_seeds(found: Results) -> list[Board]:
+    """The main boards of the run of several seeds, where there is one beside this run."""
+    if found.reference is None:
+        return []
+    return [board for columns in views.main_boards(views.boards(found.reference)).values() for board in columns]
 
 
 def _methods(columns: Sequence[Board]) -> list[str]:
@@ -425,6 +434,9 @@ def _flat_rows(found: Results, all_boards: Sequence[Board]) -> list[dict[str, An
                     "rank_high": row.rank.ci95[1] if row.rank else None,
                     "value": score.value,
                     "unit": score.unit,
+                    "training_sd": row.training.sd if row.training else row.between,
+                    "training_seeds": row.training.seeds if row.training else len(score.seeds),
+                    "decidedly_best": row.bold,
                     "ci95_low": score.ci95[0] if score.ci95 else None,
                     "ci95_high": score.ci95[1] if score.ci95 else None,
                     "n_samples": score.n_samples,

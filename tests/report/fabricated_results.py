@@ -130,6 +130,27 @@ def write_method(root: Path, dataset: str, method: str, level: float, stem: str 
     write_examples(root / "default" / "examples" / dataset / f"{stem or method}.npz", level, rng)
 
 
+def write_seeds(root: Path, dataset: str) -> None:
+    """The same rows, trained three times: each a little off its level, and two rows a little off each other."""
+    for k, method in enumerate(LEVELS):
+        file = ScoreFile.read(root / "default" / "scores" / dataset / f"{method}.json")
+        offsets = (0.0, 1.0 + 0.1 * (k % 2), 0.5 - 0.05 * (k % 3))
+        scores = [
+            s.model_copy(
+                update={
+                    "value": s.value + 0.5,
+                    "n_missing": 0,
+                    "seeds": [SeedValue(seed=n, value=s.value + offset) for n, offset in enumerate(offsets)],
+                }
+            )
+            for s in file.scores
+            if s.value is not None
+        ]
+        file.model_copy(update={"profile": "seeds", "scores": scores}).write(
+            root / "seeds" / "scores" / dataset / f"{method}.json"
+        )
+
+
 def write_training(root: Path, dataset: str, method: str, after: str | None, learns: bool) -> None:
     steps = np.arange(0, 601, 20.0)
     curves = {
@@ -236,6 +257,7 @@ def write_everything(root: Path) -> None:
     write_matches(root / "default" / "predictions" / dataset / "algebraic" / "matches.npz")
     for method, after in AFTER.items():
         write_training(root, dataset, method, after, learns=not method.startswith("dlt"))
+    write_seeds(root, dataset)
     names = list(LEVELS)
     ComparisonFile(
         dataset=dataset, synthetic=True, profile="default",

@@ -68,7 +68,8 @@ def test_pairs_read_both_ways(found: Results) -> None:
 def test_best_is_first_whichever_way_is_better(found: Results) -> None:
     by_table = {b.table: b for b in board.boards(found)}
     assert [row.method for row in by_table["T1"].rows] == list(LEVELS)
-    assert [row.method for row in by_table["human36m-pck"].rows] == list(LEVELS)
+    # no comparison says that ransac, which lacks poses, is better than dlt, which lacks none
+    assert [row.method for row in by_table["human36m-pck"].rows] == [*(m for m in LEVELS if m != "ransac"), "ransac"]
     assert not by_table["human36m-pck"].lower_is_better
 
 
@@ -82,6 +83,106 @@ def test_ranks_decide_the_order_where_values_are_of_other_poses(found: Results) 
     assert [row.method for row in by_table["T1"].rows] == list(LEVELS)
     fewer = board.boards(replace(found, entries=tuple(others)))
     assert all(row.rank is None for one in fewer for row in one.rows)
+
+
+def one_row(found: Results, method: str, **changes: object) -> Results:
+    """The results with the T1 score of one row changed."""
+
+    def changed(entry: Entry) -> Entry:
+        if entry.scores.method != method:
+            return entry
+        scores = [s.model_copy(update=changes) if s.table == "T1" else s for s in entry.scores.scores]
+        return replace(entry, scores=entry.scores.model_copy(update={"scores": scores}))
+
+    return replace(found, entries=tuple(changed(entry) for entry in found.entries))
+
+
+def t1(found: Results) -> board.Board:
+    return next(b for b in board.boards(found) if b.table == "T1")
+
+
+def with_pair(found: Results, a: str, b: str, difference: float) -> Results:
+    """The results with another difference of two rows in every comparison."""
+    comparisons = []
+    for file in found.comparisons:
+        tables = []
+        for table in file.tables:
+            pairs = [
+                pair.model_copy(update={"difference": difference, "ci95": (difference - 0.5, difference + 0.5)})
+                if (pair.a, pair.b) == (a, b)
+                else pair
+                for pair in table.pairs
+            ]
+            tables.append(table.model_copy(update={"pairs": pairs}))
+        comparisons.append(file.model_copy(update={"tables": tables}))
+    return replace(found, comparisons=tuple(comparisons))
+
+
+def test_bold_is_decidedly_better_than_the_next(found: Results) -> None:
+    first = t1(found).rows[0]
+    assert (first.method, first.bold) == ("algebraic", True)
+    assert not any(row.bold for row in t1(found).rows[1:])
+    close = t1(with_pair(found, "algebraic", "dlt_peak", -0.6)).rows
+    assert (close[0].method, close[0].bold) == ("algebraic", False)
+    assert not any(row.bold for row in t1(replace(found, comparisons=())).rows), "nothing was compared"
+    assert not any(row.bold for row in t1(replace(found, reference=None)).rows), "trainings may differ by anything"
+
+
+def test_the_spread_of_training_stands_beside_a_number_of_one_seed(found: Results) -> None:
+    row = t1(found).rows[0]
+    assert row.of_one_training
+    assert row.training is not None
+    assert (row.training.seeds, row.training.sd) == (3, pytest.approx(0.5))
+    assert all(row.training is None for row in t1(replace(found, reference=None)).rows)
+    assert found.reference is not None
+    several = t1(found.reference).rows[0]
+    assert (several.training, several.between) == (None, pytest.approx(0.5))
+    assert several.score.ci95_groups is not None
+    assert several.score.ci95[0] < several.score.ci95_groups[0]
+
+
+def test_the_run_of_several_seeds_is_of_the_same_rows(found: Results, tmp_path: Path) -> None:
+    write_everything(tmp_path)
+    path = tmp_path / "seeds" / "scores" / "human36m" / "dlt.json"
+    file = ScoreFile.read(path)
+    other = {"checkpoint_sha256": {"seed0": "of another training"}, "options": {"steps": 1}}
+    file.model_copy(update={"provenance": file.provenance.model_copy(update=other)}).write(path)
+    again = read_results(tmp_path, "default").reference
+    assert again is not None
+    assert {entry.scores.method for entry in again.entries} == LEVELS.keys() - {"dlt"}
+    assert read_results(tmp_path, "seeds").reference is None
+    unknown = next(row for row in t1(read_results(tmp_path, "default")).rows if row.method == "dlt")
+    assert (unknown.training, unknown.of_one_training) == (None, True)
+
+
+def test_few_samples_crown_no_winner(found: Results) -> None:
+    for method in LEVELS:
+        found = one_row(found, method, n_groups=5, n_samples=5)
+    comparisons = []
+    for file in found.comparisons:
+        tables = [
+            t.model_copy(update={"pairs": [p.model_copy(update={"n_groups": 5}) for p in t.pairs]}) for t in file.tables
+        ]
+        comparisons.append(file.model_copy(update={"tables": tables}))
+    few = t1(replace(found, comparisons=tuple(comparisons)))
+    assert few.few
+    assert all(row.few and not row.bold for row in few.rows)
+    assert {few.verdict(a.method, b.method) for a in few.rows for b in few.rows if a is not b} == {"open"}
+
+
+def test_rows_that_lack_poses_stand_below_those_that_do_not_unless_they_win(found: Results) -> None:
+    order = list(LEVELS)
+    shy = one_row(found, "algebraic", n_missing=7)
+    assert [row.method for row in t1(shy).rows] == order, "better than all others on the poses of both"
+    assert t1(shy).rows[0].bold
+    assert [row.method for row in t1(shy).incomplete] == ["algebraic", "ransac"]
+    loses = t1(with_pair(shy, "algebraic", "dlt_peak", 0.3))
+    assert [row.method for row in loses.rows] == ["dlt_peak", "algebraic", *order[2:]]
+    assert not loses.rows[0].bold
+    assert [row.order for row in loses.rows] == [1, 2, 3, 4, 5]
+    alone = t1(replace(shy, comparisons=()))
+    assert [row.method for row in alone.rows][-2:] == ["algebraic", "ransac"]
+    assert not any(row.bold for row in alone.rows)
 
 
 def test_a_sweep_counts_its_cameras(found: Results) -> None:
