@@ -59,8 +59,8 @@ def detections_stage(settings: Settings, dataset: str, method: str) -> Iterator[
     seen = np.isfinite(residuals).any(axis=2).sum()
     detail = (
         f"{people} people in {len(keys)} frames, triangulated from {seen} of "
-        f"{sum(len(view.boxes_px) for sample in shown for view in sample.views)} detections; median "
-        f"{_median(residuals)} px, 90 % below {np.nanpercentile(residuals, 90):.1f} px"
+        f"{sum(len(view.boxes_px) for sample in shown for view in sample.views)} detections; "
+        f"{_spread(residuals)}"
     )
     draw(shown[:_FRAME_COLUMNS], answers[:_FRAME_COLUMNS], opened, residuals, f"{dataset}, {method}: {detail}").savefig(
         figure, dpi=110
@@ -143,7 +143,16 @@ def _draw_people(axes: Axes3D, answer: Poses, dataset: Dataset) -> None:
 
 def _ordered(answer: Poses) -> np.ndarray:
     """People by where they stand, so that one keeps a colour over neighbouring frames."""
-    return answer.joints_mm[np.argsort(np.nanmean(answer.joints_mm[..., 1], axis=1))]
+    known = np.isfinite(answer.joints_mm).all(axis=-1)
+    middle = np.where(known, answer.joints_mm[..., 1], 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    return answer.joints_mm[np.argsort(middle)]
+
+
+def _spread(values: np.ndarray) -> str:
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return "no joint is seen by two cameras"
+    return f"median {_median(known)} px, 90 % below {np.percentile(known, 90):.1f} px"
 
 
 def _median(values: np.ndarray) -> float | None:

@@ -152,8 +152,14 @@ def test_the_manifest_stays_until_the_numbers_change(
     name, folder = tree
     shutil.copytree(folder, tmp_path / "copy")
     assert open_dataset(name, {"root": tmp_path / "copy"}).manifest() == manifest
-    with (tmp_path / "copy" / HOLDS_NUMBERS[name]).open("ab") as file:
-        file.write(b".")
+    path = tmp_path / "copy" / HOLDS_NUMBERS[name]
+    if name == "human36m":  # told by the content of its labels, not by the bytes of the pickle
+        labels = np.load(path, allow_pickle=True).item()  # written by ourselves a moment ago
+        labels["table"]["keypoints"][0, 0, 0] += 1
+        np.save(path, np.array(labels, dtype=object), allow_pickle=True)
+    else:
+        with path.open("ab") as file:
+            file.write(b".")
     assert open_dataset(name, {"root": tmp_path / "copy"}).manifest() != manifest
 
 

@@ -1,0 +1,187 @@
+"""The whole pipeline, by DVC, on copied trees that params.yaml names: every data set that has an adapter.
+
+Run by CI. The commands of the stages are forked from one process that has imported what they need, which is most of
+their time; otherwise it is the pipeline of the repository but for the speed of our hot paths, which takes minutes and
+reads no data.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from poseboard.datasets.synthetic.human36m import WorldOptions, generate
+from poseboard.protocols.scores import DataFile, DetectionFile, ScoreFile
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = {
+    "human36m": (
+        *("dlt", "ransac", "algebraic", "volumetric", "epipolar", "epipolar_baseline", "lifting", "lifting_image"),
+    ),
+    "human36m-toolbox": ("epipolar_baseline", "epipolar"),
+    "panoptic": ("ransac", "algebraic", "volumetric"),
+    "rhd": ("lifting", "lifting_image"),
+}
+"""Rows of the pipeline by data set."""
+WORLD = WorldOptions(
+    seed=3,
+    side_px=96,
+    train_subjects=("S1",),
+    test_subjects=("S9",),
+    actions=("Walking",),
+    train_frames=1,
+    test_frames=1,
+)
+
+SERVER = """
+import os, signal, socket, sys
+import poseboard.benchmarks.cli as cli
+import poseboard.benchmarks.detections, poseboard.benchmarks.predicting, poseboard.benchmarks.training
+import poseboard.report.site
+address, sys.executable = sys.argv[1:]
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(address)
+listener.listen()
+while True:
+    connection, _ = listener.accept()
+    if os.fork():
+        connection.close()
+        continue
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    told, streams, _, _ = socket.recv_fds(connection, 65536, 3)
+    folder, profile, *arguments = told.decode().split("\\0")
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    os.chdir(folder)
+    os.environ["POSEBOARD_PROFILE"] = profile
+    sys.argv = ["poseboard", *arguments]
+    code = 1
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code or 0
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        connection.sendall(bytes([code]))
+        os._exit(0)
+"""
+
+CLIENT = """#!{python} -I
+import os, socket, sys
+connection = socket.socket(socket.AF_UNIX)
+connection.connect({address!r})
+told = [os.getcwd(), os.environ.get("POSEBOARD_PROFILE", ""), *sys.argv[1:]]
+socket.send_fds(connection, ["\\0".join(told).encode()], [0, 1, 2])
+sys.exit((connection.recv(1) or b"\\1")[0])
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Path]:
+    """A copy of the repository's own files, whose ``poseboard`` is answered by a process that is ready."""
+    home = tmp_path / "checkout"
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, files.split("\0")):
+        if not name.startswith(("tests/", "results/default/", "results/seeds/", ".editable/")):
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, home / name)
+    dvc = yaml.safe_load((home / "dvc.yaml").read_text())
+    del dvc["stages"]["speed"]
+    (home / "dvc.yaml").write_text(yaml.safe_dump(dvc, sort_keys=False))
+    program, address = home / ".venv" / "bin" / "poseboard", str(tmp_path / "s")
+    program.parent.mkdir(parents=True)
+    program.write_text(CLIENT.format(python=sys.executable, address=address))
+    program.chmod(0o755)
+    command = [sys.executable, "-c", SERVER, address, str(program.with_name("python"))]
+    server = subprocess.Popen(command, start_new_session=True)
+    try:
+        while not Path(address).exists():
+            assert server.poll() is None
+            time.sleep(0.1)
+        yield home
+    finally:
+        server.kill()
+        server.wait()
+
+
+def small(value: Any) -> Any:
+    """An option's value in the smoke profile."""
+    if isinstance(value, dict) and "default" in value:
+        return value.get("smoke", value["default"])
+    return value
+
+
+def write_params(home: Path, trees: Path) -> None:
+    params = yaml.safe_load((home / "params.yaml").read_text())
+    rows = {row for of_dataset in ROWS.values() for row in of_dataset}
+    tiny = {"steps": 1, "batch_size": 2}
+    params["methods"] = {
+        name: {key: tiny.get(key, small(value)) for key, value in entry.items()}
+        for name, entry in params["methods"].items()
+        if name in rows
+    }
+    params["colours"] = {name: colour for name, colour in params["colours"].items() if name in rows}
+    params["backbone"] = {key: tiny.get(key, small(value)) for key, value in params["backbone"].items()}
+    params["profile"] = "tiny"
+    params["profiles"] = {"tiny": {"seeds": [0], "processes": 1, "world": {}}}
+    for dataset in params["datasets"]:
+        params["datasets"][dataset]["root"] = str(trees / dataset)
+    (home / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def repro(home: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("dvc")), "repro"]
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+@pytest.mark.pipeline
+def test_the_pipeline_runs_on_copied_trees(checkout: Path, made_up: Callable[..., None], tmp_path: Path) -> None:
+    trees = tmp_path / "trees"
+    generate(WORLD, tmp_path / "world")
+    for part in ("processed", "extra"):
+        shutil.copytree(tmp_path / "world" / part, trees / "human36m" / part)
+    made_up("toolbox", trees / "human36m-toolbox")
+    made_up("panoptic", trees / "panoptic")
+    made_up("rhd", trees / "rhd")
+    made_up("shelf", trees / "shelf", frames=4)
+    write_params(checkout, trees)
+    before = {path: path.stat().st_mtime_ns for path in trees.rglob("*")}
+    repro(checkout)
+
+    results = checkout / "results" / "tiny"
+    for dataset in ("human36m", "human36m-toolbox", "panoptic", "rhd", "shelf"):
+        record = DataFile.read(results / "data" / f"{dataset}.json")
+        assert (record.state, record.synthetic) == ("ready", False), dataset
+        assert all((results / "data" / name).is_file() for name in record.pictures)
+    for dataset, rows in ROWS.items():
+        for row in rows:
+            scores = ScoreFile.read(results / "scores" / dataset / f"{row}.json")
+            assert not scores.synthetic
+            assert all(score.n_samples for score in scores.scores)
+        assert (results / "comparisons" / f"{dataset}.json").is_file()
+    for row in ("dlt", "ransac"):
+        assert DetectionFile.read(results / "detections" / f"shelf-{row}.json").state == "ready"
+    (index,) = checkout.glob("results/**/index.html")
+    page = index.read_text(encoding="utf-8")
+    assert all(dataset in page for dataset in ROWS)
+    assert "are from a synthetic world" not in page
+    assert not list(index.parent.rglob("*contact-sheet*"))
+    assert {path: path.stat().st_mtime_ns for path in trees.rglob("*")} == before
+    assert not list((checkout / "data").glob("synthetic*"))
+
+    assert "up to date" in repro(checkout).stdout
