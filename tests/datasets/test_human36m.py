@@ -301,7 +301,7 @@ def test_hostile_and_truncated_labels_are_refused(save_labels: Save, labels: dic
 
 
 def test_a_large_table_stays_quick(save_labels: Save, labels: dict, tmp_path: Path) -> None:
-    """160 000 rows, as many as Human3.6M has; the bounds are tens of times what it takes."""
+    """160 000 rows, as many as Human3.6M has; the bounds, in processor seconds, are tens of times what it takes."""
     old = labels["table"]
     table = np.zeros(160_000, dtype=old.dtype)
     table[:] = old[np.arange(len(table)) % len(old)]
@@ -311,16 +311,16 @@ def test_a_large_table_stays_quick(save_labels: Save, labels: dict, tmp_path: Pa
     table["bbox_by_camera_tlbr"] = (0, 0, 50, 50)
     labels["table"] = table
     save_labels(labels)
-    started = time.perf_counter()
+    started = time.process_time()
     dataset = Human36M(tmp_path)
     keys = dataset.keys("test")
     assert len(keys) == 80_000
     dataset.sample(keys[0])
-    assert time.perf_counter() - started < 10
-    started = time.perf_counter()
+    assert time.process_time() - started < 10
+    started = time.process_time()
     for key in keys[:1000]:
         dataset.sample(key)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def predictions(n: int = 8) -> dict[str, Any]:
