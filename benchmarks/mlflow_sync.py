@@ -1,12 +1,14 @@
 """Brings the MLflow store level with results/: the JSON files are the truth, the store can be thrown away.
 
-One flat run a TrainingFile and a ScoreFile, recognised by the hash of the file, so that a second sync adds nothing and
-a stage restored from DVC's cache still has its run.
+One experiment a data set and profile. One flat run a TrainingFile and a ScoreFile, recognised by the hash of what the
+file says, date and timing left out, so that a second sync and a second scoring of the same predictions add nothing.
+A run has what is looked for first as metrics (T1, T2, losses); n, missing poses and intervals are a table beside them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -15,14 +17,15 @@ from pathlib import Path
 
 import filelock
 import mlflow
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
-from poseboard.protocols.scores import Curve, Provenance, Score, ScoreFile, TrainingFile
+from poseboard.protocols.scores import Curve, Provenance, Score, ScoreFile, TrainingFile, TrainingRun
+from poseboard.report.figures import training_curves
 
 # MLflow sets its own levels when it is imported, and then tells each table that it makes.
 for _name in ("mlflow", "alembic"):
@@ -30,6 +33,8 @@ for _name in ("mlflow", "alembic"):
 
 _HASH_TAG = "poseboard.file_sha256"
 _KIND_TAG = "kind"
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Opens an experiment as machine learning runs, and not as traces of a language model (MLflow 3)."""
 _BATCH = 1000
 """Metrics that MLflow takes in one call."""
 _LONGEST_VIEWS = 64
@@ -66,32 +71,63 @@ def sync(settings: Settings) -> tuple[int, int]:
 def _add(settings: Settings, files: Mapping[Path, TrainingFile | ScoreFile]) -> int:
     mlflow.set_tracking_uri(tracking_uri(settings.home))
     client = MlflowClient()
-    experiment = _experiment(client, settings)
-    known = set()
-    for run in mlflow.search_runs([experiment], output_format="list", max_results=50_000):
-        if _HASH_TAG in run.data.tags:
-            known.add(run.data.tags[_HASH_TAG])
-        elif _KIND_TAG in run.data.tags:
+    experiments = {
+        dataset: _experiment(client, settings, dataset)
+        for dataset in dict.fromkeys(record.dataset for record in files.values())
+    }
+    known: dict[str, str] = {}
+    trained: dict[tuple[str, ...], str] = {}
+    for run in mlflow.search_runs(list(experiments.values()), output_format="list", max_results=50_000):
+        tags = run.data.tags
+        if _HASH_TAG in tags:
+            known[tags[_HASH_TAG]] = run.info.run_id
+        elif _KIND_TAG in tags:
             client.delete_run(run.info.run_id)  # what a sync that was cut short left
     added = 0
-    for path, record in files.items():
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    for path, record in files.items():  # trainings come first
+        digest = _digest(record)
+        weights = (record.dataset, record.method, *sorted(record.provenance.checkpoint_sha256.values()))
         if digest not in known:
-            _write(client, experiment, path, record, digest)
+            links = {}
+            if isinstance(record, ScoreFile) and weights in trained:
+                where = f"#/experiments/{experiments[record.dataset]}/runs/{trained[weights]}"
+                links = {"train_run": trained[weights], "mlflow.note.content": f"Weights of [this training]({where})."}
+            known[digest] = _write(client, experiments[record.dataset], path, record, digest, links)
             added += 1
+        if isinstance(record, TrainingFile):
+            trained[weights] = known[digest]
     return added
 
 
-def _experiment(client: MlflowClient, settings: Settings) -> str:
-    name = f"poseboard-{settings.params.profile}"
+def _digest(record: TrainingFile | ScoreFile) -> str:
+    """Of what a file says, without when it was made and how long it took."""
+    values = record.model_dump(mode="json")
+    for part, passing in (
+        (values["provenance"], Provenance.passing),
+        *((r, TrainingRun.passing) for r in values.get("runs", ())),
+    ):
+        for name in passing:
+            del part[name]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _experiment(client: MlflowClient, settings: Settings, dataset: str) -> str:
+    name = f"poseboard-{settings.params.profile}-{dataset}"
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
     location = (settings.home / "mlruns" / name).resolve().as_uri()
-    return str(client.create_experiment(name, artifact_location=location))
+    return str(client.create_experiment(name, artifact_location=location, tags=_EXPERIMENT_TAGS))
 
 
-def _write(client: MlflowClient, experiment: str, path: Path, record: TrainingFile | ScoreFile, digest: str) -> None:
+def _write(
+    client: MlflowClient,
+    experiment: str,
+    path: Path,
+    record: TrainingFile | ScoreFile,
+    digest: str,
+    links: Mapping[str, str],
+) -> str:
     kind = "train" if isinstance(record, TrainingFile) else "score"
     made = record.provenance
     moment = int(datetime.fromisoformat(made.created).timestamp() * 1000)
@@ -103,6 +139,8 @@ def _write(client: MlflowClient, experiment: str, path: Path, record: TrainingFi
         "mlflow.source.git.commit": made.git_commit,
         "git_dirty": str(made.git_dirty),
         "hardware": made.hardware,
+        **{f"checkpoint.{seed}": sha256 for seed, sha256 in made.checkpoint_sha256.items()},
+        **links,
     }
     began = moment
     if isinstance(record, TrainingFile):
@@ -118,16 +156,49 @@ def _write(client: MlflowClient, experiment: str, path: Path, record: TrainingFi
         rows = [Param(_plain(key), value[:500]) for key, value in params.items()] if start == 0 else []
         client.log_batch(run.info.run_id, metrics=metrics[start : start + _BATCH], params=rows)
     client.log_artifact(run.info.run_id, str(path))
+    _log_more(client, run.info.run_id, record)
     # The hash comes last: a run cut short is not taken for a whole one and is written anew.
     client.log_batch(run.info.run_id, tags=[RunTag(_HASH_TAG, digest)])
     client.set_terminated(run.info.run_id, end_time=moment)
+    return str(run.info.run_id)
+
+
+def _log_more(client: MlflowClient, run: str, record: TrainingFile | ScoreFile) -> None:
+    """The data set it was made on, and the losses as a figure or the scores as a table."""
+    data = Dataset(
+        name=record.dataset,
+        digest=record.provenance.data_manifest[:36],
+        source_type="synthetic" if record.synthetic else "local",
+        source=json.dumps({"manifest": record.provenance.data_manifest}),
+    )
+    context = "training" if isinstance(record, TrainingFile) else "testing"
+    client.log_inputs(run, [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
+    if isinstance(record, ScoreFile):
+        rows = [
+            {
+                "table": score.table,
+                "views": score.signature.views,
+                "metric": score.signature.metric,
+                "value": score.value,
+                "unit": score.unit,
+                "ci95_low": None if score.ci95 is None else score.ci95[0],
+                "ci95_high": None if score.ci95 is None else score.ci95[1],
+                "n_samples": score.n_samples,
+                "n_missing": score.n_missing,
+            }
+            for score in record.scores
+        ]
+        client.log_table(run, {name: [row[name] for row in rows] for name in rows[0]} if rows else {}, "scores.json")
+    elif any(one.curves for one in record.runs):
+        client.log_figure(run, training_curves(record, 0), "losses.png")
 
 
 def _training(record: TrainingFile, moment: int) -> list[Metric]:
     metrics = []
     for run in record.runs:
         seed = f"seed{run.seed}"
-        metrics.append(Metric(f"{seed}/seconds", run.seconds, moment, 0))
+        times = {"seconds": run.seconds, "processor_seconds": run.processor_seconds, "gpu_seconds": run.gpu_seconds}
+        metrics += [Metric(f"{seed}/{name}", value, moment, 0) for name, value in times.items() if value is not None]
         metrics += [Metric(f"{seed}/{_plain(name)}", value, moment, 0) for name, value in run.constants.items()]
         for name, curve in run.curves.items():
             metrics += _points(f"{seed}/{_plain(name)}", curve, moment)
@@ -157,10 +228,9 @@ def _scores(record: ScoreFile, moment: int) -> list[Metric]:
     metrics = []
     for score in record.scores:
         table = _score_name(score, record)
-        values = {table: score.value} | {f"{table}/seed{one.seed}": one.value for one in score.seeds}
-        if score.ci95 is not None:
-            values |= {f"{table}/ci95_low": score.ci95[0], f"{table}/ci95_high": score.ci95[1]}
-        values |= {f"{table}/n_missing": score.n_missing, f"{table}/n_samples": score.n_samples}
+        values = {table: score.value}
+        if len(score.seeds) > 1:
+            values |= {f"{table}/seed{one.seed}": one.value for one in score.seeds}
         metrics += [Metric(name, value, moment, 0) for name, value in values.items() if value is not None]
     # With x as the step: the threshold of a PCK curve, or the number of cameras, a curve that all of a table share.
     curves = {f"{_plain(s.table)}/{_plain(name)}": curve for s in record.scores for name, curve in s.curves.items()}
@@ -171,5 +241,4 @@ def _provenance(made: Provenance) -> dict[str, str]:
     values = {f"options.{name}": str(value) for name, value in made.options.items()}
     values |= {"seeds": ", ".join(map(str, made.seeds))}
     values |= {"params_sha256": made.params_sha256, "data_manifest": made.data_manifest}
-    values |= {f"checkpoint_{seed}": digest for seed, digest in made.checkpoint_sha256.items()}
     return values | {f"version_{name}": version for name, version in made.versions.items()}

@@ -105,7 +105,7 @@ def provenance(
 
     Args:
         settings: params.yaml in one profile.
-        run: kind/dataset/method; with the moment it becomes the name of the MLflow run.
+        run: method/kind/dataset; with profile and moment it becomes the name of the MLflow run.
         options: of the method, that this result depends on.
         manifest: hash of the data set.
         checkpoints: seed -> hash of its checkpoint file, None where there is none; all seeds of the result.
@@ -123,7 +123,7 @@ def provenance(
         versions=versions(),
         hardware=hardware(),
         created=created,
-        mlflow_run=f"{settings.params.profile}/{run}/{created}",
+        mlflow_run=f"{run}/{settings.params.profile}/{created}",
     )
 
 

@@ -80,7 +80,7 @@ def _score(settings: Settings, dataset: str, method: str, files: Sequence[Path] 
         scores=[found for of_board in scored.values() for found in of_board.scores],
         provenance=provenance(
             settings,
-            run=f"score/{dataset}/{method}",
+            run=f"{method}/score/{dataset}",
             options=info[seeds[0]].options,
             manifest=truth.manifest,
             checkpoints={seed: info[seed].checkpoint_sha256 for seed in seeds},

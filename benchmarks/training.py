@@ -114,7 +114,7 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
         runs=runs,
         provenance=provenance(
             settings,
-            run=f"train/{dataset}/{method}",
+            run=f"{method}/train/{dataset}",
             options=options_in_force(_learner(bench, method), given),
             manifest=bench.dataset.manifest(),
             checkpoints={

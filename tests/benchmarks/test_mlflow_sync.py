@@ -12,7 +12,8 @@ from poseboard.protocols.scores import ScoreFile
 
 def runs(workspace: Any) -> dict[str, Run]:
     client = MlflowClient(tracking_uri(workspace.folder))
-    (experiment,) = (e for e in client.search_experiments() if e.name == "poseboard-smoke")
+    (experiment,) = (e for e in client.search_experiments() if e.name == "poseboard-smoke-human36m")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     found = client.search_runs([experiment.experiment_id])
     by_name = {f"{run.data.tags['kind']}/{run.data.tags['method']}": run for run in found}
     assert len(by_name) == len(found)
@@ -42,8 +43,27 @@ def test_a_store_shows_what_was_done_and_what_came_out(workspace: Any, capfd: py
     client = MlflowClient(tracking_uri(workspace.folder))
     curve = client.get_metric_history(score.info.run_id, "human36m-cameras/cameras_curve")
     assert [point.step for point in curve] == [2, 3, 4]
-    assert [artifact.path for artifact in client.list_artifacts(score.info.run_id)] == ["dlt.json"]
+    assert {artifact.path for artifact in client.list_artifacts(score.info.run_id)} == {"dlt.json", "scores.json"}
+    assert "losses.png" in {artifact.path for artifact in client.list_artifacts(backbone.info.run_id)}
+    assert all(run.data.tags["mlflow.runName"].startswith(run.data.tags["method"]) for run in found.values())
+    assert score.data.tags["train_run"] == found["train/dlt"].info.run_id
+    assert score.data.tags["checkpoint.seed0"] == file.provenance.checkpoint_sha256["seed0"]
+    (data,) = score.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.source_type) == ("human36m", "synthetic")
+    assert not [name for name in score.data.metrics if "n_missing" in name or "ci95" in name]
     assert workspace.must("sync").out.startswith("mlflow: 0 runs added, 3 there already")
+
+
+def test_the_same_predictions_scored_twice_add_no_run(workspace: Any) -> None:
+    workspace.must("sync")
+    path = workspace.folder / "results/smoke/scores/human36m/dlt.json"
+    path.unlink()  # or else the file stays as it was
+    workspace.must("score", "human36m", "dlt")
+    assert workspace.must("sync").out.startswith("mlflow: 0 runs added, 3 there already")
+    record = ScoreFile.read(path)
+    record.scores[0].value = 1.0
+    path.write_text(record.text())
+    assert workspace.must("sync").out.startswith("mlflow: 1 runs added")
 
 
 def test_a_run_that_was_cut_short_is_written_anew(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
