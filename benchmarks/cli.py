@@ -229,6 +229,10 @@ def score(
     predictions: Annotated[
         list[Path] | None, typer.Option(help="score this predictions file instead; may be given once a seed")
     ] = None,
+    named: Annotated[
+        str | None,
+        typer.Option("--as", metavar="NAME", help="what to call --predictions, whatever method they say they are of"),
+    ] = None,
     root: Root = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="print the whole record, as results/<profile>/scores has it")
@@ -237,12 +241,20 @@ def score(
     """Score the predictions of one row under every protocol; writes one JSON and the per-pose errors.
 
     With --predictions any file of the published form is validated and scored, and nothing is written: the numbers are
-    printed.
+    printed. A file that says it is of another method than METHOD is refused, unless --as names it. Poses that are not
+    of a person's size are scored with a warning: they are often in metres or centimetres.
     """
     from poseboard.benchmarks import scoring
 
     settings = _settings(dataset, root)
-    record = scoring.score_stage(settings, dataset, method, predictions)
+    record = scoring.score_stage(
+        settings,
+        dataset,
+        method,
+        predictions,
+        named,
+        lambda line: print(f"poseboard: warning: {line}", file=sys.stderr),
+    )
     if as_json:
         print(record.text(), end="")
         return

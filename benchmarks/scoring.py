@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -30,32 +30,62 @@ SPLIT = "test"
 EXAMPLES = 9
 """Samples drawn on the page: the best, those about the median, and the worst."""
 EXAMPLE_PX = 160
+PERSON_MM = (500.0, 2500.0)
+"""How tall people are, sitting children to jumping players."""
 
 Tables = Mapping[str, Mapping[int, PoseTable]]
 """Name of the set of cameras -> seed -> predictions."""
 
 
-def score_stage(settings: Settings, dataset: str, method: str, files: Sequence[Path] | None = None) -> ScoreFile:
+def score_stage(
+    settings: Settings,
+    dataset: str,
+    method: str,
+    files: Sequence[Path] | None = None,
+    named: str | None = None,
+    doubt: Callable[[str], None] = lambda line: None,
+) -> ScoreFile:
     """Score a row under every table of a data set.
 
     Without ``files`` the predictions of the predict stage are scored and the scores, the per-pose errors and the
     drawn examples are written; with them nothing is.
 
+    Args:
+        settings: params.yaml in one profile.
+        dataset: a data set of it.
+        method: the row; of ``files``, the method that they say they are of.
+        files: predictions to score instead of those of the predict stage.
+        named: what to call ``files`` in the record, whatever they say they are of.
+        doubt: called with a line for each file that is scored but seems to be in another unit.
+
     Raises:
         InputError: predictions that are absent, damaged, of other data, with unknown keys or of several runs, or
             another process is predicting or scoring this row.
     """
+    if named is not None and not files:
+        raise InputError(f"--as {named}", "names nothing", "give the files that it names by --predictions")
     with nullcontext() if files else row_lock(settings, dataset, method):
-        return _score(settings, dataset, method, files)
+        return _score(settings, dataset, method, files, named, doubt)
 
 
-def _score(settings: Settings, dataset: str, method: str, files: Sequence[Path] | None) -> ScoreFile:
+def _score(
+    settings: Settings,
+    dataset: str,
+    method: str,
+    files: Sequence[Path] | None,
+    named: str | None,
+    doubt: Callable[[str], None],
+) -> ScoreFile:
     wanted = boards(dataset)
     if not wanted:
         raise InputError(f"data set {dataset!r}", "no table is scored on it", "add one to benchmarks/tables")
     bench = Bench.open(settings, dataset)
     truth = TruthTable.collect(bench.dataset, SPLIT)
-    tables = _given(files, truth) if files else _predicted(settings, dataset, method, truth)
+    if files:
+        tables = _given(files, truth, None if named else method)
+        method = named or method
+    else:
+        tables = _predicted(settings, dataset, method, truth)
     scored: dict[str, Scored] = {}
     with progress(f"score {dataset}/{method}") as report:
         for done, board in enumerate(wanted, 1):
@@ -67,6 +97,9 @@ def _score(settings: Settings, dataset: str, method: str, files: Sequence[Path] 
         raise InputError(
             f"{dataset}/{method}", "no table can be scored from these predictions", "see benchmarks/tables"
         )
+    for given in (table for by_seed in tables.values() for table in by_seed.values() if files):
+        if line := unit_doubt(given, truth):
+            doubt(line)
     # What was done stands in the predictions: the train stage may have been run again since, or never.
     info = {seed: table.info for by_seed in tables.values() for seed, table in by_seed.items()}
     seeds = sorted(info)
@@ -220,16 +253,52 @@ def _one_run(tables: Sequence[PoseTable], method: str, remedy: str) -> None:
                 raise InputError(f"{table.source}: metadata.{field}", f"is another than that of {of}", remedy)
 
 
-def _given(files: Sequence[Path], truth: TruthTable) -> Tables:
+def _given(files: Sequence[Path], truth: TruthTable, method: str | None) -> Tables:
+    """Files of predictions by set of cameras and seed; InputError for one of another method, where one is named."""
     tables: dict[str, dict[int, PoseTable]] = defaultdict(dict)
     for path in files:
         table = predictions.read(path)
+        if method is not None and table.info.method != method:
+            raise InputError(
+                f"{path}: metadata.method",
+                f"is {table.info.method!r}, scored as {method!r}",
+                f"name the method that it is of, or give the numbers a name by --as {method}",
+            )
         views, roots = table.info.views, table.info.root_views
         name = ViewSet(views, views if roots is None or set(roots) == set(views) else roots).name(truth.views)
         if table.info.seed in tables[name]:
             raise InputError(path, f"seed {table.info.seed} of views {name} is given twice", "give each file once")
         tables[name][table.info.seed] = table
     return tables
+
+
+def unit_doubt(table: PoseTable, truth: TruthTable) -> str | None:
+    """What to say of predictions of people whose median pose is not 0.5 to 2.5 m tall; None where nothing is.
+
+    Tall is the largest distance between two joints, so that it depends on no axis. Hands, whose true poses are no such
+    size either, are not judged.
+    """
+    tall, true = (_median_height_mm(joints_mm) for joints_mm in (table.joints_mm, truth.joints_mm))
+    if tall is None or true is None or not PERSON_MM[0] <= true <= PERSON_MM[1]:
+        return None
+    if PERSON_MM[0] <= tall <= PERSON_MM[1]:
+        return None
+    unit = next((unit for unit, mm in (("metres", 1000), ("centimetres", 10)) if 0.5 <= tall * mm / true <= 2), None)
+    hint = f"these seem to be {unit}" if unit else "check the unit"
+    return (
+        f"{table.source}: joints_mm: the median pose is {tall:.3g} mm tall, that of the truth {true:.0f} mm; "
+        f"{hint}, answers are in millimetres"
+    )
+
+
+def _median_height_mm(joints_mm: NDArray[np.floating]) -> float | None:
+    """Median over at most 1000 poses, evenly chosen, of the largest distance between two joints; None without any."""
+    chosen = joints_mm[:: max(len(joints_mm) // 1000, 1)].astype(np.float64)
+    chosen = chosen[~np.isnan(chosen).all(axis=(1, 2))]
+    if not len(chosen):
+        return None
+    apart = np.nan_to_num(np.linalg.norm(chosen[:, :, None] - chosen[:, None], axis=-1))
+    return float(np.median(apart.max(axis=(1, 2))))
 
 
 def _write_examples(bench: Bench, table: PoseTable, truth: TruthTable, path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from poseboard.datasets.human36m import Human36M
 from poseboard.methods.base import Checkpoint
 from poseboard.protocols import predictions
 from poseboard.protocols.scores import ScoreFile, TrainingFile
@@ -182,6 +183,37 @@ def test_a_whole_nan_joint_is_a_missing_prediction_and_counted(workspace: Any) -
 
     path = spoiled_predictions(workspace, change)
     assert "1 missing" in workspace.must("score", "human36m", "dlt", "--predictions", path).out
+
+
+def test_predictions_of_another_method_are_refused_unless_they_are_given_a_name(workspace: Any, spoil: Fail) -> None:
+    arguments = ("score", "human36m", "algebraic", "--predictions", PREDICTED)
+    error = spoil(*arguments).error
+    assert "metadata.method: is 'dlt', scored as 'algebraic'" in error
+    assert "--as algebraic" in error
+    done = workspace.must(*arguments, "--as", "my_dlt")
+    assert "human36m/my_dlt: T1" in done.out
+    assert "--as x: names nothing" in spoil("score", "human36m", "dlt", "--as", "x").error
+
+
+@pytest.mark.parametrize(
+    ("factor", "hint"), [(1e-3, "metres"), (0.1, "centimetres"), (1e-6, "check the unit"), (1.0, "")]
+)
+def test_predictions_in_another_unit_are_scored_with_a_warning(workspace: Any, factor: float, hint: str) -> None:
+    truth = Human36M(workspace.world)
+
+    def change(table: predictions.PoseTable) -> None:
+        for row, key in enumerate(table.keys):
+            table.joints_mm[row] = factor * truth.truth(key).joints_mm[0]
+
+    done = workspace.must("score", "human36m", "dlt", "--predictions", spoiled_predictions(workspace, change))
+    assert "human36m/dlt: T1" in done.out
+    warnings = [line for line in done.err.splitlines() if line.startswith("poseboard: warning: ")]
+    if not hint:
+        assert not warnings
+        return
+    (line,) = warnings
+    assert "joints_mm: the median pose is" in line
+    assert hint in line
 
 
 def test_predictions_for_unknown_keys(workspace: Any, spoil: Fail) -> None:
