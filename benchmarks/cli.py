@@ -302,7 +302,10 @@ def report() -> None:
 
     settings = _settings()
     results = settings.home / "results"
-    files = build(results, settings.params.profile, settings.page, settings.params.methods, settings.params.colours)
+    rows = settings.params.methods
+    code = {name: settings.home / entry.code for name, entry in rows.items()}
+    folders = {name: path.parent if path.name == "method.py" else path for name, path in code.items()}
+    files = build(results, settings.params.profile, settings.page, rows, settings.params.colours, folders)
     print(f"{files[0]}: {len(files)} files")
 
 

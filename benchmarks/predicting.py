@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -116,6 +117,7 @@ def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoi
                 root_views=view_set.roots if rooted else None,
                 roots_sha256=roots_sha256,
                 true_root=row.inputs.root == "truth",
+                inputs=asdict(row.inputs),
                 size_mm=row.size_mm,
                 manifest=bench.dataset.manifest(),
                 method=method,

@@ -110,6 +110,7 @@ def _score(
         profile=settings.params.profile,
         warning=settings.profile.warning,
         source="submission" if files else "pipeline",
+        inputs=info[seeds[0]].inputs,
         scores=[found for of_board in scored.values() for found in of_board.scores],
         provenance=provenance(
             settings,

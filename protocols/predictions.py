@@ -65,6 +65,9 @@ class PredictionInfo(BaseModel):
     checkpoint_sha256: str | None = Field(default=None, description="None for a method without weights")
     seed: int = 0
     options: dict[str, JsonValue] = Field(default_factory=dict, description="of the method, as far as they are stated")
+    inputs: dict[str, JsonValue] | None = Field(
+        default=None, description="what the method was allowed to see (`Inputs` of methods/base.py), if it is stated"
+    )
 
     @field_validator("joints")
     @classmethod

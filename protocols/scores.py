@@ -193,6 +193,9 @@ class ScoreFile(Record):
     profile: str
     warning: str = Field(default="", description="of the profile, where its numbers are not meant to be read")
     source: Literal["pipeline", "submission"] = "pipeline"
+    inputs: dict[str, JsonValue] | None = Field(
+        default=None, description="what the method was allowed to see, as its predictions say; null in older files"
+    )
     scores: list[Score]
     provenance: Provenance
 

@@ -11,6 +11,7 @@ from math import floor, inf, log10
 from typing import Literal
 
 import numpy as np
+from pydantic import JsonValue
 
 from poseboard.protocols.decisions import Spread, few_groups, judge, trained, with_training
 from poseboard.protocols.scores import (
@@ -673,6 +674,30 @@ def overlay(examples: Examples, sample: int, view: int, image: str) -> Overlay:
         predicted_joints=tuple((f"{x:.1f}", f"{y:.1f}") for x, y in finite),
         missing=not len(finite),
     )
+
+
+def inputs_in_words(inputs: Mapping[str, JsonValue]) -> list[tuple[str, str]]:
+    """What a method may see, as its score file records it, in words; a fact that is not recorded is left out."""
+    found = []
+    match inputs.get("views"):
+        case [int() as fewest, int() as most] if most == 1:
+            found.append(("cameras", "one at a time"))
+        case [int() as fewest, int() as most]:
+            found.append(("cameras", f"{fewest} or more" if most >= 1000 else f"{fewest} to {most}"))
+    calibration = [name for name in ("intrinsics", "extrinsics") if inputs.get(name)]
+    if "intrinsics" in inputs:
+        found.append(("calibration", " and ".join(calibration) or "none"))
+    if inputs.get("images") is False:
+        found.append(("images", "none: given 2D detections alone"))
+    elif "crop_px" in inputs:
+        side = inputs["crop_px"]
+        found.append(("images", "whole frames" if side is None else f"the person’s crops, {side} px square"))
+    roots = {"none": "not given", "predicted": "as another row predicts it", "truth": "the true one"}
+    if "root" in inputs:
+        found.append(("root", roots.get(str(inputs["root"]), str(inputs["root"]))))
+    if isinstance(window := inputs.get("window"), int):
+        found.append(("frames", "one at a time" if window == 1 else f"{window} in a row"))
+    return found
 
 
 def compared_speed(file: SpeedFile) -> str:

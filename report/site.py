@@ -16,15 +16,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from PIL import Image
 
-from poseboard.protocols.scores import Curve, ScoreFile
+from poseboard.protocols.scores import Curve, ResultError, ScoreFile
 from poseboard.report import board as views
 from poseboard.report import figures
 from poseboard.report.board import Board, Example, Sweep
+from poseboard.report.readme import read_readme
 from poseboard.report.results import Entry, Results, read_results
 
 TEMPLATES = Path(__file__).parent / "templates"
 JPEG = {"quality": 90, "subsampling": 0}
+PICTURE_PX, PICTURE_BYTES = 1600, 280_000
+"""Widest side and size that a picture from results/ has on the pages."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,15 @@ class Plot:
     caption: str
     svg: Markup
     file: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture beside the pages, with its size in pixels."""
+
+    file: str
+    width: int
+    height: int
 
 
 class _Folder:
@@ -65,6 +78,7 @@ def build(
     out: Path,
     rows: Collection[str] | None = None,
     colours: Mapping[str, str] | None = None,
+    folders: Mapping[str, Path] | None = None,
 ) -> list[Path]:
     """Write ``index.html``, a page a method, figures, pictures and ``leaderboard.{csv,json}`` into ``out``.
 
@@ -76,6 +90,7 @@ def build(
         out: folder for the pages; made if absent.
         rows: methods that the run has; what others left in ``results`` is not shown. None: all are.
         colours: of rows, by name (`figures.COLOURS`); any other has one that follows from its name.
+        folders: row -> the folder of its method, whose README.md its page shows.
 
     Returns:
         The files written, ``index.html`` first.
@@ -109,7 +124,12 @@ def build(
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.html").write_text(html, encoding="utf-8", newline="\n")
     for name, page in pages.items():
-        context = {**common, **_method_context(name, found, all_boards, index, folder), "root": "../"}
+        context = {
+            **common,
+            **_method_context(name, found, all_boards, index, folder),
+            **_about(name, found, folders or {}),
+            "root": "../",
+        }
         folder.text(page, environment.get_template("method.html.j2").render(context))
     flat = _flat_rows(found, all_boards)
     folder.text("leaderboard.json", json.dumps(flat, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
@@ -196,12 +216,12 @@ def _index_context(
         "plots": plots,
         "papers": views.paper_tables(found, all_boards),
         "data": [
-            (file, [(path.name, _copy(folder, path, f"data-{file.dataset}")) for path in paths])
+            (file, [(path.name, _picture(folder, path, f"data-{file.dataset}")) for path in paths if file.synthetic])
             for file, paths in found.data
         ],
         "catalog": found.catalog,
         "detections": [
-            (file, _copy(folder, path, f"detections-{file.dataset}") if path else None)
+            (file, _picture(folder, path, f"detections-{file.dataset}") if path else None)
             for file, path in found.detections
         ],
         "speed": found.speed,
@@ -237,13 +257,32 @@ def _has(board: Board, kind: str) -> bool:
     return any(row.score.breakdown.get(kind) for row in board.rows)
 
 
-def _copy(folder: _Folder, path: Path, prefix: str) -> str | None:
-    """Copy a picture into the pages' folder; None where it is not there."""
+def _picture(folder: _Folder, path: Path, prefix: str) -> Picture | None:
+    """A picture for the pages: JPEG, made as small as `PICTURE_BYTES` asks for; None where it is not there.
+
+    Raises:
+        ResultError: it is no picture.
+    """
     if not path.is_file():
         return None
-    name = f"pictures/{views.file_name(f'{prefix}-{path.stem}'.lower())}{path.suffix.lower()}"
-    folder.path(name).write_bytes(path.read_bytes())
-    return name
+    try:
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ResultError(
+            f"{path}: cannot be read as a picture ({str(error).splitlines()[0]}); make it again"
+        ) from None
+    image.thumbnail((PICTURE_PX, 4 * PICTURE_PX))
+    for quality in (88, 80, 70, 60, 45, 30, 30, 30):
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=quality, optimize=True, progressive=True)
+        if buffer.tell() <= PICTURE_BYTES:
+            break
+        if quality <= 45:
+            image.thumbnail((image.width * 3 // 4, image.height * 3 // 4))
+    name = f"pictures/{views.file_name(f'{prefix}-{path.stem}'.lower())}.jpg"
+    folder.path(name).write_bytes(buffer.getvalue())
+    return Picture(name, *image.size)
 
 
 def _labelled(curves: Mapping[str, Curve], board: Board) -> dict[str, Curve]:
@@ -365,6 +404,28 @@ def _method_context(
         "breakdowns": _breakdown_tables(name, all_boards),
         "examples": [(entry.scores, _draw_examples(entry, slug, folder)) for entry in entries],
         "matches": [plot for entry in entries for plot in _draw_matches(entry, slug, folder)],
+    }
+
+
+def _about(name: str, found: Results, folders: Mapping[str, Path]) -> dict[str, Any]:
+    """What the page says of the method before any number: README, which method a variant is of, what it may see."""
+    folder = found_in if (found_in := folders.get(name)) and found_in.is_dir() else None
+    entries = [entry.scores for entry in found.entries if entry.scores.method == name]
+    base = folder.name if folder else name
+    plain = {entry.scores.dataset: entry.scores for entry in found.entries if entry.scores.method == base}
+    differs: dict[str, Any] = {}
+    for entry in entries if base != name else []:
+        if (other := plain.get(entry.dataset)) is not None:
+            differs |= {
+                key: value
+                for key, value in entry.provenance.options.items()
+                if value != other.provenance.options.get(key)
+            }
+    return {
+        "readme": read_readme(folder / "README.md") if folder else None,
+        "base": base,
+        "differs": differs,
+        "inputs": next((views.inputs_in_words(file.inputs) for file in entries if file.inputs is not None), None),
     }
 
 

@@ -401,9 +401,58 @@ def test_pictures_of_real_people_stay_off_the_page(tmp_path: Path) -> None:
         imsave(tmp_path / "default" / "data" / f"{name}.png", np.zeros((4, 4, 3), dtype=np.uint8))
     build(tmp_path, "default", tmp_path / "out")
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8").lower()
-    assert "sheet of synthetic-true" in page
-    assert "sheet of synthetic-false" not in page
+    assert "people of synthetic-true" in page
+    assert "people of synthetic-false" not in page
     assert not list((tmp_path / "out").rglob("*synthetic-false*"))
+
+
+def test_the_contact_sheet_stands_at_the_top_as_a_small_jpeg(tmp_path: Path) -> None:
+    file = DataFile(
+        dataset="d", synthetic=True, state="ready", detail="", obtain="", manifest=None, pictures=["sheet.png"]
+    )  # fmt: skip
+    file.write(tmp_path / "default" / "data" / "d.json")
+    noise = np.random.default_rng(0).integers(0, 256, (1200, 2000, 3), dtype=np.uint8)  # no picture is larger
+    imsave(tmp_path / "default" / "data" / "sheet.png", noise)
+    build(tmp_path, "default", tmp_path / "out")
+    (picture,) = (tmp_path / "out" / "pictures").iterdir()
+    assert picture.suffix == ".jpg"
+    assert picture.read_bytes()[:2] == b"\xff\xd8"
+    assert picture.stat().st_size < 300_000
+    text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert text.index(f"pictures/{picture.name}") < text.index('id="board"')
+    (tmp_path / "default" / "data" / "sheet.png").write_bytes(b"no picture")
+    with pytest.raises(ResultError, match=r"sheet\.png: cannot be read as a picture"):
+        build(tmp_path, "default", tmp_path / "out")
+
+
+def test_a_method_page_says_what_it_is_and_shows_its_readme(results: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "methods" / "algebraic"
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text(
+        "---\nsummary: It votes. It triangulates.\npaper: A Paper\nyear: 2019\nlink: https://example.org/a\n---\n\n"
+        "# Algebraic\n\nWords of it. <script>alert(1)</script>\n"
+    )
+    folders = {"algebraic": folder, "algebraic_no_conf": folder, "dlt": tmp_path / "absent"}
+    path = results / "default" / "scores" / "human36m" / "algebraic.json"
+    before = path.read_bytes()
+    inputs = {"views": [2, 1000], "intrinsics": True, "extrinsics": True, "crop_px": 96, "root": "none", "window": 1}
+    ScoreFile.read(path).model_copy(update={"inputs": inputs}).write(path)
+    try:
+        build(results, "default", tmp_path / "out", folders=folders)
+    finally:
+        path.write_bytes(before)
+    text = page(tmp_path / "out" / "methods" / "algebraic.html").text
+    assert "It votes. It triangulates." in text
+    assert re.search(r"Paper A Paper 2019 ?\. ?example\.org/a", text)
+    assert "cameras: 2 or more ; calibration: intrinsics and extrinsics ; images: the person’s crops, 96 px" in text
+    assert "Words of it. <script>alert(1)</script>" in text
+    assert "variant" not in text
+    variant = page(tmp_path / "out" / "methods" / "algebraic_no_conf.html").text
+    assert (
+        "This row is a variant of algebraic , with use_confidences = False ; all other options are the same" in variant
+    )
+    assert "May see not recorded in these results" in variant
+    assert "README" not in page(tmp_path / "out" / "methods" / "dlt.html").text.split("Add a row")[0].split("main")[0]
 
 
 def test_one_method_is_not_scored_twice_and_profiles_do_not_mix(tmp_path: Path) -> None:

@@ -1,0 +1,120 @@
+"""What a method's README says about it: facts from its front matter, and the text as HTML that can do no harm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markupsafe import Markup
+from pydantic import Field, ValidationError
+
+from poseboard.protocols.scores import Record, ResultError
+
+_MARK = "---"
+
+
+class About(Record):
+    """The front matter of ``methods/<name>/README.md``."""
+
+    summary: str = Field(description="what the method is, in two sentences")
+    paper: str | None = Field(default=None, description="title; null for a method without one")
+    authors: str = ""
+    venue: str = ""
+    year: int | None = None
+    link: str = Field(default="", pattern=r"^(https://\S+)?$", description="of the paper")
+
+
+@dataclass(frozen=True)
+class Readme:
+    """A method's README."""
+
+    about: About | None
+    """None where it has no front matter."""
+    html: Markup
+    """Its text without its title."""
+
+
+def read_readme(path: Path) -> Readme | None:
+    """Read a README; None where there is none.
+
+    Raises:
+        ResultError: it cannot be read, or its front matter is not what ``About`` says; the message names the field.
+    """
+    if not path.is_file():
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0]}); mend the file") from None
+    about, text = _front_matter(path, text)
+    return Readme(about, render(text))
+
+
+def _front_matter(path: Path, text: str) -> tuple[About | None, str]:
+    lines = text.splitlines()
+    if not lines or lines[0].strip() != _MARK or _MARK not in (line.strip() for line in lines[1:]):
+        return None, text
+    end = next(k for k, line in enumerate(lines[1:], 1) if line.strip() == _MARK)
+    try:
+        values = yaml.safe_load("\n".join(lines[1:end]))
+        return About.model_validate(values), "\n".join(lines[end + 1 :])
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ResultError(f"{path}: front matter: {where}: {first['msg']}; mend the file") from None
+    except yaml.YAMLError as error:
+        said = " ".join(str(error).split())[:120]
+        raise ResultError(f"{path}: front matter: is not YAML ({said}); mend the file") from None
+
+
+def render(text: str) -> Markup:
+    """Markdown as HTML for a page that loads nothing.
+
+    HTML in it is shown as text, links other than https become text, pictures their description. The title is left out,
+    other headings start at the third level.
+
+    Example:
+        >>> render("See [a file](../x.py), <b>not</b> bold.").strip()
+        Markup('<p>See a file, &lt;b&gt;not&lt;/b&gt; bold.</p>')
+    """
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = parser.parse(text)
+    if len(tokens) > 2 and tokens[0].type == "heading_open" and tokens[0].tag == "h1":
+        tokens = tokens[3:]
+    for k, token in enumerate(tokens):
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(int(token.tag[1]) + 1, 6)}"
+        if token.type == "th_open":
+            token.attrSet("scope", "col")
+        if token.type == "th_open" and not tokens[k + 1].content.strip():
+            token.tag, token.attrs, tokens[k + 2].tag = "td", {}, "td"  # a head without words names nothing
+        if token.type == "inline" and token.children:
+            token.children = _harmless(token.children)
+    # The parser is asked for CommonMark with HTML off: it escapes whatever is no Markdown.
+    return Markup(parser.renderer.render(tokens, parser.options, {}))
+
+
+def _harmless(tokens: Sequence[Token]) -> list[Token]:
+    """Links that lead nowhere from the page, and pictures, replaced by their words."""
+    kept: list[Token] = []
+    open_links: list[bool] = []
+    for token in tokens:
+        if token.type == "link_open":
+            safe = str(token.attrGet("href") or "").startswith("https://")
+            open_links.append(safe)
+            if not safe:
+                continue
+            token.attrs = {"href": token.attrs["href"], "rel": "noreferrer"}
+        elif token.type == "link_close" and not open_links.pop():
+            continue
+        elif token.type == "image":
+            words = Token("text", "", 0)
+            words.content = token.content
+            kept.append(words)
+            continue
+        kept.append(token)
+    return kept
