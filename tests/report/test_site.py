@@ -444,15 +444,18 @@ def test_a_method_page_says_what_it_is_and_shows_its_readme(results: Path, tmp_p
     text = page(tmp_path / "out" / "methods" / "algebraic.html").text
     assert "It votes. It triangulates." in text
     assert re.search(r"Paper A Paper 2019 ?\. ?example\.org/a", text)
-    assert "cameras: 2 or more ; calibration: intrinsics and extrinsics ; images: the person’s crops, 96 px" in text
+    assert re.search(
+        r"cameras: 2 or more ?; calibration: intrinsics and extrinsics ?; images: the person’s crops, 96 px", text
+    )
     assert "Words of it. <script>alert(1)</script>" in text
-    assert "variant" not in text
+    assert "This row is a variant" not in text
     variant = page(tmp_path / "out" / "methods" / "algebraic_no_conf.html").text
-    assert (
-        "This row is a variant of algebraic , with use_confidences = False ; all other options are the same" in variant
+    assert re.search(
+        r"a variant of algebraic ?, with use_confidences = False ?; all other options are the same", variant
     )
     assert "May see not recorded in these results" in variant
-    assert "README" not in page(tmp_path / "out" / "methods" / "dlt.html").text.split("Add a row")[0].split("main")[0]
+    assert 'id="readme"' in (tmp_path / "out" / "methods" / "algebraic.html").read_text(encoding="utf-8")
+    assert 'id="readme"' not in (tmp_path / "out" / "methods" / "dlt.html").read_text(encoding="utf-8")
 
 
 def test_one_method_is_not_scored_twice_and_profiles_do_not_mix(tmp_path: Path) -> None:
