@@ -100,7 +100,7 @@ def repro(
         for line in remove_damage(settings.home):
             print(f"poseboard: {line}", file=sys.stderr)
         # What DVC and the stages say on the way is no result of this command: the summary is.
-        run_pipeline()
+        run_pipeline(settings)
     print(summary(settings))
     print(f"took {duration(time.monotonic() - began)}")
 
@@ -112,6 +112,37 @@ def names_(record: Annotated[Path, typer.Option(help="file to write")]) -> None:
     record.parent.mkdir(parents=True, exist_ok=True)
     # Always the same, so that nothing is run again for a new name alone.
     record.write_text("The names in params.yaml are plain.\n", encoding="utf-8")
+
+
+@app.command("plan")
+def plan_(
+    profile: Annotated[
+        str | None, typer.Option(help="plan this profile instead of the one that params.yaml names")
+    ] = None,
+) -> None:
+    """List the stages of a run with an estimate of each, before any of them runs.
+
+    The sum is of all of them; DVC leaves out what is up to date, and `dvc status` says what has changed.
+    Times are those of earlier trainings, scaled, and otherwise assumed; they can be off by several times.
+    """
+    import shutil
+
+    from poseboard.benchmarks.plan import plan
+    from poseboard.benchmarks.summary import duration
+
+    settings = _settings()
+    settings = settings if profile is None else settings.in_profile(profile)
+    stages = plan(settings)
+    width = max(len(stage.name) for stage in stages)
+    for stage in stages:
+        print(f"{stage.name:{width}}  {duration(stage.seconds):>8}  {stage.basis}")
+    print(f"{len(stages)} stages, about {duration(sum(stage.seconds for stage in stages))} if none is skipped")
+    folders = [settings.results, settings.home / "data", settings.home / ".dvc" / "cache"]
+    used = sum(p.stat().st_size for folder in folders for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+    free = shutil.disk_usage(settings.home).free
+    print(
+        f"disk: {used / 1e9:.1f} GB in data, cache and results/{settings.params.profile} now, {free / 1e9:.0f} GB free"
+    )
 
 
 @data_app.command("status")

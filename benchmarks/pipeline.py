@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from poseboard.benchmarks.locks import only_writer
+from poseboard.benchmarks.plan import Countdown, plan
 from poseboard.benchmarks.settings import BORROWED, Settings
 from poseboard.datasets.errors import InputError
 
@@ -68,8 +69,10 @@ def _replace(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def run_pipeline() -> None:
+def run_pipeline(settings: Settings) -> None:
     """Run ``dvc repro`` on what params.yaml says now; all that it and the stages say goes to stderr.
+
+    Before each stage a line says which of how many it is, and about how long the rest takes.
 
     Raises:
         InputError: a stage failed.
@@ -77,9 +80,12 @@ def run_pipeline() -> None:
     command = [str(Path(sys.executable).with_name("dvc")), "repro"]
     # Stages take theirs from dvc.yaml.
     environment = {name: value for name, value in os.environ.items() if name != "POSEBOARD_PROFILE"}
+    countdown = Countdown(plan(settings))
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, errors="replace") as process:
         assert process.stdout is not None
         for line in process.stdout:
+            if told := countdown.line(line):
+                print(told, file=sys.stderr, flush=True)
             if not _ADVICE.match(line):
                 print(line, end="", file=sys.stderr, flush=True)
     if process.returncode:

@@ -149,7 +149,7 @@ def test_repro_says_what_it_removes_before_it_runs(workspace: Any, monkeypatch: 
     lock.parent.mkdir(parents=True)
     lock.write_bytes(b"")
     seen = []
-    monkeypatch.setattr(pipeline, "run_pipeline", lambda: seen.append(lock.exists()))
+    monkeypatch.setattr(pipeline, "run_pipeline", lambda _: seen.append(lock.exists()))
     done = workspace.must("repro")
     assert seen == [False]
     assert "poseboard: .dvc/tmp/rwlock: removed, it does not parse" in done.err
