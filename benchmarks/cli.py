@@ -333,7 +333,7 @@ def report() -> None:
 
     settings = _settings()
     results = settings.home / "results"
-    rows = settings.params.methods
+    rows = settings.rows
     code = {name: settings.home / entry.code for name, entry in rows.items()}
     folders = {name: path.parent if path.name == "method.py" else path for name, path in code.items()}
     files = build(results, settings.params.profile, settings.page, rows, settings.params.colours, folders)

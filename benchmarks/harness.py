@@ -209,9 +209,26 @@ class Bench:
             )
         return cls(settings, dataset)
 
+    def options(self, name: str) -> dict[str, Any]:
+        """The options of a row, or of the backbone; epochs of unstated length are passes over this data set."""
+        options = self.settings.options(name)
+        steps = options.get("steps")
+        if isinstance(steps, Mapping) and "epochs" in steps:
+            options["steps"] = self._counted(steps)
+        return options
+
+    def _counted(self, steps: Mapping[str, Any]) -> dict[str, Any]:
+        every = steps.get("every", 1)
+        if isinstance(every, Mapping):
+            every = every.get(self.dataset.name, 1)
+        moments = steps.get("moments")
+        if moments is None and isinstance(every, int) and every > 0:
+            moments = len(self.dataset.keys("train")[::every]) or None
+        return {**steps, "moments": moments, "every": every}
+
     def method(self, name: str) -> Method:
         """The method of a row of params.yaml, constructed with its options."""
-        return find_method(self.settings.entry(name).spec)(self.settings.options(name), self.dataset.skeleton)
+        return find_method(self.settings.entry(name).spec)(self.options(name), self.dataset.skeleton)
 
     def restricted(
         self,

@@ -82,7 +82,13 @@ def _scaled(path: Path, settings: Settings, row: str) -> float | None:
         return OTHER_STAGE_S
     options = settings.options(row)
     seen = sum(run.steps * run.batch_size for run in runs)
-    samples = float(options.get("steps") or runs[0].steps) * float(options.get("batch_size") or runs[0].batch_size)
+    steps, batch_size = options.get("steps"), options.get("batch_size")
+    if isinstance(steps, Mapping):  # epochs; without their moments only the data set knows how long they are
+        if not isinstance(steps.get("moments"), int) or not isinstance(steps.get("epochs"), int):
+            return None
+        samples = float(steps["epochs"] * steps["moments"])
+    else:
+        samples = float(steps or runs[0].steps) * float(batch_size or runs[0].batch_size)
     count = len(settings.profile.seeds)
     return OTHER_STAGE_S + sum(run.seconds for run in runs) / max(seen, 1) * samples * count
 

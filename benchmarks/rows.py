@@ -25,6 +25,8 @@ _FOLDERS = ("checkpoints", "training", "predictions", "scores", "errors", "examp
 def run_rows(settings: Settings, dataset: str, methods: Sequence[str]) -> Iterator[str]:
     """Train the backbone, then train, predict and score each row, then compare them; yields the commands as they end.
 
+    Rows of the profile alone that name the data set under ``datasets`` follow those of ``methods``.
+
     Each is the command of its name in a process of its own, so that a training may start further processes, and one
     that was finished before is not done again. Where the data set is absent or has nothing to train on, which is no
     failure, nothing is run; folders that are not there are made, and what an earlier run left stays.
@@ -32,6 +34,8 @@ def run_rows(settings: Settings, dataset: str, methods: Sequence[str]) -> Iterat
     Raises:
         InputError: a row is not in params.yaml, or a command failed.
     """
+    of_profile = [name for name, entry in settings.profile.methods.items() if dataset in entry.datasets]
+    methods = list(dict.fromkeys([*methods, *of_profile]))
     for method in methods:
         settings.entry(method)
     status, opened = open_named(settings, dataset)
@@ -64,7 +68,7 @@ def check_rows(settings: Settings) -> None:
     Raises:
         InputError: a row has an option that its method does not know, or a wrong value for one.
     """
-    for name in (BACKBONE, *settings.params.methods):
+    for name in (BACKBONE, *settings.rows):
         try:
             kind = Backbone if name == BACKBONE else find_method(settings.entry(name).spec)
         except InputError:

@@ -153,7 +153,7 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
     reference: dict[str, list[Score]] = {}
     of_reference = settings.home / "results" / REFERENCE
     training, other_training = _training(settings.results, dataset), _training(of_reference, dataset)
-    for method in settings.params.methods:
+    for method in settings.rows:
         path = settings.file("scores", dataset, f"{method}.json")
         if not path.is_file():
             continue

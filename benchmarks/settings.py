@@ -68,6 +68,10 @@ class MethodEntry(BaseModel):
     code: str = Field(description="file or folder whose changes rerun the row")
     after: str = Field(description="row whose checkpoint it starts from, or 'backbone'")
     class_: str | None = Field(default=None, alias="class", description="package.module:Class, if not a room's folder")
+    datasets: list[str] = Field(
+        default_factory=list,
+        description="data sets of one stage each whose stage also runs this row of a profile alone",
+    )
     roots: dict[Literal["train", "test"], str] = Field(
         default_factory=dict,
         description="for a method that is handed predicted roots: published results files instead of `after`",
@@ -85,6 +89,7 @@ class Profile(_Strict):
     seeds: list[NonNegativeInt] = Field(min_length=1)
     processes: int = Field(ge=1, description="training processes: CPU cores or GPUs")
     world: dict[str, Any] = Field(description="options of the synthetic world")
+    methods: dict[str, MethodEntry] = Field(default_factory=dict, description="rows that this profile alone has")
     warning: str = Field(
         default="", description="shown with every number of a profile whose numbers are not meant to be read"
     )
@@ -141,7 +146,7 @@ class Settings:
         names = {
             "profiles": list(params.profiles),
             "datasets": list(params.datasets),
-            "methods": list(params.methods),
+            "methods": [*params.methods, *(row for profile in params.profiles.values() for row in profile.methods)],
             "detections": [name for of, rows in params.detections.items() for name in (of, *rows)],
         }
         for field, of_field in names.items():
@@ -158,14 +163,14 @@ class Settings:
             )
         if profile := os.environ.get("POSEBOARD_PROFILE"):
             params = _in_profile(params, profile, "POSEBOARD_PROFILE")
-        for name, entry in params.methods.items():
+        settings = cls(path.resolve().parent, params)
+        for name, entry in settings.rows.items():
             if name == BACKBONE:
                 raise InputError(f"{path}: methods.{name}", "is the 2D backbone's name", "choose another for the row")
-            if entry.after != BACKBONE and entry.after not in params.methods:
+            if entry.after != BACKBONE and entry.after not in settings.rows:
                 raise InputError(
                     f"{path}: methods.{name}.after", f"no row {entry.after!r}", "name a row of methods, or backbone"
                 )
-        settings = cls(path.resolve().parent, params)
         settings._check_profiles(path)
         return settings
 
@@ -191,6 +196,11 @@ class Settings:
         return self.results / "leaderboard"
 
     @property
+    def rows(self) -> dict[str, MethodEntry]:
+        """The rows of every profile, then those that the profile in force alone has."""
+        return {**self.params.methods, **self.profile.methods}
+
+    @property
     def results(self) -> Path:
         """results/<profile>."""
         return self.home / "results" / self.params.profile
@@ -214,9 +224,9 @@ class Settings:
 
     def entry(self, method: str) -> MethodEntry:
         """A row of ``methods``; InputError if there is none of that name."""
-        if method not in self.params.methods:
-            raise InputError(f"method {method!r}", "is not in params.yaml", one_of(method, self.params.methods))
-        return self.params.methods[method]
+        if method not in self.rows:
+            raise InputError(f"method {method!r}", "is not in params.yaml", one_of(method, self.rows))
+        return self.rows[method]
 
     def options(self, method: str) -> dict[str, Any]:
         """The options of a row (or of the backbone), in the profile in force."""
@@ -268,7 +278,7 @@ class Settings:
     def _check_profiles(self, path: Path) -> None:
         """Refuse a mapping profile -> value with a key that is no profile: it would be taken for an option's value."""
         entries = {BACKBONE: self.params.backbone}
-        entries |= {f"methods.{name}": dict(entry.model_extra or {}) for name, entry in self.params.methods.items()}
+        entries |= {f"methods.{name}": dict(entry.model_extra or {}) for name, entry in self.rows.items()}
         for where, values in entries.items():
             for option, value in values.items():
                 if not isinstance(value, Mapping):

@@ -18,7 +18,7 @@ def summary(settings: Settings) -> str:
     rows = []
     for path in sorted((settings.results / "scores").glob("*/*.json")):
         record = ScoreFile.read(path)
-        if record.method not in settings.params.methods:
+        if record.method not in settings.rows:
             continue
         by_table = {found.table: found for found in record.scores if found.signature.given == "nothing"}
         chosen = [by_table[table] for table in _HEADLINES if table in by_table]
@@ -57,12 +57,12 @@ def duration(seconds: float) -> str:
 def method_lines(settings: Settings) -> Iterator[str]:
     """The rows of params.yaml with their options in force, then the folders of methods/ that no row uses."""
     yield f"rows of params.yaml (profile {settings.params.profile}):"
-    width = max(map(len, settings.params.methods), default=0)
-    for name, entry in settings.params.methods.items():
+    width = max(map(len, settings.rows), default=0)
+    for name, entry in settings.rows.items():
         options = ", ".join(f"{key}={value}" for key, value in settings.options(name).items())
         yield f"  {name:{width}}  {entry.spec}, after {entry.after}" + (f"; {options}" if options else "")
     room = Path(poseboard.methods.__path__[0])
-    used = {entry.spec for entry in settings.params.methods.values()}
+    used = {entry.spec for entry in settings.rows.values()}
     unused = sorted(path.parent.name for path in room.glob("*/method.py") if path.parent.name not in used)
     if unused:
         yield f"folders without a row: {', '.join(unused)}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -85,6 +87,7 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
                 configuration={
                     "options": given,
                     "start": start_sha256,
+                    **_weights(settings, given),
                     "roots": None if roots_mm is None else sorted((key, r.tolist()) for key, r in roots_mm.items()),
                     "manifest": bench.dataset.manifest(),
                     "images": images_sha256(bench.dataset.sample(key) for key in bench.dataset.keys("train")),
@@ -126,9 +129,16 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
     return written
 
 
+def _weights(settings: Settings, options: Mapping[str, Any]) -> dict[str, str]:
+    """Hash of the file that the option ``weights`` names, whose content may change under its name."""
+    named = options.get("weights")
+    file = settings.home / named if isinstance(named, str) else None
+    return {"weights": file_sha256(file)} if file is not None and file.is_file() else {}
+
+
 def _learner(bench: Bench, method: str) -> Backbone | Method:
     if method == BACKBONE:
-        return Backbone(bench.settings.options(BACKBONE), bench.dataset.skeleton)
+        return Backbone(bench.options(BACKBONE), bench.dataset.skeleton)
     return bench.method(method)
 
 

@@ -81,7 +81,8 @@ class Training(Protocol):
     """Everything the one training loop needs. ``example`` and ``loss`` are pure functions of their arguments.
 
     Any class that has it all will do; one that inherits fits no constants unless it says so.
-    An attribute ``clip_norm``, where there is one, is the longest gradient that the loop applies whole.
+    Two attributes are optional: ``clip_norm``, the maximum gradient norm (None: gradients are not clipped), and
+    ``every``: only every so many training samples are trained on.
     """
 
     architecture: dict[str, Any]

@@ -262,7 +262,7 @@ def _batches(
     fabric: Fabric, training: Training, dataset: Dataset, seed: int, start: int, workers: int
 ) -> Iterator[dict[str, Tensor]]:
     """This process's share of each batch, from step ``start`` on; ``workers`` threads stay one batch ahead."""
-    keys = dataset.keys("train")
+    keys = dataset.keys("train")[:: getattr(training, "every", 1)]
     mine = range(fabric.global_rank, training.batch_size, fabric.world_size)
 
     def example(key: str, step: int, place: int) -> Example:

@@ -24,7 +24,13 @@ from poseboard.methods.base import Checkpoint, read_tensors, refuse_unusable
 from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
 from poseboard.methods.geometry.unprojection import Aggregation
 from poseboard.methods.lifting.model import RELEASED_MAPS, Lifting, LiftingArchitecture
-from poseboard.methods.nets.architecture import Architecture, fitted_state, load_backbone, strip_prefix
+from poseboard.methods.nets.architecture import (
+    IMAGE_NETWORK,
+    Architecture,
+    fitted_state,
+    load_backbone,
+    strip_prefix,
+)
 from poseboard.methods.nets.epipolar_attention import AttentionSettings, Layer
 from poseboard.methods.nets.pose_resnet import BLOCKS
 from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
@@ -62,6 +68,7 @@ def import_weights(
             are ``liftingnet.…`` on a ``backbone.…``.
         joints: names of the heat maps in order. A backbone with more of them keeps the first ones (the published one
             has 16 of MPII after 17 of Human3.6M, release code); what else does not fit there is left out and logged.
+            A ResNet of labelled images answers none: only what is trained further can start from it.
         scale_mm: size of a pose in mm, of `lifting` only, which needs it: the release takes that of each true pose.
         backbone: of `lifting` networks on true heat maps: a checkpoint of ours with a 2D backbone, from whose joints
             such maps are drawn.
@@ -97,7 +104,9 @@ def import_weights(
         return Checkpoint("volumetric", volumes.plain(), _whole(volumetric, state, file))
     architecture = Architecture.published(network, joints, alg_confidences=method == "algebraic")
     if method == "backbone":
-        return Checkpoint(method, architecture.plain(), _starting_weights(architecture, bare, file))
+        of_images = not any(key.startswith(("deconv_layers.", "final_layer.")) for key in bare)
+        kind = IMAGE_NETWORK if of_images else method
+        return Checkpoint(kind, architecture.plain(), _starting_weights(architecture, bare, file))
     with torch.device("meta"):
         template = nn.ModuleDict({"backbone": architecture.build(seed=0)})
     whole = _whole(template, state, file)

@@ -69,6 +69,8 @@ class Algebraic(NetworkMethod[AlgebraicOptions, AlgebraicTriangulation]):
             "homogeneous": self.options.recipe == "published",
         }
         architecture = Architecture.of(read, start).model_copy(update=update)
+        if self.options.recipe == "published":
+            architecture = architecture.exact
         architecture.require(self.skeleton, start)
         model = AlgebraicTriangulation(architecture, load_backbone(architecture, read, start, seed))
         return AlgebraicTraining(model, self.options, self.skeleton)

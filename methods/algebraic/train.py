@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from poseboard.datasets.sample import Sample, Truth
@@ -14,9 +12,10 @@ from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.algebraic.model import AlgebraicTriangulation
 from poseboard.methods.base import Example, Inputs, Options, Training
 from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation
-from poseboard.methods.nets.backbone import heatmap_losses, warmup_cosine
+from poseboard.methods.nets.backbone import heatmap_losses
 from poseboard.methods.nets.losses import keypoint_l2, keypoint_mse_smooth, keypoint_robust
 from poseboard.methods.nets.multiview import augmented_views
+from poseboard.methods.nets.schedule import Epochs, Length, Recipe, by_recipe, warmup_cosine
 
 _CM = 0.1
 """mm -> cm: the published loss and its threshold are in centimetres."""
@@ -29,7 +28,7 @@ class AlgebraicOptions(Options):
         use_confidences: weigh the views by the confidence head; otherwise all alike.
         recipe: "small" is ours (robust 3D loss, 2D losses beside it, AdamW with a cosine, augmentation); "published" is
             that of the release (MSESmooth in cm, Adam at one rate, no augmentation).
-        steps: of the optimiser.
+        steps: of the optimiser, or `Epochs`.
         batch_size: samples a step.
         learning_rate: highest rate; None: the recipe's own, 1e-3 or 1e-5.
         head_rate_factor: "small": factor on the rate of the confidence head.
@@ -41,13 +40,13 @@ class AlgebraicOptions(Options):
         sigma_px: "small": of the true heat maps.
         smooth_threshold_cm2: "published": threshold of MSESmooth.
         views: most views of a training sample, drawn at random where there are more.
-        clip_norm: longest gradient that is applied whole.
+        clip_norm: maximum gradient norm, larger gradients are clipped; None: never. Left out: 10 ("small") or never.
         augmentation: "small": how crops, and their cameras with them, are changed.
     """
 
     use_confidences: bool = True
-    recipe: Literal["small", "published"] = "small"
-    steps: int = Field(default=600, ge=1)
+    recipe: Recipe = "small"
+    steps: PositiveInt | Epochs = 600
     batch_size: int = Field(default=12, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)
     head_rate_factor: float = Field(default=4.0, gt=0)
@@ -59,7 +58,7 @@ class AlgebraicOptions(Options):
     sigma_px: float = Field(default=1.0, gt=0)
     smooth_threshold_cm2: float = Field(default=400.0, gt=0)
     views: int = Field(default=4, ge=2)
-    clip_norm: float = Field(default=10.0, gt=0)
+    clip_norm: float | None = Field(default_factory=by_recipe(10.0, None), gt=0)
     augmentation: Augmentation = Augmentation()
 
 
@@ -79,7 +78,8 @@ class AlgebraicTraining(Training):
         self._augmentation = options.augmentation if options.recipe == "small" else NO_AUGMENTATION
         self.architecture = model.architecture.plain()
         self.model = model
-        self.steps = options.steps
+        length = Length(options.steps, options.batch_size)
+        self.steps, self.every = length.steps, length.every
         self.batch_size = options.batch_size
         self.clip_norm = options.clip_norm
         self.inputs = Inputs(crop_px=model.architecture.crop_px)
@@ -94,7 +94,7 @@ class AlgebraicTraining(Training):
         if head:
             groups.append({"params": head, "lr": rate * options.head_rate_factor})
         self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
-        self.scheduler = warmup_cosine(self.optimizer, options.steps, options.warmup_steps)
+        self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
         """Up to ``views`` views of a sample; see `stack_changed`."""

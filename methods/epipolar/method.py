@@ -20,7 +20,7 @@ from poseboard.methods.epipolar.train import SMALL, EpipolarOptions, EpipolarTra
 from poseboard.methods.epipolar.triangulation import Correspondences, triangulate_released
 from poseboard.methods.geometry.robust import THRESHOLD_PX, ransac
 from poseboard.methods.geometry.triangulation import dlt
-from poseboard.methods.nets.architecture import load_backbone, stack_views, undistort_views
+from poseboard.methods.nets.architecture import IMAGE_NETWORK, load_backbone, stack_views, undistort_views
 from poseboard.methods.nets.epipolar_attention import AttentionSettings
 from poseboard.methods.nets.network_method import NetworkMethod
 
@@ -133,11 +133,17 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         return Match(grid.centres()[cell].cpu().numpy(), line_px, places_px, weights, hit)
 
     def training(self, start: Path | None, seed: int) -> EpipolarTraining:
-        """From the backbone in ``start``; the block starts fresh from ``seed``."""
-        read, start = self.started(start)
+        """From the backbone in ``start`` or the option ``weights``; the block starts fresh from ``seed``.
+
+        So do, with "published", the heat maps: neither the targets nor the joints of what it starts from are its own.
+        """
+        read, start = self.started(start, weights=self.options.weights)
         options, released = self.options, self.options.recipe == "published"
         base = EpipolarArchitecture.of(read, start)
+        if released:
+            base = base.exact.model_copy(update={"joints": self.skeleton.joints})
         values = {
+            "crop_px": options.image_px or base.crop_px,
             "alg_confidences": False,
             "vol_confidences": False,
             "homogeneous": False,
@@ -149,7 +155,8 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         }
         architecture = base.model_copy(update=values)
         architecture.require(self.skeleton, start)
-        model = EpipolarPose(architecture, load_backbone(architecture, read, start, seed), seed)
+        fresh = released or read.method == IMAGE_NETWORK
+        model = EpipolarPose(architecture, load_backbone(architecture, read, start, seed, fresh_maps=fresh), seed)
         return EpipolarTraining(model, options, self.skeleton)
 
     def _decoded(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
 from poseboard.datasets.sample import Sample, Truth, View
@@ -17,10 +18,11 @@ from poseboard.methods.epipolar.published import HeatmapLoss, released_loss, sca
 from poseboard.methods.epipolar.release_metrics import horizontal_pck, joint_detection_rate
 from poseboard.methods.epipolar.triangulation import CONFIDENCE, INLIER_MM, Scheme
 from poseboard.methods.nets.architecture import crop_pixels
-from poseboard.methods.nets.backbone import HeatmapOptions, heatmap_losses, warmup_cosine
+from poseboard.methods.nets.backbone import HeatmapOptions, heatmap_losses
 from poseboard.methods.nets.epipolar_attention import AttentionSettings
 from poseboard.methods.nets.gaussian_maps import gaussian_maps
 from poseboard.methods.nets.multiview import augmented_views, stack_changed
+from poseboard.methods.nets.schedule import Epochs, Length, Milestones, warmup_cosine
 
 
 class EpipolarOptions(HeatmapOptions):
@@ -32,8 +34,13 @@ class EpipolarOptions(HeatmapOptions):
         attention: of the block; None: the recipe's own (see ``SMALL`` and `AttentionSettings`).
         sources: nearest views that each view looks at; None: one in training, and as in training when it predicts.
         recipe: "small" is ours (all views of a moment together, soft-argmax and cross-entropy, AdamW with a cosine);
-            "published" is the release's (one pair of views a moment, Gaussian targets, mean squared error, Adam, rate
-            divided by ten after a half and three quarters of the steps).
+            "published" is the release's (one pair of views a moment, Gaussian targets, mean squared error, Adam, heat
+            maps that start anew).
+        weights: checkpoint of a backbone to start from, instead of that of the row under ``after``.
+        image_px: side of the crops, where it is not that of the weights.
+        steps: of the optimiser, or `Epochs`.
+        milestones: "published": epochs (steps, where ``steps`` is a number) after which the rate is divided by ten;
+            None: after a half and three quarters of the steps.
         views: "small": most views of a training sample, drawn at random where there are more.
         block_rate_factor: "small": factor on the rate of the block, which starts from nothing.
         loss: "published": on the heat maps, see `published.released_loss`.
@@ -50,14 +57,16 @@ class EpipolarOptions(HeatmapOptions):
             to which the view agrees; None: the scheme's own.
     """
 
-    steps: int = Field(default=600, ge=1)
+    steps: PositiveInt | Epochs = 600
+    milestones: Milestones | None = None
     batch_size: int = Field(default=12, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     warmup_steps: int = Field(default=20, ge=0)
     fusion: Fusion = "epipolar"
     attention: AttentionSettings | None = None
     sources: int | None = Field(default=None, ge=1)
-    recipe: Literal["small", "published"] = "small"
+    weights: Path | None = None
+    image_px: int | None = Field(default=None, ge=32, multiple_of=32)
     views: int = Field(default=4, ge=2)
     block_rate_factor: float = Field(default=10.0, gt=0)
     loss: HeatmapLoss = "joint"
@@ -106,7 +115,8 @@ class EpipolarTraining(Training):
         self._flip_order = skeleton.flip_order
         self.architecture = model.architecture.plain()
         self.model = model
-        self.steps = options.steps
+        length = Length(options.steps, options.batch_size)
+        self.steps, self.every = length.steps, length.every
         self.batch_size = options.batch_size
         self.clip_norm = options.clip_norm
         # A turned or enlarged box shows more than the crop: the release warps every one from its frame.
@@ -115,14 +125,13 @@ class EpipolarTraining(Training):
         rate = options.learning_rate
         if options.recipe == "published":
             self.optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-            milestones = sorted({max(1, options.steps // 2), max(1, options.steps * 3 // 4)})
-            self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, milestones)
+            self.scheduler = length.falling(self.optimizer, options.milestones, shares=(0.5, 0.75))
             return
         groups = [{"params": list(model.backbone.parameters()), "lr": rate}]
         if model.epipolar_sampler is not None:
             groups.append({"params": list(model.epipolar_sampler.parameters()), "lr": rate * options.block_rate_factor})
         self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
-        self.scheduler = warmup_cosine(self.optimizer, options.steps, options.warmup_steps)
+        self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
         """Views of a sample, see `stack_changed`.

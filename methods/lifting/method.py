@@ -18,7 +18,7 @@ from poseboard.methods.geometry.canonical import median_of_views
 from poseboard.methods.lifting.model import CANONICAL, RELEASED_MAPS, LiftingArchitecture, canonical_indices
 from poseboard.methods.lifting.model import Lifting as LiftingModel
 from poseboard.methods.lifting.train import LiftingOptions, LiftingTraining, crop_ray, which_hand
-from poseboard.methods.nets.architecture import Architecture, crop_pixels, load_backbone
+from poseboard.methods.nets.architecture import IMAGE_NETWORK, Architecture, crop_pixels, load_backbone
 from poseboard.methods.nets.detector import decode_heatmaps
 from poseboard.methods.nets.network_method import NetworkMethod
 
@@ -123,10 +123,19 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
 
     def training(self, start: Path | None, seed: int) -> LiftingTraining:
         """From the backbone in ``start``, with a fresh lifting network from ``seed``."""
-        (read, start), options = self.started(start), self.options
+        options = self.options
+        read, start = self.started(start, weights=options.weights)
         canonical_indices(self.skeleton)
         heads = {"alg_confidences": False, "vol_confidences": False}
         backbone = Architecture.of(read, start).model_copy(update=heads)
+        if image_network := read.method == IMAGE_NETWORK:
+            if options.network != "image_rotation":
+                raise InputError(start, "an image network finds no joints", "give the weights of a pose network")
+            backbone = backbone.model_copy(update={"joints": self.skeleton.joints})
+        if options.image_px is not None:
+            backbone = backbone.model_copy(update={"crop_px": options.image_px})
+        if options.recipe == "published":
+            backbone = backbone.exact
         backbone.require(self.skeleton, start)
         with torch.device("meta"):
             shapes = backbone.build(seed=0).eval()(torch.empty(1, 3, backbone.crop_px, backbone.crop_px))
@@ -145,5 +154,5 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = LiftingModel(architecture, load_backbone(backbone, read, start, seed))
+            model = LiftingModel(architecture, load_backbone(backbone, read, start, seed, fresh_maps=image_network))
         return LiftingTraining(model, options, self.skeleton)

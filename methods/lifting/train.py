@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
 from poseboard.datasets.camera import Array
@@ -27,8 +28,9 @@ from poseboard.methods.lifting.model import (
 )
 from poseboard.methods.nets.architecture import crop_pixels
 from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation, augment, transform_points
-from poseboard.methods.nets.backbone import heatmap_losses, inside_crop, visible_joints, warmup_cosine
+from poseboard.methods.nets.backbone import heatmap_losses, inside_crop, visible_joints
 from poseboard.methods.nets.losses import keypoint_l2
+from poseboard.methods.nets.schedule import Epochs, Length, Milestones, Recipe, by_recipe, warmup_cosine
 
 HANDS = ("left hand", "right hand")
 """``group.action`` of a sample that shows one hand."""
@@ -45,7 +47,12 @@ class LiftingOptions(Options):
         recipe: "small" is ours (distances, 2D losses beside them, AdamW with a cosine, augmentation, poses in the frame
             of the crop's centre ray); "published" is that of the release (squared error, Adam 1e-5 with one step down,
             true heat maps, no augmentation, poses in the camera's frame).
-        steps: of the optimiser.
+        weights: checkpoint of a backbone to start from, instead of that of the row under ``after``; an image network
+            will do for image features alone.
+        image_px: side of the crops, where it is not that of the weights.
+        steps: of the optimiser, or `Epochs`.
+        milestones: "published": epochs (steps, where ``steps`` is a number) after which the rate is divided by ten;
+            None: after three quarters of the steps.
         batch_size: views a step.
         learning_rate: highest rate; None: the recipe's own, 1e-3 or 1e-5.
         warmup_steps: "small": steps over which the rate rises.
@@ -62,13 +69,16 @@ class LiftingOptions(Options):
             median over two or more calibrated views, at a root that the row under ``after`` predicts.
         handed: it is told which hand it sees (the sample's ``group.action``, as RHD has it); None: if it sees hands.
         mirror_right: right hands share the canonical pose of left ones, mirrored.
-        clip_norm: longest gradient that is applied whole.
+        clip_norm: maximum gradient norm, larger gradients are clipped; None: never. Left out: 10 ("small") or never.
         augmentation: "small": how crops, and the poses with them, are changed.
     """
 
     network: Network = "direct"
-    recipe: Literal["small", "published"] = "small"
-    steps: int = Field(default=1200, ge=1)
+    recipe: Recipe = "small"
+    weights: Path | None = None
+    image_px: int | None = Field(default=None, ge=32, multiple_of=32)
+    steps: PositiveInt | Epochs = 1200
+    milestones: Milestones | None = None
     batch_size: int = Field(default=24, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)
     warmup_steps: int = Field(default=20, ge=0)
@@ -81,7 +91,7 @@ class LiftingOptions(Options):
     views: Literal["one", "median"] = "one"
     handed: bool | None = None
     mirror_right: bool = False
-    clip_norm: float = Field(default=10.0, gt=0)
+    clip_norm: float | None = Field(default_factory=by_recipe(10.0, None), gt=0)
     augmentation: Augmentation = Augmentation(rotation_deg=15.0, scale=0.1)
 
     @model_validator(mode="after")
@@ -135,7 +145,8 @@ class LiftingTraining(Training):
         self._augmentation = options.augmentation if options.recipe == "small" else NO_AUGMENTATION
         self.architecture = model.architecture.model_dump(mode="json")
         self.model = model
-        self.steps = options.steps
+        length = Length(options.steps, options.batch_size)
+        self.steps, self.every = length.steps, length.every
         self.batch_size = options.batch_size
         self.clip_norm = options.clip_norm
         # Training needs the truth in the camera's frame, so it sees all cameras; prediction is handed one without R, t.
@@ -148,12 +159,10 @@ class LiftingTraining(Training):
         learned = [p for p in model.parameters() if p.requires_grad]
         if options.recipe == "published":
             self.optimizer = torch.optim.Adam(learned, lr=options.learning_rate or 1e-5)
-            # 16 epochs, a tenth of the rate from the twelfth on
-            step_down = [max(1, options.steps * 12 // 16)]
-            self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, step_down, gamma=0.1)
+            self.scheduler = length.falling(self.optimizer, options.milestones, shares=(0.75,))
             return
         self.optimizer = torch.optim.AdamW(learned, lr=options.learning_rate or 1e-3, weight_decay=options.weight_decay)
-        self.scheduler = warmup_cosine(self.optimizer, options.steps, options.warmup_steps)
+        self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
         """A random view and the pose that it shows.

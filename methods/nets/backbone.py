@@ -8,17 +8,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor, nn
 
 from poseboard.datasets.camera import Array
 from poseboard.datasets.sample import Sample, Truth, View
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Checkpoint, Example, Inputs, Options, Training, parse_options
-from poseboard.methods.nets.architecture import Architecture, Precision, crop_pixels, load_backbone
-from poseboard.methods.nets.augmentation import Augmentation, augment, transform_points
+from poseboard.methods.nets.architecture import (
+    IMAGE_NETWORK,
+    Architecture,
+    Precision,
+    crop_pixels,
+    given_weights,
+    load_backbone,
+)
+from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation, augment, transform_points
+from poseboard.methods.nets.gaussian_maps import gaussian_maps
 from poseboard.methods.nets.losses import coordinate_smooth_l1, heatmap_cross_entropy
 from poseboard.methods.nets.pose_resnet import NETWORKS
+from poseboard.methods.nets.schedule import Epochs, Length, Recipe, by_recipe, warmup_cosine
 from poseboard.methods.nets.soft_argmax import soft_argmax_2d
 
 
@@ -26,26 +35,29 @@ class HeatmapOptions(Options):
     """How a backbone is trained on single views.
 
     Args:
-        steps: of the optimiser.
+        recipe: "small" is ours (soft-argmax and cross-entropy, AdamW with a cosine, augmentation); "published" is plain
+            squared error of Gaussian maps, Adam at one rate, no augmentation.
+        steps: of the optimiser, or `Epochs`.
         batch_size: crops a step.
-        learning_rate: of AdamW at its highest; it rises over ``warmup_steps`` and falls along a cosine.
-        warmup_steps: steps of the rise.
-        weight_decay: of AdamW.
-        heatmap_weight: of the heat-map cross-entropy beside the smooth-L1 of the soft-argmax.
+        learning_rate: highest; "small": it rises over ``warmup_steps`` and falls along a cosine.
+        warmup_steps: "small": steps of the rise.
+        weight_decay: "small": of AdamW.
+        heatmap_weight: "small": of the heat-map cross-entropy beside the smooth-L1 of the soft-argmax.
         sigma_px: of the true heat map, heat-map pixels.
-        clip_norm: longest gradient that is applied whole.
-        augmentation: how crops are changed.
+        clip_norm: maximum gradient norm, larger gradients are clipped; None: never. Left out: 10 ("small") or never.
+        augmentation: how crops are changed. Left out: `Augmentation` ("small") or not at all.
     """
 
-    steps: int = Field(default=3000, ge=1)
+    recipe: Recipe = "small"
+    steps: PositiveInt | Epochs = 3000
     batch_size: int = Field(default=20, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     warmup_steps: int = Field(default=50, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     heatmap_weight: float = Field(default=0.3, ge=0)
     sigma_px: float = Field(default=1.0, gt=0)
-    clip_norm: float = Field(default=10.0, gt=0)
-    augmentation: Augmentation = Augmentation()
+    clip_norm: float | None = Field(default_factory=by_recipe(10.0, None), gt=0)
+    augmentation: Augmentation = Field(default_factory=by_recipe(Augmentation(), NO_AUGMENTATION))
 
 
 class BackboneOptions(HeatmapOptions):
@@ -56,7 +68,8 @@ class BackboneOptions(HeatmapOptions):
         image_px: side of the crops.
         precision: "bf16" runs the convolutions in bfloat16.
         weights: checkpoint to start from, e.g. of published weights (`poseboard weights import backbone`); its
-            architecture, crops and precision then count instead of those above.
+            architecture, crops and precision then count instead of those above. "published" needs one: a pose network
+            for the data set's joints is taken as it is, one for others and an image network are trained.
     """
 
     architecture: str = "small"
@@ -70,16 +83,6 @@ class BackboneOptions(HeatmapOptions):
         if value not in NETWORKS:
             raise ValueError(f"known: {', '.join(NETWORKS)}")
         return value
-
-
-def warmup_cosine(optimizer: torch.optim.Optimizer, steps: int, warmup_steps: int) -> torch.optim.lr_scheduler.LambdaLR:
-    """Learning rates that rise linearly over ``warmup_steps`` and fall along a half cosine to zero at ``steps``."""
-
-    def factor(step: int) -> float:
-        rise = min(1.0, (step + 1) / (warmup_steps + 1))
-        return float(rise * (0.5 + 0.5 * np.cos(np.pi * min(1.0, step / steps))))
-
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def inside_crop(points_px: Array, crop_px: int, *, published: bool = False) -> Array:
@@ -122,18 +125,26 @@ class HeatmapTraining(Training):
         skeleton: of the truth, for the joints a mirror image swaps.
     """
 
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None
+    optimizer: torch.optim.Optimizer
+
     def __init__(self, architecture: Architecture, net: nn.Module, options: HeatmapOptions, skeleton: Skeleton) -> None:
         self._architecture = architecture
         self._options = options
         self._flip_order = skeleton.flip_order
         self.architecture = architecture.plain()
         self.model = net
-        self.optimizer = torch.optim.AdamW(
-            net.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
-        )
-        self.scheduler = warmup_cosine(self.optimizer, options.steps, options.warmup_steps)
-        self.steps = options.steps
+        length = Length(options.steps, options.batch_size)
+        self.steps, self.every = length.steps, length.every
         self.batch_size = options.batch_size
+        if options.recipe == "published":
+            self.optimizer = torch.optim.Adam(net.parameters(), lr=options.learning_rate)
+            self.scheduler = None
+        else:
+            self.optimizer = torch.optim.AdamW(
+                net.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+            )
+            self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
         self.clip_norm = options.clip_norm
         self.inputs = Inputs(crop_px=architecture.crop_px, views=(1, 1_000), extrinsics=True)
 
@@ -145,10 +156,18 @@ class HeatmapTraining(Training):
             InputError: the checkpoint has no backbone, or one for other joints.
         """
         checkpoint = Checkpoint.read(start)
-        heads = {"alg_confidences": False, "vol_confidences": False}  # nothing here would train them
+        heads: dict[str, Any] = {"alg_confidences": False, "vol_confidences": False}  # nothing here would train them
         architecture = Architecture.of(checkpoint, start).model_copy(update=heads)
-        architecture.require(skeleton, start)
-        return cls(architecture, load_backbone(architecture, checkpoint, start, seed), options, skeleton)
+        finished = checkpoint.method != IMAGE_NETWORK and architecture.joints == skeleton.joints
+        if options.recipe == "published":
+            architecture = architecture.exact.model_copy(update={"joints": skeleton.joints})
+        else:
+            architecture.require(skeleton, start)
+        net = load_backbone(architecture, checkpoint, start, seed, fresh_maps=not finished)
+        training = cls(architecture, net, options, skeleton)
+        if finished and options.recipe == "published":
+            training.steps = 0
+        return training
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
         """A random view: image (S, S, 3) uint8, points_px (J, 2) and weights (J,) float32."""
@@ -168,13 +187,17 @@ class HeatmapTraining(Training):
         }
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weighted heat-map cross-entropy + smooth-L1 of the soft-argmax; also the mean 2D error in crop pixels."""
+        """The recipe's loss; also the mean 2D error in crop pixels."""
         arch = self._architecture
         heatmaps = arch.run(self.model, arch.prepare(batch["image"])).heatmaps
-        options = self._options
-        return heatmap_losses(
-            arch, heatmaps, batch["points_px"], batch["weights"], options.heatmap_weight, options.sigma_px
-        )
+        options, points, weights = self._options, batch["points_px"], batch["weights"]
+        losses = heatmap_losses(arch, heatmaps, points, weights, options.heatmap_weight, options.sigma_px)
+        if options.recipe == "small":
+            return losses
+        cells = points * (heatmaps.shape[-1] / arch.crop_px)
+        targets = gaussian_maps(cells, (heatmaps.shape[-2], heatmaps.shape[-1]), options.sigma_px, cell_px=1)
+        squared = weights[..., None, None] * (heatmaps - targets).square()
+        return {"total": squared.mean(), "error_px": losses["error_px"]}
 
 
 def heatmap_losses(
@@ -222,9 +245,10 @@ class Backbone:
         """From the backbone in ``start``, else from that of the option ``weights``, else from fresh weights.
 
         Raises:
-            InputError: there is no such checkpoint, or its backbone is for other joints.
+            InputError: there is no such checkpoint, or its backbone is for other joints ("small").
         """
-        start = start or self.options.weights
+        if self.options.recipe == "published" or self.options.weights is not None:
+            start = start or given_weights("backbone", self.options.weights)
         if start is not None:
             return HeatmapTraining.continued(start, self.options, self.skeleton, seed)
         architecture = Architecture(

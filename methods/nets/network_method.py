@@ -12,7 +12,7 @@ from torch import nn
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Checkpoint, Inputs, OptionsT
-from poseboard.methods.nets.architecture import load_strictly
+from poseboard.methods.nets.architecture import given_weights, load_strictly
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
@@ -60,8 +60,18 @@ class NetworkMethod(ABC, Generic[OptionsT, NetworkT]):
             raise InputError(self._name, "it has no weights yet", "load a checkpoint before predicting")
         return self._network
 
-    def started(self, start: Path | None, after: str = "`after: backbone`") -> tuple[Checkpoint, Path]:
-        """What training starts from, and where it stands; InputError if nothing is given, naming what to set."""
+    def started(
+        self, start: Path | None, after: str = "`after: backbone`", weights: Path | None = None
+    ) -> tuple[Checkpoint, Path]:
+        """What training starts from, and where it stands; InputError if nothing is given, naming what to set.
+
+        Args:
+            start: checkpoint of the row under ``after``.
+            after: what to set where nothing is given.
+            weights: a checkpoint that the row's own options name instead.
+        """
+        if weights is not None:
+            start = given_weights(self._name, weights)
         if start is None:
             raise InputError(self._name, "training starts from a 2D backbone", f"set {after} in params.yaml")
         return Checkpoint.read(start), start

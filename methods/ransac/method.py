@@ -52,8 +52,10 @@ class Ransac(Triangulator):
         fitted = {} if self.options.compat else self._constants
         return self.options.threshold_px or fitted.get("threshold_px", THRESHOLD_PX)
 
-    def training(self, start: Path | None, seed: int) -> HeatmapTraining:
-        """Further single-view steps for the backbone in ``start``, then the threshold."""
+    def training(self, start: Path | None, seed: int) -> HeatmapTraining | None:
+        """Further single-view steps for the backbone in ``start``, then the threshold; None with "published"."""
         if start is None:
             raise InputError("ransac", "training starts from a 2D backbone", "set `after: backbone` in params.yaml")
+        if self.options.recipe == "published":
+            return None
         return RansacTraining.continued(start, self.options, self.skeleton, seed)

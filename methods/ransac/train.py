@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from poseboard.datasets.sample import Sample, Truth
 from poseboard.methods.geometry.robust import ransac
 from poseboard.methods.geometry.triangulator import ASSOCIATION_PX
 from poseboard.methods.nets.backbone import HeatmapOptions, HeatmapTraining
 from poseboard.methods.nets.detector import Detector
+from poseboard.methods.nets.schedule import Epochs
 
 _GRID = np.geomspace(0.01, 0.5, 18)
 """Thresholds tried, as shares of the crop's side; the published one is 30 / 384 = 0.08."""
@@ -21,7 +22,9 @@ class RansacOptions(HeatmapOptions):
     """What is trained, how, and how points are triangulated.
 
     Args:
-        steps: of the optimiser: as many as algebraic triangulation gets, so that it wins nothing by longer training.
+        recipe: "small" trains the backbone further; "published" takes it as it comes, as the release does.
+        steps: of the optimiser, or `Epochs`: as many as algebraic triangulation gets, so that it wins nothing by longer
+            training.
         learning_rate: highest rate.
         threshold_px: reprojection distance at which a view stops agreeing, crop pixels (full frame for given
             detections); None: what the training fitted, 30 without a training.
@@ -29,7 +32,7 @@ class RansacOptions(HeatmapOptions):
         compat: the release's scheme draw by draw, on whole heat-map pixels and with its threshold.
     """
 
-    steps: int = Field(default=600, ge=1)
+    steps: PositiveInt | Epochs = 600
     learning_rate: float = Field(default=5e-4, gt=0)
     threshold_px: float | None = Field(default=None, gt=0)
     association_px: float = Field(default=ASSOCIATION_PX, gt=0)

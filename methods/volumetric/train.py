@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 from torch import Tensor
 
 from poseboard.datasets.camera import Array
@@ -18,10 +18,10 @@ from poseboard.methods.base import Example, Inputs, Options, Training
 from poseboard.methods.geometry.unprojection import Aggregation, rotation_about
 from poseboard.methods.nets.architecture import Architecture, Precision, crop_pixels
 from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation, augment
-from poseboard.methods.nets.backbone import warmup_cosine
 from poseboard.methods.nets.lens import without_lens
 from poseboard.methods.nets.losses import keypoint_l2, keypoint_mae, voxel_cross_entropy
 from poseboard.methods.nets.multiview import drawn_views
+from poseboard.methods.nets.schedule import Epochs, Length, Recipe, by_recipe, warmup_cosine
 from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
 
 _CM = 0.1
@@ -41,7 +41,8 @@ class VolumetricOptions(Options):
         voxels: along an edge of the cube.
         cuboid_mm: length of its edges.
         use_gt_pelvis: the cube stands about the true root, instead of the one predicted by the row under ``after``.
-        steps: of the optimiser.
+        weights: checkpoint of a 2D backbone to start from, instead of that of the row under ``after``.
+        steps: of the optimiser, or `Epochs`.
         batch_size: samples a step.
         learning_rate: of the 3D network; None: the recipe's, 1e-2 or 1e-3.
         projection_learning_rate: of the projection of the features, 0 freezes it; None: the recipe's, 0 or 1e-3.
@@ -58,16 +59,17 @@ class VolumetricOptions(Options):
             nearest to what is down in the pictures.
         transfer: see `VolumetricArchitecture`.
         precision: of the 3D network; None: float32, but in training with "small" "bf16".
-        clip_norm: longest gradient that is applied whole.
+        clip_norm: maximum gradient norm, larger gradients are clipped; None: never. Left out: 10 ("small") or never.
         augmentation: "small": how crops, and their cameras with them, are changed.
     """
 
-    recipe: Literal["small", "published"] = "small"
+    recipe: Recipe = "small"
     aggregation: Aggregation | None = None
     voxels: int = Field(default=32, ge=8)
     cuboid_mm: float = Field(default=2300.0, gt=0)
     use_gt_pelvis: bool = False
-    steps: int = Field(default=300, ge=1)
+    weights: Path | None = None
+    steps: PositiveInt | Epochs = 300
     batch_size: int = Field(default=4, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)
     projection_learning_rate: float | None = Field(default=None, ge=0)
@@ -82,7 +84,7 @@ class VolumetricOptions(Options):
     up: Literal["x", "y", "z"] | None = None
     transfer: bool = False
     precision: Precision | None = None
-    clip_norm: float = Field(default=10.0, gt=0)
+    clip_norm: float | None = Field(default_factory=by_recipe(10.0, None), gt=0)
     augmentation: Augmentation = Augmentation()
 
     @model_validator(mode="after")
@@ -110,7 +112,7 @@ class VolumetricOptions(Options):
         form: dict[str, Any] = {"channels": len(backbone.joints), "evidence": True} if self.small else {}
         try:
             return VolumetricArchitecture(
-                backbone=backbone.model_copy(update=heads),
+                backbone=(backbone if self.small else backbone.exact).model_copy(update=heads),
                 aggregation=aggregation,
                 volume_net=self.recipe,
                 voxels=self.voxels,
@@ -146,7 +148,8 @@ class VolumetricTraining(Training):
         self._random_views = (0.3 if small else 0.0) if options.random_views is None else options.random_views
         self.architecture = model.architecture.plain()
         self.model = model
-        self.steps = options.steps
+        length = Length(options.steps, options.batch_size)
+        self.steps, self.every = length.steps, length.every
         self.batch_size = options.batch_size
         self.clip_norm = options.clip_norm
         self.inputs = options.inputs(model.architecture.backbone.crop_px)
@@ -172,7 +175,7 @@ class VolumetricTraining(Training):
         self.optimizer: torch.optim.Optimizer
         if small:
             self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
-            self.scheduler = warmup_cosine(self.optimizer, options.steps, options.warmup_steps)
+            self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
         else:
             self.optimizer = torch.optim.Adam(groups)
             self.scheduler = None

@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.settings import BACKBONE, Settings
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.base import Method, find_method
+from poseboard.methods.nets.backbone import Backbone
 
 ROOT = Path(__file__).resolve().parents[2]
 ODD_NAMES = ("dlt; touch X #", "../dlt", "/abs", "..", "a/b", "$(touch X)", "it's", "-f", "", "dlt\n", "dlté", "a.b")
@@ -30,20 +33,35 @@ def write(folder: Path, **changes: object) -> Path:
     return path
 
 
-def test_the_committed_file_is_valid_in_every_profile(tmp_path: Path) -> None:
-    committed = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for profile in committed["profiles"]:
-        path = tmp_path / "params.yaml"
-        path.write_text(yaml.safe_dump(committed | {"profile": profile}))
-        settings = Settings.read(path)
-        for method in [*settings.params.methods, "backbone"]:
-            assert all(not isinstance(value, dict) for value in settings.options(method).values())
+def committed(folder: Path, profile: str) -> Settings:
+    """The committed params.yaml, read in a profile."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(values | {"profile": profile}))
+    return Settings.read(path)
 
 
-def test_the_committed_smoke_profile_alone_warns_that_its_numbers_mean_nothing() -> None:
-    profiles = Settings.read(ROOT / "params.yaml").params.profiles
-    assert "numbers mean nothing" in profiles["smoke"].warning
-    assert not any(profile.warning for name, profile in profiles.items() if name != "smoke")
+@pytest.mark.parametrize("profile", ["smoke", "default", "seeds", "full"])
+def test_every_row_of_every_profile_is_valid(tmp_path: Path, profile: str) -> None:
+    settings = committed(tmp_path, profile)
+    assert profile in settings.params.profiles
+    Backbone(settings.options(BACKBONE), HUMAN36M)
+    for row, entry in settings.rows.items():
+        method = find_method(entry.spec)(settings.options(row), HUMAN36M)
+        assert isinstance(method, Method)
+        recipe = settings.options(row).get("recipe")
+        assert recipe is None or recipe == ("published" if profile == "full" else "small")
+
+
+def test_a_row_of_one_profile_is_none_of_another(tmp_path: Path) -> None:
+    own = {"epipolar_augmented", "epipolar_extra_data"}
+    full = committed(tmp_path, "full")
+    assert own <= set(full.rows)
+    for profile in set(full.params.profiles) - {"full"}:
+        settings = full.in_profile(profile)
+        assert not own & set(settings.rows)
+        with pytest.raises(InputError, match="'epipolar_augmented': is not in params"):
+            settings.entry("epipolar_augmented")
 
 
 def test_options_differ_by_profile_and_fall_back_to_default(tmp_path: Path) -> None:
