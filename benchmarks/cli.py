@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import write_file
 from poseboard.protocols.scores import ResultError
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -111,7 +113,7 @@ def names_(record: Annotated[Path, typer.Option(help="file to write")]) -> None:
     _settings()
     record.parent.mkdir(parents=True, exist_ok=True)
     # Always the same, so that nothing is run again for a new name alone.
-    record.write_text("The names in params.yaml are plain.\n", encoding="utf-8")
+    write_file(record, b"The names in params.yaml are plain.\n")
 
 
 @app.command("plan")
@@ -355,8 +357,8 @@ def sync(
     settings = _settings()
     added, kept = run(settings)
     if record is not None:
-        (settings.results / record).write_text(
-            json.dumps({"runs": added + kept, "store": "mlflow.db"}) + "\n", encoding="utf-8"
+        write_file(
+            settings.results / record, (json.dumps({"runs": added + kept, "store": "mlflow.db"}) + "\n").encode()
         )
     print(f"mlflow: {added} runs added, {kept} there already; browse them with `make runs`")
 
@@ -435,9 +437,11 @@ def main() -> None:
         raise SystemExit(0) from None
     except OSError as error:
         # A full disk or a folder without permission names its file; anything else is a bug and keeps its traceback.
-        if error.filename is None:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if error.filename is None and not full:
             raise
         print(
-            f"poseboard: {error.filename}: {error.strerror}; check the path, its rights and the disk", file=sys.stderr
+            f"poseboard: {error.filename or 'a file'}: {error.strerror}; check the path, its rights and the disk",
+            file=sys.stderr,
         )
         raise SystemExit(2) from None

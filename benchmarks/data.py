@@ -15,6 +15,7 @@ from poseboard.benchmarks.settings import WORLDS, Settings
 from poseboard.datasets.catalog import Entry, catalog, open_dataset
 from poseboard.datasets.contact_sheet import contact_sheet, spread
 from poseboard.datasets.errors import InputError, validated
+from poseboard.datasets.files import write_file
 from poseboard.datasets.sample import Dataset, Group, Status, images_sha256
 from poseboard.datasets.synthetic.human36m import WorldOptions, generate
 from poseboard.protocols.scores import DataFile
@@ -60,10 +61,10 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
     else:
         groups = {split: _groups(opened, split) for split in ("train", "test")}
         shown = contact_sheet(opened, spread({**groups["train"], **groups["test"]}))
-        partial = sheet.with_name(f"{sheet.stem}.partial.png")
-        if not cv2.imwrite(str(partial), shown[..., ::-1]):
-            raise InputError(sheet, "cannot be written", "check permissions and free space")
-        partial.replace(sheet)
+        fine, picture = cv2.imencode(".png", shown[..., ::-1])
+        if not fine:
+            raise RuntimeError("the PNG encoder refused the contact sheet")
+        write_file(sheet, bytes(picture))
         record = DataFile(
             dataset=dataset,
             synthetic=opened.synthetic,

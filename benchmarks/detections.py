@@ -19,6 +19,7 @@ from poseboard.benchmarks.data import open_named
 from poseboard.benchmarks.harness import Bench, predict
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.sample import Dataset, Poses, Sample
 from poseboard.methods.geometry.observations import observe
 from poseboard.methods.geometry.triangulation import reprojection_error
@@ -38,11 +39,11 @@ def detections_stage(settings: Settings, dataset: str, method: str) -> Iterator[
     target = settings.results / "detections" / f"{dataset}-{method}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     figure = target.with_suffix(".png")
-    figure.unlink(missing_ok=True)
     status, opened = open_named(settings, dataset)
     if opened is None:
         detail = f"{settings.portable(status.detail)}; to be had from {status.obtain}"
         DetectionFile(dataset=dataset, method=method, state="missing", detail=detail).write(target)
+        figure.unlink(missing_ok=True)
         yield f"{dataset}/{method}: {status.state}, {detail}"
         return
     bench = Bench(settings, opened)
@@ -62,10 +63,9 @@ def detections_stage(settings: Settings, dataset: str, method: str) -> Iterator[
         f"{sum(len(view.boxes_px) for sample in shown for view in sample.views)} detections; "
         f"{_spread(residuals)}"
     )
-    draw(shown[:_FRAME_COLUMNS], answers[:_FRAME_COLUMNS], opened, residuals, f"{dataset}, {method}: {detail}").savefig(
-        figure, dpi=110
-    )
-    DetectionFile(
+    title = f"{dataset}, {method}: {detail}"
+    drawn = draw(shown[:_FRAME_COLUMNS], answers[:_FRAME_COLUMNS], opened, residuals, title)
+    record = DetectionFile(
         dataset=dataset,
         method=method,
         state=status.state,
@@ -73,7 +73,10 @@ def detections_stage(settings: Settings, dataset: str, method: str) -> Iterator[
         people=people,
         residual_px=median,
         figure=figure.name,
-    ).write(target)
+    )
+    with WholeFiles() as outputs:
+        outputs.write(figure, lambda file: drawn.savefig(file, dpi=110, format="png"))
+        record.write(target, outputs)
     yield f"{dataset}/{method}: {detail}"
     for view, value in median.items():
         yield f"{dataset}/{method}: {view}: median residual {value} px"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poseboard.benchmarks.harness import Bench, Restricted
+from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.sample import Poses
 from poseboard.methods.base import Inputs, Matching, Method
 
@@ -19,9 +20,9 @@ SAMPLES = 3
 
 
 def write_matches(
-    bench: Bench, method: Method, samples: Restricted, answers: Mapping[str, Poses], folder: Path
-) -> Path | None:
-    """Ask a row where the first camera's view of `JOINT` was looked for in each other view, and write ``matches.npz``.
+    bench: Bench, method: Method, samples: Restricted, answers: Mapping[str, Poses], path: Path, files: WholeFiles
+) -> bool:
+    """Ask a row where the first camera's view of `JOINT` was looked for in each other view, and write it down.
 
     The pixel asked is the true joint's and the samples are the middle ones of equal parts of the split, so that all
     rows are asked the same. Pixels are of the crops that the row is handed. The crops themselves are written of
@@ -32,17 +33,16 @@ def write_matches(
         method: loaded; one that is not `Matching`, or looks at no other view, leaves no file.
         samples: all cameras, as the row sees them.
         answers: key -> what the row predicted, every key of the split in order.
-        folder: of the row's predictions.
+        path: file to write.
+        files: that it is written together with.
 
     Returns:
-        The file, or None where there is none.
+        Whether there is anything to be written.
     """
-    path = folder / "matches.npz"
-    path.unlink(missing_ok=True)
     skeleton, own = bench.dataset.skeleton, samples.inputs
     side = own.crop_px
     if not isinstance(method, Matching) or side is None or JOINT not in skeleton.joints or len(samples.views) < 2:
-        return None
+        return False
     joint, keys = skeleton.joints.index(JOINT), list(answers)
     seen = bench.restricted(Inputs(crop_px=side, box_scale=own.box_scale, resampling=own.resampling), samples.views)
     drawn = side if bench.dataset.synthetic else 0
@@ -59,7 +59,7 @@ def write_matches(
         matches = [method.match(samples.sample(key), 0, v, both_px[0, 0]) for v in range(1, len(views))]
         found = [match for match in matches if match is not None]
         if not found:
-            return None
+            return False
         rows.append(
             {
                 "keys": np.array(key),
@@ -74,16 +74,11 @@ def write_matches(
             }
         )
     if not rows:
-        return None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial.npz")
+        return False
     arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    np.savez_compressed(
-        partial,
-        joint=np.array(JOINT),
-        views=np.array(samples.views),
-        side_px=np.array(side),
-        **arrays,  # type: ignore[arg-type]  # numpy types its keyword arrays as positional flags too
+    arrays |= {"joint": np.array(JOINT), "views": np.array(samples.views), "side_px": np.array(side)}
+    files.write(
+        path,
+        lambda file: np.savez_compressed(file, **arrays),  # type: ignore[arg-type]  # as if arrays were flags
     )
-    partial.replace(path)
-    return path
+    return True

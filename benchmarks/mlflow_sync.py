@@ -49,7 +49,7 @@ def sync(settings: Settings) -> tuple[int, int]:
     """Add the runs that are missing; (added, already there).
 
     Raises:
-        InputError: the store cannot be used.
+        InputError: the store cannot be used, or the disk is full.
         ResultError: a file in results/ does not follow its schema.
     """
     files = {
@@ -63,8 +63,14 @@ def sync(settings: Settings) -> tuple[int, int]:
         except (MlflowException, SQLAlchemyError) as error:
             problem = str(error).splitlines()[0][:160]
             raise InputError(
-                settings.home / "mlflow.db", f"MLflow cannot use it ({problem})", "move it away: a sync makes it anew"
+                settings.home / "mlflow.db",
+                f"MLflow cannot use it ({problem})",
+                "free disk space, or move it away: a sync makes it anew",
             ) from error
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            raise OSError(error.errno, error.strerror, str(settings.home / "mlruns")) from error
     return added, len(files) - added
 
 

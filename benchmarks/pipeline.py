@@ -23,6 +23,7 @@ from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.plan import Countdown, plan
 from poseboard.benchmarks.settings import BORROWED, Settings
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import write_file
 
 _ADVICE = re.compile(r"Use `dvc push`")
 """What DVC says at the end about a remote store, which a run here has no use for."""
@@ -64,9 +65,7 @@ def _put_back(path: Path) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_file(path, text.encode())
 
 
 def run_pipeline(settings: Settings) -> None:

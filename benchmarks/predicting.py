@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
@@ -18,10 +18,13 @@ from poseboard.benchmarks.provenance import weights_sha256
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import WholeFiles
 from poseboard.protocols import predictions
 from poseboard.protocols.base import Board, ViewSet
 
 TABLES = Path(__file__).parent / "tables"
+MATCHES = "matches.npz"
+"""Beside the predictions of a row: where it looked in other views."""
 
 
 def boards(dataset: str, split: str = "test") -> list[Board]:
@@ -66,10 +69,15 @@ def predict_stage(
 
             yield from detections_stage(settings, dataset, method)
         else:
-            yield from _predict(settings, dataset, method, split, checkpoint)
+            # Together and last: whatever fails leaves the files of an earlier run, and never some of two runs.
+            with WholeFiles() as outputs:
+                written = yield from _predict(settings, dataset, method, split, checkpoint, outputs)
+            _remove_others(settings.file("predictions", dataset, method), split, written)
 
 
-def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoint: Path | None) -> Iterator[str]:
+def _predict(
+    settings: Settings, dataset: str, method: str, split: str, checkpoint: Path | None, outputs: WholeFiles
+) -> Generator[str, None, set[Path]]:
     import torch
 
     given = settings.options(method)
@@ -126,15 +134,17 @@ def _predict(settings: Settings, dataset: str, method: str, split: str, checkpoi
                 options=row.options(given),
             )
             path = predictions_path(settings, dataset, method, name, split, seed)
-            predictions.write(path, predictions.PoseTable.collect(keys, answers, info))
+            predictions.write(path, predictions.PoseTable.collect(keys, answers, info), outputs)
             written.add(path)
             if (split, name, seed) == ("test", "all", settings.profile.seeds[0]):
-                write_matches(bench, model, samples, dict(zip(keys, answers, strict=True)), path.parent)
+                matches = path.with_name(MATCHES)
+                if write_matches(bench, model, samples, dict(zip(keys, answers, strict=True)), matches, outputs):
+                    written.add(matches)
             missing = sum(not len(one.joints_mm) or bool(np.isnan(one.joints_mm).any()) for one in answers)
             told = f"{missing} without a whole answer" if missing else "all answered"
             cameras = len(view_set.cameras)
             yield f"{path.relative_to(settings.home)}: {len(keys)} samples, {cameras} cameras, {told}"
-    _remove_others(settings.file("predictions", dataset, method), split, written)
+    return written
 
 
 def _remove_others(folder: Path, split: str, written: set[Path]) -> None:
@@ -142,5 +152,5 @@ def _remove_others(folder: Path, split: str, written: set[Path]) -> None:
     for path in folder.glob(f"{split}-*.parquet"):
         if path not in written:
             path.unlink()
-    if split == "test" and not any(path.name.startswith("test-all-") for path in written):
-        (folder / "matches.npz").unlink(missing_ok=True)
+    if split == "test" and folder / MATCHES not in written:
+        (folder / MATCHES).unlink(missing_ok=True)

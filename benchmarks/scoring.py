@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import provenance
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import WholeFiles
 from poseboard.protocols import metrics, predictions
 from poseboard.protocols.base import TruthTable, ViewSet
 from poseboard.protocols.comparison import compare
@@ -122,17 +124,19 @@ def _score(
     )
     if not files:
         errors = [of_board.errors.assign(table=name) for name, of_board in scored.items()]
-        target = settings.file("errors", dataset, f"{method}.parquet")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".partial")
-        pd.concat(errors, ignore_index=True).astype({"table": "category", "views": "str", "cameras": "str"}).to_parquet(
-            partial
-        )
-        partial.replace(target)
+        kinds = {"table": "category", "views": "str", "cameras": "str"}
+        together = pd.concat(errors, ignore_index=True).astype(kinds)
         # Monocular methods have no predictions from all cameras: theirs from one camera are drawn in all of them.
         first = tables.get("all") or tables[min(tables)]
-        _write_examples(bench, first[seeds[0]], truth, settings.file("examples", dataset, f"{method}.npz"))
-        record.write(settings.file("scores", dataset, f"{method}.json"))
+        examples = _examples(bench, first[seeds[0]], truth)
+        # Together and last: whatever fails leaves the three files of an earlier run, which belong together.
+        with WholeFiles() as outputs:
+            outputs.write(settings.file("errors", dataset, f"{method}.parquet"), together.to_parquet)
+            outputs.write(
+                settings.file("examples", dataset, f"{method}.npz"),
+                lambda file: np.savez_compressed(file, **examples),  # type: ignore[arg-type]  # as if arrays were flags
+            )
+            record.write(settings.file("scores", dataset, f"{method}.json"), outputs)
     return record
 
 
@@ -302,7 +306,7 @@ def _median_height_mm(joints_mm: NDArray[np.floating]) -> float | None:
     return float(np.median(apart.max(axis=(1, 2))))
 
 
-def _write_examples(bench: Bench, table: PoseTable, truth: TruthTable, path: Path) -> None:
+def _examples(bench: Bench, table: PoseTable, truth: TruthTable) -> dict[str, NDArray[Any]]:
     """The best, middle and worst samples by root-relative error: crops, both poses in their pixels, edges.
 
     Crops are black unless people are synthetic: images of real data sets are not ours to pass on, and pages are made to
@@ -331,18 +335,14 @@ def _write_examples(bench: Bench, table: PoseTable, truth: TruthTable, path: Pat
                 images[i, v] = crop.pixels()
             drawn["predicted_px"][i, v] = crop.camera.project(predicted_mm[row])
             drawn["truth_px"][i, v] = crop.camera.project(truth.joints_mm[row])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial.npz")
-    np.savez_compressed(
-        partial,
-        images=images,
-        edges=np.array(skeleton.edge_indices, dtype=np.int64),
-        keys=np.array([str(truth.keys[row]) for row in chosen]),
-        error_mm=error_mm[chosen],
-        views=np.array(truth.views),
-        **drawn,  # type: ignore[arg-type]  # numpy types its keyword arrays as positional flags too
-    )
-    partial.replace(path)
+    return {
+        "images": images,
+        "edges": np.array(skeleton.edge_indices, dtype=np.int64),
+        "keys": np.array([str(truth.keys[row]) for row in chosen], dtype=str),
+        "error_mm": error_mm[chosen],
+        "views": np.array(truth.views),
+        **drawn,
+    }
 
 
 def _in_world(table: PoseTable, truth: TruthTable, rows: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -350,7 +350,8 @@ def _in_world(table: PoseTable, truth: TruthTable, rows: NDArray[np.integer]) ->
     joints_mm = np.full(truth.joints_mm.shape, np.nan)
     answered = np.flatnonzero(rows >= 0)
     joints_mm[answered] = table.mapped(truth.skeleton.joints)[rows[answered]]
-    frame = table.frame[rows]
+    frame = np.full(len(rows), "", dtype=object)
+    frame[answered] = table.frame[rows[answered]]
     root_of = truth.skeleton.root_of
     for v, name in enumerate(truth.views):
         of_camera = answered[frame[answered] == name]

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import code_sha256, file_sha256, provenance, weights_sha256
 from poseboard.benchmarks.settings import BACKBONE, Settings
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import write_file
 from poseboard.datasets.sample import images_sha256
 from poseboard.methods.base import Checkpoint, Method, Training
 from poseboard.methods.loop import Fit, fit, launch
@@ -58,12 +60,11 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
         if training is None:
             if start is None or not start.exists():
                 raise InputError(start or method, "there is no checkpoint to take over", f"train {after} first")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(target.name + ".partial")
-            shutil.copyfile(start, partial)
-            if file_sha256(partial) != start_sha256:
+            with start.open("rb") as source:
+                write_file(target, partial(shutil.copyfileobj, source), durable=True)
+            if file_sha256(target) != start_sha256:
+                target.unlink()
                 raise InputError(target, f"its copy of {start} came out as another file", "check the disk")
-            partial.replace(target)
             parameters = TrainingFile.read(settings.file("training", dataset, f"{after}.json")).parameters
             continue
         if not bench.dataset.keys("train"):

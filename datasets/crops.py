@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import numpy as np
 from filelock import FileLock
 
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import write_file
 from poseboard.datasets.sample import Dataset, Image, Resampling, Sample, Status, Truth, View
 
 _FORMAT = 2
@@ -186,7 +188,9 @@ class CroppedDataset:
                 pool.shutdown(cancel_futures=True)
                 raise
         crops.flush()
-        np.save(folder / "rows.npy", rows)
+        packed = io.BytesIO()
+        np.save(packed, rows)
+        write_file(folder / "rows.npy", packed.getvalue())
         return True
 
     def _cropped(self, sample: Sample) -> Sample:
@@ -222,11 +226,11 @@ def _reserve(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], n
     remedy = "free space, choose another folder for crops, or decode fewer frames"
     if shutil.disk_usage(path.parent).free < size:
         raise InputError(path, f"{size / 1e9:.1f} GB of crops do not fit on the disk", remedy)
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        try:
+    try:
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        if hasattr(os, "posix_fallocate"):
             with path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            raise InputError(path, f"{size / 1e9:.1f} GB cannot be reserved ({error.strerror})", remedy) from None
+    except OSError as error:
+        raise InputError(path, f"{size / 1e9:.1f} GB cannot be reserved ({error.strerror})", remedy) from None
     return array

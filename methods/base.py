@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError, validated
+from poseboard.datasets.files import write_file
 from poseboard.datasets.sample import Poses, Resampling, Sample, Truth
 from poseboard.datasets.skeleton import Skeleton
 
@@ -279,15 +280,10 @@ def _refuse_constants(constants: Mapping[Any, Any], where: Path) -> None:
 
 
 def write_tensors(path: Path, values: object) -> None:
-    """``torch.save`` to a temporary file beside ``path``, then renamed: a kill leaves the old file or the new one."""
+    """``torch.save``: a kill or a full disk leaves the old file or the new one; OSError names it."""
     import torch
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    with temporary.open("wb") as file:
-        torch.save(values, file)
-        file.flush()
-    temporary.replace(path)
+    write_file(path, lambda file: torch.save(values, file), durable=True)
 
 
 def read_tensors(path: Path) -> Any:

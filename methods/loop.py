@@ -227,11 +227,20 @@ class _State:
     def save(
         self, fabric: Fabric, path: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer, training: Training
     ) -> None:
+        failure: OSError | None = None
         if fabric.is_global_zero:
             self.model, self.optimizer = module.state_dict(), optimizer.state_dict()
             self.scheduler = {} if training.scheduler is None else training.scheduler.state_dict()
-            write_tensors(path, {"format": _FORMAT, **self.__dict__})
-        fabric.barrier()
+            try:
+                write_tensors(path, {"format": _FORMAT, **self.__dict__})
+            except OSError as error:
+                failure = error
+        # Told to all, or the others would wait for the first one for ever.
+        failed = fabric.broadcast(failure is not None)
+        if failure is not None:
+            raise failure
+        if failed:
+            raise SystemExit(2)
 
 
 class _Clock:

@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import BinaryIO, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import WholeFiles, write_file
 from poseboard.datasets.sample import Poses
 
 METADATA_KEY = b"poseboard"
@@ -143,15 +144,19 @@ class PoseTable:
         return self.joints_mm[:, [index[name] for name in joints]]
 
 
-def write(path: Path, table: PoseTable) -> None:
-    """Write the file whole or not at all; InputError if the table breaks the contract of this module."""
+def write(path: Path, table: PoseTable, files: WholeFiles | None = None) -> None:
+    """Write the file whole or not at all, with ``files`` together with those.
+
+    Raises:
+        InputError: the table breaks the contract of this module.
+        OSError: the file cannot be written.
+    """
     _check_values(table, path)
     width = len(table.info.joints) * 3
     schema = _schema(width).with_metadata({METADATA_KEY: table.info.model_dump_json().encode()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        with pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=["frame"]) as writer:
+
+    def fill(file: BinaryIO) -> None:
+        with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=["frame"]) as writer:
             for start in range(0, max(len(table), 1), _ROWS):
                 rows = slice(start, start + _ROWS)
                 flat = pa.array(np.ascontiguousarray(table.joints_mm[rows], dtype=np.float32).reshape(-1))
@@ -163,9 +168,11 @@ def write(path: Path, table: PoseTable) -> None:
                     pa.FixedSizeListArray.from_arrays(flat, width),
                 ]
                 writer.write_table(pa.table(columns, schema=schema))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    if files is None:
+        write_file(path, fill)
+    else:
+        files.write(path, fill)
 
 
 def read(path: Path) -> PoseTable:

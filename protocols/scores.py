@@ -20,6 +20,8 @@ from typing import ClassVar, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
+from poseboard.datasets.files import WholeFiles, write_file
+
 _REMEDY = "mend the file, or run the stage that writes it again"
 
 
@@ -39,21 +41,28 @@ class Record(BaseModel):
         """As JSON with sorted keys."""
         return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
-    def write(self, path: Path) -> None:
-        """Write as JSON through a temporary file, unless the file says the same already but for date and timing.
+    def write(self, path: Path, files: WholeFiles | None = None) -> None:
+        """Write as JSON, whole or not at all, unless the file says the same already but for date and timing.
 
         So a rerun that comes to the same leaves no change behind, and a file tells when its numbers first came out so,
         at which commit, and what they took then. One made with uncommitted changes gives way to one made without.
+
+        Args:
+            path: of the file.
+            files: that it takes its place together with; None for alone.
+
+        Raises:
+            OSError: the file cannot be written.
         """
         try:
             if path.is_file() and self.says_what(type(self).read(path)):
                 return
         except ResultError:
             pass
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".partial")
-        temporary.write_text(self.text(), encoding="utf-8")
-        temporary.replace(path)
+        if files is None:
+            write_file(path, self.text().encode())
+        else:
+            files.write(path, self.text().encode())
 
     def says_what(self, old: Self) -> bool:
         """Whether an older record holds the same but for the fields that pass; one without a value there does not."""

@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from PIL import Image
 
+from poseboard.datasets.files import Content, WholeFiles
 from poseboard.protocols.scores import Curve, ResultError, ScoreFile
 from poseboard.report import board as views
 from poseboard.report import figures
@@ -51,20 +53,19 @@ class Picture:
 
 
 class _Folder:
-    """The folder being written: every file of it, in order."""
+    """The folder being written: every file of it, in order; they take their places together."""
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
+    def __init__(self, out: Path, files: WholeFiles) -> None:
+        self.out, self.files = out, files
         self.written: list[Path] = []
 
-    def path(self, name: str) -> Path:
+    def write(self, name: str, content: Content) -> None:
         path = self.out / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.files.write(path, content)
         self.written.append(path)
-        return path
 
     def text(self, name: str, text: str) -> None:
-        self.path(name).write_text(text, encoding="utf-8", newline="\n")
+        self.write(name, text.encode())
 
     def plot(self, name: str, title: str, caption: str, figure: Figure) -> Plot:
         svg = figures.to_svg(figure, name)
@@ -97,15 +98,27 @@ def build(
 
     Raises:
         ResultError: a file of ``results`` is broken, or there is no such colour; the message names it.
+        OSError: a file cannot be written; those of an earlier build are all left as they were.
     """
     found = read_results(results, profile, rows)
+    with WholeFiles() as files:
+        return _write(found, profile, _Folder(out, files), rows, colours, folders)
+
+
+def _write(
+    found: Results,
+    profile: str,
+    folder: _Folder,
+    rows: Collection[str] | None,
+    colours: Mapping[str, str] | None,
+    folders: Mapping[str, Path] | None,
+) -> list[Path]:
     all_boards = views.boards(found)
     shown = {entry.scores.method for entry in found.entries}
     index = figures.slots(
         [*(row for row in rows or () if row in shown), *sorted(shown - set(rows or ()))], colours or {}
     )
     pages = {name: f"methods/{views.file_name(name)}.html" for name in sorted(index)}
-    folder = _Folder(out)
     environment = _environment()
     commits = views.common_commit(entry.scores for entry in found.entries)
     common = {
@@ -120,9 +133,8 @@ def build(
     }
     context = {**common, **_index_context(found, all_boards, index, folder), "root": ""}
     html = environment.get_template("index.html.j2").render(context)
-    folder.written.insert(0, out / "index.html")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "index.html").write_text(html, encoding="utf-8", newline="\n")
+    folder.text("index.html", html)
+    folder.written.insert(0, folder.written.pop())
     for name, page in pages.items():
         context = {
             **common,
@@ -281,7 +293,7 @@ def _picture(folder: _Folder, path: Path, prefix: str) -> Picture | None:
         if quality <= 45:
             image.thumbnail((image.width * 3 // 4, image.height * 3 // 4))
     name = f"pictures/{views.file_name(f'{prefix}-{path.stem}'.lower())}.jpg"
-    folder.path(name).write_bytes(buffer.getvalue())
+    folder.write(name, buffer.getvalue())
     return Picture(name, *image.size)
 
 
@@ -451,7 +463,7 @@ def _draw_examples(entry: Entry, slug: str, folder: _Folder) -> list[Example]:
         overlays = []
         for v in range(len(examples.views)):
             image = f"{where}-{place}-{v}.jpg"
-            imsave(folder.path(image), examples.images[k, v], pil_kwargs=JPEG)
+            folder.write(image, partial(imsave, arr=examples.images[k, v], format="jpg", pil_kwargs=JPEG))
             overlays.append(views.overlay(examples, k, v, image))
         made.append(
             Example(place, examples.keys[k], float(examples.error_mm[k]), examples.images.shape[2], tuple(overlays))

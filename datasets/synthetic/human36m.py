@@ -8,6 +8,7 @@ poses and boxes. ``<root>/manifest.json`` is written last: it marks the tree as 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import multiprocessing
 import shutil
@@ -28,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.contact_sheet import contact_sheet, spread
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import write_file
 from poseboard.datasets.human36m import LABELS, Human36M
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.datasets.synthetic.body import Body, sample_body, sample_outfit
@@ -297,7 +299,7 @@ def _clip(root: Path, options: WorldOptions, job: tuple[str, str]) -> Clip:
         number = i * options.frame_step + 1
         for tree, data in zip(TREES, pair, strict=True):
             digest.update(data)
-            (folder / tree / CAMERAS[v] / f"img_{number:06d}.jpg").write_bytes(data)
+            write_file(folder / tree / CAMERAS[v] / f"img_{number:06d}.jpg", data)
     size_bytes = sum(len(data) for pair in jpegs.values() for data in pair)
     return Clip(actor.figure.joints_mm, boxes, visibility, digest.hexdigest(), size_bytes)
 
@@ -388,7 +390,7 @@ def generate(
     if present is None and not started.exists() and any((root / part).exists() for part in ("processed", "extra")):
         raise InputError(root, "holds a data set that was not generated here", "choose another folder for the world")
     root.mkdir(parents=True, exist_ok=True)
-    started.write_text(json.dumps(wanted))  # from now on whatever lies here is ours and unfinished
+    write_file(started, json.dumps(wanted).encode())  # from now on whatever lies here is ours and unfinished
     (root / "manifest.json").unlink(missing_ok=True)
     for part in ("processed", "extra"):
         shutil.rmtree(root / part, ignore_errors=True)
@@ -404,12 +406,16 @@ def generate(
             progress(done, total)
     labels = label_file(options, clips)
     (root / LABELS).parent.mkdir(parents=True, exist_ok=True)
-    np.save(root / LABELS, np.array(labels, dtype=object), allow_pickle=True)
+    pickled = io.BytesIO()
+    np.save(pickled, np.array(labels, dtype=object), allow_pickle=True)
+    write_file(root / LABELS, pickled.getvalue())
     written = Human36M(root, synthetic=True)
     groups = {key: written.sample(key).group for split in ("train", "test") for key in written.keys(split)}
     sheet = contact_sheet(written, spread(groups))
-    if not cv2.imwrite(str(root / "contact_sheet.png"), sheet[..., ::-1]):
-        raise InputError(root / "contact_sheet.png", "cannot be written", "check permissions and free space")
+    fine, picture = cv2.imencode(".png", sheet[..., ::-1])
+    if not fine:
+        raise RuntimeError("the PNG encoder refused the contact sheet")
+    write_file(root / "contact_sheet.png", bytes(picture))
     seen = np.concatenate([clip.visibility for clip in clips]) if clips else np.zeros((0, per_frame))
     names = [labels[field] for field in ("subject_names", "camera_names", "action_names")]
     digest = labels_digest(names, labels["cameras"], labels["table"])

@@ -12,6 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import write_file
 
 NAME = "manifest.json"
 TREES = ("imageSequence", "imageSequence-undistorted")
@@ -42,9 +43,7 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
 
 def write_manifest(root: Path, content: Mapping[str, Any]) -> None:
     """Write ``<root>/manifest.json``, whole or not at all."""
-    partial = root / f"{NAME}.partial"
-    partial.write_text(json.dumps(content, indent=1))
-    partial.replace(root / NAME)
+    write_file(root / NAME, json.dumps(content, indent=1).encode())
 
 
 def sequence_files(root: Path, sequence: str, frames: Sequence[int], cameras: Sequence[str]) -> Iterator[Path]:
