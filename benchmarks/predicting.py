@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from poseboard.benchmarks.harness import Bench, LoadedRow, predict
 from poseboard.benchmarks.locks import only_writer
@@ -19,6 +19,7 @@ from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
+from poseboard.methods.base import Inputs
 from poseboard.protocols import predictions
 from poseboard.protocols.base import Board, ViewSet
 
@@ -125,7 +126,7 @@ def _predict(
                 root_views=view_set.roots if rooted else None,
                 roots_sha256=roots_sha256,
                 true_root=row.inputs.root == "truth",
-                inputs=asdict(row.inputs),
+                inputs=TypeAdapter(Inputs).dump_python(row.inputs, mode="json"),
                 size_mm=row.size_mm,
                 manifest=bench.dataset.manifest(),
                 method=method,
