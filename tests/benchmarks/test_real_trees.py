@@ -43,8 +43,8 @@ WORLD = WorldOptions(
 SERVER = """
 import os, signal, socket, sys
 import poseboard.benchmarks.cli as cli
-import poseboard.benchmarks.detections, poseboard.benchmarks.predicting, poseboard.benchmarks.training
-import poseboard.report.site
+import poseboard.benchmarks.detections, poseboard.benchmarks.rows, poseboard.benchmarks.scoring
+import poseboard.benchmarks.training, poseboard.methods.loop, poseboard.report.site
 address, sys.executable = sys.argv[1:]
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 listener = socket.socket(socket.AF_UNIX)
