@@ -111,7 +111,7 @@ def visible_joints(view: View, truth: Truth, crop_px: int | None, *, published: 
     anywhere = np.asarray(np.isfinite(points).all(axis=-1), dtype=np.float64)
     weights = anywhere if crop_px is None else inside_crop(points, crop_px, published=published)  # 0 for NaN
     if view.name in truth.seen:
-        weights *= truth.seen[view.name][0]
+        weights = weights * truth.seen[view.name][0]
     return np.where((anywhere if published else weights)[:, None] > 0, points, 0.0), weights
 
 

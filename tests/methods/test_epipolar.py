@@ -29,7 +29,7 @@ from poseboard.methods.geometry.epipolar import (
 )
 from poseboard.methods.geometry.triangulation import dlt
 from poseboard.methods.nets.augmentation import NO_AUGMENTATION
-from poseboard.methods.nets.backbone import inside_crop
+from poseboard.methods.nets.backbone import inside_crop, visible_joints
 from poseboard.methods.nets.epipolar_attention import (
     AttentionSettings,
     EpipolarSampler,
@@ -413,13 +413,13 @@ def test_the_published_change_of_a_crop():
     smaller, _ = scale_and_turn(view, SIDE // 2, 0, 0, np.random.default_rng(0))
     assert smaller.shape == (SIDE // 2, SIDE // 2, 3)
     turned = 0
-    for seed in range(200):
+    for seed in range(200):  # crops are solved from points in float32, as the release's are
         _, A = scale_and_turn(view, SIDE, 0.25, 30, np.random.default_rng(seed))
         size = 1 / np.sqrt(np.linalg.det(A[:2, :2]))
-        assert 0.75 - 1e-9 <= size <= 1.25 + 1e-9
+        assert 0.75 - 1e-6 <= size <= 1.25 + 1e-6
         angle = np.rad2deg(np.arctan2(A[0, 1], A[0, 0]))
-        assert abs(angle) <= 60 + 1e-9
-        turned += angle != 0
+        assert abs(angle) <= 60 + 1e-4
+        turned += abs(angle) > 1e-4
     assert 90 < turned < 150
 
 
@@ -462,6 +462,18 @@ def test_the_published_recipe_counts_the_whole_last_column(backbone):
     found = training.example(sample, truth, np.random.default_rng(0))["weights"]
     assert found[0].tolist() == 2 * [0, 1, 1, 1, 1, 0] + [1] * (J - 12)
     assert inside_crop(px, SIDE).tolist() == 2 * [0, 1, 1, 0, 0, 0] + [1] * (J - 12)
+
+
+@pytest.mark.parametrize("side", [SIDE, None], ids=["crop", "frame"])
+def test_hidden_joints_keep_their_annotated_place_in_the_published_recipe(side):
+    """The release draws the maps of hidden joints; the weights alone leave them out."""
+    view = image_sample(0, 2).views[0]
+    px = np.linspace(5, SIDE - 5, 2 * J).reshape(J, 2)
+    shown = (np.arange(J) % 3 > 0)[None]
+    truth = Truth(person(0)[None], {view.name: shown}, {view.name: view.camera.normalised(px)[None]})
+    points, weights = visible_joints(view, truth, side, published=True)
+    np.testing.assert_allclose(points, px, atol=1e-9)
+    np.testing.assert_array_equal(weights, shown[0])
 
 
 def test_joints_beyond_the_frame_count_where_the_crop_shows_them(backbone):
