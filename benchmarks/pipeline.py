@@ -38,7 +38,8 @@ def in_profile(path: Path, profile: str | None) -> Iterator[Settings]:
         profile: None stays with the file's own.
 
     Raises:
-        InputError: there is no such profile, or another process holds the file.
+        InputError: there is no such profile, the file names its own in no line of its own, or another process holds
+            the file.
     """
     with only_writer(path.resolve().parent / ".repro.lock", "running the pipeline"):
         _put_back(path)
@@ -49,7 +50,10 @@ def in_profile(path: Path, profile: str | None) -> Iterator[Settings]:
         settings = own.in_profile(profile)
         text = path.read_text(encoding="utf-8")
         line = rf"profile: {profile}  # while this run lasts, then:\1"
-        _replace(path, re.sub(r"(?m)^profile:(.*)$", line, text, count=1))
+        borrowed, found = re.subn(r"(?m)^profile:(.*)$", line, text, count=1)
+        if not found:
+            raise InputError(f"{path}: profile", "stands in no line of its own", "write it as `profile: NAME`")
+        _replace(path, borrowed)
         try:
             yield settings
         finally:

@@ -80,6 +80,17 @@ def test_one_run_at_a_time_and_only_in_a_profile_there_is(path: Path, monkeypatc
     assert path.read_bytes() == before
 
 
+def test_a_file_whose_profile_cannot_be_borrowed_is_refused_and_left_as_it_is(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("\nprofile:", '\n"profile":'), encoding="utf-8")
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"params\.yaml: profile: stands in no line"), in_profile(path, "smoke"):
+        pass
+    with in_profile(path, None) as settings:  # its own needs no borrowing
+        assert settings.params.profile == "default"
+    assert path.read_bytes() == before
+
+
 def test_every_stage_is_told_its_profile() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     for name, entry in stages.items():
