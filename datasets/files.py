@@ -50,7 +50,7 @@ class WholeFiles:
         self._waiting[path] = partial
         disk: _Disk | None = None
         try:
-            disk = _Disk(partial, "w")
+            disk = _Disk(str(partial), "w")
             with io.BufferedWriter(disk) as file:
                 if callable(content):
                     content(file)

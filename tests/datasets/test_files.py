@@ -71,6 +71,14 @@ def test_a_device_without_room(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_cannot_be_opened_is_named_by_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "scores.json.partial").symlink_to(tmp_path / "absent" / "file")
+    with pytest.raises(FileNotFoundError) as caught:
+        write_file(tmp_path / "scores.json", b"text")
+    assert caught.value.filename == str(tmp_path / "scores.json")
+    assert not list(tmp_path.iterdir())
+
+
 def fail(file: BinaryIO) -> None:
     file.write(b"half")
     raise KeyError("a mistake of ours")
