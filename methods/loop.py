@@ -254,7 +254,7 @@ class _Clock:
 
     def read_into(self, state: _State) -> None:
         """Set the state's times to now; every process of the group calls this alike, since they add theirs up."""
-        mine = torch.tensor(time.process_time() - self.processor, dtype=torch.float32, device=self.fabric.device)
+        mine = torch.tensor(time.process_time() - self.processor, dtype=torch.float64, device=self.fabric.device)
         state.processor_seconds = self.before + float(cast("Tensor", self.fabric.all_reduce(mine, reduce_op="sum")))
         state.seconds = time.monotonic() - self.wall
 
