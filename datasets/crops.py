@@ -35,7 +35,7 @@ class CroppedDataset:
         dataset: whose views have full frames.
         side_px: side of the crops.
         box_scale: factor on the box before it is cropped.
-        folder: where the crops are kept, one sub-folder a content: data set manifest, side, scale, keys, and of every
+        folder: where the crops are kept, one sub-folder per content: data set manifest, side, scale, keys, and of every
             image its box, size and time of modification. Crops of earlier states of the images are removed.
         progress: called with (samples done, samples in all) while crops are decoded.
         resampling: how the crops are made, see `View.crop`.

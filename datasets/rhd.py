@@ -148,7 +148,7 @@ class Rhd:
         return [f"{name}/{number:05d}" for number in self._sets[name].numbers]
 
     def sample(self, key: str) -> Sample:
-        """The picture with a box a hand, about the base of its middle finger.
+        """The picture with a box per hand, about the base of its middle finger.
 
         Raises:
             InputError: the key is unknown, or the mask that tells the dominant hand cannot be read.

@@ -34,9 +34,11 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(path.read_text())
-        if _DIGEST.fullmatch(content["sha256"]) and content["generator"] and content["options"]:
+        sequences = content.get("images", {}).values()
+        whole = all(_DIGEST.fullmatch(entry["sha256"]) and isinstance(entry["bytes"], int) for entry in sequences)
+        if whole and _DIGEST.fullmatch(content["sha256"]) and content["generator"] and content["options"]:
             return dict(content)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     raise InputError(path, "is no manifest of a generated world", "remove the folder to have it generated anew")
 

@@ -30,7 +30,7 @@ def dlt(P: Array, points_px: Array, weights: Array | None = None, *, homogeneous
 def dlt(
     P: Tensor | Array, points_px: Tensor | Array, weights: Tensor | Array | None = None, *, homogeneous: bool = False
 ) -> Tensor | Array:
-    """Weighted linear triangulation: the point with the smallest residual of two equations a view.
+    """Weighted linear triangulation: the point with the smallest residual of two equations per view.
 
     The rows of ``A = [B|b]`` are ``w (x P[2] - P[0])`` and ``w (y P[2] - P[1])`` per view, neither rows nor columns
     normalised. The answer minimises ``|B X + b|`` over points ``X``, which depends neither on the origin nor on the

@@ -233,6 +233,15 @@ def test_a_world_that_was_changed_is_neither_used_nor_rendered_over(copied, chan
     assert len(Human36M(copied).manifest()) == 64
 
 
+@pytest.mark.parametrize("images", [["S9/Walking-1"], {"S9/Walking-1": "ab" * 32}, {"S9/Walking-1": {"bytes": 1}}, 7])
+def test_a_manifest_whose_list_of_images_is_none_is_refused_by_name(copied, images):
+    path = copied / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"images": images}))
+    for ask in (Human36M(copied).manifest, lambda: generate(TINY, copied)):
+        with pytest.raises(InputError, match=r"manifest\.json: is no manifest of a generated world"):
+            ask()
+
+
 def test_a_flipped_byte_is_found_whatever_the_time_of_the_file(copied):
     _flip_a_byte(copied)
     for path in copied.rglob("*.jpg"):
