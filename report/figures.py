@@ -39,6 +39,8 @@ PALETTE = tuple(COLOURS.values())
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "h", ">", "*")
 WIDTH = 4.9
 """Of a plot in inches: at the width of a phone its text is still read."""
+LINE_CHARACTERS = 62
+"""Of one line of a label: at 9 points they fit into ``WIDTH``."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 INK, RULE = "#1b1e23", "#d5d8dc"
 TRUE_MARK: dict[str, Any] = {"marker": "P", "color": "#1a9fd4", "markersize": 7, "markeredgecolor": "black"}
@@ -145,6 +147,22 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
+def _in_lines(label: str, characters: int) -> str:
+    """A label broken after commas, so that no line is longer where that can be had."""
+    lines: list[str] = []
+    for part in label.split(", "):
+        if lines and len(lines[-1]) + len(part) + 3 <= characters:
+            lines[-1] += f", {part}"
+        else:
+            lines.append(part)
+    return ",\n".join(lines)
+
+
+def _centred(figure: Figure, label: str) -> None:
+    """A label of the x axis in the middle of the figure: under the axes alone a long one is cut beside long names."""
+    figure.supxlabel(_in_lines(label, LINE_CHARACTERS), fontsize=STYLE["axes.labelsize"])
+
+
 def _finish(axes: Axes, grid: str) -> None:
     axes.grid(True, axis=grid)  # type: ignore[arg-type]  # "x", "y" or "both"
     axes.set_axisbelow(True)
@@ -174,7 +192,7 @@ def intervals(scores: Mapping[str, Score], index: Mapping[str, int], label: str)
             axes.plot([value], [y], marker=style["marker"], color=style["color"], markersize=6.5)
         axes.set_yticks(range(len(shown)), [printable(name) for name in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
-        axes.set_xlabel(f"{label}, with 95 % interval")
+        _centred(figure, f"{label}, with 95 % interval")
         _finish(axes, "x")
     return figure
 
@@ -198,7 +216,7 @@ def breakdown(scores: Mapping[str, Score], index: Mapping[str, int], kind: str, 
             axes.plot(x, range(len(categories)), markersize=5.5, markeredgewidth=0, **style)
         axes.set_yticks(range(len(categories)), [printable(name.replace("_", " ")) for name in categories])
         axes.set_ylim(-0.7, len(categories) - 0.3)
-        axes.set_xlabel(label)
+        _centred(figure, label)
         _legend(figure, list(scores), index, lines=False)
         _finish(axes, "x")
     return figure
@@ -214,7 +232,7 @@ def lines(curves: Mapping[str, Curve], index: Mapping[str, int], marks: bool, fr
             axes.plot(curve.x, y, linewidth=1.7, markersize=5.5, **style)
         first = next(iter(curves.values()))
         axes.set_xlabel(printable(first.x_label))
-        axes.set_ylabel(printable(first.y_label))
+        axes.set_ylabel(_in_lines(printable(first.y_label), LINE_CHARACTERS * 2 // 3))
         if from_zero:
             axes.set_ylim(bottom=0)
         ticks = sorted({x for curve in curves.values() for x in curve.x})
@@ -242,8 +260,8 @@ def error_against_cost(
             style = look(index[name])
             axes.plot([seconds], [error], marker=style["marker"], color=style["color"], markersize=7)
         axes.margins(x=0.08, y=0.12)
-        axes.set_xlabel(f"training, {measure} (with the training it starts from)")
-        axes.set_ylabel(label)
+        _centred(figure, f"training, {measure}, with the training it starts from")
+        axes.set_ylabel(_in_lines(label, LINE_CHARACTERS * 2 // 3))
         _legend(figure, list(points), index, lines=False)
         _finish(axes, "both")
     return figure

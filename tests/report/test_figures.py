@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from fabricated_results import write_matches
+from fabricated_results import score, write_matches
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection
 
 from poseboard.protocols.scores import ResultError
@@ -146,3 +147,16 @@ def test_every_row_of_the_committed_run_has_a_colour_of_its_own():
     assert len(set(params["colours"].values())) == len(params["colours"])
     for slot in figures.slots(params["methods"], params["colours"]).values():
         assert figures.marker_path(slot).startswith("M")
+
+
+def test_the_words_of_a_long_label_stay_inside_the_picture():
+    scores = {"a_method_of_a_very_long_name": score("a", 50.0, "T1", np.random.default_rng(0))}
+    label = "MPJPE, root-relative, mm, synthetic world, plumbing only: the numbers mean nothing"
+    figure = figures.intervals(scores, dict.fromkeys(scores, 0), label)
+    FigureCanvasAgg(figure).draw()
+    words = figure.get_supxlabel()
+    assert words.replace("\n", " ") == f"{label}, with 95 % interval"
+    (drawn,) = [text for text in figure.texts if text.get_text() == words]
+    extent = drawn.get_window_extent()
+    assert extent.x0 >= 0
+    assert extent.x1 <= figure.bbox.x1

@@ -245,6 +245,18 @@ def test_no_head_of_a_table_is_empty_and_every_plot_has_a_name(site: Path) -> No
                 assert attributes["aria-label"], path.name
 
 
+def test_regions_and_sort_buttons_of_a_page_have_names_of_their_own(site: Path) -> None:
+    for path in site.rglob("*.html"):
+        labels = [attributes["aria-label"] for _, attributes in page(path).tags if attributes.get("role") == "region"]
+        assert len(labels) == len({*labels}), path.name
+    text = (site / "index.html").read_text(encoding="utf-8")
+    board = re.search(r'<table class="board.*?</thead>', text, re.DOTALL)
+    assert board is not None
+    heads = re.findall(r"<th[^>]* data-column=[^>]*>(.*?)</th>", board[0], re.DOTALL)
+    assert len(heads) > 4
+    assert len(heads) == len({*heads})
+
+
 def test_the_foot_says_how_to_regenerate_add_and_cite(site: Path) -> None:
     for path in site.rglob("*.html"):
         text = page(path).text
