@@ -124,21 +124,30 @@ def plan_(
 ) -> None:
     """List the stages of a run with an estimate of each, before any of them runs.
 
-    The sum is of all of them; DVC leaves out what is up to date, and `dvc status` says what has changed.
+    What DVC finds up to date is said and not counted, where the plan is of the profile that params.yaml names.
     Times are those of earlier trainings, scaled, and otherwise assumed; they can be off by several times.
     """
     import shutil
 
-    from poseboard.benchmarks.plan import plan
+    from poseboard.benchmarks.pipeline import dvc_status
+    from poseboard.benchmarks.plan import plan, up_to_date
     from poseboard.benchmarks.summary import duration
 
-    settings = _settings()
-    settings = settings if profile is None else settings.in_profile(profile)
+    own = _settings()
+    settings = own if profile is None else own.in_profile(profile)
     stages = plan(settings)
+    # DVC reads the profile from params.yaml and can say nothing of another one.
+    skipped = up_to_date(stages, dvc_status(settings)) if settings.params.profile == own.params.profile else None
     width = max(len(stage.name) for stage in stages)
     for stage in stages:
-        print(f"{stage.name:{width}}  {duration(stage.seconds):>8}  {stage.basis}")
-    print(f"{len(stages)} stages, about {duration(sum(stage.seconds for stage in stages))} if none is skipped")
+        kept = skipped is not None and stage.name in skipped
+        print(f"{stage.name:{width}}  {duration(stage.seconds):>8}  {'up to date' if kept else stage.basis}")
+    left = [stage for stage in stages if stage.name not in (skipped or ())]
+    print(
+        f"{len(left)} of {len(stages)} stages to run, about {duration(sum(stage.seconds for stage in left))} (estimate)"
+    )
+    if skipped is None:
+        print("which of them are up to date DVC could not say; it leaves those out")
     folders = [settings.results, settings.home / "data", settings.home / ".dvc" / "cache"]
     used = sum(p.stat().st_size for folder in folders for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
     free = shutil.disk_usage(settings.home).free

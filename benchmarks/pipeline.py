@@ -95,3 +95,11 @@ def run_pipeline(settings: Settings) -> None:
         raise InputError(
             "dvc repro", f"stopped with exit code {process.returncode}", "the failing stage says why above"
         )
+
+
+def dvc_status(settings: Settings) -> str:
+    """What ``dvc status --json`` prints; nothing where DVC is busy, damaged or cannot say for another reason."""
+    command = [str(Path(sys.executable).with_name("dvc")), "status", "--json"]
+    environment = {name: value for name, value in os.environ.items() if name != "POSEBOARD_PROFILE"}
+    done = subprocess.run(command, cwd=settings.home, env=environment, capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else ""

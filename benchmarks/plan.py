@@ -2,13 +2,14 @@
 
 Only trainings have recorded times, which are scaled by their number of samples and taken from whichever profile has
 some. What was measured on another machine, or beside other work, can be off by several times; every other stage counts
-`OTHER_STAGE_S`. So the figures are for planning a coffee or a night, and no measurement.
+what is assumed of its kind. So the figures are for planning a coffee or a night, and no measurement.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,20 @@ from poseboard.benchmarks.settings import Settings
 from poseboard.protocols.scores import ResultError, TrainingFile
 
 OTHER_STAGE_S = 15.0
-"""Assumed of a stage that no earlier run has timed."""
+"""Assumed of a stage of no kind below that no earlier run has timed."""
+START_S = 3.0
+"""Of a process that imports torch, on top of what a training recorded."""
+ASSUMED_S = {
+    "names": 2.0,
+    "data": 5.0,
+    "detections": 5.0,
+    "predict": 5.0,
+    "score": 4.0,
+    "compare": 5.0,
+    "speed": 120.0,
+    "report": 10.0,
+}
+"""Seconds of a stage by its kind, the first word of its name: those that train nothing."""
 _TRAINING = re.compile(r"(?:train-(?P<dataset>[^@]+)@(?P<row>.+)|(?P<row_>backbone)-(?P<dataset_>.+))")
 
 
@@ -45,6 +59,28 @@ def plan(settings: Settings) -> list[PlannedStage]:
     return [_estimated(settings, name) for name in names]
 
 
+def up_to_date(stages: Sequence[PlannedStage], status: str) -> set[str] | None:
+    """The names of the stages that DVC would skip, as far as it can say before the others have run.
+
+    Args:
+        stages: of the run.
+        status: what ``dvc status --json`` printed: stage -> what has changed of it, only those that changed.
+
+    Returns:
+        None where DVC could not say.
+
+    Example:
+        >>> stages = [PlannedStage("names", 2.0, "assumed"), PlannedStage("report", 10.0, "assumed")]
+        >>> up_to_date(stages, '{"names": []}')
+        {'report'}
+    """
+    try:
+        changed = json.loads(status)
+    except json.JSONDecodeError:
+        return None
+    return {stage.name for stage in stages} - changed.keys() if isinstance(changed, dict) else None
+
+
 def _expanded(settings: Settings, stage: str, entry: Mapping[str, Any]) -> list[str]:
     if "foreach" not in entry:
         return [stage]
@@ -60,7 +96,7 @@ def _expanded(settings: Settings, stage: str, entry: Mapping[str, Any]) -> list[
 def _estimated(settings: Settings, name: str) -> PlannedStage:
     found = _TRAINING.fullmatch(name)
     if found is None:
-        return PlannedStage(name, OTHER_STAGE_S, "assumed")
+        return PlannedStage(name, ASSUMED_S.get(re.split("[-@]", name)[0], OTHER_STAGE_S), "assumed")
     dataset, row = found["dataset"] or found["dataset_"], found["row"] or found["row_"]
     own = settings.params.profile
     others = sorted(path.name for path in (settings.home / "results").glob("*") if path.name != own)
@@ -79,7 +115,7 @@ def _scaled(path: Path, settings: Settings, row: str) -> float | None:
     except ResultError:
         return None
     if not runs:
-        return OTHER_STAGE_S
+        return START_S
     options = settings.options(row)
     seen = sum(run.steps * run.batch_size for run in runs)
     steps, batch_size = options.get("steps"), options.get("batch_size")
@@ -90,7 +126,7 @@ def _scaled(path: Path, settings: Settings, row: str) -> float | None:
     else:
         samples = float(steps or runs[0].steps) * float(batch_size or runs[0].batch_size)
     count = len(settings.profile.seeds)
-    return OTHER_STAGE_S + sum(run.seconds for run in runs) / max(seen, 1) * samples * count
+    return START_S + sum(run.seconds for run in runs) / max(seen, 1) * samples * count
 
 
 class Countdown:

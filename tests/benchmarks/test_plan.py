@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from poseboard.benchmarks.plan import OTHER_STAGE_S, Countdown, plan
+from poseboard.benchmarks.plan import ASSUMED_S, START_S, Countdown, PlannedStage, plan, up_to_date
 from poseboard.benchmarks.settings import Settings
 from poseboard.protocols.scores import TrainingFile
 
@@ -19,16 +19,26 @@ def test_every_stage_is_listed_and_trainings_by_what_they_took() -> None:
     assert {"backbone-human36m", "detections-shelf@dlt", "report"} <= set(stages)
     assert len(stages) == len(plan(settings))
     took = sum(r.seconds for r in TrainingFile.read(ROOT / "results/default/training/human36m/backbone.json").runs)
-    assert stages["backbone-human36m"].seconds == pytest.approx(OTHER_STAGE_S + took)
+    assert stages["backbone-human36m"].seconds == pytest.approx(START_S + took)
     assert "default" in stages["backbone-human36m"].basis
-    assert stages["report"].basis == "assumed"
+    assert (stages["report"].seconds, stages["report"].basis) == (ASSUMED_S["report"], "assumed")
+    assert stages["score-human36m@dlt"].seconds == ASSUMED_S["score"]
 
 
 def test_another_profile_is_scaled_by_its_samples() -> None:
     settings = Settings.read(ROOT / "params.yaml")
     (small,) = (s for s in plan(settings.in_profile("smoke")) if s.name == "backbone-human36m")
     (large,) = (s for s in plan(settings.in_profile("seeds")) if s.name == "backbone-human36m")
-    assert OTHER_STAGE_S <= small.seconds < large.seconds
+    assert START_S <= small.seconds < large.seconds
+
+
+def test_what_dvc_calls_unchanged_is_up_to_date() -> None:
+    stages = [PlannedStage(name, 1.0, "assumed") for name in ("names", "score-human36m@dlt", "report")]
+    changed = '{"score-human36m@dlt": [{"changed deps": {"a": "new"}}], "speed": ["changed command"]}'
+    assert up_to_date(stages, changed) == {"names", "report"}
+    assert up_to_date(stages, "{}") == {"names", "score-human36m@dlt", "report"}
+    assert up_to_date(stages, "") is None
+    assert up_to_date(stages, "[]") is None
 
 
 def test_the_countdown_follows_dvc() -> None:
