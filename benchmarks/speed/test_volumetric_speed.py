@@ -15,6 +15,7 @@ from torch.nn import functional
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.geometry.unprojection import unproject, voxel_offsets
 from poseboard.methods.nets.architecture import Architecture, Precision
+from poseboard.methods.nets.precision import bfloat16
 from poseboard.methods.nets.v2v import V2V
 from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
 
@@ -111,7 +112,7 @@ def test_v2v_speed(race: Race, peak_memory: PeakMemory, record_speed: RecordSpee
     last = volumes.contiguous(memory_format=torch.channels_last_3d)
 
     def ours() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with bfloat16("cpu"):
             return torch.as_tensor(net(last))
 
     def peer() -> Tensor:

@@ -22,6 +22,7 @@ from poseboard.datasets.sample import Sample, View
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Checkpoint, Options, parse_options
 from poseboard.methods.nets.pose_resnet import NETWORKS, BackboneOutput, build_backbone
+from poseboard.methods.nets.precision import bfloat16
 
 Precision = Literal["float32", "bf16"]
 
@@ -125,7 +126,7 @@ class Architecture(Options):
 
     def run(self, net: nn.Module, images: Tensor) -> BackboneOutput:
         """``net`` on normalised crops (n, 3, S, S), at the architecture's precision; heat maps come back float32."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with bfloat16(images.device.type, self.precision == "bf16"):
             out: BackboneOutput = net(images)
         return out._replace(heatmaps=out.heatmaps.float())
 

@@ -14,6 +14,7 @@ from poseboard.methods.base import Checkpoint, Options, parse_options
 from poseboard.methods.geometry.unprojection import Aggregation, centred, over_views, unproject, voxel_offsets
 from poseboard.methods.nets.architecture import Architecture, Precision
 from poseboard.methods.nets.pose_resnet import VOLUME_CONFIDENCES
+from poseboard.methods.nets.precision import bfloat16
 from poseboard.methods.nets.soft_argmax import soft_argmax_3d
 from poseboard.methods.nets.v2v import SHAPES, V2V
 
@@ -195,7 +196,7 @@ class VolumetricTriangulation(nn.Module):
             views = valid.sum(dim=1, keepdim=True).expand_as(valid)[valid]
             features = features * (over_views(maps.confidences, valid) * views[:, None])[..., None, None]
         filled = unproject(features, small, offsets, valid, arch.aggregation, maps.confidences, compat=arch.compat)
-        with torch.autocast(filled.device.type, torch.bfloat16, enabled=arch.precision == "bf16"):
+        with bfloat16(filled.device.type, arch.precision == "bf16"):
             logits = self.volume_net(filled)
         logits = logits.float()
         if arch.evidence:

@@ -13,6 +13,7 @@ from poseboard.methods.base import Checkpoint
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.augmentation import NO_AUGMENTATION
 from poseboard.methods.nets.lens import without_lens
+from poseboard.methods.nets.precision import bfloat16
 from poseboard.methods.nets.v2v import PUBLISHED, SMALL, V2V
 from poseboard.methods.volumetric.method import Volumetric
 from poseboard.methods.volumetric.model import Maps, VolumetricArchitecture, VolumetricTriangulation
@@ -337,7 +338,7 @@ def test_bf16_gradients_are_those_of_float32():
     net, volumes = V2V(4, 5, SMALL), torch.randn(2, 4, 16, 16, 16)
     gradients = []
     for enabled in (False, True):
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+        with bfloat16("cpu", enabled):
             answer = net(volumes)
         kernels = [p for p in net.parameters() if p.ndim == 5]
         gradients.append(torch.autograd.grad(answer.float().square().mean(), kernels))
