@@ -84,7 +84,7 @@ def test_order_of_moments(golden_epipolar, tmp_path):
     np.testing.assert_array_equal(~np.array(damaged), stored["kept"])
     keys = [key for key in data.keys("test") if key.rpartition("/")[0] not in DAMAGED]
     groups = np.array(
-        [[int(view.image.args[2].removesuffix(".jpg")) for view in data.sample(key).views] for key in keys]
+        [[int(view.image.read.args[2].removesuffix(".jpg")) for view in data.sample(key).views] for key in keys]
     )
     after_filter = np.cumsum(stored["kept"]) - 1
     np.testing.assert_array_equal(after_filter[groups], stored["groups_all"])
