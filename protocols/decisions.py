@@ -29,7 +29,7 @@ from math import sqrt
 from typing import Literal
 
 import numpy as np
-from scipy import optimize, stats
+import scipy  # its parts load when they are used
 
 from poseboard.protocols.scores import PairedDifference, Rank, Score, ScoreFile, TableComparison, TrainingFile
 
@@ -62,7 +62,7 @@ class Spread:
         """By Student's t."""
         if self.sd == 0:
             return 0.0
-        return float(stats.t.isf((1 - level) / 2, self.seeds - 1)) * self.sd / sqrt(self.draws)
+        return -float(scipy.special.stdtrit(self.seeds - 1, (1 - level) / 2)) * self.sd / sqrt(self.draws)
 
 
 FIXED = Spread(sd=0.0, seeds=0, draws=1)
@@ -86,7 +86,9 @@ def interval(value: float, groups: Interval, spread: Spread, level: float = LEVE
         (8.75, 12.13)
     """
     low, high = groups
-    further = 1.0 if level == LEVEL else float(stats.norm.isf((1 - level) / 2) / stats.norm.isf((1 - LEVEL) / 2))
+    further = (
+        1.0 if level == LEVEL else float(scipy.special.ndtri((1 - level) / 2) / scipy.special.ndtri((1 - LEVEL) / 2))
+    )
     below, above = further * max(value - low, 0.0), further * max(high - value, 0.0)
     trained = spread.half_width(level)
     if trained == 0 and level == LEVEL:
@@ -109,7 +111,7 @@ def p_value(difference: float, groups: Interval, spread: Spread) -> float:
         return float(np.exp(least))
     if reaches(most) <= 0:
         return 1.0
-    return float(np.exp(optimize.brentq(reaches, least, most, xtol=1e-9)))
+    return float(np.exp(scipy.optimize.brentq(reaches, least, most, xtol=1e-9)))
 
 
 def holm(p: Sequence[float], level: float = LEVEL) -> list[bool]:

@@ -64,12 +64,12 @@ def joint_errors(pred: Array, truth: Array, root: int | Sequence[int] | None = N
 
     def distances(p: Array, t: Array, absent: NDArray[np.bool_] | None) -> Array:
         if roots:
-            p = p - p[:, roots].mean(axis=1, keepdims=True)
-            t = t - t[:, roots].mean(axis=1, keepdims=True)
+            p -= p[:, roots].mean(axis=1, keepdims=True)
+            t -= t[:, roots].mean(axis=1, keepdims=True)
             if absent is not None:
                 absent |= absent[:, roots].any(axis=1, keepdims=True)
-        difference = p - t
-        return np.sqrt(np.einsum("njk,njk->nj", difference, difference))
+        p -= t
+        return np.sqrt(np.einsum("njk,njk->nj", p, p))
 
     return _blockwise(distances, pred, truth, rows, roots)
 
@@ -214,7 +214,8 @@ def _blockwise(
 ) -> Array:
     """``distances(pred, truth, absent)`` block by block in float64, with the module's rules for what is absent.
 
-    ``absent`` (n, J) marks truth joints that are not evaluated (None: all are); ``distances`` may add to it. Its NaN
+    ``absent`` (n, J) marks truth joints that are not evaluated (None: all are); ``distances`` may add to it, and may
+    change the copies of prediction and truth that it is handed. Its NaN
     become inf where the joint is evaluated.
     """
     validate(pred, truth, rows, root)
