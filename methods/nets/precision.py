@@ -48,6 +48,11 @@ def _rounded(value: Any) -> Any:
     return value.bfloat16().float() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
+def has_bfloat16() -> bool:
+    """Whether this processor has instructions for bfloat16, or PyTorch as good as such."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 @contextmanager
 def bfloat16(device: str, enabled: bool = True) -> Iterator[None]:
     """Inside it, what `torch.autocast` lists runs in bfloat16; convolutions by `RoundedConvolutions`, if need be.
@@ -57,7 +62,7 @@ def bfloat16(device: str, enabled: bool = True) -> Iterator[None]:
         enabled: False: everything is as it is outside.
     """
     with torch.autocast(device, torch.bfloat16, enabled=enabled):
-        if enabled and device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if enabled and device == "cpu" and not has_bfloat16():
             with RoundedConvolutions():
                 yield
         else:

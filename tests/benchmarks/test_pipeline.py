@@ -80,17 +80,21 @@ def cpu_seconds_of_children() -> float:
 
 def test_a_second_run_has_nothing_to_do() -> None:
     run("dvc", "status")  # imports come from disk the first time
-    began = cpu_seconds_of_children()
-    done = run("dvc", "repro")
+    costs = []
+    for command in ("status", "repro"):
+        began = cpu_seconds_of_children()
+        done = run("dvc", command)
+        costs.append(cpu_seconds_of_children() - began)
     assert "up to date" in done.stdout
-    assert cpu_seconds_of_children() - began <= 5  # what it costs, however busy the machine is
+    # as much as looking twice, or five seconds, on whatever processor: no stage starts
+    assert costs[1] <= max(5, 3 * costs[0]), costs
 
 
 def test_editing_a_method_reruns_that_method_alone() -> None:
     with changed(ROOT / "methods" / "algebraic" / "train.py", "\n# edited\n"):
         touched = stages_to_run()
     assert touched
-    touched.discard("panoptic")  # one stage, which runs algebraic too
+    touched -= {"panoptic", "report"}  # one stage, which runs algebraic too; and the page, which shows its README
     assert all(stage.split("@")[1].startswith("algebraic") for stage in touched), touched
 
 
