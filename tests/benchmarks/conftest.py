@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from poseboard.benchmarks import cli
+from poseboard.protocols.scores import ScoreFile
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS: dict[str, Any] = {
@@ -95,6 +96,15 @@ class Workspace:
         done = self.run(*arguments)
         assert done.code == 0, done.err
         return done
+
+    def t1_mm(self, method: str) -> float:
+        """Train, predict and score a row; its number in the table T1."""
+        for stage in ("train", "predict", "score"):
+            self.must(stage, "human36m", method)
+        scores = ScoreFile.read(self.folder / f"results/smoke/scores/human36m/{method}.json").scores
+        value = next(score.value for score in scores if score.table == "T1")
+        assert value is not None
+        return value
 
     @property
     def world(self) -> Path:

@@ -258,15 +258,6 @@ def test_the_stage_before_is_named_where_it_is_lacking(workspace: Any) -> None:
     assert "poseboard train" in workspace.run("predict", "human36m", "algebraic").error
 
 
-def score_of(workspace: Any, method: str) -> float:
-    for stage in ("train", "predict", "score"):
-        workspace.must(stage, "human36m", method)
-    scores = ScoreFile.read(workspace.folder / f"results/smoke/scores/human36m/{method}.json").scores
-    value = next(score.value for score in scores if score.table == "T1")
-    assert value is not None
-    return value
-
-
 THIRD_PARTY = '''
 """A method from elsewhere: everybody stands where the first training pose stood."""
 import numpy as np
@@ -302,7 +293,7 @@ def test_a_third_party_method_outside_the_rooms(workspace: Any, monkeypatch: pyt
     entry = {"class": "statues.standing:Statue", "code": str(package), "after": "backbone", "height_mm": 1000.0}
     params["methods"]["statue"] = entry
     workspace.write_params(**params)
-    assert score_of(workspace, "statue") > 100
+    assert workspace.t1_mm("statue") > 100
 
 
 ROOTED = '''
@@ -348,7 +339,7 @@ def test_roots_are_the_answers_of_the_row_before_from_the_same_cameras(
         assert given.info.root_views == before.info.views
         np.testing.assert_allclose(given.joints_mm[:, 3], before.joints_mm[:, pelvis], rtol=1e-6)
     assert not (folder / "point" / "test-54138969-seed0.parquet").exists()
-    assert score_of(workspace, "point") > 100
+    assert workspace.t1_mm("point") > 100
     told = workspace.must("score", "human36m", "point").out
     assert "views:each alone; root from all" in told
     assert "human36m-monocular" not in told

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from full_disk import no_room_beyond
 
 from poseboard.protocols.scores import ScoreFile
 
 RESULTS = Path("results/smoke")
-
-
-@contextmanager
-def no_room_beyond(size: int) -> Iterator[None]:
-    """No file may grow beyond ``size`` bytes, which is to a program what a full disk is."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def fails(workspace: Any, *command: str, room: int = 10) -> str:

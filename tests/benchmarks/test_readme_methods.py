@@ -21,7 +21,7 @@ from poseboard.datasets.catalog import catalog
 from poseboard.methods.base import Checkpoint
 from poseboard.protocols import predictions
 from poseboard.protocols.base import Board
-from poseboard.protocols.scores import ScoreFile, TrainingFile
+from poseboard.protocols.scores import TrainingFile
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("methods/*/README.md")])
@@ -61,26 +61,17 @@ def with_readme_method(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return add
 
 
-def scored(workspace: Any, method: str) -> float:
-    for stage in ("train", "predict", "score"):
-        workspace.must(stage, "human36m", method)
-    scores = ScoreFile.read(workspace.folder / f"results/smoke/scores/human36m/{method}.json").scores
-    value = next(score.value for score in scores if score.table == "T1")
-    assert value is not None
-    return value
-
-
 def test_the_first_method_of_the_readme(with_readme_method: Any) -> None:
     assert len(readme_method("reweighted").splitlines()) < 60
     workspace = with_readme_method("reweighted", after="dlt")
     # Both triangulate the same detections of the same barely trained network.
-    assert 0.2 < scored(workspace, "reweighted") / scored(workspace, "dlt") < 5
+    assert 0.2 < workspace.t1_mm("reweighted") / workspace.t1_mm("dlt") < 5
 
 
 def test_the_learned_method_of_the_readme(with_readme_method: Any) -> None:
     assert len(readme_method("joint_powers").splitlines()) < 100
     workspace = with_readme_method("joint_powers", steps=3, batch_size=2)
-    assert np.isfinite(scored(workspace, "joint_powers"))
+    assert np.isfinite(workspace.t1_mm("joint_powers"))
     folder = workspace.folder / "results/smoke"
     state = Checkpoint.read(folder / "checkpoints/human36m/joint_powers/seed0.pt").state
     assert not torch.equal(state["power"], torch.ones(17))

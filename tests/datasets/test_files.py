@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,22 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from full_disk import no_room_beyond
 from matplotlib.figure import Figure
 
 from poseboard.datasets.files import WholeFiles, write_file
 
 SMALL, LARGE = 1000, 1_000_000
-
-
-@contextmanager
-def no_room_beyond(size: int) -> Iterator[None]:
-    """No file may grow beyond ``size`` bytes, which is to a program what a full disk is."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def draw(file: BinaryIO) -> None:
