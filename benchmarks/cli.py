@@ -122,13 +122,15 @@ def plan_(
         str | None, typer.Option(help="plan this profile instead of the one that params.yaml names")
     ] = None,
 ) -> None:
-    """List the stages of a run with an estimate of each, before any of them runs.
+    """List the stages of a run with the time of each, and the disk it takes, before any of them runs: estimates.
 
     What DVC finds up to date is said and not counted, where the plan is of the profile that params.yaml names.
-    Times are those of earlier trainings, scaled, and otherwise assumed; they can be off by several times.
+    Times are those of earlier trainings, scaled, of other stages those of the last run in the same profile here, and
+    otherwise assumed; they can be off by several times.
     """
     import shutil
 
+    from poseboard.benchmarks.disk import disk_plan, lines
     from poseboard.benchmarks.pipeline import dvc_status
     from poseboard.benchmarks.plan import plan, up_to_date
     from poseboard.benchmarks.summary import duration
@@ -148,12 +150,8 @@ def plan_(
     )
     if skipped is None:
         print("which of them are up to date DVC could not say; it leaves those out")
-    folders = [settings.results, settings.home / "data", settings.home / ".dvc" / "cache"]
-    used = sum(p.stat().st_size for folder in folders for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
     free = shutil.disk_usage(settings.home).free
-    print(
-        f"disk: {used / 1e9:.1f} GB in data, cache and results/{settings.params.profile} now, {free / 1e9:.0f} GB free"
-    )
+    print("\n".join(lines(disk_plan(settings, free), free)))
 
 
 @data_app.command("status")

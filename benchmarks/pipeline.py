@@ -22,6 +22,7 @@ from pathlib import Path
 from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.plan import Countdown, plan
 from poseboard.benchmarks.settings import BORROWED, Settings
+from poseboard.benchmarks.stage_times import StageTimes
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
 
@@ -50,8 +51,8 @@ def in_profile(path: Path, profile: str | None) -> Iterator[Settings]:
         settings = own.in_profile(profile)
         text = path.read_text(encoding="utf-8")
         line = rf"profile: {profile}  # while this run lasts, then:\1"
-        borrowed, found = re.subn(r"(?m)^profile:(.*)$", line, text, count=1)
-        if not found:
+        borrowed, replaced = re.subn(r"(?m)^profile:(.*)$", line, text, count=1)
+        if not replaced:
             raise InputError(f"{path}: profile", "stands in no line of its own", "write it as `profile: NAME`")
         _replace(path, borrowed)
         try:
@@ -75,7 +76,8 @@ def _replace(path: Path, text: str) -> None:
 def run_pipeline(settings: Settings) -> None:
     """Run ``dvc repro`` on what params.yaml says now; all that it and the stages say goes to stderr.
 
-    Before each stage a line says which of how many it is, and about how long the rest takes.
+    Before each stage a line says which of how many it is, and about how long the rest takes. How long each took is
+    kept for the estimates of the next run.
 
     Raises:
         InputError: a stage failed.
@@ -83,18 +85,20 @@ def run_pipeline(settings: Settings) -> None:
     command = [str(Path(sys.executable).with_name("dvc")), "repro"]
     # Stages take theirs from dvc.yaml.
     environment = {name: value for name, value in os.environ.items() if name != "POSEBOARD_PROFILE"}
-    countdown = Countdown(plan(settings))
+    countdown, times = Countdown(plan(settings)), StageTimes(settings.stage_times)
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, errors="replace") as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if told := countdown.line(line):
-                print(told, file=sys.stderr, flush=True)
+            times.follow(line)
+            if progress := countdown.line(line):
+                print(progress, file=sys.stderr, flush=True)
             if not _ADVICE.match(line):
                 print(line, end="", file=sys.stderr, flush=True)
     if process.returncode:
         raise InputError(
             "dvc repro", f"stopped with exit code {process.returncode}", "the failing stage says why above"
         )
+    times.finish()
 
 
 def dvc_status(settings: Settings) -> str:

@@ -196,6 +196,11 @@ class Settings:
         return self.results / "leaderboard"
 
     @property
+    def stage_times(self) -> Path:
+        """File of how long the stages of the profile took, for estimates; see `benchmarks.stage_times`."""
+        return self.results / "stage-times.json"
+
+    @property
     def rows(self) -> dict[str, MethodEntry]:
         """The rows of every profile, then those that the profile in force alone has."""
         return {**self.params.methods, **self.profile.methods}

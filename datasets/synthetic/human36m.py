@@ -103,6 +103,11 @@ class WorldOptions(BaseModel):
         """Frames in each of a subject's sequences."""
         return self.test_frames if subject in self.test_subjects else self.train_frames
 
+    def moments(self, split: str) -> int:
+        """Samples of "train" or "test": instants that every camera sees."""
+        subjects = self.test_subjects if split == "test" else self.train_subjects
+        return len(subjects) * self.frames(subjects[0]) * 2 * len(self.actions) if subjects else 0
+
 
 @dataclass(frozen=True, eq=False)
 class Clip:

@@ -1,19 +1,39 @@
 """What a run amounts to, and how far it is."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
-from poseboard.benchmarks.plan import ASSUMED_S, START_S, Countdown, PlannedStage, plan, up_to_date
+from poseboard.benchmarks.plan import (
+    ASSUMED_S,
+    RENDER_S_PER_MEGAPIXEL,
+    START_S,
+    Countdown,
+    PlannedStage,
+    plan,
+    trained_rows,
+    up_to_date,
+)
 from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.stage_times import StageTimes
 from poseboard.protocols.scores import TrainingFile
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_every_stage_is_listed_and_trainings_by_what_they_took() -> None:
-    settings = Settings.read(ROOT / "params.yaml").in_profile("default")
+def planned(home: Path) -> Settings:
+    """The repository's params.yaml, pipeline and committed trainings in a folder of the test's own."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, home)
+    shutil.copytree(ROOT / "results/default/training", home / "results/default/training")
+    return Settings.read(home / "params.yaml").in_profile("default")
+
+
+def test_every_stage_is_listed_and_trainings_by_what_they_took(tmp_path: Path) -> None:
+    settings = planned(tmp_path)
     stages = {stage.name: stage for stage in plan(settings)}
     assert {f"{kind}-human36m@{row}" for kind in ("train", "score") for row in settings.params.methods} <= set(stages)
     assert {"backbone-human36m", "detections-shelf@dlt", "report"} <= set(stages)
@@ -23,6 +43,56 @@ def test_every_stage_is_listed_and_trainings_by_what_they_took() -> None:
     assert "default" in stages["backbone-human36m"].basis
     assert (stages["report"].seconds, stages["report"].basis) == (ASSUMED_S["report"], "assumed")
     assert stages["score-human36m@dlt"].seconds == ASSUMED_S["score"]
+
+
+def test_a_world_that_is_not_there_is_rendered_first(tmp_path: Path) -> None:
+    settings = planned(tmp_path)
+    before = next(stage for stage in plan(settings) if stage.name == "data-human36m")
+    settings.root("human36m").mkdir(parents=True)
+    after = next(stage for stage in plan(settings) if stage.name == "data-human36m")
+    # 2,220 moments in four cameras of 288 px: 737 megapixels.
+    assert before.seconds == pytest.approx(START_S + 736.54 * RENDER_S_PER_MEGAPIXEL / (os.cpu_count() or 1), rel=1e-4)
+    assert (after.seconds, after.basis) == (ASSUMED_S["data"], "assumed")
+
+
+def test_other_stages_take_what_the_last_run_of_the_profile_measured(tmp_path: Path) -> None:
+    settings = planned(tmp_path)
+    ticks = iter([100.0, 131.5, 131.5, 140.0, 200.0])
+    times = StageTimes(settings.stage_times, lambda: next(ticks))
+    for line in (
+        "Running stage 'score-human36m@dlt':",
+        "> poseboard score human36m",
+        "Running stage 'backbone-human36m':",
+        "Stage 'speed' is cached - skipping run, checking out outputs",
+        "Running stage 'report':",
+    ):
+        times.follow(line)
+    stages = {stage.name: stage for stage in plan(settings)}
+    assert (stages["score-human36m@dlt"].seconds, stages["score-human36m@dlt"].basis) == (
+        31.5,
+        "as the last run measured",
+    )
+    assert "default profile" in stages["backbone-human36m"].basis, "a killed training leaves the time of its last part"
+    assert stages["speed"].seconds == ASSUMED_S["speed"], "restored from the cache, not run"
+    assert stages["report"].seconds == ASSUMED_S["report"], "it has not ended"
+    assert all(stage.basis != "as the last run measured" for stage in plan(settings.in_profile("smoke")))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"report": "long", "speed": -1, "sync": 4}', "\x00"])
+def test_damaged_stage_times_are_none(tmp_path: Path, content: str) -> None:
+    settings = planned(tmp_path)
+    settings.stage_times.write_text(content)
+    stages = {stage.name: stage for stage in plan(settings)}
+    assert (stages["report"].seconds, stages["speed"].seconds) == (ASSUMED_S["report"], ASSUMED_S["speed"])
+    assert stages["sync"].basis == ("as the last run measured" if "sync" in content else "assumed")
+
+
+def test_the_rows_that_are_trained_follow_the_pipeline() -> None:
+    settings = Settings.read(ROOT / "params.yaml")
+    rows = trained_rows(settings.in_profile("default"))
+    assert set(rows["human36m"]) == {"backbone", *settings.params.methods}
+    assert rows["rhd"] == ["backbone", "lifting", "lifting_image"]
+    assert "epipolar_augmented" in trained_rows(settings.in_profile("full"))["human36m-toolbox"]
 
 
 def test_another_profile_is_scaled_by_its_samples() -> None:

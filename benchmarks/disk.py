@@ -1,0 +1,219 @@
+"""What a run will write, in bytes, before it starts.
+
+Crops follow from the data's counts exactly, worlds and checkpoints to a few per cent; the rest is small and assumed per
+row and sample. A part that is there already is not written again, so what is to come is what is missing of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from poseboard.benchmarks.plan import trained_rows, training_records
+from poseboard.benchmarks.settings import BACKBONE, WORLDS, Settings
+from poseboard.datasets.errors import validated
+from poseboard.datasets.synthetic.human36m import CAMERAS, WorldOptions
+from poseboard.protocols.scores import DataFile, ResultError
+
+BLOCK = 4096
+"""Bytes that a file system hands out at once: a file takes half of one more than it holds, a folder one."""
+PUBLISHED_PARAMETERS = 80_000_000
+"""Of a row of the published recipe that no run here has trained: a ResNet-152 and its heads."""
+PARAMETERS = 1_000_000
+"""Of any other row without a record."""
+PUBLISHED_CROP_PX = 384
+"""Of the published recipes, where weights of others set the side of the crops, which only their file knows."""
+WEIGHT_BYTES = 4
+STATE_BYTES = 12
+"""Per parameter of what resumes a training: the weight and the two moments of Adam."""
+SHEET_BYTES = 6_000_000
+"""A contact sheet."""
+ANSWER_BYTES = 2_500
+"""Per row, seed and test sample: predictions under every condition, the errors of every table."""
+ROW_BYTES = 400_000
+"""Per row and seed whatever the number of samples: the headers of those files, and what is drawn of the row."""
+PAGE_BYTES = 5_000_000
+"""The page with its figures, and the store of MLflow without its runs."""
+RUN_BYTES = 100_000
+"""Of a run in MLflow with its artifacts."""
+
+
+@dataclass(frozen=True)
+class DiskPart:
+    """Something that a run writes.
+
+    Args:
+        name: for the reader.
+        bytes: estimate of a whole run.
+        present: bytes that are there already.
+    """
+
+    name: str
+    bytes: float
+    present: int
+
+    @property
+    def to_come(self) -> float:
+        """Bytes that the run still has to write."""
+        return max(0.0, self.bytes - self.present)
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """How much there is of a data set: samples of each split, cameras of a sample."""
+
+    train: int
+    test: int
+    cameras: int
+
+
+def disk_plan(settings: Settings, free: int) -> list[DiskPart]:
+    """What a run of the profile in force writes, largest contents first by kind.
+
+    A data set of the user's own whose `data` stage has not run yet is left out: how large it is nobody knows before.
+
+    Args:
+        settings: params.yaml in one profile.
+        free: bytes free on the disk; crops are not kept where they would fill more than half of it.
+
+    Raises:
+        InputError: the options of the world are wrong.
+    """
+    extents = {name: extent for name in settings.params.datasets if (extent := _extent(settings, name)) is not None}
+    rows = {name: of for name, of in trained_rows(settings).items() if name in extents}
+    trained = [
+        (_parameters(settings, dataset, row), _learns(settings, dataset, row))
+        for dataset in rows
+        for row in rows[dataset]
+    ]
+    seeds = len(settings.profile.seeds)
+    weights = seeds * sum(n * (WEIGHT_BYTES + STATE_BYTES * learns) for n, learns in trained)
+    # A checkpoint that is taken over is one object in the cache.
+    distinct = seeds * sum(n * (WEIGHT_BYTES + STATE_BYTES) for n, learns in trained if learns)
+    answers = seeds * sum(
+        ROW_BYTES + ANSWER_BYTES * extents[dataset].test for dataset in rows for row in rows[dataset] if row != BACKBONE
+    )
+    data, results = settings.home / "data", settings.results
+    answered = ("predictions", "errors", "examples")
+    return [
+        DiskPart("synthetic world", _world_bytes(settings), _world_present(settings)),
+        DiskPart("crops", *_crops(settings, rows, extents, data / "crops", free)),
+        DiskPart("checkpoints", weights, size(results / "checkpoints")),
+        DiskPart("predictions and errors", answers, sum(size(results / kind) for kind in answered)),
+        DiskPart("copies in DVC's cache", distinct + answers, size(settings.home / ".dvc" / "cache")),
+        DiskPart(
+            "page, contact sheets, MLflow",
+            PAGE_BYTES + SHEET_BYTES * len(extents) + RUN_BYTES * seeds * 2 * len(trained),
+            size(results / "leaderboard") + size(results / "data") + size(settings.home / "mlruns"),
+        ),
+    ]
+
+
+def size(path: Path) -> int:
+    """Bytes that a file or a folder takes on the disk; 0 where there is none."""
+    if not path.is_dir():
+        return path.stat().st_blocks * 512 if path.is_file() else 0
+    return sum(p.lstat().st_blocks * 512 for p in (path, *path.rglob("*")))
+
+
+def image_bytes(side_px: int) -> float:
+    """Of a rendered frame as JPEG of quality 92; fitted to worlds of 96 to 1000 px, within 4 % from 192 px on.
+
+    Example:
+        >>> round(image_bytes(1000) / 1000)
+        209
+    """
+    return 0.185 * side_px**2 + 23 * side_px + 900
+
+
+def _world(settings: Settings, dataset: str) -> WorldOptions | None:
+    if dataset not in WORLDS or settings.is_named(dataset):
+        return None
+    return validated(WorldOptions, settings.profile.world, "world")
+
+
+def _extent(settings: Settings, dataset: str) -> _Extent | None:
+    """Of a synthetic world by its options, of other data by what the data stage has counted."""
+    if (world := _world(settings, dataset)) is not None:
+        return _Extent(world.moments("train"), world.moments("test"), len(CAMERAS))
+    if settings.is_absent(dataset):
+        return None
+    try:
+        counts = DataFile.read(settings.file("data", f"{dataset}.json")).counts
+    except (ResultError, OSError):
+        return None
+    return _Extent(*(counts.get(name, 0) for name in ("train samples", "test samples", "cameras")))
+
+
+def _worlds(settings: Settings) -> Iterator[tuple[str, WorldOptions]]:
+    for dataset in settings.params.datasets:
+        if (world := _world(settings, dataset)) is not None:
+            yield dataset, world
+
+
+def _world_bytes(settings: Settings) -> float:
+    """Each moment is a frame of every camera and its undistorted copy."""
+    total = 0.0
+    for _, world in _worlds(settings):
+        images = 2 * len(CAMERAS) * (world.moments("train") + world.moments("test"))
+        folders = (2 * len(CAMERAS) + 3) * 2 * len(world.actions) * len(world.subjects)
+        total += images * (image_bytes(world.side_px) + BLOCK / 2) + folders * BLOCK + SHEET_BYTES
+    return total
+
+
+def _world_present(settings: Settings) -> int:
+    return sum(size(settings.root(dataset)) for dataset, _ in _worlds(settings))
+
+
+def _crops(
+    settings: Settings, rows: dict[str, list[str]], extents: dict[str, _Extent], folder: Path, free: int
+) -> tuple[float, int]:
+    """Bytes of the crops of every side that some row sees, and of those that are there."""
+    total, present = 0.0, 0
+    for dataset, of in rows.items():
+        extent = extents[dataset]
+        for side in {_crop_px(settings, row) for row in of}:
+            for samples in (extent.train, extent.test):
+                needed = samples * extent.cameras * 3 * side**2
+                total += needed if 2 * needed <= free else 0
+            present += sum(size(path) for path in folder.glob(f"{dataset}-{side}px-*"))
+    return total, present
+
+
+def _crop_px(settings: Settings, row: str) -> int:
+    options = settings.options(row)
+    if options.get("image_px") is not None:
+        return int(options["image_px"])
+    if options.get("recipe") == "published":
+        return PUBLISHED_CROP_PX
+    # A row without a size of its own sees crops as the row whose weights it starts from.
+    return PUBLISHED_CROP_PX if row == BACKBONE else _crop_px(settings, settings.entry(row).after)
+
+
+def _learns(settings: Settings, dataset: str, row: str) -> bool:
+    """Whether a row is trained, as its last record says; one without a record counts as trained."""
+    return all(record.runs for _, record in training_records(settings, dataset, row))
+
+
+def _parameters(settings: Settings, dataset: str, row: str) -> int:
+    recipe = settings.options(row).get("recipe")
+    for _, record in training_records(settings, dataset, row):
+        if record.provenance.options.get("recipe", recipe) == recipe:
+            return record.parameters
+    return PUBLISHED_PARAMETERS if recipe == "published" else PARAMETERS
+
+
+def lines(parts: Sequence[DiskPart], free: int) -> Iterator[str]:
+    """The parts of a run as a table, and whether they fit.
+
+    Example:
+        >>> print(*lines([DiskPart("crops", 2.5e8, 10**8)], 10**9), sep=" | ")
+        crops  0.25 GB, 0.10 GB there | disk: about 0.2 GB to come (estimate), 1.0 GB free
+    """
+    width = max(len(part.name) for part in parts)
+    for part in parts:
+        yield f"{part.name:{width}}  {part.bytes / 1e9:.2f} GB, {part.present / 1e9:.2f} GB there"
+    needed = sum(part.to_come for part in parts)
+    fits = "" if needed < free else ": it does not fit"
+    yield f"disk: about {needed / 1e9:.1f} GB to come (estimate), {free / 1e9:.1f} GB free{fits}"
