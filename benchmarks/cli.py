@@ -38,9 +38,15 @@ app.add_typer(weights_app, name="weights")
 DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="a data set of params.yaml: human36m, shelf, …")]
 
 
-def _row(name: str) -> str:
-    """The row of a name, which may be that of its stage: train-human36m@dlt."""
-    return name.rpartition("@")[2]
+_STAGES = {"train": ("train",), "predict": ("predict", "detections"), "score": ("score",)}
+"""Command -> what its stages in dvc.yaml are called, before the data set and the row: train-human36m@dlt."""
+
+
+def _row(context: typer.Context, name: str) -> str:
+    """The row of a name, which may be that of its stage; a name with another stage before it is left as it is."""
+    stage, _, row = name.rpartition("@")
+    own = [f"{kind}-{context.params.get('dataset')}" for kind in _STAGES[str(context.command.name)]]
+    return row if stage in own else name
 
 
 MethodName = Annotated[

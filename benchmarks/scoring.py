@@ -66,6 +66,8 @@ def score_stage(
     """
     if named is not None and not files:
         raise InputError(f"--as {named}", "names nothing", "give the files that it names by --predictions")
+    if not files:
+        settings.entry(method)
     with nullcontext() if files else row_lock(settings, dataset, method):
         return _score(settings, dataset, method, files, named, doubt)
 
@@ -226,7 +228,6 @@ def _line(found: Score) -> str:
 
 
 def _predicted(settings: Settings, dataset: str, method: str, truth: TruthTable) -> Tables:
-    settings.entry(method)
     tables: dict[str, dict[int, PoseTable]] = defaultdict(dict)
     wanted = {view_set for board in boards(dataset) for view_set in board.view_sets(truth.views)}
     for name in sorted({of.name(truth.views) for view_set in wanted for of in (view_set, view_set.plain)}):

@@ -230,7 +230,9 @@ class Settings:
     def entry(self, method: str) -> MethodEntry:
         """A row of ``methods``; InputError if there is none of that name."""
         if method not in self.rows:
-            raise InputError(f"method {method!r}", "is not in params.yaml", one_of(method, self.rows))
+            # What follows an @ is the row of a stage, of which this is none.
+            meant = one_of(method.rpartition("@")[2], self.rows)
+            raise InputError(f"method {method!r}", "is not in params.yaml", meant)
         return self.rows[method]
 
     def options(self, method: str) -> dict[str, Any]:

@@ -31,10 +31,29 @@ def test_version_and_short_help(ready_workspace: Any) -> None:
         (["predict", "human36", "dlt"], "did you mean human36m?"),
         (["score", "human36m", "ltd"], "did you mean dlt? One of"),
         (["repro", "--profile", "smok"], "did you mean smoke?"),
+        # A row comes as its stage from DVC: of this command, and of this data set.
+        (["train", "human36m", "nonsense@dlt"], "method 'nonsense@dlt': is not in params.yaml; did you mean dlt?"),
+        (["train", "human36m", "predict-human36m@dlt"], "method 'predict-human36m@dlt': is not in params.yaml; did"),
+        (["predict", "human36m", "predict-shelf@dlt"], "method 'predict-shelf@dlt': is not in params.yaml; did you"),
+        (["score", "human36m", "@dlt"], "method '@dlt': is not in params.yaml; did you mean dlt?"),
     ],
 )
 def test_a_name_that_was_nearly_right(ready_workspace: Any, command: list[str], meant: str) -> None:
+    before = ready_workspace.snapshot()
     assert meant in ready_workspace.run(*command).error
+    assert ready_workspace.snapshot() == before
+
+
+def test_every_stage_of_the_pipeline_names_its_row(ready_workspace: Any) -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    commands = {
+        name: stage["do"]["cmd"].partition("${poseboard} ")[2] for name, stage in stages.items() if "do" in stage
+    }
+    assert {command.split()[0] for command in commands.values()} == {"train", "predict", "score"}
+    for name, command in commands.items():
+        assert '"$DVC_STAGE"' in command
+        error = ready_workspace.run(*command.replace('"$DVC_STAGE"', f"{name}@dtl").split()).error
+        assert error.startswith("poseboard: method 'dtl': is not in params.yaml; did you mean dlt?"), name
 
 
 @pytest.mark.parametrize(
