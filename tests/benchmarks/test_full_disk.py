@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,29 @@ def test_rendering(workspace: Any) -> None:
     change(workspace, profiles=profiles)
     error = fails(workspace, "data", "prepare", "human36m")
     assert "synthetic-human36m-" in error
+
+
+def test_rendering_ends_in_the_middle_and_the_next_run_completes_it(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = workspace.world
+    whole = {path.relative_to(world): path.read_bytes() for path in world.rglob("*") if path.is_file()}
+    images = {path: len(content) for path, content in whole.items() if path.suffix == ".jpg"}
+    largest = max(images.values())
+    without_room = [path for path, size in images.items() if size == largest]
+    # The first sequence has room: it is another process that finds none, for a later one.
+    assert not any(path.is_relative_to("processed/S1/Greeting-1") for path in without_room)
+    shutil.rmtree(world)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    error = fails(workspace, "data", "prepare", "human36m", room=largest - 1)
+    assert any(f"{world / path}: " in error for path in without_room)
+    left = {path.relative_to(world) for path in world.rglob("*.jpg")}
+    assert left.issuperset(path for path in images if path.is_relative_to("processed/S1/Greeting-1"))
+    assert left.isdisjoint(without_room)
+    assert not (world / "manifest.json").exists()
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    workspace.must("data", "prepare", "human36m")
+    assert {path.relative_to(world): path.read_bytes() for path in world.rglob("*") if path.is_file()} == whole
 
 
 NOBODY = '''
