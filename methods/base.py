@@ -90,7 +90,7 @@ class Training(Protocol):
     """Plain values kept in the checkpoint, from which ``Method.load`` builds the same network again."""
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
     steps: int
     batch_size: int
     inputs: Inputs
@@ -209,6 +209,19 @@ def find_method(spec: str) -> type[Method]:
         raise InputError(f"method {spec!r}", f"{class_name} lacks {', '.join(missing)}", "see methods/base.py")
     method: type[Method] = found
     return method
+
+
+def started(method: str, start: Path | None, after: str = "`after: backbone`") -> Path:
+    """The checkpoint that a training starts from; InputError says what to set where none is given.
+
+    Args:
+        method: whose training it is.
+        start: checkpoint of the row under ``after`` in params.yaml.
+        after: what to set.
+    """
+    if start is None:
+        raise InputError(method, "training starts from a 2D backbone", f"set {after} in params.yaml")
+    return start
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,6 @@ class AlgebraicTraining(Training):
         self.inputs = Inputs(crop_px=model.architecture.crop_px)
         if options.recipe == "published":
             self.optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate or 1e-5)
-            self.scheduler = None
             return
         rate = options.learning_rate or 1e-3
         named = list(model.named_parameters())

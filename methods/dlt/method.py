@@ -44,7 +44,7 @@ class Dlt(Triangulator):
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
         self.options = parse_options(DltOptions, options, "dlt")
-        super().__init__("dlt", skeleton, self.options.association_px, "softargmax")
+        super().__init__("dlt", skeleton, self.options.association_px)
 
     def triangulate(self, observations: Observations, keys: Sequence[str]) -> Array:
         """One weighted linear system a joint, of all views."""

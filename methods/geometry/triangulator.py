@@ -1,4 +1,4 @@
-"""What `dlt` and `ransac` share: where their 2D points come from and how they answer."""
+"""What methods that triangulate 2D points share: where their 2D points come from and how they answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Checkpoint, Inputs
+from poseboard.methods.base import Checkpoint, Inputs, started
 from poseboard.methods.geometry.observations import Array, Observations, has_detections, observe
 from poseboard.methods.nets.detector import Decode, Detector
 
@@ -23,6 +23,7 @@ class Triangulator(ABC):
     """Points from a 2D network, or given detections, to 3D by a rule that subclasses state.
 
     Samples whose views bring detections never touch the network; several people are then associated across views.
+    ``checkpoint`` is what ``load`` read, with the constants and further weights of the rule; None where there was none.
 
     Args:
         name: of the method, for errors.
@@ -31,27 +32,29 @@ class Triangulator(ABC):
         decode: how heat maps become points.
     """
 
-    def __init__(self, name: str, skeleton: Skeleton, association_px: float, decode: Decode) -> None:
+    def __init__(
+        self, name: str, skeleton: Skeleton, association_px: float = ASSOCIATION_PX, decode: Decode = "softargmax"
+    ) -> None:
         self.skeleton = skeleton
         self.inputs = Inputs(images=False)
         self._name, self._association_px, self._decode = name, association_px, decode
         self._detector: Detector | None = None
-        self._constants: dict[str, float] = {}
+        self.checkpoint: Checkpoint | None = None
 
     def load(self, checkpoint: Path | None, device: str) -> None:
-        """A backbone's or ransac's checkpoint brings the 2D network; without one, samples must bring detections."""
-        self._detector, self._constants, self.inputs = None, {}, Inputs(images=False)
+        """A backbone's, ransac's or its own checkpoint brings the 2D network; without one, samples bring detections."""
+        self._detector, self.checkpoint, self.inputs = None, None, Inputs(images=False)
         if checkpoint is None:
             return
         read = Checkpoint.read(checkpoint)
-        if read.method not in ("backbone", "ransac"):
+        if read.method not in ("backbone", "ransac", self._name):
             raise InputError(checkpoint, f"checkpoint is of {read.method}", f"give {self._name} one of ransac")
         detector = Detector.read(checkpoint, device, self._decode)
         if detector.joints != self.skeleton.joints:
             raise InputError(
                 checkpoint, f"its joints are not those of {self.skeleton.name}", "train it for this data set"
             )
-        self._detector, self._constants = detector, read.constants
+        self._detector, self.checkpoint = detector, read
         self.inputs = Inputs(crop_px=detector.crop_px)
 
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
@@ -71,6 +74,17 @@ class Triangulator(ABC):
             chosen = [samples[i] for i in others]
             answers |= zip(others, self._answers(chosen, self._detect(chosen)), strict=True)
         return [answers[i] for i in range(len(samples))]
+
+    @property
+    def loaded(self) -> Checkpoint:
+        """What ``load`` read, for a rule that cannot do without; InputError where that was nothing."""
+        if self.checkpoint is None:
+            raise InputError(self._name, "it has no weights yet", "load a checkpoint before predicting")
+        return self.checkpoint
+
+    def started(self, start: Path | None) -> Path:
+        """The checkpoint that training starts from; InputError if none is given."""
+        return started(self._name, start)
 
     @abstractmethod
     def triangulate(self, observations: Observations, keys: Sequence[str]) -> Array:

@@ -139,7 +139,6 @@ class HeatmapTraining(Training):
         self.batch_size = options.batch_size
         if options.recipe == "published":
             self.optimizer = torch.optim.Adam(net.parameters(), lr=options.learning_rate)
-            self.scheduler = None
         else:
             self.optimizer = torch.optim.AdamW(
                 net.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay

@@ -57,7 +57,7 @@ class Detector:
 
     Args:
         architecture: of ``net``.
-        net: the backbone.
+        net: the backbone, in evaluation mode from here on.
         device: torch device it runs on.
         decode: "softargmax" (expected position) or "argmax" (whole heat-map pixels, as the RANSAC baseline of learnable
             triangulation has it).
@@ -65,7 +65,7 @@ class Detector:
 
     def __init__(self, architecture: Architecture, net: nn.Module, device: str, decode: Decode = "softargmax") -> None:
         self._architecture = architecture.exact
-        self._net = net.to(device).eval()
+        self.net = net.to(device).eval()
         self._device = device
         self._decode = decode
 
@@ -111,4 +111,4 @@ class Detector:
         if not len(images):
             return torch.zeros(0, len(self.joints), 2), torch.zeros(0, len(self.joints))
         arch = self._architecture
-        return decode_heatmaps(arch, arch.run(self._net, arch.prepare(images)).heatmaps, self._decode)
+        return decode_heatmaps(arch, arch.run(self.net, arch.prepare(images)).heatmaps, self._decode)

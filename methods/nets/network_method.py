@@ -11,7 +11,7 @@ from torch import nn
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Checkpoint, Inputs, OptionsT
+from poseboard.methods.base import Checkpoint, Inputs, OptionsT, started
 from poseboard.methods.nets.architecture import given_weights, load_strictly
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
@@ -72,6 +72,5 @@ class NetworkMethod(ABC, Generic[OptionsT, NetworkT]):
         """
         if weights is not None:
             start = given_weights(self._name, weights)
-        if start is None:
-            raise InputError(self._name, "training starts from a 2D backbone", f"set {after} in params.yaml")
-        return Checkpoint.read(start), start
+        path = started(self._name, start, after)
+        return Checkpoint.read(path), path

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import parse_options
 from poseboard.methods.geometry.observations import Array, Observations
@@ -49,13 +48,12 @@ class Ransac(Triangulator):
     @property
     def threshold_px(self) -> float:
         """Of the option, else the checkpoint's fitted one, else (and with ``compat``) the published one."""
-        fitted = {} if self.options.compat else self._constants
+        fitted = {} if self.options.compat or self.checkpoint is None else self.checkpoint.constants
         return self.options.threshold_px or fitted.get("threshold_px", THRESHOLD_PX)
 
     def training(self, start: Path | None, seed: int) -> HeatmapTraining | None:
         """Further single-view steps for the backbone in ``start``, then the threshold; None with "published"."""
-        if start is None:
-            raise InputError("ransac", "training starts from a 2D backbone", "set `after: backbone` in params.yaml")
+        start = self.started(start)
         if self.options.recipe == "published":
             return None
         return RansacTraining.continued(start, self.options, self.skeleton, seed)

@@ -178,7 +178,6 @@ class VolumetricTraining(Training):
             self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
         else:
             self.optimizer = torch.optim.Adam(groups)
-            self.scheduler = None
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
         """Up to ``views`` views of a sample, V slots of which those without a view are zero and not valid.
