@@ -85,6 +85,7 @@ def render(text: str) -> Markup:
     tokens = parser.parse(text)
     if len(tokens) > 2 and tokens[0].type == "heading_open" and tokens[0].tag == "h1":
         tokens = tokens[3:]
+    _label_cells(tokens)
     for k, token in enumerate(tokens):
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(int(token.tag[1]) + 1, 6)}"
@@ -96,6 +97,26 @@ def render(text: str) -> Markup:
             token.children = _harmless(token.children)
     # The parser is asked for CommonMark with HTML off: it escapes whatever is no Markdown.
     return Markup(parser.renderer.render(tokens, parser.options, {}))
+
+
+def _label_cells(tokens: Sequence[Token]) -> None:
+    """Each cell is told its column's name: where the screen is narrow, a row of a table is shown as a card."""
+    heads: list[str] = []
+    column = 0
+    for k, token in enumerate(tokens):
+        if token.type == "table_open":
+            token.attrSet("class", "stack")
+            heads = []
+        elif token.type == "tr_open":
+            column = 0
+        elif token.type == "th_open":
+            heads.append("".join(child.content for child in tokens[k + 1].children or []))
+        elif token.type == "td_open":
+            if column:
+                token.attrSet("class", "words")
+            if column and len(heads) > 2:  # of two columns the second says what the first names
+                token.attrSet("data-label", heads[column])
+            column += 1
 
 
 def _harmless(tokens: Sequence[Token]) -> list[Token]:

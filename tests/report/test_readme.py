@@ -21,7 +21,8 @@ def test_markdown_is_rendered_with_its_tables() -> None:
     assert "<h3>Part</h3>" in html
     assert '<th scope="col">option</th>' in html
     assert "<td></td>" in html  # a head without words
-    assert "<code>a</code>" in html
+    assert "<td><code>a</code></td>" in html
+    assert '<td class="words" data-label="default">1</td>' in html
 
 
 @pytest.mark.parametrize(
