@@ -25,7 +25,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import read_predictions
 from poseboard.datasets.sample import Dataset, Poses, Sample, Status, Truth, View
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Inputs, Method, Options, Sized, find_method
+from poseboard.methods.base import Inputs, Method, Options, find_method
 
 Progress = Callable[[int, int], None]
 
@@ -327,7 +327,6 @@ class LoadedRow:
 
     Attributes:
         inputs: what the row may see, as the first model declared it once it was loaded.
-        size_mm: see `Sized`; None for other methods.
 
     Raises:
         InputError: the weights cannot be used, or what is declared is none of what `Inputs` describes.
@@ -342,7 +341,6 @@ class LoadedRow:
         self._name, self._build, self._weights, self._device = name, build, weights, device
         first = self._load()
         self.inputs = taken(first.inputs, f"row {name}")
-        self.size_mm = _size_mm(first)
         self._options = options_in_force(first, {})
         self._unused: Method | None = first
 
@@ -360,26 +358,19 @@ class LoadedRow:
             model, self._unused = self._unused, None
             return model
         model = self._load()
-        for field, before, now in (
-            ("inputs", self.inputs, taken(model.inputs, f"row {self._name}")),
-            ("size_mm", self.size_mm, _size_mm(model)),
-        ):
-            if now != before:
-                raise InputError(
-                    f"row {self._name}: {field}",
-                    f"was {before} when the weights were first loaded and is {now} now",
-                    "declare the same whenever the same weights are loaded",
-                )
+        now = taken(model.inputs, f"row {self._name}")
+        if now != self.inputs:
+            raise InputError(
+                f"row {self._name}: inputs",
+                f"was {self.inputs} when the weights were first loaded and is {now} now",
+                "declare the same whenever the same weights are loaded",
+            )
         return model
 
     def _load(self) -> Method:
         model = self._build()
         model.load(self._weights, self._device)
         return model
-
-
-def _size_mm(method: Method) -> float | None:
-    return method.size_mm if isinstance(method, Sized) else None
 
 
 def options_in_force(method: object, given: Mapping[str, Any]) -> dict[str, Any]:

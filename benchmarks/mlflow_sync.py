@@ -224,9 +224,10 @@ def _score_name(score: Score, record: ScoreFile) -> str:
     """The table, and where it has several sets of cameras the set: under one name one number would hide the others."""
     if sum(other.table == score.table for other in record.scores) == 1:
         return _plain(score.table)
-    views = score.signature.views.replace(", ", "-")
+    signature = score.signature
+    views = "all" if signature.whole else "_".join("-".join(cameras) for cameras in signature.cameras)
     if len(views) > _LONGEST_VIEWS:
-        views = f"{views.count('-') + 1}-cameras-{hashlib.sha256(views.encode()).hexdigest()[:8]}"
+        views = f"{len(signature.cameras[0])}-cameras-{hashlib.sha256(views.encode()).hexdigest()[:8]}"
     return f"{_plain(score.table)}/{_plain(views)}"
 
 

@@ -1,8 +1,8 @@
-"""The predict stage: a row's answers on every sample, one Parquet file a view setting and seed."""
+"""The predict stage: a row's answers on every sample, one Parquet file per condition and seed."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -21,22 +21,38 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
 from poseboard.methods.base import Inputs
 from poseboard.protocols import predictions
-from poseboard.protocols.base import Board, ViewSet
+from poseboard.protocols.condition import Condition
+from poseboard.protocols.table import Group, Table
 
 TABLES = Path(__file__).parent / "tables"
 MATCHES = "matches.npz"
 """Beside the predictions of a row: where it looked in other views."""
 
 
-def boards(dataset: str, split: str = "test") -> list[Board]:
+def tables_on(dataset: str, split: str = "test") -> list[Table]:
     """The tables that are run on a split of a data set, by id; InputError names a file that is wrong."""
-    found = [Board.read(path) for path in sorted(TABLES.glob("*.yaml"))]
-    return [board for board in found if board.dataset == dataset and board.split == split]
+    tables = [Table.read(path) for path in sorted(TABLES.glob("*.yaml"))]
+    return [table for table in tables if table.dataset == dataset and table.split == split]
 
 
-def predictions_path(settings: Settings, dataset: str, method: str, view_set: str, split: str, seed: int) -> Path:
+def asked(dataset: str, names: Sequence[str], split: str = "test") -> list[Condition]:
+    """The conditions that some table offers, each once; all cameras at once for a split that no table is run on.
+
+    Args:
+        dataset: its name in params.yaml.
+        names: its cameras in order.
+        split: of it.
+    """
+    tables = tables_on(dataset, split)
+    offered = [condition for table in tables for group in table.conditions(names) for condition in group]
+    if not tables:
+        offered = list(Group().conditions(names, split, "none"))
+    return list(dict.fromkeys(offered))
+
+
+def predictions_path(settings: Settings, dataset: str, method: str, condition: Condition, seed: int) -> Path:
     """File of a row's predictions."""
-    return settings.file("predictions", dataset, method) / f"{split}-{view_set}-seed{seed}.parquet"
+    return settings.file("predictions", dataset, method) / f"{condition.slug}-seed{seed}.parquet"
 
 
 def row_lock(settings: Settings, dataset: str, method: str) -> AbstractContextManager[None]:
@@ -49,7 +65,7 @@ def predict_stage(
 ) -> Iterator[str]:
     """Predict and write every file that the tables need; yields a line a file.
 
-    Files of the split that an earlier run left and this one does not write (of another seed or set of cameras) are
+    Files of the split that an earlier run left and this one does not write (of another seed or condition) are
     removed, so that they are not scored beside these.
 
     Args:
@@ -86,32 +102,35 @@ def _predict(
     bench = Bench.open(settings, dataset)
     names = bench.dataset.views
     keys = list(bench.dataset.keys(split))
-    wanted = [ViewSet(tuple(names), tuple(names))]
-    for board in boards(dataset, split):
-        wanted += board.view_sets(names)
+    offered = asked(dataset, names, split)
     for seed in settings.profile.seeds[:1] if checkpoint else settings.profile.seeds:
         weights = checkpoint or settings.checkpoint(dataset, method, seed)
         row = LoadedRow(method, partial(bench.method, method), weights, "cuda" if torch.cuda.is_available() else "cpu")
         of_weights = weights_sha256(settings, weights)
         fewest, most = row.inputs.views
-        if not any(fewest <= len(view_set.cameras) <= most for view_set in wanted):
+        if not any(fewest <= len(condition.cameras) <= most for condition in offered):
             raise InputError(f"method {method}", f"takes {fewest} to {most} views, no table offers that", "add a table")
         rooted = row.inputs.root == "predicted"
         of_roots = bench.fewest_root_views(method, split) if rooted else 0
         roots_sha256 = weights_sha256(settings, bench.roots_source(method, seed, split)) if rooted else None
         known_mm: dict[tuple[str, ...], dict[str, Array]] = {}
-        for view_set in dict.fromkeys(view_set if rooted else view_set.plain for view_set in wanted):
-            name = view_set.name(names)
-            if not fewest <= len(view_set.cameras) <= most:
+        conditions = list(dict.fromkeys(condition.shown(row.inputs.root) for condition in offered))
+        drawn = max(conditions, key=lambda condition: len(condition.cameras))
+        for condition in conditions:
+            name = condition.slug
+            if not fewest <= len(condition.cameras) <= most:
                 yield f"{dataset}/{method}: {name} left out, the method takes {fewest} to {most} views"
                 continue
-            if len(view_set.roots) < of_roots:
+            if rooted and len(condition.root_cameras) < of_roots:
                 yield f"{dataset}/{method}: {name} left out, the root it is handed takes at least {of_roots} views"
                 continue
             with progress(f"predict {dataset}/{method} {name} seed {seed}") as report:
-                if rooted and view_set.roots not in known_mm:
-                    known_mm[view_set.roots] = bench.roots_mm(method, seed, split, view_set.roots, report)
-                samples = bench.restricted(row.inputs, view_set.cameras, known_mm.get(view_set.roots), report)
+                if rooted and condition.root_cameras not in known_mm:
+                    known_mm[condition.root_cameras] = bench.roots_mm(
+                        method, seed, split, condition.root_cameras, report
+                    )
+                roots_mm = known_mm.get(condition.root_cameras)
+                samples = bench.restricted(row.inputs, condition.cameras, roots_mm, report)
                 model = row.model()
                 answers = predict(model, samples, keys, progress=report)
             for answer in answers:
@@ -121,29 +140,25 @@ def _predict(
                 skeleton=bench.dataset.skeleton.name,
                 joints=bench.dataset.skeleton.joints,
                 dataset=dataset,
-                split=split,
-                views=samples.views,
-                root_views=view_set.roots if rooted else None,
+                condition=condition,
                 roots_sha256=roots_sha256,
-                true_root=row.inputs.root == "truth",
                 inputs=TypeAdapter(Inputs).dump_python(row.inputs, mode="json"),
-                size_mm=row.size_mm,
                 manifest=bench.dataset.manifest(),
                 method=method,
                 checkpoint_sha256=of_weights,
                 seed=seed,
                 options=row.options(given),
             )
-            path = predictions_path(settings, dataset, method, name, split, seed)
+            path = predictions_path(settings, dataset, method, condition, seed)
             predictions.write(path, predictions.PoseTable.collect(keys, answers, info), outputs)
             written.add(path)
-            if (split, name, seed) == ("test", "all", settings.profile.seeds[0]):
+            if (split, condition, seed) == ("test", drawn, settings.profile.seeds[0]):
                 matches = path.with_name(MATCHES)
                 if write_matches(bench, model, samples, dict(zip(keys, answers, strict=True)), matches, outputs):
                     written.add(matches)
             missing = sum(not len(one.joints_mm) or bool(np.isnan(one.joints_mm).any()) for one in answers)
             told = f"{missing} without a whole answer" if missing else "all answered"
-            cameras = len(view_set.cameras)
+            cameras = len(condition.cameras)
             yield f"{path.relative_to(settings.home)}: {len(keys)} samples, {cameras} cameras, {told}"
     return written
 

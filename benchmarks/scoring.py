@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from poseboard.benchmarks.harness import Bench
-from poseboard.benchmarks.predicting import boards, predictions_path, row_lock
+from poseboard.benchmarks.predicting import asked, predictions_path, row_lock, tables_on
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import provenance
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
 from poseboard.protocols import metrics, predictions
-from poseboard.protocols.base import TruthTable, ViewSet
+from poseboard.protocols.base import TruthTable
 from poseboard.protocols.comparison import compare
+from poseboard.protocols.condition import Condition, Root
 from poseboard.protocols.decisions import REFERENCE, same_row, trained
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.scores import ComparisonFile, Score, ScoreFile, TableComparison, TrainingFile
-from poseboard.protocols.scoring import Scored, answers, score
+from poseboard.protocols.scoring import Predictions, Scored, answers, score
 
 SPLIT = "test"
 EXAMPLES = 9
@@ -34,9 +35,6 @@ EXAMPLES = 9
 EXAMPLE_PX = 160
 PERSON_MM = (500.0, 2500.0)
 """How tall people are, sitting children to jumping players."""
-
-Tables = Mapping[str, Mapping[int, PoseTable]]
-"""Name of the set of cameras -> seed -> predictions."""
 
 
 def score_stage(
@@ -80,32 +78,33 @@ def _score(
     named: str | None,
     doubt: Callable[[str], None],
 ) -> ScoreFile:
-    wanted = boards(dataset)
-    if not wanted:
+    of_dataset = tables_on(dataset)
+    if not of_dataset:
         raise InputError(f"data set {dataset!r}", "no table is scored on it", "add one to benchmarks/tables")
     bench = Bench.open(settings, dataset)
     truth = TruthTable.collect(bench.dataset, SPLIT)
     if files:
-        tables = _given(files, truth, None if named else method)
+        answered: Predictions = _given(files, None if named else method)
         method = named or method
     else:
-        tables = _predicted(settings, dataset, method, truth)
+        answered = _predicted(settings, dataset, method, truth)
     scored: dict[str, Scored] = {}
     with progress(f"score {dataset}/{method}") as report:
-        for done, board in enumerate(wanted, 1):
-            rule = board.rule()
-            if any(answers(rule, tables, view_set, truth.views) for view_set in board.view_sets(truth.views)):
-                scored[board.id] = score(board, tables, truth)
-            report(done, len(wanted))
+        for done, table in enumerate(of_dataset, 1):
+            rule = table.rule()
+            offered = [condition for group in table.conditions(truth.views) for condition in group]
+            if any(answers(rule, answered, condition) for condition in offered):
+                scored[table.id] = score(table, answered, truth)
+            report(done, len(of_dataset))
     if not scored:
         raise InputError(
             f"{dataset}/{method}", "no table can be scored from these predictions", "see benchmarks/tables"
         )
-    for given in (table for by_seed in tables.values() for table in by_seed.values() if files):
-        if line := unit_doubt(given, truth):
+    for of_file in (table for by_seed in answered.values() for table in by_seed.values() if files):
+        if line := unit_doubt(of_file, truth):
             doubt(line)
     # What was done stands in the predictions: the train stage may have been run again since, or never.
-    info = {seed: table.info for by_seed in tables.values() for seed, table in by_seed.items()}
+    info = {seed: table.info for by_seed in answered.values() for seed, table in by_seed.items()}
     seeds = sorted(info)
     record = ScoreFile(
         method=method,
@@ -126,10 +125,10 @@ def _score(
     )
     if not files:
         errors = [of_board.errors.assign(table=name) for name, of_board in scored.items()]
-        kinds = {"table": "category", "views": "str", "cameras": "str"}
+        kinds = {"table": "category", "cameras": "str"}
         together = pd.concat(errors, ignore_index=True).astype(kinds)
         # Monocular methods have no predictions from all cameras: theirs from one camera are drawn in all of them.
-        first = tables.get("all") or tables[min(tables)]
+        first = answered[max(answered, key=lambda condition: len(condition.cameras))]
         examples = _examples(bench, first[seeds[0]], truth)
         # Together and last: whatever fails leaves the three files of an earlier run, which belong together.
         with WholeFiles() as outputs:
@@ -186,9 +185,9 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
         )
     tables: list[TableComparison] = []
     with progress(f"compare {dataset}") as report:
-        for done, board in enumerate(wanted := boards(dataset), 1):
-            tables += compare(board, scored[board.id], learned=learned, reference=reference)
-            report(done, len(wanted))
+        for done, table in enumerate(of_dataset := tables_on(dataset), 1):
+            tables += compare(table, scored[table.id], learned=learned, reference=reference)
+            report(done, len(of_dataset))
     compared = ComparisonFile(
         dataset=dataset,
         synthetic=synthetic,
@@ -227,21 +226,28 @@ def _line(found: Score) -> str:
     return f"{found.table:<24} {value}{interval}  n={found.n_samples}{missing}  {found.signature}"
 
 
-def _predicted(settings: Settings, dataset: str, method: str, truth: TruthTable) -> Tables:
-    tables: dict[str, dict[int, PoseTable]] = defaultdict(dict)
-    wanted = {view_set for board in boards(dataset) for view_set in board.view_sets(truth.views)}
-    for name in sorted({of.name(truth.views) for view_set in wanted for of in (view_set, view_set.plain)}):
+def _predicted(settings: Settings, dataset: str, method: str, truth: TruthTable) -> Predictions:
+    answered: dict[Condition, dict[int, PoseTable]] = defaultdict(dict)
+    roots: tuple[Root, ...] = ("none", "predicted", "truth")
+    offered = asked(dataset, truth.views, SPLIT)
+    for condition in dict.fromkeys(condition.shown(root) for condition in offered for root in roots):
         for seed in settings.profile.seeds:
-            path = predictions_path(settings, dataset, method, name, SPLIT, seed)
+            path = predictions_path(settings, dataset, method, condition, seed)
             if path.is_file():
-                tables[name][seed] = predictions.read(path)
+                answered[condition][seed] = predictions.read(path)
     folder, remedy = settings.file("predictions", dataset, method), f"run `poseboard predict {dataset} {method}`"
-    if not tables:
+    if not answered:
         raise InputError(folder, "there are no predictions", f"{remedy} first")
-    if len({frozenset(by_seed) for by_seed in tables.values()}) > 1:
-        raise InputError(folder, "some sets of cameras have predictions of other seeds than others", remedy)
-    _one_run([table for by_seed in tables.values() for table in by_seed.values()], method, remedy)
-    return tables
+    if len({frozenset(by_seed) for by_seed in answered.values()}) > 1:
+        raise InputError(folder, "some conditions have predictions of other seeds than others", remedy)
+    for condition, by_seed in answered.items():
+        for table in by_seed.values():
+            if table.info.condition != condition:
+                raise InputError(
+                    f"{table.source}: metadata.condition", f"is {table.info.condition.slug}, not the file's", remedy
+                )
+    _one_run([table for by_seed in answered.values() for table in by_seed.values()], method, remedy)
+    return answered
 
 
 def _one_run(tables: Sequence[PoseTable], method: str, remedy: str) -> None:
@@ -259,9 +265,9 @@ def _one_run(tables: Sequence[PoseTable], method: str, remedy: str) -> None:
                 raise InputError(f"{table.source}: metadata.{field}", f"is another than that of {of}", remedy)
 
 
-def _given(files: Sequence[Path], truth: TruthTable, method: str | None) -> Tables:
-    """Files of predictions by set of cameras and seed; InputError for one of another method, where one is named."""
-    tables: dict[str, dict[int, PoseTable]] = defaultdict(dict)
+def _given(files: Sequence[Path], method: str | None) -> Predictions:
+    """Files of predictions by condition and seed; InputError for one of another method, where one is named."""
+    answered: dict[Condition, dict[int, PoseTable]] = defaultdict(dict)
     for path in files:
         table = predictions.read(path)
         if method is not None and table.info.method != method:
@@ -270,12 +276,13 @@ def _given(files: Sequence[Path], truth: TruthTable, method: str | None) -> Tabl
                 f"is {table.info.method!r}, scored as {method!r}",
                 f"name the method that it is of, or give the numbers a name by --as {method}",
             )
-        views, roots = table.info.views, table.info.root_views
-        name = ViewSet(views, views if roots is None or set(roots) == set(views) else roots).name(truth.views)
-        if table.info.seed in tables[name]:
-            raise InputError(path, f"seed {table.info.seed} of views {name} is given twice", "give each file once")
-        tables[name][table.info.seed] = table
-    return tables
+        by_seed = answered[table.info.condition]
+        if table.info.seed in by_seed:
+            raise InputError(
+                path, f"seed {table.info.seed} of {table.info.condition.slug} is given twice", "give each file once"
+            )
+        by_seed[table.info.seed] = table
+    return answered
 
 
 def unit_doubt(table: PoseTable, truth: TruthTable) -> str | None:

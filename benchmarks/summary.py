@@ -9,9 +9,6 @@ import poseboard.methods
 from poseboard.benchmarks.settings import Settings
 from poseboard.protocols.scores import ScoreFile
 
-_HEADLINES = ("T1", "T2")
-"""Tables whose values stand in the summary."""
-
 
 def summary(settings: Settings) -> str:
     """The scored rows by the first headline table, best first, and where the page is."""
@@ -20,8 +17,7 @@ def summary(settings: Settings) -> str:
         record = ScoreFile.read(path)
         if record.method not in settings.rows:
             continue
-        by_table = {found.table: found for found in record.scores if found.signature.given == "nothing"}
-        chosen = [by_table[table] for table in _HEADLINES if table in by_table]
+        chosen = [found for found in record.scores if found.headline and not found.signature.given]
         if chosen:
             rows.append((record, chosen))
     if not rows:

@@ -244,18 +244,24 @@ class Poses:
         joints_mm: (P, J, 3); NaN = not predicted.
         score: (P,) confidence of each person, higher is surer.
         frame: "world", or the name of the camera whose frame the joints are in.
+        columns: what else is said of each person, name -> (P, ...) numbers, which the predictions keep: ``size_mm``,
+            the size that a method which cannot see it gave the pose.
     """
 
     skeleton: Skeleton
     joints_mm: Array
     score: Array
     frame: str = "world"
+    columns: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.joints_mm.ndim != 3 or self.joints_mm.shape[1:] != (len(self.skeleton), 3):
             raise ValueError(f"poses need (P, {len(self.skeleton)}, 3), got {self.joints_mm.shape}")
         if self.score.shape != self.joints_mm.shape[:1]:
             raise ValueError(f"scores need ({len(self.joints_mm)},), got {self.score.shape}")
+        for name, values in self.columns.items():
+            if len(values) != len(self.joints_mm):
+                raise ValueError(f"column {name} needs ({len(self.joints_mm)}, ...), got {values.shape}")
 
 
 @dataclass(frozen=True)

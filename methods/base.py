@@ -179,16 +179,6 @@ class Matching(Protocol):
         ...
 
 
-@runtime_checkable
-class Sized(Protocol):
-    """What a method says beside ``Method`` that cannot see the size of a pose. The predictions then carry it."""
-
-    @property
-    def size_mm(self) -> float | None:
-        """The size that every answer has been given; None before ``load``, or where answers have sizes of their own."""
-        ...
-
-
 def find_method(spec: str) -> type[Method]:
     """The class of a method: a folder of methods/ ("ransac") or "package.module:Class"; InputError if there is none."""
     if ":" in spec:

@@ -7,34 +7,31 @@ because the score stage builds everything else from them:
 * ``errors``: one row an evaluated truth pose, the missing ones marked and kept;
 * ``estimate``: the number, as a function of how often each group (subject × sequence) counts. All ones give the
   number itself, the bootstrap's multiplicities its interval;
-* ``signature``: what exactly that number is.
+* ``measure``: what exactly that number is.
 
-Nothing here assumes one person, the world frame or a mean: a protocol that matches people (AP), works in a camera's
-frame or runs over several sets of cameras implements the same three.
+It knows no table, no file and no set of cameras. Nothing here assumes one person, the world frame or a mean: a protocol
+that matches people (AP) or works in a camera's frame implements the same three.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Dataset
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.protocols.predictions import PoseTable, PredictionInfo
-from poseboard.protocols.scores import Curve, Signature
+from poseboard.protocols.predictions import PoseTable
+from poseboard.protocols.scores import Curve, Measure
 
 Breakdown = dict[str, dict[str, float | None]]
 
@@ -151,6 +148,8 @@ class Protocol(BaseModel, ABC):
     name: ClassVar[str]
     version: ClassVar[int]
     """Raised whenever the same predictions would get another number."""
+    columns: ClassVar[tuple[str, ...]] = ()
+    """Further columns of the predictions that it needs; predictions without them have no score in its tables."""
 
     @property
     @abstractmethod
@@ -162,22 +161,9 @@ class Protocol(BaseModel, ABC):
         """Which way is better."""
         return True
 
-    def views(self, names: Sequence[str]) -> list[tuple[str, ...]]:
-        """The sets of cameras that predictions are needed for, each in the data set's order; default: all at once."""
-        return [tuple(names)]
-
-    @property
-    def pools(self) -> bool:
-        """Whether all sets of cameras together give one number, instead of one number a set."""
-        return False
-
-    def judges(self, info: PredictionInfo) -> bool:
-        """Whether this protocol has anything to say about such predictions; others have no score in its tables."""
-        return True
-
     @abstractmethod
-    def signature(self, board: Board, skeleton: Skeleton, views: str) -> Signature:
-        """What the number of ``board`` is on predictions from the cameras ``views``."""
+    def measure(self, skeleton: Skeleton) -> Measure:
+        """What the number is, on poses of a joint set, whatever the rows were shown."""
 
     @abstractmethod
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
@@ -225,137 +211,6 @@ class Protocol(BaseModel, ABC):
         """The number of ``table`` (rows of one seed); None where nothing was predicted."""
         value = self.estimate(table, np.zeros(len(table), dtype=np.int64), np.ones((1, 1)))[0]
         return float(value) if np.isfinite(value) else None
-
-
-@dataclass(frozen=True)
-class ViewSet:
-    """Cameras that predictions are made from, each in the data set's order.
-
-    Args:
-        cameras: that a method is handed.
-        roots: that a root which is handed over beside them was predicted from.
-    """
-
-    cameras: tuple[str, ...]
-    roots: tuple[str, ...]
-
-    @property
-    def plain(self) -> ViewSet:
-        """The same cameras for a method that is handed no root, or one from these cameras."""
-        return ViewSet(self.cameras, self.cameras)
-
-    def name(self, names: Sequence[str]) -> str:
-        """What the files of its predictions carry, out of all cameras ``names``."""
-        own = view_set_name(self.cameras, names)
-        return own if self.roots == self.cameras else f"{own}-roots-{view_set_name(self.roots, names)}"
-
-
-class Board(BaseModel):
-    """A table that we run: benchmarks/tables/<id>.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-    title: str = Field(min_length=1)
-    dataset: str
-    split: Literal["train", "test"] = "test"
-    views: Literal["all"] | tuple[str, ...] = Field(default="all", description="cameras that are used")
-    roots: Literal["seen", "all"] = Field(
-        default="seen",
-        description="cameras that roots are predicted from which a method is handed: those it sees, all",
-    )
-    exclude: tuple[str, ...] = Field(default=(), description="prefixes of keys left out: S9/Greeting-2")
-    every: int = Field(default=1, ge=1, description="of the rows that are left, every k-th from the first")
-    protocol: str
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    published: str | None = Field(default=None, description="id of the published table it stands beside")
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def read(cls, path: Path) -> Board:
-        """Parse the YAML of a table and check its protocol's parameters; InputError names file and field."""
-        try:
-            board = cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            known = ", ".join(cls.model_fields)
-            raise InputError(f"{path}: {field}", first["msg"].lower(), f"fields: {known}") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(path, f"table cannot be read ({str(error).splitlines()[0]})", "check the file") from None
-        find_protocol(board.protocol, board.parameters, str(path))
-        return board
-
-    def rule(self) -> Protocol:
-        """The protocol with this table's parameters."""
-        return find_protocol(self.protocol, self.parameters, f"table {self.id}")
-
-    def view_sets(self, names: Sequence[str]) -> list[ViewSet]:
-        """The sets of cameras that predictions are needed for.
-
-        Args:
-            names: all cameras of the data set in its order.
-
-        Raises:
-            InputError: the table names a camera that the data set does not have.
-        """
-        used = tuple(names) if self.views == "all" else self.views
-        unknown = [name for name in used if name not in names]
-        if unknown:
-            raise InputError(f"table {self.id}: views", f"no camera {unknown[0]!r}", f"cameras: {', '.join(names)}")
-        return [
-            ViewSet(cameras, cameras if self.roots == "seen" else tuple(names)) for cameras in self.rule().views(used)
-        ]
-
-    def select(self, truth: TruthTable) -> TruthTable:
-        """The rows that this table evaluates: exclusions first, then every k-th, in the data set's order."""
-        if not self.exclude and self.every == 1:
-            return truth
-        keep = np.ones(len(truth), dtype=bool)
-        if self.exclude:
-            prefixes = tuple(prefix.rstrip("/") + "/" for prefix in self.exclude)
-            keep = np.array([not key.startswith(prefixes) for key in truth.keys], dtype=bool)
-        return truth.take(np.flatnonzero(keep)[:: self.every])
-
-    @property
-    def frame_rule(self) -> str:
-        """For the signature."""
-        return "all" if self.every == 1 else f"every {self.every} from the first"
-
-    @property
-    def exclusions(self) -> str:
-        """For the signature."""
-        return " ".join(self.exclude) or "none"
-
-
-def view_set_name(cameras: Sequence[str], names: Sequence[str]) -> str:
-    """Name of a set of cameras, the same for the same set: "all", or their names, or a hash where those are long."""
-    if set(cameras) == set(names):
-        return "all"
-    ordered = "+".join(name for name in names if name in set(cameras))
-    return ordered if len(ordered) <= 64 else f"{len(cameras)}-{hashlib.sha256(ordered.encode()).hexdigest()[:12]}"
-
-
-def view_text(sets: Sequence[ViewSet], names: Sequence[str], *, spelt: bool = False) -> str:
-    """Sets of cameras, out of all cameras ``names``, as the signature of their one number states them.
-
-    "all" or the cameras' names for one set; "each alone" or "each of …" for the several sets that are pooled; what a
-    root was predicted from stands behind a semicolon, where that is another set. ``spelt`` names the cameras where they
-    are all as well: for a table that names its own, of a data set that may be read with these alone.
-    """
-
-    def text(cameras: Sequence[str]) -> str:
-        whole = set(cameras) == set(names) and not spelt
-        return "all" if whole else ", ".join(name for name in names if name in set(cameras))
-
-    if len(sets) == 1:
-        seen = text(sets[0].cameras)
-    elif {view_set.cameras for view_set in sets} == {(name,) for name in names}:
-        seen = "each alone"
-    else:
-        seen = "each of " + " / ".join(text(view_set.cameras) for view_set in sets)
-    roots = sorted({text(view_set.roots) for view_set in sets if view_set.roots != view_set.cameras})
-    return "; ".join([seen, *(f"root from {source}" for source in roots)])
 
 
 def find_protocol(name: str, parameters: Mapping[str, Any], where: str) -> Protocol:

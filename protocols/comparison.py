@@ -16,14 +16,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from poseboard.protocols import bootstrap
-from poseboard.protocols.base import Board, Protocol
+from poseboard.protocols.base import Protocol
 from poseboard.protocols.decisions import judge
 from poseboard.protocols.scores import PairedDifference, Rank, Score, SeedValue, TableComparison
 from poseboard.protocols.scoring import Scored, group_codes, seed_estimates
+from poseboard.protocols.table import Table
 
 
 def compare(
-    board: Board,
+    table: Table,
     methods: Mapping[str, Scored],
     resamples: int = bootstrap.RESAMPLES,
     *,
@@ -33,7 +34,7 @@ def compare(
     """Compare methods on one table, once for each signature that at least two of them have.
 
     Args:
-        board: the table.
+        table: that they are compared on.
         methods: name of the method -> its scores of this table and their per-pose errors.
         resamples: of the bootstrap.
         learned: methods whose weights came out of a training; None: all of them.
@@ -43,13 +44,13 @@ def compare(
         Pairs in the order of the scores (a before b); no pair and no ranks where less than two groups are common: one
         group resamples to itself, and its interval of width zero would be a lie.
     """
-    protocol = board.rule()
+    protocol = table.rule()
     sign = 1 if protocol.lower_is_better else -1
     found = [
-        (sign * score.value, method, score, scored.errors[scored.errors["views"] == score.signature.views])
+        (sign * score.value, method, score, scored.errors[scored.errors["group"] == score.group])
         for method, scored in methods.items()
         for score in scored.scores
-        if score.table == board.id and score.value is not None
+        if score.table == table.id and score.value is not None
     ]
     members: dict[str, dict[str, dict[int, pd.DataFrame]]] = {}
     scores: dict[str, dict[str, Score]] = {}
@@ -63,7 +64,7 @@ def compare(
     return [
         judge(
             TableComparison(
-                table=board.id,
+                table=table.id,
                 signature=signatures[key][0],
                 unit=signatures[key][1],
                 pairs=_pairs(protocol, tables, resamples),
@@ -74,7 +75,7 @@ def compare(
                 method: score
                 for method, several in (reference or {}).items()
                 for score in several
-                if score.table == board.id and str(score.signature) == key
+                if score.table == table.id and str(score.signature) == key
             },
             methods if learned is None else learned,
         )

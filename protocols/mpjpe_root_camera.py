@@ -7,7 +7,6 @@ A pose that is given in the world's frame is compared there, which is the same d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -28,15 +27,6 @@ class MpjpeRootCamera(MpjpeRelative):
     alignment: ClassVar[str] = "root, in the camera's frame"
     any_frame: ClassVar[bool] = True
 
-    def views(self, names: Sequence[str]) -> list[tuple[str, ...]]:
-        """Each camera alone."""
-        return [(name,) for name in names]
-
-    @property
-    def pools(self) -> bool:
-        """Cameras are so many pictures of a person, not different tasks."""
-        return True
-
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
         """By camera too, where the score stage has said which one each row is from."""
         return {**super().breakdown(table), **({"camera": self.by("cameras", table)} if "cameras" in table else {})}
@@ -56,11 +46,11 @@ class MpjpeRootCamera(MpjpeRelative):
             if name == "world":
                 continue
             of_camera = answered[frame == name]
-            if name not in pred.info.views or name not in truth.views or truth.rotations is None:
+            if name not in pred.info.condition.cameras or name not in truth.views or truth.rotations is None:
                 raise InputError(
                     f"{pred.source}: frame",
                     f"{len(of_camera)} rows are in the frame of {name!r}, first {truth.keys[of_camera[0]]!r}",
-                    f"answer in that of the camera that was seen: {', '.join(pred.info.views)}",
+                    f"answer in that of the camera that was seen: {', '.join(pred.info.condition.cameras)}",
                 )
             R = truth.rotations[of_camera, truth.views.index(name)]
             unseen = np.isnan(R).any(axis=(1, 2))

@@ -18,17 +18,20 @@ from pydantic import Field, model_validator
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols import metrics
-from poseboard.protocols.base import Board, TruthTable
+from poseboard.protocols.base import TruthTable
 from poseboard.protocols.metrics import Array, Rows
 from poseboard.protocols.mpjpe_root_camera import MpjpeRootCamera
-from poseboard.protocols.predictions import PoseTable, PredictionInfo
-from poseboard.protocols.scores import Signature
+from poseboard.protocols.predictions import LARGEST_MM, PoseTable
+from poseboard.protocols.scores import Measure
+
+SMALLEST_MM = 1e-3
+"""Smallest size of an answer."""
 
 
 class MpjpeTrueSize(MpjpeRootCamera):
     """Distance of every joint, at most ``limit_mm``, after the size all answers have is replaced by each true one; mm.
 
-    Judges predictions that say which size they have been given (`PredictionInfo.size_mm`) and no others.
+    Judges predictions that say which size they have been given (the column ``size_mm``) and no others.
 
     Args:
         size: the two joints whose distance is the size of a true pose.
@@ -38,6 +41,7 @@ class MpjpeTrueSize(MpjpeRootCamera):
     name: ClassVar[str] = "mpjpe_true_size"
     version: ClassVar[int] = 1
     alignment: ClassVar[str] = "true root and size, in the camera's frame"
+    columns: ClassVar[tuple[str, ...]] = ("size_mm",)
 
     size: tuple[str, str]
     limit_mm: float = Field(default=150, gt=0)
@@ -53,25 +57,25 @@ class MpjpeTrueSize(MpjpeRootCamera):
         """With its limit, as `MpjpeClipped` has it."""
         return f"mpjpe<={self.limit_mm:g}mm"
 
-    def judges(self, info: PredictionInfo) -> bool:
-        """See :class:`Protocol`."""
-        return info.size_mm is not None
-
-    def signature(self, board: Board, skeleton: Skeleton, views: str) -> Signature:
+    def measure(self, skeleton: Skeleton) -> Measure:
         """See :class:`Protocol`; the size is given."""
-        return super().signature(board, skeleton, views).model_copy(update={"given": "size"})
+        return super().measure(skeleton).model_copy(update={"given": ("size",)})
 
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
         """See :class:`SinglePerson`.
 
         Raises:
-            InputError: predictions that do not say which size they have, or a size between joints there are not.
+            InputError: predictions without sizes above 0, or a size between joints there are not.
         """
-        if pred.info.size_mm is None:
+        size_mm = pred.column("size_mm")
+        if (bad := ~((size_mm >= SMALLEST_MM) & (size_mm <= LARGEST_MM))).any():
             raise InputError(
-                f"{pred.source}: metadata.size_mm", "is absent", "this table judges poses that were given a size"
+                f"{pred.source}: size_mm",
+                f"{int(bad.sum())} rows have none from {SMALLEST_MM:g} to {LARGEST_MM:.0f} mm, "
+                f"first {pred.keys[int(np.argmax(bad))]!r}",
+                "give each answer the size that it has",
             )
-        return super().errors(replace(pred, joints_mm=pred.joints_mm / np.float32(pred.info.size_mm)), truth)
+        return super().errors(replace(pred, joints_mm=pred.joints_mm / size_mm[:, None, None]), truth)
 
     def joint_errors(self, pred: Array, truth: Array, rows: Rows, joints: tuple[str, ...], skeleton: Skeleton) -> Array:
         """See :class:`SinglePerson`; ``pred`` in units of its size."""

@@ -1,9 +1,11 @@
 """Predictions: the one Parquet file between predicting and scoring, which a third party can write as well.
 
-One file a (data set, view setting, method, seed). One row a predicted person: ``key`` (string), ``person`` (integer
+One file a (data set, condition, method, seed). One row a predicted person: ``key`` (string), ``person`` (integer
 from 0, unique within a key), ``score`` (finite, higher is surer), ``frame`` ("world" or a camera's name) and
-``joints_mm`` (fixed-size list of J·3 float32, x y z joint by joint). The schema metadata holds one entry,
-``poseboard``: the JSON of :class:`PredictionInfo`.
+``joints_mm`` (fixed-size list of J·3 float32, x y z joint by joint). Further columns of numbers may follow
+(``size_mm``, recovered cameras, covariances), each declared in the metadata with its shape; they are stored as
+fixed-size lists of float32 and may be NaN. The schema metadata holds one entry, ``poseboard``: the JSON of
+:class:`PredictionInfo`.
 
 A joint that is not predicted is NaN in all three coordinates; NaN in one or two of them, infinity, or a coordinate
 beyond `LARGEST_MM` is an error: an answer a kilometre away has diverged, and no table should rest on it. A person
@@ -13,27 +15,38 @@ that is not predicted is a row of NaN or no row at all: both are counted as miss
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Literal, Self
+from typing import Annotated, BinaryIO, Literal, Self
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles, write_file
 from poseboard.datasets.sample import Poses
+from poseboard.protocols.condition import Condition
 
 METADATA_KEY = b"poseboard"
 LARGEST_MM = 1e6
 """Largest coordinate of a prediction."""
 _ROWS = 65536  # in a row group: reading one at a time keeps the peak at the size of the result
 _COLUMNS = ("key", "person", "score", "frame", "joints_mm")
+ColumnName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 
 class PredictionInfo(BaseModel):
@@ -41,26 +54,18 @@ class PredictionInfo(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     skeleton: str = Field(description="name of the joint set")
     joints: tuple[str, ...] = Field(
         description="its joints in storage order; scoring maps by these names", min_length=1
     )
     units: Literal["mm"] = "mm"
     dataset: str
-    split: str
-    views: tuple[str, ...] = Field(description="cameras that the method was handed, in the data set's order")
-    root_views: tuple[str, ...] | None = Field(
-        description="cameras that the root it was handed was predicted from; None: no such root",
+    condition: Condition = Field(description="what the method was shown")
+    columns: dict[ColumnName, tuple[PositiveInt, ...]] = Field(
+        default_factory=dict, description="further columns -> shape of a person's values; () for one number"
     )
-    roots_sha256: str | None = Field(default=None, description="of the file or the weights that this root came from")
-    true_root: bool = Field(description="whether the method was handed the true root")
-    size_mm: float | None = Field(
-        default=None,
-        ge=1e-3,
-        le=LARGEST_MM,
-        description="size that a method which cannot see it gave all poses; None: they have sizes of their own",
-    )
+    roots_sha256: str | None = Field(default=None, description="of the file that a predicted root came from")
     manifest: str = Field(description="hash of the data set")
     method: str
     checkpoint_sha256: str | None = Field(default=None, description="None for a method without weights")
@@ -77,6 +82,13 @@ class PredictionInfo(BaseModel):
             raise ValueError("joint names repeat")
         return joints
 
+    @field_validator("columns")
+    @classmethod
+    def _further(cls, columns: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        if taken := [name for name in columns if name in _COLUMNS]:
+            raise ValueError(f"{taken[0]!r} is no further column")
+        return columns
+
 
 @dataclass(frozen=True, eq=False)
 class PoseTable:
@@ -90,6 +102,7 @@ class PoseTable:
         joints_mm: (N, J, 3) float32; NaN = not predicted.
         info: what the file says about itself.
         source: file it was read from, for messages.
+        columns: the further columns that ``info`` declares, each (N, ...); NaN = not known.
     """
 
     keys: NDArray[np.object_]
@@ -99,32 +112,54 @@ class PoseTable:
     joints_mm: NDArray[np.float32]
     info: PredictionInfo
     source: str = "predictions"
+    columns: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shapes = {len(column) for column in (self.keys, self.person, self.score, self.frame, self.joints_mm)}
         expected = (len(self.keys), len(self.info.joints), 3)
         if len(shapes) != 1 or self.joints_mm.shape != expected:
             raise ValueError(f"columns of {sorted(shapes)} rows, joints {self.joints_mm.shape}, expected {expected}")
+        declared = {name: (len(self.keys), *shape) for name, shape in self.info.columns.items()}
+        if declared != (further := {name: values.shape for name, values in self.columns.items()}):
+            raise ValueError(f"further columns {further}, declared {declared}")
 
     def __len__(self) -> int:
         return len(self.keys)
 
     @classmethod
     def collect(cls, keys: Sequence[str], poses: Sequence[Poses], info: PredictionInfo) -> Self:
-        """The answers of a method, one :class:`Poses` a key, as a table; ValueError for another skeleton."""
+        """The answers of a method, one :class:`Poses` a key, as a table.
+
+        Args:
+            keys: of the answers.
+            poses: one a key.
+            info: what is said about them; the further columns that they have are added to it.
+
+        Raises:
+            ValueError: an answer has another skeleton.
+            InputError: an answer lacks a column that another one has, or has it in another shape.
+        """
         for answer in poses:
             if answer.skeleton.joints != info.joints:
                 raise ValueError(f"poses of {answer.skeleton.name} in predictions of {info.skeleton}")
         people = [len(answer.score) for answer in poses]
         empty = np.empty((0, len(info.joints), 3))
+        columns = _together(keys, poses, info.method)
         return cls(
             keys=np.repeat(np.array(keys, dtype=object), people),
             person=np.concatenate([np.arange(n, dtype=np.int32) for n in (*people, 0)]),
             score=np.concatenate([*(a.score for a in poses), np.empty(0)]).astype(np.float32),
             frame=np.repeat(np.array([a.frame for a in poses], dtype=object), people),
             joints_mm=np.concatenate([*(a.joints_mm for a in poses), empty]).astype(np.float32),
-            info=info,
+            info=info.model_copy(update={"columns": {name: values.shape[1:] for name, values in columns.items()}}),
+            columns=columns,
         )
+
+    def column(self, name: str) -> NDArray[np.float32]:
+        """A further column, (N, ...); InputError where the file does not have it."""
+        if name not in self.columns:
+            raise InputError(f"{self.source}: {name}", "column is absent", "this table needs it: predict it as well")
+        return self.columns[name]
 
     def mapped(self, joints: Sequence[str]) -> NDArray[np.float32]:
         """The named joints in that order, (N, len(joints), 3); InputError names those the file does not have.
@@ -144,6 +179,21 @@ class PoseTable:
         return self.joints_mm[:, [index[name] for name in joints]]
 
 
+def _together(keys: Sequence[str], poses: Sequence[Poses], method: str) -> dict[str, NDArray[np.float32]]:
+    """The further columns of answers, (N, ...) each; those without a person need not have them."""
+    answered = [(key, answer) for key, answer in zip(keys, poses, strict=True) if len(answer.score)]
+    shapes = {name: values.shape[1:] for name, values in answered[0][1].columns.items()} if answered else {}
+    for key, answer in answered:
+        if {name: values.shape[1:] for name, values in answer.columns.items()} != shapes:
+            raise InputError(
+                f"{method}: {key}", "has further columns unlike those of other answers", "give each the same"
+            )
+    return {
+        name: np.concatenate([np.asarray(answer.columns[name]) for _, answer in answered]).astype(np.float32)
+        for name in shapes
+    }
+
+
 def write(path: Path, table: PoseTable, files: WholeFiles | None = None) -> None:
     """Write the file whole or not at all, with ``files`` together with those.
 
@@ -153,19 +203,19 @@ def write(path: Path, table: PoseTable, files: WholeFiles | None = None) -> None
     """
     _check_values(table, path)
     width = len(table.info.joints) * 3
-    schema = _schema(width).with_metadata({METADATA_KEY: table.info.model_dump_json().encode()})
+    schema = _schema(width, table.info.columns).with_metadata({METADATA_KEY: table.info.model_dump_json().encode()})
 
     def fill(file: BinaryIO) -> None:
         with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=["frame"]) as writer:
             for start in range(0, max(len(table), 1), _ROWS):
                 rows = slice(start, start + _ROWS)
-                flat = pa.array(np.ascontiguousarray(table.joints_mm[rows], dtype=np.float32).reshape(-1))
                 columns = [
                     pa.array(table.keys[rows], pa.string()),
                     pa.array(table.person[rows], pa.int32()),
                     pa.array(table.score[rows], pa.float32()),
                     pa.array(table.frame[rows], pa.string()),
-                    pa.FixedSizeListArray.from_arrays(flat, width),
+                    _lists(table.joints_mm[rows], width),
+                    *(_lists(table.columns[name][rows], _size(shape)) for name, shape in table.info.columns.items()),
                 ]
                 writer.write_table(pa.table(columns, schema=schema))
 
@@ -189,7 +239,7 @@ def read(path: Path) -> PoseTable:
     try:
         with pq.ParquetFile(path, pre_buffer=False) as file:  # else the whole file is held as well
             info = _info(path, file.schema_arrow)
-            _check_schema(path, file.schema_arrow, len(info.joints) * 3)
+            _check_schema(path, file.schema_arrow, info)
             table = _columns(path, file, info)
     except (pa.ArrowException, OSError) as error:
         first = str(error).splitlines()[0][:120]
@@ -206,16 +256,26 @@ def positions(table: PoseTable, known_keys: pd.Index) -> NDArray[np.int64]:
     if unknown.any():
         raise InputError(
             f"{table.source}: key",
-            f"{int(unknown.sum())} rows have a key that split {table.info.split!r} of {table.info.dataset} does not "
-            f"have, first {table.keys[int(np.argmax(unknown))]!r}",
+            f"{int(unknown.sum())} rows have a key that split {table.info.condition.split!r} of {table.info.dataset} "
+            f"does not have, first {table.keys[int(np.argmax(unknown))]!r}",
             "predict the keys of the split and no others",
         )
     return np.asarray(found, dtype=np.int64)
 
 
-def _schema(width: int) -> pa.Schema:
+def _schema(width: int, columns: Mapping[str, tuple[int, ...]]) -> pa.Schema:
     types = (pa.string(), pa.int32(), pa.float32(), pa.string(), pa.list_(pa.float32(), width))
-    return pa.schema(list(zip(_COLUMNS, types, strict=True)))
+    further = [(name, pa.list_(pa.float32(), _size(shape))) for name, shape in columns.items()]
+    return pa.schema([*zip(_COLUMNS, types, strict=True), *further])
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape, dtype=np.int64))
+
+
+def _lists(values: NDArray[np.floating], width: int) -> pa.FixedSizeListArray:
+    flat = np.ascontiguousarray(values, dtype=np.float32).reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), width)
 
 
 def _info(path: Path, schema: pa.Schema) -> PredictionInfo:
@@ -234,21 +294,24 @@ def _info(path: Path, schema: pa.Schema) -> PredictionInfo:
         raise InputError(f"{path}: metadata", f"entry 'poseboard' is no JSON ({error})", "see PredictionInfo") from None
 
 
-def _check_schema(path: Path, schema: pa.Schema, width: int) -> None:
-    expected = _schema(width)
-    for name in _COLUMNS:
+def _check_schema(path: Path, schema: pa.Schema, info: PredictionInfo) -> None:
+    expected = _schema(len(info.joints) * 3, info.columns)
+    for name, wanted in zip(expected.names, expected.types, strict=True):
         if name not in schema.names:
-            raise InputError(f"{path}: {name}", "column is absent", f"columns: {', '.join(_COLUMNS)}")
-        found, wanted = schema.field(name).type, expected.field(name).type
+            raise InputError(f"{path}: {name}", "column is absent", f"columns: {', '.join(expected.names)}")
+        found = schema.field(name).type
         kinds = {
             "key": pa.types.is_string(found) or pa.types.is_large_string(found),
             "frame": pa.types.is_string(found) or pa.types.is_large_string(found),
             "person": pa.types.is_integer(found),
             "score": pa.types.is_floating(found),
-            "joints_mm": found == wanted
-            or (pa.types.is_fixed_size_list(found) and found.value_type == pa.float32() and found.list_size == width),
         }
-        if not kinds[name]:
+        lists = found == wanted or (
+            pa.types.is_fixed_size_list(found)
+            and found.value_type == pa.float32()
+            and found.list_size == getattr(wanted, "list_size", None)
+        )
+        if not kinds.get(name, lists):
             raise InputError(f"{path}: {name}", f"column is {found}, expected {wanted}", "convert it before writing")
 
 
@@ -258,26 +321,31 @@ def _columns(path: Path, file: pq.ParquetFile, info: PredictionInfo) -> PoseTabl
     keys, frame = np.empty(n, dtype=object), np.empty(n, dtype=object)
     person, score = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.float32)
     joints = np.empty((n, width), dtype=np.float32)
+    further = {name: np.empty((n, _size(shape)), dtype=np.float32) for name, shape in info.columns.items()}
     start = 0
-    for batch in file.iter_batches(batch_size=_ROWS, columns=list(_COLUMNS)):
+    for batch in file.iter_batches(batch_size=_ROWS, columns=[*_COLUMNS, *further]):
         rows = slice(start, start + batch.num_rows)
-        columns = {name: batch.column(name) for name in _COLUMNS}
+        columns = {name: batch.column(name) for name in (*_COLUMNS, *further)}
         for name, column in columns.items():
             if column.null_count:
                 raise InputError(f"{path}: {name}", f"{column.null_count} values are null", "joints not known are NaN")
-        values = columns["joints_mm"].flatten()
-        if values.null_count:
-            raise InputError(f"{path}: joints_mm", f"{values.null_count} values are null", "joints not known are NaN")
+        lists = {name: columns[name].flatten() for name in ("joints_mm", *further)}
+        for name, values in lists.items():
+            if values.null_count:
+                raise InputError(f"{path}: {name}", f"{values.null_count} values are null", "what is not known is NaN")
         keys[rows] = columns["key"].to_numpy(zero_copy_only=False)
         frame[rows] = columns["frame"].to_pandas().to_numpy(dtype=object)
         person[rows] = columns["person"].to_numpy()
         score[rows] = columns["score"].to_numpy()
-        joints[rows] = values.to_numpy().reshape(-1, width)
+        joints[rows] = lists["joints_mm"].to_numpy().reshape(-1, width)
+        for name, into in further.items():
+            into[rows] = lists[name].to_numpy().reshape(-1, into.shape[1])
         start += batch.num_rows
     if n and (person.min() < 0 or person.max() > np.iinfo(np.int32).max):
         raise InputError(f"{path}: person", "numbers must be 0 or above and below 2^31", "count people from 0")
-    table = PoseTable(keys, person.astype(np.int32), score, frame, joints.reshape(n, width // 3, 3), info)
-    return replace(table, source=str(path))
+    shaped = {name: values.reshape(n, *info.columns[name]) for name, values in further.items()}
+    joints_mm = joints.reshape(n, width // 3, 3)
+    return PoseTable(keys, person.astype(np.int32), score, frame, joints_mm, info, str(path), shaped)
 
 
 def _check_values(table: PoseTable, path: Path) -> None:
@@ -317,6 +385,9 @@ def _check_values(table: PoseTable, path: Path) -> None:
         "have joints with some coordinates NaN and others not",
         "write NaN for all three",
     )
+    for name, values in table.columns.items():
+        infinite: NDArray[np.bool_] = np.any(np.isinf(values).reshape(len(table), -1), axis=1)
+        _refuse(table, path, name, infinite, "have infinite values", "write NaN for what is not known")
     _refuse_repeated(table, path)
 
 

@@ -95,28 +95,74 @@ def _same(new: object, old: object) -> bool:
     return new == old
 
 
-class Signature(Record):
-    """What exactly a number is; two numbers may be compared only where their signatures agree."""
+class Measure(Record):
+    """What a number measures, whatever the rows were shown: a protocol's part of the signature."""
 
     metric: str = Field(description="mpjpe, pa_mpjpe, pck, mrpe, …")
     alignment: str = Field(description="none, root (the root is subtracted), procrustes")
     root: str = Field(description="joint that is subtracted, or none")
     joints: str = Field(description="joint set and how many of it are averaged")
-    split: str
-    frames: str = Field(description="frame rule: all, every 64th, …")
-    exclusions: str = Field(description="sequences left out, or none")
-    views: str = Field(description="view set: all, or the cameras' names")
-    given: str = Field(
-        default="nothing",
-        description="what of the truth the method was handed, or its answers measured with: nothing, root, size",
-    )
     average: str = Field(description="frames: mean over frames; actions: mean of the action means")
+    given: tuple[Literal["root", "size"], ...] = Field(
+        default=(), description="what of the truth the method was handed, or its answers are measured with"
+    )
     version: int = Field(description="of the protocol")
+
+
+class Signature(Measure):
+    """What exactly a number is; two numbers may be compared only where their signatures agree."""
+
+    split: str
+    every: int = Field(default=1, ge=1, description="every so many samples from the first; 1: all")
+    exclusions: tuple[str, ...] = Field(default=(), description="prefixes of the keys that are left out")
+    cameras: tuple[tuple[str, ...], ...] = Field(
+        min_length=1, description="sets of cameras that were seen, the answers from all sets in one number"
+    )
+    cameras_of_dataset: int = Field(ge=1, description="how many cameras the data set has")
+    root_cameras: tuple[str, ...] = Field(
+        default=(), description="cameras that a root may have been predicted from, where not from those that were seen"
+    )
+
+    @property
+    def whole(self) -> bool:
+        """Whether all cameras of the data set were seen at once."""
+        return len(self.cameras) == 1 and len(self.cameras[0]) == self.cameras_of_dataset
+
+    @property
+    def each_alone(self) -> bool:
+        """Whether every answer is from one camera."""
+        return all(len(cameras) == 1 for cameras in self.cameras)
+
+    @property
+    def views(self) -> str:
+        """For a reader: "all 4", "a, b", "each alone" or "each of a, b / c", and the cameras of the root."""
+        if self.whole:
+            seen = f"all {self.cameras_of_dataset}"
+        elif self.each_alone and len(self.cameras) == self.cameras_of_dataset:
+            seen = "each alone"
+        else:
+            sets = " / ".join(", ".join(cameras) for cameras in self.cameras)
+            seen = sets if len(self.cameras) == 1 else f"each of {sets}"
+        if not self.root_cameras:
+            return seen
+        whole = len(self.root_cameras) == self.cameras_of_dataset
+        return f"{seen}; root from {'all' if whole else ', '.join(self.root_cameras)}"
 
     def __str__(self) -> str:
         """One line for tables and logs."""
-        fields = ("alignment", "root", "joints", "split", "frames", "exclusions", "views", "given", "average")
-        return "|".join([self.metric, *(f"{name}:{getattr(self, name)}" for name in fields), f"v{self.version}"])
+        stated = {
+            "alignment": self.alignment,
+            "root": self.root,
+            "joints": self.joints,
+            "split": self.split,
+            "frames": "all" if self.every == 1 else f"every {self.every} from the first",
+            "exclusions": " ".join(self.exclusions) or "none",
+            "cameras": " / ".join("+".join(cameras) for cameras in self.cameras),
+            "root from": "+".join(self.root_cameras) or "these",
+            "given": ", ".join(self.given) or "nothing",
+            "average": self.average,
+        }
+        return "|".join([self.metric, *(f"{name}:{value}" for name, value in stated.items()), f"v{self.version}"])
 
 
 class Curve(Record):
@@ -138,8 +184,11 @@ class SeedValue(Record):
 class Score(Record):
     """One number with everything needed to read it."""
 
-    table: str = Field(description="id of the table it belongs to: T1 … T10, F1, or one of ours")
+    table: str = Field(description="id of the table it belongs to: file in benchmarks/tables/")
+    group: int = Field(default=0, ge=0, description="which of the table's groups of conditions, in its order")
     title: str
+    published: str | None = Field(default=None, description="id of the published table it stands beside")
+    headline: bool = Field(default=False, description="whether it is a column of its data set's main board")
     protocol: str = Field(description="key of the protocol: file in protocols/")
     signature: Signature
     unit: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,15 @@ from numpy.typing import NDArray
 
 from poseboard.datasets.errors import InputError
 from poseboard.protocols import bootstrap
-from poseboard.protocols.base import Board, Breakdown, Protocol, TruthTable, ViewSet, view_text
+from poseboard.protocols.base import Breakdown, Protocol, TruthTable
+from poseboard.protocols.condition import Condition, Root
 from poseboard.protocols.decisions import with_training
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.scores import Curve, Score, SeedValue, Signature
+from poseboard.protocols.table import Table
+
+Predictions = Mapping[Condition, Mapping[int, PoseTable]]
+"""Of one row: what it was shown -> training seed -> its answers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,9 +27,9 @@ class Scored:
     """What scoring one method on one table gives.
 
     Args:
-        scores: one a set of cameras; most tables have one, and protocols that pool give one.
-        errors: the protocol's rows of all sets and seeds, with the columns ``views`` (as in the signature),
-            ``cameras`` (the set that the row is from) and ``seed`` added.
+        scores: one for each group of the table's conditions that it has answers for.
+        errors: the protocol's rows of all groups and seeds, with the columns ``group`` (`Score.group`), ``cameras``
+            (those that the answer is from) and ``seed`` added.
     """
 
     scores: list[Score]
@@ -32,92 +37,110 @@ class Scored:
 
 
 def score(
-    board: Board,
-    predictions: Mapping[str, Mapping[int, PoseTable]],
+    table: Table,
+    predictions: Predictions,
     truth: TruthTable,
     resamples: int = bootstrap.RESAMPLES,
 ) -> Scored:
     """Score one method on one table.
 
     The number is the mean over seeds of each seed's number; its interval is over the groups that are evaluated and,
-    where there are several, over seeds (:mod:`poseboard.protocols.decisions`). Sets of cameras without predictions
-    that the protocol judges have no score. Where a table lets a root come from more cameras than are seen, predictions
-    of a method that was handed no root are taken as they are.
+    where there are several, over seeds (:mod:`poseboard.protocols.decisions`). A group of conditions has a score where
+    there are predictions under any of them with the columns that the protocol needs. What a table offers a row need
+    not take: predictions of a method that was handed no root count under conditions that offer one.
 
     Args:
-        board: the table.
-        predictions: name of the set of cameras (`ViewSet.name`) -> training seed -> predictions.
-        truth: the whole split; the board chooses its rows.
+        table: that asks for the number.
+        predictions: of the method.
+        truth: the whole split; the table chooses its rows.
         resamples: of the bootstrap.
 
     Raises:
-        InputError: predictions of another split, data set state or set of cameras, unknown keys, unusable joints.
-        ValueError: no set of cameras has predictions, or the table is for another data set or split.
+        InputError: predictions of another split or data set state, unknown keys, unusable joints.
+        ValueError: no group has predictions, or the table is for another data set or split.
     """
-    if (board.dataset, board.split) != (truth.dataset, truth.split):
-        raise ValueError(f"table {board.id} is for {board.dataset}/{board.split}, not {truth.dataset}/{truth.split}")
-    protocol = board.rule()
-    chosen = board.select(truth)
-    wanted = board.view_sets(truth.views)
-    sets = {view_set: found for view_set in wanted if (found := answers(protocol, predictions, view_set, truth.views))}
-    if not sets:
-        raise ValueError(f"table {board.id}: no predictions for any of {[s.name(truth.views) for s in wanted]}")
+    if (table.dataset, table.split) != (truth.dataset, truth.split):
+        raise ValueError(f"table {table.id} is for {table.dataset}/{table.split}, not {truth.dataset}/{truth.split}")
+    protocol = table.rule()
+    chosen = table.select(truth)
+    groups = table.conditions(truth.views)
+    answered: dict[int, dict[Condition, Mapping[int, PoseTable]]] = {}
+    for number, conditions in enumerate(groups):
+        of_group = {offered: by_seed for offered in conditions if (by_seed := answers(protocol, predictions, offered))}
+        if of_group:
+            answered[number] = of_group
+    if not answered:
+        raise ValueError(f"table {table.id}: no predictions for any of {[c.slug for group in groups for c in group]}")
+    sizes = {number: len(conditions[0].cameras) for number, conditions in enumerate(groups)}
+    grows = len(set(sizes.values())) > 1
     scores: list[Score] = []
     errors: list[pd.DataFrame] = []
-    grows = not protocol.pools and len({len(view_set.cameras) for view_set in wanted}) > 1
-    for part in [list(sets)] if protocol.pools else [[view_set] for view_set in sets]:
-        true_root = any(table.info.true_root for view_set in part for table in sets[view_set].values())
-        stated = [view_set.plain for view_set in part] if true_root else part
-        views = view_text(stated, truth.views, spelt=board.views != "all")
-        tables = _tables(protocol, {view_set: sets[view_set] for view_set in part}, truth, chosen)
-        title = f"{board.title}, {len(part[0].cameras)} cameras" if grows else board.title
-        signature = protocol.signature(board, truth.skeleton, views)
-        if true_root:  # another number than that of methods that had to find it
-            given = "root" if signature.given == "nothing" else f"root, {signature.given}"
-            signature = signature.model_copy(update={"given": given})
-        scores.append(_summary(board, protocol, title, signature, tables, resamples))
-        errors += [
-            rows.assign(seed=seed, views=pd.Categorical([views]).repeat(len(rows))) for seed, rows in tables.items()
-        ]
+    for number, of_group in answered.items():
+        tables = _tables(protocol, of_group, truth, chosen)
+        found = _summary(table, protocol, _signature(table, protocol, of_group, truth), tables, resamples)
+        scores.append(found.model_copy(update={"group": number}))
+        for seed, rows in tables.items():
+            place = np.full(len(rows), number, dtype=np.int16)
+            errors.append(rows.assign(seed=seed, group=place))
     if grows and len(scores) > 1:
         sweep = Curve(
-            x=[float(len(view_set.cameras)) for view_set in sets],
+            x=[float(sizes[found.group]) for found in scores],
             y=[found.value for found in scores],
             x_label="cameras",
             y_label=f"{scores[0].signature.metric} ({scores[0].unit})",
         )
         scores = [found.model_copy(update={"curves": {**found.curves, "cameras": sweep}}) for found in scores]
     together = errors[0] if len(errors) == 1 else pd.concat(errors, ignore_index=True)
-    return Scored(scores, together.astype({"views": "category", "cameras": "category"}))
+    return Scored(scores, together.astype({"cameras": "category"}))
 
 
-def answers(
-    protocol: Protocol, predictions: Mapping[str, Mapping[int, PoseTable]], view_set: ViewSet, names: Sequence[str]
-) -> Mapping[int, PoseTable]:
-    """Predictions by seed from a set of cameras; those without a root where none with such a root are there.
+def answers(protocol: Protocol, predictions: Predictions, offered: Condition) -> Mapping[int, PoseTable]:
+    """Predictions by seed under what a table offers, with the columns that a protocol needs; {} where there are none.
 
-    None where the protocol does not judge such predictions.
+    Those with a predicted root come first, then those of methods that are handed none, then those with the true one.
     """
-    found = predictions.get(view_set.name(names))
-    if not found:
-        plain = predictions.get(view_set.plain.name(names), {})
-        found = plain if all(table.info.root_views is None for table in plain.values()) else {}
-    return found if all(protocol.judges(table.info) for table in found.values()) else {}
+    roots: tuple[Root, ...] = ("predicted", "none", "truth")
+    by_seed = next((found for root in roots if (found := predictions.get(offered.shown(root)))), {})
+    return by_seed if all(name in table.columns for table in by_seed.values() for name in protocol.columns) else {}
+
+
+def _signature(
+    table: Table, protocol: Protocol, answered: Mapping[Condition, Mapping[int, PoseTable]], truth: TruthTable
+) -> Signature:
+    """What the number of a group is: the protocol's measure, the table's choice and what was shown."""
+    measure = protocol.measure(truth.skeleton)
+    shown = [answer.info.condition for by_seed in answered.values() for answer in by_seed.values()]
+    true_root = any(condition.root == "truth" for condition in shown)
+    if true_root:  # another number than that of methods that had to find it
+        measure = measure.model_copy(update={"given": ("root", *measure.given)})
+    elsewhere = {name for one in answered if one.root_cameras != one.cameras for name in one.root_cameras}
+    return Signature(
+        **dict(measure),
+        split=table.split,
+        every=table.every,
+        exclusions=table.exclude,
+        cameras=tuple(offered.cameras for offered in answered),
+        cameras_of_dataset=len(truth.views),
+        root_cameras=() if true_root else tuple(name for name in truth.views if name in elsewhere),
+    )
 
 
 def _tables(
-    protocol: Protocol, sets: Mapping[ViewSet, Mapping[int, PoseTable]], truth: TruthTable, chosen: TruthTable
+    protocol: Protocol,
+    answered: Mapping[Condition, Mapping[int, PoseTable]],
+    truth: TruthTable,
+    chosen: TruthTable,
 ) -> dict[int, pd.DataFrame]:
-    """The protocol's rows of all sets together by seed, with the column ``cameras``: the set of each row."""
-    seeds = {frozenset(by_seed) for by_seed in sets.values()}
+    """The protocol's rows under all conditions of a group by seed, with the column ``cameras``: those of each row."""
+    seeds = {frozenset(by_seed) for by_seed in answered.values()}
     if len(seeds) > 1:
-        source = next(iter(next(iter(sets.values())).values())).source
-        raise InputError(source, "its set of cameras has other seeds than the sets beside it", "predict all of them")
-    names = pd.Index([view_text([view_set.plain], truth.views) for view_set in sets], dtype=object)
+        source = next(iter(next(iter(answered.values())).values())).source
+        raise InputError(source, "has other seeds than the conditions beside it", "predict all of them")
+    names = pd.Index([", ".join(offered.cameras) for offered in answered], dtype=object)
     found: dict[int, list[pd.DataFrame]] = {seed: [] for seed in sorted(next(iter(seeds)))}
-    for place, (view_set, by_seed) in enumerate(sets.items()):
+    for place, by_seed in enumerate(answered.values()):
         for seed, parts in found.items():
-            _check_origin(by_seed[seed], truth, view_set)
+            _check_origin(by_seed[seed], truth)
             rows = protocol.errors(by_seed[seed], chosen)
             cameras = pd.Categorical.from_codes(np.full(len(rows), place, dtype=np.int8), categories=names)
             parts.append(rows.assign(cameras=cameras))
@@ -158,23 +181,24 @@ def mean_without_nan(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _summary(
-    board: Board,
+    table: Table,
     protocol: Protocol,
-    title: str,
     signature: Signature,
     tables: dict[int, pd.DataFrame],
     resamples: int,
 ) -> Score:
     rows = list(tables.values())
     codes, groups = group_codes(rows[0])
-    seeds = [SeedValue(seed=seed, value=protocol.summarise(table)) for seed, table in tables.items()]
+    seeds = [SeedValue(seed=seed, value=protocol.summarise(of_seed)) for seed, of_seed in tables.items()]
     given = [found.value for found in seeds if found.value is not None]
     ci95 = None
     if groups > 1:  # one group resamples to itself: an interval of width zero would be a lie
         ci95 = bootstrap.interval(seed_estimates(protocol, rows, codes, bootstrap.draws(groups, resamples)))
     found = Score(
-        table=board.id,
-        title=title,
+        table=table.id,
+        title=table.title,
+        published=table.published,
+        headline=table.headline,
         protocol=protocol.name,
         signature=signature,
         unit=protocol.unit,
@@ -182,12 +206,12 @@ def _summary(
         value=float(np.mean(given)) if given else None,
         ci95=ci95 if given else None,
         n_samples=len(rows[0]),
-        n_missing=sum(int(table["missing"].sum()) for table in rows),
+        n_missing=sum(int(of_seed["missing"].sum()) for of_seed in rows),
         n_groups=groups,
         seeds=seeds,
-        breakdown=_mean_breakdown([protocol.breakdown(table) for table in rows]),
+        breakdown=_mean_breakdown([protocol.breakdown(of_seed) for of_seed in rows]),
         curves=protocol.curves(rows[0] if len(rows) == 1 else pd.concat(rows, ignore_index=True)),
-        notes=list(board.notes),
+        notes=list(table.notes),
     )
     return with_training(found)
 
@@ -203,16 +227,13 @@ def _mean_breakdown(breakdowns: list[Breakdown]) -> Breakdown:
     return {field: {name: mean(field, name) for name in entries} for field, entries in breakdowns[0].items()}
 
 
-def _check_origin(table: PoseTable, truth: TruthTable, view_set: ViewSet) -> None:
-    """InputError unless the predictions say that they are of this split, on this data, from these cameras."""
+def _check_origin(table: PoseTable, truth: TruthTable) -> None:
+    """InputError unless the predictions say that they are of this split, on this data."""
     info = table.info
-    roots = view_set.roots if info.root_views is None else info.root_views
     for field, found, wanted in (
         ("dataset", info.dataset, truth.dataset),
-        ("split", info.split, truth.split),
+        ("condition.split", info.condition.split, truth.split),
         ("manifest", info.manifest, truth.manifest),
-        ("views", ", ".join(sorted(info.views)), ", ".join(sorted(view_set.cameras))),
-        ("root_views", ", ".join(sorted(roots)), ", ".join(sorted(view_set.roots))),
     ):
         if found != wanted:
             raise InputError(

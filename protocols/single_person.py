@@ -21,10 +21,10 @@ from pydantic import Field
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols import bootstrap, metrics
-from poseboard.protocols.base import Board, Breakdown, Protocol, TruthTable
+from poseboard.protocols.base import Breakdown, Protocol, TruthTable
 from poseboard.protocols.metrics import Array, Rows
 from poseboard.protocols.predictions import PoseTable, positions
-from poseboard.protocols.scores import Signature
+from poseboard.protocols.scores import Measure
 
 JOINT_COLUMN = "joint/"
 """Prefix of the columns of distances: mm, NaN = not evaluated, inf = not predicted."""
@@ -80,21 +80,17 @@ class SinglePerson(Protocol):
         """One joint's distances (N,) -> its numbers in ``unit``, NaN where it does not count."""
         return np.where(missing, np.nan, distances.astype(np.float64))
 
-    def signature(self, board: Board, skeleton: Skeleton, views: str) -> Signature:
+    def measure(self, skeleton: Skeleton) -> Measure:
         """See :class:`Protocol`."""
         joints = f"all {len(skeleton)} of {skeleton.name}"
         if self.joints is not None:
             joints = f"{len(self.joints)} of {skeleton.name}: {', '.join(self.joints)}"
         root = ", ".join(self.root_joints(skeleton)) or "none"
-        return Signature(
+        return Measure(
             metric=self.metric_name(),
             alignment=self.alignment,
             root=f"mean of {root}" if len(self.root_joints(skeleton)) > 1 else root,
             joints=joints,
-            split=board.split,
-            frames=board.frame_rule,
-            exclusions=board.exclusions,
-            views=views,
             average=self.average,
             version=self.version,
         )

@@ -30,8 +30,6 @@ from poseboard.protocols.scores import (
 )
 from poseboard.report.results import Examples, Results, table_key
 
-MAIN_TABLES = ("T1", "T2")
-"""Tables whose columns make the main board, where they exist."""
 SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -146,6 +144,8 @@ class Board:
     signature: Signature
     unit: str
     title: str
+    headline: bool
+    published: str | None
     lower_is_better: bool
     rows: tuple[Row, ...]
     comparison: TableComparison | None
@@ -174,7 +174,7 @@ class Board:
     @property
     def from_one_camera(self) -> bool:
         """Whether each camera answers alone."""
-        return self.signature.views.startswith("each alone")
+        return self.signature.each_alone
 
     def row(self, method: str) -> Row | None:
         """The row of ``method``, or None."""
@@ -330,6 +330,8 @@ def boards(results: Results) -> list[Board]:
                     signature=first.signature,
                     unit=first.unit,
                     title=first.title,
+                    headline=first.headline,
+                    published=first.published,
                     lower_is_better=first.lower_is_better,
                     rows=tuple(
                         Row(f, s, k, ranks.get(f.method), training=_spread(s, reference.get(f.method)))
@@ -342,21 +344,21 @@ def boards(results: Results) -> list[Board]:
         )
     made.sort(
         key=lambda b: (
-            *(b.dataset, b.synthetic, table_key(b.table), b.signature.given != "nothing", -len(b.rows)),
-            *(b.signature.views != "all", -(view_count(b) or 0), str(b.signature)),
+            *(b.dataset, b.synthetic, table_key(b.table), bool(b.signature.given), -len(b.rows)),
+            *(not b.signature.whole, -camera_count(b.signature), str(b.signature)),
         )
     )
     return made
 
 
 def main_boards(all_boards: Sequence[Board]) -> dict[tuple[str, bool], list[Board]]:
-    """The columns of the main board of each data set: T1 and T2, or its first table where it has neither."""
+    """The columns of the main board of each data set: its headline tables, or its first table where it has none."""
     by_dataset: dict[tuple[str, bool], dict[str, Board]] = {}
     for board in all_boards:
-        if board.signature.given == "nothing":
+        if not board.signature.given:
             by_dataset.setdefault((board.dataset, board.synthetic), {}).setdefault(board.table, board)
     return {
-        dataset: [tables[name] for name in MAIN_TABLES if name in tables] or list(tables.values())[:1]
+        dataset: [board for board in tables.values() if board.headline] or list(tables.values())[:1]
         for dataset, tables in by_dataset.items()
     }
 
@@ -371,18 +373,18 @@ class Sweep:
     title: str
     unit: str
     columns: tuple[Board, ...]
-    counts: tuple[int | None, ...]
-    """Cameras of each column; None where neither signature nor curve tells."""
+    counts: tuple[int, ...]
+    """Cameras of each column."""
     methods: tuple[str, ...]
 
     @property
     def name(self) -> str:
         """What it measures, whatever the cameras."""
-        return measure(self.columns[-1].signature.model_copy(update={"views": "all"}))
+        return measure(self.columns[-1].signature.model_copy(update=ANY_CAMERAS))
 
     def curves(self) -> dict[str, Curve]:
         """Error against the number of cameras, the mean over view sets of one size; {} for fewer than two sizes."""
-        known = sorted({count for count in self.counts if count is not None})
+        known = sorted(set(self.counts))
         if len(known) < 2:
             return {}
         made = {}
@@ -390,7 +392,7 @@ class Sweep:
             found: dict[int, list[float]] = {count: [] for count in known}
             for count, board in zip(self.counts, self.columns, strict=True):
                 row = board.row(method)
-                if count is not None and row is not None and row.score.value is not None:
+                if row is not None and row.score.value is not None:
                     found[count].append(row.score.value)
             made[method] = Curve(
                 x=[float(count) for count in known],
@@ -405,35 +407,33 @@ def sweeps(all_boards: Sequence[Board]) -> list[Sweep]:
     """Boards that differ in nothing but their views, gathered."""
     groups: dict[tuple[str, ...], list[Board]] = {}
     for board in all_boards:
-        rest = str(board.signature.model_copy(update={"views": ""}))
+        rest = str(board.signature.model_copy(update=ANY_CAMERAS))
         groups.setdefault((board.dataset, str(board.synthetic), board.table, rest), []).append(board)
     found = []
     for members in groups.values():
         if len(members) < 2:
             continue
-        columns = sorted(members, key=lambda b: (b.signature.views == "all", view_count(b) or 0, b.signature.views))
+        columns = sorted(members, key=lambda b: (b.signature.whole, camera_count(b.signature), b.signature.views))
         methods = dict.fromkeys(row.method for board in reversed(columns) for row in board.rows)
         first = columns[-1]
         found.append(
             Sweep(
-                *(first.dataset, first.synthetic, first.table, re.sub(r", \d+ cameras$", "", first.title), first.unit),
+                *(first.dataset, first.synthetic, first.table, first.title, first.unit),
                 columns=tuple(columns),
-                counts=tuple(view_count(board) for board in columns),
+                counts=tuple(camera_count(board.signature) for board in columns),
                 methods=tuple(methods),
             )
         )
     return found
 
 
-def view_count(board: Board) -> int | None:
-    """How many cameras the signature names; for "all" the most that the table's camera curve reaches, else None."""
-    seen = board.signature.views.partition(";")[0]
-    if seen != "all":
-        return 1 if seen.startswith("each ") else len([name for name in re.split(r"[\s,]+", seen) if name])
-    reached = [x for row in board.rows if "cameras" in row.score.curves for x in row.score.curves["cameras"].x]
-    return round(max(reached)) if reached else None
+def camera_count(signature: Signature) -> int:
+    """How many cameras an answer is from, the most of its sets."""
+    return max(map(len, signature.cameras))
 
 
+ANY_CAMERAS = {"cameras": (("any",),), "cameras_of_dataset": 1, "root_cameras": ()}
+"""In place of a signature's own: what is left tells two tables apart that differ in more than cameras."""
 _ALIGNMENTS = {"root": "root-relative", "none": "absolute", "procrustes": "Procrustes-aligned"}
 
 
@@ -448,29 +448,45 @@ def measure(signature: Signature) -> str:
     alignment = signature.alignment.partition(",")[0]
     if not signature.metric.startswith("pa_"):  # says so itself
         parts.append(_ALIGNMENTS.get(alignment, alignment))
-    seen, _, also = signature.views.partition(";")
-    if seen.startswith("each "):
+    if signature.each_alone and not signature.whole:
         parts.append("one camera")
-    elif seen != "all" and (count := len([name for name in re.split(r"[\s,]+", seen) if name])):
-        parts.append(f"{count} camera{'s' if count != 1 else ''}")
-    return ", ".join([*parts, *([also.strip()] if also.strip() else [])])
+    elif not signature.whole:
+        parts.append(f"{camera_count(signature)} cameras")
+    if signature.root_cameras:
+        all_of_them = len(signature.root_cameras) == signature.cameras_of_dataset
+        parts.append(f"root from {'all' if all_of_them else ', '.join(signature.root_cameras)}")
+    return ", ".join(parts)
 
 
 def conditions(signature: Signature) -> list[str]:
     """What else a reader has to know to tell two numbers of one name apart; nothing where all is as usual."""
     found = []
-    if every := re.match(r"every (\d+)(?:st|nd|rd|th)?\b", signature.frames):
-        found.append(f"every {ordinal(int(every[1]))} frame")
-    elif signature.frames != "all":
-        found.append(signature.frames)
-    if signature.exclusions != "none":
-        count = len([name for name in re.split(r"[\s,]+", signature.exclusions) if name])
+    if signature.every > 1:
+        found.append(f"every {ordinal(signature.every)} frame")
+    if count := len(signature.exclusions):
         found.append(f"without {count} sequence{'s' if count != 1 else ''}")
     if signature.average == "actions":
         found.append("mean of the actions")
-    if signature.given != "nothing":
-        found.append(f"true {signature.given} given")
+    if signature.given:
+        found.append(f"true {', '.join(signature.given)} given")
     return found
+
+
+def facts(signature: Signature) -> dict[str, str]:
+    """All that a signature states, in words."""
+    return {
+        "metric": signature.metric,
+        "alignment": signature.alignment,
+        "root": signature.root,
+        "joints": signature.joints,
+        "split": signature.split,
+        "frames": "all" if signature.every == 1 else f"every {ordinal(signature.every)} from the first",
+        "left out": ", ".join(signature.exclusions) or "nothing",
+        "cameras": signature.views,
+        "given": ", ".join(signature.given) or "nothing",
+        "average": signature.average,
+        "protocol version": str(signature.version),
+    }
 
 
 def ordinal(count: int) -> str:
@@ -587,7 +603,7 @@ def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTab
     for table in results.published:
         ours: dict[tuple[str, bool], Board] = {}
         for board in all_boards:
-            if board.table == table.id and board.signature.given == "nothing":
+            if board.published == table.id and not board.signature.given:
                 ours.setdefault((board.dataset, board.synthetic), board)
         named = {row.method for row in table.rows}
         extra = dict.fromkeys(row.method for board in ours.values() for row in board.rows if row.method not in named)

@@ -178,18 +178,7 @@ def _environment() -> Environment:
         shape=figures.marker_path,
         compared_speed=views.compared_speed,
         measured=views.measured,
-        signature_fields=(
-            "metric",
-            "alignment",
-            "root",
-            "joints",
-            "split",
-            "frames",
-            "exclusions",
-            "views",
-            "given",
-            "average",
-        ),
+        facts=views.facts,
     )
     return environment
 

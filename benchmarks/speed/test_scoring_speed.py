@@ -14,9 +14,11 @@ import pandas as pd
 import pytest
 
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.protocols.base import Board, TruthTable
+from poseboard.protocols.base import TruthTable
+from poseboard.protocols.condition import Condition
 from poseboard.protocols.predictions import PoseTable, PredictionInfo, read, write
 from poseboard.protocols.scoring import score
+from poseboard.protocols.table import Table
 
 if TYPE_CHECKING:
     from poseboard.benchmarks.speed.conftest import RecordSpeed
@@ -60,15 +62,15 @@ def write_predictions(path: Path, poses: int) -> None:
     joints = truth.joints_mm[order]
     joints += rng.standard_normal(joints.shape, dtype=np.float32) * 20
     info = PredictionInfo(
-        skeleton=HUMAN36M.name, joints=HUMAN36M.joints, dataset="human36m", split="test", views=CAMERAS,
-        root_views=None, true_root=False, manifest="m", method="noise",
+        skeleton=HUMAN36M.name, joints=HUMAN36M.joints, dataset="human36m",
+        condition=Condition(cameras=CAMERAS), manifest="m", method="noise",
     )  # fmt: skip
     frame = np.full(poses, "world", dtype=object)
     write(path, PoseTable(truth.keys[order], truth.person, np.ones(poses, np.float32), frame, joints, info))
 
 
 BOARDS = [
-    Board(id=name, title=name, dataset="human36m", protocol=name) for name in ("mpjpe_relative", "mpjpe_absolute")
+    Table(id=name, title=name, dataset="human36m", protocol=name) for name in ("mpjpe_relative", "mpjpe_absolute")
 ]
 
 
@@ -85,7 +87,7 @@ def score_file(path: Path, poses: int) -> dict[str, float]:
     start = time.perf_counter()
     table = read(path)
     reading = time.perf_counter() - start
-    scores = [score(board, {"all": {0: table}}, truth).scores[0] for board in BOARDS]
+    scores = [score(board, {table.info.condition: {0: table}}, truth).scores[0] for board in BOARDS]
     seconds = time.perf_counter() - start
     found = {found.table: found.value for found in scores if found.value is not None and found.ci95 is not None}
     return {**found, "seconds": seconds, "read_s": reading, "before_mb": before, "peak_mb": peak_memory_mb()}

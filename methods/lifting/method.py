@@ -54,11 +54,6 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
             model = LiftingModel(architecture.model_copy(update={"backbone": backbone}), backbone.build(seed=0))
         return model, backbone.crop_px
 
-    @property
-    def size_mm(self) -> float | None:
-        """See `Sized`; None of medians, which stand in the world."""
-        return self._constants.get("scale_mm") if self.options.views == "one" else None
-
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
         """One pose a sample about its root, in the frame of its first view; NaN without a view.
@@ -66,7 +61,8 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
         The root is where the network has it, near 0, as the release measures it. Medians are in the world frame with
         their root where it was handed over; NaN without one.
 
-        The score is the mean soft-max peak of the heat maps, 1 for networks that do without them.
+        The score is the mean soft-max peak of the heat maps, 1 for networks that do without them. A pose of one view
+        says in the column ``size_mm`` which size it has been given.
         """
         if self.options.views == "median":
             return self._medians(samples)
@@ -74,9 +70,14 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
         seen = [i for i, sample in enumerate(samples) if sample.views]
         joints_mm, score = np.full((len(samples), len(self.skeleton), 3), np.nan), np.zeros(len(samples))
         joints_mm[seen], score[seen] = poses, scores
+        size_mm = np.full(1, self._constants["scale_mm"])  # one view does not show the size of a pose
         return [
             Poses(
-                self.skeleton, joints_mm[i : i + 1], score[i : i + 1], sample.views[0].name if sample.views else "world"
+                self.skeleton,
+                joints_mm[i : i + 1],
+                score[i : i + 1],
+                sample.views[0].name if sample.views else "world",
+                columns={"size_mm": size_mm},
             )
             for i, sample in enumerate(samples)
         ]

@@ -64,14 +64,14 @@ class Greedy(Plain):
 
 
 class Modest(Plain):
-    """Is handed the true root and a size, and denies both when it has answered."""
+    """Is handed the true root, and denies it when it has answered."""
 
     def load(self, checkpoint, device):
-        self.inputs, self.size_mm = Inputs(views=(1, 9), root="truth"), 500.0
+        self.inputs = Inputs(views=(1, 9), root="truth")
 
     def number(self, sample):
         object.__setattr__(self.inputs, "root", "none")
-        self.inputs, self.size_mm = Inputs(views=(1, 9)), None
+        self.inputs = Inputs(views=(1, 9))
         return 1.0 if sample.root_mm is None else 2.0
 
 
@@ -112,10 +112,10 @@ def predicted(workspace: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 def test_no_image_is_carried_from_one_set_of_cameras_into_another(predicted: Any) -> None:
     done, tables = predicted("Hoarder")
     assert done.code == 0, done.err
-    counts = {len(table.info.views) for table in tables.values()}
+    counts = {len(table.info.condition.cameras) for table in tables.values()}
     assert counts == {1, 2, 3, 4}, "the world of four cameras is predicted from all and from fewer"
     for table in tables.values():
-        np.testing.assert_array_equal(table.joints_mm, 100.0 * len(table.info.views))
+        np.testing.assert_array_equal(table.joints_mm, 100.0 * len(table.info.condition.cameras))
 
 
 def test_a_claim_made_after_loading_brings_nothing(predicted: Any) -> None:
@@ -123,7 +123,7 @@ def test_a_claim_made_after_loading_brings_nothing(predicted: Any) -> None:
     assert done.code == 0, done.err
     for table in tables.values():
         np.testing.assert_array_equal(table.joints_mm, 1.0)
-        assert not table.info.true_root
+        assert table.info.condition.root == "none"
 
 
 def test_a_claim_that_is_taken_back_stays_on_record(predicted: Any) -> None:
@@ -131,14 +131,13 @@ def test_a_claim_that_is_taken_back_stays_on_record(predicted: Any) -> None:
     assert done.code == 0, done.err
     for table in tables.values():
         np.testing.assert_array_equal(table.joints_mm, 2.0)
-        assert table.info.true_root
-        assert table.info.size_mm == 500.0
+        assert table.info.condition.root == "truth"
 
 
 def test_a_row_declares_the_same_whenever_it_is_loaded(predicted: Any) -> None:
     done, tables = predicted("Fickle")
     assert "row cheat: inputs: was Inputs(" in done.error
-    assert not tables or all(not table.info.true_root for table in tables.values())
+    assert not tables or all(table.info.condition.root == "none" for table in tables.values())
 
 
 def test_what_is_declared_is_copied_and_checked() -> None:

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from predicted import file_name
 
-from poseboard.datasets.human36m import Human36M
+from poseboard.datasets.human36m import CAMERAS, Human36M
 from poseboard.methods.base import Checkpoint
 from poseboard.protocols import predictions
 from poseboard.protocols.scores import ScoreFile, TrainingFile
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = Path("extra") / "human36m-multiview-labels-GTbboxes.npy"
-PREDICTED = Path("results/smoke/predictions/human36m/dlt/test-all-seed0.parquet")
+PREDICTED = Path("results/smoke/predictions/human36m/dlt") / file_name()
 
 Fail = Callable[..., Any]
 
@@ -329,19 +330,19 @@ def test_roots_are_the_answers_of_the_row_before_from_the_same_cameras(
     workspace.write_params(**params)
     workspace.must("train", "human36m", "point")
     told = workspace.must("predict", "human36m", "point").out
-    assert "54138969 left out, the root it is handed takes at least 2 views" in told
+    assert re.search("test-54138969-[0-9a-f]{8} left out, the root it is handed takes at least 2 views", told)
     folder = workspace.folder / "results/smoke/predictions/human36m"
-    pair = "54138969+55011271"
-    for view_set, source in (("all", "all"), (pair, pair), ("54138969-roots-all", "all")):
-        before = predictions.read(folder / "dlt" / f"test-{source}-seed0.parquet")
-        given = predictions.read(folder / "point" / f"test-{view_set}-seed0.parquet")
+    pair = CAMERAS[:2]
+    for cameras, source in ((CAMERAS, CAMERAS), (pair, pair), (CAMERAS[:1], CAMERAS)):
+        before = predictions.read(folder / "dlt" / file_name(*source))
+        given = predictions.read(folder / "point" / file_name(*cameras, root_cameras=source))
         pelvis = before.info.joints.index("pelvis")
-        assert given.info.root_views == before.info.views
+        assert given.info.condition.root_cameras == before.info.condition.cameras
         np.testing.assert_allclose(given.joints_mm[:, 3], before.joints_mm[:, pelvis], rtol=1e-6)
-    assert not (folder / "point" / "test-54138969-seed0.parquet").exists()
+    assert not (folder / "point" / file_name(CAMERAS[0], root_cameras=CAMERAS[:1])).exists()
     assert workspace.t1_mm("point") > 100
     told = workspace.must("score", "human36m", "point").out
-    assert "views:each alone; root from all" in told
+    assert f"root from:{'+'.join(CAMERAS)}" in told
     assert "human36m-monocular" not in told
     # A published results file takes their place; one of other samples is refused.
     roots = np.arange(len(given) * 17 * 3, dtype=np.float64).reshape(-1, 17, 3)
@@ -350,7 +351,7 @@ def test_roots_are_the_answers_of_the_row_before_from_the_same_cameras(
     params["methods"]["point"] = {**entry, "roots": {"test": "val.pkl"}}
     workspace.write_params(**params)
     workspace.must("predict", "human36m", "point")
-    given = predictions.read(folder / "point" / "test-all-seed0.parquet")
+    given = predictions.read(folder / "point" / file_name(root_cameras=CAMERAS))
     np.testing.assert_allclose(given.joints_mm[:, 0], roots[:, pelvis])
     path.write_bytes(pickle.dumps({"keypoints_3d": roots[1:], "indexes": np.arange(len(roots) - 1)}))
     assert "val.pkl" in workspace.run("predict", "human36m", "point").error

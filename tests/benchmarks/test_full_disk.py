@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from full_disk import no_room_beyond
+from predicted import file_name
 
 from poseboard.protocols.scores import ScoreFile
 
@@ -47,7 +48,7 @@ def test_train(workspace: Any) -> None:
 
 def test_predict(workspace: Any) -> None:
     folder = workspace.folder / RESULTS / "predictions/human36m/dlt"
-    assert str(folder / "test-all-seed0.parquet") in fails(workspace, "predict", "human36m", "dlt")
+    assert str(folder / file_name()) in fails(workspace, "predict", "human36m", "dlt")
 
 
 def test_predict_ends_in_the_middle(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ from poseboard.datasets.panoptic import CAMERAS, SEQUENCES, Panoptic
 from poseboard.datasets.skeleton import COCO
 from poseboard.methods.nets.pose_resnet import PoseResNet
 from poseboard.protocols import predictions
-from poseboard.protocols.base import Board
 from poseboard.protocols.scores import DataFile, ScoreFile
+from poseboard.protocols.table import Table
 
 TABLE = Path(__file__).resolve().parents[2] / "benchmarks" / "tables" / "T4.yaml"
 STEPS = {"steps": 2, "batch_size": 2}
@@ -32,8 +32,9 @@ def panoptic(workspace_with, tmp_path_factory):
 
 
 def test_the_table_is_on_the_cameras_that_are_read_by_default():
-    board = Board.read(TABLE)
-    assert (board.dataset, board.published, board.views) == ("panoptic", "T4", CAMERAS)
+    board = Table.read(TABLE)
+    (group,) = board.groups
+    assert (board.dataset, board.published, group.cameras) == ("panoptic", "T4", CAMERAS)
     assert not {f"00_{c}" for c in (22, 23, 25, 26, 29)} & set(CAMERAS)  # known to be faulty
     assert all(camera in " ".join(board.notes) for camera in CAMERAS)
 
@@ -51,14 +52,14 @@ def test_from_the_files_to_the_table(panoptic):
         assert (found.table, found.n_samples, found.n_missing, found.n_groups) == ("T4", 6, 0, 4)
         assert (found.signature.root, found.signature.alignment) == ("mean of left_hip, right_hip", "root")
         assert found.signature.joints == "all 17 of coco-17"
-        assert found.signature.given == ("root" if method == "volumetric_true" else "nothing")
-        assert found.signature.views == ", ".join(CAMERAS)  # that these are all that was read says nothing
+        assert found.signature.given == (("root",) if method == "volumetric_true" else ())
+        assert found.signature.cameras == (CAMERAS,)
         assert set(found.breakdown["subject"]) == set(SEQUENCES["test"])
         assert 0 < found.value < 1e5
         (path,) = (results / "predictions" / "panoptic" / method).glob("*.parquet")
         table = predictions.read(path)
         assert table.info.joints == COCO.joints
-        assert table.info.views == CAMERAS
+        assert table.info.condition.cameras == CAMERAS
 
     # the cube of volumetric stands about the middle of the hips, that which algebraic predicts or the true one
     answers = {m: predictions.read(next((results / "predictions/panoptic" / m).glob("*"))) for m in METHODS}
@@ -96,7 +97,7 @@ def test_other_cameras_than_those_of_the_table_are_told(panoptic, tmp_path):
     workspace = type(panoptic)(tmp_path)
     workspace.write_params(**params)
     told = workspace.run("predict", "panoptic", "dlt").error
-    assert "table T4: views: no camera '00_01'; cameras: 00_02, 00_10, 00_13" in told
+    assert "table T4: cameras: no camera '00_01'; cameras: 00_02, 00_10, 00_13" in told
 
 
 def test_without_training_sequences_training_says_so(panoptic, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 import torch
 import typer
 import yaml
+from predicted import file_name
 
 import poseboard.methods
 from poseboard.benchmarks import cli
@@ -21,8 +22,8 @@ from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.catalog import catalog
 from poseboard.methods.base import Checkpoint
 from poseboard.protocols import predictions
-from poseboard.protocols.base import Board
 from poseboard.protocols.scores import TrainingFile
+from poseboard.protocols.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("methods/*/README.md")])
@@ -93,8 +94,8 @@ def test_the_learned_method_of_the_readme(with_readme_method: Any) -> None:
     (run,) = TrainingFile.read(folder / "training/human36m/joint_powers.json").runs
     assert run.curves["total"].x == [1, 2, 3]
     # With every power at 1 it is the row that weighs by the peak.
-    before = predictions.read(folder / "predictions/human36m/joint_powers/test-all-seed0.parquet").joints_mm
-    peak = predictions.read(folder / "predictions/human36m/dlt/test-all-seed0.parquet").joints_mm
+    before = predictions.read(folder / "predictions/human36m/joint_powers" / file_name()).joints_mm
+    peak = predictions.read(folder / "predictions/human36m/dlt" / file_name()).joints_mm
     assert not np.allclose(before, peak, atol=1e-3)
 
 
@@ -148,7 +149,7 @@ def test_every_data_set_that_can_be_opened_is_described_with_its_options() -> No
 
 def test_the_table_of_the_contributing_guide_is_one() -> None:
     (table,) = blocks((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), "yaml")
-    board = Board.model_validate(yaml.safe_load(table))
+    board = Table.model_validate(yaml.safe_load(table))
     assert board.rule().unit == "%"
     assert board.id not in {path.stem for path in (ROOT / "benchmarks/tables").glob("*.yaml")}
 

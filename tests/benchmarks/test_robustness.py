@@ -8,6 +8,7 @@ import filelock
 import pytest
 import typer
 import yaml
+from predicted import file_name
 from typer.core import TyperCommand, TyperGroup
 
 from poseboard.benchmarks import cli
@@ -59,8 +60,8 @@ def second_row(workspace: Any) -> None:
 
 
 def test_predictions_of_an_earlier_run_are_removed(workspace: Any) -> None:
-    left = workspace.folder / PREDICTED / "test-all-seed7.parquet"
-    change_info(left.with_name("test-all-seed0.parquet"), left, seed=7)
+    left = workspace.folder / PREDICTED / file_name(seed=7)
+    change_info(left.with_name(file_name()), left, seed=7)
     workspace.must("predict", "human36m", "dlt")
     assert not left.exists()
 
@@ -82,13 +83,13 @@ def test_every_set_of_cameras_has_the_same_seeds(workspace: Any, spoil: Fail) ->
     params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
     params["profiles"]["smoke"]["seeds"] = [0, 7]
     workspace.write_params(**params)
-    path = workspace.folder / PREDICTED / "test-all-seed0.parquet"
-    change_info(path, path.with_name("test-all-seed7.parquet"), seed=7)
+    path = workspace.folder / PREDICTED / file_name()
+    change_info(path, path.with_name(file_name(seed=7)), seed=7)
     assert "other seeds" in spoil("score", "human36m", "dlt").error
 
 
 def test_a_score_says_what_was_predicted_with_not_what_lies_there_now(workspace: Any) -> None:
-    info = predictions.read(workspace.folder / PREDICTED / "test-all-seed0.parquet").info
+    info = predictions.read(workspace.folder / PREDICTED / file_name()).info
     (workspace.folder / "results/smoke/checkpoints/human36m/dlt/seed0.pt").write_bytes(b"trained again since")
     workspace.must("score", "human36m", "dlt")
     made = ScoreFile.read(workspace.folder / SCORES / "dlt.json").provenance

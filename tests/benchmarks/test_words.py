@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
+from predicted import file_name
 
 from poseboard.protocols.scores import Provenance, ScoreFile, TrainingFile
 
 ROOT = Path(__file__).resolve().parents[2]
 SCORES = Path("results/smoke/scores/human36m/dlt.json")
-PREDICTED = Path("results/smoke/predictions/human36m/dlt/test-all-seed0.parquet")
+PREDICTED = Path("results/smoke/predictions/human36m/dlt") / file_name()
 Fail = Callable[..., Any]
 
 
@@ -88,7 +89,7 @@ def test_scores_as_json(workspace: Any) -> None:
 
 
 def test_predict_says_how_many_answers_are_missing(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert re.search(r"test-all-seed0.parquet: 8 samples, 4 cameras, all answered\n", predict(workspace))
+    assert re.search(rf"{re.escape(file_name())}: 8 samples, 4 cameras, all answered\n", predict(workspace))
     from poseboard.methods.dlt.method import Dlt
 
     whole = Dlt.triangulate
@@ -99,7 +100,7 @@ def test_predict_says_how_many_answers_are_missing(workspace: Any, monkeypatch: 
         return joints
 
     monkeypatch.setattr(Dlt, "triangulate", without_the_first)
-    assert re.search(r"test-all-seed0.parquet: 8 samples, 4 cameras, 1 without a whole answer\n", predict(workspace))
+    assert re.search(rf"{re.escape(file_name())}: 8 samples, 4 cameras, 1 without a whole answer\n", predict(workspace))
 
 
 def predict(workspace: Any) -> str:

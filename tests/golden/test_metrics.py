@@ -9,15 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from predicted import answered
 
 from poseboard.datasets.human36m import DAMAGED, LABELS, Human36M
 from poseboard.datasets.skeleton import COCO, HUMAN36M, Skeleton
 from poseboard.protocols import metrics
-from poseboard.protocols.base import Board, TruthTable
+from poseboard.protocols.base import TruthTable
+from poseboard.protocols.condition import Condition
 from poseboard.protocols.mpjpe_clipped import MpjpeClipped
 from poseboard.protocols.mpjpe_true_size import MpjpeTrueSize
 from poseboard.protocols.predictions import PoseTable, PredictionInfo, read, write
 from poseboard.protocols.scoring import score
+from poseboard.protocols.table import Table
 
 Golden = Callable[[str], Mapping[str, NDArray]]
 TOLERANCE_MM = 1e-3
@@ -64,10 +67,7 @@ def table_of(dataset: Human36M, keys: list[str], joints_mm: NDArray, skeleton: S
         skeleton=skeleton.name,
         joints=skeleton.joints,
         dataset=dataset.name,
-        split=split,
-        views=dataset.views,
-        root_views=None,
-        true_root=False,
+        condition=Condition(split=split, cameras=dataset.views),
         manifest=dataset.manifest(),
         method="recorded",
     )
@@ -124,9 +124,9 @@ def test_metrics_of_recorded_predictions(golden: Golden, human36m: Human36M, tmp
     joints = {"joints": skeleton.joints} if skeleton is MPII else {}
     errors = {}
     for protocol in METRICS.values():
-        board = Board(id="B", title="t", dataset="human36m", split=split, protocol=protocol, parameters=joints, **rows)
+        board = Table(id="B", title="t", dataset="human36m", split=split, protocol=protocol, parameters=joints, **rows)
         assert list(board.select(truth).keys) == keys, "the reference selects other rows"
-        scored = score(board, {"all": {0: recorded}}, truth)
+        scored = score(board, answered(recorded), truth)
         errors[protocol] = scored.errors
         assert scored.scores[0].n_samples == len(keys)
         assert scored.scores[0].n_missing == 0
@@ -135,7 +135,7 @@ def test_metrics_of_recorded_predictions(golden: Golden, human36m: Human36M, tmp
             by_action = [v for v in scored.scores[0].breakdown["action"].values() if v is not None]
             actions = score(
                 board.model_copy(update={"parameters": {**joints, "average": "actions"}}),
-                {"all": {0: recorded}},
+                answered(recorded),
                 truth,
             )
             assert actions.scores[0].value == pytest.approx(np.mean(by_action), abs=1e-9)
@@ -155,8 +155,8 @@ def test_transfer_metrics(golden: Golden, human36m: Human36M, tag: str, skeleton
         parameters: dict[str, object] = {"joints": SIX}
         if protocol == "mpjpe_relative":
             parameters["root"] = SIX[0]
-        board = Board(id="B", title="t", dataset="human36m", protocol=protocol, parameters=parameters)
-        errors[protocol] = score(board, {"all": {0: recorded}}, truth).errors
+        board = Table(id="B", title="t", dataset="human36m", protocol=protocol, parameters=parameters)
+        errors[protocol] = score(board, answered(recorded), truth).errors
     relative = errors["mpjpe_relative"]["error"].mean()
     assert relative == pytest.approx(float(data[f"{tag}_scalar"]), abs=TOLERANCE_MM)
     check_all_metrics(data, tag, errors)

@@ -8,15 +8,17 @@ import pytest
 from numpy.typing import NDArray
 
 from poseboard.datasets.skeleton import HUMAN36M, Skeleton
-from poseboard.protocols.base import Board, TruthTable
+from poseboard.protocols.base import TruthTable
+from poseboard.protocols.condition import Condition
 from poseboard.protocols.predictions import PoseTable, PredictionInfo
+from poseboard.protocols.table import Table
 
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")
 SEQUENCES = {"Walking-1": 7, "Walking-2": 5, "Sitting-1": 3, "Greeting-2": 2}
 
 MakeTruth = Callable[..., TruthTable]
 MakePredictions = Callable[..., PoseTable]
-MakeBoard = Callable[..., Board]
+MakeBoard = Callable[..., Table]
 
 
 @pytest.fixture
@@ -51,8 +53,13 @@ def make_predictions() -> MakePredictions:
         joints_mm: NDArray | None = None,
         keys: NDArray | None = None,
         joints: tuple[str, ...] | None = None,
+        size_mm: float | None = None,
         **info: object,
     ) -> PoseTable:
+        """Fields of the condition (cameras, root, root_cameras, split) are given beside those of the metadata."""
+        condition = {"split": truth.split, "cameras": truth.views}
+        condition |= {field: info.pop(field) for field in list(info) if field in Condition.model_fields}
+        columns = {} if size_mm is None else {"size_mm": np.full(len(truth if keys is None else keys), size_mm, "f4")}
         keys = truth.keys if keys is None else keys
         values = truth.joints_mm if joints_mm is None else joints_mm
         return PoseTable(
@@ -66,15 +73,14 @@ def make_predictions() -> MakePredictions:
                     "skeleton": truth.skeleton.name,
                     "joints": joints or truth.skeleton.joints,
                     "dataset": truth.dataset,
-                    "split": truth.split,
-                    "views": CAMERAS,
-                    "root_views": None,
-                    "true_root": False,
+                    "condition": condition,
+                    "columns": dict.fromkeys(columns, ()),
                     "manifest": truth.manifest,
                     "method": "oracle",
                     **info,
                 }
             ),
+            columns=columns,
         )
 
     return make
@@ -82,9 +88,9 @@ def make_predictions() -> MakePredictions:
 
 @pytest.fixture
 def make_board() -> MakeBoard:
-    def make(protocol: str, **fields: object) -> Board:
-        parameters = {key: fields.pop(key) for key in list(fields) if key not in Board.model_fields}
+    def make(protocol: str, **fields: object) -> Table:
+        parameters = {key: fields.pop(key) for key in list(fields) if key not in Table.model_fields}
         values = {"id": "B", "title": "A table", "dataset": "human36m", "protocol": protocol, "parameters": parameters}
-        return Board.model_validate({**values, **fields})
+        return Table.model_validate({**values, **fields})
 
     return make

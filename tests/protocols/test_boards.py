@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from predicted import answered
 
 import poseboard.protocols
 from poseboard.datasets.catalog import catalog
@@ -18,9 +20,12 @@ from poseboard.datasets.human36m import CAMERAS, DAMAGED
 from poseboard.datasets.rhd import RHD_HAND
 from poseboard.datasets.sample import Group, Sample, Truth
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.protocols.base import Board, Protocol, TruthTable, find_protocol, view_set_name, view_text
+from poseboard.protocols.base import Protocol, TruthTable, find_protocol
+from poseboard.protocols.condition import Condition
 from poseboard.protocols.scores import PublishedTable, ResultError, Score
 from poseboard.protocols.scoring import score
+from poseboard.protocols.table import Group as CameraGroup
+from poseboard.protocols.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = sorted((ROOT / "benchmarks" / "tables").glob("*.yaml"))
@@ -49,13 +54,13 @@ def protocols() -> dict[str, type[Protocol]]:
 
 
 def test_the_protocols_of_the_suite_are_found() -> None:
-    assert set(protocols()) >= {"mpjpe_relative", "mpjpe_absolute", "pa_mpjpe", "pck", "camera_sweep"}
+    assert set(protocols()) >= {"mpjpe_relative", "mpjpe_absolute", "pa_mpjpe", "pck"}
 
 
 @pytest.mark.parametrize("name", sorted(protocols()))
 def test_protocol_keeps_its_contract(name: str, make_truth, make_predictions) -> None:
     """Every file of protocols/ that holds one, with the parameters of each table that uses it."""
-    boards = [board for board in map(Board.read, TABLES) if board.protocol == name]
+    boards = [board for board in map(Table.read, TABLES) if board.protocol == name]
     assert boards, f"no table of benchmarks/tables uses {name}"
     for board in boards:
         truth = make_truth(skeleton=RHD_HAND if board.dataset == "rhd" else HUMAN36M)
@@ -66,8 +71,7 @@ def test_protocol_keeps_its_contract(name: str, make_truth, make_predictions) ->
         rule = find_protocol(name, board.parameters, "here")
         assert type(rule) is protocols()[name]
         assert rule.version >= 1
-        signature = rule.signature(board, truth.skeleton, "all")
-        assert all(value not in ("", None) for value in signature.model_dump().values())
+        assert all(value not in ("", None) for value in rule.measure(truth.skeleton).model_dump().values())
         answered = predicted(truth, (truth.joints_mm + noise)[6:], truth.keys[6:])
         rows = rule.errors(answered, truth)
         assert (len(rows), int(rows["missing"].sum())) == (len(truth), 6)
@@ -95,60 +99,57 @@ def test_protocol_keeps_its_contract(name: str, make_truth, make_predictions) ->
         assert nothing["missing"].all()
 
 
-def cameras_of(board: Board) -> tuple[str, ...]:
+def cameras_of(board: Table) -> tuple[str, ...]:
     """Of a data set that the table could be on: those that it names and another one."""
-    return CAMERAS if board.views == "all" else (*board.views, "another")
+    named = dict.fromkeys(name for group in board.groups if group.cameras != "all" for name in group.cameras)
+    return (*named, "another") if named and not set(named) <= set(CAMERAS) else CAMERAS
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 def test_table_runs(path: Path, make_truth, make_predictions) -> None:
     """The whole contract of each table, on the oracle with noise."""
-    board = Board.read(path)
-    assert path.stem in (board.id, f"{board.id}-{board.dataset}")
+    board = Table.read(path)
     protocol = board.rule()
     names = cameras_of(board)
     skeleton = RHD_HAND if board.dataset == "rhd" else HUMAN36M
     truth = replace(make_truth(skeleton=skeleton), dataset=board.dataset, views=names)
-    sets = board.view_sets(names)
-    assert len(set(sets)) == len(sets)
+    groups = board.conditions(names)
+    offered = [condition for group in groups for condition in group]
+    assert len(set(offered)) == len(offered)
     noise = np.random.default_rng(0).normal(0, 10, truth.joints_mm.shape)
-    predictions = {
-        view_set.name(names): {
-            0: make_predictions(truth, truth.joints_mm + noise, views=view_set.cameras, size_mm=90.0)
-        }
-        for view_set in sets
-    }
-    scored = score(board, predictions, truth, resamples=200)
-    assert len(scored.scores) == (1 if protocol.pools else len(sets))
+    tables = [
+        make_predictions(truth, truth.joints_mm + noise, size_mm=90.0, **dict(condition)) for condition in offered
+    ]
+    scored = score(board, answered(*tables), truth, resamples=200)
+    assert [found.group for found in scored.scores] == list(range(len(groups)))
     assert len({str(found.signature) for found in scored.scores}) == len(scored.scores)
-    assert set(scored.errors["views"]) == {found.signature.views for found in scored.scores}
+    assert set(scored.errors["group"]) == set(range(len(groups)))
     for found in scored.scores:
         assert Score.model_validate_json(found.model_dump_json()) == found
         assert found.table == board.id
-        assert found.title.startswith(board.title)
+        assert (found.title, found.published, found.headline) == (board.title, board.published, board.headline)
         assert found.unit == protocol.unit
         assert (found.ci95 is None) == (found.n_groups < 2)
         if found.ci95 is not None:
             assert found.ci95[0] <= found.value <= found.ci95[1]
         assert {"action", "subject", "joint"} <= set(found.breakdown)
-    columns = {"key", "person", "subject", "action", "sequence", "error", "missing", "seed", "views", "cameras"}
+    columns = {"key", "person", "subject", "action", "sequence", "error", "missing", "seed", "group", "cameras"}
     assert columns <= set(scored.errors.columns)
 
 
 def test_tables_are_those_of_the_suite() -> None:
-    boards = {board.id: board for board in map(Board.read, TABLES) if board.dataset == "human36m"}
+    boards = {board.id: board for board in map(Table.read, TABLES) if board.dataset == "human36m"}
     assert {"T1", "T1-actions", "T2", "T2-all-scenes", "human36m-pa-mpjpe", "human36m-pck", "human36m-cameras"} <= set(
         boards
     )
     assert boards["T2"].exclude == DAMAGED
     assert (boards["T1"].exclude, boards["T2-all-scenes"].exclude) == ((), ())
-    assert [len(view_set.cameras) for view_set in boards["human36m-cameras"].view_sets(CAMERAS)] == [2, 3, 4]
-    numbers = []
-    for board in map(Board.read, TABLES):
-        rule, names = board.rule(), cameras_of(board)
-        sets = board.view_sets(names)
-        for part in [sets] if rule.pools else [[view_set] for view_set in sets]:
-            numbers.append((board.dataset, str(rule.signature(board, HUMAN36M, view_text(part, names)))))
+    assert [len(group[0].cameras) for group in boards["human36m-cameras"].conditions(CAMERAS)] == [2, 3, 4]
+    numbers = [
+        (board.dataset, board.every, board.exclude, board.rule().measure(HUMAN36M).model_dump_json(), group)
+        for board in map(Table.read, TABLES)
+        for group in board.conditions(cameras_of(board))
+    ]
     # the sweep over all cameras is T1 by its signature, and every other number is its own
     assert len(set(numbers)) == len(numbers) - 1
 
@@ -162,8 +163,10 @@ def test_tables_are_those_of_the_suite() -> None:
         ("id: T1\ntitle: t\ndataset: d\nprotocol: nothing", "there is no protocol 'nothing'"),
         ("id: T1\ntitle: t\ndataset: d\nprotocol: metrics", "has no Metrics"),
         ("id: ../T1\ntitle: t\ndataset: d\nprotocol: pck", "id"),
-        ("id: T1\ntitle: t\ndataset: d\nprotocol: camera_sweep\nparameters: {order: [a, a], counts: [1]}", "twice"),
-        ("id: T1\ntitle: t\ndataset: d\nprotocol: camera_sweep\nparameters: {order: [a, b], counts: [3]}", "counts"),
+        ("id: T1\ntitle: t\ndataset: d\nprotocol: pck\ngroups: [{cameras: [a, a]}]", "twice"),
+        ("id: T1\ntitle: t\ndataset: d\nprotocol: pck\ngroups: [{cameras: []}]", "at least one"),
+        ("id: T1\ntitle: t\ndataset: d\nprotocol: pck\ngroups: []", "groups"),
+        ("id: T2\ntitle: t\ndataset: d\nprotocol: pck", "name the file T2.yaml"),
         ("id: [", "cannot be read"),
         ("- a", "valid dictionary"),
     ],
@@ -172,25 +175,46 @@ def test_wrong_tables_are_refused(tmp_path: Path, text: str, problem: str) -> No
     path = tmp_path / "T1.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=problem) as caught:
-        Board.read(path)
+        Table.read(path)
     assert "T1.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_cameras_that_are_not_there(make_board) -> None:
     with pytest.raises(InputError, match="no camera 'x'"):
-        make_board("pck", views=["a", "x"]).view_sets(["a", "b"])
-    with pytest.raises(InputError, match="no camera 'x'"):
-        make_board("camera_sweep", order=["a", "x"], counts=[2]).view_sets(["a", "b"])
+        make_board("pck", groups=[{"cameras": ["a", "x"]}]).conditions(["a", "b"])
 
 
-def test_names_of_camera_sets() -> None:
-    names = [f"00_{i:02d}" for i in range(31)]
-    assert view_set_name(names[::-1], names) == "all"
-    assert view_set_name(["00_03", "00_01"], names) == "00_01+00_03"
-    long = {view_set_name(names[:n], names) for n in range(20, 31)}
+def test_conditions_name_files() -> None:
+    names = tuple(f"00_{i:02d}" for i in range(31))
+    (few,) = CameraGroup(cameras=("00_03", "00_01")).conditions(names, "test", "T")
+    assert few.cameras == ("00_01", "00_03")
+    assert few.slug.startswith("test-00_01+00_03-")
+    long = {Condition(cameras=names[:n]).slug for n in range(20, 31)}
     assert len(long) == 11
-    assert all(len(name) < 64 for name in long)
+    assert all(len(slug) < 64 for slug in long)
+    hostile = Condition(split="../x", cameras=("../../a", "b c"))
+    assert re.fullmatch(r"split-2-cameras-[0-9a-f]{8}", hostile.slug)
+    # every fact changes the name
+    shown = {few.shown(root).slug for root in ("none", "predicted", "truth")}
+    (elsewhere,) = CameraGroup(cameras=("00_03", "00_01"), roots="all").conditions(names, "test", "T")
+    assert len({*shown, elsewhere.slug, few.model_copy(update={"split": "train"}).slug}) == 5
+    assert few.shown("none") == elsewhere.shown("none")
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"cameras": ()}, "cameras"),
+        ({"cameras": ("a", "a")}, "twice"),
+        ({"cameras": ("a",), "root": "predicted"}, "root_cameras"),
+        ({"cameras": ("a",), "root_cameras": ("a",)}, "root_cameras"),
+        ({"cameras": ("a",), "colour": "red"}, "colour"),
+    ],
+)
+def test_conditions_that_contradict_themselves(fields: dict[str, object], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        Condition.model_validate(fields)
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
@@ -217,7 +241,7 @@ def test_published_tables_are_complete_and_apart() -> None:
     transfer = {row.name: row.values["paper"] for row in tables["F2"].rows}
     assert transfer["algebraic"] == 36
     assert transfer["volumetric"] == 34
-    boards = [Board.read(path) for path in TABLES]
+    boards = [Table.read(path) for path in TABLES]
     assert {board.published for board in boards if board.published} <= set(tables)
 
 

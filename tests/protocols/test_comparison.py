@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from predicted import answered
 
 from poseboard.protocols.comparison import compare
 from poseboard.protocols.scores import TableComparison
@@ -20,8 +21,8 @@ def scored(make_truth, make_predictions, make_board):
         found = {}
         for method, offset in offsets.items():
             joints = truth.joints_mm + np.broadcast_to(offset, len(truth))[:, None, None] * np.array([1.0, 0, 0])
-            tables = {seed: make_predictions(truth, joints, seed=seed) for seed in range(seeds)}
-            found[method] = score(make_board(protocol), {"all": tables}, truth, resamples=50)
+            tables = [make_predictions(truth, joints, seed=seed) for seed in range(seeds)]
+            found[method] = score(make_board(protocol), answered(*tables), truth, resamples=50)
         return found
 
     return run
@@ -67,8 +68,8 @@ def test_only_common_poses_are_compared(make_truth, make_predictions, make_board
     shy = whole[10:]
     board = make_board("mpjpe_absolute")
     methods = {
-        "whole": score(board, {"all": {0: make_predictions(truth, whole)}}, truth, resamples=50),
-        "shy": score(board, {"all": {0: make_predictions(truth, shy, truth.keys[10:])}}, truth, resamples=50),
+        "whole": score(board, answered(make_predictions(truth, whole)), truth, resamples=50),
+        "shy": score(board, answered(make_predictions(truth, shy, truth.keys[10:])), truth, resamples=50),
     }
     assert methods["shy"].scores[0].value < methods["whole"].scores[0].value
     (found,) = compare(board, methods, learned=())
@@ -82,7 +83,7 @@ def test_more_is_better_for_pck(make_truth, make_predictions, make_board) -> Non
     noise = np.random.default_rng(3).normal(size=truth.joints_mm.shape)
     board = make_board("pck", threshold_mm=30)
     methods = {
-        name: score(board, {"all": {0: make_predictions(truth, truth.joints_mm + size * noise)}}, truth, resamples=50)
+        name: score(board, answered(make_predictions(truth, truth.joints_mm + size * noise)), truth, resamples=50)
         for name, size in (("rough", 20), ("fine", 5))
     }
     (found,) = compare(board, methods, learned=())
@@ -123,9 +124,9 @@ def test_a_share_counts_what_is_missing_as_wrong(make_truth, make_predictions, m
     board = make_board("pck", threshold_mm=30)
     shift = np.array([100.0, 0, 0]) * (np.arange(17) == 1)[:, None]  # one joint of 17 is wrong
     methods = {
-        "whole": score(board, {"all": {0: make_predictions(truth, truth.joints_mm + shift)}}, truth, resamples=50),
+        "whole": score(board, answered(make_predictions(truth, truth.joints_mm + shift)), truth, resamples=50),
         "shy": score(
-            board, {"all": {0: make_predictions(truth, truth.joints_mm[17:], truth.keys[17:])}}, truth, resamples=50
+            board, answered(make_predictions(truth, truth.joints_mm[17:], truth.keys[17:])), truth, resamples=50
         ),
     }
     (found,) = compare(board, methods, learned=())
@@ -137,7 +138,7 @@ def test_one_group_ranks_nothing(make_truth, make_predictions, make_board) -> No
     truth = make_truth().take(np.arange(7))  # S9/Walking-1
     board = make_board("mpjpe_absolute")
     methods = {
-        name: score(board, {"all": {0: make_predictions(truth, truth.joints_mm + shift)}}, truth, resamples=50)
+        name: score(board, answered(make_predictions(truth, truth.joints_mm + shift)), truth, resamples=50)
         for name, shift in (("near", 1.0), ("far", 9.0))
     }
     (found,) = compare(board, methods, learned=())

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from predicted import answered
 from scipy import stats
 
 from poseboard.protocols import bootstrap, decisions
@@ -21,8 +22,8 @@ from poseboard.protocols.scores import (
 from poseboard.protocols.scoring import score
 
 SIGNATURE = Signature(
-    metric="mpjpe", alignment="root", root="pelvis", joints="all", split="test", frames="all", exclusions="none",
-    views="all", average="frames", version=1,
+    metric="mpjpe", alignment="root", root="pelvis", joints="all", split="test", cameras=(("a", "b"),),
+    cameras_of_dataset=2, average="frames", version=1,
 )  # fmt: skip
 
 
@@ -240,11 +241,11 @@ def test_compare_records_the_differences_of_equal_seeds(make_truth, make_predict
     truth, board = make_truth(), make_board("mpjpe_absolute")
 
     def scored(*offsets: float):
-        tables = {
-            seed: make_predictions(truth, truth.joints_mm + np.array([offset, 0, 0]), seed=seed)
+        tables = [
+            make_predictions(truth, truth.joints_mm + np.array([offset, 0, 0]), seed=seed)
             for seed, offset in enumerate(offsets)
-        }
-        return score(board, {"all": tables}, truth, resamples=50)
+        ]
+        return score(board, answered(*tables), truth, resamples=50)
 
     (found,) = compare(board, {"a": scored(10, 12, 14), "b": scored(20, 24, 25)}, resamples=50)
     (one,) = found.pairs

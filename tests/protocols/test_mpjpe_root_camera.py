@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from predicted import answered
 from scipy.spatial.transform import Rotation
 
 from poseboard.datasets.camera import Camera
@@ -32,7 +33,7 @@ def of_camera(truth, make_predictions):
     def make(v, frame=None, more=0.0, about_root=True, **info):
         joints = truth.joints_mm - truth.joints_mm[:, [ROOT]] if about_root else truth.joints_mm
         turned = np.einsum("nij,nkj->nki", truth.rotations[:, v], joints) + more
-        made = make_predictions(truth, turned, views=(CAMERAS[v],), **info)
+        made = make_predictions(truth, turned, cameras=(CAMERAS[v],), **info)
         return replace(made, frame=np.array([frame or CAMERAS[v]] * len(made), dtype=object))
 
     return make
@@ -41,8 +42,8 @@ def of_camera(truth, make_predictions):
 @pytest.fixture
 def judge(truth, make_board):
     def run(*tables, of=None, **fields):
-        board = make_board("mpjpe_root_camera", **fields)
-        return score(board, {table.info.views[0]: {0: table} for table in tables}, of or truth, resamples=100).scores
+        board = make_board("mpjpe_root_camera", groups=[{"each": True}], **fields)
+        return score(board, answered(*tables), of or truth, resamples=100).scores
 
     return run
 
@@ -53,6 +54,7 @@ def test_the_oracle_of_each_camera_is_perfect(judge, of_camera):
     assert (found.n_samples, found.n_missing) == (4 * 34, 0)
     assert found.title == "A table"
     assert not found.curves
+    assert found.signature.cameras == tuple((name,) for name in CAMERAS)
     assert found.signature.views == "each alone"
     assert "camera" in found.signature.alignment
     assert found.signature.root == "pelvis"
@@ -74,28 +76,28 @@ def test_the_number_is_over_all_cameras_and_says_so(judge, of_camera):
 
 
 def test_cameras_of_different_seeds_are_not_pooled(of_camera, truth, make_board):
-    tables = {CAMERAS[v]: {v: of_camera(v, seed=v)} for v in range(2)}
+    tables = answered(*(of_camera(v, seed=v) for v in range(2)))
     with pytest.raises(InputError, match="other seeds"):
-        score(make_board("mpjpe_root_camera"), tables, truth, resamples=50)
+        score(make_board("mpjpe_root_camera", groups=[{"each": True}]), tables, truth, resamples=50)
 
 
 def test_where_a_root_came_from_is_part_of_the_number(of_camera, truth, make_board):
     """Handed a root from all cameras, a method is scored in no table that means one camera and nothing else."""
-    strict, lenient = make_board("mpjpe_root_camera"), make_board("mpjpe_root_camera", roots="all")
-    rooted = of_camera(0, root_views=CAMERAS)
-    with pytest.raises(InputError, match="root_views"):
-        score(strict, {CAMERAS[0]: {0: rooted}}, truth, resamples=50)
+    strict = make_board("mpjpe_root_camera", groups=[{"each": True}])
+    lenient = make_board("mpjpe_root_camera", groups=[{"each": True, "roots": "all"}])
+    rooted = of_camera(0, root="predicted", root_cameras=CAMERAS)
     with pytest.raises(ValueError, match="no predictions"):
-        score(strict, {f"{CAMERAS[0]}-roots-all": {0: rooted}}, truth, resamples=50)
-    (found,) = score(lenient, {f"{CAMERAS[0]}-roots-all": {0: rooted}}, truth, resamples=50).scores
+        score(strict, answered(rooted), truth, resamples=50)
+    (found,) = score(lenient, answered(rooted), truth, resamples=50).scores
+    assert found.signature.root_cameras == CAMERAS
     assert found.signature.views == f"{CAMERAS[0]}; root from all"
     # one that was handed no root stands in both, one handed a root from what it sees only where that is meant
-    bare, own = of_camera(0), of_camera(0, root_views=(CAMERAS[0],))
+    bare, own = of_camera(0), of_camera(0, root="predicted", root_cameras=(CAMERAS[0],))
     for table, boards in ((bare, (strict, lenient)), (own, (strict,))):
         for board in boards:
-            assert score(board, {CAMERAS[0]: {0: table}}, truth, resamples=50).scores
+            assert score(board, answered(table), truth, resamples=50).scores
     with pytest.raises(ValueError, match="no predictions"):
-        score(lenient, {CAMERAS[0]: {0: own}}, truth, resamples=50)
+        score(lenient, answered(own), truth, resamples=50)
 
 
 def test_where_the_root_is_does_not_count_and_how_far_joints_are_from_it_does(judge, of_camera):
@@ -108,7 +110,7 @@ def test_where_the_root_is_does_not_count_and_how_far_joints_are_from_it_does(ju
 
 
 def test_a_pose_in_another_frame_than_it_says_is_wrong(judge, of_camera, truth, make_predictions):
-    world = make_predictions(truth, views=(CAMERAS[0],))
+    world = make_predictions(truth, cameras=(CAMERAS[0],))
     assert judge(world)[0].value == pytest.approx(0, abs=1e-3)  # it says so
     claimed = replace(world, frame=np.array([CAMERAS[0]] * len(world), dtype=object))
     assert judge(claimed)[0].value > 100
@@ -154,9 +156,9 @@ def test_a_camera_that_does_not_see_the_sample_is_refused(judge, of_camera, trut
 
 def test_other_protocols_still_refuse_a_cameras_frame(of_camera, truth, make_board):
     table = of_camera(0)
-    board = make_board("mpjpe_relative", views=[CAMERAS[0]])
+    board = make_board("mpjpe_relative", groups=[{"cameras": [CAMERAS[0]]}])
     with pytest.raises(InputError, match="this table judges poses in the world frame"):
-        score(board, {CAMERAS[0]: {0: table}}, truth, resamples=10)
+        score(board, answered(table), truth, resamples=10)
 
 
 class TwoCameras:

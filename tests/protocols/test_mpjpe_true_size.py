@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from predicted import answered
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.rhd import RHD_HAND
@@ -32,7 +33,7 @@ def lifted(truth, make_predictions):
         made = make_predictions(
             truth,
             UNIT_MM * (about_root / size_mm[:, None, None] + more),
-            views=(truth.views[0],),
+            cameras=truth.views[:1],
             **{"size_mm": UNIT_MM, **info},
         )
         return replace(made, frame=np.array([truth.views[0]] * len(made), dtype=object)), size_mm
@@ -43,8 +44,8 @@ def lifted(truth, make_predictions):
 @pytest.fixture
 def judge(truth, make_board):
     def run(table, of=None, **parameters):
-        board = make_board("mpjpe_true_size", size=SIZE, **parameters)
-        return score(board, {truth.views[0]: {0: table}}, of or truth, resamples=50)
+        board = make_board("mpjpe_true_size", groups=[{"each": True}], size=SIZE, **parameters)
+        return score(board, answered(table), of or truth, resamples=50)
 
     return run
 
@@ -53,9 +54,9 @@ def test_only_the_size_may_be_wrong(judge, lifted):
     table, _ = lifted()
     (found,) = judge(table).scores
     assert found.value == pytest.approx(0, abs=1e-3)
-    assert (found.signature.given, found.signature.root, found.n_missing) == ("size", "palm", 0)
+    assert (found.signature.given, found.signature.root, found.n_missing) == (("size",), "palm", 0)
     assert "true root and size" in found.signature.alignment
-    twice = replace(table, joints_mm=2 * table.joints_mm, info=table.info.model_copy(update={"size_mm": 2 * UNIT_MM}))
+    twice = replace(table, joints_mm=2 * table.joints_mm, columns={"size_mm": 2 * table.column("size_mm")})
     assert judge(twice).scores[0].value == pytest.approx(0, abs=1e-3)
 
 
@@ -86,7 +87,7 @@ def test_predictions_of_their_own_size_have_no_score(judge, lifted, truth):
     table, _ = lifted(size_mm=None)
     with pytest.raises(ValueError, match="no predictions"):
         judge(table)
-    with pytest.raises(InputError, match=r"metadata\.size_mm: is absent"):
+    with pytest.raises(InputError, match=r"size_mm: column is absent"):
         MpjpeTrueSize(size=SIZE).errors(table, truth)
 
 

@@ -1,11 +1,11 @@
 """What each protocol must and must not notice, through the function that the score stage calls."""
 
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from predicted import answered
 from scipy.spatial.transform import Rotation
 
 from poseboard.datasets.errors import InputError
@@ -22,7 +22,6 @@ PROTOCOLS = {
     "mpjpe_relative": {},
     "pa_mpjpe": {},
     "pck": {},
-    "camera_sweep": {"order": ("54138969", "55011271", "58860488", "60457274"), "counts": (4,)},
 }
 SHIFT = np.array([24.0, -32.0, 0.0])  # 40 mm
 
@@ -34,7 +33,7 @@ def judge(make_truth, make_predictions, make_board):
     def run(protocol: str, joints_mm: NDArray | None = None, truth: TruthTable | None = None, **fields) -> Scored:
         truth = make_truth() if truth is None else truth
         board = make_board(protocol, **{**PROTOCOLS[protocol], **fields})
-        return score(board, {"all": {0: make_predictions(truth, joints_mm)}}, truth, resamples=200)
+        return score(board, answered(make_predictions(truth, joints_mm)), truth, resamples=200)
 
     return run
 
@@ -46,12 +45,9 @@ def value(scored: Scored) -> float:
 
 
 @pytest.mark.parametrize("average", ["frames", "actions"])
-@pytest.mark.parametrize(
-    "protocol", ["mpjpe_absolute", "mpjpe_clipped", "mpjpe_relative", "pa_mpjpe", "pck", "camera_sweep"]
-)
+@pytest.mark.parametrize("protocol", ["mpjpe_absolute", "mpjpe_clipped", "mpjpe_relative", "pa_mpjpe", "pck"])
 def test_oracle_is_perfect(judge, protocol: str, average: str) -> None:
-    fields = {"parameters": {**PROTOCOLS[protocol], "parameters": {"average": average}}}
-    scored = judge(protocol, **(fields if protocol == "camera_sweep" else {"average": average}))
+    scored = judge(protocol, average=average)
     perfect = 100 if protocol == "pck" else 0
     found = scored.scores[0]
     assert value(scored) == pytest.approx(perfect, abs=1e-3)
@@ -111,7 +107,7 @@ def test_permuted_joints_are_seen_unless_they_are_named(
     oracle, permuted = value(judge(protocol)), value(judge(protocol, truth.joints_mm[:, order]))
     assert abs(permuted - oracle) > 10
     named = make_predictions(truth, truth.joints_mm[:, order], joints=tuple(HUMAN36M.joints[i] for i in order))
-    scored = score(make_board(protocol), {"all": {0: named}}, truth, resamples=50)
+    scored = score(make_board(protocol), answered(named), truth, resamples=50)
     assert value(scored) == pytest.approx(oracle, abs=1e-3)
 
 
@@ -119,11 +115,11 @@ def test_another_joint_set_is_an_error_that_names_the_joints(make_truth, make_pr
     truth = make_truth()
     coco = make_predictions(truth, joints=COCO.joints)
     with pytest.raises(InputError, match=r"joints_mm: .* has no pelvis, spine, thorax, head_top"):
-        score(make_board("mpjpe_absolute"), {"all": {0: coco}}, truth)
-    wrists = score(make_board("mpjpe_absolute", joints=["left_wrist", "nose"]), {"all": {0: coco}}, truth, resamples=50)
+        score(make_board("mpjpe_absolute"), answered(coco), truth)
+    wrists = score(make_board("mpjpe_absolute", joints=["left_wrist", "nose"]), answered(coco), truth, resamples=50)
     assert wrists.scores[0].signature.joints == "2 of human36m-17: left_wrist, nose"
     with pytest.raises(InputError, match="root"):
-        score(make_board("mpjpe_relative", root="tail"), {"all": {0: make_predictions(truth)}}, truth)
+        score(make_board("mpjpe_relative", root="tail"), answered(make_predictions(truth)), truth)
 
 
 def test_a_clipped_joint_counts_its_limit_and_a_missing_one_stays_missing(judge, make_truth) -> None:
@@ -153,7 +149,7 @@ def test_a_root_that_is_no_joint(make_truth, make_predictions, make_board) -> No
     truth = make_truth(skeleton=COCO)
     moved = truth.joints_mm.copy()
     moved[:, COCO.joints.index("left_hip")] += [80, 0, 0]
-    predictions = {"all": {0: make_predictions(truth, moved)}}
+    predictions = answered(make_predictions(truth, moved))
     found = score(make_board("mpjpe_relative"), predictions, truth, resamples=20).scores[0]
     assert found.value == pytest.approx(40, abs=1e-3)
     assert found.signature.root == "mean of left_hip, right_hip"
@@ -188,11 +184,11 @@ def test_damaged_scenes_are_a_signature(judge, make_truth) -> None:
     assert value(everything) > 100
     assert value(clean) == pytest.approx(0, abs=1e-3)
     assert (everything.scores[0].n_samples, clean.scores[0].n_samples) == (34, 32)
-    assert clean.scores[0].signature.exclusions == "S9/Greeting-2"
-    assert everything.scores[0].signature.exclusions == "none"
+    assert clean.scores[0].signature.exclusions == ("S9/Greeting-2",)
+    assert everything.scores[0].signature.exclusions == ()
     third = judge("mpjpe_absolute", moved, exclude=["S9/Greeting-2"], every=3)
     assert third.scores[0].n_samples == 11
-    assert third.scores[0].signature.frames == "every 3 from the first"
+    assert third.scores[0].signature.every == 3
 
 
 def test_exclusions_are_whole_names(make_truth, make_board) -> None:
@@ -214,7 +210,7 @@ def test_missing_poses_are_counted(make_truth, make_predictions, make_board, pro
         joints[:5] = np.nan
     else:
         joints[:5, 3] = np.nan
-    scored = score(make_board(protocol), {"all": {0: make_predictions(truth, joints, keys)}}, truth, resamples=50)
+    scored = score(make_board(protocol), answered(make_predictions(truth, joints, keys)), truth, resamples=50)
     found = scored.scores[0]
     assert found.n_samples == 34
     assert len(scored.errors) == 34
@@ -228,7 +224,7 @@ def test_missing_poses_are_counted(make_truth, make_predictions, make_board, pro
         assert found.n_missing == 5
         whole = score(
             make_board(protocol),
-            {"all": {0: make_predictions(truth, np.where(np.isnan(joints), 0, joints), keys)}},
+            answered(make_predictions(truth, np.where(np.isnan(joints), 0, joints), keys)),
             truth,
             resamples=50,
         )
@@ -254,7 +250,7 @@ def test_nothing_predicted(make_truth, make_predictions, make_board, protocol: s
     truth = make_truth()
     none = make_predictions(truth, truth.joints_mm[:0], truth.keys[:0])
     board = make_board(protocol, **PROTOCOLS[protocol])
-    found = score(board, {"all": {0: none}}, truth, resamples=50).scores[0]
+    found = score(board, answered(none), truth, resamples=50).scores[0]
     assert found.n_missing == 34
     if protocol == "pck":
         assert (found.value, found.ci95) == (0, (0, 0))
@@ -266,7 +262,7 @@ def test_nothing_predicted(make_truth, make_predictions, make_board, protocol: s
 def test_seeds_are_averaged(make_truth, make_predictions, make_board) -> None:
     truth = make_truth()
     tables = {seed: make_predictions(truth, truth.joints_mm + seed * SHIFT, seed=seed) for seed in (1, 2, 3)}
-    scored = score(make_board("mpjpe_absolute"), {"all": tables}, truth, resamples=50)
+    scored = score(make_board("mpjpe_absolute"), answered(*tables.values()), truth, resamples=50)
     found = scored.scores[0]
     assert [entry.seed for entry in found.seeds] == [1, 2, 3]
     assert [entry.value for entry in found.seeds] == pytest.approx([40, 80, 120], abs=1e-4)
@@ -280,34 +276,34 @@ def test_seeds_are_averaged(make_truth, make_predictions, make_board) -> None:
 def test_one_group_has_no_interval(make_truth, make_predictions, make_board) -> None:
     truth = make_truth()
     one = truth.take(np.arange(7))
-    found = score(make_board("mpjpe_absolute"), {"all": {0: make_predictions(truth)}}, one).scores[0]
+    found = score(make_board("mpjpe_absolute"), answered(make_predictions(truth)), one).scores[0]
     assert (found.n_groups, found.ci95) == (1, None)
 
 
-def test_sweep_has_nested_cameras_and_a_score_for_each(make_truth, make_predictions, make_board) -> None:
+def test_a_sweep_has_a_score_for_each_group(make_truth, make_predictions, make_board) -> None:
     truth = make_truth()
     order = ("60457274", "54138969", "58860488", "55011271")
-    board = make_board("camera_sweep", order=order, counts=(2, 3, 4))
-    sets = board.view_sets(truth.views)
-    assert [s.name(truth.views) for s in sets] == ["54138969+60457274", "54138969+58860488+60457274", "all"]
-    assert [len(s.cameras) for s in sets] == [2, 3, 4]
-    assert all(set(a.cameras) < set(b.cameras) for a, b in pairwise(sets))
-    pred = truth.joints_mm.copy()
-    predictions = {}
-    for view_set in sets:
-        pred = truth.joints_mm + np.where(np.arange(17) == ROOT, 0, 5 - len(view_set.cameras))[:, None] * SHIFT
-        predictions[view_set.name(truth.views)] = {0: make_predictions(truth, pred, views=view_set.cameras)}
-    scored = score(board, predictions, truth, resamples=50)
+    board = make_board("mpjpe_relative", groups=[{"cameras": order[:count]} for count in (2, 3, 4)])
+    conditions = [condition for (condition,) in board.conditions(truth.views)]
+    assert [condition.cameras for condition in conditions] == [
+        ("54138969", "60457274"), ("54138969", "58860488", "60457274"), truth.views]  # fmt: skip
+    tables = []
+    for condition in conditions:
+        pred = truth.joints_mm + np.where(np.arange(17) == ROOT, 0, 5 - len(condition.cameras))[:, None] * SHIFT
+        tables.append(make_predictions(truth, pred, cameras=condition.cameras))
+    scored = score(board, answered(*tables), truth, resamples=50)
     assert [s.value for s in scored.scores] == pytest.approx([x * 40 * 16 / 17 for x in (3, 2, 1)], abs=1e-3)
     assert [s.signature.views for s in scored.scores] == [
-        "54138969, 60457274", "54138969, 58860488, 60457274", "all"]  # fmt: skip
+        "54138969, 60457274", "54138969, 58860488, 60457274", "all 4"]  # fmt: skip
+    assert [s.group for s in scored.scores] == [0, 1, 2]
     curve = scored.scores[0].curves["cameras"]
     assert (curve.x, curve.y) == ([2, 3, 4], [s.value for s in scored.scores])
-    relative = score(make_board("mpjpe_relative"), {"all": predictions["all"]}, truth, resamples=50).scores[0]
+    relative = score(make_board("mpjpe_relative"), answered(tables[-1]), truth, resamples=50).scores[0]
     assert scored.scores[2].signature == relative.signature
     assert scored.scores[2].value == relative.value
-    some = score(board, {"all": predictions["all"]}, truth, resamples=50)
-    assert [s.signature.views for s in some.scores] == ["all"]
+    some = score(board, answered(tables[-1]), truth, resamples=50)
+    assert [(s.group, s.signature.views) for s in some.scores] == [(2, "all 4")]
+    assert set(some.errors["group"]) == {2}
 
 
 def test_a_method_that_is_handed_the_true_root_has_a_number_of_its_own(
@@ -315,10 +311,10 @@ def test_a_method_that_is_handed_the_true_root_has_a_number_of_its_own(
 ) -> None:
     truth, board = make_truth(), make_board("mpjpe_relative")
     found = {
-        name: score(board, {"all": {0: make_predictions(truth, method=name, true_root=given)}}, truth, resamples=50)
-        for name, given in (("told", True), ("bare", False), ("third", False))
+        name: score(board, answered(make_predictions(truth, method=name, root=root)), truth, resamples=50)
+        for name, root in (("told", "truth"), ("bare", "none"), ("third", "none"))
     }
-    assert [scored.scores[0].signature.given for scored in found.values()] == ["root", "nothing", "nothing"]
+    assert [scored.scores[0].signature.given for scored in found.values()] == [("root",), (), ()]
     (compared,) = compare(board, found, resamples=50)
     assert {rank.method for rank in compared.ranks} == {"bare", "third"}
 
@@ -328,32 +324,37 @@ def test_predictions_from_elsewhere_are_refused(make_truth, make_predictions, ma
     board = make_board("mpjpe_absolute")
 
     def run(**info: object) -> None:
-        score(board, {"all": {0: make_predictions(truth, **info)}}, truth, resamples=50)
+        score(board, answered(make_predictions(truth, **info)), truth, resamples=50)
 
     for field, other in (
         ("dataset", "shelf"),
-        ("split", "train"),
         ("manifest", "x"),
-        ("views", ("54138969",)),
-        ("root_views", ("54138969",)),
     ):
         with pytest.raises(InputError, match=f"metadata.{field}"):
             run(**{field: other})
+    for field, other in (
+        ("split", "train"),
+        ("cameras", ("54138969",)),
+        ("root_cameras", ("54138969",)),
+    ):
+        root = {"root": "predicted"} if field == "root_cameras" else {}
+        with pytest.raises(ValueError, match="no predictions"):
+            run(**{field: other, **root})
     in_camera = replace(make_predictions(truth), frame=np.array(["54138969"] * 34, dtype=object))
     with pytest.raises(InputError, match=r"frame: 34 rows are in a camera's frame, first '54138969'"):
-        score(board, {"all": {0: in_camera}}, truth)
-    assert score(make_board("pa_mpjpe"), {"all": {0: in_camera}}, truth, resamples=50).scores[0].value < 1e-3
+        score(board, answered(in_camera), truth)
+    assert score(make_board("pa_mpjpe"), answered(in_camera), truth, resamples=50).scores[0].value < 1e-3
     unknown = truth.keys.copy()
     unknown[[4, 9]] = ["S9/None-1/000001", "S9/None-1/000002"]
     with pytest.raises(InputError, match=r"key: 2 rows have a key .* first 'S9/None-1/000001'"):
-        score(board, {"all": {0: make_predictions(truth, keys=unknown)}}, truth)
+        score(board, answered(make_predictions(truth, keys=unknown)), truth)
     twice = truth.keys.copy()
     twice[1] = twice[0]
     with pytest.raises(InputError, match=r"key: 1 rows answer a key twice, first 'S9/Walking-1/000000'"):
-        score(board, {"all": {0: make_predictions(truth, keys=twice)}}, truth)
+        score(board, answered(make_predictions(truth, keys=twice)), truth)
     crowd = replace(truth, person=np.arange(34, dtype=np.int32))
     with pytest.raises(InputError, match="several people"):
-        score(board, {"all": {0: make_predictions(truth)}}, crowd)
+        score(board, answered(make_predictions(truth)), crowd)
     with pytest.raises(ValueError, match="no predictions"):
         score(board, {}, truth)
 

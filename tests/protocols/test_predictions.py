@@ -89,6 +89,39 @@ def test_answers_of_a_method_become_rows(make_truth, make_predictions) -> None:
         PoseTable.collect(["x"], [Poses(COCO, people[0], np.ones(2))], info)
 
 
+def test_further_columns_are_kept(make_truth, make_predictions, tmp_path: Path) -> None:
+    info = make_predictions(make_truth()).info
+    rng = np.random.default_rng(0)
+    columns = [{"size_mm": rng.normal(size=n), "covariance": rng.normal(size=(n, 2, 2))} for n in (2, 1)]
+    columns[1]["covariance"][0, 0, 1] = np.nan
+    poses = [
+        Poses(HUMAN36M, rng.normal(size=(n, 17, 3)), np.ones(n), columns=of)
+        for n, of in ((2, columns[0]), (0, {}), (1, columns[1]))
+    ]
+    table = PoseTable.collect(["x", "nobody", "z"], poses, info)
+    assert table.info.columns == {"size_mm": (), "covariance": (2, 2)}
+    path = tmp_path / "pred.parquet"
+    write(path, table)
+    again = read(path)
+    assert again.info == table.info
+    for name in ("size_mm", "covariance"):
+        np.testing.assert_array_equal(
+            again.column(name), np.concatenate([of[name] for of in columns]).astype(np.float32)
+        )
+    with pytest.raises(InputError, match="colour: column is absent"):
+        again.column("colour")
+    rewrite(path, lambda whole: whole.drop_columns(["covariance"]))
+    with pytest.raises(InputError, match="covariance: column is absent"):
+        read(path)
+    again.columns["size_mm"][1] = np.inf
+    with pytest.raises(InputError, match="size_mm: 1 rows have infinite values, first key 'x'"):
+        write(path, again)
+    with pytest.raises(InputError, match="z: has further columns unlike those of other answers"):
+        PoseTable.collect(["x", "y", "z"], [*poses[:2], replace(poses[2], columns={})], info)
+    with pytest.raises(ValueError, match="column size_mm needs"):
+        Poses(HUMAN36M, np.zeros((2, 17, 3)), np.ones(2), columns={"size_mm": np.ones(1)})
+
+
 def test_a_failed_write_leaves_the_old_file(file: Path) -> None:
     before = file.read_bytes()
     table = read(file)
@@ -182,7 +215,11 @@ def test_absent_metadata(file: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("format", 2),
+        ("format", 1),
+        ("columns", {"joints_mm": []}),
+        ("columns", {"Bad name": []}),
+        ("columns", {"size_mm": [0]}),
+        ("condition", {"cameras": []}),
         ("units", "m"),
         ("joints", ["a"] * 17),
         ("joints", []),

@@ -38,13 +38,15 @@ def test_numbers_of_methods_that_were_told_part_of_the_truth_stand_by_themselves
     write_method(tmp_path, "human36m", "dlt", 80.0)
     folder = tmp_path / "default" / "scores" / "human36m"
     honest = ScoreFile.read(folder / "dlt.json")
-    told = [s.model_copy(update={"signature": s.signature.model_copy(update={"given": "root"})}) for s in honest.scores]
+    told = [
+        s.model_copy(update={"signature": s.signature.model_copy(update={"given": ("root",)})}) for s in honest.scores
+    ]
     for name in ("told", "told_too"):  # more rows than the honest board has
         honest.model_copy(update={"method": name, "scores": told}).write(folder / f"{name}.json")
     all_boards = board.boards(read_results(tmp_path, "default"))
     (main,) = board.main_boards(all_boards).values()
     assert {row.method for one in main for row in one.rows} == {"dlt"}
-    assert {row.method for one in all_boards if one.signature.given == "root" for row in one.rows} == {
+    assert {row.method for one in all_boards if one.signature.given == ("root",) for row in one.rows} == {
         "told",
         "told_too",
     }
@@ -261,27 +263,27 @@ def test_numbers_read_as_the_field_prints_them() -> None:
     [
         ({}, "MPJPE, root-relative", []),
         ({"average": "actions"}, "MPJPE, root-relative", ["mean of the actions"]),
-        ({"alignment": "none", "exclusions": "S9/A S9/B S9/C"}, "MPJPE, absolute", ["without 3 sequences"]),
+        ({"alignment": "none", "exclusions": ("S9/A", "S9/B", "S9/C")}, "MPJPE, absolute", ["without 3 sequences"]),
         (
-            {"metric": "mpjpe<=150mm", "alignment": "none", "frames": "every 64 from the first"},
+            {"metric": "mpjpe<=150mm", "alignment": "none", "every": 64},
             "MPJPE clipped at 150 mm, absolute",
             ["every 64th frame"],
         ),
         ({"metric": "pa_mpjpe", "alignment": "procrustes"}, "PA-MPJPE", []),
         ({"metric": "pck@150mm"}, "PCK at 150 mm, root-relative", []),
-        ({"views": "54138969, 55011271"}, "MPJPE, root-relative, 2 cameras", []),
+        ({"cameras_of_dataset": 4}, "MPJPE, root-relative, 2 cameras", []),
         (
-            {"alignment": "root, in the camera's frame", "views": "each alone; root from all"},
+            {"alignment": "root, in the camera's frame", "cameras": (("a",), ("b",)), "root_cameras": ("a", "b")},
             "MPJPE, root-relative, one camera, root from all",
             [],
         ),
-        ({"given": "size"}, "MPJPE, root-relative", ["true size given"]),
+        ({"given": ("size",)}, "MPJPE, root-relative", ["true size given"]),
     ],
 )
-def test_a_table_is_named_by_what_it_measures(changes: dict[str, str], name: str, conditions: list[str]) -> None:
+def test_a_table_is_named_by_what_it_measures(changes: dict[str, object], name: str, conditions: list[str]) -> None:
     plain = Signature(
-        metric="mpjpe", alignment="root", root="pelvis", joints="all 17 of human36m-17", split="test", frames="all",
-        exclusions="none", views="all", average="frames", version=1,
+        metric="mpjpe", alignment="root", root="pelvis", joints="all 17 of human36m-17", split="test",
+        cameras=(("a", "b"),), cameras_of_dataset=2, average="frames", version=1,
     )  # fmt: skip
     signature = plain.model_copy(update=changes)
     assert (board.measure(signature), board.conditions(signature)) == (name, conditions)

@@ -1,0 +1,119 @@
+"""Tables: benchmarks/tables/<id>.yaml, a data set, groups of conditions and the protocol that judges them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from poseboard.datasets.errors import InputError
+from poseboard.protocols.base import Protocol, TruthTable, find_protocol
+from poseboard.protocols.condition import Condition
+
+
+class Group(BaseModel):
+    """Conditions that together give one number of a table.
+
+    Example:
+        >>> group = Group(cameras=("a", "b"), each=True, roots="all")
+        >>> [c.cameras for c in group.conditions(["a", "b", "c"], "test", "T3")]
+        [('a',), ('b',)]
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cameras: Literal["all"] | tuple[str, ...] = Field(default="all", description="that are handed over")
+    each: bool = Field(default=False, description="each of them alone, one number over the answers from all")
+    roots: Literal["seen", "all"] = Field(
+        default="seen", description="cameras that roots are predicted from which a row is handed: those it sees, all"
+    )
+
+    @model_validator(mode="after")
+    def _some_cameras(self) -> Self:
+        if not self.cameras:
+            raise ValueError("cameras: name at least one, or all")
+        if len(set(self.cameras)) != len(self.cameras) and self.cameras != "all":
+            raise ValueError("cameras: one stands twice")
+        return self
+
+    def conditions(self, names: Sequence[str], split: str, table: str) -> tuple[Condition, ...]:
+        """The conditions of a data set with the cameras ``names``, as they are offered.
+
+        Raises:
+            InputError: the group names a camera that the data set does not have.
+        """
+        chosen = names if self.cameras == "all" else self.cameras
+        if unknown := [name for name in chosen if name not in names]:
+            raise InputError(f"table {table}: cameras", f"no camera {unknown[0]!r}", f"cameras: {', '.join(names)}")
+        ordered = tuple(name for name in names if name in chosen)
+        return tuple(
+            Condition(
+                split=split,
+                cameras=cameras,
+                root="predicted",
+                root_cameras=cameras if self.roots == "seen" else tuple(names),
+            )
+            for cameras in ([(name,) for name in ordered] if self.each else [ordered])
+        )
+
+
+class Table(BaseModel):
+    """A table that is run: what is shown, what is judged, and how."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+    title: str = Field(min_length=1)
+    dataset: str
+    split: Literal["train", "test"] = "test"
+    groups: tuple[Group, ...] = Field(default=(Group(),), min_length=1, description="of conditions, one number each")
+    exclude: tuple[str, ...] = Field(default=(), description="prefixes of keys left out: S9/Greeting-2")
+    every: int = Field(default=1, ge=1, description="of the rows that are left, every k-th from the first")
+    protocol: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    published: str | None = Field(default=None, description="id of the published table it stands beside")
+    headline: bool = Field(default=False, description="whether it is a column of its data set's main board")
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path) -> Table:
+        """Parse the YAML of a table and check its protocol's parameters; InputError names file and field."""
+        try:
+            table = cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            known = ", ".join(cls.model_fields)
+            raise InputError(f"{path}: {field}", first["msg"].lower(), f"fields: {known}") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(path, f"table cannot be read ({str(error).splitlines()[0]})", "check the file") from None
+        if table.id != path.stem:
+            raise InputError(f"{path}: id", f"is {table.id!r}", f"name the file {table.id}.yaml, or it {path.stem!r}")
+        find_protocol(table.protocol, table.parameters, str(path))
+        return table
+
+    def rule(self) -> Protocol:
+        """The protocol with this table's parameters."""
+        return find_protocol(self.protocol, self.parameters, f"table {self.id}")
+
+    def conditions(self, names: Sequence[str]) -> list[tuple[Condition, ...]]:
+        """The conditions of each group, as they are offered; InputError for a camera that is not of ``names``.
+
+        Args:
+            names: all cameras of the data set in its order.
+        """
+        return [group.conditions(names, self.split, self.id) for group in self.groups]
+
+    def select(self, truth: TruthTable) -> TruthTable:
+        """The rows that this table evaluates: exclusions first, then every k-th, in the data set's order."""
+        if not self.exclude and self.every == 1:
+            return truth
+        keep = np.ones(len(truth), dtype=bool)
+        if self.exclude:
+            prefixes = tuple(prefix.rstrip("/") + "/" for prefix in self.exclude)
+            keep = np.array([not key.startswith(prefixes) for key in truth.keys], dtype=bool)
+        return truth.take(np.flatnonzero(keep)[:: self.every])

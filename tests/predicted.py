@@ -1,0 +1,21 @@
+"""Predictions as the score stage gathers them."""
+
+from poseboard.datasets.human36m import CAMERAS
+from poseboard.protocols.condition import Condition
+from poseboard.protocols.predictions import PoseTable
+from poseboard.protocols.scoring import Predictions
+
+
+def answered(*tables: PoseTable) -> Predictions:
+    """Tables of one method by what it was shown and by seed."""
+    gathered: dict[Condition, dict[int, PoseTable]] = {}
+    for table in tables:
+        gathered.setdefault(table.info.condition, {})[table.info.seed] = table
+    return gathered
+
+
+def file_name(*cameras: str, seed: int = 0, root_cameras: tuple[str, ...] = ()) -> str:
+    """Name of the file of predictions from some cameras of Human3.6M, left out: all; with a predicted root or none."""
+    root = "predicted" if root_cameras else "none"
+    condition = Condition(cameras=cameras or CAMERAS, root=root, root_cameras=root_cameras)
+    return f"{condition.slug}-seed{seed}.parquet"
