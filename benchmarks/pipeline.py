@@ -25,9 +25,16 @@ from poseboard.benchmarks.settings import BORROWED, Settings
 from poseboard.benchmarks.stage_times import StageTimes
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
+from poseboard.protocols.decisions import REFERENCE
 
 _ADVICE = re.compile(r"Use `dvc push`")
 """What DVC says at the end about a remote store, which a run here has no use for."""
+
+_REFERENCE_NOTE = f"""# Scores of profile `{REFERENCE}`
+
+How far trainings of the same row differ. Comparisons and pages of every profile take from here what one training cannot
+say of itself; without scores here, and with one seed, they call no difference between trained rows decided.
+""".encode()
 
 
 @contextmanager
@@ -71,6 +78,16 @@ def _put_back(path: Path) -> None:
 
 def _replace(path: Path, text: str) -> None:
     write_file(path, text.encode())
+
+
+def keep_reference(settings: Settings) -> Path:
+    """Have a folder for the scores of profile `REFERENCE`, with a note, though that profile may never have run.
+
+    The stages of every profile that judge differences depend on it; DVC refuses a dependency that is not there.
+    """
+    path = settings.home / "results" / REFERENCE / "scores" / "README.md"
+    write_file(path, _REFERENCE_NOTE)
+    return path
 
 
 def run_pipeline(settings: Settings) -> None:

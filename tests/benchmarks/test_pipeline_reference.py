@@ -1,0 +1,70 @@
+"""Stages whose answers follow from the recorded seeds run again when those change, and run where there are none."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from poseboard.benchmarks.pipeline import keep_reference
+from poseboard.benchmarks.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+JUDGING = ("compare-human36m", "report")
+
+
+def dvc(home: Path, *arguments: str) -> str:
+    program = Path(sys.executable).with_name("dvc")
+    done = subprocess.run([program, *arguments], cwd=home, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def checkout(home: Path) -> None:
+    """The pipeline's judging stages and the one that they wait for, with commands that only make their outputs."""
+    (home / ".dvc").mkdir()
+    (home / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
+    shutil.copy(ROOT / "params.yaml", home)
+    stages: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    outs = {
+        next(iter(out)) if isinstance(out, dict) else out
+        for name in stages
+        if name == "names"
+        for out in stages[name]["outs"]
+    }
+    stages["names"]["cmd"] = " && ".join(f"mkdir -p $(dirname {out}) && echo note > {out}" for out in sorted(outs))
+    for name in JUDGING:
+        for dep in stages[name]["deps"]:
+            path = home / dep.replace("${profile}", "default")
+            if dep != "results/seeds/scores":
+                (path if not path.suffix else path.parent).mkdir(parents=True, exist_ok=True)
+                if path.suffix:
+                    path.touch()
+        made = [next(iter(out)) if isinstance(out, dict) else out for out in stages[name]["outs"]]
+        stages[name]["cmd"] = " && ".join(f"mkdir -p $(dirname {out}) && echo made > {out}" for out in made)
+    kept = {name: stages[name] for name in ("names", *JUDGING)}
+    (home / "dvc.yaml").write_text(yaml.safe_dump({"stages": kept}))
+
+
+def test_new_seeds_are_judged_anew_and_none_is_no_error(tmp_path: Path) -> None:
+    checkout(tmp_path)
+    dvc(tmp_path, "repro")
+    assert json.loads(dvc(tmp_path, "status", "--json")) == {}
+    recorded = tmp_path / "results/seeds/scores/human36m/dlt.json"
+    recorded.parent.mkdir()
+    recorded.write_text("{}")
+    assert set(json.loads(dvc(tmp_path, "status", "--json"))) == set(JUDGING)
+    shutil.rmtree(tmp_path / "results/seeds")
+    dvc(tmp_path, "repro")
+    assert json.loads(dvc(tmp_path, "status", "--json")) == {}
+
+
+def test_the_kept_note_is_the_committed_one(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    path = keep_reference(Settings.read(tmp_path / "params.yaml"))
+    committed = ROOT / "results/seeds/scores/README.md"
+    assert path.relative_to(tmp_path) == committed.relative_to(ROOT)
+    assert path.read_bytes() == committed.read_bytes()
