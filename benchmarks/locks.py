@@ -14,6 +14,11 @@ from poseboard.datasets.errors import InputError
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
 
+def is_first_process() -> bool:
+    """Whether this process is the first of those that torchrun or SLURM launched together, or was launched alone."""
+    return all(os.environ.get(rank, "").strip() in ("", "0") for rank in _RANKS)
+
+
 @contextmanager
 def only_writer(path: Path, doing: str, *, group: bool = False) -> Iterator[None]:
     """Hold a row's lock file; InputError where another process is ``doing`` the same.
@@ -23,7 +28,7 @@ def only_writer(path: Path, doing: str, *, group: bool = False) -> Iterator[None
         doing: what is done under it, for the message.
         group: whether processes that were launched together share the work: their first one holds the lock for all.
     """
-    if group and any(os.environ.get(rank, "").strip() not in ("", "0") for rank in _RANKS):
+    if group and not is_first_process():
         yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ import torch
 
 import poseboard.methods.base
 from poseboard.benchmarks.harness import Bench, options_in_force, taken
-from poseboard.benchmarks.locks import only_writer
+from poseboard.benchmarks.locks import is_first_process, only_writer
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import code_sha256, file_sha256, provenance, weights_sha256
 from poseboard.benchmarks.settings import BACKBONE, Settings
@@ -60,6 +60,9 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
         if training is None:
             if start is None or not start.exists():
                 raise InputError(start or method, "there is no checkpoint to take over", f"train {after} first")
+            leader = is_first_process()
+            if not leader:  # two writers of one file would remove each other's
+                continue
             with start.open("rb") as source:
                 write_file(target, partial(shutil.copyfileobj, source), durable=True)
             if file_sha256(target) != start_sha256:
