@@ -392,23 +392,28 @@ def weights_import(
         str,
         typer.Argument(
             metavar="METHOD",
-            help="backbone, ransac, algebraic, algebraic_no_conf, epipolar, lifting, or volumetric with _sum, _max, "
-            "_conf or _conf_norm where it does not aggregate by soft-max",
+            help="a method with published weights, or a variant of one, as its README says; a name that is none of "
+            "them lists them all",
         ),
     ],
     file: Annotated[Path, typer.Argument(help="published checkpoint (.pth)")],
     out: Annotated[Path, typer.Option(help="checkpoint of ours to write")],
     scale_mm: Annotated[
         float | None,
-        typer.Option(help="lifting: size of a pose (pelvis to thorax; of hands: the middle finger's first bone)"),
+        typer.Option(
+            help="size of a pose, which a network that lifts one view needs (pelvis to thorax; of hands: the middle "
+            "finger's first bone)"
+        ),
     ] = None,
     backbone: Annotated[
         Path | None,
         typer.Option(
-            help="lifting: for networks on true heat maps, a checkpoint of ours whose joints maps are drawn from"
+            help="for a lifting network on true heat maps: a checkpoint of ours whose joints maps are drawn from"
         ),
     ] = None,
-    joints: Annotated[str, typer.Option(help="which 17 joints the heat maps are of: human36m or coco")] = "human36m",
+    joints: Annotated[
+        str | None, typer.Option(help="which 17 joints the heat maps are of, human36m (left out) or coco")
+    ] = None,
 ) -> None:
     """Map a published checkpoint into ours; every missing, unexpected or misshapen key is an error.
 
@@ -418,9 +423,9 @@ def weights_import(
     from poseboard.methods.weights import import_weights
 
     known = {"human36m": HUMAN36M, "coco": COCO}
-    if joints not in known:
+    if joints is not None and joints not in known:
         raise InputError(f"--joints {joints}", "no such joints", f"one of {', '.join(known)}")
-    checkpoint = import_weights(method, file, known[joints].joints, scale_mm, backbone)
+    checkpoint = import_weights(method, file, known[joints].joints if joints else None, scale_mm, backbone)
     checkpoint.save(out)
     print(f"{out}: {len(checkpoint.state)} tensors, {checkpoint.architecture}")
 
@@ -428,7 +433,7 @@ def weights_import(
 @weights_app.command("show")
 def weights_show(file: Annotated[Path, typer.Argument(help="checkpoint of ours")]) -> None:
     """Say what a checkpoint holds: method, architecture, constants, size."""
-    from poseboard.methods.base import Checkpoint
+    from poseboard.methods.checkpoint import Checkpoint
 
     checkpoint = Checkpoint.read(file)
     count = sum(value.numel() for value in checkpoint.state.values())

@@ -23,7 +23,7 @@ from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.sample import Dataset, Poses, Sample
 from poseboard.methods.geometry.observations import observe
 from poseboard.methods.geometry.triangulation import reprojection_error
-from poseboard.methods.geometry.triangulator import ASSOCIATION_PX
+from poseboard.methods.nets.triangulator import ASSOCIATION_PX
 from poseboard.protocols.scores import DetectionFile
 
 _FRAME_COLUMNS = 3

@@ -13,8 +13,8 @@ from poseboard.benchmarks.settings import BACKBONE, Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.rhd import RHD_HAND
 from poseboard.datasets.skeleton import COCO, HUMAN36M, Skeleton
+from poseboard.methods.backbone.train import Backbone
 from poseboard.methods.base import Method, find_method
-from poseboard.methods.nets.backbone import Backbone
 from poseboard.protocols.scores import ComparisonFile
 
 _SKELETONS = (HUMAN36M, COCO, RHD_HAND)

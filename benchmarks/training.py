@@ -21,9 +21,10 @@ from poseboard.benchmarks.settings import BACKBONE, Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
 from poseboard.datasets.sample import images_sha256
-from poseboard.methods.base import Checkpoint, Method, Training
+from poseboard.methods.backbone.train import Backbone
+from poseboard.methods.base import Method, Training
+from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.loop import Fit, fit, launch
-from poseboard.methods.nets.backbone import Backbone
 from poseboard.protocols.scores import Curve, TrainingFile, TrainingRun
 
 FINISH_SAMPLES = 256
@@ -148,10 +149,10 @@ def _learner(bench: Bench, method: str) -> Backbone | Method:
 
 def _code(settings: Settings, dataset: str, method: str) -> str:
     room = Path(poseboard.methods.base.__file__).parent
-    own = [] if method == BACKBONE else [settings.home / settings.entry(method).code]
+    own = [room / BACKBONE if method == BACKBONE else settings.home / settings.entry(method).code]
     names = ("camera", "crops", "sample", "skeleton", dataset.replace("-", "_"))
     data = [room.parent / "datasets" / f"{name}.py" for name in names]
-    shared = [room / "base.py", room / "loop.py", room / "nets", room / "geometry"]
+    shared = [room / name for name in ("base.py", "checkpoint.py", "loop.py", "batches", "geometry", "nets")]
     return code_sha256([*own, *shared, *(path for path in data if path.is_file())])
 
 

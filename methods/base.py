@@ -8,10 +8,8 @@ params.yaml gives it and the skeleton it must answer in.
 from __future__ import annotations
 
 import importlib
-import math
-import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -20,7 +18,6 @@ from pydantic import BaseModel, ConfigDict
 
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError, validated
-from poseboard.datasets.files import write_file
 from poseboard.datasets.sample import Poses, Resampling, Sample, Truth
 from poseboard.datasets.skeleton import Skeleton
 
@@ -28,9 +25,6 @@ if TYPE_CHECKING:
     # Loaded where weights are: scoring and comparing take half the time without it.
     import torch
     from torch import Tensor, nn
-
-_DOS_FOLDER = 0x10
-"""Of a file's attributes in a zip archive: it is a folder."""
 
 Example = dict[str, Any]
 """Arrays, tensors and numbers of one training example; the loop stacks each entry over the batch."""
@@ -212,118 +206,3 @@ def started(method: str, start: Path | None, after: str = "`after: backbone`") -
     if start is None:
         raise InputError(method, "training starts from a 2D backbone", f"set {after} in params.yaml")
     return start
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What a checkpoint file holds.
-
-    Args:
-        method: folder of the method (or "backbone") whose weights these are.
-        architecture: plain values that determine the shapes of the weights and what inputs they expect.
-        state: name -> tensor.
-        constants: numbers fitted on the training split after training (a threshold, a scale).
-    """
-
-    method: str
-    architecture: dict[str, Any]
-    state: dict[str, Tensor]
-    constants: dict[str, float] = field(default_factory=dict)
-
-    def save(self, path: Path) -> None:
-        """Write the file whole or not at all; InputError if the weights are not finite: a training has diverged."""
-        refuse_unusable(self.state, path, "the training diverged: lower its learning rate")
-        _refuse_constants(self.constants, path)
-        write_tensors(path, {"format": 1, **self.__dict__})
-
-    @classmethod
-    def read(cls, path: Path) -> Checkpoint:
-        """Read a file, executing nothing from it.
-
-        Raises:
-            InputError: the file is absent, damaged or no checkpoint of ours, or holds weights that are no tensors of
-                finite real numbers.
-        """
-        values = read_tensors(path)
-        fields = {"method": str, "architecture": dict, "state": dict, "constants": dict}
-        if (
-            not isinstance(values, dict)
-            or values.get("format") != 1
-            or any(not isinstance(values.get(name), kind) for name, kind in fields.items())
-        ):
-            raise InputError(
-                path, "file is no Poseboard checkpoint", "bring published weights in by `poseboard weights import`"
-            )
-        refuse_unusable(values["state"], path, "train or import it again")
-        _refuse_constants(values["constants"], path)
-        return cls(**{name: values[name] for name in fields})
-
-
-def refuse_unusable(state: Mapping[Any, Any], where: Path, remedy: str) -> None:
-    """InputError names the file and the first key that is no name, or stands for no tensor of finite real numbers."""
-    import torch
-    from torch import Tensor
-
-    floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-    for key, value in state.items():
-        entry = f"entry {str(key)[:60]!r}"
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise InputError(where, f"{entry} is no named tensor", remedy)
-        plain = value.layout == torch.strided and not value.is_quantized and not value.is_meta
-        if not plain or value.is_complex() or (value.is_floating_point() and value.dtype not in floats):
-            raise InputError(where, f"{entry} is no plain tensor of real numbers", remedy)
-        if not bool(torch.isfinite(value).all()):
-            raise InputError(where, f"{entry} has values that are not finite", remedy)
-
-
-def _refuse_constants(constants: Mapping[Any, Any], where: Path) -> None:
-    for key, value in constants.items():
-        if not isinstance(key, str) or type(value) not in (int, float) or not math.isfinite(value):
-            raise InputError(f"{where}: constants", f"{str(key)[:60]!r} is no finite number", "train it again")
-
-
-def write_tensors(path: Path, values: object) -> None:
-    """``torch.save``: a kill or a full disk leaves the old file or the new one; OSError names it."""
-    import torch
-
-    write_file(path, lambda file: torch.save(values, file), durable=True)
-
-
-def read_tensors(path: Path) -> Any:
-    """``torch.load`` with ``weights_only=True`` onto the CPU.
-
-    Archives, which is what PyTorch has written since 1.6, hold a checksum of each of their files; all are verified, for
-    ``torch.load`` verifies none. Older files have no checksum.
-
-    Raises:
-        InputError: the file is absent, damaged or truncated, or holds code.
-    """
-    import torch
-
-    try:
-        _verify_archive(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(path, "there is no such checkpoint", "run `poseboard train` or `dvc repro` first") from None
-    except Exception as error:  # torch and zipfile raise many kinds for a damaged or hostile file
-        first = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise InputError(path, f"file cannot be read as weights ({first})", "train or import it again") from None
-
-
-def _verify_archive(path: Path) -> None:
-    """ValueError names the first damaged file of a zip archive; files of another kind are left to torch.
-
-    PyTorch stores its files uncompressed. Where the archive says otherwise, or calls one a folder, torch and zipfile
-    read different bytes, of which a checksum says nothing.
-    """
-    with path.open("rb") as file:
-        if file.read(4) != b"PK\x03\x04":
-            return
-        with zipfile.ZipFile(file) as archive:
-            for entry in archive.infolist():
-                stored = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
-                if not stored or entry.external_attr & _DOS_FOLDER:
-                    raise ValueError(f"it is damaged: {entry.filename} is not stored as PyTorch does")
-            damaged = archive.testzip()
-    if damaged is not None:
-        raise ValueError(f"it is damaged: the checksum of {damaged} is wrong")

@@ -27,7 +27,8 @@ from torch.utils.data import default_collate
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Dataset
-from poseboard.methods.base import Example, Training, read_tensors, write_tensors
+from poseboard.methods.base import Example, Training
+from poseboard.methods.checkpoint import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     # Takes a second to load, which is `launch`'s affair: rows that learn nothing do without.

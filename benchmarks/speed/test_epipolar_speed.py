@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from poseboard.methods.geometry.epipolar import MapGrid, epipolar_segments, normalised
-from poseboard.methods.nets.epipolar_attention import AttentionSettings, EpipolarSampler, Samples, along_lines
+from poseboard.methods.epipolar.attention import AttentionSettings, EpipolarSampler, Samples, along_lines
+from poseboard.methods.epipolar.lines import MapGrid, epipolar_segments, normalised
 
 if TYPE_CHECKING:
     from poseboard.benchmarks.speed.conftest import PeakMemory, Race, RecordSpeed

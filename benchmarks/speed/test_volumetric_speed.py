@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.methods.geometry.unprojection import unproject, voxel_offsets
 from poseboard.methods.nets.architecture import Architecture, Precision
 from poseboard.methods.nets.precision import bfloat16, has_bfloat16
-from poseboard.methods.nets.v2v import V2V
 from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
+from poseboard.methods.volumetric.unprojection import unproject, voxel_offsets
+from poseboard.methods.volumetric.v2v import V2V
 
 if TYPE_CHECKING:
     from poseboard.benchmarks.speed.conftest import PeakMemory, Race, RecordSpeed

@@ -14,9 +14,12 @@ from poseboard.datasets.sample import Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.algebraic.model import AlgebraicTriangulation, triangulate
 from poseboard.methods.algebraic.train import AlgebraicOptions, AlgebraicTraining
-from poseboard.methods.base import Checkpoint, Inputs, parse_options
-from poseboard.methods.nets.architecture import Architecture, load_backbone, stack_views, undistort_views
+from poseboard.methods.base import Inputs, parse_options
+from poseboard.methods.batches.crops import stack_views, undistort_views
+from poseboard.methods.checkpoint import Checkpoint
+from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.network_method import NetworkMethod
+from poseboard.methods.nets.starting_weights import load_backbone
 
 
 class Algebraic(NetworkMethod[AlgebraicOptions, AlgebraicTriangulation]):

@@ -11,10 +11,9 @@ from poseboard.datasets.sample import Sample, Truth
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.algebraic.model import AlgebraicTriangulation
 from poseboard.methods.base import Example, Inputs, Options, Training
-from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation
-from poseboard.methods.nets.backbone import heatmap_losses
-from poseboard.methods.nets.losses import keypoint_l2, keypoint_mse_smooth, keypoint_robust
-from poseboard.methods.nets.multiview import augmented_views
+from poseboard.methods.batches.augmentation import NO_AUGMENTATION, Augmentation
+from poseboard.methods.batches.multiview import augmented_views
+from poseboard.methods.nets.losses import heatmap_losses, keypoint_l2, keypoint_mse_smooth, keypoint_robust
 from poseboard.methods.nets.schedule import Epochs, Length, Recipe, by_recipe, warmup_cosine
 
 _CM = 0.1

@@ -12,7 +12,7 @@ from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Options, parse_options
 from poseboard.methods.geometry.observations import Array, Observations
 from poseboard.methods.geometry.triangulation import dlt
-from poseboard.methods.geometry.triangulator import ASSOCIATION_PX, Triangulator
+from poseboard.methods.nets.triangulator import ASSOCIATION_PX, Triangulator
 
 
 class DltOptions(Options):
@@ -44,7 +44,7 @@ class Dlt(Triangulator):
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
         self.options = parse_options(DltOptions, options, "dlt")
-        super().__init__("dlt", skeleton, self.options.association_px)
+        super().__init__("dlt", skeleton, self.options.association_px, checkpoints_of=("backbone", "ransac"))
 
     def triangulate(self, observations: Observations, keys: Sequence[str]) -> Array:
         """One weighted linear system a joint, of all views."""

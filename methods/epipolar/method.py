@@ -14,15 +14,17 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Checkpoint, Inputs, Match, parse_options
+from poseboard.methods.base import Inputs, Match, parse_options
+from poseboard.methods.batches.crops import stack_views, undistort_views
+from poseboard.methods.checkpoint import Checkpoint
+from poseboard.methods.epipolar.attention import AttentionSettings
 from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
 from poseboard.methods.epipolar.train import SMALL, EpipolarOptions, EpipolarTraining
 from poseboard.methods.epipolar.triangulation import Correspondences, triangulate_released
 from poseboard.methods.geometry.robust import THRESHOLD_PX, ransac
 from poseboard.methods.geometry.triangulation import dlt
-from poseboard.methods.nets.architecture import IMAGE_NETWORK, load_backbone, stack_views, undistort_views
-from poseboard.methods.nets.epipolar_attention import AttentionSettings
 from poseboard.methods.nets.network_method import NetworkMethod
+from poseboard.methods.nets.starting_weights import IMAGE_NETWORK, load_backbone
 
 _ROBUST_SHARE = THRESHOLD_PX / 384
 """Of the crop's side, at which a view stops agreeing: the published threshold on the crops it is for."""

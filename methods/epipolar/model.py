@@ -10,11 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from poseboard.datasets.sample import Resampling
-from poseboard.methods.epipolar.published import largest_cells, window_peaks
-from poseboard.methods.geometry.epipolar import MapGrid, epipolar_segments, nearest_views
-from poseboard.methods.nets.architecture import Architecture
-from poseboard.methods.nets.detector import decode_heatmaps
-from poseboard.methods.nets.epipolar_attention import (
+from poseboard.methods.epipolar.attention import (
     Attended,
     AttentionSettings,
     EpipolarSampler,
@@ -22,6 +18,10 @@ from poseboard.methods.nets.epipolar_attention import (
     along_lines,
     everywhere,
 )
+from poseboard.methods.epipolar.lines import MapGrid, epipolar_segments, nearest_views
+from poseboard.methods.epipolar.release_rules import largest_cells, window_peaks
+from poseboard.methods.nets.architecture import Architecture
+from poseboard.methods.nets.detector import decode_heatmaps
 
 Fusion = Literal["epipolar", "none", "unconstrained"]
 Decoding = Literal["softargmax", "window", "argmax"]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from poseboard.methods.epipolar.published import largest_cells
+from poseboard.methods.epipolar.release_rules import largest_cells
 
 _NEAR = 0.05
 """Of the map's side, within which a joint is detected: half of a tenth."""

@@ -13,15 +13,16 @@ from torch import Tensor
 from poseboard.datasets.sample import Sample, Truth, View
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Example, Inputs, Training
+from poseboard.methods.batches.crops import crop_pixels
+from poseboard.methods.batches.multiview import augmented_views, stack_changed
+from poseboard.methods.epipolar.attention import AttentionSettings
 from poseboard.methods.epipolar.model import Decoding, EpipolarPose, Fusion
-from poseboard.methods.epipolar.published import HeatmapLoss, released_loss, scale_and_turn
 from poseboard.methods.epipolar.release_metrics import horizontal_pck, joint_detection_rate
+from poseboard.methods.epipolar.release_rules import HeatmapLoss, released_loss, scale_and_turn
 from poseboard.methods.epipolar.triangulation import CONFIDENCE, INLIER_MM, Scheme
-from poseboard.methods.nets.architecture import crop_pixels
-from poseboard.methods.nets.backbone import HeatmapOptions, heatmap_losses
-from poseboard.methods.nets.epipolar_attention import AttentionSettings
 from poseboard.methods.nets.gaussian_maps import gaussian_maps
-from poseboard.methods.nets.multiview import augmented_views, stack_changed
+from poseboard.methods.nets.heatmap_training import HeatmapOptions
+from poseboard.methods.nets.losses import heatmap_losses
 from poseboard.methods.nets.schedule import Epochs, Length, Milestones, warmup_cosine
 
 

@@ -13,14 +13,17 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses, Sample, View
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Checkpoint, Inputs, parse_options
-from poseboard.methods.geometry.canonical import median_of_views
+from poseboard.methods.base import Inputs, parse_options
+from poseboard.methods.batches.crops import crop_pixels
+from poseboard.methods.checkpoint import Checkpoint
+from poseboard.methods.lifting.canonical import median_of_views
 from poseboard.methods.lifting.model import CANONICAL, RELEASED_MAPS, LiftingArchitecture, canonical_indices
 from poseboard.methods.lifting.model import Lifting as LiftingModel
 from poseboard.methods.lifting.train import LiftingOptions, LiftingTraining, crop_ray, which_hand
-from poseboard.methods.nets.architecture import IMAGE_NETWORK, Architecture, crop_pixels, load_backbone
+from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.detector import decode_heatmaps
 from poseboard.methods.nets.network_method import NetworkMethod
+from poseboard.methods.nets.starting_weights import IMAGE_NETWORK, load_backbone
 
 
 class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):

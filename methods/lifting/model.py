@@ -16,7 +16,7 @@ from torch.nn import functional
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Options
-from poseboard.methods.geometry.canonical import axis_angle_to_matrix
+from poseboard.methods.lifting.canonical import axis_angle_to_matrix
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.detector import decode_heatmaps
 from poseboard.methods.nets.gaussian_maps import gaussian_maps

@@ -16,7 +16,10 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Sample, Truth, View
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Example, Inputs, Options, Training
-from poseboard.methods.geometry.canonical import canonicalise, ray_rotation
+from poseboard.methods.batches.augmentation import NO_AUGMENTATION, Augmentation, augment, transform_points
+from poseboard.methods.batches.crops import crop_pixels
+from poseboard.methods.batches.labels import inside_crop, visible_joints
+from poseboard.methods.lifting.canonical import canonicalise, ray_rotation
 from poseboard.methods.lifting.model import (
     CANONICAL,
     Joints,
@@ -26,10 +29,7 @@ from poseboard.methods.lifting.model import (
     pose_loss,
     rotation_loss,
 )
-from poseboard.methods.nets.architecture import crop_pixels
-from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation, augment, transform_points
-from poseboard.methods.nets.backbone import heatmap_losses, inside_crop, visible_joints
-from poseboard.methods.nets.losses import keypoint_l2
+from poseboard.methods.nets.losses import heatmap_losses, keypoint_l2
 from poseboard.methods.nets.schedule import Epochs, Length, Milestones, Recipe, by_recipe, warmup_cosine
 
 HANDS = ("left hand", "right hand")

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from poseboard.datasets.camera import Array
 from poseboard.datasets.sample import Sample
-from poseboard.methods.base import Checkpoint
-from poseboard.methods.nets.architecture import Architecture, load_backbone, stack_views, undistort_views
+from poseboard.methods.batches.crops import stack_views, undistort_views
+from poseboard.methods.checkpoint import Checkpoint
+from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.soft_argmax import soft_argmax_2d
+from poseboard.methods.nets.starting_weights import load_backbone
 
 Decode = Literal["softargmax", "argmax"]
 

@@ -1,9 +1,8 @@
-"""Losses on key points, heat maps and volumes.
+"""Losses on key points and heat maps.
 
-The key-point losses and the voxel cross-entropy are those of learnable triangulation (Iskakov et al., ICCV 2019,
-section 3 and release code). They take predictions and truth (B, J, D) in any one unit (the release scales millimetres
-to centimetres first) and a validity (B, J, 1) of which only the sign counts, and are averaged over valid joints;
-without a valid joint they are 0.
+The key-point losses are those of learnable triangulation (Iskakov et al., ICCV 2019, section 3 and release code). They
+take predictions and truth (B, J, D) in any one unit (the release scales millimetres to centimetres first) and a
+validity (B, J, 1) of which only the sign counts, and are averaged over valid joints; without a valid joint they are 0.
 """
 
 from __future__ import annotations
@@ -11,6 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from poseboard.methods.nets.architecture import Architecture
+from poseboard.methods.nets.soft_argmax import soft_argmax_2d
 
 
 def _masked_mean(values: Tensor, validity: Tensor) -> Tensor:
@@ -59,25 +61,6 @@ def keypoint_robust(predicted: Tensor, truth: Tensor, validity: Tensor, scale: f
     return _masked_mean(torch.log1p(squared / scale**2), validity)
 
 
-def voxel_cross_entropy(positions: Tensor, probabilities: Tensor, truth: Tensor, validity: Tensor) -> Tensor:
-    """-log of the probability of the voxel nearest to the truth.
-
-    Averaged over all joints, valid or not, as the release code does; a truth outside the volume counts at the nearest
-    voxel of its border.
-
-    Args:
-        positions: (B, a, b, c, 3) of the voxels.
-        probabilities: (B, J, a, b, c).
-        truth: (B, J, 3), in the unit of ``positions``.
-        validity: (B, J, 1).
-    """
-    flat = positions.flatten(1, 3)
-    nearest = torch.cdist(torch.nan_to_num(truth).to(flat.dtype), flat, compute_mode="donot_use_mm_for_euclid_dist")
-    index = nearest.argmin(dim=-1, keepdim=True)
-    p = probabilities.flatten(2).gather(2, index)
-    return ((validity > 0) * -torch.log(p + 1e-6)).mean()
-
-
 def heatmap_cross_entropy(logits: Tensor, points_px: Tensor, weights: Tensor, sigma_px: float = 1.0) -> Tensor:
     """Cross-entropy between the soft-max of heat maps and a Gaussian about the true point.
 
@@ -101,3 +84,28 @@ def coordinate_smooth_l1(predicted_px: Tensor, points_px: Tensor, weights: Tenso
     """Smooth-L1 (knee at 1 px) of points (n, J, 2), summed over x and y, weighted (n, J)."""
     loss = functional.smooth_l1_loss(predicted_px, points_px, reduction="none").sum(dim=-1)
     return (loss * weights).sum() / weights.sum().clamp(min=1)
+
+
+def heatmap_losses(
+    architecture: Architecture,
+    heatmaps: Tensor,
+    points_px: Tensor,
+    weights: Tensor,
+    heatmap_weight: float,
+    sigma_px: float,
+) -> dict[str, Tensor]:
+    """The 2D losses of raw heat maps (n, J, h, w) against points (n, J, 2) in crop pixels, weighted (n, J)."""
+    predicted, _ = soft_argmax_2d(heatmaps, architecture.multiplier, architecture.softmax)
+    factor = heatmaps.shape[-1] / architecture.crop_px
+    target = points_px * factor
+    entropy = heatmap_cross_entropy(heatmaps * architecture.multiplier, target, weights, sigma_px)
+    distance = coordinate_smooth_l1(predicted, target, weights)
+    with torch.no_grad():
+        error = torch.linalg.vector_norm(predicted - target, dim=-1) / factor
+        error_px = (error * weights).sum() / weights.sum().clamp(min=1)
+    return {
+        "total": heatmap_weight * entropy + distance,
+        "heatmap": entropy.detach(),
+        "smooth_l1": distance.detach(),
+        "error_px": error_px,
+    }

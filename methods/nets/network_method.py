@@ -11,8 +11,9 @@ from torch import nn
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Checkpoint, Inputs, OptionsT, started
-from poseboard.methods.nets.architecture import given_weights, load_strictly
+from poseboard.methods.base import Inputs, OptionsT, started
+from poseboard.methods.checkpoint import Checkpoint, load_strictly
+from poseboard.methods.nets.starting_weights import given_weights
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 

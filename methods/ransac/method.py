@@ -13,9 +13,9 @@ from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import parse_options
 from poseboard.methods.geometry.observations import Array, Observations
 from poseboard.methods.geometry.robust import THRESHOLD_PX, ransac, ransac_published
-from poseboard.methods.geometry.triangulator import Triangulator
-from poseboard.methods.nets.backbone import HeatmapTraining
 from poseboard.methods.nets.detector import Decode
+from poseboard.methods.nets.heatmap_training import HeatmapTraining
+from poseboard.methods.nets.triangulator import Triangulator
 from poseboard.methods.ransac.train import RansacOptions, RansacTraining
 
 
@@ -33,7 +33,7 @@ class Ransac(Triangulator):
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
         self.options = parse_options(RansacOptions, options, "ransac")
         decode: Decode = "argmax" if self.options.compat else "softargmax"
-        super().__init__("ransac", skeleton, self.options.association_px, decode)
+        super().__init__("ransac", skeleton, self.options.association_px, decode, checkpoints_of=("backbone",))
 
     def triangulate(self, observations: Observations, keys: Sequence[str]) -> Array:
         """All people at once; with ``compat`` one joint at a time, its draws seeded by the sample's key."""

@@ -9,10 +9,10 @@ from pydantic import Field, PositiveInt
 
 from poseboard.datasets.sample import Sample, Truth
 from poseboard.methods.geometry.robust import ransac
-from poseboard.methods.geometry.triangulator import ASSOCIATION_PX
-from poseboard.methods.nets.backbone import HeatmapOptions, HeatmapTraining
 from poseboard.methods.nets.detector import Detector
+from poseboard.methods.nets.heatmap_training import HeatmapOptions, HeatmapTraining
 from poseboard.methods.nets.schedule import Epochs
+from poseboard.methods.nets.triangulator import ASSOCIATION_PX
 
 _GRID = np.geomspace(0.01, 0.5, 18)
 """Thresholds tried, as shares of the crop's side; the published one is 30 / 384 = 0.08."""

@@ -14,10 +14,13 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Checkpoint, parse_options
-from poseboard.methods.nets.architecture import Architecture, load_backbone, stack_views
-from poseboard.methods.nets.lens import without_lens
+from poseboard.methods.base import parse_options
+from poseboard.methods.batches.crops import stack_views
+from poseboard.methods.checkpoint import Checkpoint
+from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.network_method import NetworkMethod
+from poseboard.methods.nets.starting_weights import load_backbone
+from poseboard.methods.volumetric.lens import without_lens
 from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
 from poseboard.methods.volumetric.train import VolumetricOptions, VolumetricTraining
 

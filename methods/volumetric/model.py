@@ -10,13 +10,14 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from poseboard.methods.base import Checkpoint, Options, parse_options
-from poseboard.methods.geometry.unprojection import Aggregation, centred, over_views, unproject, voxel_offsets
+from poseboard.methods.base import Options, parse_options
+from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.nets.architecture import Architecture, Precision
 from poseboard.methods.nets.pose_resnet import VOLUME_CONFIDENCES
 from poseboard.methods.nets.precision import bfloat16
 from poseboard.methods.nets.soft_argmax import soft_argmax_3d
-from poseboard.methods.nets.v2v import SHAPES, V2V
+from poseboard.methods.volumetric.unprojection import Aggregation, centred, over_views, unproject, voxel_offsets
+from poseboard.methods.volumetric.v2v import SHAPES, V2V
 
 _EVIDENCE_FLOOR = 3e-4
 """Probability of a pixel that counts for nothing: the logarithm of a smaller one would let one view veto all others."""

@@ -15,14 +15,16 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Sample, Truth
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Example, Inputs, Options, Training
-from poseboard.methods.geometry.unprojection import Aggregation, rotation_about
-from poseboard.methods.nets.architecture import Architecture, Precision, crop_pixels
-from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation, augment
-from poseboard.methods.nets.lens import without_lens
-from poseboard.methods.nets.losses import keypoint_l2, keypoint_mae, voxel_cross_entropy
-from poseboard.methods.nets.multiview import drawn_views
+from poseboard.methods.batches.augmentation import NO_AUGMENTATION, Augmentation, augment
+from poseboard.methods.batches.crops import crop_pixels
+from poseboard.methods.batches.multiview import drawn_views
+from poseboard.methods.nets.architecture import Architecture, Precision
+from poseboard.methods.nets.losses import keypoint_l2, keypoint_mae
 from poseboard.methods.nets.schedule import Epochs, Length, Recipe, by_recipe, warmup_cosine
+from poseboard.methods.volumetric.lens import without_lens
+from poseboard.methods.volumetric.losses import voxel_cross_entropy
 from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
+from poseboard.methods.volumetric.unprojection import Aggregation, rotation_about
 
 _CM = 0.1
 """mm -> cm: the published loss, and the weight of the cross-entropy beside it, are for centimetres."""

@@ -13,7 +13,7 @@ from predicted import file_name
 
 from poseboard.datasets.human36m import CAMERAS, Human36M
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.methods.base import Checkpoint
+from poseboard.methods.checkpoint import Checkpoint
 from poseboard.protocols import predictions
 from poseboard.protocols.scores import ComparisonFile, ScoreFile
 

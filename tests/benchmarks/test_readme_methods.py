@@ -20,7 +20,7 @@ from poseboard.benchmarks import cli
 from poseboard.benchmarks.harness import Bench
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.catalog import catalog
-from poseboard.methods.base import Checkpoint
+from poseboard.methods.checkpoint import Checkpoint
 from poseboard.protocols import predictions
 from poseboard.protocols.scores import TrainingFile
 from poseboard.protocols.table import Table

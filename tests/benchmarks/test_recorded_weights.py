@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from poseboard.methods.base import Checkpoint
+from poseboard.methods.checkpoint import Checkpoint
 from poseboard.protocols.scores import TrainingFile
 
 CHECKPOINTS = Path("results/smoke/checkpoints/human36m")

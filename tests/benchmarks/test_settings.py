@@ -8,8 +8,8 @@ import yaml
 from poseboard.benchmarks.settings import BACKBONE, Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.backbone.train import Backbone
 from poseboard.methods.base import Method, find_method
-from poseboard.methods.nets.backbone import Backbone
 
 ROOT = Path(__file__).resolve().parents[2]
 ODD_NAMES = ("dlt; touch X #", "../dlt", "/abs", "..", "a/b", "$(touch X)", "it's", "-f", "", "dlt\n", "dlté", "a.b")

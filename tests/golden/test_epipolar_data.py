@@ -12,11 +12,11 @@ from poseboard.datasets.camera import Camera, crop_affine
 from poseboard.datasets.human36m import DAMAGED
 from poseboard.datasets.human36m_toolbox import ACTIONS, JOINTS, OF_20, Human36MToolbox
 from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.batches.crops import crop_pixels
+from poseboard.methods.batches.multiview import stack_changed
 from poseboard.methods.epipolar.model import EpipolarArchitecture
-from poseboard.methods.epipolar.published import turned_crop
-from poseboard.methods.nets.architecture import crop_pixels
+from poseboard.methods.epipolar.release_rules import turned_crop
 from poseboard.methods.nets.gaussian_maps import gaussian_maps
-from poseboard.methods.nets.multiview import stack_changed
 
 OURS = [JOINTS.index(name) for name in HUMAN36M.joints]
 SIDE = 128

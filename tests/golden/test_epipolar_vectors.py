@@ -3,13 +3,9 @@ import pytest
 import torch
 
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.methods.base import Checkpoint
-from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
-from poseboard.methods.epipolar.published import largest_cells, released_loss, window_peaks
-from poseboard.methods.epipolar.release_metrics import horizontal_hits, horizontal_pck, joint_detection_rate
-from poseboard.methods.epipolar.triangulation import Correspondences, confident_dlt, triangulate_released
-from poseboard.methods.geometry.association import fundamental
-from poseboard.methods.geometry.epipolar import (
+from poseboard.methods.checkpoint import Checkpoint
+from poseboard.methods.epipolar.attention import AttentionSettings, EpipolarSampler, along_lines
+from poseboard.methods.epipolar.lines import (
     MapGrid,
     border_hits,
     camera_centres,
@@ -19,8 +15,12 @@ from poseboard.methods.geometry.epipolar import (
     nearest_views,
     normalised,
 )
+from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
+from poseboard.methods.epipolar.release_metrics import horizontal_hits, horizontal_pck, joint_detection_rate
+from poseboard.methods.epipolar.release_rules import largest_cells, released_loss, window_peaks
+from poseboard.methods.epipolar.triangulation import Correspondences, confident_dlt, triangulate_released
+from poseboard.methods.geometry.association import fundamental
 from poseboard.methods.geometry.triangulation import dlt, project, ray_distance
-from poseboard.methods.nets.epipolar_attention import AttentionSettings, EpipolarSampler, along_lines
 from poseboard.methods.nets.gaussian_maps import gaussian_maps
 from poseboard.methods.nets.pose_resnet import PoseResNet
 from poseboard.methods.weights import import_weights

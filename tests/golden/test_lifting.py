@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from poseboard.datasets.rhd import RHD_HAND, Rhd
-from poseboard.methods.geometry.canonical import axis_angle_to_matrix, canonicalise, median_of_views
+from poseboard.methods.lifting.canonical import axis_angle_to_matrix, canonicalise, median_of_views
 from poseboard.methods.lifting.model import RELEASED_MAPS, ImageLiftingNet, LiftingNet, pose_loss, rotation_loss
 from poseboard.methods.nets.gaussian_maps import gaussian_maps
 from poseboard.methods.nets.pose_resnet import PoseResNet

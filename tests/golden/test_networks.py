@@ -5,10 +5,12 @@ import torch
 from poseboard.methods.algebraic.model import AlgebraicTriangulation
 from poseboard.methods.geometry.triangulation import dlt
 from poseboard.methods.nets import losses
-from poseboard.methods.nets.architecture import Architecture, load_backbone
+from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.detector import decode_heatmaps
 from poseboard.methods.nets.pose_resnet import PoseResNet
 from poseboard.methods.nets.soft_argmax import soft_argmax_2d, soft_argmax_3d
+from poseboard.methods.nets.starting_weights import load_backbone
+from poseboard.methods.volumetric.losses import voxel_cross_entropy
 from poseboard.methods.weights import import_weights
 
 
@@ -100,7 +102,7 @@ def test_voxel_cross_entropy(golden):
     positions, volumes = torch.from_numpy(stored["ce_coord_volumes"]), torch.from_numpy(stored["ce_volumes"])
     n = len(volumes)
     truth, validity = torch.from_numpy(stored["gt"])[:n], torch.from_numpy(stored["validity"])[:n]
-    found = losses.voxel_cross_entropy(positions, volumes, truth, validity)
+    found = voxel_cross_entropy(positions, volumes, truth, validity)
     assert found.item() == pytest.approx(float(stored["ce"]), rel=1e-5)
 
 

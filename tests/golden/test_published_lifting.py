@@ -16,7 +16,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.rhd import RHD_HAND, SIDES
 from poseboard.datasets.sample import Group, Sample, View
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.methods.base import Checkpoint
+from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.lifting.method import Lifting
 from poseboard.methods.lifting.model import ImageLiftingNet, LiftingNet
 from poseboard.methods.nets.architecture import Architecture

@@ -10,15 +10,15 @@ from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Group, Sample, Truth, View
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.methods.geometry.unprojection import AGGREGATIONS, rotation_about, unproject, voxel_offsets
+from poseboard.methods.batches.augmentation import NO_AUGMENTATION
+from poseboard.methods.batches.multiview import drawn_views
 from poseboard.methods.nets.architecture import Architecture
-from poseboard.methods.nets.augmentation import NO_AUGMENTATION
-from poseboard.methods.nets.multiview import drawn_views
 from poseboard.methods.nets.soft_argmax import soft_argmax_3d
-from poseboard.methods.nets.v2v import V2V
 from poseboard.methods.volumetric.method import Volumetric
 from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
 from poseboard.methods.volumetric.train import VolumetricOptions, VolumetricTraining
+from poseboard.methods.volumetric.unprojection import AGGREGATIONS, rotation_about, unproject, voxel_offsets
+from poseboard.methods.volumetric.v2v import V2V
 from poseboard.methods.weights import import_weights
 
 JOINTS = tuple(f"joint_{i}" for i in range(17))

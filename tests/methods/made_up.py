@@ -6,7 +6,7 @@ import torch
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.sample import Group, Sample, Truth, View
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.methods.base import Checkpoint
+from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.nets.architecture import Architecture
 
 SIDE = 64

@@ -11,9 +11,9 @@ from poseboard.datasets.sample import Truth
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.algebraic.method import Algebraic
 from poseboard.methods.algebraic.model import normalised_weights, triangulate
-from poseboard.methods.base import Checkpoint
+from poseboard.methods.batches.augmentation import NO_AUGMENTATION
+from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.geometry.triangulation import dlt
-from poseboard.methods.nets.augmentation import NO_AUGMENTATION
 
 J = len(HUMAN36M)
 TINY = {"steps": 6, "batch_size": 3, "views": 3, "warmup_steps": 0}

@@ -6,9 +6,12 @@ from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Group, Sample, Truth, View
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.methods.base import Checkpoint, Training
-from poseboard.methods.nets.augmentation import NO_AUGMENTATION, Augmentation, augment, transform_points
-from poseboard.methods.nets.backbone import Backbone, HeatmapTraining, warmup_cosine
+from poseboard.methods.backbone.train import Backbone
+from poseboard.methods.base import Training
+from poseboard.methods.batches.augmentation import NO_AUGMENTATION, Augmentation, augment, transform_points
+from poseboard.methods.checkpoint import Checkpoint
+from poseboard.methods.nets.heatmap_training import HeatmapTraining
+from poseboard.methods.nets.schedule import warmup_cosine
 
 SIDE = 64
 TINY = {"image_px": SIDE, "steps": 4, "batch_size": 4, "warmup_steps": 0}

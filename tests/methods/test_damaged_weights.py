@@ -10,7 +10,7 @@ import torch
 
 from poseboard.datasets.errors import InputError
 from poseboard.methods import loop
-from poseboard.methods.base import Checkpoint, write_tensors
+from poseboard.methods.checkpoint import Checkpoint, write_tensors
 
 SMALL = Checkpoint(
     method="toy",

@@ -6,7 +6,7 @@ from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Group, Sample, View
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.methods.base import Checkpoint
+from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.detector import Detector, decode_heatmaps
 

@@ -11,13 +11,17 @@ from torch.nn import functional
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Truth
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.methods.base import Checkpoint
-from poseboard.methods.epipolar.method import Epipolar
-from poseboard.methods.epipolar.model import EpipolarArchitecture
-from poseboard.methods.epipolar.published import released_loss, scale_and_turn, window_peaks
-from poseboard.methods.epipolar.release_metrics import horizontal_hits, horizontal_pck, joint_detection_rate
-from poseboard.methods.epipolar.triangulation import Correspondences, confident_dlt, triangulate_released
-from poseboard.methods.geometry.epipolar import (
+from poseboard.methods.batches.augmentation import NO_AUGMENTATION
+from poseboard.methods.batches.labels import inside_crop, visible_joints
+from poseboard.methods.checkpoint import Checkpoint
+from poseboard.methods.epipolar.attention import (
+    AttentionSettings,
+    EpipolarSampler,
+    Samples,
+    along_lines,
+    everywhere,
+)
+from poseboard.methods.epipolar.lines import (
     MapGrid,
     camera_centres,
     cut,
@@ -27,16 +31,12 @@ from poseboard.methods.geometry.epipolar import (
     nearest_views,
     normalised,
 )
+from poseboard.methods.epipolar.method import Epipolar
+from poseboard.methods.epipolar.model import EpipolarArchitecture
+from poseboard.methods.epipolar.release_metrics import horizontal_hits, horizontal_pck, joint_detection_rate
+from poseboard.methods.epipolar.release_rules import released_loss, scale_and_turn, window_peaks
+from poseboard.methods.epipolar.triangulation import Correspondences, confident_dlt, triangulate_released
 from poseboard.methods.geometry.triangulation import dlt
-from poseboard.methods.nets.augmentation import NO_AUGMENTATION
-from poseboard.methods.nets.backbone import inside_crop, visible_joints
-from poseboard.methods.nets.epipolar_attention import (
-    AttentionSettings,
-    EpipolarSampler,
-    Samples,
-    along_lines,
-    everywhere,
-)
 from poseboard.methods.nets.pose_resnet import PoseResNet
 from poseboard.methods.weights import import_weights
 
@@ -197,7 +197,7 @@ def test_blocks_do_not_matter(monkeypatch, options):
     pairs = torch.tensor([[0, 2], [1, 3]])
     whole = module(maps, maps, pairs, samples, GRID).features
     for name, value in (("_BLOCK_NUMBERS", 700), ("_DENSE_CELLS", 0), ("_BLOCK_CELLS", 50)):
-        monkeypatch.setattr(f"poseboard.methods.nets.epipolar_attention.{name}", value)
+        monkeypatch.setattr(f"poseboard.methods.epipolar.attention.{name}", value)
     np.testing.assert_allclose(module(maps, maps, pairs, samples, GRID).features, whole, rtol=1e-4, atol=1e-5)
 
 

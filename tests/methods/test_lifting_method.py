@@ -16,12 +16,12 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.rhd import RHD_HAND, SIDES
 from poseboard.datasets.sample import Group, Sample, Truth, View
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.methods.base import Checkpoint
-from poseboard.methods.geometry.canonical import axis_angle_to_matrix, canonicalise, ray_rotation
+from poseboard.methods.batches.augmentation import NO_AUGMENTATION
+from poseboard.methods.checkpoint import Checkpoint
+from poseboard.methods.lifting.canonical import axis_angle_to_matrix, canonicalise, ray_rotation
 from poseboard.methods.lifting.method import Lifting
 from poseboard.methods.lifting.model import CANONICAL, RELEASED_MAPS, Joints, canonical_indices, mirrored
 from poseboard.methods.nets.architecture import Architecture
-from poseboard.methods.nets.augmentation import NO_AUGMENTATION
 
 PLAIN = NO_AUGMENTATION.model_dump()
 TINY = {"steps": 4, "batch_size": 2, "warmup_steps": 0}

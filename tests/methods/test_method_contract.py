@@ -19,7 +19,8 @@ from torch.utils.data import default_collate
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Sample, Truth
 from poseboard.datasets.skeleton import COCO, HUMAN36M
-from poseboard.methods.base import Checkpoint, Method, Training, find_method, write_tensors
+from poseboard.methods.base import Method, Training, find_method
+from poseboard.methods.checkpoint import Checkpoint, write_tensors
 
 ROOM = Path(__file__).resolve().parents[2] / "methods"
 FOLDERS = sorted(path.parent.name for path in ROOM.glob("*/method.py"))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from poseboard.methods.nets import losses
 from poseboard.methods.nets.pose_resnet import BLOCKS, PoseResNet, SmallPoseNet, build_backbone
 from poseboard.methods.nets.soft_argmax import soft_argmax_2d, soft_argmax_3d
+from poseboard.methods.volumetric.losses import voxel_cross_entropy
 
 
 @pytest.mark.parametrize(
@@ -163,5 +164,5 @@ def test_a_truth_outside_the_volume_counts_at_its_border():
     p = torch.full((1, 1, 2, 2, 2), 0.1)
     p[0, 0, 1, 1, 1] = 0.3
     outside = torch.tensor([[[50.0, 60.0, 70.0]]])
-    found = losses.voxel_cross_entropy(positions, p, outside, torch.ones(1, 1, 1))
+    found = voxel_cross_entropy(positions, p, outside, torch.ones(1, 1, 1))
     assert found.item() == pytest.approx(-np.log(0.3), rel=1e-4)

@@ -17,12 +17,13 @@ from poseboard.benchmarks.settings import BACKBONE, Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.rhd import RHD_HAND
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.methods.base import Checkpoint
+from poseboard.methods.backbone.train import Backbone
+from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.loop import fit, launch
-from poseboard.methods.nets.architecture import IMAGE_NETWORK, Architecture
-from poseboard.methods.nets.backbone import Backbone
+from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.pose_resnet import PoseResNet
 from poseboard.methods.nets.schedule import Epochs, Length
+from poseboard.methods.nets.starting_weights import IMAGE_NETWORK
 from poseboard.methods.weights import import_weights
 
 ROOT = Path(__file__).resolve().parents[2]

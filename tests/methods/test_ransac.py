@@ -7,7 +7,8 @@ from made_up import SIDE, given_sample, image_sample, person, write_checkpoint
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Truth
 from poseboard.datasets.skeleton import COCO, HUMAN36M
-from poseboard.methods.base import Checkpoint, find_method
+from poseboard.methods.base import find_method
+from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.geometry.robust import ransac, ransac_published
 from poseboard.methods.nets.detector import Detections, Detector
 from poseboard.methods.ransac.method import Ransac

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poseboard.methods.geometry.unprojection import (
+from poseboard.methods.volumetric.unprojection import (
     AGGREGATIONS,
     centred,
     rotation_about,

@@ -9,15 +9,15 @@ from made_up import dotted_moment as moment
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Truth
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.methods.base import Checkpoint
+from poseboard.methods.batches.augmentation import NO_AUGMENTATION
+from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.nets.architecture import Architecture
-from poseboard.methods.nets.augmentation import NO_AUGMENTATION
-from poseboard.methods.nets.lens import without_lens
 from poseboard.methods.nets.precision import bfloat16
-from poseboard.methods.nets.v2v import PUBLISHED, SMALL, V2V
+from poseboard.methods.volumetric.lens import without_lens
 from poseboard.methods.volumetric.method import Volumetric
 from poseboard.methods.volumetric.model import Maps, VolumetricArchitecture, VolumetricTriangulation
 from poseboard.methods.volumetric.train import VolumetricTraining
+from poseboard.methods.volumetric.v2v import PUBLISHED, SMALL, V2V
 
 J = len(HUMAN36M)
 PLAIN = NO_AUGMENTATION.model_dump()

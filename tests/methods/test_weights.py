@@ -1,16 +1,18 @@
+import importlib
 import os
 import pickle
 
 import pytest
 import torch
 
+import poseboard.methods
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import COCO, HUMAN36M
 from poseboard.methods.algebraic.method import Algebraic
-from poseboard.methods.base import Checkpoint
+from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.nets.detector import Detector
 from poseboard.methods.nets.pose_resnet import PoseResNet
-from poseboard.methods.weights import import_weights
+from poseboard.methods.weights import import_weights, published_names
 
 
 @pytest.fixture(scope="module")
@@ -192,3 +194,55 @@ def test_a_file_that_is_no_checkpoint_is_told_for_what_it_is(tmp_path, content, 
     path.write_bytes(content)
     with pytest.raises(InputError, match=rf"weights\.pth: {said}"):
         import_weights("algebraic", path)
+
+
+MADE_UP = """
+from poseboard.methods.checkpoint import Checkpoint
+
+VARIANTS = ("", "wide")
+
+
+def published(state, file, *, variant="", scale_mm=1.0):
+    return Checkpoint("made_up", {"variant": variant}, dict(state), {"scale_mm": scale_mm})
+"""
+
+
+@pytest.fixture
+def with_folder(tmp_path, monkeypatch):
+    """Adds a method's folder with a published.py of the given text."""
+
+    def add(name, text):
+        (tmp_path / "theirs" / name).mkdir(parents=True)
+        (tmp_path / "theirs" / name / "published.py").write_text(text)
+        monkeypatch.setattr(poseboard.methods, "__path__", [*poseboard.methods.__path__, str(tmp_path / "theirs")])
+        importlib.invalidate_caches()
+
+    return add
+
+
+def test_weights_of_a_new_method_are_found_in_its_folder(tmp_path, with_folder):
+    with_folder("looked_up", MADE_UP)
+    path = saved(tmp_path, {"module.a": torch.ones(2)})
+    assert import_weights("looked_up", path).architecture == {"variant": ""}
+    found = import_weights("looked_up_wide", path, scale_mm=3.0)
+    assert (found.architecture, found.constants) == ({"variant": "wide"}, {"scale_mm": 3.0})
+    assert torch.equal(found.state["a"], torch.ones(2))
+    with pytest.raises(InputError, match="'looked_up': says itself which joints it has; leave out --joints"):
+        import_weights("looked_up", path, joints=COCO.joints)
+    with pytest.raises(InputError, match=r"'looked_up_narrow': .*looked_up, looked_up_wide"):
+        import_weights("looked_up_narrow", path)
+
+
+def test_a_folder_without_the_function_is_named(tmp_path, with_folder):
+    with_folder("nothing_to_call", "")
+    with pytest.raises(InputError, match=r"methods/nothing_to_call/published\.py: has no function published"):
+        import_weights("nothing_to_call", saved(tmp_path, {"a": torch.ones(2)}))
+
+
+def test_every_name_that_is_listed_is_one():
+    names = list(published_names())
+    assert {"backbone", "ransac", "algebraic", "algebraic_no_conf", "epipolar", "lifting"} <= set(names)
+    assert {name for name in names if name.startswith("volumetric")} == {
+        f"volumetric{variant}" for variant in ("", "_sum", "_max", "_conf", "_conf_norm")
+    }
+    assert len(set(names)) == len(names)

@@ -11,7 +11,8 @@ import numpy as np
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Checkpoint, Inputs, started
+from poseboard.methods.base import Inputs, started
+from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.geometry.observations import Array, Observations, has_detections, observe
 from poseboard.methods.nets.detector import Decode, Detector
 
@@ -30,25 +31,34 @@ class Triangulator(ABC):
         skeleton: whose joints it answers in.
         association_px: mean epipolar distance up to which detections are one person.
         decode: how heat maps become points.
+        checkpoints_of: further methods whose checkpoints hold its 2D network and nothing that it lacks.
     """
 
     def __init__(
-        self, name: str, skeleton: Skeleton, association_px: float = ASSOCIATION_PX, decode: Decode = "softargmax"
+        self,
+        name: str,
+        skeleton: Skeleton,
+        association_px: float = ASSOCIATION_PX,
+        decode: Decode = "softargmax",
+        *,
+        checkpoints_of: Sequence[str] = (),
     ) -> None:
         self.skeleton = skeleton
         self.inputs = Inputs(images=False)
         self._name, self._association_px, self._decode = name, association_px, decode
+        self._checkpoints_of = (*checkpoints_of, name)
         self._detector: Detector | None = None
         self.checkpoint: Checkpoint | None = None
 
     def load(self, checkpoint: Path | None, device: str) -> None:
-        """A backbone's, ransac's or its own checkpoint brings the 2D network; without one, samples bring detections."""
+        """A checkpoint brings the 2D network; without one, samples bring detections."""
         self._detector, self.checkpoint, self.inputs = None, None, Inputs(images=False)
         if checkpoint is None:
             return
         read = Checkpoint.read(checkpoint)
-        if read.method not in ("backbone", "ransac", self._name):
-            raise InputError(checkpoint, f"checkpoint is of {read.method}", f"give {self._name} one of ransac")
+        if read.method not in self._checkpoints_of:
+            remedy = f"give {self._name} one of {' or '.join(self._checkpoints_of)}"
+            raise InputError(checkpoint, f"checkpoint is of {read.method}", remedy)
         detector = Detector.read(checkpoint, device, self._decode)
         if detector.joints != self.skeleton.joints:
             raise InputError(

@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from poseboard.methods.base import Options
-from poseboard.methods.geometry.epipolar import MapGrid, Segments, looked_up
+from poseboard.methods.epipolar.lines import MapGrid, Segments, looked_up
 
 Layer = Literal["z", "theta", "phi", "g"]
 
@@ -49,7 +49,7 @@ class AttentionSettings(Options):
         bottleneck: factor by which theta, phi and g narrow the channels.
         pool: sample i and i + K/2 are merged by their maximum.
         prior: what a given table does to the weights.
-        correct_normalise: see `geometry.epipolar.normalised`.
+        correct_normalise: see `lines.normalised`.
         align_corners: how coordinates are read; False is what the release code does on PyTorch 1.3 and later.
     """
 

@@ -9,9 +9,9 @@ import numpy as np
 from poseboard.datasets.camera import Array
 from poseboard.datasets.sample import Image, Sample, Truth, View
 from poseboard.methods.base import Example
-from poseboard.methods.nets.architecture import crop_pixels
-from poseboard.methods.nets.augmentation import Augmentation, augment, transform_points
-from poseboard.methods.nets.backbone import inside_crop, visible_joints
+from poseboard.methods.batches.augmentation import Augmentation, augment, transform_points
+from poseboard.methods.batches.crops import crop_pixels
+from poseboard.methods.batches.labels import inside_crop, visible_joints
 
 Change = Callable[[View], tuple[Image, Array]]
 """A view -> its changed crop, and A (3, 3) from the pixels of the view to those of that crop."""

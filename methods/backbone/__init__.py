@@ -1,0 +1,1 @@
+"""The 2D backbone: what the multi-view methods start from."""

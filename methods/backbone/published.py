@@ -1,0 +1,68 @@
+"""Published 2D backbones, brought in by the lenient rule of learnable triangulation's release for starting weights.
+
+They are pose networks, whose heat maps are those of joints, or networks of labelled images (ImageNet), which answer no
+joints: only what is trained further can start from them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.checkpoint import Checkpoint
+from poseboard.methods.nets.architecture import Architecture
+from poseboard.methods.nets.published_state import own_copy, resnet_name
+from poseboard.methods.nets.starting_weights import IMAGE_NETWORK
+
+_log = logging.getLogger(__name__)
+
+
+def published(state: Mapping[str, Tensor], file: Path, *, joints: tuple[str, ...] = HUMAN36M.joints) -> Checkpoint:
+    """A 2D backbone with bare keys.
+
+    Args:
+        state: of the file.
+        file: for errors.
+        joints: names of the heat maps in order. Of more heat maps than that the first ones are kept (the published
+            backbone has 16 of MPII after 17 of Human3.6M, release code); what else does not fit is left out and logged.
+
+    Raises:
+        InputError: no PoseResNet, or one of which most does not fit.
+    """
+    architecture = Architecture.published(resnet_name(state, file), joints)
+    of_images = not any(key.startswith(("deconv_layers.", "final_layer.")) for key in state)
+    kind = IMAGE_NETWORK if of_images else "backbone"
+    return Checkpoint(kind, architecture.plain(), _starting_weights(architecture, state, file))
+
+
+def _starting_weights(architecture: Architecture, state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """The release's rule: take each tensor of the right name and shape, the first filters of the last layer."""
+    own = architecture.build(seed=0).state_dict()
+    fits = [key for key, value in state.items() if key in own and own[key].shape == value.shape]
+    taken = {key: own_copy(own[key], state[key]) for key in fits}
+    for key in ("final_layer.weight", "final_layer.bias"):
+        given, fresh = state.get(key), own[key]
+        if key in taken or given is None or given.shape[1:] != fresh.shape[1:]:
+            continue
+        count = min(len(given), len(fresh))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            taken[key] = nn.init.xavier_uniform_(torch.empty_like(fresh)) if fresh.ndim > 1 else torch.zeros_like(fresh)
+        taken[key][:count] = given[:count].to(fresh.dtype)
+        _log.warning("%s: %s has %d filters, the first %d are taken", file, key, len(given), count)
+    missing = [key for key in own if key not in taken and not key.endswith(".num_batches_tracked")]
+    ignored = [key for key in state if key not in taken]
+    for told, keys in (("left fresh", missing), ("ignored", ignored)):
+        if keys:
+            _log.warning("%s: %d tensors %s: %s", file, len(keys), told, ", ".join(keys[:5]))
+    if len(missing) > len(own) // 2:
+        raise InputError(
+            file, f"{len(missing)} of {len(own)} tensors do not fit {architecture.network}", "check METHOD"
+        )
+    return {**own, **taken}

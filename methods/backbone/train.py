@@ -1,0 +1,76 @@
+"""Training of the 2D backbone: its options, and what it starts from. The pipeline itself is `HeatmapTraining`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.base import Inputs, parse_options
+from poseboard.methods.nets.architecture import Architecture, Precision
+from poseboard.methods.nets.heatmap_training import HeatmapOptions, HeatmapTraining
+from poseboard.methods.nets.pose_resnet import NETWORKS
+from poseboard.methods.nets.starting_weights import given_weights
+
+
+class BackboneOptions(HeatmapOptions):
+    """What is trained, and how.
+
+    Args:
+        architecture: one of `pose_resnet.NETWORKS`.
+        image_px: side of the crops.
+        precision: "bf16" runs the convolutions in bfloat16.
+        weights: checkpoint to start from, e.g. of published weights (`poseboard weights import backbone`); its
+            architecture, crops and precision then count instead of those above. "published" needs one: a pose network
+            for the data set's joints is taken as it is, one for others and an image network are trained.
+    """
+
+    architecture: str = "small"
+    image_px: int = Field(default=96, ge=32, multiple_of=32)
+    precision: Precision = "bf16"
+    weights: Path | None = None
+
+    @field_validator("architecture")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in NETWORKS:
+            raise ValueError(f"known: {', '.join(NETWORKS)}")
+        return value
+
+
+class Backbone:
+    """The 2D backbone as a stage of its own: what the triangulating methods start from.
+
+    Args:
+        options: see `BackboneOptions`.
+        skeleton: whose joints it learns.
+
+    Raises:
+        InputError: an option is unknown or wrong.
+    """
+
+    def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
+        self.options = parse_options(BackboneOptions, options, "backbone")
+        self.skeleton = skeleton
+        self.inputs = Inputs(crop_px=self.options.image_px, views=(1, 1_000))
+
+    def training(self, start: Path | None, seed: int) -> HeatmapTraining:
+        """From the backbone in ``start``, else from that of the option ``weights``, else from fresh weights.
+
+        Raises:
+            InputError: there is no such checkpoint, or its backbone is for other joints ("small").
+        """
+        if self.options.recipe == "published" or self.options.weights is not None:
+            start = start or given_weights("backbone", self.options.weights)
+        if start is not None:
+            return HeatmapTraining.continued(start, self.options, self.skeleton, seed)
+        architecture = Architecture(
+            network=self.options.architecture,
+            joints=self.skeleton.joints,
+            crop_px=self.options.image_px,
+            precision=self.options.precision,
+        )
+        return HeatmapTraining(architecture, architecture.build(seed), self.options, self.skeleton)

@@ -1,0 +1,47 @@
+"""Crops of samples as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from poseboard.datasets.camera import Array, Camera
+from poseboard.datasets.sample import Sample, View
+
+
+def crop_pixels(view: View, crop_px: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The view's crop, (S, S, 3) uint8 RGB; ValueError if it is not ``crop_px`` wide."""
+    pixels = view.pixels()
+    if pixels.shape != (crop_px, crop_px, 3):
+        raise ValueError(f"view {view.name}: crop of {crop_px} px expected, got {pixels.shape}")
+    return pixels
+
+
+def stack_views(samples: Sequence[Sample], crop_px: int) -> tuple[Tensor, Array, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """Views of samples that may have different numbers of them.
+
+    Returns:
+        crops (n, S, S, 3) uint8 of the n views that are there, sample by sample; P (B, V, 3, 4), zero where a sample
+        has fewer views than the largest; valid (B, V).
+    """
+    most = max((len(sample.views) for sample in samples), default=0)
+    valid = np.arange(most) < np.array([len(sample.views) for sample in samples])[:, None]
+    views = [view for sample in samples for view in sample.views]
+    P = np.zeros((len(samples), most, 3, 4))
+    if not views:
+        return torch.zeros((0, crop_px, crop_px, 3), dtype=torch.uint8), P, valid
+    P[valid] = np.stack([view.camera.P for view in views])
+    return torch.from_numpy(np.stack([crop_pixels(view, crop_px) for view in views])), P, valid
+
+
+def undistort_views(cameras: Sequence[Camera], points_px: Array) -> Array:
+    """Points (n, J, 2) seen by n cameras, the lens undone where there is one."""
+    points_px = points_px.copy()
+    for i, camera in enumerate(cameras):
+        if camera.dist.any():
+            points_px[i] = camera.undistort(points_px[i])
+    return points_px

@@ -1,0 +1,130 @@
+"""What the release of epipolar transformers does around the network: loss, peaks, augmentation.
+
+Rules and constants are those of the release code (He et al., CVPR 2020); published weights depend on them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Image, View, warp_image
+from poseboard.methods.nets.losses import keypoint_mse_smooth
+
+
+def joint_mse(heatmaps: Tensor, targets: Tensor, weights: Tensor, *, per_joint: bool = False) -> Tensor:
+    """Sum over joints of the mean over batch and cells of ``(w (heatmap - target))²``, or that over the joints.
+
+    Args:
+        heatmaps: (n, J, H, W).
+        targets: (n, J, H, W).
+        weights: (n, J) visibility.
+        per_joint: leave the sum as it is (older configurations; the release's flag has the opposite name).
+    """
+    weighted = (weights[..., None, None] * (heatmaps - targets)).square()
+    total = weighted.mean(dim=(0, 2, 3)).sum()
+    return total if per_joint else total / heatmaps.shape[1]
+
+
+HeatmapLoss = Literal["joint", "joint_sum", "smoothmse", "mse"]
+"""The release's names; "joint_sum" is "joint" of its older configurations."""
+
+
+def released_loss(kind: HeatmapLoss, heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """One of the release's losses on heat maps.
+
+    Args:
+        kind: "joint" and "joint_sum": see `joint_mse`. "smoothmse": squared error of visible maps, damped above 400,
+            mean over their cells. "mse": mean over all maps, visible or not.
+        heatmaps: (n, J, H, W).
+        targets: (n, J, H, W).
+        weights: (n, J) visibility.
+    """
+    if kind == "mse":
+        return functional.mse_loss(heatmaps, targets)
+    if kind == "smoothmse":
+        return keypoint_mse_smooth(heatmaps.flatten(2), targets.flatten(2), weights[..., None])
+    return joint_mse(heatmaps, targets, weights, per_joint=kind == "joint_sum")
+
+
+def largest_cells(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+    """The cell with the largest value.
+
+    Args:
+        heatmaps: (n, J, H, W).
+
+    Returns:
+        (n, J, 2) cells (x, y), the first one of a map that is nowhere positive, and the largest values (n, J).
+    """
+    scores, index = heatmaps.flatten(2).max(dim=-1)
+    cells = torch.stack([index % heatmaps.shape[-1], index // heatmaps.shape[-1]], dim=-1)
+    return torch.where(scores[..., None] > 0, cells, 0).to(heatmaps.dtype), scores
+
+
+def window_peaks(heatmaps: Tensor, radius: int, *, align_corners: bool = True) -> tuple[Tensor, Tensor]:
+    """The centroid of a window about the largest value.
+
+    Args:
+        heatmaps: (n, J, H, W).
+        radius: of the square window, cells (the release reuses the targets' sigma in pixels); values up to 1e-6 and
+            outside the map count 0. A map without others answers its largest cell.
+        align_corners: whether the window's places are whole cells; False is what the release code does on PyTorch 1.3
+            and later, where it reads between cells up to half a cell off and so answers up to half a cell off.
+
+    Returns:
+        (n, J, 2) fractional cells (x, y), and the largest values (n, J).
+    """
+    maps, width = heatmaps.shape[:2], heatmaps.shape[-1]
+    scores, index = heatmaps.flatten(2).max(dim=-1)
+    peak = torch.stack([index % width, torch.div(index, width, rounding_mode="floor")], dim=-1)
+    side = 2 * radius + 1
+    offset = torch.arange(side, device=heatmaps.device, dtype=heatmaps.dtype) - radius
+    steps = offset if align_corners else offset * (2 * radius / side)
+    last = peak.new_tensor([width - 1, heatmaps.shape[-2] - 1])
+    x, y = (2 * (peak[..., None, :] + steps[:, None]) / last - 1).flatten(0, 1).unbind(-1)  # (n J, side) each
+    places = torch.stack([x[:, None].expand(-1, side, -1), y[:, :, None].expand(-1, -1, side)], dim=-1)
+    window = functional.grid_sample(heatmaps.flatten(0, 1)[:, None], places, align_corners=align_corners)
+    window = torch.where(window > 1e-6, window, 0.0)[:, 0].unflatten(0, maps)
+    mass = window.sum(dim=(-2, -1)) + 2.2e-16
+    dx = (window.sum(dim=-2) * offset).sum(-1) / mass
+    dy = (window.sum(dim=-1) * offset).sum(-1) / mass
+    return peak + torch.stack([dx, dy], dim=-1), scores
+
+
+def scale_and_turn(
+    view: View, crop_px: int, scale_factor: float, rotation_deg: float, rng: np.random.Generator
+) -> tuple[Image, Array]:
+    """The release's augmentation: normal draws, clipped, of the box's size and (6 times in 10) of its turn.
+
+    Args:
+        view: the whole frame, so that a larger or turned box shows what is there.
+        crop_px: side S of the crop.
+        scale_factor: standard deviation and limit of the relative size.
+        rotation_deg: standard deviation, and half the limit, of the turn.
+        rng: source of every draw.
+
+    Returns:
+        The crop (S, S, 3) uint8, and A (3, 3) from the frame's pixels to its.
+
+    Raises:
+        InputError: the frame does not show one person with a box.
+    """
+    size = np.clip(1 + scale_factor * rng.standard_normal(), 1 - scale_factor, 1 + scale_factor)
+    turned = rng.random() < 0.6
+    angle_deg = np.clip(rotation_deg * rng.standard_normal(), -2 * rotation_deg, 2 * rotation_deg) * turned
+    return turned_crop(view, crop_px, float(size), float(angle_deg))
+
+
+def turned_crop(view: View, crop_px: int, size: float, angle_deg: float) -> tuple[Image, Array]:
+    """The crop of the person's box, ``size`` times as large and turned, and A (3, 3), as `scale_and_turn`."""
+    if len(view.boxes_px) != 1 or not np.isfinite(view.boxes_px).all():
+        problem = f"has {len(view.boxes_px)} people" if len(view.boxes_px) != 1 else "has a person without a box"
+        raise InputError(f"view {view.name}", f"{problem}, a crop shows one", "train on frames of one person")
+    A = view.crop_affine(crop_px, size, rotation_deg=angle_deg)
+    return warp_image(view.pixels(), A, (crop_px, crop_px)), A

@@ -1,0 +1,131 @@
+"""Published lifting networks of the release of epipolar transformers (He et al., CVPR 2020), of bodies and of hands."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from poseboard.datasets import human36m_toolbox
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.rhd import RHD_HAND
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.checkpoint import Checkpoint, strip_prefix
+from poseboard.methods.lifting.model import RELEASED_MAPS, Lifting, LiftingArchitecture
+from poseboard.methods.nets.architecture import Architecture
+from poseboard.methods.nets.published_state import resnet_name, whole_state
+from poseboard.methods.nets.starting_weights import load_backbone
+
+_BEHIND_FEATURES = ("deconv_layers.", "final_layer.", "fc.")
+"""Layers of a ResNet that stand behind its pooled features."""
+
+_log = logging.getLogger(__name__)
+
+
+def published(
+    state: Mapping[str, Tensor], file: Path, *, scale_mm: float | None = None, backbone: Path | None = None
+) -> Checkpoint:
+    """A lifting network on its backbone: which one, of bodies or of hands, and whether it is told which hand.
+
+    One on true heat maps has none; maps like those it was trained on are drawn from the joints that ``backbone`` finds.
+    All of it is read off the tensors. Bodies have 17 joints in the order of epipolar transformers' release and come in
+    ours, hands have 21. What stands behind the pooled image features is left out, for nothing reads it.
+    """
+    if scale_mm is None or not 0 < scale_mm < math.inf:
+        raise InputError(
+            "scale_mm",
+            "the file does not hold the size of a pose, of which the release takes the true one",
+            "give --scale-mm: pelvis to thorax, or lower joint to base of the middle finger (`poseboard weights show` "
+            "tells it of a lifting checkpoint trained on the data set)",
+        )
+    net, bare = strip_prefix(state, "liftingnet."), strip_prefix(state, "backbone.")
+    if not net:
+        raise InputError(file, "no liftingnet.… in it", "give a model that the release trained; check METHOD")
+    if bare and backbone is not None:
+        raise InputError(file, "has a backbone of its own", "leave out --backbone")
+    if not bare and backbone is None:
+        raise InputError(
+            file,
+            "no backbone.… under its lifting network: it lifts true heat maps",
+            "give --backbone: a 2D backbone of ours, from whose joints such maps are drawn",
+        )
+    from_image = "poseprior.weight" in net
+    rotation = not from_image and any(key.startswith(("conv2.", "viewpoint.")) for key in net)
+    first, last = ("poseprior.weight",) * 2 if from_image else ("poseprior.0.weight", "poseprior.6.weight")
+    sizes = [tuple(net[key].shape) if key in net else () for key in (first, last)]
+    outputs = {3 * len(skeleton): skeleton for skeleton in (HUMAN36M, RHD_HAND)}
+    if any(len(size) != 2 for size in sizes) or sizes[1][0] not in outputs:
+        raise InputError(
+            file,
+            f"liftingnet.{first} {sizes[0]} and liftingnet.{last} {sizes[1]} are no layers of a lifting network",
+            f"its last layer has {' or '.join(map(str, outputs))} outputs; check METHOD",
+        )
+    skeleton = outputs[sizes[1][0]]
+    hand = skeleton is RHD_HAND
+    handed = sizes[0][1] % 128 == 2  # two more than features and flattened maps have channels
+    given = {"scale_mm": float(scale_mm)}
+    if backbone is not None:
+        read = Checkpoint.read(backbone)
+        own = Architecture.of(read, backbone).model_copy(update={"alg_confidences": False, "vol_confidences": False})
+        own.require(skeleton, backbone)
+        drawn = RELEASED_MAPS[skeleton.name]
+        architecture = LiftingArchitecture(
+            backbone=own,
+            network="rotation" if rotation else "direct",
+            map_px=drawn.side,
+            pool=8,
+            feature_width=0,
+            drawn=drawn,
+            handed=handed,
+        )
+        found = {f"backbone.{key}": value for key, value in load_backbone(own, read, backbone).state_dict().items()}
+        lifting = whole_state(nn.ModuleDict({"liftingnet": architecture.build()}), state, file)
+        lifting = lifting if hand else _in_our_order(lifting, last)
+        return Checkpoint("lifting", architecture.model_dump(mode="json"), {**found, **lifting}, given)
+    network = resnet_name(bare, file)
+    crop_px = 256
+    architecture = LiftingArchitecture(
+        backbone=Architecture(
+            network=network, joints=skeleton.joints, crop_px=crop_px, channels="rgb" if hand else "bgr"
+        ),
+        network="image_rotation" if from_image else "rotation" if rotation else "direct",
+        map_px=crop_px // 4,
+        pool=2 if rotation else 8,
+        feature_width=2048 if "layer1.0.conv3.weight" in bare else 512,
+        handed=handed,
+        raw_maps=True,
+        stretched=hand,
+    )
+    whole = dict(state)
+    if from_image:
+        behind = {key for key in bare if key.startswith(_BEHIND_FEATURES)}
+        whole = {key: value for key, value in state.items() if key.removeprefix("backbone.") not in behind}
+        fresh = architecture.backbone.build(seed=0).state_dict()
+        whole |= {f"backbone.{key}": value for key, value in fresh.items() if key.startswith(_BEHIND_FEATURES)}
+        if behind:
+            _log.warning("%s: %d tensors behind the pooled features are left out", file, len(behind))
+    with torch.device("meta"):
+        template = Lifting(architecture, architecture.backbone.build(seed=0))
+    whole = whole_state(template, whole, file)
+    ours = whole if hand else _in_our_order(whole, last)
+    return Checkpoint("lifting", architecture.model_dump(mode="json"), ours, given)
+
+
+def _in_our_order(state: Mapping[str, Tensor], last: str) -> dict[str, Tensor]:
+    """A body's weights, the joints of its heat maps and answers put from the release's order in ours."""
+    order = human36m_toolbox.ROWS
+    coordinates = [3 * joint + axis for joint in order for axis in range(3)]
+    moved = dict(state)
+    for key in (f"liftingnet.{last}", f"liftingnet.{last.removesuffix('weight')}bias"):
+        moved[key] = state[key][coordinates]
+    for key in ("backbone.final_layer.weight", "backbone.final_layer.bias"):
+        if key in state:
+            moved[key] = state[key][order]
+    for key in ("liftingnet.conv1.0.weight", "liftingnet.conv2.0.weight"):
+        if key in state:
+            moved[key] = state[key][:, order]
+    return moved

@@ -1,0 +1,25 @@
+"""The loss on volumes, of learnable triangulation (Iskakov et al., ICCV 2019, section 3 and release code)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def voxel_cross_entropy(positions: Tensor, probabilities: Tensor, truth: Tensor, validity: Tensor) -> Tensor:
+    """-log of the probability of the voxel nearest to the truth.
+
+    Averaged over all joints, valid or not, as the release code does; a truth outside the volume counts at the nearest
+    voxel of its border.
+
+    Args:
+        positions: (B, a, b, c, 3) of the voxels.
+        probabilities: (B, J, a, b, c).
+        truth: (B, J, 3), in the unit of ``positions``.
+        validity: (B, J, 1).
+    """
+    flat = positions.flatten(1, 3)
+    nearest = torch.cdist(torch.nan_to_num(truth).to(flat.dtype), flat, compute_mode="donot_use_mm_for_euclid_dist")
+    index = nearest.argmin(dim=-1, keepdim=True)
+    p = probabilities.flatten(2).gather(2, index)
+    return ((validity > 0) * -torch.log(p + 1e-6)).mean()

@@ -1,0 +1,47 @@
+"""Published weights of volumetric triangulation (Iskakov et al., ICCV 2019), one variant per aggregation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.checkpoint import Checkpoint, strip_prefix
+from poseboard.methods.nets.published_state import resnet_name, whole_state
+from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
+from poseboard.methods.volumetric.unprojection import Aggregation
+
+_AGGREGATIONS: dict[str, Aggregation] = {
+    "": "softmax",
+    "sum": "sum",
+    "max": "max",
+    "conf": "conf",
+    "conf_norm": "conf_norm",
+}
+
+VARIANTS = tuple(_AGGREGATIONS)
+"""How a network brings its views together cannot be read off its tensors."""
+
+
+def published(
+    state: Mapping[str, Tensor], file: Path, *, variant: str = "", joints: tuple[str, ...] = HUMAN36M.joints
+) -> Checkpoint:
+    """A whole model, its 2D network under ``backbone.…``.
+
+    Args:
+        state: of the file.
+        file: for errors.
+        variant: one of `VARIANTS`; "" aggregates by soft-max.
+        joints: names of the volumes in order.
+
+    Raises:
+        InputError: no PoseResNet, or keys that are missing, unexpected or of another shape.
+    """
+    network = resnet_name(strip_prefix(state, "backbone."), file)
+    architecture = VolumetricArchitecture.published(network, joints, _AGGREGATIONS[variant])
+    with torch.device("meta"):
+        template = VolumetricTriangulation.build(architecture)
+    return Checkpoint("volumetric", architecture.plain(), whole_state(template, state, file))
