@@ -10,23 +10,24 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from poseboard.benchmarks.harness import Bench, LoadedRow, predict
+from poseboard.benchmarks.harness import Bench, LoadedRow, Restricted, predict
 from poseboard.benchmarks.locks import only_writer
-from poseboard.benchmarks.matching import write_matches
+from poseboard.benchmarks.pictures import write_pictures
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import weights_sha256
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
-from poseboard.methods.base import Inputs
+from poseboard.datasets.sample import Poses
+from poseboard.methods.base import Drawing, Inputs
 from poseboard.protocols import predictions
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.table import Group, Table
 
 TABLES = Path(__file__).parent / "tables"
-MATCHES = "matches.npz"
-"""Beside the predictions of a row: where it looked in other views."""
+PICTURES = "pictures"
+"""Folder beside the predictions of a row: what the method drew for its page."""
 
 
 def tables_on(dataset: str, split: str = "test") -> list[Table]:
@@ -99,6 +100,7 @@ def _predict(
 
     given = settings.options(method)
     written: set[Path] = set()
+    shown: tuple[LoadedRow, Restricted, dict[str, Poses]] | None = None
     bench = Bench.open(settings, dataset)
     names = bench.dataset.views
     keys = list(bench.dataset.keys(split))
@@ -152,14 +154,16 @@ def _predict(
             path = predictions_path(settings, dataset, method, condition, seed)
             predictions.write(path, predictions.PoseTable.collect(keys, answers, info), outputs)
             written.add(path)
-            if (split, condition, seed) == ("test", drawn, settings.profile.seeds[0]):
-                matches = path.with_name(MATCHES)
-                if write_matches(bench, model, samples, dict(zip(keys, answers, strict=True)), matches, outputs):
-                    written.add(matches)
+            if (split, condition, seed) == ("test", drawn, settings.profile.seeds[0]) and isinstance(model, Drawing):
+                shown = row, samples, dict(zip(keys, answers, strict=True))
             missing = sum(not len(one.joints_mm) or bool(np.isnan(one.joints_mm).any()) for one in answers)
             told = f"{missing} without a whole answer" if missing else "all answered"
             cameras = len(condition.cameras)
             yield f"{path.relative_to(settings.home)}: {len(keys)} samples, {cameras} cameras, {told}"
+    if shown is not None:  # last, by a model that has predicted nothing: what it is asked here, no answer can rest on
+        row, samples, of_key = shown
+        folder = settings.file("predictions", dataset, method) / PICTURES
+        written |= write_pictures(row.model(), method, samples, of_key, folder, outputs)
     return written
 
 
@@ -168,5 +172,6 @@ def _remove_others(folder: Path, split: str, written: set[Path]) -> None:
     for path in folder.glob(f"{split}-*.parquet"):
         if path not in written:
             path.unlink()
-    if split == "test" and folder / MATCHES not in written:
-        (folder / MATCHES).unlink(missing_ok=True)
+    for path in (folder / PICTURES).glob("*") if split == "test" else ():
+        if path not in written:
+            path.unlink()

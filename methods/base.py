@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_check
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError, validated
-from poseboard.datasets.sample import Poses, Resampling, Sample, Truth
+from poseboard.datasets.sample import Image, Poses, Resampling, Sample, Truth
 from poseboard.datasets.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -136,39 +135,42 @@ class Method(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Match:
-    """Where a method looked in one view for what it sees at a pixel of another.
+class Picture:
+    """A picture for the page of a method.
 
     Args:
-        pixel_px: (2,) crop pixel of the reference view: the middle of the map cell that was asked.
-        line_px: (2, 2) ends of its epipolar line in the source crop; NaN where the samples lie on none.
-        samples_px: (K, 2) crop pixels of the source view.
-        weights: (K,) how strongly each answered.
-        hit: whether any of them lies in the source crop.
+        title: what it shows, in a few words; the page adds the sample.
+        caption: how to read it.
+        image: (H, W, 3) uint8 RGB.
     """
 
-    pixel_px: Array
-    line_px: Array
-    samples_px: Array
-    weights: Array
-    hit: bool
+    title: str
+    caption: str
+    image: Image
 
 
 @runtime_checkable
-class Matching(Protocol):
-    """What a method may offer beside ``Method``: to tell where it looks. The predict stage then writes that down."""
+class Drawing(Protocol):
+    """What a method may offer beside ``Method``: pictures of how it came to an answer.
 
-    def match(self, sample: Sample, reference: int, source: int, pixel_px: Sequence[float]) -> Match | None:
-        """Where a pixel of one view was looked for in another, and how strongly each place there answered.
+    They are asked for when all predictions of the row have been made, of a few samples that stand fast, and nothing of
+    the truth is handed over.
+
+    Example:
+        >>> class Guess:
+        ...     def figures(self, sample, answer, *, images):
+        ...         return [Picture("A guess", "White is sure.", np.zeros((8, 8, 3), np.uint8))]
+        >>> isinstance(Guess(), Drawing)
+        True
+    """
+
+    def figures(self, sample: Sample, answer: Poses, *, images: bool) -> Sequence[Picture]:
+        """Pictures of one sample; none where there is nothing to show.
 
         Args:
-            sample: with crops of ``inputs.crop_px``.
-            reference: index of the view that looks.
-            source: index of the view that it looks at.
-            pixel_px: (x, y) in the crop of the reference view.
-
-        Returns:
-            None if the method, as it was set up, looks at no other view.
+            sample: as it was handed over to ``predict``.
+            answer: what ``predict`` answered.
+            images: whether images of the sample may be seen in them: those of real people are not ours to pass on.
         """
         ...
 

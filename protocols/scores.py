@@ -371,6 +371,22 @@ class DataFile(Record):
     )
 
 
+class DrawnPicture(Record):
+    """A picture that a method drew of one of its answers."""
+
+    file: str = Field(description="beside this one")
+    key: str = Field(description="of the sample")
+    title: str
+    caption: str
+
+
+class PictureFile(Record):
+    """What a method drew of its answers for its page."""
+
+    format: Literal[1] = 1
+    pictures: list[DrawnPicture]
+
+
 class PublishedRow(Record):
     """A published row: the numbers that each source prints for it, null where a source does not list it."""
 

@@ -17,10 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-from numpy.typing import NDArray
 
 from poseboard.protocols.scores import Curve, ResultError, Score, TrainingFile
-from poseboard.report.results import Matches
 
 COLOURS = {
     "blue": "#1166d3", "rust": "#b45100", "green": "#1d8452", "pink": "#b7509c", "sky": "#2e98d2", "orange": "#e87011",
@@ -43,13 +41,6 @@ LINE_CHARACTERS = 62
 """Of one line of a label: at 9 points they fit into ``WIDTH``."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 INK, RULE = "#1b1e23", "#d5d8dc"
-TRUE_MARK: dict[str, Any] = {"marker": "P", "color": "#1a9fd4", "markersize": 7, "markeredgecolor": "black"}
-PREDICTED_MARK: dict[str, Any] = {"marker": "X", "color": "#ff8a2b", "markersize": 7, "markeredgecolor": "black"}
-ASKED_MARK: dict[str, Any] = {
-    "marker": "s", "color": "none", "markersize": 11, "markeredgecolor": "#e8308a", "markeredgewidth": 1.6,
-}  # fmt: skip
-BEST_MARK: dict[str, Any] = {**ASKED_MARK, "marker": "o"}
-
 STYLE: Any = {  # matplotlib types every key of it as a literal
     **sns.axes_style("white"),
     "font.family": "DejaVu Sans",
@@ -306,86 +297,6 @@ def training_curves(training: TrainingFile, index: int) -> Figure:
         world = ", synthetic world" if training.synthetic else ""
         figure.supxlabel(printable(f"trained on {training.dataset}{world}"), fontsize=8.5)
     return figure
-
-
-def epipolar_matches(matches: Matches, sample: int, synthetic: bool) -> Figure:
-    """Where the first view's joint was looked for in every other view, and how strongly each place answered.
-
-    Above: the crops, with the epipolar line and the places looked at, coloured by their weight. Below: the weights
-    along that line; against the distance from the true joint for a method whose places lie on no line.
-    """
-    side, weights = matches.side_px, matches.weights[sample]
-    highest = float(max(weights.max(), 1e-12))
-    with mpl.rc_context(STYLE):
-        columns = len(matches.views)
-        figure = Figure(figsize=(2.35 * columns, 4.1), layout="constrained")
-        crops, below = figure.subplots(2, columns, squeeze=False, height_ratios=(1.75, 1))
-        for v, axes in enumerate(crops):
-            if matches.images.size:
-                axes.imshow(matches.images[sample, v], extent=(-0.5, side - 0.5, side - 0.5, -0.5))
-            axes.set(aspect="equal", xlim=(-0.5, side - 0.5), ylim=(side - 0.5, -0.5), xticks=[], yticks=[])
-            axes.set_title(printable(matches.views[v]))
-            _mark(axes, matches.predicted_px[sample, v], **PREDICTED_MARK)
-            _mark(axes, matches.truth_px[sample, v], **TRUE_MARK)
-        _mark(crops[0], matches.pixel_px[sample], **ASKED_MARK)
-        for k, (crop, axes) in enumerate(zip(crops[1:], below[1:], strict=True)):
-            share = np.clip(weights[k] / highest, 0, 1)
-            shades = mpl.colormaps["plasma"](0.12 + 0.75 * share)  # its ends would fade into one of the page's themes
-            if matches.hit[sample, k]:
-                _places(crop, matches.line_px[sample, k], matches.samples_px[sample, k], share, shades)
-            else:
-                crop.set_xlabel("the line misses this crop")
-            _weights(axes, matches, sample, k, shades)
-            axes.set_ylim(min(0.0, float(weights.min())), 1.08 * highest)
-            axes.tick_params(labelleft=k == 0)
-        below[1].set_ylabel("weight")
-        keys = {"asked": ASKED_MARK, "true joint": TRUE_MARK, "predicted": PREDICTED_MARK, "largest weight": BEST_MARK}
-        handles = [Line2D([], [], linestyle="none", **mark) for mark in keys.values()]
-        handles.append(Line2D([], [], color=INK, linewidth=0.7, linestyle=(0, (3, 2))))
-        below[0].axis("off")
-        below[0].legend(handles, [*keys, "all places alike"], loc="center left", borderaxespad=0)
-        world = ", synthetic world" if synthetic else ""
-        figure.supxlabel(printable(f"{matches.joint.replace('_', ' ')}, {matches.keys[sample]}{world}"), fontsize=8.5)
-    return figure
-
-
-def _places(
-    crop: Axes,
-    line_px: NDArray[np.float64],
-    places_px: NDArray[np.float64],
-    share: NDArray[np.float64],
-    shades: NDArray[np.float64],
-) -> None:
-    """The line and the places on it in a crop, those of most weight largest and on top."""
-    crop.plot(*line_px.T, color="white", linewidth=2.4, alpha=0.55, zorder=2)
-    crop.plot(*line_px.T, color="black", linewidth=0.7, zorder=2)
-    order = np.argsort(share, kind="stable")
-    x, y = places_px[order].T
-    crop.scatter(x, y, s=5 + 25 * share[order], c=shades[order], linewidths=0.4, edgecolors="black", zorder=3)
-    _mark(crop, places_px[int(share.argmax())], **BEST_MARK)
-
-
-def _weights(axes: Axes, matches: Matches, sample: int, k: int, shades: NDArray[np.float64]) -> None:
-    """The weights along the line into source k, or by distance from the true joint where there is none."""
-    places, joint = matches.samples_px[sample, k], matches.truth_px[sample, k + 1]
-    start, end = matches.line_px[sample, k]
-    straight = bool(np.isfinite([start, end]).all() and (end != start).any())
-    if straight:
-        along = (end - start) / np.linalg.norm(end - start)
-        at, joint_at = (places - start) @ along, float((joint - start) @ along)
-    else:
-        at, joint_at = np.linalg.norm(places - joint, axis=1), 0.0
-    axes.vlines(at, 0, matches.weights[sample, k], colors=[tuple(shade) for shade in shades], linewidth=2.2)
-    axes.axhline(1 / len(at), color=INK, linewidth=0.7, linestyle=(0, (3, 2)))
-    axes.axvline(joint_at, color=TRUE_MARK["color"], linewidth=1.4, zorder=0)
-    axes.set_xlabel("along the line, px" if straight else "from the true joint, px")
-    _finish(axes, "y")
-
-
-def _mark(axes: Axes, place_px: NDArray[np.float64], **look: Any) -> None:
-    """A mark with a dark rim, so that it shows on any picture; nothing where there is no place."""
-    if np.isfinite(place_px).all():
-        axes.plot(*place_px[:, None], linestyle="none", zorder=4, **look)
 
 
 def to_svg(figure: Figure, name: str) -> str:

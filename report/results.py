@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,8 @@ from poseboard.protocols.scores import (
     ComparisonFile,
     DataFile,
     DetectionFile,
+    DrawnPicture,
+    PictureFile,
     PublishedTable,
     Record,
     ResultError,
@@ -52,45 +54,12 @@ class Examples:
 
 
 @dataclass(frozen=True, eq=False)
-class Matches:
-    """Where a method looked in the other views for a joint of the first (N samples, V views, K places, S px).
-
-    Args:
-        joint: name of the joint.
-        keys: (N,) sample keys.
-        views: (V,) camera names; the first looks at each of the others.
-        side_px: of the square crops.
-        images: (N, V, S, S, 3) uint8 RGB; S = 0 where the images may not be shown.
-        truth_px: (N, V, 2) the true joint in the crops.
-        predicted_px: (N, V, 2) the predicted one; NaN = not predicted.
-        pixel_px: (N, 2) what was asked, in the first view.
-        line_px: (N, V-1, 2, 2) ends of the epipolar line; NaN for a method that does not look along it.
-        samples_px: (N, V-1, K, 2) the places looked at.
-        weights: (N, V-1, K) how strongly each answered.
-        hit: (N, V-1) whether any place lies in the crop.
-    """
-
-    joint: str
-    keys: list[str]
-    views: list[str]
-    side_px: int
-    images: NDArray[np.uint8]
-    truth_px: NDArray[np.float64]
-    predicted_px: NDArray[np.float64]
-    pixel_px: NDArray[np.float64]
-    line_px: NDArray[np.float64]
-    samples_px: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    hit: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
 class Entry:
-    """One method on one data set, with the drawn predictions and matches of its name."""
+    """One method on one data set, with the drawn predictions of its name and the pictures that it drew itself."""
 
     scores: ScoreFile
     examples: Examples | None
-    matches: Matches | None = None
+    pictures: tuple[tuple[DrawnPicture, Path], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,46 +154,9 @@ def read_examples(path: Path) -> Examples:
     )
 
 
-def read_matches(path: Path) -> Matches:
-    """Read a file of matches without executing anything from it; ResultError names file and array."""
-    arrays = _read_arrays(path, [field.name for field in fields(Matches)])
-    n, m, k = (*arrays["weights"].shape, 0, 0, 0)[:3]
-    drawn = arrays["images"].shape[2] if arrays["images"].ndim == 5 else 0
-    shapes = {
-        "joint": (),
-        "keys": (n,),
-        "views": (m + 1,),
-        "side_px": (),
-        "images": (n, m + 1, drawn, drawn, 3),
-        "truth_px": (n, m + 1, 2),
-        "predicted_px": (n, m + 1, 2),
-        "pixel_px": (n, 2),
-        "line_px": (n, m, 2, 2),
-        "samples_px": (n, m, k, 2),
-        "weights": (n, m, k),
-        "hit": (n, m),
-    }
-    kinds = {"joint": "U", "keys": "U", "views": "U", "side_px": "iu", "images": "u", "hit": "b"}
-    _require(path, arrays, shapes, kinds)
-    found = Matches(
-        joint=str(arrays["joint"]),
-        keys=[str(key) for key in arrays["keys"]],
-        views=[str(view) for view in arrays["views"]],
-        side_px=int(arrays["side_px"]),
-        images=arrays["images"].astype(np.uint8),
-        truth_px=arrays["truth_px"].astype(np.float64),
-        predicted_px=arrays["predicted_px"].astype(np.float64),
-        pixel_px=arrays["pixel_px"].astype(np.float64),
-        line_px=arrays["line_px"].astype(np.float64),
-        samples_px=arrays["samples_px"].astype(np.float64),
-        weights=arrays["weights"].astype(np.float64),
-        hit=arrays["hit"].astype(np.bool_),
-    )
-    if not (n and m and k and found.side_px > 0 and drawn in (0, found.side_px)):
-        raise ResultError(f"{path}: side_px: is {found.side_px} for {n} samples of {drawn} px, {m} lines, {k} places")
-    if not all(np.isfinite(getattr(found, name)).all() for name in ("truth_px", "pixel_px", "samples_px", "weights")):
-        raise ResultError(f"{path}: holds a place or weight that is no number; run the predict stage again")
-    return found
+def read_pictures(path: Path) -> tuple[tuple[DrawnPicture, Path], ...]:
+    """What a method drew for its page, and where; ResultError names a file that is none."""
+    return tuple((drawn, picture_beside(path, drawn.file)) for drawn in PictureFile.read(path).pictures)
 
 
 def table_key(table: str) -> tuple[int, int, str]:
@@ -275,12 +207,12 @@ def _read_profile(results: Path, profile: str, rows: Collection[str] | None) -> 
                 f"{path}: provenance.data_manifest: is of another state of {file.dataset} than {other}; run `dvc repro`"
             )
         examples = root / "examples" / path.parent.name / f"{path.stem}.npz"
-        matches = root / "predictions" / path.parent.name / path.stem / "matches.npz"
+        pictures = root / "predictions" / path.parent.name / path.stem / "pictures" / "pictures.json"
         entries.append(
             Entry(
                 file,
                 read_examples(examples) if examples.is_file() else None,
-                read_matches(matches) if matches.is_file() else None,
+                read_pictures(pictures) if pictures.is_file() else (),
             )
         )
     training, trained = {}, dict[Any, Path]()

@@ -20,7 +20,7 @@ from matplotlib.image import imsave
 from PIL import Image
 
 from poseboard.datasets.files import Content, WholeFiles
-from poseboard.protocols.scores import Curve, ResultError, ScoreFile
+from poseboard.protocols.scores import Curve, DrawnPicture, ResultError, ScoreFile
 from poseboard.report import board as views
 from poseboard.report import figures
 from poseboard.report.board import Board, Example, Sweep
@@ -404,7 +404,7 @@ def _method_context(
         "published": [(table, row) for table in found.published for row in table.rows if row.method == name],
         "breakdowns": _breakdown_tables(name, all_boards),
         "examples": [(entry.scores, _draw_examples(entry, slug, folder)) for entry in entries],
-        "matches": [plot for entry in entries for plot in _draw_matches(entry, slug, folder)],
+        "pictures": [shown for entry in entries for shown in _pictures(entry, slug, folder)],
     }
 
 
@@ -460,19 +460,11 @@ def _draw_examples(entry: Entry, slug: str, folder: _Folder) -> list[Example]:
     return made
 
 
-def _draw_matches(entry: Entry, slug: str, folder: _Folder) -> list[Plot]:
-    if (matches := entry.matches) is None:
-        return []
-    name = f"matches-{slug}-{views.file_name(entry.scores.dataset)}"
-    return [
-        folder.plot(
-            f"{name}-{k}", f"{matches.joint.replace('_', ' ').capitalize()} of {key}",
-            f"Asked in {matches.views[0]}, looked for in {', '.join(matches.views[1:])}."
-            f"{'' if matches.images.size else ' Images of real people are not shown.'}",
-            figures.epipolar_matches(matches, k, entry.scores.synthetic),
-        )
-        for k, key in enumerate(matches.keys)
-    ]  # fmt: skip
+def _pictures(entry: Entry, slug: str, folder: _Folder) -> list[tuple[ScoreFile, DrawnPicture, Picture]]:
+    """What the method drew itself, copied; one that is not there is left out."""
+    prefix = f"{slug}-{views.file_name(entry.scores.dataset)}"
+    copied = [(drawn, _picture(folder, path, prefix)) for drawn, path in entry.pictures]
+    return [(entry.scores, drawn, picture) for drawn, picture in copied if picture is not None]
 
 
 def _flat_rows(found: Results, all_boards: Sequence[Board]) -> list[dict[str, Any]]:

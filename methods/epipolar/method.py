@@ -14,10 +14,11 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Inputs, Match, parse_options
+from poseboard.methods.base import Inputs, Picture, parse_options
 from poseboard.methods.batches.crops import stack_views, undistort_views
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.epipolar.attention import AttentionSettings
+from poseboard.methods.epipolar.figures import JOINT, Match, draw_matches, pixels
 from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
 from poseboard.methods.epipolar.train import SMALL, EpipolarOptions, EpipolarTraining
 from poseboard.methods.epipolar.triangulation import Correspondences, triangulate_released
@@ -109,7 +110,17 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
 
     @torch.inference_mode()
     def match(self, sample: Sample, reference: int, source: int, pixel_px: Sequence[float]) -> Match | None:
-        """See `Matching`; None without fusion. The control's samples lie on no line."""
+        """Where a pixel of one view was looked for in another, and how strongly each place there answered.
+
+        Args:
+            sample: with crops of ``inputs.crop_px``.
+            reference: index of the view that looks.
+            source: index of the view that it looks at.
+            pixel_px: (x, y) in the crop of the reference view; the nearest cell is asked.
+
+        Returns:
+            None without fusion. The control's samples lie on no line.
+        """
         model = self.loaded
         if model.epipolar_sampler is None:
             return None
@@ -123,8 +134,9 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
             detail=True,
         )
         grid = arch.grid(views.heatmaps)
-        column, row = np.rint((np.asarray(pixel_px) - grid.offset_px) / grid.stride_px).astype(int)
-        cell = np.clip(row, 0, grid.height - 1) * grid.width + np.clip(column, 0, grid.width - 1)
+        nearest = np.rint((np.asarray(pixel_px) - grid.offset_px) / grid.stride_px)
+        column, row = np.clip(nearest, 0, (grid.width - 1, grid.height - 1)).astype(int)
+        cell = row * grid.width + column
         pair = int((views.pairs == views.pairs.new_tensor([reference, source])).all(dim=1).nonzero()[0, 0])
         places = views.samples.at(slice(pair, pair + 1), views.pairs.new_tensor([cell]))[0, 0]
         places_px = (places * grid.stride_px + grid.offset_px).cpu().numpy()
@@ -133,6 +145,31 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         line_px = places_px[[0, -1]] if arch.fusion == "epipolar" else np.full((2, 2), np.nan)
         hit = bool(views.samples.hit[pair, cell])
         return Match(grid.centres()[cell].cpu().numpy(), line_px, places_px, weights, hit)
+
+    def figures(self, sample: Sample, answer: Poses, *, images: bool) -> list[Picture]:
+        """What the first view looked at in the others for the predicted `JOINT`; nothing without fusion."""
+        if JOINT not in self.skeleton.joints or len(sample.views) < 2 or not len(answer.joints_mm):
+            return []
+        joint_mm = answer.joints_mm[:1, self.skeleton.joints.index(JOINT)]
+        predicted_px = np.concatenate([view.camera.project(joint_mm) for view in sample.views])
+        if not np.isfinite(predicted_px[0]).all():
+            return []
+        others = range(1, len(sample.views))
+        found = [self.match(sample, 0, v, predicted_px[0]) for v in others]
+        matches = [match for match in found if match is not None]
+        if not matches:
+            return []
+        names, joint = [view.name for view in sample.views], JOINT.replace("_", " ")
+        crops = [view.pixels() for view in sample.views] if images else None
+        sources = self.options.sources or self.loaded.architecture.sources
+        caption = (
+            f"The pixel of the predicted {joint} in {names[0]}, and the places in {', '.join(names[1:])} that the "
+            "network looked at for it, larger and brighter with the weight that each got; below, the same weights. An "
+            f"answer rests on the nearest {sources} of these views."
+            f"{'' if images else ' Images of real people are not shown.'}"
+        )
+        drawn = draw_matches(names, crops, self.loaded.architecture.crop_px, predicted_px, matches)
+        return [Picture(joint.capitalize(), caption, pixels(drawn))]
 
     def training(self, start: Path | None, seed: int) -> EpipolarTraining:
         """From the backbone in ``start`` or the option ``weights``; the block starts fresh from ``seed``.

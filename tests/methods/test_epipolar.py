@@ -679,6 +679,27 @@ def test_a_match_lies_on_the_line_of_its_pixel(backbone, tmp_path):
     assert loaded(backbone, tmp_path, fusion="none").match(sample, 0, 1, (1, 1)) is None
 
 
+def test_a_picture_is_drawn_of_the_sample_and_the_answer_alone(backbone, tmp_path):
+    method = loaded(backbone, tmp_path)
+    sample, _ = moment(0)
+    (answer,) = method.predict([sample])
+    (picture,) = method.figures(sample, answer, images=True)
+    assert picture.title == "Right wrist"
+    assert all(view.name in picture.caption for view in sample.views)
+    moved = replace(answer, joints_mm=answer.joints_mm + 300.0)
+    (other,) = method.figures(sample, moved, images=True)
+    assert not np.array_equal(picture.image, other.image)  # it is the answer's joint that is asked for
+    (hidden,) = method.figures(sample, answer, images=False)
+    assert "not shown" in hidden.caption
+    far = replace(answer, joints_mm=answer.joints_mm + 1e30 * sample.views[0].camera.R[0])
+    assert len(method.figures(sample, far, images=False)) == 1
+    nobody = replace(answer, joints_mm=np.full_like(answer.joints_mm, np.nan))
+    assert method.figures(sample, nobody, images=True) == []
+    assert method.figures(replace(sample, views=sample.views[:1]), answer, images=True) == []
+    alone = loaded(backbone, tmp_path, fusion="none")
+    assert alone.figures(sample, answer, images=True) == []
+
+
 def test_options_decide_how_it_triangulates(backbone, tmp_path):
     sample, _ = moment(0)
     answers = [

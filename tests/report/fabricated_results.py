@@ -13,7 +13,9 @@ from poseboard.protocols.scores import (
     ComparisonFile,
     Curve,
     DataFile,
+    DrawnPicture,
     PairedDifference,
+    PictureFile,
     Provenance,
     PublishedRow,
     PublishedTable,
@@ -202,35 +204,18 @@ def write_examples(path: Path, level: float, rng: np.random.Generator, n: int = 
     )
 
 
-def write_matches(path: Path, side: int = 48, places: int = 12, shown: bool = True, straight: bool = True) -> None:
-    """Where a method looked: the second sample's line misses the last crop, and nothing was predicted for it."""
+def write_pictures(folder: Path, name: str = "0.png") -> None:
+    """Two pictures that a method drew of its own answers; only the first is there."""
+    folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    n, v = 2, len(CAMERAS)
-    ends = np.tile([[4.0, 10.0], [44.0, 30.0]], (n, v - 1, 1, 1))
-    along = np.linspace(0, 1, places)[:, None]
-    samples = ends[..., :1, :] + along * (ends[..., 1:, :] - ends[..., :1, :])
-    weights = rng.dirichlet(np.ones(places), (n, v - 1))
-    hit = np.ones((n, v - 1), dtype=bool)
-    hit[1, -1] = False
-    truth = rng.uniform(8, 40, (n, v, 2))
-    predicted = truth + 2
-    predicted[1] = np.nan
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(
-        path,
-        joint=np.array("right_wrist"),
-        keys=np.array(["S9/Posing-1/000000", "S9/Eating-1/000064"]),
-        views=np.array(CAMERAS),
-        side_px=np.array(side),
-        images=rng.integers(0, 255, (n, v, side, side, 3), dtype=np.uint8)[:, :, : side * shown, : side * shown],
-        truth_px=truth,
-        predicted_px=predicted,
-        pixel_px=truth[:, 0].round(),
-        line_px=ends if straight else np.full_like(ends, np.nan),
-        samples_px=samples,
-        weights=weights,
-        hit=hit,
-    )
+    imsave(folder / "0.png", rng.integers(60, 200, (60, 140, 3), dtype=np.uint8))
+    caption = "Brighter is <b>surer</b>."
+    PictureFile(
+        pictures=[
+            DrawnPicture(file=name, key="S9/Posing-1/000000", title="Right wrist", caption=caption),
+            DrawnPicture(file="1.png", key="S9/Eating-1/000064", title="Right wrist", caption=caption),
+        ]
+    ).write(folder / "pictures.json")
 
 
 def write_published(root: Path) -> None:
@@ -259,7 +244,7 @@ def write_everything(root: Path) -> None:
     dataset = "human36m"
     for method, level in LEVELS.items():
         write_method(root, dataset, method, level)
-    write_matches(root / "default" / "predictions" / dataset / "algebraic" / "matches.npz")
+    write_pictures(root / "default" / "predictions" / dataset / "algebraic" / "pictures")
     for method, after in AFTER.items():
         write_training(root, dataset, method, after, learns=not method.startswith("dlt"))
     write_seeds(root, dataset)

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from fabricated_results import LEVELS, provenance, score, write_everything, write_matches, write_method
+from fabricated_results import LEVELS, provenance, score, write_everything, write_method, write_pictures
 from matplotlib.image import imsave
 
 from poseboard.protocols.scores import DataFile, ResultError, ScoreFile, TrainingFile
@@ -367,33 +367,24 @@ def test_examples_that_would_run_code_or_do_not_fit_are_refused(tmp_path: Path) 
             build(tmp_path, "default", tmp_path / "out")
 
 
-@pytest.mark.parametrize(
-    ("change", "names"),
-    [
-        ({"joint": np.array({}, dtype=object)}, "cannot be read"),
-        ({"weights": np.full((2, 3, 12), np.nan)}, "no number"),
-        ({"weights": np.ones((2, 3, 5))}, "samples_px"),
-        ({"views": np.array(["a", "b"])}, "views"),
-        ({"side_px": np.array(9)}, "side_px"),
-        ({"hit": None}, "hit: array is missing"),
-    ],
-)
-def test_matches_that_would_run_code_or_do_not_fit_are_refused(tmp_path: Path, change: dict, names: str) -> None:
-    write_method(tmp_path, "human36m", "dlt", 80.0)
-    path = tmp_path / "default/predictions/human36m/dlt/matches.npz"
-    write_matches(path)
-    with np.load(path) as archive:
-        arrays = {**archive, **change}
-    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
-    with pytest.raises(ResultError, match=rf"dlt/matches\.npz: .*{names}"):
-        build(tmp_path, "default", tmp_path / "out")
-
-
 @pytest.mark.parametrize("picture", ["../secret.png", "/etc/passwd", "a\\b.png", "page.svg", "page.html"])
 def test_a_picture_is_a_plain_file_name(tmp_path: Path, picture: str) -> None:
     file = DataFile(dataset="d", synthetic=True, state="ready", detail="", obtain="", manifest=None, pictures=[picture])
     file.write(tmp_path / "default" / "data" / "d.json")
     with pytest.raises(ResultError, match="pictures"):
+        build(tmp_path, "default", tmp_path / "out")
+
+
+@pytest.mark.parametrize("picture", ["../0.png", "/etc/passwd", "0.svg"])
+def test_so_is_one_that_a_method_drew(tmp_path: Path, picture: str) -> None:
+    write_method(tmp_path, "human36m", "dlt", 80.0)
+    folder = tmp_path / "default/predictions/human36m/dlt/pictures"
+    write_pictures(folder, picture)
+    with pytest.raises(ResultError, match=r"pictures\.json: pictures: "):
+        build(tmp_path, "default", tmp_path / "out")
+    write_pictures(folder)
+    (folder / "0.png").write_bytes(b"no picture")
+    with pytest.raises(ResultError, match=r"0\.png: cannot be read as a picture"):
         build(tmp_path, "default", tmp_path / "out")
 
 
@@ -507,12 +498,14 @@ def test_a_method_page_shows_the_options_in_force(site: Path) -> None:
     assert "learning_rate = 0.001 , steps = 600 , use_confidences = True" in text
 
 
-def test_matches_are_drawn_where_there_are_any(site: Path) -> None:
+def test_what_a_method_drew_is_on_its_page_alone(site: Path) -> None:
     found = page(site / "methods" / "algebraic.html")
-    for key in ("S9/Posing-1/000000", "S9/Eating-1/000064"):
-        assert f"Right wrist of {key}" in found.text
-    assert "the line misses this crop" in found.text
-    assert "Where it looks" not in page(site / "methods" / "ransac.html").text
+    assert "Right wrist of S9/Posing-1/000000" in found.text
+    assert "Right wrist of S9/Eating-1/000064" not in found.text, "its file is not there"
+    assert "Brighter is &lt;b&gt;surer&lt;/b&gt;." in found.text
+    (picture,) = (site / "pictures").glob("algebraic-human36m-*")
+    assert f"../pictures/{picture.name}" in found.text
+    assert "Right wrist of" not in page(site / "methods" / "ransac.html").text
 
 
 def test_training_of_a_row_counts_every_training_its_weights_have_been_through(results: Path, site: Path) -> None:

@@ -1,0 +1,72 @@
+"""The pictures that a method draws for its page: asked for after all predictions of the row, kept beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from poseboard.benchmarks.harness import Restricted
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import WholeFiles
+from poseboard.datasets.sample import Poses
+from poseboard.methods.base import Drawing, Method, Picture
+from poseboard.protocols.scores import DrawnPicture, PictureFile
+
+SAMPLES = 3
+"""Of how many samples pictures are drawn: the middle ones of equal parts of the split, the same for all rows."""
+INDEX = "pictures.json"
+
+
+def write_pictures(
+    method: Method, name: str, samples: Restricted, answers: Mapping[str, Poses], folder: Path, files: WholeFiles
+) -> set[Path]:
+    """Ask a row for the pictures of a few samples, and write them down.
+
+    The method sees what it saw when it predicted, and its own answer: nothing of the truth. Images may be seen in
+    pictures of synthetic people only: those of real data sets are not ours to pass on.
+
+    Args:
+        method: loaded; one that is no `Drawing`, or has nothing to show, leaves no file.
+        name: of the row, for errors.
+        samples: as the row was handed them.
+        answers: key -> what the row answered, every key of the split in order.
+        folder: for the pictures and what stands under them.
+        files: that they are written together with.
+
+    Returns:
+        The files that will be there.
+
+    Raises:
+        InputError: what it draws is no picture.
+    """
+    if not isinstance(method, Drawing):
+        return set()
+    keys = list(answers)
+    written: set[Path] = set()
+    drawn: list[DrawnPicture] = []
+    for key in (keys[(2 * i + 1) * len(keys) // (2 * SAMPLES)] for i in range(min(SAMPLES, len(keys)))):
+        for picture in method.figures(samples.sample(key), answers[key], images=samples.synthetic):
+            pixels = _pixels(picture, name)
+            path = folder / f"{len(drawn)}.png"
+            files.write(path, partial(Image.fromarray(pixels).save, format="PNG", optimize=True))
+            written.add(path)
+            drawn.append(DrawnPicture(file=path.name, key=key, title=picture.title, caption=picture.caption))
+    if drawn:
+        files.write(folder / INDEX, PictureFile(pictures=drawn).text().encode())
+        written.add(folder / INDEX)
+    return written
+
+
+def _pixels(picture: Picture, name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    image = picture.image
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise InputError(
+            f"row {name}: figures",
+            f"drew {image.dtype} {image.shape}, which is no picture",
+            "draw (height, width, 3) uint8 RGB",
+        )
+    return image

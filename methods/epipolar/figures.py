@@ -1,0 +1,160 @@
+"""A picture of what the network attends to: one pixel's epipolar line in every other view, and the weights along it.
+
+Everything here is drawn from arrays that the method has made of a sample and of its own answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.sample import Image
+
+JOINT = "right_wrist"
+"""Far from the trunk and often hidden, so that one view alone finds it badly. The same for all samples."""
+
+_DPI = 150
+_INK, _RULE = "#1b1e23", "#d5d8dc"
+_STYLE: Any = {  # matplotlib types every key of it as a literal
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.titlecolor": _INK,
+    "axes.linewidth": 0.7,
+    "grid.color": _RULE,
+    "grid.linewidth": 0.6,
+    "text.color": _INK,
+    "text.parse_math": False,  # a camera's name may hold dollar signs
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+}
+_PREDICTED: dict[str, Any] = {"marker": "X", "color": "#ff8a2b", "markersize": 7, "markeredgecolor": "black"}
+_ASKED: dict[str, Any] = {
+    "marker": "s", "color": "none", "markersize": 11, "markeredgecolor": "#e8308a", "markeredgewidth": 1.6,
+}  # fmt: skip
+_BEST: dict[str, Any] = {**_ASKED, "marker": "o"}
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """Where the network looked in one view for what it sees at a pixel of another.
+
+    Args:
+        pixel_px: (2,) crop pixel of the reference view: the middle of the map cell that was asked.
+        line_px: (2, 2) ends of its epipolar line in the source crop; NaN where the samples lie on none.
+        samples_px: (K, 2) crop pixels of the source view.
+        weights: (K,) how strongly each answered.
+        hit: whether any of them lies in the source crop.
+    """
+
+    pixel_px: Array
+    line_px: Array
+    samples_px: Array
+    weights: Array
+    hit: bool
+
+
+def draw_matches(
+    names: Sequence[str], crops: Sequence[Image] | None, side_px: int, predicted_px: Array, matches: Sequence[Match]
+) -> Figure:
+    """The pixel asked in the first view, and where every other view was looked at for it.
+
+    Above: the crops, with the epipolar line and the places looked at, larger and brighter with their weight. Below: the
+    weights along that line; against the distance from the predicted joint where the places lie on no line.
+
+    Args:
+        names: of V views.
+        crops: (S, S, 3) of each; None where images may not be shown.
+        side_px: S.
+        predicted_px: (V, 2) the predicted joint in each crop.
+        matches: of the V - 1 views after the first.
+    """
+    highest = float(max(*(match.weights.max() for match in matches), 1e-12))
+    lowest = min(0.0, *(float(match.weights.min()) for match in matches))
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(2.35 * len(names), 4.1), dpi=_DPI, layout="constrained")
+        above, below = figure.subplots(2, len(names), squeeze=False, height_ratios=(1.75, 1))
+        for v, axes in enumerate(above):
+            if crops is not None:
+                axes.imshow(crops[v], extent=(-0.5, side_px - 0.5, side_px - 0.5, -0.5))
+            axes.set(aspect="equal", xlim=(-0.5, side_px - 0.5), ylim=(side_px - 0.5, -0.5), xticks=[], yticks=[])
+            axes.set_title(names[v])
+            _mark(axes, predicted_px[v], **_PREDICTED)
+        _mark(above[0], matches[0].pixel_px, **_ASKED)
+        for k, (crop, axes, match) in enumerate(zip(above[1:], below[1:], matches, strict=True)):
+            share = np.clip(match.weights / highest, 0, 1)
+            shades = mpl.colormaps["plasma"](0.12 + 0.75 * share)
+            if match.hit:
+                _places(crop, match, share, shades)
+            else:
+                crop.set_xlabel("the line misses this crop")
+            _weights(axes, match, predicted_px[k + 1], shades)
+            axes.set_ylim(lowest, 1.08 * highest)
+            axes.tick_params(labelleft=k == 0)
+        below[1].set_ylabel("weight")
+        keys = {"asked": _ASKED, "predicted": _PREDICTED, "largest weight": _BEST}
+        handles = [Line2D([], [], linestyle="none", **mark) for mark in keys.values()]
+        handles.append(Line2D([], [], color=_INK, linewidth=0.7, linestyle=(0, (3, 2))))
+        below[0].axis("off")
+        below[0].legend(handles, [*keys, "all places alike"], loc="center left", borderaxespad=0)
+    return figure
+
+
+def pixels(figure: Figure) -> Image:
+    """The figure as (H, W, 3) uint8 RGB."""
+    canvas = FigureCanvasAgg(figure)
+    with mpl.rc_context(_STYLE):
+        canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _places(crop: Axes, match: Match, share: Array, shades: NDArray[np.float64]) -> None:
+    """The line and the places on it in a crop, those of most weight largest and on top."""
+    crop.plot(*match.line_px.T, color="white", linewidth=2.4, alpha=0.55, zorder=2)
+    crop.plot(*match.line_px.T, color="black", linewidth=0.7, zorder=2)
+    order = np.argsort(share, kind="stable")
+    x, y = match.samples_px[order].T
+    crop.scatter(x, y, s=5 + 25 * share[order], c=shades[order], linewidths=0.4, edgecolors="black", zorder=3)
+    _mark(crop, match.samples_px[int(share.argmax())], **_BEST)
+
+
+def _weights(axes: Axes, match: Match, joint_px: Array, shades: NDArray[np.float64]) -> None:
+    """The weights along the line, or by distance from the predicted joint where there is none."""
+    start, end = match.line_px
+    straight = bool(np.isfinite(match.line_px).all() and (end != start).any())
+    if straight:
+        along = (end - start) / np.linalg.norm(end - start)
+        at, joint_at = (match.samples_px - start) @ along, float((joint_px - start) @ along)
+    else:
+        at, joint_at = np.linalg.norm(match.samples_px - joint_px, axis=1), 0.0
+    axes.vlines(at, 0, match.weights, colors=[tuple(shade) for shade in shades], linewidth=2.2)
+    axes.axhline(1 / len(at), color=_INK, linewidth=0.7, linestyle=(0, (3, 2)))
+    axes.axvline(joint_at, color=_PREDICTED["color"], linewidth=1.4, zorder=0)
+    axes.set_xlabel("along the line, px" if straight else "from the predicted joint, px")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=True, axis="y")
+    axes.set_axisbelow(True)
+
+
+def _mark(axes: Axes, place_px: Array, **look: Any) -> None:
+    """A mark with a dark rim, so that it shows on any picture; nothing where there is no place."""
+    if np.isfinite(place_px).all():
+        axes.plot(*place_px[:, None], linestyle="none", zorder=4, **look)
