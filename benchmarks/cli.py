@@ -13,7 +13,7 @@ import typer
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
-from poseboard.protocols.scores import ResultError
+from poseboard.protocols.records import ResultError
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 

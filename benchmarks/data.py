@@ -18,7 +18,7 @@ from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.files import write_file
 from poseboard.datasets.sample import Dataset, Group, Status, images_sha256
 from poseboard.datasets.synthetic.human36m import WorldOptions, generate
-from poseboard.protocols.scores import DataFile
+from poseboard.protocols.records import DataFile
 
 
 def render(options: Mapping[str, Any], root: Path, processes: int | None = None) -> str:

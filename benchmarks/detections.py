@@ -24,7 +24,7 @@ from poseboard.datasets.sample import Dataset, Poses, Sample
 from poseboard.methods.geometry.observations import observe
 from poseboard.methods.geometry.triangulation import reprojection_error
 from poseboard.methods.nets.triangulator import ASSOCIATION_PX
-from poseboard.protocols.scores import DetectionFile
+from poseboard.protocols.records import DetectionFile
 
 _FRAME_COLUMNS = 3
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")

@@ -14,7 +14,7 @@ from poseboard.benchmarks.plan import trained_rows, training_records
 from poseboard.benchmarks.settings import BACKBONE, WORLDS, Settings
 from poseboard.datasets.errors import validated
 from poseboard.datasets.synthetic.human36m import CAMERAS, WorldOptions
-from poseboard.protocols.scores import DataFile, ResultError
+from poseboard.protocols.records import DataFile, ResultError
 
 BLOCK = 4096
 """Bytes that a file system hands out at once: a file takes half of one more than it holds, a folder one."""

@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
-from poseboard.protocols.scores import Curve, Provenance, Score, ScoreFile, TrainingFile, TrainingRun
+from poseboard.protocols.records import Curve, Provenance, Score, ScoreFile, TrainingFile, TrainingRun
 from poseboard.report.figures import training_curves
 
 # MLflow sets its own levels when it is imported, and then tells each table that it makes.

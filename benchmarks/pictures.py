@@ -14,7 +14,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.sample import Poses
 from poseboard.methods.base import Drawing, Method, Picture
-from poseboard.protocols.scores import DrawnPicture, PictureFile
+from poseboard.protocols.records import DrawnPicture, PictureFile
 
 SAMPLES = 3
 """Of how many samples pictures are drawn: the middle ones of equal parts of the split, the same for all rows."""

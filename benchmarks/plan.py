@@ -22,7 +22,7 @@ from poseboard.benchmarks.settings import BACKBONE, WORLDS, Settings
 from poseboard.benchmarks.stage_times import StageTimes, announced
 from poseboard.datasets.errors import validated
 from poseboard.datasets.synthetic.human36m import CAMERAS, WorldOptions
-from poseboard.protocols.scores import ResultError, TrainingFile
+from poseboard.protocols.records import ResultError, TrainingFile
 
 OTHER_STAGE_S = 15.0
 """Assumed of a stage of no kind below that no earlier run has timed."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
-from poseboard.protocols.scores import Provenance, TrainingFile
+from poseboard.protocols.records import Provenance, TrainingFile
 
 ROOMS = ("benchmarks", "datasets", "methods", "protocols", "report", "pyproject.toml", "constraints.txt", "dvc.yaml")
 _PACKAGES = ("torch", "numpy", "opencv-python-headless", "numba", "scipy", "lightning-fabric", "pandas", "pyarrow")

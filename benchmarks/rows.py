@@ -15,7 +15,7 @@ from poseboard.datasets.rhd import RHD_HAND
 from poseboard.datasets.skeleton import COCO, HUMAN36M, Skeleton
 from poseboard.methods.backbone.train import Backbone
 from poseboard.methods.base import Method, find_method
-from poseboard.protocols.scores import ComparisonFile
+from poseboard.protocols.records import ComparisonFile
 
 _SKELETONS = (HUMAN36M, COCO, RHD_HAND)
 """Of our data sets: a row may be for some of them only."""

@@ -26,7 +26,7 @@ from poseboard.protocols.comparison import compare
 from poseboard.protocols.condition import Condition, Root
 from poseboard.protocols.decisions import REFERENCE, same_row, trained
 from poseboard.protocols.predictions import PoseTable
-from poseboard.protocols.scores import ComparisonFile, Score, ScoreFile, TableComparison, TrainingFile
+from poseboard.protocols.records import ComparisonFile, Score, ScoreFile, TableComparison, TrainingFile
 from poseboard.protocols.scoring import Predictions, Scored, answers, score
 
 SPLIT = "test"

@@ -211,7 +211,7 @@ class Settings:
         return self.home / "results" / self.params.profile
 
     def file(self, kind: str, dataset: str, name: str = "") -> Path:
-        """results/<profile>/<kind>/<dataset>[/<name>]: the layout that protocols/scores.py lists.
+        """results/<profile>/<kind>/<dataset>[/<name>]: the layout that protocols/records.py lists.
 
         Raises:
             InputError: the data set's name would lead elsewhere.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import poseboard.methods
 from poseboard.benchmarks.settings import Settings
-from poseboard.protocols.scores import ScoreFile
+from poseboard.protocols.records import ScoreFile
 
 
 def summary(settings: Settings) -> str:

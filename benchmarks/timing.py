@@ -10,7 +10,7 @@ from pathlib import Path
 
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
-from poseboard.protocols.scores import SpeedFile
+from poseboard.protocols.records import SpeedFile
 
 
 def speed_stage(settings: Settings) -> list[str]:

@@ -25,7 +25,7 @@ from poseboard.methods.backbone.train import Backbone
 from poseboard.methods.base import Method, Training
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.loop import Fit, fit, launch
-from poseboard.protocols.scores import Curve, TrainingFile, TrainingRun
+from poseboard.protocols.records import Curve, TrainingFile, TrainingRun
 
 FINISH_SAMPLES = 256
 """Training samples, evenly strided, that constants are fitted on after training."""

@@ -31,7 +31,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Dataset
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols.predictions import PoseTable
-from poseboard.protocols.scores import Curve, Measure
+from poseboard.protocols.records import Curve, Measure
 
 Breakdown = dict[str, dict[str, float | None]]
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from poseboard.protocols import bootstrap
 from poseboard.protocols.base import Protocol
 from poseboard.protocols.decisions import judge
-from poseboard.protocols.scores import PairedDifference, Rank, Score, SeedValue, TableComparison
+from poseboard.protocols.records import PairedDifference, Rank, Score, SeedValue, TableComparison
 from poseboard.protocols.scoring import Scored, group_codes, seed_estimates
 from poseboard.protocols.table import Table
 

@@ -31,7 +31,7 @@ from typing import Literal
 import numpy as np
 import scipy  # its parts load when they are used
 
-from poseboard.protocols.scores import PairedDifference, Rank, Score, ScoreFile, TableComparison, TrainingFile
+from poseboard.protocols.records import PairedDifference, Rank, Score, ScoreFile, TableComparison, TrainingFile
 
 LEVEL = 0.95
 REFERENCE = "seeds"

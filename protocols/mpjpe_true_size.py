@@ -22,7 +22,7 @@ from poseboard.protocols.base import TruthTable
 from poseboard.protocols.metrics import Array, Rows
 from poseboard.protocols.mpjpe_root_camera import MpjpeRootCamera
 from poseboard.protocols.predictions import LARGEST_MM, PoseTable
-from poseboard.protocols.scores import Measure
+from poseboard.protocols.records import Measure
 
 SMALLEST_MM = 1e-3
 """Smallest size of an answer."""

@@ -19,7 +19,7 @@ from poseboard.protocols import metrics
 from poseboard.protocols.base import Breakdown
 from poseboard.protocols.metrics import Array
 from poseboard.protocols.mpjpe_relative import MpjpeRelative
-from poseboard.protocols.scores import Curve
+from poseboard.protocols.records import Curve
 from poseboard.protocols.single_person import JOINT_COLUMN
 
 

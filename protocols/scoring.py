@@ -15,7 +15,7 @@ from poseboard.protocols.base import Breakdown, Protocol, TruthTable
 from poseboard.protocols.condition import Condition, Root
 from poseboard.protocols.decisions import with_training
 from poseboard.protocols.predictions import PoseTable
-from poseboard.protocols.scores import Curve, Score, SeedValue, Signature
+from poseboard.protocols.records import Curve, Score, SeedValue, Signature
 from poseboard.protocols.table import Table
 
 Predictions = Mapping[Condition, Mapping[int, PoseTable]]

@@ -24,7 +24,7 @@ from poseboard.protocols import bootstrap, metrics
 from poseboard.protocols.base import Breakdown, Protocol, TruthTable
 from poseboard.protocols.metrics import Array, Rows
 from poseboard.protocols.predictions import PoseTable, positions
-from poseboard.protocols.scores import Measure
+from poseboard.protocols.records import Measure
 
 JOINT_COLUMN = "joint/"
 """Prefix of the columns of distances: mm, NaN = not evaluated, inf = not predicted."""

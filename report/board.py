@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from poseboard.protocols.decisions import Spread, few_groups, judge, trained, with_training
-from poseboard.protocols.scores import (
+from poseboard.protocols.records import (
     Curve,
     PairedDifference,
     PublishedRow,

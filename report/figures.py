@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from poseboard.protocols.scores import Curve, ResultError, Score, TrainingFile
+from poseboard.protocols.records import Curve, ResultError, Score, TrainingFile
 
 COLOURS = {
     "blue": "#1166d3", "rust": "#b45100", "green": "#1d8452", "pink": "#b7509c", "sky": "#2e98d2", "orange": "#e87011",

@@ -12,7 +12,7 @@ from markdown_it.token import Token
 from markupsafe import Markup
 from pydantic import Field, ValidationError
 
-from poseboard.protocols.scores import Record, ResultError
+from poseboard.protocols.records import Record, ResultError
 
 _MARK = "---"
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poseboard.protocols.decisions import REFERENCE, same_row
-from poseboard.protocols.scores import (
+from poseboard.protocols.records import (
     ComparisonFile,
     DataFile,
     DetectionFile,

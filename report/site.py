@@ -20,7 +20,7 @@ from matplotlib.image import imsave
 from PIL import Image
 
 from poseboard.datasets.files import Content, WholeFiles
-from poseboard.protocols.scores import Curve, DrawnPicture, ResultError, ScoreFile
+from poseboard.protocols.records import Curve, DrawnPicture, ResultError, ScoreFile
 from poseboard.report import board as views
 from poseboard.report import figures
 from poseboard.report.board import Board, Example, Sweep

@@ -18,7 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from poseboard.benchmarks.provenance import hardware
-from poseboard.protocols.scores import SpeedFile
+from poseboard.protocols.records import SpeedFile
 
 ROOT = Path(__file__).resolve().parents[2]
 

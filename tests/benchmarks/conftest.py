@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from poseboard.benchmarks import cli
-from poseboard.protocols.scores import ScoreFile
+from poseboard.protocols.records import ScoreFile
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS: dict[str, Any] = {

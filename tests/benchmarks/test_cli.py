@@ -18,7 +18,7 @@ from predicted import file_name
 from poseboard.datasets.human36m import CAMERAS, Human36M
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.protocols import predictions
-from poseboard.protocols.scores import ScoreFile, TrainingFile
+from poseboard.protocols.records import ScoreFile, TrainingFile
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = Path("extra") / "human36m-multiview-labels-GTbboxes.npy"

@@ -8,7 +8,7 @@ import cv2
 import pytest
 import yaml
 
-from poseboard.protocols.scores import DataFile
+from poseboard.protocols.records import DataFile
 
 TREES = {
     "human36m": "human36m",

@@ -9,7 +9,7 @@ import yaml
 
 from poseboard.benchmarks.disk import BLOCK, STATE_BYTES, WEIGHT_BYTES, DiskPart, disk_plan, image_bytes, lines
 from poseboard.benchmarks.settings import Settings
-from poseboard.protocols.scores import DataFile, TrainingFile
+from poseboard.protocols.records import DataFile, TrainingFile
 
 ROOT = Path(__file__).resolve().parents[2]
 FREE = 10**12

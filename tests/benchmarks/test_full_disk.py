@@ -13,7 +13,7 @@ import yaml
 from full_disk import no_room_beyond
 from predicted import file_name
 
-from poseboard.protocols.scores import ScoreFile
+from poseboard.protocols.records import ScoreFile
 
 RESULTS = Path("results/smoke")
 

@@ -7,7 +7,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from poseboard.benchmarks.mlflow_sync import tracking_uri
-from poseboard.protocols.scores import ScoreFile
+from poseboard.protocols.records import ScoreFile
 
 
 def runs(workspace: Any) -> dict[str, Run]:

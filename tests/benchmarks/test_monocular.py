@@ -15,7 +15,7 @@ from poseboard.datasets.human36m import CAMERAS, Human36M
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.protocols import predictions
-from poseboard.protocols.scores import ComparisonFile, ScoreFile
+from poseboard.protocols.records import ComparisonFile, ScoreFile
 
 ROOT = Path(__file__).parents[2]
 ROW = {"code": "methods/lifting", "after": "backbone", "network": "image_rotation", "steps": 2, "batch_size": 2}

@@ -11,7 +11,7 @@ from poseboard.datasets.panoptic import CAMERAS, SEQUENCES, Panoptic
 from poseboard.datasets.skeleton import COCO
 from poseboard.methods.nets.pose_resnet import PoseResNet
 from poseboard.protocols import predictions
-from poseboard.protocols.scores import DataFile, ScoreFile
+from poseboard.protocols.records import DataFile, ScoreFile
 from poseboard.protocols.table import Table
 
 TABLE = Path(__file__).resolve().parents[2] / "benchmarks" / "tables" / "T4.yaml"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from poseboard.protocols.scores import PictureFile
+from poseboard.protocols.records import PictureFile
 
 ROWS = {"epipolar": "epipolar", "control": "unconstrained", "baseline": "none"}
 FOLDER = "results/smoke/predictions/human36m"

@@ -14,7 +14,7 @@ import yaml
 
 from poseboard.benchmarks.pipeline import in_profile
 from poseboard.benchmarks.settings import Settings
-from poseboard.protocols.scores import ScoreFile, SpeedFile
+from poseboard.protocols.records import ScoreFile, SpeedFile
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = "smoke"

@@ -19,7 +19,7 @@ from poseboard.benchmarks.plan import (
 )
 from poseboard.benchmarks.settings import Settings
 from poseboard.benchmarks.stage_times import StageTimes
-from poseboard.protocols.scores import TrainingFile
+from poseboard.protocols.records import TrainingFile
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -22,7 +22,7 @@ from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.catalog import catalog
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.protocols import predictions
-from poseboard.protocols.scores import TrainingFile
+from poseboard.protocols.records import TrainingFile
 from poseboard.protocols.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from poseboard.datasets.synthetic.human36m import WorldOptions, generate
-from poseboard.protocols.scores import DataFile, DetectionFile, ScoreFile
+from poseboard.protocols.records import DataFile, DetectionFile, ScoreFile
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from poseboard.methods.checkpoint import Checkpoint
-from poseboard.protocols.scores import TrainingFile
+from poseboard.protocols.records import TrainingFile
 
 CHECKPOINTS = Path("results/smoke/checkpoints/human36m")
 

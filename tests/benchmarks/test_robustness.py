@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from poseboard.benchmarks import cli
 from poseboard.datasets.catalog import catalog
 from poseboard.protocols import predictions
-from poseboard.protocols.scores import ComparisonFile, DataFile, ScoreFile, TrainingFile
+from poseboard.protocols.records import ComparisonFile, DataFile, ScoreFile, TrainingFile
 
 PREDICTED = Path("results/smoke/predictions/human36m/dlt")
 SCORES = Path("results/smoke/scores/human36m")

@@ -8,7 +8,7 @@ from poseboard.datasets.human36m_toolbox import Human36MToolbox
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.epipolar.method import Epipolar
 from poseboard.methods.nets.pose_resnet import PoseResNet
-from poseboard.protocols.scores import ScoreFile
+from poseboard.protocols.records import ScoreFile
 
 NAME = "human36m-toolbox"
 STEPS = {"steps": 2, "batch_size": 2}

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from predicted import file_name
 
-from poseboard.protocols.scores import Provenance, ScoreFile, TrainingFile
+from poseboard.protocols.records import Provenance, ScoreFile, TrainingFile
 
 ROOT = Path(__file__).resolve().parents[2]
 SCORES = Path("results/smoke/scores/human36m/dlt.json")

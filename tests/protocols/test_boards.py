@@ -22,7 +22,7 @@ from poseboard.datasets.sample import Group, Sample, Truth
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.protocols.base import Protocol, TruthTable, find_protocol
 from poseboard.protocols.condition import Condition
-from poseboard.protocols.scores import PublishedTable, ResultError, Score
+from poseboard.protocols.records import PublishedTable, ResultError, Score
 from poseboard.protocols.scoring import score
 from poseboard.protocols.table import Group as CameraGroup
 from poseboard.protocols.table import Table

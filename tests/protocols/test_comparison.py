@@ -8,7 +8,7 @@ import pytest
 from predicted import answered
 
 from poseboard.protocols.comparison import compare
-from poseboard.protocols.scores import TableComparison
+from poseboard.protocols.records import TableComparison
 from poseboard.protocols.scoring import Scored, score
 
 

@@ -8,7 +8,7 @@ from scipy import stats
 from poseboard.protocols import bootstrap, decisions
 from poseboard.protocols.comparison import compare
 from poseboard.protocols.decisions import Spread, few_groups, holm, interval, judge, p_value, same_row, with_training
-from poseboard.protocols.scores import (
+from poseboard.protocols.records import (
     PairedDifference,
     Provenance,
     Rank,

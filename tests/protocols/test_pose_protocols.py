@@ -12,7 +12,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import COCO, HUMAN36M
 from poseboard.protocols.base import TruthTable
 from poseboard.protocols.comparison import compare
-from poseboard.protocols.scores import Score
+from poseboard.protocols.records import Score
 from poseboard.protocols.scoring import Scored, score
 
 ROOT = HUMAN36M.root_index

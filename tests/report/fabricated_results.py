@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from matplotlib.image import imsave
 
-from poseboard.protocols.scores import (
+from poseboard.protocols.records import (
     ComparisonFile,
     Curve,
     DataFile,

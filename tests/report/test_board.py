@@ -11,7 +11,7 @@ from fabricated_results import LEVELS, write_everything, write_method
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poseboard.protocols.scores import ScoreFile, Signature, SpeedFile, TrainingFile
+from poseboard.protocols.records import ScoreFile, Signature, SpeedFile, TrainingFile
 from poseboard.report import board
 from poseboard.report.results import Entry, Results, read_results
 

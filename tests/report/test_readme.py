@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poseboard.protocols.scores import ResultError
+from poseboard.protocols.records import ResultError
 from poseboard.report.readme import read_readme, render
 
 METHODS = Path(__file__).parents[2] / "methods"

@@ -17,7 +17,7 @@ import pytest
 from fabricated_results import LEVELS, provenance, score, write_everything, write_method, write_pictures
 from matplotlib.image import imsave
 
-from poseboard.protocols.scores import DataFile, ResultError, ScoreFile, TrainingFile
+from poseboard.protocols.records import DataFile, ResultError, ScoreFile, TrainingFile
 from poseboard.report.site import build
 
 HOSTILE = "../../<img src=x onerror=alert(1)>\"'&$x^2$\x1b"
