@@ -17,7 +17,7 @@ from poseboard.datasets.contact_sheet import contact_sheet, spread
 from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.files import write_file
 from poseboard.datasets.sample import Dataset, Group, Status, images_sha256
-from poseboard.datasets.synthetic.human36m import WorldOptions, generate
+from poseboard.datasets.synthetic.layouts.human36m import WorldOptions, generate
 from poseboard.protocols.records import DataFile
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from poseboard.benchmarks.plan import trained_rows, training_records
 from poseboard.benchmarks.settings import BACKBONE, WORLDS, Settings
 from poseboard.datasets.errors import validated
-from poseboard.datasets.synthetic.human36m import CAMERAS, WorldOptions
+from poseboard.datasets.synthetic.layouts.human36m import WorldOptions
+from poseboard.datasets.synthetic.world import CAMERAS
 from poseboard.protocols.records import DataFile, ResultError
 
 BLOCK = 4096

@@ -21,7 +21,8 @@ import yaml
 from poseboard.benchmarks.settings import BACKBONE, WORLDS, Settings
 from poseboard.benchmarks.stage_times import StageTimes, announced
 from poseboard.datasets.errors import validated
-from poseboard.datasets.synthetic.human36m import CAMERAS, WorldOptions
+from poseboard.datasets.synthetic.layouts.human36m import WorldOptions
+from poseboard.datasets.synthetic.world import CAMERAS
 from poseboard.protocols.records import ResultError, TrainingFile
 
 OTHER_STAGE_S = 15.0

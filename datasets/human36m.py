@@ -44,7 +44,9 @@ OBTAIN = (
 
 _REBUILD = "build the labels again with the learnable-triangulation preprocessing"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ .-]*")
-_FOLDERS = {"undistorted": "imageSequence-undistorted", "original": "imageSequence"}
+TREES = ("imageSequence", "imageSequence-undistorted")
+"""Folders of one sequence's images: through the lens, and without it."""
+_FOLDERS = {"undistorted": TREES[1], "original": TREES[0]}
 
 
 class Human36M:
@@ -126,13 +128,16 @@ class Human36M:
     def verified(self, every_byte: bool = False) -> dict[str, Any]:
         """The manifest of a generated world, compared with what is there; see `synthetic.manifest.verify`."""
         labels = self._labels
-        sequences = {
-            f"{labels.subjects[labels.subject[rows[0]]]}/{labels.actions[labels.action[rows[0]]]}": labels.frame[
-                rows
-            ].tolist()
-            for rows in sorted(labels.sequences(), key=lambda rows: int(rows[0]))
-        }
-        return verify(self.root, labels.digest, sequences, labels.cameras_names, every_byte)
+        sequences: dict[str, list[Path]] = {}
+        for rows in sorted(labels.sequences(), key=lambda rows: int(rows[0])):
+            name = f"{labels.subjects[labels.subject[rows[0]]]}/{labels.actions[labels.action[rows[0]]]}"
+            sequences[name] = [
+                self.root / "processed" / name / tree / camera / f"img_{frame + 1:06d}.jpg"
+                for frame in labels.frame[rows].tolist()
+                for camera in labels.cameras_names
+                for tree in TREES
+            ]
+        return verify(self.root, labels.digest, sequences, every_byte)
 
     def keys(self, split: str) -> Sequence[str]:
         """All keys of the split in table order, damaged sequences included."""

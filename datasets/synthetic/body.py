@@ -6,6 +6,7 @@ degrees, each within limits, and a root (position, yaw, pitch, roll).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,8 @@ LIMITS_DEG: dict[str, tuple[float, float]] = {
 
 ANGLES = tuple(LIMITS_DEG)
 JOINTS = HUMAN36M.joints
+FACE_LANDMARKS = {"eye": (87.0, 29.0, 195.0), "ear": (0.0, 75.5, 178.0)}
+"""Forward, outward and up of the thorax on a head of 285 mm: where eyes are painted, and the middle of an ear."""
 SKIN_PART, SHIRT_PART, SLEEVE_PART, TROUSERS_PART, SHOE_PART, HEAD_PART, HAIR_PART = range(7)
 MATERIALS_A_PERSON = 7
 
@@ -92,7 +95,7 @@ class Figure:
     """A posed body over T instants.
 
     Args:
-        points_mm: named points (T, 3): the joints of ``HUMAN36M``, toes and knuckles.
+        points_mm: named points (T, 3): the joints of ``HUMAN36M``, toes, knuckles, eyes and ears.
         frames: named part frames (T, 3, 3) whose columns point forward, left and up.
     """
 
@@ -102,7 +105,11 @@ class Figure:
     @property
     def joints_mm(self) -> Array:
         """(T, 17, 3) the joints of ``HUMAN36M`` in its order."""
-        return np.stack([self.points_mm[name] for name in JOINTS], 1)
+        return self.landmarks_mm(JOINTS)
+
+    def landmarks_mm(self, names: Sequence[str]) -> Array:
+        """(T, J, 3) points by name, for other joint sets: ``figure.landmarks_mm(COCO.joints)``."""
+        return np.stack([self.points_mm[name] for name in names], 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,6 +230,11 @@ def pose(body: Body, angles_deg: Array, root_mm: Array, yaw_deg: Array, pitch_de
     tall = body.neck + body.head
     points["nose"] = _at(points["thorax"], head, 0.36 * tall, 0, 0.6 * tall)
     points["head_top"] = _at(points["thorax"], head, 0.04 * tall, 0, tall)
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        for part, (forward, left, up) in FACE_LANDMARKS.items():
+            points[f"{side}_{part}"] = _at(
+                points["thorax"], head, forward * tall / 285, sign * left * tall / 285, up * tall / 285
+            )
     frames = {"pelvis": pelvis, "spine": spine, "thorax": thorax, "head": head}
     for side, sign in (("left", 1.0), ("right", -1.0)):
         hip = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
 
 NAME = "manifest.json"
-TREES = ("imageSequence", "imageSequence-undistorted")
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
@@ -48,20 +47,10 @@ def write_manifest(root: Path, content: Mapping[str, Any]) -> None:
     write_file(root / NAME, json.dumps(content, indent=1).encode())
 
 
-def sequence_files(root: Path, sequence: str, frames: Sequence[int], cameras: Sequence[str]) -> Iterator[Path]:
-    """Images of a sequence ("S1/Walking-1") in the order of its digest: frames, cameras, trees."""
-    folder = root / "processed" / sequence
-    for frame in frames:
-        for camera in cameras:
-            for tree in TREES:
-                yield folder / tree / camera / f"img_{frame + 1:06d}.jpg"
-
-
 def verify(
     root: Path,
     labels: hashlib._Hash,
-    sequences: Mapping[str, Sequence[int]],
-    cameras: Sequence[str],
+    sequences: Mapping[str, Sequence[Path]],
     every_byte: bool = False,
 ) -> dict[str, Any]:
     """Compare a generated tree with its manifest.
@@ -72,8 +61,7 @@ def verify(
     Args:
         root: folder of the tree.
         labels: digest of the labels that are there.
-        sequences: "S1/Walking-1" -> numbers of the frames, in the labels' order.
-        cameras: their names.
+        sequences: name -> its images, in the order of their digest.
         every_byte: whether all images are read.
 
     Returns:
@@ -90,8 +78,7 @@ def verify(
     if manifest.get("labels", labels.hexdigest()) != labels.hexdigest():
         raise _changed(root, "the labels are not those that were generated")
     images: dict[str, dict[str, Any]] = {}
-    for sequence, frames in sequences.items():
-        paths = list(sequence_files(root, sequence, frames, cameras))
+    for sequence, paths in sequences.items():
         try:
             states = [path.stat() for path in paths]
             size = sum(state.st_size for state in states)

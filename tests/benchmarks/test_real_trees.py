@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from poseboard.datasets.synthetic.human36m import WorldOptions, generate
+from poseboard.datasets.synthetic.layouts.human36m import WorldOptions, generate
 from poseboard.protocols.records import DataFile, DetectionFile, ScoreFile
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,13 +10,14 @@ from pydantic import ValidationError
 
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.human36m import Human36M
+from poseboard.datasets.human36m import LABELS, TREES, Human36M
 from poseboard.datasets.sample import read_image
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.datasets.synthetic import human36m
-from poseboard.datasets.synthetic.human36m import ACTION_NAMES, CAMERAS, LABELS, TREES, WorldOptions, generate
+from poseboard.datasets.synthetic.layouts import human36m
+from poseboard.datasets.synthetic.layouts.human36m import WorldOptions, generate
 from poseboard.datasets.synthetic.renderer import backdrop, render
 from poseboard.datasets.synthetic.scene import assemble, make_room, visible_joints
+from poseboard.datasets.synthetic.world import CAMERAS, SEQUENCES, _studio, direct, rig, subject_body
 
 TINY = WorldOptions(
     seed=7, side_px=120, train_subjects=("S1",), test_subjects=("S9",), train_frames=2, test_frames=1,
@@ -89,7 +90,7 @@ def test_joints_lie_in_their_boxes_which_are_square(labels):
 def test_every_row_has_its_images_in_both_trees(world, labels):
     expected = set()
     for row in labels["table"]:
-        folder = Path("processed", labels["subject_names"][row["subject_idx"]], ACTION_NAMES[row["action_idx"]])
+        folder = Path("processed", labels["subject_names"][row["subject_idx"]], SEQUENCES[row["action_idx"]])
         for tree in ("imageSequence", "imageSequence-undistorted"):
             expected |= {folder / tree / name / f"img_{row['frame_idx'] + 1:06d}.jpg" for name in CAMERAS}
     images = _images(world[0])
@@ -100,8 +101,8 @@ def test_every_row_has_its_images_in_both_trees(world, labels):
 
 def test_projected_joints_fall_on_the_persons_silhouette(labels):
     row = labels["table"][2]
-    name = ACTION_NAMES[row["action_idx"]]
-    take = human36m.direct(TINY, "S1", name)
+    name = SEQUENCES[row["action_idx"]]
+    take = direct(TINY, "S1", name)
     instant = int(row["frame_idx"]) // TINY.frame_step
     solids = assemble(take.people, take.furniture)[instant]
     np.testing.assert_array_equal(take.people[0].figure.joints_mm[instant].astype(np.float32), row["keypoints"])
@@ -123,16 +124,14 @@ def test_projected_joints_fall_on_the_persons_silhouette(labels):
 
 def test_undistorted_tree_agrees_with_the_camera_without_its_lens(world, labels):
     row = labels["table"][0]
-    take = human36m.direct(TINY, "S1", ACTION_NAMES[row["action_idx"]])
+    take = direct(TINY, "S1", SEQUENCES[row["action_idx"]])
     solids = assemble(take.people, take.furniture)[0]
-    room = human36m._studio(TINY)
+    room = _studio(TINY)
     for v, camera in enumerate(_cameras(labels, row)[:2]):
         pinhole = render(solids, backdrop(room, camera.undistorted()), take.light, 0).image.astype(float)
         errors = {}
         for tree in TREES:
-            path = (
-                world[0] / "processed" / "S1" / ACTION_NAMES[row["action_idx"]] / tree / CAMERAS[v] / "img_000001.jpg"
-            )
+            path = world[0] / "processed" / "S1" / SEQUENCES[row["action_idx"]] / tree / CAMERAS[v] / "img_000001.jpg"
             picture = read_image(path).astype(float)
             gain = pinhole.mean((0, 1)) / picture.mean((0, 1))  # cameras differ a little in tint
             errors[tree] = cv2.blur(np.abs(picture * gain - pinhole), (5, 5))[8:-8, 8:-8].mean()
@@ -300,11 +299,11 @@ def test_options_refuse_nonsense(wrong):
 def test_subjects_share_intrinsics_and_differ_by_centimetres():
     options = WorldOptions()
     assert options.subjects == ("S1", "S5", "S6", "S7", "S8", "S9", "S11", "S2", "S3", "S4")
-    for a, b in zip(human36m.rig(options, "S1"), human36m.rig(options, "S9"), strict=True):
+    for a, b in zip(rig(options, "S1"), rig(options, "S9"), strict=True):
         np.testing.assert_array_equal(a.K, b.K)
         np.testing.assert_array_equal(a.dist, b.dist)
         assert 1 < np.linalg.norm(a.centre_mm - b.centre_mm) < 140
-    bodies = {human36m.subject_body(options, subject).height for subject in options.subjects}
+    bodies = {subject_body(options, subject).height for subject in options.subjects}
     assert len(bodies) == len(options.subjects)
 
 
@@ -316,9 +315,9 @@ def test_square_box_follows_the_published_rounding():
 
 
 def test_a_seat_stands_under_who_sits_on_a_chair():
-    take = human36m.direct(WorldOptions(occlusion=0.0), "S5", "Sitting-1")
+    take = direct(WorldOptions(occlusion=0.0), "S5", "Sitting-1")
     pelvis = take.people[0].figure.joints_mm[:, HUMAN36M.root_index]
     tops = [box for box in take.furniture.boxes if np.linalg.norm(box[:2] - pelvis[:, :2].mean(0)) < 120]
     assert tops
     assert max(box[2] + box[5] for box in tops) < pelvis[:, 2].min()
-    assert not human36m.direct(WorldOptions(occlusion=0.0), "S5", "Walking-1").furniture.boxes
+    assert not direct(WorldOptions(occlusion=0.0), "S5", "Walking-1").furniture.boxes

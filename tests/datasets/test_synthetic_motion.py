@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.datasets.skeleton import COCO, HUMAN36M
 from poseboard.datasets.synthetic.body import ANGLES, LIMITS_DEG, flesh, lowest_mm, pose, sample_body, sample_outfit
 from poseboard.datasets.synthetic.motion import ACTIONS, move
 
@@ -89,6 +91,44 @@ def test_every_joint_lies_in_the_flesh():
         radius = cones[..., 6] + share[..., 0] * (cones[..., 7] - cones[..., 6])
         gap = np.linalg.norm(joints[None, :, :, None] - centre[:, :, None], axis=-1) - radius[:, :, None]
         assert gap.min((0, 3)).max() < 25 * body.height / 1720  # the crown of a bald head may stand off a little
+
+
+def test_eyes_and_ears_turn_with_the_head_and_lie_on_it():
+    rng = np.random.default_rng(2)
+    for _ in range(10):
+        body, outfit = sample_body(rng), sample_outfit(rng)
+        low, high = np.array(list(LIMITS_DEG.values())).T
+        figure = pose(body, rng.uniform(low, high)[None], np.zeros((1, 3)), *rng.uniform(-180, 180, (3, 1)))
+        points = {name: place[0] for name, place in figure.points_mm.items()}
+        on_head = {
+            name: (points[name] - points["thorax"]) @ figure.frames["head"][0]
+            for name in ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
+        }
+        for part in ("eye", "ear"):
+            np.testing.assert_allclose(on_head[f"left_{part}"] * [1, -1, 1], on_head[f"right_{part}"], atol=1e-9)
+        assert on_head["left_eye"][1] > 0
+        assert on_head["nose"][0] > on_head["left_eye"][0] > on_head["left_ear"][0]
+        assert on_head["left_ear"][1] > on_head["left_eye"][1]
+        assert on_head["left_eye"][2] > on_head["nose"][2]
+        bald = flesh(body, replace(outfit, hair="bald"), figure)
+        a, b, ra, rb = bald.cones[0, :, :3], bald.cones[0, :, 3:6], bald.cones[0, :, 6], bald.cones[0, :, 7]
+        for name in ("left_eye", "right_eye", "left_ear", "right_ear"):
+            share = np.clip(((points[name] - a) * (b - a)).sum(1) / ((b - a) ** 2).sum(1), 0, 1)
+            depth = ra + share * (rb - ra) - np.linalg.norm(points[name] - a - share[:, None] * (b - a), axis=1)
+            assert depth.max() > -3  # mm outside the flesh
+            if name.endswith("eye"):
+                assert depth.max() < 3  # nor inside it
+
+
+def test_a_figure_has_the_joints_of_other_sets():
+    figure = _move("Walking")[1].figure
+    assert figure.landmarks_mm(COCO.joints).shape == (len(TIME_S), 17, 3)
+    np.testing.assert_array_equal(figure.landmarks_mm(HUMAN36M.joints), figure.joints_mm)
+    wide = figure.landmarks_mm(("left_eye", "right_eye", "left_ear", "right_ear"))
+    eyes, ears = (np.linalg.norm(wide[:, i] - wide[:, i + 1], axis=1) for i in (0, 2))
+    assert (eyes > 50).all()
+    assert (eyes < 75).all()
+    assert (eyes < ears).all()
 
 
 def test_who_sits_down_sits_on_the_floor():

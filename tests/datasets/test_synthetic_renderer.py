@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.synthetic import casting
-from poseboard.datasets.synthetic.human36m import WorldOptions, direct, rig
 from poseboard.datasets.synthetic.renderer import Solids, backdrop, first_hits, rays, render
 from poseboard.datasets.synthetic.scene import assemble, make_room
+from poseboard.datasets.synthetic.world import WorldOptions, direct, rig
 
 coordinate = st.floats(-300, 300)
 radius = st.floats(1, 200)

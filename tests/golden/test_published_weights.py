@@ -17,7 +17,7 @@ from torch import nn
 
 from poseboard.benchmarks import cli
 from poseboard.datasets.human36m import LABELS
-from poseboard.datasets.synthetic.human36m import WorldOptions, generate
+from poseboard.datasets.synthetic.layouts.human36m import WorldOptions, generate
 from poseboard.methods.geometry.robust import ransac_published
 from poseboard.methods.nets.pose_resnet import PoseResNet
 from poseboard.protocols import predictions

@@ -1,41 +1,35 @@
-"""A synthetic world in the layout of Human3.6M multi-view (learnable triangulation's labels, section of the release).
+"""One directed world: who does what, where, seen by which cameras; and the manifest that a tree of it carries.
 
-``<root>/processed/<S>/<Action-k>/imageSequence/<camera>/img_%06d.jpg`` is seen through the lens,
-``imageSequence-undistorted`` is made from it, ``<root>/extra/human36m-multiview-labels-GTbboxes.npy`` holds cameras,
-poses and boxes. ``<root>/manifest.json`` is written last: it marks the tree as ours and whole.
+Nothing here knows how files are laid out: a layout (``layouts/``) writes what was directed as a published data set has
+it. ``<root>/manifest.json`` is written last: it marks the tree as ours and whole.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import multiprocessing
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from poseboard.datasets.camera import Array, Camera
-from poseboard.datasets.contact_sheet import contact_sheet, spread
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
-from poseboard.datasets.human36m import LABELS, Human36M
-from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.datasets.synthetic.body import Body, sample_body, sample_outfit
-from poseboard.datasets.synthetic.manifest import TREES, labels_digest, read_manifest, write_manifest
+from poseboard.datasets.synthetic.manifest import NAME, read_manifest, write_manifest
 from poseboard.datasets.synthetic.motion import ACTIONS, SEATS, Motion, move
-from poseboard.datasets.synthetic.renderer import Backdrop, Light, Room, backdrop, rays, render
+from poseboard.datasets.synthetic.renderer import Backdrop, Light, Picture, Room, backdrop, rays, render
 from poseboard.datasets.synthetic.scene import (
     FREESTANDING,
     Furniture,
@@ -49,12 +43,10 @@ from poseboard.datasets.synthetic.scene import (
     visible_joints,
 )
 
-GENERATOR = "human36m-1"
-"""Version of the pictures: raised whenever equal options give other bytes."""
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")
-PUBLISHED_SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
-PUBLISHED_TEST = ("S9", "S11")
-ACTION_NAMES = tuple(f"{action}-{trial}" for action in ACTIONS for trial in (1, 2))
+"""Names of the rig's cameras; every layout may call them otherwise."""
+SEQUENCES = tuple(f"{action}-{trial}" for action in ACTIONS for trial in (1, 2))
+"""What every subject may do: each action twice."""
 _STARTED = "generation.json"
 _FRAME_RATE_HZ = 50.0
 _ROOM_FOR_OBJECTS_MM = (2500.0, 3300.0)
@@ -63,7 +55,7 @@ Subject = Annotated[str, Field(pattern=r"^S[1-9][0-9]{0,2}$")]
 
 
 class WorldOptions(BaseModel):
-    """What is generated. Equal options give equal bytes on one machine, whatever the number of processes."""
+    """What is directed. Equal options give equal bytes on one machine, whatever the number of processes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -76,7 +68,7 @@ class WorldOptions(BaseModel):
     frame_step: Annotated[int, Field(ge=1, le=65)] = 32
     """Between the frames that are kept, at 50 Hz."""
     actions: tuple[str, ...] = ACTIONS
-    """Base names ("Walking"), both trials; the label file names all thirty."""
+    """Base names ("Walking"), both trials."""
     occlusion: Annotated[float, Field(ge=0, le=1)] = 0.5
     jpeg_quality: Annotated[int, Field(ge=10, le=100)] = 92
 
@@ -85,8 +77,6 @@ class WorldOptions(BaseModel):
         subjects = (*self.train_subjects, *self.test_subjects)
         if not subjects or len(set(subjects)) != len(subjects):
             raise ValueError("train_subjects and test_subjects must name every subject once, and at least one")
-        if not set(self.test_subjects) <= set(PUBLISHED_TEST) or set(self.train_subjects) & set(PUBLISHED_TEST):
-            raise ValueError(f"the layout's test subjects are {', '.join(PUBLISHED_TEST)}, and these only")
         unknown = [action for action in self.actions if action not in ACTIONS]
         if unknown or len(set(self.actions)) != len(self.actions):
             raise ValueError(f"actions: unknown or repeated {unknown or self.actions}; known are {', '.join(ACTIONS)}")
@@ -94,10 +84,8 @@ class WorldOptions(BaseModel):
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """All subjects in the label file's order: the published ones first, as published, then the others by number."""
-        asked = {*self.train_subjects, *self.test_subjects}
-        others = sorted(asked - set(PUBLISHED_SUBJECTS), key=lambda name: int(name[1:]))
-        return (*(name for name in PUBLISHED_SUBJECTS if name in asked), *others)
+        """All subjects, in the order in which they are filmed."""
+        return (*self.train_subjects, *self.test_subjects)
 
     def frames(self, subject: str) -> int:
         """Frames in each of a subject's sequences."""
@@ -111,10 +99,14 @@ class WorldOptions(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """One generated sequence: what its rows of the table hold, and what was seen on the way."""
+    """One sequence as a layout has written it.
 
-    keypoints_mm: Array
-    boxes_tlbr: NDArray[np.int16]
+    Args:
+        visibility: (T, V) mean over the actor's joints of whether a camera sees them.
+        sha256: of the images, in the layout's own order.
+        size_bytes: of the images.
+    """
+
     visibility: Array
     sha256: str
     size_bytes: int
@@ -129,6 +121,52 @@ class Take:
     light: Light
 
 
+class Shot(NamedTuple):
+    """What one camera saw at one instant.
+
+    Args:
+        instant: of the sequence.
+        view: place of the camera in the rig.
+        camera: that saw it.
+        picture: as it was rendered.
+        visibility: share of the actor's joints that it sees.
+    """
+
+    instant: int
+    view: int
+    camera: Camera
+    picture: Picture
+    visibility: float
+
+
+ClipT = TypeVar("ClipT", bound=Clip)
+OptionsT = TypeVar("OptionsT", bound=WorldOptions)
+OptionsT_contra = TypeVar("OptionsT_contra", bound=WorldOptions, contravariant=True)
+
+
+class Layout(Protocol[OptionsT_contra, ClipT]):
+    """How one published data set lays a world out in files. It is handed to further processes, so it can be pickled."""
+
+    version: str
+    """Raised whenever equal options give other bytes."""
+    parts: tuple[str, ...]
+    """Folders of the tree that it fills."""
+    trees: int
+    """Images that it makes of one shot."""
+
+    def write_sequence(self, root: Path, options: OptionsT_contra, job: tuple[str, str]) -> ClipT:
+        """Film one sequence and write its images; depends on the arguments only."""
+        ...
+
+    def write_labels(self, root: Path, options: OptionsT_contra, clips: Sequence[ClipT]) -> hashlib._Hash:
+        """Write what names, measures and shows the whole, and give the digest of the labels' content."""
+        ...
+
+    def verified(self, root: Path) -> dict[str, Any]:
+        """The manifest of a whole tree, every byte compared; InputError if it was changed."""
+        ...
+
+
 def _random(options: WorldOptions, *names: str) -> Generator:
     """A generator for a part of the world that depends on nothing but the seed and the part's name."""
     return np.random.default_rng([options.seed, *(zlib.crc32(name.encode()) for name in names)])
@@ -137,7 +175,7 @@ def _random(options: WorldOptions, *names: str) -> Generator:
 def rig(options: WorldOptions, subject: str) -> tuple[Camera, ...]:
     """The four cameras of a subject: one rig for all, moved by up to 4 cm; intrinsics belong to the camera.
 
-    Values are rounded to float32, as the label file holds them.
+    Values are rounded to float32, as published labels hold them.
     """
     rng = _random(options, "rig")
     cameras = []
@@ -227,31 +265,6 @@ def _seat(furniture: Furniture, rng: Generator, body: Body, motion: Motion) -> N
     put_seat(furniture, rng, (float(place[0]), float(place[1])), yaw, max(220.0, height))
 
 
-def square_tlbr(silhouette: NDArray[np.bool_], margin: float = 0.03) -> tuple[int, int, int, int]:
-    """The published square box of a foreground mask: top, left, bottom, right; zeros where there is no foreground.
-
-    Extents with an exclusive end, grown by a margin of the larger side plus two pixels; side = the larger one, start =
-    round(centre - side / 2) with Python's rounding.
-    """
-    rows, columns = np.flatnonzero(silhouette.any(1)), np.flatnonzero(silhouette.any(0))
-    if not rows.size:
-        return 0, 0, 0, 0
-    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    side = max(bottom - top, right - left)
-    side += 2 * round(margin * side + 2)
-    upper, start = round((top + bottom) / 2 - side / 2), round((left + right) / 2 - side / 2)
-    return upper, start, upper + side, start + side
-
-
-def undistortion_map(camera: Camera) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
-    """Where each pixel of the undistorted image comes from, in OpenCV's fixed-point form (16SC2)."""
-    width, height = camera.size
-    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1)
-    source = camera.distort(grid).astype(np.float32)
-    whole, part = cv2.convertMaps(source[..., 0], source[..., 1], cv2.CV_16SC2)
-    return np.asarray(whole, np.int16), np.asarray(part, np.uint16)
-
-
 @lru_cache(maxsize=2)
 def _studio(options: WorldOptions) -> Room:
     return make_room(_random(options, "room"))
@@ -263,113 +276,41 @@ def _directions(options: WorldOptions, v: int) -> Array:
 
 
 @lru_cache(maxsize=8)
-def _lens_maps(options: WorldOptions, v: int) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
-    return undistortion_map(rig(options, options.subjects[0])[v])
-
-
-@lru_cache(maxsize=8)
 def _view(options: WorldOptions, subject: str, v: int) -> Backdrop:
     return backdrop(_studio(options), rig(options, subject)[v], _directions(options, v))
 
 
-def _clip(root: Path, options: WorldOptions, job: tuple[str, str]) -> Clip:
-    """One sequence: rendered, written, and told. Runs in any process and depends on its arguments only."""
-    subject, name = job
-    take = direct(options, subject, name)
+def shots(options: WorldOptions, subject: str, name: str, take: Take) -> Iterator[Shot]:
+    """Every instant of a sequence as every camera sees it, camera by camera."""
     instants = assemble(take.people, take.furniture)
-    actor = take.people[0]
-    boxes = np.zeros((len(instants), len(CAMERAS), 4), np.int16)
-    visibility = np.zeros((len(instants), len(CAMERAS)))
-    folder = root / "processed" / subject / name
-    jpegs: dict[tuple[int, int], tuple[bytes, bytes]] = {}
-    for v in range(len(CAMERAS)):
+    for v, camera_name in enumerate(CAMERAS):
         view = _view(options, subject, v)
-        camera, (whole, part) = view.camera, _lens_maps(options, v)
-        for tree in TREES:
-            (folder / tree / CAMERAS[v]).mkdir(parents=True, exist_ok=True)
-        gain = _random(options, "gain", CAMERAS[v]).uniform(0.95, 1.05, 3)
+        gain = _random(options, "gain", camera_name).uniform(0.95, 1.05, 3)
         light = replace(take.light, tint=take.light.tint * gain)
         for i, solids in enumerate(instants):
             noise = zlib.crc32(f"{options.seed}/{subject}/{name}/{i}/{v}".encode())
             picture = render(solids, view, light, noise << 20)
-            boxes[i, v] = square_tlbr(picture.silhouette)
-            visibility[i, v] = visible_joints(solids, actor, 0, i, camera).mean()
-            through_lens = _jpeg(picture.image[..., ::-1], options.jpeg_quality)
-            # As published: the undistorted tree is made from the stored pictures.
-            stored = np.asarray(cv2.imdecode(np.frombuffer(through_lens, np.uint8), cv2.IMREAD_COLOR))
-            flat = cv2.remap(stored, whole, part, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-            jpegs[i, v] = through_lens, _jpeg(np.asarray(flat, np.uint8), options.jpeg_quality)
-    digest = hashlib.sha256()
-    for (i, v), pair in sorted(jpegs.items()):
-        number = i * options.frame_step + 1
-        for tree, data in zip(TREES, pair, strict=True):
-            digest.update(data)
-            write_file(folder / tree / CAMERAS[v] / f"img_{number:06d}.jpg", data)
-    size_bytes = sum(len(data) for pair in jpegs.values() for data in pair)
-    return Clip(actor.figure.joints_mm, boxes, visibility, digest.hexdigest(), size_bytes)
-
-
-def _jpeg(bgr: NDArray[np.uint8], quality: int) -> bytes:
-    fine, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not fine:
-        raise RuntimeError("the JPEG encoder refused an image")
-    return bytes(data)
+            seen = visible_joints(solids, take.people[0], 0, i, view.camera).mean()
+            yield Shot(i, v, view.camera, picture, float(seen))
 
 
 def jobs(options: WorldOptions) -> list[tuple[str, str]]:
-    """Subjects and action names of all sequences, in the label file's order."""
-    kept = [name for name in ACTION_NAMES if name.rsplit("-", 1)[0] in options.actions]
+    """Subjects and names of all sequences, in the order in which they are filmed."""
+    kept = [name for name in SEQUENCES if name.rsplit("-", 1)[0] in options.actions]
     return [(subject, name) for subject in options.subjects if options.frames(subject) for name in kept]
 
 
-def label_file(options: WorldOptions, clips: list[Clip]) -> dict[str, Any]:
-    """The published label dictionary; field names, types and orders are learnable triangulation's."""
-    subjects = options.subjects
-    cameras = np.zeros(
-        (len(subjects), len(CAMERAS)),
-        dtype=[
-            ("R", np.float32, (3, 3)),
-            ("t", np.float32, (3, 1)),
-            ("K", np.float32, (3, 3)),
-            ("dist", np.float32, 5),
-        ],
-    )
-    for s, subject in enumerate(subjects):
-        for v, camera in enumerate(rig(options, subject)):
-            cameras[s, v] = (camera.R, camera.t[:, None], camera.K, camera.dist)
-    table = np.zeros(
-        sum(len(clip.keypoints_mm) for clip in clips),
-        dtype=[
-            ("subject_idx", np.int8),
-            ("action_idx", np.int8),
-            ("frame_idx", np.int16),
-            ("keypoints", np.float32, (len(HUMAN36M), 3)),
-            ("bbox_by_camera_tlbr", np.int16, (len(CAMERAS), 4)),
-        ],
-    )
-    row = 0
-    for (subject, name), clip in zip(jobs(options), clips, strict=True):
-        count = len(clip.keypoints_mm)
-        part = table[row : row + count]
-        part["subject_idx"], part["action_idx"] = subjects.index(subject), ACTION_NAMES.index(name)
-        part["frame_idx"] = np.arange(count) * options.frame_step
-        part["keypoints"], part["bbox_by_camera_tlbr"] = clip.keypoints_mm, clip.boxes_tlbr
-        row += count
-    return {
-        "subject_names": list(subjects),
-        "camera_names": list(CAMERAS),
-        "action_names": list(ACTION_NAMES),
-        "cameras": cameras,
-        "table": table,
-    }
-
-
 def generate(
-    options: WorldOptions, root: Path, processes: int = 1, progress: Callable[[int, int], None] | None = None
+    layout: Layout[OptionsT, ClipT],
+    options: OptionsT,
+    root: Path,
+    processes: int = 1,
+    progress: Callable[[int, int], None] | None = None,
 ) -> str:
-    """Write a world, unless it is there already.
+    """Write a world in a layout, unless it is there already.
 
     Args:
+        layout: of the files.
         options: what to generate.
         root: folder of the data set; made if absent. An unfinished world, or a whole one of other options, is
             replaced.
@@ -383,47 +324,33 @@ def generate(
     Raises:
         InputError: the folder holds a tree that this generator did not write, or one that was changed since.
     """
-    wanted = {"generator": GENERATOR, "options": json.loads(options.model_dump_json())}
+    wanted = {"generator": layout.version, "options": json.loads(options.model_dump_json())}
     present = read_manifest(root)
     if present is not None:
-        whole = Human36M(root, synthetic=True).verified(every_byte=True)
+        whole = layout.verified(root)
         if {key: present.get(key) for key in wanted} == wanted:
             if whole != present:
                 write_manifest(root, whole)
             return str(present["sha256"])
     started = root / _STARTED
-    if present is None and not started.exists() and any((root / part).exists() for part in ("processed", "extra")):
+    if present is None and not started.exists() and any((root / part).exists() for part in layout.parts):
         raise InputError(root, "holds a data set that was not generated here", "choose another folder for the world")
     root.mkdir(parents=True, exist_ok=True)
     write_file(started, json.dumps(wanted).encode())  # from now on whatever lies here is ours and unfinished
-    (root / "manifest.json").unlink(missing_ok=True)
-    for part in ("processed", "extra"):
+    (root / NAME).unlink(missing_ok=True)
+    for part in layout.parts:
         shutil.rmtree(root / part, ignore_errors=True)
     todo = jobs(options)
-    per_frame = len(CAMERAS)
-    total = sum(options.frames(subject) for subject, _ in todo) * per_frame
-    clips: list[Clip] = []
+    total = sum(options.frames(subject) for subject, _ in todo) * len(CAMERAS)
+    clips: list[ClipT] = []
     done = 0
-    for clip in _clips(root, options, todo, processes):
+    for clip in _clips(layout, root, options, todo, processes):
         clips.append(clip)
-        done += len(clip.keypoints_mm) * per_frame
+        done += clip.visibility.size
         if progress is not None:
             progress(done, total)
-    labels = label_file(options, clips)
-    (root / LABELS).parent.mkdir(parents=True, exist_ok=True)
-    pickled = io.BytesIO()
-    np.save(pickled, np.array(labels, dtype=object), allow_pickle=True)
-    write_file(root / LABELS, pickled.getvalue())
-    written = Human36M(root, synthetic=True)
-    groups = {key: written.sample(key).group for split in ("train", "test") for key in written.keys(split)}
-    sheet = contact_sheet(written, spread(groups))
-    fine, picture = cv2.imencode(".png", sheet[..., ::-1])
-    if not fine:
-        raise RuntimeError("the PNG encoder refused the contact sheet")
-    write_file(root / "contact_sheet.png", bytes(picture))
-    seen = np.concatenate([clip.visibility for clip in clips]) if clips else np.zeros((0, per_frame))
-    names = [labels[field] for field in ("subject_names", "camera_names", "action_names")]
-    digest = labels_digest(names, labels["cameras"], labels["table"])
+    digest = layout.write_labels(root, options, clips)
+    seen = np.concatenate([clip.visibility for clip in clips]) if clips else np.zeros((0, len(CAMERAS)))
     images = {
         f"{subject}/{name}": {"sha256": clip.sha256, "bytes": clip.size_bytes}
         for (subject, name), clip in zip(todo, clips, strict=True)
@@ -436,7 +363,7 @@ def generate(
         "sha256": digest.hexdigest(),
         "labels": labels_sha256,
         "images": images,
-        "counts": {"sequences": len(todo), "frames": len(labels["table"]), "images": total, "trees": len(TREES)},
+        "counts": {"sequences": len(todo), "frames": len(seen), "images": total, "trees": layout.trees},
         "mean_joint_visibility": round(float(seen.mean()), 4) if seen.size else None,
     }
     write_manifest(root, manifest)
@@ -444,13 +371,16 @@ def generate(
     return str(manifest["sha256"])
 
 
-def _clips(root: Path, options: WorldOptions, todo: list[tuple[str, str]], processes: int) -> Iterator[Clip]:
+def _clips(
+    layout: Layout[OptionsT, ClipT], root: Path, options: OptionsT, todo: list[tuple[str, str]], processes: int
+) -> Iterator[ClipT]:
+    write = partial(layout.write_sequence, root, options)
     if processes <= 1 or len(todo) <= 1:
-        yield from map(partial(_clip, root, options), todo)
+        yield from map(write, todo)
         return
     # The first sequence is rendered here, which also leaves the compiled code in numba's cache for the others.
-    yield _clip(root, options, todo[0])
+    yield write(todo[0])
     with ProcessPoolExecutor(
         processes, mp_context=multiprocessing.get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
     ) as pool:
-        yield from pool.map(partial(_clip, root, options), todo[1:])
+        yield from pool.map(write, todo[1:])

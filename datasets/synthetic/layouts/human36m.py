@@ -1,0 +1,207 @@
+"""A synthetic world in the layout of Human3.6M multi-view (learnable triangulation's labels, section of the release).
+
+``<root>/processed/<S>/<Action-k>/imageSequence/<camera>/img_%06d.jpg`` is seen through the lens,
+``imageSequence-undistorted`` is made from it, ``<root>/extra/human36m-multiview-labels-GTbboxes.npy`` holds cameras,
+poses and boxes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import model_validator
+
+from poseboard.datasets.camera import Array, Camera
+from poseboard.datasets.contact_sheet import contact_sheet, spread
+from poseboard.datasets.files import write_file
+from poseboard.datasets.human36m import LABELS, TREES, Human36M
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.datasets.synthetic import world
+from poseboard.datasets.synthetic.manifest import labels_digest
+from poseboard.datasets.synthetic.world import CAMERAS, SEQUENCES, Clip, direct, jobs, rig, shots
+
+PUBLISHED_SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
+PUBLISHED_TEST = ("S9", "S11")
+
+
+class WorldOptions(world.WorldOptions):
+    """A world whose test subjects are those of Human3.6M."""
+
+    @model_validator(mode="after")
+    def _published_split(self) -> WorldOptions:
+        if not set(self.test_subjects) <= set(PUBLISHED_TEST) or set(self.train_subjects) & set(PUBLISHED_TEST):
+            raise ValueError(f"the layout's test subjects are {', '.join(PUBLISHED_TEST)}, and these only")
+        return self
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """All subjects in the label file's order: the published ones first, as published, then the others by number."""
+        asked = {*self.train_subjects, *self.test_subjects}
+        others = sorted(asked - set(PUBLISHED_SUBJECTS), key=lambda name: int(name[1:]))
+        return (*(name for name in PUBLISHED_SUBJECTS if name in asked), *others)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledClip(Clip):
+    """One sequence: what its rows of the label file hold.
+
+    Args:
+        keypoints_mm: (T, 17, 3) in the world frame.
+        boxes_tlbr: (T, V, 4) pixels.
+    """
+
+    keypoints_mm: Array
+    boxes_tlbr: NDArray[np.int16]
+
+
+def square_tlbr(silhouette: NDArray[np.bool_], margin: float = 0.03) -> tuple[int, int, int, int]:
+    """The published square box of a foreground mask: top, left, bottom, right; zeros where there is no foreground.
+
+    Extents with an exclusive end, grown by a margin of the larger side plus two pixels; side = the larger one, start =
+    round(centre - side / 2) with Python's rounding.
+    """
+    rows, columns = np.flatnonzero(silhouette.any(1)), np.flatnonzero(silhouette.any(0))
+    if not rows.size:
+        return 0, 0, 0, 0
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    side = max(bottom - top, right - left)
+    side += 2 * round(margin * side + 2)
+    upper, start = round((top + bottom) / 2 - side / 2), round((left + right) / 2 - side / 2)
+    return upper, start, upper + side, start + side
+
+
+def undistortion_map(camera: Camera) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
+    """Where each pixel of the undistorted image comes from, in OpenCV's fixed-point form (16SC2)."""
+    width, height = camera.size
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1)
+    source = camera.distort(grid).astype(np.float32)
+    whole, part = cv2.convertMaps(source[..., 0], source[..., 1], cv2.CV_16SC2)
+    return np.asarray(whole, np.int16), np.asarray(part, np.uint16)
+
+
+@lru_cache(maxsize=8)
+def _lens_maps(options: WorldOptions, v: int) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
+    return undistortion_map(rig(options, options.subjects[0])[v])
+
+
+def _jpeg(bgr: NDArray[np.uint8], quality: int) -> bytes:
+    fine, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not fine:
+        raise RuntimeError("the JPEG encoder refused an image")
+    return bytes(data)
+
+
+def label_file(options: WorldOptions, clips: Sequence[LabelledClip]) -> dict[str, Any]:
+    """The published label dictionary; field names, types and orders are learnable triangulation's."""
+    subjects = options.subjects
+    cameras = np.zeros(
+        (len(subjects), len(CAMERAS)),
+        dtype=[
+            ("R", np.float32, (3, 3)),
+            ("t", np.float32, (3, 1)),
+            ("K", np.float32, (3, 3)),
+            ("dist", np.float32, 5),
+        ],
+    )
+    for s, subject in enumerate(subjects):
+        for v, camera in enumerate(rig(options, subject)):
+            cameras[s, v] = (camera.R, camera.t[:, None], camera.K, camera.dist)
+    table = np.zeros(
+        sum(len(clip.keypoints_mm) for clip in clips),
+        dtype=[
+            ("subject_idx", np.int8),
+            ("action_idx", np.int8),
+            ("frame_idx", np.int16),
+            ("keypoints", np.float32, (len(HUMAN36M), 3)),
+            ("bbox_by_camera_tlbr", np.int16, (len(CAMERAS), 4)),
+        ],
+    )
+    row = 0
+    for (subject, name), clip in zip(jobs(options), clips, strict=True):
+        count = len(clip.keypoints_mm)
+        part = table[row : row + count]
+        part["subject_idx"], part["action_idx"] = subjects.index(subject), SEQUENCES.index(name)
+        part["frame_idx"] = np.arange(count) * options.frame_step
+        part["keypoints"], part["bbox_by_camera_tlbr"] = clip.keypoints_mm, clip.boxes_tlbr
+        row += count
+    return {
+        "subject_names": list(subjects),
+        "camera_names": list(CAMERAS),
+        "action_names": list(SEQUENCES),
+        "cameras": cameras,
+        "table": table,
+    }
+
+
+class Human36MLayout:
+    """See `world.Layout`."""
+
+    version = "human36m-1"
+    parts: tuple[str, ...] = ("processed", "extra")
+    trees = len(TREES)
+
+    def write_sequence(self, root: Path, options: WorldOptions, job: tuple[str, str]) -> LabelledClip:
+        """Film one sequence, through the lens and without it, and write both trees of images."""
+        subject, name = job
+        take = direct(options, subject, name)
+        actor = take.people[0]
+        count = len(actor.figure.joints_mm)
+        boxes, visibility = np.zeros((count, len(CAMERAS), 4), np.int16), np.zeros((count, len(CAMERAS)))
+        folder = root / "processed" / subject / name
+        jpegs: dict[tuple[int, int], tuple[bytes, bytes]] = {}
+        for camera_name in CAMERAS:
+            for tree in TREES:
+                (folder / tree / camera_name).mkdir(parents=True, exist_ok=True)
+        for i, v, _, picture, seen in shots(options, subject, name, take):
+            whole, part = _lens_maps(options, v)
+            boxes[i, v], visibility[i, v] = square_tlbr(picture.silhouette), seen
+            through_lens = _jpeg(picture.image[..., ::-1], options.jpeg_quality)
+            # As published: the undistorted tree is made from the stored pictures.
+            stored = np.asarray(cv2.imdecode(np.frombuffer(through_lens, np.uint8), cv2.IMREAD_COLOR))
+            flat = cv2.remap(stored, whole, part, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+            jpegs[i, v] = through_lens, _jpeg(np.asarray(flat, np.uint8), options.jpeg_quality)
+        digest = hashlib.sha256()
+        for (i, v), pair in sorted(jpegs.items()):
+            number = i * options.frame_step + 1
+            for tree, data in zip(TREES, pair, strict=True):
+                digest.update(data)
+                write_file(folder / tree / CAMERAS[v] / f"img_{number:06d}.jpg", data)
+        size_bytes = sum(len(data) for pair in jpegs.values() for data in pair)
+        return LabelledClip(visibility, digest.hexdigest(), size_bytes, actor.figure.joints_mm, boxes)
+
+    def write_labels(self, root: Path, options: WorldOptions, clips: Sequence[LabelledClip]) -> hashlib._Hash:
+        """Write the label file and a contact sheet, and give the digest of the labels' content."""
+        labels = label_file(options, clips)
+        (root / LABELS).parent.mkdir(parents=True, exist_ok=True)
+        pickled = io.BytesIO()
+        np.save(pickled, np.array(labels, dtype=object), allow_pickle=True)
+        write_file(root / LABELS, pickled.getvalue())
+        written = Human36M(root, synthetic=True)
+        groups = {key: written.sample(key).group for split in ("train", "test") for key in written.keys(split)}
+        sheet = contact_sheet(written, spread(groups))
+        fine, picture = cv2.imencode(".png", sheet[..., ::-1])
+        if not fine:
+            raise RuntimeError("the PNG encoder refused the contact sheet")
+        write_file(root / "contact_sheet.png", bytes(picture))
+        names = [labels[field] for field in ("subject_names", "camera_names", "action_names")]
+        return labels_digest(names, labels["cameras"], labels["table"])
+
+    def verified(self, root: Path) -> dict[str, Any]:
+        """The manifest of a whole tree, every byte compared; InputError if it was changed."""
+        return Human36M(root, synthetic=True).verified(every_byte=True)
+
+
+def generate(
+    options: WorldOptions, root: Path, processes: int = 1, progress: Callable[[int, int], None] | None = None
+) -> str:
+    """Write a world in this layout, unless it is there already; see `world.generate`."""
+    return world.generate(Human36MLayout(), options, root, processes, progress)
