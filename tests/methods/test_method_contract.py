@@ -94,6 +94,8 @@ def test_the_folders_are_found():
     assert {"algebraic", "dlt", "ransac", "volumetric"} <= set(FOLDERS)
     assert set(VARIANTS) <= set(FOLDERS)
     assert all((ROOM / name / "README.md").is_file() for name in FOLDERS)
+    folders = {path.parent for path in ROOM.glob("*/*.py")}
+    assert all((path / "__init__.py").is_file() for path in folders)  # or no import contract sees it
 
 
 def test_it_is_a_method_and_refuses_options_it_does_not_know(case):
