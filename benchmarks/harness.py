@@ -2,17 +2,26 @@
 
 What a model declares is taken once, when it has been loaded (`LoadedRow`), and every condition (a set of cameras, and
 where the roots come from) gets a model of its own that is thrown away after it: neither what one condition showed nor
-what a model says of itself later reaches another. This keeps honest code honest. It is no sandbox: the code of a row
-runs in this process, where module globals, files and the data set itself can be reached by code that wants to. Read the
-code of a row before you trust its numbers; of predictions made elsewhere nothing here is known at all.
+what a model says of itself later reaches another. A method that declares no extrinsics is handed samples in which
+nothing names a camera, a frame or a place on disk: keys, groups and camera names stand for nothing, the order of the
+views is drawn for each sample, and images are arrays or handles that only read. Where it declares intrinsics, K may
+still tell one camera from another.
+
+This keeps honest code honest. It is no sandbox: the code of a row runs in this process, where module globals, files,
+the stack and the data set itself can be reached by code that wants to. Read the code of a row before you trust its
+numbers; of predictions made elsewhere nothing here is known at all, and the code of a submission is not run.
 """
 
 from __future__ import annotations
 
+import hashlib
+import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -23,11 +32,28 @@ from poseboard.datasets.catalog import open_dataset
 from poseboard.datasets.crops import CroppedDataset
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import read_predictions
-from poseboard.datasets.sample import Dataset, Poses, Sample, Status, Truth, View
+from poseboard.datasets.sample import (
+    Dataset,
+    Group,
+    Image,
+    ImageSource,
+    Poses,
+    Sample,
+    Status,
+    Truth,
+    View,
+    read_image,
+)
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Inputs, Method, Options, find_method
 
 Progress = Callable[[int, int], None]
+
+KEPT_VIEWS = 20_000
+"""Views whose cameras and boxes are kept between two uses of a sample: some kilobytes each, pixels apart."""
+
+WITHHELD = Group("withheld", "withheld", "withheld")
+"""Of a sample whose cameras are not to be known."""
 
 _INPUTS = TypeAdapter(Inputs)
 
@@ -91,7 +117,8 @@ class Restricted:
             )
         self.inputs, self._roots_mm = inputs, roots_mm
         self.views = chosen
-        self._cache: dict[str, Sample] = {}
+        self._salt = secrets.token_bytes(16)
+        self._cache: OrderedDict[str, Sample] = OrderedDict()
 
     @property
     def name(self) -> str:
@@ -129,11 +156,14 @@ class Restricted:
         sample = self._cache.get(key)
         if sample is None:
             sample = self._restrict(self._samples.sample(key))
-            # Kept only where the pixels lie in the memory map, or a large data set would pile up in memory.
+            # Kept only where the pixels lie in the memory map, and no more than a few: a large data set would pile up.
             if not any(isinstance(view.image, np.ndarray) and view.image.base is None for view in sample.views):
                 self._cache[key] = sample
+                while len(self._cache) * len(self.views) > KEPT_VIEWS:
+                    self._cache.popitem(last=False)
+        sample = self._withheld(sample)
         if self.inputs.window > 1:
-            sample = replace(sample, past=tuple(self._before(key)))
+            sample = replace(sample, past=tuple(map(self._withheld, self._before(key))))
         return sample
 
     def named(self, key: str, answer: Poses) -> Poses:
@@ -145,7 +175,8 @@ class Restricted:
         if self.inputs.extrinsics or answer.frame == "world":
             return answer
         there = {view.name for view in self._truths.sample(key).views}
-        seen = {f"view-{i}": name for i, name in enumerate(name for name in self.views if name in there)}
+        names = [name for name in self.views if name in there]
+        seen = {f"view-{i}": names[place] for i, place in enumerate(_order(key, len(names)))}
         if answer.frame not in seen:
             raise InputError(
                 f"{key}: frame",
@@ -163,15 +194,45 @@ class Restricted:
         elif self.inputs.root == "predicted" and self._roots_mm is not None:
             root = self._roots_mm.get(sample.key)
         return replace(
-            sample, views=tuple(self._withhold(view, i) for i, view in enumerate(views)), root_mm=root, past=()
+            sample,
+            views=tuple(map(self._restricted, views)),
+            root_mm=_read_only(root),
+            hand=sample.hand if self.inputs.hand else None,
+            past=(),
         )
 
-    def _withhold(self, view: View, position: int) -> View:
+    def _restricted(self, view: View) -> View:
         inputs = self.inputs
+        camera = view.camera
         if not (inputs.intrinsics and inputs.extrinsics):
-            camera = view.camera.withhold(intrinsics=not inputs.intrinsics, extrinsics=not inputs.extrinsics)
-            view = replace(view, camera=camera, name=view.name if inputs.extrinsics else f"view-{position}")
-        return view if inputs.images else replace(view, image=None)
+            camera = camera.withhold(intrinsics=not inputs.intrinsics, extrinsics=not inputs.extrinsics)
+        return replace(
+            view,
+            camera=camera,
+            image=view.image if inputs.images else None,
+            boxes_px=_read_only(view.boxes_px),
+            joints_px=_read_only(view.joints_px),
+            confidence=_read_only(view.confidence),
+        )
+
+    def _withheld(self, sample: Sample) -> Sample:
+        """With pixels of its own, and without names, order and paths where cameras are not to be known.
+
+        A crop is cut out of the memory map of all crops, which must not be reached through it.
+        """
+        if self.inputs.extrinsics:
+            views = tuple(
+                replace(view, image=view.image.copy()) if isinstance(view.image, np.ndarray) else view
+                for view in sample.views
+            )
+            return replace(sample, views=views)
+        order = _order(sample.key, len(sample.views))
+        views = tuple(
+            replace(sample.views[place], name=f"view-{i}", image=_detached(sample.views[place].image))
+            for i, place in enumerate(order)
+        )
+        digest = hashlib.blake2b(sample.key.encode(), key=self._salt, digest_size=8).hexdigest()
+        return replace(sample, key=f"sample-{digest}", group=WITHHELD, views=views)
 
     def _before(self, key: str) -> Iterator[Sample]:
         for split in ("train", "test"):
@@ -183,6 +244,49 @@ class Restricted:
                     if sample.group == group:
                         yield sample
                 return
+
+
+def _order(key: str, count: int) -> list[int]:
+    """Places of a sample's views in the order in which a method is handed them that may not know which is which."""
+    seed = int.from_bytes(hashlib.sha256(f"views {key}".encode()).digest()[:8], "big")
+    return np.random.default_rng(seed).permutation(count).tolist()
+
+
+@overload
+def _read_only(array: Array) -> Array: ...
+@overload
+def _read_only(array: None) -> None: ...
+def _read_only(array: Array | None) -> Array | None:
+    """A copy that nobody can write into and that leads to no other array."""
+    if array is None:
+        return None
+    copy = np.array(array)
+    copy.setflags(write=False)
+    return copy
+
+
+class _Handle:
+    """Reads an image and says nothing of where it lies."""
+
+    __slots__ = ("__weakref__",)
+
+    def __call__(self) -> Image:
+        source = _SOURCES[self]
+        return read_image(source) if isinstance(source, Path) else source()
+
+
+_SOURCES: WeakKeyDictionary[_Handle, Path | Callable[[], Image]] = WeakKeyDictionary()
+
+
+def _detached(image: ImageSource | None) -> ImageSource | None:
+    """The same pixels without a path, a camera or a memory map behind them."""
+    if image is None:
+        return None
+    if isinstance(image, np.ndarray):
+        return image.copy()
+    handle = _Handle()
+    _SOURCES[handle] = image
+    return handle
 
 
 @dataclass(frozen=True)
@@ -391,15 +495,16 @@ def predict(
     """
     answers: list[Poses] = []
     for start in range(0, len(keys), chunk):
-        asked = [samples.sample(key) for key in keys[start : start + chunk]]
+        of_chunk = keys[start : start + chunk]
+        asked = [samples.sample(key) for key in of_chunk]
         try:
             given = method.predict(asked)
         except Exception as error:
-            error.add_note(f"raised by {type(method).__name__}.predict on {asked[0].key} to {asked[-1].key}")
+            error.add_note(f"raised by {type(method).__name__}.predict on {of_chunk[0]} to {of_chunk[-1]}")
             raise
         if len(given) != len(asked):
             raise InputError(type(method).__name__, f"answered {len(given)} of {len(asked)} samples", "answer each one")
-        answers += [samples.named(sample.key, answer) for sample, answer in zip(asked, given, strict=True)]
+        answers += [samples.named(key, answer) for key, answer in zip(of_chunk, given, strict=True)]
         if progress is not None:
             progress(len(answers), len(keys))
     return answers

@@ -116,7 +116,7 @@ def _predict(
         of_roots = bench.fewest_root_views(method, split) if rooted else 0
         roots_sha256 = weights_sha256(settings, bench.roots_source(method, seed, split)) if rooted else None
         known_mm: dict[tuple[str, ...], dict[str, Array]] = {}
-        conditions = list(dict.fromkeys(condition.shown(row.inputs.root) for condition in offered))
+        conditions = list(dict.fromkeys(condition.shown(row.inputs.root, row.inputs.hand) for condition in offered))
         drawn = max(conditions, key=lambda condition: len(condition.cameras))
         for condition in conditions:
             name = condition.slug

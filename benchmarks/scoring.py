@@ -23,7 +23,7 @@ from poseboard.datasets.files import WholeFiles
 from poseboard.protocols import metrics, predictions
 from poseboard.protocols.base import TruthTable
 from poseboard.protocols.comparison import compare
-from poseboard.protocols.condition import Condition, Root
+from poseboard.protocols.condition import Condition
 from poseboard.protocols.decisions import REFERENCE, same_row, trained
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import ComparisonFile, Score, ScoreFile, TableComparison, TrainingFile
@@ -228,9 +228,8 @@ def _line(found: Score) -> str:
 
 def _predicted(settings: Settings, dataset: str, method: str, truth: TruthTable) -> Predictions:
     answered: dict[Condition, dict[int, PoseTable]] = defaultdict(dict)
-    roots: tuple[Root, ...] = ("none", "predicted", "truth")
     offered = asked(dataset, truth.views, SPLIT)
-    for condition in dict.fromkeys(condition.shown(root) for condition in offered for root in roots):
+    for condition in dict.fromkeys(shown for of_table in offered for shown in of_table.ways):
         for seed in settings.profile.seeds:
             path = predictions_path(settings, dataset, method, condition, seed)
             if path.is_file():

@@ -54,6 +54,7 @@ RHD_HAND = Skeleton(
 
 SETS = {"train": "training", "test": "evaluation"}
 SIDES = ("left hand", "right hand")
+HANDS: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 OBTAIN = "Rendered Handpose Dataset page of the Freiburg computer vision group (RHD_published_v2)"
 
 _COPY = "extract the published archive again"
@@ -160,7 +161,8 @@ class Rhd:
         camera = Camera(of_set.K[row], np.eye(3), np.zeros(3), size=_SIZE)
         view = View(self.views[0], camera, folder / "color" / f"{key.partition('/')[2]}.png", boxes)
         action = SIDES[shown[0]] if len(shown) == 1 else "both hands"
-        return Sample(key, (view,), Group(self.name, action, key))
+        hand = HANDS[shown[0]] if len(shown) == 1 else None
+        return Sample(key, (view,), Group(self.name, action, key), hand=hand)
 
     def truth(self, key: str) -> Truth:
         """(hands, 21, 3) mm in the camera's frame, in the order of the sample's boxes; hidden key points are known."""

@@ -208,6 +208,7 @@ class Sample:
         views: those the method is handed.
         group: subject, action, sequence.
         root_mm: (P, 3) root positions given to methods that declare them, else None.
+        hand: which hand it shows, for methods that declare it; None: a body, both hands, or not told.
         past: earlier samples of the sequence, for methods that declare a temporal window above 1.
     """
 
@@ -216,6 +217,7 @@ class Sample:
     group: Group
     root_mm: Array | None = None
     past: tuple[Sample, ...] = ()
+    hand: Literal["left", "right"] | None = None
 
 
 @dataclass(frozen=True, eq=False)

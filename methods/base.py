@@ -42,6 +42,7 @@ class Inputs:
         extrinsics: whether it sees R, t, camera names and so the world frame; if not it answers in a camera's frame.
         images: False for a method that lives on given 2D detections alone.
         root: "none", or "predicted": it is handed root positions that another method predicted, or "truth".
+        hand: whether it is told which hand a sample shows; a number that rests on it says so.
         window: number of consecutive samples of a sequence it sees, the current one last.
     """
 
@@ -54,6 +55,7 @@ class Inputs:
     images: bool = True
     root: Literal["none", "predicted", "truth"] = "none"
     window: int = 1
+    hand: bool = False
 
 
 class Options(BaseModel):

@@ -28,7 +28,7 @@ class Condition(BaseModel):
     Example:
         >>> offered = Condition(cameras=("a", "b"), root="predicted", root_cameras=("a", "b", "c"))
         >>> offered.shown("none")
-        Condition(split='test', cameras=('a', 'b'), root='none', root_cameras=())
+        Condition(split='test', cameras=('a', 'b'), root='none', root_cameras=(), hand=False)
         >>> offered.shown("none").slug
         'test-a+b-1e1e4d07'
     """
@@ -39,6 +39,7 @@ class Condition(BaseModel):
     cameras: tuple[str, ...] = Field(min_length=1, description="that are handed over, in the data set's order")
     root: Root = Field(default="none", description="whether a root is handed over, and where it comes from")
     root_cameras: tuple[str, ...] = Field(default=(), description="cameras that a predicted root was predicted from")
+    hand: bool = Field(default=False, description="whether it is told which hand each sample shows")
 
     @model_validator(mode="after")
     def _consistent(self) -> Condition:
@@ -49,11 +50,16 @@ class Condition(BaseModel):
             raise ValueError("root_cameras belong to a predicted root, and to no other")
         return self
 
-    def shown(self, root: Root) -> Condition:
+    def shown(self, root: Root, hand: bool = False) -> Condition:
         """What a row is shown that is handed no root, a predicted or the true one, where a table offers this."""
-        if root == "predicted":
-            return self
-        return self.model_copy(update={"root": root, "root_cameras": ()})
+        root_cameras = self.root_cameras if root == "predicted" else ()
+        return self.model_copy(update={"root": root, "root_cameras": root_cameras, "hand": hand})
+
+    @property
+    def ways(self) -> list[Condition]:
+        """All that a row may be shown where a table offers this, the most of what may be predicted first."""
+        roots: tuple[Root, ...] = ("predicted", "none", "truth")
+        return [self.shown(root, hand) for root in roots for hand in (False, True)]
 
     @property
     def slug(self) -> str:

@@ -103,7 +103,7 @@ class Measure(Record):
     root: str = Field(description="joint that is subtracted, or none")
     joints: str = Field(description="joint set and how many of it are averaged")
     average: str = Field(description="frames: mean over frames; actions: mean of the action means")
-    given: tuple[Literal["root", "size"], ...] = Field(
+    given: tuple[Literal["root", "hand", "size"], ...] = Field(
         default=(), description="what of the truth the method was handed, or its answers are measured with"
     )
     version: int = Field(description="of the protocol")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from poseboard.datasets.errors import InputError
 from poseboard.protocols import bootstrap
 from poseboard.protocols.base import Breakdown, Protocol, TruthTable
-from poseboard.protocols.condition import Condition, Root
+from poseboard.protocols.condition import Condition
 from poseboard.protocols.decisions import with_training
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import Curve, Score, SeedValue, Signature
@@ -99,8 +99,7 @@ def answers(protocol: Protocol, predictions: Predictions, offered: Condition) ->
 
     Those with a predicted root come first, then those of methods that are handed none, then those with the true one.
     """
-    roots: tuple[Root, ...] = ("predicted", "none", "truth")
-    by_seed = next((found for root in roots if (found := predictions.get(offered.shown(root)))), {})
+    by_seed = next((found for shown in offered.ways if (found := predictions.get(shown))), {})
     return by_seed if all(name in table.columns for table in by_seed.values() for name in protocol.columns) else {}
 
 
@@ -111,8 +110,10 @@ def _signature(
     measure = protocol.measure(truth.skeleton)
     shown = [answer.info.condition for by_seed in answered.values() for answer in by_seed.values()]
     true_root = any(condition.root == "truth" for condition in shown)
-    if true_root:  # another number than that of methods that had to find it
-        measure = measure.model_copy(update={"given": ("root", *measure.given)})
+    hand = any(condition.hand for condition in shown)
+    # another number than that of methods that had to find it
+    told = (*(("root",) if true_root else ()), *(("hand",) if hand else ()))
+    measure = measure.model_copy(update={"given": (*told, *measure.given)})
     elsewhere = {name for one in answered if one.root_cameras != one.cameras for name in one.root_cameras}
     return Signature(
         **dict(measure),

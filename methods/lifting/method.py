@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
             raise InputError(where, f"weights are of network {architecture.network}", "set `network` accordingly")
         if "scale_mm" not in read.constants:
             raise InputError(f"{where}: constants", "has no scale_mm", "train it again")
+        self.inputs = replace(self.inputs, hand=architecture.handed)
         backbone = architecture.backbone.exact
         with torch.random.fork_rng(devices=[]):
             model = LiftingModel(architecture.model_copy(update={"backbone": backbone}), backbone.build(seed=0))

@@ -32,8 +32,7 @@ from poseboard.methods.lifting.model import (
 from poseboard.methods.nets.losses import heatmap_losses, keypoint_l2
 from poseboard.methods.nets.schedule import Epochs, Length, Milestones, Recipe, by_recipe, warmup_cosine
 
-HANDS = ("left hand", "right hand")
-"""``group.action`` of a sample that shows one hand."""
+HANDS = ("left", "right")
 
 _ONLY_FOR_MAPS = ("deconv_layers.", "final_layer.", "lateral.", "smooth.")
 """Parts of the backbones that image features do without."""
@@ -67,7 +66,7 @@ class LiftingOptions(Options):
         sigma_px: "small": of the true heat maps.
         views: how it predicts; training is the same. "one": from a single view, without extrinsics. "median": the
             median over two or more calibrated views, at a root that the row under ``after`` predicts.
-        handed: it is told which hand it sees (the sample's ``group.action``, as RHD has it); None: if it sees hands.
+        handed: it is told which hand it sees (`Inputs.hand`); None: if it sees hands.
         mirror_right: right hands share the canonical pose of left ones, mirrored.
         clip_norm: maximum gradient norm, larger gradients are clipped; None: never. Left out: 10 ("small") or never.
         augmentation: "small": how crops, and the poses with them, are changed.
@@ -110,10 +109,10 @@ class LiftingOptions(Options):
 def which_hand(sample: Sample) -> float:
     """0 for a left hand, 1 for a right one; InputError if the sample says neither."""
     try:
-        return float(HANDS.index(sample.group.action))
+        return float(HANDS.index(sample.hand or ""))
     except ValueError:
         raise InputError(
-            f"lifting: {sample.key}", f"{sample.group.action!r} is no hand", "set handed: false for this data set"
+            f"lifting: {sample.key}", "does not say which hand it shows", "set handed: false for this data set"
         ) from None
 
 
@@ -150,7 +149,8 @@ class LiftingTraining(Training):
         self.batch_size = options.batch_size
         self.clip_norm = options.clip_norm
         # Training needs the truth in the camera's frame, so it sees all cameras; prediction is handed one without R, t.
-        self.inputs = Inputs(crop_px=model.architecture.backbone.crop_px, views=(1, 1_000))
+        arch = model.architecture
+        self.inputs = Inputs(crop_px=arch.backbone.crop_px, views=(1, 1_000), hand=arch.handed)
         if self._architecture.drawn is not None:
             model.backbone.requires_grad_(False)
         elif options.recipe == "published" and options.network == "image_rotation":  # nothing would train them

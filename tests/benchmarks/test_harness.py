@@ -155,10 +155,11 @@ def test_the_frame_of_a_withheld_camera_gets_its_name_back(tmp_path: Path) -> No
     one = Restricted(FourCameras(), OneEye.inputs, tmp_path, views=("c",))
     answers = predict(OneEye("view-0"), one, keys)  # type: ignore[arg-type]
     assert [answer.frame for answer in answers] == ["c", "c", "c"]
-    # The third sample lacks the first camera: its first view is the second one.
+    # The third sample lacks the first camera. Which of two is the first view is drawn for each sample.
     many = Restricted(FourCameras(), Inputs(extrinsics=False), tmp_path, views=("a", "b"))
     answers = predict(OneEye("view-0"), many, keys)  # type: ignore[arg-type]
-    assert [answer.frame for answer in answers] == ["a", "a", "b"]
+    assert {answers[0].frame, answers[1].frame} <= {"a", "b"}
+    assert answers[2].frame == "b"
 
 
 @pytest.mark.parametrize("frame", ["c", "view-1"])

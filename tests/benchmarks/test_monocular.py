@@ -124,7 +124,7 @@ def test_hands_go_through_the_same_stages_with_the_same_rows(hands):
         scores = {found.table: found for found in ScoreFile.read(results / "scores" / "rhd" / f"{row}.json").scores}
         found, at_true_size = scores.pop("rhd"), scores.pop("rhd-true-size")
         assert not scores
-        assert at_true_size.signature.given == ("size",)
+        assert at_true_size.signature.given == ("hand", "size")
         assert at_true_size.signature.metric == "mpjpe<=150mm"
         assert 0 < at_true_size.value < 150
         assert (found.table, found.n_samples, found.n_missing, found.n_groups) == ("rhd", 4, 0, 4)

@@ -13,7 +13,7 @@ from torch import nn
 from poseboard.benchmarks import cli
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.rhd import RHD_HAND, SIDES
+from poseboard.datasets.rhd import HANDS, RHD_HAND
 from poseboard.datasets.sample import Group, Sample, View
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.checkpoint import Checkpoint
@@ -66,13 +66,12 @@ def run_import(monkeypatch, file, out, *more):
     assert not stop.value.code
 
 
-def sample(group=None):
+def sample(hand=None):
     blocks = np.random.default_rng(3).integers((120, 20, 20), (240, 140, 60), (8, 8, 3), dtype=np.uint8)  # reddish
     image = np.kron(blocks, np.ones((SIDE // 8, SIDE // 8, 1), dtype=np.uint8))
     camera = Camera(np.array([[300.0, 0, 128], [0, 300, 128], [0, 0, 1]]), np.eye(3), np.zeros(3), size=(SIDE, SIDE))
-    return image, Sample(
-        "key", (View("view-0", camera, image, np.zeros((1, 4))),), group or Group("S9", "Walking", "s")
-    )
+    view = View("view-0", camera, image, np.zeros((1, 4)))
+    return image, Sample("key", (view,), Group("S9", "Walking", "s"), hand=hand)
 
 
 @torch.inference_mode()
@@ -108,7 +107,7 @@ def test_a_hand_is_lifted_as_by_the_release(tmp_path, fill_by_rule, network, sid
     import_weights("lifting", saved(tmp_path, state), scale_mm=SCALE_MM).save(tmp_path / "ours.pt")
     method = Lifting({"network": network}, RHD_HAND)
     method.load(tmp_path / "ours.pt", "cpu")
-    image, seen = sample(Group("rhd", SIDES[side], "s"))
+    image, seen = sample(HANDS[side])
     (answer,) = method.predict([seen])
     stretched = 255.0 * (image - float(image.min())) / float(image.max() - image.min())
     expected, other = (lifted(model, stretched, torch.tensor([[float(value)]])) for value in (side, 1 - side))
@@ -136,7 +135,7 @@ def test_networks_on_true_maps_see_maps_like_those(tmp_path, fill_by_rule, monke
     image = np.random.default_rng(0).integers(0, 256, (side_px, side_px, 3), dtype=np.uint8)
     camera = Camera(np.array([[80.0, 0, 32], [0, 80, 32], [0, 0, 1]]), np.eye(3), np.zeros(3), size=(side_px, side_px))
     view = View("view-0", camera, image, np.zeros((1, 4)))
-    (answer,) = method.predict([Sample("key", (view,), Group("rhd", SIDES[1], "s"))])
+    (answer,) = method.predict([Sample("key", (view,), Group("rhd", "", "s"), hand=HANDS[1])])
     with torch.inference_mode():
         heatmaps = ours(architecture.prepare(torch.from_numpy(image)[None])).heatmaps
         points = decode_heatmaps(architecture, heatmaps, "softargmax")[0][0].numpy() * 256 / side_px

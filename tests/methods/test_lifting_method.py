@@ -13,7 +13,7 @@ from torch.utils.data import default_collate
 
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.rhd import RHD_HAND, SIDES
+from poseboard.datasets.rhd import HANDS, RHD_HAND, SIDES
 from poseboard.datasets.sample import Group, Sample, Truth, View
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.batches.augmentation import NO_AUGMENTATION
@@ -50,7 +50,7 @@ def hand(seed, side):
     joints_mm = rng.uniform((-80, -80, 420), (80, 80, 580), (1, 21, 3))
     camera = Camera(np.array([[100.0, 0, 32], [0, 100, 32], [0, 0, 1]]), np.eye(3), np.zeros(3), size=(SIDE, SIDE))
     view = View("camera", camera, rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8), np.zeros((1, 4)))
-    return Sample(f"h{seed}", (view,), Group("rhd", SIDES[side], f"h{seed}")), Truth(joints_mm)
+    return Sample(f"h{seed}", (view,), Group("rhd", SIDES[side], f"h{seed}"), hand=HANDS[side]), Truth(joints_mm)
 
 
 def kabsch_error(a, b):
@@ -427,7 +427,7 @@ def test_hands_are_told_apart(hand_backbone, tmp_path, network):
     method.load(path, "cpu")
     first, second = method.predict([hand(1, 0)[0], hand(1, 1)[0]])
     assert not np.allclose(first.joints_mm, second.joints_mm)
-    with pytest.raises(InputError, match=r"lifting: s0: 'Walking' is no hand; set handed: false"):
+    with pytest.raises(InputError, match=r"lifting: s0: does not say which hand it shows; set handed: false"):
         method.predict([image_sample(0, 1, key="s0")])
 
 
