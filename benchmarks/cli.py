@@ -411,6 +411,12 @@ def weights_import(
             help="for a lifting network on true heat maps: a checkpoint of ours whose joints maps are drawn from"
         ),
     ] = None,
+    image_px: Annotated[
+        int | None,
+        typer.Option(
+            min=32, help="epipolar: side of its crops, where no folder is named after the release's configuration"
+        ),
+    ] = None,
     joints: Annotated[
         str | None, typer.Option(help="which 17 joints the heat maps are of, human36m (left out) or coco")
     ] = None,
@@ -425,7 +431,7 @@ def weights_import(
     known = {"human36m": HUMAN36M, "coco": COCO}
     if joints is not None and joints not in known:
         raise InputError(f"--joints {joints}", "no such joints", f"one of {', '.join(known)}")
-    checkpoint = import_weights(method, file, known[joints].joints if joints else None, scale_mm, backbone)
+    checkpoint = import_weights(method, file, known[joints].joints if joints else None, scale_mm, backbone, image_px)
     checkpoint.save(out)
     print(f"{out}: {len(checkpoint.state)} tensors, {checkpoint.architecture}")
 

@@ -29,6 +29,7 @@ OPTIONS = {
     "joints": "says itself which joints it has",
     "scale_mm": "has no size of a pose to be told",
     "backbone": "comes with its backbone",
+    "image_px": "has one size of crops, which is known",
 }
 """What may be told of a file that it does not say itself -> why a method that does not ask for it refuses it."""
 
@@ -39,6 +40,7 @@ def import_weights(
     joints: tuple[str, ...] | None = None,
     scale_mm: float | None = None,
     backbone: Path | None = None,
+    image_px: int | None = None,
 ) -> Checkpoint:
     """A published file as a checkpoint of ours, with the published preprocessing.
 
@@ -48,6 +50,7 @@ def import_weights(
         joints: names of the heat maps in order; None: the method's own default.
         scale_mm: size of a pose in mm, which a network that lifts one view needs.
         backbone: a checkpoint of ours with a 2D backbone, for a network that comes without one.
+        image_px: side of the crops that the network was trained on, where its release has several.
 
     Raises:
         InputError: a method that has no published weights, or has no use for what it is told; a file that is absent,
@@ -59,7 +62,7 @@ def import_weights(
     """
     module, variant = _module(name)
     takes = inspect.signature(module.published).parameters
-    told: dict[str, Any] = {"joints": joints, "scale_mm": scale_mm, "backbone": backbone}
+    told: dict[str, Any] = {"joints": joints, "scale_mm": scale_mm, "backbone": backbone, "image_px": image_px}
     told = {option: value for option, value in told.items() if value is not None}
     for option in told:
         if option not in takes:

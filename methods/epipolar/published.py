@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,13 +16,25 @@ from poseboard.methods.epipolar.attention import AttentionSettings, Layer
 from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
 from poseboard.methods.nets.published_state import own_copy, resnet_name
 
+_SIZES_PX = {"resnet50": (256, 384), "resnet152": (320, 384)}
+"""Sides of the crops of the release's configurations, by their network."""
+_IN_A_NAME = re.compile(r"resnet\d+_(256|320|384)(?!\d)")
 
-def published(state: Mapping[str, Tensor], file: Path) -> Checkpoint:
+
+def published(state: Mapping[str, Tensor], file: Path, *, image_px: int | None = None) -> Checkpoint:
     """A model of epipolar transformers: what its block does is read off the tensors, as the released models have it.
 
     A single-view baseline has ``backbone.…`` alone. A block with theta, phi and g pools; one with z alone is residual;
     one without tensors is plain. All but the residual ones of 17 joints look up by the older rule: so are the release's
-    configurations, whose newer ones have 17 joints and the older 20.
+    configurations, whose newer ones have 17 joints and the older 20. No tensor depends on the side of the crops.
+
+    Args:
+        state: of the file.
+        file: where it stands; the release writes it into a folder with the name of its configuration.
+        image_px: side of the crops; None: see `image_px_of`.
+
+    Raises:
+        InputError: a network of another kind, weights that do not fit, or the side of the crops is not known.
     """
     copies = [found for prefix in ("reference.", "backbone.") if (found := strip_prefix(state, prefix))]
     stray = [key for key in state if not key.startswith(("reference.", "backbone."))]
@@ -39,17 +52,21 @@ def published(state: Mapping[str, Tensor], file: Path) -> Checkpoint:
     layers = tuple(name for name in every if f"epipolar_sampler.{name}.weight" in bare)
     narrowed = {"theta", "phi", "g"} & set(layers)
     width = bare.get("epipolar_sampler.theta.bias", torch.zeros(256)).numel()
+    older = len(bare.get("final_layer.bias", ())) == 20
     attention = AttentionSettings(
         layers=layers,
         residual=layers == ("z",),
         bottleneck=256 // max(1, width) if len(layers) == 4 else 1,
         pool=bool(narrowed),
-        correct_normalise=layers == ("z",) and len(bare.get("final_layer.bias", ())) != 20,
+        correct_normalise=layers == ("z",) and not older,
     )
+    side_px = image_px_of(network, file) if image_px is None else image_px
     architecture = EpipolarArchitecture.released(
         network,
         human36m_toolbox.JOINTS,
-        crop_px=384 if network == "resnet152" else 256,
+        crop_px=side_px,
+        # The sigma of its targets, which peaks are decoded with: 8 px at 256, 12 at 384, and at 320 either 12 or 10.
+        window_cells=12 if older and side_px == 320 else round(side_px / 32),
         fusion="epipolar" if twin else "none",
         attention=attention,
     )
@@ -63,3 +80,27 @@ def published(state: Mapping[str, Tensor], file: Path) -> Checkpoint:
     named = {key if key.startswith("epipolar_sampler.") else f"backbone.{key}": value for key, value in kept.items()}
     whole = {key: own_copy(own.get(key), value) for key, value in named.items()}
     return Checkpoint("epipolar", architecture.plain(), fitted_state(template, whole, file))
+
+
+def image_px_of(network: str, file: Path) -> int:
+    """Side of the crops that a model was trained on, by the configuration that its file or its folder is named after.
+
+    Names nearest to the file count first. Where none says a size, ResNet-50 sees 256 px, as the published models do;
+    ResNet-152 has configurations of 320 and of 384 px alike, and has to be told.
+
+    Raises:
+        InputError: the size is not known, or the network has no configuration of it.
+
+    Example:
+        >>> image_px_of("resnet152", Path("outs/epipolar/keypoint_h36m_resnet152_320/model_final.pth"))
+        320
+    """
+    sizes = _SIZES_PX.get(network, (256,))
+    named = (match for part in reversed(file.parts) if (match := _IN_A_NAME.search(part)))
+    found = next((int(match[1]) for match in named), None)
+    if found is None and 256 in sizes:
+        return 256
+    if found not in sizes:
+        said = "its name does not say which crops it saw" if found is None else f"no {network} of {found} px is known"
+        raise InputError(file, said, f"give --image-px: {' or '.join(map(str, sizes))}")
+    return found

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from poseboard.methods.epipolar.lines import (
 )
 from poseboard.methods.epipolar.method import Epipolar
 from poseboard.methods.epipolar.model import EpipolarArchitecture
+from poseboard.methods.epipolar.published import image_px_of
 from poseboard.methods.epipolar.release_metrics import horizontal_hits, horizontal_pck, joint_detection_rate
 from poseboard.methods.epipolar.release_rules import released_loss, scale_and_turn, window_peaks
 from poseboard.methods.epipolar.triangulation import Correspondences, confident_dlt, triangulate_released
@@ -808,6 +810,33 @@ def test_published_layouts_are_recognised(tmp_path, joints, settings):
     method = Epipolar({"fusion": architecture.fusion}, HUMAN36M)
     method.load(tmp_path / "ours.pt", "cpu")
     assert method.inputs.crop_px == 256
+
+
+@pytest.mark.parametrize(
+    ("network", "file", "side"),
+    [
+        ("resnet50", "outs.epipolar.keypoint_h36m_fixed/model_final.pth", 256),
+        ("resnet50", "epipolar/keypoint_h36m_resnet50_384_strong_fixed/model_003.pth", 384),
+        ("resnet152", "epipolar/keypoint_h36m_resnet152_320/model_final.pth", 320),
+        ("resnet152", "epipolar/keypoint_h36m_resnet152_320_fixed_8gpu/model_final.pth", 320),
+        ("resnet152", "resnet152_320/keypoint_h36m_resnet152_384_pretrained_8gpu.pth", 384),
+        ("resnet152", "model_final.pth", None),
+        ("resnet152", "keypoint_h36m_resnet50_256/model_final.pth", None),
+    ],
+)
+def test_the_side_of_the_crops_is_that_of_the_configuration(network, file, side):
+    if side is None:
+        with pytest.raises(InputError, match="give --image-px: 320 or 384"):
+            image_px_of(network, Path(file))
+    else:
+        assert image_px_of(network, Path(file)) == side
+
+
+@pytest.mark.parametrize(("joints", "side", "sigma"), [(17, 384, 12), (17, 320, 10), (20, 320, 12), (17, None, 8)])
+def test_the_side_of_the_crops_can_be_told_and_sets_the_window(tmp_path, joints, side, sigma):
+    _, state = published_state(joints, AttentionSettings())
+    architecture = EpipolarArchitecture.of(import_weights("epipolar", saved(tmp_path, state), image_px=side), "x")
+    assert (architecture.crop_px, architecture.window_cells) == (side or 256, sigma)
 
 
 def test_published_sizes():
