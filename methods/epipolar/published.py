@@ -100,7 +100,7 @@ def image_px_of(network: str, file: Path) -> int:
     found = next((int(match[1]) for match in named), None)
     if found is None and 256 in sizes:
         return 256
-    if found not in sizes:
+    if found is None or found not in sizes:
         said = "its name does not say which crops it saw" if found is None else f"no {network} of {found} px is known"
         raise InputError(file, said, f"give --image-px: {' or '.join(map(str, sizes))}")
     return found
