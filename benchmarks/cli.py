@@ -55,8 +55,8 @@ MethodName = Annotated[
 Root = Annotated[Path | None, typer.Option(help="folder of the data set, instead of the one in params.yaml")]
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(is_asked: bool) -> None:
+    if is_asked:
         from importlib.metadata import version
 
         print(f"poseboard {version('poseboard')}")

@@ -140,7 +140,7 @@ def status_lines(settings: Settings) -> list[str]:
             detail, label = status.detail, ""
         lines.append(f"{status.state:8}{name:{width}}{entry.title}{label}: {detail}")
         if status.state != "ready":
-            lines += [f"{'':{8 + width}}{told}" for told in (f"get it: {status.obtain}", f"licence: {entry.licence}")]
+            lines += [f"{'':{8 + width}}{line}" for line in (f"get it: {status.obtain}", f"licence: {entry.licence}")]
     return lines
 
 

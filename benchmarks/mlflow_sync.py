@@ -119,9 +119,9 @@ def _digest(record: TrainingFile | ScoreFile) -> str:
 
 def _experiment(client: MlflowClient, settings: Settings, dataset: str) -> str:
     name = f"poseboard-{settings.params.profile}-{dataset}"
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        return str(experiment.experiment_id)
     location = (settings.home / "mlruns" / name).resolve().as_uri()
     return str(client.create_experiment(name, artifact_location=location, tags=_EXPERIMENT_TAGS))
 
