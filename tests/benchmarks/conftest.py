@@ -7,16 +7,18 @@ import importlib.util
 import io
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
-from poseboard.benchmarks import cli
+from poseboard.benchmarks import cli, rows
 from poseboard.protocols.records import ScoreFile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +73,13 @@ class Workspace:
         self.folder = folder
         (folder / "methods").symlink_to(ROOT / "methods")
         self.write_params(**PARAMS)
+
+    @classmethod
+    def of(cls, folder: Path) -> Workspace:
+        """The workspace that is there."""
+        workspace = cls.__new__(cls)
+        workspace.folder = folder
+        return workspace
 
     def write_params(self, **values: Any) -> None:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(values))
@@ -156,12 +165,38 @@ def workspace_with() -> Callable[..., Workspace]:
 
 
 @pytest.fixture
-def workspace(ready_workspace: Workspace, tmp_path: Path) -> Workspace:
-    """A copy to spoil."""
-    shutil.copytree(ready_workspace.folder, tmp_path / "copy", symlinks=True)
-    copy = Workspace.__new__(Workspace)
-    copy.folder = tmp_path / "copy"
+def rows_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of ``poseboard run`` in this process, which has imported what they need.
+
+    Each is a process of its own else, which test_a_failing_command_of_a_run_is_named shows.
+    """
+
+    def run(command: list[str], *, cwd: Path, check: bool) -> subprocess.CompletedProcess[str]:
+        program, *arguments = command
+        assert os.access(program, os.X_OK)
+        assert not check
+        done = Workspace.of(cwd).run(*arguments)
+        sys.stderr.write(done.err)
+        return subprocess.CompletedProcess(command, done.code)
+
+    monkeypatch.setattr(rows, "subprocess", SimpleNamespace(run=run))
+
+
+@pytest.fixture(scope="session")
+def copied_into(ready_workspace: Workspace) -> Callable[[Path], Workspace]:
+    """Makes a copy of the ready workspace, to spoil, in a folder."""
+
+    def copy(folder: Path) -> Workspace:
+        shutil.copytree(ready_workspace.folder, folder / "copy", symlinks=True)
+        return Workspace.of(folder / "copy")
+
     return copy
+
+
+@pytest.fixture
+def workspace(copied_into: Callable[[Path], Workspace], tmp_path: Path) -> Workspace:
+    """A copy to spoil."""
+    return copied_into(tmp_path)
 
 
 @pytest.fixture

@@ -21,8 +21,9 @@ ROOT = Path(__file__).parents[2]
 ROW = {"code": "methods/lifting", "after": "backbone", "network": "image_rotation", "steps": 2, "batch_size": 2}
 
 
-@pytest.fixture
-def lifted(workspace):
+@pytest.fixture(scope="module")
+def lifted(copied_into, tmp_path_factory):
+    workspace = copied_into(tmp_path_factory.mktemp("lifted"))
     params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
     params["methods"]["lifting"] = ROW
     workspace.write_params(**params)
@@ -114,6 +115,7 @@ def hands(workspace_with, tmp_path):
     return workspace_with(tmp_path, "rhd", "rhd", "rhd", rows)
 
 
+@pytest.mark.usefixtures("rows_in_process")
 def test_hands_go_through_the_same_stages_with_the_same_rows(hands):
     hands.must("data", "prepare", "rhd")
     told = hands.must("run", "rhd", "lifting", "lifting_image").out

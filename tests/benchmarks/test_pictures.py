@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,9 @@ FOLDER = "results/smoke/predictions/human36m"
 
 
 @pytest.fixture(scope="module")
-def trained(ready_workspace: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("pictures") / "copy"
-    shutil.copytree(ready_workspace.folder, folder, symlinks=True)
-    workspace = type(ready_workspace).__new__(type(ready_workspace))
-    workspace.folder = folder
+def trained(copied_into: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    workspace = copied_into(tmp_path_factory.mktemp("pictures"))
+    folder = workspace.folder
     row = {"code": "methods/epipolar", "after": "backbone", "steps": 1, "batch_size": 2}
     rows = {name: {**row, "fusion": fusion, "attention": {"samples": 6}} for name, fusion in ROWS.items()}
     params = yaml.safe_load((folder / "params.yaml").read_text())

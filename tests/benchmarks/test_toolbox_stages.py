@@ -25,13 +25,14 @@ def toolbox(workspace_with, tmp_path_factory):
     return workspace_with(tmp_path_factory.mktemp("toolbox"), NAME, "toolbox", "h36m", METHODS, moments=3)
 
 
+@pytest.mark.usefixtures("rows_in_process")
 def test_from_the_files_to_the_table(toolbox):
     told = toolbox.must("data", "prepare", NAME).out
     assert "6 moments of four cameras; truth of the test split is triangulated" in told
     toolbox.must("run", NAME, *METHODS)
     for row in METHODS:
         (found,) = ScoreFile.read(toolbox.folder / "results" / "smoke" / "scores" / NAME / f"{row}.json").scores
-        assert (found.table, found.protocol, found.n_missing) == ("T5", "mpjpe_clipped", 0)
+        assert (found.table, found.protocol, found.n_missing) == ("T5-human36m-toolbox", "mpjpe_clipped", 0)
         assert found.n_samples == 1  # one of 64, of three
         assert 0 < found.value <= 150
     toolbox.must("report")
