@@ -1,39 +1,99 @@
-"""``poseboard …`` that saves every 5 steps and dies by SIGKILL in a given step of training: for test_resume.py."""
+"""Trainings that save every 5 steps, of which one dies by SIGKILL in a given step: for test_resume.py.
+
+``train_and_kill.py KILL_AT ROW...`` trains each row three times: left alone, killed, and run again after that. Every
+training is a process of its own, forked from this one, which imports what they need and trains nothing. What each has
+left is moved to ``<how>/<row>``; how they ended is in ``ended-<rank>.json``.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import sys
+import traceback
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import lightning_fabric  # noqa: F401  # this and the next before the forks, not after each
+import torch._dynamo  # noqa: F401
+from torch import distributed
+
+import poseboard.methods.epipolar.method
+import poseboard.methods.volumetric.method  # noqa: F401
 from poseboard.benchmarks import cli, training
 from poseboard.methods import loop
 
 SAVE_EVERY = 5
 POINTS = 4
-
-fit = loop.fit
-kill_at = int(sys.argv.pop(1))
-
-
-def fit_and_die(fabric: Any, learner: Any, *given: Any, **options: Any) -> loop.Fit:
-    loss, seen = learner.loss, 0
-
-    def counted(batch: Any) -> Any:
-        nonlocal seen
-        losses = loss(batch)
-        seen += 1
-        if seen == kill_at:  # every process of a group comes here
-            os.kill(os.getpid(), signal.SIGKILL)
-        return losses
-
-    learner.loss = counted
-    return fit(fabric, learner, *given, save_every=SAVE_EVERY, **options)
+RESULTS = Path("results/smoke")
+RANK = os.environ.get("RANK", "0")
 
 
-if __name__ == "__main__":
+def train(row: str, kill_at: int) -> None:
+    """The command, as its entry point runs it, with a loss that kills its process; 0 is no step."""
+    fit = loop.fit
+
+    def fit_and_die(fabric: Any, learner: Any, *given: Any, **options: Any) -> loop.Fit:
+        loss, seen = learner.loss, 0
+
+        def counted(batch: Any) -> Any:
+            nonlocal seen
+            losses = loss(batch)
+            seen += 1
+            if seen == kill_at:  # every process of a group comes here
+                os.kill(os.getpid(), signal.SIGKILL)
+            return losses
+
+        learner.loss = counted
+        return fit(fabric, learner, *given, save_every=SAVE_EVERY, **options)
+
     training.fit = fit_and_die
     # Fewer points than steps, so that what is saved holds half of one.
     loop.CURVE_POINTS = POINTS
+    sys.argv = ["poseboard", "train", "human36m", row]
     cli.main()
+
+
+def under_a_name_of_its_own(name: str) -> None:
+    """Processes of a training find each other in the launcher's store, where those of the one before have left keys."""
+    join = distributed.init_process_group
+    store = distributed.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    distributed.init_process_group = partial(join, store=distributed.PrefixStore(name, store))
+
+
+def in_a_process(row: str, kill_at: int, number: int) -> int:
+    """Train in a forked process; its exit code, negative for the signal that ended it."""
+    if (child := os.fork()) == 0:
+        code = 1
+        try:
+            if "MASTER_ADDR" in os.environ:
+                under_a_name_of_its_own(str(number))
+            train(row, kill_at)
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+if __name__ == "__main__":
+    step, *rows = sys.argv[1:]
+    ended: dict[str, dict[str, int]] = {row: {} for row in rows}
+    plan = [(row, how, int(step) if how == "killed" else 0) for row in rows for how in ("alone", "killed", "again")]
+    for number, (row, how, kill_at) in enumerate(plan):
+        ended[row][how] = in_a_process(row, kill_at, number)
+        if RANK == "0":
+            checkpoints = RESULTS / "checkpoints/human36m" / row
+            kept = Path(how) / row
+            shutil.copytree(checkpoints, kept)
+            if how != "killed":
+                shutil.rmtree(checkpoints)
+                shutil.copy(RESULTS / "training/human36m" / f"{row}.json", kept)
+    Path(f"ended-{RANK}.json").write_text(json.dumps(ended))
