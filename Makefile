@@ -29,7 +29,7 @@ repro: $(VENV)/ready ## Regenerate every table, run and page; PROFILE=smoke|defa
 	@$(BIN)/poseboard repro $(if $(PROFILE),--profile $(PROFILE))
 
 test: $(VENV)/ready ## Run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lock: $(VENV)/ready ## Compile constraints.txt anew
 	UV_FIND_LINKS= $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --no-header --no-annotate --no-emit-index-url -o constraints.txt constraints.in pyproject.toml
