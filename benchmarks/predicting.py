@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from poseboard.benchmarks.harness import Bench, LoadedRow, Restricted, predict
 from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.pictures import write_pictures
 from poseboard.benchmarks.progress import progress
-from poseboard.benchmarks.provenance import weights_sha256
+from poseboard.benchmarks.provenance import row_code_sha256, weights_sha256
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
@@ -23,11 +26,15 @@ from poseboard.datasets.sample import Poses
 from poseboard.methods.base import Drawing, Inputs
 from poseboard.protocols import predictions
 from poseboard.protocols.condition import Condition
+from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.table import Group, Table
 
 TABLES = Path(__file__).parent / "tables"
 PICTURES = "pictures"
 """Folder beside the predictions of a row: what the method drew for its page."""
+
+HARNESS = Path(__file__).with_name("harness.py")
+_INPUTS = TypeAdapter(Inputs)
 
 
 def tables_on(dataset: str, split: str = "test") -> list[Table]:
@@ -66,6 +73,9 @@ def predict_stage(
 ) -> Iterator[str]:
     """Predict and write every file that the tables need; yields a line a file.
 
+    A file that depends on nothing that changed is left as it is: so a table's note costs nothing, and a further
+    condition only its own predictions.
+
     Files of the split that an earlier run left and this one does not write (of another seed or condition) are
     removed, so that they are not scored beside these.
 
@@ -99,12 +109,13 @@ def _predict(
     import torch
 
     given = settings.options(method)
+    folder = settings.file("predictions", dataset, method)
     written: set[Path] = set()
     shown: tuple[LoadedRow, Restricted, dict[str, Poses]] | None = None
     bench = Bench.open(settings, dataset)
-    names = bench.dataset.views
     keys = list(bench.dataset.keys(split))
-    offered = asked(dataset, names, split)
+    offered = asked(dataset, bench.dataset.views, split)
+    states = _images_sha256(bench, keys)
     for seed in settings.profile.seeds[:1] if checkpoint else settings.profile.seeds:
         weights = checkpoint or settings.checkpoint(dataset, method, seed)
         row = LoadedRow(method, partial(bench.method, method), weights, "cuda" if torch.cuda.is_available() else "cpu")
@@ -118,15 +129,24 @@ def _predict(
         known_mm: dict[tuple[str, ...], dict[str, Array]] = {}
         conditions = list(dict.fromkeys(condition.shown(row.inputs.root, row.inputs.hand) for condition in offered))
         drawn = max(conditions, key=lambda condition: len(condition.cameras))
+        basis = {
+            "data": [dataset, bench.dataset.manifest(), states, keys],
+            "method": [method, row.options(given), _INPUTS.dump_python(row.inputs, mode="json")],
+            "weights": [of_weights, roots_sha256, seed],
+            "code": _code_sha256(settings, dataset, method, rooted=rooted),
+        }
         for condition in conditions:
-            name = condition.slug
-            if not fewest <= len(condition.cameras) <= most:
-                yield f"{dataset}/{method}: {name} left out, the method takes {fewest} to {most} views"
+            if why := _left_out(condition, row.inputs, of_roots):
+                yield f"{dataset}/{method}: {condition.slug} left out, {why}"
                 continue
-            if rooted and len(condition.root_cameras) < of_roots:
-                yield f"{dataset}/{method}: {name} left out, the root it is handed takes at least {of_roots} views"
+            path = predictions_path(settings, dataset, method, condition, seed)
+            basis_sha256 = _sha256([basis, condition.model_dump(mode="json")])
+            drawing = (split, condition, seed) == ("test", drawn, settings.profile.seeds[0])
+            if (kept := _unchanged(path, basis_sha256)) is not None:
+                written |= {path, *((folder / PICTURES).glob("*") if drawing else ())}
+                yield f"{_told(settings, path, keys, kept)}; nothing that it depends on changed"
                 continue
-            with progress(f"predict {dataset}/{method} {name} seed {seed}") as report:
+            with progress(f"predict {dataset}/{method} {condition.slug} seed {seed}") as report:
                 if rooted and condition.root_cameras not in known_mm:
                     known_mm[condition.root_cameras] = bench.roots_mm(
                         method, seed, split, condition.root_cameras, report
@@ -135,36 +155,87 @@ def _predict(
                 samples = bench.restricted(row.inputs, condition.cameras, roots_mm, report)
                 model = row.model()
                 answers = predict(model, samples, keys, progress=report)
-            for answer in answers:
-                if answer.skeleton.joints != bench.dataset.skeleton.joints:
-                    raise InputError(f"method {method}", f"answers in {answer.skeleton.name}", "use the given skeleton")
             info = predictions.PredictionInfo(
                 skeleton=bench.dataset.skeleton.name,
                 joints=bench.dataset.skeleton.joints,
                 dataset=dataset,
                 condition=condition,
                 roots_sha256=roots_sha256,
-                inputs=TypeAdapter(Inputs).dump_python(row.inputs, mode="json"),
+                basis_sha256=basis_sha256,
+                inputs=_INPUTS.dump_python(row.inputs, mode="json"),
                 manifest=bench.dataset.manifest(),
                 method=method,
                 checkpoint_sha256=of_weights,
                 seed=seed,
                 options=row.options(given),
             )
-            path = predictions_path(settings, dataset, method, condition, seed)
-            predictions.write(path, predictions.PoseTable.collect(keys, answers, info), outputs)
+            table = _collected(keys, answers, info)
+            predictions.write(path, table, outputs)
             written.add(path)
-            if (split, condition, seed) == ("test", drawn, settings.profile.seeds[0]) and isinstance(model, Drawing):
+            if drawing and isinstance(model, Drawing):
                 shown = row, samples, dict(zip(keys, answers, strict=True))
-            missing = sum(not len(one.joints_mm) or bool(np.isnan(one.joints_mm).any()) for one in answers)
-            told = f"{missing} without a whole answer" if missing else "all answered"
-            cameras = len(condition.cameras)
-            yield f"{path.relative_to(settings.home)}: {len(keys)} samples, {cameras} cameras, {told}"
+            yield _told(settings, path, keys, table)
     if shown is not None:  # last, by a model that has predicted nothing: what it is asked here, no answer can rest on
         row, samples, of_key = shown
-        folder = settings.file("predictions", dataset, method) / PICTURES
-        written |= write_pictures(row.model(), method, samples, of_key, folder, outputs)
+        written |= write_pictures(row.model(), method, samples, of_key, folder / PICTURES, outputs)
     return written
+
+
+def _told(settings: Settings, path: Path, keys: Sequence[str], table: PoseTable) -> str:
+    """What a file holds, for the terminal."""
+    lacking = set(table.keys[np.isnan(table.joints_mm).any(axis=(1, 2))]) | (set(keys) - set(table.keys))
+    answered = f"{len(lacking)} without a whole answer" if lacking else "all answered"
+    cameras = len(table.info.condition.cameras)
+    return f"{path.relative_to(settings.home)}: {len(keys)} samples, {cameras} cameras, {answered}"
+
+
+def _left_out(condition: Condition, inputs: Inputs, fewest_of_roots: int) -> str:
+    """Why a row cannot answer under a condition; empty where it can."""
+    fewest, most = inputs.views
+    if not fewest <= len(condition.cameras) <= most:
+        return f"the method takes {fewest} to {most} views"
+    if len(condition.root_cameras) < fewest_of_roots:
+        return f"the root it is handed takes at least {fewest_of_roots} views"
+    return ""
+
+
+def _collected(keys: Sequence[str], answers: Sequence[Poses], info: predictions.PredictionInfo) -> PoseTable:
+    """Answers as a table that says what it holds; InputError for another skeleton."""
+    elsewhere = next((one.skeleton.name for one in answers if one.skeleton.joints != info.joints), None)
+    if elsewhere is not None:
+        raise InputError(f"method {info.method}", f"answers in {elsewhere}", "use the given skeleton")
+    table = PoseTable.collect(keys, answers, info)
+    return replace(table, info=table.info.model_copy(update={"answers_sha256": table.answers_sha256()}))
+
+
+def _unchanged(path: Path, basis_sha256: str) -> PoseTable | None:
+    """The answers of the same basis that lie there whole, as the predict stage wrote them; None for any other file."""
+    try:
+        table = predictions.read(path)
+    except InputError:
+        return None
+    same = table.info.basis_sha256 == basis_sha256 and table.info.answers_sha256 == table.answers_sha256()
+    return table if same else None
+
+
+def _images_sha256(bench: Bench, keys: Sequence[str]) -> str:
+    """SHA-256 of what changes when an image, a box or a given detection does."""
+    digest = hashlib.sha256()
+    for key in keys:
+        for view in bench.dataset.sample(key).views:
+            given = [None if values is None else values.tolist() for values in (view.joints_px, view.confidence)]
+            digest.update(f"{key} {view.name} {view.image_state()} {view.boxes_px.tolist()} {given}\n".encode())
+    return digest.hexdigest()
+
+
+def _code_sha256(settings: Settings, dataset: str, method: str, *, rooted: bool) -> list[str]:
+    """Of the row, and of the one that predicts its roots."""
+    rows = [method, settings.entry(method).after] if rooted else [method]
+    return [row_code_sha256(settings, dataset, row, HARNESS) for row in rows]
+
+
+def _sha256(values: object) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _remove_others(folder: Path, split: str, written: set[Path]) -> None:

@@ -14,7 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from poseboard.benchmarks.settings import Settings
+import poseboard.methods.base
+from poseboard.benchmarks.settings import BACKBONE, Settings
 from poseboard.datasets.errors import InputError
 from poseboard.protocols.records import Provenance, TrainingFile
 
@@ -65,6 +66,23 @@ def code_sha256(paths: Sequence[Path]) -> str:
         for file in files:
             digest.update(str(file.relative_to(path.parent)).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def row_code_sha256(settings: Settings, dataset: str, method: str, *more: Path) -> str:
+    """SHA-256 of the code that a row's work on a data set depends on.
+
+    Args:
+        settings: params.yaml in one profile.
+        dataset: whose adapter counts.
+        method: a row, or the backbone: its own code, and what all methods share.
+        more: files and folders of the stage that asks.
+    """
+    rooms = Path(poseboard.methods.base.__file__).parent.parent
+    own = rooms / "methods" / BACKBONE if method == BACKBONE else settings.home / settings.entry(method).code
+    shared = [rooms / "methods" / name for name in ("base.py", "checkpoint.py", "batches", "geometry", "nets")]
+    names = ("camera", "crops", "sample", "skeleton", dataset.replace("-", "_"))
+    data = [rooms / "datasets" / f"{name}.py" for name in names]
+    return code_sha256([own, *shared, *more, *(path for path in data if path.is_file())])
 
 
 @lru_cache(maxsize=1)

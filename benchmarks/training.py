@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-import poseboard.methods.base
+import poseboard.methods.loop
 from poseboard.benchmarks.harness import Bench, options_in_force, taken
 from poseboard.benchmarks.locks import is_first_process, only_writer
 from poseboard.benchmarks.progress import progress
-from poseboard.benchmarks.provenance import code_sha256, file_sha256, provenance, weights_sha256
+from poseboard.benchmarks.provenance import file_sha256, provenance, row_code_sha256, weights_sha256
 from poseboard.benchmarks.settings import BACKBONE, Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
@@ -96,7 +96,7 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
                     "roots": None if roots_mm is None else sorted((key, r.tolist()) for key, r in roots_mm.items()),
                     "manifest": bench.dataset.manifest(),
                     "images": images_sha256(bench.dataset.sample(key) for key in bench.dataset.keys("train")),
-                    "code": _code(settings, dataset, method),
+                    "code": row_code_sha256(settings, dataset, method, Path(poseboard.methods.loop.__file__)),
                 },
                 # On a GPU the processor prepares what comes next, frames that are decoded on the fly included.
                 workers=min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 0,
@@ -145,15 +145,6 @@ def _learner(bench: Bench, method: str) -> Backbone | Method:
     if method == BACKBONE:
         return Backbone(bench.options(BACKBONE), bench.dataset.skeleton)
     return bench.method(method)
-
-
-def _code(settings: Settings, dataset: str, method: str) -> str:
-    room = Path(poseboard.methods.base.__file__).parent
-    own = [room / BACKBONE if method == BACKBONE else settings.home / settings.entry(method).code]
-    names = ("camera", "crops", "sample", "skeleton", dataset.replace("-", "_"))
-    data = [room.parent / "datasets" / f"{name}.py" for name in names]
-    shared = [room / name for name in ("base.py", "checkpoint.py", "loop.py", "batches", "geometry", "nets")]
-    return code_sha256([*own, *shared, *(path for path in data if path.is_file())])
 
 
 def _run(seed: int, training: Training, processes: int, result: Fit, constants: dict[str, float]) -> TrainingRun:

@@ -14,6 +14,7 @@ that is not predicted is a row of NaN or no row at all: both are counted as miss
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,6 +72,12 @@ class PredictionInfo(BaseModel):
     checkpoint_sha256: str | None = Field(default=None, description="None for a method without weights")
     seed: int = 0
     options: dict[str, JsonValue] = Field(default_factory=dict, description="of the method, as far as they are stated")
+    basis_sha256: str | None = Field(
+        default=None,
+        description="of all that the answers depend on (checkpoint, condition, options, code, data, images): where it "
+        "is unchanged they are not made again; None: not known",
+    )
+    answers_sha256: str | None = Field(default=None, description="of the answers (`PoseTable.answers_sha256`)")
     inputs: dict[str, JsonValue] | None = Field(
         default=None, description="what the method was allowed to see (`Inputs` of methods/base.py), if it is stated"
     )
@@ -154,6 +161,16 @@ class PoseTable:
             info=info.model_copy(update={"columns": {name: values.shape[1:] for name, values in columns.items()}}),
             columns=columns,
         )
+
+    def answers_sha256(self) -> str:
+        """SHA-256 of every column, which a file made by the predict stage carries: it shows that nobody edited it."""
+        digest = hashlib.sha256(json.dumps([self.keys.tolist(), self.frame.tolist()]).encode())
+        arrays = {"person": self.person, "score": self.score, "joints_mm": self.joints_mm, **self.columns}
+        for name, values in sorted(arrays.items()):
+            # NaN may have any sign or payload where it is computed, and means the same.
+            plain = np.where(np.isnan(values), np.float32(np.nan), values) if values.dtype.kind == "f" else values
+            digest.update(f"{name} {values.dtype} {values.shape}".encode() + np.ascontiguousarray(plain).tobytes())
+        return digest.hexdigest()
 
     def column(self, name: str) -> NDArray[np.float32]:
         """A further column, (N, ...); InputError where the file does not have it."""

@@ -48,6 +48,7 @@ def test_train(workspace: Any) -> None:
 
 def test_predict(workspace: Any) -> None:
     folder = workspace.folder / RESULTS / "predictions/human36m/dlt"
+    change(workspace, methods={"dlt": {"code": "methods/dlt", "after": "backbone", "weights": "uniform"}})
     assert str(folder / file_name()) in fails(workspace, "predict", "human36m", "dlt")
 
 
