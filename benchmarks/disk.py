@@ -32,7 +32,7 @@ SHEET_BYTES = 6_000_000
 """A contact sheet."""
 ANSWER_BYTES = 2_500
 """Per row, seed and test sample: predictions under every condition, the errors of every table."""
-ROW_BYTES = 400_000
+ROW_BYTES = 2_500_000
 """Per row and seed whatever the number of samples: the headers of those files, and what is drawn of the row."""
 PAGE_BYTES = 5_000_000
 """The page with its figures, and the store of MLflow without its runs."""
