@@ -37,5 +37,5 @@ lock: $(VENV)/ready ## Compile constraints.txt anew
 clean: ## Remove what was generated (not the results kept in git)
 	rm -rf data .venv results/*/leaderboard results/smoke results/names.txt results/*/stage-times.json mlruns mlflow.db dvc.lock
 
-runs: $(VENV)/ready ## Browse the runs in MLflow, on http://127.0.0.1:5000
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db --workers 1
+runs: $(VENV)/ready ## Browse the runs in MLflow: prints where they are
+	@$(BIN)/poseboard runs

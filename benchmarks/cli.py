@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,12 @@ from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
 from poseboard.protocols.records import ResultError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from poseboard.protocols.records import TrainingFile
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -357,6 +363,13 @@ def report() -> None:
     print(f"{files[0]}: {len(files)} files")
 
 
+def _losses(training: TrainingFile) -> NDArray[np.uint8]:
+    """Imports what it draws with only when something is drawn: most times nothing is."""
+    from poseboard.report.figures import to_pixels, training_curves
+
+    return to_pixels(training_curves(training, 0))
+
+
 @app.command()
 def sync(
     record: Annotated[
@@ -370,12 +383,33 @@ def sync(
     from poseboard.benchmarks.mlflow_sync import sync as run
 
     settings = _settings()
-    added, kept = run(settings)
+    added, kept = run(settings, _losses)
     if record is not None:
         write_file(
             settings.results / record, (json.dumps({"runs": added + kept, "store": "mlflow.db"}) + "\n").encode()
         )
     print(f"mlflow: {added} runs added, {kept} there already; browse them with `make runs`")
+
+
+@app.command()
+def runs(
+    port: Annotated[int, typer.Option(help="of this machine, to serve on", min=1, max=65535)] = 5000,
+) -> None:
+    """Browse the runs in MLflow: start its server and print where each experiment is, until Ctrl-C."""
+    from poseboard.benchmarks.mlflow_server import HOST, command, serving
+    from poseboard.benchmarks.mlflow_sync import pages, tracking_uri
+
+    settings = Settings.read()
+    found = pages(settings.home)
+    print("MLflow starts; where the runs are follows in a moment", flush=True)
+    try:
+        with serving(command(tracking_uri(settings.home), port), port) as server:
+            for name, page in found.items():
+                print(f"{name}: http://{HOST}:{port}/{page}")
+            print("Ctrl-C stops it", flush=True)
+            server.wait()
+    except KeyboardInterrupt:
+        print("stopped")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 One experiment a data set and profile. One flat run a TrainingFile and a ScoreFile, recognised by the hash of what the
 file says, date and timing left out, so that a second sync and a second scoring of the same predictions add nothing.
 A run has what is looked for first as metrics (T1, T2, losses); n, missing poses and intervals are a table beside them.
+A run that is not finished, as a full disk or a kill leaves it, does not count: the next sync writes it anew.
 """
 
 from __future__ import annotations
@@ -11,33 +12,44 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import filelock
 import mlflow
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+import numpy as np
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from sqlalchemy.exc import SQLAlchemyError
+from numpy.typing import NDArray
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.protocols.records import Curve, Provenance, Score, ScoreFile, TrainingFile, TrainingRun
-from poseboard.report.figures import training_curves
 
 # MLflow sets its own levels when it is imported, and then tells each table that it makes.
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.WARNING)
+# What it tells there as an error, with the whole statement, it raises as well.
+logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)
 
+_PREFIX = "poseboard-"
+_UNFINISHED = ".mlflow-unfinished-"
 _HASH_TAG = "poseboard.file_sha256"
 _KIND_TAG = "kind"
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Opens an experiment as machine learning runs, and not as traces of a language model (MLflow 3)."""
-_BATCH = 1000
-"""Metrics that MLflow takes in one call."""
+"""What the experiment holds; MLflow's page asks for it only where the address does not say `workflowType`."""
+_VIEW = "scores"
+_VIEW_TAG = f"mlflow.sharedViewState.{_VIEW}"
+"""MLflow keeps a view that is saved on its page in such a tag: what is searched, the order and the columns."""
 _LONGEST_VIEWS = 64
+Draw = Callable[[TrainingFile], NDArray[np.uint8]]
+"""A picture (H, W, 3) of a training's losses."""
 
 
 def tracking_uri(home: Path) -> str:
@@ -45,8 +57,12 @@ def tracking_uri(home: Path) -> str:
     return f"sqlite:///{(home / 'mlflow.db').resolve()}"
 
 
-def sync(settings: Settings) -> tuple[int, int]:
+def sync(settings: Settings, draw: Draw) -> tuple[int, int]:
     """Add the runs that are missing; (added, already there).
+
+    Args:
+        settings: whose results, into the store beside its params.yaml.
+        draw: the losses of a training as a picture; called only for a run that is added.
 
     Raises:
         InputError: the store cannot be used, or the disk is full.
@@ -57,24 +73,14 @@ def sync(settings: Settings) -> tuple[int, int]:
         for folder, kind in (("training", TrainingFile), ("scores", ScoreFile))
         for path in sorted((settings.results / folder).glob("*/*.json"))
     }
-    with filelock.FileLock(settings.home / "mlflow.db.lock"):
-        try:
-            added = _add(settings, files)
-        except (MlflowException, SQLAlchemyError) as error:
-            problem = str(error).splitlines()[0][:160]
-            raise InputError(
-                settings.home / "mlflow.db",
-                f"MLflow cannot use it ({problem})",
-                "free disk space, or move it away: a sync makes it anew",
-            ) from error
-        except OSError as error:
-            if error.filename is not None:
-                raise
-            raise OSError(error.errno, error.strerror, str(settings.home / "mlruns")) from error
+    with filelock.FileLock(settings.home / "mlflow.db.lock"), _problems(settings.home):
+        added = _add(settings, files, draw)
     return added, len(files) - added
 
 
-def _add(settings: Settings, files: Mapping[Path, TrainingFile | ScoreFile]) -> int:
+def _add(settings: Settings, files: Mapping[Path, TrainingFile | ScoreFile], draw: Draw) -> int:
+    if not (settings.home / "mlflow.db").exists():
+        _make_store(settings.home)
     mlflow.set_tracking_uri(tracking_uri(settings.home))
     client = MlflowClient()
     experiments = {
@@ -85,7 +91,7 @@ def _add(settings: Settings, files: Mapping[Path, TrainingFile | ScoreFile]) -> 
     trained: dict[tuple[str, ...], str] = {}
     for run in mlflow.search_runs(list(experiments.values()), output_format="list", max_results=50_000):
         tags = run.data.tags
-        if _HASH_TAG in tags:
+        if _HASH_TAG in tags and run.info.status == RunStatus.to_string(RunStatus.FINISHED):
             known[tags[_HASH_TAG]] = run.info.run_id
         elif _KIND_TAG in tags:
             client.delete_run(run.info.run_id)  # what a sync that was cut short left
@@ -98,11 +104,100 @@ def _add(settings: Settings, files: Mapping[Path, TrainingFile | ScoreFile]) -> 
             if isinstance(record, ScoreFile) and weights in trained:
                 where = f"#/experiments/{experiments[record.dataset]}/runs/{trained[weights]}"
                 links = {"train_run": trained[weights], "mlflow.note.content": f"Weights of [this training]({where})."}
-            known[digest] = _write(client, experiments[record.dataset], path, record, digest, links)
+            known[digest] = _write(client, experiments[record.dataset], path, record, digest, links, draw)
             added += 1
         if isinstance(record, TrainingFile):
             trained[weights] = known[digest]
+    for dataset, experiment in experiments.items():
+        records = [r for r in files.values() if isinstance(r, ScoreFile) and r.dataset == dataset]
+        _save_view(client, client.get_experiment(experiment), records)
     return added
+
+
+def _make_store(home: Path) -> None:
+    """All its tables or no file: MLflow cannot go on from the half of them that a full disk or a kill leaves."""
+    for left in home.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=home) as folder:
+        MlflowClient(tracking_uri(Path(folder)))  # makes them
+        (Path(folder) / "mlflow.db").replace(home / "mlflow.db")
+
+
+def _save_view(client: MlflowClient, experiment: Experiment, records: Sequence[ScoreFile]) -> None:
+    """The scored runs, best first, with their tables as columns: as MLflow opens an experiment, no metric is shown."""
+    rows: dict[str, list[Score]] = {}
+    for record in records:
+        for score in record.scores:
+            rows.setdefault(_score_name(score, record), []).append(score)
+    # Tables that most rows have come first; a number of one set of cameras is left to the list of columns.
+    tables = sorted((name for name in rows if "/" not in name), key=lambda name: (-len(rows[name]), name))
+    if not tables:
+        return
+    state = {
+        "searchFilter": f'tags.{_KIND_TAG} = "score"',
+        "orderByKey": f"metrics.`{tables[0]}`",
+        "orderByAsc": rows[tables[0]][0].lower_is_better,
+        "selectedColumns": [f"metrics.`{name}`" for name in tables],
+    }
+    view = json.dumps({"name": "Scores", "createdAt": experiment.creation_time, "state": json.dumps(state)})
+    if experiment.tags.get(_VIEW_TAG) != view:
+        client.set_experiment_tag(experiment.experiment_id, _VIEW_TAG, view)
+
+
+def pages(store: Path) -> dict[str, str]:
+    """Each experiment of a store with where it is on the server's page: its runs, and not traces of a language model.
+
+    MLflow 3 opens in the latter unless the address or an earlier choice in the same browser says otherwise.
+
+    Args:
+        store: a checkout's folder, that ``mlflow.db`` is in.
+
+    Raises:
+        InputError: there is no store, or it cannot be used.
+
+    Example:
+        >>> pages(Path("."))  # doctest: +SKIP
+        {'poseboard-default-human36m': '#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=scores'}
+    """
+    if not (store / "mlflow.db").exists():
+        raise InputError(store / "mlflow.db", "no run has been logged yet", "run `make repro`, or `poseboard sync`")
+    with _problems(store):
+        experiments = MlflowClient(tracking_uri(store)).search_experiments(
+            filter_string=f"name LIKE '{_PREFIX}%'", order_by=["experiment_id ASC"]
+        )
+    view = {True: f"&viewStateShareKey={_VIEW}", False: ""}
+    return {
+        experiment.name: f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
+        + view[_VIEW_TAG in experiment.tags]
+        for experiment in experiments
+    }
+
+
+def _database_says(error: BaseException) -> str:
+    """The database's own words, without the statement; MLflow's first line where it was not the database."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, DBAPIError) and cause.orig is not None:
+            return str(cause.orig)
+        cause = cause.__cause__ or cause.__context__
+    return str(error).partition("\n")[0][:160]
+
+
+@contextmanager
+def _problems(home: Path) -> Iterator[None]:
+    """Of the store, as one line that names it."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError) as error:
+        raise InputError(
+            home / "mlflow.db",
+            f"MLflow cannot use it ({_database_says(error)})",
+            "free disk space and run it again, or move it away: a sync makes it anew",
+        ) from error
+    except OSError as error:
+        # A copy that fails names its source first, which is not what is to be mended.
+        place = error.filename2 or error.filename or home / "mlruns"
+        raise OSError(error.errno, error.strerror, str(place)) from error
 
 
 def _digest(record: TrainingFile | ScoreFile) -> str:
@@ -118,7 +213,7 @@ def _digest(record: TrainingFile | ScoreFile) -> str:
 
 
 def _experiment(client: MlflowClient, settings: Settings, dataset: str) -> str:
-    name = f"poseboard-{settings.params.profile}-{dataset}"
+    name = f"{_PREFIX}{settings.params.profile}-{dataset}"
     experiment = client.get_experiment_by_name(name)
     if experiment is not None:
         return str(experiment.experiment_id)
@@ -133,11 +228,13 @@ def _write(
     record: TrainingFile | ScoreFile,
     digest: str,
     links: Mapping[str, str],
+    draw: Draw,
 ) -> str:
     kind = "train" if isinstance(record, TrainingFile) else "score"
     made = record.provenance
     moment = int(datetime.fromisoformat(made.created).timestamp() * 1000)
     tags = {
+        _HASH_TAG: digest,
         _KIND_TAG: kind,
         "dataset": record.dataset,
         "method": record.method,
@@ -157,19 +254,20 @@ def _write(
         tags["protocol"] = ", ".join(sorted({score.protocol for score in record.scores}))
         tags |= {f"signature.{_score_name(score, record)}": str(score.signature) for score in record.scores}
     params |= _provenance(made)
-    run = client.create_run(experiment, start_time=began, run_name=made.mlflow_run, tags=tags)
-    for start in range(0, max(len(metrics), 1), _BATCH):
-        rows = [Param(_plain(key), value[:500]) for key, value in params.items()] if start == 0 else []
-        client.log_batch(run.info.run_id, metrics=metrics[start : start + _BATCH], params=rows)
+    name = made.mlflow_run
+    if not name.startswith(f"{record.method}/"):  # of a file that an older version wrote
+        name = f"{record.method}/{kind}/{record.dataset}/{record.profile}/{made.created}"
+    run = client.create_run(experiment, start_time=began, run_name=name, tags=tags)
+    rows = [Param(_plain(key), value[:500]) for key, value in params.items()]
+    client.log_batch(run.info.run_id, metrics=metrics, params=rows)
     client.log_artifact(run.info.run_id, str(path))
-    _log_more(client, run.info.run_id, record)
-    # The hash comes last: a run cut short is not taken for a whole one and is written anew.
-    client.log_batch(run.info.run_id, tags=[RunTag(_HASH_TAG, digest)])
+    _log_more(client, run.info.run_id, record, draw)
+    # Last: a run cut short is not taken for a whole one and is written anew.
     client.set_terminated(run.info.run_id, end_time=moment)
     return str(run.info.run_id)
 
 
-def _log_more(client: MlflowClient, run: str, record: TrainingFile | ScoreFile) -> None:
+def _log_more(client: MlflowClient, run: str, record: TrainingFile | ScoreFile, draw: Draw) -> None:
     """The data set it was made on, and the losses as a figure or the scores as a table."""
     data = Dataset(
         name=record.dataset,
@@ -196,7 +294,7 @@ def _log_more(client: MlflowClient, run: str, record: TrainingFile | ScoreFile) 
         ]
         client.log_table(run, {name: [row[name] for row in rows] for name in rows[0]} if rows else {}, "scores.json")
     elif any(one.curves for one in record.runs):
-        client.log_figure(run, training_curves(record, 0), "losses.png")
+        client.log_image(run, draw(record), artifact_file="losses.png")
 
 
 def _training(record: TrainingFile, moment: int) -> list[Metric]:

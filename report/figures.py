@@ -1,4 +1,4 @@
-"""Plots: pure functions from result objects to a matplotlib Figure, and one function that turns a Figure into SVG."""
+"""Plots: pure functions from result objects to a matplotlib Figure, and two that turn one into SVG or into pixels."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import numpy as np
 import seaborn as sns
 from markupsafe import escape
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from numpy.typing import NDArray
 
 from poseboard.protocols.records import Curve, ResultError, Score, TrainingFile
 
@@ -297,6 +299,34 @@ def training_curves(training: TrainingFile, index: int) -> Figure:
         world = ", synthetic world" if training.synthetic else ""
         figure.supxlabel(printable(f"trained on {training.dataset}{world}"), fontsize=8.5)
     return figure
+
+
+def to_pixels(figure: Figure) -> NDArray[np.uint8]:
+    """A figure of equal panels as an opaque picture, (H, W, 3), with margins that fit labels of ordinary length.
+
+    Nothing is measured and it is drawn once, which takes half the time of ``savefig`` with a layout.
+
+    Raises:
+        ValueError: the figure's panels were not made by ``subplots``.
+    """
+    grid = figure.axes[0].get_gridspec()
+    if grid is None:
+        raise ValueError("the figure has no grid of panels")
+    (rows, columns), (width, height) = grid.get_geometry(), figure.get_size_inches()
+    left, right, above, below, foot = 0.6, 0.1, 0.3, 0.45, 0.2  # inches; the first four around each panel
+    figure.set_layout_engine(None)
+    figure.subplots_adjust(
+        left / width,
+        (foot + below) / height,
+        1 - right / width,
+        1 - above / height,
+        (left + right) / (width / columns - left - right),
+        (above + below) / ((height - foot) / rows - above - below),
+    )
+    figure.set_facecolor("white")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def to_svg(figure: Figure, name: str) -> str:

@@ -1,13 +1,29 @@
 """The MLflow store: one run a file, every number under its own name, made anew from results/ and never twice."""
 
+import contextlib
+import json
+import re
+import socket
+import sqlite3
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from full_disk import no_room_beyond
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from PIL import Image
+from sqlalchemy import Engine, event
 
-from poseboard.benchmarks.mlflow_sync import tracking_uri
+from poseboard.benchmarks.mlflow_server import command, serving
+from poseboard.benchmarks.mlflow_sync import pages, tracking_uri
+from poseboard.datasets.errors import InputError
 from poseboard.protocols.records import ScoreFile
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 def runs(workspace: Any) -> dict[str, Run]:
@@ -44,7 +60,8 @@ def test_a_store_shows_what_was_done_and_what_came_out(workspace: Any, capfd: py
     curve = client.get_metric_history(score.info.run_id, "human36m-cameras/cameras_curve")
     assert [point.step for point in curve] == [2, 3, 4]
     assert {artifact.path for artifact in client.list_artifacts(score.info.run_id)} == {"dlt.json", "scores.json"}
-    assert "losses.png" in {artifact.path for artifact in client.list_artifacts(backbone.info.run_id)}
+    with Image.open(client.download_artifacts(backbone.info.run_id, "losses.png")) as losses:
+        assert np.ptp(np.asarray(losses)) > 100, "something is drawn"
     assert all(run.data.tags["mlflow.runName"].startswith(run.data.tags["method"]) for run in found.values())
     assert score.data.tags["train_run"] == found["train/dlt"].info.run_id
     assert score.data.tags["checkpoint.seed0"] == file.provenance.checkpoint_sha256["seed0"]
@@ -75,6 +92,133 @@ def test_a_run_that_was_cut_short_is_written_anew(workspace: Any, monkeypatch: p
         assert workspace.run("sync").code == 130
     assert workspace.must("sync").out.startswith("mlflow: 3 runs added")
     assert len(runs(workspace)) == 3
+
+
+def test_an_experiment_opens_as_scored_runs_with_their_tables(workspace: Any) -> None:
+    error = workspace.run("runs").error
+    assert "mlflow.db" in error
+    assert "poseboard sync" in error
+    workspace.must("sync")
+    client = MlflowClient(tracking_uri(workspace.folder))
+    (name, page) = next(iter(pages(workspace.folder).items()))
+    experiment = client.get_experiment_by_name(name)
+    assert name == "poseboard-smoke-human36m"
+    assert page.startswith(f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&")
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{page.rpartition('=')[2]}"])
+    assert (type(view["name"]), type(view["createdAt"]), type(view["state"])) == (str, int, str)
+    state = json.loads(view["state"])
+    found = client.search_runs([experiment.experiment_id], state["searchFilter"], order_by=[state["orderByKey"]])
+    assert [run.data.tags["kind"] for run in found] == ["score"]
+    columns = [column.removeprefix("metrics.").strip("`") for column in state["selectedColumns"]]
+    assert {"T1", "T2"} <= set(columns) <= set(found[0].data.metrics)
+    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`T1`", True)
+
+
+def test_the_server_of_runs() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        taken.listen()
+        with pytest.raises(InputError, match=f"port {port}: another program uses it"), serving(["true"], port):
+            pass
+    listens = "import http.server; http.server.test(http.server.SimpleHTTPRequestHandler, port={}, bind='127.0.0.1')"
+    with serving([sys.executable, "-c", listens.format(port)], port) as server:
+        socket.create_connection(("127.0.0.1", port)).close()
+        assert server.poll() is None
+    assert server.poll() is not None, "it is stopped"
+    with pytest.raises(InputError, match="stopped with exit code 3"), serving(["sh", "-c", "exit 3"], port):
+        pass
+    assert {"sqlite:///a.db", str(port)} <= set(command("sqlite:///a.db", port))
+
+
+def test_the_searches_of_the_readme_find_what_they_say(
+    workspace: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = workspace.folder / "results/smoke/scores/human36m/dlt.json"
+    record = ScoreFile.read(path)
+    next(score for score in record.scores if score.table == "T1").value = 79.5
+    path.write_text(record.text())
+    workspace.must("sync")
+    section = README.partition("## Runs in MLflow")[2].partition("\n## ")[0]
+    (search,) = re.findall(r"^tags\.kind.*$", section, flags=re.MULTILINE)
+    client = MlflowClient(tracking_uri(workspace.folder))
+    everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
+    (found,) = client.search_runs(everywhere, search)
+    assert (found.data.tags["kind"], found.data.tags["method"]) == ("score", "dlt")
+    (code,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    assert '"algebraic"' in code
+    monkeypatch.chdir(workspace.folder)
+    exec(compile(code.replace('"algebraic"', '"dlt"'), "README.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert "79.5" in out
+    assert out.count("dlt/") == 2, "its training and its score"
+
+
+@contextlib.contextmanager
+def databases_without_room(unfinished: bool) -> Iterator[None]:
+    """What a full disk is to sqlite: a store that is being made, or one that is there, takes four more pages."""
+
+    limited = []
+
+    def limit(connection: Any, _: object) -> None:
+        (path,) = (row[2] for row in connection.execute("PRAGMA database_list"))
+        if ("unfinished" in path) == unfinished:
+            (used,) = connection.execute("PRAGMA page_count").fetchone()
+            connection.execute(f"PRAGMA max_page_count = {used + 4}")
+            limited.append(connection)
+
+    event.listen(Engine, "connect", limit)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", limit)
+        for connection in limited:  # kept for the next sync of this process
+            with contextlib.suppress(sqlite3.ProgrammingError):
+                connection.execute(f"PRAGMA max_page_count = {2**30}")
+
+
+@pytest.mark.parametrize("unfinished", [True, False], ids=["made", "filled"])
+def test_a_database_without_room_is_completed_by_the_next_sync(workspace: Any, unfinished: bool) -> None:
+    with databases_without_room(unfinished):
+        failed = workspace.run("sync")
+    assert str(workspace.folder / "mlflow.db") in failed.error
+    assert "(database or disk is full)" in failed.error
+    assert failed.err == failed.error + "\n", "one line, and no statement of SQL"
+    assert (workspace.folder / "mlflow.db").exists() != unfinished, "no store with half of its tables"
+    assert not list(workspace.folder.glob(".mlflow-*"))
+    assert re.match(r"mlflow: [123] runs added", workspace.must("sync").out)
+    assert len(runs(workspace)) == 3
+    assert workspace.must("sync").out.startswith("mlflow: 0 runs added, 3 there already")
+
+
+def test_a_store_whose_disk_fills_up_in_the_middle_is_completed_by_the_next_sync(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(write: Any, at: int) -> Any:
+        calls = []
+
+        def write_without_room(*arguments: Any, **named: Any) -> None:
+            calls.append(arguments)
+            if len(calls) < at:
+                return write(*arguments, **named)
+            with no_room_beyond(10):
+                write(*arguments, **named)
+
+        return write_without_room
+
+    # The database entries of the second run, and then the copied file of the third.
+    for name, at, target in (("log_batch", 2, "mlflow.db"), ("log_artifact", 2, "mlruns")):
+        with monkeypatch.context() as patched:
+            patched.setattr(MlflowClient, name, full(getattr(MlflowClient, name), at))
+            error = workspace.run("sync").error
+        assert target in error, name
+        assert "/results/" not in error, "not the file that was read"
+    assert re.match(r"mlflow: [123] runs added", workspace.must("sync").out)
+    found = runs(workspace)
+    assert set(found) == {"train/backbone", "train/dlt", "score/dlt"}
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    client = MlflowClient(tracking_uri(workspace.folder))
+    assert {a.path for a in client.list_artifacts(found["score/dlt"].info.run_id)} == {"dlt.json", "scores.json"}
 
 
 def test_a_store_that_is_none(workspace: Any) -> None:
