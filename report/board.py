@@ -83,10 +83,10 @@ class Axis:
     @classmethod
     def around(cls, values: Iterable[float]) -> Axis | None:
         """The smallest axis with round ends that holds all values; None for no values."""
-        found = [value for value in values if np.isfinite(value)]
-        if not found:
+        finite = [value for value in values if np.isfinite(value)]
+        if not finite:
             return None
-        low, high = min(found), max(found)
+        low, high = min(finite), max(finite)
         aim = max((high - low) / 6, abs(high) * 0.01, 1e-9)
         power = 10.0 ** floor(log10(aim))
         step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= aim)
@@ -198,11 +198,11 @@ class Board:
 
     def pair(self, a: str, b: str) -> tuple[float, tuple[float, float]] | None:
         """Mean of (a − b) with its interval, whichever way round it is stored."""
-        found = self.compared(a, b)
-        if found is None:
+        paired = self.compared(a, b)
+        if paired is None:
             return None
-        low, high = found.ci95
-        return (found.difference, (low, high)) if found.a == a else (-found.difference, (-high, -low))
+        low, high = paired.ci95
+        return (paired.difference, (low, high)) if paired.a == a else (-paired.difference, (-high, -low))
 
     def compared(self, a: str, b: str) -> PairedDifference | None:
         """The pair as it is stored, one way round or the other."""
@@ -216,16 +216,16 @@ class Board:
             "better" or "worse" where that is decided, all pairs of the table considered; "open" where not, "" if not
             compared.
         """
-        if (found := self.compared(a, b)) is None:
+        if (paired := self.compared(a, b)) is None:
             return ""
-        if not found.decided:
+        if not paired.decided:
             return "open"
         return "better" if self.ahead(a, b) else "worse"
 
     def ahead(self, a: str, b: str) -> bool:
         """Whether ``a`` has the better mean on the poses that both answered, decided or not."""
-        found = self.pair(a, b)
-        return found is not None and found[0] != 0 and (found[0] < 0) == self.lower_is_better
+        difference = self.pair(a, b)
+        return difference is not None and difference[0] != 0 and (difference[0] < 0) == self.lower_is_better
 
 
 def _sort_key(score: Score) -> tuple[bool, float]:
@@ -234,7 +234,7 @@ def _sort_key(score: Score) -> tuple[bool, float]:
     return False, score.value if score.lower_is_better else -score.value
 
 
-def _in_order(found: Sequence[tuple[ScoreFile, Score]], ranks: Mapping[str, Rank]) -> list[tuple[ScoreFile, Score]]:
+def _in_order(members: Sequence[tuple[ScoreFile, Score]], ranks: Mapping[str, Rank]) -> list[tuple[ScoreFile, Score]]:
     """Best first: by rank, which is over the poses that all methods predict; by value alone where there are no ranks.
 
     Values alone would favour a method that leaves out hard poses.
@@ -244,7 +244,7 @@ def _in_order(found: Sequence[tuple[ScoreFile, Score]], ranks: Mapping[str, Rank
         rank = ranks.get(pair[0].method)
         return (inf if rank is None else rank.rank, *_sort_key(pair[1]), pair[0].method)
 
-    return sorted(found, key=key)
+    return sorted(members, key=key)
 
 
 def _complete_first(board: Board) -> list[Row]:
@@ -299,7 +299,7 @@ def boards(results: Results) -> list[Board]:
             key = (entry.scores.dataset, entry.scores.synthetic, score.table, str(score.signature))
             others.setdefault(key, {})[entry.scores.method] = score
     made = []
-    for (dataset, synthetic, table, signature), found in groups.items():
+    for (dataset, synthetic, table, signature), scored in groups.items():
         comparison = next(
             (
                 compared
@@ -311,14 +311,14 @@ def boards(results: Results) -> list[Board]:
             None,
         )
         ranks = {rank.method: rank for rank in comparison.ranks} if comparison else {}
-        if ranks and set(ranks) != {file.method for file, score in found if score.value is not None}:
+        if ranks and set(ranks) != {file.method for file, score in scored if score.value is not None}:
             comparison, ranks = None, {}  # made of other rows than these
         reference = others.get((dataset, synthetic, table, signature), {})
         if comparison is not None:  # with what is known of other trainings now
-            scores = {file.method: score for file, score in found}
-            comparison = judge(comparison, scores, reference, {file.method for file, _ in found if trained(file)})
+            scores = {file.method: score for file, score in scored}
+            comparison = judge(comparison, scores, reference, {file.method for file, _ in scored if trained(file)})
             ranks = {rank.method: rank for rank in comparison.ranks}
-        members = _in_order(found, ranks)
+        members = _in_order(scored, ranks)
         first = members[0][1]
         ends = [v for _, s in members for v in (s.value, *(s.ci95 or ())) if v is not None]
         made.append(
@@ -389,14 +389,14 @@ class Sweep:
             return {}
         made = {}
         for method in self.methods:
-            found: dict[int, list[float]] = {count: [] for count in known}
+            by_count: dict[int, list[float]] = {count: [] for count in known}
             for count, board in zip(self.counts, self.columns, strict=True):
                 row = board.row(method)
                 if row is not None and row.score.value is not None:
-                    found[count].append(row.score.value)
+                    by_count[count].append(row.score.value)
             made[method] = Curve(
                 x=[float(count) for count in known],
-                y=[sum(values) / len(values) if values else None for values in found.values()],
+                y=[sum(values) / len(values) if values else None for values in by_count.values()],
                 x_label="number of cameras",
                 y_label=f"{metric_label(self.columns[0].signature)}, {self.unit}",
             )
@@ -409,14 +409,14 @@ def sweeps(all_boards: Sequence[Board]) -> list[Sweep]:
     for board in all_boards:
         rest = str(board.signature.model_copy(update=ANY_CAMERAS))
         groups.setdefault((board.dataset, str(board.synthetic), board.table, rest), []).append(board)
-    found = []
+    all_sweeps = []
     for members in groups.values():
         if len(members) < 2:
             continue
         columns = sorted(members, key=lambda b: (b.signature.whole, camera_count(b.signature), b.signature.views))
         methods = dict.fromkeys(row.method for board in reversed(columns) for row in board.rows)
         first = columns[-1]
-        found.append(
+        all_sweeps.append(
             Sweep(
                 *(first.dataset, first.synthetic, first.table, first.title, first.unit),
                 columns=tuple(columns),
@@ -424,7 +424,7 @@ def sweeps(all_boards: Sequence[Board]) -> list[Sweep]:
                 methods=tuple(methods),
             )
         )
-    return found
+    return all_sweeps
 
 
 def camera_count(signature: Signature) -> int:
@@ -460,16 +460,16 @@ def measure(signature: Signature) -> str:
 
 def conditions(signature: Signature) -> list[str]:
     """What else a reader has to know to tell two numbers of one name apart; nothing where all is as usual."""
-    found = []
+    words = []
     if signature.every > 1:
-        found.append(f"every {ordinal(signature.every)} frame")
+        words.append(f"every {ordinal(signature.every)} frame")
     if count := len(signature.exclusions):
-        found.append(f"without {count} sequence{'s' if count != 1 else ''}")
+        words.append(f"without {count} sequence{'s' if count != 1 else ''}")
     if signature.average == "actions":
-        found.append("mean of the actions")
+        words.append("mean of the actions")
     if signature.given:
-        found.append(f"true {', '.join(signature.given)} given")
-    return found
+        words.append(f"true {', '.join(signature.given)} given")
+    return words
 
 
 def facts(signature: Signature) -> dict[str, str]:
@@ -626,14 +626,14 @@ def _is_numbered(table: str) -> bool:
 
 def _why_absent(table: PublishedTable, results: Results) -> str:
     known = {file.dataset: file for file in (*results.catalog, *(file for file, _ in results.data))}
-    found = known.get(table.dataset)
-    if found is None:
+    record = known.get(table.dataset)
+    if record is None:
         return f"Ours are absent: {table.dataset} was not part of the “{results.profile}” run."
-    if found.state == "ready":
-        world = " as a synthetic world" if found.synthetic else ""
-        return f"Ours are absent: {found.dataset} is ready{world}, but no method of this run is scored on {table.id}."
-    detail = (found.detail[:1].upper() + found.detail[1:]).rstrip(".")
-    return f"Ours are absent: {found.dataset} is {found.state}. {detail}. Where to get it: {found.obtain}"
+    if record.state == "ready":
+        world = " as a synthetic world" if record.synthetic else ""
+        return f"Ours are absent: {record.dataset} is ready{world}, but no method of this run is scored on {table.id}."
+    detail = (record.detail[:1].upper() + record.detail[1:]).rstrip(".")
+    return f"Ours are absent: {record.dataset} is {record.state}. {detail}. Where to get it: {record.obtain}"
 
 
 @dataclass(frozen=True)
@@ -694,26 +694,26 @@ def overlay(examples: Examples, sample: int, view: int, image: str) -> Overlay:
 
 def inputs_in_words(inputs: Mapping[str, JsonValue]) -> list[tuple[str, str]]:
     """What a method may see, as its score file records it, in words; a fact that is not recorded is left out."""
-    found = []
+    facts = []
     match inputs.get("views"):
         case [int() as fewest, int() as most] if most == 1:
-            found.append(("cameras", "one at a time"))
+            facts.append(("cameras", "one at a time"))
         case [int() as fewest, int() as most]:
-            found.append(("cameras", f"{fewest} or more" if most >= 1000 else f"{fewest} to {most}"))
+            facts.append(("cameras", f"{fewest} or more" if most >= 1000 else f"{fewest} to {most}"))
     calibration = [name for name in ("intrinsics", "extrinsics") if inputs.get(name)]
     if "intrinsics" in inputs:
-        found.append(("calibration", " and ".join(calibration) or "none"))
+        facts.append(("calibration", " and ".join(calibration) or "none"))
     if inputs.get("images") is False:
-        found.append(("images", "none: given 2D detections alone"))
+        facts.append(("images", "none: given 2D detections alone"))
     elif "crop_px" in inputs:
         side = inputs["crop_px"]
-        found.append(("images", "whole frames" if side is None else f"the person’s crops, {side} px square"))
+        facts.append(("images", "whole frames" if side is None else f"the person’s crops, {side} px square"))
     roots = {"none": "not given", "predicted": "as another row predicts it", "truth": "the true one"}
     if "root" in inputs:
-        found.append(("root", roots.get(str(inputs["root"]), str(inputs["root"]))))
+        facts.append(("root", roots.get(str(inputs["root"]), str(inputs["root"]))))
     if isinstance(window := inputs.get("window"), int):
-        found.append(("frames", "one at a time" if window == 1 else f"{window} in a row"))
-    return found
+        facts.append(("frames", "one at a time" if window == 1 else f"{window} in a row"))
+    return facts
 
 
 def compared_speed(file: SpeedFile) -> str:
@@ -734,15 +734,15 @@ _DETAIL_UNITS = {"mb": "MB", "mib": "MiB", "mm": "mm", "s": "s", "px": "px"}
 
 def measured(file: SpeedFile) -> list[str]:
     """What else was measured, each with its unit: "largest difference 4.97e-09 mm"."""
-    found = []
+    phrases = []
     for name, value in file.details.items():
         words, _, unit = name.rpartition("_")
         known = unit in _DETAIL_UNITS and words
         text = integer(value) if float(value).is_integer() and abs(value) >= 1000 else f"{value:.3g}"
-        found.append(
+        phrases.append(
             f"{(words if known else name).replace('_', ' ')} {text}{f' {_DETAIL_UNITS[unit]}' if known else ''}"
         )
-    return found
+    return phrases
 
 
 def common_commit(files: Iterable[ScoreFile]) -> list[tuple[str, bool, int]]:

@@ -97,18 +97,18 @@ def slots(names: Iterable[str], colours: Mapping[str, str]) -> dict[str, int]:
         {'dlt': 1}
     """
     ours, places = len(PALETTE), len(PALETTE) * len(MARKERS)
-    found: dict[str, int] = {}
+    chosen: dict[str, int] = {}
     for name in sorted(names, key=lambda name: name not in colours):  # stable: the order stays otherwise
         if (colour := colours.get(name)) is None:
             start = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big")
-            wanted = [ours + (start + k) % (places - ours) for k in range(places - ours)]
+            candidates = [ours + (start + k) % (places - ours) for k in range(places - ours)]
         elif colour in COLOURS:
-            wanted = list(range(list(COLOURS).index(colour), places, ours))
+            candidates = list(range(list(COLOURS).index(colour), places, ours))
         else:
             raise ResultError(f"colours.{name}: there is no colour {colour!r}; name one of {', '.join(COLOURS)}")
-        taken = set(found.values())
-        found[name] = next((slot for slot in wanted if slot not in taken), wanted[0])
-    return found
+        taken = set(chosen.values())
+        chosen[name] = next((slot for slot in candidates if slot not in taken), candidates[0])
+    return chosen
 
 
 def marker_path(index: int) -> str:

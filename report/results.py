@@ -90,9 +90,9 @@ def _unique(path: Path, key: object, seen: dict[Any, Path]) -> None:
     seen[key] = path
 
 
-def _same_profile(path: Path, found: str, profile: str) -> None:
-    if found != profile:
-        raise ResultError(f"{path}: profile: says {found!r} but lies under {profile!r}; run that profile again")
+def _same_profile(path: Path, stated: str, profile: str) -> None:
+    if stated != profile:
+        raise ResultError(f"{path}: profile: says {stated!r} but lies under {profile!r}; run that profile again")
 
 
 def picture_beside(path: Path, name: str) -> Path:
@@ -161,8 +161,8 @@ def read_pictures(path: Path) -> tuple[tuple[DrawnPicture, Path], ...]:
 
 def table_key(table: str) -> tuple[int, int, str]:
     """Order of tables: T1 … T10, F1, F2, then ours by name."""
-    found = re.fullmatch(r"([TF])(\d+)", table)
-    return ("TF".index(found[1]), int(found[2]), "") if found else (2, 0, table)
+    match = re.fullmatch(r"([TF])(\d+)", table)
+    return ("TF".index(match[1]), int(match[2]), "") if match else (2, 0, table)
 
 
 def read_results(results: Path, profile: str, rows: Collection[str] | None = None) -> Results:
@@ -177,19 +177,19 @@ def read_results(results: Path, profile: str, rows: Collection[str] | None = Non
         ResultError: a file does not follow its schema, two files claim the same method, or two rows were scored on two
             states of a data set; the message names it.
     """
-    found = _read_profile(results, profile, rows)
+    own = _read_profile(results, profile, rows)
     if profile == REFERENCE or not (results / REFERENCE).is_dir():
-        return found
-    other = _read_profile(results, REFERENCE, {entry.scores.method for entry in found.entries})
-    ours = {(entry.scores.dataset, entry.scores.method): entry.scores for entry in found.entries}
+        return own
+    other = _read_profile(results, REFERENCE, {entry.scores.method for entry in own.entries})
+    ours = {(entry.scores.dataset, entry.scores.method): entry.scores for entry in own.entries}
 
     def same(file: ScoreFile) -> bool:
         known = ours.get((file.dataset, file.method))
-        of_ours, of_other = ({m: t for (d, m), t in r.training.items() if d == file.dataset} for r in (found, other))
+        of_ours, of_other = ({m: t for (d, m), t in r.training.items() if d == file.dataset} for r in (own, other))
         return known is not None and same_row(known, file, of_ours, of_other)
 
     entries = tuple(Entry(entry.scores, None) for entry in other.entries if same(entry.scores))
-    return replace(found, reference=replace(other, entries=entries) if entries else None)
+    return replace(own, reference=replace(other, entries=entries) if entries else None)
 
 
 def _read_profile(results: Path, profile: str, rows: Collection[str] | None) -> Results:

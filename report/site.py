@@ -100,50 +100,50 @@ def build(
         ResultError: a file of ``results`` is broken, or there is no such colour; the message names it.
         OSError: a file cannot be written; those of an earlier build are all left as they were.
     """
-    found = read_results(results, profile, rows)
+    contents = read_results(results, profile, rows)
     with WholeFiles() as files:
-        return _write(found, profile, _Folder(out, files), rows, colours, folders)
+        return _write(contents, profile, _Folder(out, files), rows, colours, folders)
 
 
 def _write(
-    found: Results,
+    results: Results,
     profile: str,
     folder: _Folder,
     rows: Collection[str] | None,
     colours: Mapping[str, str] | None,
     folders: Mapping[str, Path] | None,
 ) -> list[Path]:
-    all_boards = views.boards(found)
-    shown = {entry.scores.method for entry in found.entries}
+    all_boards = views.boards(results)
+    shown = {entry.scores.method for entry in results.entries}
     index = figures.slots(
         [*(row for row in rows or () if row in shown), *sorted(shown - set(rows or ()))], colours or {}
     )
     pages = {name: f"methods/{views.file_name(name)}.html" for name in sorted(index)}
     environment = _environment()
-    commits = views.common_commit(entry.scores for entry in found.entries)
+    commits = views.common_commit(entry.scores for entry in results.entries)
     common = {
         "profile": profile,
-        "warnings": list(dict.fromkeys(entry.scores.warning for entry in found.entries if entry.scores.warning)),
+        "warnings": list(dict.fromkeys(entry.scores.warning for entry in results.entries if entry.scores.warning)),
         "commits": commits,
-        "created": max((entry.scores.provenance.created for entry in found.entries), default=""),
-        "synthetic": any(entry.scores.synthetic for entry in found.entries),
+        "created": max((entry.scores.provenance.created for entry in results.entries), default=""),
+        "synthetic": any(entry.scores.synthetic for entry in results.entries),
         "index": index,
         "pages": pages,
-        "training": found.training,
+        "training": results.training,
     }
-    context = {**common, **_index_context(found, all_boards, index, folder), "root": ""}
+    context = {**common, **_index_context(results, all_boards, index, folder), "root": ""}
     html = environment.get_template("index.html.j2").render(context)
     folder.text("index.html", html)
     folder.written.insert(0, folder.written.pop())
     for name, page in pages.items():
         context = {
             **common,
-            **_method_context(name, found, all_boards, index, folder),
-            **_about(name, found, folders or {}),
+            **_method_context(name, results, all_boards, index, folder),
+            **_about(name, results, folders or {}),
             "root": "../",
         }
         folder.text(page, environment.get_template("method.html.j2").render(context))
-    flat = _flat_rows(found, all_boards)
+    flat = _flat_rows(results, all_boards)
     folder.text("leaderboard.json", json.dumps(flat, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     folder.text("leaderboard.csv", _csv(flat))
     return folder.written
@@ -184,7 +184,7 @@ def _environment() -> Environment:
 
 
 def _index_context(
-    found: Results, all_boards: Sequence[Board], index: Mapping[str, int], folder: _Folder
+    results: Results, all_boards: Sequence[Board], index: Mapping[str, int], folder: _Folder
 ) -> dict[str, Any]:
     mains = views.main_boards(all_boards)
     sweeps = views.sweeps(all_boards)
@@ -193,7 +193,7 @@ def _index_context(
     plots: dict[tuple[str, bool], list[Plot]] = {}
     for dataset, columns in mains.items():
         plots[dataset] = _board_plots(
-            found, dataset, columns,
+            results, dataset, columns,
             [b for b in all_boards if (b.dataset, b.synthetic) == dataset and (id(b) in shown or id(b) not in swept)],
             [s for s in sweeps if (s.dataset, s.synthetic) == dataset],
             index, folder,
@@ -203,51 +203,51 @@ def _index_context(
         "methods_of": {dataset: _methods(columns) for dataset, columns in mains.items()},
         "methods_in": _methods,
         "measure_in": lambda methods, dataset: views.measure_of(
-            views.cost(found.training, dataset, method) for method in methods
+            views.cost(results.training, dataset, method) for method in methods
         ),
         "hardware_of": lambda methods, dataset: list(
-            dict.fromkeys(name for m in methods for name in views.cost(found.training, dataset, m).hardware)
+            dict.fromkeys(name for m in methods for name in views.cost(results.training, dataset, m).hardware)
         ),
         "others": _further([board for board in all_boards if id(board) not in shown | swept]),
         "sweeps": sweeps,
         "breakdowns": [board for columns in mains.values() for board in columns if _has(board, "action")],
         "compared": _compared(all_boards, shown),
-        "several": _over_seeds(found),
-        "several_profile": found.reference.profile if found.reference else "",
+        "several": _over_seeds(results),
+        "several_profile": results.reference.profile if results.reference else "",
         "plots": plots,
-        "papers": views.paper_tables(found, all_boards),
+        "papers": views.paper_tables(results, all_boards),
         "data": [
             (file, [(path.name, _picture(folder, path, f"data-{file.dataset}")) for path in paths if file.synthetic])
-            for file, paths in found.data
+            for file, paths in results.data
         ],
-        "catalog": found.catalog,
+        "catalog": results.catalog,
         "detections": [
             (file, _picture(folder, path, f"detections-{file.dataset}") if path else None)
-            for file, path in found.detections
+            for file, path in results.detections
         ],
-        "speed": found.speed,
+        "speed": results.speed,
     }
 
 
-def _further(found: Sequence[Board]) -> dict[tuple[str, bool, bool], list[Board]]:
+def _further(boards: Sequence[Board]) -> dict[tuple[str, bool, bool], list[Board]]:
     """Boards that share a table, by data set, synthetic or not, and from one camera or several."""
     groups: dict[tuple[str, bool, bool], list[Board]] = {}
-    for board in found:
+    for board in boards:
         groups.setdefault((board.dataset, board.synthetic, board.from_one_camera), []).append(board)
     return {key: groups[key] for key in sorted(groups)}
 
 
 def _compared(all_boards: Sequence[Board], shown: set[int]) -> list[tuple[Board, bool]]:
     """Boards with paired differences, those of the main board first, each with whether it is one of those."""
-    found = [(board, id(board) in shown) for board in all_boards if board.comparison and board.comparison.pairs]
-    return sorted(found, key=lambda pair: not pair[1])
+    pairs = [(board, id(board) in shown) for board in all_boards if board.comparison and board.comparison.pairs]
+    return sorted(pairs, key=lambda pair: not pair[1])
 
 
-def _over_seeds(found: Results) -> list[Board]:
+def _over_seeds(results: Results) -> list[Board]:
     """The main boards of the run of several seeds, where there is one beside this run."""
-    if found.reference is None:
+    if results.reference is None:
         return []
-    return [board for columns in views.main_boards(views.boards(found.reference)).values() for board in columns]
+    return [board for columns in views.main_boards(views.boards(results.reference)).values() for board in columns]
 
 
 def _methods(columns: Sequence[Board]) -> list[str]:
@@ -303,7 +303,7 @@ def _unit(board: Board) -> str:
 
 
 def _board_plots(
-    found: Results, dataset: tuple[str, bool], columns: Sequence[Board], boards_here: Sequence[Board],
+    results: Results, dataset: tuple[str, bool], columns: Sequence[Board], boards_here: Sequence[Board],
     sweeps: Sequence[Sweep], index: Mapping[str, int], folder: _Folder,
 ) -> list[Plot]:  # fmt: skip
     made = []
@@ -318,7 +318,7 @@ def _board_plots(
                 figures.intervals(scores, index, f"{board.name}, {unit}"),
             )
         )  # fmt: skip
-        spent = {row.method: views.cost(found.training, dataset[0], row.method) for row in board.rows}
+        spent = {row.method: views.cost(results.training, dataset[0], row.method) for row in board.rows}
         measure = views.measure_of(spent.values())
         alike = all(one.measure in (measure, None) and one.total_s is not None for one in spent.values())
         costs = {
@@ -363,10 +363,10 @@ def _board_plots(
         scores = {row.method: row.score for row in board.rows}
         names = dict.fromkeys(key for score in scores.values() for key in score.curves)
         for key in names:
-            given = {n: s.curves[key] for n, s in scores.items() if key in s.curves and s.curves[key].x}
-            if key == "cameras" or not given:  # the sweeps draw these
+            drawn = {n: s.curves[key] for n, s in scores.items() if key in s.curves and s.curves[key].x}
+            if key == "cameras" or not drawn:  # the sweeps draw these
                 continue
-            curves = _labelled(given, board)
+            curves = _labelled(drawn, board)
             made.append(
                 folder.plot(
                     f"{slug}-{views.file_name(board.table.lower())}-{views.file_name(key.lower())}",
@@ -381,13 +381,13 @@ def _board_plots(
 
 
 def _method_context(
-    name: str, found: Results, all_boards: Sequence[Board], index: Mapping[str, int], folder: _Folder
+    name: str, results: Results, all_boards: Sequence[Board], index: Mapping[str, int], folder: _Folder
 ) -> dict[str, Any]:
-    entries = [entry for entry in found.entries if entry.scores.method == name]
+    entries = [entry for entry in results.entries if entry.scores.method == name]
     slug = views.file_name(name)
     curves = []
     for entry in entries:
-        file = found.training.get((entry.scores.dataset, name))
+        file = results.training.get((entry.scores.dataset, name))
         plot = None
         if file and any(run.curves for run in file.runs):
             plot = folder.plot(
@@ -401,19 +401,19 @@ def _method_context(
         "files": [entry.scores for entry in entries],
         "rows": [(board, row) for board in all_boards if (row := board.row(name))],
         "trainings": curves,
-        "published": [(table, row) for table in found.published for row in table.rows if row.method == name],
+        "published": [(table, row) for table in results.published for row in table.rows if row.method == name],
         "breakdowns": _breakdown_tables(name, all_boards),
         "examples": [(entry.scores, _draw_examples(entry, slug, folder)) for entry in entries],
         "pictures": [shown for entry in entries for shown in _pictures(entry, slug, folder)],
     }
 
 
-def _about(name: str, found: Results, folders: Mapping[str, Path]) -> dict[str, Any]:
+def _about(name: str, results: Results, folders: Mapping[str, Path]) -> dict[str, Any]:
     """What the page says of the method before any number: README, which method a variant is of, what it may see."""
     folder = found_in if (found_in := folders.get(name)) and found_in.is_dir() else None
-    entries = [entry.scores for entry in found.entries if entry.scores.method == name]
+    entries = [entry.scores for entry in results.entries if entry.scores.method == name]
     base = folder.name if folder else name
-    plain = {entry.scores.dataset: entry.scores for entry in found.entries if entry.scores.method == base}
+    plain = {entry.scores.dataset: entry.scores for entry in results.entries if entry.scores.method == base}
     differs: dict[str, Any] = {}
     for entry in entries if base != name else []:
         if (other := plain.get(entry.dataset)) is not None:
@@ -438,8 +438,8 @@ def _breakdown_tables(
     made: dict[bool, list[tuple[Board, str, list[tuple[str, float | None]]]]] = {True: [], False: []}
     for board in all_boards:
         if (row := board.row(name)) is not None:
-            found = [(board, kind, list(values.items())) for kind, values in row.score.breakdown.items() if values]
-            made[id(board) in shown] += found
+            tables = [(board, kind, list(values.items())) for kind, values in row.score.breakdown.items() if values]
+            made[id(board) in shown] += tables
     return list(made.items())
 
 
@@ -467,17 +467,17 @@ def _pictures(entry: Entry, slug: str, folder: _Folder) -> list[tuple[ScoreFile,
     return [(entry.scores, drawn, picture) for drawn, picture in copied if picture is not None]
 
 
-def _flat_rows(found: Results, all_boards: Sequence[Board]) -> list[dict[str, Any]]:
+def _flat_rows(results: Results, all_boards: Sequence[Board]) -> list[dict[str, Any]]:
     rows = []
     for board in all_boards:
         for row in board.rows:
-            spent = views.cost(found.training, board.dataset, row.method)
+            spent = views.cost(results.training, board.dataset, row.method)
             score, file = row.score, row.file
             rows.append(
                 {
                     "dataset": board.dataset,
                     "synthetic": board.synthetic,
-                    "profile": found.profile,
+                    "profile": results.profile,
                     "warning": file.warning,
                     "table": board.table,
                     "title": score.title,
