@@ -131,8 +131,10 @@ def provenance(
     plain = json.loads(json.dumps(dict(options), sort_keys=True, default=str))
     created = datetime.now(UTC).isoformat(timespec="seconds")
     return Provenance(
-        git_commit=_git(settings.home, "rev-parse", "HEAD") or "unknown",
-        git_dirty=bool(_git(settings.home, "status", "--porcelain", "--", *ROOMS)),
+        git_commit=_git(settings.home, "rev-parse", "HEAD"),
+        git_dirty=None
+        if (changes := _git(settings.home, "status", "--porcelain", "--", *ROOMS)) is None
+        else bool(changes),
         options=plain,
         params_sha256=hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest(),
         data_manifest=manifest,
@@ -145,9 +147,10 @@ def provenance(
     )
 
 
-def _git(folder: Path, *arguments: str) -> str:
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git prints; None where there is no git, or no checkout."""
     try:
         done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
-        return ""
+        return None
     return done.stdout.strip()

@@ -216,8 +216,8 @@ class Provenance(Record):
 
     passing = frozenset({"git_commit", "git_dirty", "created", "mlflow_run"})
 
-    git_commit: str
-    git_dirty: bool
+    git_commit: str | None = Field(description="null: not known, as outside of a git checkout")
+    git_dirty: bool | None = Field(description="whether the code had uncommitted changes; null: not known")
     options: dict[str, JsonValue] = Field(
         default_factory=dict, description="of the method, in force when this was made: given ones and defaults"
     )
@@ -231,8 +231,8 @@ class Provenance(Record):
     mlflow_run: str = Field(description="name of the run that `poseboard sync` writes for this file")
 
     def says_what(self, old: Self) -> bool:
-        """Not where the older one was made with uncommitted changes and this one was not."""
-        return super().says_what(old) and (self.git_dirty or not old.git_dirty)
+        """Not where this one is known to be made without uncommitted changes and the older one is not."""
+        return super().says_what(old) and (self.git_dirty is not False or old.git_dirty is False)
 
     @field_validator("created")
     @classmethod

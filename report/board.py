@@ -746,6 +746,7 @@ def measured(file: SpeedFile) -> list[str]:
 
 
 def common_commit(files: Iterable[ScoreFile]) -> list[tuple[str, bool, int]]:
-    """Commits the results come from, with their dirty flag and how many results each made, most first."""
-    counts = Counter((file.provenance.git_commit, file.provenance.git_dirty) for file in files)
+    """Known commits the results come from, with their dirty flag and how many results each made, most first."""
+    made = [file.provenance for file in files]
+    counts = Counter((one.git_commit, bool(one.git_dirty)) for one in made if one.git_commit is not None)
     return [(commit, dirty, count) for (commit, dirty), count in counts.most_common()]

@@ -508,8 +508,9 @@ def _flat_rows(results: Results, all_boards: Sequence[Board]) -> list[dict[str, 
     return rows
 
 
-def _commit(file: ScoreFile) -> str:
-    return file.provenance.git_commit + ("+dirty" if file.provenance.git_dirty else "")
+def _commit(file: ScoreFile) -> str | None:
+    commit = file.provenance.git_commit
+    return commit if commit is None else commit + ("+dirty" if file.provenance.git_dirty else "")
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

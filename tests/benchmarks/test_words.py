@@ -146,5 +146,6 @@ def test_what_counts_as_the_same_result(ready_workspace: Any) -> None:
     clean, dirty = made(git_dirty=False), made(git_dirty=True)
     assert made(git_dirty=True, git_commit="other", created="2031-01-01T00:00:00+00:00").says_what(clean)
     assert not clean.says_what(dirty), "made without uncommitted changes, a result is worth more"
+    assert not clean.says_what(made(git_dirty=None)), "nor is it known of the older one"
     assert not made(hardware="another").says_what(training.provenance)
     assert not made(versions={}).says_what(training.provenance)

@@ -498,6 +498,20 @@ def test_a_method_page_shows_the_options_in_force(site: Path) -> None:
     assert "learning_rate = 0.001 , steps = 600 , use_confidences = True" in text
 
 
+def test_results_from_outside_of_git_say_that_their_commit_is_not_known(tmp_path: Path) -> None:
+    write_method(tmp_path / "results", "human36m", "algebraic", 60.0)
+    path = tmp_path / "results/default/scores/human36m/algebraic.json"
+    record = json.loads(path.read_text())
+    record["provenance"] |= {"git_commit": None, "git_dirty": None}
+    path.write_text(json.dumps(record))
+    build(tmp_path / "results", "default", tmp_path / "out")
+    for name in ("index.html", "methods/algebraic.html"):
+        text = page(tmp_path / "out" / name).text
+        assert "commit not known" in text
+        assert "uncommitted" not in text
+    assert {row["git_commit"] for row in json.loads((tmp_path / "out/leaderboard.json").read_text())} == {None}
+
+
 def test_what_a_method_drew_is_on_its_page_alone(site: Path) -> None:
     found = page(site / "methods" / "algebraic.html")
     assert "Right wrist of S9/Posing-1/000000" in found.text
