@@ -170,10 +170,16 @@ def plan_(
 
 @data_app.command("status")
 def data_status() -> None:
-    """List every data set the suite knows: ready, partial or missing, and where to get it."""
+    """List every data set the suite knows: ready, partial, missing or damaged, and where to get it.
+
+    Exit code 2 where one is damaged: it is there, and no run can read it.
+    """
     from poseboard.benchmarks.data import status_lines
 
-    print("\n".join(status_lines(_settings())))
+    lines, damaged = status_lines(_settings())
+    print("\n".join(lines))
+    if damaged:
+        raise typer.Exit(2)
 
 
 @data_app.command("prepare")

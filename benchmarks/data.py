@@ -121,9 +121,13 @@ def record_others(settings: Settings) -> list[DataFile]:
     return records
 
 
-def status_lines(settings: Settings) -> list[str]:
-    """A line per data set the suite knows: state, title, what is there; of one that is not, where to get it and how."""
-    lines = []
+def status_lines(settings: Settings) -> tuple[list[str], bool]:
+    """A line per data set the suite knows: state, title, what is there; of one that is not, where to get it and how.
+
+    Returns:
+        The lines, and whether any data set is damaged.
+    """
+    lines, damaged = [], False
     width = 2 + max(map(len, catalog()))
     for name, entry in catalog().items():
         if not settings.is_absent(name):
@@ -138,10 +142,11 @@ def status_lines(settings: Settings) -> list[str]:
         else:
             status = entry.status(None) if name not in settings.params.datasets else open_named(settings, name)[0]
             detail, label = status.detail, ""
+        damaged |= status.state == "damaged"
         lines.append(f"{status.state:8}{name:{width}}{entry.title}{label}: {detail}")
         if status.state != "ready":
             lines += [f"{'':{8 + width}}{line}" for line in (f"get it: {status.obtain}", f"licence: {entry.licence}")]
-    return lines
+    return lines, damaged
 
 
 def _absent(entry: Entry, status: Status) -> DataFile:

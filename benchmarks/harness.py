@@ -307,7 +307,7 @@ class Bench:
         options: dict[str, Any] = {**settings.dataset_options(name), "root": settings.root(name)}
         dataset = open_dataset(name, options)
         status = dataset.status()
-        if status.state == "missing":
+        if status.state in ("missing", "damaged"):
             raise InputError(
                 f"data set {name}", status.detail, f"run `poseboard data prepare {name}`, or {status.obtain}"
             )

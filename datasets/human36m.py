@@ -101,7 +101,7 @@ class Human36M:
         try:
             labels = self._labels
         except InputError as error:
-            return Status("missing", str(error), OBTAIN)
+            return Status("damaged", str(error), OBTAIN)
         wanted, absent = 0, []
         for rows in labels.sequences():
             folder = self._sequence_folder(rows[0])

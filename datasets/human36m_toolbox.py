@@ -117,7 +117,7 @@ class Human36MToolbox:
         try:
             records = {split: self._records(split) for split in there}
         except InputError as error:
-            return Status("missing", str(error), OBTAIN)
+            return Status("damaged", str(error), OBTAIN)
         absent = [str(FILES[split]) for split in FILES if split not in there]
         for found in records.values():
             for path in (found.images[0], found.images[-1]):

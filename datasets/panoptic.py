@@ -175,12 +175,14 @@ class Panoptic:
                     absent.append(f"labelled frames of {name}")
                 for camera in cameras:
                     if self._boxes == "detections":
+                        if not (path := self._detections_path(name, camera)).is_file():
+                            return Status("missing", f"no {path}", OBTAIN)
                         self._detected(name, camera)
                     ends = dict.fromkeys(used[i] for i in (0, -1) if used)
                     images = (self._image_path(name, camera, frame) for frame in ends)
                     absent += [str(path.relative_to(self.root)) for path in images if not path.is_file()]
         except InputError as error:
-            return Status("missing", str(error), OBTAIN)
+            return Status("damaged", str(error), OBTAIN)
         people = "one person" if self._people == "one" else "people"
         others = "nobody or several people" if self._people == "one" else "nobody"
         boxes = "detected boxes" if self._boxes == "detections" else "boxes about the true joints"

@@ -115,7 +115,7 @@ class Rhd:
         try:
             sets = {name: self._sets[name] for name in there}
         except InputError as error:
-            return Status("missing", str(error), OBTAIN)
+            return Status("damaged", str(error), OBTAIN)
         absent = [f"{name}/anno_{name}.pickle" for name in SETS.values() if name not in there]
         for name, of_set in sets.items():
             for number in (of_set.numbers[0], of_set.numbers[-1]):

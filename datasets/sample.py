@@ -271,12 +271,13 @@ class Status:
     """Whether a data set can be used.
 
     Args:
-        state: "ready", "partial" (``detail`` says what is missing) or "missing".
+        state: "ready", "partial" (``detail`` says what is missing), "missing", or "damaged": a file is there that
+            cannot be read, which ``detail`` names.
         detail: one line for the user.
         obtain: where the data set is to be had, and under which licence.
     """
 
-    state: Literal["ready", "partial", "missing"]
+    state: Literal["ready", "partial", "missing", "damaged"]
     detail: str
     obtain: str
 

@@ -122,7 +122,7 @@ class Shelf:
             has_images = all(self._image(view, frame) for view in self.views for frame in (frames[0], frames[-1]))
             detections = self._detections
         except InputError as error:
-            return Status("missing", str(error), OBTAIN)
+            return Status("damaged", str(error), OBTAIN)
         images = "images" if has_images else "no images"
         if detections:
             return Status("ready", f"{len(frames)} frames with detections, {images}", OBTAIN)

@@ -359,7 +359,7 @@ class DataFile(Record):
     format: Literal[1] = 1
     dataset: str
     synthetic: bool
-    state: Literal["ready", "partial", "missing"]
+    state: Literal["ready", "partial", "missing", "damaged"]
     detail: str
     obtain: str
     manifest: str | None
@@ -416,7 +416,7 @@ class DetectionFile(Record):
     format: Literal[1] = 1
     dataset: str
     method: str
-    state: Literal["ready", "partial", "missing"]
+    state: Literal["ready", "partial", "missing", "damaged"]
     detail: str
     people: int | None = None
     residual_px: dict[str, float | None] = Field(default_factory=dict, description="view -> median over its joints")

@@ -98,6 +98,21 @@ def test_the_folder_of_a_name_is_used_where_it_is_there(home: Any) -> None:
     assert "evaluation/color/00000.png is missing" in home.run("data", "prepare", "rhd").error
 
 
+def test_damaged_data_is_not_called_missing(home: Any) -> None:
+    """What can be read of a folder that is there and cannot be is an error, whether it is named or at its place."""
+    name_roots(home, rhd=None)
+    (home.folder / "data").mkdir()
+    (home.folder / "hands").rename(home.folder / "data" / "rhd")
+    annotations = next((home.folder / "data" / "rhd").rglob("anno_*.pickle"))
+    annotations.write_bytes(annotations.read_bytes()[:-20])
+    listed = home.run("data", "status")
+    assert listed.code == 2
+    assert "damaged rhd" in listed.out
+    assert annotations.name in listed.out
+    for command in (["data", "prepare", "rhd"], ["score", "rhd", "dlt"]):
+        assert annotations.name in home.run(*command).error
+
+
 def test_without_samples_for_training_a_run_of_rows_says_so(home: Any, made_up: Made) -> None:
     made_up("toolbox", home.folder / "theirs")
     name_roots(home, human36m_toolbox="theirs")

@@ -176,5 +176,5 @@ def test_status_never_raises(tree: tuple[str, Path], tmp_path: Path) -> None:
             copy = tmp_path / "copy"
             shutil.copytree(folder, copy)
             (copy / damaged).write_bytes(content)
-            assert open_dataset(name, {"root": copy}).status().state == "missing"
+            assert open_dataset(name, {"root": copy}).status().state == "damaged"
             shutil.rmtree(copy)

@@ -253,7 +253,7 @@ def test_damage_is_named_by_field(save_labels: Save, labels: dict, tmp_path: Pat
         dataset.sample(dataset.keys("test")[0])
     assert "\n" not in str(caught.value)
     status = dataset.status()
-    assert status.state in ("missing", "partial")
+    assert status.state in ("damaged", "partial")
 
 
 def test_a_camera_that_does_not_rotate_is_named(save_labels: Save, labels: dict, tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_hostile_and_truncated_labels_are_refused(save_labels: Save, labels: dic
     whole = path.read_bytes()
     for length in (0, 5, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        assert Human36M(tmp_path).status().state == "missing"
+        assert Human36M(tmp_path).status().state == "damaged"
         with pytest.raises(InputError, match="damaged or truncated"):
             Human36M(tmp_path).keys("test")
 

@@ -216,7 +216,7 @@ def test_damaged_records_are_named(root, change, problem):
     data = write(root, made)
     with pytest.raises(InputError, match=problem):
         data.keys("test")
-    assert data.status().state == "missing"
+    assert data.status().state == "damaged"
 
 
 def test_other_content_is_told(root):

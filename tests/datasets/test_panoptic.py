@@ -151,7 +151,7 @@ def test_detected_boxes_where_they_are_there(small):
         "[[1], []]",
     ):
         (small / "171204_pose5/mrcnn-detections/00_02.json").write_text(wrong)
-        assert Panoptic(small, TEST).status().state == "missing"
+        assert Panoptic(small, TEST).status().state == "damaged"
         with pytest.raises(InputError, match=r"00_02\.json: is no (JSON|list)"):
             Panoptic(small, TEST).sample(KEY)
     for wrong in ([9, 9, 9, 80, 1], [9, 80, 40, 20, 1], [0, 0, 99999, 10, 1]):
@@ -344,7 +344,7 @@ def test_labels_that_are_wrong(small, change, message):
         Panoptic(small, TEST).keys("test")
     assert "body3DScene_00001500.json" in str(told.value)
     assert "\n" not in str(told.value)
-    assert Panoptic(small, TEST).status().state == "missing"
+    assert Panoptic(small, TEST).status().state == "damaged"
 
 
 @pytest.mark.parametrize("file", [LABEL, CALIBRATION])
@@ -353,7 +353,7 @@ def test_files_cut_short_are_told(small, file):
     for damaged in (b"", content[: len(content) // 2], content[:-1], b"\xff\xfe\x00", b"[" * 100_000):
         (small / file).write_bytes(damaged)
         dataset = Panoptic(small, TEST)
-        assert dataset.status().state == "missing"
+        assert dataset.status().state == "damaged"
         with pytest.raises(InputError, match=rf"{file.name}: is no JSON") as told:
             dataset.sample(KEY)
         assert "\n" not in str(told.value)
@@ -386,7 +386,7 @@ def test_a_calibration_that_is_wrong(small, change, message):
     with pytest.raises(InputError, match=message) as told:
         Panoptic(small, TEST).sample(KEY)
     assert CALIBRATION.name in str(told.value)
-    assert Panoptic(small, TEST).status().state == "missing"
+    assert Panoptic(small, TEST).status().state == "damaged"
 
 
 @pytest.mark.parametrize(

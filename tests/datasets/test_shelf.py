@@ -174,7 +174,7 @@ def test_a_damaged_calibration_is_named(tmp_path: Path, change: dict, message: s
     _calibration(tmp_path, change)
     with pytest.raises(InputError, match=message):
         Shelf(tmp_path).sample("shelf/000000")
-    assert Shelf(tmp_path).status().state == "missing"
+    assert Shelf(tmp_path).status().state == "damaged"
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"0": 3}', '{"a": {}}', "\x00"])
@@ -193,7 +193,7 @@ def test_damaged_annotations_are_named(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(InputError, match=r"actorsGT\.mat"):
             Shelf(tmp_path).keys("test")
-        assert Shelf(tmp_path).status().state == "missing"
+        assert Shelf(tmp_path).status().state == "damaged"
     scipy.io.savemat(path, {"actor2D": np.zeros(3)})
     with pytest.raises(InputError, match="actor3D: field is missing"):
         Shelf(tmp_path).keys("test")
