@@ -76,9 +76,16 @@ def row_code_sha256(settings: Settings, dataset: str, method: str, *more: Path) 
         dataset: whose adapter counts.
         method: a row, or the backbone: its own code, and what all methods share.
         more: files and folders of the stage that asks.
+
+    Raises:
+        InputError: the code that the row names is not there.
     """
     rooms = Path(poseboard.methods.base.__file__).parent.parent
-    own = rooms / "methods" / BACKBONE if method == BACKBONE else settings.home / settings.entry(method).code
+    named = f"methods/{BACKBONE}" if method == BACKBONE else settings.entry(method).code
+    # Beside params.yaml, or where the suite itself is installed.
+    own = next((path for path in (settings.home / named, rooms / named) if path.exists()), None)
+    if own is None:
+        raise InputError(f"methods.{method}.code", f"there is no {named}", "name the method's file or folder")
     shared = [rooms / "methods" / name for name in ("base.py", "checkpoint.py", "batches", "geometry", "nets")]
     names = ("camera", "crops", "sample", "skeleton", dataset.replace("-", "_"))
     data = [rooms / "datasets" / f"{name}.py" for name in names]

@@ -65,9 +65,9 @@ class Record(BaseModel):
             files.write(path, self.text().encode())
 
     def says_what(self, old: Self) -> bool:
-        """Whether an older record holds the same but for the fields that pass; one without a value there does not."""
+        """Whether an older record holds the same but for the fields that pass; one that lacks such a value does not."""
         return all(
-            (getattr(self, name) is None) == (getattr(old, name) is None)
+            getattr(self, name) is None or getattr(old, name) is not None
             if name in self.passing
             else _same(getattr(self, name), getattr(old, name))
             for name in type(self).model_fields

@@ -143,9 +143,10 @@ def test_what_counts_as_the_same_result(ready_workspace: Any) -> None:
     def made(**changes: object) -> Provenance:
         return training.provenance.model_copy(update=changes)
 
-    clean, dirty = made(git_dirty=False), made(git_dirty=True)
+    clean, dirty = made(git_commit="one", git_dirty=False), made(git_commit="one", git_dirty=True)
     assert made(git_dirty=True, git_commit="other", created="2031-01-01T00:00:00+00:00").says_what(clean)
     assert not clean.says_what(dirty), "made without uncommitted changes, a result is worth more"
-    assert not clean.says_what(made(git_dirty=None)), "nor is it known of the older one"
+    assert not clean.says_what(made(git_commit=None, git_dirty=None)), "of the older one it is not even known"
+    assert made(git_commit=None, git_dirty=None).says_what(clean)
     assert not made(hardware="another").says_what(training.provenance)
     assert not made(versions={}).says_what(training.provenance)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from predicted import file_name
 from torch import nn
 
 from poseboard.benchmarks import cli
@@ -114,8 +115,7 @@ def test_published_weights_predict_as_the_release_does(workspace, fill_by_rule, 
         with pytest.raises(SystemExit) as stop:
             cli.main()
         assert not stop.value.code, capsys.readouterr().err
-    (file,) = (workspace / "results/smoke/predictions/human36m" / method).glob("test-all-*.parquet")
-    table = predictions.read(file)
+    table = predictions.read(workspace / "results/smoke/predictions/human36m" / method / file_name())
 
     names = np.load(workspace / "world" / LABELS, allow_pickle=True).item()
     rows = [row for row in names["table"] if names["subject_names"][row["subject_idx"]] == "S9"]
