@@ -66,7 +66,9 @@ class PredictionInfo(BaseModel):
     columns: dict[ColumnName, tuple[PositiveInt, ...]] = Field(
         default_factory=dict, description="further columns -> shape of a person's values; () for one number"
     )
-    roots_sha256: str | None = Field(default=None, description="of the file that a predicted root came from")
+    roots_sha256: str | None = Field(
+        default=None, description="of the file or the weights that a predicted root is from"
+    )
     manifest: str = Field(description="hash of the data set")
     method: str
     checkpoint_sha256: str | None = Field(default=None, description="None for a method without weights")

@@ -22,6 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 
 from poseboard.datasets.files import WholeFiles, write_file
 
+DataState = Literal["ready", "partial", "missing", "damaged"]
+"""Of a data set at the time of a run."""
+
 _REMEDY = "mend the file, or run the stage that writes it again"
 
 
@@ -143,26 +146,37 @@ class Signature(Measure):
         else:
             sets = " / ".join(", ".join(cameras) for cameras in self.cameras)
             seen = sets if len(self.cameras) == 1 else f"each of {sets}"
-        if not self.root_cameras:
-            return seen
-        whole = len(self.root_cameras) == self.cameras_of_dataset
-        return f"{seen}; root from {'all' if whole else ', '.join(self.root_cameras)}"
+        return "; ".join([seen, *([self.root_from] if self.root_from else [])])
 
-    def __str__(self) -> str:
-        """One line for tables and logs."""
-        stated = {
+    @property
+    def root_from(self) -> str:
+        """Where a root may be from that was not predicted from what was seen, for a reader; empty where it is."""
+        if not self.root_cameras:
+            return ""
+        whole = len(self.root_cameras) == self.cameras_of_dataset
+        return f"root from {'all' if whole else ', '.join(self.root_cameras)}"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """All that is stated, name -> words."""
+        return {
+            "metric": self.metric,
             "alignment": self.alignment,
             "root": self.root,
             "joints": self.joints,
             "split": self.split,
             "frames": "all" if self.every == 1 else f"every {self.every} from the first",
-            "exclusions": " ".join(self.exclusions) or "none",
-            "cameras": " / ".join("+".join(cameras) for cameras in self.cameras),
-            "root from": "+".join(self.root_cameras) or "these",
+            "left out": ", ".join(self.exclusions) or "nothing",
+            "cameras": " / ".join(", ".join(cameras) for cameras in self.cameras),
+            "root from": ", ".join(self.root_cameras) or "these",
             "given": ", ".join(self.given) or "nothing",
             "average": self.average,
+            "protocol version": str(self.version),
         }
-        return "|".join([self.metric, *(f"{name}:{value}" for name, value in stated.items()), f"v{self.version}"])
+
+    def __str__(self) -> str:
+        """One line for tables and logs."""
+        return "|".join(f"{name}:{words}" for name, words in self.facts.items())
 
 
 class Curve(Record):
@@ -359,7 +373,7 @@ class DataFile(Record):
     format: Literal[1] = 1
     dataset: str
     synthetic: bool
-    state: Literal["ready", "partial", "missing", "damaged"]
+    state: DataState
     detail: str
     obtain: str
     manifest: str | None
@@ -416,7 +430,7 @@ class DetectionFile(Record):
     format: Literal[1] = 1
     dataset: str
     method: str
-    state: Literal["ready", "partial", "missing", "damaged"]
+    state: DataState
     detail: str
     people: int | None = None
     residual_px: dict[str, float | None] = Field(default_factory=dict, description="view -> median over its joints")

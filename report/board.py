@@ -452,10 +452,7 @@ def measure(signature: Signature) -> str:
         parts.append("one camera")
     elif not signature.whole:
         parts.append(f"{camera_count(signature)} cameras")
-    if signature.root_cameras:
-        all_of_them = len(signature.root_cameras) == signature.cameras_of_dataset
-        parts.append(f"root from {'all' if all_of_them else ', '.join(signature.root_cameras)}")
-    return ", ".join(parts)
+    return ", ".join([*parts, *([signature.root_from] if signature.root_from else [])])
 
 
 def conditions(signature: Signature) -> list[str]:
@@ -470,23 +467,6 @@ def conditions(signature: Signature) -> list[str]:
     if signature.given:
         words.append(f"true {', '.join(signature.given)} given")
     return words
-
-
-def facts(signature: Signature) -> dict[str, str]:
-    """All that a signature states, in words."""
-    return {
-        "metric": signature.metric,
-        "alignment": signature.alignment,
-        "root": signature.root,
-        "joints": signature.joints,
-        "split": signature.split,
-        "frames": "all" if signature.every == 1 else f"every {ordinal(signature.every)} from the first",
-        "left out": ", ".join(signature.exclusions) or "nothing",
-        "cameras": signature.views,
-        "given": ", ".join(signature.given) or "nothing",
-        "average": signature.average,
-        "protocol version": str(signature.version),
-    }
 
 
 def ordinal(count: int) -> str:

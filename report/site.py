@@ -178,7 +178,6 @@ def _environment() -> Environment:
         shape=figures.marker_path,
         compared_speed=views.compared_speed,
         measured=views.measured,
-        facts=views.facts,
     )
     return environment
 

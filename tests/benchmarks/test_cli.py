@@ -342,7 +342,7 @@ def test_roots_are_the_answers_of_the_row_before_from_the_same_cameras(
     assert not (folder / "point" / file_name(CAMERAS[0], root_cameras=CAMERAS[:1])).exists()
     assert workspace.t1_mm("point") > 100
     told = workspace.must("score", "human36m", "point").out
-    assert f"root from:{'+'.join(CAMERAS)}" in told
+    assert f"root from:{', '.join(CAMERAS)}" in told
     assert "human36m-monocular" not in told
     # A published results file takes their place; one of other samples is refused.
     roots = np.arange(len(given) * 17 * 3, dtype=np.float64).reshape(-1, 17, 3)
