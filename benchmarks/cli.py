@@ -271,7 +271,7 @@ def predict(
     ] = None,
     root: Root = None,
 ) -> None:
-    """Predict every sample in every view setting that a table asks for, one Parquet file each.
+    """Predict every sample under every condition that a table asks for, one Parquet file each.
 
     On a data set of given detections (shelf) people are associated over the views and triangulated, the reprojection
     residuals are printed and a figure is drawn.

@@ -365,7 +365,7 @@ def main_boards(all_boards: Sequence[Board]) -> dict[tuple[str, bool], list[Boar
 
 @dataclass(frozen=True)
 class Sweep:
-    """One table under several view sets: everything else in the signature agrees."""
+    """One table under several groups of cameras: everything else in the signature agrees."""
 
     dataset: str
     synthetic: bool
@@ -383,7 +383,7 @@ class Sweep:
         return measure(self.columns[-1].signature.model_copy(update=ANY_CAMERAS))
 
     def curves(self) -> dict[str, Curve]:
-        """Error against the number of cameras, the mean over view sets of one size; {} for fewer than two sizes."""
+        """Error against the number of cameras, the mean over groups of one size; {} for fewer than two sizes."""
         known = sorted(set(self.counts))
         if len(known) < 2:
             return {}

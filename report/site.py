@@ -342,7 +342,7 @@ def _board_plots(
                 folder.plot(
                     f"{slug}-cameras-{views.file_name(sweep.table.lower())}",
                     f"{sweep.name}, against the number of cameras",
-                    "Which cameras each point uses stands in the table of view sets.",
+                    "Which cameras each point uses stands in the table of cameras.",
                     figures.lines(curves, index, marks=True, from_zero=False),
                 )
             )

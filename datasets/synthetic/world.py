@@ -127,14 +127,12 @@ class Shot(NamedTuple):
     Args:
         instant: of the sequence.
         view: place of the camera in the rig.
-        camera: that saw it.
         picture: as it was rendered.
         visibility: share of the actor's joints that it sees.
     """
 
     instant: int
     view: int
-    camera: Camera
     picture: Picture
     visibility: float
 
@@ -291,7 +289,7 @@ def shots(options: WorldOptions, subject: str, name: str, take: Take) -> Iterato
             noise = zlib.crc32(f"{options.seed}/{subject}/{name}/{i}/{v}".encode())
             picture = render(solids, view, light, noise << 20)
             seen = visible_joints(solids, take.people[0], 0, i, view.camera).mean()
-            yield Shot(i, v, view.camera, picture, float(seen))
+            yield Shot(i, v, picture, float(seen))
 
 
 def jobs(options: WorldOptions) -> list[tuple[str, str]]:

@@ -109,21 +109,21 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         return [Poses(self.skeleton, joints_mm[i : i + 1], score[i : i + 1]) for i in range(len(samples))]
 
     @torch.inference_mode()
-    def match(self, sample: Sample, reference: int, source: int, pixel_px: Sequence[float]) -> Match | None:
-        """Where a pixel of one view was looked for in another, and how strongly each place there answered.
+    def match(self, sample: Sample, reference: int, sources: Sequence[int], pixel_px: Sequence[float]) -> list[Match]:
+        """Where a pixel of one view was looked for in others, and how strongly each place there answered.
 
         Args:
             sample: with crops of ``inputs.crop_px``.
             reference: index of the view that looks.
-            source: index of the view that it looks at.
+            sources: indices of the views that it looks at.
             pixel_px: (x, y) in the crop of the reference view; the nearest cell is asked.
 
         Returns:
-            None without fusion. The control's samples lie on no line.
+            One per source, none without fusion. The control's samples lie on no line.
         """
         model = self.loaded
         if model.epipolar_sampler is None:
-            return None
+            return []
         arch = model.architecture
         images, P, valid = stack_views([sample], arch.crop_px)
         views = model(
@@ -137,14 +137,17 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         nearest = np.rint((np.asarray(pixel_px) - grid.offset_px) / grid.stride_px)
         column, row = np.clip(nearest, 0, (grid.width - 1, grid.height - 1)).astype(int)
         cell = row * grid.width + column
-        pair = int((views.pairs == views.pairs.new_tensor([reference, source])).all(dim=1).nonzero()[0, 0])
-        places = views.samples.at(slice(pair, pair + 1), views.pairs.new_tensor([cell]))[0, 0]
-        places_px = (places * grid.stride_px + grid.offset_px).cpu().numpy()
-        weights = views.attended.weights[pair, cell].double().cpu().numpy()
-        weights = np.tile(weights, len(places_px) // len(weights))  # pooled samples share theirs
-        line_px = places_px[[0, -1]] if arch.fusion == "epipolar" else np.full((2, 2), np.nan)
-        hit = bool(views.samples.hit[pair, cell])
-        return Match(grid.centres()[cell].cpu().numpy(), line_px, places_px, weights, hit)
+        matches = []
+        for source in sources:
+            pair = int((views.pairs == views.pairs.new_tensor([reference, source])).all(dim=1).nonzero()[0, 0])
+            places = views.samples.at(slice(pair, pair + 1), views.pairs.new_tensor([cell]))[0, 0]
+            places_px = (places * grid.stride_px + grid.offset_px).cpu().numpy()
+            weights = views.attended.weights[pair, cell].double().cpu().numpy()
+            weights = np.tile(weights, len(places_px) // len(weights))  # pooled samples share theirs
+            line_px = places_px[[0, -1]] if arch.fusion == "epipolar" else np.full((2, 2), np.nan)
+            hit = bool(views.samples.hit[pair, cell])
+            matches.append(Match(grid.centres()[cell].cpu().numpy(), line_px, places_px, weights, hit))
+        return matches
 
     def figures(self, sample: Sample, answer: Poses, *, images: bool) -> list[Picture]:
         """What the first view looked at in the others for the predicted `JOINT`; nothing without fusion."""
@@ -154,9 +157,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         predicted_px = np.concatenate([view.camera.project(joint_mm) for view in sample.views])
         if not np.isfinite(predicted_px[0]).all():
             return []
-        others = range(1, len(sample.views))
-        found = [self.match(sample, 0, v, predicted_px[0]) for v in others]
-        matches = [match for match in found if match is not None]
+        matches = self.match(sample, 0, range(1, len(sample.views)), predicted_px[0])
         if not matches:
             return []
         names, joint = [view.name for view in sample.views], JOINT.replace("_", " ")

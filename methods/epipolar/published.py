@@ -11,10 +11,10 @@ from torch import Tensor
 
 from poseboard.datasets import human36m_toolbox
 from poseboard.datasets.errors import InputError
-from poseboard.methods.checkpoint import Checkpoint, fitted_state, strip_prefix
+from poseboard.methods.checkpoint import Checkpoint, strip_prefix
 from poseboard.methods.epipolar.attention import AttentionSettings, Layer
 from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
-from poseboard.methods.nets.published_state import own_copy, resnet_name
+from poseboard.methods.nets.published_state import resnet_name, whole_state
 
 _SIZES_PX = {"resnet50": (256, 384), "resnet152": (320, 384)}
 """Sides of the crops of the release's configurations, by their network."""
@@ -76,10 +76,8 @@ def published(state: Mapping[str, Tensor], file: Path, *, image_px: int | None =
             kept[key] = kept[key][list(human36m_toolbox.OF_20)]
     with torch.device("meta"):
         template = EpipolarPose(architecture, architecture.build(seed=0))
-    own = template.state_dict()
     named = {key if key.startswith("epipolar_sampler.") else f"backbone.{key}": value for key, value in kept.items()}
-    whole = {key: own_copy(own.get(key), value) for key, value in named.items()}
-    return Checkpoint("epipolar", architecture.plain(), fitted_state(template, whole, file))
+    return Checkpoint("epipolar", architecture.plain(), whole_state(template, named, file))
 
 
 def image_px_of(network: str, file: Path) -> int:

@@ -45,6 +45,11 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
             inputs = Inputs(views=(2, 1_000), root="predicted")
         super().__init__("lifting", parsed, skeleton, inputs)
 
+    def load(self, checkpoint: Path | None, device: str) -> None:
+        """As every network; one of hands is told which it sees."""
+        super().load(checkpoint, device)
+        self.inputs = replace(self.inputs, hand=self.loaded.architecture.handed)
+
     def network(self, read: Checkpoint, where: Path) -> tuple[LiftingModel, int]:
         """That of the row's options; the checkpoint must also say what size a pose has."""
         architecture = parse_options(LiftingArchitecture, read.architecture, f"{where}: architecture")
@@ -53,7 +58,6 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
             raise InputError(where, f"weights are of network {architecture.network}", "set `network` accordingly")
         if "scale_mm" not in read.constants:
             raise InputError(f"{where}: constants", "has no scale_mm", "train it again")
-        self.inputs = replace(self.inputs, hand=architecture.handed)
         backbone = architecture.backbone.exact
         with torch.random.fork_rng(devices=[]):
             model = LiftingModel(architecture.model_copy(update={"backbone": backbone}), backbone.build(seed=0))

@@ -31,7 +31,7 @@ class Triangulator(ABC):
         skeleton: whose joints it answers in.
         association_px: mean epipolar distance up to which detections are one person.
         decode: how heat maps become points.
-        checkpoints_of: further methods whose checkpoints hold its 2D network and nothing that it lacks.
+        checkpoints_of: methods whose checkpoints it can be given; None: its own alone.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class Triangulator(ABC):
         association_px: float = ASSOCIATION_PX,
         decode: Decode = "softargmax",
         *,
-        checkpoints_of: Sequence[str] = (),
+        checkpoints_of: Sequence[str] | None = None,
     ) -> None:
         self.skeleton = skeleton
         self.inputs = Inputs(images=False)
         self._name, self._association_px, self._decode = name, association_px, decode
-        self._checkpoints_of = (*checkpoints_of, name)
+        self._checkpoints_of = (name,) if checkpoints_of is None else tuple(checkpoints_of)
         self._detector: Detector | None = None
         self.checkpoint: Checkpoint | None = None
 

@@ -33,7 +33,7 @@ class Ransac(Triangulator):
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
         self.options = parse_options(RansacOptions, options, "ransac")
         decode: Decode = "argmax" if self.options.compat else "softargmax"
-        super().__init__("ransac", skeleton, self.options.association_px, decode, checkpoints_of=("backbone",))
+        super().__init__("ransac", skeleton, self.options.association_px, decode, checkpoints_of=("backbone", "ransac"))
 
     def triangulate(self, observations: Observations, keys: Sequence[str]) -> Array:
         """All people at once; with ``compat`` one joint at a time, its draws seeded by the sample's key."""

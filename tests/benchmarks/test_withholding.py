@@ -9,6 +9,7 @@ code is trusted, and a submission's is not run.
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -196,6 +197,14 @@ def behind(sample: Sample) -> Any:
     return sample.views[0].image
 
 
+def file_behind(sample: Sample) -> Path:
+    """Of the memory map that an image is a view of, however many views lie between."""
+    array = behind(sample)
+    while not hasattr(array, "filename"):
+        array = array.base
+    return Path(array.filename)
+
+
 CHEATS: dict[str, Callable[[Sample], float]] = {
     "name of a camera": lambda s: float(CAMERAS.index(s.views[0].name) + 1),
     "key": lambda s: float(s.key.startswith("S9")),
@@ -203,16 +212,27 @@ CHEATS: dict[str, Callable[[Sample], float]] = {
     "path of an image": lambda s: float(CAMERAS.index(Path(behind(s)).stem) + 1),
     "arguments of a reader": lambda s: float(behind(s).read.args[1].R[0, 0]),
     "closure of a reader": lambda s: float(behind(s).__closure__[0].cell_contents.R[0, 0]),
-    "memory map behind a crop": lambda s: float(behind(s).base.base.size),
-    "file of the memory map": lambda s: float(len(behind(s).base.filename)),
+    "memory map behind a crop": lambda s: float(behind(s).base.nbytes - behind(s).nbytes),
+    "file of the memory map": lambda s: float(len(str(file_behind(s)))),
     "rotation": lambda s: float(s.views[0].camera.R[0, 0]),
     "translation": lambda s: float(s.views[0].camera.t[2]),
     "centre of a camera": lambda s: float(s.views[0].camera.centre_mm[0]),
     "root that is not declared": lambda s: float(s.root_mm[0, 0]),  # type: ignore[index]
     "hand that is not declared": lambda s: float(s.hand == "left"),
     "samples before": lambda s: float(len(s.past)),
-    "truth by the harness's own table": lambda s: float(len(behind(s)._SOURCES)),
 }
+
+
+@pytest.mark.parametrize("cheat", CHEATS)
+def test_each_cheat_finds_something_where_nothing_is_withheld(tmp_path: Path, cheat: str) -> None:
+    levels = []
+    for kind in KINDS:
+        rig = Rig(tmp_path / kind, kind)
+        whole = rig.sample(rig.keys("test")[1])
+        open_to_all = replace(whole, root_mm=np.ones((1, 3)), past=(rig.sample(rig.keys("test")[0]),))
+        (answer,) = Sees(CHEATS[cheat], UNCALIBRATED).predict([open_to_all])
+        levels.append(float(abs(answer.joints_mm).max()))
+    assert max(levels) > 0
 
 
 @pytest.mark.parametrize("crop_px", [None, SIDE_PX])
@@ -223,7 +243,7 @@ def test_cheating_methods_find_nothing(tmp_path: Path, cheat: str, kind: str, cr
     inputs = Inputs(views=(1, 9), extrinsics=False, crop_px=crop_px)
     given = Restricted(rig, inputs, tmp_path / "crops")
     answers = predict(Sees(CHEATS[cheat], inputs), given, rig.keys("test"))  # type: ignore[arg-type]
-    assert [float(answer.joints_mm.max()) for answer in answers] == [0.0] * 8
+    assert [float(abs(answer.joints_mm).max()) for answer in answers] == [0.0] * 8
     assert {answer.frame for answer in answers} <= set(CAMERAS), "the harness still knows whose frame it is"
     assert len({answer.frame for answer in answers}) > 1
 

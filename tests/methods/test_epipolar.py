@@ -640,7 +640,7 @@ def test_the_network_tells_where_it_found_a_joint(backbone, tmp_path):
         for joint in (0, 7):
             view = int(seen.peaks[:, joint].argmax())
             point = seen.points_px[view, joint]
-            match = method.match(sample, view, source[view], np.floor(point / 4) * 4 + grid.offset_px)
+            (match,) = method.match(sample, view, [source[view]], np.floor(point / 4) * 4 + grid.offset_px)
             there = match.samples_px[match.weights.argmax()]
             pair = [view, source[view]]
             want = dlt(P[0, pair].numpy(), np.stack([point, there])[:, None], homogeneous=True)[0]
@@ -667,7 +667,7 @@ def test_options_that_have_no_effect_are_refused(wrong, told):
 def test_a_match_lies_on_the_line_of_its_pixel(backbone, tmp_path):
     method = loaded(backbone, tmp_path)
     sample, _ = moment(0)
-    match = method.match(sample, 2, 0, (30.2, 41.0))
+    (match,) = method.match(sample, 2, [0], (30.2, 41.0))
     assert match.pixel_px.tolist() == [32, 40]  # the cell asked
     assert match.hit
     P = torch.from_numpy(np.stack([view.camera.P for view in sample.views]))
@@ -675,10 +675,10 @@ def test_a_match_lies_on_the_line_of_its_pixel(backbone, tmp_path):
     assert np.abs(match.samples_px @ line[:2] + line[2]).max() < 1e-6
     np.testing.assert_array_equal(match.line_px, match.samples_px[[0, -1]])
     assert match.weights.sum() == pytest.approx(1, abs=1e-5)
-    control = loaded(backbone, tmp_path, fusion="unconstrained").match(sample, 2, 0, (30.2, 41.0))
+    (control,) = loaded(backbone, tmp_path, fusion="unconstrained").match(sample, 2, [0], (30.2, 41.0))
     assert control.samples_px.shape == match.samples_px.shape
     assert np.isnan(control.line_px).all()
-    assert loaded(backbone, tmp_path, fusion="none").match(sample, 0, 1, (1, 1)) is None
+    assert loaded(backbone, tmp_path, fusion="none").match(sample, 0, [1], (1, 1)) == []
 
 
 def test_a_picture_is_drawn_of_the_sample_and_the_answer_alone(backbone, tmp_path):

@@ -1,4 +1,4 @@
-"""A synthetic world in the layout of Human3.6M multi-view (learnable triangulation's labels, section of the release).
+"""A synthetic world in the layout of Human3.6M multi-view (learnable triangulation's label file).
 
 ``<root>/processed/<S>/<Action-k>/imageSequence/<camera>/img_%06d.jpg`` is seen through the lens,
 ``imageSequence-undistorted`` is made from it, ``<root>/extra/human36m-multiview-labels-GTbboxes.npy`` holds cameras,
@@ -161,7 +161,7 @@ class Human36MLayout:
         for camera_name in CAMERAS:
             for tree in TREES:
                 (folder / tree / camera_name).mkdir(parents=True, exist_ok=True)
-        for i, v, _, picture, seen in shots(options, subject, name, take):
+        for i, v, picture, seen in shots(options, subject, name, take):
             whole, part = _lens_maps(options, v)
             boxes[i, v], visibility[i, v] = square_tlbr(picture.silhouette), seen
             through_lens = _jpeg(picture.image[..., ::-1], options.jpeg_quality)
