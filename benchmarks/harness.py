@@ -31,6 +31,7 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.catalog import open_dataset
 from poseboard.datasets.crops import CroppedDataset
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.facts import Facts
 from poseboard.datasets.human36m import read_predictions
 from poseboard.datasets.sample import (
     Dataset,
@@ -134,6 +135,15 @@ class Restricted:
     def synthetic(self) -> bool:
         """Whether the data set is one of our worlds."""
         return self._truths.synthetic
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Of the data set."""
+        return self._truths.splits
+
+    def facts(self, split: str) -> Facts:
+        """Of the data set."""
+        return self._truths.facts(split)
 
     def status(self) -> Status:
         """Of the data set."""

@@ -17,6 +17,7 @@ import numpy as np
 from filelock import FileLock
 
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.facts import Facts
 from poseboard.datasets.files import write_file
 from poseboard.datasets.sample import Dataset, Image, Resampling, Sample, Status, Truth, View
 
@@ -66,6 +67,15 @@ class CroppedDataset:
     def views(self) -> tuple[str, ...]:
         """Camera names in the data set's order."""
         return self._dataset.views
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Of the data set behind."""
+        return self._dataset.splits
+
+    def facts(self, split: str) -> Facts:
+        """Of the data set behind."""
+        return self._dataset.facts(split)
 
     def status(self) -> Status:
         """Of the data set behind."""
@@ -147,7 +157,7 @@ class CroppedDataset:
 
     @cached_property
     def _split_of(self) -> dict[str, str]:
-        return {key: split for split in ("train", "test") for key in self._dataset.keys(split)}
+        return {key: split for split in self.splits for key in self._dataset.keys(split)}
 
     def _target(self, keys: Sequence[str]) -> Path:
         """The folder whose name stands for everything that the crops depend on; its last part for the images."""

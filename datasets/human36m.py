@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from poseboard.datasets.camera import Array, Camera, scale_box
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.facts import Facts
 from poseboard.datasets.sample import Group, Sample, Status, Truth, View, read_image
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.datasets.synthetic.manifest import labels_digest, verify
@@ -67,6 +68,7 @@ class Human36M:
 
     name = "human36m"
     skeleton = HUMAN36M
+    splits = ("train", "test")
 
     def __init__(
         self,
@@ -125,6 +127,13 @@ class Human36M:
         """
         return self._manifest
 
+    def facts(self, split: str) -> Facts:
+        """Boxes of the data set's foreground masks; poses of motion capture, those of a synthetic tree known.
+
+        The labels do not say whose boxes they hold: these are the published ones, of a file named for ground truth.
+        """
+        return Facts(boxes="annotated", truth="synthetic" if self.synthetic else "motion capture")
+
     def verified(self, every_byte: bool = False) -> dict[str, Any]:
         """The manifest of a generated world, compared with what is there; see `synthetic.manifest.verify`."""
         labels = self._labels
@@ -154,7 +163,7 @@ class Human36M:
         Returns:
             Keys "S9/Walking-1/000123": subject, sequence, frame_idx.
         """
-        if split not in ("train", "test"):
+        if split not in self.splits:
             raise InputError("human36m: split", f"{split!r} is no split", 'one of "train", "test"')
         if every < 1:
             raise InputError("human36m: every", f"stride {every} is not positive", "1 keeps every frame")

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.facts import Facts
 from poseboard.datasets.human36m import CAMERAS, TEST_SUBJECTS
 from poseboard.datasets.sample import (
     FileState,
@@ -95,6 +96,7 @@ class Human36MToolbox:
     name = "human36m-toolbox"
     skeleton = HUMAN36M
     synthetic = False
+    splits = ("train", "test")
     views = CAMERAS
 
     def __init__(
@@ -133,6 +135,11 @@ class Human36MToolbox:
     def manifest(self) -> str:
         """SHA-256 of the annotations, the image set and which truth is scored against."""
         return self._manifest
+
+    def facts(self, split: str) -> Facts:
+        """Boxes that the toolbox draws about the true pelvis, two metres wide; poses as ``truth`` chose them."""
+        triangulated = split == "test" and self._truth == "triangulated"
+        return Facts(boxes="true joints", truth="triangulated" if triangulated else "motion capture")
 
     def keys(self, split: str) -> Sequence[str]:
         """Moments "S9/Greeting-2/000123" (number of the image) in the order in which the records first name them."""

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from poseboard.datasets.camera import Array, Box, Camera, scale_box, square_box
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.facts import Facts
 from poseboard.datasets.sample import FileState, Group, Image, ReadImage, Sample, Status, Truth, View, read_image
 from poseboard.datasets.skeleton import COCO
 
@@ -116,6 +117,7 @@ class Panoptic:
     name = "panoptic"
     skeleton = COCO
     synthetic = False
+    splits = ("train", "test")
 
     def __init__(
         self,
@@ -198,6 +200,10 @@ class Panoptic:
     def manifest(self) -> str:
         """SHA-256 over the options, the calibrations and the labels and detections in use."""
         return self._manifest
+
+    def facts(self, split: str) -> Facts:
+        """Boxes as ``boxes`` chose them; poses that the dome triangulated from detections in hundreds of cameras."""
+        return Facts(boxes="detected" if self._boxes == "detections" else "true joints", truth="triangulated")
 
     def keys(self, split: str) -> Sequence[str]:
         """Frames "171204_pose5/00000400" of "train" or "test", by sequence and number.

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.facts import Facts
 from poseboard.datasets.sample import Group, Sample, Status, Truth, View
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.datasets.unpickle import read_pickle
@@ -88,6 +89,7 @@ class Rhd:
     name = "rhd"
     skeleton = RHD_HAND
     synthetic = False
+    splits = tuple(SETS)
 
     def __init__(
         self,
@@ -140,6 +142,10 @@ class Rhd:
             except OSError as error:
                 raise InputError(path, f"file cannot be read ({error.strerror})", OBTAIN) from None
         return digest.hexdigest()
+
+    def facts(self, split: str) -> Facts:
+        """Boxes about the true key points, poses that were rendered; a sample of one hand says which it is."""
+        return Facts(boxes="true joints", truth="synthetic", hand=True)
 
     def keys(self, split: str) -> Sequence[str]:
         """Pictures of "train" ("training/00000" …) or "test" ("evaluation/00000" …), by number."""

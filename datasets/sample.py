@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from poseboard.datasets.camera import Array, Box, Camera, crop_affine, scale_box
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.facts import DataState, Facts
 from poseboard.datasets.skeleton import Skeleton
 
 Image = NDArray[np.uint8]
@@ -277,7 +278,7 @@ class Status:
         obtain: where the data set is to be had, and under which licence.
     """
 
-    state: Literal["ready", "partial", "missing", "damaged"]
+    state: DataState
     detail: str
     obtain: str
 
@@ -306,8 +307,17 @@ class Dataset(Protocol):
         """Camera names in the data set's order."""
         ...
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of its splits, "train" and "test" among them, also where they are empty."""
+        ...
+
     def status(self) -> Status:
         """Whether the files are there; never raises."""
+        ...
+
+    def facts(self, split: str) -> Facts:
+        """What a number on a split depends on, whatever a method is shown: whose boxes, whose truth."""
         ...
 
     def manifest(self) -> str:
@@ -315,7 +325,7 @@ class Dataset(Protocol):
         ...
 
     def keys(self, split: str) -> Sequence[str]:
-        """Keys of "train" or "test" in a fixed order; InputError for another split."""
+        """Keys of one of ``splits`` in a fixed order; InputError for another split."""
         ...
 
     def sample(self, key: str) -> Sample:

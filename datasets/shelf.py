@@ -26,6 +26,7 @@ import scipy  # its parts load when they are used
 
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.facts import Facts
 from poseboard.datasets.sample import Group, Sample, Status, Truth, View
 from poseboard.datasets.skeleton import COCO, Skeleton
 from poseboard.datasets.unpickle import read_pickle
@@ -101,6 +102,7 @@ class Shelf:
     skeleton = COCO
     truth_skeleton = SHELF
     synthetic = False
+    splits = ("train", "test")
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
@@ -139,9 +141,13 @@ class Shelf:
                     raise InputError(path, f"file cannot be read ({error.strerror})", OBTAIN) from None
         return digest.hexdigest()
 
+    def facts(self, split: str) -> Facts:
+        """Boxes about the detections that come with it; poses triangulated from joints annotated by hand."""
+        return Facts(boxes="detected", truth="annotated")
+
     def keys(self, split: str) -> Sequence[str]:
         """Frames of "test" as "shelf/000300"; Shelf has no training split, so "train" is empty."""
-        if split not in ("train", "test"):
+        if split not in self.splits:
             raise InputError("shelf: split", f"{split!r} is no split", 'one of "train", "test"')
         return [f"{self.name}/{frame:06d}" for frame in self._frames] if split == "test" else []
 

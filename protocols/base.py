@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.facts import Facts
 from poseboard.datasets.sample import Dataset
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols.predictions import PoseTable
@@ -55,6 +56,7 @@ class TruthTable:
         manifest: the data set's hash.
         rotations: (N, V, 3, 3) world to camera for each of ``views``, NaN where a camera does not see the sample; None:
             not known, and nothing in a camera's frame can be judged.
+        facts: of the split: whose boxes and whose truth; None: not known.
     """
 
     keys: NDArray[np.object_]
@@ -70,6 +72,7 @@ class TruthTable:
     views: tuple[str, ...]
     manifest: str
     rotations: NDArray[np.float64] | None = None
+    facts: Facts | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -108,6 +111,7 @@ class TruthTable:
             views=tuple(dataset.views),
             manifest=dataset.manifest(),
             rotations=rotations if all(n == 1 for n in people) else np.repeat(rotations, people, axis=0),
+            facts=dataset.facts(split),
         )
 
     def take(self, rows: NDArray[np.integer]) -> TruthTable:

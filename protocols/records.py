@@ -20,10 +20,8 @@ from typing import ClassVar, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
+from poseboard.datasets.facts import DataState
 from poseboard.datasets.files import WholeFiles, write_file
-
-DataState = Literal["ready", "partial", "missing", "damaged"]
-"""Of a data set at the time of a run."""
 
 _REMEDY = "mend the file, or run the stage that writes it again"
 

@@ -10,6 +10,7 @@ import pytest
 from poseboard.benchmarks.harness import Restricted, predict
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.facts import Facts
 from poseboard.datasets.sample import Group, Poses, Sample, Status, Truth, View
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.base import Inputs
@@ -18,6 +19,11 @@ from poseboard.methods.base import Inputs
 class FourCameras:
     name, skeleton, synthetic = "four", HUMAN36M, True
     views = ("a", "b", "c", "d")
+
+    splits = ("train", "test")
+
+    def facts(self, split: str) -> Facts:
+        return Facts(boxes="annotated", truth="synthetic")
 
     def status(self) -> Status:
         return Status("ready", "", "")

@@ -22,6 +22,7 @@ import pytest
 from poseboard.benchmarks import harness
 from poseboard.benchmarks.harness import Restricted, predict
 from poseboard.datasets.camera import Camera
+from poseboard.datasets.facts import Facts
 from poseboard.datasets.sample import (
     FileState,
     Group,
@@ -72,6 +73,11 @@ class Rig:
 
     def path(self, key: str, name: str) -> Path:
         return self.folder / key / f"{name}.png"
+
+    splits = ("train", "test")
+
+    def facts(self, split: str) -> Facts:
+        return Facts(boxes="annotated", truth="synthetic")
 
     def status(self) -> Status:
         return Status("ready", "", "")

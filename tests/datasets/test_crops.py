@@ -187,6 +187,7 @@ class Given:
             dataset.keys,
             dataset.truth,
         )
+        self.splits, self.facts = dataset.splits, dataset.facts
         self._dataset, self._people, self._detections = dataset, people, detections
 
     def sample(self, key: str) -> Sample:

@@ -18,6 +18,7 @@ from poseboard.datasets.camera import Camera
 from poseboard.datasets.catalog import catalog, open_dataset
 from poseboard.datasets.crops import CroppedDataset
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.facts import Facts
 from poseboard.datasets.human36m import LABELS
 from poseboard.datasets.sample import Dataset
 
@@ -30,6 +31,15 @@ HOLDS_NUMBERS = {
     "shelf": Path("pred_shelf_maskrcnn_hrnet_coco.pkl"),
 }
 """The file of each tree whose change must change the manifest."""
+
+FACTS = {
+    "human36m": Facts(boxes="annotated", truth="motion capture"),
+    "human36m-toolbox": Facts(boxes="true joints", truth="triangulated"),
+    "panoptic": Facts(boxes="true joints", truth="triangulated"),
+    "rhd": Facts(boxes="true joints", truth="synthetic", hand=True),
+    "shelf": Facts(boxes="detected", truth="annotated"),
+}
+"""Of the test split of each tree as it is opened without options."""
 
 
 @pytest.fixture(scope="module", params=ADAPTERS)
@@ -74,7 +84,7 @@ def arrays(value: Any) -> Iterator[np.ndarray]:
 
 
 def every_key(dataset: Dataset) -> list[str]:
-    return [*dataset.keys("train"), *dataset.keys("test")]
+    return [key for split in dataset.splits for key in dataset.keys(split)]
 
 
 def test_it_says_what_it_is(opened: Callable[[], Dataset], tree: tuple[str, Path]) -> None:
@@ -84,6 +94,17 @@ def test_it_says_what_it_is(opened: Callable[[], Dataset], tree: tuple[str, Path
     assert not dataset.synthetic
     assert len(set(dataset.views)) == len(dataset.views) >= 1
     assert dataset.status().state in ("ready", "partial")
+
+
+def test_it_says_what_its_numbers_depend_on(opened: Callable[[], Dataset], tree: tuple[str, Path]) -> None:
+    dataset = opened()
+    assert {"train", "test"} <= set(dataset.splits)
+    assert len(set(dataset.splits)) == len(dataset.splits)
+    facts = {split: dataset.facts(split) for split in dataset.splits}
+    assert facts["test"] == FACTS[tree[0]]
+    for split in dataset.splits:
+        told = any(dataset.sample(key).hand is not None for key in dataset.keys(split))
+        assert not dataset.keys(split) or told == facts[split].hand
 
 
 def test_keys_are_unique_stable_and_in_one_split(opened: Callable[[], Dataset]) -> None:

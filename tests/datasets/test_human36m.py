@@ -155,6 +155,7 @@ def test_a_rendered_tree_says_so(save_labels: Save, labels: dict, tmp_path: Path
     manifest.write_text(json.dumps({"sha256": "ab" * 32, "generator": "g", "options": {"seed": 1}}))
     rendered = Human36M(tmp_path)
     assert rendered.synthetic
+    assert (real.facts("test").truth, rendered.facts("test").truth) == ("motion capture", "synthetic")
     with pytest.raises(InputError, match="was changed after it was generated"):
         rendered.manifest()
     for damage in ("{}", "", "[]", '{"sha256": "short"}'):

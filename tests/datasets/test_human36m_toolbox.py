@@ -59,6 +59,7 @@ def test_triangulated_truth_is_that_of_the_recorded_pixels(root):
         Human36MToolbox(root).truth("S1/Directions-1/000001").joints_mm[0], train[0]["joints_3d"][OURS], atol=1e-6
     )
     assert Human36MToolbox(root).manifest() != recorded.manifest()
+    assert Human36MToolbox(root).facts("train").truth == recorded.facts("test").truth == "motion capture"
 
 
 def test_lens_is_taken_out_of_box_and_frame(root):

@@ -130,6 +130,10 @@ def test_detected_boxes_where_they_are_there(small):
             write_detections(small, sequence, camera, boxes)
     dataset = Panoptic(small, TEST)
     assert dataset.status().detail.endswith("detected boxes")
+    assert {dataset.facts(split).boxes for split in dataset.splits} == {"detected"}
+    assert (
+        Panoptic(small, TEST, boxes="joints").facts("test").boxes == about_joints.facts("test").boxes == "true joints"
+    )
     assert dataset.manifest() != before
     for view in dataset.sample(KEY).views:
         assert view.boxes_px.tolist() == [[-5, 20, 55, 80]]  # 30 x 60, made square about its middle

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from poseboard.datasets.facts import Facts
 from poseboard.datasets.sample import Group, Sample, Status, Truth
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.base import Inputs
@@ -18,6 +19,11 @@ from poseboard.methods.loop import fit, launch
 
 class ToyDataset:
     name, skeleton, synthetic, views = "toy", HUMAN36M, True, ()
+
+    splits = ("train", "test")
+
+    def facts(self, split: str) -> Facts:
+        return Facts(boxes="annotated", truth="synthetic")
 
     def status(self) -> Status:
         return Status("ready", "", "")

@@ -186,7 +186,7 @@ class Human36MLayout:
         np.save(pickled, np.array(labels, dtype=object), allow_pickle=True)
         write_file(root / LABELS, pickled.getvalue())
         written = Human36M(root, synthetic=True)
-        groups = {key: written.sample(key).group for split in ("train", "test") for key in written.keys(split)}
+        groups = {key: written.sample(key).group for split in written.splits for key in written.keys(split)}
         sheet = contact_sheet(written, spread(groups))
         fine, picture = cv2.imencode(".png", sheet[..., ::-1])
         if not fine:
