@@ -8,14 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.settings import WORLDS, Settings
 from poseboard.datasets.catalog import Entry, catalog, open_dataset
-from poseboard.datasets.contact_sheet import contact_sheet, spread
+from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.errors import InputError, validated
-from poseboard.datasets.files import write_file
 from poseboard.datasets.sample import Dataset, Group, Status, images_sha256
 from poseboard.datasets.synthetic.layouts.human36m import WorldOptions, generate
 from poseboard.protocols.records import DataFile
@@ -60,11 +57,7 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
         sheet.unlink(missing_ok=True)
     else:
         groups = {split: _groups(opened, split) for split in ("train", "test")}
-        shown = contact_sheet(opened, spread({**groups["train"], **groups["test"]}))
-        fine, picture = cv2.imencode(".png", shown[..., ::-1])
-        if not fine:
-            raise RuntimeError("the PNG encoder refused the contact sheet")
-        write_file(sheet, bytes(picture))
+        write_contact_sheet(opened, {**groups["train"], **groups["test"]}, sheet)
         record = DataFile(
             dataset=dataset,
             synthetic=opened.synthetic,

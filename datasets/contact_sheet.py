@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import write_file
 from poseboard.datasets.sample import Dataset, Group, Image, View
 from poseboard.datasets.skeleton import Skeleton
 
@@ -73,6 +75,23 @@ def contact_sheet(dataset: Dataset, keys: Sequence[str]) -> Image:
         blocks[n] = whole
     blocks += [blank] * (-len(blocks) % across)
     return np.concatenate([np.concatenate(blocks[i : i + across], 1) for i in range(0, len(blocks), across)])
+
+
+def write_contact_sheet(dataset: Dataset, groups: Mapping[str, Group], path: Path) -> None:
+    """Write the contact sheet of a data set as a PNG file, whole or not at all.
+
+    Args:
+        dataset: whose samples are shown.
+        groups: key -> group of the samples to choose from, see `spread`.
+        path: of the file.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    encoded, png = cv2.imencode(".png", contact_sheet(dataset, spread(groups))[..., ::-1])
+    if not encoded:
+        raise RuntimeError("the PNG encoder refused the contact sheet")
+    write_file(path, bytes(png))
 
 
 def _block(dataset: Dataset, key: str, drawn: bool) -> Image:

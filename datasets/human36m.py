@@ -2,7 +2,7 @@
 
 On disk, below one root:
 
-    processed/<S>/<Action-k>/imageSequence[-undistorted]/<camera>/img_%06d.jpg     number = frame_idx + 1
+    processed/<S>/<Action-k>/imageSequence[-undistorted]/<camera>/img_%06d.jpg     see `image_path`
     extra/human36m-multiview-labels-GTbboxes.npy                                   a pickled dict, see `_Labels`
 
 World frame: millimetres, z up. Joints: `skeleton.HUMAN36M`. Camera names are the serial numbers.
@@ -47,7 +47,25 @@ _REBUILD = "build the labels again with the learnable-triangulation preprocessin
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ .-]*")
 TREES = ("imageSequence", "imageSequence-undistorted")
 """Folders of one sequence's images: through the lens, and without it."""
-_FOLDERS = {"undistorted": TREES[1], "original": TREES[0]}
+_TREE_OF = {"undistorted": TREES[1], "original": TREES[0]}
+
+
+def image_path(root: Path, subject: str, sequence: str, tree: str, camera: str, frame: int) -> Path:
+    """The image of one camera at one frame; images are numbered from 1, frames from 0.
+
+    Args:
+        root: folder that holds ``processed/``.
+        subject: "S9".
+        sequence: "Walking-1".
+        tree: one of `TREES`.
+        camera: serial number.
+        frame: ``frame_idx`` of the labels.
+
+    Example:
+        >>> image_path(Path("h36m"), "S9", "Walking-1", TREES[0], "54138969", 0).as_posix()
+        'h36m/processed/S9/Walking-1/imageSequence/54138969/img_000001.jpg'
+    """
+    return root / f"processed/{subject}/{sequence}/{tree}/{camera}/img_{frame + 1:06d}.jpg"
 
 
 class Human36M:
@@ -78,8 +96,8 @@ class Human36M:
         synthetic: bool = False,
         box_scale: float = 1.0,
     ) -> None:
-        if images not in _FOLDERS:
-            raise InputError("human36m: images", f"{images!r} is no image tree", f"one of {', '.join(_FOLDERS)}")
+        if images not in _TREE_OF:
+            raise InputError("human36m: images", f"{images!r} is no image tree", f"one of {', '.join(_TREE_OF)}")
         if not (np.isfinite(box_scale) and box_scale > 0):
             raise InputError("human36m: box_scale", f"{box_scale} is not above 0", "1.0 keeps the labelled boxes")
         self.root = Path(root)
@@ -94,7 +112,7 @@ class Human36M:
     @property
     def views(self) -> tuple[str, ...]:
         """Camera names in the labels' order; the four published ones while there are no labels."""
-        return self._labels.cameras_names if self._labels_path.is_file() else CAMERAS
+        return self._labels.camera_names if self._labels_path.is_file() else CAMERAS
 
     def status(self) -> Status:
         """Labels readable, and the first and last image of every labelled sequence and camera present."""
@@ -104,20 +122,21 @@ class Human36M:
             labels = self._labels
         except InputError as error:
             return Status("damaged", str(error), OBTAIN)
-        wanted, absent = 0, []
+        count, incomplete = 0, []
         for rows in labels.sequences():
-            folder = self._sequence_folder(rows[0])
             present = labels.present[rows]
-            for c, camera in enumerate(labels.cameras_names):
-                of_camera = labels.frame[rows[present[:, c]]]
+            for c in range(len(labels.camera_names)):
+                of_camera = rows[present[:, c]]
                 if of_camera.size:
-                    wanted += 1
-                    ends = {int(of_camera.min()), int(of_camera.max())}
-                    if not all((folder / camera / f"img_{frame + 1:06d}.jpg").is_file() for frame in ends):
-                        absent.append(f"{folder.relative_to(self.root)}/{camera}")
-        if not absent:
-            return Status("ready", f"{len(labels.frame)} labelled frames, {wanted} image sequences", OBTAIN)
-        return Status("partial", f"{len(absent)} of {wanted} image sequences are incomplete, first {absent[0]}", OBTAIN)
+                    count += 1
+                    frames = labels.frame[of_camera]
+                    ends = [self._image(int(row), c) for row in of_camera[[frames.argmin(), frames.argmax()]]]
+                    if not all(path.is_file() for path in ends):
+                        incomplete.append(ends[0].parent.relative_to(self.root).as_posix())
+        if not incomplete:
+            return Status("ready", f"{len(labels.frame)} labelled frames, {count} image sequences", OBTAIN)
+        detail = f"{len(incomplete)} of {count} image sequences are incomplete, first {incomplete[0]}"
+        return Status("partial", detail, OBTAIN)
 
     def manifest(self) -> str:
         """SHA-256 of the labels' content, or that of a generated world; the image tree and the box scale change it.
@@ -139,11 +158,11 @@ class Human36M:
         labels = self._labels
         sequences: dict[str, list[Path]] = {}
         for rows in sorted(labels.sequences(), key=lambda rows: int(rows[0])):
-            name = f"{labels.subjects[labels.subject[rows[0]]]}/{labels.actions[labels.action[rows[0]]]}"
-            sequences[name] = [
-                self.root / "processed" / name / tree / camera / f"img_{frame + 1:06d}.jpg"
+            subject, action = labels.subjects[labels.subject[rows[0]]], labels.actions[labels.action[rows[0]]]
+            sequences[f"{subject}/{action}"] = [
+                image_path(self.root, subject, action, tree, camera, frame)
                 for frame in labels.frame[rows].tolist()
-                for camera in labels.cameras_names
+                for camera in labels.camera_names
                 for tree in TREES
             ]
         return verify(self.root, labels.digest, sequences, every_byte)
@@ -184,12 +203,10 @@ class Human36M:
         """The views of one frame; a camera without a box is left out."""
         labels, row = self._labels, self._row(key)
         subject, action = int(labels.subject[row]), int(labels.action[row])
-        file = f"img_{int(labels.frame[row]) + 1:06d}.jpg"
-        folder = self._sequence_folder(row)
         cameras = self._cameras_of(subject)
         boxes = labels.boxes_px[row]
         views = tuple(
-            View(labels.cameras_names[c], cameras[c], folder / labels.cameras_names[c] / file, self._box(boxes[c]))
+            View(labels.camera_names[c], cameras[c], self._image(row, c), self._box(boxes[c]))
             for c in np.flatnonzero(labels.present[row]).tolist()
         )
         sequence = labels.actions[action]
@@ -222,10 +239,11 @@ class Human36M:
         except KeyError:
             raise InputError(f"human36m: key {key!r}", "there is no such frame", f"see {self._labels_path}") from None
 
-    def _sequence_folder(self, row: int) -> Path:
+    def _image(self, row: int, camera: int) -> Path:
         labels = self._labels
         subject, action = labels.subjects[labels.subject[row]], labels.actions[labels.action[row]]
-        return self.root / "processed" / subject / action / _FOLDERS[self._images]
+        tree, frame = _TREE_OF[self._images], int(labels.frame[row])
+        return image_path(self.root, subject, action, tree, labels.camera_names[camera], frame)
 
     def _box(self, box: NDArray[np.int64]) -> Array:
         if self._box_scale == 1.0:
@@ -237,7 +255,7 @@ class Human36M:
         if subject not in self._cameras:
             labels = self._labels
             cameras = []
-            for c, (name, values) in enumerate(zip(labels.cameras_names, labels.cameras[subject], strict=True)):
+            for c, (name, values) in enumerate(zip(labels.camera_names, labels.cameras[subject], strict=True)):
                 dist = values["dist"] if self._images == "original" else np.zeros(5)
                 try:
                     size = self._image_size(subject, c)
@@ -251,10 +269,9 @@ class Human36M:
     def _image_size(self, subject: int, camera: int) -> tuple[int, int]:
         """Of the subject's first image that is there; the labels do not hold it, and it differs between cameras."""
         labels = self._labels
-        name = labels.cameras_names[camera]
         rows = np.flatnonzero((labels.subject == subject) & labels.present[:, camera])
         for row in rows[np.unique(labels.action[rows], return_index=True)[1]].tolist():
-            path = self._sequence_folder(row) / name / f"img_{int(labels.frame[row]) + 1:06d}.jpg"
+            path = self._image(row, camera)
             if path.is_file():
                 try:
                     height, width = read_image(path).shape[:2]
@@ -284,9 +301,9 @@ class _Labels:
         if absent:
             raise InputError(f"{path}: {absent[0]}", "field is missing", _REBUILD)
         self.subjects = self._names(content, "subject_names")
-        self.cameras_names = self._names(content, "camera_names")
+        self.camera_names = self._names(content, "camera_names")
         self.actions = self._names(content, "action_names")
-        count = len(self.cameras_names)
+        count = len(self.camera_names)
 
         self.cameras = self._structured(
             content, "cameras", {"R": ("f", 9), "t": ("f", 3), "K": ("f", 9), "dist": ("f", 5)}
@@ -306,7 +323,7 @@ class _Labels:
         )
         if table.ndim != 1 or not len(table):
             raise self._wrong("table", f"shape is {table.shape}, not (rows,)")
-        self.digest = labels_digest((self.subjects, self.cameras_names, self.actions), self.cameras, table)
+        self.digest = labels_digest((self.subjects, self.camera_names, self.actions), self.cameras, table)
         self.subject = self._index(table, "subject_idx", len(self.subjects))
         self.action = self._index(table, "action_idx", len(self.actions))
         self.frame = self._index(table, "frame_idx", 1_000_000)
@@ -361,7 +378,7 @@ class _Labels:
         bad = bad & np.isin(np.arange(len(self.subjects)), self.subject)[:, None]
         if bad.any():
             subject, camera = np.argwhere(bad)[0]
-            where = f"cameras[{self.subjects[subject]}, {self.cameras_names[camera]}].{field}"
+            where = f"cameras[{self.subjects[subject]}, {self.camera_names[camera]}].{field}"
             raise self._wrong(where, problem)
 
     def _names(self, content: dict[str, Any], field: str) -> tuple[str, ...]:

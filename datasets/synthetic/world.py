@@ -23,6 +23,7 @@ import numpy as np
 from numpy.random import Generator
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from poseboard.datasets import human36m
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
@@ -43,8 +44,8 @@ from poseboard.datasets.synthetic.scene import (
     visible_joints,
 )
 
-CAMERAS = ("54138969", "55011271", "58860488", "60457274")
-"""Names of the rig's cameras; every layout may call them otherwise."""
+CAMERAS = human36m.CAMERAS
+"""Names of the rig's cameras, which is modelled on that of Human3.6M; a layout may call them otherwise."""
 SEQUENCES = tuple(f"{action}-{trial}" for action in ACTIONS for trial in (1, 2))
 """What every subject may do: each action twice."""
 _STARTED = "generation.json"

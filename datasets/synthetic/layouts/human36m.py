@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from poseboard.datasets.camera import Array, Camera
-from poseboard.datasets.contact_sheet import contact_sheet, spread
+from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.files import write_file
-from poseboard.datasets.human36m import LABELS, TREES, Human36M
+from poseboard.datasets.human36m import CAMERAS, LABELS, TREES, Human36M, image_path
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.datasets.synthetic import world
 from poseboard.datasets.synthetic.manifest import labels_digest
-from poseboard.datasets.synthetic.world import CAMERAS, SEQUENCES, Clip, direct, jobs, rig, shots
+from poseboard.datasets.synthetic.world import SEQUENCES, Clip, direct, jobs, rig, shots
 
 PUBLISHED_SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
 PUBLISHED_TEST = ("S9", "S11")
@@ -156,11 +156,10 @@ class Human36MLayout:
         actor = take.people[0]
         count = len(actor.figure.joints_mm)
         boxes, visibility = np.zeros((count, len(CAMERAS), 4), np.int16), np.zeros((count, len(CAMERAS)))
-        folder = root / "processed" / subject / name
         jpegs: dict[tuple[int, int], tuple[bytes, bytes]] = {}
         for camera_name in CAMERAS:
             for tree in TREES:
-                (folder / tree / camera_name).mkdir(parents=True, exist_ok=True)
+                image_path(root, subject, name, tree, camera_name, 0).parent.mkdir(parents=True, exist_ok=True)
         for i, v, picture, seen in shots(options, subject, name, take):
             whole, part = _lens_maps(options, v)
             boxes[i, v], visibility[i, v] = square_tlbr(picture.silhouette), seen
@@ -171,10 +170,9 @@ class Human36MLayout:
             jpegs[i, v] = through_lens, _jpeg(np.asarray(flat, np.uint8), options.jpeg_quality)
         digest = hashlib.sha256()
         for (i, v), pair in sorted(jpegs.items()):
-            number = i * options.frame_step + 1
             for tree, data in zip(TREES, pair, strict=True):
                 digest.update(data)
-                write_file(folder / tree / CAMERAS[v] / f"img_{number:06d}.jpg", data)
+                write_file(image_path(root, subject, name, tree, CAMERAS[v], i * options.frame_step), data)
         size_bytes = sum(len(data) for pair in jpegs.values() for data in pair)
         return LabelledClip(visibility, digest.hexdigest(), size_bytes, actor.figure.joints_mm, boxes)
 
@@ -187,11 +185,7 @@ class Human36MLayout:
         write_file(root / LABELS, pickled.getvalue())
         written = Human36M(root, synthetic=True)
         groups = {key: written.sample(key).group for split in written.splits for key in written.keys(split)}
-        sheet = contact_sheet(written, spread(groups))
-        fine, picture = cv2.imencode(".png", sheet[..., ::-1])
-        if not fine:
-            raise RuntimeError("the PNG encoder refused the contact sheet")
-        write_file(root / "contact_sheet.png", bytes(picture))
+        write_contact_sheet(written, groups, root / "contact_sheet.png")
         names = [labels[field] for field in ("subject_names", "camera_names", "action_names")]
         return labels_digest(names, labels["cameras"], labels["table"])
 
