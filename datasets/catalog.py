@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, create_model
 
-from poseboard.datasets import human36m, human36m_toolbox, panoptic, rhd, shelf
+from poseboard.datasets import campus, human36m, human36m_toolbox, multi_human_pose, panoptic, rhd, shelf
 from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.sample import Dataset, Status
 
@@ -97,8 +97,8 @@ _ENTRIES = (
         "human-pose.mpi-inf.mpg.de",
     ),
     Entry("pw3d", "3DPW", "research only", "virtualhumans.mpi-inf.mpg.de/3DPW"),
-    Entry("campus", "Campus (TUM)", "research", shelf.OBTAIN),
-    Entry("shelf", "Shelf (TUM)", "research", shelf.OBTAIN, shelf.Shelf),
+    Entry("campus", "Campus (TUM)", "research", multi_human_pose.OBTAIN, campus.Campus),
+    Entry("shelf", "Shelf (TUM)", "research", multi_human_pose.OBTAIN, shelf.Shelf),
     Entry(
         "rhd",
         "Rendered Hand Pose",

@@ -1,4 +1,4 @@
-"""A made-up Shelf folder in the published form, written without our own code."""
+"""A made-up folder of Shelf or Campus in the published form, written without our own code."""
 
 import json
 import pickle
@@ -9,7 +9,7 @@ import scipy.io
 from scipy.spatial.transform import Rotation
 
 
-def write_shelf(root: Path, frames: int, cameras: int = 2) -> np.ndarray:
+def write_shelf(root: Path, frames: int, cameras: int = 2, name: str = "shelf") -> np.ndarray:
     """A made-up data set in the published form; returns (frames, 2, 14, 3) m, the second actor seen in odd frames."""
     rng = np.random.default_rng(5)
     calibration = {
@@ -25,7 +25,7 @@ def write_shelf(root: Path, frames: int, cameras: int = 2) -> np.ndarray:
         }
         for c in range(cameras)
     }
-    (root / "calibration_shelf.json").write_text(json.dumps(calibration))
+    (root / f"calibration_{name}.json").write_text(json.dumps(calibration))
     joints = rng.uniform(-2, 2, (frames, 2, 14, 3))
     joints[::2, 1] = np.nan
     actors = np.empty((1, 2), dtype=object)
@@ -39,5 +39,5 @@ def write_shelf(root: Path, frames: int, cameras: int = 2) -> np.ndarray:
         for c in range(cameras)
         for f in range(frames)
     }
-    (root / "pred_shelf_maskrcnn_hrnet_coco.pkl").write_bytes(pickle.dumps(people))
+    (root / f"pred_{name}_maskrcnn_hrnet_coco.pkl").write_bytes(pickle.dumps(people))
     return joints

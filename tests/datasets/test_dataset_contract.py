@@ -24,6 +24,7 @@ from poseboard.datasets.sample import Dataset
 
 ADAPTERS = sorted(name for name, entry in catalog().items() if entry.adapter is not None)
 HOLDS_NUMBERS = {
+    "campus": Path("actorsGT.mat"),
     "human36m": LABELS,
     "human36m-toolbox": Path("annot/h36m_validation.pkl"),
     "panoptic": Path("171204_pose6/calibration_171204_pose6.json"),
@@ -33,6 +34,7 @@ HOLDS_NUMBERS = {
 """The file of each tree whose change must change the manifest."""
 
 FACTS = {
+    "campus": Facts(boxes="detected", truth="annotated"),
     "human36m": Facts(boxes="annotated", truth="motion capture"),
     "human36m-toolbox": Facts(boxes="true joints", truth="triangulated"),
     "panoptic": Facts(boxes="true joints", truth="triangulated"),
@@ -55,8 +57,8 @@ def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     elif request.param == "human36m-toolbox":
         write_toolbox(folder)
     else:
-        assert request.param == "shelf", "write a made-up tree for the new adapter"
-        write_shelf(folder, frames=4)
+        assert request.param in ("shelf", "campus"), "write a made-up tree for the new adapter"
+        write_shelf(folder, frames=4, name=request.param)
     return request.param, folder
 
 

@@ -10,9 +10,11 @@ import pytest
 import scipy.io
 from made_up_shelf import write_shelf
 
+from poseboard.datasets.campus import Campus
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.multi_human_pose import TUM14
 from poseboard.datasets.sample import Dataset
-from poseboard.datasets.shelf import EVALUATED, SHELF, Shelf
+from poseboard.datasets.shelf import Shelf
 from poseboard.datasets.skeleton import COCO
 
 SAMPLE = Path(__file__).resolve().parents[2] / "../shared/data/shelf"
@@ -50,7 +52,7 @@ def test_the_calibration_projects_the_truth_onto_the_annotated_pixels(sample: Sh
     compared = 0
     for frame, key in enumerate(sample.keys("test")):
         truth = sample.truth(key).joints_mm
-        assert truth.shape == (4, len(SHELF), 3)
+        assert truth.shape == (4, len(TUM14), 3)
         for actor, joints in enumerate(truth):
             for view, pixels in zip(sample.sample(key).views, annotated[0, actor][frame, 0].reshape(-1), strict=False):
                 if np.isfinite(joints).all() and np.size(pixels):
@@ -109,11 +111,30 @@ def test_a_made_up_set_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_full_set_is_evaluated_on_the_usual_frames(tmp_path: Path) -> None:
-    write_shelf(tmp_path, frames=EVALUATED.stop + 1, cameras=1)
+    write_shelf(tmp_path, frames=602, cameras=1)
     keys = Shelf(tmp_path).keys("test")
     assert (keys[0], keys[-1], len(keys)) == ("shelf/000300", "shelf/000600", 301)
     with pytest.raises(InputError, match="there is no such frame"):
         Shelf(tmp_path).sample("shelf/000299")
+
+
+def test_campus_has_files_frames_and_images_of_its_own(tmp_path: Path) -> None:
+    write_shelf(tmp_path, frames=752, cameras=1, name="campus")
+    dataset = Campus(tmp_path)
+    keys = dataset.keys("test")
+    assert (keys[0], keys[120], keys[121], keys[-1], len(keys)) == (
+        "campus/000350", "campus/000470", "campus/000650", "campus/000750", 222)  # fmt: skip
+    (tmp_path / "Camera0").mkdir()
+    image = np.full((288, 360, 3), 7, dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "Camera0" / "campus4-c0-00350.png"), image)
+    (view,) = dataset.sample("campus/000350").views
+    assert view.camera.size == (360, 288)
+    assert view.pixels()[0, 0].tolist() == [7, 7, 7]
+    for key in ("campus/000471", "shelf/000350"):
+        with pytest.raises(InputError, match=r"campus: key .* there is no such frame"):
+            dataset.truth(key)
+    (tmp_path / "pred_campus_maskrcnn_hrnet_coco.pkl").unlink()
+    assert Campus(tmp_path).status().state == "partial"
 
 
 def test_images_are_used_where_they_are(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from poseboard.datasets.shelf import SHELF
+from poseboard.datasets.multi_human_pose import TUM14
 from poseboard.datasets.skeleton import COCO, HUMAN36M, Skeleton
 
 
-@pytest.mark.parametrize("skeleton", [HUMAN36M, COCO, SHELF], ids=lambda s: s.name)
+@pytest.mark.parametrize("skeleton", [HUMAN36M, COCO, TUM14], ids=lambda s: s.name)
 def test_flipping_twice_changes_nothing_and_keeps_limbs(skeleton: Skeleton) -> None:
     order = np.array(skeleton.flip_order)
     assert order[order].tolist() == list(range(len(skeleton)))
@@ -15,7 +15,7 @@ def test_flipping_twice_changes_nothing_and_keeps_limbs(skeleton: Skeleton) -> N
     assert {frozenset((int(order[a]), int(order[b]))) for a, b in limbs} == limbs
 
 
-@pytest.mark.parametrize("skeleton", [HUMAN36M, COCO, SHELF], ids=lambda s: s.name)
+@pytest.mark.parametrize("skeleton", [HUMAN36M, COCO, TUM14], ids=lambda s: s.name)
 def test_every_joint_is_on_a_limb(skeleton: Skeleton) -> None:
     assert {joint for edge in skeleton.edges for joint in edge} == set(skeleton.joints)
 
@@ -39,7 +39,7 @@ def test_a_root_is_a_joint_or_the_mean_of_several() -> None:
     poses[0, 12] = np.nan
     assert np.isnan(COCO.root_of(poses)).any(axis=1).tolist() == [True, False, False, False, False]
     with pytest.raises(ValueError, match="no root"):
-        SHELF.root_of(poses[:, :14])
+        TUM14.root_of(poses[:, :14])
 
 
 @pytest.mark.parametrize(

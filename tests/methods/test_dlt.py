@@ -3,8 +3,8 @@ import pytest
 from made_up import SIDE, given_sample, image_sample, person, write_checkpoint
 
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.multi_human_pose import TUM14
 from poseboard.datasets.sample import Sample, View
-from poseboard.datasets.shelf import SHELF
 from poseboard.datasets.skeleton import COCO, HUMAN36M
 from poseboard.methods.base import find_method
 from poseboard.methods.dlt.method import Dlt
@@ -115,7 +115,7 @@ def test_wrong_use_is_told(tmp_path):
     with pytest.raises(InputError, match="no 2D detections and no checkpoint"):
         Dlt({}, HUMAN36M).predict([image_sample(0, 2)])
     with pytest.raises(InputError, match=r"joints_px: shape \(1, 17, 2\) is not \(people, 14, 2\)"):
-        Dlt({}, SHELF).predict([given_sample([person()])])
+        Dlt({}, TUM14).predict([given_sample([person()])])
     with pytest.raises(InputError, match="checkpoint is of algebraic"):
         Dlt({}, HUMAN36M).load(write_checkpoint(tmp_path / "a.pt", "algebraic"), "cpu")
     with pytest.raises(InputError, match="joints are not those of coco-17"):

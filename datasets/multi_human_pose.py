@@ -1,0 +1,314 @@
+"""What the Multi Human Pose data sets of TUM share, Shelf and Campus: people seen by several calibrated cameras.
+
+On disk, below one root, with the calibration and the detections that VoxelPose published for them:
+
+    calibration_<name>.json                        camera -> R, T (mm), fx, fy, cx, cy, k, p;  x_cam = R (X - T)
+    actorsGT.mat                                   actor3D: actors x frames cells of 14 x 3, metres
+    pred_<name>_maskrcnn_hrnet_coco.pkl or .npz    2D detections of every person, COCO's 17 joints, with scores
+    Camera{c}/                                     images, optional: the detections do without
+
+World frame: millimetres, z up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zipfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import scipy  # its parts load when they are used
+
+from poseboard.datasets.camera import Array, Camera
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.facts import Facts
+from poseboard.datasets.sample import Group, Sample, Status, Truth, View
+from poseboard.datasets.skeleton import COCO, Skeleton
+from poseboard.datasets.unpickle import read_pickle
+
+TUM14 = Skeleton(
+    name="tum-14",
+    joints=(
+        "right_ankle",
+        "right_knee",
+        "right_hip",
+        "left_hip",
+        "left_knee",
+        "left_ankle",
+        "right_wrist",
+        "right_elbow",
+        "right_shoulder",
+        "left_shoulder",
+        "left_elbow",
+        "left_wrist",
+        "chin",
+        "head_top",
+    ),
+    edges=(
+        ("right_ankle", "right_knee"),
+        ("right_knee", "right_hip"),
+        ("left_hip", "left_knee"),
+        ("left_knee", "left_ankle"),
+        ("right_hip", "left_hip"),
+        ("right_wrist", "right_elbow"),
+        ("right_elbow", "right_shoulder"),
+        ("left_shoulder", "left_elbow"),
+        ("left_elbow", "left_wrist"),
+        ("right_hip", "right_shoulder"),
+        ("left_hip", "left_shoulder"),
+        ("right_shoulder", "chin"),
+        ("left_shoulder", "chin"),
+        ("chin", "head_top"),
+    ),
+    root=None,
+    flip_pairs=tuple(
+        (f"left_{part}", f"right_{part}") for part in ("ankle", "knee", "hip", "wrist", "elbow", "shoulder")
+    ),
+)
+"""The 14 joints that Shelf and Campus annotate."""
+
+OBTAIN = (
+    "campar.in.tum.de/Chair/MultiHumanPose (research use); calibration and detections: github.com/microsoft/"
+    "voxelpose-pytorch (MIT)"
+)
+_ACTORS = "actorsGT.mat"
+_COPY = "copy it again from its source"
+
+
+class MultiHumanPose:
+    """An adapter of one of them: a `Dataset` of several people with given 2D detections.
+
+    A method answers in ``skeleton`` (COCO's 17 joints, those of the detections); the truth has the 14 joints of
+    ``truth_skeleton``. The two are to be mapped by name, not by index.
+
+    ``truth`` serves the frames of ``actorsGT.mat`` under their own numbers, one row an actor of the file. In a folder
+    cut to a few frames, as the samples that test suites carry, the detections may show other instants than the
+    annotations of the same number: there, the detections must not be scored against this truth.
+
+    Args:
+        root: folder with the files above.
+        truth: "actors": that of ``actorsGT.mat``; "none": no pose is true, for such a folder.
+    """
+
+    name: ClassVar[str]
+    image_size: ClassVar[tuple[int, int]]
+    """Width and height, pixels."""
+    evaluated: ClassVar[tuple[range, ...]]
+    """Frames that are scored by convention; a file cut to fewer frames gives all it has."""
+    published_views: ClassVar[int]
+    """How many cameras there are, where no calibration says so."""
+
+    skeleton = COCO
+    truth_skeleton = TUM14
+    splits = ("train", "test")
+    synthetic = False
+
+    def __init__(self, root: Path, truth: Literal["actors", "none"] = "actors") -> None:
+        self.root = Path(root)
+        self._has_truth = truth == "actors"
+
+    def image_file(self, camera: int, frame: int) -> Path:
+        """Of an image, below the root."""
+        raise NotImplementedError
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Camera0, Camera1 … of the calibration; the published ones while there is no calibration."""
+        if not self._calibration.is_file():
+            return tuple(f"Camera{c}" for c in range(self.published_views))
+        return tuple(self._cameras)
+
+    def status(self) -> Status:
+        """Calibration, annotations and detections are needed; it does without images."""
+        for path in (self._calibration, self.root / _ACTORS):
+            if not path.is_file():
+                return Status("missing", f"no {path.name} in {self.root}", OBTAIN)
+        try:
+            frames = list(self._frames)
+            has_images = all(
+                self._image(camera, frame) for camera in range(len(self.views)) for frame in (frames[0], frames[-1])
+            )
+            detections = self._detections
+        except InputError as error:
+            return Status("damaged", str(error), OBTAIN)
+        images = "images" if has_images else "no images"
+        if detections:
+            return Status("ready", f"{len(frames)} frames with detections, {images}", OBTAIN)
+        return Status("partial", f"{len(frames)} frames, {images}; no {self._detections_name}.pkl", OBTAIN)
+
+    def manifest(self) -> str:
+        """SHA-256 over calibration, annotations and detections."""
+        digest = hashlib.sha256()
+        for path in (self._calibration, self.root / _ACTORS, self._detections_path):
+            if path is not None:
+                try:
+                    digest.update(path.read_bytes())
+                except OSError as error:
+                    raise InputError(path, f"file cannot be read ({error.strerror})", OBTAIN) from None
+        if not self._has_truth:
+            digest.update(b"no truth")
+        return digest.hexdigest()
+
+    def facts(self, split: str) -> Facts:
+        """Boxes about the detections that come with it; poses triangulated from joints annotated by hand."""
+        return Facts(boxes="detected", truth="annotated")
+
+    def keys(self, split: str) -> Sequence[str]:
+        """Frames of "test" as "<name>/000300"; nobody trains on these, so "train" is empty."""
+        if split not in self.splits:
+            raise InputError(f"{self.name}: split", f"{split!r} is no split", 'one of "train", "test"')
+        return [f"{self.name}/{frame:06d}" for frame in self._frames] if split == "test" else []
+
+    def sample(self, key: str) -> Sample:
+        """Every camera's view with the detections of all its people: (P, 17, 2), (P, 17), and boxes about them."""
+        frame = self._frame(key)
+        views = []
+        for camera, (name, calibration) in enumerate(self._cameras.items()):
+            found = self._detections.get((camera, frame), np.zeros((0, len(COCO), 3)))
+            joints = found[..., :2]
+            boxes = np.concatenate([joints.min(axis=1), joints.max(axis=1)], axis=1) if len(found) else np.zeros((0, 4))
+            views.append(View(name, calibration, self._image(camera, frame), boxes, joints, found[..., 2]))
+        return Sample(key, tuple(views), Group(self.name, self.name, self.name))
+
+    def truth(self, key: str) -> Truth:
+        """(actors, 14, 3) world mm, one row an actor of the file; NaN where the actor is not annotated.
+
+        By convention the first three actors are scored. Nobody where ``truth`` is "none".
+        """
+        actors = self._actors[self._frame(key)]
+        return Truth(actors if self._has_truth else actors[:0])
+
+    def _frame(self, key: str) -> int:
+        match = re.fullmatch(rf"{self.name}/([0-9]{{6}})", key)
+        if match is None or int(match[1]) not in self._frames:
+            raise InputError(f"{self.name}: key {key!r}", "there is no such frame", f"see {self.root / _ACTORS}")
+        return int(match[1])
+
+    def _image(self, camera: int, frame: int) -> Path | None:
+        path = self.root / self.image_file(camera, frame)
+        return path if path.is_file() else None
+
+    @cached_property
+    def _frames(self) -> dict[int, None]:
+        """Frames in order, looked up in no time."""
+        count = len(self._actors)
+        whole = count >= max(part.stop for part in self.evaluated)
+        return dict.fromkeys(frame for part in (self.evaluated if whole else (range(count),)) for frame in part)
+
+    @property
+    def _calibration(self) -> Path:
+        return self.root / f"calibration_{self.name}.json"
+
+    @property
+    def _detections_name(self) -> str:
+        return f"pred_{self.name}_maskrcnn_hrnet_coco"
+
+    @property
+    def _detections_path(self) -> Path | None:
+        paths = (self.root / f"{self._detections_name}{suffix}" for suffix in (".pkl", ".npz"))
+        return next((path for path in paths if path.is_file()), None)
+
+    @cached_property
+    def _cameras(self) -> dict[str, Camera]:
+        path = self._calibration
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(path, f"file cannot be read ({error.strerror})", OBTAIN) from None
+        except ValueError as error:
+            raise InputError(path, f"is no JSON ({error})", _COPY) from None
+        if not isinstance(content, dict) or sorted(content) != sorted(map(str, range(len(content)))) or not content:
+            raise InputError(path, 'is no object of cameras "0", "1", …', _COPY)
+        return {f"Camera{c}": _camera(content[str(c)], self.image_size, f"{path}: {c}") for c in range(len(content))}
+
+    @cached_property
+    def _actors(self) -> Array:
+        """(frames, actors, 14, 3) mm."""
+        path = self.root / _ACTORS
+        try:
+            content = scipy.io.loadmat(path, variable_names=["actor3D"])
+        except FileNotFoundError:
+            raise InputError(path, "there is no such file", OBTAIN) from None
+        except Exception as error:  # scipy raises many kinds for a damaged file
+            raise InputError(path, f"is no MATLAB file ({str(error)[:80]})", _COPY) from None
+        if "actor3D" not in content:
+            raise InputError(f"{path}: actor3D", "field is missing", _COPY)
+        try:
+            actors = [np.asarray(cell, dtype=object).reshape(-1) for cell in content["actor3D"].reshape(-1)]
+            joints = np.full((len(actors[0]), len(actors), len(TUM14), 3), np.nan)
+            for a, cells in enumerate(actors):
+                if len(cells) != len(joints):
+                    raise ValueError(f"actor {a} has {len(cells)} frames, actor 0 has {len(joints)}")
+                for f, cell in enumerate(cells):
+                    if np.size(cell):  # an actor out of sight is an empty cell
+                        joints[f, a] = np.asarray(cell, dtype=np.float64).reshape(len(TUM14), 3)
+        except (ValueError, TypeError, IndexError) as error:
+            raise InputError(f"{path}: actor3D", f"is not cells of 14 x 3 numbers ({error})", _COPY) from None
+        if not len(joints):
+            raise InputError(f"{path}: actor3D", "has no frames", _COPY)
+        return joints * 1000.0
+
+    @cached_property
+    def _detections(self) -> dict[tuple[int, int], Array]:
+        """(camera, frame) -> (people, 17, 3): x px, y px, score."""
+        path = self._detections_path
+        if path is None:
+            return {}
+        return _from_pickle(path) if path.suffix == ".pkl" else _from_npz(path)
+
+
+def _camera(values: Any, image_size: tuple[int, int], where: str) -> Camera:
+    try:
+        numbers = {name: np.asarray(values[name], dtype=np.float64).reshape(-1) for name in ("R", "T", "k", "p")}
+        fx, fy, cx, cy = (float(values[name]) for name in ("fx", "fy", "cx", "cy"))
+        R = numbers["R"].reshape(3, 3)
+        k, p = numbers["k"], numbers["p"]
+        K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+        return Camera(K, R, -R @ numbers["T"], np.array([k[0], k[1], p[0], p[1], k[2]]), image_size)
+    except KeyError as error:
+        raise InputError(f"{where}.{error.args[0]}", "field is missing", _COPY) from None
+    except (TypeError, ValueError, IndexError) as error:
+        raise InputError(where, f"is no camera ({error})", _COPY) from None
+
+
+def _from_pickle(path: Path) -> dict[tuple[int, int], Array]:
+    """The published form: ``"{camera}_{frame}"`` -> list of ``{"pred": 17 x 3}``."""
+    content = read_pickle(path)
+    if not isinstance(content, dict):
+        raise InputError(path, f"holds a {type(content).__name__}, not a dict of detections", _COPY)
+    found = {}
+    for entry, people in content.items():
+        match = re.fullmatch(r"([0-9]+)_([0-9]+)", str(entry))
+        try:
+            if match is None:
+                raise ValueError("key is not camera_frame")
+            joints = [np.asarray(person["pred"], dtype=np.float64).reshape(len(COCO), 3) for person in people]
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise InputError(
+                f"{path}: {str(entry)[:40]}", f'is no list of {{"pred": 17 x 3}} ({error})', _COPY
+            ) from None
+        found[int(match[1]), int(match[2])] = np.array(joints).reshape(-1, len(COCO), 3)
+    return found
+
+
+def _from_npz(path: Path) -> dict[tuple[int, int], Array]:
+    """The same without a pickle: camera (n,), frame (n,), keypoints (n, 17, 3)."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            camera, frame, keypoints = (file[name] for name in ("camera", "frame", "keypoints"))
+    except KeyError as error:
+        raise InputError(path, str(error.args[0]), _COPY) from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(path, f"is damaged or truncated ({str(error)[:80]})", _COPY) from None
+    if keypoints.shape != (len(keypoints), len(COCO), 3) or not camera.shape == frame.shape == keypoints.shape[:1]:
+        raise InputError(f"{path}: keypoints", f"shape is {keypoints.shape}, not (people, 17, 3)", _COPY)
+    entries = np.stack([camera, frame], axis=1)
+    return {
+        (int(c), int(f)): keypoints[(entries == (c, f)).all(axis=1)].astype(np.float64)
+        for c, f in np.unique(entries, axis=0)
+    }
