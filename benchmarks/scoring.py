@@ -82,7 +82,8 @@ def _score(
     if not of_dataset:
         raise InputError(f"data set {dataset!r}", "no table is scored on it", "add one to benchmarks/tables")
     bench = Bench.open(settings, dataset)
-    truth = TruthTable.collect(bench.dataset, SPLIT)
+    rules = [table.rule() for table in of_dataset]
+    truth = TruthTable.collect(bench.dataset, SPLIT, {rule.points for rule in rules if rule.points is not None})
     if files:
         answered: Predictions = _given(files, None if named else method)
         method = named or method
@@ -92,6 +93,8 @@ def _score(
     with progress(f"score {dataset}/{method}") as report:
         for done, table in enumerate(of_dataset, 1):
             rule = table.rule()
+            if rule.records == "truth" and not len(table.select(truth)):
+                continue  # the data set has no such truth
             offered = [condition for group in table.conditions(truth.views) for condition in group]
             if any(answers(rule, answered, condition) for condition in offered):
                 scored[table.id] = score(table, answered, truth)
@@ -222,8 +225,9 @@ def lines(record: ScoreFile) -> list[str]:
 def _line(found: Score) -> str:
     value = "-" if found.value is None else f"{found.value:.1f} {found.unit}"
     interval = "" if found.ci95 is None else f" [{found.ci95[0]:.1f}, {found.ci95[1]:.1f}]"
-    missing = f", {found.n_missing} missing" if found.n_missing else ""
-    return f"{found.table:<24} {value}{interval}  n={found.n_samples}{missing}  {found.signature}"
+    counts = ((found.n_missing, "missing"), (found.n_false, "false"))
+    counted = "".join(f", {count} {what}" for count, what in counts if count)
+    return f"{found.table:<24} {value}{interval}  n={found.n_samples}{counted}  {found.signature}"
 
 
 def _predicted(settings: Settings, dataset: str, method: str, truth: TruthTable) -> Predictions:
@@ -360,10 +364,10 @@ def _in_world(table: PoseTable, truth: TruthTable, rows: NDArray[np.integer]) ->
     frame = np.full(len(rows), "", dtype=object)
     frame[answered] = table.frame[rows[answered]]
     root_of = truth.skeleton.root_of
-    for v, name in enumerate(truth.views):
+    for name in truth.views:
         of_camera = answered[frame[answered] == name]
-        if of_camera.size and truth.rotations is not None:
+        if of_camera.size and (R := truth.rotations(name, of_camera)) is not None:
             about_root = joints_mm[of_camera] - root_of(joints_mm[of_camera])[:, None]
             true_root = root_of(truth.joints_mm[of_camera])[:, None]
-            joints_mm[of_camera] = about_root @ truth.rotations[of_camera, v] + true_root
+            joints_mm[of_camera] = about_root @ R + true_root
     return joints_mm

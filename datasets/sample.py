@@ -226,7 +226,8 @@ class Truth:
     """Ground truth of a sample.
 
     Args:
-        joints_mm: (P, J, 3) mm in the world frame; NaN where a joint is not annotated.
+        joints_mm: (P, J, 3) mm in the world frame; NaN where a joint is not annotated. People of whom only 2D points
+            are annotated are rows of NaN (`Truth.in_views`).
         seen: view -> (P, J) whether a joint is annotated as visible there; a view that is not named shows all.
         annotated: view -> (P, J, 2) where the view itself is annotated, as (x / z, y / z) of the camera's frame, the
             lens undone: what crops and resizes of the view leave as it is. `Camera.image` makes pixels of it. A view
@@ -236,6 +237,25 @@ class Truth:
     joints_mm: Array
     seen: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     annotated: Mapping[str, Array] = field(default_factory=dict)
+
+    @classmethod
+    def in_views(cls, annotated: Mapping[str, Array]) -> Truth:
+        """The truth of a sample that is annotated in its views and has no 3D pose.
+
+        Args:
+            annotated: view -> (P, J, 2), the same people in every view; NaN where one is not annotated.
+
+        Raises:
+            ValueError: views have different numbers of people or joints, or there is no view.
+
+        Example:
+            >>> Truth.in_views({"left": np.zeros((2, 17, 2))}).joints_mm.shape
+            (2, 17, 3)
+        """
+        shapes = {points.shape[:2] for points in annotated.values()}
+        if len(shapes) != 1:
+            raise ValueError(f"views are annotated with (people, joints) {sorted(shapes)}, not with the same")
+        return cls(np.full((*shapes.pop(), 3), np.nan), annotated=annotated)
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,7 +305,11 @@ class Status:
 
 @runtime_checkable
 class Dataset(Protocol):
-    """A published data set, read from its published layout. Truth and samples are handed out separately."""
+    """A published data set, read from its published layout. Truth and samples are handed out separately.
+
+    One attribute is optional: ``truth_skeleton``, where the truth has other joints than the answers
+    (`skeleton_of_truth`).
+    """
 
     @property
     def name(self) -> str:
@@ -294,7 +318,7 @@ class Dataset(Protocol):
 
     @property
     def skeleton(self) -> Skeleton:
-        """Of the truth and of the answers."""
+        """Of the answers and of given detections; of the truth too, unless a ``truth_skeleton`` says otherwise."""
         ...
 
     @property
@@ -335,6 +359,12 @@ class Dataset(Protocol):
     def truth(self, key: str) -> Truth:
         """The annotated poses of ``key``; InputError if the data set has none."""
         ...
+
+
+def skeleton_of_truth(dataset: Dataset) -> Skeleton:
+    """The joints that the truth of a data set has: its ``truth_skeleton``, else those of the answers."""
+    skeleton: Skeleton = getattr(dataset, "truth_skeleton", dataset.skeleton)
+    return skeleton
 
 
 def images_sha256(samples: Iterable[Sample]) -> str:

@@ -4,10 +4,20 @@ A protocol is one file, ``protocols/<name>.py``, whose class is the file's name 
 fields, so the YAML of a table sets them and an unknown one is an error. It states three things that cannot disagree,
 because the score stage builds everything else from them:
 
-* ``errors``: one row an evaluated truth pose, the missing ones marked and kept;
+* ``errors``: one row per record, the missing ones marked and kept;
 * ``estimate``: the number, as a function of how often each group (subject × sequence) counts. All ones give the
   number itself, the bootstrap's multiplicities its interval;
 * ``measure``: what exactly that number is.
+
+It declares four things beside them:
+
+* ``records``: whether a record is a truth pose, the same ones for every method, or a predicted person, of whom every
+  method has others;
+* ``paired_on``: what two methods are compared on. Truth poses are paired one by one. Predicted people cannot be:
+  methods are then compared on the samples that all of them have a number for, with all their records there;
+* ``any_frame``: whether it judges poses in a camera's frame or in the world's alone. A protocol decides this, not the
+  data set and not the method;
+* ``points``: the kind of 2D points that it judges by.
 
 It knows no table, no file and no set of cameras. Nothing here assumes one person, the world frame or a mean: a protocol
 that matches people (AP) or works in a camera's frame implements the same three.
@@ -17,10 +27,10 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -29,33 +39,38 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import Facts
-from poseboard.datasets.sample import Dataset
+from poseboard.datasets.sample import Dataset, skeleton_of_truth
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import Curve, Measure
+from poseboard.protocols.views import PointsKind, PointsOfSplit, SeenBy, ViewPoints
 
 Breakdown = dict[str, dict[str, float | None]]
 
 
 @dataclass(frozen=True, eq=False)
 class TruthTable:
-    """Annotated people of a split, one a row, in the data set's order.
+    """Annotated people of a split, one a row, in the data set's order; and what its views hold.
 
     Args:
         keys: (N,) str, the sample of each person.
         person: (N,) int32, from 0 within a key.
-        joints_mm: (N, J, 3) in the world frame; NaN = not annotated.
+        joints_mm: (N, J, 3) in the world frame; NaN = not annotated. A person of whom only 2D points are annotated is a
+            row of NaN.
         subject: (N,) of the sample's group; categories.
         action: (N,) likewise.
         sequence: (N,) likewise.
-        split_keys: every key of the split, those without people and those a table excludes among them.
-        skeleton: of the joints.
+        split_keys: (S,) every key of the split, those without people and those a table excludes among them.
+        skeleton: of the joints, which need not be that of the answers.
         dataset: name of the data set.
-        split: "train" or "test".
-        views: all cameras of the data set in its order.
+        split: of the data set.
+        views: (V) names of all cameras of the data set in its order.
         manifest: the data set's hash.
-        rotations: (N, V, 3, 3) world to camera for each of ``views``, NaN where a camera does not see the sample; None:
-            not known, and nothing in a camera's frame can be judged.
+        seen_by: the camera behind each view of each of ``split_keys``; None: not known, and nothing can be judged in a
+            camera's frame or in pixels.
+        groups: subject, action and sequence of each of ``split_keys``; None: known of people only.
+        points: 2D points by kind, as far as they were asked for.
+        chosen: (S,) bool, which of ``split_keys`` a table evaluates; None: all. Rows are chosen apart from it.
         facts: of the split: whose boxes and whose truth; None: not known.
     """
 
@@ -71,46 +86,67 @@ class TruthTable:
     split: str
     views: tuple[str, ...]
     manifest: str
-    rotations: NDArray[np.float64] | None = None
+    seen_by: SeenBy | None = None
+    groups: Mapping[str, pd.Categorical[Any]] | None = None
+    points: Mapping[PointsKind, ViewPoints] = field(default_factory=dict)
+    chosen: NDArray[np.bool_] | None = None
     facts: Facts | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
 
     @classmethod
-    def collect(cls, dataset: Dataset, split: str) -> TruthTable:
-        """All truth of a split of a data set; InputError if it has none."""
+    def collect(cls, dataset: Dataset, split: str, points: Iterable[PointsKind] = ()) -> TruthTable:
+        """All truth of a split of a data set.
+
+        Args:
+            dataset: that is read.
+            split: of it.
+            points: kinds of 2D points that some protocol judges by.
+
+        Raises:
+            InputError: the data set has no such split, or its files cannot be used.
+        """
         keys = list(dataset.keys(split))
-        truths = [dataset.truth(key).joints_mm for key in keys]
-        people = [len(truth) for truth in truths]
+        skeleton = skeleton_of_truth(dataset)
         index = {name: v for v, name in enumerate(dataset.views)}
-        rotations = np.full((len(keys), len(index), 3, 3), np.nan)
-        groups = []
-        for of_key, key in zip(rotations, keys, strict=True):
-            sample = dataset.sample(key)
-            groups.append(sample.group)
-            for view in sample.views:
-                of_key[index[view.name]] = view.camera.R
+        of_points = {
+            kind: PointsOfSplit(kind, index, dataset.skeleton if kind == "detected" else skeleton)
+            for kind in dict.fromkeys(points)
+        }
+        poses: list[NDArray[np.floating]] = [np.empty((0, len(skeleton), 3), dtype=np.float32)]
+        cameras, of_samples = [], []
+        for place, key in enumerate(keys):
+            truth, sample = dataset.truth(key), dataset.sample(key)
+            by_name = {view.name: view.camera for view in sample.views}
+            poses.append(truth.joints_mm)
+            of_samples.append(sample.group)
+            cameras.append([by_name.get(name) for name in index])
+            for collected in of_points.values():
+                collected.add(place, sample, truth)
+        people = [len(joints_mm) for joints_mm in poses[1:]]
+        of_row = np.repeat(np.arange(len(keys)), people)
         names = np.array(keys, dtype=object)
-        none = np.empty((0, len(dataset.skeleton), 3), dtype=np.float32)
-
-        def column(field: str) -> pd.Categorical[Any]:
-            return pd.Categorical(np.repeat(np.array([getattr(g, field) for g in groups], dtype=object), people))
-
+        groups = {
+            name: pd.Categorical(np.array([getattr(group, name) for group in of_samples], dtype=object))
+            for name in ("subject", "action", "sequence")
+        }
         return cls(
-            keys=np.repeat(names, people),
+            keys=names[of_row],
             person=np.concatenate([np.arange(n, dtype=np.int32) for n in (*people, 0)]),
-            joints_mm=np.concatenate([none, *truths]),
-            subject=column("subject"),
-            action=column("action"),
-            sequence=column("sequence"),
+            joints_mm=np.concatenate(poses),
+            subject=groups["subject"].take(of_row),
+            action=groups["action"].take(of_row),
+            sequence=groups["sequence"].take(of_row),
             split_keys=names,
-            skeleton=dataset.skeleton,
+            skeleton=skeleton,
             dataset=dataset.name,
             split=split,
             views=tuple(dataset.views),
             manifest=dataset.manifest(),
-            rotations=rotations if all(n == 1 for n in people) else np.repeat(rotations, people, axis=0),
+            seen_by=SeenBy.collect(cameras, len(index)),
+            groups=groups,
+            points={kind: collected.table() for kind, collected in of_points.items()},
             facts=dataset.facts(split),
         )
 
@@ -124,8 +160,16 @@ class TruthTable:
             subject=self.subject[rows],
             action=self.action[rows],
             sequence=self.sequence[rows],
-            rotations=None if self.rotations is None else self.rotations[rows],
         )
+
+    def rotations(self, view: str, rows: NDArray[np.integer]) -> NDArray[np.float64] | None:
+        """(len(rows), 3, 3) world to camera for people of these rows.
+
+        NaN where the view does not see the sample; None where cameras or the view are not known.
+        """
+        if self.seen_by is None or view not in self.views:
+            return None
+        return self.seen_by.rotations(self.views.index(view), self.place[rows])
 
     @property
     def known(self) -> pd.Index:
@@ -154,6 +198,12 @@ class Protocol(BaseModel, ABC):
     """Raised whenever the same predictions would get another number."""
     columns: ClassVar[tuple[str, ...]] = ()
     """Further columns of the predictions that it needs; predictions without them have no score in its tables."""
+    records: ClassVar[Literal["truth", "predicted"]] = "truth"
+    """What a row of ``errors`` is: a truth pose, or a predicted person and what nobody predicted."""
+    paired_on: ClassVar[Literal["person", "sample"]] = "person"
+    """What two methods are compared on: the same truth poses, or all records of the same samples."""
+    any_frame: ClassVar[bool] = False
+    """Whether poses in a camera's frame are judged like those in the world's; if not, they are an error."""
 
     @property
     @abstractmethod
@@ -165,16 +215,22 @@ class Protocol(BaseModel, ABC):
         """Which way is better."""
         return True
 
+    @property
+    def points(self) -> PointsKind | None:
+        """The kind of 2D points that it judges by; None: it needs none."""
+        return None
+
     @abstractmethod
     def measure(self, skeleton: Skeleton) -> Measure:
         """What the number is, on poses of a joint set, whatever the rows were shown."""
 
     @abstractmethod
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
-        """One row an evaluated truth pose.
+        """One row per record: an evaluated truth pose, or a predicted person, as ``records`` declares.
 
-        Columns every protocol has: key, person, subject, action, sequence, ``error`` (this pose's number in ``unit``,
-        NaN where a missing pose has none) and ``missing`` (bool). More columns are the protocol's own.
+        Columns every protocol has: key, person, subject, action, sequence, ``error`` (this record's number in ``unit``,
+        NaN where a missing one has none) and ``missing`` (bool). A protocol of predicted people adds ``false`` (bool),
+        people that nothing supports. More columns are the protocol's own.
 
         Raises:
             InputError: predictions that this protocol cannot judge.
@@ -194,6 +250,16 @@ class Protocol(BaseModel, ABC):
         Returns:
             (R,) in ``unit``; NaN where nothing can be said.
         """
+
+    def in_frame(self, pred: PoseTable) -> None:
+        """Raise InputError where poses are in a frame that this protocol does not judge."""
+        elsewhere = pred.frame != "world"
+        if not self.any_frame and elsewhere.any():
+            raise InputError(
+                f"{pred.source}: frame",
+                f"{int(elsewhere.sum())} rows are in a camera's frame, first {pred.frame[int(np.argmax(elsewhere))]!r}",
+                "this table judges poses in the world frame",
+            )
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
         """The number by action and by subject: the estimate where only one of them counts. A protocol may add more."""

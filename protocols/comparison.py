@@ -2,7 +2,9 @@
 
 Two methods are compared on the poses that have a number for both in every seed, under the same resamples of the groups,
 so that what is hard for both cancels; ranks are over the poses that have one for all methods. An error in millimetres
-has none where a pose is missing; PCK has, since what is missing is wrong. What may be claimed of it, with the spread
+has none where a pose is missing; PCK has, since what is missing is wrong. Predicted people cannot be paired: methods
+are then compared on the samples that have a number for both, with all records there, as the protocol declares
+(``Protocol.paired_on``). What may be claimed of it, with the spread
 between trainings and for all pairs at once, :mod:`poseboard.protocols.decisions` says.
 """
 
@@ -19,7 +21,7 @@ from poseboard.protocols import bootstrap
 from poseboard.protocols.base import Protocol
 from poseboard.protocols.decisions import judge
 from poseboard.protocols.records import PairedDifference, Rank, Score, SeedValue, TableComparison
-from poseboard.protocols.scoring import Scored, group_codes, seed_estimates
+from poseboard.protocols.scoring import Scored, seed_estimates, shared_group_codes
 from poseboard.protocols.table import Table
 
 
@@ -88,8 +90,10 @@ Tables = Mapping[str, Mapping[int, pd.DataFrame]]
 """Method -> seed -> the protocol's rows."""
 
 
-def _common(tables: Tables) -> dict[str, dict[int, pd.DataFrame]]:
-    """The rows of every method and seed for the people that have a number in all of them, in the same order."""
+def _common(protocol: Protocol, tables: Tables) -> dict[str, dict[int, pd.DataFrame]]:
+    """The rows of every method and seed for what has a number in all of them: people, in one order, or samples."""
+    if protocol.paired_on == "sample":
+        return _common_samples(tables)
     person = ["key", "person", "cameras"]
     indexed = {
         method: {seed: rows.set_index(person, drop=False) for seed, rows in seeds.items()}
@@ -107,17 +111,47 @@ def _common(tables: Tables) -> dict[str, dict[int, pd.DataFrame]]:
     }
 
 
+def _common_samples(tables: Tables) -> dict[str, dict[int, pd.DataFrame]]:
+    samples = {
+        (method, seed): pd.MultiIndex.from_frame(rows[["key", "cameras"]].astype(str))
+        for method, seeds in tables.items()
+        for seed, rows in seeds.items()
+    }
+    common: pd.Index | None = None
+    for (method, seed), index in samples.items():
+        with_number = index[tables[method][seed]["error"].notna().to_numpy()]
+        common = with_number.unique() if common is None else common[common.isin(with_number)]
+    assert common is not None
+    return {
+        method: {seed: rows[samples[method, seed].isin(common)].reset_index(drop=True) for seed, rows in seeds.items()}
+        for method, seeds in tables.items()
+    }
+
+
+def _n_samples(protocol: Protocol, tables: Tables) -> int:
+    """What is compared: poses, or samples where those are what methods are compared on."""
+    rows = _any(tables)
+    return len(rows) if protocol.paired_on == "person" else len(rows[["key", "cameras"]].drop_duplicates())
+
+
 def _estimates(
     protocol: Protocol, tables: Tables, resamples: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
     """Each method's number (M,) and its resamples (M, R) under the same draws; and the number of groups."""
-    codes, groups = group_codes(_any(tables))
+    each = [rows for seeds in tables.values() for rows in seeds.values()]
+    codes, groups = shared_group_codes(protocol, each)
     if not groups:
         return np.full(len(tables), np.nan), np.full((len(tables), 0), np.nan), 0
     multiplicity = np.ones((1, groups))
     if resamples:
         multiplicity = np.vstack([multiplicity, bootstrap.draws(groups, resamples)])
-    found = np.array([seed_estimates(protocol, list(seeds.values()), codes, multiplicity) for seeds in tables.values()])
+    estimates = []
+    first = 0
+    for seeds in tables.values():
+        of_seeds = codes[first : first + len(seeds)]
+        estimates.append(seed_estimates(protocol, list(seeds.values()), of_seeds, multiplicity))
+        first += len(seeds)
+    found = np.array(estimates)
     return found[:, 0], found[:, 1:], groups
 
 
@@ -141,7 +175,7 @@ def _of_equal_seeds(
 def _pairs(protocol: Protocol, tables: Tables, resamples: int) -> list[PairedDifference]:
     pairs = []
     for a, b in combinations(tables, 2):
-        both = _common({a: tables[a], b: tables[b]})
+        both = _common(protocol, {a: tables[a], b: tables[b]})
         point, estimates, groups = _estimates(protocol, both, resamples)
         if groups < 2 or (ci95 := bootstrap.interval(estimates[0] - estimates[1])) is None:
             continue
@@ -151,7 +185,7 @@ def _pairs(protocol: Protocol, tables: Tables, resamples: int) -> list[PairedDif
                 b=b,
                 difference=float(point[0] - point[1]),
                 ci95=ci95,
-                n_samples=len(_any(both)),
+                n_samples=_n_samples(protocol, both),
                 n_groups=groups,
                 seeds=_of_equal_seeds(protocol, both[a], both[b]),
             )
@@ -161,7 +195,7 @@ def _pairs(protocol: Protocol, tables: Tables, resamples: int) -> list[PairedDif
 
 def _ranks(protocol: Protocol, tables: Tables) -> list[Rank]:
     """Places over the poses that all have; what is decided narrows their interval down, nothing is as yet."""
-    common = _common(tables)
+    common = _common(protocol, tables)
     point, _, groups = _estimates(protocol, common, 0)
     if groups < 2:
         return []

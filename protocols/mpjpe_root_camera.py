@@ -46,13 +46,13 @@ class MpjpeRootCamera(MpjpeRelative):
             if name == "world":
                 continue
             of_camera = answered[frame == name]
-            if name not in pred.info.condition.cameras or name not in truth.views or truth.rotations is None:
+            R = truth.rotations(name, of_camera)
+            if name not in pred.info.condition.cameras or R is None:
                 raise InputError(
                     f"{pred.source}: frame",
                     f"{len(of_camera)} rows are in the frame of {name!r}, first {truth.keys[of_camera[0]]!r}",
                     f"answer in that of the camera that was seen: {', '.join(pred.info.condition.cameras)}",
                 )
-            R = truth.rotations[of_camera, truth.views.index(name)]
             unseen = np.isnan(R).any(axis=(1, 2))
             if unseen.any():
                 raise InputError(

@@ -107,6 +107,9 @@ class Measure(Record):
     given: tuple[Literal["root", "hand", "size"], ...] = Field(
         default=(), description="what of the truth the method was handed, or its answers are measured with"
     )
+    judged: str = Field(
+        default="", description="in which views, and how people are paired; empty: in space, one by one"
+    )
     version: int = Field(description="of the protocol")
 
 
@@ -168,6 +171,7 @@ class Signature(Measure):
             "cameras": " / ".join(", ".join(cameras) for cameras in self.cameras),
             "root from": ", ".join(self.root_cameras) or "these",
             "given": ", ".join(self.given) or "nothing",
+            **({"judged": self.judged} if self.judged else {}),
             "average": self.average,
             "protocol version": str(self.version),
         }
@@ -212,8 +216,11 @@ class Score(Record):
     ci95_groups: tuple[float, float] | None = Field(
         default=None, description="of several seeds: over subject × sequence alone, with these weights as they are"
     )
-    n_samples: int = Field(description="truth poses, of one seed")
-    n_missing: int = Field(description="truth poses without a usable prediction, over all seeds")
+    n_samples: int = Field(description="truth poses, or what else the protocol has answered, of one seed")
+    n_missing: int = Field(description="those of them without a usable prediction, over all seeds")
+    n_false: int = Field(
+        default=0, description="predicted people that nothing supports, over all seeds, where the protocol counts them"
+    )
     n_groups: int = Field(description="subject × sequence groups that the bootstrap resamples")
     seeds: list[SeedValue]
     breakdown: dict[str, dict[str, float | None]] = Field(

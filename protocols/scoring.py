@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,18 +159,34 @@ def group_codes(table: pd.DataFrame) -> tuple[NDArray[np.int64], int]:
     return number[pair], len(there)
 
 
+def shared_group_codes(protocol: Protocol, tables: Sequence[pd.DataFrame]) -> tuple[list[NDArray[np.int64]], int]:
+    """`group_codes` of each of several tables, one numbering for all, and the number of groups in any of them.
+
+    Rows that are truth poses are the same in all of them, and so are their groups; predicted people are others in each.
+    """
+    if protocol.records == "truth" or len(tables) == 1:
+        codes, groups = group_codes(tables[0])
+        return [codes] * len(tables), groups
+    codes, groups = group_codes(pd.concat([table[["subject", "sequence"]] for table in tables], ignore_index=True))
+    return np.split(codes, np.cumsum([len(table) for table in tables])[:-1]), groups
+
+
 def seed_estimates(
-    protocol: Protocol, tables: list[pd.DataFrame], codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
+    protocol: Protocol,
+    tables: Sequence[pd.DataFrame],
+    codes: Sequence[NDArray[np.integer]],
+    multiplicity: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """The mean over seeds of the number under each resample, (R,); a seed without a number there is left out.
 
     Args:
         protocol: that judged.
-        tables: one a seed, of the same people in the same order.
-        codes: (N,) their groups.
+        tables: one a seed.
+        codes: the groups of each one's rows.
         multiplicity: (R, G) how often each counts.
     """
-    return mean_without_nan(np.array([protocol.estimate(table, codes, multiplicity) for table in tables]))
+    pairs = zip(tables, codes, strict=True)
+    return mean_without_nan(np.array([protocol.estimate(table, of_table, multiplicity) for table, of_table in pairs]))
 
 
 def mean_without_nan(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -189,7 +205,8 @@ def _summary(
     resamples: int,
 ) -> Score:
     rows = list(tables.values())
-    codes, groups = group_codes(rows[0])
+    codes, groups = shared_group_codes(protocol, rows)
+    n_false = sum(int(of_seed["false"].sum()) for of_seed in rows if "false" in of_seed)
     seeds = [SeedValue(seed=seed, value=protocol.summarise(of_seed)) for seed, of_seed in tables.items()]
     given = [found.value for found in seeds if found.value is not None]
     ci95 = None
@@ -206,8 +223,9 @@ def _summary(
         lower_is_better=protocol.lower_is_better,
         value=float(np.mean(given)) if given else None,
         ci95=ci95 if given else None,
-        n_samples=len(rows[0]),
+        n_samples=len(rows[0]) - (int(rows[0]["false"].sum()) if "false" in rows[0] else 0),
         n_missing=sum(int(of_seed["missing"].sum()) for of_seed in rows),
+        n_false=n_false,
         n_groups=groups,
         seeds=seeds,
         breakdown=_mean_breakdown([protocol.breakdown(of_seed) for of_seed in rows]),

@@ -31,7 +31,7 @@ JOINT_COLUMN = "joint/"
 
 
 class SinglePerson(Protocol):
-    """One person a sample, world frame.
+    """One person a sample; in the world frame unless a subclass declares ``any_frame``.
 
     Args:
         average: "frames": mean over all poses; "actions": mean of the actions' means, so that long actions weigh no
@@ -44,8 +44,6 @@ class SinglePerson(Protocol):
 
     metric: ClassVar[str]
     alignment: ClassVar[str]
-    any_frame: ClassVar[bool] = False
-    """Whether poses in a camera's frame are judged like those in the world's."""
 
     @property
     def unit(self) -> str:
@@ -172,11 +170,5 @@ class SinglePerson(Protocol):
                 f"{int(repeated.sum())} rows answer a key twice, first {pred.keys[int(np.argmax(repeated))]!r}",
                 "this table judges one person a sample",
             )
-        elsewhere = pred.frame != "world"
-        if not self.any_frame and elsewhere.any():
-            raise InputError(
-                f"{pred.source}: frame",
-                f"{int(elsewhere.sum())} rows are in a camera's frame, first {pred.frame[int(np.argmax(elsewhere))]!r}",
-                "this table judges poses in the world frame",
-            )
+        self.in_frame(pred)
         return np.asarray(answer[truth.place])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -22,12 +23,18 @@ class Group(BaseModel):
         >>> group = Group(cameras=("a", "b"), each=True, roots="all")
         >>> [c.cameras for c in group.conditions(["a", "b", "c"], "test", "T3")]
         [('a',), ('b',)]
+        >>> group = Group(leave_out=True)
+        >>> [c.cameras for c in group.conditions(["a", "b", "c"], "test", "held-out")]
+        [('b', 'c'), ('a', 'c'), ('a', 'b')]
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cameras: Literal["all"] | tuple[str, ...] = Field(default="all", description="that are handed over")
     each: bool = Field(default=False, description="each of them alone, one number over the answers from all")
+    leave_out: bool = Field(
+        default=False, description="each of them left out in turn and the others handed over, one number over all"
+    )
     roots: Literal["seen", "all"] = Field(
         default="seen", description="cameras that roots are predicted from which a row is handed: those it sees, all"
     )
@@ -38,6 +45,8 @@ class Group(BaseModel):
             raise ValueError("cameras: name at least one, or all")
         if len(set(self.cameras)) != len(self.cameras) and self.cameras != "all":
             raise ValueError("cameras: one stands twice")
+        if self.each and self.leave_out:
+            raise ValueError("leave_out: and each contradict one another")
         return self
 
     def conditions(self, names: Sequence[str], split: str, table: str) -> tuple[Condition, ...]:
@@ -50,6 +59,13 @@ class Group(BaseModel):
         if unknown := [name for name in chosen if name not in names]:
             raise InputError(f"table {table}: cameras", f"no camera {unknown[0]!r}", f"cameras: {', '.join(names)}")
         ordered = tuple(name for name in names if name in chosen)
+        if self.leave_out and len(ordered) < 2:
+            raise InputError(f"table {table}: leave_out", f"of {len(ordered)} camera no other is left", "name more")
+        sets = [ordered]
+        if self.each:
+            sets = [(name,) for name in ordered]
+        elif self.leave_out:
+            sets = [tuple(name for name in ordered if name != left_out) for left_out in ordered]
         return tuple(
             Condition(
                 split=split,
@@ -57,7 +73,7 @@ class Group(BaseModel):
                 root="predicted",
                 root_cameras=cameras if self.roots == "seen" else tuple(names),
             )
-            for cameras in ([(name,) for name in ordered] if self.each else [ordered])
+            for cameras in sets
         )
 
 
@@ -69,7 +85,7 @@ class Table(BaseModel):
     id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
     title: str = Field(min_length=1)
     dataset: str
-    split: Literal["train", "test"] = "test"
+    split: str = Field(default="test", min_length=1, description="of the data set")
     groups: tuple[Group, ...] = Field(default=(Group(),), min_length=1, description="of conditions, one number each")
     exclude: tuple[str, ...] = Field(default=(), description="prefixes of keys left out: S9/Greeting-2")
     every: int = Field(default=1, ge=1, description="of the rows that are left, every k-th from the first")
@@ -109,11 +125,15 @@ class Table(BaseModel):
         return [group.conditions(names, self.split, self.id) for group in self.groups]
 
     def select(self, truth: TruthTable) -> TruthTable:
-        """The rows that this table evaluates: exclusions first, then every k-th, in the data set's order."""
+        """The rows that this table evaluates: exclusions first, then every k-th, in the data set's order.
+
+        Samples are chosen alike, for protocols whose records are predicted people.
+        """
         if not self.exclude and self.every == 1:
             return truth
-        keep = np.ones(len(truth), dtype=bool)
-        if self.exclude:
-            prefixes = tuple(prefix.rstrip("/") + "/" for prefix in self.exclude)
-            keep = np.array([not key.startswith(prefixes) for key in truth.keys], dtype=bool)
-        return truth.take(np.flatnonzero(keep)[:: self.every])
+        prefixes = tuple(prefix.rstrip("/") + "/" for prefix in self.exclude)
+        keep = np.array([not key.startswith(prefixes) for key in truth.keys], dtype=bool)
+        chosen = np.zeros(len(truth.split_keys), dtype=bool)
+        left = [place for place, key in enumerate(truth.split_keys) if not key.startswith(prefixes)]
+        chosen[left[:: self.every]] = True
+        return replace(truth.take(np.flatnonzero(keep)[:: self.every]), chosen=chosen)

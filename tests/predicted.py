@@ -1,9 +1,14 @@
-"""Predictions as the score stage gathers them."""
+"""Predictions as the score stage gathers them, and the cameras of a truth."""
 
+import numpy as np
+from numpy.typing import NDArray
+
+from poseboard.datasets.camera import Camera
 from poseboard.datasets.human36m import CAMERAS
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.scoring import Predictions
+from poseboard.protocols.views import SeenBy
 
 
 def answered(*tables: PoseTable) -> Predictions:
@@ -19,3 +24,9 @@ def file_name(*cameras: str, seed: int = 0, root_cameras: tuple[str, ...] = ()) 
     root = "predicted" if root_cameras else "none"
     condition = Condition(cameras=cameras or CAMERAS, root=root, root_cameras=root_cameras)
     return f"{condition.slug}-seed{seed}.parquet"
+
+
+def seen_by(turns: NDArray[np.float64]) -> SeenBy:
+    """Cameras at the world's origin from (S, V, 3, 3) rotations."""
+    cameras = [[Camera(np.eye(3), R, np.zeros(3)) for R in of_sample] for of_sample in turns]
+    return SeenBy.collect(cameras, turns.shape[1])

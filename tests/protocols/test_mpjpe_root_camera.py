@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from predicted import answered
+from predicted import answered, seen_by
 from scipy.spatial.transform import Rotation
 
 from poseboard.datasets.camera import Camera
@@ -23,7 +23,7 @@ def truth(make_truth):
     """The small truth table, every row seen by four cameras of its own."""
     table = make_truth()
     turns = Rotation.random(len(table) * len(CAMERAS), random_state=3).as_matrix()
-    return replace(table, rotations=turns.reshape(len(table), len(CAMERAS), 3, 3))
+    return replace(table, seen_by=seen_by(turns.reshape(len(table), len(CAMERAS), 3, 3)))
 
 
 @pytest.fixture
@@ -32,7 +32,8 @@ def of_camera(truth, make_predictions):
 
     def make(v, frame=None, more=0.0, about_root=True, **info):
         joints = truth.joints_mm - truth.joints_mm[:, [ROOT]] if about_root else truth.joints_mm
-        turned = np.einsum("nij,nkj->nki", truth.rotations[:, v], joints) + more
+        turns = truth.rotations(CAMERAS[v], np.arange(len(truth)))
+        turned = np.einsum("nij,nkj->nki", turns, joints) + more
         made = make_predictions(truth, turned, cameras=(CAMERAS[v],), **info)
         return replace(made, frame=np.array([frame or CAMERAS[v]] * len(made), dtype=object))
 
@@ -143,15 +144,15 @@ def test_the_frame_of_a_camera_that_was_not_handed_over_is_refused(judge, of_cam
     with pytest.raises(InputError, match="in the frame of 'view-0'"):
         judge(of_camera(0, frame="view-0"))
     with pytest.raises(InputError, match="in the frame of"):
-        judge(of_camera(0), of=replace(truth, rotations=None))
+        judge(of_camera(0), of=replace(truth, seen_by=None))
 
 
 def test_a_camera_that_does_not_see_the_sample_is_refused(judge, of_camera, truth):
     table = of_camera(0)
-    rotations = truth.rotations.copy()
-    rotations[4, 0] = np.nan
+    place = truth.seen_by.place.copy()
+    place[4, 0] = -1
     with pytest.raises(InputError, match=rf"1 rows .* does not see their sample, first '{truth.keys[4]}'"):
-        judge(table, of=replace(truth, rotations=rotations))
+        judge(table, of=replace(truth, seen_by=replace(truth.seen_by, place=place)))
 
 
 def test_other_protocols_still_refuse_a_cameras_frame(of_camera, truth, make_board):
@@ -166,6 +167,9 @@ class TwoCameras:
 
     name, skeleton, synthetic, views = "two", HUMAN36M, True, ("a", "b")
     turns = Rotation.random(2, random_state=1).as_matrix()
+
+    def facts(self, split):
+        return None
 
     def manifest(self):
         return "m"
@@ -184,8 +188,10 @@ class TwoCameras:
 
 def test_the_truth_table_knows_the_cameras_of_each_person():
     table = TruthTable.collect(TwoCameras(), "test")
-    assert table.rotations.shape == (3, 2, 3, 3)
-    np.testing.assert_array_equal(table.rotations[:2], np.stack([TwoCameras.turns] * 2))
-    assert np.isnan(table.rotations[2, 0]).all()
-    np.testing.assert_array_equal(table.rotations[2, 1], TwoCameras.turns[1])
-    np.testing.assert_array_equal(table.take(np.array([2])).rotations, table.rotations[2:])
+    assert len(table.seen_by.cameras) == 2
+    of_a, of_b = (table.rotations(name, np.arange(3)) for name in "ab")
+    np.testing.assert_array_equal(of_a[:2], np.stack([TwoCameras.turns[0]] * 2))
+    assert np.isnan(of_a[2]).all()
+    np.testing.assert_array_equal(of_b, np.stack([TwoCameras.turns[1]] * 3))
+    np.testing.assert_array_equal(table.take(np.array([2])).rotations("b", np.array([0])), of_b[2:])
+    assert table.rotations("c", np.arange(3)) is None

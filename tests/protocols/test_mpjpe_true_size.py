@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from predicted import answered
+from predicted import answered, seen_by
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.rhd import RHD_HAND
@@ -19,7 +19,7 @@ UNIT_MM = 31.0
 def truth(make_truth):
     table = make_truth(skeleton=RHD_HAND)
     turns = np.broadcast_to(np.diag([1.0, -1.0, -1.0]), (len(table), len(table.views), 3, 3))
-    return replace(table, rotations=turns)
+    return replace(table, seen_by=seen_by(turns))
 
 
 @pytest.fixture

@@ -1,0 +1,81 @@
+"""Pairing predicted people with true people, or with 2D people, of the same samples by the distance of their joints."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import scipy  # its parts load when they are used
+from numpy.typing import NDArray
+
+from poseboard.datasets.camera import Array
+
+Index = NDArray[np.int64]
+
+
+def candidates(first_sample: Index, second_sample: Index) -> tuple[Index, Index]:
+    """Everyone of a first list with everyone of a second in the same sample.
+
+    Args:
+        first_sample: (N,) sample of each.
+        second_sample: (M,) likewise.
+
+    Returns:
+        Rows of the first and of the second list, (K,) each, by sample.
+
+    Example:
+        >>> [rows.tolist() for rows in candidates(np.array([0, 1, 1]), np.array([1, 2]))]
+        [[1, 2], [0, 0]]
+    """
+    people = pd.DataFrame({"sample": first_sample, "first": np.arange(len(first_sample))})
+    seen = pd.DataFrame({"sample": second_sample, "second": np.arange(len(second_sample))})
+    pairs = people.merge(seen, on="sample").sort_values(["sample", "first", "second"], kind="stable")
+    return pairs["first"].to_numpy(dtype=np.int64), pairs["second"].to_numpy(dtype=np.int64)
+
+
+def assigned(first: Index, second: Index, cost: Array, cap: float) -> Index:
+    """Which candidate pairs are made: one to one, the sum of the costs least, none beyond the cap.
+
+    Who is left alone costs the cap, so that no good pair is given up for two bad ones.
+
+    Args:
+        first: (K,) row of the first list in each candidate pair.
+        second: (K,) of the second.
+        cost: (K,) of the pair; NaN: it cannot be made.
+        cap: the largest cost of a pair.
+
+    Returns:
+        Places among the K, in order.
+
+    Example:
+        >>> assigned(np.array([0, 0, 1]), np.array([0, 1, 0]), np.array([1.0, 2.0, 1.5]), 9.0).tolist()
+        [1, 2]
+    """
+    near = np.flatnonzero(cost <= cap)
+    if not near.size:
+        return near
+    size = (int(first.max()) + 1, int(second.max()) + 1)
+    graph = scipy.sparse.coo_array((np.ones(near.size), (first[near], size[0] + second[near])), shape=(sum(size),) * 2)
+    _, group = scipy.sparse.csgraph.connected_components(graph, directed=False)
+    of_pair = group[first[near]]
+    order = np.argsort(of_pair, kind="stable")
+    chosen = []
+    for pairs in np.split(near[order], np.flatnonzero(np.diff(of_pair[order])) + 1):
+        if len(pairs) == 1:
+            chosen.append(pairs)
+            continue
+        rows, i = np.unique(first[pairs], return_inverse=True)
+        columns, j = np.unique(second[pairs], return_inverse=True)
+        costs = np.full((len(rows), len(columns)), cap)
+        place = np.full(costs.shape, -1, dtype=np.int64)
+        costs[i, j], place[i, j] = cost[pairs], pairs
+        made = place[scipy.optimize.linear_sum_assignment(costs)]
+        chosen.append(made[made >= 0])
+    return np.sort(np.concatenate(chosen))
+
+
+def row_means(values: Array) -> Array:
+    """(N, J) -> (N,) mean of what is known, NaN where nothing is."""
+    known = np.isfinite(values)
+    count = known.sum(axis=1)
+    total = np.where(known, values, 0.0).sum(axis=1)
+    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)

@@ -1,0 +1,203 @@
+"""How far predicted people are, in the images, from 2D points of people there. No 3D truth is needed.
+
+Every predicted person is projected into the judged views, through the lens. In each view people and 2D points are
+paired one to one so that the sum of their distances is least, a distance being the mean over the joints that both have
+and no pair being further apart than a cap. The number is the mean over the pairs of that distance, in pixels.
+
+Judged are the views that the method saw, or those that it did not: a held-out camera. The first says how well 2D
+points, association and calibration agree; an answer that is wrong in depth can make it small. The second it cannot.
+
+Nobody is dropped in silence: 2D people whom no predicted person explains count as missing, predicted people whom no 2D
+person supports in any judged view that they are in as false. Neither enters the mean, since no distance in pixels can
+stand for it: read the number with its counts.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.protocols import bootstrap
+from poseboard.protocols.base import Breakdown, Protocol, TruthTable
+from poseboard.protocols.pairing import assigned, candidates, row_means
+from poseboard.protocols.predictions import PoseTable, positions
+from poseboard.protocols.records import Measure
+from poseboard.protocols.single_person import JOINT_COLUMN
+from poseboard.protocols.views import PointsKind, SeenBy, ViewPoints
+
+Index = NDArray[np.int64]
+
+
+class Reprojection(Protocol):
+    """Mean distance in pixels between people as they are projected and as they are seen; the pairs weigh alike.
+
+    Args:
+        judged: "seen": the views that the method was handed; "held_out": all others of the data set.
+        against: "detected": the 2D points that the data set gives its methods; "annotated": those of its truth.
+        cap_px: mean distance beyond which a predicted and a 2D person are never one.
+
+    Example:
+        >>> from poseboard.datasets.skeleton import COCO
+        >>> Reprojection(judged="held_out", cap_px=50).measure(COCO).judged
+        'views held out, people within 50 px'
+    """
+
+    name: ClassVar[str] = "reprojection"
+    version: ClassVar[int] = 1
+    records: ClassVar[Literal["truth", "predicted"]] = "predicted"
+    paired_on: ClassVar[Literal["person", "sample"]] = "sample"
+
+    judged: Literal["seen", "held_out"] = "seen"
+    against: PointsKind = "detected"
+    cap_px: float = Field(default=50, gt=0)
+
+    @property
+    def unit(self) -> str:
+        """Pixels."""
+        return "px"
+
+    @property
+    def points(self) -> PointsKind:
+        """See :class:`Protocol`."""
+        return self.against
+
+    def measure(self, skeleton: Skeleton) -> Measure:
+        """See :class:`Protocol`."""
+        views = "views seen" if self.judged == "seen" else "views held out"
+        return Measure(
+            metric=f"reprojection to {self.against} points",
+            alignment="none",
+            root="none",
+            joints=f"those {self.against}",
+            average="frames",
+            judged=f"{views}, people within {self.cap_px:g} px",
+            version=self.version,
+        )
+
+    def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
+        """See :class:`Protocol`; one row per pair, per 2D person whom nobody explains, per person without support.
+
+        Columns beside the common ones: ``view``, ``false``, and ``joint/<name>``, each pair's distances in pixels.
+        ``person`` is -1 where nobody explains a 2D person.
+
+        Raises:
+            InputError: poses in a camera's frame, keys or joints that are not the data set's, or no view to judge.
+        """
+        self.in_frame(pred)
+        points = truth.points.get(self.against)
+        if points is None or truth.seen_by is None or truth.groups is None:
+            raise InputError(f"{truth.dataset}: views", f"{self.against} points are not known", "collect them")
+        seen = set(pred.info.condition.cameras)
+        views = [v for v, name in enumerate(truth.views) if (name in seen) == (self.judged == "seen")]
+        if not views:
+            raise InputError(
+                f"{pred.source}: metadata.condition.cameras",
+                "are all of the data set, and none is held out",
+                "give the table a group with `leave_out: true`, or judge the views seen",
+            )
+        sample = positions(pred, truth.known)
+        people = np.flatnonzero(self._evaluated(truth, sample) & np.isfinite(pred.joints_mm).any(axis=(1, 2)))
+        joints_mm = pred.mapped(points.skeleton.joints)[people].astype(np.float64)
+        parts = [self._of_view(joints_mm, sample[people], points, truth, v) for v in views]
+        pairs = pd.concat([pairs for pairs, _ in parts], ignore_index=True)
+        in_image = np.any([inside for _, inside in parts], axis=0)
+        supported = np.zeros(len(people), dtype=bool)
+        supported[pairs["row"][pairs["row"] >= 0]] = True
+        alone = np.flatnonzero(in_image & ~supported)
+        false = pd.DataFrame({"row": alone, "sample": sample[people][alone], "view": -1, "error": np.nan})
+        rows = pd.concat([pairs, false], ignore_index=True).sort_values(["sample", "view", "row"], kind="stable")
+        return self._named(rows.reset_index(drop=True), pred.person[people], truth, points.skeleton)
+
+    def estimate(
+        self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """See :class:`Protocol`: the mean over pairs."""
+        return bootstrap.ratio(table["error"].to_numpy(dtype=np.float64), codes, multiplicity)
+
+    def breakdown(self, table: pd.DataFrame) -> Breakdown:
+        """By action and subject, by view, by joint; and medians over all joints, which few far ones do not move."""
+        names = [column for column in table.columns if column.startswith(JOINT_COLUMN)]
+        of_joints = table[names].to_numpy(dtype=np.float64)
+        of_view = table["view"].astype(str).to_numpy()
+        views = [view for view in table["view"].cat.categories if (of_view == view).any()]
+        medians = {"all views": _median(of_joints), **{view: _median(of_joints[of_view == view]) for view in views}}
+        return {
+            **super().breakdown(table),
+            "view": self.by("view", table[table["view"].notna()]),
+            "joint": {name.removeprefix(JOINT_COLUMN): _mean(table[name].to_numpy()) for name in names},
+            "median of joints": medians,
+        }
+
+    @staticmethod
+    def _evaluated(truth: TruthTable, sample: Index) -> NDArray[np.bool_]:
+        return np.ones(len(sample), dtype=bool) if truth.chosen is None else truth.chosen[sample]
+
+    def _of_view(
+        self, joints_mm: Array, sample: Index, points: ViewPoints, truth: TruthTable, view: int
+    ) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
+        """Pairs and unexplained 2D people of a view; and which predicted people are in its image at least in part.
+
+        Columns: row (of the predicted person, -1), sample, view, error, and a column per joint.
+        """
+        seen_by = truth.seen_by
+        assert seen_by is not None
+        seen = np.flatnonzero((points.view == view) & self._evaluated(truth, points.sample))
+        points_px, of_points = points.points_px[seen], points.sample[seen]
+        projected_px = seen_by.project(joints_mm, view, sample)
+        first, second = candidates(sample, of_points)
+        distances = np.linalg.norm(projected_px[first] - points_px[second], axis=-1)
+        cost = row_means(distances)
+        chosen = assigned(first, second, cost, self.cap_px)
+        row = np.full(len(seen), -1, dtype=np.int64)
+        error, of_joints = np.full(len(seen), np.nan), np.full((len(seen), points_px.shape[1]), np.nan)
+        row[second[chosen]] = first[chosen]
+        error[second[chosen]], of_joints[second[chosen]] = cost[chosen], distances[chosen]
+        table = pd.DataFrame({"row": row, "sample": of_points, "view": view, "error": error})
+        columns = [JOINT_COLUMN + joint for joint in points.skeleton.joints]
+        table = pd.concat([table, pd.DataFrame(of_joints.astype(np.float32), columns=columns)], axis=1)
+        return table, _in_image(projected_px, seen_by, view, sample)
+
+    @staticmethod
+    def _named(rows: pd.DataFrame, person: NDArray[np.int32], truth: TruthTable, skeleton: Skeleton) -> pd.DataFrame:
+        """Records with the columns that every protocol has, from places of samples, people and views."""
+        assert truth.groups is not None
+        sample, row = rows["sample"].to_numpy(dtype=np.int64), rows["row"].to_numpy(dtype=np.int64)
+        view = rows["view"].to_numpy(dtype=np.int64)
+        explained = np.full(len(rows), -1, dtype=np.int32)
+        explained[row >= 0] = person[row[row >= 0]]
+        named = pd.DataFrame(
+            {
+                "key": pd.Series(truth.split_keys[sample], dtype=object),
+                "person": explained,
+                **{name: values.take(sample) for name, values in truth.groups.items()},
+                "error": rows["error"].to_numpy(dtype=np.float64),
+                "missing": row < 0,
+                "false": view < 0,
+                "view": pd.Categorical.from_codes(view, pd.Index(truth.views, dtype=object)),
+            }
+        )
+        columns = [JOINT_COLUMN + joint for joint in skeleton.joints]
+        return pd.concat([named, rows[columns].astype(np.float32)], axis=1)
+
+
+def _in_image(projected_px: Array, seen_by: SeenBy, view: int, sample: Index) -> NDArray[np.bool_]:
+    """(N,) whether any joint lies in the image."""
+    inside = (projected_px >= 0) & (projected_px < seen_by.sizes_px(view, sample)[:, None])
+    return np.asarray(inside.all(axis=-1).any(axis=-1))
+
+
+def _mean(values: NDArray[np.floating]) -> float | None:
+    known = values[np.isfinite(values)].astype(np.float64)
+    return float(known.mean()) if known.size else None
+
+
+def _median(values: NDArray[np.floating]) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else None
