@@ -1,0 +1,232 @@
+"""3D PCP: percent of limbs that are right, as Shelf and Campus are scored (Belagiannis et al., CVPR 2014).
+
+A limb is right if the mean distance of its two ends from the true ones is at most ``alpha`` times its true length.
+Ten limbs of the 14 annotated joints count: two lower and two upper arms, two lower and two upper legs, the head (chin
+to top of the head) and the torso (middle of the hips to chin). An actor's number is over the frames in which the actor
+is annotated; the number of a table is the mean of its actors' numbers, by convention the first three.
+
+An answer in COCO's joints is brought to the 14: twelve of them by their names, chin and top of the head by one of the
+two published rules (``head``), both from the evaluation code of VoxelPose (github.com/microsoft/voxelpose-pytorch,
+lib/dataset), with s the middle of the shoulders, e that of the ears, n the nose:
+
+* "ears", on Campus: chin = (s + e) / 2, top = chin + 2 (e - chin), which is 2 e - chin;
+* "nose_and_ears", on Shelf: a quarter of that, and three quarters of chin = s + (n - s) / 2 and
+  top = s + (n - s) * (0.75, 0.75, 1.5) along x, y and z of the world, z up.
+
+Answers that have the 14 joints already are taken as they are.
+
+Two conventions are published for who answers an actor. In the evaluation of MVPose (github.com/zju3dv/mvpose,
+src/m_utils/evaluate.py) and of VoxelPose it is the predicted person nearest by the mean distance of the 14 joints,
+whoever else it answers; where nobody is predicted all limbs are wrong. Others pair people one to one and leave out
+actors whom nobody answers (an open issue of github.com/zhangyux15/4d_association, number 10, says so of its script),
+which raises the number of whoever misses people. ``missed: dropped`` gives that number, under a signature of its own.
+
+People who are predicted and are nobody's answer cost nothing in either convention.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.protocols import bootstrap
+from poseboard.protocols.base import Breakdown, Protocol, TruthTable
+from poseboard.protocols.pairing import Index, assigned, candidates, row_means
+from poseboard.protocols.predictions import LARGEST_MM, PoseTable, positions
+from poseboard.protocols.records import Measure
+
+LIMB_COLUMN = "limb/"
+"""Prefix of the columns that say whether a limb is right: 1 or 0, NaN = not annotated."""
+MIDDLE = "hips"
+"""The middle of the hips, which no joint is."""
+
+LIMBS = {
+    "head": (("chin", "head_top"),),
+    "torso": ((MIDDLE, "chin"),),
+    "upper arms": (("right_shoulder", "right_elbow"), ("left_shoulder", "left_elbow")),
+    "lower arms": (("right_elbow", "right_wrist"), ("left_elbow", "left_wrist")),
+    "upper legs": (("right_hip", "right_knee"), ("left_hip", "left_knee")),
+    "lower legs": (("right_knee", "right_ankle"), ("left_knee", "left_ankle")),
+}
+JOINTS = tuple(dict.fromkeys(end for limbs in LIMBS.values() for limb in limbs for end in limb if end != MIDDLE))
+"""The 14 annotated joints, in the order of the limbs."""
+_HEAD = ("chin", "head_top")
+_OF_HEAD = ("left_shoulder", "right_shoulder", "left_ear", "right_ear", "nose")
+
+
+class Pcp3d(Protocol):
+    """Percent of limbs that are right, mean over an actor's frames, then over actors.
+
+    Args:
+        actors: numbers of those evaluated, from 0 as the data set counts them.
+        alpha: share of a limb's length by which its ends may be off on average.
+        head: how chin and top of the head are made of COCO's joints.
+        missed: what an actor is whom nobody answers: "wrong" in every limb, the answer being the nearest person; or
+            "dropped", people being paired one to one.
+
+    Example:
+        >>> from poseboard.datasets.skeleton import COCO
+        >>> Pcp3d(missed="dropped").measure(COCO).judged
+        'people paired one to one, missed people dropped'
+    """
+
+    name: ClassVar[str] = "pcp3d"
+    version: ClassVar[int] = 1
+
+    actors: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    alpha: float = Field(default=0.5, gt=0)
+    head: Literal["ears", "nose_and_ears"] = "ears"
+    missed: Literal["wrong", "dropped"] = "wrong"
+
+    @property
+    def unit(self) -> str:
+        """Percent."""
+        return "%"
+
+    @property
+    def lower_is_better(self) -> bool:
+        """More is better."""
+        return False
+
+    def measure(self, skeleton: Skeleton) -> Measure:
+        """See :class:`Protocol`."""
+        made = self.head.replace("_", " ")
+        people = "the nearest person, missed people wrong"
+        if self.missed == "dropped":
+            people = "people paired one to one, missed people dropped"
+        return Measure(
+            metric=f"pcp3d@{self.alpha:g}",
+            alignment="none",
+            root="none",
+            joints=f"10 limbs of {len(JOINTS)} joints, the head from {made}",
+            average=f"actors {', '.join(str(actor) for actor in self.actors)}",
+            judged=people,
+            version=self.version,
+        )
+
+    def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
+        """See :class:`Protocol`; ``error`` is the percent of the actor's limbs that are right.
+
+        Columns beside the common ones: ``limb/<group> <number>``.
+
+        Raises:
+            InputError: joints of the truth or of the answers do not do, or poses are in a camera's frame.
+        """
+        self.in_frame(pred)
+        if lacking := [name for name in JOINTS if name not in truth.skeleton.joints]:
+            raise InputError(f"{truth.dataset}: truth", f"has no {lacking[0]}", "use this protocol for Shelf or Campus")
+        place = positions(pred, truth.known)
+        annotated = np.isfinite(truth.mapped(JOINTS)).all(axis=2).any(axis=1)
+        truth = truth.take(np.flatnonzero(annotated & np.isin(truth.person, self.actors)))
+        true_mm, answered_mm = truth.mapped(JOINTS).astype(np.float64), self._of_truth(pred)
+        answer = self._answers(answered_mm, place, true_mm, truth.place)
+        nobody = np.full((1, len(JOINTS), 3), np.nan)
+        right = self._right(np.concatenate([answered_mm, nobody])[answer], true_mm)  # -1 is the last: nobody
+        missing = answer < 0
+        if self.missed == "dropped":
+            right[missing] = np.nan
+        return pd.concat(
+            [
+                pd.DataFrame(
+                    {
+                        "key": pd.Series(truth.keys, dtype=object),
+                        "person": truth.person,
+                        "subject": truth.subject,
+                        "action": truth.action,
+                        "sequence": truth.sequence,
+                        "error": 100 * row_means(right),
+                        "missing": missing,
+                    }
+                ),
+                pd.DataFrame(right.astype(np.float32), columns=_limb_columns()),
+            ],
+            axis=1,
+        )
+
+    def estimate(
+        self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """See :class:`Protocol`: the mean of the actors' means."""
+        return _mean_of_actors(table["error"].to_numpy(dtype=np.float64), table, codes, multiplicity)
+
+    def breakdown(self, table: pd.DataFrame) -> Breakdown:
+        """By action and subject, by actor, and by kind of limb."""
+        codes, ones = np.zeros(len(table), dtype=np.int64), np.ones((1, 1))
+        limbs = {}
+        for kind in LIMBS:
+            columns = [column for column in table.columns if column.startswith(f"{LIMB_COLUMN}{kind} ")]
+            share = 100 * row_means(table[columns].to_numpy(dtype=np.float64))
+            mean = float(_mean_of_actors(share, table, codes, ones)[0])
+            limbs[kind] = mean if np.isfinite(mean) else None
+        actors = {f"actor {actor}": value for actor, value in self.by("person", table).items()}
+        return {**super().breakdown(table), "actor": actors, "limb": limbs}
+
+    def _of_truth(self, pred: PoseTable) -> Array:
+        """Answers in the joints of the truth, (N, 14, 3) mm."""
+        if set(JOINTS) <= set(pred.info.joints):
+            return pred.mapped(JOINTS).astype(np.float64)
+        limbs = tuple(name for name in JOINTS if name not in _HEAD)
+        chin_and_top = _head(pred.mapped(_OF_HEAD).astype(np.float64), self.head)
+        joined = np.concatenate([pred.mapped(limbs).astype(np.float64), chin_and_top], axis=1)
+        return joined[:, [(*limbs, *_HEAD).index(name) for name in JOINTS]]
+
+    def _answers(self, answered_mm: Array, place: Index, true_mm: Array, true_place: Index) -> Index:
+        """Row of ``answered_mm`` that answers each true pose, -1 where nobody does."""
+        first, second = candidates(true_place, place)
+        cost = row_means(np.linalg.norm(answered_mm[second] - true_mm[first], axis=-1))
+        known = np.isfinite(cost)
+        first, second, cost = first[known], second[known], cost[known]
+        answer = np.full(len(true_mm), -1, dtype=np.int64)
+        if self.missed == "dropped":
+            pairs = assigned(first, second, cost, 10 * LARGEST_MM)
+            answer[first[pairs]] = second[pairs]
+        else:
+            farthest_first = np.lexsort((-cost, first))
+            answer[first[farthest_first]] = second[farthest_first]  # of several the last, the nearest, stays
+        return answer
+
+    def _right(self, answered_mm: Array, true_mm: Array) -> Array:
+        """(N, 10) 1 where a limb is right, 0 where it is not, NaN where it is not annotated."""
+        (from_mm, to_mm), (true_from_mm, true_to_mm) = _ends(answered_mm), _ends(true_mm)
+        off_mm = (np.linalg.norm(from_mm - true_from_mm, axis=-1) + np.linalg.norm(to_mm - true_to_mm, axis=-1)) / 2
+        length_mm = np.linalg.norm(true_from_mm - true_to_mm, axis=-1)
+        right = np.where(np.isfinite(off_mm) & (off_mm <= self.alpha * length_mm), 1.0, 0.0)
+        return np.where(np.isfinite(length_mm), right, np.nan)
+
+
+def _head(joints_mm: Array, rule: Literal["ears", "nose_and_ears"]) -> Array:
+    """Chin and top of the head, (N, 2, 3), of shoulders, ears and nose (N, 5, 3)."""
+    shoulders, ears, nose = joints_mm[:, :2].mean(axis=1), joints_mm[:, 2:4].mean(axis=1), joints_mm[:, 4]
+    chin = (shoulders + ears) / 2
+    by_ears = np.stack([chin, 2 * ears - chin], axis=1)
+    if rule == "ears":
+        return by_ears
+    shares = np.array([[0.5, 0.5, 0.5], [0.75, 0.75, 1.5]])
+    by_nose = shoulders[:, None] + (nose - shoulders)[:, None] * shares
+    return np.asarray(0.75 * by_nose + 0.25 * by_ears)
+
+
+def _ends(joints_mm: Array) -> tuple[Array, Array]:
+    """Both ends of the ten limbs, (N, 10, 3) each, of the 14 joints."""
+    hips = joints_mm[:, [JOINTS.index("left_hip"), JOINTS.index("right_hip")]].mean(axis=1, keepdims=True)
+    points, names = np.concatenate([joints_mm, hips], axis=1), (*JOINTS, MIDDLE)
+    limbs = [limb for of_kind in LIMBS.values() for limb in of_kind]
+    first, second = ([names.index(limb[end]) for limb in limbs] for end in (0, 1))
+    return points[:, first], points[:, second]
+
+
+def _limb_columns() -> list[str]:
+    return [f"{LIMB_COLUMN}{kind} {number}" for kind, limbs in LIMBS.items() for number in range(len(limbs))]
+
+
+def _mean_of_actors(
+    values: Array, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    return bootstrap.ratio(values, codes, multiplicity, pd.factorize(table["person"])[0])
