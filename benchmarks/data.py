@@ -46,7 +46,7 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
         InputError: the folder is not there although params.yaml names it, or lacks files; or params.yaml does not have
             the data set.
     """
-    target = settings.file("data", dataset + ".json")
+    target = settings.dataset_file("data", dataset)
     sheet = target.with_name(f"{dataset}-contact-sheet.png")
     if dataset in WORLDS and dataset in settings.params.datasets and not settings.is_named(dataset):
         render(settings.profile.world, settings.root(dataset))

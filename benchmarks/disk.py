@@ -141,7 +141,7 @@ def _extent(settings: Settings, dataset: str) -> _Extent | None:
     if settings.is_absent(dataset):
         return None
     try:
-        counts = DataFile.read(settings.file("data", f"{dataset}.json")).counts
+        counts = DataFile.read(settings.dataset_file("data", dataset)).counts
     except (ResultError, OSError):
         return None
     return _Extent(*(counts.get(name, 0) for name in ("train samples", "test samples", "cameras")))

@@ -30,7 +30,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
-from poseboard.protocols.records import Curve, Provenance, Score, ScoreFile, TrainingFile, TrainingRun
+from poseboard.protocols.records import Curve, Provenance, Score, ScoreFile, TrainingFile, TrainingRun, row_paths
 
 # MLflow sets its own levels when it is imported, and then tells each table that it makes.
 for _name in ("mlflow", "alembic"):
@@ -70,8 +70,8 @@ def sync(settings: Settings, draw: Draw) -> tuple[int, int]:
     """
     files = {
         path: kind.read(path)
-        for folder, kind in (("training", TrainingFile), ("scores", ScoreFile))
-        for path in sorted((settings.results / folder).glob("*/*.json"))
+        for path in [*row_paths(settings.results, "training"), *row_paths(settings.results, "scores")]
+        for kind in (TrainingFile if "training" in path.parts else ScoreFile,)
     }
     with filelock.FileLock(settings.home / "mlflow.db.lock"), _problems(settings.home):
         added = _add(settings, files, draw)

@@ -23,7 +23,7 @@ from poseboard.benchmarks.stage_times import StageTimes, announced
 from poseboard.datasets.errors import validated
 from poseboard.datasets.synthetic.layouts.human36m import WorldOptions
 from poseboard.datasets.synthetic.world import CAMERAS
-from poseboard.protocols.records import ResultError, TrainingFile
+from poseboard.protocols.records import ResultError, TrainingFile, row_path
 
 OTHER_STAGE_S = 15.0
 """Assumed of a stage of no kind below that no earlier run has timed."""
@@ -155,7 +155,7 @@ def training_records(settings: Settings, dataset: str, row: str) -> Iterator[tup
     own = settings.params.profile
     others = sorted(path.name for path in (settings.home / "results").glob("*") if path.name != own)
     for profile in (own, *others):
-        path = settings.home / "results" / profile / "training" / dataset / f"{row}.json"
+        path = row_path(settings.home / "results" / profile, "training", row, dataset)
         if path.is_file():
             with contextlib.suppress(ResultError):
                 yield profile, TrainingFile.read(path)

@@ -60,12 +60,12 @@ def asked(dataset: str, names: Sequence[str], split: str = "test") -> list[Condi
 
 def predictions_path(settings: Settings, dataset: str, method: str, condition: Condition, seed: int) -> Path:
     """File of a row's predictions."""
-    return settings.file("predictions", dataset, method) / f"{condition.slug}-seed{seed}.parquet"
+    return settings.row_path("predictions", method, dataset) / f"{condition.slug}-seed{seed}.parquet"
 
 
 def row_lock(settings: Settings, dataset: str, method: str) -> AbstractContextManager[None]:
     """Held while a row's predictions are written or scored: nobody scores half of one run and half of another."""
-    return only_writer(settings.file("predictions", dataset, f".{method}.lock"), "predicting or scoring this row")
+    return only_writer(settings.row_lock("predictions", method, dataset), "predicting or scoring this row")
 
 
 def predict_stage(
@@ -100,7 +100,7 @@ def predict_stage(
             # Together and last: whatever fails leaves the files of an earlier run, and never some of two runs.
             with WholeFiles() as outputs:
                 written = yield from _predict(settings, dataset, method, split, checkpoint, outputs)
-            _remove_others(settings.file("predictions", dataset, method), split, written)
+            _remove_others(settings.row_path("predictions", method, dataset), split, written)
 
 
 def _predict(
@@ -109,7 +109,7 @@ def _predict(
     import torch
 
     given = settings.options(method)
-    folder = settings.file("predictions", dataset, method)
+    folder = settings.row_path("predictions", method, dataset)
     written: set[Path] = set()
     shown: tuple[LoadedRow, Restricted, dict[str, Poses]] | None = None
     bench = Bench.open(settings, dataset)

@@ -17,7 +17,7 @@ from typing import Any
 import poseboard.methods.base
 from poseboard.benchmarks.settings import BACKBONE, Settings
 from poseboard.datasets.errors import InputError
-from poseboard.protocols.records import Provenance, TrainingFile
+from poseboard.protocols.records import Provenance, TrainingFile, row_path
 
 ROOMS = ("benchmarks", "datasets", "methods", "protocols", "report", "pyproject.toml", "constraints.txt", "dvc.yaml")
 _PACKAGES = ("torch", "numpy", "opencv-python-headless", "numba", "scipy", "lightning-fabric", "pandas", "pyarrow")
@@ -44,8 +44,8 @@ def weights_sha256(settings: Settings, weights: Path) -> str:
     results = (settings.home / "results").resolve()
     path = weights.resolve()
     match path.relative_to(results).parts if path.is_relative_to(results) else ():
-        case (profile, "checkpoints", dataset, row, _):
-            record = results / profile / "training" / dataset / f"{row}.json"
+        case (profile, "checkpoints", row, dataset, _):
+            record = row_path(results / profile, "training", row, dataset)
         case _:
             return digest
     recorded = TrainingFile.read(record).provenance.checkpoint_sha256.get(path.stem) if record.is_file() else None

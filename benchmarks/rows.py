@@ -19,7 +19,6 @@ from poseboard.protocols.records import ComparisonFile
 
 _SKELETONS = (HUMAN36M, COCO, RHD_HAND)
 """Of our data sets: a row may be for some of them only."""
-_FOLDERS = ("checkpoints", "training", "predictions", "scores", "errors", "examples")
 
 
 def run_rows(settings: Settings, dataset: str, methods: Sequence[str]) -> Iterator[str]:
@@ -43,9 +42,7 @@ def run_rows(settings: Settings, dataset: str, methods: Sequence[str]) -> Iterat
     if opened is not None and not opened.keys("train"):
         why = "it has no training samples; import weights and run `poseboard predict … --checkpoint`"
     if why:
-        for folder in _FOLDERS:
-            settings.file(folder, dataset).mkdir(parents=True, exist_ok=True)
-        if not (compared := settings.file("comparisons", f"{dataset}.json")).exists():
+        if not (compared := settings.dataset_file("comparisons", dataset)).exists():
             ComparisonFile(dataset=dataset, synthetic=False, profile=settings.params.profile, tables=[]).write(compared)
         yield f"{dataset}: left out, {why}"
         return

@@ -26,7 +26,15 @@ from poseboard.protocols.comparison import compare
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.decisions import REFERENCE, same_row, trained
 from poseboard.protocols.predictions import PoseTable
-from poseboard.protocols.records import ComparisonFile, Score, ScoreFile, TableComparison, TrainingFile
+from poseboard.protocols.records import (
+    ComparisonFile,
+    Score,
+    ScoreFile,
+    TableComparison,
+    TrainingFile,
+    row_path,
+    row_paths,
+)
 from poseboard.protocols.scoring import Predictions, Scored, answers, score
 
 SPLIT = "test"
@@ -135,12 +143,12 @@ def _score(
         examples = _examples(bench, first[seeds[0]], truth)
         # Together and last: whatever fails leaves the three files of an earlier run, which belong together.
         with WholeFiles() as outputs:
-            outputs.write(settings.file("errors", dataset, f"{method}.parquet"), together.to_parquet)
+            outputs.write(settings.row_path("errors", method, dataset), together.to_parquet)
             outputs.write(
-                settings.file("examples", dataset, f"{method}.npz"),
+                settings.row_path("examples", method, dataset),
                 lambda file: np.savez_compressed(file, **examples),  # type: ignore[arg-type]  # as if arrays were flags
             )
-            record.write(settings.file("scores", dataset, f"{method}.json"), outputs)
+            record.write(settings.row_path("scores", method, dataset), outputs)
     return record
 
 
@@ -162,7 +170,7 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
     of_reference = settings.home / "results" / REFERENCE
     training, other_training = _training(settings.results, dataset), _training(of_reference, dataset)
     for method in settings.rows:
-        path = settings.file("scores", dataset, f"{method}.json")
+        path = settings.row_path("scores", method, dataset)
         if not path.is_file():
             continue
         record = ScoreFile.read(path)
@@ -175,17 +183,15 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
         synthetic, manifest, first = record.synthetic, record.provenance.data_manifest, first or method
         if trained(record):
             learned.add(method)
-        several = of_reference / "scores" / dataset / f"{method}.json"
+        several = row_path(of_reference, "scores", method, dataset)
         if several.is_file() and same_row(record, other := ScoreFile.read(several), training, other_training):
             reference[method] = other.scores
-        errors = _read_errors(settings.file("errors", dataset, f"{method}.parquet"), dataset, method)
+        errors = _read_errors(settings.row_path("errors", method, dataset), dataset, method)
         for name, rows in errors.groupby("table", observed=True):
             of_table = [found for found in record.scores if found.table == name]
             scored[str(name)][method] = Scored(of_table, rows.reset_index(drop=True))
     if not scored:
-        raise InputError(
-            f"{settings.file('scores', dataset)}", "nothing has been scored", "run `poseboard score` first"
-        )
+        raise InputError(f"data set {dataset}", "nothing has been scored on it", "run `poseboard score` first")
     tables: list[TableComparison] = []
     with progress(f"compare {dataset}") as report:
         for done, table in enumerate(of_dataset := tables_on(dataset), 1):
@@ -197,14 +203,14 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
         profile=settings.params.profile,
         tables=tables,
     )
-    compared.write(settings.file("comparisons", dataset + ".json"))
+    compared.write(settings.dataset_file("comparisons", dataset))
     return compared
 
 
 def _training(results: Path, dataset: str) -> dict[str, TrainingFile]:
     """The trainings of a profile on a data set, by row."""
-    found = [TrainingFile.read(path) for path in sorted((results / "training" / dataset).glob("*.json"))]
-    return {file.method: file for file in found}
+    files = [TrainingFile.read(path) for path in row_paths(results, "training") if path.stem == dataset]
+    return {file.method: file for file in files}
 
 
 def _read_errors(path: Path, dataset: str, method: str) -> pd.DataFrame:
@@ -238,7 +244,7 @@ def _predicted(settings: Settings, dataset: str, method: str, truth: TruthTable)
             path = predictions_path(settings, dataset, method, condition, seed)
             if path.is_file():
                 answered[condition][seed] = predictions.read(path)
-    folder, remedy = settings.file("predictions", dataset, method), f"run `poseboard predict {dataset} {method}`"
+    folder, remedy = settings.row_path("predictions", method, dataset), f"run `poseboard predict {dataset} {method}`"
     if not answered:
         raise InputError(folder, "there are no predictions", f"{remedy} first")
     if len({frozenset(by_seed) for by_seed in answered.values()}) > 1:

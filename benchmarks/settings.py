@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
 
 from poseboard.datasets.errors import InputError, one_of, validated
+from poseboard.protocols.records import RowKind, row_path
 
 BACKBONE = "backbone"
 """Name of the checkpoint that the 2D backbone stage leaves; no method may be called so."""
@@ -210,18 +211,32 @@ class Settings:
         """results/<profile>."""
         return self.home / "results" / self.params.profile
 
-    def file(self, kind: str, dataset: str, name: str = "") -> Path:
-        """results/<profile>/<kind>/<dataset>[/<name>]: the layout that protocols/records.py lists.
+    def dataset_file(self, kind: Literal["data", "comparisons"], dataset: str) -> Path:
+        """results/<profile>/<kind>/<dataset>.json.
 
         Raises:
             InputError: the data set's name would lead elsewhere.
         """
-        check_name("data set", dataset.removesuffix(".json"))
-        return self.results / kind / dataset / name if name else self.results / kind / dataset
+        check_name("data set", dataset)
+        return self.results / kind / f"{dataset}.json"
+
+    def row_path(self, kind: RowKind, row: str, dataset: str) -> Path:
+        """The file or folder of a row's results on a data set, in the layout that protocols/records.py lists.
+
+        Raises:
+            InputError: one of the names would lead elsewhere.
+        """
+        check_name("data set", dataset)
+        return row_path(self.results, kind, row, dataset)
+
+    def row_lock(self, kind: RowKind, row: str, dataset: str) -> Path:
+        """Held by who writes `row_path`; beside the rows' folders, which hold results alone."""
+        check_name("data set", dataset)
+        return self.results / kind / f".{row}-{dataset}.lock"
 
     def checkpoint(self, dataset: str, method: str, seed: int) -> Path:
         """File of a row's final weights."""
-        return self.file("checkpoints", dataset, method) / f"seed{seed}.pt"
+        return self.row_path("checkpoints", method, dataset) / f"seed{seed}.pt"
 
     def portable(self, text: str) -> str:
         """A text for results/, which travel: paths inside this checkout without the place it has on this machine."""

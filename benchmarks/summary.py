@@ -7,13 +7,13 @@ from pathlib import Path
 
 import poseboard.methods
 from poseboard.benchmarks.settings import Settings
-from poseboard.protocols.records import ScoreFile
+from poseboard.protocols.records import ScoreFile, row_paths
 
 
 def summary(settings: Settings) -> str:
     """The scored rows by the first headline table, best first, and where the page is."""
     rows = []
-    for path in sorted((settings.results / "scores").glob("*/*.json")):
+    for path in row_paths(settings.results, "scores"):
         record = ScoreFile.read(path)
         if record.method not in settings.rows:
             continue

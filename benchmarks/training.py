@@ -43,7 +43,7 @@ def train(settings: Settings, dataset: str, method: str) -> TrainingFile | None:
     """
     if method != BACKBONE:
         settings.entry(method)
-    with only_writer(settings.file("checkpoints", dataset, f".{method}.lock"), "training this row", group=True):
+    with only_writer(settings.row_lock("checkpoints", method, dataset), "training this row", group=True):
         return _train(settings, dataset, method)
 
 
@@ -69,7 +69,7 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
             if file_sha256(target) != start_sha256:
                 target.unlink()
                 raise InputError(target, f"its copy of {start} came out as another file", "check the disk")
-            parameters = TrainingFile.read(settings.file("training", dataset, f"{after}.json")).parameters
+            parameters = TrainingFile.read(settings.row_path("training", str(after), dataset)).parameters
             continue
         if not bench.dataset.keys("train"):
             raise InputError(f"data set {dataset}", "has no training samples", "give it some, or import weights")
@@ -130,7 +130,7 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
             },
         ),
     )
-    written.write(settings.file("training", dataset, f"{method}.json"))
+    written.write(settings.row_path("training", method, dataset))
     return written
 
 

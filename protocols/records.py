@@ -1,13 +1,19 @@
 """The files in results/ that the leaderboard is made of: their schema, and nothing else.
 
-``results/<profile>/scores/<dataset>/<method>.json``      ScoreFile, one a (dataset, method), kept in git
+``results/<profile>/checkpoints/<row>/<dataset>/``        weights, and what a killed training resumes from
+``results/<profile>/training/<row>/<dataset>.json``       TrainingFile: curves and cost of the training
+``results/<profile>/predictions/<row>/<dataset>/``        answers, one Parquet per condition and seed; pictures/
+``results/<profile>/scores/<row>/<dataset>.json``         ScoreFile, one per row and data set, kept in git
+``results/<profile>/errors/<row>/<dataset>.parquet``      errors per pose, of every table
+``results/<profile>/examples/<row>/<dataset>.npz``        the predictions that are drawn on the page
 ``results/<profile>/comparisons/<dataset>.json``          ComparisonFile: paired differences and rank intervals
-``results/<profile>/training/<dataset>/<method>.json``    TrainingFile: curves and cost of the training
 ``results/<profile>/data/<dataset>.json``                 DataFile: status and manifest of the data set
 ``results/<profile>/catalog/<dataset>.json``              DataFile: a data set that the suite knows and the run has not
 ``results/<profile>/detections/<dataset>-<method>.json``  DetectionFile: residuals on given detections, and a figure
 ``results/published/<table>.yaml``                        PublishedTable: numbers of the papers, each with its source
 ``results/speed/<name>.json``                             SpeedFile: ratios against a peer in the same run
+
+What is made of one row on one data set is found by `row_path` and `row_paths` alone.
 """
 
 from __future__ import annotations
@@ -23,7 +29,34 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 from poseboard.datasets.facts import DataState
 from poseboard.datasets.files import WholeFiles, write_file
 
+RowKind = Literal["checkpoints", "training", "predictions", "scores", "errors", "examples"]
+"""A folder of a profile's results that has a folder per row."""
+
+_SUFFIXES: dict[RowKind, str] = {"training": ".json", "scores": ".json", "errors": ".parquet", "examples": ".npz"}
+"""Of a row's file per data set; kinds without one have a folder per data set."""
+
 _REMEDY = "mend the file, or run the stage that writes it again"
+
+
+def row_path(profile: Path, kind: RowKind, row: str, dataset: str) -> Path:
+    """The file, or the folder, of one kind of result of one row on one data set.
+
+    Args:
+        profile: results/<profile>.
+        kind: of result.
+        row: its name in params.yaml.
+        dataset: its name in params.yaml.
+
+    Example:
+        >>> row_path(Path("results/default"), "scores", "dlt", "human36m").as_posix()
+        'results/default/scores/dlt/human36m.json'
+    """
+    return profile / kind / row / f"{dataset}{_SUFFIXES.get(kind, '')}"
+
+
+def row_paths(profile: Path, kind: RowKind) -> list[Path]:
+    """Those of all rows and data sets that are there, by data set, then by row."""
+    return sorted(profile.glob(f"{kind}/*/*{_SUFFIXES.get(kind, '')}"), key=lambda path: (path.name, path.parent.name))
 
 
 class ResultError(ValueError):

@@ -24,6 +24,8 @@ from poseboard.protocols.records import (
     ScoreFile,
     SpeedFile,
     TrainingFile,
+    row_path,
+    row_paths,
 )
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -81,7 +83,7 @@ class Results:
 
 
 def _read_all(kind: type[RecordT], paths: Iterable[Path]) -> list[tuple[Path, RecordT]]:
-    return [(path, kind.read(path)) for path in sorted(paths)]
+    return [(path, kind.read(path)) for path in paths]
 
 
 def _unique(path: Path, key: object, seen: dict[Any, Path]) -> None:
@@ -195,7 +197,7 @@ def read_results(results: Path, profile: str, rows: Collection[str] | None = Non
 def _read_profile(results: Path, profile: str, rows: Collection[str] | None) -> Results:
     root = results / profile
     entries, seen, states = [], dict[Any, Path](), dict[tuple[str, bool], tuple[str, Path]]()
-    for path, file in _read_all(ScoreFile, root.glob("scores/*/*.json")):
+    for path, file in _read_all(ScoreFile, row_paths(root, "scores")):
         if rows is not None and file.source == "pipeline" and file.method not in rows:
             continue
         _same_profile(path, file.profile, profile)
@@ -206,8 +208,8 @@ def _read_profile(results: Path, profile: str, rows: Collection[str] | None) -> 
             raise ResultError(
                 f"{path}: provenance.data_manifest: is of another state of {file.dataset} than {other}; run `dvc repro`"
             )
-        examples = root / "examples" / path.parent.name / f"{path.stem}.npz"
-        pictures = root / "predictions" / path.parent.name / path.stem / "pictures" / "pictures.json"
+        examples = row_path(root, "examples", path.parent.name, path.stem)
+        pictures = row_path(root, "predictions", path.parent.name, path.stem) / "pictures" / "pictures.json"
         entries.append(
             Entry(
                 file,
@@ -216,20 +218,20 @@ def _read_profile(results: Path, profile: str, rows: Collection[str] | None) -> 
             )
         )
     training, trained = {}, dict[Any, Path]()
-    for path, run in _read_all(TrainingFile, root.glob("training/*/*.json")):
+    for path, run in _read_all(TrainingFile, row_paths(root, "training")):
         _same_profile(path, run.profile, profile)
         _unique(path, (run.dataset, run.method), trained)
         training[run.dataset, run.method] = run
-    comparisons = _read_all(ComparisonFile, root.glob("comparisons/*.json"))
+    comparisons = _read_all(ComparisonFile, sorted(root.glob("comparisons/*.json")))
     for path, comparison in comparisons:
         _same_profile(path, comparison.profile, profile)
     detections = []
-    for path, detection in _read_all(DetectionFile, root.glob("detections/*.json")):
+    for path, detection in _read_all(DetectionFile, sorted(root.glob("detections/*.json"))):
         if rows is not None and detection.method not in rows:
             continue
         figure = picture_beside(path, detection.figure) if detection.figure else None
         detections.append((detection, figure if figure and figure.is_file() else None))
-    published = [table for _, table in _read_all(PublishedTable, results.glob("published/*.yaml"))]
+    published = [table for _, table in _read_all(PublishedTable, sorted(results.glob("published/*.yaml")))]
     return Results(
         profile=profile,
         entries=tuple(entries),
@@ -237,10 +239,10 @@ def _read_profile(results: Path, profile: str, rows: Collection[str] | None) -> 
         training=training,
         data=tuple(
             (file, tuple(picture_beside(path, name) for name in file.pictures if file.synthetic))
-            for path, file in _read_all(DataFile, root.glob("data/*.json"))
+            for path, file in _read_all(DataFile, sorted(root.glob("data/*.json")))
         ),
-        catalog=tuple(file for _, file in _read_all(DataFile, root.glob("catalog/*.json"))),
+        catalog=tuple(file for _, file in _read_all(DataFile, sorted(root.glob("catalog/*.json")))),
         detections=tuple(detections),
         published=tuple(sorted(published, key=lambda table: table_key(table.id))),
-        speed=tuple(file for _, file in _read_all(SpeedFile, results.glob("speed/*.json"))),
+        speed=tuple(file for _, file in _read_all(SpeedFile, sorted(results.glob("speed/*.json")))),
     )

@@ -110,7 +110,7 @@ class Workspace:
         """Train, predict and score a row; its number in the table T1."""
         for stage in ("train", "predict", "score"):
             self.must(stage, "human36m", method)
-        scores = ScoreFile.read(self.folder / f"results/smoke/scores/human36m/{method}.json").scores
+        scores = ScoreFile.read(self.folder / f"results/smoke/scores/{method}/human36m.json").scores
         value = next(score.value for score in scores if score.table == "T1")
         assert value is not None
         return value

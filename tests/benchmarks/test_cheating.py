@@ -103,7 +103,7 @@ def predicted(workspace: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         workspace.write_params(**params)
         workspace.must("train", "human36m", "cheat")
         done = workspace.run("predict", "human36m", "cheat")
-        folder = workspace.folder / "results/smoke/predictions/human36m/cheat"
+        folder = workspace.folder / "results/smoke/predictions/cheat/human36m"
         return done, {path.stem: predictions.read(path) for path in sorted(folder.glob("*.parquet"))}
 
     return run

@@ -22,7 +22,7 @@ from poseboard.protocols.records import ScoreFile, TrainingFile
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = Path("extra") / "human36m-multiview-labels-GTbboxes.npy"
-PREDICTED = Path("results/smoke/predictions/human36m/dlt") / file_name()
+PREDICTED = Path("results/smoke/predictions/dlt/human36m") / file_name()
 
 Fail = Callable[..., Any]
 
@@ -40,20 +40,20 @@ def write_labels(world: Path, labels: object) -> None:
 
 def test_every_stage_leaves_its_file(ready_workspace: Any) -> None:
     results = ready_workspace.folder / "results" / "smoke"
-    training = TrainingFile.read(results / "training/human36m/backbone.json")
+    training = TrainingFile.read(results / "training/backbone/human36m.json")
     assert training.parameters > 100_000
     assert [run.steps for run in training.runs] == [3]
-    scores = ScoreFile.read(results / "scores/human36m/dlt.json")
+    scores = ScoreFile.read(results / "scores/dlt/human36m.json")
     assert scores.synthetic
     assert {"T1", "T2"} <= {score.table for score in scores.scores}
     assert all(score.n_samples for score in scores.scores)
     assert scores.provenance.checkpoint_sha256.keys() == {"seed0"}
-    with np.load(results / "examples/human36m/dlt.npz") as examples:
+    with np.load(results / "examples/dlt/human36m.npz") as examples:
         assert examples["predicted_px"].shape == examples["truth_px"].shape
 
 
 def test_training_again_changes_no_weight(workspace: Any) -> None:
-    path = workspace.folder / "results/smoke/checkpoints/human36m/backbone/seed0.pt"
+    path = workspace.folder / "results/smoke/checkpoints/backbone/human36m/seed0.pt"
     before = Checkpoint.read(path).state
     workspace.must("train", "human36m", "backbone")
     after = Checkpoint.read(path).state
@@ -243,7 +243,7 @@ def test_unknown_method_data_set_and_key(workspace: Any, spoil: Fail) -> None:
 
 def test_a_checkpoint_of_another_configuration(workspace: Any, spoil: Fail) -> None:
     workspace.must("train", "human36m", "algebraic")
-    path = workspace.folder / "results/smoke/checkpoints/human36m/algebraic/seed0.pt"
+    path = workspace.folder / "results/smoke/checkpoints/algebraic/human36m/seed0.pt"
     params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
     params["methods"]["algebraic"]["use_confidences"] = False
     workspace.write_params(**params)
@@ -331,15 +331,15 @@ def test_roots_are_the_answers_of_the_row_before_from_the_same_cameras(
     workspace.must("train", "human36m", "point")
     told = workspace.must("predict", "human36m", "point").out
     assert re.search("test-54138969-[0-9a-f]{8} left out, the root it is handed takes at least 2 views", told)
-    folder = workspace.folder / "results/smoke/predictions/human36m"
+    folder = workspace.folder / "results/smoke/predictions"
     pair = CAMERAS[:2]
     for cameras, source in ((CAMERAS, CAMERAS), (pair, pair), (CAMERAS[:1], CAMERAS)):
-        before = predictions.read(folder / "dlt" / file_name(*source))
-        given = predictions.read(folder / "point" / file_name(*cameras, root_cameras=source))
+        before = predictions.read(folder / "dlt/human36m" / file_name(*source))
+        given = predictions.read(folder / "point/human36m" / file_name(*cameras, root_cameras=source))
         pelvis = before.info.joints.index("pelvis")
         assert given.info.condition.root_cameras == before.info.condition.cameras
         np.testing.assert_allclose(given.joints_mm[:, 3], before.joints_mm[:, pelvis], rtol=1e-6)
-    assert not (folder / "point" / file_name(CAMERAS[0], root_cameras=CAMERAS[:1])).exists()
+    assert not (folder / "point/human36m" / file_name(CAMERAS[0], root_cameras=CAMERAS[:1])).exists()
     assert workspace.t1_mm("point") > 100
     told = workspace.must("score", "human36m", "point").out
     assert f"root from:{', '.join(CAMERAS)}" in told
@@ -351,7 +351,7 @@ def test_roots_are_the_answers_of_the_row_before_from_the_same_cameras(
     params["methods"]["point"] = {**entry, "roots": {"test": "val.pkl"}}
     workspace.write_params(**params)
     workspace.must("predict", "human36m", "point")
-    given = predictions.read(folder / "point" / file_name(root_cameras=CAMERAS))
+    given = predictions.read(folder / "point/human36m" / file_name(root_cameras=CAMERAS))
     np.testing.assert_allclose(given.joints_mm[:, 0], roots[:, pelvis])
     path.write_bytes(pickle.dumps({"keypoints_3d": roots[1:], "indexes": np.arange(len(roots) - 1)}))
     assert "val.pkl" in workspace.run("predict", "human36m", "point").error

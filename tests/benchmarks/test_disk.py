@@ -73,7 +73,7 @@ def test_a_users_data_counts_once_its_stage_has_counted_it(tmp_path: Path) -> No
     before = part(settings, "crops").bytes
     counts = {"cameras": 1, "train samples": 50, "test samples": 7}
     record = DataFile(dataset="rhd", synthetic=False, state="ready", detail="", obtain="", manifest="0", counts=counts)
-    record.write(settings.file("data", "rhd.json"))
+    record.write(settings.dataset_file("data", "rhd"))
     assert part(settings, "crops").bytes - before == 57 * 3 * 64**2
 
 
@@ -89,8 +89,8 @@ def test_a_run_writes_what_was_estimated(ready_workspace: Any, tmp_path: Path) -
     assert crops.bytes == (4 + 8) * 4 * 3 * 64**2
     # Beside the pixels stand a header and the row of each view; a folder for each split.
     assert crops.bytes < crops.present < crops.bytes + 12 * BLOCK
-    seed = ready_workspace.folder / "results/smoke/checkpoints/human36m/backbone"
-    parameters = TrainingFile.read(ready_workspace.folder / "results/smoke/training/human36m/backbone.json").parameters
+    seed = ready_workspace.folder / "results/smoke/checkpoints/backbone/human36m"
+    parameters = TrainingFile.read(ready_workspace.folder / "results/smoke/training/backbone/human36m.json").parameters
     written = sum(path.stat().st_size for path in seed.glob("seed0*.pt"))
     assert written == pytest.approx(parameters * (WEIGHT_BYTES + STATE_BYTES), rel=0.05)
 

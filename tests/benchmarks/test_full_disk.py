@@ -37,17 +37,17 @@ def change(workspace: Any, **values: Any) -> None:
 
 
 def test_train(workspace: Any) -> None:
-    folder = workspace.folder / RESULTS / "checkpoints/human36m"
+    folder = workspace.folder / RESULTS / "checkpoints"
     # Nothing is left to be learned: only the checkpoint is written again.
-    assert str(folder / "backbone/seed0.pt") in fails(workspace, "train", "human36m", "backbone")
+    assert str(folder / "backbone/human36m/seed0.pt") in fails(workspace, "train", "human36m", "backbone")
     # A row that takes over a checkpoint copies it.
-    assert str(folder / "dlt/seed0.pt") in fails(workspace, "train", "human36m", "dlt")
+    assert str(folder / "dlt/human36m/seed0.pt") in fails(workspace, "train", "human36m", "dlt")
     change(workspace, backbone={"steps": 2})
-    assert str(folder / "backbone/seed0.state.pt") in fails(workspace, "train", "human36m", "backbone")
+    assert str(folder / "backbone/human36m/seed0.state.pt") in fails(workspace, "train", "human36m", "backbone")
 
 
 def test_predict(workspace: Any) -> None:
-    folder = workspace.folder / RESULTS / "predictions/human36m/dlt"
+    folder = workspace.folder / RESULTS / "predictions/dlt/human36m"
     change(workspace, methods={"dlt": {"code": "methods/dlt", "after": "backbone", "weights": "uniform"}})
     assert str(folder / file_name()) in fails(workspace, "predict", "human36m", "dlt")
 
@@ -75,7 +75,7 @@ def test_score_compare_report_and_sync(workspace: Any, monkeypatch: pytest.Monke
     change(workspace, methods={"dlt": {"code": "methods/dlt", "after": "backbone", "weights": "uniform"}})
     workspace.must("predict", "human36m", "dlt")
     errors, examples = (
-        workspace.folder / RESULTS / name for name in ("errors/human36m/dlt.parquet", "examples/human36m/dlt.npz")
+        workspace.folder / RESULTS / name for name in ("errors/dlt/human36m.parquet", "examples/dlt/human36m.npz")
     )
     assert str(errors) in fails(workspace, "score", "human36m", "dlt")
     # There is room for the first of the three files: it is that of the earlier run as well.
@@ -161,7 +161,7 @@ def test_a_method_that_answers_nobody_is_scored_as_all_missing(
     change(workspace, methods={"nobody": row})
     for stage in ("train", "predict", "score"):
         workspace.must(stage, "human36m", "nobody")
-    for score in ScoreFile.read(workspace.folder / RESULTS / "scores/human36m/nobody.json").scores:
+    for score in ScoreFile.read(workspace.folder / RESULTS / "scores/nobody/human36m.json").scores:
         assert score.n_missing == score.n_samples > 0
         assert score.value is None or score.signature.metric.startswith("pck")
     workspace.must("compare", "human36m")

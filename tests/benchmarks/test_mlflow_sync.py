@@ -51,7 +51,7 @@ def test_a_store_shows_what_was_done_and_what_came_out(workspace: Any, capfd: py
     assert score.data.tags["synthetic"] == "True"
     assert backbone.info.status == "FINISHED"
     assert "seed0/total" in backbone.data.metrics
-    file = ScoreFile.read(workspace.folder / "results/smoke/scores/human36m/dlt.json")
+    file = ScoreFile.read(workspace.folder / "results/smoke/scores/dlt/human36m.json")
     values = {found.value for found in file.scores}
     logged = {value for name, value in score.data.metrics.items() if name.count("/") == 0 or "human36m-cameras" in name}
     assert values <= logged, "a table of several sets of cameras keeps each of its numbers"
@@ -59,7 +59,7 @@ def test_a_store_shows_what_was_done_and_what_came_out(workspace: Any, capfd: py
     client = MlflowClient(tracking_uri(workspace.folder))
     curve = client.get_metric_history(score.info.run_id, "human36m-cameras/cameras_curve")
     assert [point.step for point in curve] == [2, 3, 4]
-    assert {artifact.path for artifact in client.list_artifacts(score.info.run_id)} == {"dlt.json", "scores.json"}
+    assert {artifact.path for artifact in client.list_artifacts(score.info.run_id)} == {"human36m.json", "scores.json"}
     with Image.open(client.download_artifacts(backbone.info.run_id, "losses.png")) as losses:
         assert np.ptp(np.asarray(losses)) > 100, "something is drawn"
     assert all(run.data.tags["mlflow.runName"].startswith(run.data.tags["method"]) for run in found.values())
@@ -73,7 +73,7 @@ def test_a_store_shows_what_was_done_and_what_came_out(workspace: Any, capfd: py
 
 def test_the_same_predictions_scored_twice_add_no_run(workspace: Any) -> None:
     workspace.must("sync")
-    path = workspace.folder / "results/smoke/scores/human36m/dlt.json"
+    path = workspace.folder / "results/smoke/scores/dlt/human36m.json"
     path.unlink()  # or else the file stays as it was
     workspace.must("score", "human36m", "dlt")
     assert workspace.must("sync").out.startswith("mlflow: 0 runs added, 3 there already")
@@ -134,7 +134,7 @@ def test_the_server_of_runs() -> None:
 def test_the_searches_of_the_readme_find_what_they_say(
     workspace: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = workspace.folder / "results/smoke/scores/human36m/dlt.json"
+    path = workspace.folder / "results/smoke/scores/dlt/human36m.json"
     record = ScoreFile.read(path)
     next(score for score in record.scores if score.table == "T1").value = 79.5
     path.write_text(record.text())
@@ -218,7 +218,7 @@ def test_a_store_whose_disk_fills_up_in_the_middle_is_completed_by_the_next_sync
     assert set(found) == {"train/backbone", "train/dlt", "score/dlt"}
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     client = MlflowClient(tracking_uri(workspace.folder))
-    assert {a.path for a in client.list_artifacts(found["score/dlt"].info.run_id)} == {"dlt.json", "scores.json"}
+    assert {a.path for a in client.list_artifacts(found["score/dlt"].info.run_id)} == {"human36m.json", "scores.json"}
 
 
 def test_a_store_that_is_none(workspace: Any) -> None:
@@ -227,8 +227,8 @@ def test_a_store_that_is_none(workspace: Any) -> None:
 
 
 def test_sync_says_one_line_where_a_file_is_broken(workspace: Any) -> None:
-    path = workspace.folder / "results/smoke/scores/human36m/dlt.json"
+    path = workspace.folder / "results/smoke/scores/dlt/human36m.json"
     path.write_text(path.read_text().replace('"format": 1', '"format": 1, "surprise": 2'))
     error = workspace.run("sync").error
-    assert "dlt.json: surprise" in error
+    assert "dlt/human36m.json: surprise" in error
     assert "run the stage" in error

@@ -34,19 +34,19 @@ def lifted(copied_into, tmp_path_factory):
 
 def test_a_monocular_row(lifted):
     workspace, results = lifted
-    files = sorted((results / "predictions" / "human36m" / "lifting").glob("*.parquet"))
+    files = sorted((results / "predictions" / "lifting" / "human36m").glob("*.parquet"))
     assert [path.name for path in files] == sorted(file_name(camera) for camera in CAMERAS)
     for path in files:
         table = predictions.read(path)
         (camera,) = table.info.condition.cameras
         assert set(table.frame) == {camera}
         assert (table.column("size_mm") > 0).all()
-    record = ScoreFile.read(results / "scores" / "human36m" / "lifting.json")
+    record = ScoreFile.read(results / "scores" / "lifting" / "human36m.json")
     assert {found.table: found.signature.views for found in record.scores} == {
         "human36m-monocular": "each alone",
         "T3": "each alone; root from all",
     }
-    errors = pd.read_parquet(results / "errors" / "human36m" / "lifting.parquet")
+    errors = pd.read_parquet(results / "errors" / "lifting" / "human36m.parquet")
     for found in record.scores:
         rows = errors[errors["table"] == found.table]
         assert found.value == pytest.approx(rows["error"].mean(), rel=1e-5)
@@ -54,7 +54,7 @@ def test_a_monocular_row(lifted):
         assert found.breakdown["camera"] == pytest.approx(rows.groupby("cameras")["error"].mean().to_dict(), rel=1e-5)
 
     # drawn where the person is, so that pictures of a weak method are no empty crops
-    with np.load(results / "examples" / "human36m" / "lifting.npz") as drawn:
+    with np.load(results / "examples" / "lifting" / "human36m.npz") as drawn:
         pelvis = HUMAN36M.root_index
         assert len(drawn["keys"])
         assert drawn["images"].any()
@@ -81,10 +81,10 @@ def test_the_median_of_views_is_no_monocular_row(workspace):
     for stage in ("train", "predict", "score"):
         workspace.must(stage, "human36m", "lifting")
     results = workspace.folder / "results" / "smoke"
-    table = predictions.read(results / "predictions" / "human36m" / "lifting" / file_name(root_cameras=CAMERAS))
+    table = predictions.read(results / "predictions" / "lifting" / "human36m" / file_name(root_cameras=CAMERAS))
     assert set(table.frame) == {"world"}
     assert not table.columns
-    scored = {found.table for found in ScoreFile.read(results / "scores" / "human36m" / "lifting.json").scores}
+    scored = {found.table for found in ScoreFile.read(results / "scores" / "lifting" / "human36m.json").scores}
     assert {"T1", "T2", "human36m-cameras"} <= scored
     assert "human36m-monocular" not in scored
 
@@ -93,7 +93,7 @@ def test_the_truth_in_another_cameras_frame_is_no_oracle(lifted):
     """Rewritten by hand: the truth of each camera scores 0, that of its neighbour does not."""
     workspace, results = lifted
     dataset = Human36M(workspace.world)
-    path = next((results / "predictions" / "human36m" / "lifting").glob(f"test-{CAMERAS[1]}-*.parquet"))
+    path = next((results / "predictions" / "lifting" / "human36m").glob(f"test-{CAMERAS[1]}-*.parquet"))
     table = predictions.read(path)
     values = {}
     for name in CAMERAS[:2]:
@@ -123,20 +123,20 @@ def test_hands_go_through_the_same_stages_with_the_same_rows(hands):
     assert told.splitlines()[-1] == "compare rhd: done"
     results = hands.folder / "results" / "smoke"
     for row in ("lifting", "lifting_image"):
-        scores = {found.table: found for found in ScoreFile.read(results / "scores" / "rhd" / f"{row}.json").scores}
+        scores = {found.table: found for found in ScoreFile.read(results / "scores" / row / "rhd.json").scores}
         found, at_true_size = scores.pop("rhd"), scores.pop("rhd-true-size")
         assert not scores
         assert at_true_size.signature.given == ("hand", "size")
         assert at_true_size.signature.metric == "mpjpe<=150mm"
         assert 0 < at_true_size.value < 150
         assert (found.table, found.n_samples, found.n_missing, found.n_groups) == ("rhd", 4, 0, 4)
-        with np.load(results / "examples" / "rhd" / f"{row}.npz") as drawn:
+        with np.load(results / "examples" / row / "rhd.npz") as drawn:
             assert len(drawn["keys"])
             assert not drawn["images"].any()  # nothing of a real data set gets onto a page
         assert found.signature.root == "palm"
         assert set(found.breakdown["action"]) == {"left hand", "right hand"}
         assert 0 < found.value < 1000
-        assert Checkpoint.read(results / "checkpoints" / "rhd" / row / "seed0.pt").architecture["handed"]
+        assert Checkpoint.read(results / "checkpoints" / row / "rhd" / "seed0.pt").architecture["handed"]
     tables = ComparisonFile.read(results / "comparisons" / "rhd.json").tables
     assert {compared.table for compared in tables} == {"rhd", "rhd-true-size"}
     assert all({rank.method for rank in compared.ranks} == {"lifting", "lifting_image"} for compared in tables)

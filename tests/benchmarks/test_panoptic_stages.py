@@ -48,7 +48,7 @@ def test_from_the_files_to_the_table(panoptic):
     for method in METHODS:
         for stage in ("train", "predict", "score"):
             panoptic.must(stage, "panoptic", method)
-        (found,) = ScoreFile.read(results / "scores" / "panoptic" / f"{method}.json").scores
+        (found,) = ScoreFile.read(results / "scores" / method / "panoptic.json").scores
         assert (found.table, found.n_samples, found.n_missing, found.n_groups) == ("T4", 6, 0, 4)
         assert (found.signature.root, found.signature.alignment) == ("mean of left_hip, right_hip", "root")
         assert found.signature.joints == "all 17 of coco-17"
@@ -56,13 +56,13 @@ def test_from_the_files_to_the_table(panoptic):
         assert found.signature.cameras == (CAMERAS,)
         assert set(found.breakdown["subject"]) == set(SEQUENCES["test"])
         assert 0 < found.value < 1e5
-        (path,) = (results / "predictions" / "panoptic" / method).glob("*.parquet")
+        (path,) = (results / "predictions" / method / "panoptic").glob("*.parquet")
         table = predictions.read(path)
         assert table.info.joints == COCO.joints
         assert table.info.condition.cameras == CAMERAS
 
     # the cube of volumetric stands about the middle of the hips, that which algebraic predicts or the true one
-    answers = {m: predictions.read(next((results / "predictions/panoptic" / m).glob("*"))) for m in METHODS}
+    answers = {m: predictions.read(next((results / "predictions" / m / "panoptic").glob("*.parquet"))) for m in METHODS}
     dataset = Panoptic(panoptic.folder / "dome")
     roots = {
         "volumetric": COCO.root_of(answers["algebraic"].joints_mm),

@@ -13,7 +13,7 @@ from PIL import Image
 from poseboard.protocols.records import PictureFile
 
 ROWS = {"epipolar": "epipolar", "control": "unconstrained", "baseline": "none"}
-FOLDER = "results/smoke/predictions/human36m"
+FOLDER = "results/smoke/predictions"
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def trained(copied_into: Callable[[Path], Any], tmp_path_factory: pytest.TempPat
 
 
 def pictures_of(workspace: Any, row: str) -> Path:
-    return Path(workspace.folder / FOLDER / row / "pictures")
+    return Path(workspace.folder / FOLDER / row / "human36m" / "pictures")
 
 
 def test_rows_that_look_at_other_views_draw_where(trained: Any) -> None:
@@ -130,7 +130,7 @@ def test_nothing_that_is_handed_over_for_a_picture_reaches_a_prediction(drawing:
 
     done = drawing("Told")
     assert done.code == 0, done.err
-    tables = [predictions.read(path) for path in (workspace.folder / FOLDER / "drawing").glob("*.parquet")]
+    tables = [predictions.read(path) for path in (workspace.folder / FOLDER / "drawing/human36m").glob("*.parquet")]
     assert len(tables) > 2
     for table in tables:  # every set of cameras was predicted before the first picture was asked for
         assert (table.joints_mm == 1000.0).all()
@@ -145,4 +145,4 @@ def test_nothing_that_is_handed_over_for_a_picture_reaches_a_prediction(drawing:
 def test_what_is_no_picture_is_named(drawing: Any, workspace: Any) -> None:
     error = drawing("NoPicture").error
     assert "row drawing: figures: drew float64 (8, 8)" in error
-    assert not list((workspace.folder / FOLDER).glob("drawing/*.parquet"))
+    assert not list((workspace.folder / FOLDER).glob("drawing/human36m/*.parquet"))

@@ -102,7 +102,7 @@ def test_every_row_is_scored_and_on_the_page() -> None:
     settings = Settings.read(ROOT / "params.yaml").in_profile(PROFILE)
     page = (settings.page / "index.html").read_text(encoding="utf-8")
     for method in settings.params.methods:
-        record = ScoreFile.read(settings.file("scores", "human36m", f"{method}.json"))
+        record = ScoreFile.read(settings.row_path("scores", method, "human36m"))
         assert record.synthetic
         assert f"methods/{method}.html" in page
 
@@ -139,6 +139,6 @@ def test_a_third_party_method_by_one_line(tmp_path: Path) -> None:
         assert "methods/middle.html" in page
     finally:
         params.write_text(before, encoding="utf-8")
-        for kind, suffix in (("scores", "json"), ("training", "json"), ("errors", "parquet"), ("examples", "npz")):
-            settings.file(kind, "human36m", f"middle.{suffix}").unlink(missing_ok=True)
+        for kind in ("scores", "training", "errors", "examples"):
+            settings.row_path(kind, "middle", "human36m").unlink(missing_ok=True)
         run("dvc", "repro")

@@ -53,7 +53,7 @@ def test_new_seeds_are_judged_anew_and_none_is_no_error(tmp_path: Path) -> None:
     checkout(tmp_path)
     dvc(tmp_path, "repro")
     assert json.loads(dvc(tmp_path, "status", "--json")) == {}
-    recorded = tmp_path / "results/seeds/scores/human36m/dlt.json"
+    recorded = tmp_path / "results/seeds/scores/dlt/human36m.json"
     recorded.parent.mkdir()
     recorded.write_text("{}")
     assert set(json.loads(dvc(tmp_path, "status", "--json"))) == set(JUDGING)

@@ -38,7 +38,7 @@ def test_every_stage_is_listed_and_trainings_by_what_they_took(tmp_path: Path) -
     assert {f"{kind}-human36m@{row}" for kind in ("train", "score") for row in settings.params.methods} <= set(stages)
     assert {"backbone-human36m", "detections-shelf@dlt", "report"} <= set(stages)
     assert len(stages) == len(plan(settings))
-    took = sum(r.seconds for r in TrainingFile.read(ROOT / "results/default/training/human36m/backbone.json").runs)
+    took = sum(r.seconds for r in TrainingFile.read(ROOT / "results/default/training/backbone/human36m.json").runs)
     assert stages["backbone-human36m"].seconds == pytest.approx(START_S + took)
     assert "default" in stages["backbone-human36m"].basis
     assert (stages["report"].seconds, stages["report"].basis) == (ASSUMED_S["report"], "assumed")

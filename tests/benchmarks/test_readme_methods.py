@@ -87,15 +87,15 @@ def test_the_learned_method_of_the_readme(with_readme_method: Any) -> None:
     workspace = with_readme_method("joint_powers", steps=3)
     assert np.isfinite(workspace.t1_mm("joint_powers"))
     folder = workspace.folder / "results/smoke"
-    state = Checkpoint.read(folder / "checkpoints/human36m/joint_powers/seed0.pt").state
+    state = Checkpoint.read(folder / "checkpoints/joint_powers/human36m/seed0.pt").state
     assert not torch.equal(state["power"], torch.ones(17))
-    start = Checkpoint.read(folder / "checkpoints/human36m/backbone/seed0.pt").state
+    start = Checkpoint.read(folder / "checkpoints/backbone/human36m/seed0.pt").state
     assert all(torch.equal(state[f"backbone.{name}"], value) for name, value in start.items())
-    (run,) = TrainingFile.read(folder / "training/human36m/joint_powers.json").runs
+    (run,) = TrainingFile.read(folder / "training/joint_powers/human36m.json").runs
     assert run.curves["total"].x == [1, 2, 3]
     # With every power at 1 it is the row that weighs by the peak.
-    before = predictions.read(folder / "predictions/human36m/joint_powers" / file_name()).joints_mm
-    peak = predictions.read(folder / "predictions/human36m/dlt" / file_name()).joints_mm
+    before = predictions.read(folder / "predictions/joint_powers/human36m" / file_name()).joints_mm
+    peak = predictions.read(folder / "predictions/dlt/human36m" / file_name()).joints_mm
     assert not np.allclose(before, peak, atol=1e-3)
 
 

@@ -170,7 +170,7 @@ def test_the_pipeline_runs_on_copied_trees(checkout: Path, made_up: Callable[...
         assert all((results / "data" / name).is_file() for name in record.pictures)
     for dataset, rows in ROWS.items():
         for row in rows:
-            scores = ScoreFile.read(results / "scores" / dataset / f"{row}.json")
+            scores = ScoreFile.read(results / "scores" / row / f"{dataset}.json")
             assert not scores.synthetic
             assert all(score.n_samples for score in scores.scores)
         assert (results / "comparisons" / f"{dataset}.json").is_file()

@@ -12,13 +12,13 @@ import pytest
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.protocols.records import TrainingFile
 
-CHECKPOINTS = Path("results/smoke/checkpoints/human36m")
+CHECKPOINTS = Path("results/smoke/checkpoints")
 
 
 @pytest.fixture
 def moved(workspace: Any) -> Path:
     """A checkpoint of the train stage, whole and sound, but with a tensor moved after the training."""
-    path = workspace.folder / CHECKPOINTS / "dlt/seed0.pt"
+    path = workspace.folder / CHECKPOINTS / "dlt/human36m/seed0.pt"
     read = Checkpoint.read(path)
     key = next(key for key, value in read.state.items() if value.is_floating_point())
     read.state[key] += 1
@@ -29,13 +29,13 @@ def moved(workspace: Any) -> Path:
 def test_weights_of_another_hash_than_the_training_recorded(
     workspace: Any, moved: Path, spoil: Callable[..., Any], tmp_path: Path
 ) -> None:
-    recorded = TrainingFile.read(workspace.folder / "results/smoke/training/human36m/dlt.json")
+    recorded = TrainingFile.read(workspace.folder / "results/smoke/training/dlt/human36m.json")
     digest = recorded.provenance.checkpoint_sha256["seed0"]
     for given in ((), ("--checkpoint", moved)):
         error = spoil("predict", "human36m", "dlt", *given).error
         assert str(moved) in error
         assert digest[:12] in error
-        assert "dlt.json recorded" in error
+        assert "dlt/human36m.json recorded" in error
         assert "poseboard train human36m dlt" in error
     # Elsewhere there is no record: what the file's own checksums say is all that is known.
     elsewhere = tmp_path / "theirs.pt"
@@ -47,7 +47,7 @@ def test_weights_of_another_hash_than_the_training_recorded(
 
 
 def test_a_training_starts_from_no_such_weights_nor_takes_them_over(workspace: Any, spoil: Callable[..., Any]) -> None:
-    backbone = workspace.folder / CHECKPOINTS / "backbone/seed0.pt"
+    backbone = workspace.folder / CHECKPOINTS / "backbone/human36m/seed0.pt"
     shutil.copyfile(backbone, backbone.with_name("kept"))
     read = Checkpoint.read(backbone)
     Checkpoint(read.method, read.architecture, read.state, {"told": 1.0}).save(backbone)
@@ -58,7 +58,7 @@ def test_a_training_starts_from_no_such_weights_nor_takes_them_over(workspace: A
 
 
 def test_a_damaged_state_of_a_training_is_told_and_the_training_starts_anew(workspace: Any) -> None:
-    path = workspace.folder / CHECKPOINTS / "backbone/seed0.pt"
+    path = workspace.folder / CHECKPOINTS / "backbone/human36m/seed0.pt"
     before, state = Checkpoint.read(path).state, path.with_suffix(".state.pt")
     whole = bytearray(state.read_bytes())
     whole[len(whole) // 2] ^= 1

@@ -16,8 +16,8 @@ from poseboard.datasets.catalog import catalog
 from poseboard.protocols import predictions
 from poseboard.protocols.records import ComparisonFile, DataFile, ScoreFile, TrainingFile
 
-PREDICTED = Path("results/smoke/predictions/human36m/dlt")
-SCORES = Path("results/smoke/scores/human36m")
+PREDICTED = Path("results/smoke/predictions/dlt/human36m")
+SCORES = Path("results/smoke/scores")
 
 Fail = Callable[..., Any]
 
@@ -90,19 +90,19 @@ def test_every_set_of_cameras_has_the_same_seeds(workspace: Any, spoil: Fail) ->
 
 def test_a_score_says_what_was_predicted_with_not_what_lies_there_now(workspace: Any) -> None:
     info = predictions.read(workspace.folder / PREDICTED / file_name()).info
-    (workspace.folder / "results/smoke/checkpoints/human36m/dlt/seed0.pt").write_bytes(b"trained again since")
+    (workspace.folder / "results/smoke/checkpoints/dlt/human36m/seed0.pt").write_bytes(b"trained again since")
     workspace.must("score", "human36m", "dlt")
-    made = ScoreFile.read(workspace.folder / SCORES / "dlt.json").provenance
+    made = ScoreFile.read(workspace.folder / SCORES / "dlt/human36m.json").provenance
     assert made.checkpoint_sha256 == {"seed0": info.checkpoint_sha256}
     assert made.options == info.options
     assert made.options["weights"] == "peak"
     assert {"compat"} <= set(made.options), "defaults are options in force as well"
-    training = TrainingFile.read(workspace.folder / "results/smoke/training/human36m/backbone.json")
+    training = TrainingFile.read(workspace.folder / "results/smoke/training/backbone/human36m.json")
     assert training.provenance.options["steps"] == 3
 
 
 def test_one_process_predicts_or_scores_a_row(workspace: Any, spoil: Fail) -> None:
-    lock = workspace.folder / PREDICTED.with_name(".dlt.lock")
+    lock = workspace.folder / PREDICTED.parents[1] / ".dlt-human36m.lock"
     with filelock.FileLock(lock):
         for stage in ("predict", "score"):
             assert "another process" in spoil(stage, "human36m", "dlt").error
@@ -126,28 +126,28 @@ def test_a_row_taken_out_of_params_is_neither_compared_nor_shown(workspace: Any)
     del params["methods"]["other"]
     workspace.write_params(**params)
     assert run() == (0, False)
-    assert (workspace.folder / SCORES / "other.json").is_file()
+    assert (workspace.folder / SCORES / "other/human36m.json").is_file()
 
 
 def test_rows_of_two_states_of_the_data_are_not_compared(workspace: Any, spoil: Fail) -> None:
     second_row(workspace)
-    path = workspace.folder / SCORES / "other.json"
+    path = workspace.folder / SCORES / "other/human36m.json"
     record = ScoreFile.read(path)
     moved = record.provenance.model_copy(update={"data_manifest": "another"})
     record.model_copy(update={"provenance": moved}).write(path)
     for command in (("compare", "human36m"), ("report",)):
-        assert "other.json: provenance.data_manifest" in spoil(*command).error
+        assert "other/human36m.json: provenance.data_manifest" in spoil(*command).error
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PAR1 but cut off"])
 def test_errors_that_are_gone_or_damaged(workspace: Any, spoil: Fail, content: bytes | None) -> None:
-    path = workspace.folder / "results/smoke/errors/human36m/dlt.parquet"
+    path = workspace.folder / "results/smoke/errors/dlt/human36m.parquet"
     if content is None:
         path.unlink()
     else:
         path.write_bytes(content)
     error = spoil("compare", "human36m").error
-    assert "dlt.parquet" in error
+    assert "dlt/human36m.parquet" in error
     assert "poseboard score human36m dlt" in error
 
 
@@ -161,13 +161,13 @@ def test_errors_that_are_gone_or_damaged(workspace: Any, spoil: Fail, content: b
     ],
 )
 def test_scores_that_break_their_schema(workspace: Any, spoil: Fail, old: str, new: str, named: str) -> None:
-    path = workspace.folder / SCORES / "dlt.json"
+    path = workspace.folder / SCORES / "dlt/human36m.json"
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
     for command in (("compare", "human36m"), ("report",), ("sync",)):
         error = spoil(*command).error
-        assert "dlt.json" in error
+        assert "dlt/human36m.json" in error
         assert named in error
         assert "run the stage" in error
 

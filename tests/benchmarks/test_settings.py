@@ -134,7 +134,7 @@ def test_plain_names_are_names(tmp_path: Path) -> None:
     assert list(read.params.methods) == ["3d", "A-b_c", "_x", "dlt-2"]
     for name in ODD_NAMES:
         with pytest.raises(InputError, match="is no name"):
-            read.file("scores", name, "dlt.json")
+            read.row_path("scores", "dlt-2", name)
 
 
 def test_no_file_and_no_yaml(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 @pytest.mark.parametrize("rank", ["RANK", "SLURM_PROCID"])
 def test_only_the_first_process_copies(workspace: Any, monkeypatch: pytest.MonkeyPatch, rank: str) -> None:
     folder = workspace.folder / "results/smoke"
-    copy, record = folder / "checkpoints/human36m/dlt/seed0.pt", folder / "training/human36m/dlt.json"
+    copy, record = folder / "checkpoints/dlt/human36m/seed0.pt", folder / "training/dlt/human36m.json"
     copy.unlink()
     record.unlink()
     monkeypatch.setenv(rank, "1")
@@ -17,5 +17,5 @@ def test_only_the_first_process_copies(workspace: Any, monkeypatch: pytest.Monke
     assert not record.exists()
     monkeypatch.setenv(rank, "0")
     workspace.must("train", "human36m", "dlt")
-    assert copy.read_bytes() == (folder / "checkpoints/human36m/backbone/seed0.pt").read_bytes()
+    assert copy.read_bytes() == (folder / "checkpoints/backbone/human36m/seed0.pt").read_bytes()
     assert record.is_file()

@@ -31,7 +31,7 @@ def test_from_the_files_to_the_table(toolbox):
     assert "6 moments of four cameras; truth of the test split is triangulated" in told
     toolbox.must("run", NAME, *METHODS)
     for row in METHODS:
-        (found,) = ScoreFile.read(toolbox.folder / "results" / "smoke" / "scores" / NAME / f"{row}.json").scores
+        (found,) = ScoreFile.read(toolbox.folder / "results" / "smoke" / "scores" / row / f"{NAME}.json").scores
         assert (found.table, found.protocol, found.n_missing) == ("T5-human36m-toolbox", "mpjpe_clipped", 0)
         assert found.n_samples == 1  # one of 64, of three
         assert 0 < found.value <= 150

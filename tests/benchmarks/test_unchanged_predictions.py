@@ -13,7 +13,7 @@ from predicted import file_name
 from poseboard.datasets.human36m import CAMERAS
 from poseboard.protocols import predictions
 
-FOLDER = Path("results/smoke/predictions/human36m/dlt")
+FOLDER = Path("results/smoke/predictions/dlt/human36m")
 
 
 def states(workspace: Any) -> dict[str, int]:

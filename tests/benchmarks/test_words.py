@@ -13,8 +13,8 @@ from predicted import file_name
 from poseboard.protocols.records import Provenance, ScoreFile, TrainingFile
 
 ROOT = Path(__file__).resolve().parents[2]
-SCORES = Path("results/smoke/scores/human36m/dlt.json")
-PREDICTED = Path("results/smoke/predictions/human36m/dlt") / file_name()
+SCORES = Path("results/smoke/scores/dlt/human36m.json")
+PREDICTED = Path("results/smoke/predictions/dlt/human36m") / file_name()
 Fail = Callable[..., Any]
 
 
@@ -113,7 +113,7 @@ def predict(workspace: Any) -> str:
 
 
 def test_a_rerun_that_comes_to_the_same_leaves_its_files_alone(workspace: Any) -> None:
-    kept = [workspace.folder / SCORES, workspace.folder / "results/smoke/training/human36m/backbone.json"]
+    kept = [workspace.folder / SCORES, workspace.folder / "results/smoke/training/backbone/human36m.json"]
     old = "2020-01-01T00:00:00+00:00"
     for path in kept:
         path.write_text(re.sub(r'"created": "[^"]*"', f'"created": "{old}"', path.read_text()))
@@ -131,7 +131,7 @@ def test_a_rerun_that_comes_to_the_same_leaves_its_files_alone(workspace: Any) -
 
 def test_what_counts_as_the_same_result(ready_workspace: Any) -> None:
     folder = ready_workspace.folder / "results/smoke"
-    training = TrainingFile.read(folder / "training/human36m/backbone.json")
+    training = TrainingFile.read(folder / "training/backbone/human36m.json")
 
     def timed(**times: float | None) -> TrainingFile:
         return training.model_copy(update={"runs": [run.model_copy(update=times) for run in training.runs]})

@@ -90,10 +90,10 @@ if __name__ == "__main__":
     for number, (row, how, kill_at) in enumerate(plan):
         ended[row][how] = in_a_process(row, kill_at, number)
         if RANK == "0":
-            checkpoints = RESULTS / "checkpoints/human36m" / row
+            checkpoints = RESULTS / "checkpoints" / row / "human36m"
             kept = Path(how) / row
             shutil.copytree(checkpoints, kept)
             if how != "killed":
                 shutil.rmtree(checkpoints)
-                shutil.copy(RESULTS / "training/human36m" / f"{row}.json", kept)
+                shutil.copy(RESULTS / "training" / row / "human36m.json", kept)
     Path(f"ended-{RANK}.json").write_text(json.dumps(ended))

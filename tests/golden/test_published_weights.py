@@ -115,7 +115,7 @@ def test_published_weights_predict_as_the_release_does(workspace, fill_by_rule, 
         with pytest.raises(SystemExit) as stop:
             cli.main()
         assert not stop.value.code, capsys.readouterr().err
-    table = predictions.read(workspace / "results/smoke/predictions/human36m" / method / file_name())
+    table = predictions.read(workspace / "results/smoke/predictions" / method / "human36m" / file_name())
 
     names = np.load(workspace / "world" / LABELS, allow_pickle=True).item()
     rows = [row for row in names["table"] if names["subject_names"][row["subject_idx"]] == "S9"]

@@ -133,14 +133,14 @@ def write_method(root: Path, dataset: str, method: str, level: float, stem: str 
     file = ScoreFile(
         method=method, dataset=dataset, synthetic=True, profile="default", scores=scores, provenance=provenance(method)
     )
-    file.write(root / "default" / "scores" / dataset / f"{stem or method}.json")
-    write_examples(root / "default" / "examples" / dataset / f"{stem or method}.npz", level, rng)
+    file.write(root / "default" / "scores" / (stem or method) / f"{dataset}.json")
+    write_examples(root / "default" / "examples" / (stem or method) / f"{dataset}.npz", level, rng)
 
 
 def write_seeds(root: Path, dataset: str) -> None:
     """The same rows, trained three times: each a little off its level, and two rows a little off each other."""
     for k, method in enumerate(LEVELS):
-        file = ScoreFile.read(root / "default" / "scores" / dataset / f"{method}.json")
+        file = ScoreFile.read(root / "default" / "scores" / method / f"{dataset}.json")
         offsets = (0.0, 1.0 + 0.1 * (k % 2), 0.5 - 0.05 * (k % 3))
         scores = [
             s.model_copy(
@@ -154,7 +154,7 @@ def write_seeds(root: Path, dataset: str) -> None:
             if s.value is not None
         ]
         file.model_copy(update={"profile": "seeds", "scores": scores}).write(
-            root / "seeds" / "scores" / dataset / f"{method}.json"
+            root / "seeds" / "scores" / method / f"{dataset}.json"
         )
 
 
@@ -179,7 +179,7 @@ def write_training(root: Path, dataset: str, method: str, after: str | None, lea
     TrainingFile(
         method=method, dataset=dataset, synthetic=True, profile="default", after=after,
         parameters=712_345 if learns else 0, runs=[run] if learns else [], provenance=provenance(method),
-    ).write(root / "default" / "training" / dataset / f"{method}.json")  # fmt: skip
+    ).write(root / "default" / "training" / method / f"{dataset}.json")  # fmt: skip
 
 
 def write_examples(path: Path, level: float, rng: np.random.Generator, n: int = 5, side: int = 96) -> None:
@@ -244,7 +244,7 @@ def write_everything(root: Path) -> None:
     dataset = "human36m"
     for method, level in LEVELS.items():
         write_method(root, dataset, method, level)
-    write_pictures(root / "default" / "predictions" / dataset / "algebraic" / "pictures")
+    write_pictures(root / "default" / "predictions" / "algebraic" / dataset / "pictures")
     for method, after in AFTER.items():
         write_training(root, dataset, method, after, learns=not method.startswith("dlt"))
     write_seeds(root, dataset)

@@ -27,7 +27,7 @@ def test_a_board_never_mixes_signatures_or_worlds(found: Results, tmp_path: Path
     for one in board.boards(found):
         assert {str(row.score.signature) for row in one.rows} == {str(one.signature)}
     write_method(tmp_path, "human36m", "dlt", 80.0)
-    path = tmp_path / "default" / "scores" / "human36m" / "dlt.json"
+    path = tmp_path / "default" / "scores" / "dlt" / "human36m.json"
     real = ScoreFile.read(path).model_copy(update={"synthetic": False, "method": "real"})
     real.write(path.with_name("real.json"))
     mixed = board.boards(read_results(tmp_path, "default"))
@@ -36,13 +36,13 @@ def test_a_board_never_mixes_signatures_or_worlds(found: Results, tmp_path: Path
 
 def test_numbers_of_methods_that_were_told_part_of_the_truth_stand_by_themselves(tmp_path: Path) -> None:
     write_method(tmp_path, "human36m", "dlt", 80.0)
-    folder = tmp_path / "default" / "scores" / "human36m"
-    honest = ScoreFile.read(folder / "dlt.json")
+    folder = tmp_path / "default" / "scores"
+    honest = ScoreFile.read(folder / "dlt" / "human36m.json")
     told = [
         s.model_copy(update={"signature": s.signature.model_copy(update={"given": ("root",)})}) for s in honest.scores
     ]
     for name in ("told", "told_too"):  # more rows than the honest board has
-        honest.model_copy(update={"method": name, "scores": told}).write(folder / f"{name}.json")
+        honest.model_copy(update={"method": name, "scores": told}).write(folder / name / "human36m.json")
     all_boards = board.boards(read_results(tmp_path, "default"))
     (main,) = board.main_boards(all_boards).values()
     assert {row.method for one in main for row in one.rows} == {"dlt"}
@@ -145,7 +145,7 @@ def test_the_spread_of_training_stands_beside_a_number_of_one_seed(found: Result
 
 def test_the_run_of_several_seeds_is_of_the_same_rows(found: Results, tmp_path: Path) -> None:
     write_everything(tmp_path)
-    path = tmp_path / "seeds" / "scores" / "human36m" / "dlt.json"
+    path = tmp_path / "seeds" / "scores" / "dlt" / "human36m.json"
     file = ScoreFile.read(path)
     other = {"checkpoint_sha256": {"seed0": "of another training"}, "options": {"steps": 1}}
     file.model_copy(update={"provenance": file.provenance.model_copy(update=other)}).write(path)

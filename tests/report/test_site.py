@@ -290,8 +290,8 @@ def test_hostile_names_stay_text_and_never_become_paths(tmp_path: Path) -> None:
         method=HOSTILE, dataset=HOSTILE, synthetic=True, profile="default", provenance=provenance(HOSTILE),
         scores=[score(HOSTILE, 50.0, "T1", np.random.default_rng(0)).model_copy(update={"title": HOSTILE})],
     )  # fmt: skip
-    file.write(results / "default" / "scores" / "x" / "evil.json")
-    file.model_copy(update={"method": "=cmd()|x"}).write(results / "default" / "scores" / "x" / "formula.json")
+    file.write(results / "default" / "scores" / "evil" / "x.json")
+    file.model_copy(update={"method": "=cmd()|x"}).write(results / "default" / "scores" / "formula" / "x.json")
     DataFile(
         dataset=HOSTILE, synthetic=True, state="missing", detail=HOSTILE, obtain="javascript:alert(1)", manifest=None
     ).write(results / "default" / "data" / "x.json")
@@ -312,13 +312,13 @@ def test_hostile_names_stay_text_and_never_become_paths(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("default/scores/human36m/dlt.json", "{", "cannot be read"),
-        ("default/scores/human36m/dlt.json", "{}", "method"),
+        ("default/scores/dlt/human36m.json", "{", "cannot be read"),
+        ("default/scores/dlt/human36m.json", "{}", "method"),
         ("default/catalog/mupots.json", '{"surprise": 1}', "mend the file"),
         ("default/data/human36m.json", '{"dataset": 3}', "dataset"),
         ("published/T1.yaml", "id: [", "cannot be read"),
         ("speed/x.json", "[]", "speed"),
-        ("default/examples/human36m/dlt.npz", "no zip", "cannot be read"),
+        ("default/examples/dlt/human36m.npz", "no zip", "cannot be read"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, name: str, text: str, says: str) -> None:
@@ -335,7 +335,7 @@ def test_a_profile_that_is_not_meant_to_be_read_says_so_on_every_page_and_plot(t
     write_method(tmp_path, "human36m", "dlt", 80.0)
     write_method(tmp_path, "human36m", "ransac", 70.0)
     words = "plumbing only: the numbers mean nothing"
-    for path in (tmp_path / "default" / "scores" / "human36m").glob("*.json"):
+    for path in (tmp_path / "default" / "scores").glob("*/*.json"):
         ScoreFile.read(path).model_copy(update={"warning": words}).write(path)
     written = build(tmp_path, "default", tmp_path / "out")
     pages = [path for path in written if path.suffix == ".html"]
@@ -358,12 +358,12 @@ def test_pages_of_a_profile_that_is_meant_to_be_read_carry_no_warning(site: Path
 
 def test_examples_that_would_run_code_or_do_not_fit_are_refused(tmp_path: Path) -> None:
     write_method(tmp_path, "human36m", "dlt", 80.0)
-    path = tmp_path / "default/examples/human36m/dlt.npz"
+    path = tmp_path / "default/examples/dlt/human36m.npz"
     with np.load(path) as archive:
         arrays = dict(archive)
     for change in ({"keys": np.array([{}], dtype=object)}, {"edges": np.array([[0, 99]])}, {"views": np.array(["a"])}):
         np.savez(path, **{**arrays, **change})
-        with pytest.raises(ResultError, match=r"dlt\.npz"):
+        with pytest.raises(ResultError, match=r"dlt/human36m\.npz"):
             build(tmp_path, "default", tmp_path / "out")
 
 
@@ -378,7 +378,7 @@ def test_a_picture_is_a_plain_file_name(tmp_path: Path, picture: str) -> None:
 @pytest.mark.parametrize("picture", ["../0.png", "/etc/passwd", "0.svg"])
 def test_so_is_one_that_a_method_drew(tmp_path: Path, picture: str) -> None:
     write_method(tmp_path, "human36m", "dlt", 80.0)
-    folder = tmp_path / "default/predictions/human36m/dlt/pictures"
+    folder = tmp_path / "default/predictions/dlt/human36m/pictures"
     write_pictures(folder, picture)
     with pytest.raises(ResultError, match=r"pictures\.json: pictures: "):
         build(tmp_path, "default", tmp_path / "out")
@@ -436,7 +436,7 @@ def test_a_method_page_says_what_it_is_and_shows_its_readme(results: Path, tmp_p
         "# Algebraic\n\nWords of it. <script>alert(1)</script>\n"
     )
     folders = {"algebraic": folder, "algebraic_no_conf": folder, "dlt": tmp_path / "absent"}
-    path = results / "default" / "scores" / "human36m" / "algebraic.json"
+    path = results / "default" / "scores" / "algebraic" / "human36m.json"
     before = path.read_bytes()
     inputs = {"views": [2, 1000], "intrinsics": True, "extrinsics": True, "crop_px": 96, "root": "none", "window": 1}
     ScoreFile.read(path).model_copy(update={"inputs": inputs}).write(path)
@@ -466,7 +466,7 @@ def test_one_method_is_not_scored_twice_and_profiles_do_not_mix(tmp_path: Path) 
     write_method(tmp_path, "human36m", "dlt", 70.0, stem="again")
     with pytest.raises(ResultError, match="dlt"):
         build(tmp_path, "default", tmp_path / "out")
-    (tmp_path / "default" / "scores" / "human36m" / "again.json").unlink()
+    (tmp_path / "default" / "scores" / "again" / "human36m.json").unlink()
     (tmp_path / "default").rename(tmp_path / "smoke")
     with pytest.raises(ResultError, match="profile"):
         build(tmp_path, "smoke", tmp_path / "out")
@@ -485,11 +485,11 @@ def test_rows_taken_out_of_the_run_are_not_shown(results: Path, tmp_path: Path) 
 def test_rows_of_two_states_of_a_data_set_do_not_share_a_page(tmp_path: Path) -> None:
     write_method(tmp_path, "human36m", "dlt", 80.0)
     write_method(tmp_path, "human36m", "ransac", 70.0)
-    path = tmp_path / "default" / "scores" / "human36m" / "ransac.json"
+    path = tmp_path / "default" / "scores" / "ransac" / "human36m.json"
     file = ScoreFile.read(path)
     other = file.provenance.model_copy(update={"data_manifest": "1234" * 16})
     file.model_copy(update={"provenance": other}).write(path)
-    with pytest.raises(ResultError, match=r"ransac\.json: provenance\.data_manifest"):
+    with pytest.raises(ResultError, match=r"ransac/human36m\.json: provenance\.data_manifest"):
         build(tmp_path, "default", tmp_path / "out")
 
 
@@ -500,7 +500,7 @@ def test_a_method_page_shows_the_options_in_force(site: Path) -> None:
 
 def test_results_from_outside_of_git_say_that_their_commit_is_not_known(tmp_path: Path) -> None:
     write_method(tmp_path / "results", "human36m", "algebraic", 60.0)
-    path = tmp_path / "results/default/scores/human36m/algebraic.json"
+    path = tmp_path / "results/default/scores/algebraic/human36m.json"
     record = json.loads(path.read_text())
     record["provenance"] |= {"git_commit": None, "git_dirty": None}
     path.write_text(json.dumps(record))
@@ -526,7 +526,7 @@ def test_training_of_a_row_counts_every_training_its_weights_have_been_through(r
     seconds = {
         method: sum(
             run.processor_seconds or 0.0
-            for run in TrainingFile.read(results / f"default/training/human36m/{method}.json").runs
+            for run in TrainingFile.read(results / f"default/training/{method}/human36m.json").runs
         )
         for method in ("backbone", "ransac", "algebraic")
     }
