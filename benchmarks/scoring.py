@@ -327,14 +327,16 @@ def _examples(bench: Bench, table: PoseTable, truth: TruthTable) -> dict[str, ND
     """The best, middle and worst samples by root-relative error: crops, both poses in their pixels, edges.
 
     Crops are black unless people are synthetic: images of real data sets are not ours to pass on, and pages are made to
-    be published.
+    be published. There are none where several people are in a sample, or truth and answers have other joints.
     """
-    rows = np.asarray(pd.Index(table.keys, dtype=object).get_indexer(pd.Index(truth.keys, dtype=object)))
     skeleton = truth.skeleton
-    predicted_mm = _in_world(table, truth, rows)
-    root = skeleton.indices(skeleton.root_joints)
-    distances = metrics.joint_errors(predicted_mm, truth.joints_mm, root=root)
-    error_mm = metrics.pose_errors(distances)
+    predicted_mm, error_mm = np.full(truth.joints_mm.shape, np.nan), np.full(len(truth), np.nan)
+    one_each = not (truth.person.any() or table.person.any())
+    if one_each and skeleton.root_joints and set(skeleton.joints) <= set(table.info.joints):
+        rows = np.asarray(pd.Index(table.keys, dtype=object).get_indexer(pd.Index(truth.keys, dtype=object)))
+        predicted_mm = _in_world(table, truth, rows)
+        root = skeleton.indices(skeleton.root_joints)
+        error_mm = metrics.pose_errors(metrics.joint_errors(predicted_mm, truth.joints_mm, root=root))
     order = np.flatnonzero(np.isfinite(error_mm))
     order = order[np.argsort(error_mm[order], kind="stable")]
     third = EXAMPLES // 3

@@ -11,9 +11,11 @@ import numpy as np
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Inputs, started
+from poseboard.methods.base import Inputs, Picture, started
 from poseboard.methods.checkpoint import Checkpoint
+from poseboard.methods.geometry.figures import ViewOfPeople, draw_people, pixels
 from poseboard.methods.geometry.observations import Array, Observations, has_detections, observe
+from poseboard.methods.geometry.triangulation import reprojection_error
 from poseboard.methods.nets.detector import Decode, Detector
 
 ASSOCIATION_PX = 15.0
@@ -85,6 +87,36 @@ class Triangulator(ABC):
             answers |= zip(others, self._answers(chosen, self._detect(chosen)), strict=True)
         return [answers[i] for i in range(len(samples))]
 
+    def figures(self, sample: Sample, answer: Poses, *, images: bool) -> list[Picture]:
+        """Given detections of several views beside the people found in them; nothing where a sample brings none.
+
+        The residuals are those of the detections that the association takes for one person, the lens undone.
+        """
+        if not has_detections(sample) or answer.frame != "world" or not len(answer.score):
+            return []
+        observed = observe([sample], self.skeleton, self._association_px)
+        if len(observed.sample) != len(answer.score):
+            return []  # the answer is not of these detections
+        residuals_px = reprojection_error(observed.P, answer.joints_mm, observed.points_px)
+        views = [
+            ViewOfPeople(
+                title=f"{view.name}: median residual {_median(residuals_px[:, v])}",
+                size_px=view.camera.size,
+                image=view.pixels() if images and view.image is not None else None,
+                detected_px=np.asarray(view.joints_px, dtype=np.float64),
+                projected_px=view.camera.project(answer.joints_mm),
+            )
+            for v, view in enumerate(sample.views)
+        ]
+        seen = int(np.isfinite(residuals_px).any(axis=2).sum())
+        detected = sum(len(view.boxes_px) for view in sample.views)
+        caption = (
+            f"Dots: joints as detected in each view. Lines: the {len(answer.score)} people triangulated from {seen} of "
+            f"{detected} detections, projected into the view; last, the people in space. Median distance of a joint "
+            f"from its detection: {_median(residuals_px)}."
+        )
+        return [Picture("Detections and people", caption, pixels(draw_people(views, answer.joints_mm, self.skeleton)))]
+
     @property
     def loaded(self) -> Checkpoint:
         """What ``load`` read, for a rule that cannot do without; InputError where that was nothing."""
@@ -113,3 +145,9 @@ class Triangulator(ABC):
             )
         found = self._detector.detect(samples)
         return Observations(found.points_px, found.peak, found.P, np.arange(len(samples)))
+
+
+def _median(residuals_px: Array) -> str:
+    """For a reader."""
+    known = residuals_px[np.isfinite(residuals_px)]
+    return f"{np.median(known):.1f} px" if known.size else "unknown"

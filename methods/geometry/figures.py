@@ -1,0 +1,114 @@
+"""A picture of several people: what every view shows of them, where they project to, and where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from mpl_toolkits.mplot3d.axes3d import Axes3D
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.sample import Image
+from poseboard.datasets.skeleton import Skeleton
+
+_DPI = 120
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
+_STYLE: Any = {  # matplotlib types every key of it as a literal
+    "font.family": "DejaVu Sans",
+    "font.size": 8.0,
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "text.parse_math": False,  # a camera's name may hold dollar signs
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ViewOfPeople:
+    """One view and the people in it.
+
+    Args:
+        title: above it.
+        size_px: (width, height) of its image.
+        image: (H, W, 3) uint8 RGB; None: not to be seen.
+        detected_px: (N, J, 2) 2D points of people; NaN where there is none.
+        projected_px: (P, J, 2) where the people in 3D project to, in their order; NaN where a joint is not known.
+    """
+
+    title: str
+    size_px: tuple[int, int]
+    image: Image | None
+    detected_px: Array
+    projected_px: Array
+
+
+def draw_people(views: Sequence[ViewOfPeople], joints_mm: Array, skeleton: Skeleton) -> Figure:
+    """Each view with detected joints as dots and projected people as lines; last, the people in 3D.
+
+    A person has the same colour everywhere. Colours follow where people stand, so that a person keeps one over
+    neighbouring frames.
+
+    Args:
+        views: at least one.
+        joints_mm: (P, J, 3) world mm.
+        skeleton: of all joints.
+    """
+    panels = len(views) + 1
+    columns = min(panels, 3)
+    rows = -(-panels // columns)
+    order = np.argsort(_middles(joints_mm), kind="stable")
+    colours = {int(person): _COLOURS[place % len(_COLOURS)] for place, person in enumerate(order)}
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(3.3 * columns, 2.8 * rows), dpi=_DPI, layout="constrained")
+        for place, view in enumerate(views):
+            _draw_view(figure.add_subplot(rows, columns, place + 1), view, skeleton, colours)
+        _draw_in_space(figure.add_subplot(rows, columns, panels, projection="3d"), joints_mm, skeleton, colours)
+    return figure
+
+
+def pixels(figure: Figure) -> Image:
+    """The figure as (H, W, 3) uint8 RGB."""
+    canvas = FigureCanvasAgg(figure)
+    with mpl.rc_context(_STYLE):
+        canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _draw_view(axes: Axes, view: ViewOfPeople, skeleton: Skeleton, colours: dict[int, str]) -> None:
+    width, height = view.size_px
+    if view.image is not None:
+        axes.imshow(view.image)
+    else:
+        axes.set_facecolor("#f2f2f2")
+    x, y = view.detected_px.reshape(-1, 2).T
+    axes.scatter(x, y, s=5, color="black", alpha=0.55, linewidths=0, zorder=3)
+    for person, joints_px in enumerate(view.projected_px):
+        for a, b in skeleton.edge_indices:
+            axes.plot(*joints_px[[a, b]].T, color=colours[person], linewidth=1.3)
+    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], aspect="equal")
+    axes.set_title(view.title)
+
+
+def _draw_in_space(axes: Axes3D, joints_mm: Array, skeleton: Skeleton, colours: dict[int, str]) -> None:
+    for person, joints in enumerate(joints_mm / 1000):
+        for a, b in skeleton.edge_indices:
+            axes.plot(*joints[[a, b]].T, color=colours[person], linewidth=1.3)
+    extent = np.array([np.ptp(limits) for limits in (axes.get_xlim(), axes.get_ylim(), axes.get_zlim())])
+    axes.set_box_aspect(extent, zoom=0.8)  # a metre is as long along every axis, and the labels stay in the picture
+    axes.set(xlabel="x (m)", ylabel="y (m)", zlabel="z (m)")
+    axes.tick_params(labelsize=6)
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        axis.set_major_locator(MaxNLocator(3))
+
+
+def _middles(joints_mm: Array) -> Array:
+    """(P,) y of the middle of each person's known joints; 0 where none is."""
+    known = np.isfinite(joints_mm).all(axis=-1)
+    total = np.where(known, joints_mm[..., 1], 0.0).sum(axis=1)
+    return np.asarray(total / np.maximum(known.sum(axis=1), 1))
