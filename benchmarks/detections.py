@@ -49,7 +49,7 @@ def detections_stage(settings: Settings, dataset: str, method: str) -> Iterator[
     bench = Bench(settings, opened)
     model = bench.method(method)
     model.load(None, "cpu")
-    samples = bench.restricted(model.inputs)
+    samples = bench.handover(model.inputs)
     keys = list(opened.keys("test"))
     answers = predict(model, samples, keys)
     shown = [opened.sample(key) for key in keys]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from poseboard.benchmarks.harness import Restricted
+from poseboard.benchmarks.handover import Handover, answer_of
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.sample import Poses
@@ -22,11 +22,11 @@ INDEX = "pictures.json"
 
 
 def write_pictures(
-    method: Method, name: str, samples: Restricted, answers: Mapping[str, Poses], folder: Path, files: WholeFiles
+    method: Method, name: str, samples: Handover, answers: Mapping[str, Poses], folder: Path, files: WholeFiles
 ) -> set[Path]:
     """Ask a row for the pictures of a few samples, and write them down.
 
-    The method sees what it saw when it predicted, and its own answer: nothing of the truth. Images may be seen in
+    Of several people the first is drawn. The method sees what it saw when it predicted, and its own answer: nothing of the truth. Images may be seen in
     pictures of synthetic people only: those of real data sets are not ours to pass on.
 
     Args:
@@ -49,7 +49,11 @@ def write_pictures(
     written: set[Path] = set()
     drawn: list[DrawnPicture] = []
     for key in (keys[(2 * i + 1) * len(keys) // (2 * SAMPLES)] for i in range(min(SAMPLES, len(keys)))):
-        for picture in method.figures(samples.sample(key), answers[key], images=samples.synthetic):
+        shown, answer = samples.shown(key), answers[key]
+        if not shown or len(shown) > 1 and len(answer.score) != len(shown):
+            continue
+        answer = answer if len(shown) == 1 else answer_of(answer, 0)
+        for picture in method.figures(shown[0], answer, images=samples.dataset.synthetic):
             pixels = _pixels(picture, name)
             path = folder / f"{len(drawn)}.png"
             files.write(path, partial(Image.fromarray(pixels).save, format="PNG", optimize=True))

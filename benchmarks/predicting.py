@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from poseboard.benchmarks.harness import Bench, LoadedRow, Restricted, predict
+from poseboard.benchmarks.handover import Handover
+from poseboard.benchmarks.harness import Bench, LoadedRow, predict
 from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.pictures import write_pictures
 from poseboard.benchmarks.progress import progress
@@ -33,7 +34,8 @@ TABLES = Path(__file__).parent / "tables"
 PICTURES = "pictures"
 """Folder beside the predictions of a row: what the method drew for its page."""
 
-HARNESS = Path(__file__).with_name("harness.py")
+SHOWING = tuple(Path(__file__).with_name(name) for name in ("handover.py", "harness.py"))
+"""Code that decides what a method sees, and asks it."""
 _INPUTS = TypeAdapter(Inputs)
 
 
@@ -111,7 +113,7 @@ def _predict(
     given = settings.options(method)
     folder = settings.row_path("predictions", method, dataset)
     written: set[Path] = set()
-    shown: tuple[LoadedRow, Restricted, dict[str, Poses]] | None = None
+    shown: tuple[LoadedRow, Handover, dict[str, Poses]] | None = None
     bench = Bench.open(settings, dataset)
     keys = list(bench.dataset.keys(split))
     offered = asked(dataset, bench.dataset.views, split)
@@ -152,7 +154,7 @@ def _predict(
                         method, seed, split, condition.root_cameras, report
                     )
                 roots_mm = known_mm.get(condition.root_cameras)
-                samples = bench.restricted(row.inputs, condition.cameras, roots_mm, report)
+                samples = bench.handover(row.inputs, condition.cameras, roots_mm, report)
                 model = row.model()
                 answers = predict(model, samples, keys, progress=report)
             info = predictions.PredictionInfo(
@@ -231,7 +233,7 @@ def _images_sha256(bench: Bench, keys: Sequence[str]) -> str:
 def _code_sha256(settings: Settings, dataset: str, method: str, *, rooted: bool) -> list[str]:
     """Of the row, and of the one that predicts its roots."""
     rows = [method, settings.entry(method).after] if rooted else [method]
-    return [row_code_sha256(settings, dataset, row, HARNESS) for row in rows]
+    return [row_code_sha256(settings, dataset, row, *SHOWING) for row in rows]
 
 
 def _sha256(values: object) -> str:

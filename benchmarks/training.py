@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 import poseboard.methods.loop
-from poseboard.benchmarks.harness import Bench, options_in_force, taken
+from poseboard.benchmarks.handover import taken
+from poseboard.benchmarks.harness import Bench, options_in_force
 from poseboard.benchmarks.locks import is_first_process, only_writer
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import file_sha256, provenance, row_code_sha256, weights_sha256
@@ -81,7 +82,7 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
         with progress(f"crops {dataset}") as report:
             inputs = taken(training.inputs, f"row {method}")
             roots_mm = bench.roots_mm(method, seed, "train", progress=report) if inputs.root == "predicted" else None
-            samples = bench.restricted(inputs, roots_mm=roots_mm, progress=report)
+            samples = bench.handover(inputs, roots_mm=roots_mm, progress=report).examples("train")
         with progress(f"train {dataset}/{method} seed {seed}") as report:
             result = fit(
                 fabric,
@@ -104,9 +105,8 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
             )
         parameters = sum(value.numel() for value in training.model.parameters())
         if leader:
-            keys = samples.keys("train")
-            keys = keys[:: max(1, len(keys) // FINISH_SAMPLES)]
-            constants = training.finish([samples.sample(key) for key in keys], [samples.truth(key) for key in keys])
+            some = [samples[place] for place in range(len(samples))[:: max(1, len(samples) // FINISH_SAMPLES)]]
+            constants = training.finish([sample for sample, _ in some], [truth for _, truth in some])
             folder = method if method == BACKBONE else Path(settings.entry(method).code).name
             Checkpoint(folder, training.architecture, result.state, constants).save(target)
             runs.append(_run(seed, training, fabric.world_size, result, constants))

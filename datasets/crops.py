@@ -1,36 +1,54 @@
-"""Person crops decoded once: a data set seen through square crops that wait in a memory-mapped file."""
+"""Person crops decoded once: a store of pixels in a memory-mapped file."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.facts import Facts
-from poseboard.datasets.files import write_file
-from poseboard.datasets.sample import Dataset, Image, Resampling, Sample, Status, Truth, View
+from poseboard.datasets.sample import Dataset, Image, Resampling, View
 
-_FORMAT = 2
+_FORMAT = 3
 
 
-class CroppedDataset:
-    """The same data set, whose views are square crops about each view's one person.
+@dataclass(frozen=True, eq=False)
+class _Selection:
+    """Samples whose crops lie in one file.
 
-    Camera, box and 2D detections move with the pixels. The first sample of a split decodes the crops of that split into
-    a memory map; `build` does so for other selections of keys. Where neither has been done, because the split would
-    fill more than half of the free disk, a crop is decoded when its sample is asked for, to the same values.
-    A sample with several people in a view, or none, is passed through as it is if its 2D detections are given.
+    Args:
+        folder: of the file; its name stands for everything that the crops depend on, its last part for the images.
+        keys: of the samples.
+        rows: (samples, cameras, people) int64, row of each crop in the file; -1 where there is none.
+    """
+
+    folder: Path
+    keys: Sequence[str]
+    rows: NDArray[np.int64]
+
+    @property
+    def count(self) -> int:
+        """Crops in the file."""
+        return int((self.rows >= 0).sum())
+
+
+class CropStore:
+    """The pixels of a data set's person crops, which are decoded once and read from a memory map from then on.
+
+    It is a cache of pixels and no data set: cameras, boxes and 2D detections of a crop come from `View.crop`. The first
+    crop that is asked for of a split decodes all crops of that split; `build` does so for other selections of keys.
+    Where neither has been done, because the split would fill more than half of the free disk, nothing is stored and the
+    caller decodes the crop itself, to the same values.
 
     Args:
         dataset: whose views have full frames.
@@ -43,6 +61,10 @@ class CroppedDataset:
 
     Raises:
         InputError: ``side_px`` or ``box_scale`` is not above 0.
+
+    Example:
+        >>> store = CropStore(dataset, 96, 1.0, folder)  # doctest: +SKIP
+        >>> store.pixels("S9/Walking-1/000123", "54138969")  # doctest: +SKIP
     """
 
     def __init__(
@@ -56,60 +78,36 @@ class CroppedDataset:
     ) -> None:
         if side_px < 1 or not box_scale > 0:
             raise InputError("crops", f"side {side_px} px, box scale {box_scale}: both must be above 0")
-        self.name, self.skeleton, self.synthetic = dataset.name, dataset.skeleton, dataset.synthetic
         self._dataset, self._folder = dataset, Path(folder)
         self._side_px, self._box_scale = int(side_px), float(box_scale)
         self._progress, self._resampling = progress, resampling
-        self._built: dict[str, tuple[Image, list[int]]] = {}
+        self._place: dict[str, tuple[Image, NDArray[np.int64]]] = {}
         self._prepared: set[str] = set()
 
-    @property
-    def views(self) -> tuple[str, ...]:
-        """Camera names in the data set's order."""
-        return self._dataset.views
+    def pixels(self, key: str, camera: str, person: int = 0) -> Image | None:
+        """The stored crop (S, S, 3) uint8 of one person in one view, read-only; None where there is none.
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Of the data set behind."""
-        return self._dataset.splits
-
-    def facts(self, split: str) -> Facts:
-        """Of the data set behind."""
-        return self._dataset.facts(split)
-
-    def status(self) -> Status:
-        """Of the data set behind."""
-        return self._dataset.status()
-
-    def manifest(self) -> str:
-        """Of the data set behind: crops are a view of it, not other data."""
-        return self._dataset.manifest()
-
-    def keys(self, split: str) -> Sequence[str]:
-        """Of the data set behind."""
-        return self._dataset.keys(split)
-
-    def truth(self, key: str) -> Truth:
-        """Of the data set behind."""
-        return self._dataset.truth(key)
-
-    def sample(self, key: str) -> Sample:
-        """The sample with its views cropped.
+        Args:
+            key: of the sample.
+            camera: name of the view.
+            person: whose box.
 
         Raises:
-            InputError: the key is unknown, an image cannot be read, or several people are to be cropped to one.
+            InputError: the first crop of a split is asked for, and an image of it cannot be read.
         """
-        sample = self._dataset.sample(key)
-        split = None if key in self._built else self._split_of.get(key)
+        split = None if key in self._place else self._split_of.get(key)
         if split is not None and split not in self._prepared:
-            keys = self._dataset.keys(split)
-            most = len(keys) * len(self.views) * 3 * self._side_px**2
+            selection = self._select(self._dataset.keys(split))
             self._folder.mkdir(parents=True, exist_ok=True)
-            target = self._target(keys)
-            if (target / "crops.npy").is_file() or 2 * most <= shutil.disk_usage(self._folder).free:
-                self._build(keys, target)
+            most = selection.count * 3 * self._side_px**2
+            if (selection.folder / "crops.npy").is_file() or 2 * most <= shutil.disk_usage(self._folder).free:
+                self._build(selection)
             self._prepared.add(split)
-        return self._cropped(sample)
+        if key not in self._place:
+            return None
+        crops, rows = self._place[key]
+        row = int(rows[self._camera[camera], person]) if person < rows.shape[1] else -1
+        return crops[row] if row >= 0 else None
 
     def build(self, keys: Sequence[str], threads: int = 2) -> Path | None:
         """Decode the crops of ``keys`` into one file, unless they are there already, and use it from now on.
@@ -126,68 +124,76 @@ class CroppedDataset:
         Raises:
             InputError: an image cannot be read, or the disk is too small.
         """
-        return self._build(keys, self._target(keys), threads)
+        return self._build(self._select(keys), threads)
 
-    def _build(self, keys: Sequence[str], target: Path, threads: int = 2) -> Path | None:
+    def _build(self, selection: _Selection, threads: int = 2) -> Path | None:
+        if not selection.count:
+            return None
+        target = selection.folder
         target.parent.mkdir(parents=True, exist_ok=True)
-        selection = target.name.rpartition("-")[0]
-        with FileLock(target.with_name(f"{selection}.lock")):
+        content = target.name.rpartition("-")[0]
+        with FileLock(target.with_name(f"{content}.lock")):
             if not (target / "crops.npy").is_file():
                 partial = target.with_name(target.name + ".partial")
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir()
                 try:
-                    if not self._write(partial, keys, threads):
-                        return None
+                    self._write(partial, selection, threads)
                     partial.replace(target)
                 finally:
                     shutil.rmtree(partial, ignore_errors=True)
-                for earlier in target.parent.glob(f"{selection}-*"):
+                for earlier in target.parent.glob(f"{content}-*"):
                     if earlier != target:
                         shutil.rmtree(earlier, ignore_errors=True)
             try:
                 crops: Image = np.asarray(np.load(target / "crops.npy", mmap_mode="r"))
-                rows: list[list[int]] = np.load(target / "rows.npy").tolist()
+                if len(crops) != selection.count:
+                    raise ValueError(f"{len(crops)} crops, {selection.count} expected")
             except (OSError, ValueError) as error:
                 raise InputError(
                     target, f"crops cannot be read ({error})", "delete this folder, it is made again"
                 ) from None
-        self._built.update({key: (crops, of_key) for key, of_key in zip(keys, rows, strict=True)})
+        self._place.update({key: (crops, rows) for key, rows in zip(selection.keys, selection.rows, strict=True)})
         return target
 
     @cached_property
+    def _camera(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self._dataset.views)}
+
+    @cached_property
     def _split_of(self) -> dict[str, str]:
-        return {key: split for split in self.splits for key in self._dataset.keys(split)}
+        return {key: split for split in self._dataset.splits for key in self._dataset.keys(split)}
 
-    def _target(self, keys: Sequence[str]) -> Path:
-        """The folder whose name stands for everything that the crops depend on; its last part for the images."""
+    def _select(self, keys: Sequence[str]) -> _Selection:
+        """Where the crops of ``keys`` lie: sample by sample, camera by camera, person by person."""
         content = [_FORMAT, self._dataset.manifest(), self._side_px, self._box_scale, self._resampling, *keys]
-        selection = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
         images = hashlib.sha256()
-        for key in keys:
+        there: list[tuple[int, int, int]] = []
+        for place, key in enumerate(keys):
             for view in self._dataset.sample(key).views:
-                images.update(f"{view.name} {view.image_state()} {view.boxes_px.tolist()}\n".encode())
-        return self._folder / f"{self.name}-{self._side_px}px-{selection}-{images.hexdigest()[:16]}"
+                state = f"{view.name} {view.image is None} {view.image_state()} {view.boxes_px.tolist()}\n"
+                images.update(state.encode())
+                people = [] if view.image is None else np.flatnonzero(np.isfinite(view.boxes_px).all(axis=1)).tolist()
+                there += [(place, self._camera[view.name], person) for person in people]
+        places = np.array(there, dtype=np.int64).reshape(-1, 3)
+        rows = np.full((len(keys), len(self._camera), int(places[:, 2].max(initial=0)) + 1), -1, dtype=np.int64)
+        rows[tuple(places.T)] = np.arange(len(places))
+        name = f"{self._dataset.name}-{self._side_px}px-{digest}-{images.hexdigest()[:16]}"
+        return _Selection(self._folder / name, keys, rows)
 
-    def _write(self, folder: Path, keys: Sequence[str], threads: int) -> bool:
-        """crops.npy (n, S, S, 3) uint8 and rows.npy (keys, most views): row of each view's crop, -1 for none."""
-        samples = (self._dataset.sample(key) for key in keys)
-        to_crop = [[view.image is not None and self._is_single(sample) for view in sample.views] for sample in samples]
-        rows = np.full((len(keys), max(map(len, to_crop), default=0)), -1, dtype=np.int64)
-        count = 0
-        for of_key, wanted in zip(rows, to_crop, strict=True):
-            places = np.flatnonzero(wanted)
-            of_key[places] = np.arange(count, count + len(places))
-            count += len(places)
-        if not count:
-            return False
-        shape = (count, self._side_px, self._side_px, 3)
-        crops = _reserve(folder / "crops.npy", shape)
+    def _write(self, folder: Path, selection: _Selection, threads: int) -> None:
+        """crops.npy (n, S, S, 3) uint8."""
+        keys, rows = selection.keys, selection.rows
+        crops = _reserve(folder / "crops.npy", (selection.count, self._side_px, self._side_px, 3))
 
-        def decode(index: int) -> None:
-            for view, row in zip(self._dataset.sample(keys[index]).views, rows[index].tolist(), strict=False):
-                if row >= 0:
-                    crops[row] = self._made(view).pixels()
+        def decode(place: int) -> None:
+            for view in self._dataset.sample(keys[place]).views:
+                of_view = rows[place, self._camera[view.name]]
+                people = np.flatnonzero(of_view >= 0).tolist()
+                whole = replace(view, image=view.pixels()) if people else view
+                for person in people:
+                    crops[of_view[person]] = self._made(whole, person).pixels()
 
         with ThreadPoolExecutor(threads) as pool:
             try:
@@ -198,36 +204,9 @@ class CroppedDataset:
                 pool.shutdown(cancel_futures=True)
                 raise
         crops.flush()
-        packed = io.BytesIO()
-        np.save(packed, rows)
-        write_file(folder / "rows.npy", packed.getvalue())
-        return True
 
-    def _cropped(self, sample: Sample) -> Sample:
-        if not self._is_single(sample):
-            without = [view for view in sample.views if view.joints_px is None]
-            if without:
-                problem = f"has {len(without[0].boxes_px)} people, a crop shows one"
-                raise InputError(f"{sample.key}: view {without[0].name}", problem, "use a full-frame method")
-            return sample
-        crops, rows = self._built.get(sample.key, (None, []))
-        views = tuple(
-            self._crop(view, crops[rows[index]] if crops is not None and rows[index] >= 0 else None)
-            for index, view in enumerate(sample.views)
-        )
-        return replace(sample, views=views, past=tuple(self._cropped(earlier) for earlier in sample.past))
-
-    def _crop(self, view: View, pixels: Image | None) -> View:
-        if pixels is None:
-            return self._made(view)
-        return replace(self._made(replace(view, image=None)), image=pixels)
-
-    def _made(self, view: View) -> View:
-        return view.crop(self._side_px, self._box_scale, resampling=self._resampling)
-
-    @staticmethod
-    def _is_single(sample: Sample) -> bool:
-        return all(len(view.boxes_px) == 1 for view in sample.views)
+    def _made(self, view: View, person: int) -> View:
+        return view.crop(self._side_px, self._box_scale, person, self._resampling)
 
 
 def _reserve(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:

@@ -25,6 +25,19 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+
+class LabelledSamples(Protocol):
+    """What is trained on: samples as the method may see them, each with its truth, in a fixed order."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, place: int, /) -> tuple[Sample, Truth]:
+        """The sample and the truth of whom it shows."""
+        ...
+
+
 Example = dict[str, Any]
 """Arrays, tensors and numbers of one training example; the loop stacks each entry over the batch."""
 
@@ -43,6 +56,9 @@ class Inputs:
         images: False for a method that lives on given 2D detections alone.
         root: "none", or "predicted": it is handed root positions that another method predicted, or "truth".
         hand: whether it is told which hand a sample shows; a number that rests on it says so.
+        people: "each": samples of several people are taken apart, so that it sees one person's boxes, detections and
+            root at a time, and never learns that there were others; its answers are put together again. "all": it sees
+            the whole frame with all boxes and detections, which need not be associated over the views.
         window: number of consecutive samples of a sequence it sees, the current one last.
     """
 
@@ -56,6 +72,7 @@ class Inputs:
     root: Literal["none", "predicted", "truth"] = "none"
     window: int = 1
     hand: bool = False
+    people: Literal["each", "all"] = "each"
 
 
 class Options(BaseModel):
@@ -92,7 +109,13 @@ class Training(Protocol):
     """What training samples look like (a method may be trained on other crops than it predicts on)."""
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """One training example; every random choice comes from ``rng``."""
+        """One training example; every random choice comes from ``rng``.
+
+        Args:
+            sample: as `inputs` declares it: of one person, unless it declares ``people="all"``.
+            truth: of that person alone, joints_mm (1, J, 3); of all people where all are seen.
+            rng: source of every random choice.
+        """
         ...
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -26,8 +26,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.sample import Dataset
-from poseboard.methods.base import Example, Training
+from poseboard.methods.base import Example, LabelledSamples, Training
 from poseboard.methods.checkpoint import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ def configuration_hash(configuration: dict[str, Any]) -> str:
 def fit(
     fabric: Fabric,
     training: Training,
-    dataset: Dataset,
+    samples: LabelledSamples,
     *,
     seed: int,
     state_path: Path,
@@ -123,7 +122,7 @@ def fit(
     Args:
         fabric: from ``launch``; every process calls ``fit`` alike.
         training: what to train; its model holds the final weights afterwards, unwrapped.
-        dataset: samples and truths of its "train" split, restricted to ``training.inputs`` by the caller.
+        samples: with their truths, as ``training.inputs`` declares them.
         seed: with the step, the source of every random choice.
         state_path: file of the resumable state; written every ``save_every`` steps and at the end.
         configuration: everything the weights depend on, the number of processes included by this function.
@@ -148,7 +147,7 @@ def fit(
     training.model.train()
     clock = _Clock(fabric, state)
     every = max(1, training.steps // CURVE_POINTS)
-    batches = _batches(fabric, training, dataset, seed, start, workers)
+    batches = _batches(fabric, training, samples, seed, start, workers)
     for step, batch in zip(range(start, training.steps), batches, strict=False):
         # The same stream whether this step is reached in one go or after a kill.
         torch.manual_seed(_mix(seed, step, fabric.global_rank))
@@ -269,19 +268,19 @@ def _mix(*numbers: int) -> int:
 
 
 def _batches(
-    fabric: Fabric, training: Training, dataset: Dataset, seed: int, start: int, workers: int
+    fabric: Fabric, training: Training, samples: LabelledSamples, seed: int, start: int, workers: int
 ) -> Iterator[dict[str, Tensor]]:
     """This process's share of each batch, from step ``start`` on; ``workers`` threads stay one batch ahead."""
-    keys = dataset.keys("train")[:: getattr(training, "every", 1)]
+    places = range(len(samples))[:: getattr(training, "every", 1)]
     mine = range(fabric.global_rank, training.batch_size, fabric.world_size)
 
-    def example(key: str, step: int, place: int) -> Example:
-        return training.example(dataset.sample(key), dataset.truth(key), np.random.default_rng([seed, step, place, 1]))
+    def example(of_sample: int, step: int, place: int) -> Example:
+        return training.example(*samples[of_sample], np.random.default_rng([seed, step, place, 1]))
 
-    def share(step: int) -> list[tuple[str, int, int]]:
+    def share(step: int) -> list[tuple[int, int, int]]:
         positions = [step * training.batch_size + place for place in mine]
         return [
-            (keys[_shuffled(seed, position, len(keys))], step, place)
+            (places[_shuffled(seed, position, len(places))], step, place)
             for position, place in zip(positions, mine, strict=True)
         ]
 

@@ -46,7 +46,7 @@ class Triangulator(ABC):
         checkpoints_of: Sequence[str] | None = None,
     ) -> None:
         self.skeleton = skeleton
-        self.inputs = Inputs(images=False)
+        self.inputs = Inputs(images=False, people="all")
         self._name, self._association_px, self._decode = name, association_px, decode
         self._checkpoints_of = (name,) if checkpoints_of is None else tuple(checkpoints_of)
         self._detector: Detector | None = None
@@ -54,7 +54,7 @@ class Triangulator(ABC):
 
     def load(self, checkpoint: Path | None, device: str) -> None:
         """A checkpoint brings the 2D network; without one, samples bring detections."""
-        self._detector, self.checkpoint, self.inputs = None, None, Inputs(images=False)
+        self._detector, self.checkpoint, self.inputs = None, None, Inputs(images=False, people="all")
         if checkpoint is None:
             return
         read = Checkpoint.read(checkpoint)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from poseboard.benchmarks.harness import Restricted, predict
+from poseboard.benchmarks.handover import Handover
+from poseboard.benchmarks.harness import predict
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import Facts
@@ -48,7 +49,8 @@ class FourCameras:
 
 
 def seen(tmp_path: Path, inputs: Inputs, key: str = "test/Walking-1/1", **given: object) -> Sample:
-    return Restricted(FourCameras(), inputs, tmp_path, **given).sample(key)  # type: ignore[arg-type]
+    (sample,) = Handover(FourCameras(), inputs, tmp_path, **given).shown(key)  # type: ignore[arg-type]
+    return sample
 
 
 def test_extrinsics_withheld(tmp_path: Path) -> None:
@@ -79,15 +81,15 @@ def test_everything_declared_is_there(tmp_path: Path) -> None:
 
 def test_a_monocular_method_sees_one_view(tmp_path: Path) -> None:
     assert [view.name for view in seen(tmp_path, Inputs(views=(1, 1))).views] == ["a"]
-    assert [view.name for view in seen(tmp_path, Inputs(views=(1, 1)), views=("c", "a")).views] == ["c"]
+    assert [view.name for view in seen(tmp_path, Inputs(views=(1, 1)), cameras=("c", "a")).views] == ["c"]
 
 
 def test_views_are_chosen_in_order_and_an_absent_one_stays_absent(tmp_path: Path) -> None:
-    given = Restricted(FourCameras(), Inputs(), tmp_path, views=("c", "a"))
-    assert [view.name for view in given.sample("test/Walking-1/0").views] == ["c", "a"]
-    assert [view.name for view in given.sample("test/Walking-1/2").views] == ["c"]
+    given = Handover(FourCameras(), Inputs(), tmp_path, cameras=("c", "a"))
+    assert [view.name for view in given.shown("test/Walking-1/0")[0].views] == ["c", "a"]
+    assert [view.name for view in given.shown("test/Walking-1/2")[0].views] == ["c"]
     with pytest.raises(InputError, match="at least 3"):
-        Restricted(FourCameras(), Inputs(views=(3, 9)), tmp_path, views=("a", "b"))
+        Handover(FourCameras(), Inputs(views=(3, 9)), tmp_path, cameras=("a", "b"))
 
 
 def test_crops_move_the_camera_and_images_can_be_withheld(tmp_path: Path) -> None:
@@ -123,7 +125,7 @@ class Forgetful:
 
 def test_an_answer_short_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="answered 2 of 3"):
-        predict(Forgetful(), Restricted(FourCameras(), Inputs(), tmp_path), FourCameras().keys("test")[:3])  # type: ignore[arg-type]
+        predict(Forgetful(), Handover(FourCameras(), Inputs(), tmp_path), FourCameras().keys("test")[:3])  # type: ignore[arg-type]
 
 
 def arrays_in(value: object) -> Iterator[np.ndarray]:
@@ -158,11 +160,11 @@ class OneEye:
 
 def test_the_frame_of_a_withheld_camera_gets_its_name_back(tmp_path: Path) -> None:
     keys = FourCameras().keys("test")[:3]
-    one = Restricted(FourCameras(), OneEye.inputs, tmp_path, views=("c",))
+    one = Handover(FourCameras(), OneEye.inputs, tmp_path, cameras=("c",))
     answers = predict(OneEye("view-0"), one, keys)  # type: ignore[arg-type]
     assert [answer.frame for answer in answers] == ["c", "c", "c"]
     # The third sample lacks the first camera. Which of two is the first view is drawn for each sample.
-    many = Restricted(FourCameras(), Inputs(extrinsics=False), tmp_path, views=("a", "b"))
+    many = Handover(FourCameras(), Inputs(extrinsics=False), tmp_path, cameras=("a", "b"))
     answers = predict(OneEye("view-0"), many, keys)  # type: ignore[arg-type]
     assert {answers[0].frame, answers[1].frame} <= {"a", "b"}
     assert answers[2].frame == "b"
@@ -171,6 +173,6 @@ def test_the_frame_of_a_withheld_camera_gets_its_name_back(tmp_path: Path) -> No
 @pytest.mark.parametrize("frame", ["c", "view-1"])
 def test_a_frame_that_the_method_does_not_see_is_refused(tmp_path: Path, frame: str) -> None:
     keys = FourCameras().keys("test")[:1]
-    one = Restricted(FourCameras(), OneEye.inputs, tmp_path, views=("c",))
+    one = Handover(FourCameras(), OneEye.inputs, tmp_path, cameras=("c",))
     with pytest.raises(InputError, match=rf"test/Walking-1/0: frame: answer is in the frame '{frame}'.*: view-0"):
         predict(OneEye(frame), one, keys)  # type: ignore[arg-type]

@@ -108,8 +108,7 @@ def test_the_first_method_needs_two_views_and_no_origin(
     bench = Bench.open(settings, "human36m")
     method = bench.method("reweighted")
     method.load(settings.checkpoint("human36m", "backbone", 0), "cpu")
-    samples = bench.restricted(method.inputs)
-    sample = samples.sample(samples.keys("test")[0])
+    (sample,) = bench.handover(method.inputs).shown(bench.dataset.keys("test")[0])
     answers = method.predict([replace(sample, views=sample.views[:count]) for count in (4, 1, 0, 2)])
     assert [bool(np.isfinite(answer.joints_mm).all()) for answer in answers] == [True, False, False, True]
     assert all(np.isfinite(answer.score).all() for answer in answers)

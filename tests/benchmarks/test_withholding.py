@@ -2,7 +2,7 @@
 
 Each method here cheats by another way that public data offers: names, keys, groups, the order of the views, paths, the
 arguments of a reader, the memory map behind a crop, arrays that are shared. None of them finds anything. What code in
-this process can still do (open files, walk the stack, read module globals) is stated in benchmarks/harness.py: a row's
+this process can still do (open files, walk the stack, read module globals) is stated in benchmarks/handover.py: a row's
 code is trusted, and a submission's is not run.
 """
 
@@ -19,8 +19,9 @@ import cv2
 import numpy as np
 import pytest
 
-from poseboard.benchmarks import harness
-from poseboard.benchmarks.harness import Restricted, predict
+from poseboard.benchmarks import handover
+from poseboard.benchmarks.handover import Handover
+from poseboard.benchmarks.harness import predict
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.facts import Facts
 from poseboard.datasets.sample import (
@@ -107,6 +108,12 @@ class Rig:
         return Truth(np.full((1, 17, 3), 5.0 + int(key[-1])))
 
 
+def sample_of(given: Handover, key: str) -> Sample:
+    """What is handed over of a sample of one person."""
+    (sample,) = given.shown(key)
+    return sample
+
+
 KINDS = ("path", "reader", "closure", "array")
 
 
@@ -146,35 +153,35 @@ def telling(sample: Sample, rig: Rig) -> list[object]:
 def test_nothing_reachable_tells_which_camera_or_frame_it_is(tmp_path: Path, kind: str, crop_px: int | None) -> None:
     rig = Rig(tmp_path / "rig", kind)
     inputs = Inputs(views=(1, 9), extrinsics=False, crop_px=crop_px, window=2)
-    given = Restricted(rig, inputs, tmp_path / "crops")
+    given = Handover(rig, inputs, tmp_path / "crops")
     for key in rig.keys("test")[:3]:
-        sample = given.sample(key)
+        sample = sample_of(given, key)
         assert telling(sample, rig) == []
         assert len(sample.past) == (key != rig.keys("test")[0])
         shown = sorted(int(view.pixels()[0, 0, 0]) for view in sample.views)
         assert shown == [40 * number + int(key[-1]) for number in range(4)], "the pixels are there"
     # the walk itself finds what a calibrated method is handed
-    calibrated = Restricted(rig, Inputs(views=(1, 9)), tmp_path / "crops").sample(rig.keys("test")[0])
+    calibrated = sample_of(Handover(rig, Inputs(views=(1, 9)), tmp_path / "crops"), rig.keys("test")[0])
     assert telling(calibrated, rig)
 
 
 def test_keys_say_nothing_and_are_others_in_every_condition(tmp_path: Path) -> None:
     rig = Rig(tmp_path / "rig", "path")
     handed = [
-        [given.sample(key).key for key in rig.keys("test")]
-        for given in (Restricted(rig, UNCALIBRATED, tmp_path), Restricted(rig, UNCALIBRATED, tmp_path))
+        [sample_of(given, key).key for key in rig.keys("test")]
+        for given in (Handover(rig, UNCALIBRATED, tmp_path), Handover(rig, UNCALIBRATED, tmp_path))
     ]
     assert len({*handed[0], *handed[1]}) == 16
-    again = Restricted(rig, UNCALIBRATED, tmp_path)
-    assert again.sample(rig.keys("test")[0]).key == again.sample(rig.keys("test")[0]).key
+    again = Handover(rig, UNCALIBRATED, tmp_path)
+    assert sample_of(again, rig.keys("test")[0]).key == sample_of(again, rig.keys("test")[0]).key
 
 
 def test_the_order_of_the_views_says_nothing_and_comes_out_the_same_again(tmp_path: Path) -> None:
     rig = Rig(tmp_path / "rig", "path")
 
     def orders() -> list[tuple[int, ...]]:
-        given = Restricted(rig, UNCALIBRATED, tmp_path)
-        return [tuple(int(v.pixels()[0, 0, 0]) // 40 for v in given.sample(k).views) for k in rig.keys("test")]
+        given = Handover(rig, UNCALIBRATED, tmp_path)
+        return [tuple(int(v.pixels()[0, 0, 0]) // 40 for v in sample_of(given, k).views) for k in rig.keys("test")]
 
     first = orders()
     assert orders() == first
@@ -247,7 +254,7 @@ def test_each_cheat_finds_something_where_nothing_is_withheld(tmp_path: Path, ch
 def test_cheating_methods_find_nothing(tmp_path: Path, cheat: str, kind: str, crop_px: int | None) -> None:
     rig = Rig(tmp_path / "rig", kind)
     inputs = Inputs(views=(1, 9), extrinsics=False, crop_px=crop_px)
-    given = Restricted(rig, inputs, tmp_path / "crops")
+    given = Handover(rig, inputs, tmp_path / "crops")
     answers = predict(Sees(CHEATS[cheat], inputs), given, rig.keys("test"))  # type: ignore[arg-type]
     assert [float(abs(answer.joints_mm).max()) for answer in answers] == [0.0] * 8
     assert {answer.frame for answer in answers} <= set(CAMERAS), "the harness still knows whose frame it is"
@@ -257,7 +264,7 @@ def test_cheating_methods_find_nothing(tmp_path: Path, cheat: str, kind: str, cr
 def test_a_frame_gets_back_the_name_of_the_camera_whose_pixels_were_seen(tmp_path: Path) -> None:
     rig = Rig(tmp_path / "rig", "path")
     sees = Sees(lambda sample: float(sample.views[0].pixels()[0, 0, 0]), UNCALIBRATED)
-    given = Restricted(rig, UNCALIBRATED, tmp_path)
+    given = Handover(rig, UNCALIBRATED, tmp_path)
     for key, answer in zip(rig.keys("test"), predict(sees, given, rig.keys("test")), strict=True):  # type: ignore[arg-type]
         assert answer.joints_mm.max() == 40 * CAMERAS.index(answer.frame) + int(key[-1])
 
@@ -265,9 +272,9 @@ def test_a_frame_gets_back_the_name_of_the_camera_whose_pixels_were_seen(tmp_pat
 def test_what_is_handed_over_is_no_longer_shared(tmp_path: Path) -> None:
     """A method that writes into boxes, roots or pixels spoils nobody else's."""
     rig = Rig(tmp_path / "rig", "array")
-    given = Restricted(rig, Inputs(views=(1, 9), root="truth", crop_px=SIDE_PX), tmp_path / "crops")
+    given = Handover(rig, Inputs(views=(1, 9), root="truth", crop_px=SIDE_PX), tmp_path / "crops")
     key = rig.keys("test")[0]
-    sample = given.sample(key)
+    sample = sample_of(given, key)
     for array in (sample.root_mm, sample.views[0].boxes_px):
         assert array is not None
         with pytest.raises(ValueError, match="read-only"):
@@ -276,22 +283,22 @@ def test_what_is_handed_over_is_no_longer_shared(tmp_path: Path) -> None:
     assert isinstance(pixels, np.ndarray)
     before = pixels.copy()
     pixels[:] = 255
-    np.testing.assert_array_equal(given.sample(key).views[0].pixels(), before)
+    np.testing.assert_array_equal(sample_of(given, key).views[0].pixels(), before)
 
 
 def test_the_hand_is_handed_to_methods_that_declare_it(tmp_path: Path) -> None:
     rig = Rig(tmp_path / "rig", "path")
     key = rig.keys("test")[0]
-    assert Restricted(rig, Inputs(hand=True), tmp_path).sample(key).hand == "left"
-    assert Restricted(rig, Inputs(), tmp_path).sample(key).hand is None
+    assert sample_of(Handover(rig, Inputs(hand=True), tmp_path), key).hand == "left"
+    assert sample_of(Handover(rig, Inputs(), tmp_path), key).hand is None
 
 
 def test_what_is_kept_between_samples_does_not_grow_with_the_data_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness, "KEPT_VIEWS", 12)
+    monkeypatch.setattr(handover, "KEPT_VIEWS", 12)
     rig = Rig(tmp_path / "rig", "path")
-    given = Restricted(rig, Inputs(views=(1, 9)), tmp_path)
+    given = Handover(rig, Inputs(views=(1, 9)), tmp_path)
     for key in rig.keys("test"):
-        given.sample(key)
-    assert list(given._cache) == rig.keys("test")[-3:]
+        sample_of(given, key)
+    assert [key for key, _ in given._kept] == rig.keys("test")[-3:]

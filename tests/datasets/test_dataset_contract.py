@@ -16,7 +16,6 @@ from made_up_toolbox import write_toolbox
 
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.catalog import catalog, open_dataset
-from poseboard.datasets.crops import CroppedDataset
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import Facts
 from poseboard.datasets.human36m import LABELS
@@ -62,15 +61,11 @@ def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return request.param, folder
 
 
-@pytest.fixture(params=["whole", "cropped"])
-def opened(request: pytest.FixtureRequest, tree: tuple[str, Path], tmp_path: Path) -> Callable[[], Dataset]:
-    """Opens the data set anew, as it is or seen through crops."""
+@pytest.fixture
+def opened(tree: tuple[str, Path]) -> Callable[[], Dataset]:
+    """Opens the data set anew."""
     name, folder = tree
-
-    def whole() -> Dataset:
-        return open_dataset(name, {"root": folder})
-
-    return whole if request.param == "whole" else lambda: CroppedDataset(whole(), 16, 1.0, tmp_path)
+    return lambda: open_dataset(name, {"root": folder})
 
 
 def arrays(value: Any) -> Iterator[np.ndarray]:

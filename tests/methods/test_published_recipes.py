@@ -272,22 +272,19 @@ def test_epochs_of_unknown_length_are_told():
 
 
 def test_only_every_so_many_samples_are_trained_on(tmp_path):
-    moments = {str(i): dotted_moment(i) for i in range(7)}
+    moments = [dotted_moment(i) for i in range(7)]
     asked = set()
 
     class Seven:
-        def keys(self, split):
-            return list(moments)
+        def __len__(self):
+            return len(moments)
 
-        def sample(self, key):
-            asked.add(key)
-            return moments[key][0]
-
-        def truth(self, key):
-            return moments[key][1]
+        def __getitem__(self, place):
+            asked.add(place)
+            return moments[place]
 
     options = {"image_px": SIDE, "steps": {"epochs": 4, "moments": 3, "every": 3}, "batch_size": 3, "warmup_steps": 0}
     training = Backbone(options, HUMAN36M).training(None, seed=0)
     fit(launch(1, "cpu"), training, Seven(), seed=0, state_path=tmp_path / "state.pt", configuration={})
     assert training.steps == 4
-    assert asked == {"0", "3", "6"}
+    assert asked == {0, 3, 6}

@@ -10,35 +10,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from poseboard.datasets.facts import Facts
-from poseboard.datasets.sample import Group, Sample, Status, Truth
-from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.datasets.sample import Group, Sample, Truth
 from poseboard.methods.base import Inputs
 from poseboard.methods.loop import fit, launch
 
 
-class ToyDataset:
-    name, skeleton, synthetic, views = "toy", HUMAN36M, True, ()
+class ToySamples:
+    def __len__(self) -> int:
+        return 37
 
-    splits = ("train", "test")
-
-    def facts(self, split: str) -> Facts:
-        return Facts(boxes="annotated", truth="synthetic")
-
-    def status(self) -> Status:
-        return Status("ready", "", "")
-
-    def manifest(self) -> str:
-        return "toy"
-
-    def keys(self, split: str) -> list[str]:
-        return [str(i) for i in range(37)]
-
-    def sample(self, key: str) -> Sample:
-        return Sample(key, (), Group("S1", "Walking", "Walking-1"))
-
-    def truth(self, key: str) -> Truth:
-        return Truth(np.random.default_rng(int(key)).standard_normal((1, 17, 3)))
+    def __getitem__(self, place: int) -> tuple[Sample, Truth]:
+        truth = Truth(np.random.default_rng(place).standard_normal((1, 17, 3)))
+        return Sample(str(place), (), Group("S1", "Walking", "Walking-1")), truth
 
 
 class ToyTraining:
@@ -90,7 +73,7 @@ if __name__ == "__main__":
     result = fit(
         fabric,
         training,
-        ToyDataset(),
+        ToySamples(),
         seed=3,
         state_path=given.folder / "state.pt",
         configuration={"learning_rate": given.learning_rate},

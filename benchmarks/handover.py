@@ -1,0 +1,551 @@
+"""The hand-over: what a method sees of a data set, by one chain of small pure steps, each ``Sample -> Sample``.
+
+choose cameras -> perturb -> one sample per person -> crop -> withhold. Nothing else in the suite changes what a method
+sees. A method that sees one person at a time never learns that there were several: samples are taken apart here, and
+its answers are put together again, person by person. A method that declares no extrinsics is handed samples in which
+nothing names a camera, a frame or a place on disk: keys, groups and camera names stand for nothing, the order of the
+views is drawn for each sample, and images are arrays or handles that only read. Where it declares intrinsics, K may
+still tell one camera from another.
+
+This keeps honest code honest. It is no sandbox: the code of a row runs in this process, where module globals, files,
+the stack and the data set itself can be reached by code that wants to. Read the code of a row before you trust its
+numbers; of predictions made elsewhere nothing here is known at all, and the code of a submission is not run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import overload
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.crops import CropStore
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import (
+    Dataset,
+    Group,
+    Image,
+    ImageSource,
+    Poses,
+    Resampling,
+    Sample,
+    Truth,
+    View,
+    read_image,
+)
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.base import Inputs
+
+Step = Callable[[Sample], Sample]
+"""One step of the hand-over: pure, and without a memory of other samples."""
+Progress = Callable[[int, int], None]
+
+KEPT_VIEWS = 20_000
+"""Views whose cameras and boxes are kept between two uses of a sample: some kilobytes each, pixels apart."""
+
+WITHHELD = Group("withheld", "withheld", "withheld")
+"""Of a sample whose cameras are not to be known."""
+
+_INPUTS = TypeAdapter(Inputs)
+
+
+def taken(inputs: Inputs, whose: str) -> Inputs:
+    """What a method declares as it stands now: a copy in plain values, which nobody else can change.
+
+    Args:
+        inputs: of a loaded method or of a training.
+        whose: name of the row, for errors.
+
+    Raises:
+        InputError: it declares nothing, a field is none of those that `Inputs` describes, or it declares crops of
+            several people at once.
+    """
+    if not isinstance(inputs, Inputs):
+        raise InputError(f"{whose}: inputs", f"{type(inputs).__name__} is no Inputs", "declare methods.base.Inputs")
+    try:
+        copy = _INPUTS.validate_python({entry.name: getattr(inputs, entry.name) for entry in fields(Inputs)})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, ("inputs", *first["loc"])))
+        raise InputError(f"{whose}: {where}", first["msg"].lower(), "see Inputs in methods/base.py") from None
+    if copy.people == "all" and copy.crop_px is not None:
+        raise InputError(
+            f"{whose}: inputs.people", "is all, and a crop shows one person", "declare crop_px: None, or people: each"
+        )
+    return copy
+
+
+def choose_cameras(sample: Sample, cameras: Sequence[str]) -> Sample:
+    """The sample with the views of these cameras, in this order; one that it lacks stays absent.
+
+    Example:
+        >>> camera = Camera(np.eye(3), np.eye(3), np.zeros(3))
+        >>> views = tuple(View(name, camera, None, np.zeros((1, 4))) for name in "abc")
+        >>> sample = Sample("key", views, Group("S1", "Walking", "Walking-1"))
+        >>> [view.name for view in choose_cameras(sample, ("c", "a", "x")).views]
+        ['c', 'a']
+    """
+    by_name = {view.name: view for view in sample.views}
+    return replace(sample, views=tuple(by_name[name] for name in cameras if name in by_name))
+
+
+def count_people(sample: Sample) -> int:
+    """How many people a sample shows: as many in every view, one where there is no view to tell.
+
+    Raises:
+        InputError: the views show different numbers of people, so that nobody can say who is who.
+    """
+    counts = {view.name: len(view.boxes_px) for view in sample.views}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{count} in {name}" for name, count in counts.items())
+        raise InputError(
+            f"{sample.key}: people",
+            f"{told}: the data set's people are not associated over its views",
+            "use a method that sees all of them (people: all in its Inputs)",
+        )
+    return next(iter(counts.values()), 1)
+
+
+def one_person(sample: Sample, person: int) -> Sample:
+    """The sample of one of its people alone, with the views that show them; a root that nobody knows is NaN.
+
+    Args:
+        sample: whose people are in the same order in every view.
+        person: from 0.
+    """
+    views = tuple(_of_person(view, person) for view in sample.views if _shows(view, person))
+    root_mm = sample.root_mm
+    if root_mm is not None:
+        root_mm = root_mm[person : person + 1] if person < len(root_mm) else np.full((1, 3), np.nan)
+    return replace(sample, views=views, root_mm=root_mm)
+
+
+def _of_person(view: View, person: int) -> View:
+    only = slice(person, person + 1)
+    return replace(
+        view,
+        boxes_px=view.boxes_px[only],
+        joints_px=None if view.joints_px is None else view.joints_px[only],
+        confidence=None if view.confidence is None else view.confidence[only],
+    )
+
+
+def _shows(view: View, person: int) -> bool:
+    """Whether the view has a box of the person, or a 2D detection."""
+    detected = view.joints_px is not None and bool(np.isfinite(view.joints_px[person]).any())
+    return detected or bool(np.isfinite(view.boxes_px[person]).all())
+
+
+def crop(
+    sample: Sample,
+    side_px: int,
+    box_scale: float = 1.0,
+    resampling: Resampling = "area",
+    stored: Callable[[str], Image | None] = lambda camera: None,
+) -> Sample:
+    """The sample of one person as square crops; camera and 2D detections move with the pixels (`View.crop`).
+
+    Args:
+        sample: of one person.
+        side_px: side of the crops.
+        box_scale: factor on the box.
+        resampling: see `View.crop`.
+        stored: name of a view -> its crop where that is at hand, so that the image need not be decoded; None elsewhere.
+
+    Raises:
+        InputError: an image cannot be read, or a view has no box.
+    """
+
+    def cropped(view: View) -> View:
+        if not np.isfinite(view.boxes_px).all():
+            raise InputError(f"{sample.key}: view {view.name}", "has a person without a box", "leave the view out")
+        pixels = None if view.image is None else stored(view.name)
+        if pixels is None:
+            return view.crop(side_px, box_scale, resampling=resampling)
+        return replace(replace(view, image=None).crop(side_px, box_scale, resampling=resampling), image=pixels)
+
+    return replace(sample, views=tuple(map(cropped, sample.views)))
+
+
+def withhold(sample: Sample, inputs: Inputs, salt: bytes = b"", person: int | None = None) -> Sample:
+    """The sample without what a method does not declare, as copies that nobody shares.
+
+    Where it declares no extrinsics the key, the group and the names of the views are replaced, the order of the views
+    is drawn, and images lead to no file. The order depends on the sample's key alone: it comes out the same again, and
+    for all people of a sample. A crop is cut out of the memory map of all crops, which must not be reached through it.
+
+    Args:
+        sample: as the steps before left it.
+        inputs: what the method declares.
+        salt: of the keys that stand for nothing.
+        person: which of several people the sample is of: its key then does not say that there were others.
+    """
+    changed = replace(
+        sample,
+        views=tuple(_declared(view, inputs) for view in sample.views),
+        root_mm=None if inputs.root == "none" else _read_only(sample.root_mm),
+        hand=sample.hand if inputs.hand else None,
+        past=(),
+    )
+    name = sample.key if person is None else f"{sample.key} {person}"
+    if inputs.extrinsics:
+        views = tuple(
+            replace(view, image=view.image.copy()) if isinstance(view.image, np.ndarray) else view
+            for view in changed.views
+        )
+        return replace(changed, key=sample.key if person is None else _opaque(name, b""), views=views)
+    views = tuple(
+        replace(changed.views[place], name=f"view-{i}", image=_detached(changed.views[place].image))
+        for i, place in enumerate(_order(sample.key, len(changed.views)))
+    )
+    return replace(changed, key=_opaque(name, salt), group=WITHHELD, views=views)
+
+
+def _declared(view: View, inputs: Inputs) -> View:
+    camera = view.camera
+    if not (inputs.intrinsics and inputs.extrinsics):
+        camera = camera.withhold(intrinsics=not inputs.intrinsics, extrinsics=not inputs.extrinsics)
+    return replace(
+        view,
+        camera=camera,
+        image=view.image if inputs.images else None,
+        boxes_px=_read_only(view.boxes_px),
+        joints_px=_read_only(view.joints_px),
+        confidence=_read_only(view.confidence),
+    )
+
+
+def _opaque(name: str, salt: bytes) -> str:
+    return f"sample-{hashlib.blake2b(name.encode(), key=salt, digest_size=8).hexdigest()}"
+
+
+def _order(key: str, count: int) -> list[int]:
+    """Places of a sample's views in the order in which a method is handed them that may not know which is which."""
+    seed = int.from_bytes(hashlib.sha256(f"views {key}".encode()).digest()[:8], "big")
+    return np.random.default_rng(seed).permutation(count).tolist()
+
+
+@overload
+def _read_only(array: Array) -> Array: ...
+@overload
+def _read_only(array: None) -> None: ...
+def _read_only(array: Array | None) -> Array | None:
+    """A copy that nobody can write into and that leads to no other array."""
+    if array is None:
+        return None
+    copy = np.array(array)
+    copy.setflags(write=False)
+    return copy
+
+
+class _Handle:
+    """Reads an image and says nothing of where it lies."""
+
+    __slots__ = ("__weakref__",)
+
+    def __call__(self) -> Image:
+        source = _SOURCES[self]
+        return read_image(source) if isinstance(source, Path) else source()
+
+
+_SOURCES: WeakKeyDictionary[_Handle, Path | Callable[[], Image]] = WeakKeyDictionary()
+
+
+def _detached(image: ImageSource | None) -> ImageSource | None:
+    """The same pixels without a path, a camera or a memory map behind them."""
+    if image is None:
+        return None
+    if isinstance(image, np.ndarray):
+        return image.copy()
+    handle = _Handle()
+    _SOURCES[handle] = image
+    return handle
+
+
+def truth_of(truth: Truth, person: int) -> Truth:
+    """The truth of one person alone, still with an axis for people: joints_mm (1, J, 3)."""
+    only = slice(person, person + 1)
+    return replace(
+        truth,
+        joints_mm=truth.joints_mm[only],
+        seen={view: seen[only] for view, seen in truth.seen.items()},
+        annotated={view: points[only] for view, points in truth.annotated.items()},
+    )
+
+
+def answer_of(answer: Poses, person: int) -> Poses:
+    """What was answered of one person."""
+    only = slice(person, person + 1)
+    columns = {name: values[only] for name, values in answer.columns.items()}
+    return replace(answer, joints_mm=answer.joints_mm[only], score=answer.score[only], columns=columns)
+
+
+def together(answers: Sequence[Poses], skeleton: Skeleton, key: str) -> Poses:
+    """The answers of a sample's people as one, in their order.
+
+    The only answer of a sample of one person stays as it is. Of several, a person who was left out is NaN with score 0,
+    so that the others keep their places; where nobody was answered, nobody is there.
+
+    Args:
+        answers: one per person, each of nobody or of one person.
+        skeleton: of an answer without people.
+        key: of the sample, for errors.
+
+    Raises:
+        InputError: an answer has several people, or they differ in frame or in columns.
+
+    Example:
+        >>> one = Poses(HUMAN36M, np.zeros((1, 17, 3)), np.ones(1))
+        >>> nobody = Poses(HUMAN36M, np.zeros((0, 17, 3)), np.ones(0))
+        >>> together([one, nobody, one], HUMAN36M, "key").score
+        array([1., 0., 1.])
+    """
+    if len(answers) == 1:
+        return answers[0]
+    there = [answer for answer in answers if len(answer.score)]
+    if not there:
+        return Poses(skeleton, np.empty((0, len(skeleton), 3)), np.empty(0))
+    crowded = next((answer for answer in there if len(answer.score) > 1), None)
+    if crowded is not None:
+        raise InputError(
+            f"{key}: people",
+            f"{len(crowded.score)} are answered where one is shown",
+            "answer one, or declare people: all",
+        )
+    if len(frames := {answer.frame: None for answer in there}) > 1:
+        raise InputError(f"{key}: frame", f"people are answered in {', '.join(frames)}", "answer all in the same frame")
+    shapes = {name: np.shape(values)[1:] for name, values in there[0].columns.items()}
+    if any({name: np.shape(values)[1:] for name, values in one.columns.items()} != shapes for one in there):
+        raise InputError(f"{key}: columns", "differ between people", "give each person the same")
+
+    gaps = replace(
+        there[0],
+        joints_mm=np.full((1, *there[0].joints_mm.shape[1:]), np.nan),
+        score=np.zeros(1),
+        columns={name: np.full((1, *shape), np.nan) for name, shape in shapes.items()},
+    )
+    whole = [answer if len(answer.score) else gaps for answer in answers]
+    return replace(
+        gaps,
+        joints_mm=np.concatenate([answer.joints_mm for answer in whole]),
+        score=np.concatenate([answer.score for answer in whole]),
+        columns={name: np.concatenate([answer.columns[name] for answer in whole]) for name in shapes},
+    )
+
+
+class Handover:
+    """A data set as a method may see it: the chain of steps with what they depend on.
+
+    Args:
+        dataset: the whole data set.
+        inputs: what the method declares.
+        crops: folder of the crop store.
+        cameras: names, in the order they are handed over; None = all.
+        roots_mm: key -> (P, 3) root positions another method predicted, for ``inputs.root == "predicted"``.
+        progress: called while crops are decoded.
+
+    Attributes:
+        dataset: as given; the stages read names and truths there, a method never gets it.
+        inputs: as taken once, in plain values.
+        cameras: those that are handed over.
+
+    Raises:
+        InputError: fewer cameras than the method needs, or roots that nobody predicted.
+
+    Example:
+        >>> handover = Handover(dataset, Inputs(crop_px=96), folder)  # doctest: +SKIP
+        >>> samples = handover.shown("S9/Walking-1/000123")  # one per person  # doctest: +SKIP
+        >>> handover.answered("S9/Walking-1/000123", method.predict(samples))  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        inputs: Inputs,
+        crops: Path,
+        cameras: Sequence[str] | None = None,
+        roots_mm: Mapping[str, Array] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        inputs = taken(inputs, "method")
+        fewest, most = inputs.views
+        chosen = tuple(dataset.views if cameras is None else cameras)[:most]
+        if len(chosen) < fewest:
+            raise InputError(f"views {', '.join(chosen)}", f"the method needs at least {fewest}", "choose more cameras")
+        if inputs.root == "predicted" and roots_mm is None:
+            raise InputError("inputs.root", "the method needs predicted roots", "name the row under `after`")
+        self.dataset, self.inputs, self.cameras = dataset, inputs, chosen
+        self._roots_mm = roots_mm
+        self._store: CropStore | None = None
+        if inputs.crop_px is not None:
+            self._store = CropStore(dataset, inputs.crop_px, inputs.box_scale, crops, progress, inputs.resampling)
+        self._salt = secrets.token_bytes(16)
+        self._kept: OrderedDict[tuple[str, int | None], Sample] = OrderedDict()
+
+    def shown(self, key: str) -> tuple[Sample, ...]:
+        """What the method sees of a sample: one per person, or the whole where it sees all people at once.
+
+        Raises:
+            InputError: the key is unknown, an image cannot be read, or people are not associated over the views.
+        """
+        people = self.people(key)
+        return tuple(self.seen(key, person, others=len(people) > 1) for person in people)
+
+    def answered(self, key: str, answers: Sequence[Poses]) -> Poses:
+        """The answers to what `shown` gave as one answer of the sample, whose frame has the camera's own name.
+
+        Raises:
+            InputError: a frame is none that the method sees, or the answers do not fit together.
+        """
+        if not self.inputs.extrinsics and any(answer.frame != "world" for answer in answers):
+            people = self.people(key)
+            answers = [self._named(key, *pair) for pair in zip(people, answers, strict=True)]
+        return together(answers, self.dataset.skeleton, key)
+
+    def examples(self, split: str = "train") -> Examples:
+        """The samples of a split with their truths, one per person, for training."""
+        return Examples(self, split)
+
+    def people(self, key: str) -> Sequence[int | None]:
+        """Whom the method is shown a sample of its own of, by number; [None] where it sees all at once."""
+        return [None] if self.inputs.people == "all" else range(count_people(self.dataset.sample(key)))
+
+    def seen(self, key: str, person: int | None = None, *, others: bool = False) -> Sample:
+        """What the method sees of a sample.
+
+        Args:
+            key: of the sample.
+            person: one of `people`; None for all.
+            others: whether there are further people, of whom it is not to learn.
+        """
+        last = partial(withhold, inputs=self.inputs, salt=self._salt, person=person if others else None)
+        past = tuple(last(self._prepared(earlier, person)) for earlier in self._before(key))
+        return replace(last(self._prepared(key, person)), past=past)
+
+    def steps(self, key: str, person: int | None = None) -> list[Step]:
+        """The chain for a sample, but for withholding, which is the last step."""
+        inputs, steps = self.inputs, list[Step]()
+        steps.append(partial(choose_cameras, cameras=self.cameras))
+        if person is not None:
+            steps.append(partial(one_person, person=person))
+        if inputs.crop_px is not None and self._store is not None:
+            steps.append(
+                partial(
+                    crop,
+                    side_px=inputs.crop_px,
+                    box_scale=inputs.box_scale,
+                    resampling=inputs.resampling,
+                    stored=partial(self._store.pixels, key, person=person or 0),
+                )
+            )
+        return steps
+
+    def _prepared(self, key: str, person: int | None) -> Sample:
+        """A sample after all steps but withholding.
+
+        A training comes back to the same samples, and making the cameras of their crops takes longer than all else. So
+        some are kept, whose pixels lie in the memory map, as many as `KEPT_VIEWS` says, whatever the data set's size.
+        """
+        sample = self._kept.get((key, person))
+        if sample is None:
+            sample = replace(self.dataset.sample(key), root_mm=self._root_mm(key), past=())
+            for step in self.steps(key, person):
+                sample = step(sample)
+            if not any(isinstance(view.image, np.ndarray) and view.image.base is None for view in sample.views):
+                self._kept[key, person] = sample
+                while len(self._kept) * len(self.cameras) > KEPT_VIEWS:
+                    self._kept.popitem(last=False)
+        return sample
+
+    def _root_mm(self, key: str) -> Array | None:
+        if self.inputs.root == "truth":
+            return self.dataset.skeleton.root_of(self.dataset.truth(key).joints_mm)
+        if self.inputs.root == "predicted" and self._roots_mm is not None:
+            return self._roots_mm.get(key)
+        return None
+
+    def _named(self, key: str, person: int | None, answer: Poses) -> Poses:
+        if answer.frame == "world":
+            return answer
+        shown = choose_cameras(self.dataset.sample(key), self.cameras)
+        if person is not None:
+            shown = one_person(shown, person)
+        names = [view.name for view in shown.views]
+        seen = {f"view-{i}": names[place] for i, place in enumerate(_order(key, len(names)))}
+        if answer.frame not in seen:
+            raise InputError(
+                f"{key}: frame",
+                f"answer is in the frame {answer.frame!r}, which the method does not see",
+                f"answer in that of a view: {', '.join(seen)}",
+            )
+        return replace(answer, frame=seen[answer.frame])
+
+    def _before(self, key: str) -> Iterator[str]:
+        """Keys of the samples before one in its sequence, as many as the window takes."""
+        if self.inputs.window == 1:
+            return
+        split, place = self._places[key]
+        whole = self.dataset.sample(key)
+        for earlier in self.dataset.keys(split)[max(0, place - self.inputs.window + 1) : place]:
+            if self.dataset.sample(earlier).group == whole.group:
+                if max(len(self.people(key)), len(self.people(earlier))) > 1:
+                    raise InputError(
+                        f"{key}: people",
+                        "several are there, and nobody says who is who in the samples before",
+                        "use a method that sees one sample at a time (window: 1), or all people (people: all)",
+                    )
+                yield earlier
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[str, int]]:
+        """Key -> its split, and its place there."""
+        splits = self.dataset.splits
+        return {key: (split, place) for split in splits for place, key in enumerate(self.dataset.keys(split))}
+
+
+class Examples:
+    """The samples of a split as a method may see them, each with its truth: one per person where it sees one.
+
+    Args:
+        handover: what is seen.
+        split: of the data set.
+
+    Raises:
+        InputError: there are boxes of other people than are annotated, or who is who is not known.
+    """
+
+    def __init__(self, handover: Handover, split: str) -> None:
+        self._handover = handover
+        self._places: list[tuple[str, int | None, bool]] = []
+        for key in handover.dataset.keys(split):
+            people = handover.people(key)
+            some = people if len(people) == 1 else self._with_a_view(key, people)
+            self._places += [(key, person, len(people) > 1) for person in some]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, place: int) -> tuple[Sample, Truth]:
+        """What is seen, and the truth (1, J, 3) of whom is seen, or of all people where all are seen."""
+        key, person, others = self._places[place]
+        truth = self._handover.dataset.truth(key)
+        return self._handover.seen(key, person, others=others), truth if person is None else truth_of(truth, person)
+
+    def _with_a_view(self, key: str, people: Sequence[int | None]) -> Sequence[int | None]:
+        """Those whom a camera shows: of the others there is nothing to learn."""
+        annotated = len(self._handover.dataset.truth(key).joints_mm)
+        if annotated != len(people):
+            raise InputError(
+                f"{key}: people", f"{len(people)} have boxes and {annotated} are annotated", "give a box per person"
+            )
+        shown = choose_cameras(self._handover.dataset.sample(key), self._handover.cameras)
+        return [person for person in people if person is not None and one_person(shown, person).views]
