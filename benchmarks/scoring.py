@@ -36,8 +36,8 @@ from poseboard.protocols.records import (
     row_paths,
 )
 from poseboard.protocols.scoring import Predictions, Scored, answers, score
+from poseboard.protocols.table import Table
 
-SPLIT = "test"
 EXAMPLES = 9
 """Samples drawn on the page: the best, those about the median, and the worst."""
 EXAMPLE_PX = 160
@@ -90,32 +90,35 @@ def _score(
     if not of_dataset:
         raise InputError(f"data set {dataset!r}", "no table is scored on it", "add one to benchmarks/tables")
     bench = Bench.open(settings, dataset)
-    rules = [table.rule() for table in of_dataset]
-    truth = TruthTable.collect(bench.dataset, SPLIT, {rule.points for rule in rules if rule.points is not None})
-    if files:
-        answered: Predictions = _given(files, None if named else method)
-        method = named or method
-    else:
-        answered = _predicted(settings, dataset, method, truth)
+    given = _given(files, None if named else method) if files else None
+    method = named or method
+    splits: list[tuple[TruthTable, Predictions]] = []
     scored: dict[str, Scored] = {}
+    done = 0
     with progress(f"score {dataset}/{method}") as report:
-        for done, table in enumerate(of_dataset, 1):
-            rule = table.rule()
-            if rule.records == "truth" and not len(table.select(truth)):
-                continue  # the data set has no such truth
-            offered = [condition for group in table.conditions(truth.views) for condition in group]
-            if any(answers(rule, answered, condition) for condition in offered):
-                scored[table.id] = score(table, answered, truth)
-            report(done, len(of_dataset))
+        for split in dict.fromkeys(table.split for table in of_dataset):
+            of_split = [table for table in of_dataset if table.split == split]
+            points = {kind for table in of_split if (kind := table.rule().points) is not None}
+            truth = TruthTable.collect(bench.dataset, split, points)
+            answered = _predicted(settings, dataset, method, truth) if given is None else _of_split(given, split)
+            splits.append((truth, answered))
+            for table in of_split:
+                if _can_be_scored(table, answered, truth):
+                    scored[table.id] = score(table, answered, truth)
+                done += 1
+                report(done, len(of_dataset))
     if not scored:
         raise InputError(
             f"{dataset}/{method}", "no table can be scored from these predictions", "see benchmarks/tables"
         )
-    for of_file in (table for by_seed in answered.values() for table in by_seed.values() if files):
-        if line := unit_doubt(of_file, truth):
-            doubt(line)
+    for truth, answered in splits:
+        for of_file in (table for by_seed in answered.values() for table in by_seed.values() if files):
+            if line := unit_doubt(of_file, truth):
+                doubt(line)
     # What was done stands in the predictions: the train stage may have been run again since, or never.
-    info = {seed: table.info for by_seed in answered.values() for seed, table in by_seed.items()}
+    info = {
+        seed: of_seed.info for _, of_split in splits for known in of_split.values() for seed, of_seed in known.items()
+    }
     seeds = sorted(info)
     record = ScoreFile(
         method=method,
@@ -130,7 +133,7 @@ def _score(
             settings,
             run=f"{method}/score/{dataset}",
             options=info[seeds[0]].options,
-            manifest=truth.manifest,
+            manifest=bench.dataset.manifest(),
             checkpoints={seed: info[seed].checkpoint_sha256 for seed in seeds},
         ),
     )
@@ -139,6 +142,7 @@ def _score(
         kinds = {"table": "category", "cameras": "str"}
         together = pd.concat(errors, ignore_index=True).astype(kinds)
         # Monocular methods have no predictions from all cameras: theirs from one camera are drawn in all of them.
+        truth, answered = next((known for known in splits if known[0].split == "test"), splits[0])
         first = answered[max(answered, key=lambda condition: len(condition.cameras))]
         examples = _examples(bench, first[seeds[0]], truth)
         # Together and last: whatever fails leaves the three files of an earlier run, which belong together.
@@ -150,6 +154,19 @@ def _score(
             )
             record.write(settings.row_path("scores", method, dataset), outputs)
     return record
+
+
+def _of_split(answered: Predictions, split: str) -> Predictions:
+    return {condition: by_seed for condition, by_seed in answered.items() if condition.split == split}
+
+
+def _can_be_scored(table: Table, answered: Predictions, truth: TruthTable) -> bool:
+    """Whether there are predictions under what the table offers, and true poses where a protocol judges those."""
+    rule = table.rule()
+    if rule.records == "truth" and not len(table.select(truth)):
+        return False
+    offered = [condition for group in table.conditions(truth.views) for condition in group]
+    return any(answers(rule, answered, condition) for condition in offered)
 
 
 def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
@@ -238,7 +255,7 @@ def _line(found: Score) -> str:
 
 def _predicted(settings: Settings, dataset: str, method: str, truth: TruthTable) -> Predictions:
     answered: dict[Condition, dict[int, PoseTable]] = defaultdict(dict)
-    offered = asked(dataset, truth.views, SPLIT)
+    offered = asked(dataset, truth.views, truth.split)
     for condition in dict.fromkeys(shown for of_table in offered for shown in of_table.ways):
         for seed in settings.profile.seeds:
             path = predictions_path(settings, dataset, method, condition, seed)
