@@ -26,8 +26,8 @@ def write_pictures(
 ) -> set[Path]:
     """Ask a row for the pictures of a few samples, and write them down.
 
-    Of several people the first is drawn. The method sees what it saw when it predicted, and its own answer: nothing of the truth. Images may be seen in
-    pictures of synthetic people only: those of real data sets are not ours to pass on.
+    Of several people the first is drawn. The method sees what it saw when it predicted, and its own answer: nothing of
+    the truth. Images may be seen in pictures of synthetic people only: those of real data sets are not ours to pass on.
 
     Args:
         method: loaded; one that is no `Drawing`, or has nothing to show, leaves no file.
@@ -50,7 +50,7 @@ def write_pictures(
     drawn: list[DrawnPicture] = []
     for key in (keys[(2 * i + 1) * len(keys) // (2 * SAMPLES)] for i in range(min(SAMPLES, len(keys)))):
         shown, answer = samples.shown(key), answers[key]
-        if not shown or len(shown) > 1 and len(answer.score) != len(shown):
+        if not shown or (len(shown) > 1 and len(answer.score) != len(shown)):
             continue
         answer = answer if len(shown) == 1 else answer_of(answer, 0)
         for picture in method.figures(shown[0], answer, images=samples.dataset.synthetic):

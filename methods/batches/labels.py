@@ -28,11 +28,14 @@ def visible_joints(view: View, truth: Truth, crop_px: int | None, *, published: 
     that; kept where they are hidden or outside; inside by its rule, see `inside_crop`.
     """
     if published and view.name in truth.annotated:
-        points = view.camera.image(truth.annotated[view.name][0])
+        (annotated,) = truth.annotated[view.name]
+        points = view.camera.image(annotated)
     else:
-        points = view.camera.project(truth.joints_mm[0])
+        (joints_mm,) = truth.joints_mm
+        points = view.camera.project(joints_mm)
     anywhere = np.asarray(np.isfinite(points).all(axis=-1), dtype=np.float64)
     weights = anywhere if crop_px is None else inside_crop(points, crop_px, published=published)  # 0 for NaN
     if view.name in truth.seen:
-        weights = weights * truth.seen[view.name][0]
+        (seen,) = truth.seen[view.name]
+        weights = weights * seen
     return np.where((anywhere if published else weights)[:, None] > 0, points, 0.0), weights

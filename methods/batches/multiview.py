@@ -71,7 +71,7 @@ def stack_changed(
 
     Args:
         views: at most ``slots``.
-        truth: of the moment.
+        truth: of the one person.
         change: makes each crop of ``crop_px``; the cameras follow.
         crop_px: side S.
         slots: V.
@@ -83,7 +83,7 @@ def stack_changed(
         float32; lens_px (V, J, 2) float32, from where the lens shows a joint to where a pinhole would;
         joints_mm (J, 3) and known (J, 1) float64.
     """
-    joints_mm = truth.joints_mm[0]
+    (joints_mm,) = truth.joints_mm
     joints = len(joints_mm)
     images = np.zeros((slots, crop_px, crop_px, 3), dtype=np.uint8)
     P = np.zeros((slots, 3, 4))

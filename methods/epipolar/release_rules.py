@@ -113,7 +113,7 @@ def scale_and_turn(
         The crop (S, S, 3) uint8, and A (3, 3) from the frame's pixels to its.
 
     Raises:
-        InputError: the frame does not show one person with a box.
+        InputError: the view has no box of the person.
     """
     size = np.clip(1 + scale_factor * rng.standard_normal(), 1 - scale_factor, 1 + scale_factor)
     turned = rng.random() < 0.6
@@ -123,8 +123,7 @@ def scale_and_turn(
 
 def turned_crop(view: View, crop_px: int, size: float, angle_deg: float) -> tuple[Image, Array]:
     """The crop of the person's box, ``size`` times as large and turned, and A (3, 3), as `scale_and_turn`."""
-    if len(view.boxes_px) != 1 or not np.isfinite(view.boxes_px).all():
-        problem = f"has {len(view.boxes_px)} people" if len(view.boxes_px) != 1 else "has a person without a box"
-        raise InputError(f"view {view.name}", f"{problem}, a crop shows one", "train on frames of one person")
+    if not np.isfinite(view.boxes_px).all():
+        raise InputError(f"view {view.name}", "has a person without a box", "train on views with boxes")
     A = view.crop_affine(crop_px, size, rotation_deg=angle_deg)
     return warp_image(view.pixels(), A, (crop_px, crop_px)), A

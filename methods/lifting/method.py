@@ -103,8 +103,8 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
         median = median_of_views(poses, R)[1]
         roots = np.full((len(samples), 1, 3), np.nan)
         for root, sample in zip(roots, samples, strict=True):
-            if sample.root_mm is not None and len(sample.root_mm):
-                root[:] = sample.root_mm[:1]
+            if sample.root_mm is not None:
+                root[:] = sample.root_mm
         joints_mm = median - median[:, [self.skeleton.root_index]] + roots
         score = scores.sum(axis=1) / np.maximum(counts, 1)
         return [Poses(self.skeleton, joints_mm[i : i + 1], score[i : i + 1]) for i in range(len(samples))]

@@ -176,7 +176,7 @@ class LiftingTraining(Training):
         view = sample.views[rng.integers(len(sample.views))]
         mirror = bool(rng.random() < self._augmentation.flip)
         image, A = augment(crop_pixels(view, side_px), self._augmentation, rng, mirrored=mirror)
-        joints_mm = truth.joints_mm[0]
+        (joints_mm,) = truth.joints_mm
         published = self._options.recipe == "published"
         points, weights = visible_joints(view, truth, side_px, published=published)
         points = transform_points(A, points)
@@ -208,7 +208,9 @@ class LiftingTraining(Training):
             shown = drawn
             drawn = np.ravel(known)
             if self._of_hands:
-                drawn = shown = np.asarray(truth.seen[view.name][0]) if view.name in truth.seen else drawn
+                if view.name in truth.seen:
+                    (drawn,) = truth.seen[view.name]
+                shown = drawn
             known, framed = known & shown[:, None], framed & shown[:, None]
         values = {
             "points_px": points,

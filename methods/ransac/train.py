@@ -49,7 +49,7 @@ class RansacTraining(HeatmapTraining):
         """
         device = str(next(self.model.parameters()).device)
         found = Detector(self._architecture, self.model, device).detect(samples)
-        true_mm = np.reshape([truth.joints_mm[0] for truth in truths], (-1, len(self._architecture.joints), 3))
+        true_mm = np.concatenate([truth.joints_mm for truth in truths])
         thresholds = _GRID * self._architecture.crop_px
         predicted_mm = np.stack([ransac(found.P, found.points_px, threshold).points_mm for threshold in thresholds])
         errors = np.linalg.norm(predicted_mm - true_mm, axis=-1)

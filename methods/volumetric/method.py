@@ -90,7 +90,8 @@ class Volumetric(NetworkMethod[VolumetricOptions, VolumetricTriangulation]):
 
 
 def _root(sample: Sample) -> Array | None:
-    """The one person's root (3,), None if it is not known."""
-    if sample.root_mm is None or not len(sample.root_mm) or not np.isfinite(sample.root_mm[0]).all():
+    """The person's root (3,), None if it is not known."""
+    if sample.root_mm is None or not np.isfinite(sample.root_mm).all():
         return None
-    return np.asarray(sample.root_mm[0], dtype=np.float64)
+    (root_mm,) = sample.root_mm
+    return np.asarray(root_mm, dtype=np.float64)

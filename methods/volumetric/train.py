@@ -199,7 +199,7 @@ class VolumetricTraining(Training):
             P[i] = A @ straight.camera.P
         theta = torch.tensor(rng.uniform(0, 2 * np.pi))
         turn = rotation_about(torch.tensor(self._vertical(sample), dtype=theta.dtype), theta).numpy()
-        joints_mm = truth.joints_mm[0]
+        (joints_mm,) = truth.joints_mm
         base = self._base(sample, joints_mm) + rng.normal(0, 1, 3) * self._noise_mm
         if mirrored:
             # Mirrored crops show someone whose left arm is where the right one is. A mirrored cube makes that a person
@@ -225,9 +225,10 @@ class VolumetricTraining(Training):
 
     def _base(self, sample: Sample, joints_mm: Array) -> Array:
         """The root that is handed over; the true one where nobody predicted it."""
-        given = sample.root_mm
-        usable = given is not None and len(given) > 0 and bool(np.isfinite(given[0]).all())
-        return np.asarray(given[0] if usable and given is not None else self._root_of(joints_mm), dtype=np.float64)
+        if sample.root_mm is None or not np.isfinite(sample.root_mm).all():
+            return np.asarray(self._root_of(joints_mm), dtype=np.float64)
+        (root_mm,) = sample.root_mm
+        return np.asarray(root_mm, dtype=np.float64)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Mean absolute error in cm and voxel cross-entropy; also the mean 3D error (mm) of the batch."""

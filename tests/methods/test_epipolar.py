@@ -425,10 +425,9 @@ def test_the_published_change_of_a_crop():
     assert 90 < turned < 150
 
 
-@pytest.mark.parametrize("boxes", [np.zeros((0, 4)), np.tile([0.0, 0, 9, 9], (2, 1)), np.full((1, 4), np.nan)])
-def test_a_turned_crop_is_of_one_person_with_a_box(boxes):
-    view = replace(image_sample(0, 2).views[0], boxes_px=boxes)
-    with pytest.raises(InputError, match=r"view c0: has .*, a crop shows one"):
+def test_a_turned_crop_needs_a_box():
+    view = replace(image_sample(0, 2).views[0], boxes_px=np.full((1, 4), np.nan))
+    with pytest.raises(InputError, match="view c0: has a person without a box"):
         scale_and_turn(view, SIDE, 0.25, 30, np.random.default_rng(0))
 
 

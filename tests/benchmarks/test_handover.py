@@ -1,0 +1,300 @@
+"""The steps between a data set and a method, each alone, and the chain of them on made-up people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poseboard.benchmarks.handover import (
+    Handover,
+    answer_of,
+    choose_cameras,
+    count_people,
+    crop,
+    one_person,
+    taken,
+    together,
+    truth_of,
+    withhold,
+)
+from poseboard.benchmarks.harness import predict
+from poseboard.datasets.camera import Camera
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.facts import Facts
+from poseboard.datasets.sample import Group, Poses, Sample, Status, Truth, View
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.base import Inputs
+
+J = len(HUMAN36M)
+CAMERAS = ("a", "b", "c")
+
+
+class Crowd:
+    """As many people as the number of the frame says, each with a grey level of their own in every image."""
+
+    name, skeleton, synthetic, views, splits = "crowd", HUMAN36M, True, CAMERAS, ("train", "test")
+
+    def facts(self, split: str) -> Facts:
+        return Facts(boxes="annotated", truth="synthetic")
+
+    def status(self) -> Status:
+        return Status("ready", "", "")
+
+    def manifest(self) -> str:
+        return "crowd"
+
+    def keys(self, split: str) -> list[str]:
+        return [f"{split}/{people}" for people in (1, 3, 0, 2)]
+
+    def people(self, key: str) -> int:
+        return int(key.split("/")[1])
+
+    def sample(self, key: str) -> Sample:
+        people = self.people(key)
+        left = 20.0 * np.arange(people)
+        boxes = np.stack([left, np.zeros(people), left + 16, np.full(people, 16.0)], axis=1)
+        image = np.zeros((16, 64, 3), dtype=np.uint8)
+        for person in range(people):
+            image[:, 20 * person : 20 * person + 16] = 50 + 50 * person
+        joints_px = np.tile(left[:, None, None], (1, J, 2))
+        views = []
+        for number, name in enumerate(CAMERAS):
+            camera = Camera(np.diag([60.0, 60.0, 1.0]), np.eye(3), np.array([0, 0, 1000.0 + number]), size=(64, 16))
+            views.append(View(name, camera, image, boxes, joints_px, np.ones((people, J))))
+        return Sample(key, tuple(views), Group("S1", "Walking", key.split("/", maxsplit=1)[0]))
+
+    def truth(self, key: str) -> Truth:
+        people = self.people(key)
+        joints_mm = np.full((people, J, 3), 100.0) * np.arange(people)[:, None, None]
+        return Truth(joints_mm, {"a": np.ones((people, J), dtype=bool)}, {"a": np.zeros((people, J, 2))})
+
+
+def handover(folder: Path, inputs: Inputs, cameras: Sequence[str] | None = None, **more: object) -> Handover:
+    return Handover(Crowd(), inputs, folder, cameras, **more)  # type: ignore[arg-type]
+
+
+def plain(sample: Sample) -> list[object]:
+    """What a sample holds, by value."""
+    held: list[object] = [sample.key, sample.group, sample.hand, sample.root_mm, len(sample.past)]
+    for view in sample.views:
+        camera = {name: value for name, value in vars(view.camera).items() if isinstance(value, np.ndarray)}
+        held += [view.name, *camera.values(), view.image, view.boxes_px, view.joints_px, view.confidence]
+    return [value.tolist() if isinstance(value, np.ndarray) else value for value in held]
+
+
+# --- each step alone ---
+
+
+STEPS = {
+    "choose cameras": lambda sample: choose_cameras(sample, ("c", "a")),
+    "one person": lambda sample: one_person(sample, 1),
+    "crop": lambda sample: crop(one_person(sample, 1), 8),
+    "withhold": lambda sample: withhold(sample, Inputs(extrinsics=False, images=False), b"salt"),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_is_pure(step: str) -> None:
+    sample = Crowd().sample("test/3")
+    before = plain(sample)
+    first, second = STEPS[step](sample), STEPS[step](sample)
+    assert plain(sample) == before, "what it is given stays"
+    assert plain(first) == plain(second), "it remembers nothing"
+    assert plain(first) != before
+
+
+def test_one_person_has_their_own_boxes_detections_and_root() -> None:
+    whole = replace(Crowd().sample("test/3"), root_mm=np.arange(6.0).reshape(2, 3))
+    second = one_person(whole, 1)
+    assert [view.boxes_px.tolist() for view in second.views] == [[[20, 0, 36, 16]]] * 3
+    assert all(view.joints_px is not None and (view.joints_px == 20).all() for view in second.views)
+    assert all(view.confidence is not None and view.confidence.shape == (1, J) for view in second.views)
+    assert second.root_mm is not None
+    assert second.root_mm.tolist() == [[3, 4, 5]]
+    third = one_person(whole, 2).root_mm
+    assert third is not None
+    assert np.isnan(third).all(), "nobody predicted it"
+    assert third.shape == (1, 3)
+
+
+def test_views_that_do_not_show_a_person_are_not_theirs() -> None:
+    whole = Crowd().sample("test/2")
+    hidden = whole.views[1].boxes_px.copy()
+    hidden[1] = np.nan
+    undetected = np.array(whole.views[1].joints_px)
+    undetected[1] = np.nan
+    unseen = replace(whole.views[1], boxes_px=hidden, joints_px=undetected)
+    sample = replace(whole, views=(whole.views[0], unseen, whole.views[2]))
+    assert [view.name for view in one_person(sample, 0).views] == ["a", "b", "c"]
+    assert [view.name for view in one_person(sample, 1).views] == ["a", "c"]
+    detected = replace(sample, views=(replace(whole.views[1], boxes_px=hidden),))
+    assert [view.name for view in one_person(detected, 1).views] == ["b"], "a detection without a box"
+    with pytest.raises(InputError, match="test/2: view b: has a person without a box"):
+        crop(one_person(detected, 1), 8)
+
+
+def test_people_who_are_not_associated_cannot_be_taken_apart(tmp_path: Path) -> None:
+    whole = Crowd().sample("test/2")
+    assert count_people(whole) == 2
+    assert count_people(replace(whole, views=())) == 1
+    apart = replace(whole, views=(whole.views[0], one_person(whole, 0).views[1]))
+    with pytest.raises(InputError, match=r"test/2: people: 2 in a, 1 in b: .* not associated over its views"):
+        count_people(apart)
+
+
+def test_a_stored_crop_is_taken_for_the_image() -> None:
+    sample = one_person(Crowd().sample("test/3"), 2)
+    stored = np.full((8, 8, 3), 7, dtype=np.uint8)
+    cropped = crop(sample, 8, stored=lambda name: stored if name == "b" else None)
+    assert [int(view.pixels().max()) for view in cropped.views] == [150, 7, 150]
+    assert len({view.camera.K.tobytes() for view in cropped.views}) == 1
+
+
+# --- the chain ---
+
+
+def test_a_method_that_sees_one_person_never_learns_of_the_others(tmp_path: Path) -> None:
+    given_all = handover(tmp_path, Inputs(crop_px=8))
+    for key in Crowd().keys("test"):
+        shown = given_all.shown(key)
+        assert len(shown) == Crowd().people(key)
+        assert len({sample.key for sample in shown}) == len(shown)
+        for person, sample in enumerate(shown):
+            assert len(sample.views) == 3
+            assert (sample.key == key) == (len(shown) == 1), "of several a key says nothing"
+            for view in sample.views:
+                assert view.boxes_px.shape == (1, 4)
+                assert view.joints_px is not None
+                assert view.joints_px.shape == (1, J, 2)
+                np.testing.assert_array_equal(view.pixels(), 50 + 50 * person)
+    again = handover(tmp_path, Inputs(crop_px=8))
+    assert [s.key for s in again.shown("test/3")] == [s.key for s in given_all.shown("test/3")]
+
+
+def test_a_method_that_sees_all_people_sees_the_whole_frame(tmp_path: Path) -> None:
+    (sample,) = handover(tmp_path, Inputs(people="all")).shown("test/3")
+    assert sample.key == "test/3"
+    assert [view.boxes_px.shape for view in sample.views] == [(3, 4)] * 3
+    with pytest.raises(InputError, match=r"row a: inputs\.people: is all, and a crop shows one person"):
+        taken(Inputs(people="all", crop_px=8), "row a")
+
+
+def test_several_people_over_time_are_nobody_knows_who(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="test/3: people: several are there, and nobody says who is who"):
+        handover(tmp_path, Inputs(window=2)).shown("test/3")
+    (sample,) = handover(tmp_path, Inputs(window=2, people="all")).shown("test/3")
+    assert [earlier.key for earlier in sample.past] == ["test/1"]
+
+
+class Level:
+    """Answers each person by the grey level of their crop, in the frame of the first view; nobody where it is dark."""
+
+    def __init__(self, inputs: Inputs, least: int = 0) -> None:
+        self.inputs, self.least = inputs, least
+
+    def predict(self, samples: Sequence[Sample]) -> list[Poses]:
+        answers = []
+        for sample in samples:
+            level = float(sample.views[0].pixels().max())
+            people = int(level >= self.least)
+            size = {"size_mm": np.full(people, level)}
+            frame = sample.views[0].name if not self.inputs.extrinsics else "world"
+            answers.append(Poses(HUMAN36M, np.full((people, J, 3), level), np.ones(people), frame, size))
+        return answers
+
+
+def test_answers_are_put_together_person_by_person(tmp_path: Path) -> None:
+    keys = Crowd().keys("test")
+    for extrinsics in (True, False):
+        inputs = Inputs(crop_px=8, extrinsics=extrinsics)
+        answers = predict(Level(inputs), handover(tmp_path, inputs), keys)  # type: ignore[arg-type]
+        levels = [answer.joints_mm[:, 0, 0].tolist() for answer in answers]
+        assert levels == [[50], [50, 100, 150], [], [50, 100]]
+        assert [answer.columns["size_mm"].tolist() for answer in answers if len(answer.score)] == [
+            of_sample for of_sample in levels if of_sample
+        ]
+        assert all((answer.frame in CAMERAS) != extrinsics for answer in answers if len(answer.score))
+
+
+def test_whoever_is_left_out_keeps_their_place(tmp_path: Path) -> None:
+    inputs = Inputs(crop_px=8)
+    method = Level(inputs, least=100)
+    answers = predict(method, handover(tmp_path, inputs), ["test/1", "test/3"])  # type: ignore[arg-type]
+    assert len(answers[0].score) == 0, "of one person nobody is nobody"
+    np.testing.assert_array_equal(answers[1].joints_mm[:, 0, 0], [np.nan, 100, 150])
+    np.testing.assert_array_equal(answers[1].columns["size_mm"], [np.nan, 100, 150])
+    assert answers[1].score.tolist() == [0, 1, 1]
+
+
+def poses(levels: Sequence[float], frame: str = "world", **columns: np.ndarray) -> Poses:
+    joints_mm = np.array(levels).reshape(-1, 1, 1) * np.ones((1, J, 3))
+    return Poses(HUMAN36M, joints_mm, np.arange(len(levels), dtype=np.float64), frame, columns)
+
+
+@given(st.lists(st.floats(-1e5, 1e5), min_size=0, max_size=5), st.sampled_from(["world", "a"]), st.booleans())
+def test_what_is_taken_apart_and_put_together_is_the_same(levels: list[float], frame: str, sized: bool) -> None:
+    columns = {"size_mm": np.arange(len(levels)) + 0.5, "spread": np.ones((len(levels), 2, 2))} if sized else {}
+    answer = poses(levels, frame, **columns)
+    again = together([answer_of(answer, person) for person in range(len(levels))], HUMAN36M, "key")
+    np.testing.assert_array_equal(again.joints_mm, answer.joints_mm)
+    np.testing.assert_array_equal(again.score, answer.score)
+    if levels:
+        assert again.frame == frame
+        assert again.columns.keys() == columns.keys()
+        for name, values in columns.items():
+            np.testing.assert_array_equal(again.columns[name], values)
+
+
+def test_answers_that_do_not_fit_together_are_refused() -> None:
+    one = poses([1.0])
+    for others, problem in (
+        ([poses([1.0, 2.0])], "people: 2 are answered where one is shown"),
+        ([poses([1.0], "a")], "frame: people are answered in world, a"),
+        ([poses([1.0], size_mm=np.ones(1))], "columns: differ between people"),
+    ):
+        with pytest.raises(InputError, match=f"S9/1: {problem}"):
+            together([one, *others], HUMAN36M, "S9/1")
+
+
+# --- training ---
+
+
+def test_examples_are_of_one_person_with_their_truth(tmp_path: Path) -> None:
+    examples = handover(tmp_path, Inputs(crop_px=8)).examples("train")
+    assert len(examples) == 1 + 3 + 0 + 2
+    seen = []
+    for place in range(len(examples)):
+        sample, truth = examples[place]
+        assert truth.joints_mm.shape == (1, J, 3)
+        assert truth.seen["a"].shape == (1, J)
+        assert truth.annotated["a"].shape == (1, J, 2)
+        seen.append((int(sample.views[0].pixels().max()), float(truth.joints_mm[0, 0, 0])))
+    assert seen == [(50, 0), (50, 0), (100, 100), (150, 200), (50, 0), (100, 100)]
+
+
+def test_of_people_whom_no_camera_shows_nothing_is_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd = Crowd()
+
+    def half_hidden(key: str) -> Sample:
+        sample = Crowd().sample(key)
+        hidden = np.arange(Crowd().people(key))[:, None] % 2 == 1
+        views = [replace(v, boxes_px=np.where(hidden, np.nan, v.boxes_px), joints_px=None) for v in sample.views]
+        return replace(sample, views=tuple(views))
+
+    monkeypatch.setattr(crowd, "sample", half_hidden)
+    examples = Handover(crowd, Inputs(crop_px=8), tmp_path).examples("train")
+    levels = [int(sample.views[0].pixels().max()) for sample, _ in (examples[place] for place in range(len(examples)))]
+    assert levels == [50, 50, 150, 50]
+
+
+def test_boxes_of_people_who_are_not_annotated_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd = Crowd()
+    monkeypatch.setattr(crowd, "truth", lambda key: truth_of(Crowd().truth(key), 0))
+    with pytest.raises(InputError, match="train/3: people: 3 have boxes and 1 are annotated"):
+        Handover(crowd, Inputs(), tmp_path).examples("train")
