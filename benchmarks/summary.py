@@ -17,7 +17,7 @@ def summary(settings: Settings) -> str:
         record = ScoreFile.read(path)
         if record.method not in settings.rows:
             continue
-        chosen = [found for found in record.scores if found.headline and not found.signature.given]
+        chosen = [found for found in record.scores if found.headline and found.signature.usual]
         if chosen:
             rows.append((record, chosen))
     if not rows:

@@ -72,6 +72,11 @@ class PredictionInfo(BaseModel):
     manifest: str = Field(description="hash of the data set")
     method: str
     checkpoint_sha256: str | None = Field(default=None, description="None for a method without weights")
+    trained_on: str | None = Field(
+        default=None,
+        min_length=1,
+        description="data set that the weights were trained on; None: ``dataset``, or nothing is trained",
+    )
     seed: int = 0
     options: dict[str, JsonValue] = Field(default_factory=dict, description="of the method, as far as they are stated")
     basis_sha256: str | None = Field(

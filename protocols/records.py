@@ -26,7 +26,7 @@ from typing import ClassVar, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
-from poseboard.datasets.facts import DataState
+from poseboard.datasets.facts import BoxSource, DataState, TruthSource
 from poseboard.datasets.files import WholeFiles, write_file
 
 RowKind = Literal["checkpoints", "training", "predictions", "scores", "errors", "examples"]
@@ -159,11 +159,23 @@ class Signature(Measure):
     root_cameras: tuple[str, ...] = Field(
         default=(), description="cameras that a root may have been predicted from, where not from those that were seen"
     )
+    boxes: BoxSource | None = Field(default=None, description="whose boxes of people; null: not stated")
+    truth: TruthSource | None = Field(default=None, description="whose true poses; null: not stated")
+    trained_on: str | None = Field(
+        default=None,
+        description="data set that the weights were trained on, where it is another than that of the number; "
+        "null: none is, trained on the training split of this one or not at all",
+    )
 
     @property
     def whole(self) -> bool:
         """Whether all cameras of the data set were seen at once."""
         return len(self.cameras) == 1 and len(self.cameras[0]) == self.cameras_of_dataset
+
+    @property
+    def usual(self) -> bool:
+        """Whether nothing of the truth was given and no weights are of another data set, as on a main board."""
+        return not self.given and self.trained_on is None
 
     @property
     def each_alone(self) -> bool:
@@ -205,6 +217,9 @@ class Signature(Measure):
             "root from": ", ".join(self.root_cameras) or "these",
             "given": ", ".join(self.given) or "nothing",
             **({"judged": self.judged} if self.judged else {}),
+            "boxes": self.boxes or "not stated",
+            "truth": self.truth or "not stated",
+            "trained on": self.trained_on or "this data set, where anything is",
             "average": self.average,
             "protocol version": str(self.version),
         }

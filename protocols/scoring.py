@@ -114,6 +114,7 @@ def _signature(
     # another number than that of methods that had to find it
     told = (*(("root",) if true_root else ()), *(("hand",) if hand else ()))
     measure = measure.model_copy(update={"given": (*told, *measure.given)})
+    facts = truth.facts
     elsewhere = {name for one in answered if one.root_cameras != one.cameras for name in one.root_cameras}
     return Signature(
         **dict(measure),
@@ -123,7 +124,24 @@ def _signature(
         cameras=tuple(offered.cameras for offered in answered),
         cameras_of_dataset=len(truth.views),
         root_cameras=() if true_root else tuple(name for name in truth.views if name in elsewhere),
+        boxes=None if facts is None else facts.boxes,
+        truth=None if facts is None else facts.truth,
+        trained_on=_trained_on([answer for by_seed in answered.values() for answer in by_seed.values()]),
     )
+
+
+def _trained_on(answered: Sequence[PoseTable]) -> str | None:
+    """The other data set that the weights of a row were trained on; None where there is none.
+
+    Raises:
+        InputError: the files of one number say different things.
+    """
+    first = answered[0]
+    for answer in answered:
+        if answer.info.trained_on != first.info.trained_on:
+            problem = f"is {answer.info.trained_on!r}, that of {first.source} is {first.info.trained_on!r}"
+            raise InputError(f"{answer.source}: metadata.trained_on", problem, "score weights of one origin together")
+    return None if first.info.trained_on == first.info.dataset else first.info.trained_on
 
 
 def _tables(

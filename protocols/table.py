@@ -128,7 +128,18 @@ class Table(BaseModel):
         """The rows that this table evaluates: exclusions first, then every k-th, in the data set's order.
 
         Samples are chosen alike, for protocols whose records are predicted people.
+
+        Raises:
+            InputError: an exclusion matches no key of the split: it is misspelt, and the number would not be what the
+                table says.
         """
+        for prefix in self.exclude:
+            if not any(key.startswith(f"{prefix.rstrip('/')}/") for key in truth.split_keys):
+                raise InputError(
+                    f"table {self.id}: exclude",
+                    f"{prefix!r} matches no key of split {truth.split!r} of {truth.dataset}",
+                    "name what it has, by whole parts of its keys, or leave it out",
+                )
         if not self.exclude and self.every == 1:
             return truth
         prefixes = tuple(prefix.rstrip("/") + "/" for prefix in self.exclude)

@@ -344,7 +344,7 @@ def boards(results: Results) -> list[Board]:
         )
     made.sort(
         key=lambda b: (
-            *(b.dataset, b.synthetic, table_key(b.table), bool(b.signature.given), -len(b.rows)),
+            *(b.dataset, b.synthetic, table_key(b.table), not b.signature.usual, -len(b.rows)),
             *(not b.signature.whole, -camera_count(b.signature), str(b.signature)),
         )
     )
@@ -355,7 +355,7 @@ def main_boards(all_boards: Sequence[Board]) -> dict[tuple[str, bool], list[Boar
     """The columns of the main board of each data set: its headline tables, or its first table where it has none."""
     by_dataset: dict[tuple[str, bool], dict[str, Board]] = {}
     for board in all_boards:
-        if not board.signature.given:
+        if board.signature.usual:
             by_dataset.setdefault((board.dataset, board.synthetic), {}).setdefault(board.table, board)
     return {
         dataset: [board for board in tables.values() if board.headline] or list(tables.values())[:1]
@@ -466,6 +466,8 @@ def conditions(signature: Signature) -> list[str]:
         words.append("mean of the actions")
     if signature.given:
         words.append(f"true {', '.join(signature.given)} given")
+    if signature.trained_on:
+        words.append(f"trained on {signature.trained_on}")
     return words
 
 
@@ -583,7 +585,7 @@ def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTab
     for table in results.published:
         ours: dict[tuple[str, bool], Board] = {}
         for board in all_boards:
-            if board.published == table.id and not board.signature.given:
+            if board.published == table.id and board.signature.usual:
                 ours.setdefault((board.dataset, board.synthetic), board)
         named = {row.method for row in table.rows}
         extra = dict.fromkeys(row.method for board in ours.values() for row in board.rows if row.method not in named)

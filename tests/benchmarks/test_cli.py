@@ -114,7 +114,7 @@ def test_a_camera_with_singular_k(workspace: Any, spoil: Fail) -> None:
 
 def test_a_missing_image(workspace: Any, spoil: Fail) -> None:
     write_labels(workspace.world, read_labels(workspace.world))
-    image = sorted((workspace.world / "processed/S9/Walking-1/imageSequence-undistorted/54138969").glob("*.jpg"))[0]
+    image = sorted((workspace.world / "processed/S9/Greeting-1/imageSequence-undistorted/54138969").glob("*.jpg"))[0]
     image.unlink()
     assert image.name in spoil("predict", "human36m", "dlt").error
 
@@ -125,10 +125,10 @@ def blacken(world: Path, sequence: str) -> None:
 
 
 def test_a_world_that_was_changed_is_told_and_left_as_it_is(workspace: Any, spoil: Fail) -> None:
-    blacken(workspace.world, "S9/Walking-1")
+    blacken(workspace.world, "S9/Greeting-1")
     for command in (["predict", "human36m", "dlt"], ["score", "human36m", "dlt"], ["data", "prepare", "human36m"]):
         error = spoil(*command).error
-        assert "was changed after it was generated: images of S9/Walking-1" in error
+        assert "was changed after it was generated: images of S9/Greeting-1" in error
         assert "remove the folder to have it generated anew" in error
 
 
@@ -138,9 +138,9 @@ def test_images_that_were_replaced_are_what_is_seen(workspace: Any) -> None:
     for _ in range(2):
         workspace.must("predict", "human36m", "dlt")
         answers.append(predictions.read(workspace.folder / PREDICTED))
-        blacken(workspace.world, "S9/Walking-1")
+        blacken(workspace.world, "S9/Greeting-1")
     before, after = (table.joints_mm for table in answers)
-    touched = np.array([key.startswith("S9/Walking-1/") for key in answers[0].keys])
+    touched = np.array([key.startswith("S9/Greeting-1/") for key in answers[0].keys])
     assert 0 < touched.sum() < len(touched)
     np.testing.assert_array_equal(before[~touched], after[~touched])
     assert np.abs(before[touched] - after[touched]).max() > 1

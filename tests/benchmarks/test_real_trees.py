@@ -35,7 +35,7 @@ WORLD = WorldOptions(
     side_px=96,
     train_subjects=("S1",),
     test_subjects=("S9",),
-    actions=("Walking",),
+    actions=("Greeting", "SittingDown", "Waiting"),
     train_frames=1,
     test_frames=1,
 )
@@ -155,7 +155,7 @@ def test_the_pipeline_runs_on_copied_trees(checkout: Path, made_up: Callable[...
     generate(WORLD, tmp_path / "world")
     for part in ("processed", "extra"):
         shutil.copytree(tmp_path / "world" / part, trees / "human36m" / part)
-    made_up("toolbox", trees / "human36m-toolbox")
+    made_up("toolbox", trees / "human36m-toolbox", damaged=True)
     made_up("panoptic", trees / "panoptic")
     made_up("rhd", trees / "rhd")
     made_up("shelf", trees / "shelf", frames=4)

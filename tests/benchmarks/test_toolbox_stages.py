@@ -22,13 +22,13 @@ METHODS = {
 
 @pytest.fixture(scope="module")
 def toolbox(workspace_with, tmp_path_factory):
-    return workspace_with(tmp_path_factory.mktemp("toolbox"), NAME, "toolbox", "h36m", METHODS, moments=3)
+    return workspace_with(tmp_path_factory.mktemp("toolbox"), NAME, "toolbox", "h36m", METHODS, moments=3, damaged=True)
 
 
 @pytest.mark.usefixtures("rows_in_process")
 def test_from_the_files_to_the_table(toolbox):
     told = toolbox.must("data", "prepare", NAME).out
-    assert "6 moments of four cameras; truth of the test split is triangulated" in told
+    assert "9 moments of four cameras; truth of the test split is triangulated" in told
     toolbox.must("run", NAME, *METHODS)
     for row in METHODS:
         (found,) = ScoreFile.read(toolbox.folder / "results" / "smoke" / "scores" / row / f"{NAME}.json").scores

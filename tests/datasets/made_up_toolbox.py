@@ -11,10 +11,16 @@ K_LENS, P_LENS = np.array([[-0.2], [0.25], [-0.01]]), np.array([[-0.001], [-0.00
 FILES = {"train": "annot/h36m_train.pkl", "test": "annot/h36m_validation.pkl"}
 
 
-def records(subject: int, moments: int, seed: int) -> list[dict[str, Any]]:
-    """Records of ``moments`` numbers 1, 6, 11 … of action 2 (subaction 1), as four cameras about a person see them."""
+DAMAGED = ((5, 2), (10, 2), (13, 1))
+"""Action and subaction of the sequences of S9 that tables leave out."""
+
+
+def records(subject: int, moments: int, seed: int, action: int = 2, subaction: int = 1) -> list[dict[str, Any]]:
+    """Records of ``moments`` numbers 1, 6, 11 … of one sequence, as four cameras about a person see them."""
     rng = np.random.default_rng(seed)
     found = []
+    of_sequence = "" if (action, subaction) == (2, 1) else f"_act_{action:02d}_subact_{subaction:02d}"
+    folder = f"s_{subject:02d}{of_sequence}"
     for number in range(1, 1 + 5 * moments, 5):
         joints = rng.uniform((-400, -400, 100), (400, 400, 1700), size=(17, 3))
         for camera in range(4):
@@ -29,11 +35,11 @@ def records(subject: int, moments: int, seed: int) -> list[dict[str, Any]]:
             pixels = cv2.projectPoints(in_camera[:, None], np.zeros(3), np.zeros(3), K, dist)[0][:, 0]
             found.append(
                 {
-                    "image": f"s_{subject:02d}_ca_{camera + 1:02d}/{number:06d}.jpg",
+                    "image": f"{folder}_ca_{camera + 1:02d}/{number:06d}.jpg",
                     "source": "h36m",
                     "subject": subject,
-                    "action": 2,
-                    "subaction": 1,
+                    "action": action,
+                    "subaction": subaction,
                     "image_id": number,
                     "camera_id": camera,
                     "joints_2d": pixels,
@@ -51,10 +57,12 @@ def records(subject: int, moments: int, seed: int) -> list[dict[str, Any]]:
     return found
 
 
-def write_toolbox(root: Path, moments: int = 2) -> dict[str, list[dict[str, Any]]]:
-    """The tree below ``root``; returns its records."""
+def write_toolbox(root: Path, moments: int = 2, damaged: bool = False) -> dict[str, list[dict[str, Any]]]:
+    """The tree below ``root``, with a moment of each damaged sequence where these are wanted; returns its records."""
     (root / "annot").mkdir(parents=True, exist_ok=True)
     written = {"train": records(1, moments, seed=1), "test": records(9, moments, seed=2)}
+    for action, subaction in DAMAGED if damaged else ():
+        written["test"] += records(9, 1, 3, action, subaction)
     rng = np.random.default_rng(0)
     for split, of_split in written.items():
         (root / FILES[split]).write_bytes(pickle.dumps(of_split))

@@ -1,6 +1,6 @@
 """A small truth table with unequal actions, and predictions of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -23,9 +23,9 @@ MakeBoard = Callable[..., Table]
 
 @pytest.fixture
 def make_truth() -> MakeTruth:
-    def make(seed: int = 0, skeleton: Skeleton = HUMAN36M) -> TruthTable:
+    def make(seed: int = 0, skeleton: Skeleton = HUMAN36M, sequences: Mapping[str, int] = SEQUENCES) -> TruthTable:
         rng = np.random.default_rng(seed)
-        rows = [(s, q, f) for s in ("S9", "S11") for q, n in SEQUENCES.items() for f in range(n)]
+        rows = [(s, q, f) for s in ("S9", "S11") for q, n in sequences.items() for f in range(n)]
         keys = np.array([f"{s}/{q}/{f:06d}" for s, q, f in rows], dtype=object)
         joints = rng.normal(0, 300, (len(rows), len(skeleton), 3)) + rng.normal(0, 1500, (len(rows), 1, 3))
         return TruthTable(

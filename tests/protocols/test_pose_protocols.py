@@ -9,10 +9,11 @@ from predicted import answered
 from scipy.spatial.transform import Rotation
 
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.facts import Facts
 from poseboard.datasets.skeleton import COCO, HUMAN36M
 from poseboard.protocols.base import TruthTable
 from poseboard.protocols.comparison import compare
-from poseboard.protocols.records import Score
+from poseboard.protocols.records import Score, Signature
 from poseboard.protocols.scoring import Scored, score
 
 ROOT = HUMAN36M.root_index
@@ -191,9 +192,13 @@ def test_damaged_scenes_are_a_signature(judge, make_truth) -> None:
     assert third.scores[0].signature.every == 3
 
 
-def test_exclusions_are_whole_names(make_truth, make_board) -> None:
-    truth = make_truth()
-    assert len(make_board("pck", exclude=["S9/Greeting"]).select(truth)) == len(truth)
+@pytest.mark.parametrize("prefix", ["S9/Greeting", "S9/Greting-2", "Greeting-2", "S9/Greeting-2/00000", "S1"])
+def test_an_exclusion_that_matches_nothing_is_told(make_truth, make_board, prefix: str) -> None:
+    """Prefixes are whole parts of keys: S9/Greeting is not S9/Greeting-2."""
+    board = make_board("pck", exclude=["S11/Greeting-2", prefix])
+    with pytest.raises(InputError, match=f"table B: exclude: '{prefix}' matches no key of split 'test' of human36m"):
+        board.select(make_truth())
+    assert len(make_board("pck", exclude=["S9/Greeting-2", "S11/"]).select(make_truth())) == 15
 
 
 @pytest.mark.parametrize("how", ["no row", "all NaN", "one joint"])
@@ -317,6 +322,52 @@ def test_a_method_that_is_handed_the_true_root_has_a_number_of_its_own(
     assert [scored.scores[0].signature.given for scored in found.values()] == [("root",), (), ()]
     (compared,) = compare(board, found, resamples=50)
     assert {rank.method for rank in compared.ranks} == {"bare", "third"}
+
+
+def test_numbers_on_other_boxes_truth_or_training_are_not_compared(make_truth, make_predictions, make_board) -> None:
+    truth, board = make_truth(), make_board("mpjpe_relative")
+    detected = replace(truth, facts=Facts(boxes="detected", truth="triangulated"))
+    true_boxes = replace(truth, facts=Facts(boxes="true joints", truth="triangulated"))
+    rows = {
+        "here": (detected, None),
+        "named": (detected, truth.dataset),
+        "boxes": (true_boxes, None),
+        "elsewhere": (detected, "panoptic"),
+        "unknown": (truth, None),
+    }
+    scores = {
+        name: score(board, answered(make_predictions(judged, method=name, trained_on=source)), judged, resamples=50)
+        for name, (judged, source) in rows.items()
+    }
+    signatures = {name: scored.scores[0].signature for name, scored in scores.items()}
+    assert [(one.boxes, one.truth, one.trained_on, one.usual) for one in signatures.values()] == [
+        ("detected", "triangulated", None, True),
+        ("detected", "triangulated", None, True),
+        ("true joints", "triangulated", None, True),
+        ("detected", "triangulated", "panoptic", False),
+        (None, None, None, True),
+    ]
+    (compared,) = compare(board, scores, resamples=50)
+    assert {rank.method for rank in compared.ranks} == {"here", "named"}
+    of_two = answered(make_predictions(truth, seed=0), make_predictions(truth, seed=1, trained_on="panoptic"))
+    with pytest.raises(InputError, match=r"metadata\.trained_on is 'panoptic'"):
+        score(board, of_two, truth, resamples=50)
+
+
+def test_whatever_a_signature_states_tells_two_numbers_apart() -> None:
+    plain = Signature(
+        metric="mpjpe", alignment="root", root="pelvis", joints="all 17", average="frames", version=1, split="test",
+        cameras=(("a", "b"),), cameras_of_dataset=2,
+    )  # fmt: skip
+    others = {
+        "metric": "pck", "alignment": "none", "root": "none", "joints": "14 of 17", "average": "actions",
+        "given": ("size",), "version": 2, "split": "validation", "every": 2, "exclusions": ("S9",),
+        "cameras": (("a",), ("b",)), "root_cameras": ("a",), "boxes": "detected", "truth": "annotated",
+        "trained_on": "rhd", "judged": "people who are seen",
+    }  # fmt: skip
+    assert set(others) == set(Signature.model_fields) - {"cameras_of_dataset"}  # which words them for a reader
+    lines = {str(plain.model_copy(update={field: other})) for field, other in others.items()}
+    assert len(lines | {str(plain)}) == len(others) + 1
 
 
 def test_predictions_from_elsewhere_are_refused(make_truth, make_predictions, make_board) -> None:

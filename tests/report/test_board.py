@@ -34,19 +34,18 @@ def test_a_board_never_mixes_signatures_or_worlds(found: Results, tmp_path: Path
     assert {tuple(row.method for row in one.rows) for one in mixed} == {("dlt",), ("real",)}
 
 
-def test_numbers_of_methods_that_were_told_part_of_the_truth_stand_by_themselves(tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [{"given": ("root",)}, {"trained_on": "panoptic"}])
+def test_numbers_of_methods_that_had_other_help_stand_by_themselves(tmp_path: Path, change: dict[str, object]) -> None:
     write_method(tmp_path, "human36m", "dlt", 80.0)
     folder = tmp_path / "default" / "scores"
     honest = ScoreFile.read(folder / "dlt" / "human36m.json")
-    told = [
-        s.model_copy(update={"signature": s.signature.model_copy(update={"given": ("root",)})}) for s in honest.scores
-    ]
+    told = [s.model_copy(update={"signature": s.signature.model_copy(update=change)}) for s in honest.scores]
     for name in ("told", "told_too"):  # more rows than the honest board has
         honest.model_copy(update={"method": name, "scores": told}).write(folder / name / "human36m.json")
     all_boards = board.boards(read_results(tmp_path, "default"))
     (main,) = board.main_boards(all_boards).values()
     assert {row.method for one in main for row in one.rows} == {"dlt"}
-    assert {row.method for one in all_boards if one.signature.given == ("root",) for row in one.rows} == {
+    assert {row.method for one in all_boards if not one.signature.usual for row in one.rows} == {
         "told",
         "told_too",
     }
@@ -278,6 +277,7 @@ def test_numbers_read_as_the_field_prints_them() -> None:
             [],
         ),
         ({"given": ("size",)}, "MPJPE, root-relative", ["true size given"]),
+        ({"trained_on": "panoptic"}, "MPJPE, root-relative", ["trained on panoptic"]),
     ],
 )
 def test_a_table_is_named_by_what_it_measures(changes: dict[str, object], name: str, conditions: list[str]) -> None:
