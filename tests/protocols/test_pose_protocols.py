@@ -350,7 +350,7 @@ def test_numbers_on_other_boxes_truth_or_training_are_not_compared(make_truth, m
     (compared,) = compare(board, scores, resamples=50)
     assert {rank.method for rank in compared.ranks} == {"here", "named"}
     of_two = answered(make_predictions(truth, seed=0), make_predictions(truth, seed=1, trained_on="panoptic"))
-    with pytest.raises(InputError, match=r"metadata\.trained_on is 'panoptic'"):
+    with pytest.raises(InputError, match=r"metadata\.trained_on: is 'panoptic'"):
         score(board, of_two, truth, resamples=50)
 
 
