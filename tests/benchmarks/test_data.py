@@ -20,7 +20,7 @@ TREES = {
 """Data set -> the tests' made-up tree of it."""
 OPTIONS: dict[str, dict[str, Any]] = {"shelf": {"frames": 3}}
 NEEDED = {
-    "human36m": "processed/S9/Greeting-1/imageSequence-undistorted/54138969/img_000001.jpg",
+    "human36m": "processed/S9/Walking-1/imageSequence-undistorted/54138969/img_000001.jpg",
     "human36m-toolbox": "images/s_09_ca_01/000001.jpg",
     "panoptic": "171204_pose6/hdImgs/00_02/00_02_00001500.jpg",
     "rhd": "evaluation/color/00000.png",
@@ -64,7 +64,7 @@ def test_a_real_tree_has_a_contact_sheet_and_is_left_as_it_is(home: Any, made_up
     (root / NEEDED[dataset]).unlink()
     told = home.run("data", "prepare", dataset).error
     assert f"params.yaml: datasets.{dataset}.root: " in told
-    named = "S9/Greeting-1" if dataset == "human36m" else Path(NEEDED[dataset]).stem
+    named = "S9/Walking-1" if dataset == "human36m" else Path(NEEDED[dataset]).stem
     assert named in told
     assert (folder / record.pictures[0]).read_bytes() == before
 
