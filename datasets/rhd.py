@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import Facts
-from poseboard.datasets.sample import Group, Sample, Status, Truth, View
+from poseboard.datasets.sample import HANDS, Group, Sample, Status, Truth, View
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.datasets.unpickle import read_pickle
 
@@ -54,8 +54,6 @@ RHD_HAND = Skeleton(
 """21 key points of one hand, each finger from its tip to its base."""
 
 SETS = {"train": "training", "test": "evaluation"}
-SIDES = ("left hand", "right hand")
-HANDS: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 OBTAIN = "Rendered Handpose Dataset page of the Freiburg computer vision group (RHD_published_v2)"
 
 _COPY = "extract the published archive again"
@@ -166,7 +164,7 @@ class Rhd:
         boxes = np.array([box(of_set.uv_px[row, hand], of_set.visible[row, hand]) for hand in shown]).reshape(-1, 4)
         camera = Camera(of_set.K[row], np.eye(3), np.zeros(3), size=_SIZE)
         view = View(self.views[0], camera, folder / "color" / f"{key.partition('/')[2]}.png", boxes)
-        action = SIDES[shown[0]] if len(shown) == 1 else "both hands"
+        action = f"{HANDS[shown[0]]} hand" if len(shown) == 1 else "both hands"
         hand = HANDS[shown[0]] if len(shown) == 1 else None
         return Sample(key, (view,), Group(self.name, action, key), hand=hand)
 

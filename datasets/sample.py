@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import cv2
 import numpy as np
@@ -17,6 +17,10 @@ from poseboard.datasets.camera import Array, Box, Camera, crop_affine, scale_box
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import DataState, Facts
 from poseboard.datasets.skeleton import Skeleton
+
+Hand = Literal["left", "right"]
+HANDS: tuple[Hand, ...] = get_args(Hand)
+"""Left before right, wherever hands are numbered."""
 
 Image = NDArray[np.uint8]
 ImageSource = Path | Image | Callable[[], Image]
@@ -218,7 +222,7 @@ class Sample:
     group: Group
     root_mm: Array | None = None
     past: tuple[Sample, ...] = ()
-    hand: Literal["left", "right"] | None = None
+    hand: Hand | None = None
 
 
 @dataclass(frozen=True, eq=False)

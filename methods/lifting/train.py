@@ -13,7 +13,7 @@ from torch import Tensor
 
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.sample import Sample, Truth, View
+from poseboard.datasets.sample import HANDS, Sample, Truth, View
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Example, Inputs, Options, Training
 from poseboard.methods.batches.augmentation import NO_AUGMENTATION, Augmentation, augment, transform_points
@@ -31,8 +31,6 @@ from poseboard.methods.lifting.model import (
 )
 from poseboard.methods.nets.losses import heatmap_losses, keypoint_l2
 from poseboard.methods.nets.schedule import Epochs, Length, Milestones, Recipe, by_recipe, warmup_cosine
-
-HANDS = ("left", "right")
 
 _ONLY_FOR_MAPS = ("deconv_layers.", "final_layer.", "lateral.", "smooth.")
 """Parts of the backbones that image features do without."""

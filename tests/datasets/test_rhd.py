@@ -8,7 +8,8 @@ import pytest
 from made_up_rhd import PICTURES, make_annotations, write_annotations, write_rhd
 
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.rhd import RHD_HAND, SIDES, Rhd, released_box
+from poseboard.datasets.rhd import RHD_HAND, Rhd, released_box
+from poseboard.datasets.sample import HANDS
 
 DOMINANT = {0: 0, 1: 1, 2: 1, 5: 0}  # 2 is a tie
 
@@ -37,7 +38,7 @@ def test_the_dominant_hand_of_each_picture(tree, split):
         joints_mm = dataset.truth(key).joints_mm
         np.testing.assert_allclose(joints_mm, 1000 * palm_instead_of_wrist(entry["xyz"])[[hand]], rtol=1e-12)
         sample = dataset.sample(key)
-        assert sample.group.action == SIDES[hand]
+        assert sample.group.action == f"{HANDS[hand]} hand"
         (view,) = sample.views
         uv = view.camera.project(joints_mm[0])
         # projecting the mean of two points is near the mean of their projections, and the others are exact
@@ -117,7 +118,7 @@ def test_every_visible_hand(tree):
         uv_vis[:, 0] |= uv_vis[:, 12]  # the palm
         np.testing.assert_array_equal(dataset.truth(key).seen[sample.views[0].name], uv_vis)
         assert sample.views[0].boxes_px.shape == (len(hands), 4)
-        assert sample.group.action == ("both hands" if len(hands) == 2 else SIDES[hands[0]])
+        assert sample.group.action == ("both hands" if len(hands) == 2 else f"{HANDS[hands[0]]} hand")
     assert dataset.manifest() != Rhd(root).manifest()
 
 

@@ -13,8 +13,8 @@ from torch import nn
 from poseboard.benchmarks import cli
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.rhd import HANDS, RHD_HAND
-from poseboard.datasets.sample import Group, Sample, View
+from poseboard.datasets.rhd import RHD_HAND
+from poseboard.datasets.sample import HANDS, Group, Sample, View
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.lifting.method import Lifting

@@ -13,8 +13,8 @@ from torch.utils.data import default_collate
 
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.rhd import HANDS, RHD_HAND, SIDES
-from poseboard.datasets.sample import Group, Sample, Truth, View
+from poseboard.datasets.rhd import RHD_HAND
+from poseboard.datasets.sample import HANDS, Group, Sample, Truth, View
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.batches.augmentation import NO_AUGMENTATION
 from poseboard.methods.checkpoint import Checkpoint
@@ -50,7 +50,8 @@ def hand(seed, side):
     joints_mm = rng.uniform((-80, -80, 420), (80, 80, 580), (1, 21, 3))
     camera = Camera(np.array([[100.0, 0, 32], [0, 100, 32], [0, 0, 1]]), np.eye(3), np.zeros(3), size=(SIDE, SIDE))
     view = View("camera", camera, rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8), np.zeros((1, 4)))
-    return Sample(f"h{seed}", (view,), Group("rhd", SIDES[side], f"h{seed}"), hand=HANDS[side]), Truth(joints_mm)
+    group = Group("rhd", f"{HANDS[side]} hand", f"h{seed}")
+    return Sample(f"h{seed}", (view,), group, hand=HANDS[side]), Truth(joints_mm)
 
 
 def kabsch_error(a, b):
