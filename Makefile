@@ -35,7 +35,7 @@ lock: $(VENV)/ready ## Compile constraints.txt anew
 	UV_FIND_LINKS= $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --no-header --no-annotate --no-emit-index-url -o constraints.txt constraints.in pyproject.toml
 
 clean: ## Remove what was generated (not the results kept in git)
-	rm -rf data .venv results/*/leaderboard results/smoke results/names.txt results/*/stage-times.json mlruns mlflow.db dvc.lock
+	rm -rf data .venv results/*/leaderboard results/smoke results/code results/*/stage-times.json mlruns mlflow.db dvc.lock
 
 runs: $(VENV)/ready ## Browse the runs in MLflow: prints where they are
 	@$(BIN)/poseboard runs

@@ -29,8 +29,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Poseboard: reproduce, compare and rank methods of 3D human pose estimation.\n\n"
-    "Everything is set in params.yaml and run by `dvc repro` (or `make repro`): data -> train -> predict -> score -> "
-    "report. Each command below is one stage, and can be run by itself.",
+    "Everything is set in params.yaml and run by `dvc repro` (or `make repro`): data -> train -> evaluate (predict and "
+    "score) -> compare -> report. Each command below is one stage or a part of one, and can be run by itself.",
 )
 data_app = typer.Typer(
     no_args_is_help=True, context_settings=_HELP, help="Data sets: their status, the synthetic world, what a run uses."
@@ -41,23 +41,32 @@ weights_app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 
-DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="a data set of params.yaml: human36m, shelf, …")]
+_STAGES = {"prepare": "data", "train": "train", "evaluate": "evaluate"}
+"""Command -> what its stages in dvc.yaml are called, before the data set or the row: train@ROW."""
 
 
-_STAGES = {"train": ("train",), "predict": ("predict", "detections"), "score": ("score",)}
-"""Command -> what its stages in dvc.yaml are called, before the data set and the row: train-human36m@dlt."""
+def _of_stage(context: typer.Context, name: str) -> str:
+    """The data set or row of a name, which may be its stage's; one with another stage before it is left as it is."""
+    stage, _, own = name.rpartition("@")
+    return own if stage and stage == _STAGES.get(str(context.command.name)) else name
 
 
-def _row(context: typer.Context, name: str) -> str:
-    """The row of a name, which may be that of its stage; a name with another stage before it is left as it is."""
-    stage, _, row = name.rpartition("@")
-    own = [f"{kind}-{context.params.get('dataset')}" for kind in _STAGES[str(context.command.name)]]
-    return row if stage in own else name
-
-
-MethodName = Annotated[
-    str, typer.Argument(metavar="METHOD", help="a row of `methods` in params.yaml, or its stage", callback=_row)
+DatasetName = Annotated[
+    str, typer.Argument(metavar="DATASET", help="a data set of `datasets` in params.yaml", callback=_of_stage)
 ]
+RowName = Annotated[str, typer.Argument(metavar="ROW", help="a row of `methods` in params.yaml")]
+Names = Annotated[
+    list[str], typer.Argument(metavar="[DATASET] ROW", help="a row of `methods`; on one data set, that before it")
+]
+
+
+def _names(names: list[str], context: typer.Context) -> tuple[str | None, str]:
+    """Data set, or None for all, and row."""
+    if len(names) > 2:
+        raise InputError(" ".join(names), "are too many names", "give a row, or a data set and a row")
+    return (names[0] if len(names) == 2 else None), _of_stage(context, names[-1])
+
+
 Root = Annotated[Path | None, typer.Option(help="folder of the data set, instead of the one in params.yaml")]
 
 
@@ -81,7 +90,7 @@ def _options(
 def _settings(dataset: str | None = None, root: Path | None = None) -> Settings:
     settings = Settings.read()
     if "POSEBOARD_PROFILE" not in os.environ:  # stages of a run check the rows that they use; the run has checked all
-        from poseboard.benchmarks.rows import check_rows
+        from poseboard.benchmarks.matching import check_rows
 
         check_rows(settings)
     return settings if dataset is None or root is None else settings.with_root(dataset, root)
@@ -102,8 +111,8 @@ def repro(
     import time
 
     from poseboard.benchmarks.dvc_files import remove_damage
+    from poseboard.benchmarks.matching import check_rows
     from poseboard.benchmarks.pipeline import in_profile, run_pipeline
-    from poseboard.benchmarks.rows import check_rows
     from poseboard.benchmarks.summary import duration, summary
 
     began = time.monotonic()
@@ -119,15 +128,17 @@ def repro(
     print(f"took {duration(time.monotonic() - began)}")
 
 
-@app.command("names", hidden=True)
-def names_(record: Annotated[Path, typer.Option(help="file to write")]) -> None:
-    """Check that the names of params.yaml are plain ones (the `names` stage, which the others wait for)."""
-    from poseboard.benchmarks.pipeline import keep_reference
+@app.command("begin", hidden=True)
+def begin_() -> None:
+    """Check the names in params.yaml, hash the code that stages share, and record the data sets that no run uses."""
+    from poseboard.benchmarks.data import record_others
+    from poseboard.benchmarks.pipeline import begin
 
     settings = _settings()
-    # Always the same, so that nothing is run again for a new name alone.
-    write_file(record, b"The names in params.yaml are plain.\n")
-    keep_reference(settings)
+    for path in begin(settings):
+        print(settings.portable(str(path)))
+    for record in record_others(settings):
+        print(f"{record.dataset}: {record.state}, {record.detail}")
 
 
 @app.command("plan")
@@ -140,13 +151,13 @@ def plan_(
 
     What DVC finds up to date is said and not counted, where the plan is of the profile that params.yaml names.
     Times are those of earlier trainings, scaled, of other stages those of the last run in the same profile here, and
-    otherwise assumed; they can be off by several times.
+    otherwise assumed; they can be off by several times. A training has none where nothing comparable was measured.
     """
     import shutil
 
     from poseboard.benchmarks.disk import disk_plan, lines
     from poseboard.benchmarks.pipeline import dvc_status
-    from poseboard.benchmarks.plan import plan, up_to_date
+    from poseboard.benchmarks.plan import plan, total, up_to_date
     from poseboard.benchmarks.summary import duration
 
     own = _settings()
@@ -157,11 +168,12 @@ def plan_(
     width = max(len(stage.name) for stage in stages)
     for stage in stages:
         kept = skipped is not None and stage.name in skipped
-        print(f"{stage.name:{width}}  {duration(stage.seconds):>8}  {'up to date' if kept else stage.basis}")
+        seconds = "unknown" if stage.seconds is None else duration(stage.seconds)
+        print(f"{stage.name:{width}}  {seconds:>8}  {'up to date' if kept else stage.basis}")
     left = [stage for stage in stages if stage.name not in (skipped or ())]
-    print(
-        f"{len(left)} of {len(stages)} stages to run, about {duration(sum(stage.seconds for stage in left))} (estimate)"
-    )
+    seconds_left, unknown = total(left)
+    more = f" and {unknown} trainings of unknown length" if unknown else ""
+    print(f"{len(left)} of {len(stages)} stages to run, about {duration(seconds_left)}{more} (estimate)")
     if skipped is None:
         print("which of them are up to date DVC could not say; it leaves those out")
     free = shutil.disk_usage(settings.home).free
@@ -195,19 +207,12 @@ def data_prepare(dataset: DatasetName) -> None:
     print(f"{dataset}: {record.state}, {record.detail}")
 
 
-@data_app.command("record")
-def data_record() -> None:
-    """Record, for the page, the data sets that the suite knows and params.yaml does not name, and where to get them."""
-    from poseboard.benchmarks.data import record_others
-
-    for record in record_others(_settings()):
-        print(f"{record.dataset}: {record.state}, {record.detail}")
-
-
 @data_app.command("synthetic")
 def data_synthetic(
     out: Annotated[Path, typer.Argument(help="folder to write the tree into")],
-    layout: Annotated[str, typer.Option(help="published layout to write: human36m")] = "human36m",
+    layout: Annotated[
+        str | None, typer.Option(help="data set in whose published layout it is written; left out: the first there is")
+    ] = None,
     seed: Annotated[int, typer.Option(help="another seed is another world")] = 20,
     subjects: Annotated[str, typer.Option(help="training subjects, comma separated")] = "S1,S5,S6,S7,S8",
     test_subjects: Annotated[str, typer.Option(help="held-out subjects")] = "S9,S11",
@@ -227,9 +232,9 @@ def data_synthetic(
     Example: poseboard data synthetic /tmp/world --subjects S1 --train-frames 2 --test-frames 1
     """
     from poseboard.benchmarks.data import render
+    from poseboard.datasets.catalog import catalog
 
-    if layout != "human36m":
-        raise InputError(f"--layout {layout}", "no such layout", "one of human36m")
+    layout = layout or next(name for name, entry in catalog().items() if entry.layout is not None)
     options = {
         "seed": seed,
         "train_subjects": subjects.split(","),
@@ -239,53 +244,58 @@ def data_synthetic(
         "side_px": side_px,
         "occlusion": occlusion,
     }
-    print(f"{out}: manifest {render(options, out, processes)}")
+    print(f"{out}: manifest {render(layout, options, out, processes)}")
 
 
 @app.command()
-def train(
-    dataset: DatasetName,
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="a row of params.yaml, or 'backbone'", callback=_row)],
-    root: Root = None,
-) -> None:
-    """Train one row on one data set, every seed of the profile; a killed run goes on where it was.
+def train(context: typer.Context, names: Names, root: Root = None) -> None:
+    """Train a row on every data set it runs on, or on one, every seed; a killed run goes on where it was.
 
-    A method that learns nothing takes over the checkpoint of the row named under `after`. Under torchrun or SLURM the
-    processes given there are used instead of the profile's.
+    A row that learns nothing takes over the checkpoint of the row named under `after`, and one with `weights` that
+    file. A training that is finished is not done again unless something that it depends on has changed. Under torchrun
+    or SLURM the processes given there are used instead of the profile's.
     """
-    from poseboard.benchmarks.training import train as run
+    from poseboard.benchmarks import training
 
-    record = run(_settings(dataset, root), dataset, method)
-    if record is not None:
-        seconds = sum(run.seconds for run in record.runs)
-        print(f"{dataset}/{method}: {len(record.runs)} trained, {record.parameters} parameters, {seconds:.0f} s")
+    dataset, row = _names(names, context)
+    settings = _settings(dataset, root)
+    lines = training.train_stage(settings, row) if dataset is None else iter([training.train(settings, dataset, row)])
+    for line in lines:
+        if line is not None:
+            print(line)
+
+
+@app.command()
+def evaluate(context: typer.Context, names: Names, root: Root = None) -> None:
+    """Predict and score a row on every data set that it runs on, or on one; answers that still hold are kept."""
+    from poseboard.benchmarks import evaluating
+
+    dataset, row = _names(names, context)
+    for line in evaluating.evaluate_stage(_settings(dataset, root), row, dataset):
+        print(line)
 
 
 @app.command()
 def predict(
     dataset: DatasetName,
-    method: MethodName,
+    method: RowName,
     split: Annotated[str, typer.Option(help="test, or train for the input of another method")] = "test",
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="weights to use instead of those of the train stage; one seed")
-    ] = None,
     root: Root = None,
 ) -> None:
     """Predict every sample under every condition that a table asks for, one Parquet file each.
 
-    On a data set of given detections (shelf) people are associated over the views and triangulated, the reprojection
-    residuals are printed and a figure is drawn.
+    Weights from elsewhere are a row of their own in params.yaml, with `weights: FILE`.
     """
     from poseboard.benchmarks import predicting
 
-    for line in predicting.predict_stage(_settings(dataset, root), dataset, method, split, checkpoint):
+    for line in predicting.predict_stage(_settings(dataset, root), dataset, method, split):
         print(line)
 
 
 @app.command()
 def score(
     dataset: DatasetName,
-    method: MethodName,
+    method: RowName,
     predictions: Annotated[
         list[Path] | None, typer.Option(help="score this predictions file instead; may be given once a seed")
     ] = None,
@@ -324,27 +334,17 @@ def score(
 
 
 @app.command()
-def compare(dataset: DatasetName) -> None:
+def compare(
+    dataset: Annotated[
+        str | None, typer.Argument(metavar="DATASET", help="a data set; left out: every one that rows were scored on")
+    ] = None,
+) -> None:
     """Compare all scored rows of a data set: paired differences and rank intervals."""
     from poseboard.benchmarks import scoring
 
-    record = scoring.compare_stage(_settings(), dataset)
-    print(f"{dataset}: {len(record.tables)} tables compared")
-
-
-@app.command("run")
-def run_(
-    dataset: DatasetName,
-    methods: Annotated[list[str], typer.Argument(metavar="METHOD...", help="rows of `methods` in params.yaml")],
-) -> None:
-    """Train, predict, score and compare rows on one data set, backbone first (the stage of data sets like rhd).
-
-    A data set that is absent is left out, which is no failure.
-    """
-    from poseboard.benchmarks.rows import run_rows
-
-    for line in run_rows(_settings(), dataset, methods):
-        print(line)
+    settings = _settings()
+    for record in scoring.compare_all(settings) if dataset is None else [scoring.compare_stage(settings, dataset)]:
+        print(f"{record.dataset}: {len(record.tables)} tables compared")
 
 
 @app.command()
@@ -463,7 +463,7 @@ def weights_import(
 ) -> None:
     """Map a published checkpoint into ours; every missing, unexpected or misshapen key is an error.
 
-    Nothing in the file is executed. Use the result with `poseboard predict … --checkpoint`.
+    Nothing in the file is executed. Use the result as a row of params.yaml, `weights: CHECKPOINT`.
     """
     from poseboard.datasets.skeleton import COCO, HUMAN36M
     from poseboard.methods.weights import import_weights

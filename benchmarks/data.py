@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from poseboard.benchmarks.progress import progress
-from poseboard.benchmarks.settings import WORLDS, Settings
+from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.catalog import Entry, catalog, open_dataset
 from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.sample import Dataset, Group, Status, images_sha256
-from poseboard.datasets.synthetic.layouts.human36m import WorldOptions, generate
 from poseboard.protocols.records import DataFile
 
 
-def render(options: Mapping[str, Any], root: Path, processes: int | None = None) -> str:
+def render(layout: str, options: Mapping[str, Any], root: Path, processes: int | None = None) -> str:
     """Write the synthetic world with a progress bar; a whole one of the same options is left as it is.
 
     Args:
-        options: fields of WorldOptions.
+        layout: the data set in whose published layout it is written.
+        options: fields of the layout's WorldOptions.
         root: folder of the tree.
         processes: that render; None for as many as there are cores.
 
@@ -30,11 +30,15 @@ def render(options: Mapping[str, Any], root: Path, processes: int | None = None)
         The manifest's hash.
 
     Raises:
-        InputError: an option is unknown or wrong.
+        InputError: there is no such layout, or an option is unknown or wrong.
     """
-    world = validated(WorldOptions, options, "world")
+    if layout not in catalog():
+        known = ", ".join(name for name, entry in catalog().items() if entry.layout is not None)
+        raise InputError(f"layout {layout!r}", "no such layout", f"one of {known}")
+    writer = catalog()[layout].writer()
+    world = validated(writer.WorldOptions, options, "world")
     with progress(f"render {root.name}") as report:
-        return generate(world, root, processes or os.cpu_count() or 1, report)
+        return str(writer.generate(world, root, processes or os.cpu_count() or 1, report))
 
 
 def prepare(settings: Settings, dataset: str) -> DataFile:
@@ -48,8 +52,8 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
     """
     target = settings.dataset_file("data", dataset)
     sheet = target.with_name(f"{dataset}-contact-sheet.png")
-    if dataset in WORLDS and dataset in settings.params.datasets and not settings.is_named(dataset):
-        render(settings.profile.world, settings.root(dataset))
+    if settings.is_world(dataset):
+        render(dataset, settings.profile.world, settings.root(dataset))
     status, opened = open_named(settings, dataset)
     target.parent.mkdir(parents=True, exist_ok=True)
     if opened is None:
@@ -125,7 +129,7 @@ def status_lines(settings: Settings) -> tuple[list[str], bool]:
     for name, entry in catalog().items():
         if not settings.is_absent(name):
             root = settings.root(name)
-            synthetic = name in WORLDS and not settings.is_named(name)
+            synthetic = settings.is_world(name)
             options = {**settings.params.datasets[name], "root": root}
             status = entry.status() if entry.adapter is None else open_dataset(name, options).status()
             detail = (

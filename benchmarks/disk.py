@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from poseboard.benchmarks.plan import trained_rows, training_records
-from poseboard.benchmarks.settings import BACKBONE, WORLDS, Settings
+from poseboard.benchmarks.settings import Settings
+from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import validated
-from poseboard.datasets.synthetic.layouts.human36m import WorldOptions
-from poseboard.datasets.synthetic.world import CAMERAS
+from poseboard.datasets.synthetic.world import CAMERAS, WorldOptions
+from poseboard.methods.base import find_learner, predicts
 from poseboard.protocols.records import DataFile, ResultError
 
 BLOCK = 4096
@@ -93,7 +94,10 @@ def disk_plan(settings: Settings, free: int) -> list[DiskPart]:
     # A checkpoint that is taken over is one object in the cache.
     distinct = seeds * sum(n * (WEIGHT_BYTES + STATE_BYTES) for n, learns in trained if learns)
     answers = seeds * sum(
-        ROW_BYTES + ANSWER_BYTES * extents[dataset].test for dataset in rows for row in rows[dataset] if row != BACKBONE
+        ROW_BYTES + ANSWER_BYTES * extents[dataset].test
+        for dataset in rows
+        for row in rows[dataset]
+        if predicts(find_learner(settings.entry(row).spec))
     )
     data, results = settings.home / "data", settings.results
     answered = ("predictions", "errors", "examples")
@@ -129,9 +133,10 @@ def image_bytes(side_px: int) -> float:
 
 
 def _world(settings: Settings, dataset: str) -> WorldOptions | None:
-    if dataset not in WORLDS or settings.is_named(dataset):
+    if not settings.is_world(dataset):
         return None
-    return validated(WorldOptions, settings.profile.world, "world")
+    world: WorldOptions = validated(catalog()[dataset].writer().WorldOptions, settings.profile.world, "world")
+    return world
 
 
 def _extent(settings: Settings, dataset: str) -> _Extent | None:
@@ -174,7 +179,7 @@ def _crops(
     total, present = 0.0, 0
     for dataset, of in rows.items():
         extent = extents[dataset]
-        for side in {_crop_px(settings, row) for row in of}:
+        for side in {_crop_px(settings, dataset, row) for row in of}:
             for samples in (extent.train, extent.test):
                 needed = samples * extent.cameras * 3 * side**2
                 total += needed if 2 * needed <= free else 0
@@ -182,23 +187,26 @@ def _crops(
     return total, present
 
 
-def _crop_px(settings: Settings, row: str) -> int:
-    options = settings.options(row)
+def _crop_px(settings: Settings, dataset: str, row: str) -> int:
+    options = settings.options(row, dataset)
     if options.get("image_px") is not None:
         return int(options["image_px"])
     if options.get("recipe") == "published":
         return PUBLISHED_CROP_PX
     # A row without a size of its own sees crops as the row whose weights it starts from.
-    return PUBLISHED_CROP_PX if row == BACKBONE else _crop_px(settings, settings.entry(row).after)
+    after = settings.after(row)
+    return PUBLISHED_CROP_PX if after is None else _crop_px(settings, dataset, after)
 
 
 def _learns(settings: Settings, dataset: str, row: str) -> bool:
     """Whether a row is trained, as its last record says; one without a record counts as trained."""
-    return all(record.runs for _, record in training_records(settings, dataset, row))
+    return settings.weights(row, dataset) is None and all(
+        record.runs for _, record in training_records(settings, dataset, row)
+    )
 
 
 def _parameters(settings: Settings, dataset: str, row: str) -> int:
-    recipe = settings.options(row).get("recipe")
+    recipe = settings.options(row, dataset).get("recipe")
     for _, record in training_records(settings, dataset, row):
         if record.provenance.options.get("recipe", recipe) == recipe:
             return record.parameters

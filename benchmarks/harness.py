@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from poseboard.benchmarks.handover import Handover, Progress, taken
-from poseboard.benchmarks.settings import BACKBONE, Settings
+from poseboard.benchmarks.settings import SCRATCH, Settings
 from poseboard.datasets.camera import Array
 from poseboard.datasets.catalog import open_dataset
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import read_predictions
 from poseboard.datasets.sample import Dataset, Poses
-from poseboard.methods.base import Inputs, Method, Options, find_method
+from poseboard.methods.base import Inputs, Learner, Method, Options, find_learner, find_method, predicts
 
 
 @dataclass(frozen=True)
@@ -50,24 +50,21 @@ class Bench:
         return cls(settings, dataset)
 
     def options(self, name: str) -> dict[str, Any]:
-        """The options of a row, or of the backbone; epochs of unstated length are passes over this data set."""
-        options = self.settings.options(name)
+        """The options of a row; epochs of unstated length are passes over this data set."""
+        options = self.settings.options(name, self.dataset.name)
         steps = options.get("steps")
-        if isinstance(steps, Mapping) and "epochs" in steps:
-            options["steps"] = self._counted(steps)
+        if isinstance(steps, Mapping) and "epochs" in steps and steps.get("moments") is None:
+            every = steps.get("every", 1)
+            if isinstance(every, int) and every > 0:
+                options["steps"] = {**steps, "moments": len(self.dataset.keys("train")[::every]) or None}
         return options
 
-    def _counted(self, steps: Mapping[str, Any]) -> dict[str, Any]:
-        every = steps.get("every", 1)
-        if isinstance(every, Mapping):
-            every = every.get(self.dataset.name, 1)
-        moments = steps.get("moments")
-        if moments is None and isinstance(every, int) and every > 0:
-            moments = len(self.dataset.keys("train")[::every]) or None
-        return {**steps, "moments": moments, "every": every}
+    def learner(self, name: str) -> Learner:
+        """What a row of params.yaml learns, constructed with its options."""
+        return find_learner(self.settings.entry(name).spec)(self.options(name), self.dataset.skeleton)
 
     def method(self, name: str) -> Method:
-        """The method of a row of params.yaml, constructed with its options."""
+        """The method of a row, constructed with its options; InputError for a row that predicts nothing."""
         return find_method(self.settings.entry(name).spec)(self.options(name), self.dataset.skeleton)
 
     def handover(
@@ -89,9 +86,9 @@ class Bench:
         entry = self.settings.entry(method)
         if split in entry.roots:
             return len(self.dataset.views)  # nobody can say what such a file holds but answers from all of them
-        if entry.after == BACKBONE:
+        if entry.after == SCRATCH or not predicts(find_learner(self.settings.entry(entry.after).spec)):
             raise InputError(
-                f"methods.{method}.after", "a backbone predicts no roots", "name a row that does, or roots"
+                f"methods.{method}.after", f"{entry.after} predicts no roots", "name a row that does, or roots"
             )
         return self.method(entry.after).inputs.views[0]
 
@@ -166,6 +163,7 @@ class LoadedRow:
         device: torch device.
 
     Attributes:
+        name: of the row.
         inputs: what the row may see, as the first model declared it once it was loaded.
 
     Raises:
@@ -178,7 +176,7 @@ class LoadedRow:
     """
 
     def __init__(self, name: str, build: Callable[[], Method], weights: Path | None, device: str) -> None:
-        self._name, self._build, self._weights, self._device = name, build, weights, device
+        self.name, self._build, self._weights, self._device = name, build, weights, device
         first = self._load()
         self.inputs = taken(first.inputs, f"row {name}")
         self._options = options_in_force(first, {})
@@ -198,10 +196,10 @@ class LoadedRow:
             model, self._unused = self._unused, None
             return model
         model = self._load()
-        now = taken(model.inputs, f"row {self._name}")
+        now = taken(model.inputs, f"row {self.name}")
         if now != self.inputs:
             raise InputError(
-                f"row {self._name}: inputs",
+                f"row {self.name}: inputs",
                 f"was {self.inputs} when the weights were first loaded and is {now} now",
                 "declare the same whenever the same weights are loaded",
             )

@@ -11,6 +11,7 @@ Whatever ends the run, ``kill -9`` included, nothing else believes that line: ev
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -21,11 +22,13 @@ from pathlib import Path
 
 from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.plan import Countdown, plan
-from poseboard.benchmarks.settings import BORROWED, Settings
+from poseboard.benchmarks.provenance import CODE_OF_DATA, CODE_OF_ROWS, ROOMS_FOLDER, adapter_code, code_sha256
+from poseboard.benchmarks.settings import BORROWED, SCRATCH, Settings
 from poseboard.benchmarks.stage_times import StageTimes
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
 from poseboard.protocols.decisions import REFERENCE
+from poseboard.protocols.records import RowKind
 
 _ADVICE = re.compile(r"Use `dvc push`")
 """What DVC says at the end about a remote store, which a run here has no use for."""
@@ -88,6 +91,46 @@ def keep_reference(settings: Settings) -> Path:
     path = settings.home / "results" / REFERENCE / "scores" / "README.md"
     write_file(path, _REFERENCE_NOTE)
     return path
+
+
+def shared_code(settings: Settings) -> dict[str, list[Path]]:
+    """By kind of stage, the files and folders that every stage of the kind runs, whatever its row or data set.
+
+    What one row or one table alone runs is no part of it: dvc.yaml names that.
+    """
+    room = {name: ROOMS_FOLDER / name for name in ("benchmarks", "datasets", "methods", "protocols")}
+    adapters = sorted({path for dataset in settings.params.datasets for path in adapter_code(dataset)})
+    of_both = [*CODE_OF_ROWS, *CODE_OF_DATA, *adapters]
+    both = ("handover", "harness", "matching", "settings")
+    stages = {"train": (*both, "training"), "evaluate": (*both, "evaluating", "predicting", "pictures", "scoring")}
+    own = {kind: [room["benchmarks"] / f"{name}.py" for name in names] for kind, names in stages.items()}
+    return {
+        "data": [room["datasets"], room["benchmarks"] / "data.py"],
+        "train": [*of_both, room["methods"] / "loop.py", *own["train"]],
+        "evaluate": [*of_both, room["protocols"], *own["evaluate"]],
+    }
+
+
+def begin(settings: Settings) -> list[Path]:
+    """Write what the stages of rows and data sets wait for, after the names in params.yaml have been checked.
+
+    That is a file per kind of stage with the hashes of the code that it shares, so that a change of it reruns them
+    and dvc.yaml need not list it once per stage; an empty place of what a row starts from that starts from nothing;
+    and the folder of `keep_reference`.
+
+    Returns:
+        The files.
+    """
+    files = [keep_reference(settings)]
+    for kind, paths in shared_code(settings).items():
+        hashes = {str(path.relative_to(ROOMS_FOLDER)): code_sha256([path]) for path in dict.fromkeys(paths)}
+        files.append(settings.home / "results" / "code" / f"{kind}.json")
+        write_file(files[-1], (json.dumps(hashes, indent=1, sort_keys=True) + "\n").encode())
+    kinds: tuple[RowKind, ...] = ("checkpoints", "predictions")
+    for folder in (settings.row_folder(kind, SCRATCH) for kind in kinds):
+        files.append(folder / "README.md")
+        write_file(files[-1], f"What a row with `after: {SCRATCH}` starts from: nothing.\n".encode())
+    return files
 
 
 def run_pipeline(settings: Settings) -> None:

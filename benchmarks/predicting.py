@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -18,7 +19,7 @@ from poseboard.benchmarks.harness import Bench, LoadedRow, predict
 from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.pictures import write_pictures
 from poseboard.benchmarks.progress import progress
-from poseboard.benchmarks.provenance import row_code_sha256, weights_sha256
+from poseboard.benchmarks.provenance import row_code_sha256, weights_sha256, weights_source
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
@@ -28,6 +29,7 @@ from poseboard.methods.base import Drawing, Inputs
 from poseboard.protocols import predictions
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.predictions import PoseTable
+from poseboard.protocols.records import Weights
 from poseboard.protocols.table import Group, Table
 
 TABLES = Path(__file__).parent / "tables"
@@ -39,10 +41,10 @@ SHOWING = tuple(Path(__file__).with_name(name) for name in ("handover.py", "harn
 _INPUTS = TypeAdapter(Inputs)
 
 
-def tables_on(dataset: str, split: str = "test") -> list[Table]:
-    """The tables that are run on a split of a data set, by id; InputError names a file that is wrong."""
+def tables_on(dataset: str, split: str | None = None) -> list[Table]:
+    """The tables that are run on a data set, or on a split of it, by id; InputError names a file that is wrong."""
     tables = [Table.read(path) for path in sorted(TABLES.glob("*.yaml"))]
-    return [table for table in tables if table.dataset == dataset and table.split == split]
+    return [table for table in tables if table.dataset == dataset and split in (None, table.split)]
 
 
 def asked(dataset: str, names: Sequence[str], split: str = "test") -> list[Condition]:
@@ -65,14 +67,18 @@ def predictions_path(settings: Settings, dataset: str, method: str, condition: C
     return settings.row_path("predictions", method, dataset) / f"{condition.slug}-seed{seed}.parquet"
 
 
+def weights_path(bench: Bench, method: str, seed: int) -> Path | None:
+    """The checkpoint of a row; None where there is none to be had, as on a data set that nothing can be trained on."""
+    path = bench.settings.checkpoint(bench.dataset.name, method, seed)
+    return path if path.is_file() or bench.dataset.keys("train") else None
+
+
 def row_lock(settings: Settings, dataset: str, method: str) -> AbstractContextManager[None]:
     """Held while a row's predictions are written or scored: nobody scores half of one run and half of another."""
     return only_writer(settings.row_lock("predictions", method, dataset), "predicting or scoring this row")
 
 
-def predict_stage(
-    settings: Settings, dataset: str, method: str, split: str = "test", checkpoint: Path | None = None
-) -> Iterator[str]:
+def predict_stage(settings: Settings, dataset: str, method: str, split: str = "test") -> Iterator[str]:
     """Predict and write every file that the tables need; yields a line a file.
 
     A file that depends on nothing that changed is left as it is: so a table's note costs nothing, and a further
@@ -86,7 +92,6 @@ def predict_stage(
         dataset: name in params.yaml.
         method: row in params.yaml.
         split: "test", or "train", which is predicted with all cameras only.
-        checkpoint: weights to use for the first seed, instead of every seed of the train stage.
 
     Raises:
         InputError: the data set, the row, its checkpoint or its answers cannot be used, or another process is
@@ -94,23 +99,18 @@ def predict_stage(
     """
     settings.entry(method)
     with row_lock(settings, dataset, method):
-        if dataset in settings.params.detections:
-            from poseboard.benchmarks.detections import detections_stage
-
-            yield from detections_stage(settings, dataset, method)
-        else:
-            # Together and last: whatever fails leaves the files of an earlier run, and never some of two runs.
-            with WholeFiles() as outputs:
-                written = yield from _predict(settings, dataset, method, split, checkpoint, outputs)
-            _remove_others(settings.row_path("predictions", method, dataset), split, written)
+        # Together and last: whatever fails leaves the files of an earlier run, and never some of two runs.
+        with WholeFiles() as outputs:
+            written = yield from _predict(settings, dataset, method, split, outputs)
+        _remove_others(settings.row_path("predictions", method, dataset), split, written)
 
 
 def _predict(
-    settings: Settings, dataset: str, method: str, split: str, checkpoint: Path | None, outputs: WholeFiles
+    settings: Settings, dataset: str, method: str, split: str, outputs: WholeFiles
 ) -> Generator[str, None, set[Path]]:
     import torch
 
-    given = settings.options(method)
+    source = weights_source(settings, dataset, method)
     folder = settings.row_path("predictions", method, dataset)
     written: set[Path] = set()
     shown: tuple[LoadedRow, Handover, dict[str, Poses]] | None = None
@@ -118,10 +118,11 @@ def _predict(
     keys = list(bench.dataset.keys(split))
     offered = asked(dataset, bench.dataset.views, split)
     states = _images_sha256(bench, keys)
-    for seed in settings.profile.seeds[:1] if checkpoint else settings.profile.seeds:
-        weights = checkpoint or settings.checkpoint(dataset, method, seed)
+    for seed in settings.seeds(method, dataset):
+        weights = weights_path(bench, method, seed)
         row = LoadedRow(method, partial(bench.method, method), weights, "cuda" if torch.cuda.is_available() else "cpu")
-        of_weights = weights_sha256(settings, weights)
+        of_weights = None if weights is None else weights_sha256(settings, weights)
+        options = _options(settings, dataset, row, source)
         fewest, most = row.inputs.views
         if not any(fewest <= len(condition.cameras) <= most for condition in offered):
             raise InputError(f"method {method}", f"takes {fewest} to {most} views, no table offers that", "add a table")
@@ -133,7 +134,7 @@ def _predict(
         drawn = max(conditions, key=lambda condition: len(condition.cameras))
         basis = {
             "data": [dataset, bench.dataset.manifest(), states, keys],
-            "method": [method, row.options(given), _INPUTS.dump_python(row.inputs, mode="json")],
+            "method": [method, options, _INPUTS.dump_python(row.inputs, mode="json")],
             "weights": [of_weights, roots_sha256, seed],
             "code": _code_sha256(settings, dataset, method, rooted=rooted),
         }
@@ -169,7 +170,8 @@ def _predict(
                 method=method,
                 checkpoint_sha256=of_weights,
                 seed=seed,
-                options=row.options(given),
+                options=options,
+                weights=source if of_weights else None,
             )
             table = _collected(keys, answers, info)
             predictions.write(path, table, outputs)
@@ -181,6 +183,12 @@ def _predict(
         row, samples, of_key = shown
         written |= write_pictures(row.model(), method, samples, of_key, folder / PICTURES, outputs)
     return written
+
+
+def _options(settings: Settings, dataset: str, row: LoadedRow, source: Weights | None) -> dict[str, Any]:
+    """The options in force: with all defaults, or of imported weights, which bring their own, those that are given."""
+    given = settings.options(row.name, dataset)
+    return source.stated(given) if source is not None and source.origin == "imported" else row.options(given)
 
 
 def _told(settings: Settings, path: Path, keys: Sequence[str], table: PoseTable) -> str:

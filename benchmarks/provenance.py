@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import poseboard.methods.base
-from poseboard.benchmarks.settings import BACKBONE, Settings
+from poseboard.benchmarks.settings import Settings
+from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
-from poseboard.protocols.records import Provenance, TrainingFile, row_path
+from poseboard.protocols.records import Provenance, TrainingFile, Weights, row_path
 
 ROOMS = ("benchmarks", "datasets", "methods", "protocols", "report", "pyproject.toml", "constraints.txt", "dvc.yaml")
+_OF_DATASETS = re.compile(r"^\s*from poseboard\.datasets\.([\w.]+) import", re.MULTILINE)
 _PACKAGES = ("torch", "numpy", "opencv-python-headless", "numba", "scipy", "lightning-fabric", "pandas", "pyarrow")
 
 
@@ -53,9 +57,15 @@ def weights_sha256(settings: Settings, weights: Path) -> str:
         raise InputError(
             weights,
             f"its hash {digest[:12]}… is not {recorded[:12]}…, which {record} recorded",
-            f"run `poseboard train {dataset} {row}` again; other weights go by --checkpoint, in another folder",
+            f"run `poseboard train {dataset} {row}` again; other weights are a row of their own, `weights: FILE`",
         )
     return digest
+
+
+def weights_source(settings: Settings, dataset: str, method: str) -> Weights | None:
+    """Where the checkpoints of a row come from, as its training recorded; None where nothing is recorded."""
+    path = settings.row_path("training", method, dataset)
+    return TrainingFile.read(path).provenance.weights if path.is_file() else None
 
 
 def code_sha256(paths: Sequence[Path]) -> str:
@@ -68,28 +78,54 @@ def code_sha256(paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
+ROOMS_FOLDER = Path(poseboard.methods.base.__file__).parent.parent
+"""Where the rooms of the suite are installed."""
+
+CODE_OF_ROWS = tuple(
+    ROOMS_FOLDER / "methods" / name for name in ("base.py", "checkpoint.py", "batches", "geometry", "nets")
+)
+"""What every row runs, beside its own code."""
+
+CODE_OF_DATA = tuple(ROOMS_FOLDER / "datasets" / f"{name}.py" for name in ("camera", "crops", "sample", "skeleton"))
+"""What every data set goes through, beside its adapter."""
+
+
 def row_code_sha256(settings: Settings, dataset: str, method: str, *more: Path) -> str:
-    """SHA-256 of the code that a row's work on a data set depends on.
+    """SHA-256 of `row_code`, and of the files and folders ``more`` of the stage that asks."""
+    return code_sha256([*row_code(settings, dataset, method), *more])
+
+
+def row_code(settings: Settings, dataset: str, method: str) -> list[Path]:
+    """The files and folders that a row's work on a data set depends on: other rows and other adapters do not count.
 
     Args:
         settings: params.yaml in one profile.
         dataset: whose adapter counts.
-        method: a row, or the backbone: its own code, and what all methods share.
-        more: files and folders of the stage that asks.
+        method: a row: its own code, and what all rows share.
 
     Raises:
         InputError: the code that the row names is not there.
     """
-    rooms = Path(poseboard.methods.base.__file__).parent.parent
-    named = f"methods/{BACKBONE}" if method == BACKBONE else settings.entry(method).code
+    named = settings.entry(method).code
     # Beside params.yaml, or where the suite itself is installed.
-    own = next((path for path in (settings.home / named, rooms / named) if path.exists()), None)
+    own = next((path for path in (settings.home / named, ROOMS_FOLDER / named) if path.exists()), None)
     if own is None:
         raise InputError(f"methods.{method}.code", f"there is no {named}", "name the method's file or folder")
-    shared = [rooms / "methods" / name for name in ("base.py", "checkpoint.py", "batches", "geometry", "nets")]
-    names = ("camera", "crops", "sample", "skeleton", dataset.replace("-", "_"))
-    data = [rooms / "datasets" / f"{name}.py" for name in names]
-    return code_sha256([own, *shared, *more, *(path for path in data if path.is_file())])
+    return [own, *CODE_OF_ROWS, *CODE_OF_DATA, *adapter_code(dataset)]
+
+
+def adapter_code(dataset: str) -> list[Path]:
+    """The files of datasets/ that the adapter of a data set consists of: its own, and those that it imports."""
+    entry = catalog().get(dataset)
+    own = None if entry is None or entry.adapter is None else inspect.getsourcefile(entry.adapter)
+    waiting, files = [] if own is None else [Path(own)], set[Path]()
+    while waiting:
+        path = waiting.pop()
+        if path not in files and path.is_file():
+            files.add(path)
+            imported = _OF_DATASETS.findall(path.read_text(encoding="utf-8"))
+            waiting += [ROOMS_FOLDER / "datasets" / f"{name.replace('.', '/')}.py" for name in imported]
+    return sorted(files)
 
 
 @lru_cache(maxsize=1)
@@ -125,6 +161,7 @@ def provenance(
     options: Mapping[str, Any],
     manifest: str,
     checkpoints: Mapping[int, str | None],
+    weights: Weights | None = None,
 ) -> Provenance:
     """The provenance of a result made now.
 
@@ -134,6 +171,7 @@ def provenance(
         options: of the method, that this result depends on.
         manifest: hash of the data set.
         checkpoints: seed -> hash of its checkpoint file, None where there is none; all seeds of the result.
+        weights: where the checkpoints come from.
     """
     plain = json.loads(json.dumps(dict(options), sort_keys=True, default=str))
     created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -146,6 +184,7 @@ def provenance(
         params_sha256=hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest(),
         data_manifest=manifest,
         checkpoint_sha256={f"seed{seed}": digest for seed, digest in checkpoints.items() if digest is not None},
+        weights=weights,
         seeds=sorted(checkpoints),
         versions=versions(),
         hardware=hardware(),

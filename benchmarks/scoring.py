@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,7 @@ def _score(
             options=info[seeds[0]].options,
             manifest=bench.dataset.manifest(),
             checkpoints={seed: info[seed].checkpoint_sha256 for seed in seeds},
+            weights=info[seeds[0]].weights,
         ),
     )
     if not files:
@@ -167,6 +168,14 @@ def _can_be_scored(table: Table, answered: Predictions, truth: TruthTable) -> bo
         return False
     offered = [condition for group in table.conditions(truth.views) for condition in group]
     return any(answers(rule, answered, condition) for condition in offered)
+
+
+def compare_all(settings: Settings) -> Iterator[ComparisonFile]:
+    """Compare the rows on every data set of params.yaml that some row has been scored on."""
+    (settings.results / "comparisons").mkdir(parents=True, exist_ok=True)
+    for dataset in settings.params.datasets:
+        if any(settings.row_path("scores", row, dataset).is_file() for row in settings.rows):
+            yield compare_stage(settings, dataset)
 
 
 def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
@@ -257,7 +266,7 @@ def _predicted(settings: Settings, dataset: str, method: str, truth: TruthTable)
     answered: dict[Condition, dict[int, PoseTable]] = defaultdict(dict)
     offered = asked(dataset, truth.views, truth.split)
     for condition in dict.fromkeys(shown for of_table in offered for shown in of_table.ways):
-        for seed in settings.profile.seeds:
+        for seed in settings.seeds(method, dataset):
             path = predictions_path(settings, dataset, method, condition, seed)
             if path.is_file():
                 answered[condition][seed] = predictions.read(path)

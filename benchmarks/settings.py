@@ -10,19 +10,20 @@ import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, field_validator
 
+from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError, one_of, validated
-from poseboard.protocols.records import RowKind, row_path
+from poseboard.protocols.records import RowKind, row_folder, row_path
 
-BACKBONE = "backbone"
-"""Name of the checkpoint that the 2D backbone stage leaves; no method may be called so."""
+SCRATCH = "scratch"
+"""What a row names under ``after`` that starts from no other row's checkpoint; no row may be called so."""
 
-WORLDS = ("human36m",)
-"""Data sets whose synthetic world is rendered where params.yaml names no folder."""
+FALLBACK = "default"
+"""The profile whose value an option takes where it has none for the profile in force."""
 
 RESERVED_PROFILES = ("leaderboard", "published", "speed")
 """Folders of results/ that are no profile's."""
@@ -44,10 +45,19 @@ BORROWED = re.compile(r"(?m)^profile:.*# while this run lasts, then:(.*)$")
 """The profile line of params.yaml during a run in another profile, which `poseboard repro` writes and puts back."""
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would silently take the last: a second row of the same name."""
+class ParamsLoader(yaml.SafeLoader):
+    """Reads params.yaml as DVC does, by YAML 1.2: `on` is a word, and only `true` and `false` are truth values.
+
+    A key that stands twice is refused, of which YAML would silently take the last: a second row of the same name.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, words) for tag, words in of_first if tag != "tag:yaml.org,2002:bool"]
+        for first, of_first in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """A mapping, unless a key stands twice in it."""
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
@@ -57,21 +67,40 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+ParamsLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF")
+)
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _of_words(value: Any) -> Any:
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return value
+    if isinstance(value, Mapping) and value:
+        return {key: _of_words(inner) for key, inner in value.items()}
+    raise ValueError("is no list of data sets, nor a mapping profile -> list")
+
+
 class MethodEntry(BaseModel):
-    """One row of the board; what is not named here is an option of the method."""
+    """One row of the board; what is not named here is an option of the method.
+
+    ``on``, ``weights`` and the options may be one value, or a mapping from profiles and data sets to values.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     code: str = Field(description="file or folder whose changes rerun the row")
-    after: str = Field(description="row whose checkpoint it starts from, or 'backbone'")
+    after: str = Field(description="row whose checkpoint it starts from, or 'scratch'")
     class_: str | None = Field(default=None, alias="class", description="package.module:Class, if not a room's folder")
-    datasets: list[str] = Field(
-        default_factory=list,
-        description="data sets of one stage each whose stage also runs this row of a profile alone",
+    on: Annotated[Any, BeforeValidator(_of_words)] = Field(
+        default=None,
+        description="data sets that it runs on; left out: every one that fits it and that a table is run on",
+    )
+    weights: str | dict[str, Any] | None = Field(
+        default=None, description="checkpoint of ours that is taken as it is, instead of a training"
     )
     roots: dict[Literal["train", "test"], str] = Field(
         default_factory=dict,
@@ -90,7 +119,6 @@ class Profile(_Strict):
     seeds: list[NonNegativeInt] = Field(min_length=1)
     processes: int = Field(ge=1, description="training processes: CPU cores or GPUs")
     world: dict[str, Any] = Field(description="options of the synthetic world")
-    methods: dict[str, MethodEntry] = Field(default_factory=dict, description="rows that this profile alone has")
     warning: str = Field(
         default="", description="shown with every number of a profile whose numbers are not meant to be read"
     )
@@ -108,9 +136,7 @@ class Params(_Strict):
 
     profile: str
     datasets: dict[str, dict[str, Any]]
-    backbone: dict[str, Any]
     methods: dict[str, MethodEntry]
-    detections: dict[str, list[str]] = Field(default_factory=dict)
     profiles: dict[str, Profile]
     colours: dict[str, str] = Field(default_factory=dict, description="row -> its colour on the page")
 
@@ -136,7 +162,7 @@ class Settings:
         """
         try:
             text = path.read_text(encoding="utf-8")
-            values = yaml.load(BORROWED.sub(r"profile:\1", text, count=1), _UniqueKeys)
+            values = yaml.load(BORROWED.sub(r"profile:\1", text, count=1), ParamsLoader)
         except FileNotFoundError:
             raise InputError(path, "there is no such file", "run from the folder that has params.yaml") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -147,8 +173,7 @@ class Settings:
         names = {
             "profiles": list(params.profiles),
             "datasets": list(params.datasets),
-            "methods": [*params.methods, *(row for profile in params.profiles.values() for row in profile.methods)],
-            "detections": [name for of, rows in params.detections.items() for name in (of, *rows)],
+            "methods": list(params.methods),
         }
         for field, of_field in names.items():
             for name in of_field:
@@ -165,14 +190,7 @@ class Settings:
         if profile := os.environ.get("POSEBOARD_PROFILE"):
             params = _in_profile(params, profile, "POSEBOARD_PROFILE")
         settings = cls(path.resolve().parent, params)
-        for name, entry in settings.rows.items():
-            if name == BACKBONE:
-                raise InputError(f"{path}: methods.{name}", "is the 2D backbone's name", "choose another for the row")
-            if entry.after != BACKBONE and entry.after not in settings.rows:
-                raise InputError(
-                    f"{path}: methods.{name}.after", f"no row {entry.after!r}", "name a row of methods, or backbone"
-                )
-        settings._check_profiles(path)
+        settings._check_rows(path)
         return settings
 
     def in_profile(self, profile: str) -> Settings:
@@ -203,8 +221,8 @@ class Settings:
 
     @property
     def rows(self) -> dict[str, MethodEntry]:
-        """The rows of every profile, then those that the profile in force alone has."""
-        return {**self.params.methods, **self.profile.methods}
+        """The rows by name."""
+        return self.params.methods
 
     @property
     def results(self) -> Path:
@@ -229,6 +247,10 @@ class Settings:
         check_name("data set", dataset)
         return row_path(self.results, kind, row, dataset)
 
+    def row_folder(self, kind: RowKind, row: str) -> Path:
+        """The folder of a row's results of one kind, on all data sets."""
+        return row_folder(self.results, kind, row)
+
     def row_lock(self, kind: RowKind, row: str, dataset: str) -> Path:
         """Held by who writes `row_path`; beside the rows' folders, which hold results alone."""
         check_name("data set", dataset)
@@ -250,10 +272,43 @@ class Settings:
             raise InputError(f"method {method!r}", "is not in params.yaml", meant)
         return self.rows[method]
 
-    def options(self, method: str) -> dict[str, Any]:
-        """The options of a row (or of the backbone), in the profile in force."""
-        values = self.params.backbone if method == BACKBONE else dict(self.entry(method).model_extra or {})
-        return {key: self._of_profile(value) for key, value in values.items()}
+    def after(self, method: str) -> str | None:
+        """The row whose checkpoint a row starts from; None where it starts from no other's."""
+        after = self.entry(method).after
+        return None if after == SCRATCH else after
+
+    def on(self, method: str) -> list[str] | None:
+        """The data sets that a row names, in the profile in force; None where it leaves that open."""
+        named = self.entry(method).on
+        return None if named is None else list(self._chosen(named, None))
+
+    def weights(self, method: str, dataset: str) -> Path | None:
+        """The file that a row takes its weights from on a data set; None where they come out of a training.
+
+        Raises:
+            InputError: what params.yaml has there is no path.
+        """
+        named = self._chosen(self.entry(method).weights, dataset)
+        if named is None or (isinstance(named, str) and named):
+            return None if named is None else self.home / named
+        raise InputError(f"params.yaml: methods.{method}.weights", f"{named!r} is no path", "name a file, or null")
+
+    def seeds(self, method: str, dataset: str) -> list[int]:
+        """Seeds of a row's weights: those of the profile, but one where the weights come from a file."""
+        return self.profile.seeds if self.weights(method, dataset) is None else self.profile.seeds[:1]
+
+    def options(self, method: str, dataset: str | None = None) -> dict[str, Any]:
+        """The options of a row in the profile in force.
+
+        Args:
+            method: the row.
+            dataset: whose values count where they differ; None: a mapping data set -> value stays as it is.
+
+        Raises:
+            InputError: there is no such row, or an option has no value for the profile or the data set.
+        """
+        values = self.entry(method).model_extra or {}
+        return {key: self._chosen(value, dataset) for key, value in values.items()}
 
     def dataset_options(self, name: str) -> dict[str, Any]:
         """The entry of a data set; InputError if params.yaml has none."""
@@ -266,11 +321,18 @@ class Settings:
         """Whether params.yaml (or ``--root``) names a folder of the data set: one that has to be there, and whole."""
         return self.params.datasets.get(dataset, {}).get("root") is not None
 
+    def is_world(self, dataset: str) -> bool:
+        """Whether it is a synthetic world: no folder is named, and the suite can write one in the data set's layout."""
+        entry = catalog().get(dataset)
+        has_layout = entry is not None and entry.layout is not None
+        return has_layout and dataset in self.params.datasets and not self.is_named(dataset)
+
     def is_absent(self, dataset: str) -> bool:
         """Whether there is none: no folder is named, no synthetic world is known, and data/<dataset> is not there."""
         if dataset not in self.params.datasets:
             return True
-        return dataset not in WORLDS and not self.is_named(dataset) and not self._default_root(dataset).exists()
+        named = self.is_named(dataset) or self.is_world(dataset)
+        return not named and not self._default_root(dataset).exists()
 
     def root(self, dataset: str) -> Path:
         """Folder of a data set: the named one, else that of the profile's synthetic world, else data/<dataset>.
@@ -289,7 +351,7 @@ class Settings:
                     f"params.yaml: datasets.{dataset}.root", f"{root!r} is no path", "name a folder, or null"
                 )
             return (self.home / root).resolve()
-        if dataset not in WORLDS:
+        if not self.is_world(dataset):
             return self._default_root(dataset)
         text = json.dumps(self.profile.world, sort_keys=True)
         return self.home / "data" / f"synthetic-{dataset}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
@@ -297,29 +359,51 @@ class Settings:
     def _default_root(self, dataset: str) -> Path:
         return self.home / "data" / dataset
 
-    def _check_profiles(self, path: Path) -> None:
-        """Refuse a mapping profile -> value with a key that is no profile: it would be taken for an option's value."""
-        entries = {BACKBONE: self.params.backbone}
-        entries |= {f"methods.{name}": dict(entry.model_extra or {}) for name, entry in self.rows.items()}
-        for where, values in entries.items():
-            for option, value in values.items():
-                if not isinstance(value, Mapping):
-                    continue
-                for key in map(str, value):
-                    meant = difflib.get_close_matches(key, self.params.profiles, n=1, cutoff=0.7)
-                    if key not in self.params.profiles and (meant or not set(self.params.profiles).isdisjoint(value)):
-                        raise InputError(
-                            f"{path}: {where}.{option}", f"no profile {key!r}", one_of(key, self.params.profiles)
-                        )
+    def _check_rows(self, path: Path) -> None:
+        """Refuse rows that name no row or data set, and mappings that cannot be told from an option's value."""
+        both = self.params.profiles.keys() & self.params.datasets.keys()
+        if both:
+            raise InputError(f"{path}: datasets.{min(both)}", "is a profile's name as well", "rename the profile")
+        for name, entry in self.rows.items():
+            where = f"{path}: methods.{name}"
+            if name == SCRATCH:
+                raise InputError(where, "stands for no row, where `after` says it", "choose another name")
+            if entry.after != SCRATCH and entry.after not in self.rows:
+                raise InputError(
+                    f"{where}.after", f"no row {entry.after!r}", f"{one_of(entry.after, self.rows)}, or {SCRATCH}"
+                )
+            fields = {"on": entry.on, "weights": entry.weights, **(entry.model_extra or {})}
+            for option, value in fields.items():
+                self._check_keys(f"{where}.{option}", value)
+            for dataset in self.on(name) or ():
+                if dataset not in self.params.datasets:
+                    raise InputError(f"{where}.on", f"no data set {dataset!r}", one_of(dataset, self.params.datasets))
 
-    def _of_profile(self, value: Any) -> Any:
-        if isinstance(value, Mapping) and value and set(value) <= set(self.params.profiles):
-            if self.params.profile in value:
-                return value[self.params.profile]
-            if "default" in value:
-                return value["default"]
-            raise InputError("params.yaml", f"{dict(value)} has no value for profile {self.params.profile}", "add one")
-        return value
+    def _check_keys(self, where: str, value: Any) -> None:
+        """Refuse a mapping by profile or data set with a key that is neither: it would be taken for a value."""
+        if not isinstance(value, Mapping):
+            return
+        names = [*self.params.profiles, *self.params.datasets]
+        for key in map(str, value):
+            meant = difflib.get_close_matches(key, names, n=1, cutoff=0.7)
+            if key not in names and (meant or not set(names).isdisjoint(value)):
+                raise InputError(where, f"no profile or data set {key!r}", one_of(key, names))
+        for key, inner in value.items():
+            self._check_keys(f"{where}.{key}", inner)
+
+    def _chosen(self, value: Any, dataset: str | None) -> Any:
+        """A value as it is, or of a mapping by profile and data set the most specific one: data set before profile."""
+        if not isinstance(value, Mapping) or not value:
+            return value
+        if not set(value) <= {*self.params.profiles, *self.params.datasets}:
+            return {key: self._chosen(inner, dataset) for key, inner in value.items()}
+        for key in (dataset, self.params.profile, FALLBACK):
+            if key in value:
+                return self._chosen(value[key], dataset)
+        if dataset is None and not set(value).isdisjoint(self.params.datasets):
+            return dict(value)
+        place = f"profile {self.params.profile}" + (f" and data set {dataset}" if dataset else "")
+        raise InputError("params.yaml", f"{dict(value)} has no value for {place}", "add one")
 
 
 def _in_profile(params: Params, profile: str, where: str) -> Params:

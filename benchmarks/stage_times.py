@@ -23,10 +23,10 @@ def announced(line: str) -> tuple[str, Literal["runs", "skipped"]] | None:
     """The stage that a line of DVC's is about, and whether it runs now; None for any other line.
 
     Example:
-        >>> announced("Running stage 'score-human36m@dlt':")
-        ('score-human36m@dlt', 'runs')
-        >>> announced("Stage 'names' didn't change, skipping")
-        ('names', 'skipped')
+        >>> announced("Running stage 'evaluate@dlt':")
+        ('evaluate@dlt', 'runs')
+        >>> announced("Stage 'begin' didn't change, skipping")
+        ('begin', 'skipped')
     """
     match = _ANNOUNCEMENT.match(line)
     if match is None:

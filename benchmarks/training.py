@@ -1,14 +1,16 @@
-"""The train stage: a method's training pipeline on one data set, every seed of the profile."""
+"""The train stage: a row's training pipeline on its data sets, every seed of the profile."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,89 +18,130 @@ import poseboard.methods.loop
 from poseboard.benchmarks.handover import taken
 from poseboard.benchmarks.harness import Bench, options_in_force
 from poseboard.benchmarks.locks import is_first_process, only_writer
+from poseboard.benchmarks.matching import places
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import file_sha256, provenance, row_code_sha256, weights_sha256
-from poseboard.benchmarks.settings import BACKBONE, Settings
+from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
 from poseboard.datasets.sample import images_sha256
-from poseboard.methods.backbone.train import Backbone
-from poseboard.methods.base import Method, Training
+from poseboard.methods.base import Training
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.loop import Fit, fit, launch
-from poseboard.protocols.records import Curve, TrainingFile, TrainingRun
+from poseboard.protocols.records import Curve, ResultError, TrainingFile, TrainingRun, Weights
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 FINISH_SAMPLES = 256
 """Training samples, evenly strided, that constants are fitted on after training."""
 
 
-def train(settings: Settings, dataset: str, method: str) -> TrainingFile | None:
-    """Train one row (or the backbone) and write its checkpoints and its TrainingFile.
+class Processes:
+    """The training processes of one command: launched when the first training needs them, and used by all of them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._most = settings.profile.processes
+
+    @cached_property
+    def fabric(self) -> Fabric:
+        """The group, one process per GPU or as many as the profile names."""
+        cuda = torch.cuda.is_available()
+        return launch(min(self._most, torch.cuda.device_count()) if cuda else self._most, "cuda" if cuda else "cpu")
+
+
+def train_stage(settings: Settings, row: str) -> Iterator[str]:
+    """Train a row on every data set that it runs on; yields a line per data set.
+
+    Raises:
+        InputError: a data set, the options or the checkpoint to start from cannot be used, or another process is
+            training this row.
+    """
+    for kind in ("checkpoints", "training"):
+        settings.row_folder(kind, row).mkdir(parents=True, exist_ok=True)
+    processes = Processes(settings)
+    for place in places(settings, row):
+        if why := place.left_out or _nothing_to_learn(settings, row, place.dataset):
+            line: str | None = f"{place.dataset}/{row}: left out, {why}" if is_first_process() else None
+        else:
+            line = train(settings, place.dataset, row, processes)
+        if line is not None:
+            yield line
+
+
+def _nothing_to_learn(settings: Settings, row: str, dataset: str) -> str:
+    if settings.weights(row, dataset) is not None or Bench.open(settings, dataset).dataset.keys("train"):
+        return ""
+    return "it has no training samples"
+
+
+def train(settings: Settings, dataset: str, row: str, processes: Processes | None = None) -> str | None:
+    """Train one row on one data set, or take its weights from the file that it names, and write its TrainingFile.
+
+    A training that is finished and depends on nothing that changed is left as it is.
+
+    Args:
+        settings: params.yaml in one profile.
+        dataset: name in params.yaml.
+        row: name in params.yaml.
+        processes: that trainings of the same command share; None for its own.
 
     Returns:
-        What was written, or None on the further processes of a group.
+        What was done, or None on the further processes of a group.
 
     Raises:
         InputError: the data set, the options or the checkpoint to start from cannot be used, or another process
             is training this row.
     """
-    if method != BACKBONE:
-        settings.entry(method)
-    with only_writer(settings.row_lock("checkpoints", method, dataset), "training this row", group=True):
-        return _train(settings, dataset, method)
+    file = settings.weights(row, dataset)
+    with only_writer(settings.row_lock("checkpoints", row, dataset), "training this row", group=True):
+        bench = Bench.open(settings, dataset)
+        if file is not None:
+            return _take_from_file(bench, row, file) if is_first_process() else None
+        bases = _bases(bench, row)
+        if _is_finished(bench, row, bases):
+            return f"{dataset}/{row}: nothing that it depends on changed" if is_first_process() else None
+        return _train(bench, row, bases, processes or Processes(settings))
 
 
-def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None:
-    bench = Bench.open(settings, dataset)
-    after = None if method == BACKBONE else settings.entry(method).after
-    starts = {seed: settings.checkpoint(dataset, after, seed) if after else None for seed in settings.profile.seeds}
+def _train(bench: Bench, row: str, bases: Mapping[int, dict[str, Any]], processes: Processes) -> str | None:
+    settings, dataset = bench.settings, bench.dataset.name
+    after = settings.after(row)
     runs: list[TrainingRun] = []
-    parameters, leader, fabric = 0, True, None
-    given = settings.options(method)
-    for seed, start in starts.items():
-        start_sha256 = weights_sha256(settings, start) if start is not None and start.is_file() else None
-        training = _learner(bench, method).training(start, seed)
-        target = settings.checkpoint(dataset, method, seed)
+    parameters, leader = 0, True
+    weights: Weights | None = None
+    roots_sha256: dict[int, str] = {}
+    for seed, basis in bases.items():
+        start = _start(settings, dataset, row, seed)
+        training = bench.learner(row).training(start, seed)
+        target = settings.checkpoint(dataset, row, seed)
         if training is None:
-            if start is None or not start.exists():
-                raise InputError(start or method, "there is no checkpoint to take over", f"train {after} first")
+            if start is None or after is None or not start.exists():
+                raise InputError(start or row, "there is no checkpoint to take over", f"train {after} first")
             leader = is_first_process()
             if not leader:  # two writers of one file would remove each other's
                 continue
-            with start.open("rb") as source:
-                write_file(target, partial(shutil.copyfileobj, source), durable=True)
-            if file_sha256(target) != start_sha256:
-                target.unlink()
-                raise InputError(target, f"its copy of {start} came out as another file", "check the disk")
-            parameters = TrainingFile.read(settings.row_path("training", str(after), dataset)).parameters
+            _copy(start, target, basis["start"])
+            of_start = TrainingFile.read(settings.row_path("training", after, dataset))
+            parameters, weights = of_start.parameters, of_start.provenance.weights
             continue
         if not bench.dataset.keys("train"):
             raise InputError(f"data set {dataset}", "has no training samples", "give it some, or import weights")
-        if fabric is None:
-            cuda = torch.cuda.is_available()
-            count = min(settings.profile.processes, torch.cuda.device_count()) if cuda else settings.profile.processes
-            fabric = launch(count, "cuda" if cuda else "cpu")
-            leader = fabric.is_global_zero
+        leader = processes.fabric.is_global_zero
         with progress(f"crops {dataset}") as report:
-            inputs = taken(training.inputs, f"row {method}")
-            roots_mm = bench.roots_mm(method, seed, "train", progress=report) if inputs.root == "predicted" else None
+            inputs = taken(training.inputs, f"row {row}")
+            roots_mm = bench.roots_mm(row, seed, "train", progress=report) if inputs.root == "predicted" else None
             samples = bench.handover(inputs, roots_mm=roots_mm, progress=report).examples("train")
-        with progress(f"train {dataset}/{method} seed {seed}") as report:
+        if roots_mm is not None:
+            roots_sha256[seed] = _roots_sha256(bench, row, seed)
+        with progress(f"train {dataset}/{row} seed {seed}") as report:
             result = fit(
-                fabric,
+                processes.fabric,
                 training,
                 samples,
                 seed=seed,
                 state_path=target.with_suffix(".state.pt"),
-                configuration={
-                    "options": given,
-                    "start": start_sha256,
-                    **_weights(settings, given),
-                    "roots": None if roots_mm is None else sorted((key, r.tolist()) for key, r in roots_mm.items()),
-                    "manifest": bench.dataset.manifest(),
-                    "images": images_sha256(bench.dataset.sample(key) for key in bench.dataset.keys("train")),
-                    "code": row_code_sha256(settings, dataset, method, Path(poseboard.methods.loop.__file__)),
-                },
+                configuration={**basis, "roots": roots_sha256.get(seed)},
                 # On a GPU the processor prepares what comes next, frames that are decoded on the fly included.
                 workers=min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 0,
                 progress=report,
@@ -107,13 +150,53 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
         if leader:
             some = [samples[place] for place in range(len(samples))[:: max(1, len(samples) // FINISH_SAMPLES)]]
             constants = training.finish([sample for sample, _ in some], [truth for _, truth in some])
-            folder = method if method == BACKBONE else Path(settings.entry(method).code).name
+            folder = Path(settings.entry(row).code).name
             Checkpoint(folder, training.architecture, result.state, constants).save(target)
-            runs.append(_run(seed, training, fabric.world_size, result, constants))
+            weights = Weights(origin="trained", architecture=training.architecture)
+            runs.append(_run(seed, training, processes.fabric.world_size, result, constants))
     if not leader:
         return None
+    options = options_in_force(bench.learner(row), settings.options(row, dataset))
+    written = _write(bench, row, after, parameters, runs, options, weights)
+    _write_finished(bench, row, bases, roots_sha256)
+    seconds = sum(run.seconds for run in runs)
+    return f"{dataset}/{row}: {len(runs)} trained, {written.parameters} parameters, {seconds:.0f} s"
+
+
+def _take_from_file(bench: Bench, row: str, file: Path) -> str:
+    """The weights of a row that is not trained: a checkpoint of ours, as it is."""
+    settings, dataset = bench.settings, bench.dataset.name
+    if not file.is_file():
+        raise InputError(
+            f"params.yaml: methods.{row}.weights",
+            f"there is no {settings.portable(str(file))}",
+            "`poseboard weights import` writes it from a published checkpoint",
+        )
+    read, digest = Checkpoint.read(file), file_sha256(file)
+    for seed in settings.seeds(row, dataset):
+        target = settings.checkpoint(dataset, row, seed)
+        if not target.is_file() or file_sha256(target) != digest:
+            _copy(file, target, digest)
+    name = settings.portable(str(file))
+    weights = Weights(origin="imported", file=name, file_sha256=digest, architecture=read.architecture)
+    options = weights.stated(settings.options(row, dataset))
+    parameters = sum(value.numel() for value in read.state.values())
+    _write(bench, row, None, parameters, [], options, weights)
+    return f"{dataset}/{row}: not trained, weights from {name}, {parameters} parameters"
+
+
+def _write(
+    bench: Bench,
+    row: str,
+    after: str | None,
+    parameters: int,
+    runs: list[TrainingRun],
+    options: Mapping[str, Any],
+    weights: Weights | None,
+) -> TrainingFile:
+    settings, dataset = bench.settings, bench.dataset.name
     written = TrainingFile(
-        method=method,
+        method=row,
         dataset=dataset,
         synthetic=bench.dataset.synthetic,
         profile=settings.params.profile,
@@ -122,29 +205,98 @@ def _train(settings: Settings, dataset: str, method: str) -> TrainingFile | None
         runs=runs,
         provenance=provenance(
             settings,
-            run=f"{method}/train/{dataset}",
-            options=options_in_force(_learner(bench, method), given),
+            run=f"{row}/train/{dataset}",
+            options=options,
             manifest=bench.dataset.manifest(),
             checkpoints={
-                seed: file_sha256(settings.checkpoint(dataset, method, seed)) for seed in settings.profile.seeds
+                seed: file_sha256(settings.checkpoint(dataset, row, seed)) for seed in settings.seeds(row, dataset)
             },
+            weights=weights,
         ),
     )
-    written.write(settings.row_path("training", method, dataset))
+    written.write(settings.row_path("training", row, dataset))
     return written
 
 
-def _weights(settings: Settings, options: Mapping[str, Any]) -> dict[str, str]:
-    """Hash of the file that the option ``weights`` names, whose content may change under its name."""
-    named = options.get("weights")
-    file = settings.home / named if isinstance(named, str) else None
-    return {"weights": file_sha256(file)} if file is not None and file.is_file() else {}
+def _copy(source: Path, target: Path, digest: str | None) -> None:
+    with source.open("rb") as file:
+        write_file(target, partial(shutil.copyfileobj, file), durable=True)
+    if file_sha256(target) != digest:
+        target.unlink()
+        raise InputError(target, f"its copy of {source} came out as another file", "check the disk")
 
 
-def _learner(bench: Bench, method: str) -> Backbone | Method:
-    if method == BACKBONE:
-        return Backbone(bench.options(BACKBONE), bench.dataset.skeleton)
-    return bench.method(method)
+def _start(settings: Settings, dataset: str, row: str, seed: int) -> Path | None:
+    after = settings.after(row)
+    return None if after is None else settings.checkpoint(dataset, after, seed)
+
+
+def _bases(bench: Bench, row: str) -> dict[int, dict[str, Any]]:
+    """By seed, all that its weights depend on but the roots that a row is handed; what is equal trains the same."""
+    settings, dataset = bench.settings, bench.dataset.name
+    options = settings.options(row, dataset)
+    common = {
+        "options": options,
+        "files": _files(settings, options),
+        "manifest": bench.dataset.manifest(),
+        "images": images_sha256(bench.dataset.sample(key) for key in bench.dataset.keys("train")),
+        "code": row_code_sha256(settings, dataset, row, Path(poseboard.methods.loop.__file__)),
+    }
+    starts = {seed: _start(settings, dataset, row, seed) for seed in settings.seeds(row, dataset)}
+    return {
+        seed: {**common, "start": weights_sha256(settings, start) if start is not None and start.is_file() else None}
+        for seed, start in starts.items()
+    }
+
+
+def _files(settings: Settings, options: Mapping[str, Any]) -> dict[str, str]:
+    """Hashes of the files that options name, whose content may change under their name."""
+    paths = {key: settings.home / value for key, value in options.items() if isinstance(value, str) and value}
+    return {key: file_sha256(path) for key, path in paths.items() if path.is_file()}
+
+
+def _roots_sha256(bench: Bench, row: str, seed: int) -> str:
+    """Of what the roots depend on that a row is handed for its training."""
+    settings, entry = bench.settings, bench.settings.entry(row)
+    source = weights_sha256(settings, bench.roots_source(row, seed, "train"))
+    if "train" in entry.roots:
+        return source
+    options = settings.options(entry.after, bench.dataset.name)
+    return _sha256([source, options, row_code_sha256(settings, bench.dataset.name, entry.after)])
+
+
+def _finished(bench: Bench, row: str) -> Path:
+    """Beside the checkpoints: what the finished trainings depended on, by seed."""
+    return bench.settings.row_path("checkpoints", row, bench.dataset.name) / "finished.json"
+
+
+def _is_finished(bench: Bench, row: str, bases: Mapping[int, dict[str, Any]]) -> bool:
+    """Whether all seeds are trained, from the same, and their checkpoints are those that the training left."""
+    settings, dataset = bench.settings, bench.dataset.name
+    try:
+        known = json.loads(_finished(bench, row).read_text(encoding="utf-8"))
+        recorded = TrainingFile.read(settings.row_path("training", row, dataset)).provenance.checkpoint_sha256
+        return set(known) == {f"seed{seed}" for seed in bases} and all(
+            known[f"seed{seed}"]["basis"] == _sha256(basis)
+            and ((roots := known[f"seed{seed}"]["roots"]) is None or roots == _roots_sha256(bench, row, seed))
+            and recorded[f"seed{seed}"] == file_sha256(settings.checkpoint(dataset, row, seed))
+            for seed, basis in bases.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, ResultError):
+        return False
+
+
+def _write_finished(
+    bench: Bench, row: str, bases: Mapping[int, dict[str, Any]], roots_sha256: Mapping[int, str]
+) -> None:
+    entries = {
+        f"seed{seed}": {"basis": _sha256(basis), "roots": roots_sha256.get(seed)} for seed, basis in bases.items()
+    }
+    write_file(_finished(bench, row), (json.dumps(entries, indent=1, sort_keys=True) + "\n").encode())
+
+
+def _sha256(values: object) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _run(seed: int, training: Training, processes: int, result: Fit, constants: dict[str, float]) -> TrainingRun:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, create_model
 
-from poseboard.datasets import campus, human36m, human36m_toolbox, multi_human_pose, panoptic, rhd, shelf
+from poseboard.datasets import campus, human36m, human36m_toolbox, multi_human_pose, panoptic, rhd, shelf, synthetic
 from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.sample import Dataset, Status
+from poseboard.datasets.skeleton import Skeleton
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Entry:
         licence: in short; the data set's own page is what binds.
         obtain: where it is to be had.
         adapter: opens it, or None if this version has none. Its parameters are the options of params.yaml.
+        layout: module of ``datasets.synthetic.layouts`` that writes a synthetic world as this data set is published,
+            with its ``WorldOptions`` and ``generate``; None if there is none.
     """
 
     name: str
@@ -32,6 +37,26 @@ class Entry:
     licence: str
     obtain: str
     adapter: Callable[..., Dataset] | None = None
+    layout: str | None = None
+
+    @property
+    def skeleton(self) -> Skeleton | None:
+        """Whose joints its samples have; None without an adapter."""
+        skeleton: Skeleton | None = getattr(self.adapter, "skeleton", None)
+        return skeleton
+
+    def writer(self) -> ModuleType:
+        """The module that `layout` names; imported here, as few commands render a world.
+
+        Raises:
+            InputError: the suite writes no synthetic world of the data set.
+        """
+        if self.layout is None:
+            known = ", ".join(entry.name for entry in _ENTRIES if entry.layout is not None)
+            raise InputError(
+                f"data set {self.name!r}", "no synthetic world is written in its layout", f"one of {known}"
+            )
+        return import_module(f"{synthetic.__name__}.layouts.{self.layout}")
 
     def status(self, root: Path | None = None) -> Status:
         """Whether the data set can be used from ``root``; never raises."""
@@ -49,6 +74,7 @@ _ENTRIES = (
         "academic use by registration and signed agreement, no redistribution",
         human36m.OBTAIN,
         human36m.Human36M,
+        layout="human36m",
     ),
     Entry(
         "human36m-toolbox",

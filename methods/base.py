@@ -127,17 +127,36 @@ class Training(Protocol):
         return {}
 
 
+class Learner(Protocol):
+    """What a row has to be. One that learns weights and is no `Method` predicts nothing: other rows start from it.
+
+    Example:
+        >>> class Net:
+        ...     def __init__(self, options, skeleton): ...
+        ...     def training(self, start, seed): ...
+        >>> predicts(Net)
+        False
+    """
+
+    def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
+        """Take the row's options of params.yaml (InputError for one it does not know) and the joints to answer in."""
+        ...
+
+    def training(self, start: Path | None, seed: int) -> Training | None:
+        """The training pipeline, from the checkpoint ``start`` of the row named under ``after`` in params.yaml.
+
+        None: nothing is learned, and ``start`` is this row's checkpoint as it is.
+        """
+        ...
+
+
 @runtime_checkable
-class Method(Protocol):
+class Method(Learner, Protocol):
     """A way to predict 3D poses."""
 
     inputs: Inputs
     """Taken once, after ``load``: a checkpoint may decide the crop size. Each set of cameras is predicted by a model
     of its own, which must declare the same."""
-
-    def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
-        """Take the row's options of params.yaml (InputError for one it does not know) and the joints to answer in."""
-        ...
 
     def load(self, checkpoint: Path | None, device: str) -> None:
         """Take weights and constants from a checkpoint; InputError if it is another method's or configuration's."""
@@ -148,13 +167,6 @@ class Method(Protocol):
 
         Raises:
             InputError: nothing was loaded that a sample needs (weights where it brings no detections).
-        """
-        ...
-
-    def training(self, start: Path | None, seed: int) -> Training | None:
-        """The training pipeline, from the checkpoint ``start`` of the method named under ``after`` in params.yaml.
-
-        None: nothing is learned, and ``start`` is this method's checkpoint as it is.
         """
         ...
 
@@ -200,8 +212,28 @@ class Drawing(Protocol):
         ...
 
 
+_OF_METHOD = ("load", "predict", "training")
+_OF_LEARNER = ("training",)
+
+
+def predicts(kind: type[Learner]) -> bool:
+    """Whether what a row learns predicts poses itself, by its contract: it has all that a `Method` has."""
+    return all(callable(getattr(kind, name, None)) for name in _OF_METHOD)
+
+
 def find_method(spec: str) -> type[Method]:
     """The class of a method: a folder of methods/ ("ransac") or "package.module:Class"; InputError if there is none."""
+    method: type[Method] = _found(spec, _OF_METHOD)
+    return method
+
+
+def find_learner(spec: str) -> type[Learner]:
+    """The class of a row, a method or not, by the same names; InputError if there is none."""
+    learner: type[Learner] = _found(spec, _OF_LEARNER)
+    return learner
+
+
+def _found(spec: str, contract: Sequence[str]) -> type[Any]:
     if ":" in spec:
         module_name, _, class_name = spec.partition(":")
     else:
@@ -215,11 +247,11 @@ def find_method(spec: str) -> type[Method]:
         raise InputError(f"method {spec!r}", f"there is no module {module_name}", "see `poseboard methods`") from None
     except AttributeError:
         raise InputError(f"method {spec!r}", f"{module_name} has no class {class_name}", "name it so") from None
-    missing = [name for name in ("load", "predict", "training") if not callable(getattr(found, name, None))]
+    missing = [name for name in contract if not callable(getattr(found, name, None))]
     if missing:
         raise InputError(f"method {spec!r}", f"{class_name} lacks {', '.join(missing)}", "see methods/base.py")
-    method: type[Method] = found
-    return method
+    kind: type[Any] = found
+    return kind
 
 
 def started(method: str, start: Path | None, after: str = "`after: backbone`") -> Path:

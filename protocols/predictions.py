@@ -41,6 +41,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles, write_file
 from poseboard.datasets.sample import Poses
 from poseboard.protocols.condition import Condition
+from poseboard.protocols.records import Weights
 
 METADATA_KEY = b"poseboard"
 LARGEST_MM = 1e6
@@ -77,6 +78,7 @@ class PredictionInfo(BaseModel):
         min_length=1,
         description="data set that the weights were trained on; None: ``dataset``, or nothing is trained",
     )
+    weights: Weights | None = Field(default=None, description="where that checkpoint comes from; None: not known")
     seed: int = 0
     options: dict[str, JsonValue] = Field(default_factory=dict, description="of the method, as far as they are stated")
     basis_sha256: str | None = Field(

@@ -9,7 +9,6 @@
 ``results/<profile>/comparisons/<dataset>.json``          ComparisonFile: paired differences and rank intervals
 ``results/<profile>/data/<dataset>.json``                 DataFile: status and manifest of the data set
 ``results/<profile>/catalog/<dataset>.json``              DataFile: a data set that the suite knows and the run has not
-``results/<profile>/detections/<dataset>-<method>.json``  DetectionFile: residuals on given detections, and a figure
 ``results/published/<table>.yaml``                        PublishedTable: numbers of the papers, each with its source
 ``results/speed/<name>.json``                             SpeedFile: ratios against a peer in the same run
 
@@ -19,9 +18,10 @@ What is made of one row on one data set is found by `row_path` and `row_paths` a
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
@@ -51,7 +51,12 @@ def row_path(profile: Path, kind: RowKind, row: str, dataset: str) -> Path:
         >>> row_path(Path("results/default"), "scores", "dlt", "human36m").as_posix()
         'results/default/scores/dlt/human36m.json'
     """
-    return profile / kind / row / f"{dataset}{_SUFFIXES.get(kind, '')}"
+    return row_folder(profile, kind, row) / f"{dataset}{_SUFFIXES.get(kind, '')}"
+
+
+def row_folder(profile: Path, kind: RowKind, row: str) -> Path:
+    """The folder of one kind of result of one row, on all data sets."""
+    return profile / kind / row
 
 
 def row_paths(profile: Path, kind: RowKind) -> list[Path]:
@@ -278,6 +283,24 @@ class Score(Record):
     notes: list[str] = Field(default_factory=list, description="of the table, for whoever reads the number")
 
 
+class Weights(Record):
+    """Where a checkpoint comes from, and what it is."""
+
+    origin: Literal["trained", "imported"] = Field(description="trained here, or taken from a file of params.yaml")
+    file: str | None = Field(default=None, description="that an imported one was taken from")
+    file_sha256: str | None = Field(default=None, description="of that file")
+    architecture: dict[str, JsonValue] = Field(default_factory=dict, description="as the checkpoint itself says")
+
+    def stated(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options of an imported row as they are in force: none but those given, and the checkpoint's own first.
+
+        Example:
+            >>> Weights(origin="imported", architecture={"voxels": 64}).stated({"voxels": 32, "aggregation": "sum"})
+            {'voxels': 64, 'aggregation': 'sum'}
+        """
+        return {key: self.architecture.get(key, value) for key, value in options.items()}
+
+
 class Provenance(Record):
     """Where a result comes from."""
 
@@ -291,6 +314,9 @@ class Provenance(Record):
     params_sha256: str = Field(description="of the options")
     data_manifest: str
     checkpoint_sha256: dict[str, str] = Field(description="'seed<k>' -> hash of the checkpoint file; empty if none")
+    weights: Weights | None = Field(
+        default=None, description="where the checkpoint comes from; null in older files, and where there is none"
+    )
     seeds: list[int]
     versions: dict[str, str]
     hardware: str
@@ -475,19 +501,6 @@ class PublishedTable(Record):
     signature: dict[str, str] = Field(description="as far as the source states it")
     rows: list[PublishedRow]
     notes: list[str] = Field(default_factory=list)
-
-
-class DetectionFile(Record):
-    """Real detections triangulated by a method; there is no truth to score against, only residuals."""
-
-    format: Literal[1] = 1
-    dataset: str
-    method: str
-    state: DataState
-    detail: str
-    people: int | None = None
-    residual_px: dict[str, float | None] = Field(default_factory=dict, description="view -> median over its joints")
-    figure: str | None = Field(default=None, description="picture beside this file")
 
 
 class SpeedFile(Record):

@@ -15,7 +15,6 @@ from poseboard.protocols.decisions import REFERENCE, same_row
 from poseboard.protocols.records import (
     ComparisonFile,
     DataFile,
-    DetectionFile,
     DrawnPicture,
     PictureFile,
     PublishedTable,
@@ -75,7 +74,6 @@ class Results:
     data: tuple[tuple[DataFile, tuple[Path, ...]], ...]
     catalog: tuple[DataFile, ...]
     """Data sets that the suite knows and the run does not use."""
-    detections: tuple[tuple[DetectionFile, Path | None], ...]
     published: tuple[PublishedTable, ...]
     speed: tuple[SpeedFile, ...]
     reference: Results | None = None
@@ -225,12 +223,6 @@ def _read_profile(results: Path, profile: str, rows: Collection[str] | None) -> 
     comparisons = _read_all(ComparisonFile, sorted(root.glob("comparisons/*.json")))
     for path, comparison in comparisons:
         _same_profile(path, comparison.profile, profile)
-    detections = []
-    for path, detection in _read_all(DetectionFile, sorted(root.glob("detections/*.json"))):
-        if rows is not None and detection.method not in rows:
-            continue
-        figure = picture_beside(path, detection.figure) if detection.figure else None
-        detections.append((detection, figure if figure and figure.is_file() else None))
     published = [table for _, table in _read_all(PublishedTable, sorted(results.glob("published/*.yaml")))]
     return Results(
         profile=profile,
@@ -242,7 +234,6 @@ def _read_profile(results: Path, profile: str, rows: Collection[str] | None) -> 
             for path, file in _read_all(DataFile, sorted(root.glob("data/*.json")))
         ),
         catalog=tuple(file for _, file in _read_all(DataFile, sorted(root.glob("catalog/*.json")))),
-        detections=tuple(detections),
         published=tuple(sorted(published, key=lambda table: table_key(table.id))),
         speed=tuple(file for _, file in _read_all(SpeedFile, sorted(results.glob("speed/*.json")))),
     )

@@ -220,10 +220,6 @@ def _index_context(
             for file, paths in results.data
         ],
         "catalog": results.catalog,
-        "detections": [
-            (file, _picture(folder, path, f"detections-{file.dataset}") if path else None)
-            for file, path in results.detections
-        ],
         "speed": results.speed,
     }
 

@@ -19,14 +19,14 @@ class DltOptions(Options):
     """How points are triangulated.
 
     Args:
-        weights: "uniform" weighs all views alike, "peak" by the soft-max peak of the heat map (or by the confidence
+        weighting: "uniform" weighs all views alike, "peak" by the soft-max peak of the heat map (or by the confidence
             of given detections).
         association_px: mean epipolar distance up to which given detections are one person.
         compat: minimise over unit homogeneous vectors, as learnable triangulation does; see `dlt` for what it costs
             near the world origin.
     """
 
-    weights: Literal["uniform", "peak"] = "uniform"
+    weighting: Literal["uniform", "peak"] = "uniform"
     association_px: float = Field(default=ASSOCIATION_PX, gt=0)
     compat: bool = False
 
@@ -48,7 +48,7 @@ class Dlt(Triangulator):
 
     def triangulate(self, observations: Observations, keys: Sequence[str]) -> Array:
         """One weighted linear system a joint, of all views."""
-        weights = observations.confidence if self.options.weights == "peak" else None
+        weights = observations.confidence if self.options.weighting == "peak" else None
         return dlt(observations.P, observations.points_px, weights, homogeneous=self.options.compat)
 
     def training(self, start: Path | None, seed: int) -> None:

@@ -173,11 +173,11 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         return [Picture(joint.capitalize(), caption, pixels(drawn))]
 
     def training(self, start: Path | None, seed: int) -> EpipolarTraining:
-        """From the backbone in ``start`` or the option ``weights``; the block starts fresh from ``seed``.
+        """From the backbone in ``start`` or the option ``start_weights``; the block starts fresh from ``seed``.
 
         So do, with "published", the heat maps: neither the targets nor the joints of what it starts from are its own.
         """
-        read, start = self.started(start, weights=self.options.weights)
+        read, start = self.started(start, weights=self.options.start_weights)
         options, released = self.options, self.options.recipe == "published"
         base = EpipolarArchitecture.of(read, start)
         if released:

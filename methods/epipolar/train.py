@@ -37,7 +37,7 @@ class EpipolarOptions(HeatmapOptions):
         recipe: "small" is ours (all views of a moment together, soft-argmax and cross-entropy, AdamW with a cosine);
             "published" is the release's (one pair of views a moment, Gaussian targets, mean squared error, Adam, heat
             maps that start anew).
-        weights: checkpoint of a backbone to start from, instead of that of the row under ``after``.
+        start_weights: checkpoint of a backbone to start from, instead of that of the row under ``after``.
         image_px: side of the crops, where it is not that of the weights.
         steps: of the optimiser, or `Epochs`.
         milestones: "published": epochs (steps, where ``steps`` is a number) after which the rate is divided by ten;
@@ -66,7 +66,7 @@ class EpipolarOptions(HeatmapOptions):
     fusion: Fusion = "epipolar"
     attention: AttentionSettings | None = None
     sources: int | None = Field(default=None, ge=1)
-    weights: Path | None = None
+    start_weights: Path | None = None
     image_px: int | None = Field(default=None, ge=32, multiple_of=32)
     views: int = Field(default=4, ge=2)
     block_rate_factor: float = Field(default=10.0, gt=0)

@@ -134,7 +134,7 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
     def training(self, start: Path | None, seed: int) -> LiftingTraining:
         """From the backbone in ``start``, with a fresh lifting network from ``seed``."""
         options = self.options
-        read, start = self.started(start, weights=options.weights)
+        read, start = self.started(start, weights=options.start_weights)
         canonical_indices(self.skeleton)
         heads = {"alg_confidences": False, "vol_confidences": False}
         backbone = Architecture.of(read, start).model_copy(update=heads)

@@ -44,8 +44,8 @@ class LiftingOptions(Options):
         recipe: "small" is ours (distances, 2D losses beside them, AdamW with a cosine, augmentation, poses in the frame
             of the crop's centre ray); "published" is that of the release (squared error, Adam 1e-5 with one step down,
             true heat maps, no augmentation, poses in the camera's frame).
-        weights: checkpoint of a backbone to start from, instead of that of the row under ``after``; an image network
-            will do for image features alone.
+        start_weights: checkpoint of a backbone to start from, instead of that of the row under ``after``; an image
+            network will do for image features alone.
         image_px: side of the crops, where it is not that of the weights.
         steps: of the optimiser, or `Epochs`.
         milestones: "published": epochs (steps, where ``steps`` is a number) after which the rate is divided by ten;
@@ -72,7 +72,7 @@ class LiftingOptions(Options):
 
     network: Network = "direct"
     recipe: Recipe = "small"
-    weights: Path | None = None
+    start_weights: Path | None = None
     image_px: int | None = Field(default=None, ge=32, multiple_of=32)
     steps: PositiveInt | Epochs = 1200
     milestones: Milestones | None = None

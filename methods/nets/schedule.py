@@ -35,7 +35,7 @@ class Epochs(Options):
     Args:
         epochs: passes.
         moments: samples of one epoch; None: those of the data set that is trained on.
-        every: only every so many training samples are trained on; or data set -> that number, 1 where not named.
+        every: only every so many training samples are trained on.
 
     Example:
         61 epochs of 15,000 samples in batches of 8 are 61 × 1875 = 114,375 steps.
@@ -43,7 +43,7 @@ class Epochs(Options):
 
     epochs: PositiveInt
     moments: PositiveInt | None = None
-    every: PositiveInt | dict[str, PositiveInt] = 1
+    every: PositiveInt = 1
 
 
 class Length:
@@ -63,8 +63,8 @@ class Length:
         if isinstance(steps, int):
             self.steps = steps
             return
-        if steps.moments is None or not isinstance(steps.every, int):
-            raise InputError("steps", "how many samples an epoch has is not known", "give `moments` and one `every`")
+        if steps.moments is None:
+            raise InputError("steps", "how many samples an epoch has is not known", "give `moments`")
         self.every = steps.every
         self.per_epoch = max(1, steps.moments // batch_size)
         self.steps = steps.epochs * self.per_epoch

@@ -24,16 +24,16 @@ def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def given_weights(row: str, weights: Path | None) -> Path:
-    """The checkpoint that a row's option ``weights`` names; InputError says what to supply where there is none."""
+    """The checkpoint that the option ``start_weights`` names; InputError says what to supply where there is none."""
     if weights is not None and weights.is_file():
         return weights
     problem = "names no file that training starts from" if weights is None else f"there is no {weights}"
     to = weights or "data/weights/NAME.pt"
     raise InputError(
-        f"{row}: weights",
+        f"{row}: start_weights",
         problem,
         "download pose_resnet_4.5_pixels_human36m.pth (learnable triangulation, model zoo) or a ResNet's ImageNet "
-        f"weights, `poseboard weights import backbone FILE --out {to}`, name that under `weights` in params.yaml",
+        f"weights, `poseboard weights import backbone FILE --out {to}`, name that under `start_weights` in params.yaml",
     )
 
 

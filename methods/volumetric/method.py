@@ -81,7 +81,9 @@ class Volumetric(NetworkMethod[VolumetricOptions, VolumetricTriangulation]):
 
     def training(self, start: Path | None, seed: int) -> VolumetricTraining:
         """From the backbone in ``start``, which a 2D backbone or a method that carries one has left."""
-        read, start = self.started(start, "`after: algebraic`, or `after: backbone` and `roots`,", self.options.weights)
+        read, start = self.started(
+            start, "`after: algebraic`, or `after: backbone` and `roots`,", self.options.start_weights
+        )
         architecture = self.options.architecture(Architecture.of(read, start), start)
         architecture.backbone.require(self.skeleton, start)
         backbone = load_backbone(architecture.backbone, read, start, seed)

@@ -43,7 +43,7 @@ class VolumetricOptions(Options):
         voxels: along an edge of the cube.
         cuboid_mm: length of its edges.
         use_gt_pelvis: the cube stands about the true root, instead of the one predicted by the row under ``after``.
-        weights: checkpoint of a 2D backbone to start from, instead of that of the row under ``after``.
+        start_weights: checkpoint of a 2D backbone to start from, instead of that of the row under ``after``.
         steps: of the optimiser, or `Epochs`.
         batch_size: samples a step.
         learning_rate: of the 3D network; None: the recipe's, 1e-2 or 1e-3.
@@ -70,7 +70,7 @@ class VolumetricOptions(Options):
     voxels: int = Field(default=32, ge=8)
     cuboid_mm: float = Field(default=2300.0, gt=0)
     use_gt_pelvis: bool = False
-    weights: Path | None = None
+    start_weights: Path | None = None
     steps: PositiveInt | Epochs = 300
     batch_size: int = Field(default=4, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)

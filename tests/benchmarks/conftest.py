@@ -7,27 +7,32 @@ import importlib.util
 import io
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
-from poseboard.benchmarks import cli, rows
+from poseboard.benchmarks import cli
 from poseboard.protocols.records import ScoreFile
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS: dict[str, Any] = {
     "profile": "smoke",
     "datasets": {"human36m": {"root": None}},
-    "backbone": {"architecture": "small", "image_px": 64, "steps": 3, "batch_size": 2},
     "methods": {
-        "dlt": {"code": "methods/dlt", "after": "backbone", "weights": "peak"},
+        "backbone": {
+            "code": "methods/backbone",
+            "after": "scratch",
+            "architecture": "small",
+            "image_px": 64,
+            "steps": 3,
+            "batch_size": 2,
+        },
+        "dlt": {"code": "methods/dlt", "after": "backbone", "weighting": "peak"},
         "algebraic": {"code": "methods/algebraic", "after": "backbone", "steps": 2, "batch_size": 2},
     },
     "profiles": {
@@ -158,28 +163,11 @@ def workspace_with() -> Callable[..., Workspace]:
         write_made_up(made_up, folder / root, **options)
         workspace = Workspace(folder)
         datasets = {**PARAMS["datasets"], dataset: {"root": root}}
-        workspace.write_params(**{**PARAMS, "datasets": datasets, "methods": methods})
+        rows = {"backbone": PARAMS["methods"]["backbone"], **methods}
+        workspace.write_params(**{**PARAMS, "datasets": datasets, "methods": rows})
         return workspace
 
     return make
-
-
-@pytest.fixture
-def rows_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands of ``poseboard run`` in this process, which has imported what they need.
-
-    Each is a process of its own else, which test_a_failing_command_of_a_run_is_named shows.
-    """
-
-    def run(command: list[str], *, cwd: Path, check: bool) -> subprocess.CompletedProcess[str]:
-        program, *arguments = command
-        assert os.access(program, os.X_OK)
-        assert not check
-        done = Workspace.of(cwd).run(*arguments)
-        sys.stderr.write(done.err)
-        return subprocess.CompletedProcess(command, done.code)
-
-    monkeypatch.setattr(rows, "subprocess", SimpleNamespace(run=run))
 
 
 @pytest.fixture(scope="session")

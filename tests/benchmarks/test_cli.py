@@ -247,11 +247,14 @@ def test_a_checkpoint_of_another_configuration(workspace: Any, spoil: Fail) -> N
     params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
     params["methods"]["algebraic"]["use_confidences"] = False
     workspace.write_params(**params)
-    assert str(path) in spoil("predict", "human36m", "algebraic", "--checkpoint", path).error
-    backbone = path.parents[1] / "backbone/seed0.pt"
-    assert str(backbone) in spoil("predict", "human36m", "algebraic", "--checkpoint", backbone).error
+    assert str(path) in spoil("predict", "human36m", "algebraic").error
+    backbone = path.parents[2] / "backbone/human36m/seed0.pt"
+    params["methods"]["algebraic"]["weights"] = str(backbone)
+    workspace.write_params(**params)
+    workspace.must("train", "human36m", "algebraic")
+    assert "checkpoint is of backbone" in spoil("predict", "human36m", "algebraic").error
     backbone.write_bytes(backbone.read_bytes()[:1000])
-    assert str(backbone) in spoil("predict", "human36m", "algebraic", "--checkpoint", backbone).error
+    assert str(backbone) in spoil("train", "human36m", "algebraic").error
 
 
 def test_the_stage_before_is_named_where_it_is_lacking(workspace: Any) -> None:

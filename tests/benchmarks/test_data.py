@@ -81,10 +81,9 @@ def test_a_named_folder_has_to_be_there(home: Any, dataset: str) -> None:
 
 def test_root_on_the_command_line_is_a_name_too(home: Any) -> None:
     params = yaml.safe_load((home.folder / "params.yaml").read_text())
-    params["detections"] = {"shelf": ["dlt"]}
     params["datasets"]["shelf"] = {"root": None}
     home.write_params(**params)
-    assert "shelf/dlt: missing" in home.must("predict", "shelf", "dlt").out
+    assert "names no folder" in home.run("predict", "shelf", "dlt").error
     assert "there is no folder" in home.run("predict", "shelf", "dlt", "--root", "nowhere").error
 
 
@@ -117,5 +116,5 @@ def test_without_samples_for_training_a_run_of_rows_says_so(home: Any, made_up: 
     made_up("toolbox", home.folder / "theirs")
     name_roots(home, human36m_toolbox="theirs")
     (home.folder / "theirs" / "annot" / "h36m_train.pkl").unlink()
-    for command in (["data", "prepare", "human36m-toolbox"], ["run", "human36m-toolbox", "dlt"]):
+    for command in (["data", "prepare", "human36m-toolbox"], ["train", "human36m-toolbox", "dlt"]):
         assert "h36m_train.pkl" in home.run(*command).error

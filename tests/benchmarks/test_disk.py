@@ -18,15 +18,16 @@ FREE = 10**12
 def small(home: Path, **of_datasets: object) -> Settings:
     """A pipeline of the backbone and four rows on a world of 24 moments, two of them of the test split."""
     world = {"seed": 3, "side_px": 96, "train_subjects": ["S1"], "test_subjects": ["S9"], "actions": ["Walking"]}
+    on = ["human36m", *of_datasets]
     params = {
         "profile": "tiny",
         "datasets": {"human36m": {"root": None}, **of_datasets},
-        "backbone": {"image_px": 64},
         "methods": {
-            "dlt": {"code": "methods/dlt", "after": "backbone", "weights": "uniform"},
-            "lifting": {"code": "methods/lifting", "after": "backbone"},
-            "lifting_image": {"code": "methods/lifting", "after": "backbone"},
-            "wide": {"code": "methods/wide", "after": "dlt", "image_px": 128},
+            "backbone": {"code": "methods/backbone", "after": "scratch", "on": on, "image_px": 64},
+            "dlt": {"code": "methods/dlt", "after": "backbone", "on": ["human36m"], "weighting": "uniform"},
+            "lifting": {"code": "methods/lifting", "after": "backbone", "on": on},
+            "lifting_image": {"code": "methods/lifting", "after": "backbone", "on": on},
+            "wide": {"code": "methods/epipolar", "after": "dlt", "on": ["human36m"], "image_px": 128},
         },
         "profiles": {
             "tiny": {"seeds": [0, 1], "processes": 1, "world": {**world, "train_frames": 11, "test_frames": 1}}

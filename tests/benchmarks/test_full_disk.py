@@ -38,22 +38,26 @@ def change(workspace: Any, **values: Any) -> None:
 
 def test_train(workspace: Any) -> None:
     folder = workspace.folder / RESULTS / "checkpoints"
+    (folder / "backbone/human36m/seed0.pt").unlink()
+    (folder / "dlt/human36m/seed0.pt").unlink()
     # Nothing is left to be learned: only the checkpoint is written again.
     assert str(folder / "backbone/human36m/seed0.pt") in fails(workspace, "train", "human36m", "backbone")
     # A row that takes over a checkpoint copies it.
+    workspace.must("train", "human36m", "backbone")
     assert str(folder / "dlt/human36m/seed0.pt") in fails(workspace, "train", "human36m", "dlt")
-    change(workspace, backbone={"steps": 2})
+    backbone = yaml.safe_load((workspace.folder / "params.yaml").read_text())["methods"]["backbone"]
+    change(workspace, methods={"backbone": {**backbone, "steps": 2}})
     assert str(folder / "backbone/human36m/seed0.state.pt") in fails(workspace, "train", "human36m", "backbone")
 
 
 def test_predict(workspace: Any) -> None:
     folder = workspace.folder / RESULTS / "predictions/dlt/human36m"
-    change(workspace, methods={"dlt": {"code": "methods/dlt", "after": "backbone", "weights": "uniform"}})
+    change(workspace, methods={"dlt": {"code": "methods/dlt", "after": "backbone", "weighting": "uniform"}})
     assert str(folder / file_name()) in fails(workspace, "predict", "human36m", "dlt")
 
 
 def test_predict_ends_in_the_middle(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    change(workspace, methods={"dlt": {"code": "methods/dlt", "after": "backbone", "weights": "uniform"}})
+    change(workspace, methods={"dlt": {"code": "methods/dlt", "after": "backbone", "weighting": "uniform"}})
     from poseboard.protocols import predictions
 
     write, seen = predictions.write, []
@@ -72,7 +76,7 @@ def test_predict_ends_in_the_middle(workspace: Any, monkeypatch: pytest.MonkeyPa
 
 def test_score_compare_report_and_sync(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # Something else is to be written than what is there.
-    change(workspace, methods={"dlt": {"code": "methods/dlt", "after": "backbone", "weights": "uniform"}})
+    change(workspace, methods={"dlt": {"code": "methods/dlt", "after": "backbone", "weighting": "uniform"}})
     workspace.must("predict", "human36m", "dlt")
     errors, examples = (
         workspace.folder / RESULTS / name for name in ("errors/dlt/human36m.parquet", "examples/dlt/human36m.npz")

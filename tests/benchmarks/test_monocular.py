@@ -18,6 +18,7 @@ from poseboard.protocols import predictions
 from poseboard.protocols.records import ComparisonFile, ScoreFile
 
 ROOT = Path(__file__).parents[2]
+OUTS = {"train": ("checkpoints", "training"), "evaluate": ("predictions", "scores", "errors", "examples")}
 ROW = {"code": "methods/lifting", "after": "backbone", "network": "image_rotation", "steps": 2, "batch_size": 2}
 
 
@@ -115,12 +116,13 @@ def hands(workspace_with, tmp_path):
     return workspace_with(tmp_path, "rhd", "rhd", "rhd", rows)
 
 
-@pytest.mark.usefixtures("rows_in_process")
 def test_hands_go_through_the_same_stages_with_the_same_rows(hands):
     hands.must("data", "prepare", "rhd")
-    told = hands.must("run", "rhd", "lifting", "lifting_image").out
-    assert told.splitlines()[0] == "train rhd backbone: done"
-    assert told.splitlines()[-1] == "compare rhd: done"
+    hands.must("train", "rhd", "backbone")
+    for row in ("lifting", "lifting_image"):
+        hands.must("train", "rhd", row)
+        hands.must("evaluate", "rhd", row)
+    hands.must("compare", "rhd")
     results = hands.folder / "results" / "smoke"
     for row in ("lifting", "lifting_image"):
         scores = {found.table: found for found in ScoreFile.read(results / "scores" / row / "rhd.json").scores}
@@ -146,27 +148,20 @@ def test_hands_go_through_the_same_stages_with_the_same_rows(hands):
     assert "are from a synthetic world" not in page
 
 
-def test_a_failing_command_of_a_run_is_named(hands):
-    next((hands.folder / "rhd" / "training" / "mask").iterdir()).write_bytes(b"no mask")
-    assert "poseboard train rhd backbone: stopped with exit code 2" in hands.run("run", "rhd", "lifting").error
-    assert "method 'absent': is not in params.yaml" in hands.run("run", "rhd", "absent").error
-
-
 def test_absent_hands_are_left_out(hands):
     shutil.rmtree(hands.folder / "rhd")
     params = yaml.safe_load((hands.folder / "params.yaml").read_text())
-    for command in (["data", "prepare", "rhd"], ["run", "rhd", "lifting", "lifting_image"]):
+    for command in (["data", "prepare", "rhd"], ["evaluate", "rhd", "lifting"]):
         assert "datasets.rhd.root: there is no folder" in hands.run(*command).error  # it is named
     params["datasets"]["rhd"] = {"root": None}
     hands.write_params(**params)
     assert "rhd: missing" in hands.must("data", "prepare", "rhd").out
-    assert "rhd: left out" in hands.must("run", "rhd", "lifting", "lifting_image").out
+    params["methods"]["lifting"]["on"] = ["rhd"]
+    hands.write_params(**params)
     results = hands.folder / "results" / "smoke"
-    for out in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["rhd"]["outs"]:
-        name = next(iter(out)) if isinstance(out, dict) else out
-        path = results / name.removeprefix("results/${profile}/")
-        assert path.exists()
-        assert path.is_file() or not any(path.iterdir())
+    for stage, kinds in OUTS.items():
+        assert "rhd/lifting: left out, no folder is named" in hands.must(stage, "lifting").out
+        assert not any(any((results / kind / "lifting").iterdir()) for kind in kinds)
     hands.must("report")
     page = (hands.folder / "results" / "smoke" / "leaderboard" / "index.html").read_text()
     assert re.search(r'<h3>rhd <span class="tag missing">missing</span>', page)

@@ -91,10 +91,19 @@ def test_with_published_weights_nothing_is_trained(panoptic, tmp_path):
     named = workspace.run("weights", "import", "backbone", "coco.pth", "--out", "x.pt", "--joints", "mpii").error
     assert "--joints mpii: no such joints; one of human36m, coco" in named
     workspace.must("weights", "import", "backbone", "coco.pth", "--out", "own.pt")
-    assert "not those of coco-17" in workspace.run("predict", "panoptic", "dlt", "--checkpoint", "own.pt").error
+    params["methods"]["dlt"]["weights"] = "own.pt"
+    workspace.write_params(**params)
+    workspace.must("train", "panoptic", "dlt")
+    assert "not those of coco-17" in workspace.run("predict", "panoptic", "dlt").error
     workspace.must("weights", "import", "backbone", "coco.pth", "--out", "coco.pt", "--joints", "coco")
-    workspace.must("predict", "panoptic", "dlt", "--checkpoint", "coco.pt")
-    assert "panoptic/dlt: T4" in workspace.must("score", "panoptic", "dlt").out
+    params["methods"]["dlt"]["weights"] = "coco.pt"
+    workspace.write_params(**params)
+    assert "not trained, weights from coco.pt" in workspace.must("train", "panoptic", "dlt").out
+    assert "panoptic/dlt: T4" in workspace.must("evaluate", "panoptic", "dlt").out
+    recorded = ScoreFile.read(tmp_path / "results/smoke/scores/dlt/panoptic.json").provenance
+    assert (recorded.weights.origin, recorded.weights.file) == ("imported", "coco.pt")
+    assert recorded.weights.architecture["joints"] == list(COCO.joints)
+    assert recorded.options == {}, "none was given, and defaults may not be what the weights were made for"
 
 
 def test_other_cameras_than_those_of_the_table_are_told(panoptic, tmp_path):
@@ -118,10 +127,9 @@ def test_without_training_sequences_training_says_so(panoptic, tmp_path):
 def test_absent_it_is_no_failure_and_the_page_says_so(workspace):
     params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
     params["datasets"] |= {"panoptic": {"root": None}, "shelf": {"root": None}}
-    params["detections"] = {"shelf": ["dlt"]}
     workspace.write_params(**params)
     assert "missing panoptic" in workspace.must("data", "status").out
-    workspace.must("data", "record")
+    workspace.must("begin")
     results = workspace.folder / "results" / "smoke"
     assert not (results / "catalog" / "panoptic.json").exists()
     assert "missing, CMU Panoptic" in workspace.must("data", "prepare", "panoptic").out
@@ -129,8 +137,8 @@ def test_absent_it_is_no_failure_and_the_page_says_so(workspace):
     assert not list((workspace.folder / "data").glob("synthetic-panoptic-*"))
     for command in (["train", "panoptic", "backbone"], ["predict", "panoptic", "dlt"], ["score", "panoptic", "dlt"]):
         assert "datasets.panoptic.root: names no folder" in workspace.run(*command).error
-    assert "shelf/dlt: missing, no folder is named" in workspace.must("predict", "shelf", "dlt").out
-    assert "panoptic: left out, no folder is named" in workspace.must("run", "panoptic", "dlt").out
+    for command in (["train", "dlt"], ["evaluate", "dlt"]):
+        assert "panoptic/dlt: left out, no folder is named" in workspace.must(*command).out
     workspace.must("predict", "human36m", "dlt")
     (workspace.folder / "results" / "published").mkdir(exist_ok=True)
     published = TABLE.parents[2] / "results" / "published" / "T4.yaml"

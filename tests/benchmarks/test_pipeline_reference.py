@@ -13,7 +13,7 @@ from poseboard.benchmarks.pipeline import keep_reference
 from poseboard.benchmarks.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-JUDGING = ("compare-human36m", "report")
+JUDGING = ("compare", "report")
 
 
 def dvc(home: Path, *arguments: str) -> str:
@@ -29,13 +29,11 @@ def checkout(home: Path) -> None:
     (home / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
     shutil.copy(ROOT / "params.yaml", home)
     stages: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    outs = {
-        next(iter(out)) if isinstance(out, dict) else out
-        for name in stages
-        if name == "names"
-        for out in stages[name]["outs"]
-    }
-    stages["names"]["cmd"] = " && ".join(f"mkdir -p $(dirname {out}) && echo note > {out}" for out in sorted(outs))
+    folders = {next(iter(out)) for out in stages["begin"]["outs"]} - {"results/seeds/scores/README.md"}
+    notes = ["results/seeds/scores/README.md", "results/code/evaluate.json", *(f"{path}/note" for path in folders)]
+    stages["begin"]["cmd"] = " && ".join(f"mkdir -p $(dirname {note}) && echo note > {note}" for note in sorted(notes))
+    for room in stages["begin"]["deps"]:
+        (home / room).mkdir()
     for name in JUDGING:
         for dep in stages[name]["deps"]:
             path = home / dep.replace("${profile}", "default")
@@ -45,7 +43,7 @@ def checkout(home: Path) -> None:
                     path.touch()
         made = [next(iter(out)) if isinstance(out, dict) else out for out in stages[name]["outs"]]
         stages[name]["cmd"] = " && ".join(f"mkdir -p $(dirname {out}) && echo made > {out}" for out in made)
-    kept = {name: stages[name] for name in ("names", *JUDGING)}
+    kept = {name: stages[name] for name in ("begin", *JUDGING)}
     (home / "dvc.yaml").write_text(yaml.safe_dump({"stages": kept}))
 
 

@@ -14,6 +14,7 @@ from poseboard.benchmarks.plan import (
     Countdown,
     PlannedStage,
     plan,
+    total,
     trained_rows,
     up_to_date,
 )
@@ -35,21 +36,21 @@ def planned(home: Path) -> Settings:
 def test_every_stage_is_listed_and_trainings_by_what_they_took(tmp_path: Path) -> None:
     settings = planned(tmp_path)
     stages = {stage.name: stage for stage in plan(settings)}
-    assert {f"{kind}-human36m@{row}" for kind in ("train", "score") for row in settings.params.methods} <= set(stages)
-    assert {"backbone-human36m", "detections-shelf@dlt", "report"} <= set(stages)
+    assert {f"{kind}@{row}" for kind in ("train", "evaluate") for row in settings.params.methods} <= set(stages)
+    assert {"begin", "data@shelf", "report"} <= set(stages)
     assert len(stages) == len(plan(settings))
     took = sum(r.seconds for r in TrainingFile.read(ROOT / "results/default/training/backbone/human36m.json").runs)
-    assert stages["backbone-human36m"].seconds == pytest.approx(START_S + took)
-    assert "default" in stages["backbone-human36m"].basis
+    assert stages["train@backbone"].seconds == pytest.approx(START_S + took)
+    assert "default" in stages["train@backbone"].basis
     assert (stages["report"].seconds, stages["report"].basis) == (ASSUMED_S["report"], "assumed")
-    assert stages["score-human36m@dlt"].seconds == ASSUMED_S["score"]
+    assert stages["evaluate@dlt"].seconds == ASSUMED_S["evaluate"]
 
 
 def test_a_world_that_is_not_there_is_rendered_first(tmp_path: Path) -> None:
     settings = planned(tmp_path)
-    before = next(stage for stage in plan(settings) if stage.name == "data-human36m")
+    before = next(stage for stage in plan(settings) if stage.name == "data@human36m")
     settings.root("human36m").mkdir(parents=True)
-    after = next(stage for stage in plan(settings) if stage.name == "data-human36m")
+    after = next(stage for stage in plan(settings) if stage.name == "data@human36m")
     # 2,220 moments in four cameras of 288 px: 737 megapixels.
     assert before.seconds == pytest.approx(START_S + 736.54 * RENDER_S_PER_MEGAPIXEL / (os.cpu_count() or 1), rel=1e-4)
     assert (after.seconds, after.basis) == (ASSUMED_S["data"], "assumed")
@@ -60,19 +61,19 @@ def test_other_stages_take_what_the_last_run_of_the_profile_measured(tmp_path: P
     ticks = iter([100.0, 131.5, 131.5, 140.0, 200.0])
     times = StageTimes(settings.stage_times, lambda: next(ticks))
     for line in (
-        "Running stage 'score-human36m@dlt':",
-        "> poseboard score human36m",
-        "Running stage 'backbone-human36m':",
+        "Running stage 'evaluate@dlt':",
+        "> poseboard evaluate dlt",
+        "Running stage 'train@backbone':",
         "Stage 'speed' is cached - skipping run, checking out outputs",
         "Running stage 'report':",
     ):
         times.follow(line)
     stages = {stage.name: stage for stage in plan(settings)}
-    assert (stages["score-human36m@dlt"].seconds, stages["score-human36m@dlt"].basis) == (
+    assert (stages["evaluate@dlt"].seconds, stages["evaluate@dlt"].basis) == (
         31.5,
         "as the last run measured",
     )
-    assert "default profile" in stages["backbone-human36m"].basis, "a killed training leaves the time of its last part"
+    assert "default profile" in stages["train@backbone"].basis, "a killed training leaves the time of its last part"
     assert stages["speed"].seconds == ASSUMED_S["speed"], "restored from the cache, not run"
     assert stages["report"].seconds == ASSUMED_S["report"], "it has not ended"
     assert all(stage.basis != "as the last run measured" for stage in plan(settings.in_profile("smoke")))
@@ -90,23 +91,35 @@ def test_damaged_stage_times_are_none(tmp_path: Path, content: str) -> None:
 def test_the_rows_that_are_trained_follow_the_pipeline() -> None:
     settings = Settings.read(ROOT / "params.yaml")
     rows = trained_rows(settings.in_profile("default"))
-    assert set(rows["human36m"]) == {"backbone", *settings.params.methods}
-    assert rows["rhd"] == ["backbone", "lifting", "lifting_image"]
-    assert "epipolar_augmented" in trained_rows(settings.in_profile("full"))["human36m-toolbox"]
+    assert set(rows) == {"human36m"}, "the others are not there"
+    assert set(rows["human36m"]) == settings.params.methods.keys() - {"epipolar_augmented", "epipolar_extra_data"}
+    full = settings.in_profile("full").with_root("human36m-toolbox", ROOT).with_root("rhd", ROOT)
+    assert "epipolar_augmented" in trained_rows(full)["human36m-toolbox"]
+    assert trained_rows(full)["rhd"] == ["backbone", "lifting", "lifting_image"]
 
 
 def test_another_profile_is_scaled_by_its_samples() -> None:
     settings = Settings.read(ROOT / "params.yaml")
-    (small,) = (s for s in plan(settings.in_profile("smoke")) if s.name == "backbone-human36m")
-    (large,) = (s for s in plan(settings.in_profile("seeds")) if s.name == "backbone-human36m")
+    (small,) = (s for s in plan(settings.in_profile("smoke")) if s.name == "train@backbone")
+    (large,) = (s for s in plan(settings.in_profile("seeds")) if s.name == "train@backbone")
     assert START_S <= small.seconds < large.seconds
 
 
+def test_no_time_is_given_where_nothing_comparable_was_measured() -> None:
+    stages = plan(Settings.read(ROOT / "params.yaml").in_profile("full"))
+    (published,) = (stage for stage in stages if stage.name == "train@algebraic")
+    assert published.seconds is None
+    assert published.basis.startswith("nothing comparable was measured on human36m")
+    assert total(stages)[1] > 5
+    said = Countdown([published, PlannedStage("report", 100.0, "assumed")]).line("Running stage 'report':")
+    assert said == "stage 1 of 2, about 2 min and 1 trainings of unknown length left if none is skipped"
+
+
 def test_what_dvc_calls_unchanged_is_up_to_date() -> None:
-    stages = [PlannedStage(name, 1.0, "assumed") for name in ("names", "score-human36m@dlt", "report")]
-    changed = '{"score-human36m@dlt": [{"changed deps": {"a": "new"}}], "speed": ["changed command"]}'
-    assert up_to_date(stages, changed) == {"names", "report"}
-    assert up_to_date(stages, "{}") == {"names", "score-human36m@dlt", "report"}
+    stages = [PlannedStage(name, 1.0, "assumed") for name in ("begin", "evaluate@dlt", "report")]
+    changed = '{"evaluate@dlt": [{"changed deps": {"a": "new"}}], "speed": ["changed command"]}'
+    assert up_to_date(stages, changed) == {"begin", "report"}
+    assert up_to_date(stages, "{}") == {"begin", "evaluate@dlt", "report"}
     assert up_to_date(stages, "") is None
     assert up_to_date(stages, "[]") is None
 
@@ -115,8 +128,8 @@ def test_the_countdown_follows_dvc() -> None:
     settings = Settings.read(ROOT / "params.yaml")
     stages = plan(settings)
     count = Countdown(stages)
-    assert count.line("Stage 'names' didn't change, skipping\n") is None
-    said = count.line("Running stage 'data-human36m':\n")
+    assert count.line("Stage 'begin' didn't change, skipping\n") is None
+    said = count.line("Running stage 'data@human36m':\n")
     assert said is not None
     assert said.startswith(f"stage 2 of {len(stages)}, about ")
     assert count.line("> poseboard data prepare human36m\n") is None

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 import yaml
 
+from poseboard.benchmarks.settings import ParamsLoader
 from poseboard.datasets.synthetic.layouts.human36m import WorldOptions, generate
-from poseboard.protocols.records import DataFile, DetectionFile, ScoreFile
+from poseboard.protocols.records import DataFile, ScoreFile
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = {
@@ -43,7 +44,7 @@ WORLD = WorldOptions(
 SERVER = """
 import os, signal, socket, sys
 import poseboard.benchmarks.cli as cli
-import poseboard.benchmarks.detections, poseboard.benchmarks.rows, poseboard.benchmarks.scoring
+import poseboard.benchmarks.evaluating, poseboard.benchmarks.pipeline, poseboard.benchmarks.scoring
 import poseboard.benchmarks.training, poseboard.methods.loop, poseboard.report.site
 address, sys.executable = sys.argv[1:]
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -125,8 +126,8 @@ def small(value: Any) -> Any:
 
 
 def write_params(home: Path, trees: Path) -> None:
-    params = yaml.safe_load((home / "params.yaml").read_text())
-    rows = {row for of_dataset in ROWS.values() for row in of_dataset}
+    params = yaml.load((home / "params.yaml").read_text(), ParamsLoader)
+    rows = {"backbone", *(row for of_dataset in ROWS.values() for row in of_dataset)}
     tiny = {"steps": 1, "batch_size": 2}
     params["methods"] = {
         name: {key: tiny.get(key, small(value)) for key, value in entry.items()}
@@ -134,11 +135,10 @@ def write_params(home: Path, trees: Path) -> None:
         if name in rows
     }
     params["colours"] = {name: colour for name, colour in params["colours"].items() if name in rows}
-    params["backbone"] = {key: tiny.get(key, small(value)) for key, value in params["backbone"].items()}
     params["profile"] = "tiny"
     params["profiles"] = {"tiny": {"seeds": [0], "processes": 1, "world": {}}}
     for dataset in params["datasets"]:
-        params["datasets"][dataset]["root"] = str(trees / dataset)
+        params["datasets"][dataset]["root"] = str(trees / dataset) if (trees / dataset).exists() else None
     (home / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
@@ -174,8 +174,6 @@ def test_the_pipeline_runs_on_copied_trees(checkout: Path, made_up: Callable[...
             assert not scores.synthetic
             assert all(score.n_samples for score in scores.scores)
         assert (results / "comparisons" / f"{dataset}.json").is_file()
-    for row in ("dlt", "ransac"):
-        assert DetectionFile.read(results / "detections" / f"shelf-{row}.json").state == "ready"
     (index,) = checkout.glob("results/**/index.html")
     page = index.read_text(encoding="utf-8")
     assert all(dataset in page for dataset in ROWS)

@@ -67,7 +67,7 @@ def test_predictions_of_an_earlier_run_are_removed(workspace: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("checkpoint_sha256", "00" * 32), ("method", "another"), ("options", {"weights": "uniform"})]
+    ("field", "value"), [("checkpoint_sha256", "00" * 32), ("method", "another"), ("options", {"weighting": "uniform"})]
 )
 def test_predictions_of_two_runs_are_not_scored_together(
     workspace: Any, spoil: Fail, field: str, value: object
@@ -95,7 +95,7 @@ def test_a_score_says_what_was_predicted_with_not_what_lies_there_now(workspace:
     made = ScoreFile.read(workspace.folder / SCORES / "dlt/human36m.json").provenance
     assert made.checkpoint_sha256 == {"seed0": info.checkpoint_sha256}
     assert made.options == info.options
-    assert made.options["weights"] == "peak"
+    assert made.options["weighting"] == "peak"
     assert {"compat"} <= set(made.options), "defaults are options in force as well"
     training = TrainingFile.read(workspace.folder / "results/smoke/training/backbone/human36m.json")
     assert training.provenance.options["steps"] == 3
@@ -244,25 +244,22 @@ def test_what_a_method_raises_keeps_its_traceback_and_names_the_samples(
 def test_what_is_recorded_does_not_say_where_the_checkout_is(workspace: Any) -> None:
     params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
     params["datasets"]["shelf"] = {"root": None}
-    params["detections"] = {"shelf": ["dlt"]}
     workspace.write_params(**params)
     workspace.must("data", "prepare", "shelf")
-    workspace.must("predict", "shelf", "dlt")
-    for path in ("data/shelf.json", "detections/shelf-dlt.json"):
-        text = (workspace.folder / "results/smoke" / path).read_text()
-        assert "data/shelf is not there" in text
-        assert str(workspace.folder) not in text
+    text = (workspace.folder / "results/smoke/data/shelf.json").read_text()
+    assert "data/shelf is not there" in text
+    assert str(workspace.folder) not in text
 
 
 def test_a_data_set_without_a_table(workspace: Any, spoil: Fail) -> None:
-    assert "no table is scored on it" in spoil("score", "shelf", "dlt").error
+    assert "no table is scored on it" in spoil("score", "mupots", "dlt").error
 
 
 def test_every_known_data_set_has_a_status_and_a_record(workspace: Any) -> None:
     folder = workspace.folder / "results/smoke/catalog"
     folder.mkdir(parents=True)
     (folder / "of_long_ago.json").write_text("{}")
-    workspace.must("data", "record")
+    workspace.must("begin")
     status = workspace.must("data", "status").out
     for name, entry in catalog().items():
         assert name in status

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from poseboard.benchmarks.settings import BACKBONE, Settings
+from poseboard.benchmarks.settings import ParamsLoader, Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.methods.backbone.train import Backbone
-from poseboard.methods.base import Method, find_method
+from poseboard.methods.base import find_learner
 
 ROOT = Path(__file__).resolve().parents[2]
 ODD_NAMES = ("dlt; touch X #", "../dlt", "/abs", "..", "a/b", "$(touch X)", "it's", "-f", "", "dlt\n", "dlté", "a.b")
+ROW = {"code": "methods/dlt", "after": "scratch"}
 ONE_SEED = {"seeds": [0], "processes": 1, "world": {}}
 
 
@@ -21,8 +21,10 @@ def params(**changes: object) -> dict[str, object]:
     return {
         "profile": "default",
         "datasets": {"human36m": {"root": None}},
-        "backbone": {"steps": {"default": 5, "full": 9}},
-        "methods": {"dlt": {"code": "methods/dlt", "after": "backbone", "weights": "peak"}},
+        "methods": {
+            "net": {"code": "methods/backbone", "after": "scratch", "steps": {"default": 5, "full": 9}},
+            "dlt": {"code": "methods/dlt", "after": "net", "weighting": "peak"},
+        },
         "profiles": {"default": profile, "full": profile},
     } | changes
 
@@ -35,7 +37,7 @@ def write(folder: Path, **changes: object) -> Path:
 
 def committed(folder: Path, profile: str) -> Settings:
     """The committed params.yaml, read in a profile."""
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = yaml.load((ROOT / "params.yaml").read_text(), ParamsLoader)
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(values | {"profile": profile}))
     return Settings.read(path)
@@ -45,31 +47,58 @@ def committed(folder: Path, profile: str) -> Settings:
 def test_every_row_of_every_profile_is_valid(tmp_path: Path, profile: str) -> None:
     settings = committed(tmp_path, profile)
     assert profile in settings.params.profiles
-    Backbone(settings.options(BACKBONE), HUMAN36M)
     for row, entry in settings.rows.items():
-        method = find_method(entry.spec)(settings.options(row), HUMAN36M)
-        assert isinstance(method, Method)
-        recipe = settings.options(row).get("recipe")
+        options = settings.options(row, "human36m")
+        find_learner(entry.spec)(options, HUMAN36M)
+        recipe = options.get("recipe")
         assert recipe is None or recipe == ("published" if profile == "full" else "small")
 
 
 def test_a_row_of_one_profile_is_none_of_another(tmp_path: Path) -> None:
     own = {"epipolar_augmented", "epipolar_extra_data"}
     full = committed(tmp_path, "full")
-    assert own <= set(full.rows)
-    for profile in set(full.params.profiles) - {"full"}:
-        settings = full.in_profile(profile)
-        assert not own & set(settings.rows)
-        with pytest.raises(InputError, match="'epipolar_augmented': is not in params"):
-            settings.entry("epipolar_augmented")
+    for profile in full.params.profiles:
+        of_profile = {row: full.in_profile(profile).on(row) for row in own}
+        assert of_profile == dict.fromkeys(own, ["human36m-toolbox"] if profile == "full" else [])
 
 
 def test_options_differ_by_profile_and_fall_back_to_default(tmp_path: Path) -> None:
     path = write(tmp_path)
-    assert Settings.read(path).options("backbone") == {"steps": 5}
+    assert Settings.read(path).options("net") == {"steps": 5}
     full = Settings.read(path).in_profile("full")
-    assert full.options("backbone") == {"steps": 9}
-    assert full.options("dlt") == {"weights": "peak"}
+    assert full.options("net") == {"steps": 9}
+    assert full.options("dlt") == {"weighting": "peak"}
+
+
+def test_options_differ_by_data_set_within_a_profile_and_the_other_way_round(tmp_path: Path) -> None:
+    options = {
+        "up": {"panoptic": "y", "default": "z"},
+        "voxels": {"default": 32, "full": {"panoptic": 48, "default": 64}},
+        "steps": {"default": 10, "full": {"epochs": 3, "every": {"human36m": 5, "default": 1}}},
+        "side": {"human36m": {"default": 1, "full": 2}, "default": 3},
+    }
+    datasets = {"human36m": {"root": None}, "panoptic": {"root": None}}
+    settings = Settings.read(write(tmp_path, datasets=datasets, methods={"cube": {**ROW, **options}}))
+    full = settings.in_profile("full")
+    assert settings.options("cube", "human36m") == {"up": "z", "voxels": 32, "steps": 10, "side": 1}
+    assert full.options("cube", "human36m")["steps"] == {"epochs": 3, "every": 5}
+    assert full.options("cube", "panoptic") == {
+        "up": "y",
+        "voxels": 48,
+        "steps": {"epochs": 3, "every": 1},
+        "side": 3,
+    }
+    assert full.options("cube", "human36m")["side"] == 2
+
+
+def test_a_row_of_imported_weights_has_one_seed(tmp_path: Path) -> None:
+    seeds = {"seeds": [0, 1], "processes": 1, "world": {}}
+    rows = {"trained": ROW, "imported": {**ROW, "weights": {"full": "x.pt", "default": None}}}
+    settings = Settings.read(write(tmp_path, methods=rows, profiles={"default": seeds, "full": seeds}))
+    assert settings.weights("imported", "human36m") is None
+    full = settings.in_profile("full")
+    assert full.weights("imported", "human36m") == tmp_path / "x.pt"
+    assert [full.seeds(row, "human36m") for row in rows] == [[0, 1], [0]]
 
 
 def test_a_world_is_kept_by_its_options(tmp_path: Path) -> None:
@@ -108,14 +137,18 @@ def test_without_a_world_no_folder_means_absent(tmp_path: Path) -> None:
     [
         ({"surprise": 1}, "surprise"),
         ({"profile": "huge"}, "profile"),
-        ({"methods": {"dlt": {"after": "backbone"}}}, "methods.dlt.code"),
+        ({"methods": {"dlt": {"after": "scratch"}}}, "methods.dlt.code"),
         ({"methods": {"dlt": {"code": "methods/dlt", "after": "nobody"}}}, "methods.dlt.after"),
-        ({"methods": {"../dlt": {"code": "methods/dlt", "after": "backbone"}}}, "../dlt"),
-        *(({"methods": {name: {"code": "methods/dlt", "after": "backbone"}}}, "methods") for name in ODD_NAMES),
+        ({"methods": {"../dlt": {"code": "methods/dlt", "after": "scratch"}}}, "../dlt"),
+        *(({"methods": {name: {"code": "methods/dlt", "after": "scratch"}}}, "methods") for name in ODD_NAMES),
         *(({"profiles": {name: ONE_SEED}, "profile": name}, "profiles") for name in (*ODD_NAMES, "speed")),
         *(({"datasets": {name: {"root": None}}}, "datasets") for name in ODD_NAMES),
-        *(({"detections": {"shelf": [name]}}, "detections") for name in ODD_NAMES),
-        ({"methods": {"backbone": {"code": "methods/dlt", "after": "backbone"}}}, "methods.backbone"),
+        ({"methods": {"scratch": {"code": "methods/dlt", "after": "scratch"}}}, "methods.scratch"),
+        ({"methods": {"dlt": {**ROW, "on": ["human36n"]}}}, "methods.dlt.on"),
+        ({"methods": {"dlt": {**ROW, "on": "human36m"}}}, "methods.dlt.on"),
+        ({"methods": {"dlt": {**ROW, "on": {"fulll": []}}}}, "methods.dlt.on"),
+        ({"methods": {"dlt": {**ROW, "steps": {"full": {"human36n": 1}}}}}, "methods.dlt.steps.full"),
+        ({"datasets": {"full": {"root": None}}}, "datasets.full"),
         ({"profiles": {"default": {"seeds": [], "processes": 1, "world": {}}}}, "seeds"),
     ],
 )
@@ -129,7 +162,7 @@ def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, changes: dict[
 
 
 def test_plain_names_are_names(tmp_path: Path) -> None:
-    row = {"code": "methods/dlt", "after": "backbone"}
+    row = {"code": "methods/dlt", "after": "scratch"}
     read = Settings.read(write(tmp_path, methods=dict.fromkeys(("dlt-2", "_x", "3d", "A-b_c"), row)))
     assert list(read.params.methods) == ["3d", "A-b_c", "_x", "dlt-2"]
     for name in ODD_NAMES:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from poseboard.datasets.human36m_toolbox import Human36MToolbox
 from poseboard.datasets.skeleton import HUMAN36M
@@ -25,11 +26,13 @@ def toolbox(workspace_with, tmp_path_factory):
     return workspace_with(tmp_path_factory.mktemp("toolbox"), NAME, "toolbox", "h36m", METHODS, moments=3, damaged=True)
 
 
-@pytest.mark.usefixtures("rows_in_process")
 def test_from_the_files_to_the_table(toolbox):
     told = toolbox.must("data", "prepare", NAME).out
     assert "9 moments of four cameras; truth of the test split is triangulated" in told
-    toolbox.must("run", NAME, *METHODS)
+    toolbox.must("train", NAME, "backbone")
+    for row in METHODS:
+        toolbox.must("train", NAME, row)
+        toolbox.must("evaluate", NAME, row)
     for row in METHODS:
         (found,) = ScoreFile.read(toolbox.folder / "results" / "smoke" / "scores" / row / f"{NAME}.json").scores
         assert (found.table, found.protocol, found.n_missing) == ("T5-human36m-toolbox", "mpjpe_clipped", 0)
@@ -56,5 +59,9 @@ def test_published_weights_see_warped_crops(toolbox):
     in_crop = (warped.camera.K @ np.linalg.solve(view.camera.K, (*middle, 1)))[:2]
     np.testing.assert_allclose(in_crop, 128)  # exactly, where whole pixels are up to half a one off
     assert np.abs((cut.camera.K @ np.linalg.solve(view.camera.K, (*middle, 1)))[:2] - 128).max() > 1e-6
-    toolbox.must("predict", NAME, "epipolar_baseline", "--checkpoint", "released.pt")
-    assert f"{NAME}/epipolar_baseline: T5" in toolbox.must("score", NAME, "epipolar_baseline").out
+    params = yaml.safe_load((toolbox.folder / "params.yaml").read_text())
+    released = {"code": "methods/epipolar", "after": "scratch", "weights": "released.pt", "fusion": "none"}
+    params["methods"]["released"] = released
+    toolbox.write_params(**params)
+    toolbox.must("train", NAME, "released")
+    assert f"{NAME}/released: T5" in toolbox.must("evaluate", NAME, "released").out

@@ -65,7 +65,7 @@ def test_options_weights_and_images_count(predicted: Any) -> None:
 
     def option() -> None:
         params = yaml.safe_load((predicted.folder / "params.yaml").read_text())
-        params["methods"]["dlt"]["weights"] = "uniform"
+        params["methods"]["dlt"]["weighting"] = "uniform"
         predicted.write_params(**params)
 
     assert made_anew(predicted, option) == everything

@@ -28,14 +28,14 @@ def test_version_and_short_help(ready_workspace: Any) -> None:
 @pytest.mark.parametrize(
     ("command", "meant"),
     [
-        (["train", "human36m", "algebriac"], "did you mean algebraic? One of algebraic, dlt"),
+        (["train", "human36m", "algebriac"], "did you mean algebraic? One of algebraic, backbone, dlt"),
         (["predict", "human36", "dlt"], "did you mean human36m?"),
         (["score", "human36m", "ltd"], "did you mean dlt? One of"),
         (["repro", "--profile", "smok"], "did you mean smoke?"),
         # A row comes as its stage from DVC: of this command, and of this data set.
         (["train", "human36m", "nonsense@dlt"], "method 'nonsense@dlt': is not in params.yaml; did you mean dlt?"),
-        (["train", "human36m", "predict-human36m@dlt"], "method 'predict-human36m@dlt': is not in params.yaml; did"),
-        (["predict", "human36m", "predict-shelf@dlt"], "method 'predict-shelf@dlt': is not in params.yaml; did you"),
+        (["train", "human36m", "evaluate@dlt"], "method 'evaluate@dlt': is not in params.yaml; did"),
+        (["predict", "human36m", "evaluate@dlt"], "method 'evaluate@dlt': is not in params.yaml; did you"),
         (["score", "human36m", "@dlt"], "method '@dlt': is not in params.yaml; did you mean dlt?"),
     ],
 )
@@ -50,7 +50,8 @@ def test_every_stage_of_the_pipeline_names_its_row(ready_workspace: Any) -> None
     commands = {
         name: stage["do"]["cmd"].partition("${poseboard} ")[2] for name, stage in stages.items() if "do" in stage
     }
-    assert {command.split()[0] for command in commands.values()} == {"train", "predict", "score"}
+    assert {command.split()[0] for command in commands.values()} == {"data", "train", "evaluate"}
+    del commands["data"]
     for name, command in commands.items():
         assert '"$DVC_STAGE"' in command
         error = ready_workspace.run(*command.replace('"$DVC_STAGE"', f"{name}@dtl").split()).error
@@ -60,9 +61,13 @@ def test_every_stage_of_the_pipeline_names_its_row(ready_workspace: Any) -> None
 @pytest.mark.parametrize(
     ("option", "value", "named"),
     [
-        ("wieghts", "peak", "methods.dlt: dlt: wieghts: "),
-        ("weights", {"defualt": "peak"}, "methods.dlt.weights: no profile 'defualt'; did you mean default?"),
-        ("weights", {"smoke": "peak", "huge": "peak"}, "methods.dlt.weights: no profile 'huge'; one of"),
+        ("wieghting", "peak", "methods.dlt: dlt: wieghting: "),
+        ("weighting", {"smkoe": "peak"}, "methods.dlt.weighting: no profile or data set 'smkoe'; did you mean smoke?"),
+        (
+            "weighting",
+            {"smoke": "peak", "huge": "peak"},
+            "methods.dlt.weighting: no profile or data set 'huge'; one of",
+        ),
     ],
 )
 @pytest.mark.parametrize(

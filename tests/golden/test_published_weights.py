@@ -36,15 +36,14 @@ def workspace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published")
     generate(WORLD, folder / "world", 1)
     rows = {
-        "algebraic": {"code": "methods/algebraic", "after": "backbone"},
-        "algebraic_no_conf": {"code": "methods/algebraic", "after": "backbone", "use_confidences": False},
-        "ransac": {"code": "methods/ransac", "after": "backbone", "compat": True},
+        "algebraic": {"code": "methods/algebraic"},
+        "algebraic_no_conf": {"code": "methods/algebraic", "use_confidences": False},
+        "ransac": {"code": "methods/ransac", "compat": True},
     }
     params = {
         "profile": "smoke",
         "datasets": {"human36m": {"root": "world"}},
-        "backbone": {},
-        "methods": rows,
+        "methods": {name: {**row, "after": "scratch", "weights": f"{name}.pt"} for name, row in rows.items()},
         "profiles": {"smoke": {"seeds": [0], "processes": 1, "world": {}}},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
@@ -109,7 +108,8 @@ def test_published_weights_predict_as_the_release_does(workspace, fill_by_rule, 
     monkeypatch.chdir(workspace)
     for command in (
         f"weights import {method} weights.pth --out {method}.pt",
-        f"predict human36m {method} --checkpoint {method}.pt",
+        f"train human36m {method}",
+        f"predict human36m {method}",
     ):
         monkeypatch.setattr(sys, "argv", ["poseboard", *command.split()])
         with pytest.raises(SystemExit) as stop:

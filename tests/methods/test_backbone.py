@@ -6,7 +6,7 @@ from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Group, Sample, Truth, View
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.methods.backbone.train import Backbone
+from poseboard.methods.backbone.method import Backbone
 from poseboard.methods.base import Training
 from poseboard.methods.batches.augmentation import NO_AUGMENTATION, Augmentation, augment, transform_points
 from poseboard.methods.checkpoint import Checkpoint
@@ -152,14 +152,16 @@ def test_continued_from_a_checkpoint(tmp_path):
     wider = {**TINY, "image_px": 96}
     for second in (
         Backbone(wider, HUMAN36M).training(path, seed=9),
-        Backbone({**wider, "weights": str(path)}, HUMAN36M).training(None, seed=9),
+        Backbone({**wider, "start_weights": str(path)}, HUMAN36M).training(None, seed=9),
     ):
         assert isinstance(second, HeatmapTraining)
         state = second.model.state_dict()
         assert all(torch.equal(value, state[key]) for key, value in first.model.state_dict().items())
         assert second.inputs.crop_px == SIDE
-    with pytest.raises(InputError, match=r"backbone: weights: there is no absent\.pt; .*`poseboard weights import"):
-        Backbone({"weights": "absent.pt"}, HUMAN36M).training(None, seed=0)
+    with pytest.raises(
+        InputError, match=r"backbone: start_weights: there is no absent\.pt; .*`poseboard weights import"
+    ):
+        Backbone({"start_weights": "absent.pt"}, HUMAN36M).training(None, seed=0)
 
 
 def test_the_rate_rises_then_falls_to_nothing():

@@ -51,7 +51,7 @@ def test_peak_weights_trust_the_surer_view():
     sample = Sample("s", views, sample.group)
     error = {}
     for weights in ("uniform", "peak"):
-        (found,) = Dlt({"weights": weights}, COCO).predict([sample])
+        (found,) = Dlt({"weighting": weights}, COCO).predict([sample])
         error[weights] = np.linalg.norm(found.joints_mm[0] - X, axis=-1).mean()
     assert error["peak"] < 0.05 * error["uniform"]
 
@@ -79,7 +79,7 @@ def test_nobody_detected_is_nobody_answered():
 
 def test_images_go_through_the_network_of_ransacs_checkpoint(tmp_path):
     path = write_checkpoint(tmp_path / "r.pt")
-    method = Dlt({"weights": "peak"}, HUMAN36M)
+    method = Dlt({"weighting": "peak"}, HUMAN36M)
     method.load(path, "cpu")
     assert method.inputs.crop_px == SIDE
     assert method.inputs.images
@@ -110,7 +110,7 @@ def test_nothing_is_learned():
 
 
 def test_wrong_use_is_told(tmp_path):
-    with pytest.raises(InputError, match=r"^dlt.*\bweight\b.*known.*: association_px, compat, weights"):
+    with pytest.raises(InputError, match=r"^dlt.*\bweight\b.*known.*: association_px, compat, weighting"):
         Dlt({"weight": "peak"}, COCO)
     with pytest.raises(InputError, match="no 2D detections and no checkpoint"):
         Dlt({}, HUMAN36M).predict([image_sample(0, 2)])

@@ -19,14 +19,14 @@ from torch.utils.data import default_collate
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Sample, Truth
 from poseboard.datasets.skeleton import COCO, HUMAN36M
-from poseboard.methods.base import Method, Training, find_method
+from poseboard.methods.base import Method, Training, find_learner, find_method, predicts
 from poseboard.methods.checkpoint import Checkpoint, write_tensors
 
 ROOM = Path(__file__).resolve().parents[2] / "methods"
-FOLDERS = sorted(path.parent.name for path in ROOM.glob("*/method.py"))
+FOLDERS = sorted(path.parent.name for path in ROOM.glob("*/method.py") if predicts(find_learner(path.parent.name)))
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "algebraic": [{"use_confidences": False}, {"recipe": "published"}],
-    "dlt": [{"weights": "peak"}, {"compat": True}],
+    "dlt": [{"weighting": "peak"}, {"compat": True}],
     "epipolar": [
         {"fusion": "none"},
         {"fusion": "unconstrained"},

@@ -13,11 +13,11 @@ import yaml
 from made_up import SIDE, dotted_moment
 
 from poseboard.benchmarks.harness import Bench
-from poseboard.benchmarks.settings import BACKBONE, Settings
+from poseboard.benchmarks.settings import ParamsLoader, Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.rhd import RHD_HAND
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.methods.backbone.train import Backbone
+from poseboard.methods.backbone.method import Backbone
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.loop import fit, launch
 from poseboard.methods.nets.architecture import Architecture
@@ -45,7 +45,7 @@ class Counted:
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
     folder = tmp_path_factory.mktemp("full")
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = yaml.load((ROOT / "params.yaml").read_text(), ParamsLoader)
     (folder / "params.yaml").write_text(yaml.safe_dump(params | {"profile": "full"}))
     return Settings.read(folder / "params.yaml")
 
@@ -63,8 +63,9 @@ def training_of(full, row, folder, dataset="human36m"):
     bench = Bench(full, Counted(dataset))
     method = bench.method(row)
     options = bench.options(row)
-    if options.get("weights") and row not in ("dlt", "dlt_peak"):
-        options["weights"] = str(given(folder, IMAGE_NETWORK if "imagenet" in options["weights"] else "backbone"))
+    if options.get("start_weights"):
+        kind = IMAGE_NETWORK if "imagenet" in options["start_weights"] else "backbone"
+        options["start_weights"] = str(given(folder, kind))
     if options.get("image_px"):
         options["image_px"] = SIDE
     if "voxels" in options:
@@ -164,7 +165,7 @@ def test_losses_targets_and_triangulation_of_the_four_published_configurations(f
     assert (augmented["scale_factor"], augmented["rotation_deg"]) == (0.25, 30)
     assert "scale_factor" not in full.options("epipolar")
     assert "rotation_deg" not in full.options("epipolar_extra_data")
-    weights = {row: Path(full.options(row)["weights"]).stem for row in told}
+    weights = {row: Path(full.options(row)["start_weights"]).stem for row in told}
     assert weights.pop("epipolar_extra_data") == "pose_resnet152"
     assert set(weights.values()) == {"resnet50_imagenet"}
 
@@ -180,7 +181,7 @@ def test_the_published_baseline_of_robust_triangulation_is_not_trained(full, tmp
 
 
 def backbone_of(full, path, skeleton=HUMAN36M):
-    return Backbone(Bench(full, Counted()).options(BACKBONE) | {"weights": str(path)}, skeleton)
+    return Backbone(Bench(full, Counted()).options("backbone") | {"start_weights": str(path)}, skeleton)
 
 
 def test_a_pose_network_for_the_same_joints_is_taken_as_it_is(full, tmp_path):
@@ -222,11 +223,13 @@ def test_the_backbones_loss_is_the_squared_error_of_gaussian_maps(full, tmp_path
 
 @pytest.mark.parametrize("weights", [None, "data/weights/none.pt"])
 def test_missing_weights_are_told_with_what_to_supply_and_how(full, tmp_path, weights):
-    options = Bench(full, Counted()).options(BACKBONE) | {"weights": weights}
-    with pytest.raises(InputError, match=r"backbone: weights: .*pose_resnet_4\.5.*ImageNet.*weights import backbone"):
+    options = Bench(full, Counted()).options("backbone") | {"start_weights": weights}
+    with pytest.raises(
+        InputError, match=r"backbone: start_weights: .*pose_resnet_4\.5.*ImageNet.*weights import backbone"
+    ):
         Backbone(options, HUMAN36M).training(None, seed=0)
     row = Bench(full, Counted()).method("epipolar")
-    with pytest.raises(InputError, match=r"epipolar: weights: there is no data.weights.resnet50_imagenet\.pt; "):
+    with pytest.raises(InputError, match=r"epipolar: start_weights: there is no data.weights.resnet50_imagenet\.pt; "):
         row.training(given(tmp_path), seed=0)
 
 
@@ -244,7 +247,7 @@ def test_a_network_of_labelled_images_is_imported_for_training_alone(tmp_path):
 
 
 def test_lifting_maps_needs_a_pose_network(full, tmp_path):
-    options = Bench(full, Counted()).options("lifting") | {"weights": str(given(tmp_path, IMAGE_NETWORK))}
+    options = Bench(full, Counted()).options("lifting") | {"start_weights": str(given(tmp_path, IMAGE_NETWORK))}
     method = type(Bench(full, Counted()).method("lifting"))(options, HUMAN36M)
     with pytest.raises(InputError, match="an image network finds no joints"):
         method.training(None, seed=0)

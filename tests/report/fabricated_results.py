@@ -286,13 +286,6 @@ def write_everything(root: Path) -> None:
         ratio=100.9, aim="20 times", met=True, details={"error_mm": 1e-9}, hardware="2 CPU cores", created="2026-11-21",
     ).write(root / "speed" / "triangulation.json")  # fmt: skip
     write_published(root)
-    detections = root / "default" / "detections"
-    detections.mkdir(parents=True, exist_ok=True)
-    imsave(detections / "shelf-ransac.png", rng.integers(60, 200, (60, 240, 3), dtype=np.uint8))
-    (detections / "shelf-ransac.json").write_text(
-        '{"dataset": "shelf", "method": "ransac", "state": "partial", "detail": "3 frames of 5 cameras", "people": 4,'
-        ' "residual_px": {"Camera0": 3.2, "Camera1": 4.1}, "figure": "shelf-ransac.png"}'
-    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Training of the 2D backbone: its options, and what it starts from. The pipeline itself is `HeatmapTraining`."""
+"""The 2D backbone, which learns and predicts no pose: its options, and what it starts from.
+
+The pipeline itself is `HeatmapTraining`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ class BackboneOptions(HeatmapOptions):
         architecture: one of `pose_resnet.NETWORKS`.
         image_px: side of the crops.
         precision: "bf16" runs the convolutions in bfloat16.
-        weights: checkpoint to start from, e.g. of published weights (`poseboard weights import backbone`); its
+        start_weights: checkpoint to start from, e.g. of published weights (`poseboard weights import backbone`); its
             architecture, crops and precision then count instead of those above. "published" needs one: a pose network
             for the data set's joints is taken as it is, one for others and an image network are trained.
     """
@@ -31,7 +34,7 @@ class BackboneOptions(HeatmapOptions):
     architecture: str = "small"
     image_px: int = Field(default=96, ge=32, multiple_of=32)
     precision: Precision = "bf16"
-    weights: Path | None = None
+    start_weights: Path | None = None
 
     @field_validator("architecture")
     @classmethod
@@ -42,7 +45,7 @@ class BackboneOptions(HeatmapOptions):
 
 
 class Backbone:
-    """The 2D backbone as a stage of its own: what the triangulating methods start from.
+    """The 2D backbone: a row that others start from, and that predicts nothing itself.
 
     Args:
         options: see `BackboneOptions`.
@@ -58,13 +61,13 @@ class Backbone:
         self.inputs = Inputs(crop_px=self.options.image_px, views=(1, 1_000))
 
     def training(self, start: Path | None, seed: int) -> HeatmapTraining:
-        """From the backbone in ``start``, else from that of the option ``weights``, else from fresh weights.
+        """From the backbone in ``start``, else from that of the option ``start_weights``, else from fresh weights.
 
         Raises:
             InputError: there is no such checkpoint, or its backbone is for other joints ("small").
         """
-        if self.options.recipe == "published" or self.options.weights is not None:
-            start = start or given_weights("backbone", self.options.weights)
+        if self.options.recipe == "published" or self.options.start_weights is not None:
+            start = start or given_weights("backbone", self.options.start_weights)
         if start is not None:
             return HeatmapTraining.continued(start, self.options, self.skeleton, seed)
         architecture = Architecture(

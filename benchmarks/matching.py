@@ -1,0 +1,116 @@
+"""Which data sets a row runs on: those that its `on` names, or every one that fits it and that a table is run on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from poseboard.benchmarks.handover import taken
+from poseboard.benchmarks.harness import Bench
+from poseboard.benchmarks.predicting import asked, tables_on
+from poseboard.benchmarks.settings import Settings
+from poseboard.datasets.catalog import catalog
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.base import Inputs, Method, find_learner
+
+
+@dataclass(frozen=True)
+class Place:
+    """A data set and a row that may run on it.
+
+    Args:
+        dataset: its name in params.yaml.
+        left_out: why the row does not run there; empty where it does.
+    """
+
+    dataset: str
+    left_out: str = ""
+
+
+def places(settings: Settings, row: str) -> Iterator[Place]:
+    """The data sets of a row in the order of params.yaml, those it is left out of among them, with the reason.
+
+    A data set that the row names and that is not there is left out as well: that is a normal run.
+
+    Args:
+        settings: params.yaml in one profile.
+        row: of it.
+
+    Raises:
+        InputError: there is no such row, its class cannot be found, or a data set is there and cannot be read.
+    """
+    on = settings.on(row)
+    for dataset in settings.params.datasets:
+        if on is not None and dataset not in on:
+            continue
+        if settings.is_absent(dataset):
+            entry = catalog().get(dataset)
+            where = f"; to be had from {entry.obtain}" if entry is not None else ""
+            yield Place(dataset, f"no folder is named and data/{dataset} is not there{where}")
+        else:
+            yield Place(dataset, "" if on is not None else _misfit(settings, row, dataset))
+
+
+def datasets_of(settings: Settings, row: str) -> list[str]:
+    """The data sets that a row runs on in the profile in force."""
+    return [place.dataset for place in places(settings, row) if not place.left_out]
+
+
+def _misfit(settings: Settings, row: str, dataset: str) -> str:
+    """Why a row that names no data set does not run on one that is there; empty where it does."""
+    after = settings.after(row)
+    if after is not None and dataset not in datasets_of(settings, after):
+        return f"{after}, whose weights it starts from, does not run on it"
+    kind = find_learner(settings.entry(row).spec)
+    entry = catalog().get(dataset)
+    if entry is None or entry.skeleton is None:
+        return "there is no adapter for it"
+    try:
+        learner = kind(settings.options(row, dataset), entry.skeleton)
+    except InputError as error:  # what no data set's joints allow `check_rows` has refused
+        return f"{error.where}: {error.problem}"
+    return _unshown(settings, dataset, taken(learner.inputs, row)) if isinstance(learner, Method) else ""
+
+
+def _unshown(settings: Settings, dataset: str, inputs: Inputs) -> str:
+    """What a data set that is there cannot show that a method asks for; empty where there is nothing."""
+    if not tables_on(dataset):
+        return "no table is run on it"
+    if not settings.root(dataset).exists():
+        return ""  # a world that is not rendered yet, which the stages will see
+    fewest, most = inputs.views
+    data = Bench.open(settings, dataset).dataset
+    if not any(fewest <= len(condition.cameras) <= most for condition in asked(dataset, data.views)):
+        return f"it takes {fewest} to {most} views, and no table on it offers that"
+    first = next((data.sample(key) for key in data.keys("test")), None)
+    blind = first is not None and all(view.image is None and view.joints_px is None for view in first.views)
+    return "it needs images, and there are none" if blind and inputs.images else ""
+
+
+def check_rows(settings: Settings) -> None:
+    """Try the options of every row, so that no command runs beside a typo in another row.
+
+    An option has to suit the joints of one data set that the row may run on. A row whose class cannot be found is left
+    to the commands that use it.
+
+    Raises:
+        InputError: a row has an option that it does not know, or a wrong value for one.
+    """
+    known = {name: entry.skeleton for name, entry in catalog().items() if name in settings.params.datasets}
+    for row in settings.rows:
+        refused = [_refused(settings, row, name, skeleton) for name, skeleton in known.items() if skeleton is not None]
+        if refused and all(refused) and (error := refused[0]) is not None:
+            raise InputError(f"params.yaml: methods.{row}: {error.where}", error.problem, error.remedy)
+
+
+def _refused(settings: Settings, row: str, dataset: str, skeleton: Skeleton) -> InputError | None:
+    try:
+        kind = find_learner(settings.entry(row).spec)
+    except InputError:
+        return None
+    try:
+        kind(settings.options(row, dataset), skeleton)
+    except InputError as error:
+        return error
+    return None

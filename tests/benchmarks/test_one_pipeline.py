@@ -1,0 +1,185 @@
+"""One pipeline: what dvc.yaml states once, which rows run where, and what a change makes run again."""
+
+from __future__ import annotations
+
+import ast
+import json
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from poseboard.benchmarks import pipeline, training
+from poseboard.benchmarks.matching import datasets_of, places
+from poseboard.benchmarks.provenance import ROOMS_FOLDER, adapter_code, row_code
+from poseboard.benchmarks.settings import ParamsLoader, Settings
+from poseboard.datasets.catalog import catalog
+from poseboard.methods.checkpoint import Checkpoint
+from poseboard.protocols.records import ScoreFile, TrainingFile
+
+ROOT = Path(__file__).resolve().parents[2]
+CHECKPOINTS = "results/smoke/checkpoints"
+SHARED_ROOMS = ("benchmarks", "protocols", "report")
+"""Rooms in which no method and no data set is named; in datasets/ the catalogue names all of them."""
+NAMED = {
+    ("benchmarks/cli.py", "human36m"),  # a joint set of published heat maps, beside "coco"
+    ("benchmarks/harness.py", "human36m"),  # the form of published results files, which a row may be handed roots from
+}
+
+
+def stages() -> dict[str, Any]:
+    entries: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    return entries
+
+
+def test_the_pipeline_is_short_and_states_no_list_twice() -> None:
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 140
+    listed = {name: set(stage.get("do", stage).get("deps", ())) for name, stage in stages().items()}
+    for (one, of_one), (other, of_other) in combinations(listed.items(), 2):
+        common = of_one & of_other
+        assert len(common) <= 4, (one, other, common)
+        assert common not in (of_one, of_other), (one, other)
+
+
+def test_stages_grow_with_rows_and_data_sets_and_not_with_their_product() -> None:
+    params = yaml.load((ROOT / "params.yaml").read_text(), ParamsLoader)
+    each = {"${datasets}": len(params["datasets"]), "${methods}": len(params["methods"])}
+    count = sum(each[stage["foreach"]] if "foreach" in stage else 1 for stage in stages().values())
+    assert count <= 2 * len(params["methods"]) + len(params["datasets"]) + 6
+
+
+def test_no_shared_room_names_a_method_or_a_data_set() -> None:
+    folders = {path.parent.name for path in (ROOT / "methods").glob("*/method.py")}
+    names = folders | set(catalog()) | {name.replace("-", "_") for name in catalog()}
+    named = set()
+    for path in (file for room in SHARED_ROOMS for file in (ROOT / room).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            words = [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
+            words += (node.module or "").split(".") if isinstance(node, ast.ImportFrom) else []
+            named |= {(path.relative_to(ROOT).as_posix(), word) for word in words if word in names}
+    assert named <= NAMED
+
+
+def test_each_adapter_counts_for_its_own_data_set_alone() -> None:
+    settings = Settings.read(ROOT / "params.yaml")
+    adapters = {name: set(adapter_code(name)) for name in settings.params.datasets}
+    own = {path.stem: path for paths in adapters.values() for path in paths}
+    assert own["rhd"] in adapters["rhd"]
+    assert own["rhd"] not in adapters["human36m"] | adapters["panoptic"] | adapters["human36m-toolbox"]
+    assert own["human36m"] in adapters["human36m-toolbox"], "which imports from it"
+    for row in settings.rows:
+        assert own["rhd"] not in row_code(settings, "human36m", row)
+        assert own["human36m"] in row_code(settings, "human36m", row)
+
+
+def test_metrics_and_tables_are_no_code_that_trains_or_predicts() -> None:
+    settings = Settings.read(ROOT / "params.yaml")
+    of_training = pipeline.shared_code(settings)["train"]
+    rows = [path for row in settings.rows for path in row_code(settings, "human36m", row)]
+    for path in [*of_training, *rows]:
+        assert "protocols" not in path.relative_to(ROOMS_FOLDER).parts if path.is_relative_to(ROOMS_FOLDER) else True
+        assert path.suffix != ".yaml"
+    assert ROOMS_FOLDER / "protocols" in pipeline.shared_code(settings)["evaluate"]
+
+
+def test_what_the_stages_share_is_hashed_by_file(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hashes() -> dict[str, dict[str, str]]:
+        workspace.must("begin")
+        files = (workspace.folder / "results/code").glob("*.json")
+        return {path.stem: json.loads(path.read_text()) for path in files}
+
+    before = hashes()
+    assert before == hashes()
+    of_file = pipeline.code_sha256
+
+    def with_another_loop(paths: list[Path]) -> str:
+        return "another" if paths[0].name == "loop.py" else of_file(paths)
+
+    monkeypatch.setattr(pipeline, "code_sha256", with_another_loop)
+    after = hashes()
+    assert (after["evaluate"], after["data"]) == (before["evaluate"], before["data"])
+    assert {name for name, digest in after["train"].items() if digest != before["train"][name]} == {"methods/loop.py"}
+
+
+def test_a_finished_training_is_not_begun_again(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = workspace.folder / CHECKPOINTS
+    files = [folder / row / "human36m/seed0.pt" for row in ("backbone", "dlt")]
+    before = [path.stat().st_mtime_ns for path in files]
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "fit", None)
+        for row in ("backbone", "dlt"):
+            assert "nothing that it depends on changed" in workspace.must("train", row).out
+    assert [path.stat().st_mtime_ns for path in files] == before
+    # A row that is edited is trained, and what starts from it only where its weights are others.
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    params["methods"]["backbone"]["steps"] = 2
+    workspace.write_params(**params)
+    assert "1 trained" in workspace.must("train", "human36m", "backbone").out
+    assert "0 trained" in workspace.must("train", "human36m", "dlt").out
+    assert "nothing that it depends on changed" in workspace.must("train", "human36m", "dlt").out
+
+
+def test_a_row_that_predicts_nothing_is_trained_and_passed_over(workspace: Any) -> None:
+    assert (
+        workspace.must("evaluate", "backbone").out
+        == "backbone: it predicts nothing; other rows start from its weights\n"
+    )
+    assert "lacks load, predict" in workspace.run("predict", "human36m", "backbone").error
+
+
+def test_weights_from_a_file_are_a_row_that_says_so(workspace: Any) -> None:
+    source = workspace.folder / CHECKPOINTS / "backbone/human36m/seed0.pt"
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    row = {"code": "methods/dlt", "after": "scratch", "weights": "theirs.pt", "weighting": "peak"}
+    params["methods"]["theirs"] = row
+    workspace.write_params(**params)
+    assert "methods.theirs.weights: there is no theirs.pt" in workspace.run("train", "theirs").error
+    (workspace.folder / "theirs.pt").write_bytes(source.read_bytes())
+    before = TrainingFile.read(workspace.folder / "results/smoke/training/dlt/human36m.json")
+    assert "not trained, weights from theirs.pt" in workspace.must("train", "theirs").out
+    workspace.must("evaluate", "theirs")
+    record = TrainingFile.read(workspace.folder / "results/smoke/training/theirs/human36m.json")
+    scores = ScoreFile.read(workspace.folder / "results/smoke/scores/theirs/human36m.json")
+    assert (record.runs, record.after) == ([], None)
+    for made in (record.provenance, scores.provenance):
+        assert made.weights is not None
+        assert (made.weights.origin, made.weights.file) == ("imported", "theirs.pt")
+        assert made.weights.architecture == Checkpoint.read(source).architecture
+        assert made.options == {"weighting": "peak"}
+    trained = before.provenance.weights
+    assert trained is not None
+    assert (trained.origin, trained.file) == ("trained", None)
+    assert before == TrainingFile.read(workspace.folder / "results/smoke/training/dlt/human36m.json")
+
+
+def test_a_row_runs_where_it_fits_or_where_it_says(workspace: Any) -> None:
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    params["datasets"]["rhd"] = {"root": None}
+    params["methods"]["hands"] = {"code": "methods/dlt", "after": "backbone", "on": ["rhd"]}
+    params["methods"]["nowhere"] = {"code": "methods/dlt", "after": "hands"}
+    workspace.write_params(**params)
+    settings = Settings.read(workspace.folder / "params.yaml")
+    assert [datasets_of(settings, row) for row in ("dlt", "hands", "nowhere")] == [["human36m"], [], []]
+    (absent,) = places(settings, "hands")
+    assert absent.left_out.startswith("no folder is named and data/rhd is not there; to be had from")
+    assert "rhd/hands: left out" in workspace.must("train", "hands").out
+    reasons = {place.dataset: place.left_out for place in places(settings, "nowhere")}
+    assert reasons["human36m"] == "hands, whose weights it starts from, does not run on it"
+
+
+def test_without_training_samples_rows_run_that_need_no_weights(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from poseboard.datasets.human36m import Human36M
+
+    keys = Human36M.keys
+    monkeypatch.setattr(Human36M, "keys", lambda self, split: keys(self, split) if split == "test" else [])
+    for row in ("dlt", "algebraic"):
+        (workspace.folder / CHECKPOINTS / row / "human36m/seed0.pt").unlink(missing_ok=True)
+        assert f"human36m/{row}: left out, it has no training samples" in workspace.must("train", row).out
+    assert (
+        "left out, it has no training samples, and algebraic: it needs a checkpoint"
+        in workspace.must("evaluate", "algebraic").out
+    )
