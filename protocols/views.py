@@ -23,11 +23,11 @@ class SeenBy:
 
     Args:
         cameras: each once.
-        place: (S, V) int32 among ``cameras``, -1 where a view does not see a sample.
+        place: (S, V) among ``cameras``, -1 where a view does not see a sample.
     """
 
     cameras: tuple[Camera, ...]
-    place: NDArray[np.int32]
+    place: NDArray[np.signedinteger]
 
     @classmethod
     def collect(cls, cameras: Sequence[Sequence[Camera | None]], views: int) -> SeenBy:
@@ -45,7 +45,7 @@ class SeenBy:
                     known[identity] = len(each)
                     each.append(camera)
                 place[s, v] = known[identity]
-        return cls(tuple(each), place)
+        return cls(tuple(each), place.astype(np.min_scalar_type(-max(len(each), 1))))  # no wider than it must be
 
     def rotations(self, view: int, samples: NDArray[np.integer]) -> Array:
         """(N, 3, 3) world to camera of a view in N samples; NaN where it does not see one."""

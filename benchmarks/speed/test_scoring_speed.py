@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from poseboard.datasets.camera import Camera
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.protocols.base import TruthTable
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.predictions import PoseTable, PredictionInfo, read, write
 from poseboard.protocols.scoring import score
 from poseboard.protocols.table import Table
+from poseboard.protocols.views import SeenBy
 
 if TYPE_CHECKING:
     from poseboard.benchmarks.speed.conftest import RecordSpeed
@@ -51,6 +53,7 @@ def make_truth(poses: int) -> TruthTable:
         split="test",
         views=CAMERAS,
         manifest="m",
+        seen_by=SeenBy.collect([[Camera(np.eye(3), np.eye(3), np.zeros(3))] * len(CAMERAS)] * poses, len(CAMERAS)),
     )
 
 
