@@ -189,7 +189,13 @@ class TruthTable:
 
 
 class Protocol(BaseModel, ABC):
-    """A way to judge predictions; its parameters are its fields."""
+    """A way to judge predictions; its parameters are its fields.
+
+    Example:
+        >>> rule = find_protocol("mpjpe_clipped", {"average": "frames", "limit_mm": 150}, "T5.yaml")
+        >>> rule.unit, rule.lower_is_better
+        ('mm', True)
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -48,7 +48,7 @@ def compare(
     """
     protocol = table.rule()
     sign = 1 if protocol.lower_is_better else -1
-    found = [
+    entries = [
         (sign * score.value, method, score, scored.errors[scored.errors["group"] == score.group])
         for method, scored in methods.items()
         for score in scored.scores
@@ -57,7 +57,7 @@ def compare(
     members: dict[str, dict[str, dict[int, pd.DataFrame]]] = {}
     scores: dict[str, dict[str, Score]] = {}
     signatures = {}
-    for _, method, score, rows in sorted(found, key=lambda entry: entry[:2]):
+    for _, method, score, rows in sorted(entries, key=lambda entry: entry[:2]):
         key = str(score.signature)
         signatures[key] = (score.signature, score.unit)
         seeds = sorted(int(seed) for seed in rows["seed"].unique())
@@ -102,8 +102,8 @@ def _common(protocol: Protocol, tables: Tables) -> dict[str, dict[int, pd.DataFr
     common: pd.Index | None = None
     for seeds in indexed.values():
         for seed in seeds.values():
-            given = seed.index[seed["error"].notna().to_numpy()]
-            common = given if common is None else common[common.isin(given)]
+            answered = seed.index[seed["error"].notna().to_numpy()]
+            common = answered if common is None else common[common.isin(answered)]
     assert common is not None
     return {
         method: {seed: rows.loc[common].reset_index(drop=True) for seed, rows in seeds.items()}
@@ -151,8 +151,8 @@ def _estimates(
         of_seeds = codes[first : first + len(seeds)]
         estimates.append(seed_estimates(protocol, list(seeds.values()), of_seeds, multiplicity))
         first += len(seeds)
-    found = np.array(estimates)
-    return found[:, 0], found[:, 1:], groups
+    numbers = np.array(estimates)
+    return numbers[:, 0], numbers[:, 1:], groups
 
 
 def _any(tables: Tables) -> pd.DataFrame:
@@ -165,11 +165,11 @@ def _of_equal_seeds(
     """The difference of each seed that both have; none where they have others, whose mean the difference is too."""
     if a.keys() != b.keys():
         return []
-    found = []
+    differences = []
     for seed in a:
         of_a, of_b = protocol.summarise(a[seed]), protocol.summarise(b[seed])
-        found.append(SeedValue(seed=seed, value=None if of_a is None or of_b is None else of_a - of_b))
-    return found
+        differences.append(SeedValue(seed=seed, value=None if of_a is None or of_b is None else of_a - of_b))
+    return differences
 
 
 def _pairs(protocol: Protocol, tables: Tables, resamples: int) -> list[PairedDifference]:
@@ -201,4 +201,4 @@ def _ranks(protocol: Protocol, tables: Tables) -> list[Rank]:
         return []
     rank = bootstrap.ranks(point[:, None], protocol.lower_is_better)[:, 0]
     ranks = [Rank(method=method, rank=int(rank[i]), ci95=(1, len(common))) for i, method in enumerate(common)]
-    return sorted(ranks, key=lambda found: (found.rank, found.method))
+    return sorted(ranks, key=lambda place: (place.rank, place.method))

@@ -59,6 +59,13 @@ def joint_errors(pred: Array, truth: Array, root: int | Sequence[int] | None = N
 
     Raises:
         ValueError: shapes or types do not fit, or a coordinate is infinite.
+
+    Example:
+        >>> truth = np.array([[[0.0, 0, 0], [0, 0, 100]]])  # one pose of two joints
+        >>> joint_errors(truth + [3.0, 4.0, 0.0], truth).tolist()
+        [[5.0, 5.0]]
+        >>> joint_errors(truth + [3.0, 4.0, 0.0], truth, root=0).tolist()
+        [[0.0, 0.0]]
     """
     roots = [] if root is None else [root] if isinstance(root, int) else list(root)
 
@@ -87,12 +94,22 @@ def sized_joint_errors(
         size_mm: (N,) of each true pose; NaN: the pose is not evaluated.
         limit_mm: what a joint counts at most.
         rows: as in :func:`joint_errors`.
+
+    Example:
+        >>> truth = np.array([[[0.0, 0, 0], [0, 0, 100]]])  # one pose of two joints
+        >>> sized_joint_errors(truth / 50 + [0.5, 0, 0], truth / 50, np.array([50.0]), limit_mm=40.0).tolist()
+        [[25.0, 25.0]]
     """
     return clipped(joint_errors(pred, truth, rows=rows) * size_mm[:, None], limit_mm)
 
 
 def clipped(errors: Array, limit_mm: float) -> Array:
-    """Errors of which none counts more than ``limit_mm``; a joint that is not predicted stays inf."""
+    """Errors of which none counts more than ``limit_mm``; a joint that is not predicted stays inf.
+
+    Example:
+        >>> clipped(np.array([[10.0, 400.0, np.inf]]), 150.0).tolist()
+        [[10.0, 150.0, inf]]
+    """
     return np.where(np.isinf(errors), errors, np.minimum(errors, limit_mm))
 
 
@@ -100,6 +117,11 @@ def aligned_joint_errors(pred: Array, truth: Array, rows: Rows | None = None) ->
     """Distance of every joint after the best similarity transform of each predicted pose, (N, J) mm.
 
     The transform is fitted on the evaluated joints; see :func:`procrustes`. Arguments as in :func:`joint_errors`.
+
+    Example:
+        >>> truth = np.array([[[0.0, 0, 0], [0, 0, 100], [0, 50, 0]]])
+        >>> aligned_joint_errors(2 * truth + 7, truth).round(9).tolist()  # larger and elsewhere
+        [[0.0, 0.0, 0.0]]
     """
 
     def distances(p: Array, t: Array, absent: NDArray[np.bool_] | None) -> Array:
@@ -127,6 +149,11 @@ def procrustes(pred: Array, truth: Array, use: NDArray[np.bool_] | None = None) 
 
     Returns:
         (N, J, 3) float64.
+
+    Example:
+        >>> truth = np.array([[[0.0, 0, 0], [0, 0, 100], [0, 50, 0]]])
+        >>> bool(np.allclose(procrustes(2 * truth + 7, truth), truth))
+        True
     """
     weight = np.ones((*pred.shape[:2], 1)) if use is None else use[..., None].astype(np.float64)
     count = np.maximum(weight.sum(axis=1, keepdims=True), 1)
@@ -152,6 +179,10 @@ def pose_errors(errors: Array) -> NDArray[np.float64]:
     """Mean over the evaluated joints of each pose: (N, J) -> (N,); inf if one is not predicted, NaN if none counts.
 
     All joints weigh the same, a subtracted root (error 0) included: learnable triangulation, release code.
+
+    Example:
+        >>> pose_errors(np.array([[0.0, 10.0], [4.0, np.nan], [4.0, np.inf]])).tolist()
+        [5.0, 4.0, inf]
     """
     means = np.asarray(errors.mean(axis=1, dtype=np.float64))
     partly = np.isnan(means)
@@ -161,22 +192,44 @@ def pose_errors(errors: Array) -> NDArray[np.float64]:
 
 
 def mpjpe(pred: Array, truth: Array, root: int | Sequence[int] | None = None) -> NDArray[np.float64]:
-    """Mean per-joint position error of each pose, (N,) mm: absolute, or relative to ``root``."""
+    """Mean per-joint position error of each pose, (N,) mm: absolute, or relative to ``root``.
+
+    Example:
+        >>> truth = np.array([[[0.0, 0, 0], [0, 0, 100]]])  # one pose of two joints
+        >>> mpjpe(truth + [3.0, 4.0, 0.0], truth).tolist(), mpjpe(truth + [3.0, 4.0, 0.0], truth, root=0).tolist()
+        ([5.0], [0.0])
+    """
     return pose_errors(joint_errors(pred, truth, root))
 
 
 def pa_mpjpe(pred: Array, truth: Array) -> NDArray[np.float64]:
-    """MPJPE of each pose after :func:`procrustes`, (N,) mm."""
+    """MPJPE of each pose after :func:`procrustes`, (N,) mm.
+
+    Example:
+        >>> truth = np.array([[[0.0, 0, 0], [0, 0, 100], [0, 50, 0]]])
+        >>> pa_mpjpe(2 * truth + 7, truth).round(9).tolist()
+        [0.0]
+    """
     return pose_errors(aligned_joint_errors(pred, truth))
 
 
 def pose_pck(errors: Array, threshold_mm: float) -> NDArray[np.float64]:
-    """Share of each pose's evaluated joints with error <= threshold, (N,) in [0, 1]; not predicted = wrong."""
+    """Share of each pose's evaluated joints with error <= threshold, (N,) in [0, 1]; not predicted = wrong.
+
+    Example:
+        >>> pose_pck(np.array([[20.0, 150.0, 151.0, np.inf]]), 150.0).tolist()
+        [0.5]
+    """
     return _share(errors, errors <= threshold_mm)
 
 
 def pose_auc(errors: Array, thresholds_mm: Sequence[float]) -> NDArray[np.float64]:
-    """Mean of :func:`pose_pck` over the thresholds, (N,) in [0, 1]."""
+    """Mean of :func:`pose_pck` over the thresholds, (N,) in [0, 1].
+
+    Example:
+        >>> pose_auc(np.array([[20.0, 120.0]]), [50.0, 100.0, 150.0]).round(3).tolist()
+        [0.667]
+    """
     # a joint is within as many thresholds as are not below its error
     ordered = np.sort(np.asarray(thresholds_mm, dtype=np.float64))
     within = len(ordered) - np.searchsorted(ordered, np.where(np.isnan(errors), np.inf, errors), side="left")
@@ -184,7 +237,12 @@ def pose_auc(errors: Array, thresholds_mm: Sequence[float]) -> NDArray[np.float6
 
 
 def pck_curve(errors: Array, thresholds_mm: Sequence[float]) -> NDArray[np.float64]:
-    """Mean over poses of :func:`pose_pck` at every threshold, (T,); NaN if no pose is evaluated."""
+    """Mean over poses of :func:`pose_pck` at every threshold, (T,); NaN if no pose is evaluated.
+
+    Example:
+        >>> pck_curve(np.array([[20.0, 120.0], [60.0, 60.0]]), [50.0, 100.0, 150.0]).tolist()
+        [0.25, 0.75, 1.0]
+    """
     evaluated = ~np.isnan(errors)
     count = evaluated.sum(axis=1)
     used = count > 0

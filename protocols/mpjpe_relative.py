@@ -33,8 +33,8 @@ class MpjpeRelative(SinglePerson):
 
     def root_joints(self, skeleton: Skeleton) -> tuple[str, ...]:
         """See :class:`SinglePerson`; InputError if neither the table nor the data set names a root."""
-        given = (self.root,) if isinstance(self.root, str) else self.root
-        roots = given or skeleton.root_joints
+        named = (self.root,) if isinstance(self.root, str) else self.root
+        roots = named or skeleton.root_joints
         unknown = [root for root in roots or (None,) if root not in skeleton.joints]
         if unknown:
             raise InputError(

@@ -277,8 +277,8 @@ def read(path: Path) -> PoseTable:
 
 def positions(table: PoseTable, known_keys: pd.Index) -> NDArray[np.int64]:
     """Place of each row's key among the split's keys, (N,); InputError names file, first unknown key and how many."""
-    found = known_keys.get_indexer(pd.Index(table.keys, dtype=object))
-    unknown = found < 0
+    places = known_keys.get_indexer(pd.Index(table.keys, dtype=object))
+    unknown = places < 0
     if unknown.any():
         raise InputError(
             f"{table.source}: key",
@@ -286,7 +286,7 @@ def positions(table: PoseTable, known_keys: pd.Index) -> NDArray[np.int64]:
             f"does not have, first {table.keys[int(np.argmax(unknown))]!r}",
             "predict the keys of the split and no others",
         )
-    return np.asarray(found, dtype=np.int64)
+    return np.asarray(places, dtype=np.int64)
 
 
 def _schema(width: int, columns: Mapping[str, tuple[int, ...]]) -> pa.Schema:
@@ -322,23 +322,23 @@ def _info(path: Path, schema: pa.Schema) -> PredictionInfo:
 
 def _check_schema(path: Path, schema: pa.Schema, info: PredictionInfo) -> None:
     expected = _schema(len(info.joints) * 3, info.columns)
-    for name, wanted in zip(expected.names, expected.types, strict=True):
+    for name, declared in zip(expected.names, expected.types, strict=True):
         if name not in schema.names:
             raise InputError(f"{path}: {name}", "column is absent", f"columns: {', '.join(expected.names)}")
-        found = schema.field(name).type
+        stored = schema.field(name).type
         kinds = {
-            "key": pa.types.is_string(found) or pa.types.is_large_string(found),
-            "frame": pa.types.is_string(found) or pa.types.is_large_string(found),
-            "person": pa.types.is_integer(found),
-            "score": pa.types.is_floating(found),
+            "key": pa.types.is_string(stored) or pa.types.is_large_string(stored),
+            "frame": pa.types.is_string(stored) or pa.types.is_large_string(stored),
+            "person": pa.types.is_integer(stored),
+            "score": pa.types.is_floating(stored),
         }
-        lists = found == wanted or (
-            pa.types.is_fixed_size_list(found)
-            and found.value_type == pa.float32()
-            and found.list_size == getattr(wanted, "list_size", None)
+        lists = stored == declared or (
+            pa.types.is_fixed_size_list(stored)
+            and stored.value_type == pa.float32()
+            and stored.list_size == getattr(declared, "list_size", None)
         )
         if not kinds.get(name, lists):
-            raise InputError(f"{path}: {name}", f"column is {found}, expected {wanted}", "convert it before writing")
+            raise InputError(f"{path}: {name}", f"column is {stored}, expected {declared}", "convert it before writing")
 
 
 def _columns(path: Path, file: pq.ParquetFile, info: PredictionInfo) -> PoseTable:

@@ -77,19 +77,19 @@ def score(
     errors: list[pd.DataFrame] = []
     for number, of_group in answered.items():
         tables = _tables(protocol, of_group, truth, chosen)
-        found = _summary(table, protocol, _signature(table, protocol, of_group, truth), tables, resamples)
-        scores.append(found.model_copy(update={"group": number}))
+        of_conditions = _summary(table, protocol, _signature(table, protocol, of_group, truth), tables, resamples)
+        scores.append(of_conditions.model_copy(update={"group": number}))
         for seed, rows in tables.items():
             place = np.full(len(rows), number, dtype=np.int16)
             errors.append(rows.assign(seed=seed, group=place))
     if grows and len(scores) > 1:
         sweep = Curve(
-            x=[float(sizes[found.group]) for found in scores],
-            y=[found.value for found in scores],
+            x=[float(sizes[one.group]) for one in scores],
+            y=[one.value for one in scores],
             x_label="cameras",
             y_label=f"{scores[0].signature.metric} ({scores[0].unit})",
         )
-        scores = [found.model_copy(update={"curves": {**found.curves, "cameras": sweep}}) for found in scores]
+        scores = [one.model_copy(update={"curves": {**one.curves, "cameras": sweep}}) for one in scores]
     together = errors[0] if len(errors) == 1 else pd.concat(errors, ignore_index=True)
     return Scored(scores, together.astype({"cameras": "category"}))
 
@@ -99,7 +99,7 @@ def answers(protocol: Protocol, predictions: Predictions, offered: Condition) ->
 
     Those with a predicted root come first, then those of methods that are handed none, then those with the true one.
     """
-    by_seed = next((found for shown in offered.ways if (found := predictions.get(shown))), {})
+    by_seed = next((tables for shown in offered.ways if (tables := predictions.get(shown))), {})
     return by_seed if all(name in table.columns for table in by_seed.values() for name in protocol.columns) else {}
 
 
@@ -112,8 +112,8 @@ def _signature(
     true_root = any(condition.root == "truth" for condition in shown)
     hand = any(condition.hand for condition in shown)
     # another number than that of methods that had to find it
-    told = (*(("root",) if true_root else ()), *(("hand",) if hand else ()))
-    measure = measure.model_copy(update={"given": (*told, *measure.given)})
+    handed = (*(("root",) if true_root else ()), *(("hand",) if hand else ()))
+    measure = measure.model_copy(update={"given": (*handed, *measure.given)})
     facts = truth.facts
     elsewhere = {name for one in answered if one.root_cameras != one.cameras for name in one.root_cameras}
     return Signature(
@@ -156,14 +156,16 @@ def _tables(
         source = next(iter(next(iter(answered.values())).values())).source
         raise InputError(source, "has other seeds than the conditions beside it", "predict all of them")
     names = pd.Index([", ".join(offered.cameras) for offered in answered], dtype=object)
-    found: dict[int, list[pd.DataFrame]] = {seed: [] for seed in sorted(next(iter(seeds)))}
+    of_seeds: dict[int, list[pd.DataFrame]] = {seed: [] for seed in sorted(next(iter(seeds)))}
     for place, by_seed in enumerate(answered.values()):
-        for seed, parts in found.items():
+        for seed, parts in of_seeds.items():
             _check_origin(by_seed[seed], truth)
             rows = protocol.errors(by_seed[seed], chosen)
             cameras = pd.Categorical.from_codes(np.full(len(rows), place, dtype=np.int8), categories=names)
             parts.append(rows.assign(cameras=cameras))
-    return {seed: parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True) for seed, parts in found.items()}
+    return {
+        seed: parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True) for seed, parts in of_seeds.items()
+    }
 
 
 def group_codes(table: pd.DataFrame) -> tuple[NDArray[np.int64], int]:
@@ -226,11 +228,11 @@ def _summary(
     codes, groups = shared_group_codes(protocol, rows)
     n_false = sum(int(of_seed["false"].sum()) for of_seed in rows if "false" in of_seed)
     seeds = [SeedValue(seed=seed, value=protocol.summarise(of_seed)) for seed, of_seed in tables.items()]
-    given = [found.value for found in seeds if found.value is not None]
+    numbers = [of_seed.value for of_seed in seeds if of_seed.value is not None]
     ci95 = None
     if groups > 1:  # one group resamples to itself: an interval of width zero would be a lie
         ci95 = bootstrap.interval(seed_estimates(protocol, rows, codes, bootstrap.draws(groups, resamples)))
-    found = Score(
+    summary = Score(
         table=table.id,
         title=table.title,
         published=table.published,
@@ -239,8 +241,8 @@ def _summary(
         signature=signature,
         unit=protocol.unit,
         lower_is_better=protocol.lower_is_better,
-        value=float(np.mean(given)) if given else None,
-        ci95=ci95 if given else None,
+        value=float(np.mean(numbers)) if numbers else None,
+        ci95=ci95 if numbers else None,
         n_samples=len(rows[0]) - (int(rows[0]["false"].sum()) if "false" in rows[0] else 0),
         n_missing=sum(int(of_seed["missing"].sum()) for of_seed in rows),
         n_false=n_false,
@@ -250,16 +252,16 @@ def _summary(
         curves=protocol.curves(rows[0] if len(rows) == 1 else pd.concat(rows, ignore_index=True)),
         notes=list(table.notes),
     )
-    return with_training(found)
+    return with_training(summary)
 
 
 def _mean_breakdown(breakdowns: list[Breakdown]) -> Breakdown:
     """Entry by entry, the mean over seeds of those that have a number."""
 
     def mean(field: str, name: str) -> float | None:
-        found = [b[field][name] for b in breakdowns]
-        given = [value for value in found if value is not None]
-        return float(np.mean(given)) if given else None
+        entries = [b[field][name] for b in breakdowns]
+        numbers = [value for value in entries if value is not None]
+        return float(np.mean(numbers)) if numbers else None
 
     return {field: {name: mean(field, name) for name in entries} for field, entries in breakdowns[0].items()}
 
@@ -267,12 +269,12 @@ def _mean_breakdown(breakdowns: list[Breakdown]) -> Breakdown:
 def _check_origin(table: PoseTable, truth: TruthTable) -> None:
     """InputError unless the predictions say that they are of this split, on this data."""
     info = table.info
-    for field, found, wanted in (
+    for field, stated, expected in (
         ("dataset", info.dataset, truth.dataset),
         ("condition.split", info.condition.split, truth.split),
         ("manifest", info.manifest, truth.manifest),
     ):
-        if found != wanted:
+        if stated != expected:
             raise InputError(
-                f"{table.source}: metadata.{field}", f"is {found!r}, scored against {wanted!r}", "predict it again"
+                f"{table.source}: metadata.{field}", f"is {stated!r}, scored against {expected!r}", "predict it again"
             )

@@ -1,0 +1,16 @@
+"""The examples in the docstrings of protocols/ give what they say."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import poseboard.protocols
+
+MODULES = [module.name for module in pkgutil.iter_modules(poseboard.protocols.__path__)]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module_hold(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(f"poseboard.protocols.{name}")).failed == 0
