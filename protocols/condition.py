@@ -30,7 +30,7 @@ class Condition(BaseModel):
         >>> offered.shown("none")
         Condition(split='test', cameras=('a', 'b'), root='none', root_cameras=(), hand=False)
         >>> offered.shown("none").slug
-        'test-a+b-1e1e4d07'
+        'test-a+b-2eb3a4b1'
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
