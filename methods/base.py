@@ -1,8 +1,8 @@
-"""The contract of a method: what it may see, how it predicts, how it is trained.
+"""The contract of a method: its inputs, its predictions, its training.
 
-A method is one folder, ``methods/<name>/method.py``, whose class is the folder's name in CamelCase (``ransac`` ->
-``Ransac``), or any importable ``package.module:Class`` named in params.yaml. It is constructed with the options that
-params.yaml gives it and the skeleton it must answer in.
+A method is one folder, ``methods/<name>/method.py``, with a class of the folder's name in CamelCase (``ransac`` ->
+``Ransac``), or any importable ``package.module:Class`` that params.yaml names. It is constructed with the row's options
+from params.yaml and the skeleton of its predictions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from poseboard.datasets.sample import Image, Poses, Resampling, Sample, Truth
 from poseboard.datasets.skeleton import Skeleton
 
 if TYPE_CHECKING:
-    # Loaded where weights are: scoring and comparing take half the time without it.
+    # torch is not imported here: scoring and comparing take half the time without it.
     import torch
     from torch import Tensor, nn
 
@@ -39,7 +39,7 @@ class LabelledSamples(Protocol):
 
 
 Example = dict[str, Any]
-"""Arrays, tensors and numbers of one training example; the loop stacks each entry over the batch."""
+"""Arrays, tensors and numbers of one training example; the training loop stacks them over the batch."""
 
 
 @dataclass(frozen=True)
@@ -76,54 +76,60 @@ class Inputs:
 
 
 class Options(BaseModel):
-    """Base of a method's options: every key is declared, an unknown one is an error."""
+    """Base of a method's options; an undeclared key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values (numbers, strings, lists, dicts), as a checkpoint stores them."""
+        return self.model_dump(mode="json")
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 def parse_options(kind: type[OptionsT], values: Mapping[str, Any], where: str) -> OptionsT:
-    """``values`` as options of ``kind``; InputError names ``where`` and the field that is unknown or wrong."""
+    """``values`` as options of ``kind``; InputError names ``where`` and the unknown or wrong field."""
     return validated(kind, values, where)
 
 
 @runtime_checkable
 class Training(Protocol):
-    """Everything the one training loop needs. ``example`` and ``loss`` are pure functions of their arguments.
+    """Everything that the training loop needs. ``example`` and ``loss`` are pure functions of their arguments.
 
-    Any class that has it all will do; one that inherits fits no constants unless it says so.
-    Two attributes are optional: ``clip_norm``, the maximum gradient norm (None: gradients are not clipped), and
-    ``every``: only every so many training samples are trained on.
+    A class can inherit from it or have the same attributes. Optional attributes: ``clip_norm``, the maximum gradient
+    norm (None: no clipping), and ``every``, the stride over the training samples.
+
+    Example:
+        `poseboard.methods.algebraic.train.AlgebraicTraining`; README.md has a shorter one.
     """
 
     architecture: dict[str, Any]
-    """Plain values kept in the checkpoint, from which ``Method.load`` builds the same network again."""
+    """Plain values that the checkpoint stores and from which ``Method.load`` builds the network."""
     model: nn.Module
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
     steps: int
     batch_size: int
     inputs: Inputs
-    """What training samples look like (a method may be trained on other crops than it predicts on)."""
+    """Inputs of training, which may differ from those of prediction."""
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """One training example; every random choice comes from ``rng``.
+        """One training example; all random choices come from ``rng``.
 
         Args:
             sample: as `inputs` declares it: of one person, unless it declares ``people="all"``.
             truth: of that person alone, joints_mm (1, J, 3); of all people where all are seen.
-            rng: source of every random choice.
+            rng: source of all random choices.
         """
         ...
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Scalars of one stacked batch; "total" is minimised, the others are logged. Calls ``self.model``."""
+        """Scalars of a batch: "total" is minimised, others are logged. It must call ``self.model``."""
         ...
 
     def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
-        """Constants fitted on training samples once the weights are final, kept in the checkpoint; {} if none."""
+        """Constants fitted on training samples after training, which the checkpoint stores; {} without any."""
         return {}
 
 
@@ -152,21 +158,38 @@ class Learner(Protocol):
 
 @runtime_checkable
 class Method(Learner, Protocol):
-    """A way to predict 3D poses."""
+    """A method that predicts 3D poses.
+
+    Example:
+        >>> class Centre:  # predicts every joint at the world origin
+        ...     inputs = Inputs(views=(1, 1_000), images=False)
+        ...
+        ...     def __init__(self, options, skeleton):
+        ...         self.skeleton = skeleton
+        ...
+        ...     def load(self, checkpoint, device):
+        ...         pass
+        ...
+        ...     def predict(self, samples):
+        ...         return [Poses(self.skeleton, np.zeros((1, len(self.skeleton), 3)), np.ones(1)) for _ in samples]
+        ...
+        ...     def training(self, start, seed):
+        ...         return None
+    """
 
     inputs: Inputs
-    """Taken once, after ``load``: a checkpoint may decide the crop size. Each set of cameras is predicted by a model
-    of its own, which must declare the same."""
+    """Read once, after ``load``, because a checkpoint can set the crop size. Every condition is predicted by a new
+    instance, which must declare the same."""
 
     def load(self, checkpoint: Path | None, device: str) -> None:
-        """Take weights and constants from a checkpoint; InputError if it is another method's or configuration's."""
+        """Load a checkpoint; InputError if it is of another method or contradicts the options."""
         ...
 
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """One answer a sample, in order; a person that cannot be predicted is NaN or left out.
+        """One `Poses` per sample, in order. A person who cannot be predicted is NaN or left out.
 
         Raises:
-            InputError: nothing was loaded that a sample needs (weights where it brings no detections).
+            InputError: a sample needs weights that were not loaded.
         """
         ...
 
@@ -176,8 +199,8 @@ class Picture:
     """A picture for the page of a method.
 
     Args:
-        title: what it shows, in a few words; the page adds the sample.
-        caption: how to read it.
+        title: a few words; the page adds the sample's key.
+        caption: how to read the picture.
         image: (H, W, 3) uint8 RGB.
     """
 
@@ -188,10 +211,9 @@ class Picture:
 
 @runtime_checkable
 class Drawing(Protocol):
-    """What a method may offer beside ``Method``: pictures of how it came to an answer.
+    """Optional part of a method: pictures that explain its predictions.
 
-    They are asked for when all predictions of the row have been made, of a few samples that stand fast, and nothing of
-    the truth is handed over.
+    They are drawn after all predictions of the row, for a few fixed samples. The method does not see the truth.
 
     Example:
         >>> class Guess:
@@ -202,12 +224,12 @@ class Drawing(Protocol):
     """
 
     def figures(self, sample: Sample, answer: Poses, *, images: bool) -> Sequence[Picture]:
-        """Pictures of one sample; none where there is nothing to show.
+        """Pictures of one sample, possibly none.
 
         Args:
-            sample: as it was handed over to ``predict``.
-            answer: what ``predict`` answered.
-            images: whether images of the sample may be seen in them: those of real people are not ours to pass on.
+            sample: the input of ``predict``.
+            answer: the output of ``predict``.
+            images: whether pictures may contain images of the sample: those of real people must not be published.
         """
         ...
 
@@ -222,46 +244,32 @@ def predicts(kind: type[Learner]) -> bool:
 
 
 def find_method(spec: str) -> type[Method]:
-    """The class of a method: a folder of methods/ ("ransac") or "package.module:Class"; InputError if there is none."""
-    method: type[Method] = _found(spec, _OF_METHOD)
+    """The class of a method, by its folder ("ransac") or "package.module:Class"; InputError if there is none."""
+    method: type[Method] = _import_class(spec, _OF_METHOD)
     return method
 
 
 def find_learner(spec: str) -> type[Learner]:
     """The class of a row, a method or not, by the same names; InputError if there is none."""
-    learner: type[Learner] = _found(spec, _OF_LEARNER)
+    learner: type[Learner] = _import_class(spec, _OF_LEARNER)
     return learner
 
 
-def _found(spec: str, contract: Sequence[str]) -> type[Any]:
+def _import_class(spec: str, contract: Sequence[str]) -> type[Any]:
     if ":" in spec:
         module_name, _, class_name = spec.partition(":")
     else:
         module_name = f"poseboard.methods.{spec}.method"
         class_name = "".join(part.capitalize() for part in spec.split("_"))
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        kind: type[Any] = getattr(importlib.import_module(module_name), class_name)
     except ModuleNotFoundError as error:
         if error.name is not None and not module_name.startswith(error.name):
             raise
         raise InputError(f"method {spec!r}", f"there is no module {module_name}", "see `poseboard methods`") from None
     except AttributeError:
         raise InputError(f"method {spec!r}", f"{module_name} has no class {class_name}", "name it so") from None
-    missing = [name for name in contract if not callable(getattr(found, name, None))]
+    missing = [name for name in contract if not callable(getattr(kind, name, None))]
     if missing:
         raise InputError(f"method {spec!r}", f"{class_name} lacks {', '.join(missing)}", "see methods/base.py")
-    kind: type[Any] = found
     return kind
-
-
-def started(method: str, start: Path | None, after: str = "`after: backbone`") -> Path:
-    """The checkpoint that a training starts from; InputError says what to set where none is given.
-
-    Args:
-        method: whose training it is.
-        start: checkpoint of the row under ``after`` in params.yaml.
-        after: what to set.
-    """
-    if start is None:
-        raise InputError(method, "training starts from a 2D backbone", f"set {after} in params.yaml")
-    return start

@@ -1,4 +1,4 @@
-"""Weights on disk: what a checkpoint holds, how it is read without executing anything, how it fits a network."""
+"""Checkpoints: their content, reading them without executing code, loading them into a network."""
 
 from __future__ import annotations
 
@@ -16,18 +16,23 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
 
 _DOS_FOLDER = 0x10
-"""Of a file's attributes in a zip archive: it is a folder."""
+"""File attribute of a folder in a zip archive."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds.
+    """Content of a checkpoint file.
 
     Args:
-        method: folder of the method whose weights these are.
-        architecture: plain values that determine the shapes of the weights and what inputs they expect.
+        method: name of the method's folder.
+        architecture: plain values that define the shapes of the weights and the network's inputs.
         state: name -> tensor.
         constants: numbers fitted on the training split after training (a threshold, a scale).
+
+    Example:
+        >>> Checkpoint("backbone", architecture.plain(), net.state_dict()).save(Path("backbone.pt"))
+        >>> Checkpoint.read(Path("backbone.pt")).method
+        'backbone'
     """
 
     method: str
@@ -36,17 +41,17 @@ class Checkpoint:
     constants: dict[str, float] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write the file whole or not at all; InputError if the weights are not finite: a training has diverged."""
+        """Write the file, completely or not at all; InputError if weights are not finite: the training diverged."""
         refuse_unusable(self.state, path, "the training diverged: lower its learning rate")
         _refuse_constants(self.constants, path)
         write_tensors(path, {"format": 1, **self.__dict__})
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
-        """Read a file, executing nothing from it.
+        """Read a file without executing code from it.
 
         Raises:
-            InputError: the file is absent, damaged or no checkpoint of ours, or holds weights that are no tensors of
+            InputError: the file is absent, damaged or not a Poseboard checkpoint, or its weights are not tensors of
                 finite real numbers.
         """
         values = read_tensors(path)
@@ -65,7 +70,7 @@ class Checkpoint:
 
 
 def refuse_unusable(state: Mapping[Any, Any], where: Path, remedy: str) -> None:
-    """InputError names the file and the first key that is no name, or stands for no tensor of finite real numbers."""
+    """InputError names the file and the first entry that is not a named tensor of finite real numbers."""
     floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
     for key, value in state.items():
         entry = f"entry {str(key)[:60]!r}"
@@ -85,34 +90,34 @@ def _refuse_constants(constants: Mapping[Any, Any], where: Path) -> None:
 
 
 def write_tensors(path: Path, values: object) -> None:
-    """``torch.save``: a kill or a full disk leaves the old file or the new one; OSError names it."""
+    """``torch.save``; after a kill or on a full disk the file is the old one or the new one. OSError names it."""
     write_file(path, lambda file: torch.save(values, file), durable=True)
 
 
 def read_tensors(path: Path) -> Any:
     """``torch.load`` with ``weights_only=True`` onto the CPU.
 
-    Archives, which is what PyTorch has written since 1.6, hold a checksum of each of their files; all are verified, for
-    ``torch.load`` verifies none. Older files have no checksum.
+    PyTorch has written zip archives with a checksum per file since 1.6. All checksums are verified here, because
+    ``torch.load`` does not verify them. Older files have no checksum.
 
     Raises:
-        InputError: the file is absent, damaged or truncated, or holds code.
+        InputError: the file is absent, damaged or truncated, or contains code.
     """
     try:
         _verify_archive(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(path, "there is no such checkpoint", "run `poseboard train` or `dvc repro` first") from None
-    except Exception as error:  # torch and zipfile raise many kinds for a damaged or hostile file
+    except Exception as error:  # torch and zipfile raise many types for damaged or hostile files
         first = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise InputError(path, f"file cannot be read as weights ({first})", "train or import it again") from None
 
 
 def _verify_archive(path: Path) -> None:
-    """ValueError names the first damaged file of a zip archive; files of another kind are left to torch.
+    """ValueError names the first damaged file of a zip archive; other kinds of files are left to torch.
 
-    PyTorch stores its files uncompressed. Where the archive says otherwise, or calls one a folder, torch and zipfile
-    read different bytes, of which a checksum says nothing.
+    PyTorch stores files uncompressed. For a compressed entry or a folder, torch and zipfile would read different bytes,
+    so that the checksum would not protect what torch reads.
     """
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":
@@ -133,7 +138,7 @@ def strip_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def fitted_state(module: nn.Module, state: Mapping[str, Tensor], where: str | Path) -> dict[str, Tensor]:
-    """``state`` as the whole state of ``module``; only ``num_batches_tracked`` may be absent (PyTorch before 0.4.1).
+    """``state`` as the complete state of ``module``; only ``num_batches_tracked`` may be absent (PyTorch before 0.4.1).
 
     Raises:
         InputError: lists the keys that are missing, unexpected or of another shape.
@@ -153,15 +158,15 @@ def fitted_state(module: nn.Module, state: Mapping[str, Tensor], where: str | Pa
         ],
     }
     if any(problems.values()):
-        told = [
+        parts = [
             f"{len(keys)} {kind}: {', '.join(keys[:5])}{', …' if len(keys) > 5 else ''}"
             for kind, keys in problems.items()
             if keys
         ]
-        raise InputError(where, f"weights do not fit the network ({'; '.join(told)})", "check whose weights they are")
+        raise InputError(where, f"weights do not fit the network ({'; '.join(parts)})", "check whose weights they are")
     return kept
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str | Path) -> None:
-    """Load ``state`` whole; see `fitted_state`."""
+    """Load the complete ``state``; see `fitted_state`."""
     module.load_state_dict(fitted_state(module, state, where))

@@ -1,8 +1,8 @@
-"""The one training loop: every method's ``Training`` goes through ``fit``.
+"""The training loop of all methods: ``fit`` trains a method's ``Training``.
 
-Batches, augmentation and dropout are pure functions of (seed, step), and the state is written whole to one file that is
-renamed into place, so a kill at any step followed by the same command gives bit-equal final weights, on one process or
-on several (``torchrun``, SLURM or ``processes`` > 1; Lightning Fabric places models, gradients and devices).
+Batches, augmentation and dropout are pure functions of (seed, step). The state is written to one file, atomically. A
+training that was killed at any step and is started again therefore ends with bit-equal weights, on one process or on
+several (``torchrun``, SLURM or ``processes`` > 1). Lightning Fabric handles devices, processes and gradients.
 """
 
 from __future__ import annotations
@@ -30,33 +30,32 @@ from poseboard.methods.base import Example, LabelledSamples, Training
 from poseboard.methods.checkpoint import read_tensors, write_tensors
 
 if TYPE_CHECKING:
-    # Takes a second to load, which is `launch`'s affair: rows that learn nothing do without.
+    # Importing it takes a second, which rows without training save: `launch` imports it.
     from lightning_fabric import Fabric
 
 Progress = Callable[[int, int, dict[str, float]], None]
-"""Called after each step with (steps done, steps in all, the step's losses)."""
+"""Called after each step with (finished steps, all steps, losses of the step)."""
 
 _log = logging.getLogger(__name__)
 
 CURVE_POINTS = 200
+"""Points per training curve; each is the mean over an equal number of steps."""
 _FORMAT = 2
 
 
 @dataclass
 class Fit:
-    """What a training left behind.
+    """Result of a training.
 
     Args:
         state: name -> tensor of the final weights, on the CPU.
         curve: loss name -> [(step, mean since the last point)].
-        seconds: wall time over all sessions.
-        processor_seconds: user and system time of the steps (preparing their batches included), all processes and
-            sessions together; None on a GPU. Of the two measures that could stand for cost it is the one that counts
-            everything a step does: counted operations leave out batches, unprojection and singular values. Other
-            programs on the machine lengthen the wall time and hardly this.
-        gpu_seconds: wall time × GPUs over all sessions, since a processor that waits for a GPU says little; None on
-            processors.
-        skipped: steps left out because a gradient was not finite.
+        seconds: wall time of all sessions. A session is one start of the program; a resumed training has several.
+        processor_seconds: user and system time of all processes and sessions, including the preparation of batches;
+            None on a GPU. It is the measure of cost, because it counts everything that a step does (a count of
+            operations would leave out batches and unprojection) and hardly depends on other programs.
+        gpu_seconds: wall time × GPUs of all sessions; None on a CPU.
+        skipped: number of steps without an update because a gradient was not finite.
     """
 
     state: dict[str, Tensor]
@@ -68,15 +67,14 @@ class Fit:
 
 
 def launch(processes: int, accelerator: str = "auto") -> Fabric:
-    """Start the process group with so many CPU processes or GPUs; under torchrun and SLURM join theirs instead."""
+    """Start a process group of ``processes`` CPU processes or GPUs; under torchrun and SLURM join the existing one."""
     from lightning_fabric import Fabric
 
-    # It sets its own level when it is imported, and then says on every start how many processes there are.
+    # On import it sets its own log level, at which it reports the number of processes at every start.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    given = _given_processes()
-    processes, nodes = given or (processes, 1)
+    processes, nodes = _launched_processes() or (processes, 1)
     several = processes * nodes > 1
-    # One thread a process: two processes of one thread beat one of two on a busy machine.
+    # One thread per process: on a busy machine two processes of one thread are faster than one of two.
     if several and accelerator == "cpu":
         torch.set_num_threads(1)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -88,8 +86,8 @@ def launch(processes: int, accelerator: str = "auto") -> Fabric:
     return fabric
 
 
-def _given_processes() -> tuple[int, int] | None:
-    """Processes a node and nodes, where torchrun or srun started this process."""
+def _launched_processes() -> tuple[int, int] | None:
+    """Processes per node and nodes, if torchrun or srun started this process."""
     from lightning_fabric.plugins.environments import SLURMEnvironment
 
     if "LOCAL_WORLD_SIZE" in os.environ:
@@ -101,7 +99,7 @@ def _given_processes() -> tuple[int, int] | None:
 
 
 def configuration_hash(configuration: dict[str, Any]) -> str:
-    """SHA-256 of everything the weights depend on; a state of another hash is never resumed."""
+    """SHA-256 of everything that the weights depend on; a state with another hash is not resumed."""
     return hashlib.sha256(json.dumps(configuration, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -117,7 +115,7 @@ def fit(
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Fit:
-    """Train to the last step, resuming from ``state_path`` where it belongs to the same configuration.
+    """Train to the last step; resume from ``state_path`` if its state has the same configuration.
 
     Args:
         fabric: from ``launch``; every process calls ``fit`` alike.
@@ -149,12 +147,13 @@ def fit(
     every = max(1, training.steps // CURVE_POINTS)
     batches = _batches(fabric, training, samples, seed, start, workers)
     for step, batch in zip(range(start, training.steps), batches, strict=False):
-        # The same stream whether this step is reached in one go or after a kill.
+        # Dropout depends on (seed, step) only, not on whether the training was resumed.
         torch.manual_seed(_mix(seed, step, fabric.global_rank))
         training.optimizer.zero_grad(set_to_none=True)
         losses = training.loss(batch)
         fabric.backward(losses["total"])
-        # Gradients are already summed over processes, so every process takes the same decision.
+        # Without a `clip_norm` this only computes the norm. Gradients are already averaged over processes, so that all
+        # processes have the same norm and decide alike whether to skip the step.
         norm = torch.nn.utils.clip_grad_norm_(module.parameters(), getattr(training, "clip_norm", None) or float("inf"))
         if bool(torch.isfinite(norm)):
             training.optimizer.step()
@@ -192,7 +191,7 @@ def fit(
 
 @dataclass
 class _State:
-    """The resumable state: one file, belonging to one configuration."""
+    """The resumable state of a training: one file, for one configuration."""
 
     identity: str
     step: int = 0
@@ -207,9 +206,9 @@ class _State:
 
     @classmethod
     def load(cls, path: Path, identity: str, tell: bool) -> _State | None:
-        """What an earlier run left; None where that is nothing, of another configuration, or damaged.
+        """The state of an earlier session; None if it is absent, of another configuration, or damaged.
 
-        The last is logged if ``tell``.
+        A damaged state is logged if ``tell``.
         """
         if not path.exists():
             return None
@@ -235,7 +234,7 @@ class _State:
                 write_tensors(path, {"format": _FORMAT, **self.__dict__})
             except OSError as error:
                 failure = error
-        # Told to all, or the others would wait for the first one for ever.
+        # All processes must know of the failure: otherwise the others would wait for the first one forever.
         failed = fabric.broadcast(failure is not None)
         if failure is not None:
             raise failure
@@ -244,7 +243,7 @@ class _State:
 
 
 class _Clock:
-    """Wall and processor time of a session, on top of what the sessions before left in the state."""
+    """Wall and processor time of this session plus those of earlier sessions in the state."""
 
     def __init__(self, fabric: Fabric, state: _State) -> None:
         self.fabric = fabric
@@ -253,7 +252,7 @@ class _Clock:
         self.before = state.processor_seconds
 
     def read_into(self, state: _State) -> None:
-        """Set the state's times to now; every process of the group calls this alike, since they add theirs up."""
+        """Write the current times to the state. All processes must call it, because their times are summed."""
         mine = torch.tensor(time.process_time() - self.processor, dtype=torch.float64, device=self.fabric.device)
         state.processor_seconds = self.before + float(cast("Tensor", self.fabric.all_reduce(mine, reduce_op="sum")))
         state.seconds = time.monotonic() - self.wall
@@ -270,7 +269,11 @@ def _mix(*numbers: int) -> int:
 def _batches(
     fabric: Fabric, training: Training, samples: LabelledSamples, seed: int, start: int, workers: int
 ) -> Iterator[dict[str, Tensor]]:
-    """This process's share of each batch, from step ``start`` on; ``workers`` threads stay one batch ahead."""
+    """This process's share of each batch from step ``start`` on; ``workers`` threads prepare the next batch.
+
+    A batch is split over processes by place: process r of w has the places r, r + w, … Every example has its own random
+    generator, seeded by (seed, step, place), so that it does not depend on the thread or process that makes it.
+    """
     places = range(len(samples))[:: getattr(training, "every", 1)]
     mine = range(fabric.global_rank, training.batch_size, fabric.world_size)
 
@@ -300,7 +303,7 @@ def _batches(
 
 
 def _shuffled(seed: int, position: int, count: int) -> int:
-    """Position in the endless stream of shuffled epochs -> index of the sample."""
+    """Index of the sample at a position in the endless stream of shuffled epochs."""
     epoch, place = divmod(position, count)
     return int(_permutation(seed, epoch, count)[place])
 

@@ -1,13 +1,13 @@
-"""Published weights of others, brought into checkpoints of ours by the method that they are of.
+"""Import of published weights into checkpoints.
 
-The files are PyTorch state dicts, bare or under ``state_dict`` or ``model``, whose keys carry ``module.`` where they
-were saved from distributed training. What a method makes of one is its own: a function in its folder,
-``methods/<name>/published.py``,
+The files are PyTorch state dicts, bare or under ``state_dict`` or ``model``; keys have the prefix ``module.`` if they
+were saved from distributed training. Each method converts its own weights by a function in
+``methods/<name>/published.py``:
 
     def published(state: Mapping[str, Tensor], file: Path, *, …) -> Checkpoint
 
-whose keywords are those of `OPTIONS` that it has a use for, each with a default. Where a release has models that cannot
-be told apart by their tensors, the module names them in ``VARIANTS``, and ``variant`` is one of them.
+Its keyword arguments are those of `OPTIONS` that it needs, each with a default. If a release has several models with
+the same tensors, the module names them in ``VARIANTS``, and ``variant`` is one of them.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from poseboard.methods.checkpoint import Checkpoint, read_tensors, refuse_unusab
 
 OPTIONS = {
     "joints": "says itself which joints it has",
-    "scale_mm": "has no size of a pose to be told",
+    "scale_mm": "has no size of a pose",
     "backbone": "comes with its backbone",
     "image_px": "has one size of crops, which is known",
 }
-"""What may be told of a file that it does not say itself -> why a method that does not ask for it refuses it."""
+"""Facts that a file does not contain -> the error of a method that does not need them."""
 
 
 def import_weights(
@@ -42,39 +42,39 @@ def import_weights(
     backbone: Path | None = None,
     image_px: int | None = None,
 ) -> Checkpoint:
-    """A published file as a checkpoint of ours, with the published preprocessing.
+    """A checkpoint from a published file, with the published preprocessing.
 
     Args:
-        name: a method's folder, or that and one of its variants: "volumetric", "volumetric_sum".
+        name: a method, or a method and one of its variants: "volumetric", "volumetric_sum".
         file: a PyTorch state dict.
-        joints: names of the heat maps in order; None: the method's own default.
-        scale_mm: size of a pose in mm, which a network that lifts one view needs.
-        backbone: a checkpoint of ours with a 2D backbone, for a network that comes without one.
-        image_px: side of the crops that the network was trained on, where its release has several.
+        joints: names of the heat maps in order; None: the method's default.
+        scale_mm: size of a pose in mm, for networks that lift a single view.
+        backbone: checkpoint of a 2D backbone, for networks that come without one.
+        image_px: side of the crops that the network was trained on, if its release has several.
 
     Raises:
-        InputError: a method that has no published weights, or has no use for what it is told; a file that is absent,
-            damaged, holds code or other things than finite tensors; and what the method itself refuses: a network that
-            is none of its own, keys that are missing, unexpected or of another shape.
+        InputError: the method has no published weights or does not need an option; the file is absent, damaged, or
+            contains code or anything but finite tensors; the network is not one of the method; keys are missing,
+            unexpected or of another shape.
 
     Example:
         >>> import_weights("algebraic", Path("human36m_alg.pth")).save(Path("algebraic.pt"))  # doctest: +SKIP
     """
     module, variant = _module(name)
-    takes = inspect.signature(module.published).parameters
-    told: dict[str, Any] = {"joints": joints, "scale_mm": scale_mm, "backbone": backbone, "image_px": image_px}
-    told = {option: value for option, value in told.items() if value is not None}
-    for option in told:
-        if option not in takes:
+    parameters = inspect.signature(module.published).parameters
+    options: dict[str, Any] = {"joints": joints, "scale_mm": scale_mm, "backbone": backbone, "image_px": image_px}
+    options = {option: value for option, value in options.items() if value is not None}
+    for option in options:
+        if option not in parameters:
             raise InputError(f"method {name!r}", OPTIONS[option], f"leave out --{option.replace('_', '-')}")
     if variant:
-        told["variant"] = variant
-    checkpoint: Checkpoint = module.published(_read_state(file), file, **told)
+        options["variant"] = variant
+    checkpoint: Checkpoint = module.published(_read_state(file), file, **options)
     return checkpoint
 
 
 def published_names() -> Iterator[str]:
-    """Everything that `import_weights` takes as a name, method by method."""
+    """All names that `import_weights` accepts, method by method."""
     for folder in _folders():
         yield from (_name(folder, variant) for variant in _variants(_published(folder)))
 
@@ -85,7 +85,7 @@ def _folders() -> list[str]:
 
 
 def _module(name: str) -> tuple[ModuleType, str]:
-    """The module of a method or of a variant of it, and which variant."""
+    """The module of a method, and the variant that the name says."""
     for folder in _folders():
         if name == folder or name.startswith(f"{folder}_"):
             module = _published(folder)

@@ -23,17 +23,14 @@ from poseboard.methods.nets.starting_weights import load_backbone
 
 
 class Algebraic(NetworkMethod[AlgebraicOptions, AlgebraicTriangulation]):
-    """One person from the crops of two or more calibrated views.
-
-    Its options are `AlgebraicOptions`.
-    """
+    """The 3D pose of one person from the crops of two or more calibrated views. Options: `AlgebraicOptions`."""
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
         super().__init__("algebraic", parse_options(AlgebraicOptions, options, "algebraic"), skeleton, Inputs())
 
-    def network(self, read: Checkpoint, where: Path) -> tuple[AlgebraicTriangulation, int]:
-        """With confidences or without, as the row's options say."""
-        architecture = Architecture.of(read, where).exact
+    def network(self, checkpoint: Checkpoint, where: Path) -> tuple[AlgebraicTriangulation, int]:
+        """With or without confidences, as the option ``use_confidences`` says."""
+        architecture = Architecture.of(checkpoint, where).exact
         architecture.require(self.skeleton, where)
         if architecture.alg_confidences != self.options.use_confidences:
             have = "with" if architecture.alg_confidences else "without"
@@ -42,7 +39,7 @@ class Algebraic(NetworkMethod[AlgebraicOptions, AlgebraicTriangulation]):
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """One person a sample, world frame; NaN with fewer than two views. The score is the mean confidence."""
+        """One person per sample, world frame; NaN with fewer than two views. The score is the mean confidence."""
         model = self.loaded
         if not samples:
             return []
@@ -55,25 +52,25 @@ class Algebraic(NetworkMethod[AlgebraicOptions, AlgebraicTriangulation]):
             points = torch.cat([views.points_px for views in seen]).double().cpu().numpy()
             confidences = torch.cat([views.confidences for views in seen]).double().cpu()
             cameras = [view.camera for sample in samples for view in sample.views]
-            there = torch.from_numpy(valid)
+            mask = torch.from_numpy(valid)
             pinhole = torch.from_numpy(undistort_views(cameras, points))
-            joints_mm = triangulate(pinhole, confidences, torch.from_numpy(P), there, arch.homogeneous)[0].numpy()
+            joints_mm = triangulate(pinhole, confidences, torch.from_numpy(P), mask, arch.homogeneous)[0].numpy()
             mean = torch.zeros(valid.shape, dtype=torch.float64)
-            mean[there] = confidences.mean(dim=-1)
+            mean[mask] = confidences.mean(dim=-1)
             score = mean.sum(dim=1).numpy() / np.maximum(valid.sum(axis=1), 1)
         return [Poses(self.skeleton, joints_mm[i : i + 1], score[i : i + 1]) for i in range(len(samples))]
 
     def training(self, start: Path | None, seed: int) -> AlgebraicTraining:
-        """From the backbone in ``start``; a confidence head that it lacks starts fresh from ``seed``."""
-        read, start = self.started(start)
+        """From the backbone in ``start``; a confidence head that it lacks is initialised from ``seed``."""
+        content, start = self.read_start(start)
         update = {
             "alg_confidences": self.options.use_confidences,
             "vol_confidences": False,
             "homogeneous": self.options.recipe == "published",
         }
-        architecture = Architecture.of(read, start).model_copy(update=update)
+        architecture = Architecture.of(content, start).model_copy(update=update)
         if self.options.recipe == "published":
             architecture = architecture.exact
         architecture.require(self.skeleton, start)
-        model = AlgebraicTriangulation(architecture, load_backbone(architecture, read, start, seed))
+        model = AlgebraicTriangulation(architecture, load_backbone(architecture, content, start, seed))
         return AlgebraicTraining(model, self.options, self.skeleton)

@@ -13,11 +13,11 @@ from poseboard.methods.nets.soft_argmax import soft_argmax_2d
 
 
 class Views(NamedTuple):
-    """What is seen in n crops.
+    """2D joints and confidences of n crops.
 
     Args:
         heatmaps: (n, J, h, w), raw.
-        points_px: (n, J, 2) in crop pixels, of the image as it is (the lens not undone).
+        points_px: (n, J, 2) in crop pixels, with the lens.
         confidences: (n, J) in (0, 1); ones without the confidence head.
     """
 
@@ -27,7 +27,7 @@ class Views(NamedTuple):
 
 
 def normalised_weights(confidences: Tensor, valid: Tensor) -> Tensor:
-    """Confidences (B, V, J) over their sum over views, + 1e-5; 0 where ``valid`` (B, V) is not."""
+    """Confidences (B, V, J) divided by their sum over views, + 1e-5; 0 where ``valid`` (B, V) is False."""
     confidences = confidences * valid[..., None]
     total = confidences.sum(dim=1, keepdim=True)
     weights = confidences / torch.where(total > 0, total, torch.ones_like(total)) + 1e-5
@@ -51,17 +51,17 @@ def triangulate(
     """
     shape = (*valid.shape, points_px.shape[1])
     points = torch.zeros((*shape, 2), dtype=points_px.dtype, device=points_px.device)
-    spread = torch.zeros(shape, dtype=confidences.dtype, device=confidences.device)
-    points[valid], spread[valid] = points_px, confidences
-    weights = normalised_weights(spread, valid)
+    of_views = torch.zeros(shape, dtype=confidences.dtype, device=confidences.device)
+    points[valid], of_views[valid] = points_px, confidences
+    weights = normalised_weights(of_views, valid)
     return dlt(P.double(), points.double(), weights.double(), homogeneous=homogeneous), weights
 
 
 class AlgebraicTriangulation(nn.Module):
-    """The backbone and what follows it; the tensors are ``backbone.*``, as in published weights.
+    """The backbone, soft-argmax and triangulation; its tensors are ``backbone.*``, as in published weights.
 
     Args:
-        architecture: of the backbone; ``alg_confidences`` switches the confidence head.
+        architecture: of the backbone; ``alg_confidences`` turns the confidence head on.
         backbone: built from it.
     """
 
@@ -71,7 +71,7 @@ class AlgebraicTriangulation(nn.Module):
         self.backbone = backbone
 
     def see(self, images: Tensor) -> Views:
-        """Normalised crops (n, 3, S, S) -> what is seen in them."""
+        """2D joints and confidences of normalised crops (n, 3, S, S)."""
         arch = self.architecture
         out = arch.run(self.backbone, images)
         points, _ = soft_argmax_2d(out.heatmaps, arch.multiplier, arch.softmax)
@@ -87,10 +87,10 @@ class AlgebraicTriangulation(nn.Module):
             images: (n, 3, S, S) normalised crops, the views of sample after sample.
             P: (B, V, 3, 4).
             valid: (B, V) bool with n true.
-            lens_px: (n, J, 2) added to the points found before they are triangulated, to undo a lens; None: no lens.
+            lens_px: (n, J, 2) offsets that undo the lens, added to the 2D points; None: no lens.
 
         Returns:
-            joints (B, J, 3) float64 mm, normalised weights (B, V, J), and what was seen.
+            joints (B, J, 3) float64 mm, normalised weights (B, V, J), and the 2D joints.
         """
         views = self.see(images)
         points = views.points_px if lens_px is None else views.points_px + lens_px

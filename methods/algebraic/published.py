@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.methods.checkpoint import Checkpoint, strip_prefix
-from poseboard.methods.nets.architecture import Architecture
-from poseboard.methods.nets.published_state import resnet_name, whole_state
+from poseboard.methods.checkpoint import Checkpoint
+from poseboard.methods.nets.published_state import published_backbone
 
 VARIANTS = ("", "no_conf")
 
@@ -19,10 +17,10 @@ VARIANTS = ("", "no_conf")
 def published(
     state: Mapping[str, Tensor], file: Path, *, variant: str = "", joints: tuple[str, ...] = HUMAN36M.joints
 ) -> Checkpoint:
-    """A whole model with keys ``backbone.…``.
+    """A checkpoint of a complete model with keys ``backbone.…``.
 
     Args:
-        state: of the file.
+        state: state dict of the file.
         file: for errors.
         variant: "", or "no_conf" for one without the confidence head.
         joints: names of the heat maps in order.
@@ -30,8 +28,5 @@ def published(
     Raises:
         InputError: no PoseResNet, or keys that are missing, unexpected or of another shape.
     """
-    network = resnet_name(strip_prefix(state, "backbone."), file)
-    architecture = Architecture.published(network, joints, alg_confidences=not variant)
-    with torch.device("meta"):
-        template = nn.ModuleDict({"backbone": architecture.build(seed=0)})
-    return Checkpoint("algebraic", architecture.plain(), whole_state(template, state, file))
+    architecture, whole = published_backbone(state, file, joints, alg_confidences=not variant)
+    return Checkpoint("algebraic", architecture.plain(), whole)

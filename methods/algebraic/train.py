@@ -21,26 +21,26 @@ _CM = 0.1
 
 
 class AlgebraicOptions(Options):
-    """What is trained, and how.
+    """Options of algebraic triangulation.
 
     Args:
-        use_confidences: weigh the views by the confidence head; otherwise all alike.
-        recipe: "small" is ours (robust 3D loss, 2D losses beside it, AdamW with a cosine, augmentation); "published" is
-            that of the release (MSESmooth in cm, Adam at one rate, no augmentation).
-        steps: of the optimiser, or `Epochs`.
-        batch_size: samples a step.
-        learning_rate: highest rate; None: the recipe's own, 1e-3 or 1e-5.
-        head_rate_factor: "small": factor on the rate of the confidence head.
-        warmup_steps: "small": steps over which the rate rises.
+        use_confidences: views are weighted by the confidence head; False: equally.
+        recipe: "small" is ours: robust 3D loss and 2D losses, AdamW with a cosine schedule, augmentation. "published"
+            is the release's: MSESmooth in cm, Adam at a constant rate, no augmentation.
+        steps: optimiser steps, or `Epochs`.
+        batch_size: samples per step.
+        learning_rate: maximum; None: the recipe's own, 1e-3 or 1e-5.
+        head_rate_factor: "small": factor on the learning rate of the confidence head.
+        warmup_steps: "small": steps of the warm-up.
         weight_decay: "small": of AdamW.
-        robust_scale_mm: "small": error beyond which a joint pulls no harder.
-        joints_2d_weight: "small": of the 2D losses beside the 3D one.
-        heatmap_weight: "small": of the heat-map cross-entropy within the 2D losses.
-        sigma_px: "small": of the true heat maps.
+        robust_scale_mm: "small": error at which the robust loss has its largest gradient.
+        joints_2d_weight: "small": weight of the 2D losses; the 3D loss has weight 1.
+        heatmap_weight: "small": weight of the heat-map cross-entropy within the 2D losses.
+        sigma_px: "small": of the true heat maps, heat-map pixels.
         smooth_threshold_cm2: "published": threshold of MSESmooth.
-        views: most views of a training sample, drawn at random where there are more.
-        clip_norm: maximum gradient norm, larger gradients are clipped; None: never. Left out: 10 ("small") or never.
-        augmentation: "small": how crops, and their cameras with them, are changed.
+        views: maximum number of views of a training sample; drawn at random from more.
+        clip_norm: maximum gradient norm, larger gradients are clipped; None: no clipping. Default: 10 ("small"), None.
+        augmentation: "small": of the crops and their cameras.
     """
 
     use_confidences: bool = True
@@ -66,8 +66,8 @@ class AlgebraicTraining(Training):
 
     Args:
         model: with the weights to start from.
-        options: how.
-        skeleton: of the truth, for the joints a mirror image swaps.
+        options: of the training.
+        skeleton: of the truth; mirror images swap its left and right joints.
     """
 
     def __init__(self, model: AlgebraicTriangulation, options: AlgebraicOptions, skeleton: Skeleton) -> None:
@@ -102,17 +102,17 @@ class AlgebraicTraining(Training):
         )
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The recipe's loss; also the mean 3D error (mm) of the batch."""
+        """The recipe's loss, and the mean 3D error (mm) of the batch."""
         arch, options, valid = self._architecture, self._options, batch["valid"]
         joints_mm, _, views = self.model(
             arch.prepare(batch["images"][valid]), batch["P"], valid, batch["lens_px"][valid]
         )
         known = batch["known"] * torch.isfinite(joints_mm.detach()).all(dim=-1, keepdim=True)
-        told = {"error_mm": keypoint_l2(joints_mm.detach(), batch["joints_mm"], known)}
+        logged = {"error_mm": keypoint_l2(joints_mm.detach(), batch["joints_mm"], known)}
         if options.recipe == "published":
             threshold = options.smooth_threshold_cm2
             total = keypoint_mse_smooth(_CM * joints_mm, _CM * batch["joints_mm"], known, threshold)
-            return {"total": total, **told}
+            return {"total": total, **logged}
         robust = keypoint_robust(joints_mm, batch["joints_mm"], known, options.robust_scale_mm)
         flat = heatmap_losses(
             arch,
@@ -123,4 +123,4 @@ class AlgebraicTraining(Training):
             options.sigma_px,
         )
         total = robust + options.joints_2d_weight * flat.pop("total")
-        return {"total": total, "robust": robust.detach(), **flat, **told}
+        return {"total": total, "robust": robust.detach(), **flat, **logged}

@@ -1,7 +1,4 @@
-"""The 2D backbone, which learns and predicts no pose: its options, and what it starts from.
-
-The pipeline itself is `HeatmapTraining`.
-"""
+"""Training of the 2D backbone: its options and its starting weights. The pipeline is `HeatmapTraining`."""
 
 from __future__ import annotations
 
@@ -16,19 +13,19 @@ from poseboard.methods.base import Inputs, parse_options
 from poseboard.methods.nets.architecture import Architecture, Precision
 from poseboard.methods.nets.heatmap_training import HeatmapOptions, HeatmapTraining
 from poseboard.methods.nets.pose_resnet import NETWORKS
-from poseboard.methods.nets.starting_weights import given_weights
+from poseboard.methods.nets.starting_weights import checkpoint_of_option
 
 
 class BackboneOptions(HeatmapOptions):
-    """What is trained, and how.
+    """Options of the 2D backbone; those of the training are `HeatmapOptions`.
 
     Args:
         architecture: one of `pose_resnet.NETWORKS`.
         image_px: side of the crops.
-        precision: "bf16" runs the convolutions in bfloat16.
-        start_weights: checkpoint to start from, e.g. of published weights (`poseboard weights import backbone`); its
-            architecture, crops and precision then count instead of those above. "published" needs one: a pose network
-            for the data set's joints is taken as it is, one for others and an image network are trained.
+        precision: "bf16": convolutions run in bfloat16.
+        start_weights: checkpoint to start from, for example published weights (`poseboard weights import backbone`). It
+            sets architecture, crop size and precision. "published" needs one: a pose network for the data set's joints
+            is used unchanged; one for other joints, or an image network, is trained.
     """
 
     architecture: str = "small"
@@ -45,11 +42,11 @@ class BackboneOptions(HeatmapOptions):
 
 
 class Backbone:
-    """The 2D backbone: a row that others start from, and that predicts nothing itself.
+    """The 2D backbone that other methods start from. It predicts no 3D poses.
 
     Args:
         options: see `BackboneOptions`.
-        skeleton: whose joints it learns.
+        skeleton: of its heat maps.
 
     Raises:
         InputError: an option is unknown or wrong.
@@ -61,13 +58,13 @@ class Backbone:
         self.inputs = Inputs(crop_px=self.options.image_px, views=(1, 1_000))
 
     def training(self, start: Path | None, seed: int) -> HeatmapTraining:
-        """From the backbone in ``start``, else from that of the option ``start_weights``, else from fresh weights.
+        """From the backbone in ``start``, else from that of the option ``start_weights``, else from random weights.
 
         Raises:
-            InputError: there is no such checkpoint, or its backbone is for other joints ("small").
+            InputError: there is no such checkpoint, or ("small") its backbone is for other joints.
         """
         if self.options.recipe == "published" or self.options.start_weights is not None:
-            start = start or given_weights("backbone", self.options.start_weights)
+            start = start or checkpoint_of_option("backbone", self.options.start_weights)
         if start is not None:
             return HeatmapTraining.continued(start, self.options, self.skeleton, seed)
         architecture = Architecture(

@@ -24,16 +24,16 @@ _log = logging.getLogger(__name__)
 
 
 def published(state: Mapping[str, Tensor], file: Path, *, joints: tuple[str, ...] = HUMAN36M.joints) -> Checkpoint:
-    """A 2D backbone with bare keys.
+    """A checkpoint of a 2D backbone; keys have no prefix.
 
     Args:
-        state: of the file.
+        state: state dict of the file.
         file: for errors.
-        joints: names of the heat maps in order. Of more heat maps than that the first ones are kept (the published
-            backbone has 16 of MPII after 17 of Human3.6M, release code); what else does not fit is left out and logged.
+        joints: names of the heat maps in order. Further heat maps of the file are left out (the published backbone has
+            16 of MPII after 17 of Human3.6M, release code). Other tensors that do not fit are left out and logged.
 
     Raises:
-        InputError: no PoseResNet, or one of which most does not fit.
+        InputError: no PoseResNet, or most of its tensors do not fit.
     """
     architecture = Architecture.published(resnet_name(state, file), joints)
     of_images = not any(key.startswith(("deconv_layers.", "final_layer.")) for key in state)
@@ -42,25 +42,25 @@ def published(state: Mapping[str, Tensor], file: Path, *, joints: tuple[str, ...
 
 
 def _starting_weights(architecture: Architecture, state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
-    """The release's rule: take each tensor of the right name and shape, the first filters of the last layer."""
+    """The release's rule: tensors with the right name and shape, and the first filters of the last layer."""
     own = architecture.build(seed=0).state_dict()
     fits = [key for key, value in state.items() if key in own and own[key].shape == value.shape]
     taken = {key: own_copy(own[key], state[key]) for key in fits}
     for key in ("final_layer.weight", "final_layer.bias"):
-        given, fresh = state.get(key), own[key]
-        if key in taken or given is None or given.shape[1:] != fresh.shape[1:]:
+        filters, fresh = state.get(key), own[key]
+        if key in taken or filters is None or filters.shape[1:] != fresh.shape[1:]:
             continue
-        count = min(len(given), len(fresh))
+        count = min(len(filters), len(fresh))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             taken[key] = nn.init.xavier_uniform_(torch.empty_like(fresh)) if fresh.ndim > 1 else torch.zeros_like(fresh)
-        taken[key][:count] = given[:count].to(fresh.dtype)
-        _log.warning("%s: %s has %d filters, the first %d are taken", file, key, len(given), count)
+        taken[key][:count] = filters[:count].to(fresh.dtype)
+        _log.warning("%s: %s has %d filters, the first %d are taken", file, key, len(filters), count)
     missing = [key for key in own if key not in taken and not key.endswith(".num_batches_tracked")]
     ignored = [key for key in state if key not in taken]
-    for told, keys in (("left fresh", missing), ("ignored", ignored)):
+    for outcome, keys in (("left fresh", missing), ("ignored", ignored)):
         if keys:
-            _log.warning("%s: %d tensors %s: %s", file, len(keys), told, ", ".join(keys[:5]))
+            _log.warning("%s: %d tensors %s: %s", file, len(keys), outcome, ", ".join(keys[:5]))
     if len(missing) > len(own) // 2:
         raise InputError(
             file, f"{len(missing)} of {len(own)} tensors do not fit {architecture.network}", "check METHOD"

@@ -1,1 +1,1 @@
-"""What several methods make batches of: crops, their labels, augmentation, several views of one moment."""
+"""Training examples that several methods share: crops, labels, augmentation, several views of one instant."""

@@ -1,4 +1,4 @@
-"""Augmentation of crops as a pure function of a random generator, with what it does to pixels as a matrix."""
+"""Augmentation of crops: a pure function of a random generator that also returns its affine transform."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from poseboard.methods.base import Options
 
 
 class Augmentation(Options):
-    """How far crops are changed in training; zeros leave them as they are.
+    """Ranges of the random changes of crops in training; zeros change nothing.
 
     Args:
         flip: probability of a mirror image.
-        rotation_deg: largest rotation about the centre, either way.
-        scale: largest relative change of size, either way.
-        shift: largest shift of either axis, as a share of the crop's side.
-        brightness: largest relative change of brightness.
-        colour: largest relative change of a single channel.
+        rotation_deg: maximum rotation about the centre, in both directions.
+        scale: maximum relative change of size, in both directions.
+        shift: maximum shift along each axis, as a share of the crop's side.
+        brightness: maximum relative change of brightness.
+        colour: maximum relative change of a single channel.
     """
 
     flip: float = Field(default=0.5, ge=0, le=1)
@@ -35,18 +35,22 @@ NO_AUGMENTATION = Augmentation(flip=0, rotation_deg=0, scale=0, shift=0, brightn
 
 
 def augment(image: Image, settings: Augmentation, rng: np.random.Generator, *, mirrored: bool) -> tuple[Image, Array]:
-    """A changed crop.
+    """A randomly changed crop.
 
     Args:
         image: (S, S, 3) uint8.
-        settings: how far it may be changed; ``settings.flip`` is the caller's to draw, since all views of a moment must
-            be mirrored together.
-        rng: source of every choice.
-        mirrored: whether to mirror: x becomes S - 1 - x, and the caller swaps left and right joints.
+        settings: ranges of the changes. The caller draws ``settings.flip``, because all views of an instant are
+            mirrored together.
+        rng: source of every random choice.
+        mirrored: mirror the crop: x becomes S - 1 - x. The caller swaps left and right joints.
 
     Returns:
-        The crop, black where it showed nothing, and A (3, 3): pixel (x, y, 1) of the old crop is ``A @ (x, y, 1)`` of
-        the new, so a camera's P becomes ``A @ P``.
+        The crop, black outside of the old one, and A (3, 3): pixel (x, y, 1) of the old crop is ``A @ (x, y, 1)`` in
+        the new one. A camera's P becomes ``A @ P``.
+
+    Example:
+        >>> crop, A = augment(crop, Augmentation(rotation_deg=15), np.random.default_rng(0), mirrored=False)
+        >>> P, points_px = A @ camera.P, transform_points(A, points_px)
     """
     side = image.shape[0]
     angle = np.deg2rad(settings.rotation_deg) * rng.uniform(-1, 1)
@@ -69,5 +73,5 @@ def augment(image: Image, settings: Augmentation, rng: np.random.Generator, *, m
 
 
 def transform_points(A: Array, points_px: Array) -> Array:
-    """Pixels (..., 2) through an affine A (3, 3)."""
+    """Pixels (..., 2) transformed by an affine A (3, 3)."""
     return np.asarray(points_px @ A[:2, :2].T + A[:2, 2])

@@ -22,11 +22,14 @@ def crop_pixels(view: View, crop_px: int) -> np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def stack_views(samples: Sequence[Sample], crop_px: int) -> tuple[Tensor, Array, np.ndarray[Any, np.dtype[np.bool_]]]:
-    """Views of samples that may have different numbers of them.
+    """The crops and cameras of B samples with up to V views.
 
     Returns:
-        crops (n, S, S, 3) uint8 of the n views that are there, sample by sample; P (B, V, 3, 4), zero where a sample
-        has fewer views than the largest; valid (B, V).
+        crops (n, S, S, 3) uint8 of all n views, sample by sample; P (B, V, 3, 4), zero where a sample has fewer than V
+        views; valid (B, V) bool, whether the sample has this view.
+
+    Raises:
+        ValueError: a view is not a crop of ``crop_px``.
     """
     most = max((len(sample.views) for sample in samples), default=0)
     valid = np.arange(most) < np.array([len(sample.views) for sample in samples])[:, None]
@@ -39,7 +42,7 @@ def stack_views(samples: Sequence[Sample], crop_px: int) -> tuple[Tensor, Array,
 
 
 def undistort_views(cameras: Sequence[Camera], points_px: Array) -> Array:
-    """Points (n, J, 2) seen by n cameras, the lens undone where there is one."""
+    """Points (n, J, 2) of n cameras with the lens undone; unchanged for cameras without a lens."""
     points_px = points_px.copy()
     for i, camera in enumerate(cameras):
         if camera.dist.any():

@@ -1,4 +1,4 @@
-"""Training examples of several views of one moment, changed together with their cameras."""
+"""Training examples of several views of one instant; augmentation changes their cameras, too."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from poseboard.methods.batches.crops import crop_pixels
 from poseboard.methods.batches.labels import inside_crop, visible_joints
 
 Change = Callable[[View], tuple[Image, Array]]
-"""A view -> its changed crop, and A (3, 3) from the pixels of the view to those of that crop."""
+"""A view -> its augmented crop, and A (3, 3) from pixels of the view to pixels of that crop."""
 
 
 def drawn_views(sample: Sample, fewest: int, most: int, rng: np.random.Generator) -> list[View]:
-    """A random number of a sample's views, from ``fewest`` to ``most``, each at most once and in the sample's order.
+    """A random number of a sample's views, from ``fewest`` to ``most``, in the sample's order and without repetition.
 
-    Learnable triangulation, release code: every number is as likely as any other, and so is every choice of that many.
-    A sample that has fewer views than ``fewest`` or ``most`` gives what it has.
+    Learnable triangulation, release code: all numbers are equally likely, and so are all choices of that many views. A
+    sample with fewer views returns all of them.
     """
     most = min(most, len(sample.views))
     count = most
@@ -40,11 +40,7 @@ def augmented_views(
     slots: int,
     flip_order: Sequence[int],
 ) -> Example:
-    """Up to ``slots`` views, drawn at random where there are more, each changed by itself but all mirrored or none.
-
-    Returns:
-        See `stack_changed`.
-    """
+    """Up to ``slots`` randomly drawn views, augmented one by one but mirrored together; see `stack_changed`."""
     views = drawn_views(sample, slots, slots, rng)
     mirrored = bool(rng.random() < settings.flip)
     return stack_changed(
@@ -67,21 +63,21 @@ def stack_changed(
     flip_order: Sequence[int] | None,
     published: bool = False,
 ) -> Example:
-    """Views in ``slots`` places, of which those without a view are zero and not valid.
+    """One training example of up to V views; slots without a view are zero and not valid.
 
     Args:
         views: at most ``slots``.
         truth: of the one person.
-        change: makes each crop of ``crop_px``; the cameras follow.
-        crop_px: side S.
+        change: makes the crop of a view; its camera is changed accordingly.
+        crop_px: side S of the crops.
         slots: V.
-        flip_order: the joints in the order that a mirror image gives them, where ``change`` mirrors; else None.
-        published: ``points_px`` and ``weights`` as the release of epipolar transformers has them, see `visible_joints`.
+        flip_order: index of each joint's mirror image if ``change`` mirrors; else None.
+        published: ``points_px`` and ``weights`` as in the release of epipolar transformers, see `visible_joints`.
 
     Returns:
         images (V, S, S, 3) uint8; P (V, 3, 4) float64; valid (V,) bool; points_px (V, J, 2) and weights (V, J)
-        float32; lens_px (V, J, 2) float32, from where the lens shows a joint to where a pinhole would;
-        joints_mm (J, 3) and known (J, 1) float64.
+        float32; lens_px (V, J, 2) float32, the offset that undoes the lens at each joint; joints_mm (J, 3) and
+        known (J, 1) float64.
     """
     (joints_mm,) = truth.joints_mm
     joints = len(joints_mm)
@@ -90,7 +86,7 @@ def stack_changed(
     points, lens, weights = np.zeros((slots, joints, 2)), np.zeros((slots, joints, 2)), np.zeros((slots, joints))
     for i, view in enumerate(views):
         images[i], A = change(view)
-        # A changed crop shows nothing that was outside the crop; a whole frame is still to be cropped.
+        # Augmentation of a crop cannot show joints outside of it; a whole frame is cropped by `change`.
         side_px = crop_px if view.camera.size == (crop_px, crop_px) else None
         seen, visible = visible_joints(view, truth, side_px, published=published)
         points[i] = transform_points(A, seen)
@@ -100,7 +96,7 @@ def stack_changed(
             pinhole = view.camera.undistorted().project(joints_mm)
             moved = (pinhole - view.camera.project(joints_mm)) @ A[:2, :2].T
             lens[i] = np.nan_to_num(moved)
-    if flip_order is not None:  # a mirrored left arm is a right arm, at the place where the left one is
+    if flip_order is not None:  # in a mirror image the left arm looks like a right arm
         order = list(flip_order)
         points, lens, weights, joints_mm = points[:, order], lens[:, order], weights[:, order], joints_mm[order]
     known = np.isfinite(joints_mm).all(axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Linear triangulation of 2D detections: the plainest baseline."""
+"""Linear triangulation of 2D detections: the simplest baseline."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from poseboard.methods.nets.triangulator import ASSOCIATION_PX, Triangulator
 
 
 class DltOptions(Options):
-    """How points are triangulated.
+    """Options of linear triangulation.
 
     Args:
-        weighting: "uniform" weighs all views alike, "peak" by the soft-max peak of the heat map (or by the confidence
-            of given detections).
+        weighting: of the views. "uniform": equal. "peak": the soft-max peak of the heat map, or the confidence of given
+            detections.
         association_px: mean epipolar distance up to which given detections are one person.
-        compat: minimise over unit homogeneous vectors, as learnable triangulation does; see `dlt` for what it costs
-            near the world origin.
+        compat: minimise over unit homogeneous vectors, as learnable triangulation does; less precise near the world
+            origin, see `dlt`.
     """
 
     weighting: Literal["uniform", "peak"] = "uniform"
@@ -32,11 +32,11 @@ class DltOptions(Options):
 
 
 class Dlt(Triangulator):
-    """Linear triangulation; learns nothing and takes over the checkpoint of ransac as it is.
+    """Linear triangulation of the 2D points of the row under ``after``, whose checkpoint it uses unchanged.
 
     Args:
         options: see `DltOptions`.
-        skeleton: whose joints it answers in.
+        skeleton: of the answers.
 
     Raises:
         InputError: an option is unknown or wrong.
@@ -47,7 +47,7 @@ class Dlt(Triangulator):
         super().__init__("dlt", skeleton, self.options.association_px, checkpoints_of=("backbone", "ransac"))
 
     def triangulate(self, observations: Observations, keys: Sequence[str]) -> Array:
-        """One weighted linear system a joint, of all views."""
+        """One weighted linear system per joint, of all views."""
         weights = observations.confidence if self.options.weighting == "peak" else None
         return dlt(observations.P, observations.points_px, weights, homogeneous=self.options.compat)
 

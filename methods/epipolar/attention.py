@@ -1,11 +1,11 @@
-"""Attention of each map cell of a view to samples in other views: the epipolar transformer's block.
+"""Attention of each cell of a view's feature map to samples in other views: the block of epipolar transformers.
 
 He et al., *Epipolar Transformers*, CVPR 2020, section 3 and release code. The release gathers the K sampled features of
-every cell (K x C x H x W numbers). Here they never exist together. Bilinear sampling is linear, so the similarity to a
-sampled feature is the interpolation of the similarities to the four cells around it: similarities of a block of
-cells to all source cells they touch are one matrix product, and so is the weighted sum of values. Blocks are cells with
-neighbouring epipolar lines, which touch few source cells. What is not linear in the samples (cosine, maxima) gathers
-them a block at a time. Blocks are recomputed in the backward pass.
+every cell: K x C x H x W numbers. This implementation does not. Bilinear sampling is linear, so the similarity to a
+sampled feature is the interpolation of the similarities to the four cells around it. The similarities of a block of
+cells to all source cells that they use are one matrix product, and so is the weighted sum of values. A block is a set
+of cells with neighbouring epipolar lines, which use few source cells. Settings that are not linear in the samples
+(cosine, maxima) gather the samples of one block at a time. Blocks are recomputed in the backward pass.
 """
 
 from __future__ import annotations
@@ -24,33 +24,34 @@ from poseboard.methods.epipolar.lines import MapGrid, Segments, looked_up
 Layer = Literal["z", "theta", "phi", "g"]
 
 _MASKED = -1e10
-"""Similarity in place of one that is exactly 0: a sample outside the map, or a feature that is all zero (release)."""
+"""Replaces a similarity of exactly 0: a sample outside of the map, or a feature that is all zero (release)."""
 _DENSE_CELLS = 1024
-"""Maps up to this size meet whole, several pairs of views a block."""
+"""Maps up to this size are one block, which can hold several pairs of views."""
 _BLOCK_CELLS = 512
+"""Cells per block of larger maps."""
 _BLOCK_NUMBERS = 4_000_000
-"""Similarities of a block at most, or gathered numbers."""
+"""Maximum number of similarities, or gathered numbers, per block."""
 _KEPT_NUMBERS = 48_000_000
-"""Similarities of all blocks that are kept for the backward pass; of more, each block is computed again."""
+"""Maximum number of similarities that are stored for the backward pass; with more, blocks are recomputed."""
 
 
 class AttentionSettings(Options):
-    """What the block computes; the defaults are those of the published models.
+    """Settings of the block; the defaults are those of the published models.
 
     Args:
-        samples: K, along each line.
-        attention: "average" over the samples by weight, or the "max"imum alone (by cosine, whatever ``similarity`` is).
-        similarity: of a cell's query and a sample's key; "prior": none, the given table is the weights.
-        softmax: over the samples; otherwise similarity / K.
-        scale: factor before the soft-max, 1/sqrt(64) whatever the channels or samples are.
-        layers: 1x1 convolutions: theta on queries, phi on keys, g on values, z (with a batch normalisation that starts
-            at zero) on the result.
-        residual: the result is added to what z makes of it.
-        bottleneck: factor by which theta, phi and g narrow the channels.
-        pool: sample i and i + K/2 are merged by their maximum.
-        prior: what a given table does to the weights.
+        samples: K per line.
+        attention: "average": weighted mean over the samples. "max": the sample with the largest cosine similarity.
+        similarity: of a cell's query and a sample's key: dot product or cosine. "prior": the prior is the weights.
+        softmax: soft-max over the samples; otherwise weights are similarity / K.
+        scale: factor before the soft-max: 1/sqrt(64) for every number of channels and samples.
+        layers: 1x1 convolutions: theta on queries, phi on keys, g on values, z on the result, with a batch
+            normalisation whose weights start at zero.
+        residual: the input of z is added to its output.
+        bottleneck: factor by which theta, phi and g reduce the channels.
+        pool: samples i and i + K/2 are merged by their maximum.
+        prior: how a given prior changes the weights.
         correct_normalise: see `lines.normalised`.
-        align_corners: how coordinates are read; False is what the release code does on PyTorch 1.3 and later.
+        align_corners: convention of the sampling grid; False is what the release code does with PyTorch 1.3 and later.
     """
 
     samples: int = Field(default=64, ge=2)
@@ -83,18 +84,18 @@ class AttentionSettings(Options):
 
     @property
     def weights(self) -> int:
-        """Number of weights a cell."""
+        """Number of weights per cell."""
         return self.samples // 2 if self.pool else self.samples
 
 
 class Samples(NamedTuple):
-    """Where the cells of m pairs of views look: sample k of cell p at ``start[p] + path[k] * span[p]``.
+    """Sample positions of m pairs of views: sample k of cell p is at ``start[p] + path[k] * span[p]``.
 
     Args:
         start: (m, H W, 2) fractional cells (x, y) of the source map.
         span: (m, H W, 2).
         path: (K, 2).
-        hit: (m, H W) bool, whether any sample is inside the map.
+        hit: (m, H W) bool, whether any sample is inside of the map.
     """
 
     start: Tensor
@@ -103,19 +104,19 @@ class Samples(NamedTuple):
     hit: Tensor
 
     def at(self, pairs: slice, cells: Tensor) -> Tensor:
-        """(b, R, K, 2) samples of some pairs' cells ``cells`` (R,)."""
+        """Sample positions (b, R, K, 2) of the cells ``cells`` (R,) of some pairs."""
         return self.start[pairs, cells, None] + self.path * self.span[pairs, cells, None]
 
 
 def along_lines(segments: Segments, grid: MapGrid, samples: int) -> Samples:
-    """Evenly spaced in the image, both ends included."""
+    """Samples at equal distances along epipolar lines, both ends included."""
     start = grid.cells(segments.start_px)
     t = torch.linspace(0, 1, samples, dtype=start.dtype, device=start.device)
     return Samples(start, grid.cells(segments.end_px) - start, t[:, None].expand(samples, 2), segments.hit)
 
 
 def everywhere(pairs: int, grid: MapGrid, samples: int, device: torch.device | str = "cpu") -> Samples:
-    """The same places for every cell and camera, spread evenly over the map (Roberts' R2 sequence)."""
+    """The same samples for every cell and camera, spread evenly over the map (Roberts' R2 sequence)."""
     k = torch.arange(samples, dtype=torch.float64, device=device)[:, None]
     ratio = 1.324717957244746  # the plastic number
     steps = torch.tensor([1 / ratio, 1 / ratio**2], dtype=torch.float64, device=device)
@@ -126,12 +127,12 @@ def everywhere(pairs: int, grid: MapGrid, samples: int, device: torch.device | s
 
 
 class Attended(NamedTuple):
-    """What the block answers for n reference views.
+    """Output of the block for n reference views.
 
     Args:
         features: (n, C, H, W), to be added to the reference features.
-        weights: (m, H W, K) of each pair, similarities with "max"; None if not asked for.
-        best: (m, H W, 2) fractional cell (x, y) of the sample with the largest weight, or None.
+        weights: (m, H W, K) of each pair, similarities with "max"; None without ``detail``.
+        best: (m, H W, 2) fractional cell (x, y) of the sample with the largest weight; None without ``detail``.
     """
 
     features: Tensor
@@ -140,20 +141,20 @@ class Attended(NamedTuple):
 
 
 class EpipolarSampler(nn.Module):
-    """The block; its tensors carry the published names.
+    """The block; its tensors have the published names.
 
     Args:
         channels: of the feature maps.
-        settings: see there.
+        settings: see `AttentionSettings`.
     """
 
     def __init__(self, channels: int, settings: AttentionSettings) -> None:
         super().__init__()
         self.settings = settings
         narrow = channels // settings.bottleneck
-        made: dict[str, nn.Module | None] = dict.fromkeys(("theta", "phi", "g"))
-        made |= {name: nn.Conv2d(channels, narrow, 1) for name in made if name in settings.layers}
-        self.theta, self.phi, self.g = made["theta"], made["phi"], made["g"]
+        layers: dict[str, nn.Module | None] = dict.fromkeys(("theta", "phi", "g"))
+        layers |= {name: nn.Conv2d(channels, narrow, 1) for name in layers if name in settings.layers}
+        self.theta, self.phi, self.g = layers["theta"], layers["phi"], layers["g"]
         self.z = nn.Conv2d(narrow, channels, 1) if "z" in settings.layers else None
         self.bn = nn.BatchNorm2d(channels) if "z" in settings.layers else None
         if self.bn is not None:
@@ -170,7 +171,7 @@ class EpipolarSampler(nn.Module):
         prior: Tensor | None = None,
         detail: bool = False,
     ) -> Attended:
-        """Features of the sources for the reference views; the mean where a view has several.
+        """Attended features of the source views; the mean for a reference view with several sources.
 
         Args:
             reference: (n, C, H, W).
@@ -178,15 +179,18 @@ class EpipolarSampler(nn.Module):
             pairs: (m, 2) indices of a reference and a source view.
             samples: of each pair.
             grid: of the maps.
-            prior: (m, K, H, W), for settings that take one.
-            detail: also answer weights and best places, of each pair.
+            prior: (m, K, H, W), for settings with a prior.
+            detail: also return weights and best samples of each pair.
+
+        Raises:
+            ValueError: a prior without such settings, or such settings without a prior.
         """
         settings = self.settings
         if (prior is not None) != (settings.prior != "none" or settings.similarity == "prior"):
-            raise ValueError("a prior is given exactly where the settings take one")
+            raise ValueError("a prior is needed exactly if the settings use one")
         if prior is not None:
             prior = prior.flatten(2).mT  # (m, H W, K)
-        # Once as a list of cells, so that a cell's features lie together.
+        # As lists of cells: the features of a cell are contiguous.
         query = _cells(reference if self.theta is None else self.theta(reference))
         value = _cells(source if self.g is None else self.g(source))
         key = value if self.phi is None and self.g is None else _cells(source if self.phi is None else self.phi(source))
@@ -197,8 +201,8 @@ class EpipolarSampler(nn.Module):
         summed = out.new_zeros((*shape[:2], out.shape[2])).index_add(0, pairs[:, 0], out * hit)
         attended = (summed / count.clamp(min=1)).mT.unflatten(2, reference.shape[2:])
         if self.z is not None and self.bn is not None:
-            passed = self.bn(self.z(attended))
-            attended = attended + passed if settings.residual else passed
+            normalised = self.bn(self.z(attended))
+            attended = attended + normalised if settings.residual else normalised
             paired = torch.zeros(len(reference), dtype=torch.bool, device=out.device)
             paired[pairs[:, 0]] = True
             attended = torch.where(paired[:, None, None, None], attended, 0.0)
@@ -225,7 +229,7 @@ def _attend(
     prior: Tensor | None,
     detail: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """(m, H W, D) attended values and, if asked for, weights (m, H W, K), block by block."""
+    """Attended values (m, H W, D) and, with ``detail``, weights (m, H W, K), computed block by block."""
     count, cells = samples.start.shape[:2]
     gathering = settings.samples * query.shape[2]
     numbers = count * cells * (2 * min(cells, _DENSE_CELLS) if settings.linear else 2 * gathering)
@@ -238,21 +242,21 @@ def _attend(
     outs: list[Tensor] = []
     kept: list[Tensor] = []
     for first in range(0, count, together):
-        some = slice(first, first + together)
-        ref, src = pairs[some].unbind(-1)
-        # Cells whose lines begin at neighbouring places of the border have neighbouring lines.
+        block_pairs = slice(first, first + together)
+        ref, src = pairs[block_pairs].unbind(-1)
+        # Cells whose lines start at neighbouring points of the border have neighbouring lines.
         begin = samples.start[first] - samples.start.new_tensor([grid.width - 1, grid.height - 1]) / 2
         order = torch.arange(cells, device=query.device) if dense else torch.atan2(begin[:, 1], begin[:, 0]).argsort()
-        asked = (query[ref] if dense else query[ref[0], order][None]).split(size, dim=1)
+        queries = (query[ref] if dense else query[ref[0], order][None]).split(size, dim=1)
         parts = []
-        for rows, part in zip(order.split(size), asked, strict=True):
+        for rows, part in zip(order.split(size), queries, strict=True):
             places = looked_up(
-                samples.at(some, rows),
+                samples.at(block_pairs, rows),
                 grid,
                 correct=settings.correct_normalise,
                 align_corners=settings.align_corners,
             )
-            table = None if prior is None else prior[some, rows]
+            table = None if prior is None else prior[block_pairs, rows]
             arguments = (settings, part, key, value, src, places, grid, table)
             block = _interpolated if settings.linear else _gathered
             parts.append(
@@ -271,7 +275,7 @@ def _attend(
 
 def _weights(settings: AttentionSettings, similarity: Tensor, prior: Tensor | None) -> Tensor:
     """Similarities (b, R, K) -> weights."""
-    if settings.similarity == "prior":  # the table as it is: neither masked nor scaled nor a soft-max
+    if settings.similarity == "prior":  # unchanged: no mask, no scale, no soft-max
         return similarity
     similarity = torch.where(similarity == 0, _MASKED, similarity)
     if settings.prior == "add" and prior is not None:
@@ -282,7 +286,7 @@ def _weights(settings: AttentionSettings, similarity: Tensor, prior: Tensor | No
 
 
 def _corners(places: Tensor, grid: MapGrid) -> tuple[Tensor, Tensor]:
-    """Indices and weights (..., K, 4) of the cells around fractional cells (..., K, 2); weight 0 outside the map."""
+    """Indices and bilinear weights (..., K, 4) of the cells around fractional cells (..., K, 2); 0 outside the map."""
     low = places.floor()
     fx, fy = (places - low).float().unbind(-1)
     x0, y0 = low.unbind(-1)
@@ -303,7 +307,7 @@ def _interpolated(
     grid: MapGrid,
     prior: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """A block by matrix products with the cells that its samples touch.
+    """A block by matrix products with the source cells around its samples.
 
     Args:
         settings: with linear similarities.
@@ -353,25 +357,25 @@ def _gathered(
     grid: MapGrid,
     prior: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """As `_interpolated`, for similarities that are not linear in the samples: gathers those of the block."""
+    """As `_interpolated`, for similarities that are not linear in the samples: gathers the samples of the block."""
     size = places.new_tensor([grid.width, grid.height])
     at = (2 * places / (size - 1) - 1).transpose(1, 2).float()  # (b, K, R, 2)
 
     def sampled(features: Tensor) -> Tensor:
         maps = features[src].mT.unflatten(2, (grid.height, grid.width))
-        found = functional.grid_sample(maps, at, padding_mode="zeros", align_corners=True)
-        return found.unflatten(2, (2, -1)).amax(2) if settings.pool else found
+        features_at = functional.grid_sample(maps, at, padding_mode="zeros", align_corners=True)
+        return features_at.unflatten(2, (2, -1)).amax(2) if settings.pool else features_at
 
     keys = sampled(key)  # (b, C, K, R)
     values = keys if value is key else sampled(value)
-    asked = query.mT[:, :, None]
+    queries = query.mT[:, :, None]
     if settings.attention == "max" or settings.similarity == "cos":
-        similarity = functional.cosine_similarity(asked, keys, dim=1, eps=1e-8).mT
+        similarity = functional.cosine_similarity(queries, keys, dim=1, eps=1e-8).mT
     elif settings.similarity == "prior":
         assert prior is not None
         similarity = prior
     else:
-        similarity = (asked * keys).sum(1).mT
+        similarity = (queries * keys).sum(1).mT
     if settings.attention == "max":
         best = similarity.argmax(dim=-1)
         return values.gather(2, best[:, None, None].expand(-1, values.shape[1], 1, -1))[:, :, 0].mT, similarity

@@ -1,7 +1,4 @@
-"""A picture of what the network attends to: one pixel's epipolar line in every other view, and the weights along it.
-
-Everything here is drawn from arrays that the method has made of a sample and of its own answer.
-"""
+"""Figure of the attention: the epipolar line of one pixel in every other view, and the weights along it."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.sample import Image
 
 JOINT = "right_wrist"
-"""Far from the trunk and often hidden, so that one view alone finds it badly. The same for all samples."""
+"""The joint that is shown: far from the trunk and often occluded, so that one view alone is not enough."""
 
 _DPI = 150
 _INK, _RULE = "#1b1e23", "#d5d8dc"
@@ -47,22 +44,22 @@ _STYLE: Any = {  # matplotlib types every key of it as a literal
     "legend.fontsize": 8.5,
 }
 _PREDICTED: dict[str, Any] = {"marker": "X", "color": "#ff8a2b", "markersize": 7, "markeredgecolor": "black"}
-_ASKED: dict[str, Any] = {
+_QUERY: dict[str, Any] = {
     "marker": "s", "color": "none", "markersize": 11, "markeredgecolor": "#e8308a", "markeredgewidth": 1.6,
 }  # fmt: skip
-_BEST: dict[str, Any] = {**_ASKED, "marker": "o"}
+_BEST: dict[str, Any] = {**_QUERY, "marker": "o"}
 
 
 @dataclass(frozen=True, eq=False)
 class Match:
-    """Where the network looked in one view for what it sees at a pixel of another.
+    """Attention of one pixel of a reference view to a source view.
 
     Args:
-        pixel_px: (2,) crop pixel of the reference view: the middle of the map cell that was asked.
-        line_px: (2, 2) ends of its epipolar line in the source crop; NaN where the samples lie on none.
-        samples_px: (K, 2) crop pixels of the source view.
-        weights: (K,) how strongly each answered.
-        hit: whether any of them lies in the source crop.
+        pixel_px: (2,) crop pixel of the reference view: the centre of the map cell.
+        line_px: (2, 2) ends of its epipolar line in the source crop; NaN if the samples are not on a line.
+        samples_px: (K, 2) samples, crop pixels of the source view.
+        weights: (K,) attention weights of the samples.
+        hit: whether any sample is inside of the source crop.
     """
 
     pixel_px: Array
@@ -75,17 +72,17 @@ class Match:
 def draw_matches(
     names: Sequence[str], crops: Sequence[Image] | None, side_px: int, predicted_px: Array, matches: Sequence[Match]
 ) -> Figure:
-    """The pixel asked in the first view, and where every other view was looked at for it.
+    """The pixel in the first view, and its samples in every other view.
 
-    Above: the crops, with the epipolar line and the places looked at, larger and brighter with their weight. Below: the
-    weights along that line; against the distance from the predicted joint where the places lie on no line.
+    Top: the crops with the epipolar line and the samples, larger and brighter with their weight. Bottom: the weights
+    along the line, or by distance from the predicted joint if the samples are not on a line.
 
     Args:
-        names: of V views.
-        crops: (S, S, 3) of each; None where images may not be shown.
+        names: of the V views.
+        crops: (S, S, 3) per view; None if images must not be shown.
         side_px: S.
         predicted_px: (V, 2) the predicted joint in each crop.
-        matches: of the V - 1 views after the first.
+        matches: of the V - 1 other views.
     """
     highest = float(max(*(match.weights.max() for match in matches), 1e-12))
     lowest = min(0.0, *(float(match.weights.min()) for match in matches))
@@ -98,7 +95,7 @@ def draw_matches(
             axes.set(aspect="equal", xlim=(-0.5, side_px - 0.5), ylim=(side_px - 0.5, -0.5), xticks=[], yticks=[])
             axes.set_title(names[v])
             _mark(axes, predicted_px[v], **_PREDICTED)
-        _mark(above[0], matches[0].pixel_px, **_ASKED)
+        _mark(above[0], matches[0].pixel_px, **_QUERY)
         for k, (crop, axes, match) in enumerate(zip(above[1:], below[1:], matches, strict=True)):
             share = np.clip(match.weights / highest, 0, 1)
             shades = mpl.colormaps["plasma"](0.12 + 0.75 * share)
@@ -110,11 +107,11 @@ def draw_matches(
             axes.set_ylim(lowest, 1.08 * highest)
             axes.tick_params(labelleft=k == 0)
         below[1].set_ylabel("weight")
-        keys = {"asked": _ASKED, "predicted": _PREDICTED, "largest weight": _BEST}
+        keys = {"query": _QUERY, "predicted": _PREDICTED, "largest weight": _BEST}
         handles = [Line2D([], [], linestyle="none", **mark) for mark in keys.values()]
         handles.append(Line2D([], [], color=_INK, linewidth=0.7, linestyle=(0, (3, 2))))
         below[0].axis("off")
-        below[0].legend(handles, [*keys, "all places alike"], loc="center left", borderaxespad=0)
+        below[0].legend(handles, [*keys, "equal weights"], loc="center left", borderaxespad=0)
     return figure
 
 
@@ -127,7 +124,7 @@ def pixels(figure: Figure) -> Image:
 
 
 def _places(crop: Axes, match: Match, share: Array, shades: NDArray[np.float64]) -> None:
-    """The line and the places on it in a crop, those of most weight largest and on top."""
+    """The line and the samples on it in a crop; samples with the largest weights are largest and on top."""
     crop.plot(*match.line_px.T, color="white", linewidth=2.4, alpha=0.55, zorder=2)
     crop.plot(*match.line_px.T, color="black", linewidth=0.7, zorder=2)
     order = np.argsort(share, kind="stable")
@@ -137,7 +134,7 @@ def _places(crop: Axes, match: Match, share: Array, shades: NDArray[np.float64])
 
 
 def _weights(axes: Axes, match: Match, joint_px: Array, shades: NDArray[np.float64]) -> None:
-    """The weights along the line, or by distance from the predicted joint where there is none."""
+    """The weights along the line, or by distance from the predicted joint without a line."""
     start, end = match.line_px
     straight = bool(np.isfinite(match.line_px).all() and (end != start).any())
     if straight:
@@ -155,6 +152,6 @@ def _weights(axes: Axes, match: Match, joint_px: Array, shades: NDArray[np.float
 
 
 def _mark(axes: Axes, place_px: Array, **look: Any) -> None:
-    """A mark with a dark rim, so that it shows on any picture; nothing where there is no place."""
+    """A marker with a dark edge, visible on any image; nothing at NaN."""
     if np.isfinite(place_px).all():
         axes.plot(*place_px[:, None], linestyle="none", zorder=4, **look)

@@ -1,7 +1,7 @@
-"""Epipolar lines of a view's map pixels in another view, cut to that view's map and sampled, in float64.
+"""Epipolar lines of the cells of a view's feature map in another view, clipped to that view's map, in float64.
 
-Epipolar Transformers (He et al., CVPR 2020), section 3.1 and release code. Crop pixels have their centres at integers;
-cell ``u`` of a map lies at crop pixel ``u * stride + offset``.
+Epipolar Transformers (He et al., CVPR 2020), section 3.1 and release code. Crop pixels have their centres at integers.
+Cell ``u`` of a map is at crop pixel ``u * stride + offset``.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 _FAR_PX = 10_000.0
-"""How far before the map's first pixel a line that misses the map is put, as in the release code."""
+"""A line that misses the map is placed this far before its first pixel, as in the release code."""
 _CORNER_PX = 1e-3
-"""The release code's tolerance at the border, and its smallest divisor."""
+"""Tolerance at the border and smallest divisor of the release code."""
 
 
 @dataclass(frozen=True)
 class MapGrid:
-    """Where the cells of a feature map lie in its crop.
+    """Positions of the cells of a feature map in its crop.
 
     Args:
-        height: cells.
-        width: cells.
+        height: in cells.
+        width: in cells.
         stride_px: crop pixels between neighbouring cells.
         offset_px: crop pixel of cell 0; published networks have ``stride / 2 - 0.5``.
     """
@@ -52,12 +52,12 @@ class MapGrid:
 
 
 class Segments(NamedTuple):
-    """What a map sees of epipolar lines.
+    """Epipolar lines clipped to a map.
 
     Args:
         start_px: (..., 2) crop pixels.
-        end_px: (..., 2); where the line misses the map, the same far point as the start.
-        hit: (...) bool, whether it does not miss.
+        end_px: (..., 2) crop pixels; for a line that misses the map, the same far point as the start.
+        hit: (...) bool, whether the line intersects the map.
     """
 
     start_px: Tensor
@@ -66,23 +66,23 @@ class Segments(NamedTuple):
 
 
 def camera_centres(P: Tensor) -> Tensor:
-    """World mm (..., 3) of the camera centres of P (..., 3, 4); NaN for a P that is zero."""
-    there = P[..., :3].abs().amax(dim=(-2, -1)) > 0
-    A = torch.where(there[..., None, None], P[..., :3], torch.eye(3, dtype=P.dtype, device=P.device))
+    """Camera centres (..., 3) of P (..., 3, 4), world mm; NaN where P is zero."""
+    present = P[..., :3].abs().amax(dim=(-2, -1)) > 0
+    A = torch.where(present[..., None, None], P[..., :3], torch.eye(3, dtype=P.dtype, device=P.device))
     centres = -torch.linalg.solve(A, P[..., 3])
-    return torch.where(there[..., None], centres, torch.nan)
+    return torch.where(present[..., None], centres, torch.nan)
 
 
 def nearest_views(P: Tensor, valid: Tensor, count: int | None) -> Tensor:
-    """The source views of each view: those whose camera centres are nearest to its own.
+    """The source views of each view: those with the nearest camera centres.
 
     Args:
         P: (B, V, 3, 4).
-        valid: (B, V) bool, whether there is a view.
-        count: most sources a view; None: all other views.
+        valid: (B, V) bool, whether the sample has this view.
+        count: maximum number of sources per view; None: all other views.
 
     Returns:
-        (B, V, S) indices of views, nearest first, -1 where there are no more.
+        (B, V, S) indices of views, nearest first, padded with -1.
     """
     views = P.shape[1]
     count = views - 1 if count is None else min(count, views - 1)
@@ -90,7 +90,7 @@ def nearest_views(P: Tensor, valid: Tensor, count: int | None) -> Tensor:
     distance = torch.linalg.vector_norm(centres[:, :, None] - centres[:, None], dim=-1)
     pair = valid[:, :, None] & valid[:, None] & ~torch.eye(views, dtype=torch.bool, device=P.device)
     distance = torch.where(pair, distance, torch.inf)
-    # Rounded, so that equal distances keep the order of the views in whatever frame the world is given.
+    # Rounded, so that equal distances keep the order of the views whatever the world frame.
     order = (distance * 1e6).round().argsort(dim=-1, stable=True)[..., : max(count, 0)]
     return torch.where(distance.gather(-1, order) < torch.inf, order, -1)
 
@@ -102,17 +102,23 @@ def epipole(P_ref: Tensor, P_src: Tensor) -> Tensor:
 
 
 def epipolar_lines(P_ref: Tensor, P_src: Tensor, points_px: Tensor, *, published: bool = False) -> Tensor:
-    """Lines (a, b, c) with ``a x + b y + c = 0`` in the source view, on which points of the reference view lie.
+    """Epipolar lines (a, b, c), ``a x + b y + c = 0``, of points of the reference view in the source view.
 
     Args:
         P_ref: (m, 3, 4).
         P_src: (m, 3, 4).
         points_px: (N, 2) pixels of the reference view.
-        published: the release's scale, the cross product of two points whose third component is 1 (infinite where the
-            epipole is); otherwise (a, b) has length 1.
+        published: the release's scale: the cross product of two points whose third component is 1, which is infinite
+            for an epipole at infinity. Otherwise (a, b) has length 1.
 
     Returns:
         (m, N, 3) float64.
+
+    Example:
+        >>> P_ref, P_src = torch.eye(3, 4)[None], torch.eye(3, 4)[None].clone()
+        >>> P_src[0, 0, 3] = 1.0  # cameras side by side: the lines are rows
+        >>> epipolar_lines(P_ref, P_src, torch.tensor([[0.0, 3.0]])).abs()
+        tensor([[[0., 1., 3.]]], dtype=torch.float64)
     """
     P_ref, P_src, points_px = P_ref.double(), P_src.double(), points_px.double()
     x = torch.cat([points_px, torch.ones_like(points_px[:, :1])], dim=-1)
@@ -126,7 +132,7 @@ def epipolar_lines(P_ref: Tensor, P_src: Tensor, points_px: Tensor, *, published
 
 
 def cut(lines: Tensor, grid: MapGrid) -> Segments:
-    """Lines (..., 3) of `epipolar_lines` between the first and last cell of a map, both included."""
+    """Lines (..., 3) of `epipolar_lines` clipped to the rectangle from the first to the last cell of a map."""
     normal, offset = lines[..., :2], lines[..., 2:]
     low = lines.new_full((2,), grid.offset_px)
     high = lines.new_tensor(grid.last_px)
@@ -143,13 +149,13 @@ def cut(lines: Tensor, grid: MapGrid) -> Segments:
 
 
 def border_hits(lines: Tensor, grid: MapGrid) -> tuple[Tensor, Tensor]:
-    """Where lines (..., 3) cross the border of a map, by the release's rule.
+    """Intersections of lines (..., 3) with the border of a map, by the release's rule.
 
-    The borders run through the first and last cells. A crossing counts on a half-open side, so that a corner is not
-    counted twice; a line through a corner may lose one.
+    The border runs through the centres of the outer cells. Its sides are half-open intervals, so that a corner counts
+    once; a line through a corner may lose an intersection.
 
     Returns:
-        crossings (..., 4, 2) with the top, left, right and bottom side, and whether each counts (..., 4).
+        Intersections (..., 4, 2) with the top, left, right and bottom side, and whether each counts (..., 4).
     """
     a, b, c = lines.unbind(-1)
     left = top = grid.offset_px
@@ -168,7 +174,7 @@ def border_hits(lines: Tensor, grid: MapGrid) -> tuple[Tensor, Tensor]:
 
 
 def cut_published(lines: Tensor, grid: MapGrid) -> Segments:
-    """As `cut`, by the release's rule: from the first counted crossing to the second, lines with fewer are missed."""
+    """As `cut`, by the release's rule: from the first to the second intersection that counts; fewer are a miss."""
     crossings, counts = border_hits(lines, grid)
     first = (
         counts.to(torch.uint8)
@@ -181,7 +187,7 @@ def cut_published(lines: Tensor, grid: MapGrid) -> Segments:
 
 
 def epipolar_segments(P_ref: Tensor, P_src: Tensor, grid: MapGrid, *, published: bool = False) -> Segments:
-    """The epipolar line of every cell of the reference map, cut to the source map of the same grid.
+    """The epipolar line of every cell of the reference map, clipped to the source map with the same grid.
 
     Args:
         P_ref: (m, 3, 4) world mm to crop pixels.
@@ -190,7 +196,7 @@ def epipolar_segments(P_ref: Tensor, P_src: Tensor, grid: MapGrid, *, published:
         published: the release's border rule and direction.
 
     Returns:
-        (m, H W) segments, cells row by row. Cameras that share their centre have no lines: all are missed.
+        (m, H W) segments, cells row by row. Between cameras with the same centre there are no lines: all miss.
     """
     lines = epipolar_lines(P_ref, P_src, grid.centres(P_ref.device), published=published)
     if published:
@@ -205,16 +211,17 @@ def normalised(cells: Tensor, grid: MapGrid, *, correct: bool = True) -> Tensor:
     """Fractional cells (..., 2) as coordinates from -1 to 1 of a sampling grid.
 
     Args:
-        cells: (x, y).
+        cells: (..., 2) x, y.
         grid: of the map.
-        correct: -1 and 1 are the first and last cell; otherwise the older published rule, their outer borders.
+        correct: True: -1 and 1 are the centres of the first and last cell. False: their outer borders, the older
+            published rule.
     """
     size = cells.new_tensor([grid.width, grid.height])
     return 2 * cells / (size - 1) - 1 if correct else 2 * (cells + 0.5) / size - 1
 
 
 def looked_up(cells: Tensor, grid: MapGrid, *, correct: bool = True, align_corners: bool = True) -> Tensor:
-    """The cells (..., 2) that bilinear look-up at ``normalised(cells)`` reads: others where the two rules disagree."""
+    """The cells (..., 2) that bilinear sampling at ``normalised(cells)`` reads; others if the two rules disagree."""
     if correct == align_corners:
         return cells
     size = cells.new_tensor([grid.width, grid.height])

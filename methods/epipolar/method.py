@@ -1,4 +1,4 @@
-"""Epipolar transformers (He et al., CVPR 2020): 2D heat maps that look at other views, then triangulation."""
+"""Epipolar transformers (He et al., CVPR 2020): 2D heat maps with attention to other views, then triangulation."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ from poseboard.methods.nets.network_method import NetworkMethod
 from poseboard.methods.nets.starting_weights import IMAGE_NETWORK, load_backbone
 
 _ROBUST_SHARE = THRESHOLD_PX / 384
-"""Of the crop's side, at which a view stops agreeing: the published threshold on the crops it is for."""
+"""Reprojection distance up to which a view agrees, as a share of the crop's side: the published 30 of 384 px."""
 
 _LEAST_WEIGHT = 1e-3
+"""Minimum weight of a view in the linear triangulation."""
 
 
 class _Decoded(NamedTuple):
-    """What is seen in n crops, joints of the skeleton.
+    """Joints of the skeleton in n crops.
 
     Args:
         points_px: (n, J, 2).
         peaks: (n, J).
-        source: (n,) the crop in which each found its joints, -1 for none or if nobody asks.
-        source_px: (n, J, 2) where there.
+        source: (n,) index of the source crop, -1 without one or if no triangulation needs it.
+        source_px: (n, J, 2) corresponding points in the source crop.
     """
 
     points_px: Array
@@ -50,22 +51,19 @@ class _Decoded(NamedTuple):
 
 
 class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
-    """One person from the crops of two or more calibrated views.
-
-    Its options are `EpipolarOptions`.
-    """
+    """The 3D pose of one person from the crops of two or more calibrated views. Options: `EpipolarOptions`."""
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
         super().__init__("epipolar", parse_options(EpipolarOptions, options, "epipolar"), skeleton, Inputs())
 
     def load(self, checkpoint: Path | None, device: str) -> None:
-        """Take the weights; how crops are made comes with them."""
+        """Load the checkpoint, which also sets the resampling of the crops."""
         super().load(checkpoint, device)
         self.inputs = replace(self.inputs, resampling=self.loaded.architecture.resampling)
 
-    def network(self, read: Checkpoint, where: Path) -> tuple[EpipolarPose, int]:
-        """With the row's fusion; its joints may stand in another order."""
-        architecture = EpipolarArchitecture.of(read, where).exact
+    def network(self, checkpoint: Checkpoint, where: Path) -> tuple[EpipolarPose, int]:
+        """The network, whose fusion must be that of the options; its joints may have another order."""
+        architecture = EpipolarArchitecture.of(checkpoint, where).exact
         if set(architecture.joints) != set(self.skeleton.joints):
             architecture.require(self.skeleton, where)
         if architecture.fusion != self.options.fusion:
@@ -74,7 +72,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """One person a sample, world frame; NaN with fewer than two views. The score is the mean peak."""
+        """One person per sample, world frame; NaN with fewer than two views. The score is the mean peak."""
         model = self.loaded
         if not samples:
             return []
@@ -85,41 +83,41 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         source, source_px = np.full(valid.shape, -1), points.copy()
         together = max(1, model.architecture.chunk // max(1, valid.shape[1]))
         for first in range(0, len(samples), together):
-            some = samples[first : first + together]
-            images, part_P, there = stack_views(some, model.architecture.crop_px)
-            rows = np.arange(first, first + len(some))[:, None], np.arange(there.shape[1])
-            P[rows], valid[rows] = part_P, there
+            batch = samples[first : first + together]
+            images, batch_P, batch_valid = stack_views(batch, model.architecture.crop_px)
+            rows = np.arange(first, first + len(batch))[:, None], np.arange(batch_valid.shape[1])
+            P[rows], valid[rows] = batch_P, batch_valid
             if not len(images):
                 continue
-            found = self._decoded(model, images, part_P, there)
-            cameras = [view.camera for sample in some for view in sample.views]
-            sample, view = np.nonzero(there)
+            decoded = self._decoded(model, images, batch_P, batch_valid)
+            cameras = [view.camera for sample in batch for view in sample.views]
+            sample, view = np.nonzero(batch_valid)
             place = first + sample, view
-            points[place], peaks[place] = undistort_views(cameras, found.points_px), found.peaks
-            seen = np.flatnonzero(found.source >= 0)
-            place, of = (first + sample[seen], view[seen]), found.source[seen]
-            source[place] = view[of]
-            found_px = found.source_px[seen]
-            # What a line that misses found lies 10,000 px away, where no lens model holds: it stays there.
-            near = (np.abs(found_px) < 2 * model.architecture.crop_px).all(axis=-1, keepdims=True)
-            straight_px = undistort_views([cameras[i] for i in of], np.where(near, found_px, 0.0))
-            source_px[place] = np.where(near, straight_px, found_px)
+            points[place], peaks[place] = undistort_views(cameras, decoded.points_px), decoded.peaks
+            with_source = np.flatnonzero(decoded.source >= 0)
+            place, source_view = (first + sample[with_source], view[with_source]), decoded.source[with_source]
+            source[place] = view[source_view]
+            lens_px = decoded.source_px[with_source]
+            # Points of lines that miss the crop are 10,000 px away, where no lens model holds: they stay there.
+            near = (np.abs(lens_px) < 2 * model.architecture.crop_px).all(axis=-1, keepdims=True)
+            straight_px = undistort_views([cameras[i] for i in source_view], np.where(near, lens_px, 0.0))
+            source_px[place] = np.where(near, straight_px, lens_px)
         joints_mm = self._triangulate(P, points, peaks, Correspondences(source, source_px))
         score = peaks.mean(axis=-1).sum(axis=1) / np.maximum(valid.sum(axis=1), 1)
         return [Poses(self.skeleton, joints_mm[i : i + 1], score[i : i + 1]) for i in range(len(samples))]
 
     @torch.inference_mode()
     def match(self, sample: Sample, reference: int, sources: Sequence[int], pixel_px: Sequence[float]) -> list[Match]:
-        """Where a pixel of one view was looked for in others, and how strongly each place there answered.
+        """Samples and attention weights of one pixel of a view in other views.
 
         Args:
             sample: with crops of ``inputs.crop_px``.
-            reference: index of the view that looks.
-            sources: indices of the views that it looks at.
-            pixel_px: (x, y) in the crop of the reference view; the nearest cell is asked.
+            reference: index of the reference view.
+            sources: indices of the source views.
+            pixel_px: (x, y) in the crop of the reference view; the nearest cell is used.
 
         Returns:
-            One per source, none without fusion. The control's samples lie on no line.
+            One match per source; none without fusion. Samples of "unconstrained" fusion are not on a line.
         """
         model = self.loaded
         if model.epipolar_sampler is None:
@@ -143,14 +141,14 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
             places = views.samples.at(slice(pair, pair + 1), views.pairs.new_tensor([cell]))[0, 0]
             places_px = (places * grid.stride_px + grid.offset_px).cpu().numpy()
             weights = views.attended.weights[pair, cell].double().cpu().numpy()
-            weights = np.tile(weights, len(places_px) // len(weights))  # pooled samples share theirs
+            weights = np.tile(weights, len(places_px) // len(weights))  # pooled samples have the same weight
             line_px = places_px[[0, -1]] if arch.fusion == "epipolar" else np.full((2, 2), np.nan)
             hit = bool(views.samples.hit[pair, cell])
             matches.append(Match(grid.centres()[cell].cpu().numpy(), line_px, places_px, weights, hit))
         return matches
 
     def figures(self, sample: Sample, answer: Poses, *, images: bool) -> list[Picture]:
-        """What the first view looked at in the others for the predicted `JOINT`; nothing without fusion."""
+        """The attention of the first view to the others at the predicted `JOINT`; nothing without fusion."""
         if JOINT not in self.skeleton.joints or len(sample.views) < 2 or not len(answer.joints_mm):
             return []
         joint_mm = answer.joints_mm[:1, self.skeleton.joints.index(JOINT)]
@@ -164,22 +162,22 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         crops = [view.pixels() for view in sample.views] if images else None
         sources = self.options.sources or self.loaded.architecture.sources
         caption = (
-            f"The pixel of the predicted {joint} in {names[0]}, and the places in {', '.join(names[1:])} that the "
-            "network looked at for it, larger and brighter with the weight that each got; below, the same weights. An "
-            f"answer rests on the nearest {sources} of these views."
+            f"The pixel of the predicted {joint} in {names[0]}, and its samples in {', '.join(names[1:])}, larger and "
+            "brighter with their attention weight. Bottom: the same weights. Each prediction uses the nearest "
+            f"{sources} of these views."
             f"{'' if images else ' Images of real people are not shown.'}"
         )
         drawn = draw_matches(names, crops, self.loaded.architecture.crop_px, predicted_px, matches)
         return [Picture(joint.capitalize(), caption, pixels(drawn))]
 
     def training(self, start: Path | None, seed: int) -> EpipolarTraining:
-        """From the backbone in ``start`` or the option ``start_weights``; the block starts fresh from ``seed``.
+        """From the backbone in ``start`` or the option ``start_weights``; the block has random weights from ``seed``.
 
-        So do, with "published", the heat maps: neither the targets nor the joints of what it starts from are its own.
+        With "published" so has the heat-map layer, because targets and joints differ from those of the backbone.
         """
-        read, start = self.started(start, weights=self.options.start_weights)
+        content, start = self.read_start(start, weights=self.options.start_weights)
         options, released = self.options, self.options.recipe == "published"
-        base = EpipolarArchitecture.of(read, start)
+        base = EpipolarArchitecture.of(content, start)
         if released:
             base = base.exact.model_copy(update={"joints": self.skeleton.joints})
         values = {
@@ -195,14 +193,14 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         }
         architecture = base.model_copy(update=values)
         architecture.require(self.skeleton, start)
-        fresh = released or read.method == IMAGE_NETWORK
-        model = EpipolarPose(architecture, load_backbone(architecture, read, start, seed, fresh_maps=fresh), seed)
+        fresh = released or content.method == IMAGE_NETWORK
+        model = EpipolarPose(architecture, load_backbone(architecture, content, start, seed, fresh_maps=fresh), seed)
         return EpipolarTraining(model, options, self.skeleton)
 
     def _decoded(
         self, model: EpipolarPose, images: torch.Tensor, P: Array, valid: np.ndarray[Any, np.dtype[np.bool_]]
     ) -> _Decoded:
-        """What is seen in (n, S, S, 3) uint8 crops."""
+        """Joints in crops (n, S, S, 3) uint8."""
         arch = model.architecture
         views = model(
             arch.prepare(images.to(self._device)),
@@ -212,7 +210,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
             detail=self.options.triangulation in ("epipolar", "epipolar_dlt"),
         )
         points, peaks = arch.decode(views.heatmaps, self.options.decoding)
-        source, source_px = views.found(points.double(), arch.grid(views.heatmaps))
+        source, source_px = views.correspondences(points.double(), arch.grid(views.heatmaps))
         order = [arch.joints.index(joint) for joint in self.skeleton.joints]
         points, peaks, source_px = (value[:, order].double() for value in (points, peaks, source_px))
         return _Decoded(*(value.cpu().numpy() for value in (points, peaks, source, source_px)))
@@ -222,7 +220,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         if options.triangulation == "robust":
             return ransac(P, points_px, _ROBUST_SHARE * self.loaded.architecture.crop_px).points_mm
         if options.triangulation == "peak":
-            # Maps of published weights may be negative throughout; such a view counts little, not nothing.
+            # Maps of published weights can be negative everywhere. Such a view still counts a little.
             return np.asarray(dlt(P, points_px, np.maximum(peaks, _LEAST_WEIGHT)))
         return triangulate_released(
             options.triangulation,

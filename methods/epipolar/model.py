@@ -1,4 +1,4 @@
-"""The network: a 2D backbone whose features look at other views before they become heat maps."""
+"""The network: a 2D backbone whose features attend to other views before they become heat maps."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ Fusion = Literal["epipolar", "none", "unconstrained"]
 Decoding = Literal["softargmax", "window", "argmax"]
 
 _STRIDE = 4
-"""Crop pixels a cell of the maps of every backbone."""
+"""Crop pixels per cell of the maps, the same for all backbones."""
 
 
 class EpipolarArchitecture(Architecture):
     """A backbone with its block.
 
     Args:
-        fusion: "epipolar" looks along epipolar lines; "none" at no other view; "unconstrained" is the same network and
-            looks at as many places of the same views, which do not depend on the cameras.
-        attention: of the block; with ``compat`` its ``align_corners`` is that of decoding, too.
-        sources: nearest views that each view looks at; all others where there are fewer.
-        compat: weights of the release: crops are warped, cells lie half a cell in, lines are cut by its border rule,
-            maps are decoded in a window about the peak.
-        window_cells: with ``compat``: its radius.
+        fusion: "epipolar": attention along epipolar lines. "none": no attention. "unconstrained": the same network with
+            as many samples of the same views at positions that do not depend on the cameras.
+        attention: settings of the block; with ``compat`` its ``align_corners`` also holds for decoding.
+        sources: number of nearest views that each view attends to.
+        compat: for weights of the release: bilinear crops, cells offset by half a cell, its border rule for lines,
+            decoding in a window around the peak.
+        window_cells: with ``compat``: radius of the window.
     """
 
     fusion: Fusion = "epipolar"
@@ -53,17 +53,17 @@ class EpipolarArchitecture(Architecture):
     def released(
         cls, network: str, joints: Sequence[str], crop_px: int = 256, **settings: object
     ) -> EpipolarArchitecture:
-        """The setting of the released H36M models: BGR, one nearest source; for 384 px the window is 12."""
+        """The setting of the released H36M models: BGR, one source view, window of 8 cells at 256 px and 12 at 384."""
         values = {"channels": "bgr", "compat": True, "window_cells": round(crop_px / 32), **settings}
         return cls.model_validate({"network": network, "joints": tuple(joints), "crop_px": crop_px, **values})
 
     @property
     def resampling(self) -> Resampling:
-        """How its crops are made."""
+        """Resampling of its crops."""
         return "bilinear" if self.compat else "area"
 
     def grid(self, maps: Tensor) -> MapGrid:
-        """Where the cells of maps (..., H, W) lie in the crop."""
+        """Positions of the cells of maps (..., H, W) in the crop."""
         height, width = maps.shape[-2:]
         return MapGrid(height, width, _STRIDE, (_STRIDE - 1) / 2 if self.compat else 0.0)
 
@@ -72,7 +72,7 @@ class EpipolarArchitecture(Architecture):
 
         Args:
             heatmaps: raw.
-            decoding: None: as the weights were trained for, the window with ``compat``, else the soft-argmax.
+            decoding: None: "window" with ``compat``, else "softargmax", as the weights were trained for.
         """
         decoding = decoding or ("window" if self.compat else "softargmax")
         if decoding == "softargmax":
@@ -87,13 +87,13 @@ class EpipolarArchitecture(Architecture):
 
 
 class Views(NamedTuple):
-    """What is seen in r views.
+    """Heat maps and attention of r views.
 
     Args:
         heatmaps: (r, J, H, W), raw.
-        pairs: (m, 2) which view looked at which, as indices of the n views handed over.
-        samples: where, or None without fusion.
-        attended: what it found, or None without fusion.
+        pairs: (m, 2) reference and source view of each pair, indices of the n input views.
+        samples: of the pairs; None without fusion.
+        attended: output of the block; None without fusion.
     """
 
     heatmaps: Tensor
@@ -101,29 +101,29 @@ class Views(NamedTuple):
     samples: Samples | None
     attended: Attended | None
 
-    def found(self, points_px: Tensor, grid: MapGrid) -> tuple[Tensor, Tensor]:
-        """Where each view found what it sees at some points in the nearest view that it looked at.
+    def correspondences(self, points_px: Tensor, grid: MapGrid) -> tuple[Tensor, Tensor]:
+        """Corresponding points in the nearest source view: the samples with the largest weight.
 
-        Of a point's cell (its fractional part cut off, as in the release) the sample with the largest weight; that of a
-        line which misses the source's map lies far outside.
+        The cell of a point is its coordinates rounded down, as in the release. The sample of a line that misses the
+        source map is far outside of the crop.
 
         Args:
-            points_px: (r, J, 2) crop pixels; all views were answered, with ``detail``.
+            points_px: (r, J, 2) crop pixels of all views, which were computed with ``detail``.
             grid: of the maps.
 
         Returns:
-            The source views (r,), -1 where there is none, and crop pixels there (r, J, 2), NaN where there is none.
+            Source views (r,), -1 without one, and points in their crops (r, J, 2), NaN without one.
         """
         source = self.pairs.new_full((len(points_px),), -1)
         if self.attended is None or self.attended.best is None or not len(self.pairs):
             return source, torch.full_like(points_px, torch.nan)
         reference = torch.arange(len(points_px), device=source.device)
         first = torch.searchsorted(self.pairs[:, 0].contiguous(), reference).clamp(max=len(self.pairs) - 1)
-        there = self.pairs[first, 0] == reference
+        paired = self.pairs[first, 0] == reference
         column, row = grid.cells(points_px).long().unbind(-1)
         cell = row.clamp(0, grid.height - 1) * grid.width + column.clamp(0, grid.width - 1)
         best = self.attended.best[first[:, None], cell] * grid.stride_px + grid.offset_px
-        return torch.where(there, self.pairs[first, 1], -1), torch.where(there[:, None, None], best, torch.nan)
+        return torch.where(paired, self.pairs[first, 1], -1), torch.where(paired[:, None, None], best, torch.nan)
 
 
 class EpipolarPose(nn.Module):
@@ -132,7 +132,7 @@ class EpipolarPose(nn.Module):
     Args:
         architecture: of both.
         backbone: built from it.
-        seed: of the block's fresh weights.
+        seed: of the block's random weights.
     """
 
     def __init__(self, architecture: EpipolarArchitecture, backbone: nn.Module, seed: int = 0) -> None:
@@ -156,52 +156,52 @@ class EpipolarPose(nn.Module):
         sources: int | None = None,
         detail: bool = False,
     ) -> Views:
-        """Heat maps of views that look at each other.
+        """Heat maps of views that attend to each other.
 
         Args:
-            images: (n, 3, S, S) normalised crops, the views of sample after sample.
+            images: (n, 3, S, S) normalised crops, the views sample by sample.
             P: (B, V, 3, 4) float64.
             valid: (B, V) bool with n true.
-            answer: (B, V) bool, the views whose heat maps are wanted; the others then go through the backbone by
-                themselves and before them, as in the release, whose batch statistics are of one kind of view each.
-                None: all views, together.
-            sources: nearest views that each looks at; None: the architecture's number.
-            detail: keep attention weights.
+            answer: (B, V) bool, the views whose heat maps are computed. The other views are a batch of their own that
+                goes through the backbone first, as in the release, so that batch statistics are of one kind of view.
+                None: all views in one batch.
+            sources: number of nearest views that each view attends to; None: that of the architecture.
+            detail: return attention weights.
         """
         arch = self.architecture
-        wanted = torch.ones(len(images), dtype=torch.bool, device=images.device)
+        reference = torch.ones(len(images), dtype=torch.bool, device=images.device)
         if answer is None:
             features = arch.run(self.backbone, images).features
         else:
-            wanted = answer[valid]
-            parts = [(part, arch.run(self.backbone, images[part]).features) for part in (~wanted, wanted) if part.any()]
-            first = parts[0][1]
-            features = first.new_zeros((len(images), *first.shape[1:]))
-            for part, found in parts:
-                features = features.index_put((part.nonzero()[:, 0],), found)
+            reference = answer[valid]
+            masks = [mask for mask in (~reference, reference) if mask.any()]
+            parts = [arch.run(self.backbone, images[mask]).features for mask in masks]
+            features = parts[0].new_zeros((len(images), *parts[0].shape[1:]))
+            for mask, part in zip(masks, parts, strict=True):
+                features = features.index_put((mask.nonzero()[:, 0],), part)
         features = features.float()
-        own = features if answer is None else features[wanted]
+        own = features if answer is None else features[reference]
         if self.epipolar_sampler is None:
             none = torch.zeros((0, 2), dtype=torch.long, device=images.device)
             return Views(final_layer(self.backbone)(own), none, None, None)
         pairs = self.pairs(P, valid, arch.sources if sources is None else sources)
-        pairs = pairs[wanted[pairs[:, 0]]]
+        pairs = pairs[reference[pairs[:, 0]]]
         samples = self.samples(P[valid], pairs, features)
-        among = torch.stack([wanted.cumsum(0)[pairs[:, 0]] - 1, pairs[:, 1]], dim=-1)
+        among = torch.stack([reference.cumsum(0)[pairs[:, 0]] - 1, pairs[:, 1]], dim=-1)
         attended = self.epipolar_sampler(own, features, among, samples, arch.grid(features), detail=detail)
         return Views(final_layer(self.backbone)(own + attended.features), pairs, samples, attended)
 
     @staticmethod
     def pairs(P: Tensor, valid: Tensor, sources: int | None) -> Tensor:
-        """(m, 2) every view and its sources, as indices of the valid views, sample after sample."""
+        """Pairs (m, 2) of every view and its sources, indices of the valid views sample by sample."""
         flat = (valid.flatten().cumsum(0) - 1).unflatten(0, valid.shape)
         near = nearest_views(P, valid, sources)  # (B, V, S)
-        there = near >= 0
+        present = near >= 0
         source = flat[:, None].expand(-1, near.shape[1], -1).gather(2, near.clamp(min=0))
-        return torch.stack([flat[..., None].expand_as(near)[there], source[there]], dim=-1)
+        return torch.stack([flat[..., None].expand_as(near)[present], source[present]], dim=-1)
 
     def samples(self, P: Tensor, pairs: Tensor, maps: Tensor) -> Samples:
-        """Where the cells of each pair of the views P (n, 3, 4) look."""
+        """Sample positions of each pair of the views P (n, 3, 4)."""
         arch = self.architecture
         grid = arch.grid(maps)
         if arch.fusion == "unconstrained":
@@ -212,7 +212,7 @@ class EpipolarPose(nn.Module):
 
 
 def final_layer(backbone: nn.Module) -> nn.Conv2d:
-    """The layer that makes heat maps of features."""
+    """The layer from features to heat maps."""
     layer = backbone.final_layer
     assert isinstance(layer, nn.Conv2d)
     return layer

@@ -17,26 +17,26 @@ from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
 from poseboard.methods.nets.published_state import resnet_name, whole_state
 
 _SIZES_PX = {"resnet50": (256, 384), "resnet152": (320, 384)}
-"""Sides of the crops of the release's configurations, by their network."""
+"""Network -> sides of the crops in the release's configurations."""
 _IN_A_NAME = re.compile(r"resnet\d+_(256|320|384)(?!\d)")
 
 
 def published(state: Mapping[str, Tensor], file: Path, *, image_px: int | None = None) -> Checkpoint:
-    """A model of epipolar transformers: what its block does is read off the tensors, as the released models have it.
+    """A checkpoint of a released model; the settings of its block follow from the tensors.
 
-    A single-view baseline has ``backbone.…`` alone. A block with theta, phi and g pools; one with z alone is residual;
-    one without tensors is plain. All but the residual ones of 17 joints look up by the older rule: so are the release's
-    configurations, whose newer ones have 17 joints and the older 20. No tensor depends on the side of the crops.
+    A single-view baseline has only ``backbone.…``. A block with theta, phi and g pools; one with only z is residual;
+    one without tensors has no layers. Residual blocks for 17 joints have ``correct_normalise``, all others do not: so
+    are the release's configurations, newer ones with 17 joints, older ones with 20. No tensor depends on the crop size.
 
     Args:
-        state: of the file.
-        file: where it stands; the release writes it into a folder with the name of its configuration.
+        state: state dict of the file.
+        file: its path; the release writes it into a folder with the name of its configuration.
         image_px: side of the crops; None: see `image_px_of`.
 
     Raises:
         InputError: a network of another kind, weights that do not fit, or the side of the crops is not known.
     """
-    copies = [found for prefix in ("reference.", "backbone.") if (found := strip_prefix(state, prefix))]
+    copies = [copy for prefix in ("reference.", "backbone.") if (copy := strip_prefix(state, prefix))]
     stray = [key for key in state if not key.startswith(("reference.", "backbone."))]
     if stray or not copies:
         raise InputError(
@@ -65,7 +65,7 @@ def published(state: Mapping[str, Tensor], file: Path, *, image_px: int | None =
         network,
         human36m_toolbox.JOINTS,
         crop_px=side_px,
-        # The sigma of its targets, which peaks are decoded with: 8 px at 256, 12 at 384, and at 320 either 12 or 10.
+        # Peaks are decoded with the sigma of the targets: 8 px at 256, 12 at 384, and at 320 either 12 or 10.
         window_cells=12 if older and side_px == 320 else round(side_px / 32),
         fusion="epipolar" if twin else "none",
         attention=attention,
@@ -81,13 +81,13 @@ def published(state: Mapping[str, Tensor], file: Path, *, image_px: int | None =
 
 
 def image_px_of(network: str, file: Path) -> int:
-    """Side of the crops that a model was trained on, by the configuration that its file or its folder is named after.
+    """Side of a model's crops, from the name of the configuration in the path of its file.
 
-    Names nearest to the file count first. Where none says a size, ResNet-50 sees 256 px, as the published models do;
-    ResNet-152 has configurations of 320 and of 384 px alike, and has to be told.
+    Names nearest to the file take precedence. Without a name, ResNet-50 has 256 px, as the published models. ResNet-152
+    has configurations with 320 and 384 px, so its size must be given.
 
     Raises:
-        InputError: the size is not known, or the network has no configuration of it.
+        InputError: the size is not known, or the network has no configuration with it.
 
     Example:
         >>> image_px_of("resnet152", Path("outs/epipolar/keypoint_h36m_resnet152_320/model_final.pth"))
@@ -95,10 +95,11 @@ def image_px_of(network: str, file: Path) -> int:
     """
     sizes = _SIZES_PX.get(network, (256,))
     named = (match for part in reversed(file.parts) if (match := _IN_A_NAME.search(part)))
-    found = next((int(match[1]) for match in named), None)
-    if found is None and 256 in sizes:
+    side_px = next((int(match[1]) for match in named), None)
+    if side_px is None and 256 in sizes:
         return 256
-    if found is None or found not in sizes:
-        said = "its name does not say which crops it saw" if found is None else f"no {network} of {found} px is known"
-        raise InputError(file, said, f"give --image-px: {' or '.join(map(str, sizes))}")
-    return found
+    if side_px is None or side_px not in sizes:
+        unknown = "its name does not say which crops it saw"
+        problem = unknown if side_px is None else f"no {network} of {side_px} px is known"
+        raise InputError(file, problem, f"give --image-px: {' or '.join(map(str, sizes))}")
+    return side_px

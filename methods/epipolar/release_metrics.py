@@ -1,7 +1,6 @@
-"""What the release of epipolar transformers logs about heat maps and the points read off them.
+"""Metrics that the release of epipolar transformers logs in training (He et al., CVPR 2020, release code).
 
-Rules are those of the release code (He et al., CVPR 2020). Training logs them beside its loss, to be read next to the
-release's logs; what this project reports are the protocols' numbers.
+Our training logs them as well, for comparison with logs of the release. They are not part of any table.
 """
 
 from __future__ import annotations
@@ -14,32 +13,32 @@ from torch import Tensor
 from poseboard.methods.epipolar.release_rules import largest_cells
 
 _NEAR = 0.05
-"""Of the map's side, within which a joint is detected: half of a tenth."""
+"""Maximum distance of a detected joint, as a share of the map's side."""
 
 
 def joint_detection_rate(heatmaps: Tensor, targets: Tensor) -> Tensor:
-    """Share of each joint's maps whose largest value lies within 5 % of the map's side of the target's ("JDR").
+    """Share per joint of maps whose maximum is within 5 % of the map's side from that of the target ("JDR").
 
-    Of maps that are not square, columns are measured by the height and rows by the width, as the release does. Only
-    maps count whose target has its largest value beyond the first two rows and columns.
+    For maps that are not square, columns are divided by the height and rows by the width, as in the release. Maps whose
+    target has its maximum in the first two rows or columns do not count.
 
     Args:
         heatmaps: (n, J, H, W).
         targets: (n, J, H, W).
 
     Returns:
-        (J,) from 0 to 1, NaN for a joint of which no map counts (the release logs -1). The release's total is the mean
-        of the others.
+        (J,) from 0 to 1, NaN for a joint without any map that counts (the release logs -1). The release's total is the
+        mean of the others.
     """
-    found, true = largest_cells(heatmaps)[0], largest_cells(targets)[0]
-    side = found.new_tensor([heatmaps.shape[-2], heatmaps.shape[-1]])
-    near = torch.linalg.vector_norm((found - true) / side, dim=-1) < _NEAR
+    predicted, true = largest_cells(heatmaps)[0], largest_cells(targets)[0]
+    side = predicted.new_tensor([heatmaps.shape[-2], heatmaps.shape[-1]])
+    near = torch.linalg.vector_norm((predicted - true) / side, dim=-1) < _NEAR
     counts = (true > 1).all(dim=-1)
     return (near & counts).sum(dim=0) / counts.sum(dim=0)
 
 
 def horizontal_hits(points_px: Tensor, truth_px: Tensor, weights: Tensor, within_px: Sequence[float]) -> Tensor:
-    """How many visible joints of each view are nearer to the truth than some distances, by the x coordinate alone.
+    """Number of visible joints per view within some distances of the truth, by the x coordinate alone.
 
     Args:
         points_px: (n, J, 2).
@@ -56,6 +55,6 @@ def horizontal_hits(points_px: Tensor, truth_px: Tensor, weights: Tensor, within
 
 
 def horizontal_pck(points_px: Tensor, truth_px: Tensor, weights: Tensor, within_px: Sequence[float]) -> Tensor:
-    """Share (T,) of all visible joints nearer to the truth than some distances, by the x coordinate alone ("PCK@t")."""
+    """Share (T,) of visible joints within some distances of the truth, by the x coordinate alone ("PCK@t")."""
     hits = horizontal_hits(points_px, truth_px, weights, within_px).sum(dim=0)
     return hits.double() / (weights > 0).sum().clamp(min=1)

@@ -1,6 +1,6 @@
-"""What the release of epipolar transformers does around the network: loss, peaks, augmentation.
+"""Loss, decoding and augmentation of the release of epipolar transformers.
 
-Rules and constants are those of the release code (He et al., CVPR 2020); published weights depend on them.
+Rules and constants are those of the release code (He et al., CVPR 2020). Published weights depend on them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from poseboard.methods.nets.losses import keypoint_mse_smooth
 
 
 def joint_mse(heatmaps: Tensor, targets: Tensor, weights: Tensor, *, per_joint: bool = False) -> Tensor:
-    """Sum over joints of the mean over batch and cells of ``(w (heatmap - target))²``, or that over the joints.
+    """Mean of ``(w (heatmap - target))²`` over batch, joints and cells.
 
     Args:
         heatmaps: (n, J, H, W).
         targets: (n, J, H, W).
         weights: (n, J) visibility.
-        per_joint: leave the sum as it is (older configurations; the release's flag has the opposite name).
+        per_joint: sum over the joints instead of the mean (older configurations; the release's flag has the opposite
+            name).
     """
     weighted = (weights[..., None, None] * (heatmaps - targets)).square()
     total = weighted.mean(dim=(0, 2, 3)).sum()
@@ -33,15 +34,15 @@ def joint_mse(heatmaps: Tensor, targets: Tensor, weights: Tensor, *, per_joint: 
 
 
 HeatmapLoss = Literal["joint", "joint_sum", "smoothmse", "mse"]
-"""The release's names; "joint_sum" is "joint" of its older configurations."""
+"""Names as in the release; "joint_sum" is "joint" of its older configurations."""
 
 
 def released_loss(kind: HeatmapLoss, heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """One of the release's losses on heat maps.
 
     Args:
-        kind: "joint" and "joint_sum": see `joint_mse`. "smoothmse": squared error of visible maps, damped above 400,
-            mean over their cells. "mse": mean over all maps, visible or not.
+        kind: "joint" and "joint_sum": see `joint_mse`. "smoothmse": mean over the cells of visible maps of the squared
+            error, see `keypoint_mse_smooth`. "mse": mean squared error over all maps, visible or not.
         heatmaps: (n, J, H, W).
         targets: (n, J, H, W).
         weights: (n, J) visibility.
@@ -60,7 +61,7 @@ def largest_cells(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
         heatmaps: (n, J, H, W).
 
     Returns:
-        (n, J, 2) cells (x, y), the first one of a map that is nowhere positive, and the largest values (n, J).
+        Cells (n, J, 2) as (x, y), (0, 0) for a map without positive values, and the largest values (n, J).
     """
     scores, index = heatmaps.flatten(2).max(dim=-1)
     cells = torch.stack([index % heatmaps.shape[-1], index // heatmaps.shape[-1]], dim=-1)
@@ -68,17 +69,18 @@ def largest_cells(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def window_peaks(heatmaps: Tensor, radius: int, *, align_corners: bool = True) -> tuple[Tensor, Tensor]:
-    """The centroid of a window about the largest value.
+    """The centroid of a window around the largest value.
+
+    Values up to 1e-6 and outside of the map count as 0. A map without larger values returns its largest cell.
 
     Args:
         heatmaps: (n, J, H, W).
-        radius: of the square window, cells (the release reuses the targets' sigma in pixels); values up to 1e-6 and
-            outside the map count 0. A map without others answers its largest cell.
-        align_corners: whether the window's places are whole cells; False is what the release code does on PyTorch 1.3
-            and later, where it reads between cells up to half a cell off and so answers up to half a cell off.
+        radius: of the square window, cells (the release uses the targets' sigma in pixels).
+        align_corners: True: the window's samples are whole cells. False: what the release code does with PyTorch 1.3
+            and later: samples, and therefore results, are up to half a cell off.
 
     Returns:
-        (n, J, 2) fractional cells (x, y), and the largest values (n, J).
+        Fractional cells (n, J, 2) as (x, y), and the largest values (n, J).
     """
     maps, width = heatmaps.shape[:2], heatmaps.shape[-1]
     scores, index = heatmaps.flatten(2).max(dim=-1)
@@ -100,17 +102,19 @@ def window_peaks(heatmaps: Tensor, radius: int, *, align_corners: bool = True) -
 def scale_and_turn(
     view: View, crop_px: int, scale_factor: float, rotation_deg: float, rng: np.random.Generator
 ) -> tuple[Image, Array]:
-    """The release's augmentation: normal draws, clipped, of the box's size and (6 times in 10) of its turn.
+    """The release's augmentation: random size of the box and, with probability 0.6, random rotation.
+
+    Both are normally distributed and clipped.
 
     Args:
-        view: the whole frame, so that a larger or turned box shows what is there.
+        view: the whole frame, so that larger or rotated boxes have image content.
         crop_px: side S of the crop.
         scale_factor: standard deviation and limit of the relative size.
-        rotation_deg: standard deviation, and half the limit, of the turn.
-        rng: source of every draw.
+        rotation_deg: standard deviation and half the limit of the rotation.
+        rng: source of every random choice.
 
     Returns:
-        The crop (S, S, 3) uint8, and A (3, 3) from the frame's pixels to its.
+        The crop (S, S, 3) uint8, and A (3, 3) from frame pixels to crop pixels.
 
     Raises:
         InputError: the view has no box of the person.
@@ -122,7 +126,7 @@ def scale_and_turn(
 
 
 def turned_crop(view: View, crop_px: int, size: float, angle_deg: float) -> tuple[Image, Array]:
-    """The crop of the person's box, ``size`` times as large and turned, and A (3, 3), as `scale_and_turn`."""
+    """The crop of the person's box, scaled by ``size`` and rotated, and A (3, 3); see `scale_and_turn`."""
     if not np.isfinite(view.boxes_px).all():
         raise InputError(f"view {view.name}", "has a person without a box", "train on views with boxes")
     A = view.crop_affine(crop_px, size, rotation_deg=angle_deg)

@@ -27,35 +27,35 @@ from poseboard.methods.nets.schedule import Epochs, Length, Milestones, warmup_c
 
 
 class EpipolarOptions(HeatmapOptions):
-    """What is trained, and how; the options of the 2D losses and of the "small" recipe are `HeatmapOptions`.
+    """Options of epipolar transformers; those of the 2D losses and of the "small" recipe are `HeatmapOptions`.
 
     Args:
-        fusion: "epipolar", "none" (the single-view baseline), or "unconstrained" (the control: same network, views,
-            steps and number of samples, at places that do not depend on the cameras).
-        attention: of the block; None: the recipe's own (see ``SMALL`` and `AttentionSettings`).
-        sources: nearest views that each view looks at; None: one in training, and as in training when it predicts.
-        recipe: "small" is ours (all views of a moment together, soft-argmax and cross-entropy, AdamW with a cosine);
-            "published" is the release's (one pair of views a moment, Gaussian targets, mean squared error, Adam, heat
-            maps that start anew).
+        fusion: "epipolar"; "none": the single-view baseline; "unconstrained": the control, with the same network,
+            views, steps and number of samples, at positions that do not depend on the cameras.
+        attention: settings of the block; None: the recipe's own, ``SMALL`` or the defaults of `AttentionSettings`.
+        sources: number of nearest views that each view attends to; None: one in training, the same in prediction.
+        recipe: "small" is ours: all views of an instant together, soft-argmax and cross-entropy, AdamW with a cosine
+            schedule. "published" is the release's: one pair of views per instant, Gaussian targets, mean squared error,
+            Adam, a new heat-map layer.
         start_weights: checkpoint of a backbone to start from, instead of that of the row under ``after``.
-        image_px: side of the crops, where it is not that of the weights.
-        steps: of the optimiser, or `Epochs`.
-        milestones: "published": epochs (steps, where ``steps`` is a number) after which the rate is divided by ten;
-            None: after a half and three quarters of the steps.
-        views: "small": most views of a training sample, drawn at random where there are more.
-        block_rate_factor: "small": factor on the rate of the block, which starts from nothing.
-        loss: "published": on the heat maps, see `published.released_loss`.
+        image_px: side of the crops; None: that of the weights.
+        steps: optimiser steps, or `Epochs`.
+        milestones: "published": epochs, or steps if ``steps`` is a number, at which the learning rate is divided by
+            ten; None: half and three quarters of the steps.
+        views: "small": maximum number of views of a training sample; drawn at random from more.
+        block_rate_factor: "small": factor on the learning rate of the block, whose weights are random at first.
+        loss: "published": on the heat maps, see `released_loss`.
         target_sigma_px: "published": of the targets, crop pixels: 8 for 256 px, 12 for 384.
-        source_choice: "published": the source is drawn among this many nearest views.
-        scale_factor: "published": of its augmentation; 0.25 in the augmented configurations.
-        rotation_deg: "published": of its augmentation; 30 in the augmented configurations.
-        decoding: how points are read off heat maps; None: as the weights were trained for. "argmax" takes whole cells,
-            the first where a map is nowhere positive.
-        triangulation: of the heat maps' points: "peak" is linear, weighted by the soft-max peak; "robust" takes the
-            views that agree in pixels; the others are the release's, see `epipolar.triangulation.Scheme`.
-        confidence: of the release's triangulations: the peak above which a view is sure; None: the scheme's own.
-        inlier_mm: of the release's "naive", "refine" and "epipolar": distance of a joint from a view's line of sight up
-            to which the view agrees; None: the scheme's own.
+        source_choice: "published": the source is drawn from this many nearest views.
+        scale_factor: "published": of the augmentation; 0.25 in the augmented configurations.
+        rotation_deg: "published": of the augmentation; 30 in the augmented configurations.
+        decoding: how heat maps become points; None: as in training. "argmax": whole cells, the first cell for a map
+            without positive values.
+        triangulation: "peak": linear, weighted by the soft-max peak. "robust": consensus in pixels, see `ransac`. The
+            others are the release's, see `epipolar.triangulation.Scheme`.
+        confidence: of the release's schemes: peak above which a view is confident; None: the scheme's own.
+        inlier_mm: of "naive", "refine" and "epipolar": distance of a joint from a view's ray up to which the view
+            agrees; None: the scheme's own.
     """
 
     steps: PositiveInt | Epochs = 600
@@ -92,11 +92,11 @@ class EpipolarOptions(HeatmapOptions):
 
 
 SMALL = AttentionSettings(samples=24, layers=("z", "theta", "phi", "g"), residual=False)
-"""For maps of 24x24 cells and 48 channels. Without residual the fresh block adds nothing to the trained backbone."""
+"""For maps of 24x24 cells and 48 channels. Without the residual, the untrained block adds nothing to the backbone."""
 
 
 _PCK_PX = (5, 10)
-"""The two of the release's distances that tell trained networks apart."""
+"""Distances of the release's PCK at which trained networks differ."""
 
 
 class EpipolarTraining(Training):
@@ -104,8 +104,8 @@ class EpipolarTraining(Training):
 
     Args:
         model: with the weights to start from.
-        options: how.
-        skeleton: of the truth, for the joints a mirror image swaps.
+        options: of the training.
+        skeleton: of the truth; mirror images swap its left and right joints.
     """
 
     scheduler: torch.optim.lr_scheduler.LRScheduler | None
@@ -120,7 +120,7 @@ class EpipolarTraining(Training):
         self.steps, self.every = length.steps, length.every
         self.batch_size = options.batch_size
         self.clip_norm = options.clip_norm
-        # A turned or enlarged box shows more than the crop: the release warps every one from its frame.
+        # A rotated or enlarged box shows more than the crop: it is warped from the whole frame, as in the release.
         whole = options.recipe == "published" and (options.scale_factor > 0 or options.rotation_deg > 0)
         self.inputs = Inputs(None if whole else model.architecture.crop_px, resampling=model.architecture.resampling)
         rate = options.learning_rate
@@ -135,10 +135,7 @@ class EpipolarTraining(Training):
         self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """Views of a sample, see `stack_changed`.
-
-        With the "published" recipe a view and the one it looks at, in this order; without fusion the view alone.
-        """
+        """Views of a sample, see `stack_changed`; with "published" a reference view and, with fusion, its source."""
         options, side = self._options, self._architecture.crop_px
         if options.recipe == "small":
             return augmented_views(
@@ -164,7 +161,7 @@ class EpipolarTraining(Training):
         )
 
     def _pair(self, sample: Sample, rng: np.random.Generator) -> list[View]:
-        """A random view and one of those whose cameras are nearest to its own."""
+        """A random view and one of the views with the nearest cameras."""
         reference = int(rng.integers(len(sample.views)))
         others = [view for i, view in enumerate(sample.views) if i != reference]
         own = sample.views[reference]
@@ -175,7 +172,7 @@ class EpipolarTraining(Training):
         return [own, others[int(near[rng.integers(len(near))])]]
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The recipe's loss, over all views or ("published") the references; these also log the release's measures."""
+        """The recipe's loss over all views, or ("published") over the reference views, with the release's metrics."""
         arch, options, valid = self._architecture, self._options, batch["valid"]
         images = arch.prepare(batch["images"][valid])
         if options.recipe == "small":
@@ -188,9 +185,9 @@ class EpipolarTraining(Training):
         points, weights = batch["points_px"][answer], batch["weights"][answer]
         targets = gaussian_maps(points, (heatmaps.shape[-2], heatmaps.shape[-1]), options.target_sigma_px)
         with torch.no_grad():
-            found = arch.decode(heatmaps)[0]
-            error = torch.linalg.vector_norm(found - points, dim=-1)
-            shares = horizontal_pck(found, points, weights, _PCK_PX)
+            predicted = arch.decode(heatmaps)[0]
+            error = torch.linalg.vector_norm(predicted - points, dim=-1)
+            shares = horizontal_pck(predicted, points, weights, _PCK_PX)
             logged = {
                 "error_px": (error * weights).sum() / weights.sum().clamp(min=1),
                 "jdr": joint_detection_rate(heatmaps, targets).nanmean().nan_to_num(),

@@ -1,4 +1,4 @@
-"""Which detections of several cameras are of one person: epipolar agreement, clustered with one detection a view."""
+"""Association of detections across views: epipolar distances, clustered with at most one detection per view."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _NEVER = 1e9
-"""Cost (px) of two detections in one view; far above any number of pairs times a threshold."""
+"""Cost (px) of two detections of one view: no average over a cluster that has such a pair is below a threshold."""
 _CAP = 3.0
-"""A joint counts at most this many thresholds, so that one swapped limb does not part a person."""
+"""Maximum cost of a joint, in thresholds: one swapped limb does not separate the detections of a person."""
 
 
 def fundamental(P_a: Array, P_b: Array) -> Array:
@@ -33,7 +33,7 @@ def fundamental(P_a: Array, P_b: Array) -> Array:
 
 
 def epipolar_distance(P_a: Array, P_b: Array, a_px: Array, b_px: Array) -> Array:
-    """How far, in pixels over both views, two observations are from one point (Sampson's first-order distance).
+    """Distance, in pixels over both views, of two observations from a common point (Sampson's first-order distance).
 
     Args:
         P_a: (..., 3, 4).
@@ -42,7 +42,12 @@ def epipolar_distance(P_a: Array, P_b: Array, a_px: Array, b_px: Array) -> Array
         b_px: (..., J, 2) in the second.
 
     Returns:
-        (..., J); NaN where an observation is, or where the cameras share their centre.
+        (..., J) pixels; NaN where an observation is NaN or the cameras have the same centre.
+
+    Example:
+        >>> P_a, P_b = np.eye(3, 4), np.hstack([np.eye(3), [[1.0], [0], [0]]])  # side by side: lines are rows
+        >>> epipolar_distance(P_a, P_b, np.array([[0.0, 3]]), np.array([[5.0, 3]])).tolist()
+        [0.0]
     """
     F = fundamental(P_a, P_b)
     a = np.concatenate([a_px, np.ones_like(a_px[..., :1])], axis=-1)
@@ -57,8 +62,8 @@ def associate(
 ) -> NDArray[np.intp]:
     """Group the detections of all views into people.
 
-    Two detections cost the confidence-weighted mean epipolar distance of their joints. They are merged by average
-    linkage up to the threshold; detections of one view never merge, and a person needs two views.
+    The cost of two detections is the confidence-weighted mean epipolar distance of their joints. Detections are merged
+    by average linkage up to the threshold. Detections of one view are never merged, and a person needs two views.
 
     Args:
         P: (V, 3, 4).
@@ -67,7 +72,10 @@ def associate(
         threshold_px: mean distance up to which detections are one person.
 
     Returns:
-        (people, V) index of the person's detection in each view, -1 where there is none; most views first.
+        (people, V) index of the person's detection in each view, -1 where there is none; people with most views first.
+
+    Example:
+        >>> people = associate(P, [left_px, right_px], [left_confidence, right_confidence], threshold_px=15)
     """
     views, counts = len(P), [len(points) for points in points_px]
     view = np.repeat(np.arange(views), counts)

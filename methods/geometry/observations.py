@@ -1,4 +1,4 @@
-"""2D observations of people in several views, in arrays: what triangulating methods work on and answer from."""
+"""2D observations of people in several views as arrays: the input of triangulation."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Observations:
 
     Args:
         points_px: (N, V, J, 2) with the lens undone; NaN where a joint is not observed.
-        confidence: (N, V, J), at least 0; anything where a joint is not observed.
+        confidence: (N, V, J), at least 0; undefined where a joint is not observed.
         P: (N, V, 3, 4) projection matrices; zero where there is no view.
-        sample: (N,) position of the person's sample.
+        sample: (N,) index of the person's sample in its batch.
     """
 
     points_px: Array
@@ -33,21 +33,30 @@ class Observations:
     sample: NDArray[np.intp]
 
     def answers(self, joints_mm: Array, skeleton: Skeleton, count: int) -> list[Poses]:
-        """World-frame poses of ``count`` samples from (N, J, 3) mm; a person's score is its mean confidence."""
+        """The poses of each sample.
+
+        Args:
+            joints_mm: (N, J, 3) world mm.
+            skeleton: of the joints.
+            count: number of samples in the batch.
+
+        Returns:
+            One `Poses` per sample, in the world frame; the score of a person is its mean confidence.
+        """
         seen = np.isfinite(self.points_px).all(axis=-1)
         total = np.where(seen, self.confidence, 0.0).sum(axis=(1, 2))
         score = total / np.maximum(seen.sum(axis=(1, 2)), 1)
         people = [np.flatnonzero(self.sample == i) for i in range(count)]
-        return [Poses(skeleton, joints_mm[who], score[who]) for who in people]
+        return [Poses(skeleton, joints_mm[rows], score[rows]) for rows in people]
 
 
 def has_detections(sample: Sample) -> bool:
-    """Whether every view of the sample brings 2D detections."""
+    """Whether every view of the sample has 2D detections."""
     return bool(sample.views) and all(view.joints_px is not None for view in sample.views)
 
 
 def observe(samples: Sequence[Sample], skeleton: Skeleton, threshold_px: float) -> Observations:
-    """People of samples with given detections; several in a view are associated across views.
+    """The people of samples with given 2D detections; where a view has several, they are associated across views.
 
     Args:
         samples: with ``joints_px`` in every view.
@@ -55,26 +64,31 @@ def observe(samples: Sequence[Sample], skeleton: Skeleton, threshold_px: float) 
         threshold_px: see `associate`.
 
     Raises:
-        InputError: detections are not of the skeleton's joints.
+        InputError: the detections are of other joints than the skeleton's.
+
+    Example:
+        >>> seen = observe(samples, skeleton, threshold_px=15)
+        >>> joints_mm = dlt(seen.P, seen.points_px, seen.confidence)  # (people, J, 3) world mm
     """
     views = max((len(sample.views) for sample in samples), default=0)
     joints = len(skeleton)
     points, confidence, P, owner = [], [], [], []
     for position, sample in enumerate(samples):
-        px, sure = _detections(sample, skeleton)
+        px, weights = _detections(sample, skeleton)
         cameras = np.stack([view.camera.P for view in sample.views])
-        if max(len(found) for found in px) > 1:
-            people = associate(cameras, px, sure, threshold_px)
+        counts = [len(of_view) for of_view in px]
+        if max(counts) > 1:
+            people = associate(cameras, px, weights, threshold_px)
         else:
-            people = np.array([[len(found) - 1 for found in px]])
+            people = np.array([[count - 1 for count in counts]])
         for person in people:
-            person_px, person_sure = np.full((views, joints, 2), np.nan), np.zeros((views, joints))
+            person_px, person_weights = np.full((views, joints, 2), np.nan), np.zeros((views, joints))
             person_P = np.zeros((views, 3, 4))
             for view in np.flatnonzero(person >= 0):
-                person_px[view], person_sure[view] = px[view][person[view]], sure[view][person[view]]
+                person_px[view], person_weights[view] = px[view][person[view]], weights[view][person[view]]
                 person_P[view] = cameras[view]
             points.append(person_px)
-            confidence.append(person_sure)
+            confidence.append(person_weights)
             P.append(person_P)
             owner.append(position)
     return Observations(
@@ -86,8 +100,8 @@ def observe(samples: Sequence[Sample], skeleton: Skeleton, threshold_px: float) 
 
 
 def _detections(sample: Sample, skeleton: Skeleton) -> tuple[list[Array], list[Array]]:
-    """Each view's points (N, J, 2) with the lens undone, and confidences (N, J); NaN points where the latter is 0."""
-    px, sure = [], []
+    """Per view: points (N, J, 2) with the lens undone, NaN where the confidence is 0, and confidences (N, J)."""
+    px, weights = [], []
     for view in sample.views:
         joints = np.asarray(view.joints_px, dtype=np.float64)
         if joints.ndim != 3 or joints.shape[1:] != (len(skeleton), 2):
@@ -98,5 +112,5 @@ def _detections(sample: Sample, skeleton: Skeleton) -> tuple[list[Array], list[A
             )
         weight = np.ones(joints.shape[:2]) if view.confidence is None else np.nan_to_num(view.confidence)
         px.append(np.where((weight > 0)[..., None], view.camera.undistort(joints), np.nan))
-        sure.append(np.maximum(weight, 0.0))
-    return px, sure
+        weights.append(np.maximum(weight, 0.0))
+    return px, weights

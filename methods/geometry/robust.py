@@ -1,9 +1,9 @@
 """Robust triangulation: a consensus over all pairs of views, then a Huber refinement of the reprojection error.
 
-Learnable triangulation's RANSAC baseline (its release code) draws ten pairs of views a joint, keeps the first largest
-consensus and refines it with a general optimiser, one joint at a time. `ransac` tries
-every pair of all joints at once, ranks them by how well the consensus agrees and refines all joints together;
-`ransac_published` is the release's scheme draw by draw.
+The RANSAC baseline of learnable triangulation (release code) draws ten pairs of views per joint, keeps the first
+largest consensus and refines it with a general optimiser, one joint at a time. `ransac` tries every pair for all joints
+at once, ranks the pairs by how well the views agree and refines all joints together. `ransac_published` repeats the
+release's scheme draw by draw.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ from poseboard.methods.geometry.triangulation import damp, equations, invert
 Array = NDArray[np.float64]
 
 THRESHOLD_PX = 30.0
-"""The release code's 15, which it compares with half the reprojection distance."""
+"""Reprojection distance. The release code has 15, which it compares with half the distance."""
 _HUBER_SHARE = 1 / 5
-"""Of the threshold, where the refinement's loss turns linear. The release code has 1 beside its 15, which throws away
-precision (8.5 mm instead of 8.0 on its own recorded scenario of four views) and gains none with heavy tails."""
+"""Share of the threshold at which the Huber loss turns linear. The release code has 1 px for its threshold of 15, which
+costs precision (8.5 mm instead of 8.0 on its recorded scenario of four views) and gains nothing with heavy tails."""
 EXHAUSTIVE_VIEWS = 12
+"""Up to this many usable views every pair is tried."""
 _CHUNK = 4_000_000
+"""Reprojections (pairs x views x joints x frames) computed at once; bounds the memory."""
 _REFINEMENTS = 10
+"""Levenberg-Marquardt steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +52,9 @@ def ransac(
 ) -> Consensus:
     """Triangulate each joint from the views that agree best.
 
-    Every pair of views is a hypothesis (above 12 usable views: every pair of 12 drawn for each joint). A hypothesis
-    scores ``sum max(0, 1 - (d / threshold)²)`` over the views in front of which the point lies, d the reprojection
-    distance; the best one's views within the threshold, and its pair, are triangulated together.
+    Every pair of views proposes a point (above 12 usable views: every pair of 12 drawn per joint). Its score is
+    ``sum max(0, 1 - (d / threshold)²)`` over the views that the point lies in front of; d is the reprojection distance.
+    The pair with the highest score and the views within the threshold of its point are triangulated together.
 
     Args:
         P: (..., V, 3, 4) projection matrices.
@@ -59,6 +62,13 @@ def ransac(
         threshold_px: reprojection distance at which a view stops agreeing.
         refined: minimise the Huber loss of the reprojection distances of the consensus.
         seed: of the draw of views above 12; the result is a pure function of the arguments.
+
+    Example:
+        >>> P = np.stack([camera.P for camera in cameras])
+        >>> points_px = np.stack([camera.project(pose_mm) for camera in cameras])
+        >>> points_px[0] += 200  # one view is wrong
+        >>> np.abs(ransac(P, points_px).points_mm - pose_mm).max() < 0.01
+        True
     """
     P, points_px = np.asarray(P, dtype=np.float64), np.asarray(points_px, dtype=np.float64)
     batch = np.broadcast_shapes(P.shape[:-3], points_px.shape[:-3])
@@ -67,7 +77,7 @@ def ransac(
         return Consensus(np.full((*batch, joints, 3), np.nan), np.zeros((*batch, views, joints), dtype=bool))
     all_P = torch.from_numpy(np.array(np.broadcast_to(P, (*batch, views, 3, 4)))).reshape(-1, views, 3, 4)
     all_points = torch.from_numpy(np.array(np.broadcast_to(points_px, (*batch, views, joints, 2))))
-    # One draw for all frames, so that a frame is answered alike in any company.
+    # One draw for all frames: the result of a frame does not depend on the other frames of the call.
     draw = torch.rand(views, 1, joints, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     hypotheses = min(views, EXHAUSTIVE_VIEWS) ** 2 // 2
     size = max(1, _CHUNK // (hypotheses * views * joints))
@@ -84,17 +94,22 @@ def ransac(
 
 
 def _consensus(P: Tensor, points_px: Tensor, threshold_px: float, refined: bool, draw: Tensor) -> tuple[Tensor, Tensor]:
-    """X (3, B, J) and inliers (V, B, J) of P (B, V, 3, 4), points (B, V, J, 2) and random numbers (V, 1, J)."""
+    """X (3, B, J) and inliers (V, B, J) from P (B, V, 3, 4), points (B, V, J, 2) and random numbers (V, 1, J).
+
+    V views, K pairs of views, B frames, J joints. Frames and joints come last: every step is one array operation.
+    """
     rows, usable = equations(P, points_px)
     views = len(usable)
     rows = rows.unflatten(1, (views, 2))
     blocks = (rows[:3, None] * rows).sum(3)  # (3, 4, V, B, J): normal equations of each view
-    candidates, named, names = blocks, usable, None
+    candidates, candidate_usable, candidate_views = blocks, usable, None
     if views > EXHAUSTIVE_VIEWS:
-        names = (draw + usable).topk(EXHAUSTIVE_VIEWS, dim=0).indices
-        candidates = blocks.gather(2, names.expand(3, 4, *names.shape))
-        named = usable.gather(0, names)
-    first, second = torch.combinations(torch.arange(len(named))).T
+        # `draw` is below 1, so usable views come before all others.
+        candidate_views = (draw + usable).topk(EXHAUSTIVE_VIEWS, dim=0).indices
+        candidates = blocks.gather(2, candidate_views.expand(3, 4, *candidate_views.shape))
+        candidate_usable = usable.gather(0, candidate_views)
+    first, second = torch.combinations(torch.arange(len(candidate_usable))).T
+    # Normal equations add up over views: the point of a pair is the solution of the sum of its two blocks.
     X = _least_squares(candidates[:, :, first] + candidates[:, :, second])  # (3, K, B, J)
 
     P = torch.nan_to_num(P).permute(2, 3, 1, 0)[..., None]  # (3, 4, V, B, 1)
@@ -104,13 +119,14 @@ def _consensus(P: Tensor, points_px: Tensor, threshold_px: float, refined: bool,
     offset = x[:2] / torch.where(in_front, x[2], 1.0) - points[:, :, None]
     agreement = 1 - (offset * offset).sum(0) / threshold_px**2
     agrees = (agreement > 0) & in_front & usable[:, None]  # (V, K, B, J)
-    possible = named[first] & named[second]
+    possible = candidate_usable[first] & candidate_usable[second]
     score = torch.where(possible, (agreement * agrees).sum(0), -torch.inf)
     best = score.argmax(0)  # (B, J)
     inliers = agrees.gather(1, best.expand(views, 1, *best.shape))[:, 0]
     pair = torch.stack([first[best], second[best]])
-    if names is not None:
-        pair = names.gather(0, pair)
+    if candidate_views is not None:
+        pair = candidate_views.gather(0, pair)
+    # The pair itself is always part of the consensus, also where its own error exceeds the threshold.
     inliers = inliers.scatter(0, pair, True) & usable
     X = _least_squares((blocks * inliers).sum(2))
     if refined:
@@ -119,12 +135,12 @@ def _consensus(P: Tensor, points_px: Tensor, threshold_px: float, refined: bool,
 
 
 def _least_squares(normal: Tensor) -> Tensor:
-    """(3, 4, ...) normal equations to X (3, ...): the linear solution that does not depend on the world's origin."""
+    """Normal equations (3, 4, ...) -> their solution X (3, ...), which does not depend on the world's origin."""
     return -(invert(damp(normal[:, :3].clone()))[0] * normal[:, 3]).sum(1)
 
 
 def _refine(P: Tensor, points_px: Tensor, weights: Tensor, X: Tensor, huber_px: float) -> Tensor:
-    """Levenberg–Marquardt on ``sum weights * huber(distance)``, each point with its own damping and acceptance.
+    """Levenberg–Marquardt on ``sum weights * huber(distance)``; every point has its own damping.
 
     Args:
         P: (3, 4, V, B, 1).
@@ -143,8 +159,9 @@ def _refine(P: Tensor, points_px: Tensor, weights: Tensor, X: Tensor, huber_px: 
         distance = (offset * offset).sum(0).sqrt()
         near = distance.clamp_max(huber_px)
         cost = near * (distance - near / 2)
-        # A view that the point lies behind pulls nowhere, and costs so much that no step takes a point there.
+        # A point behind a camera has no gradient from it. The cost is so large that such a step is rejected.
         cost = (weights * torch.where(in_front, cost, 1e12)).sum(0)
+        # Weight of the view in the normal equations: 1 in the quadratic part of the loss, less in the linear part.
         pull = weights * in_front * (huber_px / distance.clamp_min(huber_px))
         return X, pixels, depth, offset, pull, cost
 
@@ -152,11 +169,11 @@ def _refine(P: Tensor, points_px: Tensor, weights: Tensor, X: Tensor, huber_px: 
     damping = torch.full_like(state[-1], 0.1)
     for _ in range(_REFINEMENTS):
         X, pixels, depth, offset, pull, cost = state
-        J = (P[:2, :3] - pixels[:, None] * P[2, :3]) / depth  # (2, 3, V, B, J)
+        J = (P[:2, :3] - pixels[:, None] * P[2, :3]) / depth  # (2, 3, V, B, J): d pixels / d X
         weighted = J * pull
         along = (offset[:, None] * J).sum(0)  # (3, V, B, J)
         far = pull * (pull < weights) / (offset * offset).sum(0).clamp_min(huber_px**2)
-        # Where the loss is linear it has no curvature along the residual.
+        # The linear part of the loss has no curvature along the residual: subtract it from the Gauss-Newton Hessian.
         H = (weighted[:, :, None] * J[:, None]).sum((0, 3))  # (3, 3, B, J)
         curvature = ((along * far)[:, None] * along).sum(2)
         H = H * (1 + damping) - curvature
@@ -179,17 +196,17 @@ def ransac_published(
 ) -> Consensus:
     """The RANSAC of learnable triangulation's release code, draw by draw.
 
-    Ten draws of two views from the sorted list of those that observe the joint, frames before joints; the drawn pair
-    is consensus whatever its error; half the reprojection distance is compared with half the threshold; the first of
-    equally large sets wins, however badly it fits; the refinement takes one half distance a view as residual, with a
-    numeric Jacobian.
+    Ten draws of two views from the sorted list of those that observe the joint, frames before joints. The drawn pair
+    belongs to the consensus whatever its error. Half the reprojection distance is compared with half the threshold. The
+    first of equally large sets wins, however badly it fits. The refinement has one half distance per view as residual
+    and a numeric Jacobian.
 
     Args:
         P: (..., V, 3, 4). The rows are formed in the inputs' precision (the release code's is float32).
         points_px: (..., V, J, 2), NaN where a view has no observation.
-        rng: stream of the draws, advanced.
-        draws: a joint.
-        threshold_px: on the full distance.
+        rng: source of the draws; its state advances.
+        draws: pairs of views per joint.
+        threshold_px: on the full reprojection distance.
         refined: whether scipy refines the consensus.
     """
     batch = np.broadcast_shapes(P.shape[:-3], points_px.shape[:-3])
@@ -227,9 +244,9 @@ def _published_joint(
     for _ in range(draws):
         pair = sorted(rng.sample(views, 2))
         errors = half_distances(triangulate(pair), views)
-        found = sorted({*pair, *np.flatnonzero(errors < threshold).tolist()})
-        if len(found) > len(kept):
-            kept = found
+        consensus = sorted({*pair, *np.flatnonzero(errors < threshold).tolist()})
+        if len(consensus) > len(kept):
+            kept = consensus
     X = triangulate(kept)
     if refined:
         X = least_squares(half_distances, X, loss="huber", method="trf", args=(kept,)).x

@@ -16,9 +16,11 @@ from torch import Tensor
 Array = NDArray[np.float64]
 
 _DAMPING = 1e-12
-"""Relative to the trace of the 3×3 normal matrix: bounds solutions and gradients of parallel rays, far below rounding
-of anything that can be triangulated (iterations refine against the undamped equations)."""
+"""Multiple of the identity that is added to the 3×3 normal matrix, relative to its trace. It keeps solutions and
+gradients of parallel rays finite and is far below the rounding of any point that can be triangulated (the iterations
+refine against the undamped equations)."""
 _SAFE_RATIO = 0.01
+"""Rayleigh quotients above this share of the smallest eigenvalue's lower bound are recomputed by SVD."""
 _AT_INFINITY = 1e-9
 """Fourth component of a unit homogeneous vector in mm below which a point counts as infinitely far."""
 
@@ -32,20 +34,20 @@ def dlt(
 ) -> Tensor | Array:
     """Weighted linear triangulation: the point with the smallest residual of two equations per view.
 
-    The rows of ``A = [B|b]`` are ``w (x P[2] - P[0])`` and ``w (y P[2] - P[1])`` per view, neither rows nor columns
-    normalised. The answer minimises ``|B X + b|`` over points ``X``, which depends neither on the origin nor on the
-    axes of the world.
+    The rows of ``A = [B|b]`` are ``w (x P[2] - P[0])`` and ``w (y P[2] - P[1])`` per view; neither rows nor columns are
+    normalised. The result minimises ``|B X + b|`` over points ``X`` and depends neither on the origin nor on the axes
+    of the world.
 
     ``homogeneous=True`` is the published system (learnable triangulation, section 3.1, release code): it minimises
-    ``|A y|`` over unit ``y`` and returns ``y[:3] / y[3]``. The unit norm favours points far from the world origin: with
-    millimetres it does no harm a metre away, but at the origin itself a pixel of noise can become decimetres. Instead
-    of decomposing ``A`` it solves ``(B'B - l I) X = -B'b`` for the smallest eigenvalue ``l`` of ``A'A`` by Rayleigh
-    quotient iteration with residuals taken from ``A`` itself, which loses none of float64 to the squared condition
-    number.
+    ``|A y|`` over unit ``y`` and returns ``y[:3] / y[3]``. The unit norm favours points far from the world origin. In
+    millimetres this does no harm a metre away from the origin, but at the origin a pixel of noise can become
+    decimetres. ``A`` is not decomposed: ``(B'B - l I) X = -B'b`` is solved for the smallest eigenvalue ``l`` of ``A'A``
+    by Rayleigh quotient iteration. Residuals are computed from ``A`` itself, so that the squared condition number of
+    ``B'B`` costs no precision.
 
-    Gradients with respect to ``points_px`` and ``weights`` (and ``P``) are those of the implicit function at the
-    solution and stay finite for parallel rays, equal cameras and equal smallest singular values. They are first-order
-    only.
+    Gradients with respect to ``points_px``, ``weights`` and ``P`` are those of the implicit function at the solution.
+    They stay finite for parallel rays, equal cameras and equal smallest singular values. There are no second-order
+    gradients.
 
     Args:
         P: (..., V, 3, 4) projection matrices.
@@ -54,11 +56,11 @@ def dlt(
         homogeneous: the published system, which published weights were trained with.
 
     Returns:
-        (..., J, 3) float64 world mm, of the same kind (tensor or array) as the input. NaN where fewer than two views
-        are usable. Where rays are parallel within rounding, a finite point near the world origin's foot on them.
+        (..., J, 3) float64 world mm, a tensor or an array as the input is. NaN where fewer than two views are usable.
+        Where rays are parallel within rounding, a finite point on them near the foot of the world origin.
 
     Raises:
-        ValueError: shapes do not belong together.
+        ValueError: shapes do not match.
 
     Example:
         >>> P = np.stack([camera.P for camera in cameras])
@@ -84,8 +86,8 @@ def _dlt(P: Tensor, points_px: Tensor, weights: Tensor | None, homogeneous: bool
             X, inverse = _smallest_quotient(rows.detach(), steps=2 if rows.requires_grad else 1)
         else:
             X, inverse = _least_squares(rows.detach())
-    # One more Newton step with constant X and inverse: its value is a last refinement and its derivative the
-    # implicit one, since the Rayleigh quotient is stationary at the solution.
+    # One more Newton step with constant X and inverse. Its value is a last refinement. Its derivative is the implicit
+    # one, since the Rayleigh quotient is stationary at the solution.
     residual = (B * X[:, None]).sum(0) + b
     step = (B * residual).sum(1)
     if homogeneous:
@@ -96,7 +98,7 @@ def _dlt(P: Tensor, points_px: Tensor, weights: Tensor | None, homogeneous: bool
 
 
 def equations(P: Tensor, points_px: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The rows of the linear system, and which views are in it; batch and joints last, for vectorised algebra.
+    """The rows of the linear system and the views that are part of it; batch and joints come last.
 
     Args:
         P: (..., V, 3, 4).
@@ -105,21 +107,21 @@ def equations(P: Tensor, points_px: Tensor, weights: Tensor | None = None) -> tu
 
     Returns:
         rows (4, 2V, ..., J) float64, zeros for unusable views, divided by the largest weight of the joint; usable
-        (V, ..., J).
+        (V, ..., J) bool.
 
     Raises:
-        ValueError: shapes do not belong together.
+        ValueError: shapes do not match.
     """
     if P.shape[-2:] != (3, 4) or points_px.shape[-1] != 2 or points_px.shape[-3] != P.shape[-3]:
         raise ValueError(f"P (..., V, 3, 4) and points (..., V, J, 2) expected, got {P.shape} and {points_px.shape}")
     if weights is not None and weights.shape[-2:] != points_px.shape[-3:-1]:
         raise ValueError(f"weights (..., V, J) expected, got {weights.shape} for points {points_px.shape}")
-    # numpy's, since torch's first imports sympy
+    # numpy's broadcast_shapes: torch's imports sympy.
     batch = np.broadcast_shapes(P.shape[:-3], points_px.shape[:-3], () if weights is None else weights.shape[:-2])
     views, joints = points_px.shape[-3:-1]
     P = P.double().expand(*batch, views, 3, 4).movedim((-1, -3, -2), (0, 1, 2)).contiguous()[..., None]
     points = points_px.double().expand(*batch, views, joints, 2).movedim((-3, -1), (0, 1)).contiguous()
-    # A sum is finite if every term is; an overflow merely reads as not finite.
+    # A sum is finite if every term is. An overflow counts as not finite, which is right as well.
     usable = torch.isfinite(points.sum(1)) & (torch.isfinite(P.sum((0, 2))) & (P[:, :, 2] != 0).any(0))
     if weights is not None:
         weights = weights.double().expand(*batch, views, joints).movedim(-2, 0).contiguous()
@@ -149,7 +151,7 @@ def _quotient(residual: Tensor, X: Tensor) -> Tensor:
 
 
 def invert(S: Tensor) -> tuple[Tensor, Tensor]:
-    """Inverse of symmetric positive (3, 3, ...) matrices by cofactors, and the determinant, floored to stay finite."""
+    """Inverses of symmetric positive (3, 3, ...) matrices by cofactors, and their determinants with a lower bound."""
     (xx, xy, xz), (_, yy, yz), (_, _, zz) = (row.unbind() for row in S.unbind())
     c_xx, c_xy, c_xz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
     c_yz = xy * xz - xx * yz
@@ -161,7 +163,7 @@ def invert(S: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def damp(S: Tensor) -> Tensor:
-    """Add a multiple of the identity to (3, 3, ...) matrices, in place: bounds the inverse and changes no solution."""
+    """Add a small multiple of the identity to (3, 3, ...) matrices, in place, so that their inverses are bounded."""
     trace = S[0, 0] + S[1, 1] + S[2, 2]
     S.diagonal().add_(torch.where(trace > 0, _DAMPING * trace, 1.0)[..., None])
     return S
@@ -175,9 +177,9 @@ def _least_squares(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _smallest_quotient(rows: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """X (3, ...) with the smallest Rayleigh quotient, and the inverse Hessian (3, 3, ...) there.
+    """X (3, ...) with the smallest Rayleigh quotient, and the inverse Hessian (3, 3, ...) at X.
 
-    One step brings X within rounding of the solution, the inverse only within 1e-4: gradients want two.
+    After one step X is exact within rounding but the inverse only within 1e-4: gradients need two steps.
     """
     B, b = rows[:3], rows[3]
     normal = (B[:, None] * rows).sum(2)  # (3, 4, ...)
@@ -185,8 +187,8 @@ def _smallest_quotient(rows: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     inverse, determinant = invert(S)
     X = -_apply(inverse, normal[:, 3])
     trace = S[0, 0] + S[1, 1] + S[2, 2]
-    # det / (tr/2)² bounds the smallest eigenvalue of B'B from below. A quotient far under it belongs to the solution
-    # and converges with the cube of their ratio.
+    # 4 det / trace² is a lower bound of the smallest eigenvalue of B'B. A quotient far below it belongs to the
+    # solution, and the iteration converges with the cube of their ratio. The other systems are solved by SVD.
     safe = _SAFE_RATIO * 4 * determinant / trace**2
     unsure = torch.zeros_like(trace, dtype=torch.bool)
     for _ in range(steps):
@@ -229,7 +231,7 @@ def reprojection_error(P: Tensor, points_mm: Tensor, points_px: Tensor) -> Tenso
 @overload
 def reprojection_error(P: Array, points_mm: Array, points_px: Array) -> Array: ...
 def reprojection_error(P: Tensor | Array, points_mm: Tensor | Array, points_px: Tensor | Array) -> Tensor | Array:
-    """Distance in pixels between observations and projections (the full distance, not the half of the release code).
+    """Distance in pixels between observations and projections: the full distance (the release code has half of it).
 
     Args:
         P: (..., V, 3, 4).
@@ -238,6 +240,11 @@ def reprojection_error(P: Tensor | Array, points_mm: Tensor | Array, points_px: 
 
     Returns:
         (..., V, J) pixels; NaN where an observation or the point is missing.
+
+    Example:
+        >>> P = np.eye(3, 4)[None]  # one camera at the world origin
+        >>> reprojection_error(P, np.array([[0.0, 0, 2]]), np.array([[[3.0, 4]]]))
+        array([[5.]])
     """
     if not isinstance(P, Tensor):
         as_tensor = [torch.from_numpy(np.array(a, dtype=np.float64)) for a in (P, points_mm, points_px)]
@@ -258,10 +265,10 @@ def ray_distance(P: Array, points_mm: Array, points_px: Array) -> Array:
     Returns:
         (..., V, J) mm; NaN where an observation, its camera or the point is missing.
     """
-    rows = points_px[..., None] * P[..., None, 2:, :] - P[..., None, :2, :]  # two planes that meet in the line
+    rows = points_px[..., None] * P[..., None, 2:, :] - P[..., None, :2, :]  # two planes that intersect in the line
     normals = rows[..., :3]
     off = np.einsum("...vjpc,...jc->...vjp", normals, points_mm) + rows[..., 3]
-    # The shortest step onto both planes at once.
+    # Length of the shortest step onto both planes, by the 2x2 Gram matrix of their normals.
     a, c = np.moveaxis((normals**2).sum(-1), -1, 0)
     b = (normals[..., 0, :] * normals[..., 1, :]).sum(-1)
     squared = c * off[..., 0] ** 2 - 2 * b * off[..., 0] * off[..., 1] + a * off[..., 1] ** 2

@@ -1,4 +1,4 @@
-"""Rotations between the frames of monocular lifting: the camera's, a crop's and the body's own.
+"""Rotations between the frames of monocular lifting: camera, crop and canonical frame of the pose.
 
 Rotations of poses act on row vectors, ``pose = canonical @ R``, as in the lifting networks of epipolar transformers (He
 et al., CVPR 2020, release code).
@@ -16,19 +16,24 @@ from poseboard.datasets.camera import Array
 
 
 def canonicalise(joints: Array, axis: int, plane: int) -> tuple[Array, Array]:
-    """Poses about their root, turned into a frame of their own: two joints fix where it points.
+    """Root-relative poses in their canonical frame, which two joints define.
 
-    Zimmermann and Brox (ICCV 2017), section 4.3, there for hands: the middle finger's base lies on the -y axis, the
-    little finger's base in the plane z = 0 where x is positive.
+    Zimmermann and Brox (ICCV 2017), section 4.3, for hands: the base of the middle finger is on the -y axis, the base
+    of the little finger in the plane z = 0 with x > 0.
 
     Args:
         joints: (..., J, 3) relative to the root, any unit.
-        axis: joint that comes to lie on the -y axis.
-        plane: joint that comes to lie in z = 0 with x > 0.
+        axis: index of the joint on the -y axis.
+        plane: index of the joint in z = 0 with x > 0.
 
     Returns:
-        The poses (..., J, 3), and R (..., 3, 3) with ``joints == canonical @ R``. Both are NaN where the two joints are
-        unknown, or one line with the root.
+        Canonical poses (..., J, 3), and R (..., 3, 3) with ``joints == canonical @ R``. Both are NaN where one of the
+        two joints is unknown, or where they are collinear with the root.
+
+    Example:
+        >>> canonical, R = canonicalise(np.array([[0.0, 0, 0], [0, 0, 2], [3, 0, 1]]), axis=1, plane=2)
+        >>> canonical.tolist()
+        [[0.0, 0.0, 0.0], [0.0, -2.0, 0.0], [3.0, -1.0, 0.0]]
     """
     y = -_unit(joints[..., axis, :])
     aside = joints[..., plane, :] - (joints[..., plane, :] * y).sum(-1, keepdims=True) * y
@@ -43,49 +48,53 @@ def _unit(vectors: Array) -> Array:
 
 
 def median_of_views(poses: Array, R: Array) -> tuple[Array, Array]:
-    """Poses that several cameras see, turned into the world's axes, and their median by coordinate.
+    """Root-relative poses of several cameras, rotated to the world's axes, and their median per coordinate.
 
     Epipolar transformers, release code of the lifting networks (``MULTIVIEW_MEDIUM``): ``pose @ inv(R).T``, where
-    ``x_cam = R @ x_world``, then the median. Poses stay about their root.
+    ``x_cam = R @ x_world``, then the median.
 
     Args:
-        poses: (..., V, J, 3) each in its camera's frame; NaN where there is no view.
+        poses: (..., V, J, 3), each in the frame of its camera; NaN where there is no view.
         R: (..., V, 3, 3) rotations of the cameras.
 
     Returns:
-        The turned poses (..., V, J, 3), and the median (..., J, 3) of the views that are there; NaN where none is.
+        Rotated poses (..., V, J, 3), and the median (..., J, 3) over the views; NaN without a view.
     """
-    turned = poses @ np.swapaxes(np.linalg.inv(R), -1, -2)
-    there = np.isfinite(turned).all(axis=(-2, -1)).any(axis=-1)
-    median = np.full((*turned.shape[:-3], *turned.shape[-2:]), np.nan)
-    median[there] = np.nanmedian(turned[there], axis=-3)
-    return turned, median
+    rotated = poses @ np.swapaxes(np.linalg.inv(R), -1, -2)
+    seen = np.isfinite(rotated).all(axis=(-2, -1)).any(axis=-1)
+    median = np.full((*rotated.shape[:-3], *rotated.shape[-2:]), np.nan)
+    median[seen] = np.nanmedian(rotated[seen], axis=-3)
+    return rotated, median
 
 
 def ray_rotation(K: Array, point_px: Sequence[float]) -> Array:
-    """The smallest rotation of a camera that turns its axis to the ray through a pixel.
+    """The smallest rotation that turns a camera's optical axis to the ray through a pixel: ``x_turned = R @ x_cam``.
 
-    What a crop about that pixel shows looks as it would on the axis of the turned camera; so poses that are lifted from
-    crops are lifted in its frame. ``x_turned = R @ x_cam``.
+    A crop centred at that pixel looks as if it were at the principal point of the turned camera. Poses of crops are
+    therefore lifted in the frame of the turned camera.
 
     Args:
         K: (3, 3) intrinsics.
-        point_px: (x, y) of the image that ``K`` belongs to.
+        point_px: (x, y) in the image of ``K``.
 
     Returns:
         R (3, 3).
+
+    Example:
+        >>> ray_rotation(np.diag([1000.0, 1000, 1]), (0.0, 0.0)).tolist()
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
     ray = np.linalg.solve(K, np.array([*point_px, 1.0]))
     x, y, z = ray / np.linalg.norm(ray)
-    cross = np.array([[0.0, 0.0, -x], [0.0, 0.0, -y], [x, y, 0.0]])  # of ray × (0, 0, 1), the axis to turn about
+    cross = np.array([[0.0, 0.0, -x], [0.0, 0.0, -y], [x, y, 0.0]])  # matrix of ray × (0, 0, 1), the axis of rotation
     return np.asarray(np.eye(3) + cross + cross @ cross / (1.0 + z))
 
 
 def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
-    """Rodrigues' formula: (..., 3) whose length is the angle -> (..., 3, 3), differentiable at zero.
+    """Rodrigues' formula: rotation vectors (..., 3), whose length is the angle -> matrices (..., 3, 3).
 
-    The angle is sqrt(|v|^2 + 1e-8), as in the release code, so that the zero vector has a gradient; it is the identity
-    to 1e-8.
+    The angle is sqrt(|v|^2 + 1e-8), as in the release code, so that there is a gradient at zero. The matrix of the zero
+    vector is the identity to 1e-8.
     """
     angle = (axis_angle.square().sum(dim=-1, keepdim=True) + 1e-8).sqrt()
     x, y, z = (axis_angle / angle).unbind(dim=-1)

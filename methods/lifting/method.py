@@ -28,14 +28,12 @@ from poseboard.methods.nets.starting_weights import IMAGE_NETWORK, load_backbone
 
 
 class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
-    """One person or hand from the crop of one view: a pose about its root, in the camera's frame.
+    """The root-relative pose of one person or hand from the crop of one view, in the camera's frame.
 
-    With ``views: median`` from the crops of several views: the median of their poses, in the world frame about a root
-    that another row predicted.
+    With ``views: median`` the median over the crops of several views, in the world frame, with the root that another
+    row predicted. One view does not show the size of a pose: predictions have the median size of the training poses.
 
-    The size of a pose cannot be seen in one view: answers have the median size of the training poses.
-
-    Its options are `LiftingOptions`.
+    Options: `LiftingOptions`.
     """
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
@@ -46,17 +44,17 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
         super().__init__("lifting", parsed, skeleton, inputs)
 
     def load(self, checkpoint: Path | None, device: str) -> None:
-        """As every network; one of hands is told which it sees."""
+        """Load the checkpoint; a handed network needs left or right hand as an input."""
         super().load(checkpoint, device)
         self.inputs = replace(self.inputs, hand=self.loaded.architecture.handed)
 
-    def network(self, read: Checkpoint, where: Path) -> tuple[LiftingModel, int]:
-        """That of the row's options; the checkpoint must also say what size a pose has."""
-        architecture = parse_options(LiftingArchitecture, read.architecture, f"{where}: architecture")
+    def network(self, checkpoint: Checkpoint, where: Path) -> tuple[LiftingModel, int]:
+        """The network; the checkpoint must also have the constant ``scale_mm``, the size of a pose."""
+        architecture = parse_options(LiftingArchitecture, checkpoint.architecture, f"{where}: architecture")
         architecture.backbone.require(self.skeleton, where)
         if architecture.network != self.options.network:
             raise InputError(where, f"weights are of network {architecture.network}", "set `network` accordingly")
-        if "scale_mm" not in read.constants:
+        if "scale_mm" not in checkpoint.constants:
             raise InputError(f"{where}: constants", "has no scale_mm", "train it again")
         backbone = architecture.backbone.exact
         with torch.random.fork_rng(devices=[]):
@@ -65,13 +63,11 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """One pose a sample about its root, in the frame of its first view; NaN without a view.
+        """One root-relative pose per sample in the frame of its first view; NaN without a view.
 
-        The root is where the network has it, near 0, as the release measures it. Medians are in the world frame with
-        their root where it was handed over; NaN without one.
-
-        The score is the mean soft-max peak of the heat maps, 1 for networks that do without them. A pose of one view
-        says in the column ``size_mm`` which size it has been given.
+        The root is where the network predicts it, near 0, as the release measures it. Medians are in the world frame at
+        the given root; NaN without one. The score is the mean soft-max peak of the heat maps, 1 for "image_rotation".
+        The column ``size_mm`` of a single-view pose is the size that it was scaled to.
         """
         if self.options.views == "median":
             return self._medians(samples)
@@ -79,7 +75,7 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
         seen = [i for i, sample in enumerate(samples) if sample.views]
         joints_mm, score = np.full((len(samples), len(self.skeleton), 3), np.nan), np.zeros(len(samples))
         joints_mm[seen], score[seen] = poses, scores
-        size_mm = np.full(1, self._constants["scale_mm"])  # one view does not show the size of a pose
+        size_mm = np.full(1, self._constants["scale_mm"])
         return [
             Poses(
                 self.skeleton,
@@ -93,13 +89,13 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
 
     def _medians(self, samples: Sequence[Sample]) -> list[Poses]:
         seen = [(sample, view) for sample in samples for view in sample.views]
-        found, peaks = self._lifted(seen)
+        lifted, peaks = self._lifted(seen)
         counts = np.array([len(sample.views) for sample in samples])
-        there = np.arange(counts.max(initial=1)) < counts[:, None]
-        poses, R = np.full((*there.shape, len(self.skeleton), 3), np.nan), np.tile(np.eye(3), (*there.shape, 1, 1))
-        scores = np.zeros(there.shape)
-        poses[there], scores[there] = found, peaks
-        R[there] = np.reshape([view.camera.R for _, view in seen], (-1, 3, 3))
+        valid = np.arange(counts.max(initial=1)) < counts[:, None]
+        poses, R = np.full((*valid.shape, len(self.skeleton), 3), np.nan), np.tile(np.eye(3), (*valid.shape, 1, 1))
+        scores = np.zeros(valid.shape)
+        poses[valid], scores[valid] = lifted, peaks
+        R[valid] = np.reshape([view.camera.R for _, view in seen], (-1, 3, 3))
         median = median_of_views(poses, R)[1]
         roots = np.full((len(samples), 1, 3), np.nan)
         for root, sample in zip(roots, samples, strict=True):
@@ -110,7 +106,7 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
         return [Poses(self.skeleton, joints_mm[i : i + 1], score[i : i + 1]) for i in range(len(samples))]
 
     def _lifted(self, seen: Sequence[tuple[Sample, View]]) -> tuple[Array, Array]:
-        """(n, J, 3) mm about the root in the frame of each view, and (n,) scores."""
+        """Root-relative poses (n, J, 3), mm in the frame of each view, and scores (n,)."""
         model = self.loaded
         arch = model.architecture
         poses, scores = np.empty((len(seen), len(self.skeleton), 3)), np.ones(len(seen))
@@ -125,20 +121,20 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
             lifted, heatmaps = model(arch.prepare(images), side)
             pose = lifted.pose.double().cpu().numpy() * self._constants["scale_mm"]
             if arch.centre_ray:
-                pose = pose @ np.stack([crop_ray(view, side_px) for view in views])  # back: the inverse of rows @ R.T
+                pose = pose @ np.stack([crop_ray(view, side_px) for view in views])  # inverse of rows @ R.T
             poses[rows] = pose
             if arch.network != "image_rotation":
                 scores[rows] = decode_heatmaps(arch.backbone, heatmaps, "softargmax")[1].mean(dim=1).double().cpu()
         return poses, scores
 
     def training(self, start: Path | None, seed: int) -> LiftingTraining:
-        """From the backbone in ``start``, with a fresh lifting network from ``seed``."""
+        """From the backbone in ``start`` and a lifting network with random weights from ``seed``."""
         options = self.options
-        read, start = self.started(start, weights=options.start_weights)
+        content, start = self.read_start(start, weights=options.start_weights)
         canonical_indices(self.skeleton)
         heads = {"alg_confidences": False, "vol_confidences": False}
-        backbone = Architecture.of(read, start).model_copy(update=heads)
-        if image_network := read.method == IMAGE_NETWORK:
+        backbone = Architecture.of(content, start).model_copy(update=heads)
+        if image_network := content.method == IMAGE_NETWORK:
             if options.network != "image_rotation":
                 raise InputError(start, "an image network finds no joints", "give the weights of a pose network")
             backbone = backbone.model_copy(update={"joints": self.skeleton.joints})
@@ -164,5 +160,5 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = LiftingModel(architecture, load_backbone(backbone, read, start, seed, fresh_maps=image_network))
+            model = LiftingModel(architecture, load_backbone(backbone, content, start, seed, fresh_maps=image_network))
         return LiftingTraining(model, options, self.skeleton)

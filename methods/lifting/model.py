@@ -1,7 +1,7 @@
-"""The lifting networks: heat maps or image features of one view -> a pose about its root, in units of its own size.
+"""The lifting networks: heat maps or image features of one view -> a root-relative pose in units of its own size.
 
-They are those of the release of epipolar transformers (He et al., CVPR 2020), after Zimmermann and Brox (ICCV 2017) and
-Ge et al. (CVPR 2019). Tensors carry the release's names under ``liftingnet.`` and ``backbone.``.
+They are the networks of the release of epipolar transformers (He et al., CVPR 2020), after Zimmermann and Brox (ICCV
+2017) and Ge et al. (CVPR 2019). Tensors have the release's names under ``liftingnet.`` and ``backbone.``.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Network = Literal["direct", "rotation", "image_rotation"]
 
 
 class CanonicalFrame(NamedTuple):
-    """The joints that give a pose its size and a frame of its own; see `canonicalise`.
+    """The joints that define the size and the canonical frame of a pose; see `canonicalise`.
 
     Args:
-        axis: comes to lie on -y.
-        plane: comes to lie in z = 0.
-        scale: the two joints whose distance is the pose's size.
-        handed: there is a left and a right one of it.
+        axis: joint on -y.
+        plane: joint in z = 0.
+        scale: two joints whose distance is the size of the pose.
+        handed: the skeleton is one of hands, left or right.
     """
 
     axis: str
@@ -44,11 +44,11 @@ CANONICAL = {
     "human36m-17": CanonicalFrame("thorax", "left_hip", ("thorax", "pelvis")),
     "rhd-21": CanonicalFrame("middle_base", "little_base", ("middle_base", "middle_lower"), handed=True),
 }
-"""Name of a skeleton -> its frame. The hand's is published; the release has none for a body, ours is chosen like it."""
+"""Name of a skeleton -> its canonical frame. That of hands is published. The release has none for bodies: ours."""
 
 
 def canonical_indices(skeleton: Skeleton) -> tuple[int, int, tuple[int, int]]:
-    """Indices of axis, plane and the two scale joints; InputError if the joint set has no frame."""
+    """Indices of the axis, plane and two scale joints; InputError if the skeleton has no canonical frame."""
     frame = CANONICAL.get(skeleton.name)
     if frame is None or skeleton.root is None:
         raise InputError(
@@ -59,15 +59,15 @@ def canonical_indices(skeleton: Skeleton) -> tuple[int, int, tuple[int, int]]:
 
 
 class DrawnMaps(Options):
-    """Heat maps that are drawn from joints, instead of being what a backbone answers.
+    """Heat maps that are drawn from joints, in place of the backbone's.
 
     Args:
-        side: of the square maps, cells of 4 px.
+        side: of the square maps, in cells of 4 px.
         sigma_px: of the Gaussians.
-        transposed: rows and columns change places, as in the maps that the release makes of hands: it hands (row,
-            column) to what takes (x, y).
-        zeroed: maps of joints that are not known are 0, as in those of hands; else 0.01, the floor of all maps.
-        crop_px: side of the crops that all of it is meant for. Joints of other crops are moved to that size.
+        transposed: rows and columns are exchanged, as in the release's maps of hands (a defect: it passes (row, column)
+            where (x, y) is expected).
+        zeroed: maps of unknown joints are 0, as for hands; otherwise 0.01, the minimum of all maps.
+        crop_px: side of the crops that the maps are for. Joints of other crops are scaled to it.
     """
 
     side: int = Field(ge=1)
@@ -77,10 +77,10 @@ class DrawnMaps(Options):
     crop_px: int = Field(default=256, ge=1)
 
     def draw(self, points_px: Tensor, crop_px: int, known: Tensor | None = None) -> Tensor:
-        """Joints (B, J, 2) px of crops of ``crop_px`` -> maps (B, J, side, side), empty where not ``known`` (B, J)."""
+        """Joints (B, J, 2) in crops of ``crop_px`` -> maps (B, J, side, side), empty where ``known`` (B, J) is 0."""
         points = points_px * (self.crop_px / crop_px)
         points = points.flip(-1) if self.transposed else points
-        if known is not None and not self.zeroed:  # far from every cell
+        if known is not None and not self.zeroed:  # outside of the map
             points, known = points.masked_fill((known <= 0)[..., None], torch.inf), None
         return gaussian_maps(points, (self.side, self.side), self.sigma_px, known)
 
@@ -89,27 +89,27 @@ RELEASED_MAPS = {
     "human36m-17": DrawnMaps(side=64, sigma_px=8),
     "rhd-21": DrawnMaps(side=224, sigma_px=25, transposed=True, zeroed=True),
 }
-"""Name of a skeleton -> the true heat maps that the release trains on. A crop of 256 px fills the upper left 64 x 64
-cells of those of hands."""
+"""Name of a skeleton -> the true heat maps that the release trains on. In those of hands a crop of 256 px fills the
+upper left 64 x 64 cells."""
 
 
 class LiftingArchitecture(Options):
-    """What a trained lifting network is, in plain values.
+    """The architecture of a lifting network, in plain values.
 
     Args:
-        backbone: that it stands on.
+        backbone: the 2D network.
         network: "direct": heat maps to the pose. "rotation": heat maps to the canonical pose and its rotation.
-            "image_rotation": pooled image features to both, a linear layer each.
+            "image_rotation": pooled image features to both, one linear layer each.
         map_px: side of the heat maps.
         pool: heat maps are averaged over squares of this side; 8 as published (for maps of 64 and 224).
-        drawn: its heat maps are drawn from the joints that the backbone finds; None: they are the backbone's.
+        drawn: heat maps are drawn from the backbone's joints; None: they are the backbone's own.
         feature_width: channels of the pooled image features.
-        handed: whether it is told which hand it sees.
-        mirror_right: right hands share the canonical pose of left ones, mirrored in z.
-        centre_ray: the pose is in the frame of the camera turned to the crop's centre, not in the camera's.
-        raw_maps: the backbone answers Gaussians, as that of the release does, and its maps enter as they are.
-        stretched: crops enter in RGB, each with its own smallest and largest value stretched to 0 … 255 and not
-            normalised, as the release has it for hands.
+        handed: whether left or right hand is an input.
+        mirror_right: right hands have the canonical pose of left ones, mirrored in z.
+        centre_ray: the pose is in the frame of the camera turned to the crop's centre, see `ray_rotation`.
+        raw_maps: the backbone's maps are Gaussians, as in the release, and are used without soft-max.
+        stretched: crops are RGB, their values stretched to 0 … 255 per crop and not normalised, as the release does for
+            hands.
     """
 
     backbone: Architecture
@@ -125,14 +125,14 @@ class LiftingArchitecture(Options):
     stretched: bool = False
 
     def prepare(self, images: Tensor) -> Tensor:
-        """(n, S, S, 3) uint8 RGB -> (n, 3, S, S) float32 as the backbone is used to."""
+        """Crops (n, S, S, 3) uint8 RGB -> input of the backbone (n, 3, S, S) float32."""
         if not self.stretched:
             return self.backbone.prepare(images)
         low, high = images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
         return (255.0 * (images - low) / (high - low).clamp(min=1)).permute(0, 3, 1, 2)
 
     def build(self) -> LiftingNet | ImageLiftingNet:
-        """The lifting network with fresh weights from torch's current random state."""
+        """The lifting network with random weights from torch's current random state."""
         joints = len(self.backbone.joints)
         if self.network == "image_rotation":
             return ImageLiftingNet(joints, self.feature_width, handed=self.handed, mirror_right=self.mirror_right)
@@ -147,11 +147,11 @@ class LiftingArchitecture(Options):
 
 
 class Joints(NamedTuple):
-    """True joints of crops, to draw maps from.
+    """True joints of crops, from which heat maps are drawn.
 
     Args:
         points_px: (B, J, 2) in crop pixels.
-        known: (B, J); the map of a joint that is not is empty.
+        known: (B, J); the map of a joint with 0 is empty.
     """
 
     points_px: Tensor
@@ -159,12 +159,12 @@ class Joints(NamedTuple):
 
 
 class Lifted(NamedTuple):
-    """A pose about its root in units of its size.
+    """A root-relative pose in units of its size.
 
     Args:
-        pose: (B, J, 3) in the frame of the camera (or of the crop's centre ray).
-        canonical: (B, J, 3) in a frame of its own, ``pose = canonical @ R``; None of a direct network. Right hands
-            that share it with left ones are mirrored first.
+        pose: (B, J, 3) in the frame of the camera, or of the camera turned to the crop's centre.
+        canonical: (B, J, 3) in the canonical frame, ``pose = canonical @ R``; None of a direct network. With
+            ``mirror_right`` right hands are mirrored before the rotation.
         R: (B, 3, 3), or None.
     """
 
@@ -180,7 +180,7 @@ def _turned(canonical: Tensor, axis_angle: Tensor, side: Tensor | None, mirror_r
 
 
 def mirrored(canonical: Tensor, side: Tensor) -> Tensor:
-    """Canonical poses (B, J, 3), those of right hands (``side`` (B, 1) is 1) mirrored in z."""
+    """Canonical poses (B, J, 3) with those of right hands, ``side`` (B, 1) of 1, mirrored in z."""
     z = canonical[..., 2:] * (1 - 2 * side)[..., None]
     return torch.cat([canonical[..., :2], z], dim=-1)
 
@@ -208,14 +208,16 @@ def _head(width_in: int, hidden: tuple[int, int], width_out: int, dropout: float
 
 
 class LiftingNet(nn.Module):
-    """Heat maps to a pose (``lifting_direct``, ``lifting``), or to a canonical pose and its rotation (``lifting_rot``).
+    """Heat maps to a pose, or to a canonical pose and its rotation.
+
+    The release's names: ``lifting_direct`` and ``lifting``, or ``lifting_rot``.
 
     Args:
         joints: number of heat maps and of joints.
         map_px: side of the heat maps.
-        pool: side of the squares they are averaged over first.
+        pool: side of the squares that the maps are averaged over.
         rotation: with the viewpoint branch.
-        handed: takes which hand it is.
+        handed: with left or right hand as an input.
         mirror_right: see `LiftingArchitecture`.
     """
 
@@ -233,7 +235,7 @@ class LiftingNet(nn.Module):
         self.viewpoint = _head(256 * side**2 + 2 * handed, (256, 128), 3, 0.25) if rotation else None
 
     def forward(self, heatmaps: Tensor, side: Tensor | None = None) -> Lifted:
-        """(B, J, h, w) and, of handed networks, (B, 1): 0 left, 1 right."""
+        """Lift heat maps (B, J, h, w); ``side`` (B, 1) of handed networks is 0 for left, 1 for right."""
         x = functional.avg_pool2d(heatmaps, self._pool, self._pool, ceil_mode=True)
         pose = self.poseprior(_with_side(self.conv1(x).flatten(1), side)).unflatten(-1, (-1, 3))
         if self.conv2 is None or self.viewpoint is None:
@@ -242,12 +244,12 @@ class LiftingNet(nn.Module):
 
 
 class ImageLiftingNet(nn.Module):
-    """Pooled image features to a canonical pose and its rotation, a linear layer each (``img_lifting_rot``).
+    """Pooled image features to a canonical pose and its rotation, one linear layer each (``img_lifting_rot``).
 
     Args:
         joints: number of joints.
         width: channels of the features.
-        handed: takes which hand it is.
+        handed: with left or right hand as an input.
         mirror_right: see `LiftingArchitecture`.
     """
 
@@ -258,25 +260,25 @@ class ImageLiftingNet(nn.Module):
         self.viewpoint = nn.Linear(width + 2 * handed, 3)
 
     def forward(self, features: Tensor, side: Tensor | None = None) -> Lifted:
-        """(B, C) pooled features and, of handed networks, (B, 1): 0 left, 1 right."""
+        """Lift pooled features (B, C); ``side`` (B, 1) of handed networks is 0 for left, 1 for right."""
         x = _with_side(features, side)
         return _turned(self.poseprior(x).unflatten(-1, (-1, 3)), self.viewpoint(x), side, self._mirror_right)
 
 
 def pose_loss(predicted: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Published: squared error of coordinates (B, J, 3); joints not ``known`` (B, J) count as zeros in the mean."""
+    """Published: mean squared error of coordinates (B, J, 3); joints with ``known`` (B, J) of 0 count as 0."""
     mask = known[..., None] > 0
     zero = torch.zeros((), dtype=predicted.dtype, device=predicted.device)
     return (torch.where(mask, predicted, zero) - torch.where(mask, truth, zero)).square().mean()
 
 
 def rotation_loss(predicted: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Published: squared error of the matrices' entries (B, 3, 3); those that are not ``known`` (B,) count as zeros."""
+    """Published: mean squared error of matrix entries (B, 3, 3); matrices with ``known`` (B,) of 0 count as 0."""
     return ((known > 0)[:, None, None] * (predicted - truth)).square().mean()
 
 
 class Lifting(nn.Module):
-    """A backbone and the lifting network on it.
+    """A backbone and a lifting network.
 
     Args:
         architecture: of both.
@@ -292,11 +294,17 @@ class Lifting(nn.Module):
     def forward(
         self, images: Tensor, side: Tensor | None = None, joints: Joints | None = None
     ) -> tuple[Lifted, Tensor]:
-        """Normalised crops (B, 3, S, S) -> what they are lifted to, and the raw heat maps (B, J, h, w) they show.
+        """Lift crops.
 
-        Maps that are ``drawn`` are drawn from the backbone's joints; or from those given, for which it does not run,
-        and are then what is returned. Others enter the lifting network scaled to a peak of 1, as the Gaussians are
-        that the published one is trained on, unless they are ``raw_maps``.
+        Args:
+            images: (B, 3, S, S) from `LiftingArchitecture.prepare`.
+            side: (B, 1) of handed networks: 0 left, 1 right.
+            joints: with ``drawn``: true joints to draw the maps from. The backbone does not run.
+
+        Returns:
+            The poses, and the raw heat maps of the backbone (B, J, h, w) or, with ``joints``, the drawn ones. The
+            lifting network sees the backbone's maps scaled to a peak of 1, like the Gaussians of the published
+            training, unless they are ``raw_maps``.
         """
         arch, drawn = self.architecture.backbone, self.architecture.drawn
         if drawn is not None and joints is not None:

@@ -21,7 +21,7 @@ from poseboard.methods.nets.published_state import resnet_name, whole_state
 from poseboard.methods.nets.starting_weights import load_backbone
 
 _BEHIND_FEATURES = ("deconv_layers.", "final_layer.", "fc.")
-"""Layers of a ResNet that stand behind its pooled features."""
+"""Layers of a ResNet after its pooled features."""
 
 _log = logging.getLogger(__name__)
 
@@ -29,11 +29,20 @@ _log = logging.getLogger(__name__)
 def published(
     state: Mapping[str, Tensor], file: Path, *, scale_mm: float | None = None, backbone: Path | None = None
 ) -> Checkpoint:
-    """A lifting network on its backbone: which one, of bodies or of hands, and whether it is told which hand.
+    """A checkpoint of a lifting network with its backbone; the kind of network follows from the tensors.
 
-    One on true heat maps has none; maps like those it was trained on are drawn from the joints that ``backbone`` finds.
-    All of it is read off the tensors. Bodies have 17 joints in the order of epipolar transformers' release and come in
-    ours, hands have 21. What stands behind the pooled image features is left out, for nothing reads it.
+    Bodies have 17 joints in the order of epipolar transformers' release, which become ours; hands have 21. Layers after
+    the pooled image features are left out.
+
+    Args:
+        state: state dict of the file.
+        file: for errors.
+        scale_mm: size that poses are scaled to, mm.
+        backbone: checkpoint of a 2D backbone, for a network that was trained on true heat maps and has none. Heat maps
+            like those of its training are drawn from the joints of this backbone.
+
+    Raises:
+        InputError: no lifting network, an option is missing or superfluous, or weights do not fit.
     """
     if scale_mm is None or not 0 < scale_mm < math.inf:
         raise InputError(
@@ -66,11 +75,11 @@ def published(
         )
     skeleton = outputs[sizes[1][0]]
     hand = skeleton is RHD_HAND
-    handed = sizes[0][1] % 128 == 2  # two more than features and flattened maps have channels
-    given = {"scale_mm": float(scale_mm)}
+    handed = sizes[0][1] % 128 == 2  # two inputs more than features or flattened maps: left and right
+    constants = {"scale_mm": float(scale_mm)}
     if backbone is not None:
-        read = Checkpoint.read(backbone)
-        own = Architecture.of(read, backbone).model_copy(update={"alg_confidences": False, "vol_confidences": False})
+        content = Checkpoint.read(backbone)
+        own = Architecture.of(content, backbone).model_copy(update={"alg_confidences": False, "vol_confidences": False})
         own.require(skeleton, backbone)
         drawn = RELEASED_MAPS[skeleton.name]
         architecture = LiftingArchitecture(
@@ -82,10 +91,11 @@ def published(
             drawn=drawn,
             handed=handed,
         )
-        found = {f"backbone.{key}": value for key, value in load_backbone(own, read, backbone).state_dict().items()}
+        loaded = load_backbone(own, content, backbone).state_dict()
         lifting = whole_state(nn.ModuleDict({"liftingnet": architecture.build()}), state, file)
         lifting = lifting if hand else _in_our_order(lifting, last)
-        return Checkpoint("lifting", architecture.model_dump(mode="json"), {**found, **lifting}, given)
+        weights = {f"backbone.{key}": value for key, value in loaded.items()} | lifting
+        return Checkpoint("lifting", architecture.plain(), weights, constants)
     network = resnet_name(bare, file)
     crop_px = 256
     architecture = LiftingArchitecture(
@@ -112,11 +122,11 @@ def published(
         template = Lifting(architecture, architecture.backbone.build(seed=0))
     whole = whole_state(template, whole, file)
     ours = whole if hand else _in_our_order(whole, last)
-    return Checkpoint("lifting", architecture.model_dump(mode="json"), ours, given)
+    return Checkpoint("lifting", architecture.plain(), ours, constants)
 
 
 def _in_our_order(state: Mapping[str, Tensor], last: str) -> dict[str, Tensor]:
-    """A body's weights, the joints of its heat maps and answers put from the release's order in ours."""
+    """Weights for bodies with the joints of heat maps and outputs reordered from the release's order to ours."""
     order = human36m_toolbox.ROWS
     coordinates = [3 * joint + axis for joint in order for axis in range(3)]
     moved = dict(state)

@@ -33,41 +33,40 @@ from poseboard.methods.nets.losses import heatmap_losses, keypoint_l2
 from poseboard.methods.nets.schedule import Epochs, Length, Milestones, Recipe, by_recipe, warmup_cosine
 
 _ONLY_FOR_MAPS = ("deconv_layers.", "final_layer.", "lateral.", "smooth.")
-"""Parts of the backbones that image features do without."""
+"""Layers of the backbones that come after the image features."""
 
 
 class LiftingOptions(Options):
-    """What is trained, and how.
+    """Options of monocular lifting.
 
     Args:
         network: "direct", "rotation" or "image_rotation"; see `LiftingArchitecture`.
-        recipe: "small" is ours (distances, 2D losses beside them, AdamW with a cosine, augmentation, poses in the frame
-            of the crop's centre ray); "published" is that of the release (squared error, Adam 1e-5 with one step down,
-            true heat maps, no augmentation, poses in the camera's frame).
-        start_weights: checkpoint of a backbone to start from, instead of that of the row under ``after``; an image
-            network will do for image features alone.
-        image_px: side of the crops, where it is not that of the weights.
-        steps: of the optimiser, or `Epochs`.
-        milestones: "published": epochs (steps, where ``steps`` is a number) after which the rate is divided by ten;
-            None: after three quarters of the steps.
-        batch_size: views a step.
-        learning_rate: highest rate; None: the recipe's own, 1e-3 or 1e-5.
-        warmup_steps: "small": steps over which the rate rises.
+        recipe: "small" is ours: joint distances and 2D losses, AdamW with a cosine schedule, augmentation, poses in the
+            frame of the camera turned to the crop. "published" is the release's: squared error, Adam 1e-5 with one
+            milestone, true heat maps, no augmentation, poses in the camera's frame.
+        start_weights: checkpoint of a backbone to start from, instead of that of the row under ``after``; for
+            "image_rotation" also an image network.
+        image_px: side of the crops; None: that of the weights.
+        steps: optimiser steps, or `Epochs`.
+        milestones: "published": epochs, or steps if ``steps`` is a number, at which the learning rate is divided by
+            ten; None: three quarters of the steps.
+        batch_size: views per step.
+        learning_rate: maximum; None: the recipe's own, 1e-3 or 1e-5.
+        warmup_steps: "small": steps of the warm-up.
         weight_decay: "small": of AdamW.
         pool: side of the squares that heat maps are averaged over; None: the recipe's own, 2 or 8; 8 if drawn.
-        maps: heat-map networks see those the backbone answers ("predicted"), or such as the release trains on
-            ("drawn"): Gaussians about the true joints in training, in which the backbone has no part and stays as it
-            is, and about the joints that it finds in prediction. See `RELEASED_MAPS`. None: the recipe's own,
-            "predicted" or "drawn".
-        joints_2d_weight: "small": of the 2D losses beside the lifted pose's.
-        heatmap_weight: "small": of the heat-map cross-entropy within the 2D losses.
-        sigma_px: "small": of the true heat maps.
-        views: how it predicts; training is the same. "one": from a single view, without extrinsics. "median": the
-            median over two or more calibrated views, at a root that the row under ``after`` predicts.
-        handed: it is told which hand it sees (`Inputs.hand`); None: if it sees hands.
-        mirror_right: right hands share the canonical pose of left ones, mirrored.
-        clip_norm: maximum gradient norm, larger gradients are clipped; None: never. Left out: 10 ("small") or never.
-        augmentation: "small": how crops, and the poses with them, are changed.
+        maps: input of heat-map networks. "predicted": the backbone's maps. "drawn": Gaussians, see `RELEASED_MAPS`, at
+            the true joints in training, where the backbone is not trained, and at the backbone's joints in prediction.
+            None: the recipe's own, "predicted" or "drawn".
+        joints_2d_weight: "small": weight of the 2D losses; the loss of the pose has weight 1.
+        heatmap_weight: "small": weight of the heat-map cross-entropy within the 2D losses.
+        sigma_px: "small": of the true heat maps, heat-map pixels.
+        views: of prediction. "one": a single view without extrinsics. "median": the median over two or more calibrated
+            views, with the root that the row under ``after`` predicts.
+        handed: left or right hand is an input (`Inputs.hand`); None: for skeletons of hands.
+        mirror_right: right hands have the canonical pose of left ones, mirrored.
+        clip_norm: maximum gradient norm, larger gradients are clipped; None: no clipping. Default: 10 ("small"), None.
+        augmentation: "small": of the crops and their poses.
     """
 
     network: Network = "direct"
@@ -99,13 +98,13 @@ class LiftingOptions(Options):
 
     @property
     def draws_maps(self) -> bool:
-        """Whether heat maps are drawn."""
+        """Whether the network sees drawn heat maps."""
         of_recipe = "drawn" if self.recipe == "published" and self.network != "image_rotation" else "predicted"
         return (self.maps or of_recipe) == "drawn"
 
 
 def which_hand(sample: Sample) -> float:
-    """0 for a left hand, 1 for a right one; InputError if the sample says neither."""
+    """0 for a left hand, 1 for a right hand; InputError if the sample does not say which it shows."""
     try:
         return float(HANDS.index(sample.hand or ""))
     except ValueError:
@@ -125,7 +124,7 @@ class LiftingTraining(Training):
 
     Args:
         model: with the weights to start from.
-        options: how.
+        options: of the training.
         skeleton: of the truth.
 
     Raises:
@@ -140,35 +139,38 @@ class LiftingTraining(Training):
         self._axis, self._plane, self._scale = canonical_indices(skeleton)
         self._of_hands = CANONICAL[skeleton.name].handed
         self._augmentation = options.augmentation if options.recipe == "small" else NO_AUGMENTATION
-        self.architecture = model.architecture.model_dump(mode="json")
+        self.architecture = model.architecture.plain()
         self.model = model
         length = Length(options.steps, options.batch_size)
         self.steps, self.every = length.steps, length.every
         self.batch_size = options.batch_size
         self.clip_norm = options.clip_norm
-        # Training needs the truth in the camera's frame, so it sees all cameras; prediction is handed one without R, t.
+        # Training needs the truth in the camera's frame and therefore R and t. Prediction has neither.
         arch = model.architecture
         self.inputs = Inputs(crop_px=arch.backbone.crop_px, views=(1, 1_000), hand=arch.handed)
         if self._architecture.drawn is not None:
             model.backbone.requires_grad_(False)
-        elif options.recipe == "published" and options.network == "image_rotation":  # nothing would train them
+        elif options.recipe == "published" and options.network == "image_rotation":  # layers without a gradient
             for name, parameter in model.backbone.named_parameters():
                 parameter.requires_grad_(not name.startswith(_ONLY_FOR_MAPS))
-        learned = [p for p in model.parameters() if p.requires_grad]
+        parameters = [p for p in model.parameters() if p.requires_grad]
         if options.recipe == "published":
-            self.optimizer = torch.optim.Adam(learned, lr=options.learning_rate or 1e-5)
+            self.optimizer = torch.optim.Adam(parameters, lr=options.learning_rate or 1e-5)
             self.scheduler = length.falling(self.optimizer, options.milestones, shares=(0.75,))
             return
-        self.optimizer = torch.optim.AdamW(learned, lr=options.learning_rate or 1e-3, weight_decay=options.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            parameters, lr=options.learning_rate or 1e-3, weight_decay=options.weight_decay
+        )
         self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """A random view and the pose that it shows.
+        """A random view and its pose.
 
         Returns:
-            image (S, S, 3) uint8; and float32: points_px (J, 2), weights (J,) of the 2D losses; drawn (J,), which
-            joints have a map where maps are drawn; pose and canonical (J, 3) about the root in units of ``scale_mm``
-            (1,), R (3, 3) between them; known and framed (J, 1), which joints of pose and canonical count; side (1,).
+            image (S, S, 3) uint8; all others float32: points_px (J, 2); weights (J,) of the 2D losses; drawn (J,), 1
+            for joints with a drawn map; pose and canonical (J, 3), root-relative in units of ``scale_mm`` (1,); R (3,
+            3) with ``pose == canonical @ R``; known and framed (J, 1), 1 for valid joints of pose and canonical; side
+            (1,).
         """
         side_px = self._architecture.backbone.crop_px
         view = sample.views[rng.integers(len(sample.views))]
@@ -182,12 +184,12 @@ class LiftingTraining(Training):
         turn = view.camera.R
         if self._architecture.centre_ray:
             turn = crop_ray(view, side_px) @ turn
-        # What turns or mirrors the picture about its centre does so to the pose about the axis through it.
+        # Rotation and reflection of the image about its centre are those of the pose about the axis through the centre.
         in_plane = np.eye(3)
         in_plane[:2, :2] = A[:2, :2] / np.sqrt(abs(np.linalg.det(A[:2, :2])))
         about_root = (joints_mm - joints_mm[self._root]) @ (in_plane @ turn).T
         side = which_hand(sample) if self._architecture.handed else 0.0
-        if mirror:  # a mirrored left arm is a right arm, at the place where the left one is
+        if mirror:  # in a mirror image the left arm looks like a right arm
             order = self._flip_order
             points, weights, about_root, side = points[order], weights[order], about_root[order], 1.0 - side
         weights = weights * inside_crop(points, side_px, published=published)
@@ -201,8 +203,8 @@ class LiftingTraining(Training):
         known, framed = (np.isfinite(a).all(axis=-1, keepdims=True) for a in (pose, canonical))
         drawn = weights > 0
         if published:
-            # Its loss masks joints that are annotated as hidden and, of bodies, those outside the crop. Its maps are
-            # drawn of all joints, outside or not; of hands, without the hidden ones.
+            # The release's loss leaves out joints annotated as hidden and, for bodies, joints outside of the crop. Its
+            # maps have all joints, also those outside; for hands, not the hidden ones.
             shown = drawn
             drawn = np.ravel(known)
             if self._of_hands:
@@ -223,10 +225,10 @@ class LiftingTraining(Training):
             "side": np.array([side]),
         }
         example = {name: np.asarray(value, dtype=np.float32) for name, value in values.items()}
-        return {"image": np.array(image), **example}  # a copy: crops lie in a read-only memory map
+        return {"image": np.array(image), **example}  # a copy: crops are in a read-only memory map
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The recipe's loss; also the mean error (mm, with the pose's true size) of the batch."""
+        """The recipe's loss, and the mean error (mm, with the true size of the pose) of the batch."""
         arch, options = self._architecture.backbone, self._options
         side = batch["side"] if self._architecture.handed else None
         drawn = self._architecture.drawn is not None
@@ -234,17 +236,17 @@ class LiftingTraining(Training):
         lifted, heatmaps = self.model(self._architecture.prepare(batch["image"]), side, joints)
         pose, known, framed = batch["pose"], batch["known"], batch["framed"]
         scale_mm = batch["scale_mm"][..., None]
-        told = {"error_mm": keypoint_l2(lifted.pose.detach() * scale_mm, pose * scale_mm, known)}
+        logged = {"error_mm": keypoint_l2(lifted.pose.detach() * scale_mm, pose * scale_mm, known)}
         if options.recipe == "published":
             if lifted.canonical is None:
-                return {"total": pose_loss(lifted.pose, pose, known[..., 0]), **told}
+                return {"total": pose_loss(lifted.pose, pose, known[..., 0]), **logged}
             canonical = pose_loss(lifted.canonical, batch["canonical"], framed[..., 0])
             rotation = rotation_loss(lifted.R, batch["R"], framed.amax(dim=(1, 2)))
             return {
                 "total": canonical + rotation,
                 "canonical": canonical.detach(),
                 "rotation": rotation.detach(),
-                **told,
+                **logged,
             }
         total = keypoint_l2(lifted.pose, pose, known)
         parts = {"lifted": total.detach()}
@@ -254,15 +256,15 @@ class LiftingTraining(Training):
             total = total + canonical + rotation
             parts |= {"canonical": canonical.detach(), "rotation": rotation.detach()}
         if drawn:
-            return {"total": total, **parts, **told}
+            return {"total": total, **parts, **logged}
         flat = heatmap_losses(
             arch, heatmaps, batch["points_px"], batch["weights"], options.heatmap_weight, options.sigma_px
         )
         total = total + options.joints_2d_weight * flat.pop("total")
-        return {"total": total, **parts, **flat, **told}
+        return {"total": total, **parts, **flat, **logged}
 
     def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
-        """``scale_mm``: the median size of a pose, which turns what is lifted into millimetres."""
+        """``scale_mm``: the median size of the training poses, by which lifted poses are scaled to millimetres."""
         first, second = self._scale
         sizes = [np.linalg.norm(t.joints_mm[:, first] - t.joints_mm[:, second], axis=-1) for t in truths]
         known = np.concatenate(sizes)[np.isfinite(np.concatenate(sizes))]

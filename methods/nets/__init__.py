@@ -1,1 +1,1 @@
-"""Networks that several methods share: 2D backbones, soft-argmax, losses on heat maps."""
+"""Networks that several methods share: 2D backbones, soft-argmax, losses on heat maps and key points."""

@@ -1,4 +1,4 @@
-"""A trained 2D backbone as a detector of joints in crops, for every method that starts from 2D points."""
+"""A trained 2D backbone as a joint detector, for methods that start from 2D points."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Decode = Literal["softargmax", "argmax"]
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """Joints found in the crops of B samples with up to V views.
+    """2D joints in the crops of B samples with up to V views.
 
     Args:
         points_px: (B, V, J, 2) in the crop's pixels with the lens undone; NaN where a view is absent.
         peak: (B, V, J) soft-max peak of the heat map in (0, 1]; NaN where a view is absent.
         P: (B, V, 3, 4) projection matrices of the crops; zero where a view is absent.
-        valid: (B, V) whether a view is there.
+        valid: (B, V) whether the sample has this view.
     """
 
     points_px: Array
@@ -55,14 +55,19 @@ def decode_heatmaps(architecture: Architecture, heatmaps: Tensor, decode: Decode
 
 
 class Detector:
-    """Finds joints in crops, in float32.
+    """Detects joints in crops, in float32.
 
     Args:
         architecture: of ``net``.
-        net: the backbone, in evaluation mode from here on.
-        device: torch device it runs on.
-        decode: "softargmax" (expected position) or "argmax" (whole heat-map pixels, as the RANSAC baseline of learnable
-            triangulation has it).
+        net: the backbone; it is put into evaluation mode.
+        device: torch device.
+        decode: "softargmax": expected position. "argmax": whole heat-map pixels, as in the RANSAC baseline of learnable
+            triangulation.
+
+    Example:
+        >>> detector = Detector.read(Path("backbone.pt"), "cpu")
+        >>> detections = detector.detect(samples)  # samples with crops of detector.crop_px
+        >>> joints_mm = dlt(detections.P, detections.points_px, detections.peak)
     """
 
     def __init__(self, architecture: Architecture, net: nn.Module, device: str, decode: Decode = "softargmax") -> None:
@@ -73,38 +78,38 @@ class Detector:
 
     @classmethod
     def read(cls, checkpoint: Path, device: str, decode: Decode = "softargmax") -> Detector:
-        """From the checkpoint of a backbone, or of a method that carries one; InputError if it is neither."""
-        read = Checkpoint.read(checkpoint)
+        """From the checkpoint of a backbone, or of a method that contains one; InputError if it is neither."""
+        content = Checkpoint.read(checkpoint)
         heads = {"alg_confidences": False, "vol_confidences": False}
-        architecture = Architecture.of(read, checkpoint).model_copy(update=heads)
-        return cls(architecture, load_backbone(architecture, read, checkpoint), device, decode)
+        architecture = Architecture.of(content, checkpoint).model_copy(update=heads)
+        return cls(architecture, load_backbone(architecture, content, checkpoint), device, decode)
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """Plain values that say what the network is and which crops it expects."""
+        """Plain values of the network's architecture, as a checkpoint stores them."""
         return self._architecture.plain()
 
     @property
     def joints(self) -> tuple[str, ...]:
-        """Names of the joints it finds, in order."""
+        """Names of the joints, in order."""
         return self._architecture.joints
 
     @property
     def crop_px(self) -> int:
-        """Side of the crops it expects."""
+        """Side of the crops that it expects."""
         return self._architecture.crop_px
 
     @torch.inference_mode()
     def detect(self, samples: Sequence[Sample]) -> Detections:
-        """Joints in every view of ``samples``, whose views are crops of ``crop_px``."""
+        """Joints in every view of ``samples``; the views are crops of ``crop_px``."""
         images, P, valid = stack_views(samples, self.crop_px)
         decoded = [self._decoded(part.to(self._device)) for part in images.split(self._architecture.chunk)]
         points = np.full((*valid.shape, len(self.joints), 2), np.nan)
         peak = np.full((*valid.shape, len(self.joints)), np.nan)
         if len(images):
             cameras = [view.camera for sample in samples for view in sample.views]
-            found = torch.cat([points_px for points_px, _ in decoded]).double().cpu().numpy()
-            points[valid] = undistort_views(cameras, found)
+            decoded_px = torch.cat([points_px for points_px, _ in decoded]).double().cpu().numpy()
+            points[valid] = undistort_views(cameras, decoded_px)
             peak[valid] = torch.cat([peaks for _, peaks in decoded]).double().cpu().numpy()
         return Detections(points, peak, P, valid)
 

@@ -1,4 +1,4 @@
-"""Heat maps drawn from joints: Gaussians in crop pixels, as the release of epipolar transformers makes its targets."""
+"""Gaussian heat maps of joints in crop pixels, as the release of epipolar transformers makes its targets."""
 
 from __future__ import annotations
 
@@ -8,32 +8,37 @@ import torch
 from torch import Tensor
 
 _FLOOR = 4.60517019
-"""Exponent at which a map stops falling: 0.01 everywhere else."""
+"""Maximum of the negative exponent: maps are at least exp(-4.605) = 0.01."""
 
 
 def gaussian_maps(
     points_px: Tensor, size: tuple[int, int], sigma_px: float, known: Tensor | None = None, cell_px: int = 4
 ) -> Tensor:
-    """``exp(-min(d² / 2 sigma², 4.605…))`` of the distance d from each cell's centre to the joint.
+    """``exp(-min(d² / 2 sigma², 4.605…))`` with d the distance from the centre of a cell to the joint.
 
-    He et al., CVPR 2020, release code. Centres of cells are at ``cell_px * i + (cell_px - 1) / 2``; a joint may lie
-    anywhere between pixels, or outside.
+    He et al., CVPR 2020, release code. Centres of cells are at ``cell_px * i + (cell_px - 1) / 2``. Joints may lie
+    between pixels or outside of the crop.
 
     Args:
-        points_px: (..., J, 2) x and y in crop pixels; inf: outside, not NaN.
+        points_px: (..., J, 2) x and y in crop pixels; inf for outside, never NaN.
         size: (height, width) of the maps in cells.
         sigma_px: of the Gaussian, in crop pixels.
-        known: (..., J); the whole map of a joint that is not is 0. None: all are.
-        cell_px: crop pixels along the edge of a cell.
+        known: (..., J); the map of a joint with 0 is 0 everywhere. None: all joints are known.
+        cell_px: crop pixels per cell.
 
     Returns:
         (..., J, height, width) float32.
+
+    Example:
+        >>> maps = gaussian_maps(torch.tensor([[9.5, 5.5]]), (4, 4), sigma_px=8)  # a joint in row 1, column 2
+        >>> divmod(int(maps[0].argmax()), 4)
+        (1, 2)
     """
 
     def along(coordinate: Tensor, cells: int) -> Tensor:
         centres = cell_px * torch.arange(cells, device=points_px.device, dtype=torch.float64) + (cell_px - 1) / 2
         squared = (coordinate.double()[..., None] - centres).square() / (2 * sigma_px**2)
-        # the product of two exponentials, so that large maps need no exponential a cell
+        # The maps are outer products of two exponentials: no exponential per cell.
         return torch.exp(-squared).float()
 
     rows, columns = along(points_px[..., 1], size[0]), along(points_px[..., 0], size[1])

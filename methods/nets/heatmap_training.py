@@ -1,4 +1,4 @@
-"""Training of heat maps on single views: a crop and the projection of the true joints into it."""
+"""Training of 2D backbones on single views: a crop and the projections of the true joints."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class HeatmapOptions(Options):
     """How a backbone is trained on single views.
 
     Args:
-        recipe: "small" is ours (soft-argmax and cross-entropy, AdamW with a cosine, augmentation); "published" is plain
-            squared error of Gaussian maps, Adam at one rate, no augmentation.
-        steps: of the optimiser, or `Epochs`.
-        batch_size: crops a step.
-        learning_rate: highest; "small": it rises over ``warmup_steps`` and falls along a cosine.
-        warmup_steps: "small": steps of the rise.
+        recipe: "small" is ours: soft-argmax and cross-entropy, AdamW with a cosine schedule, augmentation. "published":
+            squared error of Gaussian maps, Adam at a constant rate, no augmentation.
+        steps: optimiser steps, or `Epochs`.
+        batch_size: crops per step.
+        learning_rate: maximum. "small": it rises over ``warmup_steps`` and falls along a cosine.
+        warmup_steps: "small": steps of the warm-up.
         weight_decay: "small": of AdamW.
-        heatmap_weight: "small": of the heat-map cross-entropy beside the smooth-L1 of the soft-argmax.
-        sigma_px: of the true heat map, heat-map pixels.
-        clip_norm: maximum gradient norm, larger gradients are clipped; None: never. Left out: 10 ("small") or never.
-        augmentation: how crops are changed. Left out: `Augmentation` ("small") or not at all.
+        heatmap_weight: "small": weight of the heat-map cross-entropy; the smooth L1 of the soft-argmax has weight 1.
+        sigma_px: of the true heat maps, heat-map pixels.
+        clip_norm: maximum gradient norm, larger gradients are clipped; None: no clipping. Default: 10 ("small"), None.
+        augmentation: of the crops. Default: `Augmentation` ("small"), none ("published").
     """
 
     recipe: Recipe = "small"
@@ -54,13 +54,13 @@ class HeatmapOptions(Options):
 
 
 class HeatmapTraining(Training):
-    """The single-view training pipeline, for any method that carries a backbone.
+    """The single-view training pipeline, for the backbone and for methods that train it further.
 
     Args:
         architecture: of ``net``.
-        net: what is trained.
-        options: how.
-        skeleton: of the truth, for the joints a mirror image swaps.
+        net: the network to train.
+        options: of the training.
+        skeleton: of the truth; mirror images swap its left and right joints.
     """
 
     scheduler: torch.optim.lr_scheduler.LRScheduler | None
@@ -87,13 +87,16 @@ class HeatmapTraining(Training):
 
     @classmethod
     def continued(cls, start: Path, options: HeatmapOptions, skeleton: Skeleton, seed: int = 0) -> HeatmapTraining:
-        """Further steps for the backbone in the checkpoint ``start``.
+        """Training that starts from the backbone in the checkpoint ``start``.
+
+        With "published" a pose network for the skeleton's joints gets no steps, and the heat-map layer of any other
+        network is initialised anew.
 
         Raises:
-            InputError: the checkpoint has no backbone, or one for other joints.
+            InputError: the checkpoint has no backbone, or ("small") one for other joints.
         """
         checkpoint = Checkpoint.read(start)
-        heads: dict[str, Any] = {"alg_confidences": False, "vol_confidences": False}  # nothing here would train them
+        heads: dict[str, Any] = {"alg_confidences": False, "vol_confidences": False}  # single views do not train them
         architecture = Architecture.of(checkpoint, start).model_copy(update=heads)
         finished = checkpoint.method != IMAGE_NETWORK and architecture.joints == skeleton.joints
         if options.recipe == "published":
@@ -107,7 +110,7 @@ class HeatmapTraining(Training):
         return training
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """A random view: image (S, S, 3) uint8, points_px (J, 2) and weights (J,) float32."""
+        """A random view: image (S, S, 3) uint8; points_px (J, 2) and weights (J,) float32."""
         view = sample.views[rng.integers(len(sample.views))]
         crop_px, settings = self._architecture.crop_px, self._options.augmentation
         mirrored = bool(rng.random() < settings.flip)
@@ -124,7 +127,7 @@ class HeatmapTraining(Training):
         }
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The recipe's loss; also the mean 2D error in crop pixels."""
+        """The recipe's loss, and the mean 2D error in crop pixels."""
         arch = self._architecture
         heatmaps = arch.run(self.model, arch.prepare(batch["image"])).heatmaps
         options, points, weights = self._options, batch["points_px"], batch["weights"]

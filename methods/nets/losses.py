@@ -1,8 +1,13 @@
 """Losses on key points and heat maps.
 
-The key-point losses are those of learnable triangulation (Iskakov et al., ICCV 2019, section 3 and release code). They
-take predictions and truth (B, J, D) in any one unit (the release scales millimetres to centimetres first) and a
-validity (B, J, 1) of which only the sign counts, and are averaged over valid joints; without a valid joint they are 0.
+The key-point losses are those of learnable triangulation (Iskakov et al., ICCV 2019, section 3 and release code). Their
+arguments are predictions and truth (B, J, D) in one unit (the release converts millimetres to centimetres) and a
+validity (B, J, 1): joints with a validity above 0 are valid. The losses are means over valid joints, 0 without any.
+
+Example:
+    >>> truth, validity = torch.zeros(1, 2, 3), torch.tensor([[[1.0], [0.0]]])  # the second joint does not count
+    >>> keypoint_mae(torch.full((1, 2, 3), 2.0), truth, validity).item()
+    2.0
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ def _masked_mean(values: Tensor, validity: Tensor) -> Tensor:
 
 
 def _difference(predicted: Tensor, truth: Tensor, validity: Tensor) -> Tensor:
-    """Truth - prediction, zero where invalid, so that an invalid NaN reaches neither value nor gradient."""
+    """Truth - prediction, 0 where invalid: NaN of invalid joints reaches neither the loss nor its gradient."""
     valid = validity > 0
     zero = torch.zeros((), dtype=predicted.dtype, device=predicted.device)
     return torch.where(valid, truth, zero) - torch.where(valid, predicted, zero)
@@ -35,7 +40,7 @@ def keypoint_mse(predicted: Tensor, truth: Tensor, validity: Tensor) -> Tensor:
 
 
 def keypoint_mse_smooth(predicted: Tensor, truth: Tensor, validity: Tensor, threshold: float = 400.0) -> Tensor:
-    """As `keypoint_mse`, but a squared difference d above ``threshold`` counts d^0.1 x threshold^0.9."""
+    """As `keypoint_mse`; a squared difference d above ``threshold`` is replaced by d^0.1 x threshold^0.9."""
     squared = _difference(predicted, truth, validity).square()
     large = squared > threshold
     damped = squared.where(large, torch.full_like(squared, threshold)).pow(0.1) * threshold**0.9
@@ -56,13 +61,13 @@ def keypoint_l2(predicted: Tensor, truth: Tensor, validity: Tensor) -> Tensor:
 
 
 def keypoint_robust(predicted: Tensor, truth: Tensor, validity: Tensor, scale: float) -> Tensor:
-    """Mean of log(1 + (distance / scale)^2), Cauchy's: a joint far off pulls no harder than one ``scale`` off; ours."""
+    """Mean of log(1 + (distance / scale)^2), Cauchy's loss; its gradient is largest at the distance ``scale``. Ours."""
     squared = _difference(predicted, truth, validity).square().sum(dim=-1, keepdim=True)
     return _masked_mean(torch.log1p(squared / scale**2), validity)
 
 
 def heatmap_cross_entropy(logits: Tensor, points_px: Tensor, weights: Tensor, sigma_px: float = 1.0) -> Tensor:
-    """Cross-entropy between the soft-max of heat maps and a Gaussian about the true point.
+    """Cross-entropy between the soft-max of heat maps and a Gaussian at the true point.
 
     Args:
         logits: (n, J, h, w).
@@ -81,7 +86,7 @@ def heatmap_cross_entropy(logits: Tensor, points_px: Tensor, weights: Tensor, si
 
 
 def coordinate_smooth_l1(predicted_px: Tensor, points_px: Tensor, weights: Tensor) -> Tensor:
-    """Smooth-L1 (knee at 1 px) of points (n, J, 2), summed over x and y, weighted (n, J)."""
+    """Smooth L1 (quadratic below 1 px) of points (n, J, 2), summed over x and y, weighted by (n, J)."""
     loss = functional.smooth_l1_loss(predicted_px, points_px, reduction="none").sum(dim=-1)
     return (loss * weights).sum() / weights.sum().clamp(min=1)
 
@@ -94,7 +99,19 @@ def heatmap_losses(
     heatmap_weight: float,
     sigma_px: float,
 ) -> dict[str, Tensor]:
-    """The 2D losses of raw heat maps (n, J, h, w) against points (n, J, 2) in crop pixels, weighted (n, J)."""
+    """2D losses of the "small" recipes.
+
+    Args:
+        architecture: of the backbone.
+        heatmaps: (n, J, h, w), raw.
+        points_px: (n, J, 2) true points in crop pixels.
+        weights: (n, J), 0 leaves a joint out.
+        heatmap_weight: of the cross-entropy in "total".
+        sigma_px: of the true heat maps, heat-map pixels.
+
+    Returns:
+        "total", "heatmap", "smooth_l1", and the mean error "error_px" in crop pixels.
+    """
     predicted, _ = soft_argmax_2d(heatmaps, architecture.multiplier, architecture.softmax)
     factor = heatmaps.shape[-1] / architecture.crop_px
     target = points_px * factor

@@ -1,4 +1,4 @@
-"""What methods with a network of their own share: how it comes from a checkpoint, and what training starts from."""
+"""Base of methods with a network of their own: loading a checkpoint, and the checkpoint that training starts from."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from torch import nn
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Inputs, OptionsT, started
+from poseboard.methods.base import Inputs, OptionsT
 from poseboard.methods.checkpoint import Checkpoint, load_strictly
-from poseboard.methods.nets.starting_weights import given_weights
+from poseboard.methods.nets.starting_weights import checkpoint_of_option, starting_checkpoint
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 class NetworkMethod(ABC, Generic[OptionsT, NetworkT]):
-    """A method but for its network, how it predicts and how it is trained, which subclasses state.
+    """A method with a network. Subclasses define `network`, ``predict`` and ``training``.
 
     Args:
-        name: of the method, in its checkpoints and for errors.
+        name: of the method, in its checkpoints and errors.
         options: of the row.
-        skeleton: whose joints it answers in.
-        inputs: what it may see; the crop size comes with the weights.
+        skeleton: of the answers.
+        inputs: what the method may see; ``load`` sets the crop size.
+
+    Example:
+        `poseboard.methods.algebraic.method.Algebraic`.
     """
 
     def __init__(self, name: str, options: OptionsT, skeleton: Skeleton, inputs: Inputs) -> None:
@@ -35,43 +38,50 @@ class NetworkMethod(ABC, Generic[OptionsT, NetworkT]):
         self._constants: dict[str, float] = {}
 
     def load(self, checkpoint: Path | None, device: str) -> None:
-        """Take the weights of a trained or imported checkpoint; its crop size becomes the method's."""
+        """Load a trained or imported checkpoint, which also sets the crop size of ``inputs``."""
         if checkpoint is None:
             raise InputError(self._name, "it needs a checkpoint", "train it first or import published weights")
-        read = Checkpoint.read(checkpoint)
-        if read.method != self._name:
-            raise InputError(checkpoint, f"checkpoint is of {read.method}", f"give {self._name} its own")
-        network, crop_px = self.network(read, checkpoint)
-        load_strictly(network, read.state, checkpoint)
-        self._network, self._constants, self._device = network.to(device).eval(), read.constants, device
+        content = Checkpoint.read(checkpoint)
+        if content.method != self._name:
+            raise InputError(checkpoint, f"checkpoint is of {content.method}", f"give {self._name} its own")
+        network, crop_px = self.network(content, checkpoint)
+        load_strictly(network, content.state, checkpoint)
+        self._network, self._constants, self._device = network.to(device).eval(), content.constants, device
         self.inputs = replace(self.inputs, crop_px=crop_px)
 
     @abstractmethod
-    def network(self, read: Checkpoint, where: Path) -> tuple[NetworkT, int]:
-        """The network, not yet its weights, of the checkpoint ``read`` from ``where``, and the side of its crops.
+    def network(self, checkpoint: Checkpoint, where: Path) -> tuple[NetworkT, int]:
+        """The network of a checkpoint with random weights, and the side of its crops.
+
+        Args:
+            checkpoint: whose architecture is built.
+            where: its file, for errors.
 
         Raises:
-            InputError: it is none of ours, for other joints, or contradicts the row's options.
+            InputError: the architecture is not one of this method, is for other joints, or contradicts the options.
         """
 
     @property
     def loaded(self) -> NetworkT:
-        """The network that ``load`` took; InputError if it took none."""
+        """The network with its weights; InputError before ``load``."""
         if self._network is None:
             raise InputError(self._name, "it has no weights yet", "load a checkpoint before predicting")
         return self._network
 
-    def started(
+    def read_start(
         self, start: Path | None, after: str = "`after: backbone`", weights: Path | None = None
     ) -> tuple[Checkpoint, Path]:
-        """What training starts from, and where it stands; InputError if nothing is given, naming what to set.
+        """The checkpoint that training starts from, and its file.
 
         Args:
             start: checkpoint of the row under ``after``.
-            after: what to set where nothing is given.
-            weights: a checkpoint that the row's own options name instead.
+            after: the setting that an error names.
+            weights: checkpoint of the row's option ``weights``, which replaces ``start``.
+
+        Raises:
+            InputError: there is neither; it names what to set.
         """
         if weights is not None:
-            start = given_weights(self._name, weights)
-        path = started(self._name, start, after)
+            start = checkpoint_of_option(self._name, weights)
+        path = starting_checkpoint(self._name, start, after)
         return Checkpoint.read(path), path

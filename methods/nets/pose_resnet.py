@@ -1,9 +1,9 @@
-"""2D backbones: a crop in, heat maps, features and view confidences out.
+"""2D backbones: crops in; heat maps, features and view confidences out.
 
 `PoseResNet` is the simple-baselines network with the confidence heads of learnable triangulation (Iskakov et al., ICCV
-2019, section 3 and release code): its tensors carry the published names, so published weights load strictly.
-`SmallPoseNet` is ours, 0.7 M parameters, small enough to be trained in minutes on a CPU. Both answer with a
-`BackboneOutput`, maps a quarter as wide as the crop.
+2019, section 3 and release code). Its tensors have the published names, so that published weights load strictly.
+`SmallPoseNet` is ours: 0.7 M parameters, trained in minutes on a CPU. Both return a `BackboneOutput`; maps have a
+quarter of the crop's side.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ NETWORKS = ("small", *(f"resnet{depth}" for depth in BLOCKS))
 """Names that `build_backbone` knows."""
 
 VOLUME_CONFIDENCES = 32
-"""Outputs of the volumetric confidence head: one a channel of the processed features (release code)."""
+"""Outputs of the volumetric confidence head: one per channel of the processed features (release code)."""
 
 
 class BackboneOutput(NamedTuple):
-    """What a backbone answers for n crops (n, 3, S, S).
+    """Output of a backbone for n crops (n, 3, S, S).
 
     Args:
-        heatmaps: (n, J, S/4, S/4), raw: multiplier and soft-max belong to the decoding.
+        heatmaps: (n, J, S/4, S/4), raw: before multiplier and soft-max.
         features: (n, C, S/4, S/4).
         alg_confidences: (n, J) in (0, 1), or None without that head.
         vol_confidences: (n, 32) in (0, 1), or None without that head.
@@ -48,7 +48,7 @@ class _Residual(nn.Module):
     downsample: nn.Module | None
 
     def branch(self, x: Tensor) -> Tensor:
-        """What is added to the shortcut; each kind of block has its own."""
+        """The block without its shortcut."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -110,9 +110,9 @@ def _stage(block: type[BasicBlock | Bottleneck], width_in: int, planes: int, cou
 
 
 class ConfidenceHead(nn.Module):
-    """Confidences of a view from the deepest features (release code): two pooled convolutions, a mean, three layers.
+    """Confidences of a view from the deepest features (release code): two pooled convolutions, mean, three layers.
 
-    The poolings come before the ReLUs, and the map must be at least 4x4: a crop of 128 px or more.
+    Pooling comes before ReLU. The features must be at least 4x4: crops of 128 px or more.
     """
 
     def __init__(self, width_in: int, outputs: int) -> None:
@@ -142,7 +142,7 @@ class PoseResNet(nn.Module):
     Args:
         depth: a key of `BLOCKS`.
         joints: number of heat maps.
-        alg_confidences: with the head of algebraic triangulation, one output a joint.
+        alg_confidences: with the head of algebraic triangulation, one output per joint.
         vol_confidences: with the head of volumetric triangulation, 32 outputs.
     """
 
@@ -182,11 +182,11 @@ class PoseResNet(nn.Module):
 
 
 class HeatmapConfidence(nn.Module):
-    """Confidence of each joint from its heat map and the features under it; ours, for the small network.
+    """Confidence of each joint from its heat map and the features under it. Ours, for the small network.
 
-    The head sees, per joint, the log of the soft-max peak, the entropy and the spread of the map, the features averaged
-    under the map and over the crop, and learns one row a joint on top. Maps and features enter detached: the weights
-    of a view are learned without bending the maps towards them.
+    Inputs per joint: the log of the soft-max peak, the entropy and the spread of the map, the features averaged under
+    the map and over the crop; a learned vector per joint is added. Maps and features are detached, so that the
+    confidences do not change the maps.
     """
 
     def __init__(self, joints: int, features: int, hidden: int = 64) -> None:
@@ -197,7 +197,7 @@ class HeatmapConfidence(nn.Module):
 
     def forward(self, heatmaps: Tensor, features: Tensor) -> Tensor:
         """(n, J, h, w) raw maps and (n, C, h, w) features -> (n, J) in (0, 1)."""
-        with torch.autocast(heatmaps.device.type, enabled=False):  # its answers are weights of a least-squares problem
+        with torch.autocast(heatmaps.device.type, enabled=False):  # weights of a least-squares problem: float32
             return self._confidences(heatmaps.detach().float(), features.detach().flatten(2).float())
 
     def _confidences(self, heatmaps: Tensor, features: Tensor) -> Tensor:
@@ -218,7 +218,7 @@ class HeatmapConfidence(nn.Module):
 
 
 class SmallPoseNet(nn.Module):
-    """Residual stages of 32, 64 and 128 channels, summed back up at a quarter of the crop into 48 features.
+    """Residual stages of 32, 64 and 128 channels, summed at a quarter of the crop's side into 48 features.
 
     Args:
         joints: number of heat maps.
@@ -272,7 +272,13 @@ class SmallPoseNet(nn.Module):
 def build_backbone(
     network: str, joints: int, *, alg_confidences: bool = False, vol_confidences: bool = False
 ) -> PoseResNet | SmallPoseNet:
-    """A backbone by its name, one of `NETWORKS`, with fresh weights from torch's current random state."""
+    """A backbone by its name, one of `NETWORKS`, with random weights from torch's current random state.
+
+    Example:
+        >>> net = build_backbone("small", joints=17)
+        >>> net(torch.zeros(1, 3, 96, 96)).heatmaps.shape
+        torch.Size([1, 17, 24, 24])
+    """
     if network == "small":
         if vol_confidences:
             raise ValueError("the small network has no volumetric confidence head")

@@ -1,4 +1,4 @@
-"""Convolutions in bfloat16, also on processors that have no instructions for it."""
+"""Convolutions in bfloat16, also on processors without bfloat16 instructions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _CONVOLUTIONS = (torch.conv2d, torch.conv3d, torch.conv_transpose2d, torch.conv_
 
 
 class RoundedConvolutions(TorchFunctionMode):
-    """Convolutions in float32 whose inputs, weights, answers and gradients are rounded to bfloat16.
+    """Convolutions in float32 with inputs, weights, outputs and gradients rounded to bfloat16.
 
-    A processor without bfloat16 instructions takes twenty times as long for PyTorch's own bfloat16 convolutions as for
-    these. Products of two bfloat16 numbers are exact in float32, in which sums are taken either way, so what differs
-    from those instructions is the order of the sums.
+    On a processor without bfloat16 instructions PyTorch's own bfloat16 convolutions take twenty times as long. Products
+    of two bfloat16 numbers are exact in float32, and both ways sum in float32: only the order of the sums differs from
+    the instructions.
 
     Example:
         >>> images, weights = torch.ones(1, 1, 3, 3), torch.full((1, 1, 3, 3), 1 / 3)
@@ -34,14 +34,14 @@ class RoundedConvolutions(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """The function as it is, but for convolutions where autocast is on."""
+        """Convolutions under autocast are rounded; every other function is unchanged."""
         if func not in _CONVOLUTIONS or not torch.is_autocast_enabled("cpu"):
             return func(*args, **(kwargs or {}))
         rounded = [_rounded(value) for value in args]
         named = {name: _rounded(value) for name, value in (kwargs or {}).items()}
         with torch.autocast("cpu", enabled=False):
-            answer: Tensor = func(*rounded, **named)
-        return answer.bfloat16()
+            output: Tensor = func(*rounded, **named)
+        return output.bfloat16()
 
 
 def _rounded(value: Any) -> Any:
@@ -49,17 +49,17 @@ def _rounded(value: Any) -> Any:
 
 
 def has_bfloat16() -> bool:
-    """Whether this processor has instructions for bfloat16, or PyTorch as good as such."""
+    """Whether PyTorch has fast bfloat16 convolutions on this processor."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @contextmanager
 def bfloat16(device: str, enabled: bool = True) -> Iterator[None]:
-    """Inside it, what `torch.autocast` lists runs in bfloat16; convolutions by `RoundedConvolutions`, if need be.
+    """`torch.autocast` in bfloat16, with `RoundedConvolutions` on a CPU without bfloat16 instructions.
 
     Args:
         device: type of device, "cpu" or "cuda".
-        enabled: False: everything is as it is outside.
+        enabled: False: no change.
     """
     with torch.autocast(device, torch.bfloat16, enabled=enabled):
         if enabled and device == "cpu" and not has_bfloat16():

@@ -1,4 +1,4 @@
-"""State dicts of releases: which ResNet their tensors are of, and the whole state of a network of ours from them."""
+"""State dicts of releases: the ResNet that their tensors belong to, and the state of our network made from them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from poseboard.datasets.errors import InputError
-from poseboard.methods.checkpoint import fitted_state
+from poseboard.methods.checkpoint import fitted_state, strip_prefix
+from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.pose_resnet import BLOCKS
 
 
 def resnet_name(state: Mapping[str, Tensor], file: Path) -> str:
-    """Name of the ResNet whose blocks these are ("resnet50"); InputError if they are of none."""
+    """Name of the ResNet with these residual blocks ("resnet50"); InputError if there is none."""
     counts = [0, 0, 0, 0]
     for key in state:
-        found = re.fullmatch(r"layer([1-4])\.(\d{1,3})\.conv1\.weight", key)
-        if found:
-            stage = int(found[1]) - 1
-            counts[stage] = max(counts[stage], int(found[2]) + 1)
+        match = re.fullmatch(r"layer([1-4])\.(\d{1,3})\.conv1\.weight", key)
+        if match:
+            stage = int(match[1]) - 1
+            counts[stage] = max(counts[stage], int(match[2]) + 1)
     bottleneck = "layer1.0.conv3.weight" in state
     for depth, blocks in BLOCKS.items():
         if tuple(counts) == blocks and bottleneck == (depth >= 50):
@@ -32,12 +34,36 @@ def resnet_name(state: Mapping[str, Tensor], file: Path) -> str:
     )
 
 
+def published_backbone(
+    state: Mapping[str, Tensor], file: Path, joints: tuple[str, ...], *, alg_confidences: bool = False
+) -> tuple[Architecture, dict[str, Tensor]]:
+    """A 2D backbone of learnable triangulation's release and its complete state, from keys ``backbone.…``.
+
+    Args:
+        state: of the file.
+        file: for errors.
+        joints: names of the heat maps in order.
+        alg_confidences: with the confidence head of algebraic triangulation.
+
+    Returns:
+        Its architecture, and its tensors (keys with the prefix).
+
+    Raises:
+        InputError: the tensors are not of a PoseResNet, or keys are missing, unexpected or of another shape.
+    """
+    network = resnet_name(strip_prefix(state, "backbone."), file)
+    architecture = Architecture.published(network, joints, alg_confidences=alg_confidences)
+    with torch.device("meta"):
+        template = nn.ModuleDict({"backbone": architecture.build(seed=0)})
+    return architecture, whole_state(template, state, file)
+
+
 def whole_state(template: nn.Module, state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
-    """``state`` as the whole state of ``template``, in its precision; see `fitted_state`."""
+    """``state`` as the complete state of ``template``, in its precision; see `fitted_state`."""
     own = template.state_dict()
     return fitted_state(template, {key: own_copy(own.get(key), value) for key, value in state.items()}, file)
 
 
 def own_copy(template: Tensor | None, value: Tensor) -> Tensor:
-    """An own copy, float32 where the network is."""
+    """A copy of ``value`` with the type of ``template``."""
     return value.clone() if template is None else value.to(template.dtype, copy=True)

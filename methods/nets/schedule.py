@@ -1,4 +1,4 @@
-"""How long a training is, and how its rate falls: the same for every method that is trained."""
+"""Length of a training and schedules of its learning rate, for every method that is trained."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from poseboard.datasets.errors import InputError
 from poseboard.methods.base import Options
 
 Recipe = Literal["small", "published"]
-"""Ours, for little data and compute; or that of the method's release."""
+"""The recipe "small" is ours, for little data and compute; "published" is that of the method's release."""
 
 ValueT = TypeVar("ValueT")
 
 
 def by_recipe(small: ValueT, published: ValueT) -> Callable[[dict[str, Any]], ValueT]:
-    """Default of an option that depends on the option ``recipe``, which stands before it.
+    """Default of an option that depends on the option ``recipe``, a field declared before it.
 
     Example:
         >>> class Settings(Options):
@@ -30,12 +30,12 @@ def by_recipe(small: ValueT, published: ValueT) -> Callable[[dict[str, Any]], Va
 
 
 class Epochs(Options):
-    """Length of a training as its release states it; the option ``steps`` takes it instead of a number.
+    """Length of a training in epochs; the option ``steps`` takes it instead of a number.
 
     Args:
-        epochs: passes.
-        moments: samples of one epoch; None: those of the data set that is trained on.
-        every: only every so many training samples are trained on.
+        epochs: passes over the samples.
+        moments: samples per epoch; None: those of the data set.
+        every: stride over the training samples.
 
     Example:
         61 epochs of 15,000 samples in batches of 8 are 61 × 1875 = 114,375 steps.
@@ -47,14 +47,18 @@ class Epochs(Options):
 
 
 class Length:
-    """The same in steps of the optimiser.
+    """Length of a training in optimiser steps.
 
     Args:
-        steps: their number, or epochs, whose last batch is left out where it is not full.
+        steps: their number, or epochs; an incomplete last batch of an epoch is left out.
         batch_size: samples per step.
 
     Raises:
-        InputError: epochs of a data set that nobody has counted.
+        InputError: epochs without the number of samples or with a stride per data set.
+
+    Example:
+        >>> Length(Epochs(epochs=61, moments=15_000), batch_size=8).steps
+        114375
     """
 
     def __init__(self, steps: int | Epochs, batch_size: int) -> None:
@@ -64,7 +68,7 @@ class Length:
             self.steps = steps
             return
         if steps.moments is None:
-            raise InputError("steps", "how many samples an epoch has is not known", "give `moments`")
+            raise InputError("steps", "the number of samples per epoch is not known", "give `moments`")
         self.every = steps.every
         self.per_epoch = max(1, steps.moments // batch_size)
         self.steps = steps.epochs * self.per_epoch
@@ -72,12 +76,12 @@ class Length:
     def falling(
         self, optimizer: torch.optim.Optimizer, milestones: Sequence[int] | None, shares: Sequence[float]
     ) -> torch.optim.lr_scheduler.MultiStepLR:
-        """A tenth of the rate from each milestone on.
+        """Learning rates that are divided by ten at each milestone.
 
         Args:
             optimizer: whose rates fall.
-            milestones: epochs (steps, where the length is in steps) that are over by then.
-            shares: of the whole length, where ``milestones`` is None.
+            milestones: in epochs, or in steps if the length is given in steps.
+            shares: milestones as shares of the length, used if ``milestones`` is None.
         """
         if milestones is None:
             after = {max(1, int(self.steps * share)) for share in shares}

@@ -1,7 +1,7 @@
 """Soft-argmax: the expected position under a heat map or a probability volume.
 
-Learnable triangulation (Iskakov et al., ICCV 2019), sections 3.1 and 3.2; pixel and voxel indices count from 0 without
-half-pixel terms, as its release code has them. Everything is computed in float32 or finer, whatever the maps come in.
+Learnable triangulation (Iskakov et al., ICCV 2019), sections 3.1 and 3.2. Pixel and voxel indices start at 0 without
+half-pixel terms, as in its release code. Computation is in float32 or float64, whatever the type of the maps.
 """
 
 from __future__ import annotations
@@ -25,12 +25,18 @@ def soft_argmax_2d(heatmaps: Tensor, multiplier: float = 1.0, softmax: bool = Tr
 
     Args:
         heatmaps: (..., h, w).
-        multiplier: factor on the maps first; 100 in the published configurations.
-        softmax: True: soft-max over the map. False: ReLU, and the coordinates are divided by the mass.
+        multiplier: factor on the maps before the soft-max; 100 in the published configurations.
+        softmax: True: soft-max over the map. False: ReLU, and the coordinates are divided by the sum of the map.
 
     Returns:
-        coordinates (..., 2) in heat-map pixels, and the maps (..., h, w) after soft-max or ReLU (ReLU's not
-        normalised). The ReLU variant has no answer (NaN) where no value is above zero.
+        coordinates (..., 2) in heat-map pixels, and the maps (..., h, w) after soft-max or ReLU (not normalised). With
+        ReLU coordinates are NaN where no value is above zero.
+
+    Example:
+        >>> maps = torch.zeros(1, 4, 4)
+        >>> maps[0, 1, 2] = 1.0  # row 1, column 2
+        >>> soft_argmax_2d(maps, multiplier=100)[0].round()
+        tensor([[2., 1.]])
     """
     height, width = heatmaps.shape[-2:]
     p = _mass(_at_least_float32(heatmaps).flatten(-2), multiplier, softmax).unflatten(-1, (height, width))
@@ -55,10 +61,10 @@ def soft_argmax_3d(
     Args:
         volumes: (B, J, a, b, c).
         positions: (B, a, b, c, 3) position of each voxel, mm; None: voxel indices.
-        multiplier: factor on the volumes first.
+        multiplier: factor on the volumes before the soft-max.
         softmax: True: soft-max over the volume. False: ReLU.
-        unnormalised_relu: with ReLU, leave out the division by the mass, a defect of the release code that weights
-            trained with it depend on.
+        unnormalised_relu: with ReLU, do not divide by the sum of the volume: a defect of the release code that
+            published weights depend on.
 
     Returns:
         coordinates (B, J, 3), mm or voxel indices, and the volumes (B, J, a, b, c) after soft-max or ReLU.

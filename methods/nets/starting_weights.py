@@ -1,4 +1,4 @@
-"""What a training starts from: the weights of a 2D backbone, found in a checkpoint and loaded into a network."""
+"""What a training starts from: a checkpoint with the weights of a 2D backbone, and a network that takes them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,29 @@ from poseboard.methods.nets.architecture import Architecture
 _HEADS = ("alg_confidences.", "vol_confidences.")
 
 IMAGE_NETWORK = "resnet"
-"""Method of a checkpoint whose weights were learned on labelled images: its layers up to the features, no heat maps."""
+"""Method name in a checkpoint of an image-classification network: layers up to the features, no heat maps."""
 
 
 def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a 2D backbone, from its own state or from that of a method that carries it as ``backbone.``."""
+    """The tensors of a 2D backbone, from its own state or from that of a method that has it under ``backbone.``."""
     return strip_prefix(state, "backbone.") or dict(state)
 
 
-def given_weights(row: str, weights: Path | None) -> Path:
-    """The checkpoint that the option ``start_weights`` names; InputError says what to supply where there is none."""
+def starting_checkpoint(method: str, start: Path | None, after: str = "`after: backbone`") -> Path:
+    """The checkpoint that a training starts from; InputError says what to set if there is none.
+
+    Args:
+        method: whose training it is.
+        start: checkpoint of the row under ``after`` in params.yaml.
+        after: what to set.
+    """
+    if start is None:
+        raise InputError(method, "training starts from a 2D backbone", f"set {after} in params.yaml")
+    return start
+
+
+def checkpoint_of_option(row: str, weights: Path | None) -> Path:
+    """The checkpoint that a row's option ``start_weights`` names; InputError says what to supply if there is none."""
     if weights is not None and weights.is_file():
         return weights
     problem = "names no file that training starts from" if weights is None else f"there is no {weights}"
@@ -42,19 +55,18 @@ def load_backbone(
 ) -> nn.Module:
     """The backbone of ``architecture`` with a checkpoint's weights.
 
-    A confidence head the checkpoint lacks stays fresh (from ``seed``), one the architecture lacks is left out; all else
-    is strict.
+    A confidence head that the checkpoint lacks keeps its random initialisation; one that the architecture lacks is left
+    out. All other weights must match.
 
     Args:
         architecture: of the network.
-        checkpoint: whose weights it gets.
+        checkpoint: with the weights.
         where: file of the checkpoint, for errors.
-        seed: of what stays fresh.
-        fresh_maps: the layer of the heat maps starts anew, N(0, 0.001) without bias, whatever joints the checkpoint's
-            has.
+        seed: of the random initialisation.
+        fresh_maps: the heat-map layer is initialised anew: N(0, 0.001), bias 0, whatever the checkpoint's joints.
 
     Raises:
-        InputError: weights that do not fit.
+        InputError: the weights do not fit.
     """
     net = architecture.build(seed)
     own = net.state_dict()

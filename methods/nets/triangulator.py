@@ -1,4 +1,4 @@
-"""What methods that triangulate 2D points share: where their 2D points come from and how they answer."""
+"""Base of methods that triangulate 2D points: where the points come from, and the poses that they become."""
 
 from __future__ import annotations
 
@@ -11,29 +11,33 @@ import numpy as np
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Inputs, Picture, started
+from poseboard.methods.base import Inputs, Picture
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.geometry.figures import ViewOfPeople, draw_people, pixels
 from poseboard.methods.geometry.observations import Array, Observations, has_detections, observe
 from poseboard.methods.geometry.triangulation import reprojection_error
 from poseboard.methods.nets.detector import Decode, Detector
+from poseboard.methods.nets.starting_weights import starting_checkpoint
 
 ASSOCIATION_PX = 15.0
-"""On Shelf (1032×776), detections of one person agree to 3 to 8 px and those of different people rarely below 20."""
+"""On Shelf (1032×776) detections of one person are 3 to 8 px apart; those of different people rarely less than 20."""
 
 
 class Triangulator(ABC):
-    """Points from a 2D network, or given detections, to 3D by a rule that subclasses state.
+    """2D points of a network, or given detections, to 3D. Subclasses define `triangulate`.
 
-    Samples whose views bring detections never touch the network; several people are then associated across views.
-    ``checkpoint`` is what ``load`` read, with the constants and further weights of the rule; None where there was none.
+    Samples with given detections do not use the network; their people are associated across views. ``checkpoint`` is
+    the checkpoint that was loaded, with constants and further weights for `triangulate`; None without one.
 
     Args:
         name: of the method, for errors.
-        skeleton: whose joints it answers in.
+        skeleton: of the answers.
         association_px: mean epipolar distance up to which detections are one person.
         decode: how heat maps become points.
-        checkpoints_of: methods whose checkpoints it can be given; None: its own alone.
+        checkpoints_of: methods whose checkpoints can be loaded; None: only its own.
+
+    Example:
+        `poseboard.methods.dlt.method.Dlt`.
     """
 
     def __init__(
@@ -53,44 +57,44 @@ class Triangulator(ABC):
         self.checkpoint: Checkpoint | None = None
 
     def load(self, checkpoint: Path | None, device: str) -> None:
-        """A checkpoint brings the 2D network; without one, samples bring detections."""
+        """Load the 2D network of a checkpoint; without one, all samples must have detections."""
         self._detector, self.checkpoint, self.inputs = None, None, Inputs(images=False, people="all")
         if checkpoint is None:
             return
-        read = Checkpoint.read(checkpoint)
-        if read.method not in self._checkpoints_of:
+        content = Checkpoint.read(checkpoint)
+        if content.method not in self._checkpoints_of:
             remedy = f"give {self._name} one of {' or '.join(self._checkpoints_of)}"
-            raise InputError(checkpoint, f"checkpoint is of {read.method}", remedy)
+            raise InputError(checkpoint, f"checkpoint is of {content.method}", remedy)
         detector = Detector.read(checkpoint, device, self._decode)
         if detector.joints != self.skeleton.joints:
             raise InputError(
                 checkpoint, f"its joints are not those of {self.skeleton.name}", "train it for this data set"
             )
-        self._detector, self.checkpoint = detector, read
+        self._detector, self.checkpoint = detector, content
         self.inputs = Inputs(crop_px=detector.crop_px)
 
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """People in the world frame, NaN where a joint is seen by fewer than two views; score: mean confidence.
+        """People in the world frame; joints in fewer than two views are NaN; the score is the mean confidence.
 
         Raises:
-            InputError: a sample has no detections and there is no network, or they are of other joints.
+            InputError: a sample has no detections and there is no network, or the detections are of other joints.
         """
-        given = [i for i, sample in enumerate(samples) if has_detections(sample)]
-        others = [i for i in range(len(samples)) if i not in set(given)]
+        with_detections = [i for i, sample in enumerate(samples) if has_detections(sample)]
+        without = [i for i in range(len(samples)) if i not in set(with_detections)]
         answers: dict[int, Poses] = {}
-        if given:
-            chosen = [samples[i] for i in given]
-            observations = observe(chosen, self.skeleton, self._association_px)
-            answers |= zip(given, self._answers(chosen, observations), strict=True)
-        if others:
-            chosen = [samples[i] for i in others]
-            answers |= zip(others, self._answers(chosen, self._detect(chosen)), strict=True)
+        if with_detections:
+            batch = [samples[i] for i in with_detections]
+            observations = observe(batch, self.skeleton, self._association_px)
+            answers |= zip(with_detections, self._answers(batch, observations), strict=True)
+        if without:
+            batch = [samples[i] for i in without]
+            answers |= zip(without, self._answers(batch, self._detect(batch)), strict=True)
         return [answers[i] for i in range(len(samples))]
 
     def figures(self, sample: Sample, answer: Poses, *, images: bool) -> list[Picture]:
-        """Given detections of several views beside the people found in them; nothing where a sample brings none.
+        """Given detections of all views and the people triangulated from them; nothing for samples without detections.
 
-        The residuals are those of the detections that the association takes for one person, the lens undone.
+        Residuals are those of the associated detections, undistorted.
         """
         if not has_detections(sample) or answer.frame != "world" or not len(answer.score):
             return []
@@ -119,18 +123,18 @@ class Triangulator(ABC):
 
     @property
     def loaded(self) -> Checkpoint:
-        """What ``load`` read, for a rule that cannot do without; InputError where that was nothing."""
+        """The checkpoint that was loaded; InputError without one."""
         if self.checkpoint is None:
             raise InputError(self._name, "it has no weights yet", "load a checkpoint before predicting")
         return self.checkpoint
 
-    def started(self, start: Path | None) -> Path:
-        """The checkpoint that training starts from; InputError if none is given."""
-        return started(self._name, start)
+    def starting_checkpoint(self, start: Path | None) -> Path:
+        """The checkpoint that training starts from; InputError if there is none."""
+        return starting_checkpoint(self._name, start)
 
     @abstractmethod
     def triangulate(self, observations: Observations, keys: Sequence[str]) -> Array:
-        """(N, J, 3) world mm of the people observed; ``keys`` names the sample of each."""
+        """Poses (N, J, 3) in world mm of the N observed people; ``keys`` holds the sample key of each person."""
 
     def _answers(self, samples: Sequence[Sample], observations: Observations) -> list[Poses]:
         keys = [samples[i].key for i in observations.sample]
@@ -143,11 +147,11 @@ class Triangulator(ABC):
                 "there are no 2D detections and no checkpoint of a 2D network",
                 "train a backbone first or give detections",
             )
-        found = self._detector.detect(samples)
-        return Observations(found.points_px, found.peak, found.P, np.arange(len(samples)))
+        detections = self._detector.detect(samples)
+        return Observations(detections.points_px, detections.peak, detections.P, np.arange(len(samples)))
 
 
 def _median(residuals_px: Array) -> str:
-    """For a reader."""
+    """Median of the known residuals with its unit; "unknown" without any."""
     known = residuals_px[np.isfinite(residuals_px)]
     return f"{np.median(known):.1f} px" if known.size else "unknown"

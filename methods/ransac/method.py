@@ -20,11 +20,11 @@ from poseboard.methods.ransac.train import RansacOptions, RansacTraining
 
 
 class Ransac(Triangulator):
-    """The views that agree best, then the smallest robust reprojection error.
+    """Triangulation of the views that agree best, refined by the robust reprojection error.
 
     Args:
         options: see `RansacOptions`.
-        skeleton: whose joints it answers in.
+        skeleton: of the answers.
 
     Raises:
         InputError: an option is unknown or wrong.
@@ -36,7 +36,7 @@ class Ransac(Triangulator):
         super().__init__("ransac", skeleton, self.options.association_px, decode, checkpoints_of=("backbone", "ransac"))
 
     def triangulate(self, observations: Observations, keys: Sequence[str]) -> Array:
-        """All people at once; with ``compat`` one joint at a time, its draws seeded by the sample's key."""
+        """All people at once; with ``compat`` one joint at a time, with draws seeded by the sample's key."""
         if not self.options.compat:
             return ransac(observations.P, observations.points_px, self.threshold_px).points_mm
         people = [
@@ -47,13 +47,13 @@ class Ransac(Triangulator):
 
     @property
     def threshold_px(self) -> float:
-        """Of the option, else the checkpoint's fitted one, else (and with ``compat``) the published one."""
+        """The option; else the threshold fitted in training; else, and with ``compat``, the published one."""
         fitted = {} if self.options.compat or self.checkpoint is None else self.checkpoint.constants
         return self.options.threshold_px or fitted.get("threshold_px", THRESHOLD_PX)
 
     def training(self, start: Path | None, seed: int) -> HeatmapTraining | None:
-        """Further single-view steps for the backbone in ``start``, then the threshold; None with "published"."""
-        start = self.started(start)
+        """Further training of the backbone in ``start``, then a fit of the threshold; None with "published"."""
+        start = self.starting_checkpoint(start)
         if self.options.recipe == "published":
             return None
         return RansacTraining.continued(start, self.options, self.skeleton, seed)

@@ -1,4 +1,4 @@
-"""Views as a pinhole would have taken them, for methods that sample images or feature maps along straight rays."""
+"""Views without lens distortion, for methods that sample feature maps along straight rays."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from poseboard.datasets.sample import View
 
 
 def without_lens(view: View) -> View:
-    """The view with its lens undone, black where it saw nothing; the view itself where the camera has no lens.
-
-    Detections, if it has any, are moved along.
-    """
+    """The view with image, camera and detections undistorted, black outside of the image; unchanged without a lens."""
     camera = view.camera
     if not camera.dist.any():
         return view
     pixels = view.pixels()
     height, width = pixels.shape[:2]
-    at = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float64)
-    source = camera.distort(at).astype(np.float32)
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float64)
+    source = camera.distort(grid).astype(np.float32)
     straight = cv2.remap(pixels, source[..., 0], source[..., 1], cv2.INTER_LINEAR)
     joints = None if view.joints_px is None else camera.undistort(view.joints_px)
     return replace(view, camera=camera.undistorted(), image=np.asarray(straight, dtype=np.uint8), joints_px=joints)

@@ -1,4 +1,4 @@
-"""The loss on volumes, of learnable triangulation (Iskakov et al., ICCV 2019, section 3 and release code)."""
+"""The volume loss of learnable triangulation (Iskakov et al., ICCV 2019, section 3 and release code)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from torch import Tensor
 
 
 def voxel_cross_entropy(positions: Tensor, probabilities: Tensor, truth: Tensor, validity: Tensor) -> Tensor:
-    """-log of the probability of the voxel nearest to the truth.
+    """Mean negative log-probability of the voxel nearest to the true joint.
 
-    Averaged over all joints, valid or not, as the release code does; a truth outside the volume counts at the nearest
-    voxel of its border.
+    The mean is over all joints; invalid ones count as 0, as in the release code. For a joint outside of the volume the
+    nearest voxel is on its border.
 
     Args:
         positions: (B, a, b, c, 3) of the voxels.
         probabilities: (B, J, a, b, c).
         truth: (B, J, 3), in the unit of ``positions``.
-        validity: (B, J, 1).
+        validity: (B, J, 1), above 0 for valid joints.
     """
     flat = positions.flatten(1, 3)
     nearest = torch.cdist(torch.nan_to_num(truth).to(flat.dtype), flat, compute_mode="donot_use_mm_for_euclid_dist")

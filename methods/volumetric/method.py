@@ -26,36 +26,35 @@ from poseboard.methods.volumetric.train import VolumetricOptions, VolumetricTrai
 
 
 class Volumetric(NetworkMethod[VolumetricOptions, VolumetricTriangulation]):
-    """One person from the crops of one or more calibrated views, about a root position that is given.
+    """The 3D pose of one person from crops of one or more calibrated views and a given root position.
 
-    Its options are `VolumetricOptions`.
+    Options: `VolumetricOptions`.
     """
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
         parsed = parse_options(VolumetricOptions, options, "volumetric")
         super().__init__("volumetric", parsed, skeleton, parsed.inputs(None))
 
-    def network(self, read: Checkpoint, where: Path) -> tuple[VolumetricTriangulation, int]:
-        """With the row's aggregation, where its options name one, and in float32 unless they name a precision."""
-        architecture = VolumetricArchitecture.of(read, where)
+    def network(self, checkpoint: Checkpoint, where: Path) -> tuple[VolumetricTriangulation, int]:
+        """The network in float32, unless the options name a precision."""
+        architecture = VolumetricArchitecture.of(checkpoint, where)
         architecture.backbone.require(self.skeleton, where)
-        wanted = self.options.aggregation
-        if wanted is not None and wanted != architecture.aggregation:
-            told = f"weights are for aggregation {architecture.aggregation}"
-            raise InputError(where, told, "set aggregation accordingly")
+        if self.options.aggregation not in (None, architecture.aggregation):
+            problem = f"weights are for aggregation {architecture.aggregation}"
+            raise InputError(where, problem, "set aggregation accordingly")
         exact = {"backbone": architecture.backbone.exact, "precision": self.options.precision or "float32"}
         return VolumetricTriangulation.build(architecture.model_copy(update=exact)), architecture.backbone.crop_px
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """One person a sample, world frame; NaN without a view or a root. The score is the mean peak of the volumes."""
+        """One person per sample, world frame; NaN without view or root. The score is the mean peak of the volumes."""
         model = self.loaded
         joints_mm, score = np.full((len(samples), len(self.skeleton), 3), np.nan), np.zeros(len(samples))
         roots = [_root(sample) for sample in samples]
         usable = [i for i, root in enumerate(roots) if root is not None and samples[i].views]
         step = model.architecture.frames_a_pass
-        for some in (usable[i : i + step] for i in range(0, len(usable), step)):
-            joints_mm[some], score[some] = self._cubes(model, [samples[i] for i in some], [roots[i] for i in some])
+        for batch in (usable[i : i + step] for i in range(0, len(usable), step)):
+            joints_mm[batch], score[batch] = self._cubes(model, [samples[i] for i in batch], [roots[i] for i in batch])
         return [Poses(self.skeleton, joints_mm[i : i + 1], score[i : i + 1]) for i in range(len(samples))]
 
     def _cubes(
@@ -69,30 +68,30 @@ class Volumetric(NetworkMethod[VolumetricOptions, VolumetricTriangulation]):
             torch.cat([part.features for part in seen]),
             None if seen[0].confidences is None else torch.cat([part.confidences for part in seen]),  # type: ignore[misc]  # all or none
         )
-        found = model.fill(
+        volumes = model.fill(
             maps,
             torch.from_numpy(P).to(self._device),
             torch.from_numpy(valid).to(self._device),
-            torch.from_numpy(np.stack(roots)).to(self._device),  # type: ignore[arg-type]  # those that are None are left out
+            torch.from_numpy(np.stack(roots)).to(self._device),  # type: ignore[arg-type]  # predict leaves out None
             torch.eye(3, device=self._device).expand(len(samples), 3, 3),
         )
-        peaks = found.probabilities.flatten(2).amax(dim=-1).mean(dim=-1)
-        return found.joints_mm.cpu().numpy(), peaks.double().cpu().numpy()
+        peaks = volumes.probabilities.flatten(2).amax(dim=-1).mean(dim=-1)
+        return volumes.joints_mm.cpu().numpy(), peaks.double().cpu().numpy()
 
     def training(self, start: Path | None, seed: int) -> VolumetricTraining:
-        """From the backbone in ``start``, which a 2D backbone or a method that carries one has left."""
-        read, start = self.started(
+        """From the backbone in ``start``, the checkpoint of a 2D backbone or of a method that contains one."""
+        content, start = self.read_start(
             start, "`after: algebraic`, or `after: backbone` and `roots`,", self.options.start_weights
         )
-        architecture = self.options.architecture(Architecture.of(read, start), start)
+        architecture = self.options.architecture(Architecture.of(content, start), start)
         architecture.backbone.require(self.skeleton, start)
-        backbone = load_backbone(architecture.backbone, read, start, seed)
+        backbone = load_backbone(architecture.backbone, content, start, seed)
         model = VolumetricTriangulation.build(architecture, seed, backbone)
         return VolumetricTraining(model, self.options, self.skeleton)
 
 
 def _root(sample: Sample) -> Array | None:
-    """The person's root (3,), None if it is not known."""
+    """The root of the sample's person (3,), world mm; None if it is not known."""
     if sample.root_mm is None or not np.isfinite(sample.root_mm).all():
         return None
     (root_mm,) = sample.root_mm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field, model_validator
@@ -20,10 +20,10 @@ from poseboard.methods.volumetric.unprojection import Aggregation, centred, over
 from poseboard.methods.volumetric.v2v import SHAPES, V2V
 
 _EVIDENCE_FLOOR = 3e-4
-"""Probability of a pixel that counts for nothing: the logarithm of a smaller one would let one view veto all others."""
+"""Probability of a pixel with no evidence. Without this floor the logarithm would let one view overrule all others."""
 
 _EVIDENCE_SCALE = 0.7
-"""What the evidence counts before training, below 1 since views err together."""
+"""Initial weight of the evidence, below 1 because errors of views are correlated."""
 
 _VOXELS_A_PASS = 2 * 64**3
 
@@ -32,21 +32,21 @@ class VolumetricArchitecture(Options):
     """A volumetric network with its cube.
 
     Args:
-        backbone: what the crops go through, and how they are prepared.
-        aggregation: how a voxel's features of several views become one; see `unproject`.
+        backbone: the 2D network, with its preprocessing.
+        aggregation: how the features of several views are combined per voxel; see `unproject`.
         channels: of the projected features; 32 in the paper.
         volume_net: widths of the 3D network, a key of `v2v.SHAPES`.
-        voxels: along an edge of the cube.
-        cuboid_mm: length of its edges.
+        voxels: per edge of the cube.
+        cuboid_mm: length of the edges.
         multiplier: factor on the volumes before the soft-max.
-        softmax: soft-max over a volume, or ReLU as in the release, whose expected position is not divided by the mass.
-        evidence: ours, for small budgets. The projected features are one map a joint, started from the backbone's
-            heat-map layer, and what is unprojected is their log-probability, weighted by the view's confidence where
-            the backbone has the head of algebraic triangulation; its sum over the views is added to the answer of the
-            3D network, which so only learns a correction.
+        softmax: True: soft-max over a volume. False: ReLU as in the release, whose expected position is not normalised.
+        evidence: ours, for small budgets. The projected features are one map per joint, initialised from the heat-map
+            layer of the backbone. Their log-probabilities are unprojected, weighted by the view's confidence if the
+            backbone has the head of algebraic triangulation. The sum over views is added to the output of the 3D
+            network, which therefore only learns a correction.
         compat: the release's sampling of feature maps, on which published weights depend; see `unproject`.
-        transfer: axes of a world whose y points down, as the release's ``transfer_cmu_to_human36m``.
-        precision: "bf16" runs the convolutions of the 3D network in bfloat16, geometry and soft-argmax never.
+        transfer: see `voxel_offsets`.
+        precision: "bf16": the convolutions of the 3D network run in bfloat16; geometry and soft-argmax do not.
     """
 
     backbone: Architecture
@@ -72,40 +72,36 @@ class VolumetricArchitecture(Options):
         if self.uses_confidences and (self.channels != VOLUME_CONFIDENCES or self.backbone.network == "small"):
             raise ValueError(f"aggregation {self.aggregation} needs a ResNet and {VOLUME_CONFIDENCES} channels")
         if self.evidence and self.channels != len(self.backbone.joints):
-            raise ValueError("evidence needs one channel a joint")
+            raise ValueError("evidence needs one channel per joint")
         return self
 
     @property
     def uses_confidences(self) -> bool:
-        """Whether the backbone's confidence head takes part."""
+        """Whether the backbone's confidence head is used."""
         return self.aggregation in ("conf", "conf_norm")
 
     @classmethod
     def published(cls, network: str, joints: Sequence[str], aggregation: Aggregation) -> VolumetricArchitecture:
-        """The setting of the published configurations: 384 px, 64 voxels of 2.5 m."""
+        """The setting of the published configurations: crops of 384 px, 64 voxels along 2.5 m."""
         head = {"vol_confidences": aggregation in ("conf", "conf_norm")}
         return cls(backbone=Architecture.published(network, joints).model_copy(update=head), aggregation=aggregation)
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, where: str | Path) -> VolumetricArchitecture:
-        """The architecture a checkpoint was saved with; InputError names ``where`` if it is none of ours."""
+        """The architecture of a checkpoint; InputError names the file ``where`` if the checkpoint has another kind."""
         return parse_options(cls, checkpoint.architecture, f"{where}: architecture")
-
-    def plain(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
-        return self.model_dump(mode="json")
 
     @property
     def frames_a_pass(self) -> int:
-        """Samples of one forward pass at inference: 2 of 64 voxels, 16 of 32."""
+        """Samples per forward pass at inference: 2 with 64 voxels, 16 with 32."""
         return max(1, _VOXELS_A_PASS // self.voxels**3)
 
 
 class Maps(NamedTuple):
-    """What n crops bring into the cube.
+    """Projected features of n crops.
 
     Args:
-        features: (n, C, h, w), projected.
+        features: (n, C, h, w).
         confidences: (n, C) in (0, 1), or None without a head.
     """
 
@@ -114,12 +110,12 @@ class Maps(NamedTuple):
 
 
 class Volumes(NamedTuple):
-    """What is found in B cubes.
+    """Joints in B cubes.
 
     Args:
         joints_mm: (B, J, 3) float64, world.
         probabilities: (B, J, N, N, N).
-        offsets_mm: (B, N, N, N, 3) of the voxels from the cubes' centres.
+        offsets_mm: (B, N, N, N, 3) voxels relative to the centres of the cubes.
     """
 
     joints_mm: Tensor
@@ -154,26 +150,26 @@ class VolumetricTriangulation(nn.Module):
     def build(
         cls, architecture: VolumetricArchitecture, seed: int = 0, backbone: nn.Module | None = None
     ) -> VolumetricTriangulation:
-        """With fresh weights, a pure function of ``seed``, but for a ``backbone`` that is given."""
+        """With random weights, a pure function of ``seed``, except those of a given ``backbone``."""
         backbone = architecture.backbone.build(seed) if backbone is None else backbone
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return cls(architecture, backbone)
 
     def freeze_backbone(self) -> None:
-        """Keep the backbone's weights and batch statistics as they are, in training too."""
+        """Keep weights and batch statistics of the backbone constant in training."""
         self._frozen = True
         self.backbone.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> VolumetricTriangulation:
-        """As of any module, but for a frozen backbone."""
+        """As of any module; a frozen backbone stays in evaluation mode."""
         super().train(mode)
         if self._frozen:
             self.backbone.eval()
         return self
 
     def see(self, images: Tensor) -> Maps:
-        """Normalised crops (n, 3, S, S) -> what they bring into the cube."""
+        """Projected features of normalised crops (n, 3, S, S)."""
         arch = self.architecture
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._frozen):
             out = arch.backbone.run(self.backbone, images)
@@ -186,7 +182,7 @@ class VolumetricTriangulation(nn.Module):
         return Maps(features, None if confidences is None else confidences.float())
 
     def fill(self, maps: Maps, P: Tensor, valid: Tensor, base_mm: Tensor, turn: Tensor) -> Volumes:
-        """The cubes of B samples; arguments as of `forward`."""
+        """Joints in the cubes of B samples; arguments as of `forward`."""
         arch = self.architecture
         height, width = maps.features.shape[-2:]
         scale = torch.tensor([width, height, arch.backbone.crop_px], dtype=P.dtype, device=P.device)
@@ -196,26 +192,26 @@ class VolumetricTriangulation(nn.Module):
         if arch.evidence and maps.confidences is not None:
             views = valid.sum(dim=1, keepdim=True).expand_as(valid)[valid]
             features = features * (over_views(maps.confidences, valid) * views[:, None])[..., None, None]
-        filled = unproject(features, small, offsets, valid, arch.aggregation, maps.confidences, compat=arch.compat)
-        with bfloat16(filled.device.type, arch.precision == "bf16"):
-            logits = self.volume_net(filled)
+        volumes = unproject(features, small, offsets, valid, arch.aggregation, maps.confidences, compat=arch.compat)
+        with bfloat16(volumes.device.type, arch.precision == "bf16"):
+            logits = self.volume_net(volumes)
         logits = logits.float()
         if arch.evidence:
-            summed = filled if arch.aggregation == "sum" else unproject(features, small, offsets, valid, "sum")
+            summed = volumes if arch.aggregation == "sum" else unproject(features, small, offsets, valid, "sum")
             logits = logits + self.evidence_scale[:, None, None, None] * summed
-        found, p = soft_argmax_3d(logits, offsets, arch.multiplier, arch.softmax, unnormalised_relu=True)
-        if not arch.softmax:  # the release sums whole positions, so that the missing division moves the base as well
-            found = found + (p.flatten(2).sum(dim=-1, keepdim=True) - 1) * base_mm[:, None]
-        return Volumes(found.double() + base_mm[:, None].double(), p, offsets)
+        joints_mm, p = soft_argmax_3d(logits, offsets, arch.multiplier, arch.softmax, unnormalised_relu=True)
+        if not arch.softmax:  # the release sums world positions: the missing normalisation also scales the centre
+            joints_mm = joints_mm + (p.flatten(2).sum(dim=-1, keepdim=True) - 1) * base_mm[:, None]
+        return Volumes(joints_mm.double() + base_mm[:, None].double(), p, offsets)
 
     def forward(self, images: Tensor, P: Tensor, valid: Tensor, base_mm: Tensor, turn: Tensor) -> Volumes:
         """Joints of B samples.
 
         Args:
-            images: (n, 3, S, S) normalised crops, the views of sample after sample.
+            images: (n, 3, S, S) normalised crops, the views sample by sample.
             P: (B, V, 3, 4) float64 to crop pixels.
-            valid: (B, V) bool with n true, at least one a sample.
+            valid: (B, V) bool with n true, at least one per sample.
             base_mm: (B, 3) float64 centres of the cubes, world.
-            turn: (B, 3, 3) the cubes' orientations; see `voxel_offsets`.
+            turn: (B, 3, 3) orientations of the cubes; see `voxel_offsets`.
         """
         return self.fill(self.see(images), P, valid, base_mm, turn)

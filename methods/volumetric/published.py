@@ -23,16 +23,16 @@ _AGGREGATIONS: dict[str, Aggregation] = {
 }
 
 VARIANTS = tuple(_AGGREGATIONS)
-"""How a network brings its views together cannot be read off its tensors."""
+"""One per aggregation, which the tensors do not show."""
 
 
 def published(
     state: Mapping[str, Tensor], file: Path, *, variant: str = "", joints: tuple[str, ...] = HUMAN36M.joints
 ) -> Checkpoint:
-    """A whole model, its 2D network under ``backbone.…``.
+    """A checkpoint of a complete model with its 2D network under ``backbone.…``.
 
     Args:
-        state: of the file.
+        state: state dict of the file.
         file: for errors.
         variant: one of `VARIANTS`; "" aggregates by soft-max.
         joints: names of the volumes in order.

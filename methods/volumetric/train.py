@@ -27,42 +27,42 @@ from poseboard.methods.volumetric.model import VolumetricArchitecture, Volumetri
 from poseboard.methods.volumetric.unprojection import Aggregation, rotation_about
 
 _CM = 0.1
-"""mm -> cm: the published loss, and the weight of the cross-entropy beside it, are for centimetres."""
+"""mm -> cm: the unit of the published loss and of the weight of its cross-entropy."""
 
 _AXES = ("x", "y", "z")
 
 
 class VolumetricOptions(Options):
-    """What is trained, and how.
+    """Options of volumetric triangulation.
 
     Args:
-        recipe: "small" is ours (evidence of the heat maps, a small 3D network, frozen backbone, AdamW with a cosine,
-            augmentation, random numbers of views); "published" is the paper's network and the release's training
-            (Adam at three rates, the cube turned at random, all views).
-        aggregation: how views are brought together, see `unproject`; None: "sum" of the evidence, or "softmax".
-        voxels: along an edge of the cube.
-        cuboid_mm: length of its edges.
-        use_gt_pelvis: the cube stands about the true root, instead of the one predicted by the row under ``after``.
+        recipe: "small" is ours: evidence of the heat maps, a small 3D network, frozen backbone, AdamW with a cosine
+            schedule, augmentation, random numbers of views. "published": the paper's network and the release's
+            training: Adam at three rates, randomly turned cubes, all views.
+        aggregation: how views are combined, see `unproject`; None: "sum" of the evidence, or "softmax".
+        voxels: per edge of the cube.
+        cuboid_mm: length of the edges.
+        use_gt_pelvis: the cube is centred at the true root instead of the predicted one.
         start_weights: checkpoint of a 2D backbone to start from, instead of that of the row under ``after``.
-        steps: of the optimiser, or `Epochs`.
-        batch_size: samples a step.
+        steps: optimiser steps, or `Epochs`.
+        batch_size: samples per step.
         learning_rate: of the 3D network; None: the recipe's, 1e-2 or 1e-3.
         projection_learning_rate: of the projection of the features, 0 freezes it; None: the recipe's, 0 or 1e-3.
         backbone_learning_rate: of the backbone, 0 freezes it; None: the recipe's, 0 or 1e-4.
-        warmup_steps: "small": steps over which rates rise.
+        warmup_steps: "small": steps of the warm-up.
         weight_decay: "small": of AdamW.
-        cross_entropy_weight: of the voxel cross-entropy beside the mean absolute error in cm.
-        views: most views of a training sample.
-        fewest_views: least of those whose number is drawn.
-        random_views: share of training samples that keep a random number of their views, from ``fewest_views`` to
-            ``views``; None: the recipe's, 0.3 or 0.
-        centre_noise_mm: standard deviation of the cube's centre about the root in training; None: 30 or 0.
-        up: the vertical axis of the world, upward or downward, about which cubes are turned in training; None: the one
-            nearest to what is down in the pictures.
+        cross_entropy_weight: weight of the voxel cross-entropy; the mean absolute error in cm has weight 1.
+        views: maximum number of views of a training sample.
+        fewest_views: minimum number of views where it is drawn at random.
+        random_views: share of training samples with a random number of views, from ``fewest_views`` to ``views``;
+            None: the recipe's, 0.3 or 0.
+        centre_noise_mm: standard deviation of the cube's centre in training; None: 30 or 0.
+        up: vertical axis of the world, about which cubes are turned in training; its sign does not matter. None: the
+            axis nearest to the vertical of the images.
         transfer: see `VolumetricArchitecture`.
-        precision: of the 3D network; None: float32, but in training with "small" "bf16".
-        clip_norm: maximum gradient norm, larger gradients are clipped; None: never. Left out: 10 ("small") or never.
-        augmentation: "small": how crops, and their cameras with them, are changed.
+        precision: of the 3D network; None: float32, and "bf16" in training with "small".
+        clip_norm: maximum gradient norm, larger gradients are clipped; None: no clipping. Default: 10 ("small"), None.
+        augmentation: "small": of the crops and their cameras.
     """
 
     recipe: Recipe = "small"
@@ -101,11 +101,11 @@ class VolumetricOptions(Options):
         return self.recipe == "small"
 
     def inputs(self, crop_px: int | None) -> Inputs:
-        """What the method may see."""
+        """What the method may see, with crops of ``crop_px``."""
         return Inputs(crop_px=crop_px, views=(1, 1_000), root="truth" if self.use_gt_pelvis else "predicted")
 
     def architecture(self, backbone: Architecture, where: str | Path) -> VolumetricArchitecture:
-        """The network that these options describe, on a backbone; InputError if the two do not go together."""
+        """The network that these options describe, with this backbone; InputError if they do not match."""
         aggregation = self.aggregation or ("sum" if self.small else "softmax")
         heads = {
             "alg_confidences": backbone.alg_confidences and self.small,
@@ -133,8 +133,8 @@ class VolumetricTraining(Training):
 
     Args:
         model: with the weights to start from.
-        options: how.
-        skeleton: of the truth: its root, and the joints a mirror image swaps.
+        options: of the training.
+        skeleton: of the truth; mirror images swap its left and right joints.
     """
 
     scheduler: torch.optim.lr_scheduler.LRScheduler | None
@@ -163,7 +163,7 @@ class VolumetricTraining(Training):
             of_projection = 0.0 if small else 1e-3
         if of_backbone == 0:
             model.freeze_backbone()
-        # Its heat maps are no part of the answer.
+        # The heat maps have no part in the loss.
         model.backbone.final_layer.requires_grad_(False)
         groups: list[dict[str, Any]] = [{"params": list(model.volume_net.parameters()), "lr": rate}]
         if model.architecture.evidence:
@@ -182,11 +182,11 @@ class VolumetricTraining(Training):
             self.optimizer = torch.optim.Adam(groups)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """Up to ``views`` views of a sample, V slots of which those without a view are zero and not valid.
+        """Up to V views of a sample; slots without a view are zero and not valid.
 
         Returns:
-            images (V, S, S, 3) uint8; P (V, 3, 4) float64; valid (V,) bool; base_mm (3,) float64 centre of the cube;
-            turn (3, 3) float32 its orientation; joints_mm (J, 3) and known (J, 1) float64.
+            images (V, S, S, 3) uint8; P (V, 3, 4) float64; valid (V,) bool; base_mm (3,) float64, centre of the cube;
+            turn (3, 3) float32, orientation of the cube; joints_mm (J, 3) and known (J, 1) float64.
         """
         side, slots = self._arch.backbone.crop_px, self._options.views
         fewest = self._options.fewest_views if rng.random() < self._random_views else slots
@@ -202,8 +202,8 @@ class VolumetricTraining(Training):
         (joints_mm,) = truth.joints_mm
         base = self._base(sample, joints_mm) + rng.normal(0, 1, 3) * self._noise_mm
         if mirrored:
-            # Mirrored crops show someone whose left arm is where the right one is. A mirrored cube makes that a person
-            # again, instead of one whose sides are swapped.
+            # Mirrored crops show the left arm on the right. The cube is mirrored as well, so that it contains a person
+            # with the left arm on the left.
             joints_mm, turn = joints_mm[self._flip_order], turn @ np.diag([-1.0, 1.0, 1.0])
         known = np.isfinite(joints_mm).all(axis=-1, keepdims=True) & np.isfinite(base).all()
         return {
@@ -217,41 +217,41 @@ class VolumetricTraining(Training):
         }
 
     def _vertical(self, sample: Sample) -> Array:
-        """(3,) the unit vector of the world's vertical axis."""
+        """(3,) unit vector of the world's vertical axis."""
         up = self._options.up
         down = np.mean([view.camera.R[1] for view in sample.views], axis=0)
         axis: Array = np.eye(3)[int(np.abs(down).argmax()) if up is None else _AXES.index(up)]
         return axis
 
     def _base(self, sample: Sample, joints_mm: Array) -> Array:
-        """The root that is handed over; the true one where nobody predicted it."""
+        """The sample's root; the true root if it has none."""
         if sample.root_mm is None or not np.isfinite(sample.root_mm).all():
             return np.asarray(self._root_of(joints_mm), dtype=np.float64)
         (root_mm,) = sample.root_mm
         return np.asarray(root_mm, dtype=np.float64)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Mean absolute error in cm and voxel cross-entropy; also the mean 3D error (mm) of the batch."""
+        """Mean absolute error in cm and voxel cross-entropy, and the mean 3D error (mm) of the batch."""
         valid, known, truth = batch["valid"], batch["known"], batch["joints_mm"]
         images = self._arch.backbone.prepare(batch["images"][valid])
-        found = self.model(images, batch["P"], valid, batch["base_mm"], batch["turn"])
-        predicted, wanted, counted = self._single_views(found.joints_mm, truth, known, valid)
-        mae = keypoint_mae(_CM * predicted, _CM * wanted, counted)
+        volumes = self.model(images, batch["P"], valid, batch["base_mm"], batch["turn"])
+        predicted, target, counted = self._single_views(volumes.joints_mm, truth, known, valid)
+        mae = keypoint_mae(_CM * predicted, _CM * target, counted)
         offsets = (truth - batch["base_mm"][:, None]).float()
-        entropy = voxel_cross_entropy(found.offsets_mm, found.probabilities, offsets, known)
+        entropy = voxel_cross_entropy(volumes.offsets_mm, volumes.probabilities, offsets, known)
         return {
             "total": mae + self._options.cross_entropy_weight * entropy,
             "mae_cm": mae.detach(),
             "cross_entropy": entropy.detach(),
-            "error_mm": keypoint_l2(found.joints_mm.detach(), truth, known),
+            "error_mm": keypoint_l2(volumes.joints_mm.detach(), truth, known),
         }
 
     def _single_views(
         self, predicted: Tensor, truth: Tensor, known: Tensor, valid: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Joints relative to the root where there is one view, which cannot tell how far it is.
+        """Predicted and true joints relative to the root where a sample has one view, which does not show the depth.
 
-        A root that is a joint is excepted; one that is the mean of several moves them all.
+        A root that is a joint itself stays; one that is the mean of several joints moves them all.
         """
         alone = (valid.sum(dim=1) == 1)[:, None, None]
         if len(self._root) == 1:

@@ -1,4 +1,4 @@
-"""Cubes of voxels about a person, and what the feature maps of several views show at each voxel.
+"""Cubes of voxels around a person, and the features of several views at each voxel.
 
 Learnable triangulation (Iskakov et al., ICCV 2019, section 3.2 and release code). World frame, mm; P in feature pixels.
 """
@@ -12,12 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 
 Aggregation = Literal["softmax", "sum", "max", "conf", "conf_norm"]
-"""How a voxel's features of several views become one; see `unproject`."""
+"""How the features of several views are combined per voxel; see `unproject`."""
 
 AGGREGATIONS: tuple[str, ...] = get_args(Aggregation)
 
 _CACHE_BYTES = 2**20
+"""Size of the largest intermediate on a CPU: it should stay in the cache."""
 _DEVICE_BYTES = 2**28
+"""The same on a GPU."""
 
 
 def rotation_about(axis: Tensor, theta: Tensor) -> Tensor:
@@ -32,19 +34,24 @@ def rotation_about(axis: Tensor, theta: Tensor) -> Tensor:
 
 
 def voxel_offsets(side_mm: float, voxels: int, turn: Tensor, *, transfer: bool = False) -> Tensor:
-    """Positions of the voxels of B cubes, relative to their centres.
+    """Positions of the voxels of B cubes relative to their centres.
 
-    Both end planes are voxels: the pitch is ``side_mm / (voxels - 1)``. The grid's axes are those of the world, turned.
+    The outer voxels lie on the faces of the cube: the pitch is ``side_mm / (voxels - 1)``. The axes of the grid are
+    those of the world, transformed by ``turn``.
 
     Args:
         side_mm: length of an edge.
-        voxels: along an edge.
-        turn: (B, 3, 3) applied to the cube about its centre: a rotation, or a reflection for a mirrored person.
-        transfer: swap the grid's last two axes and reverse the new second one, which hands a world with z up to a
-            network trained where y is down (`transfer_cmu_to_human36m` of the release). Positions stay true.
+        voxels: per edge.
+        turn: (B, 3, 3) rotation of the cube about its centre, or a reflection for a mirrored person.
+        transfer: swap the last two axes of the grid and reverse the new second one. A network that was trained on a
+            world with y down can then be used in a world with z up (`transfer_cmu_to_human36m` of the release).
 
     Returns:
         (B, N, N, N, 3) mm, of ``turn``'s type.
+
+    Example:
+        >>> voxel_offsets(2000, 3, torch.eye(3)[None])[0, 0, 1, 2]
+        tensor([-1000.,     0.,  1000.])
     """
     line = torch.linspace(-side_mm / 2, side_mm / 2, voxels, dtype=turn.dtype, device=turn.device)
     grid = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), dim=-1)
@@ -53,16 +60,16 @@ def voxel_offsets(side_mm: float, voxels: int, turn: Tensor, *, transfer: bool =
 
 
 def centred(P: Tensor, centre_mm: Tensor) -> Tensor:
-    """Projections (B, V, 3, 4) of points given relative to ``centre_mm`` (B, 3): mm by the thousand lose no digits."""
+    """Projection matrices (B, V, 3, 4) for points relative to ``centre_mm`` (B, 3), which float32 represents well."""
     shift = torch.einsum("bvrc,bc->bvr", P[..., :3], centre_mm) + P[..., 3]
     return torch.cat([P[..., :3], shift[..., None]], dim=-1)
 
 
 def over_views(confidences: Tensor, valid: Tensor) -> Tensor:
-    """Confidences (n, C) of the views of sample after sample, ``valid`` (B, V) with n true, over their sum a sample."""
-    spread = confidences.new_zeros((*valid.shape, confidences.shape[-1]))
-    spread[valid] = confidences
-    return confidences / spread.sum(dim=1, keepdim=True).expand_as(spread)[valid]
+    """Confidences (n, C) divided by their sum per sample; ``valid`` (B, V) with n true says whose view each is."""
+    of_views = confidences.new_zeros((*valid.shape, confidences.shape[-1]))
+    of_views[valid] = confidences
+    return confidences / of_views.sum(dim=1, keepdim=True).expand_as(of_views)[valid]
 
 
 def unproject(
@@ -76,24 +83,25 @@ def unproject(
     compat: bool = False,
     memory_bytes: int | None = None,
 ) -> Tensor:
-    """Features of every voxel, bilinear in each view's map and aggregated over the views of its sample.
+    """Features per voxel: bilinear samples of each view's map, aggregated over the views of the sample.
 
-    A view shows 0 at a voxel behind it or outside its map, and that 0 takes part; a view that is absent does not.
+    At voxels behind a camera or outside of its map the feature is 0, which takes part in the aggregation. Absent views
+    do not take part.
 
     Args:
-        features: (n, C, h, w), the views of sample after sample.
+        features: (n, C, h, w), the views sample by sample.
         P: (B, V, 3, 4) to feature pixels.
         positions_mm: (B, a, b, c, 3).
-        valid: (B, V) bool with n true, at least one a sample.
-        aggregation: "sum", "max", "softmax" (each view weighs by the soft-max of its own feature over the views),
-            "conf" (sum weighted by ``confidences``), "conf_norm" (the same, these divided by their sum over the views).
+        valid: (B, V) bool with n true, at least one per sample.
+        aggregation: "sum", "max", "softmax" (views weighted by the soft-max of their features), "conf" (sum weighted by
+            ``confidences``), "conf_norm" (the same with confidences divided by their sum over the views).
         confidences: (n, C), for "conf" and "conf_norm".
-        compat: the release's sampling, on which published weights depend: x is divided by the map's height and y by
-            its width, and both are stretched over corner-aligned maps, so that a map of 96 px shrinks by 1/96.
-        memory_bytes: of the largest intermediate; None: what fits a CPU's cache, or 256 MiB elsewhere.
+        compat: the release's sampling, on which published weights depend: x is divided by the height of the map and y
+            by its width, and both address corner-aligned maps, so that a map of 96 px shrinks by 1/96.
+        memory_bytes: size of the largest intermediate; None: 1 MiB on a CPU, 256 MiB elsewhere.
 
     Returns:
-        (B, C, a, b, c), the channels last in memory.
+        (B, C, a, b, c), channels last in memory.
 
     Raises:
         ValueError: an unknown aggregation, or one whose confidences are not given.
@@ -107,8 +115,8 @@ def unproject(
         features = features * weights[..., None, None].to(features.dtype)
     samples, views = valid.shape
     channels, height, width = features.shape[1:]
-    # A zero column before every row, which is also the one after the row above, and zero rows above and below: what
-    # lies outside a map is read from there, and no sample needs a mask.
+    # Maps padded with zeros, so that positions outside of a map need no mask: a zero column before every row, which is
+    # also the column after the row above, and zero rows above and below.
     table = functional.pad(features, (1, 0, 1, 3)).permute(0, 2, 3, 1).reshape(-1, channels)
     place = torch.where(valid, valid.flatten().cumsum(0).view_as(valid) - 1, 0) * ((height + 4) * (width + 1))
     P = torch.where(valid[..., None, None], P, 0).to(torch.promote_types(features.dtype, torch.float32))
@@ -116,8 +124,8 @@ def unproject(
     limit = memory_bytes or (_CACHE_BYTES if features.device.type == "cpu" else _DEVICE_BYTES)
     step = max(1, limit // (samples * views * max(32, channels * features.element_size())))
     parts = []
-    for some in flat.split(step, dim=2):
-        index, weight = _corners(P, some, place, (height, width), compat=compat)  # (V, B, m, 4)
+    for chunk in flat.split(step, dim=2):
+        index, weight = _corners(P, chunk, place, (height, width), compat=compat)  # (V, B, m, 4)
         seen = functional.embedding_bag(
             index.flatten(0, 2), table, mode="sum", per_sample_weights=weight.flatten(0, 2).to(features.dtype)
         )
@@ -129,7 +137,7 @@ def unproject(
 def _corners(
     P: Tensor, positions: Tensor, place: Tensor, size: tuple[int, int], *, compat: bool
 ) -> tuple[Tensor, Tensor]:
-    """Rows of the padded table and bilinear weights of the four pixels about each projection, both (V, B, m, 4).
+    """Rows of the padded table and bilinear weights of the four pixels around each projection, both (V, B, m, 4).
 
     Args:
         P: (B, V, 3, 4), 0 for an absent view.
@@ -166,6 +174,6 @@ def _aggregate(views: Tensor, valid: Tensor, aggregation: str) -> Tensor:
     if aggregation == "max":
         return counted.amax(dim=0)
     weights = counted.softmax(dim=0)
-    # In place where no gradient needs them: a pass less through the cache.
+    # In place if there is no gradient: faster on a CPU.
     weighted = weights * views if weights.requires_grad else weights.mul_(views)
     return weighted.sum(dim=0)

@@ -1,7 +1,7 @@
-"""V2V: the 3D encoder and decoder that turns a volume of features into one of joints.
+"""V2V: the 3D encoder-decoder from a volume of features to one volume per joint.
 
 Learnable triangulation (Iskakov et al., ICCV 2019, section 3.2 and release code), after Moon et al., *V2V-PoseNet*,
-CVPR 2018. The tensors carry the published names, whatever the widths.
+CVPR 2018. The tensors have the published names for all widths.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class V2VShape(NamedTuple):
     Args:
         front: channels after the first convolution.
         kernel: of the first convolution.
-        residuals: residual blocks before the encoder, the first of which widens ``front`` to ``width``.
+        residuals: residual blocks before the encoder; the first one maps ``front`` to ``width`` channels.
         width: channels at the full resolution.
         levels: channels after each halving of the resolution.
     """
@@ -33,7 +33,7 @@ class V2VShape(NamedTuple):
 
     @property
     def divisor(self) -> int:
-        """What the sides of a volume must be multiples of."""
+        """The sides of a volume must be multiples of it."""
         return int(2 ** len(self.levels))
 
 
@@ -44,7 +44,8 @@ SMALL = V2VShape(front=16, kernel=3, residuals=1, width=16, levels=(32, 48, 48))
 """Ours, for volumes of 32 voxels on a CPU."""
 
 _LEAST_BF16_SIDE = 3
-"""PyTorch's CPU gradient of a 3x3x3 convolution's weights is wrong in bfloat16, even NaN, on volumes of 2 voxels."""
+"""Smaller volumes use float32: on volumes of 2 voxels PyTorch's bfloat16 gradient of 3x3x3 convolutions is wrong on a
+CPU, even NaN."""
 
 SHAPES = {"published": PUBLISHED, "small": SMALL}
 
@@ -65,7 +66,7 @@ class _Basic(nn.Module):
 
 
 class _Residual(nn.Module):
-    """Two 3x3x3 convolutions beside a shortcut, ReLU after the sum."""
+    """Two 3x3x3 convolutions and a shortcut, ReLU after the sum."""
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
@@ -98,7 +99,7 @@ class _Up(nn.Module):
 
 
 class _EncoderDecoder(nn.ModuleDict):
-    """An hourglass: each level keeps a residual block's answer for the way back up, where it is added."""
+    """An hourglass: the output of a residual block per level is added on the way up."""
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         """``widths`` at the full resolution and after each halving."""
@@ -130,8 +131,8 @@ class V2V(nn.Module):
     """The 3D network.
 
     Args:
-        channels: of the volume it is given.
-        joints: volumes it answers.
+        channels: of the input volume.
+        joints: number of output volumes.
         shape: its widths.
     """
 

@@ -56,7 +56,7 @@ def test_options_reach_the_adapter(human36m_tree: Path) -> None:
         (
             "mpii",
             {"root": "x"},
-            r"data set 'mpii': its adapter is not in this version; to be opened: human36m, human36m-toolbox",
+            r"data set 'mpii': its adapter is not in this version; with an adapter: human36m, human36m-toolbox",
         ),
         ("human36m", {}, r"data set 'human36m': root: field required"),
         ("human36m", {"root": "x", "colour": 1}, r"'human36m': colour: .*known: .*images, .*root"),

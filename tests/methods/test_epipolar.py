@@ -621,7 +621,7 @@ def test_a_view_that_is_sure_alone_asks_where_it_looked(scheme, sure):
     scores = np.array([[0.2] * 2, [0.95 if sure else 0.5] * 2, [0.3] * 2])
     found_in = Correspondences(np.array([1, 2, 0]), np.roll(truth, -1, axis=0))
     np.testing.assert_allclose(triangulate_released(scheme, P, px, scores, found_in), X, atol=1e-6)
-    with pytest.raises(ValueError, match="needs to know"):
+    with pytest.raises(ValueError, match="needs correspondences"):
         triangulate_released(scheme, P, px, scores)
 
 

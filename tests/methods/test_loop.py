@@ -91,4 +91,4 @@ def test_processes_of_a_launcher_are_found(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert loop._given_processes() == processes
+    assert loop._launched_processes() == processes

@@ -270,7 +270,7 @@ def test_epochs_are_whole_batches(steps, batch, want):
 
 
 def test_epochs_of_unknown_length_are_told():
-    with pytest.raises(InputError, match="how many samples an epoch has is not known"):
+    with pytest.raises(InputError, match="the number of samples per epoch is not known"):
         Length(Epochs(epochs=1), 4)
 
 
