@@ -1,1 +1,1 @@
-"""What the world looks like: cameras, skeletons, samples, and one adapter a published data set."""
+"""Cameras, skeletons, samples, and one adapter per published data set."""

@@ -1,9 +1,9 @@
 """Cameras: projection, lens distortion, crops.
 
-Conventions, everywhere in Poseboard: OpenCV axes (x right, y down, z forward), millimetres and pixels,
-``x_cam = R @ X_world + t``, ``P = K [R|t]``, camera centre ``-R.T @ t``. The pixel (0, 0) is the top-left one and a
-crop or a resize moves the intrinsics without half-pixel terms, as the published pipelines do (learnable triangulation,
-release code: K is scaled about the image corner).
+Conventions in all of Poseboard: OpenCV axes (x right, y down, z forward), millimetres and pixels,
+``x_cam = R @ X_world + t``, ``P = K [R|t]``, camera centre ``-R.T @ t``. Pixel (0, 0) is at the top left. Crops and
+resizes change the intrinsics without half-pixel terms, as the published pipelines do (learnable triangulation, release
+code: K is scaled about the image corner).
 """
 
 from __future__ import annotations
@@ -45,7 +45,12 @@ class Camera:
             whose tangential cross term has no factor 2.
 
     Raises:
-        ValueError: a shape is wrong, a value is not finite, K is singular or R is no rotation.
+        ValueError: a shape is wrong, a value is not finite, K is singular or R is not a rotation.
+
+    Example:
+        >>> K = np.array([[1000.0, 0, 500], [0, 1000, 500], [0, 0, 1]])
+        >>> Camera(K, np.eye(3), np.zeros(3), size=(1000, 1000)).project([100.0, 0, 2000])
+        array([550., 500.])
     """
 
     K: Array
@@ -67,8 +72,8 @@ class Camera:
             raise ValueError("camera R is not a rotation")
 
     def __getattr__(self, name: str) -> Any:
-        # Reached only when the attribute is absent: `withhold` leaves out what a method did not declare.
-        # P and the centre arrive here too, when they fail on what they are made of.
+        # Called only for absent attributes: `withhold` removes those that a method did not declare. P and centre_mm
+        # end here as well, because they are computed from absent attributes.
         if name in {"K", "R", "t", "P", "centre_mm"}:
             raise AttributeError(f"camera {name} is withheld: the method's Inputs do not declare it")
         raise AttributeError(name)
@@ -84,25 +89,25 @@ class Camera:
         return np.asarray(-self.R.T @ self.t)
 
     def to_camera(self, points_mm: ArrayLike) -> Array:
-        """World points (..., 3) mm in the camera frame (..., 3) mm."""
+        """World points (..., 3) mm -> points (..., 3) mm in the camera frame."""
         return np.asarray(np.asarray(points_mm, dtype=np.float64) @ self.R.T + self.t)
 
     def project(self, points_mm: ArrayLike) -> Array:
-        """World points (..., 3) mm to pixels (..., 2), through the lens; points behind the camera become NaN."""
+        """World points (..., 3) mm -> pixels (..., 2) with lens distortion; points behind the camera are NaN."""
         x = self.to_camera(points_mm)
         z = np.where(x[..., 2:] > 0, x[..., 2:], np.nan)
         return self._to_pixels(self._distort(x[..., :2] / z))
 
     def image(self, normalised: ArrayLike) -> Array:
-        """Directions (..., 2), x / z and y / z of the camera's frame, as pixels (..., 2), through the lens."""
+        """Directions (..., 2), x / z and y / z in the camera frame -> pixels (..., 2) with lens distortion."""
         return self._to_pixels(self._distort(np.asarray(normalised, dtype=np.float64)))
 
     def normalised(self, points_px: ArrayLike) -> Array:
-        """Pixels (..., 2) without a lens as directions (..., 2), x / z and y / z of the camera's frame."""
+        """Undistorted pixels (..., 2) -> directions (..., 2), x / z and y / z in the camera frame."""
         return self._to_normalised(np.asarray(points_px, dtype=np.float64))
 
     def undistort(self, points_px: ArrayLike) -> Array:
-        """Pixels (..., 2) of the distorted image to those of the same pinhole without a lens (fixed point)."""
+        """Pixels (..., 2) of the distorted image -> pixels of the undistorted image, by fixed-point iteration."""
         points = np.asarray(points_px, dtype=np.float64)
         if not self.dist.any():
             return points.copy()
@@ -113,17 +118,20 @@ class Camera:
         return self._to_pixels(m)
 
     def distort(self, points_px: ArrayLike) -> Array:
-        """Pixels (..., 2) of the undistorted image to where the distorted image shows the same ray."""
+        """Pixels (..., 2) of the undistorted image -> pixels of the distorted image on the same ray."""
         return self._to_pixels(self._distort(self._to_normalised(np.asarray(points_px, dtype=np.float64))))
 
     def undistorted(self) -> Camera:
-        """The same camera without a lens: what an undistorted image was taken with."""
+        """The same camera without distortion: the camera of an undistorted image."""
         return replace(self, dist=np.zeros(5))
 
     def crop_resize(self, box_px: Box, size: tuple[int, int]) -> Camera:
         """The camera of the crop ``box_px`` resized to ``size`` (width, height).
 
-        Learnable triangulation: the principal point moves by the box's corner, then both rows are scaled.
+        Learnable triangulation: the principal point is shifted by the corner of the box, then both rows are scaled.
+
+        Raises:
+            ValueError: the box is empty.
         """
         left, upper, right, lower = box_px
         if right <= left or lower <= upper:
@@ -136,7 +144,7 @@ class Camera:
         return replace(self, K=K, size=(int(size[0]), int(size[1])))
 
     def withhold(self, *, intrinsics: bool, extrinsics: bool) -> Camera:
-        """A camera that lacks what is withheld: reading K, or R and t, then raises AttributeError."""
+        """The camera without K (and distortion), or without R and t: reading them raises AttributeError."""
         kept = dict(self.__dict__)
         if intrinsics:
             kept.pop("K", None)
@@ -168,14 +176,23 @@ class Camera:
 
 
 def crop_affine(centre_px: ArrayLike, side_px: float, size: tuple[int, int], rotation_deg: float = 0.0) -> Array:
-    """What a crop does to pixels: (3, 3), from the image to the crop of ``size`` (width, height).
+    """The affine transform (3, 3) from pixels of an image to pixels of a crop.
 
-    The centre goes to (width / 2, height / 2), a square of ``side_px`` about it fills the width, and what points
-    ``rotation_deg`` clockwise from up in the image points up in the crop. It is solved from three points in float32, as
-    the releases of epipolar transformers and RootNet do: up to some 1e-5 px off, and equal to theirs to the last digit.
+    It is solved from three points in float32, as in the releases of epipolar transformers and RootNet: errors of about
+    1e-5 px, and results equal to theirs to the last digit.
+
+    Args:
+        centre_px: (2,) point of the image that becomes (width / 2, height / 2).
+        side_px: side of the square about the centre that fills the width.
+        size: (width, height) of the crop.
+        rotation_deg: direction, clockwise from up in the image, that points up in the crop.
 
     Raises:
         ValueError: the square is empty.
+
+    Example:
+        >>> crop_affine((500, 500), 200, (100, 100)) @ (600, 500, 1)
+        array([100.,  50.,   1.])
     """
     if not side_px > 0:
         raise ValueError(f"box of {side_px} px is empty")
@@ -187,14 +204,19 @@ def crop_affine(centre_px: ArrayLike, side_px: float, size: tuple[int, int], rot
 
 
 def _right_angle(centre: Array, arm: Array) -> NDArray[np.float32]:
-    """Three points (3, 2): the centre, the end of an arm from it, and from there as far again to the left."""
+    """Three points (3, 2): the centre, the end of an arm, and that end plus the arm rotated by 90 degrees."""
     first, second = centre.astype(np.float32), (centre + arm).astype(np.float32)
     back = first - second
     return np.stack([first, second, second + np.array([-back[1], back[0]], dtype=np.float32)])
 
 
 def square_box(box_px: Box) -> Box:
-    """The short side grown to the long one about the integer centre (learnable triangulation, release code)."""
+    """A square with the longer side of the box about its integer centre (learnable triangulation, release code).
+
+    Example:
+        >>> square_box((10, 10, 20, 30))
+        (5, 10, 25, 30)
+    """
     left, upper, right, lower = box_px
     width, height = right - left, lower - upper
     if width > height:
@@ -207,7 +229,12 @@ def square_box(box_px: Box) -> Box:
 
 
 def scale_box(box_px: Box, scale: float) -> Box:
-    """The box scaled about its integer centre, sides truncated to whole pixels (as ``square_box``)."""
+    """The box scaled about its integer centre; sides are rounded down to whole pixels.
+
+    Example:
+        >>> scale_box((0, 0, 10, 10), 1.5)
+        (-2, -2, 13, 13)
+    """
     left, upper, right, lower = box_px
     width, height = int(scale * (right - left)), int(scale * (lower - upper))
     left = (right + left) // 2 - width // 2

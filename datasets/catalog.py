@@ -1,4 +1,4 @@
-"""Every data set the suite knows, and how one that has an adapter is opened."""
+"""The data sets that the suite knows, and opening those with an adapter."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from poseboard.datasets.skeleton import Skeleton
 
 @dataclass(frozen=True)
 class Entry:
-    """A data set the suite knows.
+    """A data set that the suite knows.
 
     Args:
-        name: under which params.yaml names it.
+        name: in params.yaml.
         title: as its authors call it.
-        licence: in short; the data set's own page is what binds.
-        obtain: where it is to be had.
-        adapter: opens it, or None if this version has none. Its parameters are the options of params.yaml.
-        layout: module of ``datasets.synthetic.layouts`` that writes a synthetic world as this data set is published,
-            with its ``WorldOptions`` and ``generate``; None if there is none.
+        licence: summary; only the data set's own page is binding.
+        obtain: where to get it.
+        adapter: opens it; None if this version has no adapter. Its parameters are the options in params.yaml.
+        layout: module of ``datasets.synthetic.layouts`` that writes a synthetic world in the data set's layout, with its
+            ``WorldOptions`` and ``generate``; None if there is none.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Entry:
         return import_module(f"{synthetic.__name__}.layouts.{self.layout}")
 
     def status(self, root: Path | None = None) -> Status:
-        """Whether the data set can be used from ``root``; never raises."""
+        """Whether the data set can be used from the folder ``root``; never raises."""
         if self.adapter is None:
             return Status("missing", "adapter not in this version", self.obtain)
         if root is None:
@@ -136,7 +136,7 @@ _ENTRIES = (
 
 
 def catalog() -> dict[str, Entry]:
-    """Name -> entry of every data set the suite knows, with an adapter or without."""
+    """Name -> entry of all data sets that the suite knows, with or without an adapter."""
     return {entry.name: entry for entry in _ENTRIES}
 
 
@@ -144,19 +144,23 @@ def open_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
     """Open a data set from its folder.
 
     Args:
-        name: of the catalog.
-        options: of the adapter, e.g. ``{"root": "data/human36m"}``.
+        name: in the catalog.
+        options: of the adapter.
 
     Raises:
         InputError: the name is unknown, this version has no adapter for it, or an option is unknown, missing or of a
             wrong type.
+
+    Example:
+        >>> dataset = open_dataset("human36m", {"root": "data/human36m"})
+        >>> sample = dataset.sample(dataset.keys("test")[0])
     """
     entry = catalog().get(name)
     openable = ", ".join(e.name for e in _ENTRIES if e.adapter is not None)
     if entry is None:
         raise InputError(f"data set {name!r}", "there is no such data set", f"known: {', '.join(catalog())}")
     if entry.adapter is None:
-        raise InputError(f"data set {name!r}", "its adapter is not in this version", f"to be opened: {openable}")
+        raise InputError(f"data set {name!r}", "its adapter is not in this version", f"with an adapter: {openable}")
     parameters = inspect.signature(entry.adapter).parameters
     hints = get_type_hints(entry.adapter.__init__ if inspect.isclass(entry.adapter) else entry.adapter)
     fields: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""A contact sheet: a few samples of a data set in one picture, with their boxes and poses drawn into every second."""
+"""A contact sheet: a few samples of a data set in one image, every second one with its boxes and poses."""
 
 from __future__ import annotations
 
@@ -16,21 +16,19 @@ from poseboard.datasets.skeleton import Skeleton
 
 CELL_PX = 288
 VIEWS = 4
-"""Most views that are shown of a sample."""
-_CELLS_A_ROW = 8
+"""Maximum number of views per sample."""
+_CELLS_PER_ROW = 8
 _GAP_PX = 3
 _RIGHT, _LEFT, _MIDDLE = (255, 80, 80), (60, 170, 255), (90, 230, 90)
 _BOX = (255, 220, 60)
 
 
 def spread(groups: Mapping[str, Group], count: int = 12) -> list[str]:
-    """Keys of ``count`` samples (fewer where there are fewer) of as many actions and subjects as possible.
-
-    The same groups give the same keys.
+    """Keys of up to ``count`` samples with as many actions and subjects as possible; a pure function of its arguments.
 
     Args:
-        groups: key -> where the sample belongs, in the data set's order.
-        count: how many are chosen.
+        groups: key -> group of the sample, in the data set's order.
+        count: maximum number of keys.
 
     Example:
         >>> spread({f"S1/{a}-1/00": Group("S1", a, f"{a}-1") for a in ("Sitting", "Walking")}, 2)
@@ -51,14 +49,14 @@ def spread(groups: Mapping[str, Group], count: int = 12) -> list[str]:
 
 
 def contact_sheet(dataset: Dataset, keys: Sequence[str]) -> Image:
-    """Samples side by side, (H, W, 3) uint8 RGB: up to four views of each, about the people in them.
+    """Samples side by side, (H, W, 3) uint8 RGB: up to four views per sample, cropped to the people in them.
 
-    Every second sample shows boxes and poses: the given 2D detections, else the annotated joints. A view without an
-    image shows them on grey.
+    Every second sample has boxes and poses: the given 2D detections, else the projected true joints. A view without an
+    image is grey.
 
     Args:
-        dataset: whose samples are shown.
-        keys: of the samples, e.g. from `spread`.
+        dataset: of the samples.
+        keys: of the samples, for example from `spread`.
 
     Raises:
         InputError: an image cannot be read.
@@ -67,7 +65,7 @@ def contact_sheet(dataset: Dataset, keys: Sequence[str]) -> Image:
     if not blocks:
         return np.full((16, 16, 3), 255, np.uint8)
     width = max(block.shape[1] for block in blocks)
-    across = min(max(1, _CELLS_A_ROW * CELL_PX // (width - 2 * _GAP_PX)), len(blocks))
+    across = min(max(1, _CELLS_PER_ROW * CELL_PX // (width - 2 * _GAP_PX)), len(blocks))
     blank = np.full((blocks[0].shape[0], width, 3), 255, np.uint8)
     for n, block in enumerate(blocks):
         whole = blank.copy()
@@ -81,7 +79,7 @@ def write_contact_sheet(dataset: Dataset, groups: Mapping[str, Group], path: Pat
     """Write the contact sheet of a data set as a PNG file, whole or not at all.
 
     Args:
-        dataset: whose samples are shown.
+        dataset: of the samples.
         groups: key -> group of the samples to choose from, see `spread`.
         path: of the file.
 
@@ -106,7 +104,7 @@ def _block(dataset: Dataset, key: str, drawn: bool) -> Image:
 
 
 def _annotated(dataset: Dataset, key: str) -> Array | None:
-    """(P, J, 3) mm, or None where there is no truth, or one of other joints than the skeleton's."""
+    """True poses (P, J, 3) mm; None without truth, or if the truth has other joints than the skeleton."""
     try:
         joints_mm = dataset.truth(key).joints_mm
     except InputError:
@@ -115,7 +113,7 @@ def _annotated(dataset: Dataset, key: str) -> Array | None:
 
 
 def _cell(view: View, skeleton: Skeleton, joints_mm: Array | None, drawn: bool) -> Image:
-    """A square about the people of a view; the whole frame, as far as it is square, where there are none."""
+    """A square around the people of a view; without people the largest square at the centre of the frame."""
     if view.image is None:
         width, height = view.camera.size
         image = np.full((height, width, 3), 96, np.uint8)
@@ -153,7 +151,7 @@ def _cell(view: View, skeleton: Skeleton, joints_mm: Array | None, drawn: bool) 
 
 
 def _draw(image: Image, skeleton: Skeleton, points_px: Array) -> None:
-    """Edges between the points (J, 2) that are known and not far outside of the image."""
+    """Draw the edges between points (J, 2) that are known and not far outside of the image."""
     near = np.abs(points_px - CELL_PX / 2).max(axis=1) < 4 * CELL_PX  # false for NaN
     for a, b in skeleton.edge_indices:
         if near[a] and near[b]:

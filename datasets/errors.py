@@ -1,4 +1,4 @@
-"""The one error that a user of Poseboard is shown: one line naming where, what and the remedy."""
+"""The error for users of Poseboard: one line with place, problem and remedy."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -11,12 +11,16 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class InputError(ValueError):
-    """Something given from outside (a file, a setting, an argument) cannot be used.
+    """A file, setting or argument cannot be used.
 
     Args:
-        where: the file, setting or argument, with the field if there is one ("labels.npy: table.bbox_by_camera_tlbr").
-        problem: what is wrong with it.
-        remedy: what the user can do about it.
+        where: the file, setting or argument, with the field if there is one.
+        problem: what is wrong.
+        remedy: what the user can do.
+
+    Example:
+        >>> str(InputError("labels.npy: table", "field is missing", "build the labels again"))
+        'labels.npy: table: field is missing; build the labels again'
     """
 
     def __init__(self, where: str | Path, problem: str, remedy: str = "") -> None:
@@ -25,9 +29,11 @@ class InputError(ValueError):
 
 
 def one_of(name: str, known: Iterable[str]) -> str:
-    """The remedy where a name is unknown: the name that was probably meant, and all there are.
+    """The remedy for an unknown name: the most similar name, and all known names.
 
-    Example: one_of("ransak", ["dlt", "ransac"]) -> "did you mean ransac? One of dlt, ransac"
+    Example:
+        >>> one_of("ransak", ["dlt", "ransac"])
+        'did you mean ransac? One of dlt, ransac'
     """
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
@@ -35,14 +41,14 @@ def one_of(name: str, known: Iterable[str]) -> str:
 
 
 def validated(kind: type[ModelT], values: Mapping[str, Any], where: str | Path) -> ModelT:
-    """``values`` as a model; InputError names ``where``, the first field that is unknown or wrong, and those known."""
+    """``values`` as a pydantic model; InputError names ``where``, the first wrong field and the known fields."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        # Pydantic says "value error, …" before the text of our own validators.
+        # Pydantic puts "Value error, " before the text of our validators.
         problem = first["msg"].removeprefix("Value error, ")
         problem = problem[:1].lower() + problem[1:]
-        known = ", ".join(sorted(found.alias or name for name, found in kind.model_fields.items()))
+        known = ", ".join(sorted(field_info.alias or name for name, field_info in kind.model_fields.items()))
         raise InputError(f"{where}: {field}" if field else where, problem, f"known: {known}") from None

@@ -1,4 +1,4 @@
-"""What is known of a data set beside its samples: whether it can be used, and what its numbers depend on."""
+"""Facts of a data set: whether it can be used, and what its numbers depend on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 DataState = Literal["ready", "partial", "missing", "damaged"]
-"""Of a data set at the time of a run."""
+"""State of a data set at the time of a run."""
 
 BoxSource = Literal["annotated", "detected", "true joints"]
 """Where the boxes of people come from: labels of the image (masks, by hand), a detector, or the true joints."""
@@ -17,12 +17,12 @@ TruthSource = Literal["motion capture", "triangulated", "annotated", "synthetic"
 
 @dataclass(frozen=True)
 class Facts:
-    """What a number on a split of a data set depends on, whatever a method is shown; its signature states them.
+    """Facts of a split on which its numbers depend, for every method; signatures state them.
 
     Args:
-        boxes: whose boxes. "true joints" tell a method of the truth: where the person is, and how large.
-        truth: whose true poses.
-        hand: whether a sample tells which hand it shows, see `Sample.hand`.
+        boxes: source of the boxes. Boxes from "true joints" show a method the true position and size of a person.
+        truth: source of the true poses.
+        hand: whether samples say which hand they show, see `Sample.hand`.
 
     Example:
         >>> Facts(boxes="detected", truth="triangulated")

@@ -1,8 +1,8 @@
-"""Files that appear whole or not at all: written beside their places, then renamed into them.
+"""Atomic writing of files: to a temporary file in the same folder, which is then renamed.
 
-The one way in which results, weights, pages and worlds are written. A kill leaves the old file or the new one, and
-``<name>.partial`` at most, which the next run overwrites. Anything that fails, a full disk above all, leaves what was
-there before and nothing else.
+All results, weights, pages and worlds are written this way. After a kill the file is the old one or the new one; a
+``<name>.partial`` may remain, which the next run overwrites. After an error, such as a full disk, only the old file
+remains.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 Content = bytes | Callable[[BinaryIO], object]
-"""What a file is to hold, or what writes it into an open file."""
+"""Content of a file, or a function that writes it into an open file."""
 
 
 class WholeFiles:
-    """Files that take their places together when the block ends, or none of them if anything in it fails.
+    """Several files that are renamed together at the end of the block, or none of them after an error.
 
     Example:
         >>> with WholeFiles() as files:  # doctest: +SKIP
@@ -35,15 +35,15 @@ class WholeFiles:
         return self
 
     def write(self, path: Path, content: Content, *, durable: bool = False) -> None:
-        """Write a file beside its place, where it waits for the end of the block; folders are made.
+        """Write a temporary file, which is renamed at the end of the block; folders are created.
 
         Args:
-            path: its place.
-            content: bytes, or a function that writes them into the file that it is given.
-            durable: wait until the disk has it, so that not even a power failure loses it.
+            path: of the final file.
+            content: bytes, or a function that writes them into an open file.
+            durable: wait until the file is on the disk, so that a power failure does not lose it.
 
         Raises:
-            OSError: it cannot be written; names ``path``, whatever a library has made of the error.
+            OSError: the file cannot be written; the error names ``path``, also where a library raised another one.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
@@ -79,13 +79,13 @@ class WholeFiles:
 
 
 def write_file(path: Path, content: Content, *, durable: bool = False) -> None:
-    """Write one file whole or not at all; see `WholeFiles.write`."""
+    """Write one file, completely or not at all; see `WholeFiles.write`."""
     with WholeFiles() as files:
         files.write(path, content, durable=durable)
 
 
 class _Disk(io.FileIO):
-    """A file that remembers why it could not be written: libraries tell that in words of their own, or not at all."""
+    """A file that stores its first error of writing, because libraries replace or hide such errors."""
 
     failure: OSError | None = None
 

@@ -1,4 +1,4 @@
-"""Human3.6M with the multi-view labels of learnable triangulation (its release, "multiview labels with GT boxes").
+"""Human3.6M with the multi-view labels of learnable triangulation's release ("multiview labels with GT boxes").
 
 On disk, below one root:
 
@@ -29,13 +29,13 @@ from poseboard.datasets.synthetic.manifest import labels_digest, verify
 from poseboard.datasets.unpickle import read_pickle
 
 DAMAGED = ("S9/Greeting-2", "S9/SittingDown-2", "S9/Waiting-1")
-"""Sequences whose annotations are globally shifted against the images: absolute errors leave them out."""
+"""Sequences whose annotations are shifted against the images; absolute errors leave them out."""
 
 TEST_SUBJECTS = ("S9", "S11")
-"""Subjects of the test split; every other subject trains."""
+"""Subjects of the test split; all others are of the training split."""
 
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")
-"""Serial numbers of the published cameras, in the labels' order."""
+"""Serial numbers of the published cameras, in the order of the labels."""
 
 LABELS = Path("extra") / "human36m-multiview-labels-GTbboxes.npy"
 OBTAIN = (
@@ -46,7 +46,7 @@ OBTAIN = (
 _REBUILD = "build the labels again with the learnable-triangulation preprocessing"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ .-]*")
 TREES = ("imageSequence", "imageSequence-undistorted")
-"""Folders of one sequence's images: through the lens, and without it."""
+"""Folders of a sequence's images: with lens distortion, and undistorted."""
 _TREE_OF = {"undistorted": TREES[1], "original": TREES[0]}
 
 
@@ -69,19 +69,24 @@ def image_path(root: Path, subject: str, sequence: str, tree: str, camera: str, 
 
 
 class Human36M:
-    """The adapter: a `Dataset` over the published layout.
+    """The adapter: a `Dataset` of the published layout.
 
     Args:
-        root: folder that holds ``processed/`` and ``extra/``.
-        images: which image tree is read. "undistorted" cameras have no lens, "original" ones keep the labels' lens
-            with the distortion model of the Human3.6M release.
-        labels: labels file, if it is not at its place below ``root``.
-        synthetic: whether these are rendered people; a tree with a ``manifest.json`` of our generator always is.
-        box_scale: factor on every labelled box about its integer centre.
+        root: folder with ``processed/`` and ``extra/``.
+        images: image tree. Cameras of "undistorted" images have no distortion; those of "original" images have the
+            distortion of the labels, in the model of the Human3.6M release.
+        labels: labels file; None: `LABELS` below ``root``.
+        synthetic: whether the people are rendered; always True for a tree with a ``manifest.json`` of our generator.
+        box_scale: factor on the boxes about their integer centres.
 
     Raises:
-        InputError: ``images`` or ``box_scale`` is no such value. A damaged labels file raises on first use, naming
-            the field.
+        InputError: an option has a wrong value. A damaged labels file raises on first use and names the field.
+
+    Example:
+        >>> dataset = Human36M(Path("data/human36m"))
+        >>> sample = dataset.sample("S9/Walking-1/000064")
+        >>> [view.name for view in sample.views]
+        ['54138969', '55011271', '58860488', '60457274']
     """
 
     name = "human36m"
@@ -111,11 +116,11 @@ class Human36M:
 
     @property
     def views(self) -> tuple[str, ...]:
-        """Camera names in the labels' order; the four published ones while there are no labels."""
+        """Camera names in the order of the labels; the four published cameras if there are no labels."""
         return self._labels.camera_names if self._labels_path.is_file() else CAMERAS
 
     def status(self) -> Status:
-        """Labels readable, and the first and last image of every labelled sequence and camera present."""
+        """Ready if the labels can be read and every sequence and camera has its first and last image."""
         if not self._labels_path.is_file():
             return Status("missing", f"no labels at {self._labels_path}", OBTAIN)
         try:
@@ -139,10 +144,10 @@ class Human36M:
         return Status("partial", detail, OBTAIN)
 
     def manifest(self) -> str:
-        """SHA-256 of the labels' content, or that of a generated world; the image tree and the box scale change it.
+        """SHA-256 of the content of the labels, or of a generated world, and of the options.
 
         Raises:
-            InputError: the labels cannot be read, or a generated world was changed since.
+            InputError: the labels cannot be read, or a generated world was changed.
         """
         return self._manifest
 
@@ -154,7 +159,7 @@ class Human36M:
         return Facts(boxes="annotated", truth="synthetic" if self.synthetic else "motion capture")
 
     def verified(self, every_byte: bool = False) -> dict[str, Any]:
-        """The manifest of a generated world, compared with what is there; see `synthetic.manifest.verify`."""
+        """The manifest of a generated world, compared with its files; see `synthetic.manifest.verify`."""
         labels = self._labels
         sequences: dict[str, list[Path]] = {}
         for rows in sorted(labels.sequences(), key=lambda rows: int(rows[0])):
@@ -172,10 +177,10 @@ class Human36M:
         return self.select(split)
 
     def select(self, split: str, damaged: bool = True, every: int = 1) -> tuple[str, ...]:
-        """Keys of the split: first the damaged sequences are left out if so wished, then every n-th row is kept.
+        """Keys of the split, without damaged sequences if ``damaged`` is False, then every n-th.
 
         Args:
-            split: "train" (every subject but S9 and S11) or "test" (S9, S11).
+            split: "train" (all subjects except S9 and S11) or "test" (S9, S11).
             damaged: False leaves out `DAMAGED`.
             every: stride over the remaining rows, in table order.
 
@@ -200,7 +205,7 @@ class Human36M:
         return tuple(keys[row] for row in np.flatnonzero(chosen)[::every].tolist())
 
     def sample(self, key: str) -> Sample:
-        """The views of one frame; a camera without a box is left out."""
+        """The views of one frame; cameras without a box are left out."""
         labels, row = self._labels, self._row(key)
         subject, action = int(labels.subject[row]), int(labels.action[row])
         cameras = self._cameras_of(subject)
@@ -267,7 +272,7 @@ class Human36M:
         return self._cameras[subject]
 
     def _image_size(self, subject: int, camera: int) -> tuple[int, int]:
-        """Of the subject's first image that is there; the labels do not hold it, and it differs between cameras."""
+        """Size of the subject's first existing image, because the labels do not have it and cameras differ."""
         labels = self._labels
         rows = np.flatnonzero((labels.subject == subject) & labels.present[:, camera])
         for row in rows[np.unique(labels.action[rows], return_index=True)[1]].tolist():
@@ -282,10 +287,10 @@ class Human36M:
 
 
 class _Labels:
-    """The labels file, validated and taken apart into columns over the n rows of its table.
+    """The labels file, validated and split into columns over the n rows of its table.
 
     Raises:
-        InputError: naming the field that is absent, of a wrong type or shape, or out of range.
+        InputError: names the field that is absent, of a wrong type or shape, or out of range.
     """
 
     def __init__(self, path: Path) -> None:
@@ -340,7 +345,7 @@ class _Labels:
         self.boxes_px: NDArray[np.int64] = np.stack([left, top, right, bottom], axis=-1).astype(np.int64)
         """(n, cameras, 4) left, upper, right, lower."""
         self.present: NDArray[np.bool_] = (bottom > top) & (right > left)
-        """(n, cameras): a box of no height marks a view that does not exist."""
+        """(n, cameras): whether there is a view; a box of height 0 means that there is none."""
 
         for field in ("R", "t", "K", "dist"):
             values = self.cameras[field].reshape(len(self.subjects), count, -1)
@@ -374,7 +379,7 @@ class _Labels:
             raise self._wrong(f"table.{column}", f"row {int(np.argmax(bad))} {problem}")
 
     def _check_cameras(self, field: str, bad: NDArray[np.bool_], problem: str) -> None:
-        # A subject that no row names may be left blank.
+        # Cameras of a subject without rows may be empty.
         bad = bad & np.isin(np.arange(len(self.subjects)), self.subject)[:, None]
         if bad.any():
             subject, camera = np.argwhere(bad)[0]
@@ -384,7 +389,7 @@ class _Labels:
     def _names(self, content: dict[str, Any], field: str) -> tuple[str, ...]:
         values = content[field]
         names = tuple(values) if isinstance(values, list | tuple | np.ndarray) else ()
-        # Names become folders: none may leave the tree.
+        # Names become folders: a name must not lead out of the tree.
         if not names or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
             raise self._wrong(field, "is no list of plain names")
         if len(set(names)) != len(names):
@@ -412,15 +417,15 @@ class _Labels:
 
 
 def read_predictions(path: Path, keys: Sequence[str], every: int = 1) -> Array:
-    """Precalculated poses of the published form ("pred_results"): a pickled dict of ``keypoints_3d`` and ``indexes``.
+    """Poses in the published format ("pred_results"): a pickled dict of ``keypoints_3d`` and ``indexes``.
 
-    Learnable triangulation, release code: rows are put in order of ``indexes``, then every n-th is kept.
+    Learnable triangulation, release code: rows are sorted by ``indexes``, then every n-th is kept.
 
     Args:
-        path: pickle with ``keypoints_3d`` (m, J, 3) world mm and ``indexes`` (m,), each row's place in the selection
-            that was predicted, taken with stride 1.
-        keys: the selection that the poses are for, e.g. ``dataset.select("test", every=every)``.
-        every: stride with which ``keys`` was taken from the predicted selection.
+        path: pickle with ``keypoints_3d`` (m, J, 3) world mm and ``indexes`` (m,), the position of each row in the
+            predicted selection with stride 1.
+        keys: of the poses, for example ``dataset.select("test", every=every)``.
+        every: stride of ``keys`` in the predicted selection.
 
     Returns:
         (len(keys), J, 3) world mm, float64, in the order of ``keys``.

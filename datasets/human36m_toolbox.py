@@ -1,13 +1,13 @@
-"""Human3.6M as the H36M-Toolbox annotates it, which is what the release of epipolar transformers reads.
+"""Human3.6M with the annotations of the H36M-Toolbox, as in the release of epipolar transformers.
 
 On disk, below one root:
 
-    annot/h36m_train.pkl, annot/h36m_validation.pkl     a pickled list of records, one an image
-    images/<path>, or images.zip with images/<path>     frames of 1000 x 1000 or 1000 x 1002, with their lens
-    undistoredimages.zip                                the same without (spelling of the release)
+    annot/h36m_train.pkl, annot/h36m_validation.pkl     a pickled list of records, one per image
+    images/<path>, or images.zip with images/<path>     frames of 1000 x 1000 or 1000 x 1002, distorted
+    undistoredimages.zip                                the same, undistorted (spelling of the release)
 
-World frame: millimetres, z up. Samples are moments that all four cameras show; frames are cut to 1000 rows and come
-undistorted, boxes are squares of ``200 x scale`` about the undistorted ``center``. Joints: `skeleton.HUMAN36M`.
+World frame: millimetres, z up. Samples are instants with images of all four cameras. Frames are cropped to 1000 rows
+and undistorted; boxes are squares of ``200 x scale`` at the undistorted ``center``. Joints: `skeleton.HUMAN36M`.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ JOINTS = (
     *("spine", "thorax", "nose", "head_top"),
     *("left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"),
 )
-"""The 17 joints of a record in their order, by our names."""
+"""The 17 joints of a record in their order, with our names."""
 
 OF_20 = (*range(8), 9, 11, 12, *range(14, 20))
-"""Places of those joints among the 20 that the release shares with other data sets; the rest has no data."""
+"""Indices of those joints among the 20 of the release, which other data sets share; the others have no data."""
 
 ACTIONS = (
     *("Directions", "Discussion", "Eating", "Greeting", "Phoning", "Posing", "Purchases", "Sitting", "SittingDown"),
     *("Smoking", "TakingPhoto", "Waiting", "Walking", "WalkingDog", "WalkingTogether"),
 )
-"""Actions 2 … 16, as RootNet's loader names them; epipolar transformers swaps the names of 14 and 15."""
+"""Actions 2 to 16, named as in RootNet's loader; epipolar transformers swaps the names of 14 and 15."""
 
 ROWS = [JOINTS.index(name) for name in HUMAN36M.joints]
-"""Places of the joints of `skeleton.HUMAN36M` among `JOINTS`."""
+"""Indices of the joints of `skeleton.HUMAN36M` in `JOINTS`."""
 
 FILES = {"train": Path("annot") / "h36m_train.pkl", "test": Path("annot") / "h36m_validation.pkl"}
 
@@ -77,20 +77,19 @@ _ARCHIVES = {"original": "images.zip", "undistorted": "undistoredimages.zip"}
 
 
 class Human36MToolbox:
-    """The adapter: a `Dataset` over the toolbox's layout, with the items of epipolar transformers' release.
+    """The adapter: a `Dataset` of the toolbox's layout, with the samples of epipolar transformers' release.
 
-    The annotations of a split are read whole at the first question that needs them: a second for 10,000 images.
+    The annotations of a split are read on first use, one second per 10,000 images.
 
     Args:
-        root: folder that holds ``annot/`` and the images.
-        images: "original": from ``images/`` or ``images.zip``, the lens is taken out of every frame that is read.
-            "undistorted": from ``undistoredimages.zip``.
-        truth: of the test split. "triangulated": linear triangulation of the recorded 2D joints, as the release
-            scores all but its baseline. "recorded": the recorded 3D joints.
+        root: folder with ``annot/`` and the images.
+        images: "original": ``images/`` or ``images.zip``; every frame is undistorted when it is read. "undistorted":
+            ``undistoredimages.zip``.
+        truth: of the test split. "triangulated": linear triangulation of the recorded 2D joints, the truth of the
+            release except for its baseline. "recorded": the recorded 3D joints.
 
     Raises:
-        InputError: ``images`` or ``truth`` is no such value. Damaged annotations raise on first use, naming record and
-            field.
+        InputError: an option has a wrong value. Damaged annotations raise on first use and name record and field.
     """
 
     name = "human36m-toolbox"
@@ -112,28 +111,28 @@ class Human36MToolbox:
         self._images, self._truth = images, truth
 
     def status(self) -> Status:
-        """Annotations readable, and the first and last image of each split there."""
-        there = {split: self.root / path for split, path in FILES.items() if (self.root / path).is_file()}
-        if "test" not in there:
+        """Ready if the annotations can be read and each split has its first and last image."""
+        annotated = {split: self.root / path for split, path in FILES.items() if (self.root / path).is_file()}
+        if "test" not in annotated:
             return Status("missing", f"no {self.root / FILES['test']}", OBTAIN)
         try:
-            records = {split: self._records(split) for split in there}
+            records = {split: self._records(split) for split in annotated}
         except InputError as error:
             return Status("damaged", str(error), OBTAIN)
-        absent = [str(FILES[split]) for split in FILES if split not in there]
-        for found in records.values():
-            for path in (found.images[0], found.images[-1]):
+        absent = [str(FILES[split]) for split in FILES if split not in annotated]
+        for of_split in records.values():
+            for path in (of_split.images[0], of_split.images[-1]):
                 try:
                     _read(self.root, self._images, path)
                 except InputError as error:
                     absent.append(str(error))
         if absent:
             return Status("partial", f"incomplete, first {absent[0]}", OBTAIN)
-        count = sum(len(found.moments) for found in records.values())
+        count = sum(len(of_split.moments) for of_split in records.values())
         return Status("ready", f"{count} moments of four cameras; truth of the test split is {self._truth}", OBTAIN)
 
     def manifest(self) -> str:
-        """SHA-256 of the annotations, the image set and which truth is scored against."""
+        """SHA-256 of the annotations and the options."""
         return self._manifest
 
     def facts(self, split: str) -> Facts:
@@ -142,7 +141,7 @@ class Human36MToolbox:
         return Facts(boxes="true joints", truth="triangulated" if triangulated else "motion capture")
 
     def keys(self, split: str) -> Sequence[str]:
-        """Moments "S9/Greeting-2/000123" (number of the image) in the order in which the records first name them."""
+        """Keys "S9/Greeting-2/000123" (number of the image) in the order of the records."""
         if split not in FILES:
             raise InputError(f"{self.name}: split", f"{split!r} is no split", 'one of "train", "test"')
         if not (self.root / FILES[split]).is_file() and split == "train":
@@ -168,7 +167,7 @@ class Human36MToolbox:
         return Sample(key, views, Group(subject, sequence.partition("-")[0], sequence))
 
     def truth(self, key: str) -> Truth:
-        """(1, 17, 3) mm in the world; which joints each camera is annotated to show, and where, without its lens."""
+        """Pose (1, 17, 3) in world mm, and the visibility and 2D annotation of the joints per camera."""
         records, rows = self._rows(key)
         if self._truth == "triangulated" and records.split == "test":
             cameras = [records.camera(row) for row in rows]
@@ -207,7 +206,7 @@ class Human36MToolbox:
         return self._read_splits[split]
 
     def _rows(self, key: str) -> tuple[_Records, list[int]]:
-        # The other file, which takes long to read, is asked last.
+        # The likely file first, because reading the other one takes long.
         likely = "test" if key.partition("/")[0] in TEST_SUBJECTS else "train"
         for split in sorted(FILES, key=lambda name: name != likely):
             if (self.root / FILES[split]).is_file() and key in (records := self._records(split)).moments:
@@ -221,14 +220,14 @@ class _Records:
 
     Args:
         split: "train" or "test".
-        images: n paths below the images' folder.
-        moments: key -> the rows of the four cameras.
-        joints_px: (n, 17, 2) in the frame with its lens.
-        joints_camera_mm: (n, 17, 3) in the camera's frame.
-        seen: (n, 17) annotated as visible.
-        centre_px: (n, 2) of the box, in the frame with its lens.
-        side_px: (n,) of the box.
-        cameras: (n, 21) R, centre in the world, fx, fy, cx, cy, k1, k2, k3, p1, p2.
+        images: n paths below the folder of the images.
+        moments: key -> rows of the four cameras.
+        joints_px: (n, 17, 2) in the distorted image.
+        joints_camera_mm: (n, 17, 3) in the camera frame.
+        seen: (n, 17) whether a joint is annotated as visible.
+        centre_px: (n, 2) centre of the box in the distorted image.
+        side_px: (n,) side of the box.
+        cameras: (n, 21) R, camera centre in world mm, fx, fy, cx, cy, k1, k2, k3, p1, p2.
     """
 
     split: str
@@ -242,14 +241,14 @@ class _Records:
     cameras: Array
 
     def camera(self, row: int) -> Camera:
-        """With its lens."""
+        """The camera of a row, with distortion."""
         values = self.cameras[row]
         R, (fx, fy, cx, cy), (k1, k2, k3, p1, p2) = values[:9].reshape(3, 3), values[12:16], values[16:]
         K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
         return Camera(K, R, -R @ values[9:12], np.array([k1, k2, p1, p2, k3]), (SIDE_PX, SIDE_PX))
 
     def box(self, row: int) -> Array:
-        """(4,) left, upper, right, lower in the undistorted frame."""
+        """(4,) left, upper, right, lower in the undistorted image."""
         centre = _undistorted(self.camera(row), self.centre_px[row])
         half = self.side_px[row] / 2
         return np.concatenate([centre - half, centre + half])
@@ -275,7 +274,7 @@ def _read_records(path: Path, split: str) -> _Records:
         subject, action, subaction, number = numbers
         camera = int(_values(record, "camera_id", 1, where)[0])
         image = record.get("image")
-        # A path that leaves the images' folder is none.
+        # A path must not lead out of the folder of the images.
         if not isinstance(image, str) or not image or ".." in Path(image).parts or Path(image).is_absolute():
             raise InputError(f"{where}: image", "is no path below the images", _REMEDY)
         if not 2 <= action <= len(ACTIONS) + 1 or not 0 <= camera < len(CAMERAS):
@@ -336,7 +335,7 @@ def _values(record: dict[str, Any], name: str, size: int | None, where: str) -> 
 
 
 def _frame(root: Path, images: str, path: str, camera: Camera) -> Image:
-    """The frame without its lens, (1000, 1000, 3) uint8 RGB."""
+    """The undistorted frame, (1000, 1000, 3) uint8 RGB."""
     frame = _read(root, images, path)[:SIDE_PX]
     if frame.shape[:2] != (SIDE_PX, SIDE_PX):
         raise InputError(root / "images" / path, f"frame is {frame.shape[1]} x {frame.shape[0]} px, not 1000", _REMEDY)
@@ -359,7 +358,7 @@ def _read(root: Path, images: str, path: str) -> Image:
 
 
 def _state(root: Path, images: str, path: str) -> FileState:
-    """Of a frame's file; of one in an archive, its size and checksum as the archive's index has them."""
+    """State of a frame's file; for a frame in an archive its size and checksum from the index of the archive."""
     archive = root / _ARCHIVES[images]
     if images == "original" and not archive.is_file():
         return FileState.of(root / "images" / path)
@@ -372,27 +371,28 @@ def _state(root: Path, images: str, path: str) -> FileState:
 
 
 def _member(members: zipfile.ZipFile, archive: Path, path: str) -> str:
-    # The archive of undistorted frames may be laid out below its own name.
+    # The archive of undistorted frames may have a folder with its own name.
     names = [f"images/{path}", f"{archive.stem}/{path}", path]
     return next(filter(members.NameToInfo.__contains__, names), names[0])
 
 
 @lru_cache(maxsize=4)
 def _archive(path: Path, process: int) -> zipfile.ZipFile:
-    """Opened once a process: the index of two million names takes seconds to read, a forked file handle is shared."""
+    """The archive, opened once per process: reading its index takes seconds, and forks would share a file handle."""
     return zipfile.ZipFile(path)
 
 
 def _undistorted(camera: Camera, points_px: Array) -> Array:
-    """(..., 2) through OpenCV, whose few iterations the release's numbers hold."""
-    found = cv2.undistortPoints(points_px.reshape(-1, 1, 2), camera.K, camera.dist, P=camera.K)
-    return np.asarray(found, dtype=np.float64).reshape(points_px.shape)
+    """Undistorted points (..., 2) by OpenCV, whose few iterations are part of the release's numbers."""
+    undistorted_px = cv2.undistortPoints(points_px.reshape(-1, 1, 2), camera.K, camera.dist, P=camera.K)
+    return np.asarray(undistorted_px, dtype=np.float64).reshape(points_px.shape)
 
 
 def _triangulated(cameras: Sequence[Camera], points_px: Array, side_px: Array) -> Array:
-    """Points (V, J, 2) with their lenses -> (J, 3) mm: homogeneous linear triangulation, in pixels of each view's crop.
+    """Homogeneous linear triangulation of distorted points (V, J, 2) -> (J, 3) mm, in pixels of the views' crops.
 
-    Crops are of one size, so a view's equations count by the side (V,) of its box; where the crop lies changes nothing.
+    All crops have the same size, so the equations of a view are divided by the side (V,) of its box. The position of a
+    crop has no influence.
     """
     points = np.stack([_undistorted(camera, seen) for camera, seen in zip(cameras, points_px, strict=True)], axis=1)
     P = np.stack([camera.P for camera in cameras])

@@ -1,15 +1,15 @@
-"""CMU Panoptic: people in a dome of cameras, in the layout that its own toolbox downloads and extracts.
+"""CMU Panoptic: people in a dome of cameras, in the layout that its toolbox downloads and extracts.
 
 On disk, below one root, for each sequence:
 
     <sequence>/calibration_<sequence>.json                     cameras: name, resolution, K, distCoef, R, t (cm)
     <sequence>/hdPose3d_stage1_coco19/body3DScene_%08d.json    bodies: joints19 = 19 x (x, y, z in cm, confidence)
-    <sequence>/hdImgs/<camera>/<camera>_%08d.jpg               the same number is the same instant
+    <sequence>/hdImgs/<camera>/<camera>_%08d.jpg               equal numbers are the same instant
     <sequence>/mrcnn-detections/<camera>.json                  optional, of one person: left, top, right, bottom,
-                                                               confidence for each frame from 0 on
+                                                               confidence per frame, from frame 0
 
-World frame: millimetres (files: centimetres, x_cam = R X + t), y down. Images have a lens, which the cameras keep.
-Joints: `skeleton.COCO`, of the 19 all but the neck and the body's centre; the root is the middle of the hips.
+World frame: millimetres (files: centimetres, x_cam = R X + t), y down. Images and cameras have lens distortion. Joints:
+`skeleton.COCO`, the 19 without neck and body centre; the root is the middle of the hips.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ RANGES: dict[str, tuple[tuple[int, int], ...]] = {
     "171204_pose5": ((400, 4300), (5000, 8500), (9500, 13400), (14200, 18000), (19000, 22600), (23500, 27100)),
     "171204_pose6": ((1000, 4500), (5150, 9100), (9830, 13800), (14370, 18300), (19000, 22900)),
 }
-"""Frames of the sequences in which one person goes through a range of motion, from the first to before the second.
+"""Sequence -> ranges of frames with one person, each from the first number to before the second.
 
-As a public fork of learnable triangulation (Samleo8) lists them; each range is a take of its own.
+They are those of a public fork of learnable triangulation (Samleo8). Each range is a sequence of its own in the groups.
 """
 
 SEQUENCES: dict[Split, tuple[str, ...]] = {
     "train": tuple(name for name in RANGES if name not in ("171204_pose5", "171204_pose6")),
     "test": ("171204_pose5", "171204_pose6"),
 }
-"""Learnable triangulation's split of the sequences of one person."""
+"""Learnable triangulation's split of the sequences with one person."""
 
 CAMERAS = ("00_01", "00_02", "00_10", "00_13")
-"""Four HD cameras that AdaFuse chose on the same sequences; those of learnable triangulation's table are not known."""
+"""Four HD cameras that AdaFuse used on the same sequences; those of learnable triangulation's table are not known."""
 
 JOINTS19 = (
     *("neck", "nose", "body_centre"),
@@ -72,7 +72,7 @@ JOINTS19 = (
     *("right_shoulder", "right_elbow", "right_wrist", "right_hip", "right_knee", "right_ankle"),
     *("left_eye", "left_ear", "right_eye", "right_ear"),
 )
-"""The files' joints in their order. (A table in circulation names the last four otherwise, and is wrong.)"""
+"""The joints of the files in their order. (A table in circulation has wrong names for the last four.)"""
 
 OBTAIN = (
     "non-commercial research: sequences, HD videos, calibration and poses with the scripts of "
@@ -92,26 +92,25 @@ _CAMERA = re.compile(r"[0-9]{2}_[0-9]{2}")
 class Panoptic:
     """The adapter: a `Dataset` of the HD cameras.
 
-    Every label file in use is read once, at the first question that needs it: some ten seconds for the default split.
+    Label files are read on first use: about ten seconds for the default split.
 
     Args:
-        root: folder that holds the sequences.
-        sequences: sequences of "train" and of "test"; None: `SEQUENCES`. Of a sequence in `RANGES` those frames are
-            used, of any other every labelled one. ``{"test": ["171204_pose5", "171204_pose6"]}`` does without the
-            training sequences.
-        cameras: names of the cameras in use, of both splits, in that order.
-        every: stride over the labelled frames of a sequence that are in use.
-        people: "one": frames in which exactly one person is annotated; "all": every frame with anybody, the people in
-            the file's order. A joint is annotated where its confidence is above 0.1, and a person who has such a joint.
-        boxes: "detections": from ``mrcnn-detections``, a view whose confidence is below 0.01 is left out. "joints":
-            about the true joints within the image; whoever shows fewer than two of them has a box of NaN, and a view
-            that shows nobody else is left out. None: detections if every sequence and camera in use has them, else
+        root: folder of the sequences.
+        sequences: of "train" and of "test"; None: `SEQUENCES`. Sequences in `RANGES` are restricted to those frames;
+            others have all labelled frames. ``{"test": ["171204_pose5", "171204_pose6"]}`` needs no training sequences.
+        cameras: names of the cameras of both splits, in that order.
+        every: stride over the labelled frames of a sequence.
+        people: "one": frames with exactly one annotated person. "all": frames with any annotated person; people are in
+            the order of the file. A joint is annotated if its confidence is above 0.1, a person if any joint is.
+        boxes: "detections": from ``mrcnn-detections``; views with a confidence below 0.01 are left out. "joints":
+            around the true joints inside of the image; a person with fewer than two of them has a box of NaN, and a
+            view without any other person is left out. None: detections if all sequences and cameras have them, else
             joints.
-        box_scale: factor on each box once it has been made square; None: 1 for detections, as published, and 1.3 about
-            joints, which end at the eyes and the ankles.
+        box_scale: factor on the square boxes; None: 1 for detections, as published, and 1.3 for joints, which end at
+            the eyes and the ankles.
 
     Raises:
-        InputError: an option is no such value. Files that are damaged raise on first use, naming file and field.
+        InputError: an option has a wrong value. Damaged files raise on first use and name file and field.
     """
 
     name = "panoptic"
@@ -129,9 +128,9 @@ class Panoptic:
         boxes: Literal["detections", "joints"] | None = None,
         box_scale: float | None = None,
     ) -> None:
-        chosen = SEQUENCES if sequences is None else sequences
+        by_split = SEQUENCES if sequences is None else sequences
         self._sequences: dict[str, tuple[str, ...]] = {
-            split: tuple(chosen.get(split, ())) for split in ("train", "test")
+            split: tuple(by_split.get(split, ())) for split in ("train", "test")
         }
         named = [name for names in self._sequences.values() for name in names]
         for field, names, form in (("sequences", named, _NAME), ("cameras", list(cameras), _CAMERA)):
@@ -147,7 +146,7 @@ class Panoptic:
             raise InputError("panoptic: boxes", "detections are of one person", "set boxes: joints, or people: one")
         self.root = Path(root)
         self._cameras, self._every, self._people = tuple(cameras), every, people
-        self._wanted_boxes, self._wanted_scale = boxes, box_scale
+        self._boxes_option, self._scale_option = boxes, box_scale
         self._scenes: dict[str, _Scene] = {}
         self._calibrations: dict[str, dict[str, Camera]] = {}
         self._detections: dict[tuple[str, str], Array] = {}
@@ -155,20 +154,20 @@ class Panoptic:
 
     @property
     def views(self) -> tuple[str, ...]:
-        """The cameras in use."""
+        """Names of the cameras."""
         return self._cameras
 
     def status(self) -> Status:
-        """Every label, calibration and detection in use readable; first and last image of each view present."""
-        there = self._there
-        if not there:
+        """Ready if labels, calibrations and detections can be read and each camera has its first and last image."""
+        present = self._present
+        if not present:
             first = self._calibration_path(next(self._named()))
             others = f", nor any other of {len(list(self._named()))} sequences"
             return Status("missing", f"no {first}{others}", OBTAIN)
-        absent = [f"sequence {name}" for name in self._named() if name not in there]
+        absent = [f"sequence {name}" for name in self._named() if name not in present]
         frames = left_out = unseen = 0
         try:
-            for name in there:
+            for name in present:
                 scene, cameras = self._scene(name), self._calibration(name)
                 used = self._used(name)
                 frames, left_out = frames + len(used), left_out + scene.left_out
@@ -198,7 +197,7 @@ class Panoptic:
         return Status("ready", detail, OBTAIN)
 
     def manifest(self) -> str:
-        """SHA-256 over the options, the calibrations and the labels and detections in use."""
+        """SHA-256 of the options and of the calibrations, labels and detections."""
         return self._manifest
 
     def facts(self, split: str) -> Facts:
@@ -208,19 +207,19 @@ class Panoptic:
     def keys(self, split: str) -> Sequence[str]:
         """Frames "171204_pose5/00000400" of "train" or "test", by sequence and number.
 
-        A frame that no camera shows is none to train on, but stays in "test", where it counts as not answered.
+        Frames without any view are left out of "train" but not of "test", where they count as missing predictions.
 
         Raises:
-            InputError: there is no such split, or a sequence of it is not there.
+            InputError: the split is unknown, or one of its sequences is absent.
         """
         if split not in self._sequences:
             raise InputError("panoptic: split", f"{split!r} is no split", 'one of "train", "test"')
         return [f"{name}/{frame:08d}" for name in self._sequences[split] for frame in self._used(name)]
 
     def sample(self, key: str) -> Sample:
-        """The views of one frame that show anybody, each with a box for every person of the truth, in its order.
+        """The views of one frame with any person, each with a box per person of the truth, in its order.
 
-        The box of a person whom the view does not show is NaN.
+        The box of a person who is not in the view is NaN.
         """
         name, frame = self._frame(key)
         scene = self._scene(name)
@@ -239,7 +238,7 @@ class Panoptic:
         return Sample(key, tuple(views), Group(name, name, take))
 
     def truth(self, key: str) -> Truth:
-        """The annotated people (P, 17, 3), world mm, NaN where a joint is not annotated; they are noisy themselves."""
+        """The annotated people (P, 17, 3), world mm; joints without annotation are NaN. Annotations are noisy."""
         name, frame = self._frame(key)
         return Truth(self._scene(name).people[frame].copy())
 
@@ -256,20 +255,20 @@ class Panoptic:
         return self.root / name / "hdImgs" / camera / f"{camera}_{frame:08d}.jpg"
 
     @cached_property
-    def _there(self) -> tuple[str, ...]:
+    def _present(self) -> tuple[str, ...]:
         return tuple(name for name in self._named() if self._calibration_path(name).is_file())
 
     @cached_property
     def _boxes(self) -> str:
-        if self._wanted_boxes is not None:
-            return self._wanted_boxes
-        files = [self._detections_path(name, camera) for name in self._there for camera in self._cameras]
+        if self._boxes_option is not None:
+            return self._boxes_option
+        files = [self._detections_path(name, camera) for name in self._present for camera in self._cameras]
         return "detections" if self._people == "one" and all(path.is_file() for path in files) else "joints"
 
     @property
     def _box_scale(self) -> float:
-        if self._wanted_scale is not None:
-            return self._wanted_scale
+        if self._scale_option is not None:
+            return self._scale_option
         return 1.0 if self._boxes == "detections" else 1.3
 
     @cached_property
@@ -277,7 +276,7 @@ class Panoptic:
         options = [self._sequences, self._cameras, self._every, self._people, self._boxes, self._box_scale]
         digest = hashlib.sha256(json.dumps(options).encode())
         for name in self._named():
-            if name not in self._there:
+            if name not in self._present:
                 digest.update(f"{name} absent".encode())
                 continue
             files = [self._calibration_path(name)]
@@ -296,14 +295,14 @@ class Panoptic:
 
     def _scene(self, name: str) -> _Scene:
         if name not in self._scenes:
-            if name not in self._there:
+            if name not in self._present:
                 remedy = "get it, or name those that you have under datasets.panoptic.sequences"
                 raise InputError(self._calibration_path(name), f"sequence {name} is not there", remedy)
             self._scenes[name] = _read_scene(self.root / name, RANGES.get(name), self._every, self._people == "all")
         return self._scenes[name]
 
     def _used(self, name: str) -> list[int]:
-        """Numbers of the frames in use: of a training sequence those that some camera shows."""
+        """Numbers of a sequence's frames; of a training sequence only those with a view."""
         frames = self._scene(name).frames
         if name in self._sequences["test"] or not frames:
             return frames
@@ -313,12 +312,12 @@ class Panoptic:
         return self._seen[name]
 
     def _shows(self, name: str, camera: str) -> NDArray[np.bool_]:
-        """Whether the camera shows anybody, of each frame of the sequence's labels (of which there are some)."""
+        """Whether a camera shows any person, for each labelled frame of a sequence with labels."""
         people = self._scene(name).people
         if self._boxes == "detections":
-            found, frames = self._detected(name, camera), np.array(list(people))
-            beyond = frames >= len(found)  # `sample` tells of it
-            return np.asarray(beyond | (found[np.where(beyond, 0, frames), 4] >= _LEAST_DETECTION))
+            detected, frames = self._detected(name, camera), np.array(list(people))
+            beyond = frames >= len(detected)  # an error in `sample`
+            return np.asarray(beyond | (detected[np.where(beyond, 0, frames), 4] >= _LEAST_DETECTION))
         _, inside = _seen_joints(self._calibration(name)[camera], np.concatenate(list(people.values())))
         first = np.cumsum([0, *(len(of_frame) for of_frame in people.values())])[:-1]
         return np.logical_or.reduceat(inside.sum(axis=-1) > 1, first)
@@ -334,13 +333,13 @@ class Panoptic:
         return self._detections[name, camera]
 
     def _detected_box(self, name: str, camera: str, frame: int) -> Box | None:
-        found, path = self._detected(name, camera), self._detections_path(name, camera)
-        if frame >= len(found):
-            problem = f"holds frames 0 to {len(found) - 1}, frame {frame} is used"
+        detected, path = self._detected(name, camera), self._detections_path(name, camera)
+        if frame >= len(detected):
+            problem = f"holds frames 0 to {len(detected) - 1}, frame {frame} is used"
             raise InputError(path, problem, "detect people in every frame, or set boxes: joints")
-        if found[frame, 4] < _LEAST_DETECTION:
+        if detected[frame, 4] < _LEAST_DETECTION:
             return None
-        left, top, right, bottom = (round(value) for value in found[frame, :4].tolist())
+        left, top, right, bottom = (round(value) for value in detected[frame, :4].tolist())
         side = max(right - left, bottom - top)
         if right <= left or bottom <= top or side > _LARGEST_BOX_PX:
             problem = f"is no box, {right - left} x {bottom - top} px"
@@ -353,9 +352,9 @@ class _Scene:
     """The labels of one sequence.
 
     Args:
-        people: frame -> (P, 17, 3) mm, those in use, by number.
-        left_out: frames of the sequence that are not used for how many people they show.
-        digest: of the files read.
+        people: number of the frame -> (P, 17, 3) mm, in ascending order.
+        left_out: number of frames that are left out because of their number of people.
+        digest: of the label files.
     """
 
     people: Mapping[int, Array]
@@ -383,14 +382,14 @@ def _read_scene(folder: Path, ranges: Sequence[tuple[int, int]] | None, every: i
         path = labels / f"body3DScene_{number:08d}.json"
         content = _read(path)
         digest.update(path.name.encode() + hashlib.sha256(content).digest())
-        found = _bodies(_parsed(content, path), path)
-        if len(found) == 1 or (crowds and len(found)):
-            people[number] = found
+        bodies = _bodies(_parsed(content, path), path)
+        if len(bodies) == 1 or (crowds and len(bodies)):
+            people[number] = bodies
     return _Scene(people, len(numbers) - len(people), digest.digest())
 
 
 def _bodies(content: Any, path: Path) -> Array:
-    """(P, 17, 3) mm of the bodies of a label file that have a joint."""
+    """Poses (P, 17, 3), mm, of the bodies in a label file with any annotated joint."""
     bodies = content.get("bodies") if isinstance(content, dict) else None
     if not isinstance(bodies, list):
         raise InputError(f"{path}: bodies", "is no list", _COPY)
@@ -400,9 +399,9 @@ def _bodies(content: Any, path: Path) -> Array:
         if values is None or values.shape != (4 * len(JOINTS19),):
             raise InputError(f"{path}: bodies[{row}].joints19", f"is not {4 * len(JOINTS19)} numbers", _COPY)
         joints[row] = values.reshape(-1, 4)
-    chosen = joints[:, _ROWS]
-    annotated = chosen[..., 3:] > _LEAST_CONFIDENCE
-    return np.where(annotated, chosen[..., :3] * _MM, np.nan)[annotated.any(axis=(1, 2))]
+    coco = joints[:, _ROWS]
+    annotated = coco[..., 3:] > _LEAST_CONFIDENCE
+    return np.where(annotated, coco[..., :3] * _MM, np.nan)[annotated.any(axis=(1, 2))]
 
 
 def _read_calibration(path: Path, names: Sequence[str]) -> dict[str, Camera]:
@@ -443,7 +442,7 @@ def _read_detections(path: Path) -> Array:
 
 
 def _boxes_about(camera: Camera, people: Array) -> list[Box | None]:
-    """Left, upper, right, lower about the joints in the image of each person; None of whom it shows fewer than two."""
+    """Left, upper, right, lower around each person's joints in the image; None for a person with fewer than two."""
     boxes: list[Box | None] = []
     for points, inside in zip(*_seen_joints(camera, people), strict=True):
         shown = points[inside]
@@ -456,7 +455,7 @@ def _boxes_about(camera: Camera, people: Array) -> list[Box | None]:
 
 
 def _seen_joints(camera: Camera, people: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Pixels (P, 17, 2) of people (P, 17, 3) mm, and which of them (P, 17) are within the image."""
+    """Pixels (P, 17, 2) of people (P, 17, 3) mm, and whether each joint (P, 17) is inside of the image."""
     points, in_camera = camera.project(people), camera.to_camera(people)
     off_axis = np.arctan2(np.hypot(in_camera[..., 0], in_camera[..., 1]), in_camera[..., 2])
     inside = np.all((points >= 0) & (points < camera.size), axis=-1) & (off_axis < _widest(camera))
@@ -464,9 +463,10 @@ def _seen_joints(camera: Camera, people: Array) -> tuple[Array, NDArray[np.bool_
 
 
 def _widest(camera: Camera) -> float:
-    """Angle off the axis, radians, up to which a lens takes what is farther out farther out.
+    """Largest angle from the optical axis, radians, up to which the lens model is monotonic.
 
-    Beyond it the polynomial r (1 + k1 r^2 + k2 r^4 + k3 r^6), fitted within the image, falls and folds back into it.
+    Beyond it the polynomial r (1 + k1 r^2 + k2 r^4 + k3 r^6), which was fitted inside of the image, decreases, so that
+    points outside of the view would appear in the image.
     """
     k1, k2, _, _, k3 = camera.dist
     squares = np.roots([7 * k3, 5 * k2, 3 * k1, 1])  # where its derivative is zero
@@ -475,7 +475,7 @@ def _widest(camera: Camera) -> float:
 
 
 def _sized_image(path: Path, size: tuple[int, int]) -> Image:
-    """The image; InputError if it is not as large as its camera."""
+    """The image; InputError if it does not have the size of its camera."""
     image = read_image(path)
     height, width = image.shape[:2]
     if (width, height) != size:
@@ -499,7 +499,7 @@ def _parsed(content: bytes, path: Path) -> Any:
 
 
 def _numbers(values: Any) -> Array | None:
-    """Nested lists as an array of numbers below a million, as pixels and centimetres are; None if anything else."""
+    """Nested lists of numbers below a million (pixels, centimetres) as an array; None for anything else."""
     if not isinstance(values, list):
         return None
     try:

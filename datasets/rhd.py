@@ -1,4 +1,4 @@
-"""Rendered Hand Pose (Zimmermann and Brox, ICCV 2017): rendered pictures of one or two hands, in its published layout.
+"""Rendered Hand Pose (Zimmermann and Brox, ICCV 2017): rendered images of one or two hands, in the published layout.
 
 On disk, below one root (``RHD_published_v2``), for the sets ``training`` and ``evaluation``:
 
@@ -6,9 +6,9 @@ On disk, below one root (``RHD_published_v2``), for the sets ``training`` and ``
     <set>/color/%05d.png        320 x 320
     <set>/mask/%05d.png         0 background, 1 person, 2 to 17 left hand, 18 to 33 right hand
 
-One camera a picture, at the origin of its world: the world frame is the camera's. 21 key points a hand, the left
-one's first. As in the release of epipolar transformers, the first of them, the wrist, is replaced by the palm: the mean
-of the wrist and the base of the middle finger.
+Each image has one camera, whose frame is the world frame. Each hand has 21 key points, the left hand first. As in the
+release of epipolar transformers, the first key point, the wrist, is replaced by the palm: the mean of the wrist and the
+base of the middle finger.
 """
 
 from __future__ import annotations
@@ -62,26 +62,25 @@ _HAND = len(RHD_HAND)
 _MIDDLE_BASE = RHD_HAND.joints.index("middle_base")
 _FIRST_RIGHT_LABEL = 18
 _SIDE_PX = (50.0, 256.0)
-"""Least and largest side of a box: the release clips it to 50 … 500 and its enlargement to 256 px to 1 … 10."""
+"""Minimum and maximum side of a box: the release clips it to 50 … 500 and its enlargement to 256 px to 1 … 10."""
 _RELEASED_SIDE_PX = (50.0, 500.0)
 
 
 class Rhd:
-    """The adapter: a `Dataset` of hands, one sample a picture.
+    """The adapter: a `Dataset` of hands, one sample per image.
 
-    The action of a sample's group says which hand it shows: "left hand", "right hand" or "both hands"; every picture is
-    a sequence of its own.
+    The action of a sample's group is "left hand", "right hand" or "both hands". Every image is a sequence of its own.
 
     Args:
-        root: folder that holds ``training/`` and ``evaluation/``.
-        hands: "dominant": one hand a sample, that with more pixels in the mask (the right one where they tie), as in
-            the release of epipolar transformers. "both": every hand of which a key point is visible, the left first.
-        boxes: "hand": square about the base of the middle finger, twice as wide as the farthest visible key point of
-            either axis. "compat": what the release of epipolar transformers cuts out, for weights that were trained on
-            it, see `released_box`. Both are made from the annotation.
+        root: folder with ``training/`` and ``evaluation/``.
+        hands: "dominant": one hand per sample, the one with more pixels in the mask (right if equal), as in the release
+            of epipolar transformers. "both": every hand with a visible key point, left first.
+        boxes: "hand": square centred at the base of the middle finger; half its side is the largest distance of a
+            visible key point along either axis. "compat": the release's boxes, see `released_box`, for weights that
+            were trained with them. Both are computed from the true key points.
 
     Raises:
-        InputError: ``hands`` or ``boxes`` is no such value.
+        InputError: an option has a wrong value.
     """
 
     name = "rhd"
@@ -104,19 +103,19 @@ class Rhd:
 
     @property
     def views(self) -> tuple[str, ...]:
-        """Its only camera."""
+        """The only camera."""
         return ("camera",)
 
     def status(self) -> Status:
-        """Annotations readable, and the first and last picture and mask of each set present."""
-        there = [name for name in SETS.values() if self._annotation_path(name).is_file()]
-        if not there:
+        """Ready if the annotations can be read and each set has its first and last image and mask."""
+        annotated = [name for name in SETS.values() if self._annotation_path(name).is_file()]
+        if not annotated:
             return Status("missing", f"no {self._annotation_path('training')}", OBTAIN)
         try:
-            sets = {name: self._sets[name] for name in there}
+            sets = {name: self._sets[name] for name in annotated}
         except InputError as error:
             return Status("damaged", str(error), OBTAIN)
-        absent = [f"{name}/anno_{name}.pickle" for name in SETS.values() if name not in there]
+        absent = [f"{name}/anno_{name}.pickle" for name in SETS.values() if name not in annotated]
         for name, of_set in sets.items():
             for number in (of_set.numbers[0], of_set.numbers[-1]):
                 files = [f"{name}/{kind}/{number:05d}.png" for kind in ("color", "mask")]
@@ -128,7 +127,7 @@ class Rhd:
         return Status("ready", f"{count} pictures; {whose[self._boxes]}", OBTAIN)
 
     def manifest(self) -> str:
-        """SHA-256 of the annotations; another choice of hands or boxes changes it."""
+        """SHA-256 of the annotations and the options."""
         digest = hashlib.sha256(b"" if self._hands == "dominant" else self._hands.encode())
         digest.update(b"" if self._boxes == "hand" else self._boxes.encode())
         for name in SETS.values():
@@ -146,17 +145,17 @@ class Rhd:
         return Facts(boxes="true joints", truth="synthetic", hand=True)
 
     def keys(self, split: str) -> Sequence[str]:
-        """Pictures of "train" ("training/00000" …) or "test" ("evaluation/00000" …), by number."""
+        """Images of "train" ("training/00000" …) or "test" ("evaluation/00000" …), by number."""
         if split not in SETS:
             raise InputError("rhd: split", f"{split!r} is no split", 'one of "train", "test"')
         name = SETS[split]
         return [f"{name}/{number:05d}" for number in self._sets[name].numbers]
 
     def sample(self, key: str) -> Sample:
-        """The picture with a box per hand, about the base of its middle finger.
+        """The image with a box per hand.
 
         Raises:
-            InputError: the key is unknown, or the mask that tells the dominant hand cannot be read.
+            InputError: the key is unknown, or the mask that shows the dominant hand cannot be read.
         """
         of_set, row, folder = self._row(key)
         shown = self._shown_hands(key)
@@ -169,7 +168,7 @@ class Rhd:
         return Sample(key, (view,), Group(self.name, action, key), hand=hand)
 
     def truth(self, key: str) -> Truth:
-        """(hands, 21, 3) mm in the camera's frame, in the order of the sample's boxes; hidden key points are known."""
+        """Poses (hands, 21, 3), mm in the camera's frame, in the order of the boxes; also of hidden key points."""
         of_set, row, _ = self._row(key)
         hands = list(self._shown_hands(key))
         x, y = np.moveaxis(of_set.uv_px[row, hands], -1, 0)
@@ -210,7 +209,7 @@ class Rhd:
 
 @dataclass(frozen=True, eq=False)
 class _Annotations:
-    """One set, hands apart: n pictures, two hands, 21 key points."""
+    """The annotations of one set: n images, two hands, 21 key points."""
 
     numbers: list[int]
     rows: dict[int, int]
@@ -221,7 +220,7 @@ class _Annotations:
 
 
 class _Sets(dict[str, _Annotations]):
-    """Sets by name, each read when it is first asked for."""
+    """Sets by name, each read on first use."""
 
     def __init__(self, path_of: Callable[[str], Path]) -> None:
         super().__init__()
@@ -270,7 +269,7 @@ def _read_annotations(path: Path) -> _Annotations:
 
 
 def _box(uv_px: Array, visible: NDArray[np.bool_]) -> Array:
-    """Square about the base of the middle finger, twice as wide as the farthest visible key point of either axis."""
+    """The box "hand" of `Rhd`; hidden key points count if none is visible."""
     centre = uv_px[_MIDDLE_BASE]
     seen = uv_px[visible] if visible.any() else uv_px
     half = np.clip(2 * np.abs(seen - centre).max(), *_SIDE_PX) / 2
@@ -278,11 +277,11 @@ def _box(uv_px: Array, visible: NDArray[np.bool_]) -> Array:
 
 
 def released_box(uv_px: Array, visible: NDArray[np.bool_]) -> Array:
-    """What the release of epipolar transformers cuts out of a picture and stretches to a square.
+    """The box of the release of epipolar transformers, whose crop is resized to a square.
 
-    Its centre is (row, column) of the base of the middle finger, but the reach of the key points, from which it takes
-    the side, is in (x, y): each axis is compared with the other one's centre. Hidden key points count as (0, 0). The
-    side is 50 to 500 px; centre and box are clipped to the picture, so that the box is rarely square.
+    A defect of the release: the centre is (row, column) of the base of the middle finger, but the extent of the key
+    points is (x, y), so that each axis is compared with the centre of the other. Hidden key points count as (0, 0). The
+    side is 50 to 500 px. Centre and box are clipped to the image, so that the box is rarely square.
 
     Args:
         uv_px: (21, 2) key points.

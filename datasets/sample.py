@@ -1,4 +1,4 @@
-"""Samples: what a method may look at; and poses: what it answers. The truth is never inside a Sample."""
+"""Samples, which methods see; poses, which methods predict; and data sets. A Sample never contains the truth."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ HANDS: tuple[Hand, ...] = get_args(Hand)
 Image = NDArray[np.uint8]
 ImageSource = Path | Image | Callable[[], Image]
 Resampling = Literal["area", "bilinear"]
-"""How a crop is made of an image, see `View.crop`."""
+"""How an image is cropped and resized, see `View.crop`."""
 
 
 @dataclass(frozen=True)
 class FileState:
-    """What tells one state of a file from another.
+    """The state of a file, by which changes are found.
 
     Args:
-        size_bytes: of the file; -1 where there is none.
-        modified_ns: time of its last modification; None for what is in an archive or in memory.
-        checksum: CRC-32 of the content; None for a file, which is not read for it.
+        size_bytes: of the file; -1 if it is absent.
+        modified_ns: time of the last modification; None for content of an archive or in memory.
+        checksum: CRC-32 of the content; None for a file, which is not read.
     """
 
     size_bytes: int
@@ -44,7 +44,7 @@ class FileState:
 
     @classmethod
     def of(cls, path: Path) -> FileState:
-        """Of a file, which need not be there."""
+        """State of a file, which may be absent."""
         try:
             state = path.stat()
         except OSError:
@@ -54,7 +54,7 @@ class FileState:
 
 @dataclass(frozen=True)
 class ReadImage:
-    """An image that a function reads, and the state of the file it reads.
+    """A function that reads an image, and the state of its file.
 
     Args:
         read: returns (H, W, 3) uint8 RGB.
@@ -70,7 +70,7 @@ class ReadImage:
 
 
 def read_image(path: Path) -> Image:
-    """An image file as (H, W, 3) uint8 RGB; InputError names a file that is absent or no image."""
+    """An image file as (H, W, 3) uint8 RGB; InputError names a file that is absent or not an image."""
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
@@ -81,7 +81,7 @@ def read_image(path: Path) -> Image:
 
 
 def decode_image(data: bytes | NDArray[np.uint8], path: Path) -> Image:
-    """The bytes of an image file as (H, W, 3) uint8 RGB; InputError names ``path`` where they are no image."""
+    """The bytes of an image file as (H, W, 3) uint8 RGB; InputError names ``path`` if they are not an image."""
     encoded = np.frombuffer(data, dtype=np.uint8)
     image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
     if image is None:
@@ -90,9 +90,9 @@ def decode_image(data: bytes | NDArray[np.uint8], path: Path) -> Image:
 
 
 def crop_image(image: Image, box_px: Box, size: tuple[int, int]) -> Image:
-    """The box cut out (black outside the image) and resized to (width, height) by pixel area, (h, w, 3) uint8.
+    """The crop of a box, black outside of the image, resized to (width, height) by pixel area; (h, w, 3) uint8.
 
-    Learnable triangulation, release code: crop with black padding, then area interpolation up and down alike.
+    Learnable triangulation, release code: crop with black padding, then area interpolation, also for enlargement.
     """
     left, upper, right, lower = box_px
     height, width = image.shape[:2]
@@ -104,22 +104,27 @@ def crop_image(image: Image, box_px: Box, size: tuple[int, int]) -> Image:
 
 
 def warp_image(image: Image, A: Array, size: tuple[int, int]) -> Image:
-    """The image through A (3, 3), from its pixels to those of the answer of ``size`` (width, height); bilinear."""
+    """The image warped by A (3, 3), from its pixels to those of the result of ``size`` (width, height); bilinear."""
     return np.asarray(cv2.warpAffine(image, A[:2], size, flags=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One camera's sight of a sample.
+    """One camera's view of a sample.
 
     Args:
         name: of the camera in its data set.
         camera: calibrated in the world frame of the sample.
-        image: a path, an array (H, W, 3) uint8 RGB, or a function returning one (`ReadImage`, if its file may change);
-            None where only detections exist.
-        boxes_px: (P, 4) left, upper, right, lower of each person.
+        image: a path, an array (H, W, 3) uint8 RGB, or a function that returns one (`ReadImage`, if its file may
+            change); None if there are only detections.
+        boxes_px: (P, 4) left, upper, right, lower per person.
         joints_px: (P, J, 2) given 2D detections, or None.
         confidence: (P, J) of those detections, or None.
+
+    Example:
+        >>> crop = view.crop(384)  # the first person
+        >>> crop.pixels().shape, crop.camera.size
+        ((384, 384, 3), (384, 384))
     """
 
     name: str
@@ -138,7 +143,7 @@ class View:
         return self.image() if callable(self.image) else self.image
 
     def image_state(self) -> FileState | None:
-        """What changes when the image does; None where there is no image, or a function that does not say."""
+        """State of the image, by which changes are found; None without an image or if its function has no state."""
         if isinstance(self.image, Path):
             return FileState.of(self.image)
         if isinstance(self.image, ReadImage):
@@ -148,14 +153,14 @@ class View:
         return None
 
     def crop(self, side_px: int, box_scale: float = 1.0, person: int = 0, resampling: Resampling = "area") -> View:
-        """The view of one person's square crop, ``side_px`` wide; camera and 2D detections move with the pixels.
+        """The view of one person's square crop; camera and 2D detections are transformed with the image.
 
         Args:
             side_px: of the crop.
             box_scale: factor on the box.
-            person: whose box.
-            resampling: "area" cuts the box in whole pixels and resizes by pixel area (learnable triangulation);
-                "bilinear" warps the exact box, grown to a square (epipolar transformers).
+            person: index of the person.
+            resampling: "area": the box in whole pixels, resized by pixel area (learnable triangulation). "bilinear":
+                the exact box, extended to a square and warped (epipolar transformers).
         """
         if resampling == "bilinear":
             return self._warped(side_px, box_scale, person)
@@ -176,7 +181,7 @@ class View:
         )
 
     def crop_affine(self, side_px: int, box_scale: float = 1.0, person: int = 0, rotation_deg: float = 0.0) -> Array:
-        """What the "bilinear" `crop` does to pixels, (3, 3); with a turn, see `camera.crop_affine`."""
+        """The affine transform (3, 3) of the "bilinear" `crop`, with a rotation; see `camera.crop_affine`."""
         left, upper, right, lower = (float(v) for v in self.boxes_px[person])
         square_px = box_scale * max(right - left, lower - upper)
         return crop_affine(((left + right) / 2, (upper + lower) / 2), square_px, (side_px, side_px), rotation_deg)
@@ -197,7 +202,7 @@ class View:
 
 @dataclass(frozen=True)
 class Group:
-    """Where a sample belongs; the bootstrap resamples (subject, sequence), tables average over ``action``."""
+    """Groups of a sample. The bootstrap resamples (subject, sequence); tables average over ``action``."""
 
     subject: str
     action: str
@@ -267,12 +272,19 @@ class Poses:
     """Predicted people of one sample.
 
     Args:
-        skeleton: whose joints these are.
-        joints_mm: (P, J, 3); NaN = not predicted.
-        score: (P,) confidence of each person, higher is surer.
-        frame: "world", or the name of the camera whose frame the joints are in.
-        columns: what else is said of each person, name -> (P, ...) numbers, which the predictions keep: ``size_mm``,
-            the size that a method which cannot see it gave the pose.
+        skeleton: of the joints.
+        joints_mm: (P, J, 3) mm; NaN for joints that are not predicted.
+        score: (P,) confidence of each person; higher is more confident.
+        frame: of the joints: "world", or the name of a camera.
+        columns: further numbers per person, name -> (P, ...), which are stored with the predictions: ``size_mm``, the
+            size to which a method scaled a pose whose size it cannot see.
+
+    Raises:
+        ValueError: shapes do not match.
+
+    Example:
+        >>> Poses(HUMAN36M, np.zeros((2, 17, 3)), np.array([0.9, 0.8])).frame  # two people
+        'world'
     """
 
     skeleton: Skeleton
@@ -296,10 +308,10 @@ class Status:
     """Whether a data set can be used.
 
     Args:
-        state: "ready", "partial" (``detail`` says what is missing), "missing", or "damaged": a file is there that
-            cannot be read, which ``detail`` names.
+        state: "ready", "partial" (``detail`` says what is missing), "missing", or "damaged" (``detail`` names a file
+            that cannot be read).
         detail: one line for the user.
-        obtain: where the data set is to be had, and under which licence.
+        obtain: where to get the data set.
     """
 
     state: DataState
@@ -309,25 +321,30 @@ class Status:
 
 @runtime_checkable
 class Dataset(Protocol):
-    """A published data set, read from its published layout. Truth and samples are handed out separately.
+    """A data set, read from its published layout. Samples and their truth are separate.
 
-    One attribute is optional: ``truth_skeleton``, where the truth has other joints than the answers
+    One attribute is optional: ``truth_skeleton``, if the truth has other joints than the predictions
     (`skeleton_of_truth`).
+
+    Example:
+        >>> dataset = open_dataset("human36m", {"root": "data/human36m"})
+        >>> for key in dataset.keys("test"):
+        ...     sample, truth = dataset.sample(key), dataset.truth(key)
     """
 
     @property
     def name(self) -> str:
-        """Under which params.yaml and results/ name it."""
+        """Name in params.yaml and results/."""
         ...
 
     @property
     def skeleton(self) -> Skeleton:
-        """Of the answers and of given detections; of the truth too, unless a ``truth_skeleton`` says otherwise."""
+        """Skeleton of predictions and given detections; of the truth, too, without a ``truth_skeleton``."""
         ...
 
     @property
     def synthetic(self) -> bool:
-        """Whether these are rendered people; results say so wherever they stand."""
+        """Whether the people are rendered; all results state it."""
         ...
 
     @property
@@ -337,19 +354,19 @@ class Dataset(Protocol):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of its splits, "train" and "test" among them, also where they are empty."""
+        """Names of its splits; always with "train" and "test", which may be empty."""
         ...
 
     def status(self) -> Status:
-        """Whether the files are there; never raises."""
+        """Whether the data set can be used; never raises."""
         ...
 
     def facts(self, split: str) -> Facts:
-        """What a number on a split depends on, whatever a method is shown: whose boxes, whose truth."""
+        """Facts of a split on which its numbers depend: source of the boxes, source of the truth."""
         ...
 
     def manifest(self) -> str:
-        """A hash of what the numbers depend on (labels, cameras, image set)."""
+        """A hash of everything that the numbers depend on (labels, cameras, image set)."""
         ...
 
     def keys(self, split: str) -> Sequence[str]:
@@ -357,11 +374,11 @@ class Dataset(Protocol):
         ...
 
     def sample(self, key: str) -> Sample:
-        """What may be seen of ``key``; InputError if it is unknown."""
+        """The sample with ``key``; InputError if it is unknown."""
         ...
 
     def truth(self, key: str) -> Truth:
-        """The annotated poses of ``key``; InputError if the data set has none."""
+        """The true poses of the sample with ``key``; InputError if the data set has none."""
         ...
 
 
@@ -372,9 +389,9 @@ def skeleton_of_truth(dataset: Dataset) -> Skeleton:
 
 
 def images_sha256(samples: Iterable[Sample]) -> str:
-    """SHA-256 over the images of samples, by the sizes of files and the checksums of archives' members.
+    """SHA-256 of the images of samples, by sizes of files and checksums of members of archives.
 
-    It does not depend on where and when the files were written.
+    It does not depend on paths and times.
     """
     digest = hashlib.sha256()
     for sample in samples:

@@ -1,4 +1,4 @@
-"""Skeletons: named joints, so that joint sets are mapped by name and never by bare index."""
+"""Skeletons: joint sets with names, by which they are mapped; never by bare index."""
 
 from __future__ import annotations
 
@@ -14,11 +14,18 @@ class Skeleton:
     """A joint set.
 
     Args:
-        name: of the joint set, as it stands in file metadata.
+        name: of the joint set, as in the metadata of files.
         joints: names in storage order.
-        edges: pairs of joint names that are drawn as limbs.
-        root: what relative metrics subtract: a joint; or several, whose mean it is; or None if the set has none.
-        flip_pairs: (left, right) names that a mirrored image swaps.
+        edges: pairs of joint names, drawn as limbs.
+        root: the point that relative metrics subtract: a joint, or the mean of several; None if the set has no root.
+        flip_pairs: (left, right) names that a mirror image swaps.
+
+    Raises:
+        ValueError: a joint is named twice, or an edge, pair or root names an unknown joint.
+
+    Example:
+        >>> HUMAN36M.indices(["pelvis", "nose"])
+        [6, 16]
     """
 
     name: str
@@ -38,7 +45,7 @@ class Skeleton:
 
     @property
     def root_joints(self) -> tuple[str, ...]:
-        """Joints whose mean is the root; empty if the joint set has none."""
+        """Joints whose mean is the root; empty if the joint set has no root."""
         if isinstance(self.root, tuple):
             return self.root
         return () if self.root is None else (self.root,)
@@ -51,7 +58,7 @@ class Skeleton:
         return self.joints.index(self.root)
 
     def root_of(self, joints: NDArray[Any]) -> NDArray[Any]:
-        """The root (..., 3) of poses (..., J, 3), NaN where one of its joints is; ValueError if the set has none."""
+        """The root (..., 3) of poses (..., J, 3); NaN if one of its joints is. ValueError if the set has no root."""
         if not self.root_joints:
             raise ValueError(f"skeleton {self.name} has no root")
         mean: NDArray[Any] = joints[..., self.indices(self.root_joints), :].mean(axis=-2)
@@ -64,12 +71,12 @@ class Skeleton:
 
     @property
     def flip_order(self) -> list[int]:
-        """Permutation that a mirrored image applies to the joints."""
+        """Index of each joint's mirror image."""
         swap = {a: b for pair in self.flip_pairs for a, b in (pair, pair[::-1])}
         return [self.joints.index(swap.get(joint, joint)) for joint in self.joints]
 
     def indices(self, names: Iterable[str]) -> list[int]:
-        """Indices of the named joints; ValueError names one that is missing."""
+        """Indices of the named joints; ValueError names one that the joint set lacks."""
         index = {joint: i for i, joint in enumerate(self.joints)}
         try:
             return [index[name] for name in names]
@@ -125,7 +132,7 @@ HUMAN36M = Skeleton(
     root="pelvis",
     flip_pairs=_sides("ankle", "knee", "hip", "shoulder", "elbow", "wrist"),
 )
-"""Learnable triangulation's 17 joints of Human3.6M, in its storage order."""
+"""The 17 joints of Human3.6M in the storage order of learnable triangulation."""
 
 COCO = Skeleton(
     name="coco-17",
@@ -170,4 +177,4 @@ COCO = Skeleton(
     root=("left_hip", "right_hip"),
     flip_pairs=_sides("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"),
 )
-"""MSCOCO's 17 key points. Their root is no key point: the middle of the hips, as learnable triangulation has it."""
+"""The 17 key points of MSCOCO. The root is the middle of the hips, as in learnable triangulation."""

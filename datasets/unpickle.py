@@ -1,9 +1,9 @@
-"""Reading pickles that others wrote, without running anything they hold.
+"""Reading pickles from outside without executing code from them.
 
-The published labels, detections and precalculated poses are pickles, and a pickle is a program. This reader admits
-plain containers, strings, numbers and numpy arrays, dtypes and scalars. It never hands numpy's own constructors to
-the file: what they would build is rebuilt here from validated sizes, so that no file can make numpy read beyond its
-data or reserve more memory than the file is long.
+Published labels, detections and precalculated poses are pickles, and a pickle is a program. This reader admits plain
+containers, strings, numbers, and numpy arrays, dtypes and scalars. It does not call numpy's own constructors with
+values of the file: arrays are rebuilt from validated sizes, so that no file makes numpy read beyond its data or
+allocate more memory than the length of the file.
 """
 
 from __future__ import annotations
@@ -28,18 +28,23 @@ _MEMO = {"BINPUT", "LONG_BINPUT", "PUT"}
 
 
 def read_pickle(path: Path) -> Any:
-    """What a ``.pkl`` file, or the object array of a ``.npy`` file, holds.
+    """Content of a ``.pkl`` file, or of the object array of a ``.npy`` file.
 
     Args:
-        path: a pickle of any protocol (Python 2's too), or a ``.npy`` file of dtype object; of the latter, a
-            0-dimensional array gives its only element.
+        path: a pickle of any protocol, also of Python 2, or a ``.npy`` file of dtype object. A 0-dimensional array is
+            replaced by its only element.
 
     Returns:
         dict, list, tuple, set, str, bytes, int, float, bool, None, numpy arrays (read-only) and scalars.
 
     Raises:
-        InputError: the file is absent, truncated, damaged, or names anything but numpy's data types; nothing of it
-            has been run.
+        InputError: the file is absent, truncated or damaged, or names anything but numpy's data types. No code of it
+            was executed.
+
+    Example:
+        >>> labels = read_pickle(Path("human36m-multiview-labels-GTbboxes.npy"))
+        >>> labels["camera_names"]
+        ['54138969', '55011271', '58860488', '60457274']
     """
     try:
         data = path.read_bytes()
@@ -51,7 +56,7 @@ def read_pickle(path: Path) -> Any:
     except _ForbiddenError as error:
         remedy = "take the file from its published source"
         raise InputError(path, f"pickle names {error}, which is no numpy data; nothing was run", remedy) from None
-    except Exception as error:  # a damaged pickle raises nearly any kind; none may reach the user as a traceback
+    except Exception as error:  # damaged pickles raise almost any type
         first = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
         raise InputError(path, f"file is damaged or truncated ({first})", "copy it again from its source") from None
     if is_npy and isinstance(value, np.ndarray) and value.shape == () and value.dtype == object:
@@ -60,7 +65,7 @@ def read_pickle(path: Path) -> Any:
 
 
 class _ForbiddenError(Exception):
-    """A global that is not admitted."""
+    """The pickle names a global that is not admitted."""
 
 
 def _npy_payload(data: bytes) -> bytes:
@@ -76,7 +81,7 @@ def _npy_payload(data: bytes) -> bytes:
 
 
 def _load(data: bytes) -> Any:
-    # Walk the opcodes first: it finds truncation, and memo numbers that would make the unpickler reserve gigabytes.
+    # The opcodes are read first, to find truncation, and memo indices that would make the unpickler allocate gigabytes.
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if opcode.name in _MEMO and int(str(argument)) > count:
             raise ValueError("memo index beyond the file")
@@ -85,14 +90,14 @@ def _load(data: bytes) -> Any:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        found = _ADMITTED.get((module, name))
-        if found is None:
+        admitted = _ADMITTED.get((module, name))
+        if admitted is None:
             raise _ForbiddenError(f"{module}.{name}"[:80].encode("unicode_escape").decode())
-        return found
+        return admitted
 
 
 class _Call:
-    """A function the file may call but not alter (a pickle can assign to attributes of what it is given)."""
+    """A function that the file can call but not change: a pickle can set attributes of its objects."""
 
     __slots__ = ("_function",)
 
@@ -107,7 +112,7 @@ class _Call:
 
 
 class _DType:
-    """Stands for ``numpy.dtype`` while the pickle is read."""
+    """Placeholder for ``numpy.dtype`` while the pickle is read."""
 
     __slots__ = ("_dtype",)
 
@@ -121,7 +126,7 @@ class _DType:
         if base is not None:
             self._dtype = np.dtype((base[0].resolve(), _shape(base[1])))
         elif names is not None:
-            # numpy checks offsets against the size here, which its own __setstate__ does not.
+            # This constructor checks offsets against the size; numpy's own __setstate__ does not.
             formats = [fields[name][0].resolve() for name in names]
             offsets = [int(fields[name][1]) for name in names]
             self._dtype = np.dtype(
@@ -135,7 +140,7 @@ class _DType:
 
 
 class _Array:
-    """Stands for ``numpy.ndarray`` while the pickle is read; object arrays keep their list until the end."""
+    """Placeholder for ``numpy.ndarray`` while the pickle is read; object arrays stay lists until the end."""
 
     __slots__ = ("array", "items", "shape")
 
@@ -156,21 +161,21 @@ class _Array:
 
 
 class _Finish:
-    """Replaces the stand-ins by arrays, once per object: shared parts stay shared, a cycle is an error."""
+    """Replaces placeholders by arrays, once per object: shared parts stay shared, a cycle is an error."""
 
     def __init__(self) -> None:
         self._done: dict[int, Any] = {}
         self._keep: list[Any] = []
 
     def value(self, item: Any) -> Any:
-        if type(item) in _LEAVES:  # first, for there are millions of them
+        if type(item) in _LEAVES:  # first, because there are millions of them
             return item
         if not isinstance(item, _PARTS) and item is not _NDARRAY:
             return item
         identity = id(item)
         if identity not in self._done:
             self._done[identity] = _PENDING
-            self._keep.append(item)  # keeps the identity from being used again
+            self._keep.append(item)  # so that the identity is not used again
             self._done[identity] = self._build(item)
         if self._done[identity] is _PENDING:
             raise ValueError("pickle contains itself")
@@ -250,6 +255,6 @@ _ADMITTED: dict[tuple[str, str], Any] = {
             ("numeric", "_frombuffer", _from_bytes),
         )
     },
-    # Protocols 0 to 2 write b"" as a call of bytes; called with a size it would reserve memory, so it takes nothing.
+    # Protocols 0 to 2 write b"" as a call of bytes. With a size it would allocate memory, so it accepts no argument.
     **{(module, "bytes"): _Call(lambda: b"") for module in ("builtins", "__builtin__")},
 }

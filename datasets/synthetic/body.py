@@ -1,7 +1,7 @@
-"""People: how long their limbs are, how their joints turn, what flesh and clothes they wear.
+"""People: limb lengths, joint angles, body surface and clothes.
 
-A body stands on z = 0 in its own frame: forward +x, left +y, up +z, millimetres. Its pose is 26 joint angles in
-degrees, each within limits, and a root (position, yaw, pitch, roll).
+The frame of a body: forward +x, left +y, up +z, millimetres. A pose has 26 joint angles in degrees, each within its
+limits, and a root (position, yaw, pitch, roll).
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ LIMITS_DEG: dict[str, tuple[float, float]] = {
     "neck_side": (-25.0, 25.0),
     "neck_twist": (-60.0, 60.0),
 }
-"""Anatomical limits. Flexion bends forward, abduction outward, rotation of an arm inward and of a leg outward."""
+"""Anatomical limits. Positive flexion is forward, abduction outward, rotation inward (arm) or outward (leg)."""
 
 ANGLES = tuple(LIMITS_DEG)
 JOINTS = HUMAN36M.joints
 FACE_LANDMARKS = {"eye": (87.0, 29.0, 195.0), "ear": (0.0, 75.5, 178.0)}
-"""Forward, outward and up of the thorax on a head of 285 mm: where eyes are painted, and the middle of an ear."""
+"""Painted eyes and centres of ears: forward, outward and up from the thorax, for a head of 285 mm."""
 SKIN_PART, SHIRT_PART, SLEEVE_PART, TROUSERS_PART, SHOE_PART, HEAD_PART, HAIR_PART = range(7)
-MATERIALS_A_PERSON = 7
+MATERIALS_PER_PERSON = 7
 
 
 @dataclass(frozen=True)
 class Body:
-    """A person's measures, mm, and girths as factors of an average build."""
+    """Lengths of a person, mm, and girths as factors of an average build."""
 
     height: float
     thigh: float
@@ -73,14 +73,14 @@ class Body:
 
 @dataclass(frozen=True, eq=False)
 class Outfit:
-    """What a person wears.
+    """Clothes, skin and hair of a person.
 
     Args:
         materials: (7, 16) rows as in ``renderer``: skin, shirt, sleeve, trousers, shoe, head, hair.
-        sleeve: where the sleeve ends, 0 at the shoulder, 1 at the elbow, 2 at the wrist.
-        leg: where the trousers end, 0 at the hip, 1 at the knee, 2 at the ankle.
+        sleeve: end of the sleeve: 0 shoulder, 1 elbow, 2 wrist.
+        leg: end of the trousers: 0 hip, 1 knee, 2 ankle.
         hair: "bald", "short", "long", "bun" or "pony".
-        loose: how far the cloth stands off the trunk and thighs, as a factor.
+        loose: factor on the girth of the trunk, at least 1.
     """
 
     materials: Array
@@ -96,7 +96,7 @@ class Figure:
 
     Args:
         points_mm: named points (T, 3): the joints of ``HUMAN36M``, toes, knuckles, eyes and ears.
-        frames: named part frames (T, 3, 3) whose columns point forward, left and up.
+        frames: named frames of body parts (T, 3, 3); columns point forward, left and up.
     """
 
     points_mm: dict[str, Array]
@@ -104,17 +104,17 @@ class Figure:
 
     @property
     def joints_mm(self) -> Array:
-        """(T, 17, 3) the joints of ``HUMAN36M`` in its order."""
+        """The joints of ``HUMAN36M`` (T, 17, 3) in its order."""
         return self.landmarks_mm(JOINTS)
 
     def landmarks_mm(self, names: Sequence[str]) -> Array:
-        """(T, J, 3) points by name, for other joint sets: ``figure.landmarks_mm(COCO.joints)``."""
+        """Points (T, J, 3) by name, for example ``figure.landmarks_mm(COCO.joints)``."""
         return np.stack([self.points_mm[name] for name in names], 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Flesh:
-    """Round cones of a figure over T instants; the columns are those of ``renderer.Solids``."""
+    """Round cones of a figure over T instants; columns as in ``renderer.Solids``."""
 
     cones: Array
     frames: Array
@@ -122,7 +122,7 @@ class Flesh:
 
 
 def sample_body(rng: Generator) -> Body:
-    """A person: stature 1.52–1.95 m, each segment within 5 % of its usual share, thin to stout."""
+    """A random person: height 1.52–1.95 m, segments within 5 % of their average share, thin to stout."""
     height = rng.uniform(1520, 1950)
     fractions = {
         "thigh": 0.245, "shin": 0.246, "upper_arm": 0.17, "forearm": 0.145, "hip": 0.066, "shoulder": 0.098,
@@ -149,7 +149,7 @@ def _material(kind: float, a: Array, b: Array | None = None, c: Array | None = N
 
 
 def sample_outfit(rng: Generator) -> Outfit:
-    """Clothes, skin and hair at random."""
+    """Random clothes, skin and hair."""
     tone = rng.uniform(0, 1)
     skin = (1 - tone) * np.array([0.74, 0.48, 0.36]) + tone * np.array([0.19, 0.098, 0.06])
     hair_colours = ((0.03, 0.025, 0.022), (0.09, 0.05, 0.025), (0.42, 0.29, 0.12), (0.25, 0.08, 0.03), (0.4, 0.4, 0.4))
@@ -203,7 +203,7 @@ def _at(origin: Array, frame: Array, forward: float, left: float, up: float) -> 
 
 
 def clip_angles(angles_deg: Array) -> Array:
-    """(T, 26) angles moved into their limits."""
+    """Angles (T, 26) clipped to their limits."""
     low, high = np.array(list(LIMITS_DEG.values())).T
     return np.asarray(np.clip(angles_deg, low, high))
 
@@ -212,10 +212,10 @@ def pose(body: Body, angles_deg: Array, root_mm: Array, yaw_deg: Array, pitch_de
     """Forward kinematics.
 
     Args:
-        body: whose limbs.
+        body: with the limb lengths.
         angles_deg: (T, 26) in the order of ANGLES.
         root_mm: (T, 3) pelvis.
-        yaw_deg: (T,) about the vertical, 0 faces +x.
+        yaw_deg: (T,) about the vertical axis; 0 faces +x.
         pitch_deg: (T,) of the pelvis, positive leans forward.
         roll_deg: (T,) of the pelvis, positive leans right.
     """
@@ -268,7 +268,7 @@ def pose(body: Body, angles_deg: Array, root_mm: Array, yaw_deg: Array, pitch_de
 
 
 def lowest_mm(body: Body, figure: Figure) -> Array:
-    """(T,) height of a figure's lowest flesh: soles, knees or seat."""
+    """(T,) height of the lowest point of a figure: soles, knees or seat."""
     scale = body.height / 1720
     candidates = [figure.points_mm["pelvis"][:, 2] - 105 * scale * np.sqrt(body.girth)]
     for side in ("left", "right"):
@@ -282,7 +282,7 @@ def lowest_mm(body: Body, figure: Figure) -> Array:
 
 
 def penetration_mm(body: Body, figure: Figure) -> float:
-    """How deep hands and forearms lie in trunk and head, summed over instants: a cheap test of self-collision."""
+    """Approximate depth of self-penetration, summed over instants: hands and forearms in trunk and head, legs."""
     points, depth = figure.points_mm, 0.0
     scale = body.height / 1720
     trunk = [
@@ -302,7 +302,7 @@ def penetration_mm(body: Body, figure: Figure) -> float:
 
 
 class _Sculptor:
-    """Collects the round cones of one figure; lengths are told for a body 1720 mm tall."""
+    """Collects the round cones of one figure; lengths are for a body height of 1720 mm."""
 
     def __init__(self, body: Body, outfit: Outfit, figure: Figure) -> None:
         self.body, self.outfit = body, outfit
@@ -316,14 +316,14 @@ class _Sculptor:
         self.paint: list[tuple[float, float, float]] = []
 
     def at(self, point: str, frame: str, forward: float, left: float, up: float) -> Array:
-        """A place beside a joint, in a part's frame."""
+        """A point relative to a joint, in the frame of a body part."""
         return _at(self.points[point], self.frames[frame], forward * self.s, left * self.s, up * self.s)
 
     def add(
         self, a: Array, b: Array, ra: float, rb: float, frame: str, origin: Array, first: int, then: int | None = None,
         cut: float = 2.0,
     ) -> None:  # fmt: skip
-        """A cone from a to b, painted ``first`` up to ``cut`` of its length and ``then`` beyond."""
+        """Add a cone from a to b with material ``first`` up to ``cut`` of its length and ``then`` beyond."""
         count = len(a)
         self.cones.append(np.concatenate([a, b, np.full((count, 1), ra), np.full((count, 1), rb)], 1))
         axes = np.swapaxes(self.frames[frame], 1, 2).reshape(count, 9)
@@ -331,9 +331,9 @@ class _Sculptor:
         self.paint.append((float(first), float(first if then is None else then), cut))
 
     def trunk(self) -> None:
-        """Two columns side by side, shoulders and hips.
+        """Trunk: two columns side by side, shoulders and hips.
 
-        Every part's texture starts at the pelvis as that part would place it, so that stripes run through.
+        The texture of every part has its origin at the pelvis, in the part's own frame, so that stripes are continuous.
         """
         body, s, girth, legs, arms = self.body, self.s, self.trunk_girth, self.leg_girth, self.arm_girth
         points, frames = self.points, self.frames
@@ -359,7 +359,7 @@ class _Sculptor:
         self.add(points["left_hip"], points["right_hip"], 83 * legs, 83 * legs, "pelvis", low, TROUSERS_PART)
 
     def head(self) -> None:
-        """A skull, a jaw, a nose, ears and hair, in units of a head that is 285 mm from thorax to top."""
+        """Skull, jaw, nose, ears and hair; lengths are for a head of 285 mm from thorax to top."""
         k = (self.body.neck + self.body.head) / 285
 
         def on_head(forward: float, left: float, up: float) -> Array:
@@ -377,7 +377,7 @@ class _Sculptor:
             self.add(on_head(*a), on_head(*b), ra * k, rb * k, "head", crown, part)
 
     def leg(self, side: str, sign: float) -> None:
-        """Thigh, shin with a calf, shoe; bare below the hem."""
+        """Thigh, shin with a calf, shoe; skin below the end of the trousers."""
         hip, knee, ankle = (self.points[f"{side}_{joint}"] for joint in ("hip", "knee", "ankle"))
         thigh, shin, foot = f"{side}_thigh", f"{side}_shin", f"{side}_foot"
         girth, s, hem = self.leg_girth, self.s, self.outfit.leg
@@ -397,7 +397,7 @@ class _Sculptor:
         self.add(instep, ball, 38 * s, 28 * s, foot, ankle, SHOE_PART)
 
     def arm(self, side: str, sign: float) -> None:
-        """Upper arm, forearm, palm, fingers, thumb; bare below the sleeve."""
+        """Upper arm, forearm, palm, fingers, thumb; skin below the end of the sleeve."""
         shoulder, elbow, wrist = (self.points[f"{side}_{joint}"] for joint in ("shoulder", "elbow", "wrist"))
         upper, fore = f"{side}_upper_arm", f"{side}_forearm"
         girth, s, sleeve = self.arm_girth, self.s, self.outfit.sleeve
@@ -431,11 +431,11 @@ _HAIR: dict[str, list[_Shape]] = {
     "bun": [((-88, 0, 252), (-96, 0, 262), 40, 38, HAIR_PART)],
     "pony": [((-98, 0, 238), (-112, 0, 90), 34, 16, HAIR_PART)],
 }
-"""Ends (forward, left, up of the thorax on a head of 285 mm), radii and part; whoever has hair has the short one."""
+"""Ends (forward, left, up from the thorax, for a head of 285 mm), radii and part. All hair includes "short"."""
 
 
 def flesh(body: Body, outfit: Outfit, figure: Figure) -> Flesh:
-    """The round cones of a figure, about forty, clothed; materials are counted from the person's first row."""
+    """The about forty round cones of a clothed figure; materials are indices of the outfit's rows."""
     sculptor = _Sculptor(body, outfit, figure)
     sculptor.trunk()
     sculptor.head()

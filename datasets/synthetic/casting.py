@@ -1,13 +1,20 @@
 # mypy: allow-untyped-defs
 # ^ numba infers the types of compiled functions; nothing outside ``renderer`` calls them.
 # ruff: noqa: PLR0912, PLR0915
-# ^ a ray's few cases in one loop: splitting compiled loops copies their arrays' headers at every call.
-"""Compiled loops of the renderer: rays against round cones, turned boxes and the room.
+# ^ long loops: a call of a compiled function copies the headers of its arrays.
+"""Compiled loops of the renderer: intersection of rays with round cones, rotated boxes and the room.
 
-Arrays: ``cones`` (N, 28) as ``prepare`` makes them (0 end a, 3 axis, 6 length, 7 radii, 9 sine s of the half opening
-angle, 10 c^2 = 1 - s^2), 12 frames and texture origin, 24 paint, 27 owner. ``boxes`` (B, 9): centre, half extents,
-cosine and sine of the yaw, material. ``settings`` (26,): 0 camera centre, 3 light, 6 key, 7 ambient, 8 half extents and
-height of the room, 11 noise, 12 tint, 16 light grid. Few wide arrays: each one handed on costs a dozen arguments.
+Columns of the arrays, by their first index:
+
+* ``cones`` (N, 28): 0 end a, 3 axis, 6 length, 7 radii, 9 sine s of the half opening angle, 10 c^2 = 1 - s^2 (0 to 11
+  from ``prepare``), 12 frame and texture origin, 24 paint, 27 owner.
+* ``boxes`` (B, 9): 0 centre, 3 half extents, 6 cosine and sine of the yaw, 8 material.
+* ``settings`` (26,): 0 camera centre, 3 direction of the light, 6 key, 7 ambient, 8 half extents and height of the
+room,
+  11 noise, 12 tint, 16 light grid.
+
+A round cone is the convex hull of two spheres. There are few, wide arrays because each one is a dozen machine arguments
+per call.
 """
 
 from typing import Any
@@ -18,20 +25,20 @@ from numba import njit
 TILE_PX = 8
 CELL_MM = 60.0
 NOTHING = 1e30
-# What a cone is painted with, and what a box is; columns of ``Solids.materials``.
+# Kinds of materials of cones, then of boxes: the first column of ``Solids.materials``.
 CLOTH, SHIRT, HEAD, TROUSERS, SHOE = 0.0, 1.0, 2.0, 3.0, 4.0
 PLAIN, WOOD, DRAWERS, CARTON, FABRIC = 10.0, 11.0, 12.0, 13.0, 14.0
 MATERIAL_COLUMNS = 16
-"""kind, colour A, B and C (3 each, linear light), pattern, period mm, phase, folds, and two that depend on the kind."""
+"""Kind, colours A, B and C (3 each, linear light), pattern, period (mm), phase, folds, and two of the kind's own."""
 
 
-# fastmath stays off: equal inputs give equal bytes.
+# Without fastmath, so that equal inputs give equal bytes.
 _compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_compiled
 def prepare(cones):
-    """(N, 12): a, axis w, length l, radii, s = sine of the half opening angle, c2 = 1 - s^2, unused."""
+    """(N, 12): end a, axis, length, radii, s = sine of the half opening angle, c2 = 1 - s^2, unused."""
     out = np.empty((cones.shape[0], 12))
     for i in range(cones.shape[0]):
         d0 = cones[i, 3] - cones[i, 0]
@@ -39,12 +46,12 @@ def prepare(cones):
         d2 = cones[i, 5] - cones[i, 2]
         length = np.sqrt(d0 * d0 + d1 * d1 + d2 * d2)
         ra, rb = cones[i, 6], cones[i, 7]
-        flip = length <= abs(ra - rb) + 1e-6 and rb > ra  # b swallows a
+        flip = length <= abs(ra - rb) + 1e-6 and rb > ra  # sphere b contains a
         for k in range(3):
             out[i, k] = cones[i, 3 + k] if flip else cones[i, k]
         out[i, 7] = rb if flip else ra
         out[i, 8] = rb
-        if length <= abs(ra - rb) + 1e-6:  # one sphere: s above 1 makes all of it valid and no cone
+        if length <= abs(ra - rb) + 1e-6:  # one sphere: with s above 1 it is valid everywhere, without a side
             out[i, 3], out[i, 4], out[i, 5], out[i, 6] = 0.0, 0.0, 1.0, 0.0
             out[i, 9], out[i, 10] = 2.0, 1.0
         else:
@@ -57,10 +64,11 @@ def prepare(cones):
 
 @_compiled
 def _hit_cone(g, i, ox, oy, oz, ux, uy, uz):
-    """Distance along the unit ray to a round cone and the part met (0 side, 1 sphere a, 2 sphere b).
+    """Distance along the unit ray to a round cone, and the part that is hit (0 side, 1 sphere a, 2 sphere b).
 
-    The side is where c^2 |p|^2 - y^2 + 2 ra s y - ra^2 = 0, with p from a and y along the axis, between the circles in
-    which the spheres touch it: ra s <= y <= l + rb s. Both spheres lie inside the endless cone: missing it misses all.
+    The side is c^2 |p|^2 - y^2 + 2 ra s y - ra^2 = 0, with p relative to a and y = p . axis, between the circles in
+    which it touches the spheres: ra s <= y <= length + rb s. Both spheres are inside of the infinite cone, so that a
+    ray that misses the infinite cone misses all three parts.
     """
     px, py, pz = ox - g[i, 0], oy - g[i, 1], oz - g[i, 2]
     length, ra, rb, s, c2 = g[i, 6], g[i, 7], g[i, 8], g[i, 9], g[i, 10]
@@ -104,7 +112,7 @@ def _hit_cone(g, i, ox, oy, oz, ux, uy, uz):
 
 @_compiled
 def _hit_box(b, i, ox, oy, oz, ux, uy, uz):
-    """Distance along the ray to a box turned about z, and the face met (axis + 1, signed)."""
+    """Distance along the ray to a box rotated about z, and the face that is hit (axis + 1, with its sign)."""
     cx, cy = ox - b[i, 0], oy - b[i, 1]
     px, py, pz = cx * b[i, 6] + cy * b[i, 7], cy * b[i, 6] - cx * b[i, 7], oz - b[i, 2]
     vx, vy = ux * b[i, 6] + uy * b[i, 7], uy * b[i, 6] - ux * b[i, 7]
@@ -130,7 +138,7 @@ def _hit_box(b, i, ox, oy, oz, ux, uy, uz):
 
 @_compiled
 def first_hits(geometry, boxes, origin, targets, fraction, index):
-    """Fill fraction and index of the first surface towards each target: see ``renderer.first_hits``."""
+    """Write fraction and index of the first surface towards each target; see ``renderer.first_hits``."""
     n = geometry.shape[0]
     for j in range(targets.shape[0]):
         d0, d1, d2 = targets[j, 0] - origin[0], targets[j, 1] - origin[1], targets[j, 2] - origin[2]
@@ -151,10 +159,10 @@ def first_hits(geometry, boxes, origin, targets, fraction, index):
 
 @_compiled
 def screen_bounds(cones, boxes, R, t, K, dist, width, height):
-    """(N + B, 4) first and last column and row that a solid can touch (last < first: none), one pixel to spare.
+    """(N + B, 4) first and last column and row of each solid in the image, plus one pixel (last < first: not visible).
 
-    The pinhole bounds of the end spheres (of the corners for a box) are cut at a frame a quarter larger than the image,
-    where the lens is still well behaved, and then sent through the lens edge by edge.
+    The pinhole bounds of a cone's end spheres, or of a box's corners, are clipped to a frame that is a quarter larger
+    than the image, where the lens model is still valid. Points on the edges of the clipped bounds are then distorted.
     """
     n, m = cones.shape[0], boxes.shape[0]
     out = np.empty((n + m, 4), np.int64)
@@ -211,7 +219,7 @@ def screen_bounds(cones, boxes, R, t, K, dist, width, height):
 
 @_compiled
 def tiles(bounds, width, height):
-    """Solids of each tile: (tiles + 1,) starts and the list of indices, ascending in a tile."""
+    """Solids per tile: starts (tiles + 1,) into a list of indices, which ascend within a tile."""
     across, down = (width + TILE_PX - 1) // TILE_PX, (height + TILE_PX - 1) // TILE_PX
     start = np.zeros(across * down + 1, np.int64)
     for i in range(bounds.shape[0]):
@@ -237,9 +245,10 @@ def tiles(bounds, width, height):
 
 @_compiled
 def _shadows(geometry, boxes, axes):
-    """Each solid's shadow on the plane across the light, with axes (2, 3).
+    """Shadows of the solids on the plane perpendicular to the light, which has the axes (2, 3).
 
-    (N + B, 4) bounds, and (N, 5) start, vector and squared half width of a cone's shadow, half a cell's diagonal added.
+    Returns bounds (N + B, 4), and for cones (N, 5) start, vector and squared half width of the shadow; the half width
+    includes half the diagonal of a cell.
     """
     n, m = geometry.shape[0], boxes.shape[0]
     rect, ends = np.empty((n + m, 4)), np.zeros((n, 5))
@@ -268,7 +277,7 @@ def _shadows(geometry, boxes, axes):
 
 @_compiled
 def _shadows_cell(ends, u, v):
-    """Whether a cone's shadow reaches the cell about (u, v): it is no wider than the thicker end along its length."""
+    """Whether a cone's shadow can reach the cell at (u, v): nowhere is it wider than at its thicker end."""
     u, v = u - ends[0], v - ends[1]
     share = (u * ends[2] + v * ends[3]) / (ends[2] * ends[2] + ends[3] * ends[3] + 1e-9)
     share = min(1.0, max(0.0, share))
@@ -278,14 +287,14 @@ def _shadows_cell(ends, u, v):
 
 @_compiled
 def light_grid(geometry, boxes, light):
-    """Solids of each column along the light: starts, indices, and (10,) two axes, low corner, columns, rows."""
+    """Solids per cell of the light grid: starts, indices, and (10,) two axes, low corner, columns and rows."""
     n, m = geometry.shape[0], boxes.shape[0]
     frame, axes = np.zeros(10), np.zeros((2, 3))
     scale = 1.0 / np.sqrt(light[0] * light[0] + light[1] * light[1] + 1e-12)
     axes[0, 0], axes[0, 1] = -light[1] * scale, light[0] * scale
     axes[1, 0], axes[1, 1] = -light[2] * axes[0, 1], light[2] * axes[0, 0]
     axes[1, 2] = light[0] * axes[0, 1] - light[1] * axes[0, 0]
-    for c in range(3):  # a slice at once would compile the text of its error, two seconds long
+    for c in range(3):  # assigning a slice would compile its error message, which takes two seconds
         frame[c], frame[3 + c] = axes[0, c], axes[1, c]
     rect, ends = _shadows(geometry, boxes, axes)
     columns, rows = 0, 0
@@ -322,7 +331,7 @@ def light_grid(geometry, boxes, light):
 
 @_compiled
 def _corner(boxes, i, k):
-    """Corner k (three bits) of a box in the world."""
+    """Corner k (three bits) of a box, world mm."""
     x = boxes[i, 3] if k & 1 else -boxes[i, 3]
     y = boxes[i, 4] if k & 2 else -boxes[i, 4]
     z = boxes[i, 5] if k & 4 else -boxes[i, 5]
@@ -332,7 +341,7 @@ def _corner(boxes, i, k):
 
 @_compiled
 def is_lit(px, py, pz, skip, cones, boxes, settings, start, items):
-    """Whether nothing stands between a point and the light."""
+    """Whether no solid is between a point and the light."""
     u = px * settings[16] + py * settings[17] + pz * settings[18] - settings[22]
     v = px * settings[19] + py * settings[20] + pz * settings[21] - settings[23]
     if u < 0.0 or v < 0.0:
@@ -357,7 +366,7 @@ def is_lit(px, py, pz, skip, cones, boxes, settings, start, items):
 
 @_compiled
 def _hash(x, y, z):
-    """A fraction in [0, 1) from three integers."""
+    """A pseudo-random number in [0, 1) from three integers."""
     h = (x * 374761393 + y * 668265263 + z * 1274126177) & 0xFFFFFFFF
     h = ((h ^ (h >> 13)) * 1274126177) & 0xFFFFFFFF
     return ((h ^ (h >> 16)) & 0xFFFF) / 65536.0
@@ -365,7 +374,7 @@ def _hash(x, y, z):
 
 @_compiled
 def _value_noise(x, y, z):
-    """Smooth noise in [0, 1] with cells of size 1."""
+    """Smooth noise in [0, 1] on a grid of size 1."""
     ix, iy, iz = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
     fx, fy, fz = x - ix, y - iy, z - iz
     fx, fy, fz = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy), fz * fz * (3 - 2 * fz)
@@ -384,7 +393,7 @@ def _pick(m, j, first):
 
 @_compiled
 def _cloth_pattern(m, j, qf, ql, qu):
-    """Which of a garment's two colours shows at (forward, left, up) mm from its origin."""
+    """Whether a garment has its second colour at (forward, left, up) mm from its origin."""
     pattern, period, phase = m[j, 10], m[j, 11], m[j, 12]
     second = False
     if pattern == 1.0:
@@ -402,13 +411,13 @@ def _cloth_pattern(m, j, qf, ql, qu):
 
 @_compiled
 def _cone_albedo(m, j, nf, nl, nu, qf, ql, qu):
-    """Colour of a person's surface from its normal and place in the part's own frame (forward, left, up)."""
+    """Colour of a person's surface from normal and position in the frame of the body part (forward, left, up)."""
     kind = m[j, 0]
     r, g, b = _pick(m, j, 1)
     if kind in (SHIRT, TROUSERS):
         if _cloth_pattern(m, j, qf, ql, qu):
             r, g, b = _pick(m, j, 4)
-        # A lighter front and a darker back: without this cue left and right cannot be told apart.
+        # The front is lighter than the back: without this cue left and right look the same.
         front = min(1.0, max(0.0, nf * 1.6 + 0.5))
         shade = (0.42 if kind == SHIRT else 0.6) * (1.0 - front) + front
         r, g, b = r * shade, g * shade, b * shade
@@ -445,7 +454,7 @@ def _cone_albedo(m, j, nf, nl, nu, qf, ql, qu):
 
 @_compiled
 def _box_albedo(m, j, face, x, y, z, h0, h1, h2):
-    """Colour of a box at a place in its own frame, mm."""
+    """Colour of a box at a position in its own frame, mm."""
     kind = m[j, 0]
     r, g, b = _pick(m, j, 1)
     axis = abs(face)
@@ -484,7 +493,7 @@ def _box_albedo(m, j, face, x, y, z, h0, h1, h2):
 
 @_compiled
 def _texel(textures, face, u, v):
-    """A texture between its four nearest texels, u and v in [0, 1]."""
+    """Bilinear sample of a texture, u and v in [0, 1]."""
     height, width = textures.shape[1], textures.shape[2]
     x = min(max(u * width - 0.5, 0.0), width - 1.001)
     y = min(max(v * height - 0.5, 0.0), height - 1.001)
@@ -501,7 +510,7 @@ def _texel(textures, face, u, v):
 
 @_compiled
 def _meet(ux, uy, uz, first, last, settings, cones, boxes, tile_items):
-    """Distance to the nearest of a tile's solids, its index (-1: none), the part met, and whether person 0 is met."""
+    """Distance to a tile's nearest solid, its index (-1: none), the part that is hit, and whether person 0 is hit."""
     n = cones.shape[0]
     best, index, part, person = NOTHING, -1, 0, False
     for k in range(first, last):
@@ -519,7 +528,7 @@ def _meet(ux, uy, uz, first, last, settings, cones, boxes, tile_items):
 
 @_compiled
 def _room(ux, uy, uz, settings, textures):
-    """Distance to the room's face along a ray, the face and its colour."""
+    """Distance to the room along a ray, the face that is hit, and its colour."""
     half_x, half_y, height_mm = settings[8], settings[9], settings[10]
     tx = ((half_x if ux > 0 else -half_x) - settings[0]) / ux if abs(ux) > 1e-12 else NOTHING
     ty = ((half_y if uy > 0 else -half_y) - settings[1]) / uy if abs(uy) > 1e-12 else NOTHING
@@ -548,16 +557,16 @@ def _inward(face):
 
 @_compiled
 def _shade(nx, ny, nz, settings):
-    """Light on a surface out of the key light, and what the key light adds."""
+    """Light on a surface in the shadow of the key light, and the contribution of the key light."""
     facing = nx * settings[3] + ny * settings[4] + nz * settings[5]
-    # A weak fill from the other side keeps shape in the shade.
+    # A weak light from the opposite side keeps the shape visible in the shadow.
     fill = 0.16 * max(0.0, -nx * settings[3] - ny * settings[4] + 0.3 * nz)
     return settings[7] * (0.78 + 0.22 * nz) + fill, settings[6] * max(0.0, facing)
 
 
 @_compiled
 def _solid_surface(ux, uy, uz, best, index, part, settings, cones, boxes, materials):
-    """Place, normal and colour where a ray meets a solid."""
+    """Position, normal and colour where a ray hits a solid."""
     n = cones.shape[0]
     nx, ny, nz = 0.0, 0.0, 0.0
     px, py, pz = settings[0] + best * ux, settings[1] + best * uy, settings[2] + best * uz
@@ -570,7 +579,7 @@ def _solid_surface(ux, uy, uz, best, index, part, settings, cones, boxes, materi
             nx = (qx - cones[index, 6] * cones[index, 3]) / cones[index, 8]
             ny = (qy - cones[index, 6] * cones[index, 4]) / cones[index, 8]
             nz = (qz - cones[index, 6] * cones[index, 5]) / cones[index, 8]
-        else:  # away from the axis, tipped by s along it
+        else:  # perpendicular to the axis, tilted by s along it
             nx, ny, nz = qx - y * cones[index, 3], qy - y * cones[index, 4], qz - y * cones[index, 5]
             scale = np.sqrt(cones[index, 10]) / np.sqrt(nx * nx + ny * ny + nz * nz + 1e-12)
             nx, ny, nz = (
@@ -592,7 +601,7 @@ def _solid_surface(ux, uy, uz, best, index, part, settings, cones, boxes, materi
             nx * cones[index, 18] + ny * cones[index, 19] + nz * cones[index, 20],
             qf, ql, qu,
         )  # fmt: skip
-        if materials[j, 13] > 0.0:  # folds: the normal wavers with the place on the cloth
+        if materials[j, 13] > 0.0:  # folds: noise on the normal
             bump = materials[j, 13] * (_value_noise(qf / 34.0, ql / 34.0, qu / 58.0) - 0.5)
             nx, ny, nz = nx + bump * cones[index, 18], ny + bump * cones[index, 19], nz + bump * cones[index, 20]
             bump = materials[j, 13] * (_value_noise(qf / 34.0 + 31.0, ql / 34.0, qu / 58.0) - 0.5)
@@ -618,7 +627,7 @@ def _solid_surface(ux, uy, uz, best, index, part, settings, cones, boxes, materi
 
 @_compiled
 def _changes(colour, ids, lit, u, v):
-    """Whether a pixel deserves more rays: a solid's edge or pattern, or the edge of a shadow on the room."""
+    """Whether a pixel needs more rays: an edge or pattern of a solid, or the edge of a shadow on the room."""
     grey = colour[v, u, 0] + colour[v, u, 1] + colour[v, u, 2]
     for k in range(4):
         y = v + (1 if k == 0 else (-1 if k == 1 else 0))
@@ -636,7 +645,7 @@ def _changes(colour, ids, lit, u, v):
 
 @_compiled
 def backdrop(directions, R, settings, textures, albedo, distance, faces):
-    """Fill albedo (four rays and the centre), distance and face of every pixel: see ``renderer.Backdrop``."""
+    """Write albedo (four rays and the centre), distance and face of every pixel; see ``renderer.Backdrop``."""
     height, width = faces.shape
     for v in range(height):
         y1 = min(v + 1, height - 1)
@@ -663,15 +672,16 @@ def backdrop(directions, R, settings, textures, albedo, distance, faces):
 
 @_compiled
 def _inside_pixel(k):
-    """Four places in a pixel, on a square turned by about 27 degrees."""
+    """Sample k of four in a pixel, on a square rotated by about 27 degrees."""
     return -0.375 + 0.25 * ((2 * k + 1) % 4 + (0 if k < 2 else -1)), -0.375 + 0.25 * k
 
 
 @_compiled
 def _expose(r, g, b, settings, z, image, u, v):
-    """Linear light to a pixel's bytes with tint and noise.
+    """Write a pixel: linear light with tint, gamma curve and noise.
 
-    The noise comes from a counter (splitmix64), three 7-bit uniforms a channel: nearly normal, and equal on any core.
+    The noise is the sum of three 7-bit numbers per channel from a counter-based generator (splitmix64): nearly normal,
+    and independent of the order in which pixels are rendered.
     """
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -682,7 +692,7 @@ def _expose(r, g, b, settings, z, image, u, v):
             total += float(z & np.uint64(127))
             z = z >> np.uint64(7)
         linear = r if channel == 0 else (g if channel == 1 else b)
-        # 64 is the sum's standard deviation; a square root stands for the gamma curve.
+        # 64 is the standard deviation of the sum; the square root is the gamma curve.
         level = 255.0 * np.sqrt(max(0.0, linear * settings[12 + channel]))
         level += settings[11] * (total - 190.5) / 64.0
         image[v, u, channel] = np.uint8(min(255.0, max(0.0, level + 0.5)))
@@ -693,12 +703,12 @@ def render(
     directions, albedo, distance, faces, R, settings, cones, boxes, materials, textures, tile_start, tile_items,
     grid_start, grid_items, seed, image, ids, silhouette,
 ):  # fmt: skip
-    """Fill image, ids and silhouette: one ray a pixel, then four more wherever ``_changes`` says so."""
+    """Write image, ids and silhouette: one ray per pixel, then four more for pixels with ``_changes``."""
     height, width = ids.shape
     across = (width + TILE_PX - 1) // TILE_PX
     colour = np.empty((height, width, 3), np.float32)
     lit = np.ones((height, width), np.bool_)
-    # On a face of the room the light changes only where a shadow falls.
+    # All points of a face of the room have the same light, with or without shadow.
     dim, key = np.empty(6), np.empty(6)
     for face in range(6):
         nx, ny, nz = _inward(face)
@@ -716,7 +726,7 @@ def render(
                     x1 = min(u + 1, width - 1)
                     for k in range(4 if refine else 1):
                         dx, dy = directions[v, u, 0], directions[v, u, 1]
-                        if refine:  # directions vary linearly over a pixel
+                        if refine:  # rays within a pixel by linear interpolation
                             a, c = _inside_pixel(k)
                             dx += a * (directions[v, x1, 0] - directions[v, x1 - 1, 0])
                             dx += c * (directions[y1, u, 0] - directions[y1 - 1, u, 0])

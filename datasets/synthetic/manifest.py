@@ -1,4 +1,4 @@
-"""What a generated tree says about itself: how it was made, and digests by which a later change is found."""
+"""The manifest of a generated tree: its options, and digests that show later changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def labels_digest(names: Sequence[Sequence[str]], cameras: NDArray[Any], table: NDArray[Any]) -> hashlib._Hash:
-    """SHA-256 over the content of a labels file: subjects, cameras and actions by name, calibrations, the table."""
+    """SHA-256 of the content of a labels file: names of subjects, cameras and actions, calibrations, the table."""
     digest = hashlib.sha256(json.dumps([list(map(str, of_field)) for of_field in names]).encode())
     digest.update(cameras.tobytes())
     digest.update(table.tobytes())
@@ -27,7 +27,7 @@ def labels_digest(names: Sequence[Sequence[str]], cameras: NDArray[Any], table: 
 
 
 def read_manifest(root: Path) -> dict[str, Any] | None:
-    """``<root>/manifest.json``, or None where there is none; InputError if it is no manifest of ours."""
+    """Content of ``<root>/manifest.json``, None if it is absent; InputError if it is not a manifest of ours."""
     path = root / NAME
     if not path.exists():
         return None
@@ -43,7 +43,7 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
 
 
 def write_manifest(root: Path, content: Mapping[str, Any]) -> None:
-    """Write ``<root>/manifest.json``, whole or not at all."""
+    """Write ``<root>/manifest.json``, completely or not at all."""
     write_file(root / NAME, json.dumps(content, indent=1).encode())
 
 
@@ -55,20 +55,20 @@ def verify(
 ) -> dict[str, Any]:
     """Compare a generated tree with its manifest.
 
-    Labels are compared by content. Of the images those are read that were written later than the manifest, or all of
-    them with ``every_byte``; of the others the size is compared.
+    Labels are compared by content. Images that are newer than the manifest are compared by content, others by size;
+    with ``every_byte`` all images by content.
 
     Args:
         root: folder of the tree.
-        labels: digest of the labels that are there.
-        sequences: name -> its images, in the order of their digest.
-        every_byte: whether all images are read.
+        labels: digest of the tree's labels.
+        sequences: name -> images, in the order of their digest.
+        every_byte: compare the content of all images.
 
     Returns:
-        The manifest, with the digests that one of an earlier version lacks.
+        The manifest, with digests that a manifest of an earlier version lacks.
 
     Raises:
-        InputError: something was changed, or there is no manifest.
+        InputError: a file was changed, or there is no manifest.
     """
     manifest = read_manifest(root)
     if manifest is None:

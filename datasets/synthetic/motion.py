@@ -1,6 +1,6 @@
-"""How people move: the fifteen Human3.6M actions as key poses blended over time, with a gait for those that walk.
+"""Motion of people: the fifteen actions of Human3.6M as key poses that are blended over time, and a gait for walking.
 
-A motion is a function of continuous time, so frames may be taken at any rate.
+A motion is a function of continuous time, so that frames can be sampled at any rate.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from numpy.random import Generator
 from poseboard.datasets.camera import Array
 from poseboard.datasets.synthetic.body import ANGLES, Body, Figure, clip_angles, lowest_mm, penetration_mm, pose
 
-# Key poses are told as changes of the standing one, degrees; "r" and "l" end a name for one side, no suffix is both. A
-# sequence is mirrored at random, so that right here means either.
+# Key poses replace angles of the standing pose, degrees. A name with the suffix "r" or "l" is of one side, without it
+# of both. Sequences are mirrored at random, so that "right" can become left.
 _Key = Mapping[str, float]
 _SHORT = {
     "hf": "hip_flexion", "ha": "hip_abduction", "hr": "hip_rotation", "kn": "knee", "sf": "shoulder_flexion",
@@ -109,7 +109,7 @@ SEATS = {"Sitting": "chair", "SittingDown": "floor"}
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """A person's way through T instants: the arguments of ``body.pose``, and what it comes to."""
+    """Motion of a person over T instants: the arguments of ``body.pose``, and its result."""
 
     angles_deg: Array
     root_mm: Array
@@ -146,7 +146,7 @@ def _mirror(angles: Array) -> Array:
 
 
 def _wander(rng: Generator, time_s: Array, count: int, slowest_s: float = 9.0, fastest_s: float = 2.5) -> Array:
-    """(T, count) smooth random curves of about unit deviation: three sinusoids each."""
+    """Smooth random curves (T, count), sums of three sinusoids with a standard deviation of about 1."""
     period = rng.uniform(fastest_s, slowest_s, (3, count))
     phase = rng.uniform(0, 2 * np.pi, (3, count))
     return np.asarray(np.sin(2 * np.pi * time_s[:, None, None] / period + phase).sum(1) * np.sqrt(2 / 3))
@@ -170,7 +170,7 @@ _DEVIATION = np.array(
 
 
 def _gait(angles: Array, phase: Array, vigour: float, free_arms: tuple[bool, bool]) -> None:
-    """A two-phase walk written over the angles in place; ``free_arms`` (left, right) swing."""
+    """Overwrite angles with a two-phase walk, in place; ``free_arms`` (left, right) swing."""
     for side, offset, free in (("left", 0.0, free_arms[0]), ("right", np.pi, free_arms[1])):
         swing = phase + offset
         angles[:, ANGLES.index(f"hip_flexion_{side}")] = 8 + 26 * vigour * np.sin(swing)
@@ -185,18 +185,25 @@ def _gait(angles: Array, phase: Array, vigour: float, free_arms: tuple[bool, boo
 def move(
     action: str, body: Body, time_s: Array, centre_mm: tuple[float, float], reach_mm: float, rng: Generator
 ) -> Motion:
-    """One person doing an action for a while.
+    """The motion of one person who performs an action.
 
     Args:
         action: one of ACTIONS.
-        body: who does it.
+        body: of the person.
         time_s: (T,) instants.
-        centre_mm: (2,) of the floor that is used.
-        reach_mm: how far from the centre the pelvis may come, about.
-        rng: its draws do not depend on ``time_s``.
+        centre_mm: (2,) centre of the floor area.
+        reach_mm: approximate maximum distance of the pelvis from the centre.
+        rng: source of the random choices, which do not depend on ``time_s``.
 
     Returns:
-        The motion, lowest flesh on the floor; of four variants the one in which limbs run least into the trunk.
+        The motion, with the lowest point of the body on the floor; the one of four variants with the least
+        self-penetration.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> motion = move("Walking", sample_body(rng), np.arange(5) / 10, (0.0, 0.0), 800, rng)
+        >>> motion.figure.joints_mm.shape
+        (5, 17, 3)
     """
     best: tuple[float, Motion] | None = None
     for _ in range(4):
@@ -224,7 +231,7 @@ def _variant(
     if action in GAITS:
         phase = 2 * np.pi * frequency * time_s + rng.uniform(0, 2 * np.pi)
         _gait(angles, phase, GAITS[action], (True, action != "WalkingDog"))
-        # Two steps a cycle, each about 0.37 of the stature, along a slightly wavering circle.
+        # Two steps per cycle, each about 0.37 of the body height, along a slightly irregular circle.
         speed = 0.74 * body.height * frequency * GAITS[action]
         around = start + turning * speed * time_s / radius
         wobble = radius * (1 + 0.06 * drift[:, 0])
@@ -241,7 +248,7 @@ def _variant(
     roll = (0.5 if action in SEATS else 1.5) * drift[:, 3]
     root = np.concatenate([path, np.zeros((len(time_s), 1))], 1)
     if action not in SEATS:
-        # Lean so that the body's middle stands over the feet: who bends forward moves the hips back.
+        # Lean so that the body's centre is above the feet: a person who bends forward moves the hips back.
         level = pose(body, angles, np.zeros_like(root), np.zeros_like(yaw), pitch, roll).points_mm
         middle = 0.5 * level["thorax"] + 0.2 * level["nose"] + 0.15 * (level["left_knee"] + level["right_knee"])
         feet = 0.25 * (level["left_ankle"] + level["right_ankle"] + level["left_toe"] + level["right_toe"])
@@ -251,14 +258,14 @@ def _variant(
     if SEATS.get(action) == "floor":
         pitch[:] = -22  # the pelvis rolls back
         for side in ("left", "right"):
-            # The hip that lays the heel on the floor beside the seat: thigh and shin seen as one vector from the hip.
+            # Hip flexion that puts the heel on the floor, with thigh and shin as one vector from the hip.
             knee = np.deg2rad(angles[:, ANGLES.index(f"knee_{side}")])
             down, ahead = body.thigh + body.shin * np.cos(knee), body.shin * np.sin(knee)
             lift = np.arccos(np.clip(0.015 * body.height / np.hypot(down, ahead), -1, 1))
             angles[:, ANGLES.index(f"hip_flexion_{side}")] = np.rad2deg(np.arctan2(ahead, down) + lift) + pitch
         angles = clip_angles(angles)
     for side in ("left", "right"):
-        # Soles stay level as far as the ankle allows.
+        # Soles stay horizontal within the limits of the ankle.
         column = {part: ANGLES.index(f"{part}_{side}") for part in ("hip_flexion", "knee", "ankle")}
         level_sole = pitch - angles[:, column["hip_flexion"]] + angles[:, column["knee"]]
         angles[:, column["ankle"]] = level_sole + 0.3 * (angles[:, column["ankle"]])

@@ -1,10 +1,11 @@
-"""Pictures of people, furniture and a room by analytic ray casting.
+"""Images of people, furniture and a room by analytic ray casting.
 
-Frames: world z up, millimetres; cameras after OpenCV. A pixel's centre has whole coordinates, as in ``camera``. Rays
-run through the lens, so an image is distorted as the camera says. Equal inputs give equal bytes.
+Frames: world with z up, millimetres; OpenCV cameras. Pixel centres have integer coordinates, as in ``camera``. Rays
+follow the lens model, so images have the distortion of the camera. Equal inputs give equal bytes.
 
-Speed comes from culling: a camera's empty room is kept, solids are listed per screen tile, so that background pixels
-test nothing, and per cell of a grid across the light, so that a shadow ray tests only what stands in its column.
+What makes it fast: the image of the empty room is computed once per camera. Solids are listed per screen tile, so that
+rays of background pixels test no solid. Solids are also listed per cell of a grid perpendicular to the light, so that a
+shadow ray tests only the solids of its cell.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from poseboard.datasets.synthetic import casting
 
 @dataclass(frozen=True, eq=False)
 class Solids:
-    """Everything in a room at one instant.
+    """All solids in a room at one instant: round cones (people) and boxes (furniture).
 
     Args:
         cones: (N, 8) ends a and b (mm) and radii at a and b.
-        frames: (N, 12) forward, left, up unit vectors of the part and the origin of its texture (mm).
-        paint: (N, 3) material up to ``cut`` of the way from a to b, material beyond, cut.
-        owner: (N,) person that a cone belongs to.
+        frames: (N, 12) forward, left and up unit vectors of the body part, and the origin of its texture (mm).
+        paint: (N, 3) material from a to ``cut``, material from there to b, and ``cut`` as a share of the length.
+        owner: (N,) index of the cone's person.
         boxes: (B, 8) centre, half extents (mm), cosine and sine of the yaw.
         box_material: (B,).
         materials: (M, 16), see MATERIAL_COLUMNS.
@@ -43,10 +44,14 @@ class Solids:
 
 @dataclass(frozen=True, eq=False)
 class Room:
-    """A box room: half width (x), half depth (y), height in mm, and a texture for each of its six faces.
+    """A box-shaped room with a texture per face.
 
-    ``textures`` is (6, h, w, 3) float32 linear light, faces in the order floor, ceiling, -x, +x, -y, +y; rows run along
-    z (y for floor and ceiling) and columns along the other axis.
+    Args:
+        half_x_mm: half the width (x).
+        half_y_mm: half the depth (y).
+        height_mm: height (z).
+        textures: (6, h, w, 3) float32 linear light; faces in the order floor, ceiling, -x, +x, -y, +y. Rows run along z
+            (y for floor and ceiling), columns along the other axis.
     """
 
     half_x_mm: float
@@ -57,12 +62,12 @@ class Room:
 
 @dataclass(frozen=True, eq=False)
 class Light:
-    """One directional light with shadows, ambient light from above, and what the sensor makes of it.
+    """A directional light with shadows, ambient light, and the sensor.
 
     Args:
         direction: (3,) unit vector towards the light.
         key: strength of the directional light.
-        ambient: strength of the light from everywhere.
+        ambient: strength of the ambient light.
         tint: (3,) colour gains.
         noise: standard deviation of the sensor noise, grey levels.
     """
@@ -79,9 +84,10 @@ class Picture:
     """A rendered view.
 
     Args:
-        image: (H, W, 3) uint8 RGB through the lens.
-        ids: (H, W) int32 what each pixel's centre sees: cone index, then boxes from N on, -1 to -6 the room's faces.
-        silhouette: (H, W) bool where person 0 would be seen if nothing stood before it.
+        image: (H, W, 3) uint8 RGB with lens distortion.
+        ids: (H, W) int32 surface at each pixel's centre: a cone's index, N + a box's index, or -1 to -6 for the faces
+            of the room.
+        silhouette: (H, W) bool, the mask of person 0 without occlusion.
     """
 
     image: NDArray[np.uint8]
@@ -91,14 +97,14 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Backdrop:
-    """What a camera sees of an empty room: worth keeping, since a rig's cameras stand still.
+    """A camera's view of the empty room, which is stored because the cameras of a rig do not move.
 
     Args:
-        camera: with its size set.
-        room: around it.
+        camera: with its image size.
+        room: that the camera is in.
         directions: (H, W, 3) ``rays(camera)``.
-        albedo: (H, W, 3) float32 linear colour of the room, four rays a pixel.
-        distance_mm: (H, W) to the room along the pixel's ray.
+        albedo: (H, W, 3) float32 linear colour of the room, five rays per pixel.
+        distance_mm: (H, W) distance to the room along the pixel's ray.
         face: (H, W) uint8 face of the room.
     """
 
@@ -111,7 +117,7 @@ class Backdrop:
 
 
 def rays(camera: Camera) -> Array:
-    """(H, W, 3) ray direction of each pixel in the camera frame, with z = 1, the lens undone."""
+    """Ray directions (H, W, 3) of the pixels in the camera frame, undistorted, with z = 1."""
     width, height = camera.size
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float64)
     pixels = camera.undistort(grid)
@@ -120,7 +126,7 @@ def rays(camera: Camera) -> Array:
 
 
 def backdrop(room: Room, camera: Camera, directions: Array | None = None) -> Backdrop:
-    """The empty room through a camera that stands in it; ``directions`` are ``rays(camera)`` if they are at hand."""
+    """A camera's view of the empty room; ``directions`` are ``rays(camera)``, computed if they are not given."""
     width, height = camera.size
     directions = rays(camera) if directions is None else directions
     albedo = np.empty((height, width, 3), np.float32)
@@ -130,7 +136,7 @@ def backdrop(room: Room, camera: Camera, directions: Array | None = None) -> Bac
 
 
 def _settings(camera: Camera, room: Room, light: Light | None) -> Array:
-    """(16,) numbers that every ray needs, in the order of `casting`'s settings; the light grid comes after."""
+    """The first 16 of `casting`'s settings: numbers that every ray needs. The light grid follows them."""
     lighting = (0.0, 0.0, 1.0, 0.0, 0.0) if light is None else (*light.direction, light.key, light.ambient)
     sensor = (0.0, 1.0, 1.0, 1.0) if light is None else (light.noise, *light.tint)
     extent = (room.half_x_mm, room.half_y_mm, room.height_mm)
@@ -138,17 +144,22 @@ def _settings(camera: Camera, room: Room, light: Light | None) -> Array:
 
 
 def render(solids: Solids, view: Backdrop, light: Light, noise_seed: int) -> Picture:
-    """People and things before a backdrop.
+    """Render solids in a room.
 
     Args:
-        solids: what stands in the room.
-        view: the camera and the room it stands in.
+        solids: people and furniture.
+        view: the camera's view of the empty room.
         light: and sensor.
         noise_seed: of the sensor noise.
+
+    Example:
+        >>> picture = render(solids, backdrop(room, camera), light, noise_seed=0)
+        >>> picture.image.shape == (*camera.size[::-1], 3)
+        True
     """
     camera = view.camera
     width, height = camera.size
-    # Few, wide arrays: every array handed to a compiled function costs a dozen machine arguments a call.
+    # A few wide arrays: each array is a dozen machine arguments in every call of a compiled function.
     geometry = casting.prepare(solids.cones)
     cones = np.hstack([geometry, solids.frames, solids.paint, solids.owner[:, None]])
     boxes = np.hstack([solids.boxes, solids.box_material[:, None]])
@@ -169,15 +180,16 @@ def render(solids: Solids, view: Backdrop, light: Light, noise_seed: int) -> Pic
 
 
 def first_hits(solids: Solids, origin_mm: Array, targets_mm: Array) -> tuple[Array, NDArray[np.int64]]:
-    """What is met on the way from a point to each target.
+    """The first surface between a point and each target.
 
     Args:
-        solids: what stands in the way.
-        origin_mm: (3,) outside all solids.
+        solids: possible occluders.
+        origin_mm: (3,) outside of all solids.
         targets_mm: (J, 3).
 
     Returns:
-        (J,) distance of the first surface as a fraction of the way (1e30: none), (J,) its index as in ``Picture.ids``.
+        (J,) distance of the first surface as a fraction of the distance of the target (1e30: none), and (J,) its index
+        as in ``Picture.ids``.
     """
     fraction = np.empty(len(targets_mm))
     index = np.empty(len(targets_mm), np.int64)

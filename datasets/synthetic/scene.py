@@ -1,6 +1,6 @@
-"""Rooms, furniture and light, and people put among them.
+"""Rooms, furniture, light, and scenes of people and furniture.
 
-World frame: z up, millimetres, the middle of the floor at the origin.
+World frame: z up, millimetres, origin at the centre of the floor.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from poseboard.datasets.camera import Array, Camera
-from poseboard.datasets.synthetic.body import JOINTS, MATERIALS_A_PERSON, Body, Figure, Outfit, flesh
+from poseboard.datasets.synthetic.body import JOINTS, MATERIALS_PER_PERSON, Body, Figure, Outfit, flesh
 from poseboard.datasets.synthetic.casting import CARTON, DRAWERS, FABRIC, MATERIAL_COLUMNS, PLAIN, WOOD
 from poseboard.datasets.synthetic.renderer import Light, Room, Solids, first_hits
 
 _TEXELS = (320, 640)
-# How far a surface point may lie from the joint it shows, mm on a body of average height: the flesh around it.
+# Maximum distance, mm for average height, of a visible joint from the surface of the body in front of it.
 _FLESH_MM = {
     "hip": 150.0, "knee": 90.0, "ankle": 80.0, "pelvis": 185.0, "spine": 165.0, "thorax": 155.0, "head_top": 110.0,
     "nose": 75.0, "shoulder": 105.0, "elbow": 70.0, "wrist": 65.0,
@@ -29,7 +29,7 @@ _REACH_MM = np.array([_FLESH_MM[joint.removeprefix("left_").removeprefix("right_
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """Somebody posed over T instants."""
+    """A posed person over T instants."""
 
     body: Body
     outfit: Outfit
@@ -38,7 +38,7 @@ class Person:
 
 @dataclass(eq=False)
 class Furniture:
-    """Boxes with their materials, standing still: rows as in ``renderer.Solids``."""
+    """Static boxes and their materials; rows as in ``renderer.Solids``."""
 
     boxes: list[Array] = field(default_factory=list)
     material: list[int] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Furniture:
     def add_material(
         self, rng: Generator, kind: float, colour: Array | None = None, value: tuple[float, float] = (0.3, 0.9)
     ) -> int:
-        """A new material of a kind; random colour unless one is given (display values)."""
+        """Add a material and return its index; ``colour`` in display values, random if not given."""
         row = np.zeros(MATERIAL_COLUMNS)
         base = rng.uniform(*value) * (1 - rng.uniform(0.1, 0.75) * rng.uniform(0, 1, 3)) if colour is None else colour
         row[0], row[1:4] = kind, np.clip(base, 0, 1) ** 2
@@ -65,7 +65,7 @@ class Furniture:
         local_mm: Sequence[float],
         size_mm: Sequence[float] | Array,
     ) -> None:
-        """A box of a size, its middle at a local place (forward, left, up) of a piece standing at ``place_mm``."""
+        """Add a box with its centre at ``local_mm`` (forward, left, up) of a piece of furniture at ``place_mm``."""
         c, s = np.cos(yaw), np.sin(yaw)
         x, y, z = local_mm
         half = np.array(size_mm) / 2
@@ -112,7 +112,7 @@ def put_cartons(piece: Furniture, rng: Generator, place_mm: tuple[float, float],
 
 
 def put_shelf(piece: Furniture, rng: Generator, place_mm: tuple[float, float], yaw: float) -> None:
-    """An open shelf with things on its boards: one sees a person through it."""
+    """An open shelf with objects, through which people are visible."""
     wood = piece.add_material(rng, WOOD, _wood(rng))
     depth, width, height = rng.uniform(260, 340), rng.uniform(500, 750), rng.uniform(800, 1300)
     for y in (-1, 1):
@@ -132,7 +132,7 @@ def put_shelf(piece: Furniture, rng: Generator, place_mm: tuple[float, float], y
 
 
 def put_armchair(piece: Furniture, rng: Generator, place_mm: tuple[float, float], yaw: float) -> None:
-    """An upholstered chair nobody sits on."""
+    """An upholstered chair."""
     cloth = piece.add_material(rng, FABRIC)
     piece.add(cloth, place_mm, yaw, (20, 0, 215), (560, 560, 430))
     piece.add(cloth, place_mm, yaw, (-260, 0, 480), (130, 640, 900))
@@ -141,7 +141,7 @@ def put_armchair(piece: Furniture, rng: Generator, place_mm: tuple[float, float]
 
 
 def put_seat(piece: Furniture, rng: Generator, place_mm: tuple[float, float], yaw: float, height_mm: float) -> None:
-    """A chair, or a stool, whose seat is at a height, in front of its back."""
+    """A chair or a stool with its seat at ``height_mm``."""
     wood, legs = piece.add_material(rng, WOOD, _wood(rng)), piece.add_material(rng, PLAIN)
     piece.add(wood, place_mm, yaw, (30, 0, height_mm - 22), (430, 430, 44))
     for x in (-1, 1):
@@ -155,7 +155,7 @@ def put_seat(piece: Furniture, rng: Generator, place_mm: tuple[float, float], ya
 
 
 def put_screen(piece: Furniture, rng: Generator, place_mm: tuple[float, float], yaw: float) -> None:
-    """A partition of cloth in a frame, facing along its yaw."""
+    """A partition of cloth, perpendicular to its yaw direction."""
     cloth = piece.add_material(rng, FABRIC)
     size = (40, rng.uniform(300, 620), rng.uniform(1000, 1900))
     piece.add(cloth, place_mm, yaw, (0, 0, size[2] / 2 + rng.uniform(0, 150)), size)
@@ -167,17 +167,17 @@ FREESTANDING = (put_table, put_cabinet, put_cartons, put_shelf, put_armchair)
 def free_place(
     rng: Generator, taken_mm: Array, distance_mm: tuple[float, float], gap_mm: float, limit_mm: tuple[float, float]
 ) -> tuple[float, float] | None:
-    """A place on the floor near people.
+    """A random free position on the floor near people.
 
     Args:
-        rng: one place is drawn at a time, thirty times at most.
-        taken_mm: (N, 2) places people come to; the first instant's rows need not be first.
-        distance_mm: least and greatest distance from their middle.
-        gap_mm: least distance from each of them.
-        limit_mm: half extents of the floor that may be used.
+        rng: source of up to thirty random positions.
+        taken_mm: (N, 2) positions of people.
+        distance_mm: minimum and maximum distance from the mean of ``taken_mm``.
+        gap_mm: minimum distance from each of ``taken_mm``.
+        limit_mm: half extents of the usable floor.
 
     Returns:
-        x and y, or None where there is no room.
+        x and y, or None if no position was free.
     """
     middle = taken_mm.mean(0)
     for _ in range(30):
@@ -190,7 +190,7 @@ def free_place(
 
 
 def sample_light(rng: Generator) -> Light:
-    """A light from above, its strength and tint, and the sensor's noise."""
+    """A random light from above, with its strength, tint and sensor noise."""
     angle, elevation = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(48, 72))
     direction = np.array(
         [np.cos(angle) * np.cos(elevation), np.sin(angle) * np.cos(elevation), np.sin(elevation)]
@@ -201,7 +201,7 @@ def sample_light(rng: Generator) -> Light:
 
 
 def make_room(rng: Generator, half_x_mm: float = 3600, half_y_mm: float = 6300, height_mm: float = 3100) -> Room:
-    """A furnished studio: lino floor with a mat, walls with posters, windows, a door and a shelf of books."""
+    """A random studio: floor with a mat, walls with posters, windows, doors, shelves and boards."""
     faces = [_floor(rng), _ceiling(rng)]
     faces += [_wall(rng, 2 * half_y_mm, height_mm) for _ in range(2)]
     faces += [_wall(rng, 2 * half_x_mm, height_mm) for _ in range(2)]
@@ -209,7 +209,7 @@ def make_room(rng: Generator, half_x_mm: float = 3600, half_y_mm: float = 6300, 
 
 
 def _cloud(rng: Generator, shape: tuple[int, int], texels: float) -> Array:
-    """Smooth noise about 0 with unit range, its blobs some texels wide."""
+    """Smooth noise in [-1, 1] with structures of ``texels``."""
     coarse = rng.uniform(-1, 1, (max(2, int(shape[0] / texels)), max(2, int(shape[1] / texels))))
     return np.asarray(cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC))
 
@@ -301,18 +301,18 @@ def _wall(rng: Generator, length_mm: float, height_mm: float) -> Array:
 
 
 def assemble(people: Sequence[Person], furniture: Furniture) -> list[Solids]:
-    """Everything in the room at each of T instants; people keep their order as owners."""
+    """The solids of people and furniture at each of T instants; ``owner`` is the index in ``people``."""
     cones, frames, paint, owner, materials = [], [], [], [], []
     for number, person in enumerate(people):
         clothed = flesh(person.body, person.outfit, person.figure)
         cones.append(clothed.cones)
         frames.append(clothed.frames)
-        paint.append(clothed.paint + np.array([1.0, 1.0, 0.0]) * number * MATERIALS_A_PERSON)
+        paint.append(clothed.paint + np.array([1.0, 1.0, 0.0]) * number * MATERIALS_PER_PERSON)
         owner.append(np.full(clothed.cones.shape[1], number))
         materials.append(person.outfit.materials)
     boxes = np.array(furniture.boxes, dtype=np.float64).reshape(-1, 8)
     rows = np.concatenate([*materials, np.array(furniture.materials).reshape(-1, MATERIAL_COLUMNS)])
-    box_material: NDArray[np.int64] = np.array(furniture.material, dtype=np.int64) + len(people) * MATERIALS_A_PERSON
+    box_material: NDArray[np.int64] = np.array(furniture.material, dtype=np.int64) + len(people) * MATERIALS_PER_PERSON
     all_cones = np.ascontiguousarray(np.concatenate(cones, 1))
     all_frames = np.ascontiguousarray(np.concatenate(frames, 1))
     all_paint, all_owner = np.concatenate(paint), np.concatenate(owner).astype(np.int64)
@@ -323,7 +323,7 @@ def assemble(people: Sequence[Person], furniture: Furniture) -> list[Solids]:
 
 
 def visible_joints(solids: Solids, person: Person, number: int, instant: int, camera: Camera) -> NDArray[np.bool_]:
-    """(17,) whether a camera sees the flesh of each joint: the first surface on the way is that flesh, in the frame."""
+    """(17,) whether a camera sees each joint: the first surface towards it is the person's own, near the joint."""
     joints = person.figure.joints_mm[instant]
     fraction, index = first_hits(solids, camera.centre_mm, joints)
     way = np.linalg.norm(joints - camera.centre_mm, axis=1)

@@ -1,7 +1,7 @@
-"""One directed world: who does what, where, seen by which cameras; and the manifest that a tree of it carries.
+"""A synthetic world: people, actions, places and cameras; and the manifest of a generated tree.
 
-Nothing here knows how files are laid out: a layout (``layouts/``) writes what was directed as a published data set has
-it. ``<root>/manifest.json`` is written last: it marks the tree as ours and whole.
+A layout (``layouts/``) writes the world in the format of a published data set; nothing here depends on a format.
+``<root>/manifest.json`` is written last and marks the tree as generated here and complete.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from poseboard.datasets.synthetic.scene import (
 CAMERAS = human36m.CAMERAS
 """Names of the rig's cameras, which is modelled on that of Human3.6M; a layout may call them otherwise."""
 SEQUENCES = tuple(f"{action}-{trial}" for action in ACTIONS for trial in (1, 2))
-"""What every subject may do: each action twice."""
+"""All sequences of a subject: each action twice."""
 _STARTED = "generation.json"
 _FRAME_RATE_HZ = 50.0
 _ROOM_FOR_OBJECTS_MM = (2500.0, 3300.0)
@@ -56,7 +56,7 @@ Subject = Annotated[str, Field(pattern=r"^S[1-9][0-9]{0,2}$")]
 
 
 class WorldOptions(BaseModel):
-    """What is directed. Equal options give equal bytes on one machine, whatever the number of processes."""
+    """Options of a world. Equal options give equal bytes on one machine, for any number of processes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -67,9 +67,9 @@ class WorldOptions(BaseModel):
     train_frames: Annotated[int, Field(ge=0, le=500)] = 8
     test_frames: Annotated[int, Field(ge=0, le=500)] = 5
     frame_step: Annotated[int, Field(ge=1, le=65)] = 32
-    """Between the frames that are kept, at 50 Hz."""
+    """Stride over frames at 50 Hz."""
     actions: tuple[str, ...] = ACTIONS
-    """Base names ("Walking"), both trials."""
+    """Names without trial ("Walking"); both trials are generated."""
     occlusion: Annotated[float, Field(ge=0, le=1)] = 0.5
     jpeg_quality: Annotated[int, Field(ge=10, le=100)] = 92
 
@@ -85,26 +85,26 @@ class WorldOptions(BaseModel):
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """All subjects, in the order in which they are filmed."""
+        """All subjects, in the order of rendering."""
         return (*self.train_subjects, *self.test_subjects)
 
     def frames(self, subject: str) -> int:
-        """Frames in each of a subject's sequences."""
+        """Number of frames per sequence of a subject."""
         return self.test_frames if subject in self.test_subjects else self.train_frames
 
     def moments(self, split: str) -> int:
-        """Samples of "train" or "test": instants that every camera sees."""
+        """Number of samples of "train" or "test": instants seen by all cameras."""
         subjects = self.test_subjects if split == "test" else self.train_subjects
         return len(subjects) * self.frames(subjects[0]) * 2 * len(self.actions) if subjects else 0
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """One sequence as a layout has written it.
+    """One sequence that a layout has written.
 
     Args:
-        visibility: (T, V) mean over the actor's joints of whether a camera sees them.
-        sha256: of the images, in the layout's own order.
+        visibility: (T, V) share of the actor's joints that each camera sees.
+        sha256: of the images, in the order of the layout.
         size_bytes: of the images.
     """
 
@@ -115,7 +115,7 @@ class Clip:
 
 @dataclass(frozen=True, eq=False)
 class Take:
-    """One sequence before it is rendered: the actor first among the people."""
+    """One sequence before rendering; the first of the people is the actor."""
 
     people: list[Person]
     furniture: Furniture
@@ -123,13 +123,13 @@ class Take:
 
 
 class Shot(NamedTuple):
-    """What one camera saw at one instant.
+    """The image of one camera at one instant.
 
     Args:
-        instant: of the sequence.
-        view: place of the camera in the rig.
-        picture: as it was rendered.
-        visibility: share of the actor's joints that it sees.
+        instant: index in the sequence.
+        view: index of the camera in the rig.
+        picture: the rendered view.
+        visibility: share of the actor's joints that the camera sees.
     """
 
     instant: int
@@ -144,37 +144,37 @@ OptionsT_contra = TypeVar("OptionsT_contra", bound=WorldOptions, contravariant=T
 
 
 class Layout(Protocol[OptionsT_contra, ClipT]):
-    """How one published data set lays a world out in files. It is handed to further processes, so it can be pickled."""
+    """Writer of a world in the format of one published data set. It is passed to processes and must be picklable."""
 
     version: str
-    """Raised whenever equal options give other bytes."""
+    """Changed whenever equal options give other bytes."""
     parts: tuple[str, ...]
-    """Folders of the tree that it fills."""
+    """Folders of the tree that it writes."""
     trees: int
-    """Images that it makes of one shot."""
+    """Number of images per shot."""
 
     def write_sequence(self, root: Path, options: OptionsT_contra, job: tuple[str, str]) -> ClipT:
-        """Film one sequence and write its images; depends on the arguments only."""
+        """Render one sequence and write its images; a pure function of the arguments."""
         ...
 
     def write_labels(self, root: Path, options: OptionsT_contra, clips: Sequence[ClipT]) -> hashlib._Hash:
-        """Write what names, measures and shows the whole, and give the digest of the labels' content."""
+        """Write labels and contact sheet of the world; returns the digest of the labels' content."""
         ...
 
     def verified(self, root: Path) -> dict[str, Any]:
-        """The manifest of a whole tree, every byte compared; InputError if it was changed."""
+        """The manifest of a complete tree after comparing every byte; InputError if a file was changed."""
         ...
 
 
 def _random(options: WorldOptions, *names: str) -> Generator:
-    """A generator for a part of the world that depends on nothing but the seed and the part's name."""
+    """A random generator for one part of the world; it depends only on the seed and the names."""
     return np.random.default_rng([options.seed, *(zlib.crc32(name.encode()) for name in names)])
 
 
 def rig(options: WorldOptions, subject: str) -> tuple[Camera, ...]:
-    """The four cameras of a subject: one rig for all, moved by up to 4 cm; intrinsics belong to the camera.
+    """The four cameras of a subject: one rig, displaced by up to 4 cm per subject; intrinsics do not change.
 
-    Values are rounded to float32, as published labels hold them.
+    Values are rounded to float32, as in published labels.
     """
     rng = _random(options, "rig")
     cameras = []
@@ -212,12 +212,12 @@ def rig(options: WorldOptions, subject: str) -> tuple[Camera, ...]:
 
 
 def subject_body(options: WorldOptions, subject: str) -> Body:
-    """A subject's body, the same in every sequence."""
+    """The body of a subject, the same in every sequence."""
     return sample_body(_random(options, "body", subject))
 
 
 def direct(options: WorldOptions, subject: str, name: str) -> Take:
-    """Who does what, where, among which things: one sequence, not yet seen by a camera."""
+    """People, furniture and light of one sequence."""
     rng = _random(options, "take", subject, name)
     count = options.frames(subject)
     time_s = np.arange(count) * options.frame_step / _FRAME_RATE_HZ
@@ -228,7 +228,7 @@ def direct(options: WorldOptions, subject: str, name: str) -> Take:
     people, furniture = [Person(body, outfit, motion.figure)], Furniture()
     if SEATS.get(action) == "chair" and count:
         _seat(furniture, rng, body, motion)
-    taken = motion.figure.joints_mm[..., :2].reshape(-1, 2) if count else np.zeros((1, 2))  # hands and feet reach out
+    taken = motion.figure.joints_mm[..., :2].reshape(-1, 2) if count else np.zeros((1, 2))
     cameras = rig(options, subject)
     for _ in range(rng.poisson(2.2 * options.occlusion)):
         put = FREESTANDING[rng.integers(len(FREESTANDING))]
@@ -280,7 +280,7 @@ def _view(options: WorldOptions, subject: str, v: int) -> Backdrop:
 
 
 def shots(options: WorldOptions, subject: str, name: str, take: Take) -> Iterator[Shot]:
-    """Every instant of a sequence as every camera sees it, camera by camera."""
+    """Render every instant of a sequence for every camera, camera by camera."""
     instants = assemble(take.people, take.furniture)
     for v, camera_name in enumerate(CAMERAS):
         view = _view(options, subject, v)
@@ -294,7 +294,7 @@ def shots(options: WorldOptions, subject: str, name: str, take: Take) -> Iterato
 
 
 def jobs(options: WorldOptions) -> list[tuple[str, str]]:
-    """Subjects and names of all sequences, in the order in which they are filmed."""
+    """Subject and name of all sequences, in the order of rendering."""
     kept = [name for name in SEQUENCES if name.rsplit("-", 1)[0] in options.actions]
     return [(subject, name) for subject in options.subjects if options.frames(subject) for name in kept]
 
@@ -306,28 +306,27 @@ def generate(
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
-    """Write a world in a layout, unless it is there already.
+    """Write a world in a layout, unless the folder already has it.
 
     Args:
         layout: of the files.
-        options: what to generate.
-        root: folder of the data set; made if absent. An unfinished world, or a whole one of other options, is
-            replaced.
-        processes: that share the sequences; the bytes do not depend on it. With more than one, the caller's main module
-            must be importable without side effects (processes are spawned, which is safe beside any threads).
-        progress: called with the images done and their total.
+        options: of the world.
+        root: folder of the data set; created if absent. An incomplete world, or one of other options, is replaced.
+        processes: number of processes; the bytes do not depend on it. With more than one, the caller's main module must
+            be importable without side effects, because processes are spawned.
+        progress: called with the number of finished images and their total.
 
     Returns:
-        The manifest's sha256.
+        The SHA-256 of the manifest.
 
     Raises:
-        InputError: the folder holds a tree that this generator did not write, or one that was changed since.
+        InputError: the folder has a tree that was not generated here, or that was changed.
     """
-    wanted = {"generator": layout.version, "options": json.loads(options.model_dump_json())}
+    identity = {"generator": layout.version, "options": json.loads(options.model_dump_json())}
     present = read_manifest(root)
     if present is not None:
         whole = layout.verified(root)
-        if {key: present.get(key) for key in wanted} == wanted:
+        if {key: present.get(key) for key in identity} == identity:
             if whole != present:
                 write_manifest(root, whole)
             return str(present["sha256"])
@@ -335,7 +334,7 @@ def generate(
     if present is None and not started.exists() and any((root / part).exists() for part in layout.parts):
         raise InputError(root, "holds a data set that was not generated here", "choose another folder for the world")
     root.mkdir(parents=True, exist_ok=True)
-    write_file(started, json.dumps(wanted).encode())  # from now on whatever lies here is ours and unfinished
+    write_file(started, json.dumps(identity).encode())  # marks the folder as ours and incomplete
     (root / NAME).unlink(missing_ok=True)
     for part in layout.parts:
         shutil.rmtree(root / part, ignore_errors=True)
@@ -358,7 +357,7 @@ def generate(
     for clip in clips:
         digest.update(clip.sha256.encode())
     manifest = {
-        **wanted,
+        **identity,
         "sha256": digest.hexdigest(),
         "labels": labels_sha256,
         "images": images,
@@ -377,7 +376,7 @@ def _clips(
     if processes <= 1 or len(todo) <= 1:
         yield from map(write, todo)
         return
-    # The first sequence is rendered here, which also leaves the compiled code in numba's cache for the others.
+    # The first sequence is rendered in this process, which also fills numba's cache of compiled code.
     yield write(todo[0])
     with ProcessPoolExecutor(
         processes, mp_context=multiprocessing.get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)

@@ -1,1 +1,1 @@
-"""One writer per published layout: each puts a directed world into the files of one data set."""
+"""One module per published layout: each writes a world as the files of one data set."""

@@ -1,7 +1,7 @@
 """A synthetic world in the layout of Human3.6M multi-view (learnable triangulation's label file).
 
-``<root>/processed/<S>/<Action-k>/imageSequence/<camera>/img_%06d.jpg`` is seen through the lens,
-``imageSequence-undistorted`` is made from it, ``<root>/extra/human36m-multiview-labels-GTbboxes.npy`` holds cameras,
+``<root>/processed/<S>/<Action-k>/imageSequence/<camera>/img_%06d.jpg`` has lens distortion,
+``imageSequence-undistorted`` is made from it. ``<root>/extra/human36m-multiview-labels-GTbboxes.npy`` has cameras,
 poses and boxes.
 """
 
@@ -44,15 +44,15 @@ class WorldOptions(world.WorldOptions):
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """All subjects in the label file's order: the published ones first, as published, then the others by number."""
-        asked = {*self.train_subjects, *self.test_subjects}
-        others = sorted(asked - set(PUBLISHED_SUBJECTS), key=lambda name: int(name[1:]))
-        return (*(name for name in PUBLISHED_SUBJECTS if name in asked), *others)
+        """All subjects in the order of the label file: published ones in their published order, then by number."""
+        names = {*self.train_subjects, *self.test_subjects}
+        others = sorted(names - set(PUBLISHED_SUBJECTS), key=lambda name: int(name[1:]))
+        return (*(name for name in PUBLISHED_SUBJECTS if name in names), *others)
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledClip(Clip):
-    """One sequence: what its rows of the label file hold.
+    """One sequence, with its rows of the label file.
 
     Args:
         keypoints_mm: (T, 17, 3) in the world frame.
@@ -64,9 +64,9 @@ class LabelledClip(Clip):
 
 
 def square_tlbr(silhouette: NDArray[np.bool_], margin: float = 0.03) -> tuple[int, int, int, int]:
-    """The published square box of a foreground mask: top, left, bottom, right; zeros where there is no foreground.
+    """The published square box of a foreground mask: top, left, bottom, right; zeros without foreground.
 
-    Extents with an exclusive end, grown by a margin of the larger side plus two pixels; side = the larger one, start =
+    The side is the larger extent (with exclusive end) plus twice round(margin * side + 2); the start is
     round(centre - side / 2) with Python's rounding.
     """
     rows, columns = np.flatnonzero(silhouette.any(1)), np.flatnonzero(silhouette.any(0))
@@ -80,7 +80,7 @@ def square_tlbr(silhouette: NDArray[np.bool_], margin: float = 0.03) -> tuple[in
 
 
 def undistortion_map(camera: Camera) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
-    """Where each pixel of the undistorted image comes from, in OpenCV's fixed-point form (16SC2)."""
+    """Source position of each pixel of the undistorted image, in OpenCV's fixed-point format (16SC2)."""
     width, height = camera.size
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1)
     source = camera.distort(grid).astype(np.float32)
@@ -101,7 +101,7 @@ def _jpeg(bgr: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def label_file(options: WorldOptions, clips: Sequence[LabelledClip]) -> dict[str, Any]:
-    """The published label dictionary; field names, types and orders are learnable triangulation's."""
+    """The published label dictionary, with the field names, types and order of learnable triangulation."""
     subjects = options.subjects
     cameras = np.zeros(
         (len(subjects), len(CAMERAS)),
@@ -150,7 +150,7 @@ class Human36MLayout:
     trees = len(TREES)
 
     def write_sequence(self, root: Path, options: WorldOptions, job: tuple[str, str]) -> LabelledClip:
-        """Film one sequence, through the lens and without it, and write both trees of images."""
+        """Render one sequence and write its distorted and undistorted images."""
         subject, name = job
         take = direct(options, subject, name)
         actor = take.people[0]
@@ -164,7 +164,7 @@ class Human36MLayout:
             whole, part = _lens_maps(options, v)
             boxes[i, v], visibility[i, v] = square_tlbr(picture.silhouette), seen
             through_lens = _jpeg(picture.image[..., ::-1], options.jpeg_quality)
-            # As published: the undistorted tree is made from the stored pictures.
+            # As published, the undistorted images are made from the JPEG files.
             stored = np.asarray(cv2.imdecode(np.frombuffer(through_lens, np.uint8), cv2.IMREAD_COLOR))
             flat = cv2.remap(stored, whole, part, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
             jpegs[i, v] = through_lens, _jpeg(np.asarray(flat, np.uint8), options.jpeg_quality)
@@ -177,7 +177,7 @@ class Human36MLayout:
         return LabelledClip(visibility, digest.hexdigest(), size_bytes, actor.figure.joints_mm, boxes)
 
     def write_labels(self, root: Path, options: WorldOptions, clips: Sequence[LabelledClip]) -> hashlib._Hash:
-        """Write the label file and a contact sheet, and give the digest of the labels' content."""
+        """Write the label file and a contact sheet; returns the digest of the labels' content."""
         labels = label_file(options, clips)
         (root / LABELS).parent.mkdir(parents=True, exist_ok=True)
         pickled = io.BytesIO()
@@ -190,12 +190,12 @@ class Human36MLayout:
         return labels_digest(names, labels["cameras"], labels["table"])
 
     def verified(self, root: Path) -> dict[str, Any]:
-        """The manifest of a whole tree, every byte compared; InputError if it was changed."""
+        """The manifest of a complete tree after comparing every byte; InputError if a file was changed."""
         return Human36M(root, synthetic=True).verified(every_byte=True)
 
 
 def generate(
     options: WorldOptions, root: Path, processes: int = 1, progress: Callable[[int, int], None] | None = None
 ) -> str:
-    """Write a world in this layout, unless it is there already; see `world.generate`."""
+    """Write a world in this layout, unless the folder already has it; see `world.generate`."""
     return world.generate(Human36MLayout(), options, root, processes, progress)
