@@ -1,4 +1,4 @@
-"""What stands on the pages: rows, matrices and cells, worked out from the results before any template sees them."""
+"""Content of the pages: tables, rows and cells, computed from the results for the templates."""
 
 from __future__ import annotations
 
@@ -34,7 +34,12 @@ SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 def number(value: float | None, unit: str = "mm") -> str:
-    """A measured value as the field prints it: 22.4 mm, 4.18 px, 0.386 m; a dash where there is none."""
+    """A value with the usual number of decimals of its unit; a dash without a value.
+
+    Example:
+        >>> number(22.41), number(4.177, "px"), number(0.3861, "m"), number(None)
+        ('22.4', '4.18', '0.386', '–')
+    """
     if value is None or not np.isfinite(value):
         return "–"
     if unit in ("mm", "%") or abs(value) >= 100:
@@ -43,7 +48,7 @@ def number(value: float | None, unit: str = "mm") -> str:
 
 
 def signed(value: float, unit: str = "mm") -> str:
-    """A difference with its sign, a true minus; one too small for the usual decimals keeps two digits."""
+    """A difference with its sign; a difference that would be rounded to zero has two significant digits."""
     size = number(abs(value), unit)
     if value and not float(size):
         size = f"{abs(value):.2g}"
@@ -51,12 +56,12 @@ def signed(value: float, unit: str = "mm") -> str:
 
 
 def integer(value: float | None) -> str:
-    """Thousands separated by a thin space."""
+    """An integer with thin spaces between thousands."""
     return "–" if value is None else f"{round(value):,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds below two minutes, minutes below two hours, hours above."""
+    """A duration in seconds below two minutes, in minutes below two hours, in hours above."""
     if seconds is None:
         return "–"
     for size, unit in ((7200.0, "h"), (120.0, "min")):
@@ -66,7 +71,7 @@ def duration(seconds: float | None) -> str:
 
 
 def file_name(name: str) -> str:
-    """A name from outside as a file name: itself if it is harmless, else its harmless part and a hash."""
+    """A safe file name for any name: the name itself if it is safe, otherwise its safe characters and a hash."""
     if SAFE_NAME.fullmatch(name):
         return name
     stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:32]
@@ -75,25 +80,25 @@ def file_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Axis:
-    """A common scale for the intervals of a column; places are per cent of its width."""
+    """The common axis of the intervals of a column."""
 
     low: float
     high: float
 
     @classmethod
     def around(cls, values: Iterable[float]) -> Axis | None:
-        """The smallest axis with round ends that holds all values; None for no values."""
+        """The smallest axis with round ends that contains all values; None without values."""
         finite = [value for value in values if np.isfinite(value)]
         if not finite:
             return None
         low, high = min(finite), max(finite)
-        aim = max((high - low) / 6, abs(high) * 0.01, 1e-9)
-        power = 10.0 ** floor(log10(aim))
-        step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= aim)
+        least = max((high - low) / 6, abs(high) * 0.01, 1e-9)
+        power = 10.0 ** floor(log10(least))
+        step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least)
         return cls(np.floor(low / step) * step, np.ceil(high / step) * step + (step if low == high else 0.0))
 
     def place(self, value: float) -> str:
-        """Distance from the left end in per cent of the width."""
+        """Position of a value, per cent of the width from the left end."""
         return f"{100 * (value - self.low) / (self.high - self.low):.2f}"
 
 
@@ -106,37 +111,37 @@ class Row:
     order: int
     rank: Rank | None
     bold: bool = False
-    """Whether it is first and decidedly better than the next."""
+    """Whether it is first and significantly better than the next row."""
     few: bool = False
-    """Whether its samples are too few to decide anything, so that their number stands beside it."""
+    """Whether it has too few samples for any significant difference; their number is then shown."""
     training: Spread | None = None
-    """How far trainings of this row of one seed differ; None: not known, or the row is the mean of several."""
+    """Variation between trainings, for a row with one seed; None: not known, or the row has several seeds."""
 
     @property
     def method(self) -> str:
-        """Name of the method as its file gives it."""
+        """Name of the method in its score file."""
         return self.file.method
 
     @property
     def of_one_training(self) -> bool:
-        """Whether the number is of the weights that one training ended at."""
+        """Whether the number is of a single training."""
         return trained(self.file) and len(self.score.seeds) == 1
 
     @property
     def between(self) -> float | None:
-        """Standard deviation between its seeds; None for one."""
+        """Standard deviation between seeds; None for one seed."""
         values = [seed.value for seed in self.score.seeds if seed.value is not None]
         return Spread.of(values, 1).sd if len(values) > 1 else None
 
     @property
     def answers(self) -> int:
-        """Poses that were asked for, over all seeds."""
+        """Number of poses to predict, over all seeds."""
         return self.score.n_samples * max(len(self.score.seeds), 1)
 
 
 @dataclass(frozen=True)
 class Board:
-    """One table on one data set: every row has the same signature, and is synthetic or is not."""
+    """One table on one data set; all rows have the same signature."""
 
     dataset: str
     synthetic: bool
@@ -153,27 +158,27 @@ class Board:
 
     @property
     def name(self) -> str:
-        """What it measures: "MPJPE, root-relative"."""
+        """Name of the measure: "MPJPE, root-relative"."""
         return measure(self.signature)
 
     @property
     def details(self) -> str:
-        """What else tells it from tables of the same name, then its id: "every 64th frame · T5"."""
+        """Conditions that distinguish it from tables of the same name, and its id: "every 64th frame · T5"."""
         return " · ".join([*conditions(self.signature), self.table])
 
     @property
     def label(self) -> str:
-        """Name and details on one line of plain text."""
+        """Name, conditions and id as plain text."""
         return ", ".join([self.name, *conditions(self.signature)]) + f" ({self.table})"
 
     @property
     def data_key(self) -> tuple[str, bool]:
-        """Data set, and whether it is synthetic: boards of two keys never share a table."""
+        """Data set, and whether it is synthetic; tables on a page never mix two of them."""
         return self.dataset, self.synthetic
 
     @property
     def from_one_camera(self) -> bool:
-        """Whether each camera answers alone."""
+        """Whether predictions are from each camera alone."""
         return self.signature.each_alone
 
     def row(self, method: str) -> Row | None:
@@ -182,7 +187,7 @@ class Board:
 
     @property
     def few(self) -> bool:
-        """Whether there are too few groups for any pair to be decided."""
+        """Whether there are too few groups for any significant difference."""
         pairs = len(self.comparison.pairs) if self.comparison else 1
         return bool(self.rows) and few_groups(self.rows[0].score.n_groups, pairs)
 
@@ -193,11 +198,11 @@ class Board:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Of the table."""
+        """Notes of the table."""
         return tuple(dict.fromkeys(note for row in self.rows for note in row.score.notes))
 
     def pair(self, a: str, b: str) -> tuple[float, tuple[float, float]] | None:
-        """Mean of (a − b) with its interval, whichever way round it is stored."""
+        """Mean of (a − b) and its interval; None if the two were not compared."""
         paired = self.compared(a, b)
         if paired is None:
             return None
@@ -205,16 +210,16 @@ class Board:
         return (paired.difference, (low, high)) if paired.a == a else (-paired.difference, (-high, -low))
 
     def compared(self, a: str, b: str) -> PairedDifference | None:
-        """The pair as it is stored, one way round or the other."""
+        """The stored comparison of the pair, in either order."""
         pairs = self.comparison.pairs if self.comparison else []
         return next((pair for pair in pairs if {pair.a, pair.b} == {a, b}), None)
 
     def verdict(self, a: str, b: str) -> str:
-        """Whether ``a`` is better than ``b``.
+        """Whether ``a`` is significantly better than ``b``.
 
         Returns:
-            "better" or "worse" where that is decided, all pairs of the table considered; "open" where not, "" if not
-            compared.
+            "better" or "worse" for a significant difference (all pairs of the table considered), "open" for another
+            one, "" if the two were not compared.
         """
         if (paired := self.compared(a, b)) is None:
             return ""
@@ -223,7 +228,7 @@ class Board:
         return "better" if self.ahead(a, b) else "worse"
 
     def ahead(self, a: str, b: str) -> bool:
-        """Whether ``a`` has the better mean on the poses that both answered, decided or not."""
+        """Whether ``a`` has the better mean on the poses that both predict, significant or not."""
         difference = self.pair(a, b)
         return difference is not None and difference[0] != 0 and (difference[0] < 0) == self.lower_is_better
 
@@ -235,9 +240,9 @@ def _sort_key(score: Score) -> tuple[bool, float]:
 
 
 def _in_order(members: Sequence[tuple[ScoreFile, Score]], ranks: Mapping[str, Rank]) -> list[tuple[ScoreFile, Score]]:
-    """Best first: by rank, which is over the poses that all methods predict; by value alone where there are no ranks.
+    """Best first: by rank, which is computed on the poses that all methods predict, or by value without ranks.
 
-    Values alone would favour a method that leaves out hard poses.
+    The value alone would favour a method that leaves out hard poses.
     """
 
     def key(pair: tuple[ScoreFile, Score]) -> tuple[float, bool, float, str]:
@@ -248,9 +253,9 @@ def _in_order(members: Sequence[tuple[ScoreFile, Score]], ranks: Mapping[str, Ra
 
 
 def _complete_first(board: Board) -> list[Row]:
-    """Rows in their order, but that none which lacks predictions stands above one which does not.
+    """Rows in their order; a row with missing predictions comes after every complete row that is not worse.
 
-    It does where it is better on the poses that both answered.
+    The two are compared on the poses that both predict.
     """
     complete = [row for row in board.rows if not row.score.n_missing]
 
@@ -265,7 +270,7 @@ def _complete_first(board: Board) -> list[Row]:
 
 
 def _settled(board: Board) -> Board:
-    """A board with its final order, its bold number and its counts."""
+    """A board with final order, bold row and ranks."""
     rows = _complete_first(board)
     moved = [row.method for row in rows] != [row.method for row in board.rows]
     first = len(rows) > 1 and board.verdict(rows[0].method, rows[1].method) == "better"
@@ -281,24 +286,24 @@ def _settled(board: Board) -> Board:
 
 
 def _spread(score: Score, reference: Score | None) -> Spread | None:
-    """How far trainings of a row of one seed differ."""
+    """Variation between trainings of a row with one seed, from ``reference``, the same row with several seeds."""
     values = [seed.value for seed in reference.seeds if seed.value is not None] if reference else []
     return Spread.of(values, 1) if len(score.seeds) == 1 and len(values) > 1 else None
 
 
 def boards(results: Results) -> list[Board]:
-    """All boards of all data sets; of a table's signatures the one most methods have, or with most views, first."""
+    """All boards of all data sets; of one table first the signature with most methods, then with most cameras."""
     groups: dict[tuple[str, bool, str, str], list[tuple[ScoreFile, Score]]] = {}
     for entry in results.entries:
         for score in entry.scores.scores:
             key = (entry.scores.dataset, entry.scores.synthetic, score.table, str(score.signature))
             groups.setdefault(key, []).append((entry.scores, with_training(score)))
-    others: dict[tuple[str, bool, str, str], dict[str, Score]] = {}
+    references: dict[tuple[str, bool, str, str], dict[str, Score]] = {}
     for entry in results.reference.entries if results.reference else ():
         for score in entry.scores.scores:
             key = (entry.scores.dataset, entry.scores.synthetic, score.table, str(score.signature))
-            others.setdefault(key, {})[entry.scores.method] = score
-    made = []
+            references.setdefault(key, {})[entry.scores.method] = score
+    all_boards = []
     for (dataset, synthetic, table, signature), scored in groups.items():
         comparison = next(
             (
@@ -312,16 +317,16 @@ def boards(results: Results) -> list[Board]:
         )
         ranks = {rank.method: rank for rank in comparison.ranks} if comparison else {}
         if ranks and set(ranks) != {file.method for file, score in scored if score.value is not None}:
-            comparison, ranks = None, {}  # made of other rows than these
-        reference = others.get((dataset, synthetic, table, signature), {})
-        if comparison is not None:  # with what is known of other trainings now
+            comparison, ranks = None, {}  # it compares other rows
+        reference = references.get((dataset, synthetic, table, signature), {})
+        if comparison is not None:  # again, with the variation between trainings
             scores = {file.method: score for file, score in scored}
             comparison = judge(comparison, scores, reference, {file.method for file, _ in scored if trained(file)})
             ranks = {rank.method: rank for rank in comparison.ranks}
         members = _in_order(scored, ranks)
         first = members[0][1]
         ends = [v for _, s in members for v in (s.value, *(s.ci95 or ())) if v is not None]
-        made.append(
+        all_boards.append(
             _settled(
                 Board(
                     dataset=dataset,
@@ -342,17 +347,17 @@ def boards(results: Results) -> list[Board]:
                 )
             )
         )
-    made.sort(
+    all_boards.sort(
         key=lambda b: (
             *(b.dataset, b.synthetic, table_key(b.table), not b.signature.usual, -len(b.rows)),
             *(not b.signature.whole, -camera_count(b.signature), str(b.signature)),
         )
     )
-    return made
+    return all_boards
 
 
 def main_boards(all_boards: Sequence[Board]) -> dict[tuple[str, bool], list[Board]]:
-    """The columns of the main board of each data set: its headline tables, or its first table where it has none."""
+    """The columns of each data set's main board: its headline tables, or its first table without any."""
     by_dataset: dict[tuple[str, bool], dict[str, Board]] = {}
     for board in all_boards:
         if board.signature.usual:
@@ -365,7 +370,7 @@ def main_boards(all_boards: Sequence[Board]) -> dict[tuple[str, bool], list[Boar
 
 @dataclass(frozen=True)
 class Sweep:
-    """One table under several groups of cameras: everything else in the signature agrees."""
+    """One table with several groups of cameras; the rest of the signatures is equal."""
 
     dataset: str
     synthetic: bool
@@ -374,37 +379,37 @@ class Sweep:
     unit: str
     columns: tuple[Board, ...]
     counts: tuple[int, ...]
-    """Cameras of each column."""
+    """Number of cameras per column."""
     methods: tuple[str, ...]
 
     @property
     def name(self) -> str:
-        """What it measures, whatever the cameras."""
+        """Name of the measure, without cameras."""
         return measure(self.columns[-1].signature.model_copy(update=ANY_CAMERAS))
 
     def curves(self) -> dict[str, Curve]:
-        """Error against the number of cameras, the mean over groups of one size; {} for fewer than two sizes."""
-        known = sorted(set(self.counts))
-        if len(known) < 2:
+        """Error against the number of cameras, mean over groups of one size; {} for fewer than two sizes."""
+        sizes = sorted(set(self.counts))
+        if len(sizes) < 2:
             return {}
-        made = {}
+        curves = {}
         for method in self.methods:
-            by_count: dict[int, list[float]] = {count: [] for count in known}
+            by_count: dict[int, list[float]] = {count: [] for count in sizes}
             for count, board in zip(self.counts, self.columns, strict=True):
                 row = board.row(method)
                 if row is not None and row.score.value is not None:
                     by_count[count].append(row.score.value)
-            made[method] = Curve(
-                x=[float(count) for count in known],
+            curves[method] = Curve(
+                x=[float(count) for count in sizes],
                 y=[sum(values) / len(values) if values else None for values in by_count.values()],
                 x_label="number of cameras",
                 y_label=f"{metric_label(self.columns[0].signature)}, {self.unit}",
             )
-        return made
+        return curves
 
 
 def sweeps(all_boards: Sequence[Board]) -> list[Sweep]:
-    """Boards that differ in nothing but their views, gathered."""
+    """Groups of boards that differ only in their cameras."""
     groups: dict[tuple[str, ...], list[Board]] = {}
     for board in all_boards:
         rest = str(board.signature.model_copy(update=ANY_CAMERAS))
@@ -428,17 +433,17 @@ def sweeps(all_boards: Sequence[Board]) -> list[Sweep]:
 
 
 def camera_count(signature: Signature) -> int:
-    """How many cameras an answer is from, the most of its sets."""
+    """Number of cameras per prediction; the largest if there are several sets."""
     return max(map(len, signature.cameras))
 
 
 ANY_CAMERAS = {"cameras": (("any",),), "cameras_of_dataset": 1, "root_cameras": ()}
-"""In place of a signature's own: what is left tells two tables apart that differ in more than cameras."""
+"""Replaces the cameras of a signature: what remains is equal for tables that differ only in cameras."""
 _ALIGNMENTS = {"root": "root-relative", "none": "absolute", "procrustes": "Procrustes-aligned"}
 
 
 def measure(signature: Signature) -> str:
-    """What a number measures, as a heading: metric, alignment and how many cameras.
+    """Name of what a number measures: metric, alignment and number of cameras.
 
     Example:
         A signature of metric ``mpjpe<=150mm`` and alignment ``none`` gives "MPJPE clipped at 150 mm, absolute".
@@ -456,7 +461,7 @@ def measure(signature: Signature) -> str:
 
 
 def conditions(signature: Signature) -> list[str]:
-    """What else a reader has to know to tell two numbers of one name apart; nothing where all is as usual."""
+    """Conditions that distinguish two numbers with one name; none for the usual ones."""
     words = []
     if signature.every > 1:
         words.append(f"every {ordinal(signature.every)} frame")
@@ -478,29 +483,29 @@ def ordinal(count: int) -> str:
 
 
 def metric_label(signature: Signature) -> str:
-    """The metric as the field writes it: pa_mpjpe -> PA-MPJPE, pck@150mm -> PCK@150mm, mpjpe<=150mm -> MPJPE≤150mm."""
+    """The metric as papers write it: pa_mpjpe -> PA-MPJPE, pck@150mm -> PCK@150mm, mpjpe<=150mm -> MPJPE≤150mm."""
     name, limit = re.fullmatch(r"([^@<>=]*)(.*)", signature.metric, re.DOTALL).groups()  # type: ignore[union-attr]
     return name.upper().replace("_", "-") + limit.replace("<=", "≤")
 
 
 Measure = Literal["processor s", "GPU s", "wall s × processes"]
-"""What a training's cost is counted in, each under its own name since none can be turned into another: user + system
-time; wall time × GPUs; wall time × processes where a file holds neither, which grows with whatever else was running."""
+"""Units of training cost, which cannot be converted into each other: user + system time; wall time × GPUs; wall time ×
+processes, for files without the other two, which also depends on other programs."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Training behind a method. Where it and the trainings it starts from were measured differently there is no sum."""
+    """Cost of a method's training. There is no sum if the trainings that it starts from have another unit."""
 
     own_s: float | None
     total_s: float | None
     """With the trainings it starts from."""
     measure: Measure | None
-    """Of its own training, or where it has none of what it starts from; None where nothing was trained."""
+    """Unit of its own training, or of the training that it starts from; None without any training."""
     parameters: int | None
     chain: tuple[str, ...]
     hardware: tuple[str, ...]
-    """Of all these trainings."""
+    """Hardware of all these trainings."""
 
 
 def cost(training: Mapping[tuple[str, str], TrainingFile], dataset: str, method: str) -> Cost:
@@ -536,7 +541,7 @@ def cost(training: Mapping[tuple[str, str], TrainingFile], dataset: str, method:
 
 
 def _mean_seconds(file: TrainingFile) -> tuple[Measure, float]:
-    """Over the seeds: they are trained by one command on one machine, and so measured alike."""
+    """Unit and mean over seeds, which have one unit because one command trains them on one machine."""
     spent = [_spent(run) for run in file.runs]
     return spent[0][0], sum(seconds for _, seconds in spent) / len(spent)
 
@@ -550,38 +555,38 @@ def _spent(run: TrainingRun) -> tuple[Measure, float]:
 
 
 def measure_of(costs: Iterable[Cost]) -> Measure | None:
-    """What most of these costs are counted in, the first of equals; None where nothing was trained."""
+    """The most frequent unit of these costs, the first of equals; None without any training."""
     counts = Counter(cost.measure for cost in costs if cost.measure is not None)
     return counts.most_common(1)[0][0] if counts else None
 
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A published table with ours beside it."""
+    """A published table and our boards with the same id."""
 
     table: PublishedTable
     columns: tuple[str, ...]
     ours: tuple[Board, ...]
-    """One board a data set that has this table."""
+    """One board per data set with this table."""
     extra: tuple[str, ...]
-    """Methods of ours that the paper has no row for."""
+    """Our methods without a row in the paper."""
     absent: str
-    """Why ours are absent; empty where they are not, and for readings that no run of ours repeats."""
+    """Why our numbers are absent; empty if they are not, and for collections that no run repeats."""
 
     @property
     def numbered(self) -> bool:
-        """Whether it is a table or figure of a paper (T1, F2) rather than a collection of readings."""
+        """Whether it is a table or figure of a paper (T1, F2), not a collection from several sources."""
         return _is_numbered(self.table.id)
 
     def cells(self, row: PublishedRow | None, method: str | None = None) -> list[Row | None]:
-        """Our row for each board of ``ours``."""
+        """Our row in each board of ``ours``."""
         name = row.method if row is not None else method
         return [board.row(name) if name else None for board in self.ours]
 
 
 def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTable]:
-    """Every published table with our boards of the same id."""
-    made = []
+    """All published tables with our boards of the same id."""
+    papers = []
     for table in results.published:
         ours: dict[tuple[str, bool], Board] = {}
         for board in all_boards:
@@ -590,7 +595,7 @@ def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTab
         named = {row.method for row in table.rows}
         extra = dict.fromkeys(row.method for board in ours.values() for row in board.rows if row.method not in named)
         columns = dict.fromkeys([*table.sources, *(column for row in table.rows for column in row.values)])
-        made.append(
+        papers.append(
             PaperTable(
                 table=table,
                 columns=tuple(c for c in columns if any(c in row.values for row in table.rows)),
@@ -599,7 +604,7 @@ def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTab
                 absent=_why_absent(table, results) if not ours and _is_numbered(table.id) else "",
             )
         )
-    return made
+    return papers
 
 
 def _is_numbered(table: str) -> bool:
@@ -620,7 +625,7 @@ def _why_absent(table: PublishedTable, results: Results) -> str:
 
 @dataclass(frozen=True)
 class Overlay:
-    """One crop with both skeletons as SVG paths in crop pixels."""
+    """One crop with predicted and true skeleton as SVG paths in crop pixels."""
 
     view: str
     image: str
@@ -632,7 +637,7 @@ class Overlay:
 
 @dataclass(frozen=True)
 class Example:
-    """One sample of the examples file: its place by error, and every view drawn."""
+    """One sample of the examples file: "best", "median" or "worst" by error, with all its views."""
 
     place: str
     key: str
@@ -642,7 +647,7 @@ class Example:
 
 
 def pick_examples(error_mm: Sequence[float] | np.ndarray) -> list[tuple[str, int]]:
-    """Best, median and worst by error, each sample once; samples without an error count as worst."""
+    """Place and index of the best, median and worst sample by error, each once; no error counts as worst."""
     errors = np.asarray(error_mm, dtype=np.float64)
     order = np.argsort(np.where(np.isfinite(errors), errors, np.inf), kind="stable")
     if not len(order):
@@ -661,7 +666,7 @@ def limb_path(points_px: np.ndarray, edges: np.ndarray) -> str:
 
 
 def overlay(examples: Examples, sample: int, view: int, image: str) -> Overlay:
-    """Both skeletons of one view."""
+    """Predicted and true skeleton of one view."""
     predicted = examples.predicted_px[sample, view]
     finite = predicted[np.isfinite(predicted).all(axis=1)]
     return Overlay(
@@ -675,7 +680,7 @@ def overlay(examples: Examples, sample: int, view: int, image: str) -> Overlay:
 
 
 def inputs_in_words(inputs: Mapping[str, JsonValue]) -> list[tuple[str, str]]:
-    """What a method may see, as its score file records it, in words; a fact that is not recorded is left out."""
+    """Inputs of a method in words, from its score file: (name, value); facts that are not recorded are left out."""
     facts = []
     match inputs.get("views"):
         case [int() as fewest, int() as most] if most == 1:
@@ -699,7 +704,7 @@ def inputs_in_words(inputs: Mapping[str, JsonValue]) -> list[tuple[str, str]]:
 
 
 def compared_speed(file: SpeedFile) -> str:
-    """A timing in words: "5.0 times as fast as the peer. Aimed at: at least 3 times as fast; reached"."""
+    """A timing in words: "5 times as fast as the peer. The aim, at least 3 times as fast, is reached."."""
     if file.ratio is None:
         words = "No peer was timed."
     elif file.ratio >= 1:
@@ -715,7 +720,7 @@ _DETAIL_UNITS = {"mb": "MB", "mib": "MiB", "mm": "mm", "s": "s", "px": "px"}
 
 
 def measured(file: SpeedFile) -> list[str]:
-    """What else was measured, each with its unit: "largest difference 4.97e-09 mm"."""
+    """Further measurements, each with its unit: "largest difference 4.97e-09 mm"."""
     phrases = []
     for name, value in file.details.items():
         words, _, unit = name.rpartition("_")
@@ -728,7 +733,7 @@ def measured(file: SpeedFile) -> list[str]:
 
 
 def common_commit(files: Iterable[ScoreFile]) -> list[tuple[str, bool, int]]:
-    """Known commits the results come from, with their dirty flag and how many results each made, most first."""
-    made = [file.provenance for file in files]
-    counts = Counter((one.git_commit, bool(one.git_dirty)) for one in made if one.git_commit is not None)
+    """Known commits of the results, with dirty flag and number of results, most results first."""
+    provenances = [file.provenance for file in files]
+    counts = Counter((one.git_commit, bool(one.git_dirty)) for one in provenances if one.git_commit is not None)
     return [(commit, dirty, count) for (commit, dirty), count in counts.most_common()]

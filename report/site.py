@@ -1,4 +1,4 @@
-"""The leaderboard as a folder of static pages that need neither a network nor JavaScript."""
+"""The leaderboard: a folder of static pages that need no network and no JavaScript."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from poseboard.report.results import Entry, Results, read_results
 TEMPLATES = Path(__file__).parent / "templates"
 JPEG = {"quality": 90, "subsampling": 0}
 PICTURE_PX, PICTURE_BYTES = 1600, 280_000
-"""Widest side and size that a picture from results/ has on the pages."""
+"""Maximum width and file size of a picture on the pages."""
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure as the pages use it: drawn inline, and as a file for slides and papers."""
+    """A figure on a page: inline, and as a file for slides and papers."""
 
     title: str
     caption: str
@@ -45,7 +45,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture beside the pages, with its size in pixels."""
+    """A picture file of the pages, with its size in pixels."""
 
     file: str
     width: int
@@ -53,7 +53,7 @@ class Picture:
 
 
 class _Folder:
-    """The folder being written: every file of it, in order; they take their places together."""
+    """The files of the pages, in order; they are renamed into place together."""
 
     def __init__(self, out: Path, files: WholeFiles) -> None:
         self.out, self.files = out, files
@@ -81,24 +81,28 @@ def build(
     colours: Mapping[str, str] | None = None,
     folders: Mapping[str, Path] | None = None,
 ) -> list[Path]:
-    """Write ``index.html``, a page a method, figures, pictures and ``leaderboard.{csv,json}`` into ``out``.
+    """Write ``index.html``, one page per method, figures, pictures and ``leaderboard.{csv,json}`` into ``out``.
 
-    The same results give the same bytes. Files of an earlier build are overwritten, none is deleted.
+    Equal results give equal bytes. Files of an earlier build are overwritten, not deleted.
 
     Args:
         results: the results/ folder.
-        profile: whose results are shown, a folder of ``results``.
-        out: folder for the pages; made if absent.
-        rows: methods that the run has; what others left in ``results`` is not shown. None: all are.
-        colours: of rows, by name (`figures.COLOURS`); any other has one that follows from its name.
-        folders: row -> the folder of its method, whose README.md its page shows.
+        profile: a folder of ``results``.
+        out: folder of the pages; created if absent.
+        rows: rows of the run; results of others are not shown. None: all are shown.
+        colours: row -> name of its colour (`figures.COLOURS`); others have a colour by the hash of their name.
+        folders: row -> folder of its method, whose README.md its page shows.
 
     Returns:
-        The files written, ``index.html`` first.
+        The written files, ``index.html`` first.
 
     Raises:
-        ResultError: a file of ``results`` is broken, or there is no such colour; the message names it.
-        OSError: a file cannot be written; those of an earlier build are all left as they were.
+        ResultError: a file of ``results`` is broken, or a colour is unknown; the message names it.
+        OSError: a file cannot be written; all files of an earlier build remain unchanged.
+
+    Example:
+        >>> build(Path("results"), "default", Path("results/default/leaderboard"))[0].name
+        'index.html'
     """
     contents = read_results(results, profile, rows)
     with WholeFiles() as files:
@@ -225,7 +229,7 @@ def _index_context(
 
 
 def _further(boards: Sequence[Board]) -> dict[tuple[str, bool, bool], list[Board]]:
-    """Boards that share a table, by data set, synthetic or not, and from one camera or several."""
+    """Boards that are columns of one table on the page: of one data set, and of single cameras or of several."""
     groups: dict[tuple[str, bool, bool], list[Board]] = {}
     for board in boards:
         groups.setdefault((board.dataset, board.synthetic, board.from_one_camera), []).append(board)
@@ -233,13 +237,13 @@ def _further(boards: Sequence[Board]) -> dict[tuple[str, bool, bool], list[Board
 
 
 def _compared(all_boards: Sequence[Board], shown: set[int]) -> list[tuple[Board, bool]]:
-    """Boards with paired differences, those of the main board first, each with whether it is one of those."""
+    """Boards with paired differences, and whether each is on the main board; those come first."""
     pairs = [(board, id(board) in shown) for board in all_boards if board.comparison and board.comparison.pairs]
     return sorted(pairs, key=lambda pair: not pair[1])
 
 
 def _over_seeds(results: Results) -> list[Board]:
-    """The main boards of the run of several seeds, where there is one beside this run."""
+    """The main boards of the run with several seeds, if there is one."""
     if results.reference is None:
         return []
     return [board for columns in views.main_boards(views.boards(results.reference)).values() for board in columns]
@@ -254,10 +258,10 @@ def _has(board: Board, kind: str) -> bool:
 
 
 def _picture(folder: _Folder, path: Path, prefix: str) -> Picture | None:
-    """A picture for the pages: JPEG, made as small as `PICTURE_BYTES` asks for; None where it is not there.
+    """A picture for the pages, a JPEG of at most `PICTURE_BYTES`; None if the file is absent.
 
     Raises:
-        ResultError: it is no picture.
+        ResultError: the file is not a picture.
     """
     if not path.is_file():
         return None
@@ -282,13 +286,13 @@ def _picture(folder: _Folder, path: Path, prefix: str) -> Picture | None:
 
 
 def _labelled(curves: Mapping[str, Curve], board: Board) -> dict[str, Curve]:
-    """Curves whose y axis says what the board's numbers are not."""
+    """Curves with the board's caveats in the label of the y axis."""
     label = _caveats(board)
     return {name: curve.model_copy(update={"y_label": f"{curve.y_label}{label}"}) for name, curve in curves.items()}
 
 
 def _caveats(board: Board) -> str:
-    """Plots travel without their page, so the axis itself says that numbers are synthetic or not meant to be read."""
+    """Caveats of a board for the axes of its plots, which are also used without the page."""
     warnings = dict.fromkeys(row.file.warning for row in board.rows if row.file.warning)
     return "".join(f", {words}" for words in (*(["synthetic world"] if board.synthetic else []), *warnings))
 
@@ -301,15 +305,15 @@ def _board_plots(
     results: Results, dataset: tuple[str, bool], columns: Sequence[Board], boards_here: Sequence[Board],
     sweeps: Sequence[Sweep], index: Mapping[str, int], folder: _Folder,
 ) -> list[Plot]:  # fmt: skip
-    made = []
+    plots = []
     slug = views.file_name(f"{dataset[0]}{'' if dataset[1] else '-real'}")
     for board in columns[:1]:
         scores = {row.method: row.score for row in board.rows}
         unit = _unit(board)
-        made.append(
+        plots.append(
             folder.plot(
                 f"{slug}-intervals", f"{board.name}: value and 95 % interval",
-                "Bootstrap over subject × sequence. Where they overlap, the paired differences decide.",
+                "Bootstrap over subject × sequence. If intervals overlap, see the paired differences.",
                 figures.intervals(scores, index, f"{board.name}, {unit}"),
             )
         )  # fmt: skip
@@ -324,21 +328,21 @@ def _board_plots(
             and row.score.value is not None
         }
         if costs and measure is not None:
-            made.append(
+            plots.append(
                 folder.plot(
-                    f"{slug}-cost", f"{board.name}, beside compute",
-                    f"Training in {measure}, with the trainings a method starts from. Dashed: nothing better for less."
-                    + ("" if alike else " Rows whose training was measured otherwise are left out."),
+                    f"{slug}-cost", f"{board.name} against training cost",
+                    f"Training in {measure}, including the trainings that a method starts from. Dashed: Pareto front."
+                    + ("" if alike else " Rows with another unit are left out."),
                     figures.error_against_cost(costs, index, f"{board.name}, {unit}", measure),
                 )
             )  # fmt: skip
     for sweep in sweeps:
         if curves := _labelled(sweep.curves(), sweep.columns[-1]):
-            made.append(
+            plots.append(
                 folder.plot(
                     f"{slug}-cameras-{views.file_name(sweep.table.lower())}",
                     f"{sweep.name}, against the number of cameras",
-                    "Which cameras each point uses stands in the table of cameras.",
+                    "The table of cameras names the cameras of each point.",
                     figures.lines(curves, index, marks=True, from_zero=False),
                 )
             )
@@ -347,10 +351,10 @@ def _board_plots(
         for kind, title in (("action", "by action"), ("joint", "by joint")):
             with_kind = {name: score for name, score in scores.items() if score.breakdown.get(kind)}
             if with_kind:
-                made.append(
+                plots.append(
                     folder.plot(
                         f"{slug}-{kind}", f"{board.name}, {title}",
-                        f"Hardest {kind} on top; the grey bar spans best to worst method.",
+                        f"Hardest {kind} on top. Grey bar: from the best to the worst method.",
                         figures.breakdown(with_kind, index, kind, f"{board.name}, {_unit(board)}"),
                     )
                 )  # fmt: skip
@@ -362,7 +366,7 @@ def _board_plots(
             if key == "cameras" or not drawn:  # the sweeps draw these
                 continue
             curves = _labelled(drawn, board)
-            made.append(
+            plots.append(
                 folder.plot(
                     f"{slug}-{views.file_name(board.table.lower())}-{views.file_name(key.lower())}",
                     "Share of joints within a distance (PCK)"
@@ -372,7 +376,7 @@ def _board_plots(
                     figures.lines(curves, index, marks=key != "pck", from_zero=True),
                 )
             )
-    return made
+    return plots
 
 
 def _method_context(
@@ -387,7 +391,7 @@ def _method_context(
         if file and any(run.curves for run in file.runs):
             plot = folder.plot(
                 f"training-{slug}-{views.file_name(entry.scores.dataset)}", f"Training on {entry.scores.dataset}",
-                "Every term of the loss: faint, the mean of a few batches; bold, its running mean.",
+                "Terms of the loss. Faint: mean over a few batches. Bold: running mean.",
                 figures.training_curves(file, index[name]),
             )  # fmt: skip
         curves.append((entry.scores, file, plot))
@@ -404,8 +408,8 @@ def _method_context(
 
 
 def _about(name: str, results: Results, folders: Mapping[str, Path]) -> dict[str, Any]:
-    """What the page says of the method before any number: README, which method a variant is of, what it may see."""
-    folder = found_in if (found_in := folders.get(name)) and found_in.is_dir() else None
+    """Head of a method's page: README, the method of which the row is a variant, different options, inputs."""
+    folder = candidate if (candidate := folders.get(name)) and candidate.is_dir() else None
     entries = [entry.scores for entry in results.entries if entry.scores.method == name]
     base = folder.name if folder else name
     plain = {entry.scores.dataset: entry.scores for entry in results.entries if entry.scores.method == base}
@@ -428,20 +432,20 @@ def _about(name: str, results: Results, folders: Mapping[str, Path]) -> dict[str
 def _breakdown_tables(
     name: str, all_boards: Sequence[Board]
 ) -> list[tuple[bool, list[tuple[Board, str, list[tuple[str, float | None]]]]]]:
-    """Values by action, joint, …: those of the main boards (True) and those of the others (False)."""
+    """Values by action, joint, … of the main boards (True) and of the other boards (False)."""
     shown = {id(board) for columns in views.main_boards(all_boards).values() for board in columns}
-    made: dict[bool, list[tuple[Board, str, list[tuple[str, float | None]]]]] = {True: [], False: []}
+    by_main: dict[bool, list[tuple[Board, str, list[tuple[str, float | None]]]]] = {True: [], False: []}
     for board in all_boards:
         if (row := board.row(name)) is not None:
             tables = [(board, kind, list(values.items())) for kind, values in row.score.breakdown.items() if values]
-            made[id(board) in shown] += tables
-    return list(made.items())
+            by_main[id(board) in shown] += tables
+    return list(by_main.items())
 
 
 def _draw_examples(entry: Entry, slug: str, folder: _Folder) -> list[Example]:
     if (examples := entry.examples) is None:
         return []
-    made = []
+    drawn = []
     where = f"examples/{slug}-{views.file_name(entry.scores.dataset)}"
     for place, k in views.pick_examples(examples.error_mm):
         overlays = []
@@ -449,14 +453,14 @@ def _draw_examples(entry: Entry, slug: str, folder: _Folder) -> list[Example]:
             image = f"{where}-{place}-{v}.jpg"
             folder.write(image, partial(imsave, arr=examples.images[k, v], format="jpg", pil_kwargs=JPEG))
             overlays.append(views.overlay(examples, k, v, image))
-        made.append(
+        drawn.append(
             Example(place, examples.keys[k], float(examples.error_mm[k]), examples.images.shape[2], tuple(overlays))
         )
-    return made
+    return drawn
 
 
 def _pictures(entry: Entry, slug: str, folder: _Folder) -> list[tuple[ScoreFile, DrawnPicture, Picture]]:
-    """What the method drew itself, copied; one that is not there is left out."""
+    """Copies of the pictures that the method drew; missing files are left out."""
     prefix = f"{slug}-{views.file_name(entry.scores.dataset)}"
     copied = [(drawn, _picture(folder, path, prefix)) for drawn, path in entry.pictures]
     return [(entry.scores, drawn, picture) for drawn, picture in copied if picture is not None]
@@ -509,7 +513,7 @@ def _commit(file: ScoreFile) -> str | None:
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV; text that a spreadsheet would run as a formula is quoted with an apostrophe."""
+    """Rows as CSV; text that a spreadsheet would evaluate as a formula starts with an apostrophe."""
     buffer = io.StringIO()
     if rows:
         writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")

@@ -149,16 +149,16 @@ def test_missing_poses_stand_beside_every_number(site: Path) -> None:
     beside = [text for _, text in found.cells if re.search(r"3 of (900|864) missing", text)]
     # further measures, three numbers of cameras, tables T1 and T2 of the papers
     assert len(beside) >= 6
-    assert "Such a row stands above one that lacks none, or in bold, only where it is better" in found.text
+    assert "Such a row is above a complete one, or bold, only if it is better" in found.text
     method = page(site / "methods" / "ransac.html")
     assert "of 900 missing" in method.text
-    assert "Such a row stands above" in method.text
+    assert "Such a row is above" in method.text
     assert "missing" not in " ".join(text for _, text in page(site / "methods" / "dlt.html").cells)
 
 
 def test_the_spread_of_training_is_on_the_page(site: Path, results: Path, tmp_path: Path) -> None:
     text = page(site / "index.html").text
-    assert "The number is of these weights; training varies by ±0.5 mm" in text
+    assert "The number is of one training; the standard deviation between trainings is 0.5 mm" in text
     assert "Holm’s procedure" in text
     assert "Over several trainings" in text
     cells = [text.replace("\xa0", " ") for _, text in page(site / "index.html").cells]
@@ -167,7 +167,7 @@ def test_the_spread_of_training_is_on_the_page(site: Path, results: Path, tmp_pa
     shutil.copytree(results, alone, ignore=shutil.ignore_patterns("seeds"))
     build(alone, "default", tmp_path / "out")
     text = page(tmp_path / "out" / "index.html").text
-    assert "how far another training would be off is not known" in text
+    assert "the variation between trainings is not known" in text
     assert "Over several trainings" not in text
 
 
@@ -181,7 +181,7 @@ def test_every_paper_table_is_there_with_its_sources(site: Path) -> None:
     assert (
         "Ours are absent: mupots is missing. MuPoTS-3D (non-commercial research): no adapter. Where to get it:" in text
     )
-    assert "Known, and not part of this run" in text
+    assert "Other known data sets" in text
 
 
 def test_every_table_with_our_numbers_says_once_that_they_are_synthetic(results: Path, site: Path) -> None:
@@ -456,7 +456,7 @@ def test_a_method_page_says_what_it_is_and_shows_its_readme(results: Path, tmp_p
     assert re.search(
         r"a variant of algebraic ?, with use_confidences = False ?; all other options are the same", variant
     )
-    assert "May see not recorded in these results" in variant
+    assert "Inputs not recorded" in variant
     assert 'id="readme"' in (tmp_path / "out" / "methods" / "algebraic.html").read_text(encoding="utf-8")
     assert 'id="readme"' not in (tmp_path / "out" / "methods" / "dlt.html").read_text(encoding="utf-8")
 
@@ -479,7 +479,7 @@ def test_rows_taken_out_of_the_run_are_not_shown(results: Path, tmp_path: Path) 
     assert not (tmp_path / "methods" / "ransac.html").exists()
     assert (tmp_path / "methods" / "dlt.html").is_file()
     # the comparison at hand is of other rows, and says nothing about these
-    assert "No comparison is at hand" in found.text
+    assert "There is no comparison" in found.text
 
 
 def test_rows_of_two_states_of_a_data_set_do_not_share_a_page(tmp_path: Path) -> None:
