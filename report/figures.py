@@ -1,4 +1,4 @@
-"""Plots: pure functions from result objects to a matplotlib Figure, and two that turn one into SVG or into pixels."""
+"""Plots: pure functions from results to a matplotlib Figure, and from a Figure to SVG or pixels."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ COLOURS = {
     "purple": "#71439e", "grey": "#7f7f7f", "maroon": "#511e18", "olive": "#3c4600", "crimson": "#c1203b",
     "teal": "#0a4954",
 }  # fmt: skip
-"""What ``colours`` of params.yaml may name. Found by search: each stands out from white, and any two stay apart to a
-reader with protanopia, deuteranopia or tritanopia (`tests/report/test_figures.py` measures both)."""
+"""Names for ``colours`` in params.yaml. Each colour has enough contrast to white, and any two are distinguishable with
+protanopia, deuteranopia and tritanopia (`tests/report/test_figures.py` measures both)."""
 DARK_COLOURS = {
     "blue": "#54bafb", "rust": "#d56e1d", "green": "#0da57a", "pink": "#e58fc8", "sky": "#a9dcff", "orange": "#edc233",
     "purple": "#937ac1", "grey": "#c9b9b4", "maroon": "#b87b45", "olive": "#a5c652", "crimson": "#ff5879",
     "teal": "#137788",
 }  # fmt: skip
-"""The same on the dark page."""
+"""The same colours for the dark theme."""
 PALETTE = tuple(COLOURS.values())
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "h", ">", "*")
 WIDTH = 4.9
-"""Of a plot in inches: at the width of a phone its text is still read."""
+"""Width of a plot in inches: its text is readable on a phone."""
 LINE_CHARACTERS = 62
-"""Of one line of a label: at 9 points they fit into ``WIDTH``."""
+"""Characters per line of a label: at 9 points they fit into ``WIDTH``."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 INK, RULE = "#1b1e23", "#d5d8dc"
 STYLE: Any = {  # matplotlib types every key of it as a literal
@@ -73,32 +73,31 @@ STYLE: Any = {  # matplotlib types every key of it as a literal
 
 
 def printable(name: str) -> str:
-    """``name`` as plot text: control characters, which XML forbids, replaced; a leading underscore kept visible."""
+    """``name`` as text of a plot: XML forbids control characters, matplotlib hides names with a leading underscore."""
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
     return f"\N{ZERO WIDTH SPACE}{text}" if text.startswith("_") else text
 
 
 def slots(names: Iterable[str], colours: Mapping[str, str]) -> dict[str, int]:
-    """The look of each row, as the index that ``look`` takes. A row added behind the others changes none of theirs.
+    """Index of each row's colour and marker, the argument of ``look``. A row at the end does not change the others.
 
-    A row named in ``colours`` has that colour; a second one of the same colour has another marker. Any other row has a
-    colour and marker by the hash of its name, of the pairs that no first row of a colour has, and moves to the next
-    free pair where an earlier row has the same.
+    A row in ``colours`` has that colour; a second row with the same colour has another marker. Other rows have a pair
+    of colour and marker by the hash of their name, or the next free pair.
 
     Args:
-        names: rows; those that must not move come first.
+        names: rows; earlier rows take precedence.
         colours: row -> key of ``COLOURS``.
 
     Raises:
-        ResultError: there is no such colour.
+        ResultError: a colour is unknown.
 
     Example:
         >>> slots(["dlt"], {"dlt": "rust"})
         {'dlt': 1}
     """
     ours, places = len(PALETTE), len(PALETTE) * len(MARKERS)
-    chosen: dict[str, int] = {}
-    for name in sorted(names, key=lambda name: name not in colours):  # stable: the order stays otherwise
+    slot_of: dict[str, int] = {}
+    for name in sorted(names, key=lambda name: name not in colours):  # stable
         if (colour := colours.get(name)) is None:
             start = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big")
             candidates = [ours + (start + k) % (places - ours) for k in range(places - ours)]
@@ -106,9 +105,9 @@ def slots(names: Iterable[str], colours: Mapping[str, str]) -> dict[str, int]:
             candidates = list(range(list(COLOURS).index(colour), places, ours))
         else:
             raise ResultError(f"colours.{name}: there is no colour {colour!r}; name one of {', '.join(COLOURS)}")
-        taken = set(chosen.values())
-        chosen[name] = next((slot for slot in candidates if slot not in taken), candidates[0])
-    return chosen
+        taken = set(slot_of.values())
+        slot_of[name] = next((slot for slot in candidates if slot not in taken), candidates[0])
+    return slot_of
 
 
 def marker_path(index: int) -> str:
@@ -127,7 +126,7 @@ def _marker(index: int) -> int:
 
 
 def look(index: int) -> dict[str, Any]:
-    """Colour, marker and dash of the method with this index, the same in every plot; the next round has other pairs."""
+    """Colour, marker and dash of the method with this index, the same in every plot."""
     return {
         "color": PALETTE[index % len(PALETTE)],
         "marker": MARKERS[_marker(index)],
@@ -141,7 +140,7 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def _in_lines(label: str, characters: int) -> str:
-    """A label broken after commas, so that no line is longer where that can be had."""
+    """A label with line breaks after commas, for lines of at most ``characters`` if possible."""
     lines: list[str] = []
     for part in label.split(", "):
         if lines and len(lines[-1]) + len(part) + 3 <= characters:
@@ -152,7 +151,7 @@ def _in_lines(label: str, characters: int) -> str:
 
 
 def _centred(figure: Figure, label: str) -> None:
-    """A label of the x axis in the middle of the figure: under the axes alone a long one is cut beside long names."""
+    """A label of the x axis at the centre of the figure: centred at the axes, a long label could be cut off."""
     figure.supxlabel(_in_lines(label, LINE_CHARACTERS), fontsize=STYLE["axes.labelsize"])
 
 
@@ -191,7 +190,7 @@ def intervals(scores: Mapping[str, Score], index: Mapping[str, int], label: str)
 
 
 def breakdown(scores: Mapping[str, Score], index: Mapping[str, int], kind: str, label: str) -> Figure:
-    """Value by action, joint or subject: one row a category, one mark a method, worst category on top."""
+    """Value by action, joint or subject: one line per category, one mark per method, worst category on top."""
     order: dict[str, list[float]] = {}
     for score in scores.values():
         for name, value in score.breakdown.get(kind, {}).items():
@@ -216,7 +215,7 @@ def breakdown(scores: Mapping[str, Score], index: Mapping[str, int], kind: str, 
 
 
 def lines(curves: Mapping[str, Curve], index: Mapping[str, int], marks: bool, from_zero: bool) -> Figure:
-    """One line a method (PCK against threshold, error against number of cameras); axes are labelled by the curves."""
+    """One line per method (PCK against threshold, error against number of cameras); curves have the axis labels."""
     with mpl.rc_context(STYLE):
         figure, axes = _axes(WIDTH, 3.5)
         for name, curve in curves.items():
@@ -239,7 +238,7 @@ def lines(curves: Mapping[str, Curve], index: Mapping[str, int], marks: bool, fr
 def error_against_cost(
     points: Mapping[str, tuple[float, float]], index: Mapping[str, int], label: str, measure: str
 ) -> Figure:
-    """Error (second of each pair, ``label``) against training cost (first, ``measure``), with the Pareto front."""
+    """Error (second value, ``label``) against training cost (first value, ``measure``), with the Pareto front."""
     with mpl.rc_context(STYLE):
         figure, axes = _axes(WIDTH, 3.6)
         front, best = [], np.inf
@@ -261,7 +260,7 @@ def error_against_cost(
 
 
 def training_curves(training: TrainingFile, index: int) -> Figure:
-    """Every loss of a method's training against the step with its running mean, one panel a loss, one line a seed."""
+    """Losses of a training against the step, with running means: one panel per loss, one line per seed."""
     names = sorted({name for run in training.runs for name in run.curves}, key=lambda name: (name != "total", name))
     with mpl.rc_context(STYLE):
         columns = min(max(len(names), 1), 2)
@@ -302,12 +301,12 @@ def training_curves(training: TrainingFile, index: int) -> Figure:
 
 
 def to_pixels(figure: Figure) -> NDArray[np.uint8]:
-    """A figure of equal panels as an opaque picture, (H, W, 3), with margins that fit labels of ordinary length.
+    """A figure of equal panels as an opaque image (H, W, 3) uint8, with fixed margins.
 
-    Nothing is measured and it is drawn once, which takes half the time of ``savefig`` with a layout.
+    Without a layout engine it takes half the time of ``savefig``.
 
     Raises:
-        ValueError: the figure's panels were not made by ``subplots``.
+        ValueError: the panels were not made by ``subplots``.
     """
     grid = figure.axes[0].get_gridspec()
     if grid is None:
@@ -340,12 +339,12 @@ def to_svg(figure: Figure, name: str) -> str:
 
 
 def to_inline(svg: str, name: str, title: str) -> str:
-    """The SVG of ``to_svg`` for use inside a page: ids made unique by ``name``, colours handed to the page's themes."""
+    """The SVG of ``to_svg`` for use in a page: with unique ids, and colours as classes of the page's themes."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
     width = re.search(r'\swidth="([\d.]+)pt"', body)
-    # On a phone a wide one is scrolled rather than made too small to read.
+    # On a phone a wide figure scrolls: it must not become too small to read.
     wide = width is not None and float(width[1]) > 100 * WIDTH
     least = f"min-width:{0.65 * float(width[1]):.0f}pt;" if width and wide else ""
     widest = f' style="{least}max-width:{(1.3 if wide else 1.6) * float(width[1]):.0f}pt"' if width else ""

@@ -1,4 +1,4 @@
-"""What a method's README says about it: facts from its front matter, and the text as HTML that can do no harm."""
+"""The README of a method: facts from its front matter, and its text as safe HTML."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MARK = "---"
 class About(Record):
     """The front matter of ``methods/<name>/README.md``."""
 
-    summary: str = Field(description="what the method is, in two sentences")
+    summary: str = Field(description="description of the method in two sentences")
     paper: str | None = Field(default=None, description="title; null for a method without one")
     authors: str = ""
     venue: str = ""
@@ -33,16 +33,16 @@ class Readme:
     """A method's README."""
 
     about: About | None
-    """None where it has no front matter."""
+    """None without front matter."""
     html: Markup
-    """Its text without its title."""
+    """The text without the title."""
 
 
 def read_readme(path: Path) -> Readme | None:
-    """Read a README; None where there is none.
+    """Read a README; None if it is absent.
 
     Raises:
-        ResultError: it cannot be read, or its front matter is not what ``About`` says; the message names the field.
+        ResultError: it cannot be read, or its front matter violates ``About``; the message names the field.
     """
     if not path.is_file():
         return None
@@ -72,10 +72,10 @@ def _front_matter(path: Path, text: str) -> tuple[About | None, str]:
 
 
 def render(text: str) -> Markup:
-    """Markdown as HTML for a page that loads nothing.
+    """Markdown as HTML for a page that loads nothing from elsewhere.
 
-    HTML in it is shown as text, links other than https become text, pictures their description. The title is left out,
-    other headings start at the third level.
+    HTML is shown as text, links other than https become text, pictures become their description. The title is left
+    out; headings start at the third level.
 
     Example:
         >>> render("See [a file](../x.py), <b>not</b> bold.").strip()
@@ -92,15 +92,15 @@ def render(text: str) -> Markup:
         if token.type == "th_open":
             token.attrSet("scope", "col")
         if token.type == "th_open" and not tokens[k + 1].content.strip():
-            token.tag, token.attrs, tokens[k + 2].tag = "td", {}, "td"  # a head without words names nothing
+            token.tag, token.attrs, tokens[k + 2].tag = "td", {}, "td"  # an empty head is not a head
         if token.type == "inline" and token.children:
             token.children = _harmless(token.children)
-    # The parser is asked for CommonMark with HTML off: it escapes whatever is no Markdown.
+    # CommonMark without HTML: the parser escapes everything that is not Markdown.
     return Markup(parser.renderer.render(tokens, parser.options, {}))
 
 
 def _label_cells(tokens: Sequence[Token]) -> None:
-    """Each cell is told its column's name: where the screen is narrow, a row of a table is shown as a card."""
+    """Add the column's name to each cell: on a narrow screen a row of a table is shown as a card."""
     heads: list[str] = []
     column = 0
     for k, token in enumerate(tokens):
@@ -114,13 +114,13 @@ def _label_cells(tokens: Sequence[Token]) -> None:
         elif token.type == "td_open":
             if column:
                 token.attrSet("class", "words")
-            if column and len(heads) > 2:  # of two columns the second says what the first names
+            if column and len(heads) > 2:  # with two columns the first one is the name of the second
                 token.attrSet("data-label", heads[column])
             column += 1
 
 
 def _harmless(tokens: Sequence[Token]) -> list[Token]:
-    """Links that lead nowhere from the page, and pictures, replaced by their words."""
+    """Tokens with links that do not work on the page, and pictures, replaced by their text."""
     kept: list[Token] = []
     open_links: list[bool] = []
     for token in tokens:

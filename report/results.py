@@ -1,4 +1,4 @@
-"""Everything the pages are made of, read from results/ once and checked on the way in."""
+"""The results that the pages show, read from results/ and validated."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Predictions beside the truth on the crops they were made from (N samples, V views, J joints, S px).
+    """Predictions and truth on the crops of the predictions (N samples, V views, J joints, S px).
 
     Args:
         images: (N, V, S, S, 3) uint8 RGB.
@@ -56,7 +56,7 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One method on one data set, with the drawn predictions of its name and the pictures that it drew itself."""
+    """One method on one data set, with its examples and the pictures that it drew."""
 
     scores: ScoreFile
     examples: Examples | None
@@ -65,7 +65,7 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """The content of results/ for one profile; whatever is absent is empty."""
+    """The content of results/ for one profile; what is absent is empty."""
 
     profile: str
     entries: tuple[Entry, ...]
@@ -73,11 +73,11 @@ class Results:
     training: dict[tuple[str, str], TrainingFile]
     data: tuple[tuple[DataFile, tuple[Path, ...]], ...]
     catalog: tuple[DataFile, ...]
-    """Data sets that the suite knows and the run does not use."""
+    """Known data sets that are not part of the run."""
     published: tuple[PublishedTable, ...]
     speed: tuple[SpeedFile, ...]
     reference: Results | None = None
-    """A run of several seeds of the same rows on the same data, beside a run of another profile."""
+    """The run with several seeds of the same rows on the same data; None for that run itself."""
 
 
 def _read_all(kind: type[RecordT], paths: Iterable[Path]) -> list[tuple[Path, RecordT]]:
@@ -96,7 +96,7 @@ def _same_profile(path: Path, stated: str, profile: str) -> None:
 
 
 def picture_beside(path: Path, name: str) -> Path:
-    """The picture ``name`` in the folder of ``path``; ResultError if the name is anything but a picture's file name."""
+    """The picture ``name`` in the folder of ``path``; ResultError if the name is not a plain file name of a picture."""
     if Path(name).name != name or "\\" in name or Path(name).suffix.lower() not in PICTURE_SUFFIXES:
         kinds = ", ".join(PICTURE_SUFFIXES)
         raise ResultError(f"{path}: pictures: {name!r} is no plain file name ending in {kinds}")
@@ -104,11 +104,11 @@ def picture_beside(path: Path, name: str) -> Path:
 
 
 def _read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Arrays of an npz file, executing nothing from it; ResultError names file and array."""
+    """Arrays of an npz file, read without executing code; ResultError names file and array."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in names if name in archive}
-    except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged or hostile file
+    except Exception as error:  # zipfile, zlib and numpy raise many types for damaged or hostile files
         raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0] if str(error) else error!r})") from None
     if lacking := [name for name in names if name not in arrays]:
         raise ResultError(f"{path}: {lacking[0]}: array is missing")
@@ -118,7 +118,7 @@ def _read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 def _require(
     path: Path, arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]], kinds: Mapping[str, str]
 ) -> None:
-    """ResultError unless every array has its shape and one of its kinds of number ("f" where none is named)."""
+    """ResultError unless every array has its shape and one of its kinds of dtype (default "f")."""
     for name, shape in shapes.items():
         array = arrays[name]
         if array.shape != shape or array.dtype.kind not in kinds.get(name, "f"):
@@ -126,7 +126,7 @@ def _require(
 
 
 def read_examples(path: Path) -> Examples:
-    """Read an examples file without executing anything from it; ResultError names file and array."""
+    """Read an examples file without executing code; ResultError names file and array."""
     arrays = _read_arrays(path, ("images", "predicted_px", "truth_px", "edges", "keys", "error_mm", "views"))
     n, v, s = (*arrays["images"].shape, 0, 0, 0)[:3]
     j = arrays["truth_px"].shape[2] if arrays["truth_px"].ndim == 4 else 0
@@ -155,7 +155,7 @@ def read_examples(path: Path) -> Examples:
 
 
 def read_pictures(path: Path) -> tuple[tuple[DrawnPicture, Path], ...]:
-    """What a method drew for its page, and where; ResultError names a file that is none."""
+    """The pictures that a method drew for its page, and their files; ResultError names an invalid file."""
     return tuple((drawn, picture_beside(path, drawn.file)) for drawn in PictureFile.read(path).pictures)
 
 
@@ -166,16 +166,16 @@ def table_key(table: str) -> tuple[int, int, str]:
 
 
 def read_results(results: Path, profile: str, rows: Collection[str] | None = None) -> Results:
-    """Read ``results`` for one profile, and beside it what profile `REFERENCE` holds of the same rows on the same data.
+    """Read the results of one profile, and those of profile `REFERENCE` for the same rows on the same data.
 
     Args:
         results: the results/ folder.
         profile: a folder of it.
-        rows: methods that the run has. Files that rows since taken out left behind are not shown; None: all are.
+        rows: rows of the run; files of others are ignored. None: all rows.
 
     Raises:
-        ResultError: a file does not follow its schema, two files claim the same method, or two rows were scored on two
-            states of a data set; the message names it.
+        ResultError: a file violates its schema, two files are of the same method, or two rows were scored on different
+            states of a data set; the message names the file.
     """
     own = _read_profile(results, profile, rows)
     if profile == REFERENCE or not (results / REFERENCE).is_dir():

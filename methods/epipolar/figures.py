@@ -9,7 +9,6 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ JOINT = "right_wrist"
 
 _DPI = 150
 _INK, _RULE = "#1b1e23", "#d5d8dc"
-_STYLE: Any = {  # matplotlib types every key of it as a literal
+STYLE: Any = {  # matplotlib types every key of it as a literal
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "axes.titlesize": 9.5,
@@ -86,7 +85,7 @@ def draw_matches(
     """
     highest = float(max(*(match.weights.max() for match in matches), 1e-12))
     lowest = min(0.0, *(float(match.weights.min()) for match in matches))
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2.35 * len(names), 4.1), dpi=_DPI, layout="constrained")
         above, below = figure.subplots(2, len(names), squeeze=False, height_ratios=(1.75, 1))
         for v, axes in enumerate(above):
@@ -113,14 +112,6 @@ def draw_matches(
         below[0].axis("off")
         below[0].legend(handles, [*keys, "equal weights"], loc="center left", borderaxespad=0)
     return figure
-
-
-def pixels(figure: Figure) -> Image:
-    """The figure as (H, W, 3) uint8 RGB."""
-    canvas = FigureCanvasAgg(figure)
-    with mpl.rc_context(_STYLE):
-        canvas.draw()
-    return np.array(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _places(crop: Axes, match: Match, share: Array, shades: NDArray[np.float64]) -> None:

@@ -18,10 +18,11 @@ from poseboard.methods.base import Inputs, Picture, parse_options
 from poseboard.methods.batches.crops import stack_views, undistort_views
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.epipolar.attention import AttentionSettings
-from poseboard.methods.epipolar.figures import JOINT, Match, draw_matches, pixels
+from poseboard.methods.epipolar.figures import JOINT, STYLE, Match, draw_matches
 from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
 from poseboard.methods.epipolar.train import SMALL, EpipolarOptions, EpipolarTraining
 from poseboard.methods.epipolar.triangulation import Correspondences, triangulate_released
+from poseboard.methods.geometry.figures import pixels
 from poseboard.methods.geometry.robust import THRESHOLD_PX, ransac
 from poseboard.methods.geometry.triangulation import dlt
 from poseboard.methods.nets.network_method import NetworkMethod
@@ -168,7 +169,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
             f"{'' if images else ' Images of real people are not shown.'}"
         )
         drawn = draw_matches(names, crops, self.loaded.architecture.crop_px, predicted_px, matches)
-        return [Picture(joint.capitalize(), caption, pixels(drawn))]
+        return [Picture(joint.capitalize(), caption, pixels(drawn, STYLE))]
 
     def training(self, start: Path | None, seed: int) -> EpipolarTraining:
         """From the backbone in ``start`` or the option ``start_weights``; the block has random weights from ``seed``.

@@ -1,4 +1,4 @@
-"""A picture of several people: what every view shows of them, where they project to, and where they stand."""
+"""Figure of several people: their detections and projections in every view, and their poses in 3D."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class ViewOfPeople:
     """One view and the people in it.
 
     Args:
-        title: above it.
-        size_px: (width, height) of its image.
-        image: (H, W, 3) uint8 RGB; None: not to be seen.
-        detected_px: (N, J, 2) 2D points of people; NaN where there is none.
-        projected_px: (P, J, 2) where the people in 3D project to, in their order; NaN where a joint is not known.
+        title: of the panel.
+        size_px: (width, height) of the image.
+        image: (H, W, 3) uint8 RGB; None if it must not be shown.
+        detected_px: (N, J, 2) detected joints; NaN where there is none.
+        projected_px: (P, J, 2) projections of the 3D poses, in their order; NaN for unknown joints.
     """
 
     title: str
@@ -49,10 +49,10 @@ class ViewOfPeople:
 
 
 def draw_people(views: Sequence[ViewOfPeople], joints_mm: Array, skeleton: Skeleton) -> Figure:
-    """Each view with detected joints as dots and projected people as lines; last, the people in 3D.
+    """One panel per view, with detected joints as dots and projected people as lines, and one of the 3D poses.
 
-    A person has the same colour everywhere. Colours follow where people stand, so that a person keeps one over
-    neighbouring frames.
+    A person has the same colour in all panels. Colours follow the positions of people, so that a person keeps a colour
+    in neighbouring frames.
 
     Args:
         views: at least one.
@@ -72,10 +72,10 @@ def draw_people(views: Sequence[ViewOfPeople], joints_mm: Array, skeleton: Skele
     return figure
 
 
-def pixels(figure: Figure) -> Image:
-    """The figure as (H, W, 3) uint8 RGB."""
+def pixels(figure: Figure, style: Any = _STYLE) -> Image:
+    """The figure as (H, W, 3) uint8 RGB, drawn with matplotlib's settings ``style``."""
     canvas = FigureCanvasAgg(figure)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(style):
         canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3].copy()
 
@@ -100,7 +100,7 @@ def _draw_in_space(axes: Axes3D, joints_mm: Array, skeleton: Skeleton, colours: 
         for a, b in skeleton.edge_indices:
             axes.plot(*joints[[a, b]].T, color=colours[person], linewidth=1.3)
     extent = np.array([np.ptp(limits) for limits in (axes.get_xlim(), axes.get_ylim(), axes.get_zlim())])
-    axes.set_box_aspect(extent, zoom=0.8)  # a metre is as long along every axis, and the labels stay in the picture
+    axes.set_box_aspect(extent, zoom=0.8)  # equal scales of the axes, with room for the labels
     axes.set(xlabel="x (m)", ylabel="y (m)", zlabel="z (m)")
     axes.tick_params(labelsize=6)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
@@ -108,7 +108,7 @@ def _draw_in_space(axes: Axes3D, joints_mm: Array, skeleton: Skeleton, colours: 
 
 
 def _middles(joints_mm: Array) -> Array:
-    """(P,) y of the middle of each person's known joints; 0 where none is."""
+    """(P,) mean y of each person's known joints; 0 without any."""
     known = np.isfinite(joints_mm).all(axis=-1)
     total = np.where(known, joints_mm[..., 1], 0.0).sum(axis=1)
     return np.asarray(total / np.maximum(known.sum(axis=1), 1))
