@@ -1,4 +1,4 @@
-"""Person crops decoded once: a store of pixels in a memory-mapped file."""
+"""A store of the pixels of person crops in memory-mapped files, which are decoded once."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _FORMAT = 3
 
 @dataclass(frozen=True, eq=False)
 class _Selection:
-    """Samples whose crops lie in one file.
+    """Samples whose crops are in one file.
 
     Args:
-        folder: of the file; its name stands for everything that the crops depend on, its last part for the images.
+        folder: of the file; its name is a hash of everything that the crops depend on, with the images last.
         keys: of the samples.
-        rows: (samples, cameras, people) int64, row of each crop in the file; -1 where there is none.
+        rows: (samples, cameras, people) int64, row of each crop in the file; -1 without a crop.
     """
 
     folder: Path
@@ -38,26 +38,26 @@ class _Selection:
 
     @property
     def count(self) -> int:
-        """Crops in the file."""
+        """Number of crops in the file."""
         return int((self.rows >= 0).sum())
 
 
 class CropStore:
-    """The pixels of a data set's person crops, which are decoded once and read from a memory map from then on.
+    """The pixels of a data set's person crops, which are decoded once and then read from a memory map.
 
-    It is a cache of pixels and no data set: cameras, boxes and 2D detections of a crop come from `View.crop`. The first
-    crop that is asked for of a split decodes all crops of that split; `build` does so for other selections of keys.
-    Where neither has been done, because the split would fill more than half of the free disk, nothing is stored and the
-    caller decodes the crop itself, to the same values.
+    It only caches pixels: cameras, boxes and 2D detections of a crop come from `View.crop`. The first request for a
+    crop of a split decodes all crops of the split; `build` decodes other selections of keys. If the crops of a split
+    would fill more than half of the free disk, nothing is stored, and the caller decodes each crop itself, with equal
+    values.
 
     Args:
-        dataset: whose views have full frames.
+        dataset: with full frames.
         side_px: side of the crops.
-        box_scale: factor on the box before it is cropped.
-        folder: where the crops are kept, one sub-folder per content: data set manifest, side, scale, keys, and of every
-            image its box, size and time of modification. Crops of earlier states of the images are removed.
-        progress: called with (samples done, samples in all) while crops are decoded.
-        resampling: how the crops are made, see `View.crop`.
+        box_scale: factor on the box before the crop.
+        folder: of the crops, one sub-folder per content: manifest of the data set, side, scale, keys, and box, size and
+            time of modification of every image. Crops of earlier states of the images are removed.
+        progress: called with (finished samples, all samples) while crops are decoded.
+        resampling: how images are cropped, see `View.crop`.
 
     Raises:
         InputError: ``side_px`` or ``box_scale`` is not above 0.
@@ -85,15 +85,15 @@ class CropStore:
         self._prepared: set[str] = set()
 
     def pixels(self, key: str, camera: str, person: int = 0) -> Image | None:
-        """The stored crop (S, S, 3) uint8 of one person in one view, read-only; None where there is none.
+        """The stored crop (S, S, 3) uint8 of one person in one view, read-only; None if it is not stored.
 
         Args:
             key: of the sample.
             camera: name of the view.
-            person: whose box.
+            person: index of the person.
 
         Raises:
-            InputError: the first crop of a split is asked for, and an image of it cannot be read.
+            InputError: the crops of the split are decoded, and an image cannot be read.
         """
         split = None if key in self._place else self._split_of.get(key)
         if split is not None and split not in self._prepared:
@@ -110,13 +110,13 @@ class CropStore:
         return crops[row] if row >= 0 else None
 
     def build(self, keys: Sequence[str], threads: int = 2) -> Path | None:
-        """Decode the crops of ``keys`` into one file, unless they are there already, and use it from now on.
+        """Decode the crops of ``keys`` into one file, unless it exists, and use it.
 
-        The file appears whole or not at all; a second process that wants the same one waits for the first.
+        The file is written atomically; a second process that needs the same file waits for the first.
 
         Args:
-            keys: samples to decode, in the order of the file.
-            threads: that decode at once.
+            keys: of the samples, in the order of the file.
+            threads: number of decoding threads.
 
         Returns:
             The folder of the file, or None if no view of ``keys`` has an image to crop.

@@ -1,11 +1,11 @@
-"""What the Multi Human Pose data sets of TUM share, Shelf and Campus: people seen by several calibrated cameras.
+"""Base of Shelf and Campus, the Multi Human Pose data sets of TUM: several people, several calibrated cameras.
 
-On disk, below one root, with the calibration and the detections that VoxelPose published for them:
+On disk, below one root, with the calibration and detections that VoxelPose published:
 
     calibration_<name>.json                        camera -> R, T (mm), fx, fy, cx, cy, k, p;  x_cam = R (X - T)
     actorsGT.mat                                   actor3D: actors x frames cells of 14 x 3, metres
     pred_<name>_maskrcnn_hrnet_coco.pkl or .npz    2D detections of every person, COCO's 17 joints, with scores
-    Camera{c}/                                     images, optional: the detections do without
+    Camera{c}/                                     images, optional
 
 World frame: millimetres, z up.
 """
@@ -70,7 +70,7 @@ TUM14 = Skeleton(
         (f"left_{part}", f"right_{part}") for part in ("ankle", "knee", "hip", "wrist", "elbow", "shoulder")
     ),
 )
-"""The 14 joints that Shelf and Campus annotate."""
+"""The 14 annotated joints of Shelf and Campus."""
 
 OBTAIN = (
     "campar.in.tum.de/Chair/MultiHumanPose (research use); calibration and detections: github.com/microsoft/"
@@ -81,27 +81,27 @@ _COPY = "copy it again from its source"
 
 
 class MultiHumanPose:
-    """An adapter of one of them: a `Dataset` of several people with given 2D detections.
+    """The adapter of one of them: a `Dataset` of several people with given 2D detections.
 
-    A method answers in ``skeleton`` (COCO's 17 joints, those of the detections); the truth has the 14 joints of
-    ``truth_skeleton``. The two are to be mapped by name, not by index.
+    Predictions are of ``skeleton`` (COCO's 17 joints, as the detections); the truth has the 14 joints of
+    ``truth_skeleton``. They are mapped by name, not by index.
 
-    ``truth`` serves the frames of ``actorsGT.mat`` under their own numbers, one row an actor of the file. In a folder
-    cut to a few frames, as the samples that test suites carry, the detections may show other instants than the
-    annotations of the same number: there, the detections must not be scored against this truth.
+    The truth of a frame is the entry of ``actorsGT.mat`` with the same number, one row per actor. In a folder with only
+    a few frames, such as a sample of a test suite, detections and annotations with the same number can be of different
+    instants: there, detections must not be scored against this truth.
 
     Args:
         root: folder with the files above.
-        truth: "actors": that of ``actorsGT.mat``; "none": no pose is true, for such a folder.
+        truth: "actors": poses of ``actorsGT.mat``. "none": no truth, for such a folder.
     """
 
     name: ClassVar[str]
     image_size: ClassVar[tuple[int, int]]
     """Width and height, pixels."""
     evaluated: ClassVar[tuple[range, ...]]
-    """Frames that are scored by convention; a file cut to fewer frames gives all it has."""
+    """Frames that are scored by convention; all frames of a shorter file."""
     published_views: ClassVar[int]
-    """How many cameras there are, where no calibration says so."""
+    """Number of cameras, if there is no calibration file."""
 
     skeleton = COCO
     truth_skeleton = TUM14
@@ -113,18 +113,18 @@ class MultiHumanPose:
         self._has_truth = truth == "actors"
 
     def image_file(self, camera: int, frame: int) -> Path:
-        """Of an image, below the root."""
+        """Path of an image below the root."""
         raise NotImplementedError
 
     @property
     def views(self) -> tuple[str, ...]:
-        """Camera0, Camera1 … of the calibration; the published ones while there is no calibration."""
+        """Camera0, Camera1 … of the calibration; the published ones without a calibration."""
         if not self._calibration.is_file():
             return tuple(f"Camera{c}" for c in range(self.published_views))
         return tuple(self._cameras)
 
     def status(self) -> Status:
-        """Calibration, annotations and detections are needed; it does without images."""
+        """Ready with calibration, annotations and detections; images are optional."""
         for path in (self._calibration, self.root / _ACTORS):
             if not path.is_file():
                 return Status("missing", f"no {path.name} in {self.root}", OBTAIN)
@@ -142,7 +142,7 @@ class MultiHumanPose:
         return Status("partial", f"{len(frames)} frames, {images}; no {self._detections_name}.pkl", OBTAIN)
 
     def manifest(self) -> str:
-        """SHA-256 over calibration, annotations and detections."""
+        """SHA-256 of calibration, annotations and detections."""
         digest = hashlib.sha256()
         for path in (self._calibration, self.root / _ACTORS, self._detections_path):
             if path is not None:
@@ -155,30 +155,32 @@ class MultiHumanPose:
         return digest.hexdigest()
 
     def facts(self, split: str) -> Facts:
-        """Boxes about the detections that come with it; poses triangulated from joints annotated by hand."""
+        """Boxes around given detections; poses triangulated from joints annotated by hand."""
         return Facts(boxes="detected", truth="annotated")
 
     def keys(self, split: str) -> Sequence[str]:
-        """Frames of "test" as "<name>/000300"; nobody trains on these, so "train" is empty."""
+        """Frames of "test" as "<name>/000300"; "train" is empty, because there are few frames."""
         if split not in self.splits:
             raise InputError(f"{self.name}: split", f"{split!r} is no split", 'one of "train", "test"')
         return [f"{self.name}/{frame:06d}" for frame in self._frames] if split == "test" else []
 
     def sample(self, key: str) -> Sample:
-        """Every camera's view with the detections of all its people: (P, 17, 2), (P, 17), and boxes about them."""
+        """The views of all cameras with the detections of all people, (P, 17, 2) and (P, 17), and their boxes."""
         frame = self._frame(key)
         views = []
         for camera, (name, calibration) in enumerate(self._cameras.items()):
-            found = self._detections.get((camera, frame), np.zeros((0, len(COCO), 3)))
-            joints = found[..., :2]
-            boxes = np.concatenate([joints.min(axis=1), joints.max(axis=1)], axis=1) if len(found) else np.zeros((0, 4))
-            views.append(View(name, calibration, self._image(camera, frame), boxes, joints, found[..., 2]))
+            people = self._detections.get((camera, frame), np.zeros((0, len(COCO), 3)))
+            joints = people[..., :2]
+            boxes = (
+                np.concatenate([joints.min(axis=1), joints.max(axis=1)], axis=1) if len(people) else np.zeros((0, 4))
+            )
+            views.append(View(name, calibration, self._image(camera, frame), boxes, joints, people[..., 2]))
         return Sample(key, tuple(views), Group(self.name, self.name, self.name))
 
     def truth(self, key: str) -> Truth:
-        """(actors, 14, 3) world mm, one row an actor of the file; NaN where the actor is not annotated.
+        """Poses (actors, 14, 3), world mm, one row per actor of the file; NaN without annotation.
 
-        By convention the first three actors are scored. Nobody where ``truth`` is "none".
+        By convention the first three actors are scored. No actor if ``truth`` is "none".
         """
         actors = self._actors[self._frame(key)]
         return Truth(actors if self._has_truth else actors[:0])
@@ -195,7 +197,7 @@ class MultiHumanPose:
 
     @cached_property
     def _frames(self) -> dict[int, None]:
-        """Frames in order, looked up in no time."""
+        """Numbers of the frames in order, as keys of a dict for fast lookup."""
         count = len(self._actors)
         whole = count >= max(part.stop for part in self.evaluated)
         return dict.fromkeys(frame for part in (self.evaluated if whole else (range(count),)) for frame in part)
@@ -234,7 +236,7 @@ class MultiHumanPose:
             content = scipy.io.loadmat(path, variable_names=["actor3D"])
         except FileNotFoundError:
             raise InputError(path, "there is no such file", OBTAIN) from None
-        except Exception as error:  # scipy raises many kinds for a damaged file
+        except Exception as error:  # scipy raises many types for damaged files
             raise InputError(path, f"is no MATLAB file ({str(error)[:80]})", _COPY) from None
         if "actor3D" not in content:
             raise InputError(f"{path}: actor3D", "field is missing", _COPY)
@@ -245,7 +247,7 @@ class MultiHumanPose:
                 if len(cells) != len(joints):
                     raise ValueError(f"actor {a} has {len(cells)} frames, actor 0 has {len(joints)}")
                 for f, cell in enumerate(cells):
-                    if np.size(cell):  # an actor out of sight is an empty cell
+                    if np.size(cell):  # the cell of an absent actor is empty
                         joints[f, a] = np.asarray(cell, dtype=np.float64).reshape(len(TUM14), 3)
         except (ValueError, TypeError, IndexError) as error:
             raise InputError(f"{path}: actor3D", f"is not cells of 14 x 3 numbers ({error})", _COPY) from None
@@ -277,11 +279,11 @@ def _camera(values: Any, image_size: tuple[int, int], where: str) -> Camera:
 
 
 def _from_pickle(path: Path) -> dict[tuple[int, int], Array]:
-    """The published form: ``"{camera}_{frame}"`` -> list of ``{"pred": 17 x 3}``."""
+    """The published format: ``"{camera}_{frame}"`` -> list of ``{"pred": 17 x 3}``."""
     content = read_pickle(path)
     if not isinstance(content, dict):
         raise InputError(path, f"holds a {type(content).__name__}, not a dict of detections", _COPY)
-    found = {}
+    detections = {}
     for entry, people in content.items():
         match = re.fullmatch(r"([0-9]+)_([0-9]+)", str(entry))
         try:
@@ -292,12 +294,12 @@ def _from_pickle(path: Path) -> dict[tuple[int, int], Array]:
             raise InputError(
                 f"{path}: {str(entry)[:40]}", f'is no list of {{"pred": 17 x 3}} ({error})', _COPY
             ) from None
-        found[int(match[1]), int(match[2])] = np.array(joints).reshape(-1, len(COCO), 3)
-    return found
+        detections[int(match[1]), int(match[2])] = np.array(joints).reshape(-1, len(COCO), 3)
+    return detections
 
 
 def _from_npz(path: Path) -> dict[tuple[int, int], Array]:
-    """The same without a pickle: camera (n,), frame (n,), keypoints (n, 17, 3)."""
+    """The same as arrays without a pickle: camera (n,), frame (n,), keypoints (n, 17, 3)."""
     try:
         with np.load(path, allow_pickle=False) as file:
             camera, frame, keypoints = (file[name] for name in ("camera", "frame", "keypoints"))

@@ -235,12 +235,12 @@ class Truth:
     """Ground truth of a sample.
 
     Args:
-        joints_mm: (P, J, 3) mm in the world frame; NaN where a joint is not annotated. People of whom only 2D points
-            are annotated are rows of NaN (`Truth.in_views`).
-        seen: view -> (P, J) whether a joint is annotated as visible there; a view that is not named shows all.
-        annotated: view -> (P, J, 2) where the view itself is annotated, as (x / z, y / z) of the camera's frame, the
-            lens undone: what crops and resizes of the view leave as it is. `Camera.image` makes pixels of it. A view
-            that is not named has no annotation but the projection of ``joints_mm``.
+        joints_mm: (P, J, 3) mm in the world frame; NaN for joints without annotation. People with only 2D annotations
+            are rows of NaN (`Truth.in_views`).
+        seen: view -> (P, J) whether a joint is annotated as visible; in a view that is not named all joints are.
+        annotated: view -> (P, J, 2) 2D annotations as undistorted directions (x / z, y / z) in the camera frame, which
+            do not change with crops; `Camera.image` converts them to pixels. A view that is not named has no annotation
+            except the projection of ``joints_mm``.
     """
 
     joints_mm: Array
@@ -249,10 +249,10 @@ class Truth:
 
     @classmethod
     def in_views(cls, annotated: Mapping[str, Array]) -> Truth:
-        """The truth of a sample that is annotated in its views and has no 3D pose.
+        """The truth of a sample with 2D annotations and without 3D poses.
 
         Args:
-            annotated: view -> (P, J, 2), the same people in every view; NaN where one is not annotated.
+            annotated: view -> (P, J, 2), the same people in every view; NaN without annotation.
 
         Raises:
             ValueError: views have different numbers of people or joints, or there is no view.

@@ -13,7 +13,7 @@ class Shelf(MultiHumanPose):
 
     Args:
         root: folder with the files of :mod:`poseboard.datasets.multi_human_pose`.
-        truth: "none" for a folder whose annotations show other instants than its detections.
+        truth: "none" for a folder whose annotations and detections are of different instants.
     """
 
     name: ClassVar[str] = "shelf"

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 class LabelledSamples(Protocol):
-    """What is trained on: samples as the method may see them, each with its truth, in a fixed order."""
+    """Training data: samples with the inputs of the method, and their truths, in a fixed order."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of samples."""
         ...
 
     def __getitem__(self, place: int, /) -> tuple[Sample, Truth]:
-        """The sample and the truth of whom it shows."""
+        """A sample and the truth of its people."""
         ...
 
 
@@ -44,22 +44,27 @@ Example = dict[str, Any]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a method may see. The harness hands over exactly this and withholds the rest.
+    """What a method may see. The harness gives it exactly these inputs and withholds all others.
 
     Args:
-        crop_px: side of the square person crops it is handed, camera and box moved along; None = full frames.
-        box_scale: factor on the box before it is cropped.
-        resampling: how crops are made of the image, see `View.crop`.
-        views: (fewest, most) views it can use; most = 1 is a monocular method.
-        intrinsics: whether it sees K and the lens.
-        extrinsics: whether it sees R, t, camera names and so the world frame; if not it answers in a camera's frame.
-        images: False for a method that lives on given 2D detections alone.
-        root: "none", or "predicted": it is handed root positions that another method predicted, or "truth".
-        hand: whether it is told which hand a sample shows; a number that rests on it says so.
-        people: "each": samples of several people are taken apart, so that it sees one person's boxes, detections and
-            root at a time, and never learns that there were others; its answers are put together again. "all": it sees
-            the whole frame with all boxes and detections, which need not be associated over the views.
-        window: number of consecutive samples of a sequence it sees, the current one last.
+        crop_px: side of the square crops of people, whose cameras and boxes are changed accordingly; None: full frames.
+        box_scale: factor on the box before the crop.
+        resampling: how images are cropped, see `View.crop`.
+        views: (minimum, maximum) number of views; a monocular method has a maximum of 1.
+        intrinsics: K and lens distortion.
+        extrinsics: R, t, names and order of the cameras, keys and image paths. Without them the method predicts in the
+            frame of a camera.
+        images: False for a method that only uses given 2D detections.
+        root: "none", "predicted": root positions that another method predicted, or "truth": true root positions.
+        hand: which hand a sample shows; signatures state it.
+        people: "each": samples with several people are split, so that the method sees the boxes, detections and root of
+            one person at a time and does not know of the others; its answers are merged. "all": whole frames with all
+            boxes and detections, which need not be associated across views.
+        window: number of consecutive samples of a sequence, the current one last.
+
+    Example:
+        >>> Inputs(crop_px=384, views=(1, 1), extrinsics=False)  # a monocular method
+        Inputs(crop_px=384, ..., views=(1, 1), intrinsics=True, extrinsics=False, ...)
     """
 
     crop_px: int | None = None
