@@ -28,8 +28,8 @@ class Entry:
         licence: summary; only the data set's own page is binding.
         obtain: where to get it.
         adapter: opens it; None if this version has no adapter. Its parameters are the options in params.yaml.
-        layout: module of ``datasets.synthetic.layouts`` that writes a synthetic world in the data set's layout, with its
-            ``WorldOptions`` and ``generate``; None if there is none.
+        layout: module of ``datasets.synthetic.layouts`` that writes a synthetic world in the data set's layout, with
+            its ``WorldOptions`` and ``generate``; None if there is none.
     """
 
     name: str
