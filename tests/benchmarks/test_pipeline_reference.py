@@ -42,7 +42,7 @@ def checkout(home: Path) -> None:
                 if path.suffix:
                     path.touch()
         made = [next(iter(out)) if isinstance(out, dict) else out for out in stages[name]["outs"]]
-        stages[name]["cmd"] = " && ".join(f"mkdir -p $(dirname {out}) && echo made > {out}" for out in made)
+        stages[name]["cmd"] = " && ".join(f"mkdir -p {out} && echo made > {out}/made" for out in made)
     kept = {name: stages[name] for name in ("begin", *JUDGING)}
     (home / "dvc.yaml").write_text(yaml.safe_dump({"stages": kept}))
 
