@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import overload
 from weakref import WeakKeyDictionary
 
+import cv2
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
@@ -41,9 +42,11 @@ from poseboard.datasets.sample import (
     Truth,
     View,
     read_image,
+    skeleton_of_truth,
 )
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Inputs
+from poseboard.protocols.condition import Perturbation, PerturbationKind
 
 Step = Callable[[Sample], Sample]
 """One step of the hand-over: pure, and without a memory of other samples."""
@@ -98,6 +101,58 @@ def choose_cameras(sample: Sample, cameras: Sequence[str]) -> Sample:
     return replace(sample, views=tuple(by_name[name] for name in cameras if name in by_name))
 
 
+def perturb(sample: Sample, perturbation: Perturbation) -> Sample:
+    """The sample with noise on its cameras, boxes or detections, see `Perturbation`.
+
+    What is drawn depends on the seed, the sample's key and the name of the view alone.
+
+    Example:
+        >>> view = View("a", Camera(np.eye(3), np.eye(3), np.zeros(3)), None, np.array([[0.0, 0.0, 10.0, 10.0]]))
+        >>> sample = Sample("key", (view,), Group("S1", "Walking", "Walking-1"))
+        >>> turned = perturb(sample, Perturbation(kind="camera_rotation", severity=1.0)).views[0].camera
+        >>> bool(np.allclose(turned.R, np.eye(3))), turned.centre_mm.tolist() == [0, 0, 0]
+        (False, True)
+    """
+    if perturbation.severity == 0:
+        return sample
+    spoil = _SPOILED[perturbation.kind]
+
+    def spoiled(view: View) -> View:
+        name = f"{perturbation.seed} {perturbation.kind} {sample.key} {view.name}"
+        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
+        return spoil(view, perturbation.severity, rng)
+
+    return replace(sample, views=tuple(map(spoiled, sample.views)))
+
+
+def _turned(view: View, severity_deg: float, rng: np.random.Generator) -> View:
+    """With the camera turned about its own centre."""
+    turn = cv2.Rodrigues(np.deg2rad(severity_deg) * rng.standard_normal(3))[0]
+    camera = replace(view.camera, R=turn @ view.camera.R, t=turn @ view.camera.t)
+    return replace(view, camera=camera)
+
+
+def _moved_boxes(view: View, severity: float, rng: np.random.Generator) -> View:
+    draws = severity * rng.standard_normal((len(view.boxes_px), 3))
+    corner, sides = view.boxes_px[:, :2], view.boxes_px[:, 2:] - view.boxes_px[:, :2]
+    centre = corner + sides / 2 + draws[:, :2] * sides
+    half = sides / 2 * np.exp(draws[:, 2:])
+    return replace(view, boxes_px=np.concatenate([centre - half, centre + half], axis=1))
+
+
+def _moved_detections(view: View, severity_px: float, rng: np.random.Generator) -> View:
+    if view.joints_px is None:
+        return view
+    return replace(view, joints_px=view.joints_px + severity_px * rng.standard_normal(view.joints_px.shape))
+
+
+_SPOILED: Mapping[PerturbationKind, Callable[[View, float, np.random.Generator], View]] = {
+    "camera_rotation": _turned,
+    "boxes": _moved_boxes,
+    "detections": _moved_detections,
+}
+
+
 def count_people(sample: Sample) -> int:
     """How many people a sample shows: as many in every view, one where there is no view to tell.
 
@@ -145,12 +200,16 @@ def _shows(view: View, person: int) -> bool:
     return detected or bool(np.isfinite(view.boxes_px[person]).all())
 
 
+def _not_stored(camera: str) -> Image | None:
+    """No crop is at hand."""
+
+
 def crop(
     sample: Sample,
     side_px: int,
     box_scale: float = 1.0,
     resampling: Resampling = "area",
-    stored: Callable[[str], Image | None] = lambda camera: None,
+    stored: Callable[[str], Image | None] = _not_stored,
 ) -> Sample:
     """The sample of one person as square crops; camera and 2D detections move with the pixels (`View.crop`).
 
@@ -352,6 +411,7 @@ class Handover:
         cameras: names, in the order they are handed over; None = all.
         roots_mm: key -> (P, 3) root positions another method predicted, for ``inputs.root == "predicted"``.
         progress: called while crops are decoded.
+        perturbation: how what is shown is spoiled; None: it is not.
 
     Attributes:
         dataset: as given; the stages read names and truths there, a method never gets it.
@@ -375,6 +435,7 @@ class Handover:
         cameras: Sequence[str] | None = None,
         roots_mm: Mapping[str, Array] | None = None,
         progress: Progress | None = None,
+        perturbation: Perturbation | None = None,
     ) -> None:
         inputs = taken(inputs, "method")
         fewest, most = inputs.views
@@ -384,9 +445,10 @@ class Handover:
         if inputs.root == "predicted" and roots_mm is None:
             raise InputError("inputs.root", "the method needs predicted roots", "name the row under `after`")
         self.dataset, self.inputs, self.cameras = dataset, inputs, chosen
-        self._roots_mm = roots_mm
+        self._roots_mm, self._perturbation = roots_mm, perturbation
         self._store: CropStore | None = None
-        if inputs.crop_px is not None:
+        moved = perturbation is not None and perturbation.kind == "boxes"  # no crop of such a box is stored
+        if inputs.crop_px is not None and not moved:
             self._store = CropStore(dataset, inputs.crop_px, inputs.box_scale, crops, progress, inputs.resampling)
         self._salt = secrets.token_bytes(16)
         self._kept: OrderedDict[tuple[str, int | None], Sample] = OrderedDict()
@@ -435,16 +497,19 @@ class Handover:
         """The chain for a sample, but for withholding, which is the last step."""
         inputs, steps = self.inputs, list[Step]()
         steps.append(partial(choose_cameras, cameras=self.cameras))
+        if self._perturbation is not None:
+            steps.append(partial(perturb, perturbation=self._perturbation))
         if person is not None:
             steps.append(partial(one_person, person=person))
-        if inputs.crop_px is not None and self._store is not None:
+        if inputs.crop_px is not None:
+            stored = partial(self._store.pixels, key, person=person or 0) if self._store is not None else _not_stored
             steps.append(
                 partial(
                     crop,
                     side_px=inputs.crop_px,
                     box_scale=inputs.box_scale,
                     resampling=inputs.resampling,
-                    stored=partial(self._store.pixels, key, person=person or 0),
+                    stored=stored,
                 )
             )
         return steps
@@ -468,7 +533,7 @@ class Handover:
 
     def _root_mm(self, key: str) -> Array | None:
         if self.inputs.root == "truth":
-            return self.dataset.skeleton.root_of(self.dataset.truth(key).joints_mm)
+            return skeleton_of_truth(self.dataset).root_of(self.dataset.truth(key).joints_mm)
         if self.inputs.root == "predicted" and self._roots_mm is not None:
             return self._roots_mm.get(key)
         return None

@@ -13,16 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from poseboard.benchmarks.handover import Handover, Progress, taken
 from poseboard.benchmarks.settings import SCRATCH, Settings
 from poseboard.datasets.camera import Array
 from poseboard.datasets.catalog import open_dataset
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.human36m import read_predictions
 from poseboard.datasets.sample import Dataset, Poses
 from poseboard.methods.base import Inputs, Learner, Method, Options, find_learner, find_method, predicts
+from poseboard.protocols.condition import Perturbation
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,11 @@ class Bench:
         cameras: Sequence[str] | None = None,
         roots_mm: Mapping[str, Array] | None = None,
         progress: Progress | None = None,
+        perturbation: Perturbation | None = None,
     ) -> Handover:
         """The data set as a method with these inputs may see it."""
-        return Handover(self.dataset, inputs, self.settings.home / "data" / "crops", cameras, roots_mm, progress)
+        crops = self.settings.home / "data" / "crops"
+        return Handover(self.dataset, inputs, crops, cameras, roots_mm, progress, perturbation)
 
     def fewest_root_views(self, method: str, split: str) -> int:
         """From how many cameras at least the roots can be predicted that a row is handed.
@@ -93,7 +93,7 @@ class Bench:
         return self.method(entry.after).inputs.views[0]
 
     def roots_source(self, method: str, seed: int, split: str) -> Path:
-        """The file that `roots_mm` takes the roots of a row from: a published results file, or weights that find them.
+        """The file that the roots of a row are from: a published results file, or weights that find them.
 
         Raises:
             InputError: the row names nothing that predicts roots.
@@ -104,53 +104,12 @@ class Bench:
             return self.settings.home / entry.roots[split]
         return self.settings.checkpoint(self.dataset.name, entry.after, seed)
 
-    def roots_mm(
-        self,
-        method: str,
-        seed: int,
-        split: str,
-        views: Sequence[str] | None = None,
-        progress: Progress | None = None,
-    ) -> dict[str, Array]:
-        """Root positions (1, 3) world mm of a split, for a row that is handed predicted ones.
 
-        They are the answers of the row named under ``after`` with its weights of the same seed; or those of the
-        published results file that params.yaml names under ``roots``.
+def device() -> str:
+    """The torch device that rows predict on."""
+    import torch  # scoring does without: it takes seconds to load
 
-        Args:
-            method: the row that is handed them.
-            seed: of the training.
-            split: "train" or "test".
-            views: cameras that they are predicted from, at least `fewest_root_views`; None = all.
-            progress: called as they are predicted.
-
-        Raises:
-            InputError: neither is to be had, or the file is of other samples.
-        """
-        entry, keys = self.settings.entry(method), list(self.dataset.keys(split))
-        root_of = self.dataset.skeleton.root_of
-        fewest = self.fewest_root_views(method, split)
-        if views is not None and len(views) < fewest:
-            raise InputError(f"views {', '.join(views)}", f"roots need at least {fewest}", "choose more cameras")
-        source = self.roots_source(method, seed, split)
-        if split in entry.roots:
-            given = read_predictions(source, keys)
-            return dict(zip(keys, root_of(given)[:, None], strict=True))
-        model = self.method(entry.after)
-        model.load(source, "cpu")
-        answers = predict(model, self.handover(model.inputs, views, progress=progress), keys, progress=progress)
-        nobody = np.full((1, 3), np.nan)
-        elsewhere = next((key for key, answer in zip(keys, answers, strict=True) if answer.frame != "world"), None)
-        if elsewhere is not None:
-            raise InputError(
-                f"methods.{method}.after",
-                f"{entry.after} answers {elsewhere} in a camera's frame",
-                "name a row that answers in the world's",
-            )
-        return {
-            key: root_of(answer.joints_mm[:1]) if len(answer.score) else nobody
-            for key, answer in zip(keys, answers, strict=True)
-        }
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class LoadedRow:

@@ -15,11 +15,12 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from poseboard.benchmarks.handover import Handover
-from poseboard.benchmarks.harness import Bench, LoadedRow, predict
+from poseboard.benchmarks.harness import Bench, LoadedRow, device, predict
 from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.pictures import write_pictures
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import row_code_sha256, weights_sha256, weights_source
+from poseboard.benchmarks.roots import SHOWING, HandedOn, handed_roots_mm, images_state_sha256, roots_asked
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
@@ -36,8 +37,6 @@ TABLES = Path(__file__).parent / "tables"
 PICTURES = "pictures"
 """Folder beside the predictions of a row: what the method drew for its page."""
 
-SHOWING = tuple(Path(__file__).with_name(name) for name in ("handover.py", "harness.py"))
-"""Code that decides what a method sees, and asks it."""
 _INPUTS = TypeAdapter(Inputs)
 
 
@@ -108,29 +107,28 @@ def predict_stage(settings: Settings, dataset: str, method: str, split: str = "t
 def _predict(
     settings: Settings, dataset: str, method: str, split: str, outputs: WholeFiles
 ) -> Generator[str, None, set[Path]]:
-    import torch
-
     source = weights_source(settings, dataset, method)
     folder = settings.row_path("predictions", method, dataset)
     written: set[Path] = set()
     shown: tuple[LoadedRow, Handover, dict[str, Poses]] | None = None
     bench = Bench.open(settings, dataset)
     keys = list(bench.dataset.keys(split))
-    offered = asked(dataset, bench.dataset.views, split)
-    states = _images_sha256(bench, keys)
+    of_tables = asked(dataset, bench.dataset.views, split)
+    offered = list(dict.fromkeys([*of_tables, *(of_others := roots_asked(bench, method, of_tables))]))
+    states = images_state_sha256(bench, keys)
     for seed in settings.seeds(method, dataset):
         weights = weights_path(bench, method, seed)
-        row = LoadedRow(method, partial(bench.method, method), weights, "cuda" if torch.cuda.is_available() else "cpu")
+        row = LoadedRow(method, partial(bench.method, method), weights, device())
         of_weights = None if weights is None else weights_sha256(settings, weights)
         options = _options(settings, dataset, row, source)
-        fewest, most = row.inputs.views
-        if not any(fewest <= len(condition.cameras) <= most for condition in offered):
-            raise InputError(f"method {method}", f"takes {fewest} to {most} views, no table offers that", "add a table")
+        _refuse_unused(method, row.inputs, offered)
         rooted = row.inputs.root == "predicted"
         of_roots = bench.fewest_root_views(method, split) if rooted else 0
         roots_sha256 = weights_sha256(settings, bench.roots_source(method, seed, split)) if rooted else None
-        known_mm: dict[tuple[str, ...], dict[str, Array]] = {}
-        conditions = list(dict.fromkeys(condition.shown(row.inputs.root, row.inputs.hand) for condition in offered))
+        known_mm: dict[Condition, dict[str, Array]] = {}
+        conditions = list(dict.fromkeys(_shown(condition, row.inputs) for condition in offered))
+        asked_for = of_others if weights is not None else []
+        handed_on = HandedOn(bench, method, seed, folder, {_shown(one, row.inputs): one for one in asked_for})
         drawn = max(conditions, key=lambda condition: len(condition.cameras))
         basis = {
             "data": [dataset, bench.dataset.manifest(), states, keys],
@@ -145,19 +143,20 @@ def _predict(
             path = predictions_path(settings, dataset, method, condition, seed)
             basis_sha256 = _sha256([basis, condition.model_dump(mode="json")])
             drawing = (split, condition, seed) == ("test", drawn, settings.profile.seeds[0])
-            if (kept := _unchanged(path, basis_sha256)) is not None:
-                written |= {path, *((folder / PICTURES).glob("*") if drawing else ())}
+            if handed_on.is_current(condition) and (kept := _unchanged(path, basis_sha256)) is not None:
+                pictures = (folder / PICTURES).glob("*") if drawing else ()
+                written |= {path, *handed_on.files(condition), *pictures}
                 yield f"{_told(settings, path, keys, kept)}; nothing that it depends on changed"
                 continue
             with progress(f"predict {dataset}/{method} {condition.slug} seed {seed}") as report:
-                if rooted and condition.root_cameras not in known_mm:
-                    known_mm[condition.root_cameras] = bench.roots_mm(
-                        method, seed, split, condition.root_cameras, report
+                roots_mm = known_mm.get(condition.of_root) if rooted else None
+                if rooted and roots_mm is None:
+                    after = settings.row_path("predictions", settings.entry(method).after, dataset)
+                    roots_mm = known_mm[condition.of_root] = handed_roots_mm(
+                        bench, method, seed, condition.of_root, predictions=after, progress=report
                     )
-                roots_mm = known_mm.get(condition.root_cameras)
-                samples = bench.handover(row.inputs, condition.cameras, roots_mm, report)
-                model = row.model()
-                answers = predict(model, samples, keys, progress=report)
+                samples = bench.handover(row.inputs, condition.cameras, roots_mm, report, condition.perturbation)
+                answers = predict(model := row.model(), samples, keys, progress=report)
             info = predictions.PredictionInfo(
                 skeleton=bench.dataset.skeleton.name,
                 joints=bench.dataset.skeleton.joints,
@@ -173,9 +172,8 @@ def _predict(
                 options=options,
                 weights=source if of_weights else None,
             )
-            table = _collected(keys, answers, info)
-            predictions.write(path, table, outputs)
-            written.add(path)
+            predictions.write(path, table := _collected(keys, answers, info), outputs)
+            written |= {path, *handed_on.write(condition, answers, outputs)}
             if drawing and isinstance(model, Drawing):
                 shown = row, samples, dict(zip(keys, answers, strict=True))
             yield _told(settings, path, keys, table)
@@ -197,6 +195,18 @@ def _told(settings: Settings, path: Path, keys: Sequence[str], table: PoseTable)
     answered = f"{len(lacking)} without a whole answer" if lacking else "all answered"
     cameras = len(table.info.condition.cameras)
     return f"{path.relative_to(settings.home)}: {len(keys)} samples, {cameras} cameras, {answered}"
+
+
+def _shown(offered: Condition, inputs: Inputs) -> Condition:
+    """What a row with these inputs is shown of what is offered."""
+    return offered.shown(inputs.root, inputs.hand, inputs.people)
+
+
+def _refuse_unused(method: str, inputs: Inputs, offered: Sequence[Condition]) -> None:
+    """InputError for a row that can answer under no condition that is offered."""
+    fewest, most = inputs.views
+    if not any(fewest <= len(condition.cameras) <= most for condition in offered):
+        raise InputError(f"method {method}", f"takes {fewest} to {most} views, no table offers that", "add a table")
 
 
 def _left_out(condition: Condition, inputs: Inputs, fewest_of_roots: int) -> str:
@@ -228,16 +238,6 @@ def _unchanged(path: Path, basis_sha256: str) -> PoseTable | None:
     return table if same else None
 
 
-def _images_sha256(bench: Bench, keys: Sequence[str]) -> str:
-    """SHA-256 of what changes when an image, a box or a given detection does."""
-    digest = hashlib.sha256()
-    for key in keys:
-        for view in bench.dataset.sample(key).views:
-            given = [None if values is None else values.tolist() for values in (view.joints_px, view.confidence)]
-            digest.update(f"{key} {view.name} {view.image_state()} {view.boxes_px.tolist()} {given}\n".encode())
-    return digest.hexdigest()
-
-
 def _code_sha256(settings: Settings, dataset: str, method: str, *, rooted: bool) -> list[str]:
     """Of the row, and of the one that predicts its roots."""
     rows = [method, settings.entry(method).after] if rooted else [method]
@@ -250,7 +250,7 @@ def _sha256(values: object) -> str:
 
 def _remove_others(folder: Path, split: str, written: set[Path]) -> None:
     """What an earlier run left of a split and this one has not written."""
-    for path in folder.glob(f"{split}-*.parquet"):
+    for path in (*folder.glob(f"{split}-*.parquet"), *folder.glob(f"{split}-*.roots.npz")):
         if path not in written:
             path.unlink()
     for path in (folder / PICTURES).glob("*") if split == "test" else ():

@@ -21,6 +21,7 @@ from poseboard.benchmarks.locks import is_first_process, only_writer
 from poseboard.benchmarks.matching import places
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import file_sha256, provenance, row_code_sha256, weights_sha256
+from poseboard.benchmarks.roots import from_all_cameras, handed_roots_mm
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
@@ -130,7 +131,12 @@ def _train(bench: Bench, row: str, bases: Mapping[int, dict[str, Any]], processe
         leader = processes.fabric.is_global_zero
         with progress(f"crops {dataset}") as report:
             inputs = taken(training.inputs, f"row {row}")
-            roots_mm = bench.roots_mm(row, seed, "train", progress=report) if inputs.root == "predicted" else None
+            roots_mm = None
+            if inputs.root == "predicted":
+                kept = target.with_suffix(".roots.npz")
+                roots_mm = handed_roots_mm(
+                    bench, row, seed, from_all_cameras(bench, "train"), kept=kept, progress=report
+                )
             samples = bench.handover(inputs, roots_mm=roots_mm, progress=report).examples("train")
         if roots_mm is not None:
             roots_sha256[seed] = _roots_sha256(bench, row, seed)

@@ -16,7 +16,40 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Root = Literal["none", "predicted", "truth"]
 """Where the root that a row is handed comes from."""
 
+People = Literal["each", "all"]
+"""Whether a row is shown one person at a time, or all people of a sample at once."""
+
+PerturbationKind = Literal["camera_rotation", "boxes", "detections"]
+
 _READABLE = re.compile(r"[A-Za-z0-9_+-]{1,48}")
+
+
+class Perturbation(BaseModel):
+    """How what a row is shown is spoiled: noise drawn for each sample and camera, the same for the same seed.
+
+    Draws do not depend on the severity, so that a sweep over severities spoils each sample more and more in one way.
+
+    Example:
+        >>> str(Perturbation(kind="camera_rotation", severity=0.5))
+        'camera_rotation 0.5, seed 0'
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    kind: PerturbationKind = Field(
+        description="camera_rotation: cameras turned about their own centres; boxes: moved and resized; "
+        "detections: given 2D detections moved"
+    )
+    severity: float = Field(
+        ge=0,
+        description="standard deviation, 0 changes nothing; camera_rotation: degrees about each axis; boxes: of the "
+        "place in shares of the box's width and height, of the logarithm of its size; detections: pixels of the frame",
+    )
+    seed: int = Field(default=0, ge=0, description="of the draws")
+
+    def __str__(self) -> str:
+        """In a few words."""
+        return f"{self.kind} {self.severity:g}, seed {self.seed}"
 
 
 class Condition(BaseModel):
@@ -27,19 +60,21 @@ class Condition(BaseModel):
 
     Example:
         >>> offered = Condition(cameras=("a", "b"), root="predicted", root_cameras=("a", "b", "c"))
-        >>> offered.shown("none")
-        Condition(split='test', cameras=('a', 'b'), root='none', root_cameras=(), hand=False)
+        >>> offered.shown("none").root, offered.shown("none").root_cameras
+        ('none', ())
         >>> offered.shown("none").slug
-        'test-a+b-2eb3a4b1'
+        'test-a+b-f35c3652'
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     split: str = Field(default="test", min_length=1, description="of the data set")
     cameras: tuple[str, ...] = Field(min_length=1, description="that are handed over, in the data set's order")
+    people: People = Field(default="each", description="each person alone, or all of a sample at once")
     root: Root = Field(default="none", description="whether a root is handed over, and where it comes from")
     root_cameras: tuple[str, ...] = Field(default=(), description="cameras that a predicted root was predicted from")
     hand: bool = Field(default=False, description="whether it is told which hand each sample shows")
+    perturbation: Perturbation | None = Field(default=None, description="how what is shown is spoiled; null: it is not")
 
     @model_validator(mode="after")
     def _consistent(self) -> Condition:
@@ -50,21 +85,41 @@ class Condition(BaseModel):
             raise ValueError("root_cameras belong to a predicted root, and to no other")
         return self
 
-    def shown(self, root: Root, hand: bool = False) -> Condition:
-        """What a row is shown that is handed no root, a predicted or the true one, where a table offers this."""
+    def shown(self, root: Root, hand: bool = False, people: People = "each") -> Condition:
+        """What a row is shown where a table offers this.
+
+        Args:
+            root: whether it is handed no root, a predicted or the true one.
+            hand: whether it is told which hand it sees.
+            people: whether it sees each person alone, or all.
+        """
         root_cameras = self.root_cameras if root == "predicted" else ()
-        return self.model_copy(update={"root": root, "root_cameras": root_cameras, "hand": hand})
+        update = {"root": root, "root_cameras": root_cameras, "hand": hand, "people": people}
+        return self.model_copy(update=update)
+
+    @property
+    def of_root(self) -> Condition:
+        """What the row is offered that predicts the root which is handed over, where one is predicted."""
+        return Condition(
+            split=self.split,
+            cameras=self.root_cameras,
+            root="predicted",
+            root_cameras=self.root_cameras,
+            perturbation=self.perturbation,
+        )
 
     @property
     def ways(self) -> list[Condition]:
         """All that a row may be shown where a table offers this, the most of what may be predicted first."""
         roots: tuple[Root, ...] = ("predicted", "none", "truth")
-        return [self.shown(root, hand) for root in roots for hand in (False, True)]
+        whom: tuple[People, ...] = ("each", "all")
+        return [self.shown(root, hand, people) for root in roots for hand in (False, True) for people in whom]
 
     @property
     def slug(self) -> str:
-        """Name for files: split, cameras, and eight digits that stand for all facts."""
+        """Name for files: split, cameras, and eight digits that stand for all facts that are not the usual ones."""
         names = "+".join(self.cameras)
         cameras = names if _READABLE.fullmatch(names) else f"{len(self.cameras)}-cameras"
         split = self.split if _READABLE.fullmatch(self.split) else "split"
-        return f"{split}-{cameras}-{hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]}"
+        facts = self.model_dump_json(exclude_defaults=True)
+        return f"{split}-{cameras}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 
 from poseboard.datasets.facts import BoxSource, DataState, TruthSource
 from poseboard.datasets.files import WholeFiles, write_file
+from poseboard.protocols.condition import Perturbation
 
 RowKind = Literal["checkpoints", "training", "predictions", "scores", "errors", "examples"]
 """A folder of a profile's results that has a folder per row."""
@@ -172,6 +173,8 @@ class Signature(Measure):
         "null: none is, trained on the training split of this one or not at all",
     )
 
+    perturbation: Perturbation | None = Field(default=None, description="how what was shown was spoiled")
+
     @property
     def whole(self) -> bool:
         """Whether all cameras of the data set were seen at once."""
@@ -179,8 +182,8 @@ class Signature(Measure):
 
     @property
     def usual(self) -> bool:
-        """Whether nothing of the truth was given and no weights are of another data set, as on a main board."""
-        return not self.given and self.trained_on is None
+        """Whether nothing of the truth was given or spoiled and no weights are of another data set: a main board's."""
+        return not self.given and self.trained_on is None and self.perturbation is None
 
     @property
     def each_alone(self) -> bool:
@@ -221,6 +224,7 @@ class Signature(Measure):
             "cameras": " / ".join(", ".join(cameras) for cameras in self.cameras),
             "root from": ", ".join(self.root_cameras) or "these",
             "given": ", ".join(self.given) or "nothing",
+            **({"perturbed": str(self.perturbation)} if self.perturbation else {}),
             **({"judged": self.judged} if self.judged else {}),
             "boxes": self.boxes or "not stated",
             "truth": self.truth or "not stated",

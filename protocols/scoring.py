@@ -123,6 +123,7 @@ def _signature(
         exclusions=table.exclude,
         cameras=tuple(offered.cameras for offered in answered),
         cameras_of_dataset=len(truth.views),
+        perturbation=next(iter(answered)).perturbation,
         root_cameras=() if true_root else tuple(name for name in truth.views if name in elsewhere),
         boxes=None if facts is None else facts.boxes,
         truth=None if facts is None else facts.truth,

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from poseboard.datasets.errors import InputError
 from poseboard.protocols.base import Protocol, TruthTable, find_protocol
-from poseboard.protocols.condition import Condition
+from poseboard.protocols.condition import Condition, Perturbation
 
 
 class Group(BaseModel):
@@ -37,6 +37,9 @@ class Group(BaseModel):
     )
     roots: Literal["seen", "all"] = Field(
         default="seen", description="cameras that roots are predicted from which a row is handed: those it sees, all"
+    )
+    perturbation: Perturbation | None = Field(
+        default=None, description="how what is shown is spoiled: {kind: camera_rotation, severity: 1.0, seed: 0}"
     )
 
     @model_validator(mode="after")
@@ -72,6 +75,7 @@ class Group(BaseModel):
                 cameras=cameras,
                 root="predicted",
                 root_cameras=cameras if self.roots == "seen" else tuple(names),
+                perturbation=self.perturbation,
             )
             for cameras in sets
         )

@@ -473,6 +473,8 @@ def conditions(signature: Signature) -> list[str]:
         words.append(f"true {', '.join(signature.given)} given")
     if signature.trained_on:
         words.append(f"trained on {signature.trained_on}")
+    if signature.perturbation:
+        words.append(f"spoiled by {signature.perturbation}")
     return words
 
 

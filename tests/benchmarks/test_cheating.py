@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from poseboard.benchmarks.harness import taken
+from poseboard.benchmarks.handover import taken
 from poseboard.datasets.errors import InputError
 from poseboard.methods.base import Inputs
 from poseboard.protocols import predictions

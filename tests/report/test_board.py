@@ -11,9 +11,12 @@ from fabricated_results import LEVELS, write_everything, write_method
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poseboard.protocols.condition import Perturbation
 from poseboard.protocols.records import ScoreFile, Signature, SpeedFile, TrainingFile
 from poseboard.report import board
 from poseboard.report.results import Entry, Results, read_results
+
+SPOILED = Perturbation(kind="boxes", severity=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def test_a_board_never_mixes_signatures_or_worlds(found: Results, tmp_path: Path
     assert {tuple(row.method for row in one.rows) for one in mixed} == {("dlt",), ("real",)}
 
 
-@pytest.mark.parametrize("change", [{"given": ("root",)}, {"trained_on": "panoptic"}])
+@pytest.mark.parametrize("change", [{"given": ("root",)}, {"trained_on": "panoptic"}, {"perturbation": SPOILED}])
 def test_numbers_of_methods_that_had_other_help_stand_by_themselves(tmp_path: Path, change: dict[str, object]) -> None:
     write_method(tmp_path, "human36m", "dlt", 80.0)
     folder = tmp_path / "default" / "scores"
@@ -278,6 +281,7 @@ def test_numbers_read_as_the_field_prints_them() -> None:
         ),
         ({"given": ("size",)}, "MPJPE, root-relative", ["true size given"]),
         ({"trained_on": "panoptic"}, "MPJPE, root-relative", ["trained on panoptic"]),
+        ({"perturbation": SPOILED}, "MPJPE, root-relative", ["spoiled by boxes 0.1, seed 0"]),
     ],
 )
 def test_a_table_is_named_by_what_it_measures(changes: dict[str, object], name: str, conditions: list[str]) -> None:

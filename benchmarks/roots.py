@@ -1,0 +1,240 @@
+"""Roots that one row hands to another: the answers of the row named under ``after``, read from what it predicted.
+
+Predictions are kept in float32, which moves a root by up to 0.0003 mm, and with it the cube that a network looks at and
+every step of its training. So the roots themselves are kept as the row answered them, in float64, beside its
+predictions: ``<condition>-seed<k>.roots.npz``, written by the predict stage for the conditions that rows after it ask
+for. The roots of a training lie beside the checkpoints of the row that is trained. Where neither file is there, or it
+is of other weights, data or code, the roots are predicted now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from poseboard.benchmarks.handover import Progress
+from poseboard.benchmarks.harness import Bench, LoadedRow, device, predict
+from poseboard.benchmarks.provenance import row_code_sha256, weights_sha256
+from poseboard.datasets.camera import Array
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import WholeFiles, write_file
+from poseboard.datasets.human36m import read_predictions
+from poseboard.datasets.sample import Poses
+from poseboard.protocols.condition import Condition
+
+SHOWING = tuple(Path(__file__).with_name(name) for name in ("handover.py", "harness.py"))
+"""Code that decides what a method sees, and asks it."""
+
+
+def handed_roots_mm(
+    bench: Bench,
+    row: str,
+    seed: int,
+    asked: Condition,
+    *,
+    predictions: Path | None = None,
+    kept: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Array]:
+    """Key -> root positions (P, 3), world mm, for a row that is handed predicted ones; NaN where nobody was predicted.
+
+    They are the answers of the row named under ``after`` with its weights of the same seed; or those of the published
+    results file that params.yaml names under ``roots``.
+
+    Args:
+        bench: the data set.
+        row: that is handed them.
+        seed: of the training.
+        asked: what the row is offered that predicts them (`Condition.of_root`).
+        predictions: folder of the predictions of the row under ``after``.
+        kept: file in which the roots lie that were predicted now, so that this is done once; None: nothing is kept.
+        progress: called as they are predicted.
+
+    Raises:
+        InputError: there is no row that predicts them, it needs more cameras, or the file is of other samples.
+    """
+    entry, split, keys = bench.settings.entry(row), asked.split, list(bench.dataset.keys(asked.split))
+    fewest = bench.fewest_root_views(row, split)
+    if len(asked.cameras) < fewest:
+        raise InputError(f"views {', '.join(asked.cameras)}", f"roots need at least {fewest}", "choose more cameras")
+    source = bench.roots_source(row, seed, split)
+    if split in entry.roots:
+        roots = bench.dataset.skeleton.root_of(read_predictions(source, keys))
+        return dict(zip(keys, roots[:, None], strict=True))
+    basis = roots_basis(bench, entry.after, seed, asked)
+    if predictions is not None:
+        roots_mm = read_roots(predictions / roots_name(asked, seed), keys, basis)
+        if roots_mm is not None:
+            return roots_mm
+    if kept is None:
+        return _predicted(bench, entry.after, seed, asked, progress)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(kept.with_suffix(".lock")):  # processes that train together wait for the first of them
+        roots_mm = read_roots(kept, keys, basis)
+        if roots_mm is None:
+            roots_mm = _predicted(bench, entry.after, seed, asked, progress)
+            write_roots(kept, roots_mm, basis)
+    return roots_mm
+
+
+def roots_asked(bench: Bench, row: str, offered: Sequence[Condition]) -> list[Condition]:
+    """The conditions under which rows after a row are handed its roots, where tables offer these; each once.
+
+    Args:
+        bench: the data set.
+        row: that predicts roots.
+        offered: by the tables, of one split.
+    """
+    asked: dict[Condition, None] = {}
+    for name, entry in bench.settings.rows.items():
+        if entry.after != row:
+            continue
+        try:
+            inputs = bench.method(name).inputs
+            fewest = bench.fewest_root_views(name, "") if inputs.root == "predicted" else 0
+        except InputError:
+            continue  # it says so where it is run itself
+        for condition in offered if inputs.root == "predicted" else ():
+            fits = inputs.views[0] <= len(condition.cameras) <= inputs.views[1]
+            if fits and len(condition.root_cameras) >= fewest and condition.split not in entry.roots:
+                asked[condition.of_root] = None
+    return list(asked)
+
+
+class HandedOn:
+    """The roots that a row hands on, as files beside its predictions.
+
+    Args:
+        bench: the data set.
+        row: that predicts them.
+        seed: of its weights.
+        folder: of its predictions.
+        conditions: what it is shown -> one of `roots_asked`.
+    """
+
+    def __init__(
+        self, bench: Bench, row: str, seed: int, folder: Path, conditions: Mapping[Condition, Condition]
+    ) -> None:
+        self._bench, self._row, self._seed, self._folder = bench, row, seed, folder
+        self._conditions = conditions
+
+    def files(self, condition: Condition) -> list[Path]:
+        """The file of a condition; none where no row asks for its roots."""
+        asked = self._conditions.get(condition)
+        return [] if asked is None else [self._folder / roots_name(asked, self._seed)]
+
+    def is_current(self, condition: Condition) -> bool:
+        """Whether all roots that are asked for lie there, and depend on nothing that changed."""
+        keys = list(self._bench.dataset.keys(condition.split))
+        basis = partial(roots_basis, self._bench, self._row, self._seed)
+        asked = self._conditions.get(condition)
+        return asked is None or all(read_roots(path, keys, basis(asked)) is not None for path in self.files(condition))
+
+    def write(self, condition: Condition, answers: Sequence[Poses], files: WholeFiles) -> list[Path]:
+        """Write the roots of the answers of a split under a condition, if they are asked for; returns their file."""
+        asked = self._conditions.get(condition)
+        if asked is not None:
+            keys = list(self._bench.dataset.keys(condition.split))
+            basis = roots_basis(self._bench, self._row, self._seed, asked)
+            path = self._folder / roots_name(asked, self._seed)
+            write_roots(path, roots_of(self._bench, self._row, keys, answers), basis, files)
+        return self.files(condition)
+
+
+def roots_name(asked: Condition, seed: int) -> str:
+    """Name of the file beside the predictions of a row."""
+    return f"{asked.slug}-seed{seed}.roots.npz"
+
+
+def roots_basis(bench: Bench, row: str, seed: int, asked: Condition) -> str:
+    """SHA-256 of all that the roots of a row depend on."""
+    settings, dataset = bench.settings, bench.dataset
+    keys = list(dataset.keys(asked.split))
+    weights = settings.checkpoint(dataset.name, row, seed)
+    if not weights.is_file():
+        raise InputError(weights, f"there is no checkpoint of {row}", "train it first: another row takes its roots")
+    values = [
+        [dataset.name, dataset.manifest(), images_state_sha256(bench, keys), keys],
+        [row, bench.options(row), weights_sha256(settings, weights), seed],
+        [asked.model_dump(mode="json"), row_code_sha256(settings, dataset.name, row, *SHOWING)],
+    ]
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def from_all_cameras(bench: Bench, split: str) -> Condition:
+    """What a row is offered whose roots are handed to a training: all cameras at once."""
+    views = tuple(bench.dataset.views)
+    return Condition(split=split, cameras=views, root="predicted", root_cameras=views)
+
+
+def images_state_sha256(bench: Bench, keys: Sequence[str]) -> str:
+    """SHA-256 of what changes when an image, a box or a given detection does."""
+    digest = hashlib.sha256()
+    for key in keys:
+        for view in bench.dataset.sample(key).views:
+            detections = [None if values is None else values.tolist() for values in (view.joints_px, view.confidence)]
+            digest.update(f"{key} {view.name} {view.image_state()} {view.boxes_px.tolist()} {detections}\n".encode())
+    return digest.hexdigest()
+
+
+def roots_of(bench: Bench, row: str, keys: Sequence[str], answers: Sequence[Poses]) -> dict[str, Array]:
+    """The roots (P, 3) of a row's answers; InputError for an answer that is not in the world's frame."""
+    elsewhere = next((key for key, answer in zip(keys, answers, strict=True) if answer.frame != "world"), None)
+    if elsewhere is not None:
+        raise InputError(
+            f"methods.{row}", f"answers {elsewhere} in a camera's frame", "hand on roots of a row that answers in world"
+        )
+    nobody = np.full((1, 3), np.nan)
+    root_of = bench.dataset.skeleton.root_of
+    return {
+        key: root_of(answer.joints_mm) if len(answer.score) else nobody
+        for key, answer in zip(keys, answers, strict=True)
+    }
+
+
+def write_roots(path: Path, roots_mm: Mapping[str, Array], basis: str, files: WholeFiles | None = None) -> None:
+    """Write roots, whole or not at all; with ``files`` together with those."""
+    packed = io.BytesIO()
+    counts = np.array([len(of_key) for of_key in roots_mm.values()], dtype=np.int64)
+    together = np.concatenate([np.empty((0, 3)), *roots_mm.values()])
+    np.savez(packed, basis=np.array(basis), counts=counts, roots_mm=together)
+    if files is None:
+        write_file(path, packed.getvalue())
+    else:
+        files.write(path, packed.getvalue())
+
+
+def read_roots(path: Path, keys: Sequence[str], basis: str) -> dict[str, Array] | None:
+    """Roots of the same basis that lie there whole; None for any other file.
+
+    Args:
+        path: written by `write_roots`.
+        keys: of the split, in order.
+        basis: see `roots_basis`.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            if str(held["basis"]) != basis:
+                return None
+            counts, roots_mm = held["counts"], held["roots_mm"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    if len(counts) != len(keys) or roots_mm.shape != (counts.sum(), 3):
+        return None
+    return dict(zip(keys, np.split(roots_mm, np.cumsum(counts)[:-1]), strict=True))
+
+
+def _predicted(bench: Bench, row: str, seed: int, asked: Condition, progress: Progress | None) -> dict[str, Array]:
+    keys = list(bench.dataset.keys(asked.split))
+    weights = bench.settings.checkpoint(bench.dataset.name, row, seed)
+    loaded = LoadedRow(row, partial(bench.method, row), weights, device())
+    handover = bench.handover(loaded.inputs, asked.cameras, progress=progress, perturbation=asked.perturbation)
+    return roots_of(bench, row, keys, predict(loaded.model(), handover, keys, progress=progress))

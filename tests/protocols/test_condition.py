@@ -1,0 +1,62 @@
+"""What a row is shown: whom, and how it is spoiled, and what of it reaches the signature."""
+
+from __future__ import annotations
+
+import pytest
+from predicted import answered
+
+from poseboard.protocols.condition import Condition, Perturbation
+from poseboard.protocols.scoring import score
+
+TURNED = {"kind": "camera_rotation", "severity": 0.5, "seed": 3}
+
+
+def test_every_fact_changes_the_name_of_the_file() -> None:
+    plain = Condition(cameras=("a", "b"))
+    others = [
+        plain.shown("none", people="all"),
+        plain.shown("none", hand=True),
+        Condition(cameras=("a", "b"), perturbation=Perturbation.model_validate(TURNED)),
+        Condition(cameras=("a", "b"), perturbation=Perturbation.model_validate({**TURNED, "seed": 4})),
+        Condition(cameras=("a", "b"), perturbation=Perturbation.model_validate({**TURNED, "severity": 0.0})),
+    ]
+    assert len({condition.slug for condition in (plain, *others)}) == 6
+
+
+def test_a_root_is_predicted_from_what_is_as_spoiled() -> None:
+    offered = Condition.model_validate(
+        {"cameras": ["a"], "root": "predicted", "root_cameras": ["a", "b"], "perturbation": TURNED}
+    )
+    of_root = offered.shown("predicted", hand=True, people="all").of_root
+    assert of_root == offered.of_root
+    assert of_root.cameras == of_root.root_cameras == ("a", "b")
+    assert of_root.perturbation == offered.perturbation
+
+
+@pytest.mark.parametrize("change", [{"severity": -1}, {"severity": float("nan")}, {"kind": "fog"}, {"seed": -1}])
+def test_a_perturbation_that_is_none_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        Perturbation.model_validate({**TURNED, **change})
+
+
+def test_a_group_that_is_spoiled_has_a_signature_of_its_own(make_truth, make_predictions, make_board) -> None:
+    truth = make_truth()
+    table = make_board("mpjpe_relative", groups=[{}, {"perturbation": TURNED}])
+    assert [group[0].perturbation is None for group in table.conditions(truth.views)] == [True, False]
+    spoiled = make_predictions(truth, truth.joints_mm + 5, perturbation=TURNED)
+    plain, turned = score(table, answered(make_predictions(truth), spoiled), truth, resamples=50).scores
+    assert (plain.group, turned.group) == (0, 1)
+    assert plain.signature != turned.signature
+    assert "perturbed" not in plain.signature.facts
+    assert turned.signature.facts["perturbed"] == "camera_rotation 0.5, seed 3"
+    # predictions of the other condition answer neither
+    assert len(score(table, answered(spoiled), truth, resamples=50).scores) == 1
+    again = type(turned).model_validate_json(turned.model_dump_json())
+    assert again.signature == turned.signature
+
+
+def test_a_method_that_sees_all_people_answers_what_is_offered_to_all(make_truth, make_predictions, make_board) -> None:
+    truth = make_truth()
+    table = make_board("mpjpe_relative")
+    (found,) = score(table, answered(make_predictions(truth, people="all")), truth, resamples=50).scores
+    assert found.value == 0
