@@ -25,7 +25,7 @@ SHARED_ROOMS = ("benchmarks", "protocols", "report")
 """Rooms in which no method and no data set is named; in datasets/ the catalogue names all of them."""
 NAMED = {
     ("benchmarks/cli.py", "human36m"),  # a joint set of published heat maps, beside "coco"
-    ("benchmarks/harness.py", "human36m"),  # the form of published results files, which a row may be handed roots from
+    ("benchmarks/roots.py", "human36m"),  # the form of published results files, which a row may be handed roots from
 }
 
 
