@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, PathCollection
 
-from poseboard.methods.epipolar.figures import Match, draw_matches, pixels
+from poseboard.methods.epipolar.figures import STYLE, Match, draw_matches
+from poseboard.methods.geometry.figures import pixels
 
 NAMES = ["54138969", "55011271", "58860488", "60457274"]
 SIDE, PLACES = 48, 12
@@ -75,11 +76,11 @@ def test_images_that_may_not_be_shown_are_not_drawn(drawn):
     _, predicted, figure = drawn
     without = draw_matches(NAMES, None, SIDE, predicted, matches())
     assert not any(axes.images for axes in without.axes)
-    shown, hidden = pixels(figure), pixels(without)
+    shown, hidden = pixels(figure, STYLE), pixels(without, STYLE)
     assert shown.shape == hidden.shape
     assert shown.dtype == np.uint8
     assert not np.array_equal(shown, hidden)
-    np.testing.assert_array_equal(hidden, pixels(draw_matches(NAMES, None, SIDE, predicted, matches())))
+    np.testing.assert_array_equal(hidden, pixels(draw_matches(NAMES, None, SIDE, predicted, matches()), STYLE))
 
 
 def test_a_place_that_nothing_predicts_has_no_mark():
