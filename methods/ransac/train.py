@@ -45,7 +45,7 @@ class RansacTraining(HeatmapTraining):
         """``threshold_px`` (crop pixels) with the smallest mean 3D error on training samples; {} without any error."""
         device = str(next(self.model.parameters()).device)
         seen = Detector(self._architecture, self.model, device).detect(samples)
-        true_mm = np.concatenate([truth.joints_mm for truth in truths])
+        true_mm = np.reshape([truth.joints_mm for truth in truths], (-1, len(self._architecture.joints), 3))
         thresholds = _GRID * self._architecture.crop_px
         predicted_mm = np.stack([ransac(seen.P, seen.points_px, threshold).points_mm for threshold in thresholds])
         errors = np.linalg.norm(predicted_mm - true_mm, axis=-1)
