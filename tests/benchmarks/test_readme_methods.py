@@ -138,7 +138,11 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 def test_every_data_set_that_can_be_opened_is_described_with_its_options() -> None:
     text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
-    sections = dict(re.findall(r"(?ms)^## [^\n]*\(`([^`]+)`\)\n(.*?)(?=^## )", text))
+    sections = {
+        name: section
+        for names, section in re.findall(r"(?ms)^## [^\n]*\((`[^)]+`)\)\n(.*?)(?=^## )", text)
+        for name in re.findall("`([^`]+)`", names)
+    }
     for entry in catalog().values():
         if entry.adapter is None:
             continue
