@@ -41,6 +41,9 @@ class Bench:
         options: dict[str, Any] = {**settings.dataset_options(name), "root": settings.root(name)}
         dataset = open_dataset(name, options)
         status = dataset.status()
+        if settings.is_named(name) and not settings.root(name).is_dir():
+            root = f"params.yaml: datasets.{name}.root"
+            raise InputError(root, f"there is no folder {settings.root(name)}", "name another one, or none")
         if status.state in ("missing", "damaged"):
             raise InputError(
                 f"data set {name}", status.detail, f"run `poseboard data prepare {name}`, or {status.obtain}"

@@ -127,7 +127,10 @@ def _train(bench: Bench, row: str, bases: Mapping[int, dict[str, Any]], processe
             parameters, weights = of_start.parameters, of_start.provenance.weights
             continue
         if not bench.dataset.keys("train"):
-            raise InputError(f"data set {dataset}", "has no training samples", "give it some, or import weights")
+            lacking = settings.portable(bench.dataset.status().detail)
+            raise InputError(
+                f"data set {dataset}", f"has no training samples ({lacking})", "give it some, or import weights"
+            )
         leader = processes.fabric.is_global_zero
         with progress(f"crops {dataset}") as report:
             inputs = taken(training.inputs, f"row {row}")

@@ -71,7 +71,7 @@ def test_help_teaches_and_is_quick() -> None:
 
 def test_methods_lists_rows_and_options(ready_workspace: Any) -> None:
     out = ready_workspace.must("methods").out
-    assert re.search(r"dlt +dlt, after backbone; weights=peak", out)
+    assert re.search(r"dlt +dlt, after backbone; weighting=peak", out)
     assert re.search(r"folders without a row: .*\bransac\b", out)
 
 
@@ -368,7 +368,7 @@ def test_roots_are_the_answers_of_the_row_before_from_the_same_cameras(
     [
         ("nowhere.at_all:Method", "nowhere.at_all"),
         ("json:Method", "no class Method"),
-        ("json:JSONDecoder", "lacks load"),
+        ("json:JSONDecoder", "lacks training"),
     ],
 )
 def test_a_third_party_class_that_is_none(workspace: Any, spoil: Fail, spec: str, named: str) -> None:

@@ -116,5 +116,5 @@ def test_without_samples_for_training_a_run_of_rows_says_so(home: Any, made_up: 
     made_up("toolbox", home.folder / "theirs")
     name_roots(home, human36m_toolbox="theirs")
     (home.folder / "theirs" / "annot" / "h36m_train.pkl").unlink()
-    for command in (["data", "prepare", "human36m-toolbox"], ["train", "human36m-toolbox", "dlt"]):
+    for command in (["data", "prepare", "human36m-toolbox"], ["train", "human36m-toolbox", "backbone"]):
         assert "h36m_train.pkl" in home.run(*command).error

@@ -46,7 +46,7 @@ def test_a_store_shows_what_was_done_and_what_came_out(workspace: Any, capfd: py
     backbone, score = found["train/backbone"], found["score/dlt"]
     assert backbone.data.params["options.steps"] == "3"
     assert backbone.data.params["options.learning_rate"], "defaults are in force as well"
-    assert score.data.params["options.weights"] == "peak"
+    assert score.data.params["options.weighting"] == "peak"
     assert score.data.params["seeds"] == "0"
     assert score.data.tags["synthetic"] == "True"
     assert backbone.info.status == "FINISHED"

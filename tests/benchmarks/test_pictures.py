@@ -23,7 +23,7 @@ def trained(copied_into: Callable[[Path], Any], tmp_path_factory: pytest.TempPat
     row = {"code": "methods/epipolar", "after": "backbone", "steps": 1, "batch_size": 2}
     rows = {name: {**row, "fusion": fusion, "attention": {"samples": 6}} for name, fusion in ROWS.items()}
     params = yaml.safe_load((folder / "params.yaml").read_text())
-    workspace.write_params(**{**params, "methods": rows})
+    workspace.write_params(**{**params, "methods": {"backbone": params["methods"]["backbone"], **rows}})
     for name in ROWS:
         workspace.must("train", "human36m", name)
         workspace.must("predict", "human36m", name)

@@ -65,7 +65,7 @@ def trained(
 def left_by(folder: Path, processes: int) -> tuple[dict[str, Any], ...]:
     """Checkpoint, last state (optimiser, schedule) and record with the curves of a training."""
     weights, state = (torch.load(folder / name, weights_only=True) for name in ("seed0.pt", "seed0.state.pt"))
-    record = json.loads((folder / f"{folder.name}.json").read_text())["runs"][0]
+    record = json.loads((folder / "human36m.json").read_text())["runs"][0]
     assert (state["step"], record["processes"]) == (STEPS, processes)
     for times in (state, record):
         assert times.pop("processor_seconds") > 0
