@@ -127,9 +127,10 @@ def _train(bench: Bench, row: str, bases: Mapping[int, dict[str, Any]], processe
             parameters, weights = of_start.parameters, of_start.provenance.weights
             continue
         if not bench.dataset.keys("train"):
-            lacking = settings.portable(bench.dataset.status().detail)
+            status = bench.dataset.status()
+            lacking = f": {settings.portable(status.detail)}" if status.state == "partial" else ""
             raise InputError(
-                f"data set {dataset}", f"has no training samples ({lacking})", "give it some, or import weights"
+                f"data set {dataset}", "has no training samples", f"give it some, or import weights{lacking}"
             )
         leader = processes.fabric.is_global_zero
         with progress(f"crops {dataset}") as report:
