@@ -3,6 +3,9 @@
 ``train_and_kill.py KILL_AT ROW...`` trains each row three times: left alone, killed, and run again after that. Every
 training is a process of its own, forked from this one, which imports what they need and trains nothing. What each has
 left is moved to ``<how>/<row>``; how they ended is in ``ended-<rank>.json``.
+
+The processes of a group die together: one that died while another still read what it had sent would end that other
+by a broken connection, not by the signal.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 import traceback
 from functools import partial
 from pathlib import Path
@@ -29,7 +33,15 @@ from poseboard.methods import loop
 SAVE_EVERY = 5
 POINTS = 4
 RESULTS = Path("results/smoke")
-RANK = os.environ.get("RANK", "0")
+RANK, PROCESSES = os.environ.get("RANK", "0"), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def wait_for_all(point: str) -> None:
+    """Return when every process of the group has come to this point, told by files and not by the group itself."""
+    Path("reached").mkdir(exist_ok=True)
+    Path(f"reached/{point}-{RANK}").touch()
+    while not all(Path(f"reached/{point}-{rank}").exists() for rank in range(PROCESSES)):
+        time.sleep(0.01)
 
 
 def train(row: str, kill_at: int) -> None:
@@ -43,7 +55,8 @@ def train(row: str, kill_at: int) -> None:
             nonlocal seen
             losses = loss(batch)
             seen += 1
-            if seen == kill_at:  # every process of a group comes here
+            if seen == kill_at:
+                wait_for_all(f"{row}-kill")
                 os.kill(os.getpid(), signal.SIGKILL)
             return losses
 
@@ -96,4 +109,5 @@ if __name__ == "__main__":
             if how != "killed":
                 shutil.rmtree(checkpoints)
                 shutil.copy(RESULTS / "training" / row / "human36m.json", kept)
+        wait_for_all(f"moved-{number}")
     Path(f"ended-{RANK}.json").write_text(json.dumps(ended))
