@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 from poseboard.datasets.multi_human_pose import MultiHumanPose
@@ -20,7 +19,4 @@ class Campus(MultiHumanPose):
     image_size: ClassVar[tuple[int, int]] = (360, 288)
     evaluated: ClassVar[tuple[range, ...]] = (range(350, 471), range(650, 751))
     published_views: ClassVar[int] = 3
-
-    def image_file(self, camera: int, frame: int) -> Path:
-        """See :class:`MultiHumanPose`."""
-        return Path(f"Camera{camera}") / f"campus4-c{camera}-{frame:05d}.png"
+    image_file: ClassVar[str] = "Camera{camera}/campus4-c{camera}-{frame:05d}.png"

@@ -102,6 +102,8 @@ class MultiHumanPose:
     """Frames that are scored by convention; all frames of a shorter file."""
     published_views: ClassVar[int]
     """Number of cameras, if there is no calibration file."""
+    image_file: ClassVar[str]
+    """Path of an image below the root, with the fields ``camera`` and ``frame``."""
 
     skeleton = COCO
     truth_skeleton = TUM14
@@ -111,10 +113,6 @@ class MultiHumanPose:
     def __init__(self, root: Path, truth: Literal["actors", "none"] = "actors") -> None:
         self.root = Path(root)
         self._has_truth = truth == "actors"
-
-    def image_file(self, camera: int, frame: int) -> Path:
-        """Path of an image below the root."""
-        raise NotImplementedError
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -192,7 +190,7 @@ class MultiHumanPose:
         return int(match[1])
 
     def _image(self, camera: int, frame: int) -> Path | None:
-        path = self.root / self.image_file(camera, frame)
+        path = self.root / self.image_file.format(camera=camera, frame=frame)
         return path if path.is_file() else None
 
     @cached_property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 from poseboard.datasets.multi_human_pose import MultiHumanPose
@@ -20,7 +19,4 @@ class Shelf(MultiHumanPose):
     image_size: ClassVar[tuple[int, int]] = (1032, 776)
     evaluated: ClassVar[tuple[range, ...]] = (range(300, 601),)
     published_views: ClassVar[int] = 5
-
-    def image_file(self, camera: int, frame: int) -> Path:
-        """See :class:`MultiHumanPose`."""
-        return Path(f"Camera{camera}") / f"img_{frame:06d}.png"
+    image_file: ClassVar[str] = "Camera{camera}/img_{frame:06d}.png"

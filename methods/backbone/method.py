@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Inputs, parse_options
-from poseboard.methods.nets.architecture import Architecture, Precision
+from poseboard.methods.nets.architecture import Architecture, NetworkName, Precision
 from poseboard.methods.nets.heatmap_training import HeatmapOptions, HeatmapTraining
-from poseboard.methods.nets.pose_resnet import NETWORKS
 from poseboard.methods.nets.starting_weights import checkpoint_of_option
 
 
@@ -28,17 +27,10 @@ class BackboneOptions(HeatmapOptions):
             is used unchanged; one for other joints, or an image network, is trained.
     """
 
-    architecture: str = "small"
+    architecture: NetworkName = "small"
     image_px: int = Field(default=96, ge=32, multiple_of=32)
     precision: Precision = "bf16"
     start_weights: Path | None = None
-
-    @field_validator("architecture")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in NETWORKS:
-            raise ValueError(f"known: {', '.join(NETWORKS)}")
-        return value
 
 
 class Backbone:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import field_validator
+from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from poseboard.datasets.errors import InputError
@@ -27,6 +27,16 @@ _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 _CHUNK_PIXELS = 64 * 96 * 96
 """Pixels per forward pass at inference; bounds the memory."""
+
+
+def _known(name: str) -> str:
+    if name not in NETWORKS:
+        raise ValueError(f"no network {name!r}, known: {', '.join(NETWORKS)}")
+    return name
+
+
+NetworkName = Annotated[str, AfterValidator(_known)]
+"""One of `pose_resnet.NETWORKS`."""
 
 
 class Architecture(Options):
@@ -50,7 +60,7 @@ class Architecture(Options):
         >>> heatmaps = architecture.run(net, architecture.prepare(crops)).heatmaps  # (n, J, 24, 24)
     """
 
-    network: str
+    network: NetworkName
     joints: tuple[str, ...]
     crop_px: int
     channels: Literal["rgb", "bgr"] = "rgb"
@@ -60,13 +70,6 @@ class Architecture(Options):
     vol_confidences: bool = False
     precision: Precision = "float32"
     homogeneous: bool = True
-
-    @field_validator("network")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in NETWORKS:
-            raise ValueError(f"no network {value!r}, known: {', '.join(NETWORKS)}")
-        return value
 
     @classmethod
     def published(cls, network: str, joints: Sequence[str], *, alg_confidences: bool = False) -> Architecture:
