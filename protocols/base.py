@@ -171,15 +171,11 @@ class TruthTable:
             return None
         return self.seen_by.rotations(self.views.index(view), self.place[rows])
 
-    @property
-    def known(self) -> pd.Index:
-        """``split_keys`` as an index, made anew: its hash table is quick to build and large to keep."""
-        return pd.Index(self.split_keys, dtype=object)
-
     @cached_property
     def place(self) -> NDArray[np.int64]:
         """Place of each row's key among ``split_keys``."""
-        return np.asarray(self.known.get_indexer(pd.Index(self.keys, dtype=object)), dtype=np.int64)
+        known = pd.Index(self.split_keys, dtype=object)
+        return np.asarray(known.get_indexer(pd.Index(self.keys, dtype=object)), dtype=np.int64)
 
     def mapped(self, joints: Sequence[str]) -> NDArray[np.floating]:
         """The named joints in that order, (N, len(joints), 3); no copy where they are the skeleton's own."""

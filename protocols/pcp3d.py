@@ -122,7 +122,7 @@ class Pcp3d(Protocol):
         self.in_frame(pred)
         if lacking := [name for name in JOINTS if name not in truth.skeleton.joints]:
             raise InputError(f"{truth.dataset}: truth", f"has no {lacking[0]}", "use this protocol for Shelf or Campus")
-        place = positions(pred, truth.known)
+        place = positions(pred, truth.split_keys)
         annotated = np.isfinite(truth.mapped(JOINTS)).all(axis=2).any(axis=1)
         truth = truth.take(np.flatnonzero(annotated & np.isin(truth.person, self.actors)))
         true_mm, answered_mm = truth.mapped(JOINTS).astype(np.float64), self._of_truth(pred)

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -275,9 +276,19 @@ def read(path: Path) -> PoseTable:
     return table
 
 
-def positions(table: PoseTable, known_keys: pd.Index) -> NDArray[np.int64]:
-    """Place of each row's key among the split's keys, (N,); InputError names file, first unknown key and how many."""
-    places = known_keys.get_indexer(pd.Index(table.keys, dtype=object))
+_PLACES: WeakKeyDictionary[PoseTable, tuple[NDArray[np.object_], NDArray[np.int64]]] = WeakKeyDictionary()
+"""Of predictions in use: the keys that their rows were last looked up in, and what was found there."""
+
+
+def positions(table: PoseTable, known_keys: NDArray[np.object_]) -> NDArray[np.int64]:
+    """Place of each row's key among the split's keys, (N,); InputError names file, first unknown key and how many.
+
+    Every table that scores the same predictions asks for the same places; they are found once.
+    """
+    keys, places = _PLACES.get(table, (None, np.empty(0, dtype=np.int64)))
+    if keys is known_keys:
+        return places
+    places = pd.Index(known_keys, dtype=object).get_indexer(pd.Index(table.keys, dtype=object)).astype(np.int64)
     unknown = places < 0
     if unknown.any():
         raise InputError(
@@ -286,7 +297,9 @@ def positions(table: PoseTable, known_keys: pd.Index) -> NDArray[np.int64]:
             f"does not have, first {table.keys[int(np.argmax(unknown))]!r}",
             "predict the keys of the split and no others",
         )
-    return np.asarray(places, dtype=np.int64)
+    places.flags.writeable = False
+    _PLACES[table] = known_keys, places
+    return places
 
 
 def _schema(width: int, columns: Mapping[str, tuple[int, ...]]) -> pa.Schema:

@@ -102,7 +102,7 @@ class Reprojection(Protocol):
                 "are all of the data set, and none is held out",
                 "give the table a group with `leave_out: true`, or judge the views seen",
             )
-        sample = positions(pred, truth.known)
+        sample = positions(pred, truth.split_keys)
         people = np.flatnonzero(self._evaluated(truth, sample) & np.isfinite(pred.joints_mm).any(axis=(1, 2)))
         joints_mm = pred.mapped(points.skeleton.joints)[people].astype(np.float64)
         parts = [self._of_view(joints_mm, sample[people], points, truth, v) for v in views]

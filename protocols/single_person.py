@@ -156,12 +156,12 @@ class SinglePerson(Protocol):
 
     def _answers(self, pred: PoseTable, truth: TruthTable) -> Rows:
         """Row of ``pred`` for each truth pose, -1 where none."""
-        place = positions(pred, truth.known)
+        place = positions(pred, truth.split_keys)
         if truth.person.any():
             raise InputError(
                 f"{truth.dataset}: {truth.split}", "samples have several people", "use a protocol that matches people"
             )
-        answer = np.full(len(truth.known), -1, dtype=np.int64)
+        answer = np.full(len(truth.split_keys), -1, dtype=np.int64)
         answer[place] = np.arange(len(pred))
         repeated = answer[place] != np.arange(len(pred))
         if repeated.any():

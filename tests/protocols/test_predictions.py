@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -275,6 +274,6 @@ def test_no_parquet_and_no_file(tmp_path: Path) -> None:
 def test_unknown_keys_are_named(make_truth, make_predictions) -> None:
     truth = make_truth()
     table = replace(make_predictions(truth, truth.joints_mm[4:], truth.keys[4:]), source="their.parquet")
-    assert positions(table, truth.known).tolist() == list(range(4, 34))
+    assert positions(table, truth.split_keys).tolist() == list(range(4, 34))
     with pytest.raises(InputError, match=r"their.parquet: key: 3 rows .* first 'S9/Walking-1/000004'"):
-        positions(table, pd.Index(truth.keys[7:], dtype=object))
+        positions(table, truth.keys[7:])
