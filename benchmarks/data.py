@@ -131,7 +131,7 @@ def status_lines(settings: Settings) -> tuple[list[str], bool]:
             root = settings.root(name)
             synthetic = settings.is_world(name)
             options = {**settings.params.datasets[name], "root": root}
-            status = entry.status() if entry.adapter is None else open_dataset(name, options).status()
+            status = open_dataset(name, options).status()
             detail = (
                 status.detail if status.state != "missing" or not synthetic else "synthetic world, not rendered yet"
             )

@@ -191,6 +191,7 @@ def _of_person(view: View, person: int) -> View:
         boxes_px=view.boxes_px[only],
         joints_px=None if view.joints_px is None else view.joints_px[only],
         confidence=None if view.confidence is None else view.confidence[only],
+        box_scores=None if view.box_scores is None else view.box_scores[only],
     )
 
 
@@ -280,6 +281,7 @@ def _declared(view: View, inputs: Inputs) -> View:
         boxes_px=_read_only(view.boxes_px),
         joints_px=_read_only(view.joints_px),
         confidence=_read_only(view.confidence),
+        box_scores=_read_only(view.box_scores),
     )
 
 
@@ -462,8 +464,13 @@ class Handover:
         people = self.people(key)
         return tuple(self.seen(key, person, others=len(people) > 1) for person in people)
 
-    def answered(self, key: str, answers: Sequence[Poses]) -> Poses:
+    def answered(self, key: str, answers: Sequence[Poses], skeleton: Skeleton | None = None) -> Poses:
         """The answers to what `shown` gave as one answer of the sample, whose frame has the camera's own name.
+
+        Args:
+            key: of the sample.
+            answers: to each of what was shown.
+            skeleton: that the method answers in; None: the data set's.
 
         Raises:
             InputError: a frame is none that the method sees, or the answers do not fit together.
@@ -471,7 +478,7 @@ class Handover:
         if not self.inputs.extrinsics and any(answer.frame != "world" for answer in answers):
             people = self.people(key)
             answers = [self._named(key, *pair) for pair in zip(people, answers, strict=True)]
-        return together(answers, self.dataset.skeleton, key)
+        return together(answers, skeleton or self.dataset.skeleton, key)
 
     def examples(self, split: str = "train") -> Examples:
         """The samples of a split with their truths, one per person, for training."""

@@ -19,7 +19,16 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.catalog import open_dataset
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Dataset, Poses
-from poseboard.methods.base import Inputs, Learner, Method, Options, find_learner, find_method, predicts
+from poseboard.methods.base import (
+    Inputs,
+    Learner,
+    Method,
+    Options,
+    answer_skeleton,
+    find_learner,
+    find_method,
+    predicts,
+)
 from poseboard.protocols.condition import Perturbation
 
 
@@ -212,7 +221,8 @@ def predict(
             )
         rest = iter(of_samples)
         answers += [
-            handover.answered(key, [next(rest) for _ in of_key]) for key, of_key in zip(of_chunk, shown, strict=True)
+            handover.answered(key, [next(rest) for _ in of_key], answer_skeleton(method, handover.dataset.skeleton))
+            for key, of_key in zip(of_chunk, shown, strict=True)
         ]
         if progress is not None:
             progress(len(answers), len(keys))

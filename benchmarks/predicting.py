@@ -26,7 +26,8 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.sample import Poses
-from poseboard.methods.base import Drawing, Inputs
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.base import Drawing, Inputs, answer_skeleton
 from poseboard.protocols import predictions
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.predictions import PoseTable
@@ -158,8 +159,7 @@ def _predict(
                 samples = bench.handover(row.inputs, condition.cameras, roots_mm, report, condition.perturbation)
                 answers = predict(model := row.model(), samples, keys, progress=report)
             info = predictions.PredictionInfo(
-                skeleton=bench.dataset.skeleton.name,
-                joints=bench.dataset.skeleton.joints,
+                **_joint_set(answer_skeleton(model, bench.dataset.skeleton)),
                 dataset=dataset,
                 condition=condition,
                 roots_sha256=roots_sha256,
@@ -181,6 +181,10 @@ def _predict(
         row, samples, of_key = shown
         written |= write_pictures(row.model(), method, samples, of_key, folder / PICTURES, outputs)
     return written
+
+
+def _joint_set(skeleton: Skeleton) -> dict[str, Any]:
+    return {"skeleton": skeleton.name, "joints": skeleton.joints}
 
 
 def _options(settings: Settings, dataset: str, row: LoadedRow, source: Weights | None) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def row_code(settings: Settings, dataset: str, method: str) -> list[Path]:
 def adapter_code(dataset: str) -> list[Path]:
     """The files of datasets/ that the adapter of a data set consists of: its own, and those that it imports."""
     entry = catalog().get(dataset)
-    own = None if entry is None or entry.adapter is None else inspect.getsourcefile(entry.adapter)
+    own = None if entry is None else inspect.getsourcefile(entry.adapter)
     waiting, files = [] if own is None else [Path(own)], set[Path]()
     while waiting:
         path = waiting.pop()

@@ -180,8 +180,10 @@ def images_state_sha256(bench: Bench, keys: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for key in keys:
         for view in bench.dataset.sample(key).views:
-            detections = [None if values is None else values.tolist() for values in (view.joints_px, view.confidence)]
-            digest.update(f"{key} {view.name} {view.image_state()} {view.boxes_px.tolist()} {detections}\n".encode())
+            given = [None if values is None else values.tolist() for values in (view.joints_px, view.confidence)]
+            if view.box_scores is not None:
+                given.append(view.box_scores.tolist())
+            digest.update(f"{key} {view.name} {view.image_state()} {view.boxes_px.tolist()} {given}\n".encode())
     return digest.hexdigest()
 
 

@@ -12,7 +12,22 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, create_model
 
-from poseboard.datasets import campus, human36m, human36m_toolbox, multi_human_pose, panoptic, rhd, shelf, synthetic
+from poseboard.datasets import (
+    campus,
+    human36m,
+    human36m_coco,
+    human36m_toolbox,
+    mpii,
+    mscoco,
+    muco,
+    multi_human_pose,
+    mupots,
+    panoptic,
+    pw3d,
+    rhd,
+    shelf,
+    synthetic,
+)
 from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.sample import Dataset, Status
 from poseboard.datasets.skeleton import Skeleton
@@ -27,7 +42,7 @@ class Entry:
         title: as its authors call it.
         licence: summary; only the data set's own page is binding.
         obtain: where to get it.
-        adapter: opens it; None if this version has no adapter. Its parameters are the options in params.yaml.
+        adapter: opens it. Its parameters are the options in params.yaml.
         layout: module of ``datasets.synthetic.layouts`` that writes a synthetic world in the data set's layout, with
             its ``WorldOptions`` and ``generate``; None if there is none.
     """
@@ -36,12 +51,12 @@ class Entry:
     title: str
     licence: str
     obtain: str
-    adapter: Callable[..., Dataset] | None = None
+    adapter: Callable[..., Dataset]
     layout: str | None = None
 
     @property
     def skeleton(self) -> Skeleton | None:
-        """Whose joints its samples have; None without an adapter."""
+        """Whose joints its samples have; one of the catalogue."""
         skeleton: Skeleton | None = getattr(self.adapter, "skeleton", None)
         return skeleton
 
@@ -60,8 +75,6 @@ class Entry:
 
     def status(self, root: Path | None = None) -> Status:
         """Whether the data set can be used from the folder ``root``; never raises."""
-        if self.adapter is None:
-            return Status("missing", "adapter not in this version", self.obtain)
         if root is None:
             return Status("missing", "no folder is named for it in params.yaml", self.obtain)
         return self.adapter(root=root).status()
@@ -87,8 +100,8 @@ _ENTRIES = (
         "human36m-coco",
         "Human3.6M (COCO-style annotations of RootNet)",
         "academic use by registration and signed agreement, no redistribution",
-        "images: register at vision.imar.ro/human3.6m; annotations: linked from the RootNet README "
-        "(github.com/mks0601/3DMPPE_ROOTNET_RELEASE)",
+        human36m_coco.OBTAIN,
+        human36m_coco.Human36MCoco,
     ),
     Entry(
         "panoptic",
@@ -101,28 +114,31 @@ _ENTRIES = (
         "mupots",
         "MuPoTS-3D",
         "non-commercial research, no redistribution",
-        "SingleShotMultiPerson page of the MPI-INF graphics group; boxes and JSON: linked from the RootNet README",
+        mupots.OBTAIN,
+        mupots.MuPoTS,
     ),
     Entry(
         "muco",
         "MuCo-3DHP",
         "non-commercial research, no redistribution",
-        "generator: SingleShotMultiPerson page of the MPI-INF graphics group; composites: linked from the RootNet "
-        "README",
+        muco.OBTAIN,
+        muco.MuCo,
     ),
     Entry(
         "mscoco",
         "MSCOCO 2017 key points",
         "annotations CC BY 4.0; images under their Flickr licences",
-        "cocodataset.org",
+        mscoco.OBTAIN,
+        mscoco.MsCoco,
     ),
     Entry(
         "mpii",
         "MPII Human Pose",
         "annotations for research, no commercial use; images are YouTube frames",
-        "human-pose.mpi-inf.mpg.de",
+        mpii.OBTAIN,
+        mpii.Mpii,
     ),
-    Entry("pw3d", "3DPW", "research only", "virtualhumans.mpi-inf.mpg.de/3DPW"),
+    Entry("pw3d", "3DPW", "research only", pw3d.OBTAIN, pw3d.Pw3d),
     Entry("campus", "Campus (TUM)", "research", multi_human_pose.OBTAIN, campus.Campus),
     Entry("shelf", "Shelf (TUM)", "research", multi_human_pose.OBTAIN, shelf.Shelf),
     Entry(
@@ -136,7 +152,7 @@ _ENTRIES = (
 
 
 def catalog() -> dict[str, Entry]:
-    """Name -> entry of all data sets that the suite knows, with or without an adapter."""
+    """Name -> entry of all data sets that the suite knows."""
     return {entry.name: entry for entry in _ENTRIES}
 
 
@@ -148,19 +164,15 @@ def open_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
         options: of the adapter.
 
     Raises:
-        InputError: the name is unknown, this version has no adapter for it, or an option is unknown, missing or of a
-            wrong type.
+        InputError: the name is unknown, or an option is unknown, missing or of a wrong type.
 
     Example:
         >>> dataset = open_dataset("human36m", {"root": "data/human36m"})
         >>> sample = dataset.sample(dataset.keys("test")[0])
     """
     entry = catalog().get(name)
-    openable = ", ".join(e.name for e in _ENTRIES if e.adapter is not None)
     if entry is None:
         raise InputError(f"data set {name!r}", "there is no such data set", f"known: {', '.join(catalog())}")
-    if entry.adapter is None:
-        raise InputError(f"data set {name!r}", "its adapter is not in this version", f"with an adapter: {openable}")
     parameters = inspect.signature(entry.adapter).parameters
     hints = get_type_hints(entry.adapter.__init__ if inspect.isclass(entry.adapter) else entry.adapter)
     fields: dict[str, Any] = {

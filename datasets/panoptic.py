@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from poseboard.datasets.camera import Array, Box, Camera, scale_box, square_box
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import Facts
-from poseboard.datasets.sample import FileState, Group, Image, ReadImage, Sample, Status, Truth, View, read_image
+from poseboard.datasets.sample import FileState, Group, ReadImage, Sample, Status, Truth, View, read_image
 from poseboard.datasets.skeleton import COCO
 
 Split = Literal["train", "test"]
@@ -231,7 +231,7 @@ class Panoptic:
                 boxes = _boxes_about(camera, scene.people[frame])
             if any(boxes):
                 path = self._image_path(name, camera_name, frame)
-                image = ReadImage(partial(_sized_image, path, camera.size), partial(FileState.of, path))
+                image = ReadImage(partial(read_image, path, camera.size), partial(FileState.of, path))
                 squares = [scale_box(square_box(box), self._box_scale) if box else [np.nan] * 4 for box in boxes]
                 views.append(View(camera_name, camera, image, np.array(squares, dtype=np.float64)))
         take = next((f"{name}/{a}-{b}" for a, b in RANGES.get(name, ()) if a <= frame < b), name)
@@ -472,16 +472,6 @@ def _widest(camera: Camera) -> float:
     squares = np.roots([7 * k3, 5 * k2, 3 * k1, 1])  # where its derivative is zero
     turns = squares.real[(np.abs(squares.imag) < 1e-9) & (squares.real > 0)]
     return float(np.arctan(np.sqrt(turns.min(initial=np.inf))))
-
-
-def _sized_image(path: Path, size: tuple[int, int]) -> Image:
-    """The image; InputError if it does not have the size of its camera."""
-    image = read_image(path)
-    height, width = image.shape[:2]
-    if (width, height) != size:
-        problem = f"is {width} x {height}, the calibration is for {size[0]} x {size[1]}"
-        raise InputError(path, problem, "extract the images at their full size")
-    return image
 
 
 def _read(path: Path) -> bytes:

@@ -69,21 +69,37 @@ class ReadImage:
         return self.read()
 
 
-def read_image(path: Path) -> Image:
-    """An image file as (H, W, 3) uint8 RGB; InputError names a file that is absent or not an image."""
+def read_image(path: Path, size: tuple[int, int] | None = None) -> Image:
+    """An image file as (H, W, 3) uint8 RGB.
+
+    Args:
+        path: of the file.
+        size: width and height that its annotations are for.
+
+    Raises:
+        InputError: the file is absent, no image, or of another size.
+    """
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise InputError(
             path, f"image cannot be read ({error.strerror})", "check the data set's images folder"
         ) from None
-    return decode_image(data, path)
+    image = decode_image(data, path)
+    height, width = image.shape[:2]
+    if size is not None and (width, height) != size:
+        problem = f"is {width} x {height}, its annotations are for {size[0]} x {size[1]}"
+        raise InputError(path, problem, "extract the images at their full size")
+    return image
 
 
 def decode_image(data: bytes | NDArray[np.uint8], path: Path) -> Image:
-    """The bytes of an image file as (H, W, 3) uint8 RGB; InputError names ``path`` if they are not an image."""
+    """The bytes of an image file as (H, W, 3) uint8 RGB; InputError names ``path`` if they are not an image.
+
+    Rows and columns are those of the file, which data sets annotate, whatever orientation its EXIF data states.
+    """
     encoded = np.frombuffer(data, dtype=np.uint8)
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if encoded.size else None
     if image is None:
         raise InputError(path, "file is no readable image (empty or truncated)", "extract it again")
     return np.ascontiguousarray(image[..., ::-1])
@@ -120,6 +136,7 @@ class View:
         boxes_px: (P, 4) left, upper, right, lower per person.
         joints_px: (P, J, 2) given 2D detections, or None.
         confidence: (P, J) of those detections, or None.
+        box_scores: (P,) how sure the detector is of each box, higher is surer; None: the boxes are annotated.
 
     Example:
         >>> crop = view.crop(384)  # the first person
@@ -133,6 +150,7 @@ class View:
     boxes_px: Array
     joints_px: Array | None = None
     confidence: Array | None = None
+    box_scores: Array | None = None
 
     def pixels(self) -> Image:
         """The image, (H, W, 3) uint8 RGB; InputError if it cannot be read."""
@@ -178,6 +196,7 @@ class View:
             boxes_px=np.array([[0.0, 0.0, side_px, side_px]]),
             joints_px=joints,
             confidence=None if self.confidence is None else self.confidence[person : person + 1],
+            box_scores=None if self.box_scores is None else self.box_scores[person : person + 1],
         )
 
     def crop_affine(self, side_px: int, box_scale: float = 1.0, person: int = 0, rotation_deg: float = 0.0) -> Array:
@@ -197,6 +216,7 @@ class View:
             boxes_px=np.array([[0.0, 0.0, side_px, side_px]]),
             joints_px=None if joints is None else joints[person : person + 1] @ A[:2, :2].T + A[:2, 2],
             confidence=None if self.confidence is None else self.confidence[person : person + 1],
+            box_scores=None if self.box_scores is None else self.box_scores[person : person + 1],
         )
 
 

@@ -107,6 +107,9 @@ _LIMBS = (
     ("left_elbow", "left_wrist"),
 )
 
+ROOT = Skeleton(name="root", joints=("root",), edges=(), root="root", flip_pairs=())
+"""The answer of methods that find where people are and not how they stand: the root of whichever joint set."""
+
 HUMAN36M = Skeleton(
     name="human36m-17",
     joints=(

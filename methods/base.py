@@ -165,6 +165,9 @@ class Learner(Protocol):
 class Method(Learner, Protocol):
     """A method that predicts 3D poses.
 
+    One attribute is optional: ``answers``, the joint set of its poses where that is not the one it was made with
+    (`answer_skeleton`).
+
     Example:
         >>> class Centre:  # predicts every joint at the world origin
         ...     inputs = Inputs(views=(1, 1_000), images=False)
@@ -246,6 +249,12 @@ _OF_LEARNER = ("training",)
 def predicts(kind: type[Learner]) -> bool:
     """Whether what a row learns predicts poses itself, by its contract: it has all that a `Method` has."""
     return all(callable(getattr(kind, name, None)) for name in _OF_METHOD)
+
+
+def answer_skeleton(method: Method, skeleton: Skeleton) -> Skeleton:
+    """The joints that a method answers in: its ``answers``, else those that it was made with."""
+    answers: Skeleton = getattr(method, "answers", skeleton)
+    return answers
 
 
 def find_method(spec: str) -> type[Method]:

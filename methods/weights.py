@@ -135,7 +135,7 @@ def _read_state(file: Path) -> dict[str, Tensor]:
         raise InputError(
             file, "cannot be read: no PyTorch file, cut short, or with objects other than tensors", remedy
         ) from None
-    for wrapper in ("state_dict", "model"):
+    for wrapper in ("state_dict", "model", "network"):
         if isinstance(values, Mapping) and isinstance(values.get(wrapper), Mapping):
             values = values[wrapper]
     if not isinstance(values, Mapping) or not values:

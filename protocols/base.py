@@ -232,7 +232,8 @@ class Protocol(BaseModel, ABC):
 
         Columns every protocol has: key, person, subject, action, sequence, ``error`` (this record's number in ``unit``,
         NaN where a missing one has none) and ``missing`` (bool). A protocol of predicted people adds ``false`` (bool),
-        people that nothing supports. More columns are the protocol's own.
+        people that nothing supports, and ``unjudged`` (bool) where it passes over some: those with neither a right nor
+        a wrong answer, as in an image whose people are not annotated. More columns are the protocol's own.
 
         Raises:
             InputError: predictions that this protocol cannot judge.

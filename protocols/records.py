@@ -278,6 +278,9 @@ class Score(Record):
     n_false: int = Field(
         default=0, description="predicted people that nothing supports, over all seeds, where the protocol counts them"
     )
+    n_unjudged: int = Field(
+        default=0, description="predicted people of images whose people are not annotated, over all seeds"
+    )
     n_groups: int = Field(description="subject × sequence groups that the bootstrap resamples")
     seeds: list[SeedValue]
     breakdown: dict[str, dict[str, float | None]] = Field(

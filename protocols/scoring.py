@@ -227,7 +227,9 @@ def _summary(
 ) -> Score:
     rows = list(tables.values())
     codes, groups = shared_group_codes(protocol, rows)
-    n_false = sum(int(of_seed["false"].sum()) for of_seed in rows if "false" in of_seed)
+    aside = {
+        name: [int(of_seed[name].sum()) if name in of_seed else 0 for of_seed in rows] for name in ("false", "unjudged")
+    }
     seeds = [SeedValue(seed=seed, value=protocol.summarise(of_seed)) for seed, of_seed in tables.items()]
     numbers = [of_seed.value for of_seed in seeds if of_seed.value is not None]
     ci95 = None
@@ -244,9 +246,10 @@ def _summary(
         lower_is_better=protocol.lower_is_better,
         value=float(np.mean(numbers)) if numbers else None,
         ci95=ci95 if numbers else None,
-        n_samples=len(rows[0]) - (int(rows[0]["false"].sum()) if "false" in rows[0] else 0),
+        n_samples=len(rows[0]) - sum(of_seeds[0] for of_seeds in aside.values()),
         n_missing=sum(int(of_seed["missing"].sum()) for of_seed in rows),
-        n_false=n_false,
+        n_false=sum(aside["false"]),
+        n_unjudged=sum(aside["unjudged"]),
         n_groups=groups,
         seeds=seeds,
         breakdown=_mean_breakdown([protocol.breakdown(of_seed) for of_seed in rows]),

@@ -28,11 +28,10 @@ def test_status_follows_the_folder(human36m_tree: Path) -> None:
     entries = catalog()
     assert entries["human36m"].status(human36m_tree).state == "ready"
     assert entries["panoptic"].status(human36m_tree).state == "missing"
-    assert entries["mupots"].status(human36m_tree).detail == "adapter not in this version"
 
 
-@pytest.mark.parametrize("name", [name for name, entry in catalog().items() if entry.adapter is not None])
-def test_whatever_has_an_adapter_opens(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", catalog())
+def test_whatever_is_known_opens(tmp_path: Path, name: str) -> None:
     dataset = open_dataset(name, {"root": str(tmp_path)})
     assert isinstance(dataset, Dataset)
     assert dataset.name == name
@@ -53,11 +52,6 @@ def test_options_reach_the_adapter(human36m_tree: Path) -> None:
     ("name", "options", "message"),
     [
         ("human37m", {}, r"data set 'human37m': there is no such data set; known: human36m"),
-        (
-            "mpii",
-            {"root": "x"},
-            r"data set 'mpii': its adapter is not in this version; with an adapter: human36m, human36m-toolbox",
-        ),
         ("human36m", {}, r"data set 'human36m': root: field required"),
         ("human36m", {"root": "x", "colour": 1}, r"'human36m': colour: .*known: .*images, .*root"),
         ("human36m", {"root": 3}, r"'human36m': root: "),

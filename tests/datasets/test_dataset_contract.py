@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_up_panoptic import write_panoptic
+from made_up_photographs import TREES, write_tree
 from made_up_rhd import write_rhd
 from made_up_shelf import write_shelf
 from made_up_toolbox import write_toolbox
@@ -21,12 +22,18 @@ from poseboard.datasets.facts import Facts
 from poseboard.datasets.human36m import LABELS
 from poseboard.datasets.sample import Dataset
 
-ADAPTERS = sorted(name for name, entry in catalog().items() if entry.adapter is not None)
+ADAPTERS = sorted(catalog())
 HOLDS_NUMBERS = {
     "campus": Path("actorsGT.mat"),
     "human36m": LABELS,
+    "human36m-coco": Path("annotations/Human36M_subject9_camera.json"),
     "human36m-toolbox": Path("annot/h36m_validation.pkl"),
+    "mpii": Path("annotations/train.json"),
+    "mscoco": Path("annotations/person_keypoints_val2017.json"),
+    "muco": Path("data/MuCo-3DHP.json"),
+    "mupots": Path("data/MuPoTS-3D.json"),
     "panoptic": Path("171204_pose6/calibration_171204_pose6.json"),
+    "pw3d": Path("data/3DPW_validation.json"),
     "rhd": Path("evaluation/anno_evaluation.pickle"),
     "shelf": Path("pred_shelf_maskrcnn_hrnet_coco.pkl"),
 }
@@ -35,8 +42,14 @@ HOLDS_NUMBERS = {
 FACTS = {
     "campus": Facts(boxes="detected", truth="annotated"),
     "human36m": Facts(boxes="annotated", truth="motion capture"),
+    "human36m-coco": Facts(boxes="true joints", truth="motion capture"),
     "human36m-toolbox": Facts(boxes="true joints", truth="triangulated"),
+    "mpii": Facts(boxes="true joints", truth="annotated"),
+    "mscoco": Facts(boxes="annotated", truth="annotated"),
+    "muco": Facts(boxes="true joints", truth="motion capture"),
+    "mupots": Facts(boxes="true joints", truth="motion capture"),
     "panoptic": Facts(boxes="true joints", truth="triangulated"),
+    "pw3d": Facts(boxes="true joints", truth="motion capture"),
     "rhd": Facts(boxes="true joints", truth="synthetic", hand=True),
     "shelf": Facts(boxes="detected", truth="annotated"),
 }
@@ -53,6 +66,8 @@ def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         write_rhd(folder)
     elif request.param == "panoptic":
         write_panoptic(folder)
+    elif request.param in TREES:
+        write_tree(folder, request.param)
     elif request.param == "human36m-toolbox":
         write_toolbox(folder)
     else:
@@ -110,8 +125,8 @@ def test_keys_are_unique_stable_and_in_one_split(opened: Callable[[], Dataset]) 
     assert keys
     assert len(set(keys)) == len(keys)
     assert keys == every_key(again)
-    with pytest.raises(InputError, match="'validation' is no split"):
-        dataset.keys("validation")
+    with pytest.raises(InputError, match="'holdout' is no split"):
+        dataset.keys("holdout")
 
 
 def test_a_key_that_is_none_is_told(opened: Callable[[], Dataset]) -> None:
@@ -147,11 +162,13 @@ def test_samples_are_well_formed_and_repeat(opened: Callable[[], Dataset]) -> No
 def test_truth_has_a_place_for_each_joint_and_is_not_in_the_sample(opened: Callable[[], Dataset]) -> None:
     dataset = opened()
     for key in every_key(dataset):
+        in_views = dataset.truth(key).annotated.values()
         truth = dataset.truth(key).joints_mm
         assert truth.dtype == np.float64
         assert truth.ndim == 3
         assert truth.shape[2] == 3
-        assert np.isfinite(truth).all(axis=(1, 2)).any()
+        placed = [np.isfinite(truth).all(axis=(1, 2)), *(np.isfinite(p).any(axis=(1, 2)) for p in in_views)]
+        assert np.any(placed) or not len(truth)
         np.testing.assert_array_equal(truth, opened().truth(key).joints_mm)
         sample = dataset.sample(key)
         assert sample.root_mm is None

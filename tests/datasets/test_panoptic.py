@@ -310,7 +310,7 @@ def test_what_is_not_there(small):
     with pytest.raises(InputError, match=r"00_10_00001500\.jpg: file is no readable image"):
         view.pixels()
     cv2.imwrite(str(image), np.zeros((45, 80, 3), dtype=np.uint8))
-    with pytest.raises(InputError, match=r"00_10_00001500\.jpg: is 80 x 45, the calibration is for 160 x 90"):
+    with pytest.raises(InputError, match=r"00_10_00001500\.jpg: is 80 x 45, its annotations are for 160 x 90"):
         view.pixels()
     for key in ("171204_pose5/00001502", "171204_pose4/00001004", "171204_pose5/1500", "../171204_pose5/00001500"):
         with pytest.raises(InputError, match="there is no such frame"):

@@ -37,6 +37,12 @@ def golden_epipolar(golden_folder: Path) -> Golden:
     return _reader(golden_folder.with_name("epipolar_transformers"))
 
 
+@pytest.fixture(scope="session")
+def golden_rootnet(golden_folder: Path) -> Golden:
+    """As ``golden``, of the vectors of RootNet."""
+    return _reader(golden_folder.with_name("rootnet"))
+
+
 def _reader(folder: Path) -> Golden:
     def read(name: str) -> Mapping[str, NDArray[np.generic]]:
         path = folder / f"{name}.npz"

@@ -19,7 +19,7 @@ from torch.utils.data import default_collate
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Sample, Truth
 from poseboard.datasets.skeleton import COCO, HUMAN36M
-from poseboard.methods.base import Method, Training, find_learner, find_method, predicts
+from poseboard.methods.base import Method, Training, answer_skeleton, find_learner, find_method, predicts
 from poseboard.methods.checkpoint import Checkpoint, write_tensors
 
 ROOM = Path(__file__).resolve().parents[2] / "methods"
@@ -43,6 +43,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "ransac": [{"compat": True}],
     "volumetric": [{"aggregation": "softmax"}, {"recipe": "published"}],
 }
+FROM_NOTHING = {"rootnet"}
+"""Methods whose training needs nothing to start from."""
 CASES = [(name, options) for name in FOLDERS for options in ({}, *VARIANTS.get(name, []))]
 
 
@@ -107,8 +109,9 @@ def test_it_is_a_method_and_refuses_options_it_does_not_know(case):
 
 def test_it_loads_its_own_weights_only(case, tmp_path):
     assert case.loaded().inputs.crop_px == SIDE
-    with pytest.raises(InputError, match=COCO.name):
-        case.method(COCO).load(case.checkpoint, "cpu")
+    if answer_skeleton(case.loaded(), HUMAN36M) is HUMAN36M:
+        with pytest.raises(InputError, match=COCO.name):
+            case.method(COCO).load(case.checkpoint, "cpu")
     read = Checkpoint.read(case.checkpoint)
     replace(read, method="another").save(tmp_path / "another.pt")
     write_tensors(tmp_path / "empty.pt", {"format": 1, **replace(read, state=3).__dict__})
@@ -143,8 +146,8 @@ def test_answers_come_in_order_whatever_views_are_there(case):
     for sample, answer, views in zip(samples, answers, counts, strict=True):
         in_world = method.inputs.extrinsics or not views
         assert answer.frame == ("world" if in_world else sample.views[0].name)
-        assert answer.skeleton is HUMAN36M
-        assert answer.joints_mm.shape == (1, len(HUMAN36M), 3)
+        assert answer.skeleton is answer_skeleton(method, HUMAN36M)
+        assert len(answer.score) == 1 or views < fewest
         assert np.isfinite(answer.score).all()
         assert np.isnan(answer.joints_mm).all() if views < fewest else np.isfinite(answer.joints_mm).all()
         alone = method.predict([sample])[0]
@@ -239,6 +242,9 @@ def test_training_is_a_pure_function_of_what_it_is_given(case):
 def test_training_without_a_start_is_told_unless_nothing_is_learned(case):
     if case.training() is None:
         assert case.method().training(None, 0) is None
+        return
+    if case.name in FROM_NOTHING:
+        assert isinstance(case.method().training(None, 0), Training)
         return
     with pytest.raises(InputError, match="after: backbone"):
         case.method().training(None, 0)

@@ -1,0 +1,357 @@
+"""COCO-style annotation files: one JSON object of images and annotations, typed, checked and taken apart into columns.
+
+Files of hundreds of megabytes are decoded in seconds: fields that nobody names are skipped, not built. Whatever the
+fields that are named hold wrongly (absent, of another type or length, not finite, an image that does not exist) is an
+`InputError` that names the file and the field. What a file may well hold and a data set has no use for (crowds, other
+categories, boxes without area or beyond the image) is left out and counted; `Status` tells how much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from poseboard.datasets.boxes import cut_boxes
+from poseboard.datasets.camera import Array
+from poseboard.datasets.errors import InputError
+
+Number = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
+"""An id or index, as wide as a column of int64."""
+Side = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+"""Width or height of an image, px."""
+Focal = Annotated[float, msgspec.Meta(gt=0)]
+Pair = tuple[float, float]
+Triple = tuple[float, float, float]
+Flag = bool | int | float
+
+COPY = "get the file again from its source"
+_DEPTHS_MM, _EXTENTS_MM = (300.0, 100_000.0), (100.0, 10_000.0)
+"""Between these lie the medians of people's distances and of the diagonals of the boxes about them."""
+
+
+class Image(msgspec.Struct, gc=False):
+    """An entry of ``images``; a data set adds its fields."""
+
+    id: Number
+    file_name: str
+    width: Side
+    height: Side
+
+
+class Annotation(msgspec.Struct, kw_only=True, gc=False):
+    """An entry of ``annotations``: one person (or one thing of another category); a data set adds its fields."""
+
+    image_id: Number
+    bbox: tuple[float, float, float, float]
+    id: Number = -1
+    category_id: Number = 1
+    iscrowd: int = 0
+
+
+class KeyPoints(Annotation, kw_only=True, gc=False):
+    """COCO's person: J times x, y, v in pixels; v is 0 where a joint is not labelled."""
+
+    num_keypoints: int
+    keypoints: list[float]
+
+
+class Posed(Annotation, kw_only=True, gc=False):
+    """A person whose joints are known in 3D; they are decoded by `column`, which takes a tenth of the memory."""
+
+    keypoints_cam: msgspec.Raw
+    keypoints_img: msgspec.Raw
+    keypoints_vis: msgspec.Raw
+
+
+class Category(msgspec.Struct, gc=False):
+    """An entry of ``categories``."""
+
+    id: Number
+    name: str
+
+
+ImageT = TypeVar("ImageT", bound=Image)
+AnnotationT = TypeVar("AnnotationT", bound=Annotation)
+KindT = TypeVar("KindT")
+
+
+class File(msgspec.Struct, Generic[ImageT, AnnotationT]):
+    """A whole file."""
+
+    images: list[ImageT]
+    annotations: list[AnnotationT]
+    categories: list[Category] = []
+
+
+class Detection(msgspec.Struct, kw_only=True, gc=False):
+    """An entry of a detector's file, which is a list of them."""
+
+    image_id: Number
+    bbox: tuple[float, float, float, float]
+    score: float | None = None
+    category_id: Number = 1
+    root_cam: Any = None
+
+
+def decode(path: Path, kind: type[KindT], obtain: str) -> KindT:
+    """A JSON file as a typed value.
+
+    Args:
+        path: of the file.
+        kind: what msgspec is to make of it.
+        obtain: the remedy where it is absent.
+
+    Raises:
+        InputError: the file is absent or truncated, or a field is missing or of another form; names file and field.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(path, f"file cannot be read ({error.strerror})", obtain) from None
+    return parse(content, kind, path)
+
+
+def parse(content: bytes | msgspec.Raw, kind: type[KindT], path: Path, part: str = "") -> KindT:
+    """JSON as a typed value, see `decode`; ``part`` is what of the file it is."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.ValidationError as error:
+        problem, _, place = str(error).replace("`", "").partition(" - at ")
+        place = (part + place.removeprefix("$")).removeprefix(".")
+        raise InputError(f"{path}: {place}" if place else path, problem.lower(), COPY) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InputError(path, f"is no JSON ({str(error)[:80]})", COPY) from None
+
+
+def column(parts: Sequence[msgspec.Raw], shape: tuple[int, ...], path: Path, place: str) -> Array:
+    """Lists of numbers or flags, nested as ``shape`` says, as one array (m, *shape).
+
+    Args:
+        parts: m pieces of a file.
+        shape: (J,) or (J, C).
+        path: of the file.
+        place: where in the file they are, with {} for the row.
+
+    Raises:
+        InputError: one is of another form; names its place.
+    """
+    item: Any = Flag if len(shape) == 1 else tuple[(float,) * shape[1]]  # type: ignore[misc]
+    kind = Annotated[list[item], msgspec.Meta(min_length=shape[0], max_length=shape[0])]
+    decoder = msgspec.json.Decoder(kind)
+    values = np.empty((len(parts), *shape))
+    for row, part in enumerate(parts):
+        try:
+            values[row] = decoder.decode(part)
+        except msgspec.ValidationError:
+            parse(part, kind, path, place.format(row))  # names the place
+    return values
+
+
+def posed_joints(annotations: Sequence[Posed], joints: int, path: Path) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """Joints of people in 3D (m, J, 3) mm, in the image (m, J, 2) px, and whether they are seen (m, J)."""
+    mm, px, flags = (
+        column(
+            [getattr(annotation, name) for annotation in annotations],
+            (joints, size) if size else (joints,),
+            path,
+            f"annotations[{{}}].{name}",
+        )
+        for name, size in (("keypoints_cam", 3), ("keypoints_img", 2), ("keypoints_vis", 0))
+    )
+    return mm, px, flags > 0
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """The n images of a file, in its order.
+
+    Args:
+        path: of the file.
+        ids: (n,).
+        names: paths below the folder of the images.
+        sizes: (n, 2) width and height, px.
+    """
+
+    path: Path
+    ids: NDArray[np.int64]
+    names: list[str]
+    sizes: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, path: Path, images: Sequence[Image]) -> Images:
+        """InputError for an id that stands twice, and for a name that leads out of the folder."""
+        ids = np.array([image.id for image in images], dtype=np.int64)
+        names = [image.file_name for image in images]
+        for row, name in enumerate(names):
+            if {"", "..", "."} & set(name.split("/")) or "\\" in name or "\0" in name:
+                raise InputError(f"{path}: images[{row}].file_name", "is no path below the images", COPY)
+        if len(np.unique(ids)) < len(ids):
+            values, counts = np.unique(ids, return_counts=True)
+            raise InputError(f"{path}: images", f"id {values[counts > 1][0]} stands twice", COPY)
+        sizes = np.array([(image.width, image.height) for image in images], dtype=np.int64).reshape(-1, 2)
+        return cls(path, ids, names, sizes)
+
+    def find(self, image_ids: Sequence[int]) -> NDArray[np.int64]:
+        """Rows of images by id, -1 where there is no such image."""
+        sought = np.array(image_ids, dtype=np.int64)
+        if not len(self.ids):
+            return np.full(len(sought), -1)
+        order = np.argsort(self.ids, kind="stable")
+        places = np.searchsorted(self.ids, sought, sorter=order)
+        rows = order[np.minimum(places, len(order) - 1)]
+        return np.asarray(np.where(self.ids[rows] == sought, rows, -1), dtype=np.int64)
+
+    def rows(self, image_ids: Sequence[int], where: str) -> NDArray[np.int64]:
+        """Rows of images by id; InputError names the first entry of ``where`` whose image does not exist."""
+        rows = self.find(image_ids)
+        if (rows < 0).any():
+            row = int((rows < 0).argmax())
+            raise InputError(f"{where}[{row}].image_id", f"{image_ids[row]} is no image of {self.path.name}", COPY)
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
+class ByImage:
+    """Rows of a table that belong to image i: ``rows[first[i]:first[i + 1]]``, in the order they were given in."""
+
+    rows: NDArray[np.int64]
+    first: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, image: NDArray[np.int64], count: int, rows: NDArray[np.int64] | None = None) -> ByImage:
+        """Of the images (m,) of rows (all of them, or a selection ``rows`` in an order of its own)."""
+        chosen = np.arange(len(image)) if rows is None else rows
+        order = np.argsort(image[chosen], kind="stable")
+        of_image = image[chosen][order]
+        return cls(chosen[order], np.searchsorted(of_image, np.arange(count + 1)))
+
+    def __getitem__(self, image: int) -> NDArray[np.int64]:
+        return self.rows[self.first[image] : self.first[image + 1]]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """(n,) rows of each image."""
+        return np.diff(self.first)
+
+
+@dataclass
+class LeftOut:
+    """How many entries of a file are not used, by why."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def keep(self, good: NDArray[np.bool_], kept: NDArray[np.bool_], why: str) -> NDArray[np.bool_]:
+        """``kept`` without what is not ``good``, which is counted under ``why``."""
+        bad = int((kept & ~good).sum())
+        if bad:
+            self.counts[why] = self.counts.get(why, 0) + bad
+        return kept & good
+
+    def __str__(self) -> str:
+        return "; left out: " + ", ".join(f"{n} {why}" for why, n in self.counts.items()) if self.counts else ""
+
+
+def single_people(file: File[ImageT, AnnotationT], left_out: LeftOut) -> NDArray[np.bool_]:
+    """(m,) which annotations are single people; things of other categories and crowds are counted."""
+    people = {category.id for category in file.categories if category.name == "person"} if file.categories else {1}
+    kept = np.ones(len(file.annotations), dtype=np.bool_)
+    is_person = np.array([a.category_id in people for a in file.annotations], dtype=np.bool_)
+    kept = left_out.keep(is_person, kept, "annotations of no people")
+    return left_out.keep(np.array([a.iscrowd == 0 for a in file.annotations], dtype=np.bool_), kept, "crowds")
+
+
+def boxed(
+    file: File[ImageT, AnnotationT], images: Images, kept: NDArray[np.bool_], left_out: LeftOut
+) -> NDArray[np.bool_]:
+    """(m,) which of the annotations ``kept`` have a box, see `used_boxes`."""
+    image = images.rows([a.image_id for a in file.annotations], f"{images.path}: annotations")
+    boxes = np.array([a.bbox for a in file.annotations], dtype=np.float64).reshape(-1, 4)
+    return used_boxes(boxes, images.sizes[image], kept, left_out)
+
+
+def used_boxes(
+    boxes_xywh: Array, sizes: NDArray[np.int64], kept: NDArray[np.bool_], left_out: LeftOut, what: str = ""
+) -> NDArray[np.bool_]:
+    """(m,) which of ``kept`` have a box from which a person can be cropped; the others are counted.
+
+    None are boxes with a side that is not above 0, those of a single pixel, and those beyond the image (RootNet's rule,
+    see `boxes.cut_boxes`, but for two negative sides and single pixels, which give it a distance that is not finite).
+    """
+    boxes = boxes_xywh.reshape(-1, 4)
+    cut = cut_boxes(boxes, sizes)
+    for good, why in (
+        ((boxes[:, 2:] > 0).all(axis=1), "without area"),
+        (np.isfinite(cut).all(axis=1), "beyond the image"),
+        (np.nan_to_num(cut[:, 2:]).any(axis=1), "of one pixel"),
+    ):
+        kept = left_out.keep(np.asarray(good), kept, f"{what}boxes {why}")
+    return kept
+
+
+def corners(boxes_xywh: Array) -> Array:
+    """Boxes (m, 4) x, y, width, height as left, upper, right, lower."""
+    boxes = np.asarray(boxes_xywh, dtype=np.float64).reshape(-1, 4)
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """Boxes of people, b of them in the order of their file.
+
+    Args:
+        image: (b,) row of the image.
+        boxes_px: (b, 4) left, upper, right, lower.
+        scores: (b,) of the detector; None: there are none.
+    """
+
+    image: NDArray[np.int64]
+    boxes_px: Array
+    scores: Array | None
+
+
+def read_detections(path: Path, images: Images, obtain: str, left_out: LeftOut, *, others: bool = False) -> Boxes:
+    """A detector's file: a list of image_id, bbox (x, y, width, height) and score.
+
+    Args:
+        path: of the file.
+        images: those it is asked for.
+        obtain: the remedy where it is absent.
+        left_out: where it is counted what is not used.
+        others: whether it may hold other images too, which are passed over.
+
+    Raises:
+        InputError: it cannot be read; an image does not exist; or its boxes are RootNet's output (they carry
+            ``root_cam``), which are squared and enlarged already.
+    """
+    entries = decode(path, list[Detection], obtain)
+    for row, entry in enumerate(entries):
+        if entry.root_cam is not None:
+            problem = "is RootNet's output, whose boxes are enlarged already"
+            raise InputError(f"{path}: [{row}].root_cam", problem, f"use the detector's own file; {obtain}")
+    scored = [entry.score is not None for entry in entries]
+    if any(scored) and not all(scored):
+        raise InputError(f"{path}: [{scored.index(False)}].score", "field is missing", COPY)
+    ids = [entry.image_id for entry in entries]
+    image = images.find(ids) if others else images.rows(ids, f"{path}: ")
+    is_person = np.array([entry.category_id == 1 for entry in entries], dtype=np.bool_)
+    kept = left_out.keep(is_person, image >= 0, "detections of no people")
+    boxes = np.array([entry.bbox for entry in entries], dtype=np.float64).reshape(-1, 4)
+    kept = used_boxes(boxes, images.sizes[image], kept, left_out, "detected ")
+    scores = np.array([entry.score for entry in entries], dtype=np.float64)[kept] if all(scored) else None
+    return Boxes(image[kept], corners(boxes[kept]), scores)
+
+
+def check_millimetres(joints_mm: Array, root: int, where: str) -> None:
+    """InputError where people (m, J, 3) before cameras are not as far and as large as people are in millimetres."""
+    if len(joints_mm):
+        depth = float(np.median(joints_mm[:, root, 2]))
+        extent = float(np.median(np.linalg.norm(np.ptp(joints_mm, axis=1), axis=-1)))
+        for name, value, (least, most) in (("depth", depth, _DEPTHS_MM), ("extent", extent, _EXTENTS_MM)):
+            if not least <= value <= most:
+                raise InputError(where, f"median {name} of people is {value:.4g} mm: the unit is another one", COPY)

@@ -1,0 +1,443 @@
+"""Human3.6M as RootNet and PoseNet annotate it: COCO-style files, one set of them per subject.
+
+On disk, below one root:
+
+    annotations/Human36M_subject{N}_data.json        images: subject, action_idx, subaction_idx, cam_idx, frame_idx;
+                                                     one annotation each: bbox, keypoints_vis
+    annotations/Human36M_subject{N}_camera.json      camera 1 … 4 -> R, t (mm), f, c
+    annotations/Human36M_subject{N}_joint_3d.json    action -> sub-action -> frame -> 17 x 3 mm in the world
+    images/s_SS_act_AA_subact_BB_ca_CC/*.jpg
+    bbox/bbox_human36m_output.json                   optional, a detector's boxes of the test subjects
+
+World frame: millimetres, z up. Samples are moments, with those of the four cameras that have an image and a box; images
+have no lens. Joints: `skeleton.HUMAN36M`. Files made by the converter of the PoseNet repository, and downloads from
+before June 2020, hold the camera's centre as ``t``: which one it is, is found by projecting people (RootNet's
+``x_cam = R X + t`` puts them into the images, the other does not).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from poseboard.datasets.camera import Array, Camera
+from poseboard.datasets.coco_json import (
+    COPY,
+    Annotation,
+    File,
+    Flag,
+    Focal,
+    Image,
+    Images,
+    LeftOut,
+    Pair,
+    Triple,
+    check_millimetres,
+    corners,
+    decode,
+    parse,
+    read_detections,
+    used_boxes,
+)
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.facts import Facts, TruthSource
+from poseboard.datasets.human36m import CAMERAS
+from poseboard.datasets.human36m_toolbox import ACTIONS, ROWS
+from poseboard.datasets.sample import FileState, Group, ReadImage, Sample, Status, Truth, View, read_image
+from poseboard.datasets.skeleton import HUMAN36M
+
+SUBJECTS: dict[int, dict[str, tuple[int, ...]]] = {
+    1: {"train": (1, 5, 6, 7, 8, 9), "test": (11,)},
+    2: {"train": (1, 5, 6, 7, 8), "test": (9, 11)},
+}
+"""Subjects of the protocols."""
+
+OBTAIN = (
+    "images: register at vision.imar.ro/human3.6m (academic use, no redistribution); annotations and boxes: linked "
+    "from the RootNet README (github.com/mks0601/3DMPPE_ROOTNET_RELEASE)"
+)
+_MISSING = (11, 2, 2, 1)
+"""Subject, action, sub-action and camera of which there is no video."""
+_LOOKED_AT = 64
+"""Moments of a subject that decide what ``t`` is."""
+
+_Index = Annotated[int, msgspec.Meta(ge=0, le=999_999)]
+_Length = msgspec.Meta(min_length=len(HUMAN36M), max_length=len(HUMAN36M))
+_Joints = Annotated[list[Triple], _Length]
+
+
+class _Image(Image, gc=False):
+    action_idx: Annotated[int, msgspec.Meta(ge=2, le=len(ACTIONS) + 1)]
+    subaction_idx: Annotated[int, msgspec.Meta(ge=1, le=99)]
+    cam_idx: Annotated[int, msgspec.Meta(ge=1, le=len(CAMERAS))]
+    frame_idx: _Index
+
+
+class _Annotation(Annotation, kw_only=True, gc=False):
+    keypoints_vis: Annotated[list[Flag], _Length]
+
+
+class _Camera(msgspec.Struct):
+    R: tuple[Triple, Triple, Triple]
+    t: Triple
+    f: tuple[Focal, Focal]
+    c: Pair
+
+
+class Human36MCoco:
+    """The adapter: a `Dataset` of the moments of each 5th frame for training and of each 64th for testing.
+
+    The files of a subject are read whole at the first question that needs them.
+
+    Args:
+        root: folder that holds ``annotations/`` and ``images/``.
+        protocol: 1 or 2, which `SUBJECTS` are for training and which for testing.
+        boxes: of the test split. "annotated": about the true joints. "detected": of the detector's file.
+        every_train: frames whose index is a multiple of it are used for training.
+        every_test: the same for testing.
+        synthetic: whether these are rendered people; a tree with a ``manifest.json`` of our generator always is.
+
+    Raises:
+        InputError: an option is no such value. Damaged annotations raise on first use, naming file and field.
+    """
+
+    name = "human36m-coco"
+    skeleton = HUMAN36M
+    splits = ("train", "test")
+    views = CAMERAS
+
+    def __init__(
+        self,
+        root: Path,
+        protocol: Literal[1, 2] = 2,
+        boxes: Literal["annotated", "detected"] = "annotated",
+        every_train: int = 5,
+        every_test: int = 64,
+        synthetic: bool = False,
+    ) -> None:
+        if protocol not in SUBJECTS:
+            raise InputError("human36m-coco: protocol", f"{protocol!r} is none", "1 or 2")
+        if boxes not in ("annotated", "detected"):
+            raise InputError("human36m-coco: boxes", f"{boxes!r} is none", "one of annotated, detected")
+        for field, every in (("every_train", every_train), ("every_test", every_test)):
+            if every < 1:
+                raise InputError(f"human36m-coco: {field}", f"stride {every} is not positive", "1 keeps every frame")
+        self.root = Path(root)
+        self.synthetic = synthetic or (self.root / "manifest.json").is_file()
+        self._subjects, self._boxes = SUBJECTS[protocol], boxes
+        self._every = {"train": every_train, "test": every_test}
+        self._read_subjects: dict[int, _Subject] = {}
+
+    def status(self) -> Status:
+        """Annotations readable, and the first and last used image of each sequence and camera there."""
+        there = [number for number in self._numbers if self._has(number)]
+        if not set(there) & set(self._subjects["test"]):
+            return Status("missing", f"no {self._path(self._subjects['test'][0], 'data')}", OBTAIN)
+        if self._boxes == "detected" and not self._detections_path.is_file():
+            return Status("missing", f"no {self._detections_path}", OBTAIN)
+        absent = [self._path(number, "data").name for number in self._numbers if number not in there]
+        no_image: list[str] = []
+        moments, images, left_out, converted = 0, 0, LeftOut(), []
+        for number in there:
+            try:
+                subject = self._subject(number)
+            except InputError as error:
+                return Status("damaged", str(error), OBTAIN)
+            moments += len(subject.moments)
+            images += len(subject.paths)
+            for why, count in subject.left_out.counts.items():
+                left_out.counts[why] = left_out.counts.get(why, 0) + count
+            if subject.centres:
+                converted.append(f"S{number}")
+            no_image += [path for path in subject.ends() if not (self.root / "images" / path).is_file()]
+        detail = f"{moments} moments, {images} images{left_out}"
+        if converted:
+            detail += f"; t is the camera's centre in the files of {', '.join(converted)}"
+        if absent:
+            detail += f"; no {', '.join(absent)}"
+        if no_image:
+            detail += f"; {len(no_image)} images at the ends of sequences are missing, first {no_image[0]}"
+        return Status("partial" if absent or no_image else "ready", detail, OBTAIN)
+
+    def facts(self, split: str) -> Facts:
+        """Recorded poses; boxes about their joints, or those of the detector, of which there are none for training."""
+        detected = split == "test" and self._boxes == "detected"
+        truth: TruthSource = "synthetic" if self.synthetic else "motion capture"
+        return Facts(boxes="detected" if detected else "true joints", truth=truth)
+
+    def manifest(self) -> str:
+        """SHA-256 of the annotations and of the options that decide what is used of them."""
+        return self._manifest
+
+    def keys(self, split: str) -> Sequence[str]:
+        """Moments "S9/Walking-1/000128" (index of the frame) by subject, action, sub-action and frame.
+
+        A subject whose files are absent has none, where those of another are there; ``status`` tells.
+        """
+        if split not in self.splits:
+            raise InputError(f"{self.name}: split", f"{split!r} is no split", 'one of "train", "test"')
+        numbers = self._subjects[split]
+        if any(self._has(number) for number in self._numbers):
+            numbers = tuple(number for number in numbers if self._has(number))
+        return tuple(key for number in numbers for key in self._subject(number).moments)
+
+    def sample(self, key: str) -> Sample:
+        """The views of those cameras that have an image and a box."""
+        subject, number, rows = self._find(key)
+        views = []
+        for row in rows:
+            camera = subject.camera(row)
+            path = self.root / "images" / subject.paths[row]
+            image = ReadImage(partial(read_image, path, camera.size), partial(FileState.of, path))
+            score = None if subject.scores is None else subject.scores[row : row + 1]
+            views.append(View(CAMERAS[subject.cam[row]], camera, image, subject.boxes_px[row][None], box_scores=score))
+        sequence = key.split("/")[1]
+        return Sample(key, tuple(views), Group(f"S{number}", sequence.partition("-")[0], sequence))
+
+    def truth(self, key: str) -> Truth:
+        """(1, 17, 3) mm in the world, and which joints each camera is annotated to show."""
+        subject, _, rows = self._find(key)
+        seen = {CAMERAS[subject.cam[row]]: subject.seen[row][None] for row in rows}
+        return Truth(subject.joints_mm[subject.moment[rows[0]]][None], seen)
+
+    def image_id(self, key: str, view: str) -> int:
+        """Id of a moment's image in one camera, as the files that the community exchanges name it."""
+        subject, _, rows = self._find(key)
+        for row in rows:
+            if CAMERAS[subject.cam[row]] == view:
+                return int(subject.ids[row])
+        raise InputError(f"{self.name}: key {key!r}", f"view {view!r} does not show it", "see its sample")
+
+    @cached_property
+    def _numbers(self) -> tuple[int, ...]:
+        return (*self._subjects["train"], *self._subjects["test"])
+
+    @property
+    def _detections_path(self) -> Path:
+        return self.root / "bbox" / "bbox_human36m_output.json"
+
+    def _path(self, number: int, kind: str) -> Path:
+        return self.root / "annotations" / f"Human36M_subject{number}_{kind}.json"
+
+    def _has(self, number: int) -> bool:
+        return self._path(number, "data").is_file()
+
+    def _subject(self, number: int) -> _Subject:
+        if number not in self._read_subjects:
+            split = "test" if number in self._subjects["test"] else "train"
+            paths = [self._path(number, kind) for kind in ("data", "camera", "joint_3d")]
+            detections = self._detections_path if split == "test" and self._boxes == "detected" else None
+            self._read_subjects[number] = _read_subject(number, paths, detections, self._every[split])
+        return self._read_subjects[number]
+
+    def _find(self, key: str) -> tuple[_Subject, int, list[int]]:
+        for number in self._numbers:
+            if key.startswith(f"S{number}/") and self._has(number) and key in (s := self._subject(number)).moments:
+                return s, number, s.moments[key]
+        raise InputError(f"{self.name}: key {key!r}", "there is no such moment", f"see {self.root / 'annotations'}")
+
+    @cached_property
+    def _manifest(self) -> str:
+        digest = hashlib.sha256(f"{self._subjects} {self._boxes} {self._every}".encode())
+        paths = [self._path(number, kind) for number in self._numbers for kind in ("data", "camera", "joint_3d")]
+        if not any(path.is_file() for path in paths):
+            raise InputError(paths[0], "there is no such file", OBTAIN)
+        for path in (*paths, *([self._detections_path] if self._boxes == "detected" else [])):
+            try:
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+            except FileNotFoundError:
+                digest.update(b"absent")
+            except OSError as error:
+                raise InputError(path, f"file cannot be read ({error.strerror})", OBTAIN) from None
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class _Subject:
+    """The used images of a subject, n of them, in columns, and their moments, k of them.
+
+    Args:
+        moments: key -> rows of its images, by camera.
+        moment: (n,) row of the image's moment.
+        ids: (n,) of the images.
+        paths: n paths below the folder of the images.
+        cam: (n,) place of the camera among `CAMERAS`.
+        sizes: (n, 2) px.
+        boxes_px: (n, 4) left, upper, right, lower.
+        scores: (n,) of detected boxes, or None.
+        seen: (n, 17).
+        joints_mm: (k, 17, 3) in the world.
+        cameras: of the subject; a camera's size is the image's.
+        centres: whether the file holds centres of cameras as ``t``.
+        left_out: what is not used.
+    """
+
+    moments: dict[str, list[int]]
+    moment: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    paths: list[str]
+    cam: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    boxes_px: Array
+    scores: Array | None
+    seen: NDArray[np.bool_]
+    joints_mm: Array
+    cameras: dict[int, Camera]
+    centres: bool
+    left_out: LeftOut
+
+    def camera(self, row: int) -> Camera:
+        """Of an image."""
+        K, R, t = (getattr(self.cameras[int(self.cam[row])], part) for part in ("K", "R", "t"))
+        width, height = self.sizes[row].tolist()
+        return Camera(K, R, t, np.zeros(5), (width, height))
+
+    def ends(self) -> Iterator[str]:
+        """First and last image of each folder."""
+        by_folder: dict[str, list[str]] = {}
+        for path in self.paths:
+            by_folder.setdefault(path.rpartition("/")[0], []).append(path)
+        for paths in by_folder.values():
+            yield from {min(paths), max(paths)}
+
+
+def _read_subject(number: int, paths: Sequence[Path], detections: Path | None, every: int) -> _Subject:
+    path, cameras_path, joints_path = paths
+    file = decode(path, File[_Image, _Annotation], OBTAIN)
+    images = Images.of(path, file.images)
+    annotated = images.rows([a.image_id for a in file.annotations], f"{path}: annotations")
+    counts = np.bincount(annotated, minlength=len(images.ids))
+    if len(counts) and counts.max() > 1:
+        problem = f"image {images.ids[counts.argmax()]} has {counts.max()} of them, not one"
+        raise InputError(f"{path}: annotations", problem, COPY)
+    fields = ("action_idx", "subaction_idx", "frame_idx", "cam_idx")
+    action, sub, frame, cam = (np.array([getattr(i, f) for i in file.images], dtype=np.int64) for f in fields)
+
+    left_out = LeftOut()
+    kept = (frame % every == 0) if len(frame) else np.zeros(0, dtype=np.bool_)
+    kept = left_out.keep(counts > 0, kept, "images without annotation")
+    lost = np.array([*_MISSING[1:]])
+    is_lost = (np.stack([action, sub, cam], axis=1) == lost).all(axis=1) & (number == _MISSING[0])
+    kept = left_out.keep(~is_lost, kept, "images of a video that does not exist")
+    of_image = np.full(len(images.ids), -1)
+    of_image[annotated] = np.arange(len(annotated))
+    boxes = np.zeros((len(images.ids), 4))
+    scores = None
+    if detections is None:
+        boxes[annotated] = np.array([a.bbox for a in file.annotations], dtype=np.float64).reshape(-1, 4)
+        kept = used_boxes(boxes, images.sizes, kept, left_out)
+        boxes = corners(boxes)
+    else:
+        boxes, scores = _detected(detections, images, kept, left_out)
+
+    rows = np.flatnonzero(kept)
+    if not len(rows):
+        raise InputError(path, f"holds no image to use{left_out}", COPY)
+    order = np.lexsort([cam[rows], frame[rows], sub[rows], action[rows]])
+    rows = rows[order]
+    moments = np.stack([action[rows], sub[rows], frame[rows]], axis=1)
+    unique, moment = np.unique(moments, axis=0, return_inverse=True)
+    moment = moment.reshape(-1)
+    twice = np.flatnonzero((np.diff(moment) == 0) & (np.diff(cam[rows]) == 0))
+    if twice.size:
+        raise InputError(f"{path}: images", f"{images.names[rows[twice[0]]]} is a moment that stands twice", COPY)
+    joints_mm = _read_joints(joints_path, unique)
+    cameras, centres = _read_cameras(cameras_path, joints_mm[moment], cam[rows] - 1, images.sizes[rows])
+    keys = [f"S{number}/{ACTIONS[a - 2]}-{s}/{f:06d}" for a, s, f in unique.tolist()]
+    first = np.searchsorted(moment, np.arange(len(keys) + 1))
+    seen = np.array([file.annotations[row].keypoints_vis for row in of_image[rows].tolist()], dtype=np.float64) > 0
+    return _Subject(
+        {key: list(range(first[k], first[k + 1])) for k, key in enumerate(keys)},
+        moment,
+        images.ids[rows],
+        [images.names[row] for row in rows.tolist()],
+        cam[rows] - 1,
+        images.sizes[rows],
+        boxes[rows],
+        None if scores is None else scores[rows],
+        seen[:, ROWS],
+        joints_mm[:, ROWS],
+        cameras,
+        centres,
+        left_out,
+    )
+
+
+def _detected(path: Path, images: Images, kept: NDArray[np.bool_], left_out: LeftOut) -> tuple[Array, Array | None]:
+    """(n, 4) corners and scores (n,) of each image's detected box; InputError where a used image has not just one."""
+    found = read_detections(path, images, OBTAIN, left_out, others=True)
+    counts = np.bincount(found.image, minlength=len(images.ids))
+    wrong = np.flatnonzero(kept & (counts != 1))
+    if wrong.size:
+        problem = f"{wrong.size} images have not one usable box, first image {images.ids[wrong[0]]}"
+        raise InputError(
+            path, f"{problem} with {counts[wrong[0]]}", "detect people in every image, or set boxes: annotated"
+        )
+    boxes, scores = np.zeros((len(images.ids), 4)), np.zeros(len(images.ids))
+    boxes[found.image] = found.boxes_px
+    if found.scores is None:
+        return boxes, None
+    scores[found.image] = found.scores
+    return boxes, scores
+
+
+def _read_joints(path: Path, moments: NDArray[np.int64]) -> Array:
+    """(k, 17, 3) mm in the world, in the file's order of joints, of moments (k, 3): action, sub-action, frame."""
+    content = decode(path, dict[str, dict[str, dict[str, msgspec.Raw]]], OBTAIN)
+    joints = np.empty((len(moments), len(HUMAN36M), 3))
+    for row, (action, sub, frame) in enumerate(moments.astype(str).tolist()):
+        part = f"[{action}][{sub}][{frame}]"
+        try:
+            pose = content[action][sub][frame]
+        except KeyError:
+            raise InputError(f"{path}: {part}", "pose is missing", COPY) from None
+        joints[row] = parse(pose, _Joints, path, part)
+    return joints
+
+
+def _read_cameras(
+    path: Path, joints_mm: Array, cam: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> tuple[dict[int, Camera], bool]:
+    """Cameras by their place among `CAMERAS`, and whether the file holds their centres as ``t``.
+
+    Args:
+        path: of the file.
+        joints_mm: (n, 17, 3) in the world, of the images.
+        cam: (n,) place of the image's camera.
+        sizes: (n, 2) of the images.
+    """
+    content = decode(path, dict[str, _Camera], OBTAIN)
+    cameras: dict[int, tuple[Camera, Camera]] = {}
+    for place in np.unique(cam).tolist():
+        where = f"{path}: {place + 1}"
+        if str(place + 1) not in content:
+            raise InputError(where, "camera is missing", COPY)
+        entry = content[str(place + 1)]
+        K = np.array([[entry.f[0], 0, entry.c[0]], [0, entry.f[1], entry.c[1]], [0, 0, 1]])
+        R, t = np.array(entry.R), np.array(entry.t)
+        try:
+            cameras[place] = Camera(K, R, t), Camera(K, R, -R @ t)
+        except ValueError as error:
+            raise InputError(where, str(error), COPY) from None
+    step = max(1, len(joints_mm) // _LOOKED_AT)
+    inside = np.zeros(2)
+    looked_at = range(0, len(joints_mm), step)
+    for row in looked_at:
+        for kind, camera in enumerate(cameras[int(cam[row])]):
+            pixels = camera.project(joints_mm[row])
+            inside[kind] += ((pixels >= 0) & (pixels < sizes[row])).all(axis=-1).mean()
+    kind = int(inside[1] > inside[0])
+    if inside[kind] < len(looked_at) / 2:
+        raise InputError(path, "cameras do not show the people, whatever t is taken for", COPY)
+    of_camera = np.stack([cameras[int(c)][kind].to_camera(j) for c, j in zip(cam, joints_mm, strict=True)])
+    check_millimetres(of_camera, 0, f"{path}: t")
+    return {place: pair[kind] for place, pair in cameras.items()}, bool(kind)

@@ -1,0 +1,131 @@
+"""MuPoTS-3D: up to three people outdoors and indoors before one camera in each scene; for testing.
+
+On disk, below one root, as RootNet publishes the annotations:
+
+    data/MuPoTS-3D.json                  intrinsic; is_valid, bbox, keypoints_cam (mm), keypoints_img, keypoints_vis
+    data/MultiPersonTestSet/             images TS{1..20}/img_%06d.jpg
+    bbox/bbox_mupots_output.json         optional, a detector's: image_id, bbox, score
+
+Frame: the camera's, mm. Joints: `MUPOTS`. Used are the annotations whose ``is_valid`` is not 0; every image is used,
+also those without people. Some people who can be seen are not annotated.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from poseboard.datasets.coco_json import (
+    Boxes,
+    File,
+    Flag,
+    Focal,
+    Image,
+    Images,
+    LeftOut,
+    Posed,
+    boxed,
+    check_millimetres,
+    decode,
+    posed_joints,
+    read_detections,
+    single_people,
+)
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.facts import Facts
+from poseboard.datasets.muco import MUCO
+from poseboard.datasets.photographs import Photographs, Photos, people_of
+from poseboard.datasets.skeleton import Skeleton
+
+_JOINTS = MUCO.joints[:17]
+MUPOTS = Skeleton(
+    name="mupots-17",
+    joints=_JOINTS,
+    edges=tuple((a, b) for a, b in MUCO.edges if a in _JOINTS and b in _JOINTS),
+    root=MUCO.root,
+    flip_pairs=tuple((a, b) for a, b in MUCO.flip_pairs if a in _JOINTS),
+)
+"""The first 17 of MuCo's joints: those without hands and toes."""
+
+OBTAIN = (
+    "images: SingleShotMultiPerson page of the MPI-INF graphics group (6 GB; non-commercial research, no "
+    "redistribution); MuPoTS-3D.json and the detector's boxes: linked from the RootNet README"
+)
+
+
+class _Image(Image, gc=False):
+    intrinsic: tuple[Focal, Focal, float, float]
+
+
+class _Annotation(Posed, kw_only=True, gc=False):
+    is_valid: Flag
+
+
+class MuPoTS(Photographs):
+    """The adapter: a `Dataset` of images "TS1/img_000000", and no training split.
+
+    The truth is everybody who is valid; a person without a usable box is in it, and is handed over to no method.
+
+    Args:
+        root: folder with the files above.
+        boxes: "annotated", or "detected", those of the detector's file: they are not in the order of the truth, there
+            may be more or fewer, and each has a score.
+        synthetic: see `Photographs`.
+
+    Raises:
+        InputError: ``boxes`` is no such value.
+    """
+
+    name = "mupots"
+    skeleton = MUPOTS
+    obtain = OBTAIN
+
+    def __init__(
+        self, root: Path, boxes: Literal["annotated", "detected"] = "annotated", synthetic: bool = False
+    ) -> None:
+        if boxes not in ("annotated", "detected"):
+            raise InputError("mupots: boxes", f"{boxes!r} is none", "one of annotated, detected")
+        super().__init__(root, synthetic)
+        self._boxes = boxes
+
+    def facts(self, split: str) -> Facts:
+        """Recorded poses; the file does not say how its boxes were made: they are taken for drawn about the joints."""
+        return Facts(
+            boxes="detected" if self._boxes == "detected" else "true joints", truth=self._truth_of("motion capture")
+        )
+
+    def _file(self, split: str) -> Path | None:
+        return self.root / "data" / "MuPoTS-3D.json" if split == "test" else None
+
+    def _folder(self, split: str) -> Path:
+        return self.root / "data" / "MultiPersonTestSet"
+
+    def _other_files(self) -> list[Path]:
+        return [self.root / "bbox" / "bbox_mupots_output.json"] if self._boxes == "detected" else []
+
+    def _options(self) -> dict[str, object]:
+        return {"boxes": self._boxes}
+
+    def _read(self, split: str, path: Path) -> Photos:
+        file = decode(path, File[_Image, _Annotation], OBTAIN)
+        images, left_out = Images.of(path, file.images), LeftOut()
+        joints_mm, joints_px, seen = posed_joints(file.annotations, len(MUPOTS), path)
+        check_millimetres(joints_mm, MUPOTS.root_index, f"{path}: keypoints_cam")
+        valid = np.array([a.is_valid != 0 for a in file.annotations], dtype=np.bool_)
+        valid = left_out.keep(valid, single_people(file, left_out), "people that are not valid")
+        if self._boxes == "detected":
+            boxes = read_detections(self._other_files()[0], images, OBTAIN, left_out)
+        else:
+            shown = people_of(images, file.annotations, boxed(file, images, valid, left_out), seen, None, None)
+            boxes = Boxes(shown.image, shown.boxes_px, None)
+        return Photos(
+            images,
+            np.array([i.intrinsic for i in file.images], dtype=np.float64).reshape(-1, 4),
+            people_of(images, file.annotations, valid, seen, joints_mm, joints_px),
+            left_out,
+            boxes=boxes,
+            sequences=[name.partition("/")[0] for name in images.names],
+            empty=True,
+        )

@@ -1,0 +1,128 @@
+"""Data sets with depth and data sets without it in one epoch, half and half."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.sample import Sample, Truth
+from poseboard.datasets.skeleton import ROOT, Skeleton
+from poseboard.methods.base import LabelledSamples
+
+DRAWN = -1
+"""Instead of an element: one that is drawn at random, each time anew."""
+
+
+def half_and_half(with_depth: Sequence[int], without: Sequence[int]) -> NDArray[np.int64]:
+    """One epoch over data sets of both kinds, before it is shuffled: (total, 3) kind, data set of the kind, element.
+
+    RootNet, release code: each kind is one list of all its data sets, and the shorter list is repeated to the length of
+    the longer one; what its last repetition does not fill is drawn at random from all of it. Where there is no data set
+    of one kind, the epoch is the other alone.
+
+    Args:
+        with_depth: sizes of the data sets of kind 0.
+        without: of kind 1.
+
+    Returns:
+        Where the element is drawn, both data set and element are `DRAWN`.
+
+    Example:
+        >>> half_and_half([2], [3]).tolist()
+        [[0, 0, 0], [0, 0, 1], [0, -1, -1], [1, 0, 0], [1, 0, 1], [1, 0, 2]]
+    """
+    longest = max(sum(with_depth), sum(without))
+    kinds = [_repeated(kind, sizes, longest) for kind, sizes in enumerate((with_depth, without)) if sum(sizes)]
+    return np.concatenate(kinds) if kinds else np.empty((0, 3), dtype=np.int64)
+
+
+def drawn_anew(epoch: NDArray[np.int64], sizes: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
+    """An epoch of `half_and_half` with every `DRAWN` replaced; ``sizes``: those of both kinds."""
+    chosen = epoch.copy()
+    for kind, of_kind in enumerate(sizes):
+        rows = np.flatnonzero((epoch[:, 0] == kind) & (epoch[:, 2] == DRAWN))
+        if rows.size:
+            places = _places(of_kind)
+            chosen[rows, 1:] = places[rng.integers(len(places), size=len(rows))]
+    return chosen
+
+
+class Mixture:
+    """Several data sets as one for the training loop, those with a depth and those without half and half.
+
+    Its length is that of so many epochs of `half_and_half`; what an epoch draws at random is drawn anew for each, and
+    is a function of the seed alone. So a training that is killed goes on with the same samples.
+
+    Args:
+        with_depth: data sets whose truth has depths, as the method may see them.
+        without: data sets annotated in their images.
+        epochs: of the training.
+        seed: of what is drawn.
+
+    Example:
+        >>> len(Mixture([muco], [mscoco], epochs=20, seed=0))  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, with_depth: Sequence[LabelledSamples], without: Sequence[LabelledSamples], epochs: int, seed: int
+    ) -> None:
+        self._parts = (tuple(with_depth), tuple(without))
+        sizes = [[len(part) for part in parts] for parts in self._parts]
+        epoch = half_and_half(*sizes)
+        self._rows = np.concatenate(
+            [drawn_anew(epoch, sizes, np.random.default_rng([seed, number])) for number in range(epochs)]
+        )
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, place: int, /) -> tuple[Sample, Truth]:
+        """The sample and its truth, of whichever data set."""
+        kind, number, element = self._rows[place].tolist()
+        return self._parts[kind][number][element]
+
+
+class Roots:
+    """Samples whose truth is reduced to the root, so that data sets with other joints can be mixed (joints: `ROOT`).
+
+    Args:
+        samples: as the method may see them.
+        skeleton: of their truth.
+    """
+
+    def __init__(self, samples: LabelledSamples, skeleton: Skeleton) -> None:
+        self._samples, self._root = samples, skeleton.indices(skeleton.root_joints)
+        self.skeleton = ROOT
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, place: int, /) -> tuple[Sample, Truth]:
+        """The sample, and the root of whom it shows: seen where all joints that it is the mean of are."""
+        sample, truth = self._samples[place]
+        return sample, Truth(
+            self._mean(truth.joints_mm),
+            {view: np.asarray(seen[:, self._root].all(axis=1, keepdims=True)) for view, seen in truth.seen.items()},
+            {view: self._mean(points) for view, points in truth.annotated.items()},
+        )
+
+    def _mean(self, joints: Array) -> Array:
+        return np.asarray(joints[:, self._root].mean(axis=1, keepdims=True))
+
+
+def _places(sizes: Sequence[int]) -> NDArray[np.int64]:
+    """(sum of sizes, 2) data set and element, one after the other."""
+    number = np.repeat(np.arange(len(sizes)), sizes)
+    element = np.concatenate([np.arange(size) for size in (*sizes, 0)])
+    return np.stack([number, element], axis=1).astype(np.int64)
+
+
+def _repeated(kind: int, sizes: Sequence[int], length: int) -> NDArray[np.int64]:
+    places = _places(sizes)
+    whole = np.tile(places, (length // len(places), 1))
+    drawn = np.full((length - len(whole), 2), DRAWN, dtype=np.int64)
+    rows = np.concatenate([whole, drawn])
+    return np.concatenate([np.full((length, 1), kind, dtype=np.int64), rows], axis=1)

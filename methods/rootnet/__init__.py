@@ -1,0 +1,1 @@
+"""RootNet: where a person's root is in the camera's frame, from one image."""

@@ -1,0 +1,152 @@
+"""RootNet (Moon et al., ICCV 2019): where people's roots are in the camera's frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Poses, Sample, View
+from poseboard.datasets.skeleton import ROOT, Skeleton
+from poseboard.methods.base import Training, parse_options
+from poseboard.methods.checkpoint import Checkpoint
+from poseboard.methods.nets.architecture import Architecture
+from poseboard.methods.nets.network_method import NetworkMethod
+from poseboard.methods.nets.starting_weights import IMAGE_NETWORK, checkpoint_of_option, load_backbone
+from poseboard.methods.rootnet.crop import PersonCrop
+from poseboard.methods.rootnet.model import JOINTS, RootArchitecture, RootNet
+from poseboard.methods.rootnet.train import NO_CHANGE, PriorTraining, RootnetOptions, RootnetTraining, inputs_of
+
+PRIOR_CROP_PX = 32
+"""Side of the crops that "none" is handed, whose cameras alone it uses."""
+
+
+class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
+    """The root of every person of a view, in the camera's frame, with the score of the box.
+
+    It answers in the joint set `ROOT`, whatever the data set's is. Its options are `RootnetOptions`.
+    """
+
+    def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
+        parsed = parse_options(RootnetOptions, options, "rootnet")
+        super().__init__("rootnet", parsed, skeleton, inputs_of(whole_frames=False, crop_px=32, extrinsics=False))
+        self.answers = ROOT
+        self._gamma: float | None = None
+
+    def load(self, checkpoint: Path | None, device: str) -> None:
+        """As every network; with "none" only the constant is taken, of a checkpoint of the same kind."""
+        prior = self.options.network == "none"
+        read = None if checkpoint is None else Checkpoint.read(checkpoint)
+        if checkpoint is not None and read is not None and (read.architecture.get("network") == "none") != prior:
+            raise InputError(checkpoint, "is of another network than the row's", "set `network` accordingly")
+        if not prior:
+            super().load(checkpoint, device)
+            architecture = self.loaded.architecture
+            self.inputs = inputs_of(
+                whole_frames=architecture.whole_frames, crop_px=architecture.backbone.crop_px, extrinsics=False
+            )
+            return
+        if checkpoint is None or read is None or "gamma" not in read.constants:
+            raise InputError(checkpoint or "rootnet", "there is no gamma", "train it first")
+        self._gamma = read.constants["gamma"]
+        self.inputs = inputs_of(whole_frames=False, crop_px=PRIOR_CROP_PX, extrinsics=False)
+
+    def network(self, read: Checkpoint, where: Path) -> tuple[RootNet, int]:
+        """That of the checkpoint, whatever the row's options say of a fresh one."""
+        architecture = parse_options(RootArchitecture, read.architecture, f"{where}: architecture")
+        exact = architecture.model_copy(update={"backbone": architecture.backbone.exact})
+        with torch.random.fork_rng(devices=[]):
+            return RootNet(exact, exact.backbone.build(seed=0)), exact.backbone.crop_px
+
+    @torch.inference_mode()
+    def predict(self, samples: Sequence[Sample]) -> list[Poses]:
+        """Everyone in the first view of each sample, in the order of its boxes; the score is the box's, else 1."""
+        seen = [
+            (index, view, person)
+            for index, sample in enumerate(samples)
+            for view in sample.views[:1]
+            for person in range(len(view.boxes_px))
+        ]
+        roots = self._roots_mm([(view, person) for _, view, person in seen])
+        of_sample = np.array([index for index, _, _ in seen], dtype=np.int64)
+        return [
+            Poses(
+                ROOT,
+                roots[of_sample == index, None],
+                _scores(sample),
+                sample.views[0].name if sample.views else "world",
+            )
+            for index, sample in enumerate(samples)
+        ]
+
+    def _roots_mm(self, people: Sequence[tuple[View, int]]) -> Array:
+        """(n, 3) mm in the frame of each view."""
+        if self._gamma is not None:
+            crops = [PersonCrop.of(view, person, cropped=True) for view, person in people]
+            found = [crop.root_mm((0.5, 0.5), self._gamma * crop.prior_mm) for crop in crops]
+            return np.array(found).reshape(-1, 3)
+        model = self.loaded
+        architecture = model.architecture
+        side_px, chunk = architecture.backbone.crop_px, architecture.backbone.chunk
+        roots = np.empty((len(people), 3))
+        for start in range(0, len(people), chunk):
+            part = people[start : start + chunk]
+            crops = [PersonCrop.of(view, person, cropped=not architecture.whole_frames) for view, person in part]
+            patches = [self._patch(view, crop, side_px) for (view, _), crop in zip(part, crops, strict=True)]
+            images = torch.from_numpy(np.stack(patches)).to(self._device)
+            k_mm = torch.tensor([crop.prior_mm for crop in crops], dtype=torch.float32, device=self._device)
+            root = model(architecture.prepare(images), k_mm)
+            share, depth = root.share.double().cpu().numpy(), root.depth_mm.double().cpu().numpy()
+            roots[start : start + chunk] = [crop.root_mm(share[i], depth[i]) for i, crop in enumerate(crops)]
+        return roots
+
+    @staticmethod
+    def _patch(view: View, crop: PersonCrop, side_px: int) -> Array:
+        image, size = view.pixels(), (side_px, side_px)
+        return np.asarray(NO_CHANGE.patch(image, NO_CHANGE.affine(crop.box_xywh, image.shape[1], size), size))
+
+    def training(self, start: Path | None, seed: int) -> Training:
+        """From the backbone in ``start`` or of the option ``start_weights``, else from fresh weights."""
+        options = self.options
+        if options.network == "none":
+            return PriorTraining(PRIOR_CROP_PX, self.skeleton)
+        if options.start_weights is not None:
+            start = checkpoint_of_option("rootnet", options.start_weights)
+        published = options.recipe == "published"
+        if start is None:
+            architecture = Architecture(
+                network=options.architecture,
+                joints=JOINTS,
+                crop_px=options.image_px or (256 if published else 96),
+                precision=options.precision,
+            )
+            backbone = architecture.build(seed)
+        else:
+            read = Checkpoint.read(start)
+            if read.method not in (IMAGE_NETWORK, "backbone"):
+                raise InputError(start, f"is of {read.method}", "start from a 2D backbone")
+            changes: dict[str, Any] = {"joints": JOINTS, "multiplier": 1.0, "softmax": True}
+            if read.method == IMAGE_NETWORK:  # which learned on RGB
+                changes["channels"] = "rgb"
+            changes |= {"alg_confidences": False, "vol_confidences": False}
+            if options.image_px is not None or published:
+                changes["crop_px"] = options.image_px or 256
+            architecture = Architecture.of(read, start).model_copy(update=changes)
+            backbone = load_backbone(architecture, read, start, seed, fresh_maps=True)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            whole = RootArchitecture(backbone=architecture, raw_input=options.compat, whole_frames=published)
+            model = RootNet(whole, backbone, gamma=0.0 if published else 1.0)
+        return RootnetTraining(model, options, self.skeleton)
+
+
+def _scores(sample: Sample) -> Array:
+    if not sample.views:
+        return np.empty(0)
+    view = sample.views[0]
+    return np.ones(len(view.boxes_px)) if view.box_scores is None else np.asarray(view.box_scores, dtype=np.float64)

@@ -1,0 +1,297 @@
+"""Training of RootNet on single views of one person, with depth where it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Image, Sample, Truth, View, warp_image
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.base import Example, Inputs, Options, Training
+from poseboard.methods.batches.augmentation import transform_points
+from poseboard.methods.nets.architecture import Precision
+from poseboard.methods.nets.schedule import Epochs, Length, Milestones, Recipe, by_recipe, warmup_cosine
+from poseboard.methods.rootnet.crop import PersonCrop, mirrored_box, patch_affine
+from poseboard.methods.rootnet.model import RootNet, coordinate_loss, gamma_loss
+
+
+class RootAugmentation(Options):
+    """How crops are changed in training, as the release does it. k is kept, so there is no change of scale.
+
+    Args:
+        rotation_deg: standard deviation of the turn about the crop's centre, which is at most two of them.
+        rotated: share of the crops that are turned.
+        flip: share of the crops that are mirrored.
+        colour: largest relative change of each channel.
+    """
+
+    rotation_deg: float = Field(default=30.0, ge=0, le=90)
+    rotated: float = Field(default=0.6, ge=0, le=1)
+    flip: float = Field(default=0.5, ge=0, le=1)
+    colour: float = Field(default=0.2, ge=0, lt=1)
+
+    def draw(self, rng: np.random.Generator) -> Change:
+        """One change; the generator is asked for as many numbers whatever comes out."""
+        turn, turned, mirrored, colour = rng.standard_normal(), rng.random(), rng.random(), rng.uniform(-1, 1, size=3)
+        rotation = float(np.clip(turn, -2, 2)) * self.rotation_deg if turned < self.rotated else 0.0
+        return Change(rotation, bool(mirrored < self.flip), 1 + self.colour * colour)
+
+
+class Change:
+    """What is done to a crop.
+
+    Args:
+        rotation_deg: what points so far clockwise from up will point up.
+        mirrored: whether left and right are exchanged, before it is turned.
+        gains: (3,) factors on red, green, blue.
+    """
+
+    def __init__(self, rotation_deg: float = 0.0, mirrored: bool = False, gains: Array | None = None) -> None:
+        self.rotation_deg, self.mirrored = rotation_deg, mirrored
+        self.gains = np.ones(3) if gains is None else gains
+
+    def affine(self, box_xywh: Array, width: int, size: tuple[int, int]) -> Array:
+        """Pixels of an image of that width -> those of the changed patch of ``size`` about a box; (3, 3)."""
+        if not self.mirrored:
+            return patch_affine(box_xywh, size, self.rotation_deg)
+        mirror = np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        return np.asarray(patch_affine(mirrored_box(box_xywh, width), size, self.rotation_deg) @ mirror)
+
+    def patch(self, image: Image, A: Array, size: tuple[int, int]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        """(h, w, 3) float32, 0 … 255, of an image (H, W, 3) uint8 through A; black outside of the image."""
+        warped = warp_image(image, A, size).astype(np.float32)
+        return np.clip(warped * self.gains.astype(np.float32), 0, 255)
+
+
+NO_CHANGE = Change()
+
+NO_AUGMENTATION = RootAugmentation(rotation_deg=0, rotated=0, flip=0, colour=0)
+
+
+class RootnetOptions(Options):
+    """What is trained, and how.
+
+    Args:
+        network: "rootnet"; or "none": nothing is seen, the root is at the centre of the crop and gamma is the median of
+            the training split (the baseline that shows what the network adds).
+        recipe: "small" is ours (errors of gamma, AdamW with a cosine, crops of the hand-over); "published" is that of
+            the release (errors of depth in mm, Adam 1e-3 with one step down, crops of whole frames).
+        architecture: of a fresh backbone, where none is given to start from: one of `pose_resnet.NETWORKS`.
+        start_weights: checkpoint of a backbone to start from, instead of that of the row under ``after``; an image
+            network will do.
+        image_px: side of the crops of a fresh backbone, or where it is not that of the weights.
+        precision: of a fresh backbone in training.
+        compat: "published": images enter as 0 … 255, as the release's weights were trained. Imported weights say it
+            themselves.
+        steps: of the optimiser, or `Epochs`.
+        milestones: "published": epochs (steps, where ``steps`` is a number) from which on the rate is a tenth; None:
+            after 17 of 20 parts.
+        batch_size: crops a step.
+        learning_rate: highest rate.
+        warmup_steps: "small": steps over which the rate rises.
+        weight_decay: "small": of AdamW.
+        gamma_weight: "small": cells that an error of 1 in gamma stands for.
+        clip_norm: maximum gradient norm, larger gradients are clipped; None: never. Left out: 10 ("small") or never.
+        augmentation: how crops are changed.
+    """
+
+    network: Literal["rootnet", "none"] = "rootnet"
+    recipe: Recipe = "small"
+    architecture: str = Field(default_factory=by_recipe("small", "resnet50"))
+    start_weights: Path | None = None
+    image_px: int | None = Field(default=None, ge=32, multiple_of=32)
+    precision: Precision = Field(default_factory=by_recipe("bf16", "float32"))
+    compat: bool = False
+    steps: PositiveInt | Epochs = 1200
+    milestones: Milestones | None = None
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup_steps: int = Field(default=20, ge=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    gamma_weight: float = Field(default=20.0, ge=0)
+    clip_norm: float | None = Field(default_factory=by_recipe(10.0, None), gt=0)
+    augmentation: RootAugmentation = RootAugmentation()
+
+
+def root_of(values: Array, skeleton: Skeleton) -> Array:
+    """The root (..., k) of joints (..., J, k) in whatever they are given."""
+    return np.asarray(values[..., skeleton.indices(skeleton.root_joints), :].mean(axis=-2))
+
+
+def root_in_view(view: View, truth: Truth, person: int, skeleton: Skeleton) -> tuple[Array, float, float]:
+    """The true root in a view: where it is seen (2,) px, its depth in mm, and whether it counts, 1 or 0.
+
+    Where the view itself is annotated, that is where it is seen. NaN for a depth that is not annotated.
+    """
+    root_mm = view.camera.to_camera(root_of(truth.joints_mm[person], skeleton))
+    if view.name in truth.annotated:
+        pixels = root_of(view.camera.image(truth.annotated[view.name][person]), skeleton)
+    else:
+        pixels = view.camera.project(root_of(truth.joints_mm[person], skeleton))
+    known = bool(np.isfinite(pixels).all())
+    if view.name in truth.seen:
+        known = known and bool(truth.seen[view.name][person][skeleton.indices(skeleton.root_joints)].all())
+    return pixels, float(root_mm[2]), float(known)
+
+
+def gammas(samples: Sequence[Sample], truths: Sequence[Truth], skeleton: Skeleton, *, cropped: bool) -> Array:
+    """Depth by k of every annotated person in every view, (n,)."""
+    found = [
+        root_in_view(view, truth, person, skeleton)[1] / PersonCrop.of(view, person, cropped=cropped).prior_mm
+        for sample, truth in zip(samples, truths, strict=True)
+        for view in sample.views
+        for person in range(len(view.boxes_px))
+    ]
+    values = np.array(found, dtype=np.float64)
+    return values[np.isfinite(values)]
+
+
+class RootnetTraining(Training):
+    """The training pipeline.
+
+    Args:
+        model: with the weights to start from.
+        options: how.
+        skeleton: of the truth.
+    """
+
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None
+
+    def __init__(self, model: RootNet, options: RootnetOptions, skeleton: Skeleton) -> None:
+        self._architecture, self._options, self._skeleton = model.architecture, options, skeleton
+        self.architecture = model.architecture.plain()
+        self.model = model
+        length = Length(options.steps, options.batch_size)
+        self.steps, self.every = length.steps, length.every
+        self.batch_size = options.batch_size
+        self.clip_norm = options.clip_norm
+        # Training needs the truth in the camera's frame; prediction is handed neither R nor t.
+        self.inputs = inputs_of(
+            whole_frames=model.architecture.whole_frames, crop_px=model.architecture.backbone.crop_px
+        )
+        if options.recipe == "published":
+            self.optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
+            self.scheduler = length.falling(self.optimizer, options.milestones, shares=(17 / 20,))
+            return
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        )
+        self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
+
+    def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
+        """A person of the sample in one of its views.
+
+        Returns:
+            float32: image (S, S, 3) RGB, 0 … 255; k_mm (); root (3,), x and y in cells and depth in mm; visible (1,);
+            has_depth (1,).
+        """
+        view = sample.views[rng.integers(len(sample.views))]
+        person = int(rng.integers(len(view.boxes_px)))
+        change = self._options.augmentation.draw(rng)
+        return person_example(
+            view,
+            root_in_view(view, truth, person, self._skeleton),
+            PersonCrop.of(view, person, cropped=not self._architecture.whole_frames),
+            change,
+            self._architecture.backbone.crop_px,
+        )
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The recipe's loss; also the mean error of the crop's pixels, and of the depth where it is known."""
+        root = self.model(self._architecture.prepare(batch["image"]), batch["k_mm"])
+        target, visible, has_depth = batch["root"], batch["visible"], batch["has_depth"]
+        # Targets are in cells of a quarter of the crop, which every backbone answers.
+        if self._options.recipe == "published":
+            total = coordinate_loss(root.coordinates, target, visible, has_depth).mean()
+        else:
+            weight = self._options.gamma_weight
+            total = gamma_loss(root, target, batch["k_mm"], visible, has_depth, weight).mean()
+        with torch.no_grad():
+            errors = (root.coordinates - target).abs()
+            counts = (visible[:, 0] > 0).float()
+            deep = counts * has_depth[:, 0]
+            pixels = 4 * (errors[:, :2].square().sum(dim=1).sqrt() * counts).sum() / counts.sum().clamp(min=1)
+            depth = (errors[:, 2] * deep).sum() / deep.sum().clamp(min=1)
+        return {"total": total, "error_px": pixels, "depth_error_mm": depth}
+
+
+def person_example(
+    view: View, root: tuple[Array, float, float], crop: PersonCrop, change: Change, crop_px: int
+) -> Example:
+    """One person's example, see `RootnetTraining.example`.
+
+    Args:
+        view: that shows the person.
+        root: where it is seen (px), its depth (mm, NaN: not known), and how much it counts.
+        crop: of the person in the view.
+        change: done to the crop.
+        crop_px: side of the patch.
+    """
+    pixels, depth_mm, visible = root
+    image, size = view.pixels(), (crop_px, crop_px)
+    A = change.affine(crop.box_xywh, image.shape[1], size)
+    place = transform_points(A, np.nan_to_num(pixels))
+    inside = bool(np.all((place >= 0) & (place < crop_px)))
+    has_depth = bool(np.isfinite(depth_mm))
+    cells = place / crop_px * (crop_px // 4)
+    values = {
+        "k_mm": crop.prior_mm,
+        "root": [*cells, depth_mm if has_depth else 0.0],
+        "visible": [visible * inside],
+        "has_depth": [has_depth],
+    }
+    example: Example = {name: np.asarray(value, dtype=np.float32) for name, value in values.items()}
+    return {"image": change.patch(image, A, size), **example}
+
+
+def inputs_of(*, whole_frames: bool, crop_px: int, extrinsics: bool = True) -> Inputs:
+    """What it sees: whole frames, of which it takes its crops itself; or crops of the hand-over."""
+    if whole_frames:
+        return Inputs(views=(1, 1_000 if extrinsics else 1), extrinsics=extrinsics)
+    return Inputs(
+        crop_px=crop_px,
+        box_scale=1.25,
+        resampling="bilinear",
+        views=(1, 1_000 if extrinsics else 1),
+        extrinsics=extrinsics,
+    )
+
+
+class PriorTraining(Training):
+    """Nothing is learned but the constant: gamma is the median of the training split.
+
+    Args:
+        architecture: whose crops it looks at.
+        skeleton: of the truth.
+    """
+
+    def __init__(self, crop_px: int, skeleton: Skeleton) -> None:
+        self.architecture = {"network": "none", "crop_px": crop_px}
+        self._skeleton = skeleton
+        self.model = nn.Linear(1, 1)  # the loop wants weights; it makes no step
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3)
+        self.steps, self.batch_size = 0, 1
+        self.inputs = inputs_of(whole_frames=False, crop_px=crop_px)
+
+    def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
+        """None is asked for: there are no steps."""
+        return {}
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """None is asked for: there are no steps."""
+        return {"total": self.model(torch.zeros(1)).sum()}
+
+    def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
+        """``gamma``: the median of depth by k."""
+        values = gammas(samples, truths, self._skeleton, cropped=True)
+        if not values.size:
+            raise InputError("rootnet", "no training person has a depth", "train on a data set in 3D")
+        return {"gamma": float(np.median(values))}

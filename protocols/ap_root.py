@@ -1,0 +1,158 @@
+"""Average precision of roots: which people were found, and how many that are not there, by the score of each.
+
+AP_25 of MuPoTS-3D is that at 250 mm (RootNet, Moon et al., ICCV 2019). The published rule has quirks which move the
+number, so there are two signatures; :mod:`poseboard.protocols.average_precision` says how they differ. The recall is a
+third: the share of people who were found, whatever else was.
+
+Predictions in an image whose people are all unannotated cannot be judged and are passed over; the published rule passes
+over those in an image without any person as well. ``unjudged`` counts them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.skeleton import ROOT, Skeleton
+from poseboard.protocols import bootstrap
+from poseboard.protocols.average_precision import average_precision, match, match_published
+from poseboard.protocols.base import Breakdown, TruthTable
+from poseboard.protocols.camera_frame import People, gather
+from poseboard.protocols.found_people import FoundPeople, records
+from poseboard.protocols.predictions import PoseTable
+from poseboard.protocols.records import Curve, Measure
+
+_RULES = {
+    "sound": "each person matched once, highest precision at each recall",
+    "published": "nearest person even if taken, first point of the curve left out",
+}
+
+
+class ApRoot(FoundPeople):
+    """Percent.
+
+    Args:
+        rule: "sound", or "published" (compat).
+        report: "ap", or "recall": the share of annotated people who were found, by the sound rule.
+        within_mm: a person is found below this distance.
+    """
+
+    name: ClassVar[str] = "ap_root"
+    version: ClassVar[int] = 1
+
+    rule: Literal["sound", "published"] = "sound"
+    report: Literal["ap", "recall"] = "ap"
+    within_mm: float = Field(default=250, gt=0)
+
+    @model_validator(mode="after")
+    def _one_recall(self) -> Self:
+        if self.report == "recall" and self.rule != "sound":
+            raise ValueError("recall: is of the sound rule, nothing is published")
+        return self
+
+    def measure(self, skeleton: Skeleton) -> Measure:
+        """See :class:`Protocol`."""
+        recall = self.report == "recall"
+        return Measure(
+            metric=f"{'recall' if recall else 'ap'}_root@{self.within_mm:g}mm",
+            alignment="none",
+            root="none",
+            joints=f"root of {skeleton.name}",
+            average="each person matched once, share of people" if recall else _RULES[self.rule],
+            version=self.version,
+        )
+
+    def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
+        """See :class:`Protocol`; a row per predicted person, and per person that nobody found.
+
+        ``error`` is 100 for one that was found, else 0; ``distance_mm`` is to the nearest person. A predicted person
+        without a root is none.
+        """
+        if truth.chosen is not None and not truth.chosen[truth.place].all():
+            raise InputError(f"{truth.dataset}: every", "leaves out people, not images", "judge all images")
+        people = _with_root(gather(pred, truth, ROOT.joints))
+        annotated = np.flatnonzero(np.isfinite(people.truth[:, 0]).all(axis=1))
+        score = pred.score[people.pred_row]
+        matched = match_published if self.rule == "published" else match
+        matches = matched(
+            people.pred[:, 0],
+            people.pred_place,
+            score,
+            people.truth[annotated, 0],
+            people.truth_place[annotated],
+            self.within_mm,
+        )
+        judged = matches.judged & ~np.isin(
+            people.pred_place, np.setdiff1d(people.truth_place, people.truth_place[annotated])
+        )
+        found = np.append(annotated, -1)[matches.truth]
+        table = records(pred, truth, people, found)
+        unjudged = np.zeros(len(table), dtype=bool)
+        unjudged[: len(judged)] = ~judged
+        distance = np.full(len(table), np.nan)
+        distance[: len(judged)] = matches.distance_mm
+        return table.drop(columns="truth").assign(
+            false=table["false"] & ~unjudged,
+            unjudged=unjudged,
+            distance_mm=distance,
+            error=np.where(unjudged, np.nan, np.where(table["missing"] | table["false"], 0.0, 100.0)),
+        )
+
+    def estimate(
+        self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """See :class:`Protocol`."""
+        false, missing, unjudged = (table[name].to_numpy(dtype=bool) for name in ("false", "missing", "unjudged"))
+        true = ~(false | unjudged)
+        if self.report == "recall":
+            return bootstrap.ratio(np.where(missing, 0.0, 100.0)[true], codes[true], multiplicity)
+        of_groups = np.bincount(codes[true], minlength=multiplicity.shape[1]).astype(np.float64)
+        predicted = ~(missing | unjudged)
+        return 100 * average_precision(
+            ~false[predicted],
+            table["score"].to_numpy(dtype=np.float64)[predicted],
+            codes[predicted],
+            of_groups,
+            multiplicity,
+            published=self.rule == "published",
+        )
+
+    def breakdown(self, table: pd.DataFrame) -> Breakdown:
+        """Also the recall, and the precision of all that was predicted."""
+        false, missing, unjudged = (int(table[name].sum()) for name in ("false", "missing", "unjudged"))
+        found = len(table) - false - missing - unjudged
+        readings = {
+            "recall": 100 * found / (found + missing) if found + missing else None,
+            "precision": 100 * found / (found + false) if found + false else None,
+        }
+        return {**super().breakdown(table), "reading": readings}
+
+    def curves(self, table: pd.DataFrame) -> dict[str, Curve]:
+        """Precision over recall, at every hundredth of the recall; nothing beyond the highest recall."""
+        predicted = table[~(table["missing"] | table["unjudged"])]
+        people = int((~(table["false"] | table["unjudged"])).sum())
+        falling = predicted.sort_values("score", ascending=False, kind="stable")
+        right = (~falling["false"]).to_numpy().cumsum()
+        if not people or not len(falling):
+            return {}
+        precision = right / np.arange(1, len(right) + 1)
+        highest = np.maximum.accumulate(precision[::-1])[::-1]
+        levels = np.arange(101) / 100
+        place = np.searchsorted(right / people, levels - 1e-12, side="left")
+        y = [float(highest[p]) * 100 if p < len(highest) else None for p in place.tolist()]
+        x = [float(level) * 100 for level in levels]
+        return {"precision": Curve(x=x, y=y, x_label="recall (%)", y_label="precision (%)")}
+
+
+def _with_root(people: People) -> People:
+    """Without predicted people who have no root."""
+    there = np.flatnonzero(np.isfinite(people.pred[:, 0]).all(axis=1))
+    return replace(
+        people, pred=people.pred[there], pred_place=people.pred_place[there], pred_row=people.pred_row[there]
+    )

@@ -1,0 +1,132 @@
+"""Predicted and true people brought into one frame: that of the one camera that a row was shown, else the world's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poseboard.datasets.camera import Camera
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.skeleton import ROOT, Skeleton
+from poseboard.protocols.base import TruthTable
+from poseboard.protocols.predictions import PoseTable, positions
+
+Array = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """Predicted and true people of the samples that a table evaluates, in one frame.
+
+    Args:
+        pred: (N, J, 3) mm; NaN = not predicted.
+        pred_place: (N,) sample of each among the split's keys.
+        pred_row: (N,) row of each in the predictions.
+        truth: (M, J, 3) mm; NaN = not annotated.
+        truth_place: (M,) likewise.
+        view: the camera whose frame it is; None: the world's.
+    """
+
+    pred: Array
+    pred_place: Places
+    pred_row: Places
+    truth: Array
+    truth_place: Places
+    view: str | None
+
+
+def mapped_or_root(pred: PoseTable, joints: tuple[str, ...], skeleton: Skeleton) -> Array:
+    """(N, J, 3) mm of the named joints, where ("root",) is the root of ``skeleton`` or what a root-only row answers.
+
+    Raises:
+        InputError: the predictions lack a joint.
+    """
+    if joints != ROOT.joints or ROOT.joints[0] in skeleton.joints or pred.info.joints == ROOT.joints:
+        return np.asarray(pred.mapped(joints), dtype=np.float64)
+    return np.asarray(pred.mapped(skeleton.root_joints), dtype=np.float64).mean(axis=1, keepdims=True)
+
+
+def true_or_root(truth: TruthTable, joints: tuple[str, ...]) -> Array:
+    """(M, J, 3) mm of the named joints in the world frame, ("root",) as in `mapped_or_root`."""
+    if joints == ROOT.joints and ROOT.joints[0] not in truth.skeleton.joints:
+        return np.asarray(truth.skeleton.root_of(truth.joints_mm), dtype=np.float64)[:, None]
+    return np.asarray(truth.mapped(joints), dtype=np.float64)
+
+
+def gather(pred: PoseTable, truth: TruthTable, joints: tuple[str, ...]) -> People:
+    """People of the samples that are evaluated, in the frame of the one camera that was seen.
+
+    Where several cameras were seen, in the world frame. Nothing of the predictions is changed.
+
+    Raises:
+        InputError: unknown keys; joints that are not there; a pose in the frame of a camera that was not seen, or that
+            does not see the sample.
+    """
+    place = positions(pred, truth.split_keys)
+    chosen = np.ones(len(truth.split_keys), dtype=bool) if truth.chosen is None else truth.chosen
+    rows = np.flatnonzero(chosen[place])
+    joints_mm = mapped_or_root(pred, joints, truth.skeleton)[rows]
+    true_mm, place = true_or_root(truth, joints), place[rows]
+    seen = pred.info.condition.cameras
+    view = seen[0] if len(seen) == 1 and truth.seen_by is not None else None
+    frame = pred.frame[rows]
+    wrong = (frame != "world") & (frame != view)
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise InputError(
+            f"{pred.source}: frame",
+            f"{int(wrong.sum())} rows are in the frame of {frame[first]!r}, first {pred.keys[rows[first]]!r}",
+            f"answer in that of the camera that was seen: {', '.join(seen)}",
+        )
+    if view is not None:
+        of_world = np.flatnonzero(frame == "world")
+        joints_mm = joints_mm.copy()
+        joints_mm[of_world] = in_camera(truth, view, joints_mm[of_world], place[of_world])
+        true_mm = in_camera(truth, view, true_mm, truth.place)
+        unseen = _cameras(truth, view, place) < 0
+        if unseen.any():
+            raise InputError(
+                f"{pred.source}: frame",
+                f"{int(unseen.sum())} rows are of samples that {view!r} does not see, first "
+                f"{pred.keys[rows[int(np.argmax(unseen))]]!r}",
+                "leave such samples out",
+            )
+    return People(joints_mm, place, rows, true_mm, truth.place, view)
+
+
+def in_camera(truth: TruthTable, view: str, points_mm: Array, place: Places) -> Array:
+    """World points (N, J, 3) mm of samples (N,) in the frame of a view; NaN where it does not see the sample."""
+    moved = np.full(points_mm.shape, np.nan)
+    for camera, rows in each_camera(truth, view, place):
+        moved[rows] = camera.to_camera(points_mm[rows])
+    return moved
+
+
+def pixels(truth: TruthTable, view: str, points_mm: Array, place: Places) -> Array:
+    """Points (N, J, 3) mm in a view's frame as its pixels (N, J, 2); NaN behind the camera."""
+    z = np.where(points_mm[..., 2:] > 0, points_mm[..., 2:], np.nan)
+    seen = np.full((*points_mm.shape[:-1], 2), np.nan)
+    for camera, rows in each_camera(truth, view, place):
+        seen[rows] = camera.image(points_mm[rows, :, :2] / z[rows])
+    return seen
+
+
+def each_camera(truth: TruthTable, view: str, place: Places) -> Iterator[tuple[Camera, Places]]:
+    """The cameras behind a view, each with the rows of ``place`` (samples) that it sees."""
+    assert truth.seen_by is not None
+    number = _cameras(truth, view, place)
+    order = np.argsort(number, kind="stable")
+    numbers, counts = np.unique(number, return_counts=True)
+    ends = np.cumsum(counts)
+    for camera, start, end in zip(numbers.tolist(), (ends - counts).tolist(), ends.tolist(), strict=True):
+        if camera >= 0:
+            yield truth.seen_by.cameras[camera], order[start:end]
+
+
+def _cameras(truth: TruthTable, view: str, place: Places) -> NDArray[np.integer]:
+    assert truth.seen_by is not None
+    return truth.seen_by.place[place, truth.views.index(view)]

@@ -1,0 +1,69 @@
+"""What the protocols share whose records are predicted people: which were found, which are false, whom nobody found."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from poseboard.protocols.base import Breakdown, Protocol, TruthTable
+from poseboard.protocols.camera_frame import People
+from poseboard.protocols.predictions import PoseTable
+
+
+class FoundPeople(Protocol):
+    """People of a camera's frame, as many as a method finds. Two methods are compared on the same samples."""
+
+    records: ClassVar[Literal["truth", "predicted"]] = "predicted"
+    paired_on: ClassVar[Literal["person", "sample"]] = "sample"
+    any_frame: ClassVar[bool] = True
+
+    @property
+    def unit(self) -> str:
+        """Percent."""
+        return "%"
+
+    @property
+    def lower_is_better(self) -> bool:
+        """More is better."""
+        return False
+
+    def breakdown(self, table: pd.DataFrame) -> Breakdown:
+        """By action and by subject; None for one without a person."""
+        return {
+            field: {**dict.fromkeys(map(str, table[field].cat.categories)), **of_field}
+            for field, of_field in super().breakdown(table).items()
+        }
+
+
+def records(pred: PoseTable, truth: TruthTable, people: People, found: NDArray[np.integer]) -> pd.DataFrame:
+    """One row per predicted person, in the order of the file, then one per annotated person that nobody found.
+
+    Args:
+        pred: that is judged.
+        truth: the people of the table.
+        people: of both, where all points of the truth are annotated or none counts.
+        found: (N,) row of ``truth`` that each predicted person was matched with, -1: none.
+
+    Returns:
+        key, person, subject, action, sequence, score (NaN of the missing), false, missing, truth (row, -1: none).
+    """
+    annotated = np.flatnonzero(np.any(np.isfinite(people.truth).all(axis=2), axis=1))
+    missed = np.setdiff1d(annotated, found)
+    place = np.concatenate([people.pred_place, people.truth_place[missed]])
+    groups = truth.groups
+    if groups is None:
+        raise ValueError("the truth does not say to which group a sample belongs")
+    return pd.DataFrame(
+        {
+            "key": pd.Series(truth.split_keys[place], dtype=object),
+            "person": np.concatenate([pred.person[people.pred_row], truth.person[missed]]),
+            **{name: groups[name].take(place) for name in ("subject", "action", "sequence")},
+            "score": np.concatenate([pred.score[people.pred_row].astype(np.float64), np.full(len(missed), np.nan)]),
+            "false": np.concatenate([found < 0, np.zeros(len(missed), dtype=bool)]),
+            "missing": np.concatenate([np.zeros(len(found), dtype=bool), np.ones(len(missed), dtype=bool)]),
+            "truth": np.concatenate([found, missed]),
+        }
+    )

@@ -1,0 +1,139 @@
+"""Mean root position error: how far the root is from where it is, in the frame of the camera that was seen.
+
+RootNet (Moon et al., ICCV 2019) and its release: Euclidean distance, and the mean absolute error along each axis of the
+camera (x right, y down, z the depth). Nothing is aligned. A method answers for people whose boxes it is handed: the
+answer of a true person is the predicted one of the same number in the sample.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.skeleton import ROOT, Skeleton
+from poseboard.protocols import bootstrap
+from poseboard.protocols.base import Breakdown, Protocol, TruthTable
+from poseboard.protocols.camera_frame import gather
+from poseboard.protocols.predictions import PoseTable
+from poseboard.protocols.records import Measure
+
+Array = NDArray[np.float64]
+
+PARTS = ("all", "x", "y", "z")
+
+
+def root_errors(pred: Array, truth: Array) -> Array:
+    """Distance of each root and its absolute error along x, y and z: (N, 4), in the unit of the points.
+
+    Args:
+        pred: (N, 3) in the camera's frame; NaN = not predicted.
+        truth: (N, 3) likewise; NaN = not annotated.
+
+    Example:
+        >>> root_errors(np.array([[3.0, 0.0, 3004.0]]), np.array([[0.0, 0.0, 3000.0]])).tolist()
+        [[5.0, 3.0, 0.0, 4.0]]
+    """
+    if pred.shape != truth.shape or pred.ndim != 2 or pred.shape[1] != 3:
+        raise ValueError(f"roots need (N, 3) each, got {pred.shape} and {truth.shape}")
+    parts = np.abs(pred.astype(np.float64) - truth.astype(np.float64))
+    return np.concatenate([np.linalg.norm(parts, axis=1, keepdims=True), parts], axis=1)
+
+
+class Mrpe(Protocol):
+    """Mean over people, or mean of the actions' means.
+
+    Args:
+        part: "all": the distance; "x", "y", "z": the absolute error along one axis.
+        average: "frames": mean over all people; "actions": mean of the actions' means.
+        in_metres: the number is in metres, as 3DPW is published.
+    """
+
+    name: ClassVar[str] = "mrpe"
+    version: ClassVar[int] = 1
+    any_frame: ClassVar[bool] = True
+
+    part: Literal["all", "x", "y", "z"] = "all"
+    average: Literal["frames", "actions"] = "frames"
+    in_metres: bool = False
+
+    @property
+    def unit(self) -> str:
+        """See :class:`Protocol`."""
+        return "m" if self.in_metres else "mm"
+
+    def measure(self, skeleton: Skeleton) -> Measure:
+        """See :class:`Protocol`."""
+        return Measure(
+            metric="mrpe" if self.part == "all" else f"mrpe_{self.part}",
+            alignment="none, in the camera's frame",
+            root="none",
+            joints=f"root of {skeleton.name}",
+            average=self.average,
+            version=self.version,
+        )
+
+    def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
+        """See :class:`Protocol`; ``all``, ``x``, ``y`` and ``z`` hold every part.
+
+        Raises:
+            InputError: also where one part is asked for and several cameras were seen, whose axes differ.
+        """
+        people = gather(pred, truth, ROOT.joints)
+        if people.view is None and self.part != "all":
+            raise InputError(
+                f"{pred.source}: condition", f"{len(pred.info.condition.cameras)} cameras were seen", "show one"
+            )
+        answer = pd.Series(np.arange(len(people.pred)), _of(people.pred_place, pred.person[people.pred_row]))
+        if answer.index.has_duplicates:
+            raise InputError(f"{pred.source}: person", "numbers repeat within a sample", "number people from 0")
+        rows = answer.reindex(_of(people.truth_place, truth.person)).to_numpy(dtype=np.float64)
+        found = np.full((len(truth), 3), np.nan)
+        answered = np.flatnonzero(~np.isnan(rows))
+        found[answered] = people.pred[rows[answered].astype(np.int64), 0]
+        annotated = np.flatnonzero(np.isfinite(people.truth[:, 0]).all(axis=1))
+        parts = root_errors(found[annotated], people.truth[annotated, 0])
+        parts = parts / 1000 if self.in_metres else parts
+        truth = truth.take(annotated)
+        return pd.DataFrame(
+            {
+                "key": pd.Series(truth.keys, dtype=object),
+                "person": truth.person,
+                "subject": truth.subject,
+                "action": truth.action,
+                "sequence": truth.sequence,
+                "error": parts[:, PARTS.index(self.part)],
+                "missing": np.isnan(parts).any(axis=1),
+                **{part: parts[:, i] for i, part in enumerate(PARTS)},
+            }
+        )
+
+    def estimate(
+        self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """See :class:`Protocol`."""
+        return self._mean("error", table, codes, multiplicity)
+
+    def breakdown(self, table: pd.DataFrame) -> Breakdown:
+        """By action, by subject and by part; None for an action without a person."""
+        codes, ones = np.zeros(len(table), dtype=np.int64), np.ones((1, 1))
+        parts = {part: float(self._mean(part, table, codes, ones)[0]) for part in PARTS}
+        of_all = super().breakdown(table)
+        return {
+            **of_all,
+            "action": {**dict.fromkeys(map(str, table["action"].cat.categories)), **of_all["action"]},
+            "part": {name: value if np.isfinite(value) else None for name, value in parts.items()},
+        }
+
+    def _mean(
+        self, column: str, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        strata = None if self.average == "frames" else pd.factorize(table["action"])[0]
+        return bootstrap.ratio(table[column].to_numpy(dtype=np.float64), codes, multiplicity, strata)
+
+
+def _of(place: NDArray[np.integer], person: NDArray[np.integer]) -> pd.MultiIndex:
+    return pd.MultiIndex.from_arrays([place, person])
