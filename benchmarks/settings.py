@@ -119,6 +119,9 @@ class Profile(_Strict):
     seeds: list[NonNegativeInt] = Field(min_length=1)
     processes: int = Field(ge=1, description="training processes: CPU cores or GPUs")
     world: dict[str, Any] = Field(description="options of the synthetic world")
+    full_size: bool = Field(
+        default=True, description="whether the speed stage also runs the comparisons that take minutes"
+    )
     warning: str = Field(
         default="", description="shown with every number of a profile whose numbers are not meant to be read"
     )

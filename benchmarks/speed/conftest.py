@@ -6,7 +6,7 @@ import ctypes
 import gc
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +21,24 @@ from poseboard.benchmarks.provenance import hardware
 from poseboard.protocols.records import SpeedFile
 
 ROOT = Path(__file__).resolve().parents[2]
+BROKEN = 16
+"""Exit status of pytest where a comparison failed before it recorded anything; that of a missed aim is 1."""
+_RECORDED, _BROKEN = pytest.StashKey[bool](), pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note a comparison that failed before it recorded anything."""
+    report = yield
+    if report.failed and not item.stash.get(_RECORDED, False):
+        item.session.stash[_BROKEN] = True
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the speed stage by the exit status."""
+    if session.stash.get(_BROKEN, False):
+        session.exitstatus = BROKEN
 
 
 class Race(Protocol):
@@ -108,7 +126,7 @@ def peak_memory() -> PeakMemory:
 
 
 @pytest.fixture
-def record_speed() -> RecordSpeed:
+def record_speed(request: pytest.FixtureRequest) -> RecordSpeed:
     """Record a measured ratio. Folder: $POSEBOARD_SPEED, else results/speed of the repository."""
 
     def record(
@@ -136,6 +154,7 @@ def record_speed() -> RecordSpeed:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         file.write(Path(os.environ.get("POSEBOARD_SPEED", ROOT / "results" / "speed")) / f"{name}.json")
+        request.node.stash[_RECORDED] = True
         assert met, f"{name}: {ratio} times as fast as {peer}, aim {aim}"
         return file
 

@@ -104,6 +104,7 @@ def hand_over(samples: int) -> dict[str, float]:
     return {"seconds": seconds, "bare_s": bare, "before_mb": before, "peak_mb": peak_memory_mb()}
 
 
+@pytest.mark.full_size
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_memory_does_not_grow_with_the_data_set(record_speed: RecordSpeed) -> None:
     answer = subprocess.run([sys.executable, __file__, str(SAMPLES)], check=True, capture_output=True, text=True)

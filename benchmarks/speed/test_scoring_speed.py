@@ -114,6 +114,7 @@ def score_in_a_loop(path: Path, poses: int) -> dict[str, float]:
     return {**found, "seconds": time.process_time() - start}
 
 
+@pytest.mark.full_size
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_a_million_poses(tmp_path: Path, record_speed: RecordSpeed) -> None:
     path, small = tmp_path / "million.parquet", tmp_path / "small.parquet"

@@ -96,7 +96,6 @@ def test_every_stage_is_told_its_profile() -> None:
     for name, entry in stages.items():
         stage = entry.get("do", entry)
         outs = [out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]]
-        if name != "speed":
-            assert stage["cmd"].startswith("POSEBOARD_PROFILE='${profile}' "), name
-            of_none = {"results/code", "results/seeds/scores/README.md"}  # which say the same in every profile
-            assert all(out.startswith("results/${profile}/") for out in set(outs) - of_none), name
+        assert stage["cmd"].startswith("POSEBOARD_PROFILE='${profile}' "), name
+        of_none = {"results/code", "results/seeds/scores/README.md", "results/speed"}  # which all profiles share
+        assert all(out.startswith("results/${profile}/") for out in set(outs) - of_none), name
