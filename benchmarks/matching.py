@@ -75,15 +75,16 @@ def _misfit(settings: Settings, row: str, dataset: str) -> str:
 
 def _unshown(settings: Settings, dataset: str, inputs: Inputs) -> str:
     """What a data set that is there cannot show that a method asks for; empty where there is nothing."""
-    if not tables_on(dataset):
+    if not (splits := dict.fromkeys(table.split for table in tables_on(dataset))):
         return "no table is run on it"
     if not settings.root(dataset).exists():
         return ""  # a world that is not rendered yet, which the stages will see
     fewest, most = inputs.views
     data = Bench.open(settings, dataset).dataset
-    if not any(fewest <= len(condition.cameras) <= most for condition in asked(dataset, data.views)):
+    offered = [condition for split in splits for condition in asked(dataset, data.views, split)]
+    if not any(fewest <= len(condition.cameras) <= most for condition in offered):
         return f"it takes {fewest} to {most} views, and no table on it offers that"
-    first = next((data.sample(key) for key in data.keys("test")), None)
+    first = next((data.sample(key) for split in splits for key in data.keys(split)), None)
     blind = first is not None and all(view.image is None and view.joints_px is None for view in first.views)
     return "it needs images, and there are none" if blind and inputs.images else ""
 

@@ -1,6 +1,7 @@
 """What a data set of several people, other joints and three splits costs: a file, an entry, a line, and its tables."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import yaml
 
 from poseboard.benchmarks import predicting
+from poseboard.benchmarks.matching import places
+from poseboard.benchmarks.settings import Settings
 from poseboard.datasets import catalog
 from poseboard.protocols.records import ComparisonFile, ScoreFile, TrainingFile
 
@@ -80,3 +83,26 @@ def test_it_is_trained_predicted_scored_compared_and_shown(gym: Any) -> None:
 
 def test_a_split_that_it_does_not_have_is_told_by_its_own_file(gym: Any) -> None:
     assert "gym: split: 'night' is no split" in gym.run("predict", "gym", "mean", "--split", "night").error
+
+
+def test_a_row_fits_by_the_splits_that_tables_ask_for(gym: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_up = importlib.import_module("made_up_gym")
+    without_test = {split: frames for split, frames in made_up.FRAMES.items() if split != "test"}
+    monkeypatch.setattr(made_up, "FRAMES", without_test)
+    (predicting.TABLES / "gym.yaml").unlink()
+    rows = {"anywhere": {key: value for key, value in ROWS["mean"].items() if key != "on"}}
+    gym.write_params(**{**yaml.safe_load((gym.folder / "params.yaml").read_text()), "methods": rows})
+    settings = Settings.read(gym.folder / "params.yaml")
+    (place,) = places(settings, "anywhere")
+    assert (place.dataset, place.left_out) == ("gym", "")
+
+    sample = made_up.Gym.sample
+
+    def without_points(self: Any, key: str) -> Any:
+        seen = sample(self, key)
+        return replace(seen, views=tuple(replace(view, joints_px=None) for view in seen.views))
+
+    monkeypatch.setattr(made_up.Gym, "sample", without_points)
+    monkeypatch.setattr(made_up.Mean, "inputs", replace(made_up.Mean.inputs, images=True))
+    (place,) = places(settings, "anywhere")
+    assert place.left_out == "it needs images, and there are none"
