@@ -144,7 +144,9 @@ class Human36M:
         return Status("partial", detail, OBTAIN)
 
     def manifest(self) -> str:
-        """SHA-256 of the content of the labels, or of a generated world, and of the options.
+        """SHA-256 of the content of the labels and of the options, equal on all machines that have the same labels.
+
+        Images do not count: another processor renders and stores some pixels otherwise.
 
         Raises:
             InputError: the labels cannot be read, or a generated world was changed.
@@ -234,9 +236,9 @@ class Human36M:
         return hashlib.sha256(f"{content} {settings}".encode()).hexdigest()
 
     def _content_hash(self) -> str:
-        if self._own_manifest is None:
-            return self._labels.digest.hexdigest()
-        return str(self.verified()["sha256"])
+        if self._own_manifest is not None:
+            self.verified()
+        return self._labels.digest.hexdigest()
 
     def _row(self, key: str) -> int:
         try:

@@ -386,7 +386,7 @@ class Dataset(Protocol):
         ...
 
     def manifest(self) -> str:
-        """A hash of everything that the numbers depend on (labels, cameras, image set)."""
+        """A hash of keys, truth, cameras and options, not of the images: equal on all machines with the same labels."""
         ...
 
     def keys(self, split: str) -> Sequence[str]:

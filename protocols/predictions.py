@@ -71,7 +71,7 @@ class PredictionInfo(BaseModel):
     roots_sha256: str | None = Field(
         default=None, description="of the file or the weights that a predicted root is from"
     )
-    manifest: str = Field(description="hash of the data set")
+    manifest: str = Field(description="hash of the data set: its keys, truth and cameras, not its images")
     method: str
     checkpoint_sha256: str | None = Field(default=None, description="None for a method without weights")
     trained_on: str | None = Field(
