@@ -13,8 +13,10 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses, Sample, View
 from poseboard.datasets.skeleton import ROOT, Skeleton
-from poseboard.methods.base import Training, parse_options
+from poseboard.methods.base import Picture, Training, parse_options
 from poseboard.methods.checkpoint import Checkpoint
+from poseboard.methods.geometry.figures import pixels
+from poseboard.methods.geometry.plan import STYLE, Photograph, draw_plan, plan_caption
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.network_method import NetworkMethod
 from poseboard.methods.nets.starting_weights import IMAGE_NETWORK, checkpoint_of_option, load_backbone
@@ -109,6 +111,17 @@ class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
     def _patch(view: View, crop: PersonCrop, side_px: int) -> Array:
         image, size = view.pixels(), (side_px, side_px)
         return np.asarray(NO_CHANGE.patch(image, NO_CHANGE.affine(crop.box_xywh, image.shape[1], size), size))
+
+    def figures(self, sample: Sample, answer: Poses, *, images: bool) -> list[Picture]:
+        """The root plan: everyone in the photograph from above. None of one person's crop, which shows no place."""
+        view = sample.views[0] if sample.views else None
+        side = self.inputs.crop_px
+        if view is None or not len(answer.score) or view.camera.size == (side, side):
+            return []
+        image = view.pixels() if images and view.image is not None else None
+        photograph = Photograph(view.camera, image, view.boxes_px)
+        plan = draw_plan(photograph, answer.joints_mm[:, 0])
+        return [Picture("Root plan", plan_caption(true=False), pixels(plan, STYLE))]
 
     def training(self, start: Path | None, seed: int) -> Training:
         """From the backbone in ``start`` or of the option ``start_weights``, else from fresh weights."""
