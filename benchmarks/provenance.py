@@ -16,6 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 import poseboard.methods.base
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.catalog import catalog
@@ -24,7 +26,7 @@ from poseboard.protocols.records import Provenance, TrainingFile, Weights, row_p
 
 ROOMS = ("benchmarks", "datasets", "methods", "protocols", "report", "pyproject.toml", "constraints.txt", "dvc.yaml")
 _OF_DATASETS = re.compile(r"^\s*from poseboard\.datasets\.([\w.]+) import", re.MULTILINE)
-_PACKAGES = ("torch", "numpy", "opencv-python-headless", "numba", "scipy", "lightning-fabric", "pandas", "pyarrow")
+_PACKAGES = ("torch", "numpy", "numba", "scipy", "lightning-fabric", "pandas", "pyarrow")
 
 
 def file_sha256(path: Path) -> str:
@@ -149,8 +151,8 @@ def hardware() -> str:
 
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that numbers depend on."""
-    found = {"python": platform.python_version(), "poseboard": metadata.version("poseboard")}
+    """Of Python and of the packages that numbers depend on; of OpenCV, which several packages hold, its own."""
+    found = {"python": platform.python_version(), "poseboard": metadata.version("poseboard"), "opencv": cv2.__version__}
     return found | {name: metadata.version(name) for name in _PACKAGES}
 
 

@@ -40,7 +40,7 @@ def test_every_import_of_the_package_is_a_declared_dependency(room: str) -> None
     for module, path in imported(ROOT / room).items():
         if module in sys.stdlib_module_names or module == "poseboard":
             continue
-        # Several distributions may fill one name (opencv-python-headless: cv2).
+        # Several distributions may fill one name (opencv-contrib-python-headless: cv2).
         assert {normal(owner) for owner in owners[module]} & declared, f"{path.relative_to(ROOT)} imports {module}"
 
 
