@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from poseboard.benchmarks.harness import Bench
-from poseboard.benchmarks.matching import Place, places
-from poseboard.benchmarks.predicting import predict_stage, tables_on, weights_path
+from poseboard.benchmarks.matching import Place, places, shows_people
+from poseboard.benchmarks.predicting import predict_stage, splits_on, tables_on, weights_path
 from poseboard.benchmarks.scoring import lines, score_stage
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
@@ -38,19 +38,25 @@ def evaluate_stage(settings: Settings, row: str, dataset: str | None = None) -> 
         if why := place.left_out or _unanswered(settings, row, place.dataset):
             yield f"{place.dataset}/{row}: left out, {why}"
             continue
-        for split in dict.fromkeys(table.split for table in tables_on(place.dataset)):
+        for split in splits_on(place.dataset):
             yield from predict_stage(settings, place.dataset, row, split)
         yield from lines(score_stage(settings, place.dataset, row))
 
 
 def _unanswered(settings: Settings, row: str, dataset: str) -> str:
-    """Why nothing is predicted on a data set that is there: no table asks for it, or no weights can be had."""
+    """Why nothing is predicted on a data set that is there: no table, no weights, or nobody whom the row is shown."""
     if not tables_on(dataset):
         return "no table is run on it"
     bench = Bench.open(settings, dataset)
-    if weights_path(bench, row, settings.seeds(row, dataset)[0]) is None:
+    method, weights = bench.method(row), weights_path(bench, row, settings.seeds(row, dataset)[0])
+    if weights is None:
         try:
-            bench.method(row).load(None, "cpu")
+            method.load(None, "cpu")
         except InputError as error:
             return f"it has no training samples, and {error.where}: {error.problem}"
-    return ""
+    if shows_people(bench.dataset, splits_on(dataset)):
+        return ""
+    if weights is not None:
+        method.load(weights, "cpu")
+    finds_people = method.inputs.images and method.inputs.people == "all"
+    return "" if finds_people else "there are no boxes and no 2D detections of people, which it needs"

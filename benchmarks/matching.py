@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from poseboard.benchmarks.handover import taken
 from poseboard.benchmarks.harness import Bench
-from poseboard.benchmarks.predicting import asked, tables_on
+from poseboard.benchmarks.predicting import asked, splits_on
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Dataset
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Inputs, Method, find_learner
 
@@ -75,7 +76,7 @@ def _misfit(settings: Settings, row: str, dataset: str) -> str:
 
 def _unshown(settings: Settings, dataset: str, inputs: Inputs) -> str:
     """What a data set that is there cannot show that a method asks for; empty where there is nothing."""
-    if not (splits := dict.fromkeys(table.split for table in tables_on(dataset))):
+    if not (splits := splits_on(dataset)):
         return "no table is run on it"
     if not settings.root(dataset).exists():
         return ""  # a world that is not rendered yet, which the stages will see
@@ -87,6 +88,17 @@ def _unshown(settings: Settings, dataset: str, inputs: Inputs) -> str:
     first = next((data.sample(key) for split in splits for key in data.keys(split)), None)
     blind = first is not None and all(view.image is None and view.joints_px is None for view in first.views)
     return "it needs images, and there are none" if blind and inputs.images else ""
+
+
+def shows_people(dataset: Dataset, splits: Iterable[str]) -> bool:
+    """Whether some view of the splits has a box of a person, or 2D detections, be they of nobody there.
+
+    Args:
+        dataset: that is read as far as the first such view.
+        splits: of it.
+    """
+    views = (view for split in splits for key in dataset.keys(split) for view in dataset.sample(key).views)
+    return any(len(view.boxes_px) or view.joints_px is not None for view in views)
 
 
 def check_rows(settings: Settings) -> None:

@@ -47,6 +47,11 @@ def tables_on(dataset: str, split: str | None = None) -> list[Table]:
     return [table for table in tables if table.dataset == dataset and split in (None, table.split)]
 
 
+def splits_on(dataset: str) -> list[str]:
+    """The splits of a data set that some table is run on, in the order of the tables."""
+    return list(dict.fromkeys(table.split for table in tables_on(dataset)))
+
+
 def asked(dataset: str, names: Sequence[str], split: str = "test") -> list[Condition]:
     """The conditions that some table offers, each once; all cameras at once for a split that no table is run on.
 

@@ -17,6 +17,7 @@ import json
 import re
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -163,7 +164,10 @@ class MultiHumanPose:
         return [f"{self.name}/{frame:06d}" for frame in self._frames] if split == "test" else []
 
     def sample(self, key: str) -> Sample:
-        """The views of all cameras with the detections of all people, (P, 17, 2) and (P, 17), and their boxes."""
+        """The views of all cameras with the detections of all people, (P, 17, 2) and (P, 17), and their boxes.
+
+        Without a file of detections there are none in any view, and no boxes.
+        """
         frame = self._frame(key)
         views = []
         for camera, (name, calibration) in enumerate(self._cameras.items()):
@@ -172,7 +176,8 @@ class MultiHumanPose:
             boxes = (
                 np.concatenate([joints.min(axis=1), joints.max(axis=1)], axis=1) if len(people) else np.zeros((0, 4))
             )
-            views.append(View(name, calibration, self._image(camera, frame), boxes, joints, people[..., 2]))
+            view = View(name, calibration, self._image(camera, frame), boxes)
+            views.append(replace(view, joints_px=joints, confidence=people[..., 2]) if self._detections else view)
         return Sample(key, tuple(views), Group(self.name, self.name, self.name))
 
     def truth(self, key: str) -> Truth:

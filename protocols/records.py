@@ -281,6 +281,9 @@ class Score(Record):
     n_unjudged: int = Field(
         default=0, description="predicted people of images whose people are not annotated, over all seeds"
     )
+    counted: Literal["poses", "people"] = Field(
+        default="poses", description="what n_samples and the counts beside it count: true poses, or people as predicted"
+    )
     n_groups: int = Field(description="subject × sequence groups that the bootstrap resamples")
     seeds: list[SeedValue]
     breakdown: dict[str, dict[str, float | None]] = Field(

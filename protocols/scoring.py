@@ -250,6 +250,7 @@ def _summary(
         n_missing=sum(int(of_seed["missing"].sum()) for of_seed in rows),
         n_false=sum(aside["false"]),
         n_unjudged=sum(aside["unjudged"]),
+        counted="people" if protocol.records == "predicted" else "poses",
         n_groups=groups,
         seeds=seeds,
         breakdown=_mean_breakdown([protocol.breakdown(of_seed) for of_seed in rows]),

@@ -140,7 +140,7 @@ def ready_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return workspace
 
 
-def write_made_up(name: str, root: Path, **options: Any) -> None:
+def write_made_up(name: str, root: Path, /, **options: Any) -> None:
     """A made-up copy of a real data set, written by the data sets' own tests."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "datasets" / f"made_up_{name}.py")
     module = importlib.util.module_from_spec(spec)

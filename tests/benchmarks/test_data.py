@@ -118,3 +118,21 @@ def test_without_samples_for_training_a_run_of_rows_says_so(home: Any, made_up: 
     (home.folder / "theirs" / "annot" / "h36m_train.pkl").unlink()
     for command in (["data", "prepare", "human36m-toolbox"], ["train", "human36m-toolbox", "backbone"]):
         assert "h36m_train.pkl" in home.run(*command).error
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_rows_that_need_detections_do_not_run_where_there_are_none(
+    workspace_with: Any, tmp_path: Path, images: bool
+) -> None:
+    """Neither an error nor the 0 % of a row that answers nobody: it is left out, with the reason."""
+    rows = {"dlt": {"code": "methods/dlt", "after": "scratch", "on": ["campus"]}}
+    home = workspace_with(tmp_path, "campus", "shelf", "theirs", rows, frames=4, name="campus")
+    (tmp_path / "theirs/pred_campus_maskrcnn_hrnet_coco.pkl").unlink()
+    for path in (tmp_path / f"theirs/Camera{c}/campus4-c{c}-{f:05d}.png" for c in range(2) for f in range(4)):
+        if images:
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"never read")
+    said = home.must("evaluate", "dlt").out
+    assert "campus/dlt: left out, there are no boxes and no 2D detections of people, which it needs" in said
+    assert not list((tmp_path / "results/smoke/scores/dlt").glob("*.json"))
+    assert "there are no 2D detections" in home.run("predict", "campus", "dlt").error

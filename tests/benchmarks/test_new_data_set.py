@@ -60,7 +60,7 @@ def test_it_is_trained_predicted_scored_compared_and_shown(gym: Any) -> None:
         seen, held_out = sorted(scores, key=lambda score: score.table)
         # two people in three views, and each view held out once
         assert (seen.n_samples, held_out.n_samples) == (6 * 2 * 3, 4 * 2 * 3)
-        assert (seen.n_missing, seen.n_false, seen.n_groups) == (0, 0, 3)
+        assert (seen.n_missing, seen.n_false, seen.n_groups, seen.counted) == (0, 0, 3, "people")
         assert set(seen.breakdown["joint"]) == {"ear", "hip", "paw", "tail", "nose"}
     of_test = {row: next(score for score in scores if score.table == "gym") for row, scores in by_row.items()}
     mean, hurried = (of_test[row].value for row in ROWS)
