@@ -176,6 +176,7 @@ def _predict(
                 seed=seed,
                 options=options,
                 weights=source if of_weights else None,
+                trained_on=source.training_data if of_weights and source is not None else None,
             )
             predictions.write(path, table := _collected(keys, answers, info), outputs)
             written |= {path, *handed_on.write(condition, answers, outputs)}

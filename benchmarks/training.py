@@ -188,7 +188,9 @@ def _take_from_file(bench: Bench, row: str, file: Path) -> str:
         if not target.is_file() or file_sha256(target) != digest:
             _copy(file, target, digest)
     name = settings.portable(str(file))
-    weights = Weights(origin="imported", file=name, file_sha256=digest, architecture=read.architecture)
+    weights = Weights(
+        origin="imported", file=name, file_sha256=digest, architecture=read.architecture, trained_on=read.trained_on
+    )
     options = weights.stated(settings.options(row, dataset))
     parameters = sum(value.numel() for value in read.state.values())
     _write(bench, row, None, parameters, [], options, weights)

@@ -28,6 +28,7 @@ class Checkpoint:
         architecture: plain values that define the shapes of the weights and the network's inputs.
         state: name -> tensor.
         constants: numbers fitted on the training split after training (a threshold, a scale).
+        trained_on: data sets that published weights were trained on; empty: not stated.
 
     Example:
         >>> Checkpoint("backbone", architecture.plain(), net.state_dict()).save(Path("backbone.pt"))
@@ -39,12 +40,14 @@ class Checkpoint:
     architecture: dict[str, Any]
     state: dict[str, Tensor]
     constants: dict[str, float] = field(default_factory=dict)
+    trained_on: tuple[str, ...] = ()
 
     def save(self, path: Path) -> None:
         """Write the file, completely or not at all; InputError if weights are not finite: the training diverged."""
         refuse_unusable(self.state, path, "the training diverged: lower its learning rate")
         _refuse_constants(self.constants, path)
-        write_tensors(path, {"format": 1, **self.__dict__})
+        stated = {name: value for name, value in self.__dict__.items() if name != "trained_on" or value}
+        write_tensors(path, {"format": 1, **stated})
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
@@ -66,7 +69,10 @@ class Checkpoint:
             )
         refuse_unusable(values["state"], path, "train or import it again")
         _refuse_constants(values["constants"], path)
-        return cls(**{name: values[name] for name in fields})
+        trained_on = values.get("trained_on", ())
+        if not isinstance(trained_on, tuple) or not all(isinstance(name, str) for name in trained_on):
+            raise InputError(f"{path}: trained_on", "are no names of data sets", "import it again")
+        return cls(**{name: values[name] for name in fields}, trained_on=trained_on)
 
 
 def refuse_unusable(state: Mapping[Any, Any], where: Path, remedy: str) -> None:

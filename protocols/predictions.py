@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -49,6 +50,13 @@ LARGEST_MM = 1e6
 """Largest coordinate of a prediction."""
 _ROWS = 65536  # in a row group: reading one at a time keeps the peak at the size of the result
 _COLUMNS = ("key", "person", "score", "frame", "joints_mm")
+
+
+def _names(value: object) -> object:
+    """One name as well as several."""
+    return (value,) if isinstance(value, str) else value
+
+
 ColumnName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 
@@ -74,10 +82,10 @@ class PredictionInfo(BaseModel):
     manifest: str = Field(description="hash of the data set: its keys, truth and cameras, not its images")
     method: str
     checkpoint_sha256: str | None = Field(default=None, description="None for a method without weights")
-    trained_on: str | None = Field(
+    trained_on: Annotated[tuple[str, ...] | None, BeforeValidator(_names)] = Field(
         default=None,
-        min_length=1,
-        description="data set that the weights were trained on; None: ``dataset``, or nothing is trained",
+        description="data sets that the weights were trained on, or the name of one; None: ``dataset``, or nothing is "
+        "trained; empty: not known",
     )
     weights: Weights | None = Field(default=None, description="where that checkpoint comes from; None: not known")
     seed: int = 0

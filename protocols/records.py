@@ -167,12 +167,11 @@ class Signature(Measure):
     )
     boxes: BoxSource | None = Field(default=None, description="whose boxes of people; null: not stated")
     truth: TruthSource | None = Field(default=None, description="whose true poses; null: not stated")
-    trained_on: str | None = Field(
+    trained_on: tuple[str, ...] | None = Field(
         default=None,
-        description="data set that the weights were trained on, where it is another than that of the number; "
-        "null: none is, trained on the training split of this one or not at all",
+        description="data sets that the weights were trained on, where not on that of the number alone; null: on the "
+        "training split of that one, or not at all; empty: not known",
     )
-
     perturbation: Perturbation | None = Field(default=None, description="how what was shown was spoiled")
 
     @property
@@ -182,8 +181,8 @@ class Signature(Measure):
 
     @property
     def usual(self) -> bool:
-        """Whether nothing of the truth was given or spoiled and no weights are of another data set: a main board's."""
-        return not self.given and self.trained_on is None and self.perturbation is None
+        """Whether nothing of the truth was given or spoiled and no other training data is known: a main board's."""
+        return not self.given and not self.trained_on and self.perturbation is None
 
     @property
     def each_alone(self) -> bool:
@@ -211,6 +210,13 @@ class Signature(Measure):
         return f"root from {'all' if whole else ', '.join(self.root_cameras)}"
 
     @property
+    def trained(self) -> str:
+        """What the weights were trained on, for a reader."""
+        if self.trained_on is None:
+            return "this data set, where anything is"
+        return ", ".join(self.trained_on) or "not known"
+
+    @property
     def facts(self) -> dict[str, str]:
         """All that is stated, name -> words."""
         return {
@@ -228,7 +234,7 @@ class Signature(Measure):
             **({"judged": self.judged} if self.judged else {}),
             "boxes": self.boxes or "not stated",
             "truth": self.truth or "not stated",
-            "trained on": self.trained_on or "this data set, where anything is",
+            "trained on": self.trained,
             "average": self.average,
             "protocol version": str(self.version),
         }
@@ -300,6 +306,11 @@ class Weights(Record):
     file: str | None = Field(default=None, description="that an imported one was taken from")
     file_sha256: str | None = Field(default=None, description="of that file")
     architecture: dict[str, JsonValue] = Field(default_factory=dict, description="as the checkpoint itself says")
+    trained_on: tuple[str, ...] = Field(
+        default=(),
+        description="data sets that they were trained on; empty: of weights trained here the file's own alone, "
+        "of imported ones not known",
+    )
 
     def stated(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options of an imported row as they are in force: none but those given, and the checkpoint's own first.
@@ -309,6 +320,16 @@ class Weights(Record):
             {'voxels': 64, 'aggregation': 'sum'}
         """
         return {key: self.architecture.get(key, value) for key, value in options.items()}
+
+    @property
+    def training_data(self) -> tuple[str, ...] | None:
+        """As predictions state it: None for the data set that they are of, empty where it is not known.
+
+        Example:
+            >>> Weights(origin="trained").training_data, Weights(origin="imported").training_data
+            (None, ())
+        """
+        return None if self.origin == "trained" and not self.trained_on else self.trained_on
 
 
 class Provenance(Record):

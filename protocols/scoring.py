@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -131,8 +132,8 @@ def _signature(
     )
 
 
-def _trained_on(answered: Sequence[PoseTable]) -> str | None:
-    """The other data set that the weights of a row were trained on; None where there is none.
+def _trained_on(answered: Sequence[PoseTable]) -> tuple[str, ...] | None:
+    """The data sets that the weights of a row were trained on; None where that is the number's own, or none.
 
     Raises:
         InputError: the files of one number say different things.
@@ -140,9 +141,10 @@ def _trained_on(answered: Sequence[PoseTable]) -> str | None:
     first = answered[0]
     for answer in answered:
         if answer.info.trained_on != first.info.trained_on:
-            problem = f"is {answer.info.trained_on!r}, that of {first.source} is {first.info.trained_on!r}"
+            stated, other = (json.dumps(one.info.trained_on) for one in (answer, first))
+            problem = f"is {stated}, that of {first.source} is {other}"
             raise InputError(f"{answer.source}: metadata.trained_on", problem, "score weights of one origin together")
-    return None if first.info.trained_on == first.info.dataset else first.info.trained_on
+    return None if first.info.trained_on == (first.info.dataset,) else first.info.trained_on
 
 
 def _tables(

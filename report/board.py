@@ -471,8 +471,8 @@ def conditions(signature: Signature) -> list[str]:
         words.append("mean of the actions")
     if signature.given:
         words.append(f"true {', '.join(signature.given)} given")
-    if signature.trained_on:
-        words.append(f"trained on {signature.trained_on}")
+    if signature.trained_on is not None:
+        words.append(f"trained on {signature.trained}" if signature.trained_on else "training data not known")
     if signature.perturbation:
         words.append(f"spoiled by {signature.perturbation}")
     return words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -148,10 +149,22 @@ def test_weights_from_a_file_are_a_row_that_says_so(workspace: Any) -> None:
         assert (made.weights.origin, made.weights.file) == ("imported", "theirs.pt")
         assert made.weights.architecture == Checkpoint.read(source).architecture
         assert made.options == {"weighting": "peak"}
+        assert made.weights.trained_on == ()
+    assert {score.signature.trained_on for score in scores.scores} == {()}
     trained = before.provenance.weights
     assert trained is not None
     assert (trained.origin, trained.file) == ("trained", None)
     assert before == TrainingFile.read(workspace.folder / "results/smoke/training/dlt/human36m.json")
+
+    # Numbers of weights of another data set stand apart, in the words of the checkpoint.
+    elsewhere = replace(Checkpoint.read(source), trained_on=("panoptic", "rhd"))
+    elsewhere.save(workspace.folder / "theirs.pt")
+    for command in ("train", "evaluate"):
+        workspace.must(command, "theirs")
+    scores = ScoreFile.read(workspace.folder / "results/smoke/scores/theirs/human36m.json")
+    assert {(one.signature.trained_on, one.signature.usual) for one in scores.scores} == {(("panoptic", "rhd"), False)}
+    of_dlt = ScoreFile.read(workspace.folder / "results/smoke/scores/dlt/human36m.json")
+    assert {one.signature.trained_on for one in of_dlt.scores} == {None}
 
 
 def test_a_row_runs_where_it_fits_or_where_it_says(workspace: Any) -> None:

@@ -95,12 +95,16 @@ def test_with_published_weights_nothing_is_trained(panoptic, tmp_path):
     workspace.write_params(**params)
     workspace.must("train", "panoptic", "dlt")
     assert "not those of coco-17" in workspace.run("predict", "panoptic", "dlt").error
-    workspace.must("weights", "import", "backbone", "coco.pth", "--out", "coco.pt", "--joints", "coco")
+    of = ("--joints", "coco", "--trained-on", "mscoco", "--trained-on", "human36m")
+    workspace.must("weights", "import", "backbone", "coco.pth", "--out", "coco.pt", *of)
+    assert "trained on mscoco, human36m" in workspace.must("weights", "show", "coco.pt").out
     params["methods"]["dlt"]["weights"] = "coco.pt"
     workspace.write_params(**params)
     assert "not trained, weights from coco.pt" in workspace.must("train", "panoptic", "dlt").out
     assert "panoptic/dlt: T4" in workspace.must("evaluate", "panoptic", "dlt").out
-    recorded = ScoreFile.read(tmp_path / "results/smoke/scores/dlt/panoptic.json").provenance
+    record = ScoreFile.read(tmp_path / "results/smoke/scores/dlt/panoptic.json")
+    recorded = record.provenance
+    assert {one.signature.trained_on for one in record.scores} == {("mscoco", "human36m")}
     assert (recorded.weights.origin, recorded.weights.file) == ("imported", "coco.pt")
     assert recorded.weights.architecture["joints"] == list(COCO.joints)
     assert recorded.options == {}, "none was given, and defaults may not be what the weights were made for"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from poseboard.datasets.errors import InputError
 from poseboard.methods import loop
-from poseboard.methods.checkpoint import Checkpoint, write_tensors
+from poseboard.methods.checkpoint import Checkpoint, read_tensors, write_tensors
 
 SMALL = Checkpoint(
     method="toy",
@@ -136,3 +137,16 @@ def test_a_damaged_state_counts_as_none_and_is_told(
     (told,) = caplog.messages
     assert told.startswith(f"{path}: counts as no state, the training starts anew (")
     assert "\n" not in told
+
+
+def test_a_checkpoint_says_what_it_was_trained_on_only_where_that_is_stated(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    plain = Checkpoint("toy", {}, {"w": torch.ones(2)})
+    plain.save(path)
+    assert set(read_tensors(path)) == {"format", "method", "architecture", "state", "constants"}
+    assert Checkpoint.read(path).trained_on == ()
+    replace(plain, trained_on=("mpii", "mscoco")).save(path)
+    assert Checkpoint.read(path).trained_on == ("mpii", "mscoco")
+    write_tensors(path, {**read_tensors(path), "trained_on": "mpii"})
+    with pytest.raises(InputError, match="trained_on: are no names of data sets"):
+        Checkpoint.read(path)

@@ -345,13 +345,13 @@ def test_numbers_on_other_boxes_truth_or_training_are_not_compared(make_truth, m
         ("detected", "triangulated", None, True),
         ("detected", "triangulated", None, True),
         ("true joints", "triangulated", None, True),
-        ("detected", "triangulated", "panoptic", False),
+        ("detected", "triangulated", ("panoptic",), False),
         (None, None, None, True),
     ]
     (compared,) = compare(board, scores, resamples=50)
     assert {rank.method for rank in compared.ranks} == {"here", "named"}
     of_two = answered(make_predictions(truth, seed=0), make_predictions(truth, seed=1, trained_on="panoptic"))
-    with pytest.raises(InputError, match=r"metadata\.trained_on: is 'panoptic'"):
+    with pytest.raises(InputError, match=r"metadata\.trained_on: is ..panoptic.., that of .* is null"):
         score(board, of_two, truth, resamples=50)
 
 
@@ -364,7 +364,7 @@ def test_whatever_a_signature_states_tells_two_numbers_apart() -> None:
         "metric": "pck", "alignment": "none", "root": "none", "joints": "14 of 17", "average": "actions",
         "given": ("size",), "version": 2, "split": "validation", "every": 2, "exclusions": ("S9",),
         "cameras": (("a",), ("b",)), "root_cameras": ("a",), "boxes": "detected", "truth": "annotated",
-        "trained_on": "rhd", "judged": "people who are seen",
+        "trained_on": ("rhd",), "judged": "people who are seen",
         "perturbation": Perturbation(kind="boxes", severity=0.1),
     }  # fmt: skip
     assert set(others) == set(Signature.model_fields) - {"cameras_of_dataset"}  # which words them for a reader

@@ -37,7 +37,7 @@ def test_a_board_never_mixes_signatures_or_worlds(found: Results, tmp_path: Path
     assert {tuple(row.method for row in one.rows) for one in mixed} == {("dlt",), ("real",)}
 
 
-@pytest.mark.parametrize("change", [{"given": ("root",)}, {"trained_on": "panoptic"}, {"perturbation": SPOILED}])
+@pytest.mark.parametrize("change", [{"given": ("root",)}, {"trained_on": ("panoptic",)}, {"perturbation": SPOILED}])
 def test_numbers_of_methods_that_had_other_help_stand_by_themselves(tmp_path: Path, change: dict[str, object]) -> None:
     write_method(tmp_path, "human36m", "dlt", 80.0)
     folder = tmp_path / "default" / "scores"
@@ -280,7 +280,8 @@ def test_numbers_read_as_the_field_prints_them() -> None:
             [],
         ),
         ({"given": ("size",)}, "MPJPE, root-relative", ["true size given"]),
-        ({"trained_on": "panoptic"}, "MPJPE, root-relative", ["trained on panoptic"]),
+        ({"trained_on": ("mpii", "panoptic")}, "MPJPE, root-relative", ["trained on mpii, panoptic"]),
+        ({"trained_on": ()}, "MPJPE, root-relative", ["training data not known"]),
         ({"perturbation": SPOILED}, "MPJPE, root-relative", ["spoiled by boxes 0.1, seed 0"]),
     ],
 )
