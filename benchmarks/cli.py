@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -215,36 +215,54 @@ def data_synthetic(
         str | None, typer.Option(help="data set in whose published layout it is written; left out: the first there is")
     ] = None,
     seed: Annotated[int, typer.Option(help="another seed is another world")] = 20,
-    subjects: Annotated[str, typer.Option(help="training subjects, comma separated")] = "S1,S5,S6,S7,S8",
-    test_subjects: Annotated[str, typer.Option(help="held-out subjects")] = "S9,S11",
-    train_frames: Annotated[int, typer.Option(help="frames of each of the 30 training sequences a subject")] = 8,
-    test_frames: Annotated[int, typer.Option(help="frames of each test sequence")] = 5,
-    side_px: Annotated[int, typer.Option(help="side of the full frames")] = 288,
-    occlusion: Annotated[float, typer.Option(help="0 = empty room, 1 = crowded with furniture and bystanders")] = 0.5,
+    subjects: Annotated[str | None, typer.Option(help="training subjects, comma separated")] = None,
+    test_subjects: Annotated[str | None, typer.Option(help="held-out subjects")] = None,
+    train_frames: Annotated[
+        int | None, typer.Option(help="frames of each of the 30 training sequences a subject")
+    ] = None,
+    test_frames: Annotated[int | None, typer.Option(help="frames of each test sequence")] = None,
+    side_px: Annotated[int | None, typer.Option(help="side of the full frames")] = None,
+    occlusion: Annotated[float | None, typer.Option(help="0 = empty room, 1 = crowded with furniture")] = None,
+    others: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="another option of the layout, may be given again"),
+    ] = None,
     processes: Annotated[
         int | None, typer.Option(help="rendering processes; as many as there are cores", min=1, show_default=False)
     ] = None,
 ) -> None:
     """Render a synthetic world in a published on-disk layout.
 
-    The tree is what the real preparation leaves: full frames of four distorted cameras, the undistorted tree, and the
-    labels file. The same options give the same bytes; manifest.json says which, contact_sheet.png shows them.
+    The tree is what the real preparation leaves: images and label files. The same options give the same bytes;
+    manifest.json says which, contact_sheet.png shows them. What is left out is as the layout has it; an option that the
+    layout does not have is refused.
 
     Example: poseboard data synthetic /tmp/world --subjects S1 --train-frames 2 --test-frames 1
     """
+    import yaml
+
     from poseboard.benchmarks.data import render
     from poseboard.datasets.catalog import catalog
 
     layout = layout or next(name for name, entry in catalog().items() if entry.layout is not None)
-    options = {
+    named = {
         "seed": seed,
-        "train_subjects": subjects.split(","),
-        "test_subjects": test_subjects.split(","),
+        "train_subjects": None if subjects is None else subjects.split(","),
+        "test_subjects": None if test_subjects is None else test_subjects.split(","),
         "train_frames": train_frames,
         "test_frames": test_frames,
         "side_px": side_px,
         "occlusion": occlusion,
     }
+    options: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    for entry in others or ():
+        name, equals, text = entry.partition("=")
+        if not equals:
+            raise InputError(f"--set {entry}", "is not NAME=VALUE", "for example --set frames=4")
+        try:
+            options[name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError(f"--set {entry}", "its value is not YAML", "for example --set frames=4") from None
     print(f"{out}: manifest {render(layout, options, out, processes)}")
 
 

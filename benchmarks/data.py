@@ -14,7 +14,23 @@ from poseboard.datasets.catalog import Entry, catalog, open_dataset
 from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.sample import Dataset, Group, Status, images_sha256
+from poseboard.datasets.synthetic.generation import Extent, GenerationOptions
 from poseboard.protocols.records import DataFile
+
+_SMALL_WORLD_PX = 20_000_000
+"""Pixels of a world that one process renders in a few seconds."""
+
+
+def world(settings: Settings, dataset: str) -> GenerationOptions | None:
+    """Options of the synthetic world that stands for a data set in the profile in force; None where none does.
+
+    Raises:
+        InputError: an option is unknown or wrong.
+    """
+    if not settings.is_world(dataset):
+        return None
+    kind: type[GenerationOptions] = catalog()[dataset].writer().WorldOptions
+    return validated(kind, settings.profile.worlds[dataset], f"world of {dataset}")
 
 
 def render(layout: str, options: Mapping[str, Any], root: Path, processes: int | None = None) -> str:
@@ -24,7 +40,7 @@ def render(layout: str, options: Mapping[str, Any], root: Path, processes: int |
         layout: the data set in whose published layout it is written.
         options: fields of the layout's WorldOptions.
         root: folder of the tree.
-        processes: that render; None for as many as there are cores.
+        processes: that render; None for as many as there are cores, or one for a small world.
 
     Returns:
         The manifest's hash.
@@ -36,9 +52,14 @@ def render(layout: str, options: Mapping[str, Any], root: Path, processes: int |
         known = ", ".join(name for name, entry in catalog().items() if entry.layout is not None)
         raise InputError(f"layout {layout!r}", "no such layout", f"one of {known}")
     writer = catalog()[layout].writer()
-    world = validated(writer.WorldOptions, options, "world")
+    chosen = validated(writer.WorldOptions, options, f"world of {layout}")
     with progress(f"render {root.name}") as report:
-        return str(writer.generate(world, root, processes or os.cpu_count() or 1, report))
+        return str(writer.generate(chosen, root, processes or _processes(chosen.extent), report))
+
+
+def _processes(extent: Extent) -> int:
+    """As many as there are cores, but one where they would start for longer than they render."""
+    return (os.cpu_count() or 1) if extent.shots * extent.pixels > _SMALL_WORLD_PX else 1
 
 
 def prepare(settings: Settings, dataset: str) -> DataFile:
@@ -53,7 +74,7 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
     target = settings.dataset_file("data", dataset)
     sheet = target.with_name(f"{dataset}-contact-sheet.png")
     if settings.is_world(dataset):
-        render(dataset, settings.profile.world, settings.root(dataset))
+        render(dataset, settings.profile.worlds[dataset], settings.root(dataset))
     status, opened = open_named(settings, dataset)
     target.parent.mkdir(parents=True, exist_ok=True)
     if opened is None:

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from poseboard.benchmarks.data import world
 from poseboard.benchmarks.plan import trained_rows, training_records
 from poseboard.benchmarks.settings import Settings
-from poseboard.datasets.catalog import catalog
-from poseboard.datasets.errors import validated
-from poseboard.datasets.synthetic.world import CAMERAS, WorldOptions
+from poseboard.datasets.synthetic.generation import Extent
 from poseboard.methods.base import find_learner, predicts
 from poseboard.protocols.records import DataFile, ResultError
 
@@ -102,7 +101,7 @@ def disk_plan(settings: Settings, free: int) -> list[DiskPart]:
     data, results = settings.home / "data", settings.results
     answered = ("predictions", "errors", "examples")
     return [
-        DiskPart("synthetic world", _world_bytes(settings), _world_present(settings)),
+        DiskPart("synthetic worlds", _world_bytes(settings), _world_present(settings)),
         DiskPart("crops", *_crops(settings, rows, extents, data / "crops", free)),
         DiskPart("checkpoints", weights, size(results / "checkpoints")),
         DiskPart("predictions and errors", answers, sum(size(results / kind) for kind in answered)),
@@ -122,7 +121,7 @@ def size(path: Path) -> int:
     return sum(p.lstat().st_blocks * 512 for p in (path, *path.rglob("*")))
 
 
-def image_bytes(side_px: int) -> float:
+def image_bytes(side_px: float) -> float:
     """Of a rendered frame as JPEG of quality 92; fitted to worlds of 96 to 1000 px, within 4 % from 192 px on.
 
     Example:
@@ -132,17 +131,10 @@ def image_bytes(side_px: int) -> float:
     return 0.185 * side_px**2 + 23 * side_px + 900
 
 
-def _world(settings: Settings, dataset: str) -> WorldOptions | None:
-    if not settings.is_world(dataset):
-        return None
-    world: WorldOptions = validated(catalog()[dataset].writer().WorldOptions, settings.profile.world, "world")
-    return world
-
-
 def _extent(settings: Settings, dataset: str) -> _Extent | None:
     """Of a synthetic world by its options, of other data by what the data stage has counted."""
-    if (world := _world(settings, dataset)) is not None:
-        return _Extent(world.moments("train"), world.moments("test"), len(CAMERAS))
+    if (options := world(settings, dataset)) is not None:
+        return _Extent(options.samples("train"), options.samples("test"), options.extent.views)
     if settings.is_absent(dataset):
         return None
     try:
@@ -152,19 +144,17 @@ def _extent(settings: Settings, dataset: str) -> _Extent | None:
     return _Extent(*(counts.get(name, 0) for name in ("train samples", "test samples", "cameras")))
 
 
-def _worlds(settings: Settings) -> Iterator[tuple[str, WorldOptions]]:
+def _worlds(settings: Settings) -> Iterator[tuple[str, Extent]]:
     for dataset in settings.params.datasets:
-        if (world := _world(settings, dataset)) is not None:
-            yield dataset, world
+        if (options := world(settings, dataset)) is not None:
+            yield dataset, options.extent
 
 
 def _world_bytes(settings: Settings) -> float:
-    """Each moment is a frame of every camera and its undistorted copy."""
     total = 0.0
-    for _, world in _worlds(settings):
-        images = 2 * len(CAMERAS) * (world.moments("train") + world.moments("test"))
-        folders = (2 * len(CAMERAS) + 3) * 2 * len(world.actions) * len(world.subjects)
-        total += images * (image_bytes(world.side_px) + BLOCK / 2) + folders * BLOCK + SHEET_BYTES
+    for _, extent in _worlds(settings):
+        images = extent.trees * extent.shots
+        total += images * (image_bytes(extent.pixels**0.5) + BLOCK / 2) + extent.folders * BLOCK + SHEET_BYTES
     return total
 
 

@@ -14,16 +14,14 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
+from poseboard.benchmarks.data import world
 from poseboard.benchmarks.matching import datasets_of
 from poseboard.benchmarks.settings import Settings
 from poseboard.benchmarks.stage_times import StageTimes, announced
-from poseboard.datasets.catalog import catalog
-from poseboard.datasets.errors import validated
-from poseboard.datasets.synthetic.world import CAMERAS
 from poseboard.protocols.records import DataFile, ResultError, TrainingFile, row_path
 
 OTHER_STAGE_S = 15.0
@@ -197,10 +195,10 @@ def training_records(settings: Settings, dataset: str, row: str) -> Iterator[tup
 
 
 def _rendering_s(settings: Settings, dataset: str) -> float:
-    world = validated(catalog()[dataset].writer().WorldOptions, settings.profile.world, "world")
-    moments = world.moments("train") + world.moments("test")
-    megapixels = moments * len(CAMERAS) * world.side_px**2 / 1e6
-    return cast("float", megapixels * RENDER_S_PER_MEGAPIXEL / (os.cpu_count() or 1))
+    options = world(settings, dataset)
+    assert options is not None
+    megapixels = options.extent.shots * options.extent.pixels / 1e6
+    return megapixels * RENDER_S_PER_MEGAPIXEL / (os.cpu_count() or 1)
 
 
 def _scaled(record: TrainingFile, settings: Settings, dataset: str, row: str) -> float | None:

@@ -118,7 +118,9 @@ class Profile(_Strict):
 
     seeds: list[NonNegativeInt] = Field(min_length=1)
     processes: int = Field(ge=1, description="training processes: CPU cores or GPUs")
-    world: dict[str, Any] = Field(description="options of the synthetic world")
+    worlds: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="data set -> options of the synthetic world in its layout"
+    )
     full_size: bool = Field(
         default=True, description="whether the speed stage also runs the comparisons that take minutes"
     )
@@ -194,6 +196,7 @@ class Settings:
             params = _in_profile(params, profile, "POSEBOARD_PROFILE")
         settings = cls(path.resolve().parent, params)
         settings._check_rows(path)
+        settings._check_worlds(path)
         return settings
 
     def in_profile(self, profile: str) -> Settings:
@@ -325,13 +328,11 @@ class Settings:
         return self.params.datasets.get(dataset, {}).get("root") is not None
 
     def is_world(self, dataset: str) -> bool:
-        """Whether it is a synthetic world: no folder is named, and the suite can write one in the data set's layout."""
-        entry = catalog().get(dataset)
-        has_layout = entry is not None and entry.layout is not None
-        return has_layout and dataset in self.params.datasets and not self.is_named(dataset)
+        """Whether it is a synthetic world: no folder is named, and the profile has options of a world for it."""
+        return dataset in self.profile.worlds and dataset in self.params.datasets and not self.is_named(dataset)
 
     def is_absent(self, dataset: str) -> bool:
-        """Whether there is none: no folder is named, no synthetic world is known, and data/<dataset> is not there."""
+        """Whether there is none: no folder is named, the profile has no world for it, no data/<dataset> is there."""
         if dataset not in self.params.datasets:
             return True
         named = self.is_named(dataset) or self.is_world(dataset)
@@ -356,7 +357,7 @@ class Settings:
             return (self.home / root).resolve()
         if not self.is_world(dataset):
             return self._default_root(dataset)
-        text = json.dumps(self.profile.world, sort_keys=True)
+        text = json.dumps(self.profile.worlds[dataset], sort_keys=True)
         return self.home / "data" / f"synthetic-{dataset}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
     def _default_root(self, dataset: str) -> Path:
@@ -381,6 +382,15 @@ class Settings:
             for dataset in self.on(name) or ():
                 if dataset not in self.params.datasets:
                     raise InputError(f"{where}.on", f"no data set {dataset!r}", one_of(dataset, self.params.datasets))
+
+    def _check_worlds(self, path: Path) -> None:
+        """Refuse worlds of data sets in whose layout none can be written."""
+        known = [name for name, entry in catalog().items() if entry.layout is not None]
+        for profile, of_profile in self.params.profiles.items():
+            for name in of_profile.worlds:
+                if name not in known:
+                    where = f"{path}: profiles.{profile}.worlds.{name}"
+                    raise InputError(where, "no synthetic world is written in its layout", one_of(name, known))
 
     def _check_keys(self, where: str, value: Any) -> None:
         """Refuse a mapping by profile or data set with a key that is neither: it would be taken for a value."""

@@ -116,6 +116,7 @@ _ENTRIES = (
         "non-commercial research, no redistribution",
         mupots.OBTAIN,
         mupots.MuPoTS,
+        layout="mupots",
     ),
     Entry(
         "muco",
@@ -123,6 +124,7 @@ _ENTRIES = (
         "non-commercial research, no redistribution",
         muco.OBTAIN,
         muco.MuCo,
+        layout="muco",
     ),
     Entry(
         "mscoco",

@@ -53,6 +53,7 @@ from poseboard.datasets.human36m import CAMERAS
 from poseboard.datasets.human36m_toolbox import ACTIONS, ROWS
 from poseboard.datasets.sample import FileState, Group, ReadImage, Sample, Status, Truth, View, read_image
 from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.datasets.synthetic.manifest import NAME, verify_files
 
 SUBJECTS: dict[int, dict[str, tuple[int, ...]]] = {
     1: {"train": (1, 5, 6, 7, 8, 9), "test": (11,)},
@@ -131,7 +132,8 @@ class Human36MCoco:
             if every < 1:
                 raise InputError(f"human36m-coco: {field}", f"stride {every} is not positive", "1 keeps every frame")
         self.root = Path(root)
-        self.synthetic = synthetic or (self.root / "manifest.json").is_file()
+        self._is_generated = (self.root / NAME).is_file()
+        self.synthetic = synthetic or self._is_generated
         self._subjects, self._boxes = SUBJECTS[protocol], boxes
         self._every = {"train": every_train, "test": every_test}
         self._read_subjects: dict[int, _Subject] = {}
@@ -174,7 +176,11 @@ class Human36MCoco:
         return Facts(boxes="detected" if detected else "true joints", truth=truth)
 
     def manifest(self) -> str:
-        """SHA-256 of the annotations and of the options that decide what is used of them."""
+        """SHA-256 of the annotations and of the options that decide what is used of them.
+
+        Raises:
+            InputError: a file cannot be read, or a generated world was changed.
+        """
         return self._manifest
 
     def keys(self, split: str) -> Sequence[str]:
@@ -247,6 +253,8 @@ class Human36MCoco:
     @cached_property
     def _manifest(self) -> str:
         digest = hashlib.sha256(f"{self._subjects} {self._boxes} {self._every}".encode())
+        if self._is_generated:
+            verify_files(self.root)
         paths = [self._path(number, kind) for number in self._numbers for kind in ("data", "camera", "joint_3d")]
         if not any(path.is_file() for path in paths):
             raise InputError(paths[0], "there is no such file", OBTAIN)

@@ -38,6 +38,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import Facts, TruthSource
 from poseboard.datasets.sample import FileState, Group, ReadImage, Sample, Status, Truth, View, read_image
 from poseboard.datasets.skeleton import Skeleton
+from poseboard.datasets.synthetic.manifest import NAME, verify_files
 
 CAMERA = "camera"
 """Name of the one view of a photograph."""
@@ -147,7 +148,8 @@ class Photographs(ABC):
 
     def __init__(self, root: Path, synthetic: bool = False) -> None:
         self.root = Path(root)
-        self.synthetic = synthetic or (self.root / "manifest.json").is_file()
+        self._is_generated = (self.root / NAME).is_file()
+        self.synthetic = synthetic or self._is_generated
         self._read_splits: dict[str, Photos] = {}
 
     @abstractmethod
@@ -206,7 +208,11 @@ class Photographs(ABC):
         return Status("partial" if absent else "ready", "; ".join([*details, *absent]), self.obtain)
 
     def manifest(self) -> str:
-        """SHA-256 of the files and of the options that decide what is used of them."""
+        """SHA-256 of the files and of the options that decide what is used of them.
+
+        Raises:
+            InputError: a file cannot be read, or a generated world was changed.
+        """
         return self._manifest
 
     def keys(self, split: str) -> Sequence[str]:
@@ -281,6 +287,8 @@ class Photographs(ABC):
     @cached_property
     def _manifest(self) -> str:
         digest = hashlib.sha256(str(sorted(self._options().items())).encode())
+        if self._is_generated:
+            verify_files(self.root)
         annotations = [path for split in self.splits if (path := self._file(split)) is not None]
         if not any(path.is_file() for path in annotations):
             raise InputError(annotations[0], "there is no such file", self.obtain)

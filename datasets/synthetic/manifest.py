@@ -88,7 +88,7 @@ def verify(
                 digest = hashlib.sha256()
                 for path in paths:
                     digest.update(path.read_bytes())
-                images[sequence] = {"sha256": digest.hexdigest(), "bytes": size}
+                images[sequence] = {**of_manifest, "sha256": digest.hexdigest(), "bytes": size}
             else:
                 images[sequence] = {**of_manifest, "bytes": size}
         except OSError as error:
@@ -101,6 +101,43 @@ def verify(
     if total.hexdigest() != manifest["sha256"]:
         raise _changed(root, "labels or images are not those that were generated")
     return {**manifest, "labels": labels.hexdigest(), "images": images}
+
+
+def files_digest(root: Path, files: Sequence[str]) -> hashlib._Hash:
+    """SHA-256 of the bytes of files below a root; InputError if one cannot be read."""
+    digest = hashlib.sha256()
+    for name in files:
+        try:
+            digest.update((root / name).read_bytes())
+        except OSError as error:
+            raise _changed(root, f"{error.filename} cannot be read ({error.strerror})") from None
+    return digest
+
+
+def verify_files(root: Path, every_byte: bool = False) -> dict[str, Any]:
+    """Compare a generated tree whose manifest lists its files with that manifest; see `verify`.
+
+    Raises:
+        InputError: a file was changed, or the manifest lists none.
+    """
+    manifest = read_manifest(root)
+    if manifest is None:
+        raise InputError(root / NAME, "there is no such file", "remove the folder to have it generated anew")
+    labels: Any = manifest.get("label_files")
+    images: dict[str, Any] = {name: entry.get("files") for name, entry in manifest["images"].items()}
+    for files in (labels, *images.values()):
+        if not _are_paths(files):
+            problem = "does not list the files of a generated world"
+            raise InputError(root / NAME, problem, "remove the folder to have it generated anew")
+    paths = {name: [root / file for file in files] for name, files in images.items()}
+    return verify(root, files_digest(root, labels), paths, every_byte)
+
+
+def _are_paths(files: object) -> bool:
+    """Whether it is a list of paths that stay below the folder they are in."""
+    return isinstance(files, list) and all(
+        isinstance(name, str) and not {"", ".", ".."} & set(name.split("/")) and "\0" not in name for name in files
+    )
 
 
 def _changed(root: Path, what: str) -> InputError:

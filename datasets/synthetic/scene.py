@@ -22,9 +22,8 @@ _TEXELS = (320, 640)
 # Maximum distance, mm for average height, of a visible joint from the surface of the body in front of it.
 _FLESH_MM = {
     "hip": 150.0, "knee": 90.0, "ankle": 80.0, "pelvis": 185.0, "spine": 165.0, "thorax": 155.0, "head_top": 110.0,
-    "nose": 75.0, "shoulder": 105.0, "elbow": 70.0, "wrist": 65.0,
+    "nose": 75.0, "shoulder": 105.0, "elbow": 70.0, "wrist": 65.0, "eye": 75.0, "ear": 75.0,
 }  # fmt: skip
-_REACH_MM = np.array([_FLESH_MM[joint.removeprefix("left_").removeprefix("right_")] for joint in JOINTS])
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,15 +321,18 @@ def assemble(people: Sequence[Person], furniture: Furniture) -> list[Solids]:
     ]
 
 
-def visible_joints(solids: Solids, person: Person, number: int, instant: int, camera: Camera) -> NDArray[np.bool_]:
-    """(17,) whether a camera sees each joint: the first surface towards it is the person's own, near the joint."""
-    joints = person.figure.joints_mm[instant]
+def visible_joints(
+    solids: Solids, person: Person, number: int, instant: int, camera: Camera, names: Sequence[str] = JOINTS
+) -> NDArray[np.bool_]:
+    """(J,) whether a camera sees each joint: the first surface towards it is the person's own, near the joint."""
+    joints = np.stack([person.figure.points_mm[name][instant] for name in names])
+    reach_mm = np.array([_FLESH_MM[name.removeprefix("left_").removeprefix("right_")] for name in names])
     fraction, index = first_hits(solids, camera.centre_mm, joints)
     way = np.linalg.norm(joints - camera.centre_mm, axis=1)
     own = (
         (index < len(solids.owner)) & (solids.owner[np.clip(index, 0, len(solids.owner) - 1)] == number) & (index >= 0)
     )
-    near = (1 - fraction) * way <= _REACH_MM * person.body.height / 1720
+    near = (1 - fraction) * way <= reach_mm * person.body.height / 1720
     pixels = camera.project(joints)
     inside = ((pixels >= -0.5) & (pixels < np.array(camera.size) - 0.5)).all(1)
     return np.asarray(inside & ((fraction >= 1) | (own & near)))

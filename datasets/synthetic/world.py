@@ -1,34 +1,24 @@
-"""A synthetic world: people, actions, places and cameras; and the manifest of a generated tree.
+"""A synthetic studio: one actor among furniture and bystanders, seen by a rig of four cameras.
 
-A layout (``layouts/``) writes the world in the format of a published data set; nothing here depends on a format.
-``<root>/manifest.json`` is written last and marks the tree as generated here and complete.
+A layout (``layouts/``) writes it in the format of a published data set; nothing here depends on a format.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import multiprocessing
-import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Protocol, TypeVar
+from functools import lru_cache
+from typing import Annotated, ClassVar, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.random import Generator
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from poseboard.datasets import human36m
 from poseboard.datasets.camera import Array, Camera
-from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import write_file
 from poseboard.datasets.synthetic.body import Body, sample_body, sample_outfit
-from poseboard.datasets.synthetic.manifest import NAME, read_manifest, write_manifest
+from poseboard.datasets.synthetic.generation import Extent, GenerationOptions, JpegQuality, Seed, random_part
 from poseboard.datasets.synthetic.motion import ACTIONS, SEATS, Motion, move
 from poseboard.datasets.synthetic.renderer import Backdrop, Light, Picture, Room, backdrop, rays, render
 from poseboard.datasets.synthetic.scene import (
@@ -48,19 +38,19 @@ CAMERAS = human36m.CAMERAS
 """Names of the rig's cameras, which is modelled on that of Human3.6M; a layout may call them otherwise."""
 SEQUENCES = tuple(f"{action}-{trial}" for action in ACTIONS for trial in (1, 2))
 """All sequences of a subject: each action twice."""
-_STARTED = "generation.json"
-_FRAME_RATE_HZ = 50.0
+FRAME_RATE_HZ = 50.0
 _ROOM_FOR_OBJECTS_MM = (2500.0, 3300.0)
 
 Subject = Annotated[str, Field(pattern=r"^S[1-9][0-9]{0,2}$")]
 
 
-class WorldOptions(BaseModel):
+class WorldOptions(GenerationOptions):
     """Options of a world. Equal options give equal bytes on one machine, for any number of processes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    lens: ClassVar[bool] = True
+    """Whether the cameras have lens distortion."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Seed = 0
     side_px: Annotated[int, Field(ge=48, le=1000)] = 288
     train_subjects: tuple[Subject, ...] = ("S1", "S5", "S6", "S7", "S8", "S2", "S3", "S4")
     test_subjects: tuple[Subject, ...] = ("S9", "S11")
@@ -71,7 +61,7 @@ class WorldOptions(BaseModel):
     actions: tuple[str, ...] = ACTIONS
     """Names without trial ("Walking"); both trials are generated."""
     occlusion: Annotated[float, Field(ge=0, le=1)] = 0.5
-    jpeg_quality: Annotated[int, Field(ge=10, le=100)] = 92
+    jpeg_quality: JpegQuality = 92
 
     @model_validator(mode="after")
     def _consistent(self) -> WorldOptions:
@@ -92,25 +82,18 @@ class WorldOptions(BaseModel):
         """Number of frames per sequence of a subject."""
         return self.test_frames if subject in self.test_subjects else self.train_frames
 
-    def moments(self, split: str) -> int:
+    def samples(self, split: str) -> int:
         """Number of samples of "train" or "test": instants seen by all cameras."""
         subjects = self.test_subjects if split == "test" else self.train_subjects
         return len(subjects) * self.frames(subjects[0]) * 2 * len(self.actions) if subjects else 0
 
-
-@dataclass(frozen=True, eq=False)
-class Clip:
-    """One sequence that a layout has written.
-
-    Args:
-        visibility: (T, V) share of the actor's joints that each camera sees.
-        sha256: of the images, in the order of the layout.
-        size_bytes: of the images.
-    """
-
-    visibility: Array
-    sha256: str
-    size_bytes: int
+    @property
+    def extent(self) -> Extent:
+        """How large the world is: each moment is a frame of every camera, and its undistorted copy."""
+        shots = (self.samples("train") + self.samples("test")) * len(CAMERAS)
+        trees = 2 if self.lens else 1
+        folders = (trees * len(CAMERAS) + 3) * 2 * len(self.actions) * len(self.subjects)
+        return Extent(shots, self.side_px**2, trees, folders, len(CAMERAS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,45 +121,12 @@ class Shot(NamedTuple):
     visibility: float
 
 
-ClipT = TypeVar("ClipT", bound=Clip)
-OptionsT = TypeVar("OptionsT", bound=WorldOptions)
-OptionsT_contra = TypeVar("OptionsT_contra", bound=WorldOptions, contravariant=True)
-
-
-class Layout(Protocol[OptionsT_contra, ClipT]):
-    """Writer of a world in the format of one published data set. It is passed to processes and must be picklable."""
-
-    version: str
-    """Changed whenever equal options give other bytes."""
-    parts: tuple[str, ...]
-    """Folders of the tree that it writes."""
-    trees: int
-    """Number of images per shot."""
-
-    def write_sequence(self, root: Path, options: OptionsT_contra, job: tuple[str, str]) -> ClipT:
-        """Render one sequence and write its images; a pure function of the arguments."""
-        ...
-
-    def write_labels(self, root: Path, options: OptionsT_contra, clips: Sequence[ClipT]) -> hashlib._Hash:
-        """Write labels and contact sheet of the world; returns the digest of the labels' content."""
-        ...
-
-    def verified(self, root: Path) -> dict[str, Any]:
-        """The manifest of a complete tree after comparing every byte; InputError if a file was changed."""
-        ...
-
-
-def _random(options: WorldOptions, *names: str) -> Generator:
-    """A random generator for one part of the world; it depends only on the seed and the names."""
-    return np.random.default_rng([options.seed, *(zlib.crc32(name.encode()) for name in names)])
-
-
 def rig(options: WorldOptions, subject: str) -> tuple[Camera, ...]:
     """The four cameras of a subject: one rig, displaced by up to 4 cm per subject; intrinsics do not change.
 
     Values are rounded to float32, as in published labels.
     """
-    rng = _random(options, "rig")
+    rng = random_part(options.seed, "rig")
     cameras = []
     scale = options.side_px / 1000
     for name, (x, y) in zip(CAMERAS, ((1, -1), (-1, -1), (1, 1), (-1, 1)), strict=True):
@@ -191,7 +141,7 @@ def rig(options: WorldOptions, subject: str) -> tuple[Camera, ...]:
             rng.uniform(-0.21, -0.19), rng.uniform(0.22, 0.27), rng.uniform(-0.002, 0.002), rng.uniform(-0.002, 0.002),
             rng.uniform(-0.01, 0.0),
         )  # fmt: skip
-        shift = _random(options, "rig", subject, name)
+        shift = random_part(options.seed, "rig", subject, name)
         place = place + shift.uniform(-40, 40, 3)
         target = target + shift.uniform(-40, 40, 3)
         forward = (target - place) / np.linalg.norm(target - place)
@@ -203,7 +153,7 @@ def rig(options: WorldOptions, subject: str) -> tuple[Camera, ...]:
                 K=K.astype(np.float32),
                 R=R.astype(np.float32),
                 t=(-R @ place).astype(np.float32),
-                dist=np.array(dist, dtype=np.float32),
+                dist=np.array(dist if options.lens else np.zeros(5), dtype=np.float32),
                 size=(options.side_px, options.side_px),
                 distortion="human36m",
             )
@@ -213,21 +163,21 @@ def rig(options: WorldOptions, subject: str) -> tuple[Camera, ...]:
 
 def subject_body(options: WorldOptions, subject: str) -> Body:
     """The body of a subject, the same in every sequence."""
-    return sample_body(_random(options, "body", subject))
+    return sample_body(random_part(options.seed, "body", subject))
 
 
 def direct(options: WorldOptions, subject: str, name: str) -> Take:
     """People, furniture and light of one sequence."""
-    rng = _random(options, "take", subject, name)
+    rng = random_part(options.seed, "take", subject, name)
     count = options.frames(subject)
-    time_s = np.arange(count) * options.frame_step / _FRAME_RATE_HZ
+    time_s = np.arange(count) * options.frame_step / FRAME_RATE_HZ
     action = name.rsplit("-", 1)[0]
     body = subject_body(options, subject)
     outfit = sample_outfit(rng)
     motion = move(action, body, time_s, (rng.uniform(-200, 200), rng.uniform(-200, 200)), rng.uniform(600, 1000), rng)
     people, furniture = [Person(body, outfit, motion.figure)], Furniture()
     if SEATS.get(action) == "chair" and count:
-        _seat(furniture, rng, body, motion)
+        seat(furniture, rng, body, motion)
     taken = motion.figure.joints_mm[..., :2].reshape(-1, 2) if count else np.zeros((1, 2))
     cameras = rig(options, subject)
     for _ in range(rng.poisson(2.2 * options.occlusion)):
@@ -252,10 +202,11 @@ def direct(options: WorldOptions, subject: str, name: str) -> Take:
         doing = str(rng.choice(["Discussion", "Waiting", "Posing", "TakingPhoto", "Phoning", "Directions", "Smoking"]))
         people.append(Person(other, wear, move(doing, other, time_s, place, 150, rng).figure))
         taken = np.concatenate([taken, [place]])
-    return Take(people, furniture, sample_light(_random(options, "light", subject, name)))
+    return Take(people, furniture, sample_light(random_part(options.seed, "light", subject, name)))
 
 
-def _seat(furniture: Furniture, rng: Generator, body: Body, motion: Motion) -> None:
+def seat(furniture: Furniture, rng: Generator, body: Body, motion: Motion) -> None:
+    """Put a chair under a person who sits on one."""
     scale = body.height / 1720
     place = motion.root_mm.mean(0)
     turned = np.deg2rad(motion.yaw_deg)
@@ -266,7 +217,7 @@ def _seat(furniture: Furniture, rng: Generator, body: Body, motion: Motion) -> N
 
 @lru_cache(maxsize=2)
 def _studio(options: WorldOptions) -> Room:
-    return make_room(_random(options, "room"))
+    return make_room(random_part(options.seed, "room"))
 
 
 @lru_cache(maxsize=8)
@@ -284,7 +235,7 @@ def shots(options: WorldOptions, subject: str, name: str, take: Take) -> Iterato
     instants = assemble(take.people, take.furniture)
     for v, camera_name in enumerate(CAMERAS):
         view = _view(options, subject, v)
-        gain = _random(options, "gain", camera_name).uniform(0.95, 1.05, 3)
+        gain = random_part(options.seed, "gain", camera_name).uniform(0.95, 1.05, 3)
         light = replace(take.light, tint=take.light.tint * gain)
         for i, solids in enumerate(instants):
             noise = zlib.crc32(f"{options.seed}/{subject}/{name}/{i}/{v}".encode())
@@ -297,88 +248,3 @@ def jobs(options: WorldOptions) -> list[tuple[str, str]]:
     """Subject and name of all sequences, in the order of rendering."""
     kept = [name for name in SEQUENCES if name.rsplit("-", 1)[0] in options.actions]
     return [(subject, name) for subject in options.subjects if options.frames(subject) for name in kept]
-
-
-def generate(
-    layout: Layout[OptionsT, ClipT],
-    options: OptionsT,
-    root: Path,
-    processes: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> str:
-    """Write a world in a layout, unless the folder already has it.
-
-    Args:
-        layout: of the files.
-        options: of the world.
-        root: folder of the data set; created if absent. An incomplete world, or one of other options, is replaced.
-        processes: number of processes; the bytes do not depend on it. With more than one, the caller's main module must
-            be importable without side effects, because processes are spawned.
-        progress: called with the number of finished images and their total.
-
-    Returns:
-        The SHA-256 of the manifest.
-
-    Raises:
-        InputError: the folder has a tree that was not generated here, or that was changed.
-    """
-    identity = {"generator": layout.version, "options": json.loads(options.model_dump_json())}
-    present = read_manifest(root)
-    if present is not None:
-        whole = layout.verified(root)
-        if {key: present.get(key) for key in identity} == identity:
-            if whole != present:
-                write_manifest(root, whole)
-            return str(present["sha256"])
-    started = root / _STARTED
-    if present is None and not started.exists() and any((root / part).exists() for part in layout.parts):
-        raise InputError(root, "holds a data set that was not generated here", "choose another folder for the world")
-    root.mkdir(parents=True, exist_ok=True)
-    write_file(started, json.dumps(identity).encode())  # marks the folder as ours and incomplete
-    (root / NAME).unlink(missing_ok=True)
-    for part in layout.parts:
-        shutil.rmtree(root / part, ignore_errors=True)
-    todo = jobs(options)
-    total = sum(options.frames(subject) for subject, _ in todo) * len(CAMERAS)
-    clips: list[ClipT] = []
-    done = 0
-    for clip in _clips(layout, root, options, todo, processes):
-        clips.append(clip)
-        done += clip.visibility.size
-        if progress is not None:
-            progress(done, total)
-    digest = layout.write_labels(root, options, clips)
-    seen = np.concatenate([clip.visibility for clip in clips]) if clips else np.zeros((0, len(CAMERAS)))
-    images = {
-        f"{subject}/{name}": {"sha256": clip.sha256, "bytes": clip.size_bytes}
-        for (subject, name), clip in zip(todo, clips, strict=True)
-    }
-    labels_sha256 = digest.hexdigest()
-    for clip in clips:
-        digest.update(clip.sha256.encode())
-    manifest = {
-        **identity,
-        "sha256": digest.hexdigest(),
-        "labels": labels_sha256,
-        "images": images,
-        "counts": {"sequences": len(todo), "frames": len(seen), "images": total, "trees": layout.trees},
-        "mean_joint_visibility": round(float(seen.mean()), 4) if seen.size else None,
-    }
-    write_manifest(root, manifest)
-    started.unlink()
-    return str(manifest["sha256"])
-
-
-def _clips(
-    layout: Layout[OptionsT, ClipT], root: Path, options: OptionsT, todo: list[tuple[str, str]], processes: int
-) -> Iterator[ClipT]:
-    write = partial(layout.write_sequence, root, options)
-    if processes <= 1 or len(todo) <= 1:
-        yield from map(write, todo)
-        return
-    # The first sequence is rendered in this process, which also fills numba's cache of compiled code.
-    yield write(todo[0])
-    with ProcessPoolExecutor(
-        processes, mp_context=multiprocessing.get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
-    ) as pool:
-        yield from pool.map(write, todo[1:])

@@ -39,14 +39,16 @@ PARAMS: dict[str, Any] = {
         "smoke": {
             "seeds": [0],
             "processes": 1,
-            "world": {
-                "seed": 3,
-                "side_px": 96,
-                "train_subjects": ["S1"],
-                "test_subjects": ["S9"],
-                "actions": ["Greeting", "SittingDown", "Waiting"],  # which tables exclude some of
-                "train_frames": 1,
-                "test_frames": 1,
+            "worlds": {
+                "human36m": {
+                    "seed": 3,
+                    "side_px": 96,
+                    "train_subjects": ["S1"],
+                    "test_subjects": ["S9"],
+                    "actions": ["Greeting", "SittingDown", "Waiting"],  # which tables exclude some of
+                    "train_frames": 1,
+                    "test_frames": 1,
+                },
             },
         }
     },

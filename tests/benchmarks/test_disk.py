@@ -30,7 +30,11 @@ def small(home: Path, **of_datasets: object) -> Settings:
             "wide": {"code": "methods/epipolar", "after": "dlt", "on": ["human36m"], "image_px": 128},
         },
         "profiles": {
-            "tiny": {"seeds": [0, 1], "processes": 1, "world": {**world, "train_frames": 11, "test_frames": 1}}
+            "tiny": {
+                "seeds": [0, 1],
+                "processes": 1,
+                "worlds": {"human36m": {**world, "train_frames": 11, "test_frames": 1}},
+            }
         },
     }
     (home / "params.yaml").write_text(yaml.safe_dump(params))

@@ -102,7 +102,7 @@ def fails_to_sync(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_rendering(workspace: Any) -> None:
     profiles = yaml.safe_load((workspace.folder / "params.yaml").read_text())["profiles"]
-    profiles["smoke"]["world"]["seed"] = 4
+    profiles["smoke"]["worlds"]["human36m"]["seed"] = 4
     change(workspace, profiles=profiles)
     error = fails(workspace, "data", "prepare", "human36m")
     assert "synthetic-human36m-" in error

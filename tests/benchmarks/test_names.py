@@ -48,7 +48,10 @@ def test_every_path_with_a_name_in_it_waits_for_the_check() -> None:
     "change",
     [
         {"methods": {"dlt; touch X #": {"code": "methods/dlt", "after": "scratch"}}},
-        {"profile": "../../elsewhere", "profiles": {"../../elsewhere": {"seeds": [0], "processes": 1, "world": {}}}},
+        {
+            "profile": "../../elsewhere",
+            "profiles": {"../../elsewhere": {"seeds": [0], "processes": 1, "worlds": {"human36m": {}}}},
+        },
     ],
 )
 def test_dvc_stops_at_an_odd_name(tmp_path: Path, change: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from poseboard.protocols.records import Provenance
 
 
 def made_in(folder: Path) -> Provenance:
-    profile = Profile(seeds=[0], processes=1, world={})
+    profile = Profile(seeds=[0], processes=1, worlds={"human36m": {}})
     params = Params(profile="p", datasets={}, methods={}, profiles={"p": profile})
     return provenance(Settings(folder, params), run="a/score/b", options={}, manifest="m", checkpoints={0: None})
 

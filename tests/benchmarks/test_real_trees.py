@@ -136,7 +136,7 @@ def write_params(home: Path, trees: Path) -> None:
     }
     params["colours"] = {name: colour for name, colour in params["colours"].items() if name in rows}
     params["profile"] = "tiny"
-    params["profiles"] = {"tiny": {"seeds": [0], "processes": 1, "world": {}}}
+    params["profiles"] = {"tiny": {"seeds": [0], "processes": 1, "worlds": {"human36m": {}}}}
     for dataset in params["datasets"]:
         params["datasets"][dataset]["root"] = str(trees / dataset) if (trees / dataset).exists() else None
     (home / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))

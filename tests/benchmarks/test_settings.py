@@ -13,11 +13,11 @@ from poseboard.methods.base import find_learner
 ROOT = Path(__file__).resolve().parents[2]
 ODD_NAMES = ("dlt; touch X #", "../dlt", "/abs", "..", "a/b", "$(touch X)", "it's", "-f", "", "dlt\n", "dlté", "a.b")
 ROW = {"code": "methods/dlt", "after": "scratch"}
-ONE_SEED = {"seeds": [0], "processes": 1, "world": {}}
+ONE_SEED = {"seeds": [0], "processes": 1, "worlds": {"human36m": {}}}
 
 
 def params(**changes: object) -> dict[str, object]:
-    profile = {"seeds": [0], "processes": 1, "world": {"seed": 1}}
+    profile = {"seeds": [0], "processes": 1, "worlds": {"human36m": {"seed": 1}}}
     return {
         "profile": "default",
         "datasets": {"human36m": {"root": None}},
@@ -92,7 +92,7 @@ def test_options_differ_by_data_set_within_a_profile_and_the_other_way_round(tmp
 
 
 def test_a_row_of_imported_weights_has_one_seed(tmp_path: Path) -> None:
-    seeds = {"seeds": [0, 1], "processes": 1, "world": {}}
+    seeds = {"seeds": [0, 1], "processes": 1, "worlds": {"human36m": {}}}
     rows = {"trained": ROW, "imported": {**ROW, "weights": {"full": "x.pt", "default": None}}}
     settings = Settings.read(write(tmp_path, methods=rows, profiles={"default": seeds, "full": seeds}))
     assert settings.weights("imported", "human36m") is None
@@ -106,7 +106,10 @@ def test_a_world_is_kept_by_its_options(tmp_path: Path) -> None:
     other = Settings.read(
         write(
             tmp_path,
-            profiles={name: {"seeds": [0], "processes": 1, "world": {"seed": 2}} for name in ("default", "full")},
+            profiles={
+                name: {"seeds": [0], "processes": 1, "worlds": {"human36m": {"seed": 2}}}
+                for name in ("default", "full")
+            },
         )
     ).root("human36m")
     assert one != other
@@ -149,7 +152,7 @@ def test_without_a_world_no_folder_means_absent(tmp_path: Path) -> None:
         ({"methods": {"dlt": {**ROW, "on": {"fulll": []}}}}, "methods.dlt.on"),
         ({"methods": {"dlt": {**ROW, "steps": {"full": {"human36n": 1}}}}}, "methods.dlt.steps.full"),
         ({"datasets": {"full": {"root": None}}}, "datasets.full"),
-        ({"profiles": {"default": {"seeds": [], "processes": 1, "world": {}}}}, "seeds"),
+        ({"profiles": {"default": {"seeds": [], "processes": 1, "worlds": {"human36m": {}}}}}, "seeds"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, changes: dict[str, object], named: str) -> None:

@@ -44,7 +44,7 @@ def workspace(tmp_path_factory):
         "profile": "smoke",
         "datasets": {"human36m": {"root": "world"}},
         "methods": {name: {**row, "after": "scratch", "weights": f"{name}.pt"} for name, row in rows.items()},
-        "profiles": {"smoke": {"seeds": [0], "processes": 1, "world": {}}},
+        "profiles": {"smoke": {"seeds": [0], "processes": 1, "worlds": {"human36m": {}}}},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     return folder

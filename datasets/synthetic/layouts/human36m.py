@@ -25,9 +25,10 @@ from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.files import write_file
 from poseboard.datasets.human36m import CAMERAS, LABELS, TREES, Human36M, image_path
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.datasets.synthetic import world
+from poseboard.datasets.synthetic import generation, world
+from poseboard.datasets.synthetic.generation import Clip, Job, WrittenLabels, encode_jpeg
 from poseboard.datasets.synthetic.manifest import labels_digest
-from poseboard.datasets.synthetic.world import SEQUENCES, Clip, direct, jobs, rig, shots
+from poseboard.datasets.synthetic.world import SEQUENCES, direct, jobs, rig, shots
 
 PUBLISHED_SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
 PUBLISHED_TEST = ("S9", "S11")
@@ -50,7 +51,7 @@ class WorldOptions(world.WorldOptions):
         return (*(name for name in PUBLISHED_SUBJECTS if name in names), *others)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LabelledClip(Clip):
     """One sequence, with its rows of the label file.
 
@@ -91,13 +92,6 @@ def undistortion_map(camera: Camera) -> tuple[NDArray[np.int16], NDArray[np.uint
 @lru_cache(maxsize=8)
 def _lens_maps(options: WorldOptions, v: int) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
     return undistortion_map(rig(options, options.subjects[0])[v])
-
-
-def _jpeg(bgr: NDArray[np.uint8], quality: int) -> bytes:
-    fine, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not fine:
-        raise RuntimeError("the JPEG encoder refused an image")
-    return bytes(data)
 
 
 def label_file(options: WorldOptions, clips: Sequence[LabelledClip]) -> dict[str, Any]:
@@ -143,13 +137,16 @@ def label_file(options: WorldOptions, clips: Sequence[LabelledClip]) -> dict[str
 
 
 class Human36MLayout:
-    """See `world.Layout`."""
+    """See `generation.Layout`."""
 
     version = "human36m-1"
     parts: tuple[str, ...] = ("processed", "extra")
-    trees = len(TREES)
 
-    def write_sequence(self, root: Path, options: WorldOptions, job: tuple[str, str]) -> LabelledClip:
+    def jobs(self, options: WorldOptions) -> list[Job]:
+        """Subject and name of all sequences."""
+        return jobs(options)
+
+    def write_sequence(self, root: Path, options: WorldOptions, job: Job) -> LabelledClip:
         """Render one sequence and write its distorted and undistorted images."""
         subject, name = job
         take = direct(options, subject, name)
@@ -163,21 +160,23 @@ class Human36MLayout:
         for i, v, picture, seen in shots(options, subject, name, take):
             whole, part = _lens_maps(options, v)
             boxes[i, v], visibility[i, v] = square_tlbr(picture.silhouette), seen
-            through_lens = _jpeg(picture.image[..., ::-1], options.jpeg_quality)
+            through_lens = encode_jpeg(picture.image, options.jpeg_quality)
             # As published, the undistorted images are made from the JPEG files.
             stored = np.asarray(cv2.imdecode(np.frombuffer(through_lens, np.uint8), cv2.IMREAD_COLOR))
             flat = cv2.remap(stored, whole, part, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-            jpegs[i, v] = through_lens, _jpeg(np.asarray(flat, np.uint8), options.jpeg_quality)
+            jpegs[i, v] = through_lens, encode_jpeg(np.asarray(flat, np.uint8)[..., ::-1], options.jpeg_quality)
         digest = hashlib.sha256()
         for (i, v), pair in sorted(jpegs.items()):
             for tree, data in zip(TREES, pair, strict=True):
                 digest.update(data)
                 write_file(image_path(root, subject, name, tree, CAMERAS[v], i * options.frame_step), data)
         size_bytes = sum(len(data) for pair in jpegs.values() for data in pair)
-        return LabelledClip(visibility, digest.hexdigest(), size_bytes, actor.figure.joints_mm, boxes)
+        return LabelledClip(
+            visibility, digest.hexdigest(), size_bytes, keypoints_mm=actor.figure.joints_mm, boxes_tlbr=boxes
+        )
 
-    def write_labels(self, root: Path, options: WorldOptions, clips: Sequence[LabelledClip]) -> hashlib._Hash:
-        """Write the label file and a contact sheet; returns the digest of the labels' content."""
+    def write_labels(self, root: Path, options: WorldOptions, clips: Sequence[LabelledClip]) -> WrittenLabels:
+        """Write the label file and a contact sheet."""
         labels = label_file(options, clips)
         (root / LABELS).parent.mkdir(parents=True, exist_ok=True)
         pickled = io.BytesIO()
@@ -187,7 +186,7 @@ class Human36MLayout:
         groups = {key: written.sample(key).group for split in written.splits for key in written.keys(split)}
         write_contact_sheet(written, groups, root / "contact_sheet.png")
         names = [labels[field] for field in ("subject_names", "camera_names", "action_names")]
-        return labels_digest(names, labels["cameras"], labels["table"])
+        return WrittenLabels(labels_digest(names, labels["cameras"], labels["table"]))
 
     def verified(self, root: Path) -> dict[str, Any]:
         """The manifest of a complete tree after comparing every byte; InputError if a file was changed."""
@@ -197,5 +196,5 @@ class Human36MLayout:
 def generate(
     options: WorldOptions, root: Path, processes: int = 1, progress: Callable[[int, int], None] | None = None
 ) -> str:
-    """Write a world in this layout, unless the folder already has it; see `world.generate`."""
-    return world.generate(Human36MLayout(), options, root, processes, progress)
+    """Write a world in this layout, unless the folder already has it; see `generation.generate`."""
+    return generation.generate(Human36MLayout(), options, root, processes, progress)
