@@ -201,6 +201,11 @@ def _shows(view: View, person: int) -> bool:
     return detected or bool(np.isfinite(view.boxes_px[person]).all())
 
 
+def without_images(sample: Sample) -> Sample:
+    """The sample with cameras, boxes and detections alone."""
+    return replace(sample, views=tuple(replace(view, image=None) for view in sample.views))
+
+
 def _not_stored(camera: str) -> Image | None:
     """No crop is at hand."""
 
@@ -450,7 +455,7 @@ class Handover:
         self._roots_mm, self._perturbation = roots_mm, perturbation
         self._store: CropStore | None = None
         moved = perturbation is not None and perturbation.kind == "boxes"  # no crop of such a box is stored
-        if inputs.crop_px is not None and not moved:
+        if inputs.crop_px is not None and inputs.images and not moved:
             self._store = CropStore(dataset, inputs.crop_px, inputs.box_scale, crops, progress, inputs.resampling)
         self._salt = secrets.token_bytes(16)
         self._kept: OrderedDict[tuple[str, int | None], Sample] = OrderedDict()
@@ -508,6 +513,8 @@ class Handover:
             steps.append(partial(perturb, perturbation=self._perturbation))
         if person is not None:
             steps.append(partial(one_person, person=person))
+        if not inputs.images:  # which need not be read, then
+            steps.append(without_images)
         if inputs.crop_px is not None:
             stored = partial(self._store.pixels, key, person=person or 0) if self._store is not None else _not_stored
             steps.append(

@@ -19,6 +19,7 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.catalog import open_dataset
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Dataset, Poses
+from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import (
     Inputs,
     Learner,
@@ -59,19 +60,33 @@ class Bench:
             )
         return cls(settings, dataset)
 
-    def options(self, name: str) -> dict[str, Any]:
-        """The options of a row; epochs of unstated length are passes over this data set."""
+    def options(self, name: str, moments: int | None = None) -> dict[str, Any]:
+        """The options of a row; epochs of unstated length are passes over this data set.
+
+        Args:
+            name: of the row.
+            moments: samples of a pass, for a row that is trained on other data sets.
+        """
         options = self.settings.options(name, self.dataset.name)
         steps = options.get("steps")
         if isinstance(steps, Mapping) and "epochs" in steps and steps.get("moments") is None:
             every = steps.get("every", 1)
             if isinstance(every, int) and every > 0:
-                options["steps"] = {**steps, "moments": len(self.dataset.keys("train")[::every]) or None}
+                count = len(self.dataset.keys("train")) if moments is None else moments
+                options["steps"] = {**steps, "moments": len(range(0, count, every)) or None}
         return options
 
-    def learner(self, name: str) -> Learner:
-        """What a row of params.yaml learns, constructed with its options."""
-        return find_learner(self.settings.entry(name).spec)(self.options(name), self.dataset.skeleton)
+    def learner(self, name: str, skeleton: Skeleton | None = None, moments: int | None = None) -> Learner:
+        """What a row of params.yaml learns, constructed with its options.
+
+        Args:
+            name: of the row.
+            skeleton: of the poses that it learns from; None: the data set's.
+            moments: see `options`.
+        """
+        return find_learner(self.settings.entry(name).spec)(
+            self.options(name, moments), skeleton or self.dataset.skeleton
+        )
 
     def method(self, name: str) -> Method:
         """The method of a row, constructed with its options; InputError for a row that predicts nothing."""

@@ -13,7 +13,7 @@ from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Dataset
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Inputs, Method, find_learner
+from poseboard.methods.base import Inputs, Method, find_learner, predicts
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,9 @@ def _misfit(settings: Settings, row: str, dataset: str) -> str:
     if after is not None and dataset not in datasets_of(settings, after):
         return f"{after}, whose weights it starts from, does not run on it"
     kind = find_learner(settings.entry(row).spec)
+    starting = [settings.on(name) for name, entry in settings.rows.items() if entry.after == row]
+    if starting and not predicts(kind) and not any(on is None or dataset in on for on in starting):
+        return "no row that starts from it runs on it"
     entry = catalog().get(dataset)
     if entry is None or entry.skeleton is None:
         return "there is no adapter for it"

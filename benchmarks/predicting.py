@@ -7,7 +7,7 @@ import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import row_code_sha256, weights_sha256, weights_source
 from poseboard.benchmarks.roots import SHOWING, HandedOn, handed_roots_mm, images_state_sha256, roots_asked
 from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.training_data import TrainingData
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
-from poseboard.datasets.sample import Poses
+from poseboard.datasets.sample import FileState, Poses
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Drawing, Inputs, answer_skeleton
 from poseboard.protocols import predictions
@@ -43,13 +44,19 @@ _INPUTS = TypeAdapter(Inputs)
 
 def tables_on(dataset: str, split: str | None = None) -> list[Table]:
     """The tables that are run on a data set, or on a split of it, by id; InputError names a file that is wrong."""
-    tables = [Table.read(path) for path in sorted(TABLES.glob("*.yaml"))]
+    tables = [_table(path, FileState.of(path)) for path in sorted(TABLES.glob("*.yaml"))]
     return [table for table in tables if table.dataset == dataset and split in (None, table.split)]
 
 
 def splits_on(dataset: str) -> list[str]:
     """The splits of a data set that some table is run on, in the order of the tables."""
     return list(dict.fromkeys(table.split for table in tables_on(dataset)))
+
+
+@lru_cache(maxsize=1024)
+def _table(path: Path, state: FileState) -> Table:
+    """The table of a file in a state: every stage asks for all of them often."""
+    return Table.read(path)
 
 
 def asked(dataset: str, names: Sequence[str], split: str = "test") -> list[Condition]:
@@ -75,7 +82,7 @@ def predictions_path(settings: Settings, dataset: str, method: str, condition: C
 def weights_path(bench: Bench, method: str, seed: int) -> Path | None:
     """The checkpoint of a row; None where there is none to be had, as on a data set that nothing can be trained on."""
     path = bench.settings.checkpoint(bench.dataset.name, method, seed)
-    return path if path.is_file() or bench.dataset.keys("train") else None
+    return path if path.is_file() or not TrainingData(bench, method).nothing_to_learn else None
 
 
 def row_lock(settings: Settings, dataset: str, method: str) -> AbstractContextManager[None]:

@@ -20,6 +20,7 @@ from poseboard.benchmarks.provenance import provenance
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
+from poseboard.datasets.skeleton import ROOT
 from poseboard.protocols import metrics, predictions
 from poseboard.protocols.base import TruthTable
 from poseboard.protocols.comparison import compare
@@ -162,8 +163,11 @@ def _of_split(answered: Predictions, split: str) -> Predictions:
 
 
 def _can_be_scored(table: Table, answered: Predictions, truth: TruthTable) -> bool:
-    """Whether there are predictions under what the table offers, and true poses where a protocol judges those."""
+    """Whether there are predictions under what the table offers that it can judge, and true poses where needed."""
     rule = table.rule()
+    tables = (of_seed for by_seed in answered.values() for of_seed in by_seed.values())
+    if not rule.roots_suffice and any(of_seed.info.joints == ROOT.joints for of_seed in tables):
+        return False
     if rule.records == "truth" and not len(table.select(truth)):
         return False
     offered = [condition for group in table.conditions(truth.views) for condition in group]

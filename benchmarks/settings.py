@@ -76,6 +76,13 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _lists(value: Any) -> list[list[str]]:
+    """All lists of names that a mapping by profile or data set has, or the one that stands for all of them."""
+    if isinstance(value, Mapping):
+        return [names for inner in value.values() for names in _lists(inner)]
+    return [] if value is None else [value]
+
+
 def _of_words(value: Any) -> Any:
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return value
@@ -87,7 +94,8 @@ def _of_words(value: Any) -> Any:
 class MethodEntry(BaseModel):
     """One row of the board; what is not named here is an option of the method.
 
-    ``on``, ``weights`` and the options may be one value, or a mapping from profiles and data sets to values.
+    ``on``, ``train_on``, ``weights`` and the options may be one value, or a mapping from profiles and data sets to
+    values.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -98,6 +106,11 @@ class MethodEntry(BaseModel):
     on: Annotated[Any, BeforeValidator(_of_words)] = Field(
         default=None,
         description="data sets that it runs on; left out: every one that fits it and that a table is run on",
+    )
+    train_on: Annotated[Any, BeforeValidator(_of_words)] = Field(
+        default=None,
+        description="data sets that it is trained on together, those with depth and without half and half; left out: "
+        "the data set that it runs on",
     )
     weights: str | dict[str, Any] | None = Field(
         default=None, description="checkpoint of ours that is taken as it is, instead of a training"
@@ -288,6 +301,15 @@ class Settings:
         named = self.entry(method).on
         return None if named is None else list(self._chosen(named, None))
 
+    def train_on(self, method: str, dataset: str) -> list[str]:
+        """The data sets that a row is trained on for a data set, absent ones too: that data set where it names none.
+
+        Raises:
+            InputError: the row names none for the profile or the data set.
+        """
+        named = self._chosen(self.entry(method).train_on, dataset)
+        return [dataset] if named is None else list(dict.fromkeys(named))
+
     def weights(self, method: str, dataset: str) -> Path | None:
         """The file that a row takes its weights from on a data set; None where they come out of a training.
 
@@ -376,12 +398,14 @@ class Settings:
                 raise InputError(
                     f"{where}.after", f"no row {entry.after!r}", f"{one_of(entry.after, self.rows)}, or {SCRATCH}"
                 )
-            fields = {"on": entry.on, "weights": entry.weights, **(entry.model_extra or {})}
+            fields = {"on": entry.on, "train_on": entry.train_on, "weights": entry.weights, **(entry.model_extra or {})}
             for option, value in fields.items():
                 self._check_keys(f"{where}.{option}", value)
-            for dataset in self.on(name) or ():
-                if dataset not in self.params.datasets:
-                    raise InputError(f"{where}.on", f"no data set {dataset!r}", one_of(dataset, self.params.datasets))
+            for option, lists in {"on": [self.on(name) or []], "train_on": _lists(entry.train_on)}.items():
+                for dataset in (dataset for names in lists for dataset in names):
+                    if dataset not in self.params.datasets:
+                        meant = one_of(dataset, self.params.datasets)
+                        raise InputError(f"{where}.{option}", f"no data set {dataset!r}", meant)
 
     def _check_worlds(self, path: Path) -> None:
         """Refuse worlds of data sets in whose layout none can be written."""

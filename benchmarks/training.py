@@ -23,10 +23,10 @@ from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import file_sha256, provenance, row_code_sha256, weights_sha256
 from poseboard.benchmarks.roots import from_all_cameras, handed_roots_mm
 from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.training_data import TrainingData
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
-from poseboard.datasets.sample import images_sha256
-from poseboard.methods.base import Training
+from poseboard.methods.base import LabelledSamples, Training
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.loop import Fit, fit, launch
 from poseboard.protocols.records import Curve, ResultError, TrainingFile, TrainingRun, Weights
@@ -39,10 +39,16 @@ FINISH_SAMPLES = 256
 
 
 class Processes:
-    """The training processes of one command: launched when the first training needs them, and used by all of them."""
+    """The training processes of one command: launched when the first training needs them, and used by all of them.
+
+    Attributes:
+        trained: what this command has trained: hash of what it depends on -> data set. All processes know it alike,
+            while the first of them may still be writing the files.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._most = settings.profile.processes
+        self.trained: dict[str, str] = {}
 
     @cached_property
     def fabric(self) -> Fabric:
@@ -71,9 +77,9 @@ def train_stage(settings: Settings, row: str) -> Iterator[str]:
 
 
 def _nothing_to_learn(settings: Settings, row: str, dataset: str) -> str:
-    if settings.weights(row, dataset) is not None or Bench.open(settings, dataset).dataset.keys("train"):
+    if settings.weights(row, dataset) is not None:
         return ""
-    return "it has no training samples"
+    return TrainingData(Bench.open(settings, dataset), row).nothing_to_learn
 
 
 def train(settings: Settings, dataset: str, row: str, processes: Processes | None = None) -> str | None:
@@ -99,14 +105,20 @@ def train(settings: Settings, dataset: str, row: str, processes: Processes | Non
         bench = Bench.open(settings, dataset)
         if file is not None:
             return _take_from_file(bench, row, file) if is_first_process() else None
-        bases = _bases(bench, row)
+        data, processes = TrainingData(bench, row), processes or Processes(settings)
+        bases = _bases(data)
         if _is_finished(bench, row, bases):
-            return f"{dataset}/{row}: nothing that it depends on changed" if is_first_process() else None
-        return _train(bench, row, bases, processes or Processes(settings))
+            line: str | None = f"{dataset}/{row}: nothing that it depends on changed"
+        elif (other := _equal(bench, row, bases, processes.trained)) is not None:
+            line = _take_over(data, other, bases) if is_first_process() else None
+        else:
+            line = _train(data, bases, processes)
+            processes.trained[_sha256(bases)] = dataset
+        return f"{line}{data.without}" if line is not None and is_first_process() else None
 
 
-def _train(bench: Bench, row: str, bases: Mapping[int, dict[str, Any]], processes: Processes) -> str | None:
-    settings, dataset = bench.settings, bench.dataset.name
+def _train(data: TrainingData, bases: Mapping[int, dict[str, Any]], processes: Processes) -> str | None:
+    bench, row, settings, dataset = data.bench, data.row, data.bench.settings, data.bench.dataset.name
     after = settings.after(row)
     runs: list[TrainingRun] = []
     parameters, leader = 0, True
@@ -114,7 +126,7 @@ def _train(bench: Bench, row: str, bases: Mapping[int, dict[str, Any]], processe
     roots_sha256: dict[int, str] = {}
     for seed, basis in bases.items():
         start = _start(settings, dataset, row, seed)
-        training = bench.learner(row).training(start, seed)
+        training = data.learner().training(start, seed)
         target = settings.checkpoint(dataset, row, seed)
         if training is None:
             if start is None or after is None or not start.exists():
@@ -126,24 +138,15 @@ def _train(bench: Bench, row: str, bases: Mapping[int, dict[str, Any]], processe
             of_start = TrainingFile.read(settings.row_path("training", after, dataset))
             parameters, weights = of_start.parameters, of_start.provenance.weights
             continue
-        if not bench.dataset.keys("train"):
+        if why := data.nothing_to_learn:
             status = bench.dataset.status()
-            lacking = f": {settings.portable(status.detail)}" if status.state == "partial" else ""
-            raise InputError(
-                f"data set {dataset}", "has no training samples", f"give it some, or import weights{lacking}"
-            )
+            lacking = f": {settings.portable(status.detail)}" if status.state == "partial" and data.own else ""
+            problem = "has no training samples" if data.own else f"{row} cannot be trained for it: {why}"
+            raise InputError(f"data set {dataset}", problem, f"give it some, or import weights{lacking}")
         leader = processes.fabric.is_global_zero
-        with progress(f"crops {dataset}") as report:
-            inputs = taken(training.inputs, f"row {row}")
-            roots_mm = None
-            if inputs.root == "predicted":
-                kept = target.with_suffix(".roots.npz")
-                roots_mm = handed_roots_mm(
-                    bench, row, seed, from_all_cameras(bench, "train"), kept=kept, progress=report
-                )
-            samples = bench.handover(inputs, roots_mm=roots_mm, progress=report).examples("train")
-        if roots_mm is not None:
-            roots_sha256[seed] = _roots_sha256(bench, row, seed)
+        samples, of_roots = _samples(data, training, seed, target.with_suffix(".roots.npz"))
+        if of_roots is not None:
+            roots_sha256[seed] = of_roots
         with progress(f"train {dataset}/{row} seed {seed}") as report:
             result = fit(
                 processes.fabric,
@@ -161,16 +164,79 @@ def _train(bench: Bench, row: str, bases: Mapping[int, dict[str, Any]], processe
             some = [samples[place] for place in range(len(samples))[:: max(1, len(samples) // FINISH_SAMPLES)]]
             constants = training.finish([sample for sample, _ in some], [truth for _, truth in some])
             folder = Path(settings.entry(row).code).name
-            Checkpoint(folder, training.architecture, result.state, constants).save(target)
-            weights = Weights(origin="trained", architecture=training.architecture)
+            checkpoint = Checkpoint(folder, training.architecture, result.state, constants, data.trained_on)
+            checkpoint.save(target)
+            weights = Weights(origin="trained", architecture=training.architecture, trained_on=data.trained_on)
             runs.append(_run(seed, training, processes.fabric.world_size, result, constants))
     if not leader:
         return None
-    options = options_in_force(bench.learner(row), settings.options(row, dataset))
-    written = _write(bench, row, after, parameters, runs, options, weights)
+    options = options_in_force(data.learner(), settings.options(row, dataset))
+    written = _write(data, after, parameters, runs, options, weights)
     _write_finished(bench, row, bases, roots_sha256)
     seconds = sum(run.seconds for run in runs)
     return f"{dataset}/{row}: {len(runs)} trained, {written.parameters} parameters, {seconds:.0f} s"
+
+
+def _samples(data: TrainingData, training: Training, seed: int, kept: Path) -> tuple[LabelledSamples, str | None]:
+    """What a training sees, and the hash of what the roots depend on that it is handed, if it is handed any.
+
+    Args:
+        data: that it is trained on.
+        training: of the row.
+        seed: of the weights.
+        kept: file in which predicted roots lie.
+    """
+    bench, row = data.bench, data.row
+    with progress(f"crops {bench.dataset.name}") as report:
+        inputs = taken(training.inputs, f"row {row}")
+        if not data.own:
+            return data.samples(training, inputs, seed, report), None
+        if inputs.root != "predicted":
+            return bench.handover(inputs, progress=report).examples("train"), None
+        asked = from_all_cameras(bench, "train")
+        roots_mm = handed_roots_mm(bench, row, seed, asked, kept=kept, progress=report)
+        samples = bench.handover(inputs, roots_mm=roots_mm, progress=report).examples("train")
+    return samples, _roots_sha256(bench, row, seed)
+
+
+def _equal(bench: Bench, row: str, bases: Mapping[int, dict[str, Any]], trained: Mapping[str, str]) -> str | None:
+    """Another data set for which the row was trained on the same from the same, so that its weights are the same.
+
+    Args:
+        bench: the data set.
+        row: name in params.yaml.
+        bases: all that the training depends on.
+        trained: what this command has trained, see `Processes`.
+    """
+    if TrainingData(bench, row).own:
+        return None
+    if (other := trained.get(_sha256(bases))) is not None:
+        return other
+    settings = bench.settings
+    for name in settings.params.datasets:
+        record = settings.row_path("training", row, name)
+        if name == bench.dataset.name or settings.is_absent(name) or not record.is_file():
+            continue
+        try:
+            is_copy = TrainingFile.read(record).same_as is not None
+        except ResultError:
+            continue
+        if not is_copy and _is_finished(Bench.open(settings, name), row, bases):
+            return name
+    return None
+
+
+def _take_over(data: TrainingData, other: str, bases: Mapping[int, dict[str, Any]]) -> str:
+    """The weights of a training for another data set that is equal in everything."""
+    settings, dataset, row = data.bench.settings, data.bench.dataset.name, data.row
+    record = TrainingFile.read(settings.row_path("training", row, other))
+    for seed in bases:
+        digest = record.provenance.checkpoint_sha256[f"seed{seed}"]
+        _copy(settings.checkpoint(other, row, seed), settings.checkpoint(dataset, row, seed), digest)
+    options = record.provenance.options
+    _write(data, record.after, record.parameters, [], options, record.provenance.weights, same_as=other)
+    _write_finished(data.bench, row, bases, {})
+    return f"{dataset}/{row}: trained as for {other}, whose weights it takes over"
 
 
 def _take_from_file(bench: Bench, row: str, file: Path) -> str:
@@ -193,19 +259,20 @@ def _take_from_file(bench: Bench, row: str, file: Path) -> str:
     )
     options = weights.stated(settings.options(row, dataset))
     parameters = sum(value.numel() for value in read.state.values())
-    _write(bench, row, None, parameters, [], options, weights)
+    _write(TrainingData(bench, row), None, parameters, [], options, weights)
     return f"{dataset}/{row}: not trained, weights from {name}, {parameters} parameters"
 
 
 def _write(
-    bench: Bench,
-    row: str,
+    data: TrainingData,
     after: str | None,
     parameters: int,
     runs: list[TrainingRun],
     options: Mapping[str, Any],
     weights: Weights | None,
+    same_as: str | None = None,
 ) -> TrainingFile:
+    bench, row = data.bench, data.row
     settings, dataset = bench.settings, bench.dataset.name
     written = TrainingFile(
         method=row,
@@ -214,6 +281,8 @@ def _write(
         profile=settings.params.profile,
         after=after,
         parameters=parameters,
+        training_manifests=data.manifests,
+        same_as=same_as,
         runs=runs,
         provenance=provenance(
             settings,
@@ -243,16 +312,14 @@ def _start(settings: Settings, dataset: str, row: str, seed: int) -> Path | None
     return None if after is None else settings.checkpoint(dataset, after, seed)
 
 
-def _bases(bench: Bench, row: str) -> dict[int, dict[str, Any]]:
+def _bases(data: TrainingData) -> dict[int, dict[str, Any]]:
     """By seed, all that its weights depend on but the roots that a row is handed; what is equal trains the same."""
-    settings, dataset = bench.settings, bench.dataset.name
+    settings, dataset, row = data.bench.settings, data.bench.dataset.name, data.row
     options = settings.options(row, dataset)
     common = {
         "options": options,
         "files": _files(settings, options),
-        "manifest": bench.dataset.manifest(),
-        "images": images_sha256(bench.dataset.sample(key) for key in bench.dataset.keys("train")),
-        "code": row_code_sha256(settings, dataset, row, Path(poseboard.methods.loop.__file__)),
+        **data.basis(Path(poseboard.methods.loop.__file__)),
     }
     starts = {seed: _start(settings, dataset, row, seed) for seed in settings.seeds(row, dataset)}
     return {

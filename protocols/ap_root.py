@@ -56,6 +56,11 @@ class ApRoot(FoundPeople):
             raise ValueError("recall: is of the sound rule, nothing is published")
         return self
 
+    @property
+    def roots_suffice(self) -> bool:
+        """They do."""
+        return True
+
     def measure(self, skeleton: Skeleton) -> Measure:
         """See :class:`Protocol`."""
         recall = self.report == "recall"

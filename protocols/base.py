@@ -264,6 +264,11 @@ class Protocol(BaseModel, ABC):
                 "this table judges poses in the world frame",
             )
 
+    @property
+    def roots_suffice(self) -> bool:
+        """Whether answers of the joint set `ROOT` can be judged; rows with such answers have no number otherwise."""
+        return False
+
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
         """The number by action and by subject: the estimate where only one of them counts. A protocol may add more."""
         return {field: self.by(field, table) for field in ("action", "subject")}

@@ -184,7 +184,10 @@ def same_row(
         return True
     options = [(ours.options, theirs.options)]
     seen: set[str] = set()
-    name = training[file.method].after if file.method in training else None
+    own, of_other = training.get(file.method), other_training.get(file.method)
+    if own is not None and of_other is not None and own.training_manifests != of_other.training_manifests:
+        return False
+    name = None if own is None else own.after
     while name is not None and name not in seen:
         seen.add(name)
         mine, others = training.get(name), other_training.get(name)

@@ -65,6 +65,11 @@ class Mrpe(Protocol):
         """See :class:`Protocol`."""
         return "m" if self.in_metres else "mm"
 
+    @property
+    def roots_suffice(self) -> bool:
+        """They do."""
+        return True
+
     def measure(self, skeleton: Skeleton) -> Measure:
         """See :class:`Protocol`."""
         return Measure(

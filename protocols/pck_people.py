@@ -97,6 +97,11 @@ class PckPeople(Protocol):
         """More is better."""
         return False
 
+    @property
+    def roots_suffice(self) -> bool:
+        """Where the root alone is judged."""
+        return self.joints == ROOT.joints
+
     def measure(self, skeleton: Skeleton) -> Measure:
         """See :class:`Protocol`."""
         joints = f"all {len(skeleton)} of {skeleton.name}"

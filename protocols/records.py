@@ -464,7 +464,7 @@ class TrainingRun(Record):
 
 
 class TrainingFile(Record):
-    """The training of one method on one data set; ``runs`` is empty for a method that learns nothing."""
+    """The training of one method for one data set; ``runs`` is empty for a method that learns nothing."""
 
     format: Literal[1] = 1
     method: str
@@ -473,6 +473,15 @@ class TrainingFile(Record):
     profile: str
     after: str | None = Field(description="whose checkpoint it starts from")
     parameters: int = Field(description="number of learned parameters")
+    training_manifests: dict[str, str] = Field(
+        default_factory=dict,
+        description="data set -> its manifest, of all that it was trained on; empty: this data set alone",
+    )
+    same_as: str | None = Field(
+        default=None,
+        description="data set whose training of the same row is equal in everything: its weights are taken over, and "
+        "``runs`` is empty",
+    )
     runs: list[TrainingRun]
     provenance: Provenance
 

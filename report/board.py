@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import floor, inf, log10
 from typing import Literal
@@ -356,12 +356,25 @@ def boards(results: Results) -> list[Board]:
     return all_boards
 
 
-def main_boards(all_boards: Sequence[Board]) -> dict[tuple[str, bool], list[Board]]:
-    """The columns of each data set's main board: its headline tables, or its first table without any."""
-    by_dataset: dict[tuple[str, bool], dict[str, Board]] = {}
+def _usual(all_boards: Sequence[Board]) -> Iterator[Board]:
+    """Boards of usual numbers; of a data set on which all weights are of others, these are the usual ones."""
+    own = {board.data_key for board in all_boards if board.signature.usual}
     for board in all_boards:
-        if board.signature.usual:
-            by_dataset.setdefault((board.dataset, board.synthetic), {}).setdefault(board.table, board)
+        signature = board.signature
+        if board.data_key not in own:
+            signature = signature.model_copy(update={"trained_on": None})
+        if signature.usual:
+            yield board
+
+
+def main_boards(all_boards: Sequence[Board]) -> dict[tuple[str, bool], list[Board]]:
+    """The columns of each data set's main board: its headline tables, or its first table without any.
+
+    Weights of other data sets are on it only where no row is trained on the data set itself.
+    """
+    by_dataset: dict[tuple[str, bool], dict[str, Board]] = {}
+    for board in _usual(all_boards):
+        by_dataset.setdefault(board.data_key, {}).setdefault(board.table, board)
     return {
         dataset: [board for board in tables.values() if board.headline] or list(tables.values())[:1]
         for dataset, tables in by_dataset.items()
@@ -512,7 +525,7 @@ class Cost:
 
 def cost(training: Mapping[tuple[str, str], TrainingFile], dataset: str, method: str) -> Cost:
     """Seconds of training (mean over seeds) and parameters of a method, following ``after`` back to its start."""
-    first = training.get((dataset, method))
+    first = _own_training(training, dataset, method)
     if first is None:
         return Cost(None, None, None, None, (), ())
     chain: list[str] = []
@@ -522,7 +535,7 @@ def cost(training: Mapping[tuple[str, str], TrainingFile], dataset: str, method:
     name: str | None = method
     while name is not None and name not in chain:
         chain.append(name)
-        file = training.get((dataset, name))
+        file = _own_training(training, dataset, name)
         if file is None:
             total = inf
             break
@@ -540,6 +553,12 @@ def cost(training: Mapping[tuple[str, str], TrainingFile], dataset: str, method:
         chain=tuple(chain),
         hardware=tuple(hardware),
     )
+
+
+def _own_training(training: Mapping[tuple[str, str], TrainingFile], dataset: str, method: str) -> TrainingFile | None:
+    """The training that gave a method its weights on a data set: of another one, where the two are equal."""
+    file = training.get((dataset, method))
+    return file if file is None or file.same_as is None else training.get((file.same_as, method), file)
 
 
 def _mean_seconds(file: TrainingFile) -> tuple[Measure, float]:
@@ -590,10 +609,10 @@ def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTab
     """All published tables with our boards of the same id."""
     papers = []
     for table in results.published:
-        ours: dict[tuple[str, bool], Board] = {}
-        for board in all_boards:
-            if board.published == table.id and board.signature.usual:
-                ours.setdefault((board.dataset, board.synthetic), board)
+        ours: dict[tuple[str, bool, str], Board] = {}
+        for board in _usual(all_boards):
+            if board.published == table.id:
+                ours.setdefault((*board.data_key, board.signature.metric), board)
         named = {row.method for row in table.rows}
         extra = dict.fromkeys(row.method for board in ours.values() for row in board.rows if row.method not in named)
         columns = dict.fromkeys([*table.sources, *(column for row in table.rows for column in row.values)])

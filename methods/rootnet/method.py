@@ -56,7 +56,7 @@ class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
         if checkpoint is None or read is None or "gamma" not in read.constants:
             raise InputError(checkpoint or "rootnet", "there is no gamma", "train it first")
         self._gamma = read.constants["gamma"]
-        self.inputs = inputs_of(whole_frames=False, crop_px=PRIOR_CROP_PX, extrinsics=False)
+        self.inputs = inputs_of(whole_frames=False, crop_px=PRIOR_CROP_PX, extrinsics=False, images=False)
 
     def network(self, read: Checkpoint, where: Path) -> tuple[RootNet, int]:
         """That of the checkpoint, whatever the row's options say of a fresh one."""

@@ -252,8 +252,8 @@ def person_example(
     return {"image": change.patch(image, A, size), **example}
 
 
-def inputs_of(*, whole_frames: bool, crop_px: int, extrinsics: bool = True) -> Inputs:
-    """What it sees: whole frames, of which it takes its crops itself; or crops of the hand-over."""
+def inputs_of(*, whole_frames: bool, crop_px: int, extrinsics: bool = True, images: bool = True) -> Inputs:
+    """What it sees: whole frames, of which it takes its crops itself; or crops of the hand-over, or their cameras."""
     if whole_frames:
         return Inputs(views=(1, 1_000 if extrinsics else 1), extrinsics=extrinsics)
     return Inputs(
@@ -262,6 +262,7 @@ def inputs_of(*, whole_frames: bool, crop_px: int, extrinsics: bool = True) -> I
         resampling="bilinear",
         views=(1, 1_000 if extrinsics else 1),
         extrinsics=extrinsics,
+        images=images,
     )
 
 
@@ -279,7 +280,7 @@ class PriorTraining(Training):
         self.model = nn.Linear(1, 1)  # the loop wants weights; it makes no step
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3)
         self.steps, self.batch_size = 0, 1
-        self.inputs = inputs_of(whole_frames=False, crop_px=crop_px)
+        self.inputs = inputs_of(whole_frames=False, crop_px=crop_px, images=False)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
         """None is asked for: there are no steps."""

@@ -56,6 +56,20 @@ def test_numbers_of_methods_that_had_other_help_stand_by_themselves(tmp_path: Pa
     assert {row.method for paper in papers for one in paper.ours for row in one.rows} <= {"dlt"}
 
 
+def test_weights_of_other_data_sets_are_on_a_main_board_where_there_are_no_others(tmp_path: Path) -> None:
+    write_method(tmp_path, "human36m", "dlt", 80.0)
+    path = tmp_path / "default" / "scores" / "dlt" / "human36m.json"
+    file = ScoreFile.read(path)
+    trained = {"trained_on": ("muco", "mscoco")}
+    elsewhere = [s.model_copy(update={"signature": s.signature.model_copy(update=trained)}) for s in file.scores]
+    path.unlink()
+    file.model_copy(update={"scores": elsewhere}).write(path)
+    results = read_results(tmp_path, "default")
+    (main,) = board.main_boards(board.boards(results)).values()
+    assert {row.method for one in main for row in one.rows} == {"dlt"}
+    assert "trained on muco, mscoco" in main[0].label
+
+
 def test_pairs_read_both_ways(found: Results) -> None:
     one = next(b for b in board.boards(found) if b.table == "T1")
     forth, back = one.pair("algebraic", "dlt"), one.pair("dlt", "algebraic")

@@ -1,0 +1,208 @@
+"""What a row is trained on for a data set: its training split, or those of the data sets that `train_on` names.
+
+Several data sets become one training set, those with depth and those without half and half
+(:mod:`poseboard.methods.batches.mixing`). Which of them have depth follows from their truth.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from poseboard.benchmarks.handover import Handover, Progress
+from poseboard.benchmarks.harness import Bench
+from poseboard.benchmarks.provenance import code_sha256, row_code
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Dataset, images_sha256, skeleton_of_truth
+from poseboard.datasets.skeleton import ROOT, Skeleton
+from poseboard.methods.base import Inputs, LabelledSamples, Learner, Training
+from poseboard.methods.batches.mixing import Mixture, Roots
+
+LOOKED_AT = 64
+"""Samples of a training split, evenly strided, that tell whether its truth has depth."""
+
+
+def has_depth(dataset: Dataset) -> bool:
+    """Whether the truth of a training split is in 3D, of some person at least; else it is annotated in the image alone.
+
+    Args:
+        dataset: with a training split.
+    """
+    keys = dataset.keys("train")
+    some = keys[:: max(1, len(keys) // LOOKED_AT)]
+    return any(bool(np.isfinite(dataset.truth(key).joints_mm).any()) for key in some)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The data sets that a row is trained on.
+
+    Args:
+        bench: the data set that it is trained for.
+        row: name in params.yaml.
+
+    Raises:
+        InputError: a data set that params.yaml names a folder of is not there, or cannot be read.
+
+    Example:
+        >>> data = TrainingData(Bench.open(settings, "mupots"), "rootnet")  # doctest: +SKIP
+        >>> data.names  # doctest: +SKIP
+        ('muco', 'mscoco')
+    """
+
+    bench: Bench
+    row: str
+
+    @cached_property
+    def named(self) -> tuple[str, ...]:
+        """All that the row names, absent ones too."""
+        return tuple(self.bench.settings.train_on(self.row, self.bench.dataset.name))
+
+    @property
+    def own(self) -> bool:
+        """Whether it is trained on the data set itself and on no other."""
+        return self.named == (self.bench.dataset.name,)
+
+    @cached_property
+    def absent(self) -> tuple[str, ...]:
+        """Those that are not there, and of which no folder is named."""
+        return tuple(name for name in self.named if self.bench.settings.is_absent(name))
+
+    @cached_property
+    def benches(self) -> tuple[Bench, ...]:
+        """Those that are there."""
+        own = self.bench.dataset.name
+        there = [name for name in self.named if name not in self.absent]
+        return tuple(self.bench if name == own else Bench.open(self.bench.settings, name) for name in there)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of those that are there."""
+        return tuple(bench.dataset.name for bench in self.benches)
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """The names, as weights state them; empty where it is the data set itself alone."""
+        return () if self.names == (self.bench.dataset.name,) else self.names
+
+    @property
+    def manifests(self) -> dict[str, str]:
+        """Data set -> its manifest; empty where the row names none."""
+        return {} if self.own else {bench.dataset.name: bench.dataset.manifest() for bench in self.benches}
+
+    @property
+    def without(self) -> str:
+        """For the terminal: those that it is trained without; empty where there is none."""
+        return f"; without {', '.join(self.absent)}, of which there is no copy" if self.absent else ""
+
+    @cached_property
+    def nothing_to_learn(self) -> str:
+        """Why nothing can be learned; empty where something can."""
+        samples = {bench.dataset.name: len(bench.dataset.keys("train")) for bench in self.benches}
+        if not any(samples.values()):
+            if self.own:
+                return "it has no training samples"
+            absent = f"it is trained on {', '.join(self.absent)}, of which there is no copy" if self.absent else ""
+            empty = f"there are no training samples in {', '.join(samples)}" if samples else ""
+            return "; ".join(filter(None, (absent, empty)))
+        # What is not there cannot be asked for its truth: what is left has to have depth.
+        if self.absent and not any(depth for _, depth in self._parts):
+            return f"there is no copy of {', '.join(self.absent)}, and no depth in {', '.join(samples)}"
+        return ""
+
+    def basis(self, more: Path) -> dict[str, Any]:
+        """All of the data and of the code that weights depend on: what is equal trains the same.
+
+        Args:
+            more: a file of code beside the row's own.
+        """
+        settings = self.bench.settings
+        code = dict.fromkeys(path for name in self.names for path in row_code(settings, name, self.row))
+        of_code = {"code": code_sha256([*code, more])}
+        of_data = [
+            {
+                "manifest": bench.dataset.manifest(),
+                "images": images_sha256(bench.dataset.sample(key) for key in bench.dataset.keys("train")),
+            }
+            for bench in self.benches
+        ]
+        if self.own:
+            return {**of_data[0], **of_code}
+        # The learner's joints are those of the data set, unless it is trained on roots.
+        joints = self._skeleton(self.bench.learner(self.row)).joints
+        return {"data": dict(zip(self.names, of_data, strict=True)), "joints": joints, **of_code}
+
+    def learner(self) -> Learner:
+        """What is trained, with the joints of its training; epochs of unstated length are passes over all of it."""
+        if self.own:
+            return self.bench.learner(self.row)
+        skeleton = self._skeleton(self.bench.learner(self.row))
+        return self.bench.learner(self.row, skeleton=skeleton, moments=self.crops)
+
+    @cached_property
+    def crops(self) -> int:
+        """People in views of one pass, data sets with depth and without half and half."""
+        of_kind = {True: 0, False: 0}
+        for bench, depth in self._parts:
+            samples = map(bench.dataset.sample, bench.dataset.keys("train"))
+            of_kind[depth] += sum(len(view.boxes_px) for sample in samples for view in sample.views)
+        return max(of_kind.values()) * sum(count > 0 for count in of_kind.values())
+
+    def samples(self, training: Training, inputs: Inputs, seed: int, progress: Progress) -> LabelledSamples:
+        """What a training of several data sets sees: as many passes over all of them as it takes.
+
+        Args:
+            training: made by `learner`.
+            inputs: that it declares.
+            seed: of what is drawn to bring both halves to the same length.
+            progress: called while crops are decoded.
+
+        Raises:
+            InputError: it asks for roots that another row predicts, or the boxes of a data set are of other people
+                than are annotated.
+        """
+        if inputs.root == "predicted":
+            problem = "names data sets, and the row is handed roots that are predicted on its own alone"
+            raise InputError(f"params.yaml: methods.{self.row}.train_on", problem, "leave it out")
+        skeleton = self._skeleton(self.bench.learner(self.row))
+        of_kind: dict[bool, list[LabelledSamples]] = {True: [], False: []}
+        for bench, depth in self._parts:
+            handover: Handover = bench.handover(inputs, progress=progress)
+            part: LabelledSamples = handover.examples("train")
+            of_truth = skeleton_of_truth(bench.dataset)
+            of_kind[depth].append(part if of_truth.joints == skeleton.joints else Roots(part, of_truth))
+        sizes = [sum(len(part) for part in parts) for parts in of_kind.values()]
+        one_pass = max(sizes) * sum(size > 0 for size in sizes)
+        passes = max(1, math.ceil(training.steps * training.batch_size / max(one_pass, 1)))
+        return Mixture(of_kind[True], of_kind[False], passes, seed)
+
+    @cached_property
+    def _parts(self) -> list[tuple[Bench, bool]]:
+        """Those that have training samples, and whether with depth."""
+        some = [bench for bench in self.benches if bench.dataset.keys("train")]
+        return [(bench, has_depth(bench.dataset)) for bench in some]
+
+    def _skeleton(self, learner: Learner) -> Skeleton:
+        """The joints of the training: the data set's, or the root where others differ and the learner answers it alone.
+
+        Raises:
+            InputError: the data sets have other joints than the one that it is trained for.
+        """
+        own = self.bench.dataset.skeleton
+        other = next((b for b in self.benches if skeleton_of_truth(b.dataset).joints != own.joints), None)
+        if other is None:
+            return own
+        answers: Skeleton = getattr(learner, "answers", own)
+        if answers.joints != ROOT.joints:
+            raise InputError(
+                f"params.yaml: methods.{self.row}.train_on",
+                f"{other.dataset.name} has other joints ({skeleton_of_truth(other.dataset).name}) than "
+                f"{self.bench.dataset.name} ({own.name})",
+                "name data sets with the same joints; only a row that answers roots alone can mix others",
+            )
+        return ROOT
