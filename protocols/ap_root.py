@@ -18,7 +18,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import ROOT, Skeleton
 from poseboard.protocols import bootstrap
 from poseboard.protocols.average_precision import average_precision, match, match_published
@@ -79,8 +78,6 @@ class ApRoot(FoundPeople):
         ``error`` is 100 for one that was found, else 0; ``distance_mm`` is to the nearest person. A predicted person
         without a root is none.
         """
-        if truth.chosen is not None and not truth.chosen[truth.place].all():
-            raise InputError(f"{truth.dataset}: every", "leaves out people, not images", "judge all images")
         people = _with_root(gather(pred, truth, ROOT.joints))
         annotated = np.flatnonzero(np.isfinite(people.truth[:, 0]).all(axis=1))
         score = pred.score[people.pred_row]

@@ -70,7 +70,7 @@ class TruthTable:
             camera's frame or in pixels.
         groups: subject, action and sequence of each of ``split_keys``; None: known of people only.
         points: 2D points by kind, as far as they were asked for.
-        chosen: (S,) bool, which of ``split_keys`` a table evaluates; None: all. Rows are chosen apart from it.
+        chosen: (S,) bool, which of ``split_keys`` a table evaluates; None: all. Rows are of these alone.
         facts: of the split: whose boxes and whose truth; None: not known.
     """
 

@@ -92,7 +92,7 @@ class Table(BaseModel):
     split: str = Field(default="test", min_length=1, description="of the data set")
     groups: tuple[Group, ...] = Field(default=(Group(),), min_length=1, description="of conditions, one number each")
     exclude: tuple[str, ...] = Field(default=(), description="prefixes of keys left out: S9/Greeting-2")
-    every: int = Field(default=1, ge=1, description="of the rows that are left, every k-th from the first")
+    every: int = Field(default=1, ge=1, description="of the samples that are left, every k-th from the first")
     protocol: str
     parameters: dict[str, Any] = Field(default_factory=dict)
     published: str | None = Field(default=None, description="id of the published table it stands beside")
@@ -129,9 +129,7 @@ class Table(BaseModel):
         return [group.conditions(names, self.split, self.id) for group in self.groups]
 
     def select(self, truth: TruthTable) -> TruthTable:
-        """The rows that this table evaluates: exclusions first, then every k-th, in the data set's order.
-
-        Samples are chosen alike, for protocols whose records are predicted people.
+        """The samples that are evaluated, with all of their people: exclusions first, then every k-th of the rest.
 
         Raises:
             InputError: an exclusion matches no key of the split: it is misspelt, and the number would not be what the
@@ -147,8 +145,7 @@ class Table(BaseModel):
         if not self.exclude and self.every == 1:
             return truth
         prefixes = tuple(prefix.rstrip("/") + "/" for prefix in self.exclude)
-        keep = np.array([not key.startswith(prefixes) for key in truth.keys], dtype=bool)
         chosen = np.zeros(len(truth.split_keys), dtype=bool)
         left = [place for place, key in enumerate(truth.split_keys) if not key.startswith(prefixes)]
         chosen[left[:: self.every]] = True
-        return replace(truth.take(np.flatnonzero(keep)[:: self.every]), chosen=chosen)
+        return replace(truth.take(np.flatnonzero(chosen[truth.place])), chosen=chosen)

@@ -210,14 +210,26 @@ def test_the_interval_is_that_of_the_drawn_scenes():
         assert alone[group] == pytest.approx(average_precision(*args, published=True)[0])
 
 
+def test_every_so_many_samples_are_judged_with_all_of_their_people():
+    truth, joints = crowd(people=(2, 3, 1, 0, 2, 4))
+    third = Table.select(table_of("ap_root").model_copy(update={"every": 3}), truth)
+    assert np.unique(third.place).tolist() == [0], "the sample of nobody is one of those"
+    other = Table.select(table_of("ap_root").model_copy(update={"every": 2}), truth)
+    assert (np.unique(other.place).tolist(), len(other)) == ([0, 2, 4], 2 + 1 + 2)
+    pred = told(truth, joints)
+    table = SOUND.errors(pred, other)
+    assert (len(table), table["false"].sum(), table["missing"].sum()) == (5, 0, 0)
+    assert SOUND.summarise(table) == 100
+    rows = Mrpe().errors(pred, other)
+    assert set(rows["key"]) == set(other.keys)
+
+
 def test_answers_that_cannot_be_judged_are_told():
     truth, joints = crowd()
     with pytest.raises(InputError, match="frame: 8 rows are in the frame of 'elsewhere'"):
         SOUND.errors(told(truth, joints, frame="elsewhere"), truth)
     with pytest.raises(InputError, match="do"):
         Mrpe().errors(told(truth, joints, keys=np.array(["no"] * len(joints), dtype=object)), truth)
-    with pytest.raises(InputError, match="every"):
-        SOUND.errors(told(truth, joints), Table.select(table_of("ap_root").model_copy(update={"every": 2}), truth))
     with pytest.raises(ValueError, match="recall"):
         ApRoot(rule="published", report="recall")
     with pytest.raises(ValueError, match="not finite"):
