@@ -56,6 +56,11 @@ class Processes:
         cuda = torch.cuda.is_available()
         return launch(min(self._most, torch.cuda.device_count()) if cuda else self._most, "cuda" if cuda else "cpu")
 
+    @cached_property
+    def alone(self) -> Fabric:
+        """This process, for a row that makes no step and only fits constants: others would take seconds to start."""
+        return launch(1, "cuda" if torch.cuda.is_available() else "cpu")
+
 
 def train_stage(settings: Settings, row: str) -> Iterator[str]:
     """Train a row on every data set that it runs on; yields a line per data set.
@@ -143,13 +148,14 @@ def _train(data: TrainingData, bases: Mapping[int, dict[str, Any]], processes: P
             lacking = f": {settings.portable(status.detail)}" if status.state == "partial" and data.own else ""
             problem = "has no training samples" if data.own else f"{row} cannot be trained for it: {why}"
             raise InputError(f"data set {dataset}", problem, f"give it some, or import weights{lacking}")
-        leader = processes.fabric.is_global_zero
+        fabric = processes.fabric if training.steps else processes.alone
+        leader = fabric.is_global_zero
         samples, of_roots = _samples(data, training, seed, target.with_suffix(".roots.npz"))
         if of_roots is not None:
             roots_sha256[seed] = of_roots
         with progress(f"train {dataset}/{row} seed {seed}") as report:
             result = fit(
-                processes.fabric,
+                fabric,
                 training,
                 samples,
                 seed=seed,
@@ -167,7 +173,7 @@ def _train(data: TrainingData, bases: Mapping[int, dict[str, Any]], processes: P
             checkpoint = Checkpoint(folder, training.architecture, result.state, constants, data.trained_on)
             checkpoint.save(target)
             weights = Weights(origin="trained", architecture=training.architecture, trained_on=data.trained_on)
-            runs.append(_run(seed, training, processes.fabric.world_size, result, constants))
+            runs.append(_run(seed, training, fabric.world_size, result, constants))
     if not leader:
         return None
     options = options_in_force(data.learner(), settings.options(row, dataset))
