@@ -445,6 +445,61 @@ def methods() -> None:
     print("\n".join(method_lines(_settings())))
 
 
+@app.command()
+def demo(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="photographs, JPEG or PNG")],
+    focal: Annotated[
+        str | None, typer.Option(metavar="FX,FY", help="focal lengths in pixels; left out: --fov, or EXIF")
+    ] = None,
+    fov: Annotated[
+        float | None, typer.Option(metavar="DEG", help="horizontal field of view, instead of --focal")
+    ] = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON of x, y, width, height in pixels, one list of boxes per image, or a bbox_*_output.json; left "
+            "out: OpenCV's HOG person detector"
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="weights, ours or imported; left out: those of the row in the profile's results")
+    ] = None,
+    row: Annotated[
+        str | None, typer.Option(help="row whose method is used; left out: the first that finds roots of people")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="folder for the pictures")] = Path("demo"),
+    as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
+) -> None:
+    """Find where everyone in your own photographs stands: x, y, z in metres from the camera, one line per person.
+
+    A picture per photograph shows boxes, roots and the people from above. Boxes are of photographs turned upright, the
+    principal point is taken to be the middle, and lens distortion is not known.
+
+    Example: poseboard demo street.jpg --fov 70
+    """
+    from poseboard.benchmarks import demo as of_photos
+
+    def say(line: str) -> None:
+        print(f"poseboard: {line}", file=sys.stderr)
+
+    focal_of = of_photos.focal_of(focal, fov)
+    settings = _settings()
+    weights = of_photos.find_weights(settings, row, checkpoint)
+    taken = of_photos.photos(images, focal_of, boxes, say)
+    seen = of_photos.run(settings, weights, taken)
+    pictures = of_photos.write_pictures(seen, out)
+    if boxes is None:
+        say("no boxes are given: people are those that OpenCV's HOG detector finds, which are upright and often missed")
+    say(f"weights: {weights.path}, trained on: {weights.trained_on}")
+    if weights.synthetic:
+        say("these weights have seen rendered people alone: their distances in photographs mean little")
+    if as_json:
+        print(of_photos.as_json(seen, weights, pictures))
+        return
+    for one, of_one in zip(seen, pictures, strict=True):
+        print("\n".join([*one.lines(), *map(str, of_one)]))
+
+
 @weights_app.command("import")
 def weights_import(
     method: Annotated[

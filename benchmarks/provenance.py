@@ -47,21 +47,28 @@ def weights_sha256(settings: Settings, weights: Path) -> str:
         OSError: the file cannot be read.
     """
     digest = file_sha256(weights)
+    if (path := training_path(settings, weights)) is None or not path.is_file():
+        return digest
+    recorded = TrainingFile.read(path).provenance.checkpoint_sha256.get(weights.stem)
+    if recorded not in (None, digest):
+        raise InputError(
+            weights,
+            f"its hash {digest[:12]}… is not {recorded[:12]}…, which {path} recorded",
+            f"run `poseboard train {path.stem} {path.parent.name}` again; other weights are a row of their own, "
+            "`weights: FILE`",
+        )
+    return digest
+
+
+def training_path(settings: Settings, weights: Path) -> Path | None:
+    """The record of the training that left a checkpoint where `Settings.checkpoint` puts it; None elsewhere."""
     results = (settings.home / "results").resolve()
     path = weights.resolve()
     match path.relative_to(results).parts if path.is_relative_to(results) else ():
         case (profile, "checkpoints", row, dataset, _):
-            record = row_path(results / profile, "training", row, dataset)
+            return row_path(results / profile, "training", row, dataset)
         case _:
-            return digest
-    recorded = TrainingFile.read(record).provenance.checkpoint_sha256.get(path.stem) if record.is_file() else None
-    if recorded not in (None, digest):
-        raise InputError(
-            weights,
-            f"its hash {digest[:12]}… is not {recorded[:12]}…, which {record} recorded",
-            f"run `poseboard train {dataset} {row}` again; other weights are a row of their own, `weights: FILE`",
-        )
-    return digest
+            return None
 
 
 def weights_source(settings: Settings, dataset: str, method: str) -> Weights | None:

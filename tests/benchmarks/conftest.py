@@ -183,6 +183,12 @@ def copied_into(ready_workspace: Workspace) -> Callable[[Path], Workspace]:
     return copy
 
 
+@pytest.fixture(scope="session")
+def workspace_of() -> Callable[[Path], Workspace]:
+    """The command line in a folder that has a params.yaml."""
+    return Workspace.of
+
+
 @pytest.fixture
 def workspace(copied_into: Callable[[Path], Workspace], tmp_path: Path) -> Workspace:
     """A copy to spoil."""
