@@ -14,7 +14,7 @@ import typer
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
-from poseboard.protocols.records import ResultError
+from poseboard.protocols.records import ResultError, row_paths
 
 if TYPE_CHECKING:
     import numpy as np
@@ -381,11 +381,14 @@ def report() -> None:
 
     settings = _settings()
     results = settings.home / "results"
-    rows = settings.rows
-    code = {name: settings.home / entry.code for name, entry in rows.items()}
+    rows = {row: settings.may_run(row) for row in settings.rows}
+    code = {name: settings.home / entry.code for name, entry in settings.rows.items()}
     folders = {name: path.parent if path.name == "method.py" else path for name, path in code.items()}
     files = build(results, settings.params.profile, settings.page, rows, settings.params.colours, folders)
     print(f"{files[0]}: {len(files)} files")
+    for path in row_paths(settings.results, "scores"):
+        if (row := path.parent.name) in rows and path.stem not in rows[row]:
+            print(f"{row}: its scores on {path.stem} are not shown, params.yaml does not run it there")
 
 
 def _losses(training: TrainingFile) -> NDArray[np.uint8]:

@@ -178,12 +178,18 @@ def compare_all(settings: Settings) -> Iterator[ComparisonFile]:
     """Compare the rows on every data set of params.yaml that some row has been scored on."""
     (settings.results / "comparisons").mkdir(parents=True, exist_ok=True)
     for dataset in settings.params.datasets:
-        if any(settings.row_path("scores", row, dataset).is_file() for row in settings.rows):
+        if any(path.is_file() for path in _scores_on(settings, dataset).values()):
             yield compare_stage(settings, dataset)
 
 
+def _scores_on(settings: Settings, dataset: str) -> dict[str, Path]:
+    """The score file of each row that runs on a data set, which need not be there."""
+    rows = [row for row in settings.rows if dataset in settings.may_run(row)]
+    return {row: settings.row_path("scores", row, dataset) for row in rows}
+
+
 def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
-    """Compare the rows of params.yaml that have been scored on a data set, table by table.
+    """Compare the rows of params.yaml that run on a data set and have been scored there, table by table.
 
     How far trainings of a row of one seed differ is taken from the results of profile `REFERENCE`, where they are of
     the same row on the same data.
@@ -199,8 +205,7 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
     reference: dict[str, list[Score]] = {}
     of_reference = settings.home / "results" / REFERENCE
     training, other_training = _training(settings.results, dataset), _training(of_reference, dataset)
-    for method in settings.rows:
-        path = settings.row_path("scores", method, dataset)
+    for method, path in _scores_on(settings, dataset).items():
         if not path.is_file():
             continue
         record = ScoreFile.read(path)

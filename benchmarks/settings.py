@@ -310,6 +310,15 @@ class Settings:
         named = self._chosen(self.entry(method).train_on, dataset)
         return [dataset] if named is None else list(dict.fromkeys(named))
 
+    def may_run(self, method: str) -> list[str]:
+        """The data sets that results of a row may be of: those that it names, else all; whether they are there or not.
+
+        Raises:
+            InputError: there is no such row.
+        """
+        on = self.on(method)
+        return [dataset for dataset in self.params.datasets if on is None or dataset in on]
+
     def weights(self, method: str, dataset: str) -> Path | None:
         """The file that a row takes its weights from on a data set; None where they come out of a training.
 

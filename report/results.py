@@ -165,13 +165,13 @@ def table_key(table: str) -> tuple[int, int, str]:
     return ("TF".index(match[1]), int(match[2]), "") if match else (2, 0, table)
 
 
-def read_results(results: Path, profile: str, rows: Collection[str] | None = None) -> Results:
+def read_results(results: Path, profile: str, rows: Mapping[str, Collection[str]] | None = None) -> Results:
     """Read the results of one profile, and those of profile `REFERENCE` for the same rows on the same data.
 
     Args:
         results: the results/ folder.
         profile: a folder of it.
-        rows: rows of the run; files of others are ignored. None: all rows.
+        rows: row of the run -> data sets that it runs on; other files of the pipeline are ignored. None: all are read.
 
     Raises:
         ResultError: a file violates its schema, two files are of the same method, or two rows were scored on different
@@ -180,8 +180,8 @@ def read_results(results: Path, profile: str, rows: Collection[str] | None = Non
     own = _read_profile(results, profile, rows)
     if profile == REFERENCE or not (results / REFERENCE).is_dir():
         return own
-    other = _read_profile(results, REFERENCE, {entry.scores.method for entry in own.entries})
     ours = {(entry.scores.dataset, entry.scores.method): entry.scores for entry in own.entries}
+    other = _read_profile(results, REFERENCE, {row: {d for d, m in ours if m == row} for _, row in ours})
 
     def same(file: ScoreFile) -> bool:
         known = ours.get((file.dataset, file.method))
@@ -192,11 +192,11 @@ def read_results(results: Path, profile: str, rows: Collection[str] | None = Non
     return replace(own, reference=replace(other, entries=entries) if entries else None)
 
 
-def _read_profile(results: Path, profile: str, rows: Collection[str] | None) -> Results:
+def _read_profile(results: Path, profile: str, rows: Mapping[str, Collection[str]] | None) -> Results:
     root = results / profile
     entries, seen, states = [], dict[Any, Path](), dict[tuple[str, bool], tuple[str, Path]]()
     for path, file in _read_all(ScoreFile, row_paths(root, "scores")):
-        if rows is not None and file.source == "pipeline" and file.method not in rows:
+        if rows is not None and file.source == "pipeline" and file.dataset not in rows.get(file.method, ()):
             continue
         _same_profile(path, file.profile, profile)
         _unique(path, (file.dataset, file.method), seen)

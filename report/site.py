@@ -77,7 +77,7 @@ def build(
     results: Path,
     profile: str,
     out: Path,
-    rows: Collection[str] | None = None,
+    rows: Mapping[str, Collection[str]] | None = None,
     colours: Mapping[str, str] | None = None,
     folders: Mapping[str, Path] | None = None,
 ) -> list[Path]:
@@ -89,7 +89,7 @@ def build(
         results: the results/ folder.
         profile: a folder of ``results``.
         out: folder of the pages; created if absent.
-        rows: rows of the run; results of others are not shown. None: all are shown.
+        rows: row of the run -> data sets that it runs on; no other results of the pipeline are shown. None: all are.
         colours: row -> name of its colour (`figures.COLOURS`); others have a colour by the hash of their name.
         folders: row -> folder of its method, whose README.md its page shows.
 
@@ -113,7 +113,7 @@ def _write(
     results: Results,
     profile: str,
     folder: _Folder,
-    rows: Collection[str] | None,
+    rows: Mapping[str, Collection[str]] | None,
     colours: Mapping[str, str] | None,
     folders: Mapping[str, Path] | None,
 ) -> list[Path]:

@@ -129,6 +129,37 @@ def test_a_row_taken_out_of_params_is_neither_compared_nor_shown(workspace: Any)
     assert (workspace.folder / SCORES / "other/human36m.json").is_file()
 
 
+def test_a_data_set_taken_out_of_a_row_is_neither_compared_nor_shown(workspace: Any) -> None:
+    second_row(workspace)
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    params["methods"]["other"]["on"] = ["human36m"]
+    workspace.write_params(**params)
+    workspace.must("compare", "human36m")
+    page = workspace.folder / "results/smoke/leaderboard"
+    assert "not shown" not in workspace.must("report").out
+    assert "other" in (page / "leaderboard.csv").read_text(encoding="utf-8")
+
+    params["methods"]["other"]["on"] = []
+    workspace.write_params(**params)
+    workspace.must("compare", "human36m")
+    compared = ComparisonFile.read(workspace.folder / "results/smoke/comparisons/human36m.json")
+    assert {rank.method for table in compared.tables for rank in table.ranks} == {"dlt"}
+    said = workspace.must("report").out
+    assert "other: its scores on human36m are not shown, params.yaml does not run it there" in said
+    flat = (page / "leaderboard.csv").read_text(encoding="utf-8")
+    assert ",dlt," in flat
+    assert ",other," not in flat
+    # Where its data is absent here, scores from elsewhere stay.
+    params["methods"]["other"]["on"] = ["human36m", "rhd"]
+    params["datasets"]["rhd"] = {"root": None}
+    workspace.write_params(**params)
+    scores = workspace.folder / SCORES / "other"
+    text = (scores / "human36m.json").read_text(encoding="utf-8")
+    (scores / "rhd.json").write_text(text.replace('"human36m"', '"rhd"'), encoding="utf-8")
+    workspace.must("report")
+    assert "rhd," in (page / "leaderboard.csv").read_text(encoding="utf-8")
+
+
 def test_rows_of_two_states_of_the_data_are_not_compared(workspace: Any, spoil: Fail) -> None:
     second_row(workspace)
     path = workspace.folder / SCORES / "other/human36m.json"

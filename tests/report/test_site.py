@@ -473,7 +473,7 @@ def test_one_method_is_not_scored_twice_and_profiles_do_not_mix(tmp_path: Path) 
 
 
 def test_rows_taken_out_of_the_run_are_not_shown(results: Path, tmp_path: Path) -> None:
-    build(results, "default", tmp_path, rows=["algebraic", "dlt"])
+    build(results, "default", tmp_path, rows=dict.fromkeys(("algebraic", "dlt"), ("human36m",)))
     found = page(tmp_path / "index.html")
     assert "dlt_peak" not in found.text
     assert not (tmp_path / "methods" / "ransac.html").exists()
