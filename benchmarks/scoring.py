@@ -129,7 +129,7 @@ def _score(
         warning=settings.profile.warning,
         source="submission" if files else "pipeline",
         inputs=info[seeds[0]].inputs,
-        scores=[found for of_board in scored.values() for found in of_board.scores],
+        scores=[found for of_table in scored.values() for found in of_table.scores],
         provenance=provenance(
             settings,
             run=f"{method}/score/{dataset}",
@@ -140,7 +140,7 @@ def _score(
         ),
     )
     if not files:
-        errors = [of_board.errors.assign(table=name) for name, of_board in scored.items()]
+        errors = [of_table.errors.assign(table=name) for name, of_table in scored.items()]
         kinds = {"table": "category", "cameras": "str"}
         together = pd.concat(errors, ignore_index=True).astype(kinds)
         # Monocular methods have no predictions from all cameras: theirs from one camera are drawn in all of them.

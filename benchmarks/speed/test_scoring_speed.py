@@ -75,7 +75,7 @@ def write_predictions(path: Path, poses: int) -> None:
     write(path, PoseTable(truth.keys[order], truth.person, np.ones(poses, np.float32), frame, joints, info))
 
 
-BOARDS = [
+TABLES = [
     Table(id=name, title=name, dataset="human36m", protocol=name) for name in ("mpjpe_relative", "mpjpe_absolute")
 ]
 
@@ -91,9 +91,9 @@ def score_file(path: Path, poses: int) -> dict[str, float]:
     truth = make_truth(poses)
     before = peak_memory_mb()
     start = time.process_time()
-    table = read(path)
+    pred = read(path)
     reading = time.process_time() - start
-    scores = [score(board, {table.info.condition: {0: table}}, truth).scores[0] for board in BOARDS]
+    scores = [score(table, {pred.info.condition: {0: pred}}, truth).scores[0] for table in TABLES]
     seconds = time.process_time() - start
     found = {found.table: found.value for found in scores if found.value is not None and found.ci95 is not None}
     return {**found, "seconds": seconds, "read_s": reading, "before_mb": before, "peak_mb": peak_memory_mb()}
@@ -126,7 +126,7 @@ def test_a_million_poses(tmp_path: Path, record_speed: RecordSpeed) -> None:
     ours = json.loads(answer.stdout.splitlines()[-1])
     peer = score_in_a_loop(small, LOOP_POSES)
     same = score_file(small, LOOP_POSES)
-    worst = max(abs(same[board.protocol] - peer[board.protocol]) for board in BOARDS)
+    worst = max(abs(same[table.protocol] - peer[table.protocol]) for table in TABLES)
     assert worst < 1e-3
     record_speed(
         name="scoring",

@@ -87,7 +87,7 @@ def make_predictions() -> MakePredictions:
 
 
 @pytest.fixture
-def make_board() -> MakeBoard:
+def make_table() -> MakeBoard:
     def make(protocol: str, **fields: object) -> Table:
         parameters = {key: fields.pop(key) for key in list(fields) if key not in Table.model_fields}
         values = {"id": "B", "title": "A table", "dataset": "human36m", "protocol": protocol, "parameters": parameters}

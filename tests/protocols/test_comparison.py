@@ -13,7 +13,7 @@ from poseboard.protocols.scoring import Scored, score
 
 
 @pytest.fixture
-def scored(make_truth, make_predictions, make_board):
+def scored(make_truth, make_predictions, make_table):
     """Score methods whose x is off by the given mm: name -> (N,) or number."""
 
     def run(protocol: str = "mpjpe_absolute", seeds: int = 1, **offsets) -> dict[str, Scored]:
@@ -22,7 +22,7 @@ def scored(make_truth, make_predictions, make_board):
         for method, offset in offsets.items():
             joints = truth.joints_mm + np.broadcast_to(offset, len(truth))[:, None, None] * np.array([1.0, 0, 0])
             tables = [make_predictions(truth, joints, seed=seed) for seed in range(seeds)]
-            found[method] = score(make_board(protocol), answered(*tables), truth, resamples=50)
+            found[method] = score(make_table(protocol), answered(*tables), truth, resamples=50)
         return found
 
     return run
@@ -32,11 +32,11 @@ def pair(comparison: TableComparison, a: str, b: str):
     return next(p for p in comparison.pairs if (p.a, p.b) == (a, b))
 
 
-def test_paired_differences(scored, make_board) -> None:
+def test_paired_differences(scored, make_table) -> None:
     rng = np.random.default_rng(0)
     hard = rng.uniform(10, 90, 34)
     methods = scored(worse=hard + 2, best=hard, other=hard + 1 + rng.normal(0, 0.2, 34))
-    (found,) = compare(make_board("mpjpe_absolute"), methods, learned=())
+    (found,) = compare(make_table("mpjpe_absolute"), methods, learned=())
     assert [(p.a, p.b) for p in found.pairs] == [("best", "other"), ("best", "worse"), ("other", "worse")]
     exact = pair(found, "best", "worse")
     assert exact.difference == pytest.approx(-2, abs=1e-3)
@@ -51,55 +51,55 @@ def test_paired_differences(scored, make_board) -> None:
     assert found.signature == methods["best"].scores[0].signature
 
 
-def test_rank_intervals_widen_where_methods_are_close(scored, make_board) -> None:
+def test_rank_intervals_widen_where_methods_are_close(scored, make_table) -> None:
     rng = np.random.default_rng(1)
     methods = scored(a=rng.uniform(10, 90, 34), b=rng.uniform(10, 90, 34), last=500.0)
-    (found,) = compare(make_board("mpjpe_absolute"), methods, learned=())
+    (found,) = compare(make_table("mpjpe_absolute"), methods, learned=())
     intervals = {rank.method: rank.ci95 for rank in found.ranks}
     assert intervals["a"] == intervals["b"] == (1, 2)
     assert intervals["last"] == (3, 3)
 
 
-def test_only_common_poses_are_compared(make_truth, make_predictions, make_board) -> None:
+def test_only_common_poses_are_compared(make_truth, make_predictions, make_table) -> None:
     """A method that leaves out its worst poses gains in its own mean and not in the comparison."""
     truth = make_truth()
     offset = np.where(np.arange(34) < 10, 100.0, 10.0)[:, None, None] * np.array([1.0, 0, 0])
     whole = truth.joints_mm + offset
     shy = whole[10:]
-    board = make_board("mpjpe_absolute")
+    table = make_table("mpjpe_absolute")
     methods = {
-        "whole": score(board, answered(make_predictions(truth, whole)), truth, resamples=50),
-        "shy": score(board, answered(make_predictions(truth, shy, truth.keys[10:])), truth, resamples=50),
+        "whole": score(table, answered(make_predictions(truth, whole)), truth, resamples=50),
+        "shy": score(table, answered(make_predictions(truth, shy, truth.keys[10:])), truth, resamples=50),
     }
     assert methods["shy"].scores[0].value < methods["whole"].scores[0].value
-    (found,) = compare(board, methods, learned=())
+    (found,) = compare(table, methods, learned=())
     assert found.pairs[0].difference == pytest.approx(0, abs=1e-4)
     assert found.pairs[0].n_samples == 24
     assert [rank.rank for rank in found.ranks] == [1, 1]
 
 
-def test_more_is_better_for_pck(make_truth, make_predictions, make_board) -> None:
+def test_more_is_better_for_pck(make_truth, make_predictions, make_table) -> None:
     truth = make_truth()
     noise = np.random.default_rng(3).normal(size=truth.joints_mm.shape)
-    board = make_board("pck", threshold_mm=30)
+    table = make_table("pck", threshold_mm=30)
     methods = {
-        name: score(board, answered(make_predictions(truth, truth.joints_mm + size * noise)), truth, resamples=50)
+        name: score(table, answered(make_predictions(truth, truth.joints_mm + size * noise)), truth, resamples=50)
         for name, size in (("rough", 20), ("fine", 5))
     }
-    (found,) = compare(board, methods, learned=())
+    (found,) = compare(table, methods, learned=())
     assert [(p.a, p.b) for p in found.pairs] == [("fine", "rough")]
     assert 0 < found.pairs[0].ci95[0] < found.pairs[0].difference
     assert [(rank.method, rank.rank) for rank in found.ranks] == [("fine", 1), ("rough", 2)]
     assert found.unit == "%"
 
 
-def test_seeds_are_averaged_before_they_are_compared(scored, make_board) -> None:
-    (found,) = compare(make_board("mpjpe_absolute"), scored(seeds=3, a=10.0, b=30.0))
+def test_seeds_are_averaged_before_they_are_compared(scored, make_table) -> None:
+    (found,) = compare(make_table("mpjpe_absolute"), scored(seeds=3, a=10.0, b=30.0))
     assert found.pairs[0].difference == pytest.approx(-20, abs=1e-3)
     assert found.pairs[0].n_samples == 34
 
 
-def test_comparison_of_rows_read_back(scored, make_board, tmp_path: Path) -> None:
+def test_comparison_of_rows_read_back(scored, make_table, tmp_path: Path) -> None:
     """The compare stage reads what the score stage wrote."""
     rng = np.random.default_rng(5)
     methods = scored(a=rng.uniform(10, 30, 34), b=rng.uniform(10, 40, 34), c=rng.uniform(0, 90, 34))
@@ -107,39 +107,39 @@ def test_comparison_of_rows_read_back(scored, make_board, tmp_path: Path) -> Non
     for name, found in methods.items():
         found.errors.to_parquet(tmp_path / f"{name}.parquet")
         again[name] = Scored(found.scores, pd.read_parquet(tmp_path / f"{name}.parquet"))
-    board = make_board("mpjpe_absolute")
-    assert compare(board, again) == compare(board, methods)
+    table = make_table("mpjpe_absolute")
+    assert compare(table, again) == compare(table, methods)
 
 
-def test_tables_that_share_no_signature_are_not_compared(scored, make_board) -> None:
+def test_tables_that_share_no_signature_are_not_compared(scored, make_table) -> None:
     frames = scored(a=1.0)
-    assert compare(make_board("mpjpe_absolute"), frames) == []
-    empty = make_board("mpjpe_absolute", id="other")
+    assert compare(make_table("mpjpe_absolute"), frames) == []
+    empty = make_table("mpjpe_absolute", id="other")
     assert compare(empty, scored(a=1.0, b=2.0)) == []
 
 
-def test_a_share_counts_what_is_missing_as_wrong(make_truth, make_predictions, make_board) -> None:
+def test_a_share_counts_what_is_missing_as_wrong(make_truth, make_predictions, make_table) -> None:
     """Leaving out poses costs in the comparison by PCK as it costs in PCK itself."""
     truth = make_truth()
-    board = make_board("pck", threshold_mm=30)
+    table = make_table("pck", threshold_mm=30)
     shift = np.array([100.0, 0, 0]) * (np.arange(17) == 1)[:, None]  # one joint of 17 is wrong
     methods = {
-        "whole": score(board, answered(make_predictions(truth, truth.joints_mm + shift)), truth, resamples=50),
+        "whole": score(table, answered(make_predictions(truth, truth.joints_mm + shift)), truth, resamples=50),
         "shy": score(
-            board, answered(make_predictions(truth, truth.joints_mm[17:], truth.keys[17:])), truth, resamples=50
+            table, answered(make_predictions(truth, truth.joints_mm[17:], truth.keys[17:])), truth, resamples=50
         ),
     }
-    (found,) = compare(board, methods, learned=())
+    (found,) = compare(table, methods, learned=())
     assert pair(found, "whole", "shy").difference == pytest.approx(100 * (16 / 17 - 17 / 34))
     assert [(rank.method, rank.rank) for rank in found.ranks] == [("whole", 1), ("shy", 2)]
 
 
-def test_one_group_ranks_nothing(make_truth, make_predictions, make_board) -> None:
+def test_one_group_ranks_nothing(make_truth, make_predictions, make_table) -> None:
     truth = make_truth().take(np.arange(7))  # S9/Walking-1
-    board = make_board("mpjpe_absolute")
+    table = make_table("mpjpe_absolute")
     methods = {
-        name: score(board, answered(make_predictions(truth, truth.joints_mm + shift)), truth, resamples=50)
+        name: score(table, answered(make_predictions(truth, truth.joints_mm + shift)), truth, resamples=50)
         for name, shift in (("near", 1.0), ("far", 9.0))
     }
-    (found,) = compare(board, methods, learned=())
+    (found,) = compare(table, methods, learned=())
     assert (found.pairs, found.ranks) == ([], [])

@@ -39,9 +39,9 @@ def test_a_perturbation_that_is_none_is_refused(change: dict[str, object]) -> No
         Perturbation.model_validate({**TURNED, **change})
 
 
-def test_a_group_that_is_spoiled_has_a_signature_of_its_own(make_truth, make_predictions, make_board) -> None:
+def test_a_group_that_is_spoiled_has_a_signature_of_its_own(make_truth, make_predictions, make_table) -> None:
     truth = make_truth()
-    table = make_board("mpjpe_relative", groups=[{}, {"perturbation": TURNED}])
+    table = make_table("mpjpe_relative", groups=[{}, {"perturbation": TURNED}])
     assert [group[0].perturbation is None for group in table.conditions(truth.views)] == [True, False]
     spoiled = make_predictions(truth, truth.joints_mm + 5, perturbation=TURNED)
     plain, turned = score(table, answered(make_predictions(truth), spoiled), truth, resamples=50).scores
@@ -55,8 +55,8 @@ def test_a_group_that_is_spoiled_has_a_signature_of_its_own(make_truth, make_pre
     assert again.signature == turned.signature
 
 
-def test_a_method_that_sees_all_people_answers_what_is_offered_to_all(make_truth, make_predictions, make_board) -> None:
+def test_a_method_that_sees_all_people_answers_what_is_offered_to_all(make_truth, make_predictions, make_table) -> None:
     truth = make_truth()
-    table = make_board("mpjpe_relative")
+    table = make_table("mpjpe_relative")
     (found,) = score(table, answered(make_predictions(truth, people="all")), truth, resamples=50).scores
     assert found.value == 0

@@ -237,17 +237,17 @@ def test_the_spread_is_of_the_same_row() -> None:
     assert not same_row(file(), far, ours, {})
 
 
-def test_compare_records_the_differences_of_equal_seeds(make_truth, make_predictions, make_board) -> None:
-    truth, board = make_truth(), make_board("mpjpe_absolute")
+def test_compare_records_the_differences_of_equal_seeds(make_truth, make_predictions, make_table) -> None:
+    truth, table = make_truth(), make_table("mpjpe_absolute")
 
     def scored(*offsets: float):
         tables = [
             make_predictions(truth, truth.joints_mm + np.array([offset, 0, 0]), seed=seed)
             for seed, offset in enumerate(offsets)
         ]
-        return score(board, answered(*tables), truth, resamples=50)
+        return score(table, answered(*tables), truth, resamples=50)
 
-    (found,) = compare(board, {"a": scored(10, 12, 14), "b": scored(20, 24, 25)}, resamples=50)
+    (found,) = compare(table, {"a": scored(10, 12, 14), "b": scored(20, 24, 25)}, resamples=50)
     (one,) = found.pairs
     assert [seed.value for seed in one.seeds] == pytest.approx([-10, -12, -11], abs=1e-4)
     assert one.difference == pytest.approx(-11, abs=1e-4)
@@ -256,10 +256,10 @@ def test_compare_records_the_differences_of_equal_seeds(make_truth, make_predict
     assert (one.training, one.decided) == ("own", True)
     assert [(rank.method, rank.ci95) for rank in found.ranks] == [("a", (1, 1)), ("b", (2, 2))]
     singles = {"a": scored(10), "b": scored(20)}
-    (unknown,) = compare(board, singles, resamples=50)
+    (unknown,) = compare(table, singles, resamples=50)
     assert unknown.pairs[0].decided is False
     known = {"a": scored(10, 12, 14).scores, "b": scored(20, 24, 25).scores}
-    (judged,) = compare(board, singles, resamples=50, reference=known)
+    (judged,) = compare(table, singles, resamples=50, reference=known)
     assert (judged.pairs[0].training, judged.pairs[0].training_sd) == ("reference", pytest.approx(1, abs=1e-4))
-    (uneven,) = compare(board, {"a": scored(10, 12, 14), "b": scored(20, 24)}, resamples=50)
+    (uneven,) = compare(table, {"a": scored(10, 12, 14), "b": scored(20, 24)}, resamples=50)
     assert uneven.pairs[0].seeds == []

@@ -77,7 +77,7 @@ ANSWERS = {
 
 
 @pytest.fixture
-def judge(make_truth, make_predictions, make_board):
+def judge(make_truth, make_predictions, make_table):
     def run(case: str, joints_mm: NDArray):
         protocol, parameters = CASES[case]
         truth = make_truth()
@@ -86,8 +86,8 @@ def judge(make_truth, make_predictions, make_board):
         alone = protocol in ("mpjpe_root_camera", "mpjpe_true_size")
         sets = [(name,) for name in CAMERAS] if alone else [CAMERAS]
         tables = [make_predictions(truth, joints_mm, cameras=cameras, **size) for cameras in sets]
-        board = make_board(protocol, groups=[{"each": alone}], **parameters)
-        (found,) = score(board, answered(*tables), truth, resamples=20).scores
+        table = make_table(protocol, groups=[{"each": alone}], **parameters)
+        (found,) = score(table, answered(*tables), truth, resamples=20).scores
         return found
 
     return run

@@ -41,10 +41,10 @@ def of_camera(truth, make_predictions):
 
 
 @pytest.fixture
-def judge(truth, make_board):
+def judge(truth, make_table):
     def run(*tables, of=None, **fields):
-        board = make_board("mpjpe_root_camera", groups=[{"each": True}], **fields)
-        return score(board, answered(*tables), of or truth, resamples=100).scores
+        table = make_table("mpjpe_root_camera", groups=[{"each": True}], **fields)
+        return score(table, answered(*tables), of or truth, resamples=100).scores
 
     return run
 
@@ -76,16 +76,16 @@ def test_the_number_is_over_all_cameras_and_says_so(judge, of_camera):
     assert one.signature.views == CAMERAS[2]
 
 
-def test_cameras_of_different_seeds_are_not_pooled(of_camera, truth, make_board):
+def test_cameras_of_different_seeds_are_not_pooled(of_camera, truth, make_table):
     tables = answered(*(of_camera(v, seed=v) for v in range(2)))
     with pytest.raises(InputError, match="other seeds"):
-        score(make_board("mpjpe_root_camera", groups=[{"each": True}]), tables, truth, resamples=50)
+        score(make_table("mpjpe_root_camera", groups=[{"each": True}]), tables, truth, resamples=50)
 
 
-def test_where_a_root_came_from_is_part_of_the_number(of_camera, truth, make_board):
+def test_where_a_root_came_from_is_part_of_the_number(of_camera, truth, make_table):
     """Handed a root from all cameras, a method is scored in no table that means one camera and nothing else."""
-    strict = make_board("mpjpe_root_camera", groups=[{"each": True}])
-    lenient = make_board("mpjpe_root_camera", groups=[{"each": True, "roots": "all"}])
+    strict = make_table("mpjpe_root_camera", groups=[{"each": True}])
+    lenient = make_table("mpjpe_root_camera", groups=[{"each": True, "roots": "all"}])
     rooted = of_camera(0, root="predicted", root_cameras=CAMERAS)
     with pytest.raises(ValueError, match="no predictions"):
         score(strict, answered(rooted), truth, resamples=50)
@@ -94,9 +94,9 @@ def test_where_a_root_came_from_is_part_of_the_number(of_camera, truth, make_boa
     assert found.signature.views == f"{CAMERAS[0]}; root from all"
     # one that was handed no root stands in both, one handed a root from what it sees only where that is meant
     bare, own = of_camera(0), of_camera(0, root="predicted", root_cameras=(CAMERAS[0],))
-    for table, boards in ((bare, (strict, lenient)), (own, (strict,))):
-        for board in boards:
-            assert score(board, answered(table), truth, resamples=50).scores
+    for pred, tables in ((bare, (strict, lenient)), (own, (strict,))):
+        for table in tables:
+            assert score(table, answered(pred), truth, resamples=50).scores
     with pytest.raises(ValueError, match="no predictions"):
         score(lenient, answered(own), truth, resamples=50)
 
@@ -155,11 +155,11 @@ def test_a_camera_that_does_not_see_the_sample_is_refused(judge, of_camera, trut
         judge(table, of=replace(truth, seen_by=replace(truth.seen_by, place=place)))
 
 
-def test_other_protocols_still_refuse_a_cameras_frame(of_camera, truth, make_board):
-    table = of_camera(0)
-    board = make_board("mpjpe_relative", groups=[{"cameras": [CAMERAS[0]]}])
+def test_other_protocols_still_refuse_a_cameras_frame(of_camera, truth, make_table):
+    pred = of_camera(0)
+    table = make_table("mpjpe_relative", groups=[{"cameras": [CAMERAS[0]]}])
     with pytest.raises(InputError, match="this table judges poses in the world frame"):
-        score(board, answered(table), truth, resamples=10)
+        score(table, answered(pred), truth, resamples=10)
 
 
 class TwoCameras:

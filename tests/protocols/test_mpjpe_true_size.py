@@ -42,10 +42,10 @@ def lifted(truth, make_predictions):
 
 
 @pytest.fixture
-def judge(truth, make_board):
-    def run(table, of=None, **parameters):
-        board = make_board("mpjpe_true_size", groups=[{"each": True}], size=SIZE, **parameters)
-        return score(board, answered(table), of or truth, resamples=50)
+def judge(truth, make_table):
+    def run(pred, of=None, **parameters):
+        table = make_table("mpjpe_true_size", groups=[{"each": True}], size=SIZE, **parameters)
+        return score(table, answered(pred), of or truth, resamples=50)
 
     return run
 
@@ -91,10 +91,10 @@ def test_predictions_of_their_own_size_have_no_score(judge, lifted, truth):
         MpjpeTrueSize(size=SIZE).errors(table, truth)
 
 
-def test_a_size_between_joints_there_are_not(lifted, truth, make_board):
-    table, _ = lifted()
-    board = make_board("mpjpe_true_size", size=("thorax", "pelvis"))
+def test_a_size_between_joints_there_are_not(lifted, truth, make_table):
+    pred, _ = lifted()
+    table = make_table("mpjpe_true_size", size=("thorax", "pelvis"))
     with pytest.raises(InputError, match="size: 'thorax' is no joint of rhd-21"):
-        board.rule().errors(table, truth)
+        table.rule().errors(pred, truth)
     with pytest.raises(InputError, match="size needs 'middle_lower' among the joints"):
-        make_board("mpjpe_true_size", size=SIZE, joints=("palm", "middle_base")).rule()
+        make_table("mpjpe_true_size", size=SIZE, joints=("palm", "middle_base")).rule()

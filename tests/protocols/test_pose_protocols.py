@@ -29,13 +29,13 @@ SHIFT = np.array([24.0, -32.0, 0.0])  # 40 mm
 
 
 @pytest.fixture
-def judge(make_truth, make_predictions, make_board):
+def judge(make_truth, make_predictions, make_table):
     """Score predicted joints (None: the truth itself) of the small truth table by a protocol."""
 
     def run(protocol: str, joints_mm: NDArray | None = None, truth: TruthTable | None = None, **fields) -> Scored:
         truth = make_truth() if truth is None else truth
-        board = make_board(protocol, **{**PROTOCOLS[protocol], **fields})
-        return score(board, answered(make_predictions(truth, joints_mm)), truth, resamples=200)
+        table = make_table(protocol, **{**PROTOCOLS[protocol], **fields})
+        return score(table, answered(make_predictions(truth, joints_mm)), truth, resamples=200)
 
     return run
 
@@ -101,7 +101,7 @@ def test_similarity_leaks_into_all_but_procrustes(judge, make_truth) -> None:
 
 @pytest.mark.parametrize("protocol", ["mpjpe_absolute", "mpjpe_clipped", "mpjpe_relative", "pa_mpjpe", "pck"])
 def test_permuted_joints_are_seen_unless_they_are_named(
-    judge, make_truth, make_predictions, make_board, protocol
+    judge, make_truth, make_predictions, make_table, protocol
 ) -> None:
     """The same numbers in another joint order are wrong, the same joints under their names are right."""
     truth = make_truth()
@@ -109,19 +109,19 @@ def test_permuted_joints_are_seen_unless_they_are_named(
     oracle, permuted = value(judge(protocol)), value(judge(protocol, truth.joints_mm[:, order]))
     assert abs(permuted - oracle) > 10
     named = make_predictions(truth, truth.joints_mm[:, order], joints=tuple(HUMAN36M.joints[i] for i in order))
-    scored = score(make_board(protocol), answered(named), truth, resamples=50)
+    scored = score(make_table(protocol), answered(named), truth, resamples=50)
     assert value(scored) == pytest.approx(oracle, abs=1e-3)
 
 
-def test_another_joint_set_is_an_error_that_names_the_joints(make_truth, make_predictions, make_board) -> None:
+def test_another_joint_set_is_an_error_that_names_the_joints(make_truth, make_predictions, make_table) -> None:
     truth = make_truth()
     coco = make_predictions(truth, joints=COCO.joints)
     with pytest.raises(InputError, match=r"joints_mm: .* has no pelvis, spine, thorax, head_top"):
-        score(make_board("mpjpe_absolute"), answered(coco), truth)
-    wrists = score(make_board("mpjpe_absolute", joints=["left_wrist", "nose"]), answered(coco), truth, resamples=50)
+        score(make_table("mpjpe_absolute"), answered(coco), truth)
+    wrists = score(make_table("mpjpe_absolute", joints=["left_wrist", "nose"]), answered(coco), truth, resamples=50)
     assert wrists.scores[0].signature.joints == "2 of human36m-17: left_wrist, nose"
     with pytest.raises(InputError, match="root"):
-        score(make_board("mpjpe_relative", root="tail"), answered(make_predictions(truth)), truth)
+        score(make_table("mpjpe_relative", root="tail"), answered(make_predictions(truth)), truth)
 
 
 def test_a_clipped_joint_counts_its_limit_and_a_missing_one_stays_missing(judge, make_truth) -> None:
@@ -146,21 +146,21 @@ def test_root_is_subtracted_even_where_it_is_not_evaluated(judge, make_truth) ->
     assert set(scored.scores[0].breakdown["joint"]) == {"nose", "left_wrist"}
 
 
-def test_a_root_that_is_no_joint(make_truth, make_predictions, make_board) -> None:
+def test_a_root_that_is_no_joint(make_truth, make_predictions, make_table) -> None:
     """Moving one hip by 80 mm moves the root by 40 and every other joint about it by as much."""
     truth = make_truth(skeleton=COCO)
     moved = truth.joints_mm.copy()
     moved[:, COCO.joints.index("left_hip")] += [80, 0, 0]
     predictions = answered(make_predictions(truth, moved))
-    found = score(make_board("mpjpe_relative"), predictions, truth, resamples=20).scores[0]
+    found = score(make_table("mpjpe_relative"), predictions, truth, resamples=20).scores[0]
     assert found.value == pytest.approx(40, abs=1e-3)
     assert found.signature.root == "mean of left_hip, right_hip"
-    arms = make_board("mpjpe_relative", joints=["left_wrist"], root=["left_hip", "nose"])
+    arms = make_table("mpjpe_relative", joints=["left_wrist"], root=["left_hip", "nose"])
     found = score(arms, predictions, truth, resamples=20).scores[0]
     assert found.value == pytest.approx(40, abs=1e-3)
     assert found.signature.root == "mean of left_hip, nose"
     with pytest.raises(InputError, match="'tail' is no joint of coco-17"):
-        score(make_board("mpjpe_relative", root=["nose", "tail"]), predictions, truth)
+        score(make_table("mpjpe_relative", root=["nose", "tail"]), predictions, truth)
 
 
 def test_frames_and_actions_are_two_averages(judge, make_truth) -> None:
@@ -194,17 +194,17 @@ def test_damaged_scenes_are_a_signature(judge, make_truth) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["S9/Greeting", "S9/Greting-2", "Greeting-2", "S9/Greeting-2/00000", "S1"])
-def test_an_exclusion_that_matches_nothing_is_told(make_truth, make_board, prefix: str) -> None:
+def test_an_exclusion_that_matches_nothing_is_told(make_truth, make_table, prefix: str) -> None:
     """Prefixes are whole parts of keys: S9/Greeting is not S9/Greeting-2."""
-    board = make_board("pck", exclude=["S11/Greeting-2", prefix])
+    table = make_table("pck", exclude=["S11/Greeting-2", prefix])
     with pytest.raises(InputError, match=f"table B: exclude: '{prefix}' matches no key of split 'test' of human36m"):
-        board.select(make_truth())
-    assert len(make_board("pck", exclude=["S9/Greeting-2", "S11/"]).select(make_truth())) == 15
+        table.select(make_truth())
+    assert len(make_table("pck", exclude=["S9/Greeting-2", "S11/"]).select(make_truth())) == 15
 
 
 @pytest.mark.parametrize("how", ["no row", "all NaN", "one joint"])
 @pytest.mark.parametrize("protocol", ["mpjpe_absolute", "mpjpe_clipped", "mpjpe_relative", "pa_mpjpe", "pck"])
-def test_missing_poses_are_counted(make_truth, make_predictions, make_board, protocol: str, how: str) -> None:
+def test_missing_poses_are_counted(make_truth, make_predictions, make_table, protocol: str, how: str) -> None:
     """The first five poses are not (wholly) predicted, the others are off by 40 mm."""
     truth = make_truth()
     joints = truth.joints_mm.copy()
@@ -216,7 +216,7 @@ def test_missing_poses_are_counted(make_truth, make_predictions, make_board, pro
         joints[:5] = np.nan
     else:
         joints[:5, 3] = np.nan
-    scored = score(make_board(protocol), answered(make_predictions(truth, joints, keys)), truth, resamples=50)
+    scored = score(make_table(protocol), answered(make_predictions(truth, joints, keys)), truth, resamples=50)
     found = scored.scores[0]
     assert found.n_samples == 34
     assert len(scored.errors) == 34
@@ -229,7 +229,7 @@ def test_missing_poses_are_counted(make_truth, make_predictions, make_board, pro
     else:
         assert found.n_missing == 5
         whole = score(
-            make_board(protocol),
+            make_table(protocol),
             answered(make_predictions(truth, np.where(np.isnan(joints), 0, joints), keys)),
             truth,
             resamples=50,
@@ -252,11 +252,11 @@ def test_truth_that_is_not_annotated_is_not_evaluated(judge, make_truth) -> None
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_nothing_predicted(make_truth, make_predictions, make_board, protocol: str) -> None:
+def test_nothing_predicted(make_truth, make_predictions, make_table, protocol: str) -> None:
     truth = make_truth()
     none = make_predictions(truth, truth.joints_mm[:0], truth.keys[:0])
-    board = make_board(protocol, **PROTOCOLS[protocol])
-    found = score(board, answered(none), truth, resamples=50).scores[0]
+    table = make_table(protocol, **PROTOCOLS[protocol])
+    found = score(table, answered(none), truth, resamples=50).scores[0]
     assert found.n_missing == 34
     if protocol == "pck":
         assert (found.value, found.ci95) == (0, (0, 0))
@@ -265,10 +265,10 @@ def test_nothing_predicted(make_truth, make_predictions, make_board, protocol: s
     assert Score.model_validate_json(found.model_dump_json()) == found
 
 
-def test_seeds_are_averaged(make_truth, make_predictions, make_board) -> None:
+def test_seeds_are_averaged(make_truth, make_predictions, make_table) -> None:
     truth = make_truth()
     tables = {seed: make_predictions(truth, truth.joints_mm + seed * SHIFT, seed=seed) for seed in (1, 2, 3)}
-    scored = score(make_board("mpjpe_absolute"), answered(*tables.values()), truth, resamples=50)
+    scored = score(make_table("mpjpe_absolute"), answered(*tables.values()), truth, resamples=50)
     found = scored.scores[0]
     assert [entry.seed for entry in found.seeds] == [1, 2, 3]
     assert [entry.value for entry in found.seeds] == pytest.approx([40, 80, 120], abs=1e-4)
@@ -279,54 +279,54 @@ def test_seeds_are_averaged(make_truth, make_predictions, make_board) -> None:
     assert scored.errors["seed"].value_counts().to_dict() == {1: 34, 2: 34, 3: 34}
 
 
-def test_one_group_has_no_interval(make_truth, make_predictions, make_board) -> None:
+def test_one_group_has_no_interval(make_truth, make_predictions, make_table) -> None:
     truth = make_truth()
     one = truth.take(np.arange(7))
-    found = score(make_board("mpjpe_absolute"), answered(make_predictions(truth)), one).scores[0]
+    found = score(make_table("mpjpe_absolute"), answered(make_predictions(truth)), one).scores[0]
     assert (found.n_groups, found.ci95) == (1, None)
 
 
-def test_a_sweep_has_a_score_for_each_group(make_truth, make_predictions, make_board) -> None:
+def test_a_sweep_has_a_score_for_each_group(make_truth, make_predictions, make_table) -> None:
     truth = make_truth()
     order = ("60457274", "54138969", "58860488", "55011271")
-    board = make_board("mpjpe_relative", groups=[{"cameras": order[:count]} for count in (2, 3, 4)])
-    conditions = [condition for (condition,) in board.conditions(truth.views)]
+    table = make_table("mpjpe_relative", groups=[{"cameras": order[:count]} for count in (2, 3, 4)])
+    conditions = [condition for (condition,) in table.conditions(truth.views)]
     assert [condition.cameras for condition in conditions] == [
         ("54138969", "60457274"), ("54138969", "58860488", "60457274"), truth.views]  # fmt: skip
     tables = []
     for condition in conditions:
         pred = truth.joints_mm + np.where(np.arange(17) == ROOT, 0, 5 - len(condition.cameras))[:, None] * SHIFT
         tables.append(make_predictions(truth, pred, cameras=condition.cameras))
-    scored = score(board, answered(*tables), truth, resamples=50)
+    scored = score(table, answered(*tables), truth, resamples=50)
     assert [s.value for s in scored.scores] == pytest.approx([x * 40 * 16 / 17 for x in (3, 2, 1)], abs=1e-3)
     assert [s.signature.views for s in scored.scores] == [
         "54138969, 60457274", "54138969, 58860488, 60457274", "all 4"]  # fmt: skip
     assert [s.group for s in scored.scores] == [0, 1, 2]
     curve = scored.scores[0].curves["cameras"]
     assert (curve.x, curve.y) == ([2, 3, 4], [s.value for s in scored.scores])
-    relative = score(make_board("mpjpe_relative"), answered(tables[-1]), truth, resamples=50).scores[0]
+    relative = score(make_table("mpjpe_relative"), answered(tables[-1]), truth, resamples=50).scores[0]
     assert scored.scores[2].signature == relative.signature
     assert scored.scores[2].value == relative.value
-    some = score(board, answered(tables[-1]), truth, resamples=50)
+    some = score(table, answered(tables[-1]), truth, resamples=50)
     assert [(s.group, s.signature.views) for s in some.scores] == [(2, "all 4")]
     assert set(some.errors["group"]) == {2}
 
 
 def test_a_method_that_is_handed_the_true_root_has_a_number_of_its_own(
-    make_truth, make_predictions, make_board
+    make_truth, make_predictions, make_table
 ) -> None:
-    truth, board = make_truth(), make_board("mpjpe_relative")
+    truth, table = make_truth(), make_table("mpjpe_relative")
     found = {
-        name: score(board, answered(make_predictions(truth, method=name, root=root)), truth, resamples=50)
+        name: score(table, answered(make_predictions(truth, method=name, root=root)), truth, resamples=50)
         for name, root in (("told", "truth"), ("bare", "none"), ("third", "none"))
     }
     assert [scored.scores[0].signature.given for scored in found.values()] == [("root",), (), ()]
-    (compared,) = compare(board, found, resamples=50)
+    (compared,) = compare(table, found, resamples=50)
     assert {rank.method for rank in compared.ranks} == {"bare", "third"}
 
 
-def test_numbers_on_other_boxes_truth_or_training_are_not_compared(make_truth, make_predictions, make_board) -> None:
-    truth, board = make_truth(), make_board("mpjpe_relative")
+def test_numbers_on_other_boxes_truth_or_training_are_not_compared(make_truth, make_predictions, make_table) -> None:
+    truth, table = make_truth(), make_table("mpjpe_relative")
     detected = replace(truth, facts=Facts(boxes="detected", truth="triangulated"))
     true_boxes = replace(truth, facts=Facts(boxes="true joints", truth="triangulated"))
     rows = {
@@ -337,7 +337,7 @@ def test_numbers_on_other_boxes_truth_or_training_are_not_compared(make_truth, m
         "unknown": (truth, None),
     }
     scores = {
-        name: score(board, answered(make_predictions(judged, method=name, trained_on=source)), judged, resamples=50)
+        name: score(table, answered(make_predictions(judged, method=name, trained_on=source)), judged, resamples=50)
         for name, (judged, source) in rows.items()
     }
     signatures = {name: scored.scores[0].signature for name, scored in scores.items()}
@@ -348,11 +348,11 @@ def test_numbers_on_other_boxes_truth_or_training_are_not_compared(make_truth, m
         ("detected", "triangulated", ("panoptic",), False),
         (None, None, None, True),
     ]
-    (compared,) = compare(board, scores, resamples=50)
+    (compared,) = compare(table, scores, resamples=50)
     assert {rank.method for rank in compared.ranks} == {"here", "named"}
     of_two = answered(make_predictions(truth, seed=0), make_predictions(truth, seed=1, trained_on="panoptic"))
     with pytest.raises(InputError, match=r"metadata\.trained_on: is ..panoptic.., that of .* is null"):
-        score(board, of_two, truth, resamples=50)
+        score(table, of_two, truth, resamples=50)
 
 
 def test_whatever_a_signature_states_tells_two_numbers_apart() -> None:
@@ -372,12 +372,12 @@ def test_whatever_a_signature_states_tells_two_numbers_apart() -> None:
     assert len(lines | {str(plain)}) == len(others) + 1
 
 
-def test_predictions_from_elsewhere_are_refused(make_truth, make_predictions, make_board) -> None:
+def test_predictions_from_elsewhere_are_refused(make_truth, make_predictions, make_table) -> None:
     truth = make_truth()
-    board = make_board("mpjpe_absolute")
+    table = make_table("mpjpe_absolute")
 
     def run(**info: object) -> None:
-        score(board, answered(make_predictions(truth, **info)), truth, resamples=50)
+        score(table, answered(make_predictions(truth, **info)), truth, resamples=50)
 
     for field, other in (
         ("dataset", "shelf"),
@@ -395,21 +395,21 @@ def test_predictions_from_elsewhere_are_refused(make_truth, make_predictions, ma
             run(**{field: other, **root})
     in_camera = replace(make_predictions(truth), frame=np.array(["54138969"] * 34, dtype=object))
     with pytest.raises(InputError, match=r"frame: 34 rows are in a camera's frame, first '54138969'"):
-        score(board, answered(in_camera), truth)
-    assert score(make_board("pa_mpjpe"), answered(in_camera), truth, resamples=50).scores[0].value < 1e-3
+        score(table, answered(in_camera), truth)
+    assert score(make_table("pa_mpjpe"), answered(in_camera), truth, resamples=50).scores[0].value < 1e-3
     unknown = truth.keys.copy()
     unknown[[4, 9]] = ["S9/None-1/000001", "S9/None-1/000002"]
     with pytest.raises(InputError, match=r"key: 2 rows have a key .* first 'S9/None-1/000001'"):
-        score(board, answered(make_predictions(truth, keys=unknown)), truth)
+        score(table, answered(make_predictions(truth, keys=unknown)), truth)
     twice = truth.keys.copy()
     twice[1] = twice[0]
     with pytest.raises(InputError, match=r"key: 1 rows answer a key twice, first 'S9/Walking-1/000000'"):
-        score(board, answered(make_predictions(truth, keys=twice)), truth)
+        score(table, answered(make_predictions(truth, keys=twice)), truth)
     crowd = replace(truth, person=np.arange(34, dtype=np.int32))
     with pytest.raises(InputError, match="several people"):
-        score(board, answered(make_predictions(truth)), crowd)
+        score(table, answered(make_predictions(truth)), crowd)
     with pytest.raises(ValueError, match="no predictions"):
-        score(board, {}, truth)
+        score(table, {}, truth)
 
 
 def test_excluded_keys_may_be_predicted(judge) -> None:

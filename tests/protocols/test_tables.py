@@ -67,14 +67,14 @@ def test_the_protocols_of_the_suite_are_found() -> None:
 @pytest.mark.parametrize("name", ONE_PERSON)
 def test_protocol_keeps_its_contract(name: str, make_truth, make_predictions) -> None:
     """Every one of a single person, with the parameters of each table that uses it."""
-    boards = [board for board in map(Table.read, TABLES) if board.protocol == name]
-    for board in boards:
-        truth = make_truth(skeleton=RHD_HAND if board.dataset == "rhd" else HUMAN36M)
+    tables = [table for table in map(Table.read, TABLES) if table.protocol == name]
+    for table in tables:
+        truth = make_truth(skeleton=RHD_HAND if table.dataset == "rhd" else HUMAN36M)
         if name == "mpjpe_true_size":  # its answers are about the root as they stand
             truth.joints_mm[:] -= truth.joints_mm[:, [truth.skeleton.root_index]]
         predicted = partial(make_predictions, size_mm=400.0)
         noise = np.random.default_rng(0).normal(0, 60, truth.joints_mm.shape)
-        rule = find_protocol(name, board.parameters, "here")
+        rule = find_protocol(name, table.parameters, "here")
         assert type(rule) is protocols()[name]
         assert rule.version >= 1
         measure = rule.measure(truth.skeleton).model_dump(exclude={"judged"})
@@ -106,9 +106,9 @@ def test_protocol_keeps_its_contract(name: str, make_truth, make_predictions) ->
         assert nothing["missing"].all()
 
 
-def cameras_of(board: Table) -> tuple[str, ...]:
+def cameras_of(table: Table) -> tuple[str, ...]:
     """Of a data set that the table could be on: those that it names and another one."""
-    named = dict.fromkeys(name for group in board.groups if group.cameras != "all" for name in group.cameras)
+    named = dict.fromkeys(name for group in table.groups if group.cameras != "all" for name in group.cameras)
     return (*named, "another") if named and not set(named) <= set(CAMERAS) else CAMERAS
 
 
@@ -117,28 +117,28 @@ def cameras_of(board: Table) -> tuple[str, ...]:
 )
 def test_table_runs(path: Path, make_truth, make_predictions) -> None:
     """The whole contract of each table, on the oracle with noise."""
-    board = Table.read(path)
-    protocol = board.rule()
-    names = cameras_of(board)
-    skeleton = RHD_HAND if board.dataset == "rhd" else HUMAN36M
-    excluded = {prefix.partition("/")[2]: 2 for prefix in board.exclude}
+    table = Table.read(path)
+    protocol = table.rule()
+    names = cameras_of(table)
+    skeleton = RHD_HAND if table.dataset == "rhd" else HUMAN36M
+    excluded = {prefix.partition("/")[2]: 2 for prefix in table.exclude}
     truth = make_truth(skeleton=skeleton, sequences={**SEQUENCES, **excluded})
-    truth = replace(truth, dataset=board.dataset, views=names)
-    groups = board.conditions(names)
+    truth = replace(truth, dataset=table.dataset, views=names)
+    groups = table.conditions(names)
     offered = [condition for group in groups for condition in group]
     assert len(set(offered)) == len(offered)
     noise = np.random.default_rng(0).normal(0, 10, truth.joints_mm.shape)
     tables = [
         make_predictions(truth, truth.joints_mm + noise, size_mm=90.0, **dict(condition)) for condition in offered
     ]
-    scored = score(board, answered(*tables), truth, resamples=200)
+    scored = score(table, answered(*tables), truth, resamples=200)
     assert [found.group for found in scored.scores] == list(range(len(groups)))
     assert len({str(found.signature) for found in scored.scores}) == len(scored.scores)
     assert set(scored.errors["group"]) == set(range(len(groups)))
     for found in scored.scores:
         assert Score.model_validate_json(found.model_dump_json()) == found
-        assert found.table == board.id
-        assert (found.title, found.published, found.headline) == (board.title, board.published, board.headline)
+        assert found.table == table.id
+        assert (found.title, found.published, found.headline) == (table.title, table.published, table.headline)
         assert found.unit == protocol.unit
         assert (found.ci95 is None) == (found.n_groups < 2)
         if found.ci95 is not None:
@@ -149,17 +149,17 @@ def test_table_runs(path: Path, make_truth, make_predictions) -> None:
 
 
 def test_tables_are_those_of_the_suite() -> None:
-    boards = {board.id: board for board in map(Table.read, TABLES) if board.dataset == "human36m"}
+    tables = {table.id: table for table in map(Table.read, TABLES) if table.dataset == "human36m"}
     assert {"T1", "T1-actions", "T2", "T2-all-scenes", "human36m-pa-mpjpe", "human36m-pck", "human36m-cameras"} <= set(
-        boards
+        tables
     )
-    assert boards["T2"].exclude == DAMAGED
-    assert (boards["T1"].exclude, boards["T2-all-scenes"].exclude) == ((), ())
-    assert [len(group[0].cameras) for group in boards["human36m-cameras"].conditions(CAMERAS)] == [2, 3, 4]
+    assert tables["T2"].exclude == DAMAGED
+    assert (tables["T1"].exclude, tables["T2-all-scenes"].exclude) == ((), ())
+    assert [len(group[0].cameras) for group in tables["human36m-cameras"].conditions(CAMERAS)] == [2, 3, 4]
     numbers = [
-        (board.dataset, board.every, board.exclude, board.rule().measure(HUMAN36M).model_dump_json(), group)
-        for board in map(Table.read, TABLES)
-        for group in board.conditions(cameras_of(board))
+        (table.dataset, table.every, table.exclude, table.rule().measure(HUMAN36M).model_dump_json(), group)
+        for table in map(Table.read, TABLES)
+        for group in table.conditions(cameras_of(table))
     ]
     # the sweep over all cameras is T1 by its signature, and every other number is its own
     assert len(set(numbers)) == len(numbers) - 1
@@ -191,9 +191,9 @@ def test_wrong_tables_are_refused(tmp_path: Path, text: str, problem: str) -> No
     assert "\n" not in str(caught.value)
 
 
-def test_cameras_that_are_not_there(make_board) -> None:
+def test_cameras_that_are_not_there(make_table) -> None:
     with pytest.raises(InputError, match="no camera 'x'"):
-        make_board("pck", groups=[{"cameras": ["a", "x"]}]).conditions(["a", "b"])
+        make_table("pck", groups=[{"cameras": ["a", "x"]}]).conditions(["a", "b"])
 
 
 def test_conditions_name_files() -> None:
@@ -252,8 +252,8 @@ def test_published_tables_are_complete_and_apart() -> None:
     transfer = {row.name: row.values["paper"] for row in tables["F2"].rows}
     assert transfer["algebraic"] == 36
     assert transfer["volumetric"] == 34
-    boards = [Table.read(path) for path in TABLES]
-    assert {board.published for board in boards if board.published} <= set(tables)
+    ours = [Table.read(path) for path in TABLES]
+    assert {one.published for one in ours if one.published} <= set(tables)
 
 
 def test_a_published_table_with_an_unknown_field_is_refused(tmp_path: Path) -> None:
