@@ -102,6 +102,7 @@ _ENTRIES = (
         "academic use by registration and signed agreement, no redistribution",
         human36m_coco.OBTAIN,
         human36m_coco.Human36MCoco,
+        layout="human36m_coco",
     ),
     Entry(
         "panoptic",
@@ -132,6 +133,7 @@ _ENTRIES = (
         "annotations CC BY 4.0; images under their Flickr licences",
         mscoco.OBTAIN,
         mscoco.MsCoco,
+        layout="mscoco",
     ),
     Entry(
         "mpii",
@@ -140,7 +142,7 @@ _ENTRIES = (
         mpii.OBTAIN,
         mpii.Mpii,
     ),
-    Entry("pw3d", "3DPW", "research only", pw3d.OBTAIN, pw3d.Pw3d),
+    Entry("pw3d", "3DPW", "research only", pw3d.OBTAIN, pw3d.Pw3d, layout="pw3d"),
     Entry("campus", "Campus (TUM)", "research", multi_human_pose.OBTAIN, campus.Campus),
     Entry("shelf", "Shelf (TUM)", "research", multi_human_pose.OBTAIN, shelf.Shelf),
     Entry(

@@ -59,6 +59,8 @@ DEPTHS_MM = (2000.0, 8000.0)
 _ROOMS = 6
 _FRAME_STEP = 32
 _GAP_MM, _WALK_MM = 750.0, 420.0
+LEAST_SEEN = 0.25
+"""Share of the joints that a camera has to see of a person who can be told."""
 _ALMOST_BEHIND = 0.5
 """Share of the people after the first who stand almost in line with another one."""
 _BETWEEN = {
@@ -175,6 +177,11 @@ class Photograph:
         """(P, J, 2) projections."""
         return self.camera.project(self.joints_mm(names))
 
+    @property
+    def recognisable(self) -> NDArray[np.bool_]:
+        """(P,) of whom the camera sees enough."""
+        return np.asarray(self.seen.mean(axis=1) >= LEAST_SEEN)
+
     def inside(self, joints_px: Array) -> NDArray[np.bool_]:
         """Which of (..., 2) points are in the image."""
         return np.asarray(((joints_px >= 0) & (joints_px < np.array(self.camera.size))).all(axis=-1))
@@ -286,13 +293,14 @@ def _photograph(
             own,
             {name: scene.camera.to_camera(of_people) for name, of_people in points.items()},
             np.array(seen),
-            np.array([_bounds(owner == p) for p in people]),
+            np.array([bounds(owner == p) for p in people]),
         )
         shots.append((photograph, picture.image))
     return shots
 
 
-def _bounds(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+def bounds(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+    """Left, upper, right and lower end of a mask, the last two exclusive; NaN where it is empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not rows.size:
         return (np.nan,) * 4

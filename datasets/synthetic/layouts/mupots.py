@@ -20,8 +20,6 @@ from poseboard.datasets.synthetic.generation import random_part
 from poseboard.datasets.synthetic.layouts.muco import people_of
 from poseboard.datasets.synthetic.photographs import Counts, Frames, Photograph, PhotographLayout, Scenes, xywh
 
-LEAST_SEEN = 0.25
-"""Share of the joints that a camera has to see of a person who is valid."""
 FALSE_BOXES = 0.4
 """Mean number of boxes per image where nobody is."""
 
@@ -88,9 +86,10 @@ class MuPoTSLayout(PhotographLayout):
                     "intrinsic": [float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2])],
                 }
             )
-            valid = photograph.seen.mean(axis=1) >= LEAST_SEEN
             people = people_of(photograph, len(annotations), len(MUPOTS))
-            annotations += [{**person, "is_valid": int(v)} for person, v in zip(people, valid, strict=True)]
+            annotations += [
+                {**person, "is_valid": int(v)} for person, v in zip(people, photograph.recognisable, strict=True)
+            ]
             detected += detections(photograph, random_part(options.seed, "detector", str(photograph.number)))
         return {
             "data/MuPoTS-3D.json": {"images": images, "annotations": annotations},

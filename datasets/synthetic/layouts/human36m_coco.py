@@ -1,0 +1,225 @@
+"""A synthetic world in the layout of Human3.6M as RootNet reads it, with a detector's boxes; see `human36m_coco`.
+
+It is the studio of `human36m` with cameras without lens distortion. Frames are so far apart that their numbers are
+multiples both of 5 and of 64: the adapter uses every one, for training and for testing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from poseboard.datasets.boxes import key_point_box
+from poseboard.datasets.camera import Array
+from poseboard.datasets.contact_sheet import write_contact_sheet
+from poseboard.datasets.files import write_file
+from poseboard.datasets.human36m_coco import SUBJECTS, Human36MCoco
+from poseboard.datasets.human36m_toolbox import ACTIONS, JOINTS
+from poseboard.datasets.synthetic import generation, motion, world
+from poseboard.datasets.synthetic.generation import Clip, Extent, Job, WrittenLabels, encode_jpeg, random_part
+from poseboard.datasets.synthetic.manifest import files_digest, verify_files
+from poseboard.datasets.synthetic.photographs import bounds, xywh
+from poseboard.datasets.synthetic.world import direct, jobs, rig, shots
+
+_TRAIN, _TEST = (tuple(f"S{number}" for number in SUBJECTS[2][split]) for split in ("train", "test"))
+_NO_VIDEO = ("S11", "Directions-2", 0)
+"""Subject, sequence and camera of which the data set has no video."""
+_DISPLACEMENT = 0.02
+"""Standard deviation of the edges of detected boxes, as a share of the box."""
+
+
+class WorldOptions(world.WorldOptions):
+    """A world whose subjects are those of Human3.6M's protocol 2, all of them: without one the data set is partial."""
+
+    lens: ClassVar[bool] = False
+
+    side_px: Annotated[int, Field(ge=48, le=1000)] = 192
+    train_subjects: tuple[world.Subject, ...] = _TRAIN
+    test_subjects: tuple[world.Subject, ...] = _TEST
+    train_frames: Annotated[int, Field(ge=0, le=500)] = 2
+    test_frames: Annotated[int, Field(ge=0, le=500)] = 2
+    frame_step: Annotated[int, Field(ge=1, le=6400)] = 320
+
+    @model_validator(mode="after")
+    def _published_split(self) -> WorldOptions:
+        for split, names, published in (("train", self.train_subjects, _TRAIN), ("test", self.test_subjects, _TEST)):
+            if set(names) != set(published):
+                raise ValueError(f"{split}_subjects: the layout's are {', '.join(published)}")
+        return self
+
+    @property
+    def extent(self) -> Extent:
+        """How large the world is; one video does not exist."""
+        whole = super().extent
+        lost = _NO_VIDEO[1].partition("-")[0] in self.actions
+        return whole._replace(shots=whole.shots - lost * self.test_frames)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PosedClip(Clip):
+    """One sequence, with what the labels have of it; n images, camera by camera.
+
+    Args:
+        joints_mm: (T, 17, 3) in the world and in the order of the file.
+        instant: (n,) of the images.
+        view: (n,) index of the images' camera.
+        silhouettes_px: (n, 4) left, upper, right, lower of the actor, hidden parts included.
+    """
+
+    joints_mm: Array
+    instant: NDArray[np.int64]
+    view: NDArray[np.int64]
+    silhouettes_px: Array
+
+
+class Human36MCocoLayout:
+    """See `generation.Layout`."""
+
+    version = "human36m-coco-1"
+    parts: tuple[str, ...] = ("annotations", "images", "bbox")
+
+    def jobs(self, options: WorldOptions) -> list[Job]:
+        """Subject and name of all sequences."""
+        return jobs(options)
+
+    def write_sequence(self, root: Path, options: WorldOptions, job: Job) -> PosedClip:
+        """Render one sequence and write its images."""
+        subject, name = job
+        take = direct(options, subject, name)
+        digest, size_bytes, files, visibility, rows, boxes = hashlib.sha256(), 0, [], [], [], []
+        for i, v, picture, seen in shots(options, subject, name, take):
+            if (subject, name, v) == _NO_VIDEO:
+                continue
+            data = encode_jpeg(picture.image, options.jpeg_quality)
+            file = f"images/{_file_name(subject, name, v, i * options.frame_step)}"
+            write_file(root / file, data)
+            digest.update(data)
+            size_bytes += len(data)
+            files.append(file)
+            visibility.append(seen)
+            rows.append((i, v))
+            boxes.append(bounds(picture.silhouette))
+        instant, view = np.array(rows, dtype=np.int64).reshape(-1, 2).T
+        actor = take.people[0].figure
+        return PosedClip(
+            np.array(visibility),
+            digest.hexdigest(),
+            size_bytes,
+            tuple(files),
+            joints_mm=actor.landmarks_mm(JOINTS),
+            instant=instant,
+            view=view,
+            silhouettes_px=np.array(boxes).reshape(-1, 4),
+        )
+
+    def write_labels(self, root: Path, options: WorldOptions, clips: Sequence[PosedClip]) -> WrittenLabels:
+        """Write the label files and a contact sheet."""
+        files = label_files(options, clips)
+        for name, content in files.items():
+            write_file(root / name, json.dumps(content, separators=(",", ":")).encode())
+        written = Human36MCoco(root, every_train=1, every_test=1)
+        groups = {key: written.sample(key).group for split in written.splits for key in written.keys(split)}
+        write_contact_sheet(written, groups, root / "contact_sheet.png")
+        return WrittenLabels(files_digest(root, list(files)), tuple(files))
+
+    def verified(self, root: Path) -> dict[str, Any]:
+        """The manifest of a complete tree after comparing every byte; InputError if a file was changed."""
+        return verify_files(root, every_byte=True)
+
+
+def _numbers(subject: str, name: str) -> tuple[int, int, int]:
+    """Of subject, action and sub-action."""
+    action, _, trial = name.rpartition("-")
+    return int(subject[1:]), motion.ACTIONS.index(action) + 2, int(trial)
+
+
+def _file_name(subject: str, name: str, view: int, frame: int) -> str:
+    number, action, trial = _numbers(subject, name)
+    folder = f"s_{number:02d}_act_{action:02d}_subact_{trial:02d}_ca_{view + 1:02d}"
+    return f"{folder}/{folder}_{frame + 1:06d}.jpg"
+
+
+def label_files(options: WorldOptions, clips: Sequence[PosedClip]) -> dict[str, Any]:
+    """Path of each label file below the root, and its content."""
+    files: dict[str, Any] = {}
+    detected: list[dict[str, Any]] = []
+    total = 0
+    for subject in options.subjects:
+        images, annotations = list[dict[str, Any]](), list[dict[str, Any]]()
+        poses: dict[str, dict[str, dict[str, Any]]] = {}
+        cameras = rig(options, subject)
+        of_subject = [(name, clip) for (who, name), clip in zip(jobs(options), clips, strict=True) if who == subject]
+        for name, clip in of_subject:
+            number, action, trial = _numbers(subject, name)
+            joints_px = np.stack([camera.project(clip.joints_mm) for camera in cameras])[clip.view, clip.instant]
+            inside = np.asarray(((joints_px >= 0) & (joints_px < options.side_px)).all(axis=-1)).tolist()
+            boxes = np.round(key_point_box(joints_px), 2).tolist()
+            frames = (clip.instant * options.frame_step).tolist()
+            for row, (frame, view) in enumerate(zip(frames, clip.view.tolist(), strict=True)):
+                image_id = total + len(images)
+                images.append(
+                    {
+                        "id": image_id,
+                        "file_name": _file_name(subject, name, view, frame),
+                        "width": options.side_px,
+                        "height": options.side_px,
+                        "subject": number,
+                        "action_name": ACTIONS[action - 2],
+                        "action_idx": action,
+                        "subaction_idx": trial,
+                        "cam_idx": view + 1,
+                        "frame_idx": frame,
+                    }
+                )
+                annotations.append(
+                    {"id": image_id, "image_id": image_id, "keypoints_vis": inside[row], "bbox": boxes[row]}
+                )
+            moments = (np.arange(len(clip.joints_mm)) * options.frame_step).tolist()
+            values = np.round(clip.joints_mm, 3).tolist()
+            poses.setdefault(str(action), {})[str(trial)] = dict(zip(map(str, moments), values, strict=True))
+            if subject in options.test_subjects:
+                first = total + len(images) - len(clip.view)
+                detected += _detections(options, subject, name, clip.silhouettes_px, first)
+        total += len(images)
+        stem = f"annotations/Human36M_subject{int(subject[1:])}"
+        files[f"{stem}_data.json"] = {"images": images, "annotations": annotations}
+        files[f"{stem}_joint_3d.json"] = poses
+        files[f"{stem}_camera.json"] = {
+            str(view + 1): {
+                "R": camera.R.tolist(),
+                "t": camera.t.tolist(),
+                "f": [float(camera.K[0, 0]), float(camera.K[1, 1])],
+                "c": [float(camera.K[0, 2]), float(camera.K[1, 2])],
+            }
+            for view, camera in enumerate(cameras)
+        }
+    if detected:
+        files["bbox/bbox_human36m_output.json"] = detected
+    return files
+
+
+def _detections(options: WorldOptions, subject: str, name: str, boxes_px: Array, first_id: int) -> list[dict[str, Any]]:
+    """One displaced box of each image of a sequence."""
+    rng = random_part(options.seed, "detector", subject, name)
+    sides = boxes_px[:, 2:] - boxes_px[:, :2]
+    displaced = boxes_px + rng.normal(0, _DISPLACEMENT, boxes_px.shape) * np.tile(sides, 2)
+    scores = np.round(rng.uniform(0.8, 1, len(boxes_px)), 4).tolist()
+    return [
+        {"image_id": first_id + row, "category_id": 1, "bbox": box, "score": score}
+        for row, (box, score) in enumerate(zip(xywh(displaced), scores, strict=True))
+    ]
+
+
+def generate(
+    options: WorldOptions, root: Path, processes: int = 1, progress: Callable[[int, int], None] | None = None
+) -> str:
+    """Write a world in this layout, unless the folder already has it; see `generation.generate`."""
+    return generation.generate(Human36MCocoLayout(), options, root, processes, progress)

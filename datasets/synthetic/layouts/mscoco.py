@@ -1,0 +1,84 @@
+"""A synthetic world in the layout of MSCOCO 2017's person key points; see `datasets.mscoco`.
+
+Boxes and key points are those of what can be seen: nobody is annotated of whom the image shows nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from poseboard.datasets.mscoco import MsCoco
+from poseboard.datasets.skeleton import COCO
+from poseboard.datasets.synthetic import generation, photographs
+from poseboard.datasets.synthetic.photographs import Photograph, PhotographLayout, Scenes, xywh
+
+_SETS = {"train": "train2017", "test": "val2017"}
+
+
+class WorldOptions(photographs.WorldOptions):
+    """A world of which only the images are annotated."""
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+
+    train_scenes: Scenes = 60
+    test_scenes: Scenes = 8
+
+
+class MsCocoLayout(PhotographLayout):
+    """See `generation.Layout`."""
+
+    version = "mscoco-1"
+    parts: tuple[str, ...] = ("images", "annotations")
+
+    def image(self, split: str, scene: int, frame: int, number: int) -> str:
+        """Called by the id of the image."""
+        return f"images/{_SETS[split]}/{number:012d}.jpg"
+
+    def labels(self, options: photographs.WorldOptions, photographs: Sequence[Photograph]) -> dict[str, Any]:
+        """A file of annotations for each split."""
+        categories = [{"id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO.joints)}]
+        files: dict[str, Any] = {}
+        for split in options.splits:
+            images, annotations = [], list[dict[str, Any]]()
+            for photograph in (photograph for photograph in photographs if photograph.split == split):
+                width, height = photograph.camera.size
+                name = self.image(split, photograph.scene, photograph.frame, photograph.number)
+                images.append({"id": photograph.number, "file_name": Path(name).name, "width": width, "height": height})
+                annotations += _people(photograph, 100_000 * (split == "test") + len(annotations) + 1)
+            name = f"annotations/person_keypoints_{_SETS[split]}.json"
+            files[name] = {"images": images, "annotations": annotations, "categories": categories}
+        return files
+
+
+def _people(photograph: Photograph, first_id: int) -> list[dict[str, Any]]:
+    px = photograph.joints_px(COCO.joints)
+    # 0: not in the image, 1: hidden, 2: visible.
+    flags = np.where(photograph.inside(px), np.where(photograph.seen, 2, 1), 0)
+    values = np.concatenate([np.rint(px), flags[..., None]], axis=-1).astype(int)
+    values[flags == 0] = 0
+    boxes = xywh(photograph.surface_px)
+    shown = np.flatnonzero(np.isfinite(photograph.surface_px).all(axis=1)).tolist()
+    return [
+        {
+            "id": first_id + row,
+            "image_id": photograph.number,
+            "category_id": 1,
+            "iscrowd": 0,
+            "area": round(boxes[person][2] * boxes[person][3], 2),
+            "bbox": boxes[person],
+            "num_keypoints": int((flags[person] > 0).sum()),
+            "keypoints": values[person].reshape(-1).tolist(),
+        }
+        for row, person in enumerate(shown)
+    ]
+
+
+def generate(
+    options: WorldOptions, root: Path, processes: int = 1, progress: Callable[[int, int], None] | None = None
+) -> str:
+    """Write a world in this layout, unless the folder already has it; see `generation.generate`."""
+    return generation.generate(MsCocoLayout(MsCoco), options, root, processes, progress)
