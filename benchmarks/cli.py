@@ -41,6 +41,10 @@ weights_app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
+roots_app = typer.Typer(
+    no_args_is_help=True, context_settings=_HELP, help="Roots of people: the file that RootNet exchanges them by."
+)
+app.add_typer(roots_app, name="roots")
 
 _STAGES = {"prepare": "data", "train": "train", "evaluate": "evaluate"}
 """Command -> what its stages in dvc.yaml are called, before the data set or the row: train@ROW."""
@@ -501,6 +505,42 @@ def demo(
         return
     for one, of_one in zip(seen, pictures, strict=True):
         print("\n".join([*one.lines(), *map(str, of_one)]))
+
+
+Split = Annotated[str, typer.Option(help="split of the data set")]
+
+
+@roots_app.command("write")
+def roots_write(
+    dataset: DatasetName,
+    row: RowName,
+    out: Annotated[
+        Path | None, typer.Option(help="file to write; left out: bbox_root_DATASET_output.json beside its predictions")
+    ] = None,
+    split: Split = "test",
+) -> None:
+    """Write the roots that a row has predicted as the file that other methods take them from.
+
+    Boxes in it are those of the crops; its unit is that of the data set as it is published.
+    """
+    from poseboard.benchmarks.exchanging import write_exchanged
+
+    print(write_exchanged(_settings(), dataset, row, out, split))
+
+
+@roots_app.command("read")
+def roots_read(
+    dataset: DatasetName,
+    file: Annotated[Path, typer.Argument(help="bbox_root_*_output.json of the data set")],
+    named: Annotated[str, typer.Option("--as", metavar="NAME", help="what to call the method that it is of")],
+    out: Annotated[Path, typer.Option(help="predictions to write (.parquet), one per camera of the data set")],
+    split: Split = "test",
+) -> None:
+    """Make predictions of a file of roots, to be scored by `poseboard score DATASET NAME --predictions`."""
+    from poseboard.benchmarks.exchanging import read_exchanged
+
+    for path in read_exchanged(_settings(), dataset, file, named, out, split):
+        print(path)
 
 
 @weights_app.command("import")

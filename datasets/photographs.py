@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,6 +146,8 @@ class Photographs(ABC):
     splits: tuple[str, ...] = ("train", "test")
     views = (CAMERA,)
     obtain: str
+    length_unit: Literal["mm", "m"] = "mm"
+    """Of the published files, which exchanged files have as well; everything here is in millimetres."""
 
     def __init__(self, root: Path, synthetic: bool = False) -> None:
         self.root = Path(root)
@@ -250,8 +253,8 @@ class Photographs(ABC):
             annotated = {CAMERA: photos.camera(row).normalised(people.joints_px[chosen])}
         return Truth(joints, {CAMERA: seen}, annotated)
 
-    def image_id(self, key: str) -> int:
-        """Id of an image in its file, as the files that the community exchanges name it."""
+    def image_id(self, key: str, view: str = CAMERA) -> int:
+        """Id of an image in its file, as the files that the community exchanges name it; every view is the one."""
         _, photos, row = self._find(key)
         return int(photos.images.ids[row])
 

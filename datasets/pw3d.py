@@ -91,6 +91,7 @@ class Pw3d(Photographs):
     skeleton = SMPL
     splits = ("train", "validation", "test")
     obtain = OBTAIN
+    length_unit = "m"
 
     def facts(self, split: str) -> Facts:
         """Recorded poses, and boxes about their joints."""

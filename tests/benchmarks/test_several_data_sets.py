@@ -15,6 +15,7 @@ from poseboard.benchmarks.harness import Bench
 from poseboard.benchmarks.settings import Settings
 from poseboard.benchmarks.training_data import TrainingData, has_depth
 from poseboard.methods.checkpoint import Checkpoint
+from poseboard.protocols import predictions
 from poseboard.protocols.records import ComparisonFile, ScoreFile, TrainingFile
 
 SPEC = importlib.util.spec_from_file_location(
@@ -208,3 +209,52 @@ def test_other_joints_are_refused_of_whole_poses(photographs: Any) -> None:
     _written(photographs, {"backbone": {**row, "train_on": ["pw3d", "mscoco"]}})
     told = photographs.run("train", "pw3d", "backbone").error
     assert "methods.backbone.train_on: mscoco has other joints (coco-17) than pw3d" in told
+
+
+@pytest.mark.parametrize(("dataset", "unit", "images"), [("mscoco", 1, {40, 41}), ("pw3d", 1000, {0, 1})])
+def test_roots_are_exchanged_by_file(photographs: Any, dataset: str, unit: float, images: set[int]) -> None:
+    """Of photographs too that no table is run on: what is written has the data set's unit, and comes back as it was."""
+    folder = photographs.folder / f"results/smoke/predictions/k_only/{dataset}"
+    told = photographs.run("roots", "write", dataset, "k_only").error
+    assert "there are no predictions of test from camera alone; run `poseboard predict" in told
+    photographs.must("train", dataset, "k_only")
+    photographs.must("predict", dataset, "k_only")
+    photographs.must("roots", "write", dataset, "k_only")
+    file = folder / f"bbox_root_{dataset}_output.json"
+    entries = json.loads(file.read_text())
+    (path,) = folder.glob("*.parquet")
+    predicted = predictions.read(path)
+    assert {entry["image_id"] for entry in entries} == images
+    written = np.array([entry["root_cam"] for entry in entries]) * unit
+    np.testing.assert_allclose(written, predicted.joints_mm[:, 0], rtol=1e-6)
+
+    entries.reverse()  # people keep the numbers of their boxes
+    file.write_text(json.dumps(entries))
+    photographs.must("roots", "read", dataset, file, "--as", "others", "--out", "others.parquet")
+    back = predictions.read(photographs.folder / "others.parquet")
+    assert (back.info.method, back.info.trained_on) == ("others", ())
+    assert back.keys.tolist() == predicted.keys.tolist()
+    np.testing.assert_array_equal(back.person, predicted.person)
+    np.testing.assert_allclose(back.joints_mm, predicted.joints_mm, rtol=1e-6)
+
+    entries[0]["image_id"] = 12345
+    file.write_text(json.dumps(entries))
+    (photographs.folder / "others.parquet").unlink()
+    told = photographs.run("roots", "read", dataset, file, "--as", "others", "--out", "others.parquet").error
+    assert "image_id: 12345 is no image of test" in told
+    assert not (photographs.folder / "others.parquet").exists()
+
+
+def test_roots_of_each_camera_are_scored_as_what_they_were_written_of(photographs: Any) -> None:
+    for command in ("train", "predict", "score"):
+        photographs.must(command, "human36m-coco", "k_only")
+    own = ScoreFile.read(photographs.folder / "results/smoke/scores/k_only/human36m-coco.json").scores
+    photographs.must("roots", "write", "human36m-coco", "k_only", "--out", "roots.json")
+    photographs.must("roots", "read", "human36m-coco", "roots.json", "--as", "others", "--out", "others.parquet")
+    files = sorted(photographs.folder.glob("others-*.parquet"))
+    assert len(files) == 4
+    of_files = [argument for path in files for argument in ("--predictions", path)]
+    record = json.loads(photographs.must("score", "human36m-coco", "others", *of_files, "--json").out)
+    values = {score["table"]: score["value"] for score in record["scores"]}
+    assert values == pytest.approx({score.table: score.value for score in own}, rel=1e-6)
+    assert all(score["signature"]["trained_on"] == [] for score in record["scores"])

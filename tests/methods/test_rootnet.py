@@ -16,10 +16,10 @@ from poseboard.methods.batches.mixing import Mixture, Roots
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.rootnet.crop import PersonCrop
-from poseboard.methods.rootnet.exchange import RootRecord, answers_of, read_roots, records_of, write_roots
 from poseboard.methods.rootnet.method import Rootnet
 from poseboard.methods.rootnet.model import JOINTS, RootArchitecture, RootNet
 from poseboard.methods.rootnet.train import RootAugmentation
+from poseboard.protocols.root_files import RootRecord, answers_of, read_roots, records_of, write_roots
 
 SIZE = (320, 240)
 K = np.array([[400.0, 0, 150], [0, 420, 110], [0, 0, 1]])

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from poseboard.datasets.boxes import crop_boxes
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
-from poseboard.datasets.sample import Poses, Sample
+from poseboard.datasets.sample import Poses, Sample, View
 from poseboard.datasets.skeleton import ROOT
 
 LengthUnit = Literal["mm", "m"]
@@ -46,6 +47,12 @@ class RootRecord:
     score: float = 1.0
 
 
+def processed_boxes(view: View) -> NDArray[np.float64]:
+    """(P, 4) x, y, width, height of the crops about the boxes of a view."""
+    left_upper, right_lower = view.boxes_px[:, :2], view.boxes_px[:, 2:]
+    return crop_boxes(np.concatenate([left_upper, right_lower - left_upper], axis=1), view.camera.size)
+
+
 def records_of(samples: Sequence[Sample], answers: Sequence[Poses], image_ids: Sequence[int]) -> list[RootRecord]:
     """What was answered of whole frames, sample by sample and in the order of the boxes.
 
@@ -62,8 +69,7 @@ def records_of(samples: Sequence[Sample], answers: Sequence[Poses], image_ids: S
         view = sample.views[0]
         if answer.skeleton.joints != ROOT.joints or len(answer.score) != len(view.boxes_px):
             raise InputError(sample.key, "has not one root per box", "write what rootnet answered")
-        left_upper, right_lower = view.boxes_px[:, :2], view.boxes_px[:, 2:]
-        boxes = crop_boxes(np.concatenate([left_upper, right_lower - left_upper], axis=1), view.camera.size)
+        boxes = processed_boxes(view)
         for root, box, score in zip(
             answer.joints_mm[:, 0].tolist(), boxes.tolist(), answer.score.tolist(), strict=True
         ):
