@@ -34,7 +34,10 @@ def evaluate_stage(settings: Settings, row: str, dataset: str | None = None) -> 
     if not predicts(find_learner(settings.entry(row).spec)):
         yield f"{row}: it predicts nothing; other rows start from its weights"
         return
-    for place in places(settings, row) if dataset is None else [Place(dataset)]:
+    on = list(places(settings, row)) if dataset is None else [Place(dataset)]
+    if not on:
+        yield f"{row}: params.yaml runs it on no data set in profile {settings.params.profile}"
+    for place in on:
         if why := place.left_out or _unanswered(settings, row, place.dataset):
             yield f"{place.dataset}/{row}: left out, {why}"
             continue

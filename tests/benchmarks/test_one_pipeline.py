@@ -172,12 +172,14 @@ def test_a_row_runs_where_it_fits_or_where_it_says(workspace: Any) -> None:
     params["datasets"]["rhd"] = {"root": None}
     params["methods"]["hands"] = {"code": "methods/dlt", "after": "backbone", "on": ["rhd"]}
     params["methods"]["nowhere"] = {"code": "methods/dlt", "after": "hands"}
+    params["methods"]["idle"] = {"code": "methods/dlt", "after": "backbone", "on": []}
     workspace.write_params(**params)
     settings = Settings.read(workspace.folder / "params.yaml")
     assert [datasets_of(settings, row) for row in ("dlt", "hands", "nowhere")] == [["human36m"], [], []]
     (absent,) = places(settings, "hands")
     assert absent.left_out.startswith("no folder is named and data/rhd is not there; to be had from")
     assert "rhd/hands: left out" in workspace.must("train", "hands").out
+    assert "idle: params.yaml runs it on no data set in profile smoke" in workspace.must("evaluate", "idle").out
     reasons = {place.dataset: place.left_out for place in places(settings, "nowhere")}
     assert reasons["human36m"] == "hands, whose weights it starts from, does not run on it"
 
