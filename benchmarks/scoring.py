@@ -264,8 +264,9 @@ def lines(record: ScoreFile) -> list[str]:
 
 
 def _line(found: Score) -> str:
-    value = "-" if found.value is None else f"{found.value:.1f} {found.unit}"
-    interval = "" if found.ci95 is None else f" [{found.ci95[0]:.1f}, {found.ci95[1]:.1f}]"
+    digits = 3 if found.unit == "m" else 1
+    value = "-" if found.value is None else f"{found.value:.{digits}f} {found.unit}"
+    interval = "" if found.ci95 is None else f" [{found.ci95[0]:.{digits}f}, {found.ci95[1]:.{digits}f}]"
     counts = ((found.n_missing, "missing"), (found.n_false, "false"), (found.n_unjudged, "unjudged"))
     counted = "".join(f", {count} {what}" for count, what in counts if count)
     return f"{found.table:<24} {value}{interval}  n={found.n_samples}{counted}  {found.signature}"
