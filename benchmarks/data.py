@@ -81,8 +81,10 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
         record = _absent(catalog()[dataset], status)
         sheet.unlink(missing_ok=True)
     else:
-        groups = {split: _groups(opened, split) for split in ("train", "test")}
-        write_contact_sheet(opened, {**groups["train"], **groups["test"]}, sheet)
+        groups = {split: _groups(opened, split) for split in opened.splits}
+        write_contact_sheet(
+            opened, {key: group for of_split in groups.values() for key, group in of_split.items()}, sheet
+        )
         record = DataFile(
             dataset=dataset,
             synthetic=opened.synthetic,

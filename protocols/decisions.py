@@ -259,7 +259,7 @@ def _differences(pair: PairedDifference, scores: Mapping[str, Score], learned: C
     for name in (pair.a, pair.b):
         if name not in learned:
             continue
-        if name not in scores or scores[name].n_missing:
+        if name not in scores or scores[name].n_left_out:
             return []
         by_seed.append({seed.seed: seed.value for seed in scores[name].seeds if seed.value is not None})
     if len(by_seed) == 1:  # against a number that does not vary

@@ -298,6 +298,11 @@ class Score(Record):
     curves: dict[str, Curve] = Field(default_factory=dict, description="'pck' -> share of joints below a threshold, …")
     notes: list[str] = Field(default_factory=list, description="of the table, for whoever reads the number")
 
+    @property
+    def n_left_out(self) -> int:
+        """Poses without a prediction, which the number is not of; people who were not found count in theirs."""
+        return self.n_missing if self.counted == "poses" else 0
+
 
 class Weights(Record):
     """Where a checkpoint comes from, and what it is."""

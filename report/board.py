@@ -193,8 +193,8 @@ class Board:
 
     @property
     def incomplete(self) -> tuple[Row, ...]:
-        """Rows that lack predictions."""
-        return tuple(row for row in self.rows if row.score.n_missing)
+        """Rows whose number is not of all poses."""
+        return tuple(row for row in self.rows if row.score.n_left_out)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -257,10 +257,10 @@ def _complete_first(board: Board) -> list[Row]:
 
     The two are compared on the poses that both predict.
     """
-    complete = [row for row in board.rows if not row.score.n_missing]
+    complete = [row for row in board.rows if not row.score.n_left_out]
 
     def place(row: Row) -> float:
-        if not row.score.n_missing:
+        if not row.score.n_left_out:
             return complete.index(row)
         return (
             max((k for k, other in enumerate(complete) if not board.ahead(row.method, other.method)), default=-1) + 0.5

@@ -203,6 +203,15 @@ def test_rows_that_lack_poses_stand_below_those_that_do_not_unless_they_win(foun
     assert not any(row.bold for row in alone.rows)
 
 
+def test_a_row_that_does_not_find_everyone_keeps_its_place_as_that_is_in_its_number(found: Results) -> None:
+    of_people = found
+    for name in LEVELS:
+        of_people = one_row(of_people, name, counted="people", n_missing=7)
+    table = t1(with_pair(of_people, "algebraic", "dlt_peak", 0.3))
+    assert table.incomplete == ()
+    assert [row.method for row in table.rows] == list(LEVELS)
+
+
 def test_a_sweep_counts_its_cameras(found: Results) -> None:
     (sweep,) = board.sweeps(board.boards(found))
     assert sweep.counts == (2, 3, 4)
