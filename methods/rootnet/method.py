@@ -11,13 +11,14 @@ import torch
 
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.sample import Poses, Sample, View
+from poseboard.datasets.sample import Image, Poses, Sample, View, warp_image
 from poseboard.datasets.skeleton import ROOT, Skeleton
 from poseboard.methods.base import Picture, Training, parse_options
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.geometry.figures import pixels
 from poseboard.methods.geometry.plan import STYLE, Photograph, draw_plan, plan_caption
 from poseboard.methods.nets.architecture import Architecture
+from poseboard.methods.nets.fusion import folded
 from poseboard.methods.nets.network_method import NetworkMethod
 from poseboard.methods.nets.starting_weights import IMAGE_NETWORK, checkpoint_of_option, load_backbone
 from poseboard.methods.rootnet.crop import PersonCrop
@@ -39,6 +40,7 @@ class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
         super().__init__("rootnet", parsed, skeleton, inputs_of(whole_frames=False, crop_px=32, extrinsics=False))
         self.answers = ROOT
         self._gamma: float | None = None
+        self._folded: RootNet | None = None
 
     def load(self, checkpoint: Path | None, device: str) -> None:
         """As every network; with "none" only the constant is taken, of a checkpoint of the same kind."""
@@ -48,6 +50,7 @@ class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
             raise InputError(checkpoint, "is of another network than the row's", "set `network` accordingly")
         if not prior:
             super().load(checkpoint, device)
+            self._folded = folded(self.loaded)
             architecture = self.loaded.architecture
             self.inputs = inputs_of(
                 whole_frames=architecture.whole_frames, crop_px=architecture.backbone.crop_px, extrinsics=False
@@ -92,9 +95,10 @@ class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
             crops = [PersonCrop.of(view, person, cropped=True) for view, person in people]
             found = [crop.root_mm((0.5, 0.5), self._gamma * crop.prior_mm) for crop in crops]
             return np.array(found).reshape(-1, 3)
-        model = self.loaded
+        model = self._folded or self.loaded
         architecture = model.architecture
-        side_px, chunk = architecture.backbone.crop_px, architecture.backbone.chunk
+        side_px = architecture.backbone.crop_px
+        chunk = max(1, architecture.backbone.chunk // 2)  # what a layer leaves is still in the processor's caches
         roots = np.empty((len(people), 3))
         for start in range(0, len(people), chunk):
             part = people[start : start + chunk]
@@ -108,9 +112,9 @@ class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
         return roots
 
     @staticmethod
-    def _patch(view: View, crop: PersonCrop, side_px: int) -> Array:
+    def _patch(view: View, crop: PersonCrop, side_px: int) -> Image:
         image, size = view.pixels(), (side_px, side_px)
-        return np.asarray(NO_CHANGE.patch(image, NO_CHANGE.affine(crop.box_xywh, image.shape[1], size), size))
+        return warp_image(image, NO_CHANGE.affine(crop.box_xywh, image.shape[1], size), size)
 
     def figures(self, sample: Sample, answer: Poses, *, images: bool) -> list[Picture]:
         """The root plan: everyone in the photograph from above. None of one person's crop, which shows no place."""
