@@ -331,8 +331,9 @@ def find_weights(settings: Settings, row: str | None, checkpoint: Path | None) -
     origin = None if training is None else training.provenance.weights
     if training is None or (origin is not None and origin.origin == "imported"):
         return Weights(row, path, "not known", None)
-    world = ", a synthetic world" if training.synthetic else ""
-    return Weights(row, path, f"{training.dataset}{world}", training.synthetic)
+    names = ", ".join(training.training_manifests or [training.dataset])
+    world = " (a synthetic world)" if training.synthetic else ""
+    return Weights(row, path, f"{names}{world}", training.synthetic)
 
 
 def run(settings: Settings, weights: Weights, taken: Sequence[Photo]) -> list[Seen]:

@@ -37,7 +37,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "roots": {"code": "methods/rootnet", "after": "scratch"},
     }
     params = {"profile": "p", "datasets": {"human36m": {"root": None}}, "methods": rows}
-    params["profiles"] = {"p": {"seeds": [0], "processes": 1, "world": {}}}
+    params["profiles"] = {"p": {"seeds": [0], "processes": 1}}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     for whole_frames in (True, False):
         backbone = Architecture(network="small", joints=JOINTS, crop_px=32)
