@@ -69,6 +69,21 @@ def test_help_teaches_and_is_quick() -> None:
         assert not imported & {"torch", "mlflow", "lightning_fabric"}
 
 
+def test_a_world_of_any_layout_is_rendered_by_its_own_options(ready_workspace: Any, tmp_path: Path) -> None:
+    small = ("--set", "test_scenes=1", "--set", "frames=1", "--set", "size_px=[64, 48]")
+    out = ready_workspace.must("data", "synthetic", str(tmp_path / "people"), "--layout", "mupots", *small).out
+    assert "manifest" in out
+    assert len(list((tmp_path / "people").rglob("*.jpg"))) == 1
+    for option, named in (
+        (("--subjects", "S1"), "world of mupots: train_subjects"),
+        (("--set", "frames"), "NAME=VALUE"),
+    ):
+        done = ready_workspace.run("data", "synthetic", str(tmp_path / "other"), "--layout", "mupots", *option)
+        assert done.code == 2
+        assert named in done.error
+    assert not (tmp_path / "other").exists()
+
+
 def test_methods_lists_rows_and_options(ready_workspace: Any) -> None:
     out = ready_workspace.must("methods").out
     assert re.search(r"dlt +dlt, after backbone; weighting=peak", out)

@@ -116,6 +116,23 @@ def test_a_world_is_kept_by_its_options(tmp_path: Path) -> None:
     assert Settings.read(write(tmp_path, datasets={"human36m": {"root": "/real"}})).root("human36m") == Path("/real")
 
 
+def test_worlds_are_told_apart_by_data_set_and_profile(tmp_path: Path) -> None:
+    worlds = {"human36m": {"seed": 1}, "mupots": {"seed": 2}}
+    profiles = {
+        "default": {"seeds": [0], "processes": 1, "worlds": worlds},
+        "full": {"seeds": [0], "processes": 1, "worlds": {}},
+    }
+    datasets = {name: {"root": None} for name in ("human36m", "mupots", "muco")}
+    settings = Settings.read(write(tmp_path, datasets=datasets, profiles=profiles))
+    assert [settings.is_world(name) for name in datasets] == [True, True, False]
+    assert settings.root("mupots").name.startswith("synthetic-mupots-")
+    full = settings.in_profile("full")
+    assert [full.is_absent(name) for name in datasets] == [True, True, True]
+    profiles["full"]["worlds"] = {"shelf": {}}
+    with pytest.raises(InputError, match=r"profiles\.full\.worlds\.shelf: no synthetic world is written in its layout"):
+        Settings.read(write(tmp_path, datasets=datasets, profiles=profiles))
+
+
 def test_without_a_world_no_folder_means_absent(tmp_path: Path) -> None:
     datasets = {"human36m": {"root": None}, "panoptic": {"root": None}, "shelf": {"root": "data/shelf"}}
     (tmp_path / "data" / "human36m").mkdir(parents=True)  # the world stands, whatever lies there
