@@ -13,6 +13,7 @@ from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.catalog import Entry, catalog, open_dataset
 from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.errors import InputError, validated
+from poseboard.datasets.files import write_file
 from poseboard.datasets.sample import Dataset, Group, Status, images_sha256
 from poseboard.datasets.synthetic.generation import Extent, GenerationOptions
 from poseboard.protocols.records import DataFile
@@ -124,6 +125,9 @@ def open_named(settings: Settings, dataset: str) -> tuple[Status, Dataset | None
     return status, opened
 
 
+_CATALOG = "Data sets that the suite knows and params.yaml does not name: one file each, none where it names all.\n"
+
+
 def record_others(settings: Settings) -> list[DataFile]:
     """Write results/<profile>/catalog/<name>.json for every known data set that params.yaml does not have.
 
@@ -138,6 +142,7 @@ def record_others(settings: Settings) -> list[DataFile]:
         (folder / f"{left}.json").unlink()
     for record in records:
         record.write(folder / f"{record.dataset}.json")
+    write_file(folder / "README.md", _CATALOG.encode())
     return records
 
 
