@@ -154,8 +154,22 @@ def _score(
                 settings.row_path("examples", method, dataset),
                 lambda file: np.savez_compressed(file, **examples),  # type: ignore[arg-type]  # as if arrays were flags
             )
+            plans = settings.row_path("examples", method, dataset).with_suffix("")
+            drawn = _plans(first[seeds[0]], bench, plans, outputs)
             record.write(settings.row_path("scores", method, dataset), outputs)
+        for path in plans.glob("*"):
+            if path not in drawn:
+                path.unlink()
     return record
+
+
+def _plans(table: PoseTable, bench: Bench, folder: Path, outputs: WholeFiles) -> set[Path]:
+    """See `write_plans`; what draws is loaded only where somebody answers with roots alone."""
+    if table.info.joints != ROOT.joints:
+        return set()
+    from poseboard.benchmarks.root_plans import write_plans
+
+    return write_plans(table, bench.dataset, folder, outputs)
 
 
 def _of_split(answered: Predictions, split: str) -> Predictions:

@@ -6,6 +6,7 @@
 ``results/<profile>/scores/<row>/<dataset>.json``         ScoreFile, one per row and data set, kept in git
 ``results/<profile>/errors/<row>/<dataset>.parquet``      errors per pose, of every table
 ``results/<profile>/examples/<row>/<dataset>.npz``        the predictions that are drawn on the page
+``results/<profile>/examples/<row>/<dataset>/*``          plans with true and predicted roots, and their `PictureFile`
 ``results/<profile>/comparisons/<dataset>.json``          ComparisonFile: paired differences and rank intervals
 ``results/<profile>/data/<dataset>.json``                 DataFile: status and manifest of the data set
 ``results/<profile>/catalog/<dataset>.json``              DataFile: a data set that the suite knows and the run has not

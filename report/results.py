@@ -207,12 +207,13 @@ def _read_profile(results: Path, profile: str, rows: Mapping[str, Collection[str
                 f"{path}: provenance.data_manifest: is of another state of {file.dataset} than {other}; run `dvc repro`"
             )
         examples = row_path(root, "examples", path.parent.name, path.stem)
-        pictures = row_path(root, "predictions", path.parent.name, path.stem) / "pictures" / "pictures.json"
+        of_method = row_path(root, "predictions", path.parent.name, path.stem) / "pictures" / "pictures.json"
+        pictures = (examples.with_suffix("") / "pictures.json", of_method)
         entries.append(
             Entry(
                 file,
                 read_examples(examples) if examples.is_file() else None,
-                read_pictures(pictures) if pictures.is_file() else (),
+                tuple(picture for index in pictures if index.is_file() for picture in read_pictures(index)),
             )
         )
     training, trained = {}, dict[Any, Path]()
