@@ -144,7 +144,7 @@ def _predict(
         handed_on = HandedOn(bench, method, seed, folder, {_shown(one, row.inputs): one for one in asked_for})
         drawn = max(conditions, key=lambda condition: len(condition.cameras))
         basis = {
-            "data": [dataset, bench.dataset.manifest(), states, keys],
+            "data": [dataset, bench.dataset.synthetic, bench.dataset.manifest(), states, keys],
             "method": [method, options, _INPUTS.dump_python(row.inputs, mode="json")],
             "weights": [of_weights, roots_sha256, seed],
             "code": _code_sha256(settings, dataset, method, rooted=rooted),
