@@ -63,8 +63,9 @@ class ApRoot(FoundPeople):
     def measure(self, skeleton: Skeleton) -> Measure:
         """See :class:`Protocol`."""
         recall = self.report == "recall"
+        name = "recall" if recall else "ap" if self.rule == "published" else "sound_ap"
         return Measure(
-            metric=f"{'recall' if recall else 'ap'}_root@{self.within_mm:g}mm",
+            metric=f"{name}_root@{self.within_mm:g}mm",
             alignment="none",
             root="none",
             joints=f"root of {skeleton.name}",

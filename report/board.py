@@ -452,6 +452,8 @@ def camera_count(signature: Signature) -> int:
 
 ANY_CAMERAS = {"cameras": (("any",),), "cameras_of_dataset": 1, "root_cameras": ()}
 """Replaces the cameras of a signature: what remains is equal for tables that differ only in cameras."""
+_METRIC_WORDS = {"root": " of roots", "recall": "recall", "sound": "sound "}
+"""Parts of a metric's name that are no abbreviations."""
 _ALIGNMENTS = {"root": "root-relative", "none": "absolute", "procrustes": "Procrustes-aligned"}
 
 
@@ -498,9 +500,15 @@ def ordinal(count: int) -> str:
 
 
 def metric_label(signature: Signature) -> str:
-    """The metric as papers write it: pa_mpjpe -> PA-MPJPE, pck@150mm -> PCK@150mm, mpjpe<=150mm -> MPJPE≤150mm."""
+    """The metric as papers write it.
+
+    Example:
+        pa_mpjpe -> PA-MPJPE, pck@150mm -> PCK@150mm, mpjpe<=150mm -> MPJPE≤150mm, sound_ap_root@250mm -> sound AP of
+        roots@250mm.
+    """
     name, limit = re.fullmatch(r"([^@<>=]*)(.*)", signature.metric, re.DOTALL).groups()  # type: ignore[union-attr]
-    return name.upper().replace("_", "-") + limit.replace("<=", "≤")
+    parts = [_METRIC_WORDS.get(part, f"-{part.upper()}") for part in name.split("_")]
+    return "".join(parts).replace(" -", " ").strip(" -") + limit.replace("<=", "≤")
 
 
 Measure = Literal["processor s", "GPU s", "wall s × processes"]
