@@ -167,6 +167,11 @@ class Board:
         return " · ".join([*conditions(self.signature), self.table])
 
     @property
+    def metric(self) -> str:
+        """The metric as papers write it."""
+        return metric_label(self.signature)
+
+    @property
     def label(self) -> str:
         """Name, conditions and id as plain text."""
         return ", ".join([self.name, *conditions(self.signature)]) + f" ({self.table})"

@@ -335,3 +335,20 @@ def test_a_timing_is_told_in_words() -> None:
     assert board.compared_speed(missed).endswith("is not reached.")
     assert "aim" not in board.compared_speed(file.model_copy(update={"aim": "none"}))
     assert board.measured(file) == ["peak memory 978 MB", "largest difference 3.29e-05", "poses 1\u202f000\u202f000"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "label"),
+    [
+        ("pa_mpjpe", "PA-MPJPE"),
+        ("mpjpe<=150mm", "MPJPE≤150mm"),
+        ("mrpe_x", "MRPE-X"),
+        ("pck_abs@150mm", "PCK-ABS@150mm"),
+        ("ap_root@250mm", "AP of roots@250mm"),
+        ("sound_ap_root@250mm", "sound AP of roots@250mm"),
+        ("recall_root@250mm", "recall of roots@250mm"),
+    ],
+)
+def test_a_metric_is_written_as_papers_write_it(found: Results, metric: str, label: str) -> None:
+    signature = t1(found).signature.model_copy(update={"metric": metric})
+    assert board.metric_label(signature) == label
