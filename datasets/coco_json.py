@@ -8,7 +8,8 @@ categories, boxes without area or beyond the image) is left out and counted; `St
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
@@ -355,3 +356,26 @@ def check_millimetres(joints_mm: Array, root: int, where: str) -> None:
         for name, value, (least, most) in (("depth", depth, _DEPTHS_MM), ("extent", extent, _EXTENTS_MM)):
             if not least <= value <= most:
                 raise InputError(where, f"median {name} of people is {value:.4g} mm: the unit is another one", COPY)
+
+
+def files_sha256(options: str, paths: Iterable[Path], remedy: str) -> str:
+    """SHA-256 of options and of the content of files, of which some may be absent.
+
+    Args:
+        options: of the data set.
+        paths: its annotation files, in a fixed order.
+        remedy: said where one cannot be read.
+
+    Raises:
+        InputError: a file is there and cannot be read.
+    """
+    digest = hashlib.sha256(options.encode())
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except FileNotFoundError:
+            digest.update(b"absent")
+        except OSError as error:
+            raise InputError(path, f"file cannot be read ({error.strerror})", remedy) from None
+    return digest.hexdigest()

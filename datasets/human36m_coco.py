@@ -17,7 +17,6 @@ before June 2020, hold the camera's centre as ``t``: which one it is, is found b
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -43,6 +42,7 @@ from poseboard.datasets.coco_json import (
     check_millimetres,
     corners,
     decode,
+    files_sha256,
     parse,
     read_detections,
     used_boxes,
@@ -252,21 +252,13 @@ class Human36MCoco:
 
     @cached_property
     def _manifest(self) -> str:
-        digest = hashlib.sha256(f"{self._subjects} {self._boxes} {self._every}".encode())
         if self._is_generated:
             verify_files(self.root)
         paths = [self._path(number, kind) for number in self._numbers for kind in ("data", "camera", "joint_3d")]
         if not any(path.is_file() for path in paths):
             raise InputError(paths[0], "there is no such file", OBTAIN)
-        for path in (*paths, *([self._detections_path] if self._boxes == "detected" else [])):
-            try:
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-            except FileNotFoundError:
-                digest.update(b"absent")
-            except OSError as error:
-                raise InputError(path, f"file cannot be read ({error.strerror})", OBTAIN) from None
-        return digest.hexdigest()
+        detections = [self._detections_path] if self._boxes == "detected" else []
+        return files_sha256(f"{self._subjects} {self._boxes} {self._every}", (*paths, *detections), OBTAIN)
 
 
 @dataclass(frozen=True, eq=False)

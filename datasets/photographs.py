@@ -7,7 +7,6 @@ are the people of the boxes, unless the boxes are those of a detector. A joint t
 
 from __future__ import annotations
 
-import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -33,6 +32,7 @@ from poseboard.datasets.coco_json import (
     LeftOut,
     boxed,
     corners,
+    files_sha256,
     single_people,
 )
 from poseboard.datasets.errors import InputError
@@ -289,21 +289,13 @@ class Photographs(ABC):
 
     @cached_property
     def _manifest(self) -> str:
-        digest = hashlib.sha256(str(sorted(self._options().items())).encode())
         if self._is_generated:
             verify_files(self.root)
         annotations = [path for split in self.splits if (path := self._file(split)) is not None]
         if not any(path.is_file() for path in annotations):
             raise InputError(annotations[0], "there is no such file", self.obtain)
-        for path in (*annotations, *self._other_files()):
-            try:
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-            except FileNotFoundError:
-                digest.update(b"absent")
-            except OSError as error:
-                raise InputError(path, f"file cannot be read ({error.strerror})", self.obtain) from None
-        return digest.hexdigest()
+        options = str(sorted(self._options().items()))
+        return files_sha256(options, (*annotations, *self._other_files()), self.obtain)
 
 
 def _absent(folder: Path, names: Sequence[str]) -> list[str]:

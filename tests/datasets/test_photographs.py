@@ -516,6 +516,7 @@ def test_images_are_read_as_they_are_stored(tmp_path: Path) -> None:
 
 def test_the_photograph_of_coco(tmp_path: Path) -> None:
     if not (SHARED / "coco").is_dir():
+        # not ours to redistribute, so a clone has none
         pytest.skip("the sample of MSCOCO is not beside the repository")
     path = tmp_path / "annotations" / "person_keypoints_val2017.json"
     path.parent.mkdir()
@@ -542,6 +543,7 @@ def test_the_photograph_of_coco(tmp_path: Path) -> None:
 
 def test_the_people_of_mpii(tmp_path: Path) -> None:
     if not (SHARED / "mpii").is_dir():
+        # not ours to redistribute, so a clone has none
         pytest.skip("the sample of MPII is not beside the repository")
     path = SHARED / "mpii" / "annotations" / "test_mpii.json"
     (tmp_path / "annotations").mkdir()

@@ -4,13 +4,12 @@
 """
 
 import os
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from filled_weights import filled
 from numpy.typing import NDArray
 from torch import nn
 
@@ -59,22 +58,7 @@ def fill_by_rule() -> Fill:
     """``fill_by_rule(module, weight_seed)`` sets every weight by the rule of the vectors' README."""
 
     def fill(module: nn.Module, weight_seed: int) -> None:
-        state = {}
-        for key, old in module.state_dict().items():
-            shape = tuple(old.shape)
-            n = np.random.default_rng(zlib.crc32(key.encode()) + int(weight_seed)).standard_normal(shape)
-            if key.endswith(".num_batches_tracked"):
-                state[key] = torch.zeros(shape, dtype=torch.int64)
-                continue
-            if len(shape) > 1:
-                value = n / np.sqrt(np.prod(shape[1:]))
-            elif key.endswith(".running_var"):
-                value = 1 + 0.1 * np.abs(n)
-            elif key.endswith(".weight"):
-                value = 1 + 0.1 * n
-            else:
-                value = 0.1 * n
-            state[key] = torch.from_numpy(np.asarray(value, dtype=np.float32))
-        module.load_state_dict(state)
+        values = module.state_dict()
+        module.load_state_dict(filled(values, [tuple(old.shape) for old in values.values()], int(weight_seed)))
 
     return fill

@@ -1,10 +1,9 @@
 """RootNet's items, network, loss, schedule and mixture of data sets against the reference implementation's numbers."""
 
-import zlib
-
 import numpy as np
 import pytest
 import torch
+from filled_weights import filled
 
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
@@ -23,26 +22,6 @@ PATCH_PX = 64
 
 def sized(text):
     return tuple(int(side) for side in text.split("x") if side)
-
-
-def filled(keys, shapes):
-    """Tensors by the rule of the vectors' README."""
-    state = {}
-    for key, shape in zip(keys, shapes, strict=True):
-        n = np.random.default_rng(zlib.crc32(key.encode())).standard_normal(shape)
-        if key.endswith("num_batches_tracked"):
-            state[key] = torch.zeros((), dtype=torch.int64)
-            continue
-        if len(shape) > 1:
-            value = n / np.sqrt(np.prod(shape[1:]))
-        elif key.endswith("running_var"):
-            value = 1 + 0.1 * np.abs(n)
-        elif key.endswith(".weight"):
-            value = 1 + 0.1 * n
-        else:
-            value = 0.1 * n
-        state[key] = torch.from_numpy(np.asarray(value, dtype=np.float32))
-    return state
 
 
 @pytest.fixture(scope="module")
