@@ -5,7 +5,8 @@ sees. A method that sees one person at a time never learns that there were sever
 its answers are put together again, person by person. A method that declares no extrinsics is handed samples in which
 nothing names a camera, a frame or a place on disk: keys, groups and camera names stand for nothing, the order of the
 views is drawn for each sample, and images are arrays or handles that only read. Where it declares intrinsics, K may
-still tell one camera from another.
+still tell one camera from another. Samples that it may use together because they share their cameras have a name in
+common that stands for nothing, and their views are in the same drawn order.
 
 This keeps honest code honest. It is no sandbox: the code of a row runs in this process, where module globals, files,
 the stack and the data set itself can be reached by code that wants to. Read the code of a row before you trust its
@@ -17,8 +18,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import overload
@@ -28,10 +29,11 @@ import cv2
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from poseboard.datasets.camera import Array
+from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.crops import CropStore
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import (
+    CAMERA_COLUMNS,
     Dataset,
     Group,
     Image,
@@ -80,6 +82,8 @@ def taken(inputs: Inputs, whose: str) -> Inputs:
         first = error.errors()[0]
         where = ".".join(map(str, ("inputs", *first["loc"])))
         raise InputError(f"{whose}: {where}", first["msg"].lower(), "see Inputs in methods/base.py") from None
+    if copy.frames_per_rig < 1:
+        raise InputError(f"{whose}: inputs.frames_per_rig", f"is {copy.frames_per_rig}", "declare 1 or more")
     if copy.people == "all" and copy.crop_px is not None:
         raise InputError(
             f"{whose}: inputs.people", "is all, and a crop shows one person", "declare crop_px: None, or people: each"
@@ -241,18 +245,78 @@ def crop(
     return replace(sample, views=tuple(map(cropped, sample.views)))
 
 
-def withhold(sample: Sample, inputs: Inputs, salt: bytes = b"", person: int | None = None) -> Sample:
+@dataclass(frozen=True)
+class RigGroup:
+    """Samples that a method may use together because they share their cameras.
+
+    Args:
+        keys: of the samples, in the data set's order.
+        cameras: names of the cameras, in the order in which they are chosen.
+    """
+
+    keys: tuple[str, ...]
+    cameras: tuple[str, ...]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Camera -> its name where names are withheld, in the order that is drawn for the group.
+
+        Example:
+            >>> RigGroup(("S9/Walking-1/000001",), ("a", "b", "c")).names
+            {'c': 'view-0', 'a': 'view-1', 'b': 'view-2'}
+        """
+        order = _order(self.keys[0], len(self.cameras))
+        return {self.cameras[place]: f"view-{i}" for i, place in enumerate(order)}
+
+
+def rig_groups(samples: Iterable[Sample], most: int) -> list[RigGroup]:
+    """Samples with equal cameras, divided into the fewest groups of at most ``most``.
+
+    Each group takes every so many of them, so that it spreads over all frames of its rig and not over the first ones.
+    Cameras are equal if their names, intrinsics, lenses and poses are. Groups are in the order of their first samples.
+
+    Args:
+        samples: whole, in the data set's order.
+        most: of a group.
+
+    Example:
+        >>> camera = Camera(np.eye(3), np.eye(3), np.zeros(3))
+        >>> views = (View("a", camera, None, np.zeros((1, 4))),)
+        >>> samples = [Sample(key, views, Group("S1", "Walking", "Walking-1")) for key in "pqrst"]
+        >>> [group.keys for group in rig_groups(samples, 2)]
+        [('p', 's'), ('q', 't'), ('r',)]
+    """
+    by_rig: dict[tuple[tuple[str, ...], tuple[bytes, ...]], list[str]] = {}
+    for sample in samples:
+        names = tuple(view.name for view in sample.views)
+        by_rig.setdefault((names, tuple(_calibration(view.camera) for view in sample.views)), []).append(sample.key)
+    groups: list[RigGroup] = []
+    for (names, _), keys in by_rig.items():
+        count = -(-len(keys) // most)
+        groups += [RigGroup(tuple(keys[first::count]), names) for first in range(count)]
+    return groups
+
+
+def _calibration(camera: Camera) -> bytes:
+    return camera.distortion.encode() + b"".join(a.tobytes() for a in (camera.K, camera.R, camera.t, camera.dist))
+
+
+def withhold(
+    sample: Sample, inputs: Inputs, salt: bytes = b"", person: int | None = None, group: RigGroup | None = None
+) -> Sample:
     """The sample without what a method does not declare, as copies that nobody shares.
 
     Where it declares no extrinsics the key, the group and the names of the views are replaced, the order of the views
-    is drawn, and images lead to no file. The order depends on the sample's key alone: it comes out the same again, and
-    for all people of a sample. A crop is cut out of the memory map of all crops, which must not be reached through it.
+    is drawn, and images lead to no file. The order depends on the keys alone: it comes out the same again, for all
+    people of a sample, and for all samples of a group. A crop is cut out of the memory map of all crops, which must not
+    be reached through it.
 
     Args:
         sample: as the steps before left it.
         inputs: what the method declares.
         salt: of the keys that stand for nothing.
         person: which of several people the sample is of: its key then does not say that there were others.
+        group: of samples that it may be used with; None: it is alone.
     """
     changed = replace(
         sample,
@@ -268,9 +332,12 @@ def withhold(sample: Sample, inputs: Inputs, salt: bytes = b"", person: int | No
             for view in changed.views
         )
         return replace(changed, key=sample.key if person is None else _opaque(name, b""), views=views)
+    by_name = {view.name: view for view in changed.views}
+    names = (group or RigGroup((sample.key,), tuple(by_name))).names
     views = tuple(
-        replace(changed.views[place], name=f"view-{i}", image=_detached(changed.views[place].image))
-        for i, place in enumerate(_order(sample.key, len(changed.views)))
+        replace(by_name[camera], name=withheld, image=_detached(by_name[camera].image))
+        for camera, withheld in names.items()
+        if camera in by_name
     )
     return replace(changed, key=_opaque(name, salt), group=WITHHELD, views=views)
 
@@ -290,12 +357,17 @@ def _declared(view: View, inputs: Inputs) -> View:
     )
 
 
-def _opaque(name: str, salt: bytes) -> str:
-    return f"sample-{hashlib.blake2b(name.encode(), key=salt, digest_size=8).hexdigest()}"
+def _opaque(name: str, salt: bytes, what: str = "sample") -> str:
+    return f"{what}-{hashlib.blake2b(name.encode(), key=salt, digest_size=8).hexdigest()}"
 
 
 def _order(key: str, count: int) -> list[int]:
-    """Places of a sample's views in the order in which a method is handed them that may not know which is which."""
+    """Places of a sample's views in the order in which a method is handed them that may not know which is which.
+
+    Args:
+        key: of the sample, or of the first one of its group.
+        count: of views.
+    """
     seed = int.from_bytes(hashlib.sha256(f"views {key}".encode()).digest()[:8], "big")
     return np.random.default_rng(seed).permutation(count).tolist()
 
@@ -419,11 +491,14 @@ class Handover:
         roots_mm: key -> (P, 3) root positions another method predicted, for ``inputs.root == "predicted"``.
         progress: called while crops are decoded.
         perturbation: how what is shown is spoiled; None: it is not.
+        frames_per_rig: the most samples with the same cameras that are handed over to be used together, if the method
+            declares as many.
 
     Attributes:
         dataset: as given; the stages read names and truths there, a method never gets it.
         inputs: as taken once, in plain values.
         cameras: those that are handed over.
+        frames_per_rig: as many as are handed over together.
 
     Raises:
         InputError: fewer cameras than the method needs, or roots that nobody predicted.
@@ -443,6 +518,7 @@ class Handover:
         roots_mm: Mapping[str, Array] | None = None,
         progress: Progress | None = None,
         perturbation: Perturbation | None = None,
+        frames_per_rig: int = 1,
     ) -> None:
         inputs = taken(inputs, "method")
         fewest, most = inputs.views
@@ -452,6 +528,7 @@ class Handover:
         if inputs.root == "predicted" and roots_mm is None:
             raise InputError("inputs.root", "the method needs predicted roots", "name the row under `after`")
         self.dataset, self.inputs, self.cameras = dataset, inputs, chosen
+        self.frames_per_rig = min(inputs.frames_per_rig, frames_per_rig)
         self._roots_mm, self._perturbation = roots_mm, perturbation
         self._store: CropStore | None = None
         moved = perturbation is not None and perturbation.kind == "boxes"  # no crop of such a box is stored
@@ -459,6 +536,30 @@ class Handover:
             self._store = CropStore(dataset, inputs.crop_px, inputs.box_scale, crops, progress, inputs.resampling)
         self._salt = secrets.token_bytes(16)
         self._kept: OrderedDict[tuple[str, int | None], Sample] = OrderedDict()
+        self._groups: dict[str, dict[str, RigGroup]] = {}
+
+    def rigs(self, keys: Sequence[str]) -> list[tuple[str, ...]]:
+        """The keys, those together that a method may use together because the samples share their cameras.
+
+        Args:
+            keys: of samples; of a group only those that are named are together.
+        """
+        if self.frames_per_rig == 1:
+            return [(key,) for key in keys]
+        together: dict[RigGroup, list[str]] = {}
+        for key in keys:
+            together.setdefault(self._group(key), []).append(key)
+        return [tuple(of_group) for of_group in together.values()]
+
+    def _group(self, key: str) -> RigGroup:
+        """The samples of its split that a sample may be used with."""
+        if self.frames_per_rig == 1:
+            return rig_groups([choose_cameras(self.dataset.sample(key), self.cameras)], 1)[0]
+        split = self._places[key][0]
+        if split not in self._groups:
+            whole = (choose_cameras(self.dataset.sample(one), self.cameras) for one in self.dataset.keys(split))
+            self._groups[split] = {one: group for group in rig_groups(whole, self.frames_per_rig) for one in group.keys}
+        return self._groups[split][key]
 
     def shown(self, key: str) -> tuple[Sample, ...]:
         """What the method sees of a sample: one per person, or the whole where it sees all people at once.
@@ -472,15 +573,19 @@ class Handover:
     def answered(self, key: str, answers: Sequence[Poses], skeleton: Skeleton | None = None) -> Poses:
         """The answers to what `shown` gave as one answer of the sample, whose frame has the camera's own name.
 
+        Recovered cameras are put in the order of `cameras`, with NaN for those that do not see the sample.
+
         Args:
             key: of the sample.
             answers: to each of what was shown.
             skeleton: that the method answers in; None: the data set's.
 
         Raises:
-            InputError: a frame is none that the method sees, or the answers do not fit together.
+            InputError: a frame is none that the method sees, recovered cameras are not those of its views, or the
+                answers do not fit together.
         """
-        if not self.inputs.extrinsics and any(answer.frame != "world" for answer in answers):
+        in_view = not self.inputs.extrinsics and any(answer.frame != "world" for answer in answers)
+        if in_view or any(name in answer.columns for answer in answers for name in CAMERA_COLUMNS):
             people = self.people(key)
             answers = [self._named(key, *pair) for pair in zip(people, answers, strict=True)]
         return together(answers, skeleton or self.dataset.skeleton, key)
@@ -503,7 +608,11 @@ class Handover:
         """
         last = partial(withhold, inputs=self.inputs, salt=self._salt, person=person if others else None)
         past = tuple(last(self._prepared(earlier, person)) for earlier in self._before(key))
-        return replace(last(self._prepared(key, person)), past=past)
+        if self.inputs.frames_per_rig == 1:
+            return replace(last(self._prepared(key, person)), past=past)
+        group = self._group(key)
+        name = _opaque(group.keys[0], b"" if self.inputs.extrinsics else self._salt, "rig")
+        return replace(last(self._prepared(key, person), group=group), past=past, rig=name)
 
     def steps(self, key: str, person: int | None = None) -> list[Step]:
         """The chain for a sample, but for withholding, which is the last step."""
@@ -553,13 +662,11 @@ class Handover:
         return None
 
     def _named(self, key: str, person: int | None, answer: Poses) -> Poses:
-        if answer.frame == "world":
+        of_rig, shown = self._views_of(key, person)
+        answer = replace(answer, columns=self._of_cameras(key, of_rig, shown, answer.columns))
+        seen = {name: camera for name, camera in of_rig.items() if camera in shown}
+        if self.inputs.extrinsics or answer.frame == "world":
             return answer
-        shown = choose_cameras(self.dataset.sample(key), self.cameras)
-        if person is not None:
-            shown = one_person(shown, person)
-        names = [view.name for view in shown.views]
-        seen = {f"view-{i}": names[place] for i, place in enumerate(_order(key, len(names)))}
         if answer.frame not in seen:
             raise InputError(
                 f"{key}: frame",
@@ -567,6 +674,44 @@ class Handover:
                 f"answer in that of a view: {', '.join(seen)}",
             )
         return replace(answer, frame=seen[answer.frame])
+
+    def _views_of(self, key: str, person: int | None) -> tuple[dict[str, str], list[str]]:
+        """The views of a rig in the order in which a method is handed them, and the cameras that show a person.
+
+        Returns:
+            Name of a view -> its camera; names of cameras.
+        """
+        whole = choose_cameras(self.dataset.sample(key), self.cameras)
+        shown = [view.name for view in (whole if person is None else one_person(whole, person)).views]
+        group = RigGroup((key,), tuple(shown)) if self.inputs.frames_per_rig == 1 else self._group(key)
+        if self.inputs.extrinsics:
+            return dict(zip(group.cameras, group.cameras, strict=True)), shown
+        return {withheld: camera for camera, withheld in group.names.items()}, shown
+
+    def _of_cameras(
+        self, key: str, of_rig: Mapping[str, str], shown: Sequence[str], columns: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """Columns of an answer, with the recovered cameras in the order of `cameras` instead of that of the views.
+
+        A method may give those of all views of the rig, or of those that show the person.
+        """
+        every = list(of_rig.values())
+        of_person = [camera for camera in every if camera in shown]
+        ordered = dict(columns)
+        for column, shape in CAMERA_COLUMNS.items():
+            if column not in columns:
+                continue
+            values = columns[column]
+            cameras = next((names for names in (every, of_person) if values.shape[1:] == (len(names), *shape)), None)
+            if cameras is None:
+                raise InputError(
+                    f"{key}: {column}",
+                    f"is {values.shape}, for {len(every)} views",
+                    f"answer (people, {', '.join(map(str, (len(every), *shape)))}), in the order of the views",
+                )
+            ordered[column] = np.full((len(values), len(self.cameras), *shape), np.nan)
+            ordered[column][:, [self.cameras.index(camera) for camera in cameras]] = values
+        return ordered
 
     def _before(self, key: str) -> Iterator[str]:
         """Keys of the samples before one in its sequence, as many as the window takes."""

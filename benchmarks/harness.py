@@ -8,7 +8,7 @@ reaches another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,10 +99,11 @@ class Bench:
         roots_mm: Mapping[str, Array] | None = None,
         progress: Progress | None = None,
         perturbation: Perturbation | None = None,
+        frames_per_rig: int = 1,
     ) -> Handover:
         """The data set as a method with these inputs may see it."""
         crops = self.settings.home / "data" / "crops"
-        return Handover(self.dataset, inputs, crops, cameras, roots_mm, progress, perturbation)
+        return Handover(self.dataset, inputs, crops, cameras, roots_mm, progress, perturbation, frames_per_rig)
 
     def fewest_root_views(self, method: str, split: str) -> int:
         """From how many cameras at least the roots can be predicted that a row is handed.
@@ -212,7 +213,8 @@ def predict(
         method: loaded.
         handover: what it sees.
         keys: of the samples.
-        chunk: samples that are handed over at once; people of one sample stay together.
+        chunk: samples that are handed over at once; people of one sample stay together, and so do the samples whose
+            cameras a method may use together.
         progress: called with (samples done, samples in all).
 
     Raises:
@@ -220,9 +222,8 @@ def predict(
             see, or about several people where it is shown one.
         Exception: what the method itself raises, with a note that names the samples.
     """
-    answers: list[Poses] = []
-    for start in range(0, len(keys), chunk):
-        of_chunk = keys[start : start + chunk]
+    answers: dict[str, Poses] = {}
+    for of_chunk in _chunks(handover.rigs(keys), chunk):
         shown = [handover.shown(key) for key in of_chunk]
         samples = [sample for of_key in shown for sample in of_key]
         try:
@@ -235,10 +236,24 @@ def predict(
                 type(method).__name__, f"answered {len(of_samples)} of {len(samples)} samples", "answer each one"
             )
         rest = iter(of_samples)
-        answers += [
-            handover.answered(key, [next(rest) for _ in of_key], answer_skeleton(method, handover.dataset.skeleton))
+        answers |= {
+            key: handover.answered(
+                key, [next(rest) for _ in of_key], answer_skeleton(method, handover.dataset.skeleton)
+            )
             for key, of_key in zip(of_chunk, shown, strict=True)
-        ]
+        }
         if progress is not None:
             progress(len(answers), len(keys))
-    return answers
+    return [answers[key] for key in keys]
+
+
+def _chunks(groups: Iterable[Sequence[str]], size: int) -> Iterator[list[str]]:
+    """The keys of whole groups: as many as stay within ``size`` keys, one at least."""
+    chunk: list[str] = []
+    for group in groups:
+        if chunk and len(chunk) + len(group) > size:
+            yield chunk
+            chunk = []
+        chunk.extend(group)
+    if chunk:
+        yield chunk

@@ -142,7 +142,7 @@ def _predict(
         conditions = list(dict.fromkeys(_shown(condition, row.inputs) for condition in offered))
         asked_for = of_others if weights is not None else []
         handed_on = HandedOn(bench, method, seed, folder, {_shown(one, row.inputs): one for one in asked_for})
-        drawn = max(conditions, key=lambda condition: len(condition.cameras))
+        drawn = max(conditions, key=lambda condition: (len(condition.cameras), condition.frames_per_rig))
         basis = {
             "data": [dataset, bench.dataset.synthetic, bench.dataset.manifest(), states, keys],
             "method": [method, options, _INPUTS.dump_python(row.inputs, mode="json")],
@@ -168,7 +168,14 @@ def _predict(
                     roots_mm = known_mm[condition.of_root] = handed_roots_mm(
                         bench, method, seed, condition.of_root, predictions=after, progress=report
                     )
-                samples = bench.handover(row.inputs, condition.cameras, roots_mm, report, condition.perturbation)
+                samples = bench.handover(
+                    row.inputs,
+                    condition.cameras,
+                    roots_mm,
+                    report,
+                    condition.perturbation,
+                    condition.frames_per_rig,
+                )
                 answers = predict(model := row.model(), samples, keys, progress=report)
             info = predictions.PredictionInfo(
                 **_joint_set(answer_skeleton(model, bench.dataset.skeleton)),
@@ -216,7 +223,7 @@ def _told(settings: Settings, path: Path, keys: Sequence[str], table: PoseTable)
 
 def _shown(offered: Condition, inputs: Inputs) -> Condition:
     """What a row with these inputs is shown of what is offered."""
-    return offered.shown(inputs.root, inputs.hand, inputs.people)
+    return offered.shown(inputs.root, inputs.hand, inputs.people, inputs.frames_per_rig)
 
 
 def _refuse_unused(method: str, inputs: Inputs, offered: Sequence[Condition]) -> None:

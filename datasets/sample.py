@@ -240,6 +240,8 @@ class Sample:
         root_mm: (P, 3) root positions given to methods that declare them, else None.
         hand: which hand it shows, for methods that declare it; None: a body, both hands, or not told.
         past: earlier samples of the sequence, for methods that declare a temporal window above 1.
+        rig: for methods that declare several frames per rig: a name that stands for nothing, equal for the samples that
+            they may use together, whose cameras are the same, and for no other. It differs from run to run.
     """
 
     key: str
@@ -248,6 +250,7 @@ class Sample:
     root_mm: Array | None = None
     past: tuple[Sample, ...] = ()
     hand: Hand | None = None
+    rig: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,6 +290,14 @@ class Truth:
         return cls(np.full((*shapes.pop(), 3), np.nan), annotated=annotated)
 
 
+CAMERA_COLUMNS: Mapping[str, tuple[int, ...]] = {"camera_R": (3, 3), "camera_t_mm": (3,), "camera_covariance": (6, 6)}
+"""Columns of `Poses` that hold recovered cameras, name -> shape of one camera's numbers; (P, V, ...) in all.
+
+Of view v of the sample in the frame of the answer: ``x_v = R @ X + t``, t in the unit of the joints; and the covariance
+of (w, t), w a rotation vector in radians on the left (``R_true = exp(w) R``). NaN for a camera that is not recovered.
+"""
+
+
 @dataclass(frozen=True, eq=False)
 class Poses:
     """Predicted people of one sample.
@@ -297,7 +308,7 @@ class Poses:
         score: (P,) confidence of each person; higher is more confident.
         frame: of the joints: "world", or the name of a camera.
         columns: further numbers per person, name -> (P, ...), which are stored with the predictions: ``size_mm``, the
-            size to which a method scaled a pose whose size it cannot see.
+            size to which a method scaled a pose whose size it cannot see; recovered cameras (`CAMERA_COLUMNS`).
 
     Raises:
         ValueError: shapes do not match.

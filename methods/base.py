@@ -61,6 +61,9 @@ class Inputs:
             one person at a time and does not know of the others; its answers are merged. "all": whole frames with all
             boxes and detections, which need not be associated across views.
         window: number of consecutive samples of a sequence, the current one last.
+        frames_per_rig: the most samples with the same cameras that the method uses together. If above 1, one call of
+            ``predict`` is given all samples of such a group; they have the same `Sample.rig`, and a view has the same
+            name in each of them.
 
     Example:
         >>> Inputs(crop_px=384, views=(1, 1), extrinsics=False)  # a monocular method
@@ -78,6 +81,7 @@ class Inputs:
     window: int = 1
     hand: bool = False
     people: Literal["each", "all"] = "each"
+    frames_per_rig: int = 1
 
 
 class Options(BaseModel):

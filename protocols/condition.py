@@ -56,7 +56,7 @@ class Condition(BaseModel):
     """What a row is shown, and nothing of the row itself.
 
     As a table offers it, ``root`` is "predicted": a row that declares no root is shown the same without one
-    (:meth:`shown`).
+    (:meth:`shown`). A row that uses fewer frames per rig than are offered is shown as many as it uses.
 
     Example:
         >>> offered = Condition(cameras=("a", "b"), root="predicted", root_cameras=("a", "b", "c"))
@@ -64,6 +64,8 @@ class Condition(BaseModel):
         ('none', ())
         >>> offered.shown("none").slug
         'test-a+b-f35c3652'
+        >>> Condition(cameras=("a",), frames_per_rig=10).shown("none", frames_per_rig=4).frames_per_rig
+        4
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -74,6 +76,9 @@ class Condition(BaseModel):
     root: Root = Field(default="none", description="whether a root is handed over, and where it comes from")
     root_cameras: tuple[str, ...] = Field(default=(), description="cameras that a predicted root was predicted from")
     hand: bool = Field(default=False, description="whether it is told which hand each sample shows")
+    frames_per_rig: int = Field(
+        default=1, ge=1, description="the most samples with the same cameras that may be used together"
+    )
     perturbation: Perturbation | None = Field(default=None, description="how what is shown is spoiled; null: it is not")
 
     @model_validator(mode="after")
@@ -85,16 +90,18 @@ class Condition(BaseModel):
             raise ValueError("root_cameras belong to a predicted root, and to no other")
         return self
 
-    def shown(self, root: Root, hand: bool = False, people: People = "each") -> Condition:
+    def shown(self, root: Root, hand: bool = False, people: People = "each", frames_per_rig: int = 1) -> Condition:
         """What a row is shown where a table offers this.
 
         Args:
             root: whether it is handed no root, a predicted or the true one.
             hand: whether it is told which hand it sees.
             people: whether it sees each person alone, or all.
+            frames_per_rig: the most samples with the same cameras that it uses together.
         """
         root_cameras = self.root_cameras if root == "predicted" else ()
-        update = {"root": root, "root_cameras": root_cameras, "hand": hand, "people": people}
+        frames = min(self.frames_per_rig, frames_per_rig)
+        update = {"root": root, "root_cameras": root_cameras, "hand": hand, "people": people, "frames_per_rig": frames}
         return self.model_copy(update=update)
 
     @property
@@ -113,7 +120,13 @@ class Condition(BaseModel):
         """All that a row may be shown where a table offers this, the most of what may be predicted first."""
         roots: tuple[Root, ...] = ("predicted", "none", "truth")
         whom: tuple[People, ...] = ("each", "all")
-        return [self.shown(root, hand, people) for root in roots for hand in (False, True) for people in whom]
+        return [
+            self.shown(root, hand, people, frames)
+            for frames in range(self.frames_per_rig, 0, -1)
+            for root in roots
+            for hand in (False, True)
+            for people in whom
+        ]
 
     @property
     def slug(self) -> str:

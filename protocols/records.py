@@ -174,6 +174,9 @@ class Signature(Measure):
         "training split of that one, or not at all; empty: not known",
     )
     perturbation: Perturbation | None = Field(default=None, description="how what was shown was spoiled")
+    frames_per_rig: int = Field(
+        default=1, ge=1, description="the most samples with the same cameras that were used together"
+    )
 
     @property
     def whole(self) -> bool:
@@ -232,6 +235,7 @@ class Signature(Measure):
             "root from": ", ".join(self.root_cameras) or "these",
             "given": ", ".join(self.given) or "nothing",
             **({"perturbed": str(self.perturbation)} if self.perturbation else {}),
+            **({"frames per rig": str(self.frames_per_rig)} if self.frames_per_rig > 1 else {}),
             **({"judged": self.judged} if self.judged else {}),
             "boxes": self.boxes or "not stated",
             "truth": self.truth or "not stated",

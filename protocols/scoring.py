@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,8 @@ def score(
     The number is the mean over seeds of each seed's number; its interval is over the groups that are evaluated and,
     where there are several, over seeds (:mod:`poseboard.protocols.decisions`). A group of conditions has a score where
     there are predictions under any of them with the columns that the protocol needs. What a table offers a row need
-    not take: predictions of a method that was handed no root count under conditions that offer one.
+    not take: predictions of a method that was handed no root count under conditions that offer one. Groups that differ
+    in how many frames per rig they offer have one score, the first one's, where a method uses as many in both.
 
     Args:
         table: that asks for the number.
@@ -66,10 +68,13 @@ def score(
     chosen = table.select(truth)
     groups = table.conditions(truth.views)
     answered: dict[int, dict[Condition, Mapping[int, PoseTable]]] = {}
+    known: set[tuple[Condition, ...]] = set()
     for number, conditions in enumerate(groups):
         of_group = {offered: by_seed for offered in conditions if (by_seed := answers(protocol, predictions, offered))}
-        if of_group:
+        used = tuple(starmap(_with_frames_used, of_group.items()))
+        if used and used not in known:
             answered[number] = of_group
+            known.add(used)
     if not answered:
         raise ValueError(f"table {table.id}: no predictions for any of {[c.slug for group in groups for c in group]}")
     sizes = {number: len(conditions[0].cameras) for number, conditions in enumerate(groups)}
@@ -104,6 +109,12 @@ def answers(protocol: Protocol, predictions: Predictions, offered: Condition) ->
     return by_seed if all(name in table.columns for table in by_seed.values() for name in protocol.columns) else {}
 
 
+def _with_frames_used(offered: Condition, by_seed: Mapping[int, PoseTable]) -> Condition:
+    """What is offered, with as many frames per rig as the answers rest on."""
+    frames = max(table.info.condition.frames_per_rig for table in by_seed.values())
+    return offered.model_copy(update={"frames_per_rig": frames})
+
+
 def _signature(
     table: Table, protocol: Protocol, answered: Mapping[Condition, Mapping[int, PoseTable]], truth: TruthTable
 ) -> Signature:
@@ -125,6 +136,7 @@ def _signature(
         cameras=tuple(offered.cameras for offered in answered),
         cameras_of_dataset=len(truth.views),
         perturbation=next(iter(answered)).perturbation,
+        frames_per_rig=max(condition.frames_per_rig for condition in shown),
         root_cameras=() if true_root else tuple(name for name in truth.views if name in elsewhere),
         boxes=None if facts is None else facts.boxes,
         truth=None if facts is None else facts.truth,

@@ -38,6 +38,9 @@ class Group(BaseModel):
     roots: Literal["seen", "all"] = Field(
         default="seen", description="cameras that roots are predicted from which a row is handed: those it sees, all"
     )
+    frames_per_rig: int = Field(
+        default=1, ge=1, description="the most samples with the same cameras that a row may use together"
+    )
     perturbation: Perturbation | None = Field(
         default=None, description="how what is shown is spoiled: {kind: camera_rotation, severity: 1.0, seed: 0}"
     )
@@ -75,6 +78,7 @@ class Group(BaseModel):
                 cameras=cameras,
                 root="predicted",
                 root_cameras=cameras if self.roots == "seen" else tuple(names),
+                frames_per_rig=self.frames_per_rig,
                 perturbation=self.perturbation,
             )
             for cameras in sets

@@ -493,6 +493,8 @@ def conditions(signature: Signature) -> list[str]:
         words.append(f"true {', '.join(signature.given)} given")
     if signature.trained_on is not None:
         words.append(f"trained on {signature.trained}" if signature.trained_on else "training data not known")
+    if signature.frames_per_rig > 1:
+        words.append(f"{signature.frames_per_rig} frames per rig")
     if signature.perturbation:
         words.append(f"spoiled by {signature.perturbation}")
     return words
@@ -734,6 +736,8 @@ def inputs_in_words(inputs: Mapping[str, JsonValue]) -> list[tuple[str, str]]:
         facts.append(("root", roots.get(str(inputs["root"]), str(inputs["root"]))))
     if isinstance(window := inputs.get("window"), int):
         facts.append(("frames", "one at a time" if window == 1 else f"{window} in a row"))
+    if isinstance(frames := inputs.get("frames_per_rig"), int) and frames > 1:
+        facts.append(("frames per rig", f"up to {frames} used together"))
     return facts
 
 

@@ -19,6 +19,7 @@ from poseboard.benchmarks.handover import (
     crop,
     one_person,
     perturb,
+    rig_groups,
     taken,
     together,
     truth_of,
@@ -328,6 +329,165 @@ def test_answers_that_do_not_fit_together_are_refused() -> None:
     ):
         with pytest.raises(InputError, match=f"S9/1: {problem}"):
             together([one, *others], HUMAN36M, "S9/1")
+
+
+# --- samples that share their cameras ---
+
+
+class TwoRigs:
+    """Two rigs whose samples alternate; ``absent`` names (key, camera) of views that are not there.
+
+    The grey level of an image says which camera took it: 10, 20 or 30.
+    """
+
+    name, skeleton, synthetic, views, splits = "rigs", HUMAN36M, True, CAMERAS, ("train", "test")
+
+    def __init__(self, count: int = 14, absent: Sequence[tuple[str, str]] = (), hidden: str = "") -> None:
+        self.count, self.absent, self.hidden = count, set(absent), hidden
+
+    def facts(self, split: str) -> Facts:
+        return Facts(boxes="annotated", truth="synthetic")
+
+    def status(self) -> Status:
+        return Status("ready", "", "")
+
+    def manifest(self) -> str:
+        return "rigs"
+
+    def keys(self, split: str) -> list[str]:
+        return [f"{split}/{number}" for number in range(self.count)] if split == "test" else []
+
+    def sample(self, key: str) -> Sample:
+        rig = int(key.split("/")[1]) % 2
+        views = []
+        for number, name in enumerate(CAMERAS):
+            t = np.array([0.0, 0.0, 1000.0 + 100 * rig + number])
+            camera = Camera(np.diag([60.0, 60.0, 1.0]), np.eye(3), t, size=(16, 16))
+            image = np.full((16, 16, 3), 10 * (number + 1), dtype=np.uint8)
+            box = np.array([[0.0, 0.0, 16.0, 16.0]])
+            unseen = np.full((1, 4), np.nan) if (key, name) == (self.hidden, "b") else box
+            if (key, name) not in self.absent:
+                views.append(View(name, camera, image, unseen))
+        return Sample(key, tuple(views), Group("S1", "Walking", "Walking-1"))
+
+    def truth(self, key: str) -> Truth:
+        return Truth(np.zeros((1, J, 3)))
+
+
+class Recovers:
+    """Says of each view what its image says of the camera, and notes what it is asked."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs, self.calls = inputs, list[list[Sample]]()
+
+    def predict(self, samples: Sequence[Sample]) -> list[Poses]:
+        self.calls.append(list(samples))
+        answers = []
+        for sample in samples:
+            levels = np.array([float(view.pixels()[0, 0, 0]) for view in sample.views])
+            columns = {
+                "camera_R": levels[None, :, None, None] * np.ones((1, len(levels), 3, 3)),
+                "camera_t_mm": levels[None, :, None] * np.ones((1, len(levels), 3)),
+                "camera_covariance": levels[None, :, None, None] * np.ones((1, len(levels), 6, 6)),
+            }
+            joints_mm = np.full((1, J, 3), levels[0])
+            answers.append(Poses(HUMAN36M, joints_mm, np.ones(1), sample.views[0].name, columns))
+        return answers
+
+
+POOLED = Inputs(extrinsics=False, frames_per_rig=4)
+
+
+def cameras_of(sample: Sample) -> dict[str, int]:
+    """Name of a view -> level of its image."""
+    return {view.name: int(view.pixels()[0, 0, 0]) for view in sample.views}
+
+
+def test_samples_with_equal_cameras_are_divided_evenly_in_steps() -> None:
+    rigs = TwoRigs(14)
+    groups = [group.keys for group in rig_groups(map(rigs.sample, rigs.keys("test")), 3)]
+    numbers = [[int(key.split("/")[1]) for key in group] for group in groups]
+    assert numbers == [[0, 6, 12], [2, 8], [4, 10], [1, 7, 13], [3, 9], [5, 11]]
+    assert [len(group.keys) for group in rig_groups(map(rigs.sample, rigs.keys("test")), 100)] == [7, 7]
+    one_lacks = TwoRigs(4, absent=[("test/2", "b")])
+    whole = rig_groups(map(one_lacks.sample, one_lacks.keys("test")), 100)
+    assert [(group.keys, group.cameras) for group in whole] == [
+        (("test/0",), CAMERAS), (("test/1", "test/3"), CAMERAS), (("test/2",), ("a", "c"))
+    ]  # fmt: skip
+
+
+@given(st.integers(1, 40), st.integers(1, 12))
+def test_every_sample_is_in_one_group_and_groups_are_of_one_size(count: int, most: int) -> None:
+    rigs = TwoRigs(count)
+    groups = [group.keys for group in rig_groups(map(rigs.sample, rigs.keys("test")), most)]
+    assert sorted(key for group in groups for key in group) == sorted(rigs.keys("test"))
+    sizes = [len(group) for group in groups if group[0].endswith(("0", "2", "4", "6", "8"))]
+    assert max(sizes) <= most
+    assert max(sizes) - min(sizes) <= 1
+    assert len(sizes) == -(-sum(sizes) // most)
+
+
+def test_a_group_is_handed_over_whole_and_its_answers_come_back_in_order(tmp_path: Path) -> None:
+    rigs, method = TwoRigs(30), Recovers(POOLED)
+    keys = rigs.keys("test")
+    answers = predict(method, Handover(rigs, POOLED, tmp_path, frames_per_rig=4), keys, chunk=6)  # type: ignore[arg-type]
+    names = [{sample.rig for sample in call} for call in method.calls]
+    assert not any(a & b for i, a in enumerate(names) for b in names[:i]), "no group is divided between calls"
+    assert sum(map(len, names)) == 8, "15 samples a rig, four at most"
+    assert all(len(call) <= 6 for call in method.calls)
+    for call in method.calls:
+        for rig in {sample.rig for sample in call}:
+            views = [cameras_of(sample) for sample in call if sample.rig == rig]
+            assert len(views) in (3, 4)
+            assert all(one == views[0] for one in views), "a view is the same camera in all of them"
+    orders = {tuple(cameras_of(sample).values()) for call in method.calls for sample in call}
+    assert len(orders) > 1, "drawn for each group"
+    for answer in answers:
+        assert answer.joints_mm[0, 0, 0] == 10 * (CAMERAS.index(answer.frame) + 1)
+        np.testing.assert_array_equal(answer.columns["camera_t_mm"][0, :, 0], [10, 20, 30])
+        np.testing.assert_array_equal(answer.columns["camera_R"][0, :, 2, 1], [10, 20, 30])
+        np.testing.assert_array_equal(answer.columns["camera_covariance"][0, :, 5, 1], [10, 20, 30])
+    alone = Recovers(Inputs(extrinsics=False))
+    predict(alone, Handover(rigs, alone.inputs, tmp_path, frames_per_rig=4), keys)  # type: ignore[arg-type]
+    assert {sample.rig for call in alone.calls for sample in call} == {None}, "it declares one frame per rig"
+
+
+def test_as_many_are_together_as_are_declared_and_offered(tmp_path: Path) -> None:
+    rigs = TwoRigs(14)
+    for declared, offered, most in ((4, 1, 1), (4, 2, 2), (4, 100, 4), (100, 5, 4), (1, 100, 1)):
+        inputs = Inputs(extrinsics=False, frames_per_rig=declared)
+        together = Handover(rigs, inputs, tmp_path, frames_per_rig=offered).rigs(rigs.keys("test"))
+        assert max(map(len, together)) == most, "seven samples in two groups are four and three"
+    given_four = Handover(rigs, POOLED, tmp_path, frames_per_rig=4)
+    assert given_four.rigs(["test/3", "test/0", "test/4"]) == [("test/3",), ("test/0", "test/4")]
+    ones = Handover(rigs, POOLED, tmp_path)
+    assert len({ones.shown(key)[0].rig for key in rigs.keys("test")}) == 14, "each is alone"
+
+
+def test_recovered_cameras_are_put_in_the_order_of_the_condition(tmp_path: Path) -> None:
+    rigs = TwoRigs(6, absent=[("test/2", "a")], hidden="test/3")
+    for inputs in (POOLED, Inputs(extrinsics=False), Inputs(), Inputs(frames_per_rig=3)):
+        given = Handover(rigs, inputs, tmp_path, cameras=("c", "a", "b"), frames_per_rig=4)
+        answers = predict(Recovers(inputs), given, rigs.keys("test"))  # type: ignore[arg-type]
+        t_mm = np.array([answer.columns["camera_t_mm"][0, :, 0] for answer in answers])
+        expected = np.tile([30.0, 10.0, 20.0], (6, 1))
+        expected[2, 1] = expected[3, 2] = np.nan
+        np.testing.assert_array_equal(t_mm, expected)
+    (sample,) = Handover(rigs, POOLED, tmp_path, frames_per_rig=4).shown("test/3")
+    whole = {f"view-{i}" for i in range(3)}
+    assert set(cameras_of(sample)) < whole
+    (beside,) = Handover(rigs, POOLED, tmp_path, frames_per_rig=4).shown("test/1")
+    assert cameras_of(sample).items() < cameras_of(beside).items(), "a view keeps its name where one is not there"
+
+
+def test_recovered_cameras_of_other_views_are_refused(tmp_path: Path) -> None:
+    given = Handover(TwoRigs(2), POOLED, tmp_path)
+    for columns in ({"camera_R": np.zeros((1, 2, 3, 3))}, {"camera_R": np.zeros((1, 3, 9))}):
+        answer = Poses(HUMAN36M, np.zeros((1, J, 3)), np.ones(1), "view-0", columns)
+        with pytest.raises(InputError, match=r"test/0: camera_R: is .*, for 3 views; answer \(people, 3, 3, 3\)"):
+            given.answered("test/0", [answer])
+    with pytest.raises(InputError, match=r"row a: inputs\.frames_per_rig: is 0; declare 1 or more"):
+        taken(Inputs(frames_per_rig=0), "row a")
 
 
 # --- training ---

@@ -42,6 +42,7 @@ from poseboard.methods.base import Inputs
 
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")
 UNCALIBRATED = Inputs(views=(1, 9), extrinsics=False)
+POOLED = replace(UNCALIBRATED, frames_per_rig=3)
 SIDE_PX = 24
 
 
@@ -148,12 +149,15 @@ def telling(sample: Sample, rig: Rig) -> list[object]:
     return found
 
 
+@pytest.mark.parametrize("frames_per_rig", [1, 3])
 @pytest.mark.parametrize("crop_px", [None, SIDE_PX])
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_reachable_tells_which_camera_or_frame_it_is(tmp_path: Path, kind: str, crop_px: int | None) -> None:
+def test_nothing_reachable_tells_which_camera_or_frame_it_is(
+    tmp_path: Path, kind: str, crop_px: int | None, frames_per_rig: int
+) -> None:
     rig = Rig(tmp_path / "rig", kind)
-    inputs = Inputs(views=(1, 9), extrinsics=False, crop_px=crop_px, window=2)
-    given = Handover(rig, inputs, tmp_path / "crops")
+    inputs = replace(UNCALIBRATED, crop_px=crop_px, window=2, frames_per_rig=frames_per_rig)
+    given = Handover(rig, inputs, tmp_path / "crops", frames_per_rig=frames_per_rig)
     for key in rig.keys("test")[:3]:
         sample = sample_of(given, key)
         assert telling(sample, rig) == []
@@ -174,6 +178,34 @@ def test_keys_say_nothing_and_are_others_in_every_condition(tmp_path: Path) -> N
     assert len({*handed[0], *handed[1]}) == 16
     again = Handover(rig, UNCALIBRATED, tmp_path)
     assert sample_of(again, rig.keys("test")[0]).key == sample_of(again, rig.keys("test")[0]).key
+
+
+def test_rigs_have_names_that_say_nothing_and_are_others_in_every_condition(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "rig", "path")
+    given = [Handover(rig, POOLED, tmp_path, frames_per_rig=3) for _ in range(2)]
+    names = [[sample_of(one, key).rig for key in rig.keys("test")] for one in given]
+    assert [len(set(of_one)) for of_one in names] == [3, 3], "eight samples, three at most"
+    assert not set(names[0]) & set(names[1])
+    keys = {sample_of(given[0], key).key for key in rig.keys("test")}
+    assert not keys & set(names[0])
+
+
+def test_the_views_of_a_rig_are_in_another_order_in_every_group(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "rig", "path")
+    inputs = replace(POOLED, frames_per_rig=2)
+
+    def orders() -> dict[str | None, set[tuple[int, ...]]]:
+        given, of_rigs = Handover(rig, inputs, tmp_path, frames_per_rig=2), dict[str | None, set[tuple[int, ...]]]()
+        for sample in (sample_of(given, key) for key in rig.keys("test")):
+            levels = tuple(int(view.pixels()[0, 0, 0]) // 40 for view in sample.views)
+            of_rigs.setdefault(sample.rig, set()).add(levels)
+            assert [view.name for view in sample.views] == [f"view-{i}" for i in range(4)]
+        return of_rigs
+
+    first = orders()
+    assert list(first.values()) == list(orders().values())
+    assert all(len(of_rig) == 1 for of_rig in first.values()), "one order a group"
+    assert len({order for of_rig in first.values() for order in of_rig}) > 2, "four groups, 24 orders"
 
 
 def test_the_order_of_the_views_says_nothing_and_comes_out_the_same_again(tmp_path: Path) -> None:
@@ -233,6 +265,7 @@ CHEATS: dict[str, Callable[[Sample], float]] = {
     "root that is not declared": lambda s: float(s.root_mm[0, 0]),  # type: ignore[index]
     "hand that is not declared": lambda s: float(s.hand == "left"),
     "samples before": lambda s: float(len(s.past)),
+    "name of a rig": lambda s: float("S9" in s.rig),  # type: ignore[operator]
 }
 
 
@@ -242,19 +275,22 @@ def test_each_cheat_finds_something_where_nothing_is_withheld(tmp_path: Path, ch
     for kind in KINDS:
         rig = Rig(tmp_path / kind, kind)
         whole = rig.sample(rig.keys("test")[1])
-        open_to_all = replace(whole, root_mm=np.ones((1, 3)), past=(rig.sample(rig.keys("test")[0]),))
+        open_to_all = replace(whole, root_mm=np.ones((1, 3)), past=(rig.sample(rig.keys("test")[0]),), rig="S9")
         (answer,) = Sees(CHEATS[cheat], UNCALIBRATED).predict([open_to_all])
         levels.append(float(abs(answer.joints_mm).max()))
     assert max(levels) > 0
 
 
+@pytest.mark.parametrize("frames_per_rig", [1, 3])
 @pytest.mark.parametrize("crop_px", [None, SIDE_PX])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cheat", CHEATS)
-def test_cheating_methods_find_nothing(tmp_path: Path, cheat: str, kind: str, crop_px: int | None) -> None:
+def test_cheating_methods_find_nothing(
+    tmp_path: Path, cheat: str, kind: str, crop_px: int | None, frames_per_rig: int
+) -> None:
     rig = Rig(tmp_path / "rig", kind)
-    inputs = Inputs(views=(1, 9), extrinsics=False, crop_px=crop_px)
-    given = Handover(rig, inputs, tmp_path / "crops")
+    inputs = replace(UNCALIBRATED, crop_px=crop_px, frames_per_rig=frames_per_rig)
+    given = Handover(rig, inputs, tmp_path / "crops", frames_per_rig=frames_per_rig)
     answers = predict(Sees(CHEATS[cheat], inputs), given, rig.keys("test"))  # type: ignore[arg-type]
     assert [float(abs(answer.joints_mm).max()) for answer in answers] == [0.0] * 8
     assert {answer.frame for answer in answers} <= set(CAMERAS), "the harness still knows whose frame it is"

@@ -19,8 +19,18 @@ def test_every_fact_changes_the_name_of_the_file() -> None:
         Condition(cameras=("a", "b"), perturbation=Perturbation.model_validate(TURNED)),
         Condition(cameras=("a", "b"), perturbation=Perturbation.model_validate({**TURNED, "seed": 4})),
         Condition(cameras=("a", "b"), perturbation=Perturbation.model_validate({**TURNED, "severity": 0.0})),
+        Condition(cameras=("a", "b"), frames_per_rig=2),
     ]
-    assert len({condition.slug for condition in (plain, *others)}) == 6
+    assert len({condition.slug for condition in (plain, *others)}) == 7
+
+
+def test_a_row_of_one_frame_per_rig_is_shown_the_same_wherever_more_are_offered() -> None:
+    plain, offered = (Condition(cameras=("a", "b"), frames_per_rig=frames) for frames in (1, 10))
+    assert offered.shown("none") == plain
+    assert offered.shown("none").slug == plain.slug == "test-a+b-f35c3652", "as in files of before"
+    assert [offered.shown("none", frames_per_rig=frames).frames_per_rig for frames in (3, 10, 99)] == [3, 10, 10]
+    assert {offered.shown("none", frames_per_rig=frames) for frames in (1, 3, 99)} <= set(offered.ways)
+    assert offered.ways[0].frames_per_rig == 10, "what was shown the most is looked for first"
 
 
 def test_a_root_is_predicted_from_what_is_as_spoiled() -> None:
@@ -53,6 +63,24 @@ def test_a_group_that_is_spoiled_has_a_signature_of_its_own(make_truth, make_pre
     assert len(score(table, answered(spoiled), truth, resamples=50).scores) == 1
     again = type(turned).model_validate_json(turned.model_dump_json())
     assert again.signature == turned.signature
+
+
+def test_numbers_say_how_many_frames_per_rig_they_rest_on(make_truth, make_predictions, make_table) -> None:
+    truth = make_truth()
+    table = make_table("mpjpe_relative", groups=[{"frames_per_rig": frames} for frames in (1, 5, 30)])
+    pooled = answered(
+        *(make_predictions(truth, truth.joints_mm + frames, frames_per_rig=frames) for frames in (1, 5, 12))
+    )
+    scores = score(table, pooled, truth, resamples=50).scores
+    assert [(found.group, found.signature.frames_per_rig) for found in scores] == [(0, 1), (1, 5), (2, 12)]
+    assert ["frames per rig" in found.signature.facts for found in scores] == [False, True, True]
+    # a row that uses one frame is shown the same in every group, and has one number
+    (alone,) = score(table, answered(make_predictions(truth)), truth, resamples=50).scores
+    assert (alone.group, alone.signature.frames_per_rig) == (0, 1)
+    of_one = {"cameras": [truth.views[0]]}
+    other = make_table("mpjpe_relative", groups=[of_one, {**of_one, "roots": "all"}])
+    of_first = answered(make_predictions(truth, cameras=truth.views[:1]))
+    assert len(score(other, of_first, truth, resamples=50).scores) == 2, "of other offers"
 
 
 def test_a_method_that_sees_all_people_answers_what_is_offered_to_all(make_truth, make_predictions, make_table) -> None:
