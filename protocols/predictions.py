@@ -100,6 +100,11 @@ class PredictionInfo(BaseModel):
         default=None, description="what the method was allowed to see (`Inputs` of methods/base.py), if it is stated"
     )
 
+    @property
+    def extrinsics_withheld(self) -> bool:
+        """Whether it says that several cameras were seen of which nobody told where they were."""
+        return len(self.condition.cameras) > 1 and self.inputs is not None and self.inputs.get("extrinsics") is False
+
     @field_validator("joints")
     @classmethod
     def _unique(cls, joints: tuple[str, ...]) -> tuple[str, ...]:

@@ -177,6 +177,9 @@ class Signature(Measure):
     frames_per_rig: int = Field(
         default=1, ge=1, description="the most samples with the same cameras that were used together"
     )
+    extrinsics: Literal["given", "withheld"] = Field(
+        default="given", description="whether a row that saw several cameras was told where they are"
+    )
 
     @property
     def whole(self) -> bool:
@@ -235,6 +238,7 @@ class Signature(Measure):
             "root from": ", ".join(self.root_cameras) or "these",
             "given": ", ".join(self.given) or "nothing",
             **({"perturbed": str(self.perturbation)} if self.perturbation else {}),
+            **({"extrinsics": self.extrinsics} if self.extrinsics == "withheld" else {}),
             **({"frames per rig": str(self.frames_per_rig)} if self.frames_per_rig > 1 else {}),
             **({"judged": self.judged} if self.judged else {}),
             "boxes": self.boxes or "not stated",

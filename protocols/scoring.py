@@ -101,12 +101,19 @@ def score(
 
 
 def answers(protocol: Protocol, predictions: Predictions, offered: Condition) -> Mapping[int, PoseTable]:
-    """Predictions by seed under what a table offers, with the columns that a protocol needs; {} where there are none.
+    """Predictions by seed under what a table offers that a protocol can judge; {} where there are none.
 
-    Those with a predicted root come first, then those of methods that are handed none, then those with the true one.
+    It cannot judge those without the columns that it needs, nor, in the world's frame, those of a method that was not
+    told where its cameras are. Those of the most frames per rig come first, then those with a predicted root, of
+    methods that are handed none, and with the true one.
     """
     by_seed = next((tables for shown in offered.ways if (tables := predictions.get(shown))), {})
-    return by_seed if all(name in table.columns for table in by_seed.values() for name in protocol.columns) else {}
+    judged = all(
+        (protocol.any_frame or not table.info.extrinsics_withheld)
+        and all(name in table.columns for name in protocol.columns)
+        for table in by_seed.values()
+    )
+    return by_seed if judged else {}
 
 
 def _with_frames_used(offered: Condition, by_seed: Mapping[int, PoseTable]) -> Condition:
@@ -120,7 +127,8 @@ def _signature(
 ) -> Signature:
     """What the number of a group is: the protocol's measure, the table's choice and what was shown."""
     measure = protocol.measure(truth.skeleton)
-    shown = [answer.info.condition for by_seed in answered.values() for answer in by_seed.values()]
+    infos = [answer.info for by_seed in answered.values() for answer in by_seed.values()]
+    shown = [info.condition for info in infos]
     true_root = any(condition.root == "truth" for condition in shown)
     hand = any(condition.hand for condition in shown)
     # another number than that of methods that had to find it
@@ -137,6 +145,7 @@ def _signature(
         cameras_of_dataset=len(truth.views),
         perturbation=next(iter(answered)).perturbation,
         frames_per_rig=max(condition.frames_per_rig for condition in shown),
+        extrinsics="withheld" if all(info.extrinsics_withheld for info in infos) else "given",
         root_cameras=() if true_root else tuple(name for name in truth.views if name in elsewhere),
         boxes=None if facts is None else facts.boxes,
         truth=None if facts is None else facts.truth,

@@ -493,6 +493,8 @@ def conditions(signature: Signature) -> list[str]:
         words.append(f"true {', '.join(signature.given)} given")
     if signature.trained_on is not None:
         words.append(f"trained on {signature.trained}" if signature.trained_on else "training data not known")
+    if signature.extrinsics == "withheld":
+        words.append("extrinsics withheld")
     if signature.frames_per_rig > 1:
         words.append(f"{signature.frames_per_rig} frames per rig")
     if signature.perturbation:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from predicted import answered
 
+from poseboard.datasets.errors import InputError
 from poseboard.protocols.condition import Condition, Perturbation
 from poseboard.protocols.scoring import score
 
@@ -81,6 +85,31 @@ def test_numbers_say_how_many_frames_per_rig_they_rest_on(make_truth, make_predi
     other = make_table("mpjpe_relative", groups=[of_one, {**of_one, "roots": "all"}])
     of_first = answered(make_predictions(truth, cameras=truth.views[:1]))
     assert len(score(other, of_first, truth, resamples=50).scores) == 2, "of other offers"
+
+
+def test_numbers_say_whether_the_cameras_were_known(make_truth, make_predictions, make_table) -> None:
+    truth = make_truth()
+    table, in_world = make_table("pa_mpjpe"), make_table("mpjpe_relative")
+    withheld = make_predictions(truth, inputs={"extrinsics": False})
+    in_view = replace(withheld, frame=np.array([truth.views[0]] * len(withheld), dtype=object))
+    (free,) = score(table, answered(in_view), truth, resamples=50).scores
+    (calibrated,) = score(
+        table, answered(make_predictions(truth, inputs={"extrinsics": True})), truth, resamples=50
+    ).scores
+    assert (free.signature.extrinsics, calibrated.signature.extrinsics) == ("withheld", "given")
+    assert free.signature.facts["extrinsics"] == "withheld"
+    assert "extrinsics" not in calibrated.signature.facts
+    assert str(free.signature) != str(calibrated.signature), "they are not ranked together"
+    # where poses are judged in the world's frame they have no number; those of others are refused
+    with pytest.raises(ValueError, match="no predictions"):
+        score(in_world, answered(in_view), truth, resamples=50)
+    unstated = replace(in_view, info=in_view.info.model_copy(update={"inputs": None}))
+    with pytest.raises(InputError, match="judges poses in the world frame"):
+        score(in_world, answered(unstated), truth, resamples=50)
+    # one camera alone needs no extrinsics
+    alone = make_predictions(truth, inputs={"extrinsics": False}, cameras=truth.views[:1])
+    one = make_table("pa_mpjpe", groups=[{"cameras": [truth.views[0]]}])
+    assert score(one, answered(alone), truth, resamples=50).scores[0].signature.extrinsics == "given"
 
 
 def test_a_method_that_sees_all_people_answers_what_is_offered_to_all(make_truth, make_predictions, make_table) -> None:
