@@ -16,6 +16,7 @@ from poseboard.datasets import (
     campus,
     human36m,
     human36m_coco,
+    human36m_rigs,
     human36m_toolbox,
     mpii,
     mscoco,
@@ -88,6 +89,14 @@ _ENTRIES = (
         human36m.OBTAIN,
         human36m.Human36M,
         layout="human36m",
+    ),
+    Entry(
+        "human36m-rigs",
+        "Unseen rigs (in the layout of Human3.6M multi-view)",
+        "none: rendered, or your own",
+        human36m_rigs.OBTAIN,
+        human36m_rigs.Human36MRigs,
+        layout="human36m_rigs",
     ),
     Entry(
         "human36m-toolbox",

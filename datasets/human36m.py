@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,7 +32,7 @@ DAMAGED = ("S9/Greeting-2", "S9/SittingDown-2", "S9/Waiting-1")
 """Sequences whose annotations are shifted against the images; absolute errors leave them out."""
 
 TEST_SUBJECTS = ("S9", "S11")
-"""Subjects of the test split; all others are of the training split."""
+"""Subjects of the published test split; all others are of the training split."""
 
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")
 """Serial numbers of the published cameras, in the order of the labels."""
@@ -92,6 +92,9 @@ class Human36M:
     name = "human36m"
     skeleton = HUMAN36M
     splits = ("train", "test")
+    obtain: ClassVar[str] = OBTAIN
+    test_subjects: ClassVar[tuple[str, ...] | None] = TEST_SUBJECTS
+    """Subjects of the test split, all others are of the training split; None: all are of the test split."""
 
     def __init__(
         self,
@@ -102,9 +105,9 @@ class Human36M:
         box_scale: float = 1.0,
     ) -> None:
         if images not in _TREE_OF:
-            raise InputError("human36m: images", f"{images!r} is no image tree", f"one of {', '.join(_TREE_OF)}")
+            raise InputError(f"{self.name}: images", f"{images!r} is no image tree", f"one of {', '.join(_TREE_OF)}")
         if not (np.isfinite(box_scale) and box_scale > 0):
-            raise InputError("human36m: box_scale", f"{box_scale} is not above 0", "1.0 keeps the labelled boxes")
+            raise InputError(f"{self.name}: box_scale", f"{box_scale} is not above 0", "1.0 keeps the labelled boxes")
         self.root = Path(root)
         self._images = images
         self._labels_path = Path(labels) if labels is not None else self.root / LABELS
@@ -122,11 +125,11 @@ class Human36M:
     def status(self) -> Status:
         """Ready if the labels can be read and every sequence and camera has its first and last image."""
         if not self._labels_path.is_file():
-            return Status("missing", f"no labels at {self._labels_path}", OBTAIN)
+            return Status("missing", f"no labels at {self._labels_path}", self.obtain)
         try:
             labels = self._labels
         except InputError as error:
-            return Status("damaged", str(error), OBTAIN)
+            return Status("damaged", str(error), self.obtain)
         count, incomplete = 0, []
         for rows in labels.sequences():
             present = labels.present[rows]
@@ -139,9 +142,9 @@ class Human36M:
                     if not all(path.is_file() for path in ends):
                         incomplete.append(ends[0].parent.relative_to(self.root).as_posix())
         if not incomplete:
-            return Status("ready", f"{len(labels.frame)} labelled frames, {count} image sequences", OBTAIN)
+            return Status("ready", f"{len(labels.frame)} labelled frames, {count} image sequences", self.obtain)
         detail = f"{len(incomplete)} of {count} image sequences are incomplete, first {incomplete[0]}"
-        return Status("partial", detail, OBTAIN)
+        return Status("partial", detail, self.obtain)
 
     def manifest(self) -> str:
         """SHA-256 of the content of the labels and of the options, equal on all machines that have the same labels.
@@ -190,11 +193,12 @@ class Human36M:
             Keys "S9/Walking-1/000123": subject, sequence, frame_idx.
         """
         if split not in self.splits:
-            raise InputError("human36m: split", f"{split!r} is no split", 'one of "train", "test"')
+            raise InputError(f"{self.name}: split", f"{split!r} is no split", 'one of "train", "test"')
         if every < 1:
-            raise InputError("human36m: every", f"stride {every} is not positive", "1 keeps every frame")
+            raise InputError(f"{self.name}: every", f"stride {every} is not positive", "1 keeps every frame")
         labels = self._labels
-        is_test = np.isin(np.array(labels.subjects), TEST_SUBJECTS)
+        tested = labels.subjects if self.test_subjects is None else self.test_subjects
+        is_test = np.isin(np.array(labels.subjects), tested)
         chosen = is_test[labels.subject] == (split == "test")
         if not damaged:
             pairs = [name.split("/") for name in DAMAGED]
@@ -244,7 +248,9 @@ class Human36M:
         try:
             return self._labels.rows[key]
         except KeyError:
-            raise InputError(f"human36m: key {key!r}", "there is no such frame", f"see {self._labels_path}") from None
+            raise InputError(
+                f"{self.name}: key {key!r}", "there is no such frame", f"see {self._labels_path}"
+            ) from None
 
     def _image(self, row: int, camera: int) -> Path:
         labels = self._labels

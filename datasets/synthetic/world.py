@@ -1,15 +1,17 @@
 """A synthetic studio: one actor among furniture and bystanders, seen by a rig of four cameras.
 
-A layout (``layouts/``) writes it in the format of a published data set; nothing here depends on a format.
+A layout (``layouts/``) writes it in the format of a published data set; nothing here depends on a format. The rig is
+that of `WorldOptions`, one for all subjects, or another one for each (`synthetic.rigs`).
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.random import Generator
@@ -17,10 +19,10 @@ from pydantic import Field, model_validator
 
 from poseboard.datasets import human36m
 from poseboard.datasets.camera import Array, Camera
-from poseboard.datasets.synthetic.body import Body, sample_body, sample_outfit
+from poseboard.datasets.synthetic.body import Body, Outfit, sample_body, sample_outfit
 from poseboard.datasets.synthetic.generation import Extent, GenerationOptions, JpegQuality, Seed, random_part
 from poseboard.datasets.synthetic.motion import ACTIONS, SEATS, Motion, move
-from poseboard.datasets.synthetic.renderer import Backdrop, Light, Picture, Room, backdrop, rays, render
+from poseboard.datasets.synthetic.renderer import Backdrop, Light, Picture, Room, backdrop, render
 from poseboard.datasets.synthetic.scene import (
     FREESTANDING,
     Furniture,
@@ -42,6 +44,56 @@ FRAME_RATE_HZ = 50.0
 _ROOM_FOR_OBJECTS_MM = (2500.0, 3300.0)
 
 Subject = Annotated[str, Field(pattern=r"^S[1-9][0-9]{0,2}$")]
+
+
+class StudioOptions(Protocol):
+    """What the studio is told: who is filmed, by which cameras, doing what. Equal options are equal keys of a cache."""
+
+    def __hash__(self) -> int:
+        """Of the values."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Of people, motion, room and light."""
+        ...
+
+    @property
+    def frame_step(self) -> int:
+        """Stride over frames at 50 Hz."""
+        ...
+
+    @property
+    def occlusion(self) -> float:
+        """How much furniture and how many bystanders, 0 to 1."""
+        ...
+
+    @property
+    def jpeg_quality(self) -> int:
+        """Of the images."""
+        ...
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """All subjects, in the order of the labels."""
+        ...
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """Names of the sequences of a subject."""
+        ...
+
+    def frames(self, subject: str) -> int:
+        """Number of frames per sequence of a subject."""
+        ...
+
+    def rig(self, subject: str) -> tuple[Camera, ...]:
+        """The cameras of a subject, in the order of `CAMERAS`."""
+        ...
+
+    def room(self) -> Room:
+        """The room that all of it is in."""
+        ...
 
 
 class WorldOptions(GenerationOptions):
@@ -78,9 +130,22 @@ class WorldOptions(GenerationOptions):
         """All subjects, in the order of rendering."""
         return (*self.train_subjects, *self.test_subjects)
 
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """Names of the sequences of a subject."""
+        return tuple(name for name in SEQUENCES if name.rsplit("-", 1)[0] in self.actions)
+
     def frames(self, subject: str) -> int:
         """Number of frames per sequence of a subject."""
         return self.test_frames if subject in self.test_subjects else self.train_frames
+
+    def rig(self, subject: str) -> tuple[Camera, ...]:
+        """The cameras of a subject; see `rig`."""
+        return rig(self, subject)
+
+    def room(self) -> Room:
+        """The room that all of it is in."""
+        return make_room(random_part(self.seed, "room"))
 
     def samples(self, split: str) -> int:
         """Number of samples of "train" or "test": instants seen by all cameras."""
@@ -121,6 +186,14 @@ class Shot(NamedTuple):
     visibility: float
 
 
+def facing(place_mm: Array, target_mm: Array) -> Array:
+    """(3, 3) world to camera of a level camera at a place that looks at a target."""
+    forward = (target_mm - place_mm) / np.linalg.norm(target_mm - place_mm)
+    right = np.cross(forward, [0.0, 0.0, 1.0])
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(forward, right), forward])
+
+
 def rig(options: WorldOptions, subject: str) -> tuple[Camera, ...]:
     """The four cameras of a subject: one rig, displaced by up to 4 cm per subject; intrinsics do not change.
 
@@ -144,10 +217,7 @@ def rig(options: WorldOptions, subject: str) -> tuple[Camera, ...]:
         shift = random_part(options.seed, "rig", subject, name)
         place = place + shift.uniform(-40, 40, 3)
         target = target + shift.uniform(-40, 40, 3)
-        forward = (target - place) / np.linalg.norm(target - place)
-        right = np.cross(forward, [0.0, 0.0, 1.0])
-        right /= np.linalg.norm(right)
-        R = np.stack([right, np.cross(forward, right), forward])
+        R = facing(place, target)
         cameras.append(
             Camera(
                 K=K.astype(np.float32),
@@ -161,25 +231,52 @@ def rig(options: WorldOptions, subject: str) -> tuple[Camera, ...]:
     return tuple(cameras)
 
 
-def subject_body(options: WorldOptions, subject: str) -> Body:
+def subject_body(options: StudioOptions, subject: str) -> Body:
     """The body of a subject, the same in every sequence."""
     return sample_body(random_part(options.seed, "body", subject))
 
 
-def direct(options: WorldOptions, subject: str, name: str) -> Take:
-    """People, furniture and light of one sequence."""
+@dataclass(frozen=True, eq=False)
+class Performance:
+    """What the actor does in a sequence, whatever cameras see it.
+
+    Args:
+        body: of the actor.
+        outfit: that is worn.
+        motion: at all instants.
+        time_s: (T,) of the instants.
+        rng: that the rest of the sequence is drawn from; to be copied.
+    """
+
+    body: Body
+    outfit: Outfit
+    motion: Motion
+    time_s: Array
+    rng: Generator
+
+
+@lru_cache(maxsize=64)
+def perform(options: StudioOptions, subject: str, name: str) -> Performance:
+    """The performance of one sequence."""
     rng = random_part(options.seed, "take", subject, name)
-    count = options.frames(subject)
-    time_s = np.arange(count) * options.frame_step / FRAME_RATE_HZ
+    time_s = np.arange(options.frames(subject)) * options.frame_step / FRAME_RATE_HZ
     action = name.rsplit("-", 1)[0]
     body = subject_body(options, subject)
     outfit = sample_outfit(rng)
     motion = move(action, body, time_s, (rng.uniform(-200, 200), rng.uniform(-200, 200)), rng.uniform(600, 1000), rng)
-    people, furniture = [Person(body, outfit, motion.figure)], Furniture()
+    return Performance(body, outfit, motion, time_s, rng)
+
+
+def direct(options: StudioOptions, subject: str, name: str) -> Take:
+    """People, furniture and light of one sequence."""
+    acted = perform(options, subject, name)
+    body, motion, rng = acted.body, acted.motion, deepcopy(acted.rng)
+    action, count = name.rsplit("-", 1)[0], len(acted.time_s)
+    people, furniture = [Person(body, acted.outfit, motion.figure)], Furniture()
     if SEATS.get(action) == "chair" and count:
         seat(furniture, rng, body, motion)
     taken = motion.figure.joints_mm[..., :2].reshape(-1, 2) if count else np.zeros((1, 2))
-    cameras = rig(options, subject)
+    cameras = options.rig(subject)
     for _ in range(rng.poisson(2.2 * options.occlusion)):
         put = FREESTANDING[rng.integers(len(FREESTANDING))]
         place = free_place(rng, taken, (750, 1700), 500, _ROOM_FOR_OBJECTS_MM)
@@ -200,7 +297,7 @@ def direct(options: WorldOptions, subject: str, name: str) -> Take:
             continue
         other, wear = sample_body(rng), sample_outfit(rng)
         doing = str(rng.choice(["Discussion", "Waiting", "Posing", "TakingPhoto", "Phoning", "Directions", "Smoking"]))
-        people.append(Person(other, wear, move(doing, other, time_s, place, 150, rng).figure))
+        people.append(Person(other, wear, move(doing, other, acted.time_s, place, 150, rng).figure))
         taken = np.concatenate([taken, [place]])
     return Take(people, furniture, sample_light(random_part(options.seed, "light", subject, name)))
 
@@ -216,21 +313,16 @@ def seat(furniture: Furniture, rng: Generator, body: Body, motion: Motion) -> No
 
 
 @lru_cache(maxsize=2)
-def _studio(options: WorldOptions) -> Room:
-    return make_room(random_part(options.seed, "room"))
+def _studio(options: StudioOptions) -> Room:
+    return options.room()
 
 
 @lru_cache(maxsize=8)
-def _directions(options: WorldOptions, v: int) -> Array:
-    return rays(rig(options, options.subjects[0])[v])  # intrinsics are the same for all subjects
+def _view(options: StudioOptions, subject: str, v: int) -> Backdrop:
+    return backdrop(_studio(options), options.rig(subject)[v])
 
 
-@lru_cache(maxsize=8)
-def _view(options: WorldOptions, subject: str, v: int) -> Backdrop:
-    return backdrop(_studio(options), rig(options, subject)[v], _directions(options, v))
-
-
-def shots(options: WorldOptions, subject: str, name: str, take: Take) -> Iterator[Shot]:
+def shots(options: StudioOptions, subject: str, name: str, take: Take) -> Iterator[Shot]:
     """Render every instant of a sequence for every camera, camera by camera."""
     instants = assemble(take.people, take.furniture)
     for v, camera_name in enumerate(CAMERAS):
@@ -244,7 +336,6 @@ def shots(options: WorldOptions, subject: str, name: str, take: Take) -> Iterato
             yield Shot(i, v, picture, float(seen))
 
 
-def jobs(options: WorldOptions) -> list[tuple[str, str]]:
+def jobs(options: StudioOptions) -> list[tuple[str, str]]:
     """Subject and name of all sequences, in the order of rendering."""
-    kept = [name for name in SEQUENCES if name.rsplit("-", 1)[0] in options.actions]
-    return [(subject, name) for subject in options.subjects if options.frames(subject) for name in kept]
+    return [(subject, name) for subject in options.subjects if options.frames(subject) for name in options.sequences]

@@ -28,7 +28,7 @@ from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.datasets.synthetic import generation, world
 from poseboard.datasets.synthetic.generation import Clip, Job, WrittenLabels, encode_jpeg
 from poseboard.datasets.synthetic.manifest import labels_digest
-from poseboard.datasets.synthetic.world import SEQUENCES, direct, jobs, rig, shots
+from poseboard.datasets.synthetic.world import SEQUENCES, StudioOptions, direct, jobs, shots
 
 PUBLISHED_SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
 PUBLISHED_TEST = ("S9", "S11")
@@ -58,10 +58,12 @@ class LabelledClip(Clip):
     Args:
         keypoints_mm: (T, 17, 3) in the world frame.
         boxes_tlbr: (T, V, 4) pixels.
+        cameras: of the subject.
     """
 
     keypoints_mm: Array
     boxes_tlbr: NDArray[np.int16]
+    cameras: tuple[Camera, ...]
 
 
 def square_tlbr(silhouette: NDArray[np.bool_], margin: float = 0.03) -> tuple[int, int, int, int]:
@@ -90,11 +92,11 @@ def undistortion_map(camera: Camera) -> tuple[NDArray[np.int16], NDArray[np.uint
 
 
 @lru_cache(maxsize=8)
-def _lens_maps(options: WorldOptions, v: int) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
-    return undistortion_map(rig(options, options.subjects[0])[v])
+def _lens_maps(options: StudioOptions, subject: str, v: int) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
+    return undistortion_map(options.rig(subject)[v])
 
 
-def label_file(options: WorldOptions, clips: Sequence[LabelledClip]) -> dict[str, Any]:
+def label_file(options: StudioOptions, clips: Sequence[LabelledClip]) -> dict[str, Any]:
     """The published label dictionary, with the field names, types and order of learnable triangulation."""
     subjects = options.subjects
     cameras = np.zeros(
@@ -106,8 +108,9 @@ def label_file(options: WorldOptions, clips: Sequence[LabelledClip]) -> dict[str
             ("dist", np.float32, 5),
         ],
     )
+    of_clips = {subject: clip.cameras for (subject, _), clip in zip(jobs(options), clips, strict=True)}
     for s, subject in enumerate(subjects):
-        for v, camera in enumerate(rig(options, subject)):
+        for v, camera in enumerate(of_clips.get(subject) or options.rig(subject)):
             cameras[s, v] = (camera.R, camera.t[:, None], camera.K, camera.dist)
     table = np.zeros(
         sum(len(clip.keypoints_mm) for clip in clips),
@@ -136,17 +139,24 @@ def label_file(options: WorldOptions, clips: Sequence[LabelledClip]) -> dict[str
     }
 
 
+@dataclass(eq=False)
 class Human36MLayout:
-    """See `generation.Layout`."""
+    """See `generation.Layout`.
 
-    version = "human36m-1"
+    Args:
+        adapter: that reads what is written.
+        version: see `generation.Layout`.
+    """
+
+    adapter: type[Human36M] = Human36M
+    version: str = "human36m-1"
     parts: tuple[str, ...] = ("processed", "extra")
 
-    def jobs(self, options: WorldOptions) -> list[Job]:
+    def jobs(self, options: StudioOptions) -> list[Job]:
         """Subject and name of all sequences."""
         return jobs(options)
 
-    def write_sequence(self, root: Path, options: WorldOptions, job: Job) -> LabelledClip:
+    def write_sequence(self, root: Path, options: StudioOptions, job: Job) -> LabelledClip:
         """Render one sequence and write its distorted and undistorted images."""
         subject, name = job
         take = direct(options, subject, name)
@@ -158,7 +168,7 @@ class Human36MLayout:
             for tree in TREES:
                 image_path(root, subject, name, tree, camera_name, 0).parent.mkdir(parents=True, exist_ok=True)
         for i, v, picture, seen in shots(options, subject, name, take):
-            whole, part = _lens_maps(options, v)
+            whole, part = _lens_maps(options, subject, v)
             boxes[i, v], visibility[i, v] = square_tlbr(picture.silhouette), seen
             through_lens = encode_jpeg(picture.image, options.jpeg_quality)
             # As published, the undistorted images are made from the JPEG files.
@@ -172,17 +182,20 @@ class Human36MLayout:
                 write_file(image_path(root, subject, name, tree, CAMERAS[v], i * options.frame_step), data)
         size_bytes = sum(len(data) for pair in jpegs.values() for data in pair)
         return LabelledClip(
-            visibility, digest.hexdigest(), size_bytes, keypoints_mm=actor.figure.joints_mm, boxes_tlbr=boxes
+            *(visibility, digest.hexdigest(), size_bytes),
+            keypoints_mm=actor.figure.joints_mm,
+            boxes_tlbr=boxes,
+            cameras=options.rig(subject),
         )
 
-    def write_labels(self, root: Path, options: WorldOptions, clips: Sequence[LabelledClip]) -> WrittenLabels:
+    def write_labels(self, root: Path, options: StudioOptions, clips: Sequence[LabelledClip]) -> WrittenLabels:
         """Write the label file and a contact sheet."""
         labels = label_file(options, clips)
         (root / LABELS).parent.mkdir(parents=True, exist_ok=True)
         pickled = io.BytesIO()
         np.save(pickled, np.array(labels, dtype=object), allow_pickle=True)
         write_file(root / LABELS, pickled.getvalue())
-        written = Human36M(root, synthetic=True)
+        written = self.adapter(root, synthetic=True)
         groups = {key: written.sample(key).group for split in written.splits for key in written.keys(split)}
         write_contact_sheet(written, groups, root / "contact_sheet.png")
         names = [labels[field] for field in ("subject_names", "camera_names", "action_names")]
@@ -190,7 +203,7 @@ class Human36MLayout:
 
     def verified(self, root: Path) -> dict[str, Any]:
         """The manifest of a complete tree after comparing every byte; InputError if a file was changed."""
-        return Human36M(root, synthetic=True).verified(every_byte=True)
+        return self.adapter(root, synthetic=True).verified(every_byte=True)
 
 
 def generate(

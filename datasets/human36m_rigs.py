@@ -1,0 +1,29 @@
+"""People before rigs that no training has seen, in the multi-view layout of Human3.6M.
+
+A "subject" of the labels is a rig (R01, R02, …) with its own cameras; everything is for testing. Rows are trained on
+`human36m` (``train_on`` in params.yaml), so that a network which has learnt its rig by heart is found out here. There
+is no published data set of this kind: it is rendered (`synthetic.rigs`), or a folder of your own in the same layout.
+"""
+
+from __future__ import annotations
+
+from poseboard.datasets.human36m import LABELS, Human36M
+
+OBTAIN = (
+    "it is rendered where a profile has a world for it; of your own: sequences of any rigs in the layout of human36m, "
+    f"with labels at {LABELS}"
+)
+
+
+class Human36MRigs(Human36M):
+    """The adapter: `Human36M` whose subjects are rigs, all of the test split.
+
+    Example:
+        >>> dataset = Human36MRigs(Path("data/human36m-rigs"))  # doctest: +SKIP
+        >>> dataset.sample("R01/Walking-1/000032").group.subject  # doctest: +SKIP
+        'R01'
+    """
+
+    name = "human36m-rigs"
+    obtain = OBTAIN
+    test_subjects = None

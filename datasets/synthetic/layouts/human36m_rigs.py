@@ -1,0 +1,21 @@
+"""A synthetic world of random rigs in the layout of Human3.6M multi-view; see `synthetic.rigs` and `human36m_rigs`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from poseboard.datasets.human36m_rigs import Human36MRigs
+from poseboard.datasets.synthetic import generation
+from poseboard.datasets.synthetic.layouts.human36m import Human36MLayout
+from poseboard.datasets.synthetic.rigs import RigsOptions
+
+WorldOptions = RigsOptions
+
+
+def generate(
+    options: RigsOptions, root: Path, processes: int = 1, progress: Callable[[int, int], None] | None = None
+) -> str:
+    """Write a world of random rigs, unless the folder already has it; see `generation.generate`."""
+    layout = Human36MLayout(Human36MRigs, "human36m-rigs-1")
+    return generation.generate(layout, options, root, processes, progress)

@@ -1,0 +1,160 @@
+"""The world of unseen rigs: cameras of their own, whole people in all of them, everything for testing."""
+
+import json
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from poseboard.datasets.catalog import catalog, open_dataset
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.human36m import TREES, image_path
+from poseboard.datasets.human36m_rigs import Human36MRigs
+from poseboard.datasets.sample import read_image
+from poseboard.datasets.synthetic.layouts.human36m import Human36MLayout
+from poseboard.datasets.synthetic.layouts.human36m_rigs import WorldOptions, generate
+from poseboard.datasets.synthetic.rigs import DISTANCE_MM, FOCAL_PX, HEIGHT_MM, LEAST_ANGLE_DEG, ROLL_DEG, random_rig
+from poseboard.datasets.synthetic.world import CAMERAS, direct, perform, shots
+from poseboard.datasets.synthetic.world import WorldOptions as OneRig
+
+TINY = WorldOptions(seed=5, side_px=96, rigs=3, actions=("Greeting", "Walking"), frames_per_sequence=2)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("rigs")
+    generate(TINY, root)
+    return root
+
+
+def test_everything_is_for_testing_and_a_subject_is_a_rig(world: Path) -> None:
+    dataset = open_dataset("human36m-rigs", {"root": world})
+    assert (dataset.name, dataset.synthetic, dataset.status().state) == ("human36m-rigs", True, "ready")
+    assert list(dataset.keys("train")) == []
+    keys = list(dataset.keys("test"))
+    assert len(keys) == TINY.samples("test") == 3 * 2 * 2
+    assert TINY.samples("train") == 0
+    groups = [dataset.sample(key).group for key in keys]
+    assert {group.subject for group in groups} == set(TINY.subjects) == {"R01", "R02", "R03"}
+    assert {group.sequence for group in groups} == {"Greeting-1", "Walking-1"}
+    counts = json.loads((world / "manifest.json").read_text())["counts"]
+    assert counts == {"sequences": 6, "frames": 12, "images": TINY.extent.shots, "trees": TINY.extent.trees}
+    folders = sum(path.is_dir() for path in (world / "processed").rglob("*"))
+    assert folders - len(TINY.subjects) == TINY.extent.folders
+
+
+def test_the_cameras_of_the_labels_are_those_that_were_drawn(world: Path) -> None:
+    dataset = Human36MRigs(world)
+    for subject in TINY.subjects:
+        views = dataset.sample(f"{subject}/Walking-1/000000").views
+        assert tuple(view.name for view in views) == CAMERAS
+        for view, camera in zip(views, TINY.rig(subject), strict=True):
+            np.testing.assert_array_equal(view.camera.K, camera.K)
+            np.testing.assert_array_equal(view.camera.R, camera.R)
+            np.testing.assert_array_equal(view.camera.t, camera.t)
+
+
+def test_rigs_differ_in_position_orientation_focal_length_and_order() -> None:
+    options = WorldOptions(seed=5, rigs=6, actions=("Posing",), frames_per_sequence=1)
+    rigs = [options.rig(subject) for subject in options.subjects]
+    cameras = [camera for rig in rigs for camera in rig]
+    centres_mm = np.array([camera.centre_mm for camera in cameras])
+    along_floor = np.linalg.norm(centres_mm[:, :2], axis=1)
+    assert DISTANCE_MM[0] - 1 < along_floor.min()
+    assert along_floor.max() < DISTANCE_MM[1] + 1
+    assert HEIGHT_MM[0] - 1 < centres_mm[:, 2].min()
+    assert centres_mm[:, 2].max() < HEIGHT_MM[1] + 1
+    focals = np.array([camera.K[0, 0] for camera in cameras]) / options.side_px * 1000
+    assert FOCAL_PX[0] - 1 < focals.min()
+    assert focals.max() < FOCAL_PX[1] + 1
+    assert np.ptp(focals) > 200
+    # A level camera's first row has no part along z; the roll is the rest.
+    rolls = np.rad2deg([np.arcsin(camera.R[0, 2]) for camera in cameras])
+    assert 1 < np.abs(rolls).max() < ROLL_DEG + 0.1
+    for rig in rigs:
+        for a, b in combinations(rig, 2):
+            cosine = np.dot(a.centre_mm[:2], b.centre_mm[:2]) / np.prod(
+                [np.linalg.norm(c.centre_mm[:2]) for c in (a, b)]
+            )
+            assert np.rad2deg(np.arccos(cosine)) > LEAST_ANGLE_DEG - 0.1
+    assert all(
+        np.linalg.norm(a.centre_mm - b.centre_mm) > 100
+        for one, other in combinations(rigs, 2)
+        for a, b in zip(one, other, strict=True)
+    )
+    azimuths = np.arctan2(*np.moveaxis(centres_mm[:, 1::-1].reshape(6, 4, 2), -1, 0))
+    around = {tuple(np.roll(order, -order.tolist().index(0))) for order in np.argsort(azimuths, axis=1)}
+    assert len(around) > 1, "the order of the labels does not follow the room"
+
+
+def test_every_camera_sees_the_whole_actor_in_every_frame() -> None:
+    """Whatever hides the actor: the room is rendered without furniture and bystanders."""
+    options = TINY.model_copy(update={"occlusion": 0.0, "rigs": 4})
+    for subject in options.subjects:
+        for name in options.sequences:
+            for shot in shots(options, subject, name, direct(options, subject, name)):
+                silhouette = shot.picture.silhouette
+                assert silhouette.mean() > 0.01
+                edges = (silhouette[0], silhouette[-1], silhouette[:, 0], silhouette[:, -1])
+                assert not any(edge.any() for edge in edges), (subject, name, shot.instant, shot.view)
+
+
+def test_the_undistorted_images_hold_the_whole_actor_too(world: Path) -> None:
+    dataset = Human36MRigs(world)
+    for key in dataset.keys("test"):
+        joints_mm = dataset.truth(key).joints_mm[0]
+        for view in dataset.sample(key).views:
+            points = view.camera.project(joints_mm)
+            assert (points > 0.02 * TINY.side_px).all()
+            assert (points < 0.98 * TINY.side_px).all()
+
+
+def test_a_whole_world_is_kept_and_a_sequence_follows_from_the_options_alone(world: Path, tmp_path: Path) -> None:
+    manifest = json.loads((world / "manifest.json").read_text())
+    assert generate(TINY, world) == manifest["sha256"]
+    random_rig.cache_clear()
+    perform.cache_clear()
+    clip = Human36MLayout(Human36MRigs).write_sequence(tmp_path, TINY, ("R02", "Walking-1"))
+    assert clip.sha256 == manifest["images"]["R02/Walking-1"]["sha256"]
+
+
+def test_rigs_do_not_depend_on_how_many_there_are() -> None:
+    more = TINY.model_copy(update={"rigs": 5})
+    for a, b in zip(TINY.rig("R02"), more.rig("R02"), strict=True):
+        np.testing.assert_array_equal(a.P, b.P)
+
+
+def test_no_rig_is_that_of_the_training_world() -> None:
+    known = np.array([camera.centre_mm for camera in OneRig(seed=5).rig("S1")])
+    for subject in TINY.subjects:
+        centres_mm = np.array([camera.centre_mm for camera in TINY.rig(subject)])
+        assert np.linalg.norm(known - centres_mm, axis=1).max() > 500
+
+
+def test_it_reads_any_tree_of_the_layout(human36m_tree: Path) -> None:
+    """A copy of one's own: subjects of any name, all of them for testing."""
+    dataset = Human36MRigs(human36m_tree)
+    assert not dataset.synthetic
+    assert len(dataset.keys("test")) > 0
+    assert len(dataset.keys("train")) == 0
+    with pytest.raises(InputError, match=r"human36m-rigs: key 'R01/x': there is no such frame"):
+        dataset.sample("R01/x")
+
+
+def test_a_missing_tree_is_said_to_be_rendered_or_ones_own(tmp_path: Path) -> None:
+    status = catalog()["human36m-rigs"].status(tmp_path)
+    assert status.state == "missing"
+    assert "rendered" in status.obtain
+
+
+@pytest.mark.parametrize("wrong", [{"actions": ("Flying",)}, {"actions": ()}, {"rigs": 0}, {"rigs": 100}, {"train": 1}])
+def test_options_refuse_nonsense(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        WorldOptions(**wrong)
+
+
+def test_images_lie_where_the_layout_has_them(world: Path) -> None:
+    path = image_path(world, "R03", "Greeting-1", TREES[0], CAMERAS[2], 32)
+    assert read_image(path).shape == (96, 96, 3)
