@@ -103,6 +103,43 @@ def sized_joint_errors(
     return clipped(joint_errors(pred, truth, rows=rows) * size_mm[:, None], limit_mm)
 
 
+def scaled_joint_errors(pred: Array, truth: Array, root: Sequence[int], rows: Rows | None = None) -> Array:
+    """Distance of every joint about the root after each predicted pose is scaled to the truth, (N, J) mm.
+
+    The factor is that of least squares on the evaluated joints, and never negative.
+
+    Args:
+        pred: (M, J, 3) in any unit.
+        truth: (N, J, 3) mm.
+        root: joints whose mean is subtracted from both.
+        rows: as in :func:`joint_errors`.
+
+    Example:
+        >>> truth = np.array([[[0.0, 0, 0], [0, 0, 100], [0, 50, 0]]])
+        >>> scaled_joint_errors(truth / 4000 + 7, truth, [0]).round(9).tolist()  # smaller and elsewhere
+        [[0.0, 0.0, 0.0]]
+        >>> scaled_joint_errors(-truth, truth, [0]).round(9).tolist()  # mirrored
+        [[0.0, 100.0, 50.0]]
+    """
+
+    def distances(p: Array, t: Array, absent: NDArray[np.bool_] | None) -> Array:
+        p -= p[:, root].mean(axis=1, keepdims=True)
+        t -= t[:, root].mean(axis=1, keepdims=True)
+        if absent is not None:
+            absent |= absent[:, root].any(axis=1, keepdims=True)
+        weight = np.ones(t.shape[:2]) if absent is None else np.where(absent, 0.0, 1.0)
+        whole = np.all(~np.isnan(p).any(axis=2) | (weight == 0), axis=1)
+        p = np.ldexp(p, -np.frexp(np.nanmax(np.abs(p), axis=(1, 2), initial=0.0, keepdims=True))[1])
+        product = np.einsum("nj,njk,njk->n", weight, np.nan_to_num(p), np.nan_to_num(t))
+        square = np.einsum("nj,njk,njk->n", weight, np.nan_to_num(p), np.nan_to_num(p))
+        scale = np.divide(product, square, out=np.zeros_like(square), where=square > 0)
+        errors = np.linalg.norm(np.maximum(scale, 0)[:, None, None] * p - t, axis=2)
+        errors[~whole] = np.nan  # a scale fitted to some of the joints favours leaving out the others
+        return errors
+
+    return _blockwise(distances, pred, truth, rows, root)
+
+
 def clipped(errors: Array, limit_mm: float) -> Array:
     """Errors of which none counts more than ``limit_mm``; a joint that is not predicted stays inf.
 
@@ -172,6 +209,39 @@ def procrustes(pred: Array, truth: Array, use: NDArray[np.bool_] | None = None) 
     scale = np.divide((sigma * sign).sum(axis=1), spread, out=np.ones_like(spread), where=spread > 0)
     centred = np.ldexp(pred.astype(np.float64) - mean_p, -exponent)
     moved: Array = scale[:, None, None] * (centred @ rotation) + mean_t
+    return moved
+
+
+def procrustes_together(
+    pred: Array, truth: Array, codes: NDArray[np.integer], use: NDArray[np.bool_] | None = None
+) -> Array:
+    """Poses moved onto the truth by one similarity for all poses of a code, of least squares on all their joints.
+
+    Args:
+        pred: (N, J, 3) mm.
+        truth: (N, J, 3) mm.
+        codes: (N,) which poses belong together, such as those of one sequence.
+        use: (N, J) joints to fit on, finite in both; default: those that are. Others are moved along.
+
+    Returns:
+        (N, J, 3) float64.
+
+    Example:
+        >>> truth = np.arange(24.0).reshape(2, 4, 3) ** 2
+        >>> bool(np.allclose(procrustes_together(3 * truth - 5, truth, np.array([0, 0])), truth))
+        True
+        >>> growing = truth * np.array([1.0, 2.0])[:, None, None]
+        >>> bool(np.allclose(procrustes_together(growing, truth, np.array([0, 0])), truth))
+        False
+    """
+    finite: NDArray[np.bool_] = np.all(np.isfinite(pred) & np.isfinite(truth), axis=2)
+    fitted = finite if use is None else use & finite
+    moved = np.full(pred.shape, np.nan)
+    for code in np.unique(codes):
+        rows = np.flatnonzero(codes == code)
+        shape = (1, rows.size * pred.shape[1])
+        of_code = procrustes(pred[rows].reshape(*shape, 3), truth[rows].reshape(*shape, 3), fitted[rows].reshape(shape))
+        moved[rows] = of_code.reshape(pred[rows].shape)
     return moved
 
 

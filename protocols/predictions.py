@@ -57,7 +57,7 @@ def _names(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-ColumnName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+ColumnName = Annotated[str, StringConstraints(pattern=r"^[a-z][A-Za-z0-9_]{0,63}$")]
 
 
 class PredictionInfo(BaseModel):

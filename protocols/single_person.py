@@ -156,19 +156,29 @@ class SinglePerson(Protocol):
 
     def _answers(self, pred: PoseTable, truth: TruthTable) -> Rows:
         """Row of ``pred`` for each truth pose, -1 where none."""
-        place = positions(pred, truth.split_keys)
-        if truth.person.any():
-            raise InputError(
-                f"{truth.dataset}: {truth.split}", "samples have several people", "use a protocol that matches people"
-            )
-        answer = np.full(len(truth.split_keys), -1, dtype=np.int64)
-        answer[place] = np.arange(len(pred))
-        repeated = answer[place] != np.arange(len(pred))
-        if repeated.any():
-            raise InputError(
-                f"{pred.source}: key",
-                f"{int(repeated.sum())} rows answer a key twice, first {pred.keys[int(np.argmax(repeated))]!r}",
-                "this table judges one person a sample",
-            )
+        rows = one_answer_each(pred, truth)
         self.in_frame(pred)
-        return np.asarray(answer[truth.place])
+        return rows
+
+
+def one_answer_each(pred: PoseTable, truth: TruthTable) -> Rows:
+    """Row of ``pred`` for each truth pose, -1 where none.
+
+    Raises:
+        InputError: samples have several people, or predictions answer a key twice or one that is not the split's.
+    """
+    place = positions(pred, truth.split_keys)
+    if truth.person.any():
+        raise InputError(
+            f"{truth.dataset}: {truth.split}", "samples have several people", "use a protocol that matches people"
+        )
+    answer = np.full(len(truth.split_keys), -1, dtype=np.int64)
+    answer[place] = np.arange(len(pred))
+    repeated = answer[place] != np.arange(len(pred))
+    if repeated.any():
+        raise InputError(
+            f"{pred.source}: key",
+            f"{int(repeated.sum())} rows answer a key twice, first {pred.keys[int(np.argmax(repeated))]!r}",
+            "this table judges one person a sample",
+        )
+    return np.asarray(answer[truth.place])

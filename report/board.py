@@ -459,7 +459,12 @@ ANY_CAMERAS = {"cameras": (("any",),), "cameras_of_dataset": 1, "root_cameras": 
 """Replaces the cameras of a signature: what remains is equal for tables that differ only in cameras."""
 _METRIC_WORDS = {"root": " of roots", "recall": "recall", "sound": "sound "}
 """Parts of a metric's name that are no abbreviations."""
-_ALIGNMENTS = {"root": "root-relative", "none": "absolute", "procrustes": "Procrustes-aligned"}
+_ALIGNMENTS = {
+    "root": "root-relative",
+    "root and scale": "root-relative and scaled",
+    "none": "absolute",
+    "procrustes": "Procrustes-aligned",
+}
 
 
 def measure(signature: Signature) -> str:
@@ -513,10 +518,10 @@ def metric_label(signature: Signature) -> str:
 
     Example:
         pa_mpjpe -> PA-MPJPE, pck@150mm -> PCK@150mm, mpjpe<=150mm -> MPJPE≤150mm, sound_ap_root@250mm -> sound AP of
-        roots@250mm.
+        roots@250mm; what is in words, as camera rotation, stays so.
     """
     name, limit = re.fullmatch(r"([^@<>=]*)(.*)", signature.metric, re.DOTALL).groups()  # type: ignore[union-attr]
-    parts = [_METRIC_WORDS.get(part, f"-{part.upper()}") for part in name.split("_")]
+    parts = [_METRIC_WORDS.get(part, part if " " in part else f"-{part.upper()}") for part in name.split("_")]
     return "".join(parts).replace(" -", " ").strip(" -") + limit.replace("<=", "≤")
 
 

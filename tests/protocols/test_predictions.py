@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.sample import Poses
+from poseboard.datasets.sample import CAMERA_COLUMNS, Poses
 from poseboard.datasets.skeleton import COCO, HUMAN36M
 from poseboard.protocols.predictions import METADATA_KEY, PoseTable, PredictionInfo, positions, read, write
 
@@ -119,6 +119,27 @@ def test_further_columns_are_kept(make_truth, make_predictions, tmp_path: Path) 
         PoseTable.collect(["x", "y", "z"], [*poses[:2], replace(poses[2], columns={})], info)
     with pytest.raises(ValueError, match="column size_mm needs"):
         Poses(HUMAN36M, np.zeros((2, 17, 3)), np.ones(2), columns={"size_mm": np.ones(1)})
+
+
+def test_recovered_cameras_come_back_in_their_shape(make_truth, make_predictions, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    answers = [
+        Poses(
+            *(HUMAN36M, rng.normal(size=(1, 17, 3)), np.ones(1), "54138969"),
+            columns={name: rng.normal(size=(1, 4, *shape)) for name, shape in CAMERA_COLUMNS.items()},
+        )
+        for _ in range(3)
+    ]
+    answers[1].columns["camera_R"][0, 2] = np.nan
+    table = PoseTable.collect(["x", "y", "z"], answers, make_predictions(make_truth()).info)
+    write(tmp_path / "pred.parquet", table)
+    again = read(tmp_path / "pred.parquet")
+    assert again.info.columns == {name: (4, *shape) for name, shape in CAMERA_COLUMNS.items()}
+    for name in CAMERA_COLUMNS:
+        stored = np.concatenate([answer.columns[name] for answer in answers]).astype(np.float32)
+        np.testing.assert_array_equal(again.column(name), stored)
+    assert again.answers_sha256() == table.answers_sha256()
+    assert set(again.frame) == {"54138969"}
 
 
 def test_a_failed_write_leaves_the_old_file(file: Path) -> None:

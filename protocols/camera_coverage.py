@@ -1,0 +1,97 @@
+"""Whether a method knows how sure it may be of its cameras: how often its region of rotations holds the true one.
+
+A method that states a covariance of each recovered camera's rotation says with it in which region the true rotation
+lies with a probability. Over many poses the region of 95 % should hold it in 95 % of the cases: in fewer, the method is
+surer than it may be, in more, it is more careful than it need be.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import scipy  # its parts load when they are used
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.spatial.transform import Rotation
+
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.protocols.base import TruthTable
+from poseboard.protocols.predictions import PoseTable
+from poseboard.protocols.records import Curve, Measure
+from poseboard.protocols.recovered_cameras import CAMERA_COLUMN, Array, RecoveredCameras, Rigs
+
+LEVELS = (*(round(0.05 * step, 2) for step in range(1, 20)), 0.99)
+"""Of the curve."""
+
+
+class CameraCoverage(RecoveredCameras):
+    """Percent of the cameras whose true rotation lies in the region of a level about the recovered one.
+
+    The region is that of a normal distribution of the rotation vector with the covariance's rotation block, three
+    degrees of freedom. A covariance that is none (not positive definite) holds nothing.
+
+    Args:
+        level: of the region.
+
+    Example:
+        >>> CameraCoverage().metric_name()
+        'camera coverage@95%'
+    """
+
+    name: ClassVar[str] = "camera_coverage"
+    version: ClassVar[int] = 1
+    metric: ClassVar[str] = "camera coverage"
+    columns: ClassVar[tuple[str, ...]] = ("camera_R", "camera_t_mm", "camera_covariance")
+
+    level: float = Field(default=0.95, gt=0, lt=1)
+
+    @property
+    def unit(self) -> str:
+        """Percent."""
+        return "%"
+
+    @property
+    def lower_is_better(self) -> bool:
+        """More is better up to the level; the notes of a table say that beyond it more is no merit."""
+        return False
+
+    def metric_name(self) -> str:
+        """With its level."""
+        return f"{self.metric}@{100 * self.level:g}%"
+
+    def measure(self, skeleton: Skeleton) -> Measure:
+        """See :class:`Protocol`."""
+        return super().measure(skeleton).model_copy(update={"metric": self.metric_name()})
+
+    def camera_values(self, rigs: Rigs, pred: PoseTable, truth: TruthTable) -> tuple[Array, NDArray[np.bool_]]:
+        """See :class:`RecoveredCameras`: the level of the smallest region that holds the truth, from 0 to 1."""
+        covariance = pred.column("camera_covariance")[rigs.rows, :, :3, :3].astype(np.float64)
+        known = np.isfinite(covariance).all(axis=(2, 3)) & np.isfinite(rigs.R).all(axis=(2, 3))
+        plain = np.where((known & rigs.counts)[..., None, None], covariance, np.eye(3))
+        plain = (plain + np.swapaxes(plain, 2, 3)) / 2
+        size, axes = np.linalg.eigh(plain)
+        turn = rigs.true_relative[0] @ np.swapaxes(rigs.relative[0], 2, 3)
+        turn = np.where((known & rigs.counts)[..., None, None], turn, np.eye(3))
+        vector = Rotation.from_matrix(turn.reshape(-1, 3, 3)).as_rotvec().reshape(*turn.shape[:2], 3)
+        along = np.einsum("nvki,nvk->nvi", axes, vector)
+        definite = (size > 0).all(axis=2)
+        squared = np.divide(along**2, size, out=np.zeros_like(along), where=size > 0).sum(axis=2)
+        level = np.where(definite, scipy.special.gammainc(1.5, squared / 2), 1.0)
+        return np.where(known, level, np.nan), rigs.counts
+
+    def number(self, values: Array) -> Array:
+        """Percent: 0 or 100."""
+        return np.where(np.isnan(values), np.nan, 100.0 * (values <= self.level))
+
+    def curves(self, table: pd.DataFrame) -> dict[str, Curve]:
+        """Percent of cameras whose region of a level holds the truth, against that level."""
+        names = [column for column in table.columns if column.startswith(CAMERA_COLUMN)]
+        levels = table[names].to_numpy(dtype=np.float64)
+        levels = np.sort(levels[np.isfinite(levels)])
+        share = np.searchsorted(levels, LEVELS, side="right") / max(levels.size, 1)
+        y = [float(100 * value) if levels.size else None for value in share]
+        x = [100 * level for level in LEVELS]
+        label = "level of the region (%)"
+        return {"coverage": Curve(x=x, y=y, x_label=label, y_label="cameras whose region holds the truth (%)")}

@@ -1,0 +1,34 @@
+"""How far off the direction is in which recovered cameras stand from the reference camera. Distances do not count."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poseboard.protocols.base import TruthTable
+from poseboard.protocols.predictions import PoseTable
+from poseboard.protocols.recovered_cameras import Array, RecoveredCameras, Rigs, direction_deg
+
+
+class CameraDirection(RecoveredCameras):
+    """Angle between the recovered and the true translation from the reference camera; degrees.
+
+    Example:
+        >>> CameraDirection().unit
+        'deg'
+    """
+
+    name: ClassVar[str] = "camera_direction"
+    version: ClassVar[int] = 1
+    metric: ClassVar[str] = "camera direction"
+
+    @property
+    def unit(self) -> str:
+        """Degrees."""
+        return "deg"
+
+    def camera_values(self, rigs: Rigs, pred: PoseTable, truth: TruthTable) -> tuple[Array, NDArray[np.bool_]]:
+        """See :class:`RecoveredCameras`."""
+        return direction_deg(rigs.relative[1], rigs.true_relative[1]), rigs.counts

@@ -1,0 +1,72 @@
+"""How far recovered poses and cameras together are, in the images, from where the true joints are seen.
+
+Each answered pose is projected by the recovered cameras, with the true intrinsics and lens, and compared with the true
+pose in the full frame. It needs no alignment: where a method's scene is, and how large, an image does not show.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.protocols.base import TruthTable
+from poseboard.protocols.camera_frame import pixels
+from poseboard.protocols.predictions import PoseTable
+from poseboard.protocols.records import Measure
+from poseboard.protocols.recovered_cameras import Array, RecoveredCameras, Rigs
+
+
+class CameraReprojection(RecoveredCameras):
+    """Mean over joints and cameras, the reference among them, of the distance in the images; pixels.
+
+    Args:
+        limit_px: what a joint counts at most, and what one counts that lies behind a camera.
+
+    Example:
+        >>> CameraReprojection().metric_name()
+        'camera reprojection<=1000px'
+    """
+
+    name: ClassVar[str] = "camera_reprojection"
+    version: ClassVar[int] = 1
+    metric: ClassVar[str] = "camera reprojection"
+
+    limit_px: float = Field(default=1000, gt=0)
+
+    @property
+    def unit(self) -> str:
+        """Pixels."""
+        return "px"
+
+    def metric_name(self) -> str:
+        """With its limit."""
+        return f"{self.metric}<={self.limit_px:g}px"
+
+    def measure(self, skeleton: Skeleton) -> Measure:
+        """See :class:`Protocol`."""
+        joints = f"all {len(skeleton)} of {skeleton.name}"
+        update = {"metric": self.metric_name(), "alignment": "in the images", "joints": joints}
+        return super().measure(skeleton).model_copy(update=update)
+
+    def camera_values(self, rigs: Rigs, pred: PoseTable, truth: TruthTable) -> tuple[Array, NDArray[np.bool_]]:
+        """See :class:`RecoveredCameras`; NaN too where a joint that is evaluated is not answered."""
+        assert truth.seen_by is not None
+        answer_mm = pred.mapped(truth.skeleton.joints)[rigs.rows].astype(np.float64)
+        true_mm, sample = truth.joints_mm[rigs.poses], truth.place[rigs.poses]
+        values = np.full((len(rigs.poses), len(rigs.names)), np.nan)
+        for v, name in enumerate(rigs.names):
+            in_camera = answer_mm @ np.swapaxes(rigs.R[:, v], 1, 2) + rigs.t_mm[:, v, None]
+            seen_px = pixels(truth, name, in_camera, sample)
+            true_px = truth.seen_by.project(true_mm, truth.views.index(name), sample)
+            distance = np.linalg.norm(seen_px - true_px, axis=2)
+            distance = np.where(in_camera[..., 2] > 0, np.minimum(distance, self.limit_px), self.limit_px)
+            evaluated = np.isfinite(true_px).all(axis=2)
+            distance[np.isnan(in_camera).any(axis=2)] = np.nan
+            count = evaluated.sum(axis=1)
+            total = np.where(evaluated, distance, 0.0).sum(axis=1)
+            values[:, v] = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+        return values, rigs.sees

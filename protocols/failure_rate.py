@@ -1,0 +1,52 @@
+"""The share of poses that failed: no answer, or one whose shape is so far off that it is no pose of this person.
+
+A mean over poses hides how many are lost: a method that answers only what is easy has a low one. Here every pose that
+is evaluated counts, those without an answer as failures.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from poseboard.protocols import metrics
+from poseboard.protocols.metrics import Array
+from poseboard.protocols.pa_mpjpe import PaMpjpe
+
+
+class FailureRate(PaMpjpe):
+    """Percent of the poses whose error after Procrustes alignment is above a limit, or that lack an evaluated joint.
+
+    Args:
+        limit_mm: mean over joints beyond which a pose is a failure.
+
+    Example:
+        >>> FailureRate().pose_values(np.array([[10.0, 20.0], [100.0, 400.0], [10.0, np.inf], [np.nan, np.nan]]))
+        array([  0., 100., 100.,  nan])
+    """
+
+    name: ClassVar[str] = "failure_rate"
+    version: ClassVar[int] = 1
+
+    limit_mm: float = Field(default=150, gt=0)
+
+    @property
+    def unit(self) -> str:
+        """Percent."""
+        return "%"
+
+    def metric_name(self) -> str:
+        """With its limit."""
+        return f"failed poses>{self.limit_mm:g}mm"
+
+    def pose_values(self, errors: Array) -> NDArray[np.float64]:
+        """Percent: 0 or 100; what is missing has failed."""
+        means = metrics.pose_errors(errors)
+        return np.where(np.isnan(means), np.nan, 100.0 * (means > self.limit_mm))
+
+    def joint_values(self, distances: Array, missing: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Percent of one joint; what is missing is beyond any limit."""
+        return self.pose_values(distances[:, None])
