@@ -41,6 +41,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import Facts
 from poseboard.datasets.sample import Dataset, skeleton_of_truth
 from poseboard.datasets.skeleton import Skeleton
+from poseboard.protocols import bootstrap
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import Curve, Measure
 from poseboard.protocols.views import PointsKind, PointsOfSplit, SeenBy, ViewPoints
@@ -253,6 +254,18 @@ class Protocol(BaseModel, ABC):
         Returns:
             (R,) in ``unit``; NaN where nothing can be said.
         """
+
+    def interval(self, value: float, estimates: NDArray[np.float64]) -> tuple[float, float] | None:
+        """95 % interval of a number, or of the difference of two: here the percentiles of the resamples' estimates.
+
+        Args:
+            value: the number.
+            estimates: (R,) from :meth:`estimate`; NaN where nothing can be said.
+
+        Returns:
+            None where no resample has a value.
+        """
+        return bootstrap.interval(estimates)
 
     def in_frame(self, pred: PoseTable) -> None:
         """Raise InputError where poses are in a frame that this protocol does not judge."""

@@ -25,18 +25,18 @@ def draws(groups: int, resamples: int = RESAMPLES, seed: int = SEED) -> Array:
     return rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples).astype(np.float64)
 
 
-def ratio(values: Array, codes: Codes, multiplicity: Array, strata: Codes | None = None) -> Array:
-    """Mean of the values under each resample, (R,).
+def means(values: Array, codes: Codes, multiplicity: Array, strata: Codes | None = None) -> Array:
+    """Mean of the values of each stratum under each resample, (R, S); NaN where a resample holds none of a stratum.
 
     Args:
         values: (N,) finite, or NaN where there is none (left out of sum and count).
         codes: (N,) group of each value, in [0, G).
         multiplicity: (R, G), from :func:`draws`; ones (1, G) give the estimate itself.
-        strata: (N,) stratum (action) of each value: then the mean of the strata's means. A stratum that a resample
-            did not draw is left out of that resample's mean.
+        strata: (N,) stratum (action, subject) of each value, in [0, S); None: all are of one.
 
-    Returns:
-        (R,); NaN where a resample holds no value.
+    Example:
+        >>> means(np.array([1.0, 3.0, 8.0]), np.array([0, 0, 1]), np.ones((1, 2)), np.array([0, 0, 1])).tolist()
+        [[2.0, 8.0]]
     """
     groups = multiplicity.shape[1]
     number = 1 if strata is None or not strata.size else int(strata.max()) + 1
@@ -46,9 +46,32 @@ def ratio(values: Array, codes: Codes, multiplicity: Array, strata: Codes | None
         cell, values = cell[there], values[there]
     sums = np.bincount(cell, weights=values, minlength=number * groups).reshape(number, groups)
     counts = np.bincount(cell, minlength=number * groups).reshape(number, groups)
-    means = _divide(multiplicity @ sums.T, multiplicity @ counts.T)
-    drawn = ~np.isnan(means)
-    return _divide(np.where(drawn, means, 0.0).sum(axis=1), drawn.sum(axis=1))
+    return _divide(multiplicity @ sums.T, multiplicity @ counts.T)
+
+
+def ratio(values: Array, codes: Codes, multiplicity: Array, strata: Codes | None = None) -> Array:
+    """Mean of the values under each resample, (R,); with strata the mean of their means, see :func:`means`.
+
+    A stratum that a resample did not draw is left out of that resample's mean.
+
+    Returns:
+        (R,); NaN where a resample holds no value.
+    """
+    of_strata = means(values, codes, multiplicity, strata)
+    drawn = ~np.isnan(of_strata)
+    return _divide(np.where(drawn, of_strata, 0.0).sum(axis=1), drawn.sum(axis=1))
+
+
+def extreme(values: Array, codes: Codes, multiplicity: Array, strata: Codes, *, largest: bool) -> Array:
+    """The largest of the strata's means under each resample, or the smallest, (R,); see :func:`means`.
+
+    A stratum that a resample did not draw is left out of it.
+
+    Returns:
+        (R,); NaN where a resample holds no value.
+    """
+    of_strata = means(values, codes, multiplicity, strata)
+    return np.asarray((np.fmax if largest else np.fmin).reduce(of_strata, axis=1))
 
 
 def interval(estimates: Array, level: float = LEVEL) -> tuple[float, float] | None:
@@ -58,6 +81,29 @@ def interval(estimates: Array, level: float = LEVEL) -> tuple[float, float] | No
         return None
     low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def interval_of_extreme(value: float, estimates: Array, level: float = LEVEL) -> tuple[float, float] | None:
+    """Interval of the largest or smallest of several means: the percentiles, moved against the bias of resampling.
+
+    The largest of several noisy means is too large: noise lifts whichever mean it likes. Resampling adds noise of the
+    same size once more. So the resamples lie above the number by about as much as the number lies above the truth, and
+    the interval is moved down by twice the mean distance of the resamples from the number; of smallest means up.
+    The number itself is left as it is, the largest mean that was measured.
+
+    In simulations of 20 strata of three groups each it holds the true largest mean in 80 to 90 % of cases where strata
+    differ, the percentiles as they are in 50 to 90 %. It is no 95 % interval: three groups say too little of a stratum.
+
+    Args:
+        value: the number.
+        estimates: (R,) from :func:`extreme`, or of the difference of two such.
+        level: of the interval.
+    """
+    percentiles = interval(estimates, level)
+    if percentiles is None or not np.isfinite(value):
+        return percentiles
+    shift = 2 * (float(np.mean(estimates[np.isfinite(estimates)])) - value)
+    return percentiles[0] - shift, percentiles[1] - shift
 
 
 def ranks(estimates: Array, lower_is_better: bool = True) -> NDArray[np.int64]:

@@ -177,7 +177,10 @@ def _pairs(protocol: Protocol, tables: Tables, resamples: int) -> list[PairedDif
     for a, b in combinations(tables, 2):
         both = _common(protocol, {a: tables[a], b: tables[b]})
         point, estimates, groups = _estimates(protocol, both, resamples)
-        if groups < 2 or (ci95 := bootstrap.interval(estimates[0] - estimates[1])) is None:
+        if groups < 2:
+            continue
+        ci95 = protocol.interval(float(point[0] - point[1]), estimates[0] - estimates[1])
+        if ci95 is None:
             continue
         pairs.append(
             PairedDifference(

@@ -143,7 +143,9 @@ class Measure(Record):
     alignment: str = Field(description="none, root (the root is subtracted), procrustes")
     root: str = Field(description="joint that is subtracted, or none")
     joints: str = Field(description="joint set and how many of it are averaged")
-    average: str = Field(description="frames: mean over frames; actions: mean of the action means")
+    average: str = Field(
+        description="frames: mean over frames; actions: of the action means; worst_subject: the worst subject's mean"
+    )
     given: tuple[Literal["root", "hand", "size"], ...] = Field(
         default=(), description="what of the truth the method was handed, or its answers are measured with"
     )

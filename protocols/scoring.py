@@ -257,7 +257,8 @@ def _summary(
     numbers = [of_seed.value for of_seed in seeds if of_seed.value is not None]
     ci95 = None
     if groups > 1:  # one group resamples to itself: an interval of width zero would be a lie
-        ci95 = bootstrap.interval(seed_estimates(protocol, rows, codes, bootstrap.draws(groups, resamples)))
+        estimates = seed_estimates(protocol, rows, codes, bootstrap.draws(groups, resamples))
+        ci95 = _possible(protocol.interval(float(np.mean(numbers)) if numbers else np.nan, estimates), estimates)
     summary = Score(
         table=table.id,
         title=table.title,
@@ -281,6 +282,13 @@ def _summary(
         notes=list(table.notes),
     )
     return with_training(summary)
+
+
+def _possible(ci95: tuple[float, float] | None, estimates: NDArray[np.float64]) -> tuple[float, float] | None:
+    """An interval without what no number can be: below 0 where none is."""
+    if ci95 is None or np.nanmin(estimates) < 0:
+        return ci95
+    return max(ci95[0], 0.0), max(ci95[1], 0.0)
 
 
 def _mean_breakdown(breakdowns: list[Breakdown]) -> Breakdown:

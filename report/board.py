@@ -494,6 +494,8 @@ def conditions(signature: Signature) -> list[str]:
         words.append(f"without {count} sequence{'s' if count != 1 else ''}")
     if signature.average == "actions":
         words.append("mean of the actions")
+    elif signature.average == "worst_subject":
+        words.append("worst of the subjects")
     if signature.given:
         words.append(f"true {', '.join(signature.given)} given")
     if signature.trained_on is not None:
