@@ -190,12 +190,15 @@ def _crop_px(settings: Settings, dataset: str, row: str) -> int:
 
 def _learns(settings: Settings, dataset: str, row: str) -> bool:
     """Whether a row is trained, as its last record says; one without a record counts as trained."""
+    if settings.trained_as(row, dataset) is not None:
+        return False
     return settings.weights(row, dataset) is None and all(
         record.runs for _, record in training_records(settings, dataset, row)
     )
 
 
 def _parameters(settings: Settings, dataset: str, row: str) -> int:
+    dataset = settings.trained_as(row, dataset) or dataset
     recipe = settings.options(row, dataset).get("recipe")
     for _, record in training_records(settings, dataset, row):
         if record.provenance.options.get("recipe", recipe) == recipe:

@@ -130,7 +130,8 @@ def _estimated(settings: Settings, name: str, times: Mapping[str, float]) -> Pla
 def _training(settings: Settings, name: str, row: str) -> PlannedStage:
     """From the records of earlier trainings; a data set on which the row learns nothing takes no time."""
     seconds, profiles, unknown = START_S, [], []
-    for dataset in datasets_of(settings, row):
+    own = [dataset for dataset in datasets_of(settings, row) if settings.weights(row, dataset) is None]
+    for dataset in dict.fromkeys(settings.trained_as(row, dataset) or dataset for dataset in own):
         if settings.weights(row, dataset) is not None or not _has_samples(settings, dataset):
             continue
         measured = _measured(settings, dataset, row)
@@ -177,6 +178,8 @@ def _is_comparable(settings: Settings, profile: str, dataset: str, row: str) -> 
 
 def _has_samples(settings: Settings, dataset: str) -> bool:
     """Whether a data set can be trained on, as far as its stage has counted."""
+    if settings.is_absent(dataset):
+        return False
     try:
         return DataFile.read(settings.dataset_file("data", dataset)).counts.get("train samples", 1) > 0
     except ResultError:

@@ -302,13 +302,25 @@ class Settings:
         return None if named is None else list(self._chosen(named, None))
 
     def train_on(self, method: str, dataset: str) -> list[str]:
-        """The data sets that a row is trained on for a data set, absent ones too: that data set where it names none.
-
-        Raises:
-            InputError: the row names none for the profile or the data set.
-        """
-        named = self._chosen(self.entry(method).train_on, dataset)
+        """The data sets that a row is trained on for a data set, absent ones too: that data set where it names none."""
+        named = self.entry(method).train_on
+        while isinstance(named, Mapping):
+            key = next((key for key in (dataset, self.params.profile, FALLBACK) if key in named), None)
+            named = None if key is None else named[key]
         return [dataset] if named is None else list(dict.fromkeys(named))
+
+    def trained_as(self, method: str, dataset: str) -> str | None:
+        """The one other data set, with the same joints, whose training of a row is that for a data set too, or None.
+
+        Its weights are then taken over as they are: nothing is trained twice.
+
+        Example: a row with ``train_on: {human36m-rigs: [human36m]}`` is trained as for human36m.
+        """
+        named = self.train_on(method, dataset)
+        if len(named) != 1 or named == [dataset]:
+            return None
+        joints = [None if (entry := catalog().get(name)) is None else entry.skeleton for name in (dataset, *named)]
+        return named[0] if joints[0] is not None and joints[0] == joints[1] else None
 
     def may_run(self, method: str) -> list[str]:
         """The data sets that results of a row may be of: those that it names, else all; whether they are there or not.
@@ -332,7 +344,9 @@ class Settings:
 
     def seeds(self, method: str, dataset: str) -> list[int]:
         """Seeds of a row's weights: those of the profile, but one where the weights come from a file."""
-        return self.profile.seeds if self.weights(method, dataset) is None else self.profile.seeds[:1]
+        trained_for = dataset if self.weights(method, dataset) is not None else self.trained_as(method, dataset)
+        from_file = self.weights(method, trained_for or dataset) is not None
+        return self.profile.seeds[:1] if from_file else self.profile.seeds
 
     def options(self, method: str, dataset: str | None = None) -> dict[str, Any]:
         """The options of a row in the profile in force.

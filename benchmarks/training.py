@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,11 +111,16 @@ def train(settings: Settings, dataset: str, row: str, processes: Processes | Non
         if file is not None:
             return _take_from_file(bench, row, file) if is_first_process() else None
         data, processes = TrainingData(bench, row), processes or Processes(settings)
+        if (same := data.same_as) is not None:
+            return _train_as(data, same, processes)
         bases = _bases(data)
-        if _is_finished(bench, row, bases):
+        # What this command has trained, its first process may still be writing.
+        if processes.trained.get(_sha256(bases)) == dataset or _is_finished(bench, row, bases):
             line: str | None = f"{dataset}/{row}: nothing that it depends on changed"
         elif (other := _equal(bench, row, bases, processes.trained)) is not None:
             line = _take_over(data, other, bases) if is_first_process() else None
+            if is_first_process():
+                _write_finished(bench, row, bases, {})
         else:
             line = _train(data, bases, processes)
             processes.trained[_sha256(bases)] = dataset
@@ -232,16 +237,53 @@ def _equal(bench: Bench, row: str, bases: Mapping[int, dict[str, Any]], trained:
     return None
 
 
-def _take_over(data: TrainingData, other: str, bases: Mapping[int, dict[str, Any]]) -> str:
+def _train_as(data: TrainingData, other: str, processes: Processes) -> str | None:
+    """Train the row on the data set that it names instead, unless that is done, and take its weights over as they are.
+
+    That training is the other data set's own, with its options, its samples and the roots that it is handed.
+    """
+    settings, dataset, row = data.bench.settings, data.bench.dataset.name, data.row
+    elsewhere = TrainingData(Bench.open(settings, other), row)
+    if settings.weights(row, other) is None and (why := elsewhere.nothing_to_learn):
+        raise InputError(f"data set {dataset}", f"{row} cannot be trained for it: {why}", f"give {other} some samples")
+    train(settings, other, row, processes)
+    if not is_first_process():
+        return None
+    record = TrainingFile.read(settings.row_path("training", row, other))
+    digests = record.provenance.checkpoint_sha256
+    files = {seed: settings.checkpoint(dataset, row, seed) for seed in settings.seeds(row, other)}
+    if _holds_copies(data, other, {files[seed]: digests[f"seed{seed}"] for seed in files}):
+        return f"{dataset}/{row}: nothing that it depends on changed"
+    return _take_over(data, other, files)
+
+
+def _holds_copies(data: TrainingData, other: str, digests: Mapping[Path, str]) -> bool:
+    """Whether the weights of another data set were taken over as they are now, for the data as it is now."""
+    settings, dataset = data.bench.settings, data.bench.dataset
+    try:
+        record = TrainingFile.read(settings.row_path("training", data.row, dataset.name))
+        return (
+            record.same_as == other
+            and (record.training_manifests, record.provenance.data_manifest) == (data.manifests, dataset.manifest())
+            and record.provenance.checkpoint_sha256 == {path.stem: digest for path, digest in digests.items()}
+            and all(file_sha256(path) == digest for path, digest in digests.items())
+        )
+    except (OSError, ResultError):
+        return False
+
+
+def _take_over(data: TrainingData, other: str, seeds: Iterable[int]) -> str:
     """The weights of a training for another data set that is equal in everything."""
     settings, dataset, row = data.bench.settings, data.bench.dataset.name, data.row
     record = TrainingFile.read(settings.row_path("training", row, other))
-    for seed in bases:
+    for seed in seeds:
         digest = record.provenance.checkpoint_sha256[f"seed{seed}"]
         _copy(settings.checkpoint(other, row, seed), settings.checkpoint(dataset, row, seed), digest)
+    weights = record.provenance.weights
+    if weights is not None and weights.origin == "trained" and not weights.trained_on:
+        weights = weights.model_copy(update={"trained_on": data.trained_on})
     options = record.provenance.options
-    _write(data, record.after, record.parameters, [], options, record.provenance.weights, same_as=other)
-    _write_finished(data.bench, row, bases, {})
+    _write(data, record.after, record.parameters, [], options, weights, same_as=other)
     return f"{dataset}/{row}: trained as for {other}, whose weights it takes over"
 
 

@@ -68,6 +68,12 @@ class TrainingData:
         """Whether it is trained on the data set itself and on no other."""
         return self.named == (self.bench.dataset.name,)
 
+    @property
+    def same_as(self) -> str | None:
+        """The data set whose own training this is, where it is there; see `Settings.trained_as`."""
+        other = self.bench.settings.trained_as(self.row, self.bench.dataset.name)
+        return other if other is not None and other not in self.absent else None
+
     @cached_property
     def absent(self) -> tuple[str, ...]:
         """Those that are not there, and of which no folder is named."""
