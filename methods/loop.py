@@ -165,9 +165,9 @@ def fit(
         state.step = step + 1
         state.pending.append(values)
         if state.step % every == 0 or state.step == training.steps:
-            for name in values:
-                mean = sum(entry[name] for entry in state.pending) / len(state.pending)
-                state.curve.setdefault(name, []).append((state.step, mean))
+            for name in dict.fromkeys(name for entry in state.pending for name in entry):
+                logged = [entry[name] for entry in state.pending if name in entry]
+                state.curve.setdefault(name, []).append((state.step, sum(logged) / len(logged)))
             state.pending = []
         if state.step % save_every == 0 and state.step < training.steps:
             clock.read_into(state)
