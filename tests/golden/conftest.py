@@ -42,6 +42,12 @@ def golden_rootnet(golden_folder: Path) -> Golden:
     return _reader(golden_folder.with_name("rootnet"))
 
 
+@pytest.fixture(scope="session")
+def golden_rays(golden_folder: Path) -> Golden:
+    """As ``golden``, of the vectors of probabilistic triangulation."""
+    return _reader(golden_folder.with_name("probabilistic_triangulation"))
+
+
 def _reader(folder: Path) -> Golden:
     def read(name: str) -> Mapping[str, NDArray[np.generic]]:
         path = folder / f"{name}.npz"

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 
-def filled(keys: Iterable[str], shapes: Sequence[tuple[int, ...]], seed: int = 0) -> dict[str, Tensor]:
-    """One tensor per key."""
+def filled(
+    keys: Iterable[str], shapes: Sequence[tuple[int, ...]], seed: int = 0, norm: float = 1.0
+) -> dict[str, Tensor]:
+    """One tensor per key; weights of batch normalisations are about ``norm``."""
     state = {}
     for key, shape in zip(keys, shapes, strict=True):
         if key.endswith("num_batches_tracked"):
@@ -23,7 +25,7 @@ def filled(keys: Iterable[str], shapes: Sequence[tuple[int, ...]], seed: int = 0
         elif key.endswith("running_var"):
             value = 1 + 0.1 * np.abs(n)
         elif key.endswith(".weight"):
-            value = 1 + 0.1 * n
+            value = norm * (1 + 0.1 * n)
         else:
             value = 0.1 * n
         state[key] = torch.from_numpy(np.asarray(value, dtype=np.float32))
