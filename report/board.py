@@ -186,6 +186,11 @@ class Board:
         """Whether predictions are from each camera alone."""
         return self.signature.each_alone
 
+    @property
+    def calibration_free(self) -> bool:
+        """Whether its rows were not told where their cameras are."""
+        return self.signature.extrinsics == "withheld"
+
     def row(self, method: str) -> Row | None:
         """The row of ``method``, or None."""
         return next((row for row in self.rows if row.method == method), None)
@@ -354,7 +359,7 @@ def boards(results: Results) -> list[Board]:
         )
     all_boards.sort(
         key=lambda b: (
-            *(b.dataset, b.synthetic, table_key(b.table), not b.signature.usual, -len(b.rows)),
+            *(b.dataset, b.synthetic, table_key(b.table), not b.signature.usual, b.calibration_free, -len(b.rows)),
             *(not b.signature.whole, -camera_count(b.signature), str(b.signature)),
         )
     )
@@ -388,7 +393,7 @@ def main_boards(all_boards: Sequence[Board]) -> dict[tuple[str, bool], list[Boar
 
 @dataclass(frozen=True)
 class Sweep:
-    """One table with several groups of cameras; the rest of the signatures is equal."""
+    """One table with several groups of cameras or of frames per rig; the rest of the signatures is equal."""
 
     dataset: str
     synthetic: bool
@@ -397,7 +402,9 @@ class Sweep:
     unit: str
     columns: tuple[Board, ...]
     counts: tuple[int, ...]
-    """Number of cameras per column."""
+    """Number of cameras, or of frames per rig, per column."""
+    over: str
+    """What is counted: "cameras", "frames per rig"."""
     methods: tuple[str, ...]
 
     @property
@@ -406,7 +413,7 @@ class Sweep:
         return measure(self.columns[-1].signature.model_copy(update=ANY_CAMERAS))
 
     def curves(self) -> dict[str, Curve]:
-        """Error against the number of cameras, mean over groups of one size; {} for fewer than two sizes."""
+        """Error against what is counted, mean over groups of one size; {} for fewer than two sizes."""
         sizes = sorted(set(self.counts))
         if len(sizes) < 2:
             return {}
@@ -420,14 +427,14 @@ class Sweep:
             curves[method] = Curve(
                 x=[float(count) for count in sizes],
                 y=[sum(values) / len(values) if values else None for values in by_count.values()],
-                x_label="number of cameras",
+                x_label=f"number of {self.over}",
                 y_label=f"{metric_label(self.columns[0].signature)}, {self.unit}",
             )
         return curves
 
 
 def sweeps(all_boards: Sequence[Board]) -> list[Sweep]:
-    """Groups of boards that differ only in their cameras."""
+    """Groups of boards that differ only in their cameras or in their frames per rig."""
     groups: dict[tuple[str, ...], list[Board]] = {}
     for board in all_boards:
         rest = str(board.signature.model_copy(update=ANY_CAMERAS))
@@ -436,14 +443,24 @@ def sweeps(all_boards: Sequence[Board]) -> list[Sweep]:
     for members in groups.values():
         if len(members) < 2:
             continue
-        columns = sorted(members, key=lambda b: (b.signature.whole, camera_count(b.signature), b.signature.views))
+        columns = sorted(
+            members,
+            key=lambda b: (
+                *(b.signature.whole, camera_count(b.signature), b.signature.views),
+                b.signature.frames_per_rig,
+            ),
+        )
+        of_frames = len({board.signature.views for board in columns}) == 1
         methods = dict.fromkeys(row.method for board in reversed(columns) for row in board.rows)
         first = columns[-1]
         all_sweeps.append(
             Sweep(
                 *(first.dataset, first.synthetic, first.table, first.title, first.unit),
                 columns=tuple(columns),
-                counts=tuple(camera_count(board.signature) for board in columns),
+                counts=tuple(
+                    board.signature.frames_per_rig if of_frames else camera_count(board.signature) for board in columns
+                ),
+                over="frames per rig" if of_frames else "cameras",
                 methods=tuple(methods),
             )
         )
@@ -455,8 +472,8 @@ def camera_count(signature: Signature) -> int:
     return max(map(len, signature.cameras))
 
 
-ANY_CAMERAS = {"cameras": (("any",),), "cameras_of_dataset": 1, "root_cameras": ()}
-"""Replaces the cameras of a signature: what remains is equal for tables that differ only in cameras."""
+ANY_CAMERAS = {"cameras": (("any",),), "cameras_of_dataset": 1, "root_cameras": (), "frames_per_rig": 1}
+"""Replaces cameras and frames per rig of a signature: what remains is equal for tables that differ only in them."""
 _METRIC_WORDS = {"root": " of roots", "recall": "recall", "sound": "sound "}
 """Parts of a metric's name that are no abbreviations."""
 _ALIGNMENTS = {

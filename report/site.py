@@ -228,11 +228,15 @@ def _index_context(
     }
 
 
-def _further(boards: Sequence[Board]) -> dict[tuple[str, bool, bool], list[Board]]:
-    """Boards that are columns of one table on the page: of one data set, and of single cameras or of several."""
-    groups: dict[tuple[str, bool, bool], list[Board]] = {}
+def _further(boards: Sequence[Board]) -> dict[tuple[str, bool, bool, bool], list[Board]]:
+    """Boards that are columns of one table on the page.
+
+    Of one data set, of single cameras or of several, and with extrinsics or without.
+    """
+    groups: dict[tuple[str, bool, bool, bool], list[Board]] = {}
     for board in boards:
-        groups.setdefault((board.dataset, board.synthetic, board.from_one_camera), []).append(board)
+        key = (board.dataset, board.synthetic, board.from_one_camera, board.calibration_free)
+        groups.setdefault(key, []).append(board)
     return {key: groups[key] for key in sorted(groups)}
 
 
@@ -340,9 +344,9 @@ def _board_plots(
         if curves := _labelled(sweep.curves(), sweep.columns[-1]):
             plots.append(
                 folder.plot(
-                    f"{slug}-cameras-{views.file_name(sweep.table.lower())}",
-                    f"{sweep.name}, against the number of cameras",
-                    "The table of cameras names the cameras of each point.",
+                    f"{slug}-{views.file_name(sweep.over)}-{views.file_name(sweep.table.lower())}",
+                    f"{sweep.name}, against the number of {sweep.over}",
+                    f"The table of {sweep.over} says what each point is.",
                     figures.lines(curves, index, marks=True, from_zero=False),
                 )
             )

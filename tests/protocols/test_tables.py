@@ -73,7 +73,7 @@ def test_protocol_keeps_its_contract(name: str, make_truth, make_predictions) ->
         if name == "mpjpe_true_size":  # its answers are about the root as they stand
             truth.joints_mm[:] -= truth.joints_mm[:, [truth.skeleton.root_index]]
         predicted = partial(make_predictions, size_mm=400.0)
-        noise = np.random.default_rng(0).normal(0, 60, truth.joints_mm.shape)
+        noise = np.random.default_rng(1).normal(0, 60, truth.joints_mm.shape)  # not the truth's own draws
         rule = find_protocol(name, table.parameters, "here")
         assert type(rule) is protocols()[name]
         assert rule.version >= 1
@@ -105,7 +105,7 @@ def test_protocol_keeps_its_contract(name: str, make_truth, make_predictions) ->
         better = rule.summarise(rule.errors(predicted(truth, truth.joints_mm + noise), truth))
         assert (better < worse) == rule.lower_is_better
         nothing = rule.errors(predicted(truth, truth.joints_mm[:0], truth.keys[:0]), truth)
-        assert rule.summarise(nothing) in (None, 0)
+        assert rule.summarise(nothing) in (None, 100 if name == "failure_rate" else 0)
         assert nothing["missing"].all()
 
 
@@ -164,8 +164,9 @@ def test_tables_are_those_of_the_suite() -> None:
         for table in map(Table.read, TABLES)
         for group in table.conditions(cameras_of(table))
     ]
-    # the sweep over all cameras is T1 by its signature, and every other number is its own
-    assert len(set(numbers)) == len(numbers) - 1
+    # the sweep over all cameras is T1 by its signature, one frame per rig is PA-MPJPE as ever, and every other number
+    # is its own
+    assert len(set(numbers)) == len(numbers) - 2
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poseboard.protocols.condition import Perturbation
-from poseboard.protocols.records import ScoreFile, Signature, SpeedFile, TrainingFile
+from poseboard.protocols.records import Score, ScoreFile, Signature, SpeedFile, TrainingFile
 from poseboard.report import board
 from poseboard.report.results import Entry, Results, read_results
 
@@ -352,3 +352,28 @@ def test_a_timing_is_told_in_words() -> None:
 def test_a_metric_is_written_as_papers_write_it(found: Results, metric: str, label: str) -> None:
     signature = t1(found).signature.model_copy(update={"metric": metric})
     assert board.metric_label(signature) == label
+
+
+def test_frames_per_rig_are_a_sweep_of_rows_that_were_not_told_the_cameras(found: Results) -> None:
+    first = found.entries[0]
+    plain = next(score for score in first.scores.scores if score.table == "T1")
+
+    def of_frames(frames: int, extrinsics: str) -> Score:
+        stated = plain.signature.model_copy(update={"frames_per_rig": frames, "extrinsics": extrinsics})
+        update = {"table": "frames", "signature": stated, "value": 30.0 + 60 / frames, "headline": False}
+        return plain.model_copy(update=update)
+
+    free = [of_frames(frames, "withheld") for frames in (1, 5, 10)]
+    scores = first.scores.model_copy(update={"method": "free", "scores": free})
+    told = first.scores.model_copy(update={"scores": [of_frames(1, "given")]})
+    entries = [replace(first, scores=scores), replace(first, scores=told)]
+    all_boards = board.boards(replace(found, entries=entries, comparisons=()))
+    (sweep,) = board.sweeps(all_boards)
+    assert (sweep.counts, sweep.over, sweep.methods) == ((1, 5, 10), "frames per rig", ("free",))
+    assert sweep.curves()["free"].y == [90, 42, 36]
+    assert sweep.curves()["free"].x_label == "number of frames per rig"
+    calibrated = next(one for one in all_boards if not one.calibration_free)
+    assert [row.method for row in calibrated.rows] == [first.scores.method], "each is ranked with its like"
+    assert all_boards[0] is calibrated
+    assert "extrinsics withheld" in sweep.columns[-1].details
+    assert "10 frames per rig" in sweep.columns[-1].details
