@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from poseboard.methods.geometry.triangulation import dlt
 from poseboard.methods.nets.architecture import Architecture
-from poseboard.methods.nets.soft_argmax import soft_argmax_2d
-
-
-class Views(NamedTuple):
-    """2D joints and confidences of n crops.
-
-    Args:
-        heatmaps: (n, J, h, w), raw.
-        points_px: (n, J, 2) in crop pixels, with the lens.
-        confidences: (n, J) in (0, 1); ones without the confidence head.
-    """
-
-    heatmaps: Tensor
-    points_px: Tensor
-    confidences: Tensor
+from poseboard.methods.nets.joints import Joints, see_joints
 
 
 def normalised_weights(confidences: Tensor, valid: Tensor) -> Tensor:
@@ -70,17 +54,13 @@ class AlgebraicTriangulation(nn.Module):
         self.architecture = architecture
         self.backbone = backbone
 
-    def see(self, images: Tensor) -> Views:
+    def see(self, images: Tensor) -> Joints:
         """2D joints and confidences of normalised crops (n, 3, S, S)."""
-        arch = self.architecture
-        out = arch.run(self.backbone, images)
-        points, _ = soft_argmax_2d(out.heatmaps, arch.multiplier, arch.softmax)
-        confidences = torch.ones_like(points[..., 0]) if out.alg_confidences is None else out.alg_confidences.float()
-        return Views(out.heatmaps, arch.to_crop(points, out.heatmaps), confidences)
+        return see_joints(self.architecture, self.backbone, images)
 
     def forward(
         self, images: Tensor, P: Tensor, valid: Tensor, lens_px: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Views]:
+    ) -> tuple[Tensor, Tensor, Joints]:
         """Triangulated joints of B samples.
 
         Args:

@@ -43,7 +43,7 @@ def golden_rootnet(golden_folder: Path) -> Golden:
 
 
 @pytest.fixture(scope="session")
-def golden_rays(golden_folder: Path) -> Golden:
+def golden_probabilistic(golden_folder: Path) -> Golden:
     """As ``golden``, of the vectors of probabilistic triangulation."""
     return _reader(golden_folder.with_name("probabilistic_triangulation"))
 

@@ -13,8 +13,8 @@ from poseboard.methods.rays_mlp.rigs import noisy_rays
 ROOT = 6
 
 
-def test_crops_and_cameras(golden_rays):
-    file = golden_rays("augment")
+def test_crops_and_cameras(golden_probabilistic):
+    file = golden_probabilistic("augment")
     scale, *shift = file["crop_draws"].tolist()
     box = jittered_square(tuple(file["crop_box_ltrb"].tolist()), scale, tuple(shift))
     assert box[2] - box[0] == box[3] - box[1] == int(file["crop_side"])
@@ -31,8 +31,8 @@ def test_crops_and_cameras(golden_rays):
     np.testing.assert_allclose(of_crop.project(joints), file["x2d"], rtol=0, atol=1e-3)
 
 
-def test_colours(golden_rays):
-    file = golden_rays("augment")
+def test_colours(golden_probabilistic):
+    file = golden_probabilistic("augment")
     image = file["photo_in"][..., ::-1]
     of_bgr = file["photo_perm"].tolist()
     channels = tuple(2 - of_bgr[2 - i] for i in range(3))
@@ -50,8 +50,8 @@ def test_colours(golden_rays):
     assert np.mean(np.abs(prepared.numpy() - file["norm_image"]) > 0.5 / 255) <= 1e-3
 
 
-def test_generated_rays(golden_rays):
-    file = golden_rays("generated_data")
+def test_generated_rays(golden_probabilistic):
+    file = golden_probabilistic("generated_data")
     for name in ("test", "train"):
         row, order = int(file[f"{name}_row"]), file[f"{name}_view_order"]
         subject = int(file["table_subject_idx"][row])

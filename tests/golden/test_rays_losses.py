@@ -24,8 +24,8 @@ def tensor(file, name):
     return torch.from_numpy(file[name])
 
 
-def test_targets(golden_rays):
-    file = golden_rays("heatmap_targets")
+def test_targets(golden_probabilistic):
+    file = golden_probabilistic("heatmap_targets")
     found = heatmap_targets(tensor(file, "x2d"), int(file["image_size"]), int(file["heatmap_size"]), compat=True)
     np.testing.assert_allclose(found.heatmaps, file["hm"], rtol=0, atol=1e-6)
     np.testing.assert_array_equal(found.valid, file["mask"])
@@ -34,8 +34,8 @@ def test_targets(golden_rays):
     np.testing.assert_allclose(found.offsets[valid], file["reg"][valid], rtol=0, atol=1e-6)
 
 
-def test_the_seven_figures(golden_rays):
-    file = golden_rays("losses")
+def test_the_seven_figures(golden_probabilistic):
+    file = golden_probabilistic("losses")
     gt_hm, pred_hm = tensor(file, "gt_hm"), tensor(file, "pred_hm")
     of_views = [focal_loss(pred_hm[:, v], gt_hm[:, v]) for v in range(4)]
     truth = tensor(file, "gt_x3d")[:, 0]
@@ -56,8 +56,8 @@ def test_the_seven_figures(golden_rays):
     np.testing.assert_allclose(distances["diff/l2"], file["wing_diff_l2"], rtol=1e-5)
 
 
-def test_training_in_2d(golden_rays):
-    file = golden_rays("losses")
+def test_training_in_2d(golden_probabilistic):
+    file = golden_probabilistic("losses")
     heatmaps, offsets = tensor(file, "pred_hm")[:, 0], tensor(file, "pred_reg_view0")
     targets = HeatmapTargets(
         tensor(file, "gt_hm")[:, 0],

@@ -60,8 +60,8 @@ def close_to_maximum(found, expected, share):
     np.testing.assert_allclose(found, expected, rtol=0, atol=share * np.abs(expected).max())
 
 
-def test_keys_in_both_forms(golden_rays, net, deployed):
-    file = golden_rays("state_dict_keys")
+def test_keys_in_both_forms(golden_probabilistic, net, deployed):
+    file = golden_probabilistic("state_dict_keys")
     state = {key: tuple(value.shape) for key, value in net.state_dict().items()}
     assert state == dict(zip(file["train_keys"].tolist(), shapes_of(file["train_shapes"].tolist()), strict=True))
     first = [float(net.state_dict()[key].flatten()[0]) for key in file["train_keys"].tolist()]
@@ -86,8 +86,8 @@ def test_keys_in_both_forms(golden_rays, net, deployed):
         ("three_branch", {"width_in": 6, "width_out": 6, "branches": 3}),
     ],
 )
-def test_blocks(golden_rays, case, arguments):
-    file = golden_rays("mobileone_blocks")
+def test_blocks(golden_probabilistic, case, arguments):
+    file = golden_probabilistic("mobileone_blocks")
     block = filled_module(MobileOneBlock(**arguments), f"block.{case}.")
     images = torch.from_numpy(file[f"{case}_in"])
     with torch.no_grad():
@@ -99,8 +99,8 @@ def test_blocks(golden_rays, case, arguments):
 
 
 @pytest.mark.parametrize("form", ["net", "deployed"])
-def test_encoder(golden_rays, form, request):
-    file = golden_rays("backbone")
+def test_encoder(golden_probabilistic, form, request):
+    file = golden_probabilistic("backbone")
     backbone = request.getfixturevalue(form).backbone
     with torch.no_grad():
         maps = backbone(torch.from_numpy(file["image"]))
@@ -115,16 +115,16 @@ def test_encoder(golden_rays, form, request):
             close_to_maximum(x.amax(dim=(2, 3)), file[f"stage{i}_chmax"], 1e-5)
 
 
-def test_folded_kernels(golden_rays, net):
-    file = golden_rays("backbone")
+def test_folded_kernels(golden_probabilistic, net):
+    file = golden_probabilistic("backbone")
     blocks = {"stage0": net.backbone.stage0, "stage1_0": net.backbone.stage1[0], "stage1_2": net.backbone.stage1[2]}
     for name, block in blocks.items():
         for found, part in zip(block.fused(), ("kernel", "bias"), strict=True):
             np.testing.assert_allclose(found.detach(), file[f"reparam_{name}_{part}"], rtol=0, atol=1e-6)
 
 
-def test_decoding(golden_rays):
-    file = golden_rays("decode")
+def test_decoding(golden_probabilistic):
+    file = golden_probabilistic("decode")
     count, _, side, _ = file["heatmap"].shape
     grid = np.arange(side)
     channel, view = np.arange(1, 129)[None, :, None, None], np.arange(count)[:, None, None, None]
@@ -141,8 +141,8 @@ def test_decoding(golden_rays):
 
 
 @pytest.mark.parametrize("views", [4, 3])
-def test_fusion(golden_rays, net, views):
-    file = golden_rays("fusion")
+def test_fusion(golden_probabilistic, net, views):
+    file = golden_probabilistic("fusion")
     fusion = filled_module(Fusion(17, views, 128, FusionSizes()), "fusion.")
     directions, features = (torch.from_numpy(file[f"v{views}_{name}"]).requires_grad_() for name in ("xdir", "xfeat"))
     pose = fusion(directions, features)
@@ -156,8 +156,8 @@ def test_fusion(golden_rays, net, views):
 
 
 @pytest.mark.parametrize("form", ["net", "deployed"])
-def test_images_to_poses(golden_rays, form, request):
-    file = golden_rays("end_to_end")
+def test_images_to_poses(golden_probabilistic, form, request):
+    file = golden_probabilistic("end_to_end")
     net = request.getfixturevalue(form)
     images = torch.from_numpy(file["image"])[0]
     as_loaded = images.permute(0, 2, 3, 1).flip(-1) * 255  # RGB, 0 … 255

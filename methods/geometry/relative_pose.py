@@ -1,0 +1,288 @@
+"""Cameras from 2D points alone: relative poses of all pairs of views, and rigs made of them.
+
+Everything is batched over rigs, pairs and hypotheses. Conventions are those of `bundle`.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from poseboard.methods.geometry.bundle import Rig, adjust, first_frame
+from poseboard.methods.geometry.rotations import angle_deg, cross_matrix, rotation_exp, spread_rotations
+
+SEARCH = ((24, 4), (6, 6))
+"""Rotations from which each pair is searched, and steps of each; then the best of them, and further steps."""
+POINTS_OF_SEARCH = 64
+"""Points of a pair that the search uses at most, evenly strided over those that both views see."""
+ADJUST = ((2, 3), (1, 6))
+"""Of all hypotheses, so many are kept after so many steps of bundle adjustment; then of those."""
+_DISTINCT_DEG = 15.0
+"""The second hypothesis of a pair differs at least so much from the first."""
+
+
+class Pairs(NamedTuple):
+    """Two hypotheses of each pair's relative pose, the better one first.
+
+    Args:
+        R: (..., 2, 3, 3), x_second = R x_first + t.
+        t: (..., 2, 3) of length 1.
+        cost: (..., 2) robust cost and share of points behind a camera.
+    """
+
+    R: Tensor
+    t: Tensor
+    cost: Tensor
+
+
+def _homogeneous(rays: Tensor) -> Tensor:
+    return torch.cat([rays, torch.ones_like(rays[..., :1])], dim=-1)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(-1)
+
+
+def _depths(y: Tensor, b: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Depths of the two views that solve ``depth_b b = depth_a y + t``, where y is the turned ray of the first."""
+    normal = torch.linalg.cross(b, y)
+    squared = _dot(normal, normal).clamp_min(1e-15)
+    return -_dot(normal, torch.linalg.cross(b, t)) / squared, -_dot(normal, torch.linalg.cross(y, t)) / squared
+
+
+def relative_poses(a: Tensor, b: Tensor, weights: Tensor, focal_px: Tensor) -> Pairs:
+    """The relative pose of two views from their rays, by robust minimisation of Sampson's distance from many rotations.
+
+    For each rotation of `SEARCH`, spread over SO(3), the translation is the smallest eigenvector of the epipolar
+    constraints; both are then refined by damped Gauss-Newton with Cauchy weights. Each result is one of four poses with
+    the same essential matrix: the one with the most points in front of both views is taken.
+
+    Args:
+        a: (B, N, 2) rays of the first view; finite where their weight is not 0.
+        b: (B, N, 2) of the second.
+        weights: (B, N), at least 0.
+        focal_px: (B, N), by which distances become pixels.
+
+    Returns:
+        Pairs with batch dimension B.
+    """
+    fa, fb = _homogeneous(a)[:, None], _homogeneous(b)[:, None]  # (B, 1, N, 3)
+    w = weights[:, None]
+    f = focal_px[:, None]
+    cost = torch.empty(0)
+    R = spread_rotations(SEARCH[0][0]).to(a)[None].expand(len(a), -1, -1, -1)
+    t = _epipolar_translation(R, fa, fb, w)
+    for number, (count, steps) in enumerate(SEARCH):
+        if number:
+            best = cost.topk(count, dim=1, largest=False).indices
+            R, t = torch.take_along_dim(R, best[..., None, None], 1), torch.take_along_dim(t, best[..., None], 1)
+        R, t, cost = _search(R, t, fa, fb, w, f, steps)
+    R, t, behind = _in_front(R, t, fa, fb, w)
+    return _two_best(R, t, cost + behind)
+
+
+def _search(
+    R: Tensor, t: Tensor, fa: Tensor, fb: Tensor, w: Tensor, f: Tensor, steps: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Refined R (B, H, 3, 3), t (B, H, 3) and their robust costs (B, H)."""
+    damping = torch.full(R.shape[:2], 1e-3, dtype=R.dtype, device=R.device)
+    distance, terms = _sampson_px(R, t, fa, fb, f)
+    for _ in range(steps):
+        scale = _scale(distance, w)
+        cost, robust = _cauchy(distance, w, scale)
+        J, tangent = _sampson_jacobian(t, fb, f, *terms)
+        weighted = robust[..., None] * J
+        H = weighted.mT @ J
+        g = (weighted.mT @ distance[..., None])[..., 0]
+        diagonal = H.diagonal(dim1=-2, dim2=-1)
+        H = H + torch.diag_embed(damping[..., None] * diagonal + 1e-12 * (1 + diagonal.mean(-1, keepdim=True)))
+        step = torch.nan_to_num(torch.linalg.solve_ex(H, -g).result)
+        new_R = rotation_exp(step[..., :3]) @ R
+        new_t = t + (tangent @ step[..., 3:, None])[..., 0]
+        new_t = new_t / torch.linalg.vector_norm(new_t, dim=-1, keepdim=True)
+        new_distance, new_terms = _sampson_px(new_R, new_t, fa, fb, f)
+        better = _cauchy(new_distance, w, scale)[0] < cost
+        R = torch.where(better[..., None, None], new_R, R)
+        t = torch.where(better[..., None], new_t, t)
+        distance = torch.where(better[..., None], new_distance, distance)
+        terms = (
+            torch.where(better[..., None, None], new_terms[0], terms[0]),
+            torch.where(better[..., None, None], new_terms[1], terms[1]),
+        )
+        damping = torch.where(better, damping * 0.2, damping * 6).clamp(1e-9, 1e6)
+    # One scale for all: a pose must not look good because its own is large.
+    return R, t, _cauchy(distance, w, _scale(distance, w).amin(1, keepdim=True))[0]
+
+
+def _epipolar_translation(R: Tensor, fa: Tensor, fb: Tensor, w: Tensor) -> Tensor:
+    normals = torch.linalg.cross((R @ fa.mT).mT, fb.expand(-1, R.shape[1], -1, -1))
+    normals = normals / torch.linalg.vector_norm(normals, dim=-1, keepdim=True).clamp_min(1e-12)
+    M = (w[..., None] * normals).mT @ normals
+    return torch.linalg.eigh(M).eigenvectors[..., 0]
+
+
+def _sampson_px(R: Tensor, t: Tensor, fa: Tensor, fb: Tensor, f: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Signed Sampson distances (B, H, N) in pixels, and what their derivatives need: turned rays, and norms."""
+    y = (R @ fa.mT).mT  # (B, H, N, 3)
+    E = cross_matrix(t) @ R
+    of_a, of_b = (E @ fa.mT).mT, (E.mT @ fb.mT).mT
+    norm = ((of_a[..., :2] ** 2).sum(-1) + (of_b[..., :2] ** 2).sum(-1)).clamp_min(1e-18).sqrt()
+    return f * _dot(fb, of_a) / norm, (y, norm[..., None])
+
+
+def _sampson_jacobian(t: Tensor, fb: Tensor, f: Tensor, y: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, H, N, 5) by a left rotation vector and the translation's tangent (B, H, 3, 2), with constant norms."""
+    fb = fb.expand_as(y)
+    axis = torch.eye(3, dtype=t.dtype, device=t.device)[t.abs().argmin(-1)]
+    first = torch.linalg.cross(t, axis)
+    first = first / torch.linalg.vector_norm(first, dim=-1, keepdim=True)
+    tangent = torch.stack([first, torch.linalg.cross(t, first)], dim=-1)
+    of_rotation = torch.linalg.cross(y, torch.linalg.cross(fb, t[:, :, None].expand_as(y)))
+    of_translation = torch.linalg.cross(y, fb) @ tangent
+    return f[..., None] * torch.cat([of_rotation, of_translation], dim=-1) / norm, tangent
+
+
+def _scale(distance: Tensor, w: Tensor) -> Tensor:
+    """(B, H) robust scale in pixels by the median distance."""
+    length = torch.where(w > 0, distance.abs(), torch.nan)
+    return (3 * 1.4826 * torch.nan_to_num(length.nanmedian(dim=-1).values, nan=1.0)).clamp(1e-3, 50.0)
+
+
+def _cauchy(distance: Tensor, w: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    u = (distance / scale[..., None]) ** 2
+    return (w * torch.log1p(u)).sum(-1) / w.sum(-1).clamp_min(1e-12), w / (1 + u)
+
+
+def _in_front(R: Tensor, t: Tensor, fa: Tensor, fb: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the four poses of each essential matrix the one with the fewest points behind a view, and their share."""
+    half_turn = 2 * t[..., :, None] * t[..., None, :] - torch.eye(3, dtype=t.dtype, device=t.device)
+    Rs = torch.stack([R, R, half_turn @ R, half_turn @ R], dim=2)
+    ts = torch.stack([t, -t, t, -t], dim=2)
+    y = (Rs @ fa[:, :, None].mT).mT
+    depth_a, depth_b = _depths(y, fb[:, :, None].expand_as(y), ts[..., None, :].expand_as(y))
+    share = w[:, :, None] / w.sum(-1)[:, :, None, None].clamp_min(1e-12)
+    behind = (share * ((depth_a < 0) | (depth_b < 0))).sum(-1)
+    best = behind.argmin(2, keepdim=True)
+    return (
+        torch.take_along_dim(Rs, best[..., None, None], 2)[:, :, 0],
+        torch.take_along_dim(ts, best[..., None], 2)[:, :, 0],
+        torch.take_along_dim(behind, best, 2)[:, :, 0],
+    )
+
+
+def _two_best(R: Tensor, t: Tensor, cost: Tensor) -> Pairs:
+    first = cost.argmin(1, keepdim=True)
+    best = torch.take_along_dim(R, first[..., None, None], 1)
+    apart = angle_deg(R @ best.mT) > _DISTINCT_DEG
+    apart |= (
+        torch.rad2deg(torch.acos(_dot(t, torch.take_along_dim(t, first[..., None], 1)).clamp(-1, 1)))
+        > 2 * _DISTINCT_DEG
+    )
+    second = torch.where(apart, cost, torch.inf).argmin(1, keepdim=True)
+    both = torch.cat([first, second], dim=1)
+    return Pairs(
+        torch.take_along_dim(R, both[..., None, None], 1),
+        torch.take_along_dim(t, both[..., None], 1),
+        torch.take_along_dim(cost, both, 1),
+    )
+
+
+def _strided(weights: Tensor, count: int) -> Tensor:
+    """Places (B, count) of evenly strided points of those with a weight; padded by others where there are fewer."""
+    used = weights > 0
+    order = used.to(torch.int8).argsort(dim=1, descending=True, stable=True)
+    number = used.sum(1, keepdim=True).clamp_min(1)
+    steps = torch.arange(count, device=weights.device)[None]
+    place = torch.where(number > count, steps * number // count, steps)
+    return order.gather(1, place)
+
+
+def estimate(rays: Tensor, weights: Tensor, focal_px: Tensor, steps: int = 12) -> Rig:
+    """Cameras and points from 2D points alone: hypotheses over all pairs, each adjusted a little, the best one fully.
+
+    Each view in turn is the centre of a hypothesis: the others' poses are those of their pairs with it, with the scale
+    of each translation by the median ratio of the points' depths. Further hypotheses take the second pose of the pairs.
+    The one with the smallest robust reprojection cost and share of points behind a camera, after a short bundle
+    adjustment, is adjusted further.
+
+    Args:
+        rays: (B, V, N, 2) observations, V at least 2; finite where their weight is not 0.
+        weights: (B, V, N), at least 0; 0 for a view that a rig lacks. The first two views must be there.
+        focal_px: (B, V, N), by which the residual of each observation becomes pixels.
+        steps: of the last adjustment.
+
+    Returns:
+        The rig, in the frame of the first view, with the second at distance 1.
+
+    Raises:
+        ValueError: fewer than two views.
+
+    Example:
+        >>> rig = estimate(rays, torch.ones(rays.shape[:3]), focal_px)  # doctest: +SKIP
+        >>> rig.R.shape  # doctest: +SKIP
+        torch.Size([8, 4, 3, 3])
+    """
+    B, V, N = rays.shape[:3]
+    if V < 2:
+        raise ValueError(f"two views are needed, got {V}")
+    rays = torch.where((weights > 0)[..., None], rays, torch.zeros_like(rays))
+    pairs = list(combinations(range(V), 2))
+    first, second = (torch.tensor(places, device=rays.device) for places in zip(*pairs, strict=True))
+    both = (weights[:, first] * weights[:, second]).sqrt().flatten(0, 1)
+    count = min(N, POINTS_OF_SEARCH)
+    chosen = _strided(both, count)
+    a, b = (torch.take_along_dim(rays[:, side].flatten(0, 1), chosen[..., None], 1) for side in (first, second))
+    focal = ((focal_px[:, first] + focal_px[:, second]) / 2).flatten(0, 1).gather(1, chosen)
+    found = relative_poses(a, b, both.gather(1, chosen), focal)
+    R, t = _table(found.R.unflatten(0, (B, -1)), found.t.unflatten(0, (B, -1)), first, second, V)
+    R, t = _stars(R, t, rays, weights)  # (B, 2 V, V, 3, 3)
+    hypotheses, points = R.shape[1], None
+    R, t = R.flatten(0, 1), t.flatten(0, 1)
+    for kept, of_round in (*ADJUST, (1, steps)):
+        wide = [value.repeat_interleave(hypotheses, dim=0) for value in (rays, weights, focal_px)]
+        rig = adjust(R, t, wide[0], wide[1], wide[2], of_round, points)
+        best = _best(rig, wide[0], wide[1], wide[2], hypotheses, kept)
+        best = (best + hypotheses * torch.arange(B, device=rays.device)[:, None]).flatten()
+        R, t, points, hypotheses = rig.R[best], rig.t[best], rig.points[best], kept
+    return rig
+
+
+def _table(R: Tensor, t: Tensor, first: Tensor, second: Tensor, views: int) -> tuple[Tensor, Tensor]:
+    """Relative poses of all ordered pairs: (B, 2, V, V, 3, 3), from the row's view to the column's."""
+    table_R = torch.eye(3, dtype=R.dtype, device=R.device).repeat(len(R), 2, views, views, 1, 1)
+    table_t = torch.zeros(*table_R.shape[:-1], dtype=R.dtype, device=R.device)
+    R, t = R.transpose(1, 2), t.transpose(1, 2)  # (B, 2, pairs, ...)
+    table_R[:, :, first, second], table_t[:, :, first, second] = R, t
+    table_R[:, :, second, first], table_t[:, :, second, first] = R.mT, -(R.mT @ t[..., None])[..., 0]
+    return table_R, table_t
+
+
+def _stars(R: Tensor, t: Tensor, rays: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Rigs (B, 2 V, V, ...) about each view, of the pairs' first and of their second poses."""
+    f = _homogeneous(rays)  # (B, V, N, 3)
+    y = torch.einsum("bhcvij,bcnj->bhcvni", R, f)
+    depth, _ = _depths(y, f[:, None, None].expand_as(y), t[..., None, :].expand_as(y))  # (B, 2, V, V, N)
+    seen = (weights[:, :, None] > 0) & (weights[:, None] > 0)
+    usable = seen[:, None] & (depth > 0)
+    log_depth = torch.where(usable, depth.clamp_min(1e-9).log(), torch.nan)
+    # A longer baseline has smaller depths in its own unit: its scale is the inverse of their ratio to a common depth.
+    common = log_depth.nanmedian(dim=3, keepdim=True).values
+    scale = torch.nan_to_num((common - log_depth).nanmedian(dim=-1).values).exp()
+    R, t = first_frame(R, t * scale[..., None])
+    return R.flatten(1, 2), t.flatten(1, 2)
+
+
+def _best(rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor, hypotheses: int, kept: int) -> Tensor:
+    """(B, kept) which hypotheses of each rig are best, by costs with one robust scale for all of them."""
+    sigma = rig.sigma_px.unflatten(0, (-1, hypotheses)).amin(1, keepdim=True).expand(-1, hypotheses).flatten()
+    in_view = torch.einsum("bvrc,bnc->bvnr", rig.R, rig.points) + rig.t[..., None, :]
+    depth = in_view[..., 2]
+    projected = in_view[..., :2] / torch.where(depth == 0, torch.ones_like(depth), depth)[..., None]
+    residual = focal_px[..., None] * (projected - rays)
+    u = (residual**2).sum(-1) / (9 * sigma[:, None, None] ** 2)
+    cost = (weights * torch.log1p(u)).sum((1, 2)) / weights.sum((1, 2)).clamp_min(1e-12)
+    cost = torch.nan_to_num(cost, nan=torch.inf) + 10 * rig.behind
+    return cost.unflatten(0, (-1, hypotheses)).topk(kept, dim=1, largest=False).indices

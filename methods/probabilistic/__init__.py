@@ -1,0 +1,1 @@
+"""Probabilistic triangulation: poses and cameras from views without extrinsics."""

@@ -1,0 +1,230 @@
+"""Probabilistic triangulation (Jiang, Hu and Xia, ICCV 2023): poses and cameras from views without extrinsics."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.sample import Poses, Sample
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.base import Inputs, parse_options
+from poseboard.methods.batches.crops import stack_views, undistort_views
+from poseboard.methods.checkpoint import Checkpoint
+from poseboard.methods.geometry.bundle import triangulate
+from poseboard.methods.geometry.relative_pose import estimate
+from poseboard.methods.nets.architecture import Architecture
+from poseboard.methods.nets.network_method import NetworkMethod
+from poseboard.methods.nets.starting_weights import load_backbone
+from poseboard.methods.probabilistic.essential import essential_rigs
+from poseboard.methods.probabilistic.model import ProbabilisticTriangulation, observations, relative
+from poseboard.methods.probabilistic.posterior import Sampling, sample_posterior
+from poseboard.methods.probabilistic.release import particle_rigs
+from poseboard.methods.probabilistic.train import ProbabilisticOptions, ProbabilisticTraining, bone_lengths_mm
+
+_FRAMES_AT_ONCE = 16
+"""Frames of the rigs of one batch: what a step of the geometry leaves is still in the processor's caches."""
+
+
+@dataclass(frozen=True)
+class _Rig:
+    """Samples that share their cameras.
+
+    Args:
+        rows: of the samples.
+        places: of each sample: camera of the rig -> place among the sample's views, -1 where it lacks the view. The
+            cameras that most samples have come first.
+    """
+
+    rows: tuple[int, ...]
+    places: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, rows: Sequence[int], samples: Sequence[Sample]) -> _Rig:
+        """The rig of some samples, by the names of their views."""
+        names = [[view.name for view in samples[row].views] for row in rows]
+        counts = Counter(name for of_sample in names for name in of_sample)
+        cameras = [name for name, _ in counts.most_common()]
+        return cls(
+            tuple(rows),
+            tuple(tuple(of.index(name) if name in of else -1 for name in cameras) for of in names),
+        )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Frames and cameras."""
+        return len(self.rows), len(self.places[0])
+
+
+class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulation]):
+    """The 3D pose of one person and the cameras that see it, from crops with known intrinsics alone."""
+
+    def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
+        parsed = parse_options(ProbabilisticOptions, options, "probabilistic")
+        given = parsed.solver == "given"
+        inputs = Inputs(extrinsics=given, frames_per_rig=1 if given else parsed.frames_per_rig)
+        super().__init__("probabilistic", parsed, skeleton, inputs)
+
+    def network(self, checkpoint: Checkpoint, where: Path) -> tuple[ProbabilisticTriangulation, int]:
+        """The backbone with its confidence head."""
+        architecture = Architecture.of(checkpoint, where).exact
+        architecture.require(self.skeleton, where)
+        return ProbabilisticTriangulation(architecture, architecture.build(seed=0)), architecture.crop_px
+
+    @torch.inference_mode()
+    def predict(self, samples: Sequence[Sample]) -> list[Poses]:
+        """One person per sample, in the frame of the sample's first view, in mm; NaN with fewer than two views.
+
+        Samples of one rig (`Sample.rig`) share their cameras. The scale is that of the training poses: one factor per
+        rig brings the median size of its poses to ``size_mm``. Columns: ``camera_R``, ``camera_t_mm`` and
+        ``camera_covariance`` of the recovered cameras, and ``size_mm``. The score is the mean confidence.
+        """
+        if not samples:
+            return []
+        seen = self._observe(samples)
+        answers: dict[int, Poses] = {}
+        for rigs in _batches(samples):
+            answers |= self._of_rigs(samples, rigs, *seen)
+        return [answers[row] for row in range(len(samples))]
+
+    def training(self, start: Path | None, seed: int) -> ProbabilisticTraining | None:
+        """From the backbone in ``start``; None for solvers that take the weights of the row under ``after``."""
+        if self.options.solver != "posterior":
+            return None
+        content, start = self.read_start(start)
+        update = {"alg_confidences": True, "vol_confidences": False, "homogeneous": False}
+        architecture = Architecture.of(content, start).model_copy(update=update)
+        architecture.require(self.skeleton, start)
+        backbone = load_backbone(architecture, content, start, seed)
+        return ProbabilisticTraining(ProbabilisticTriangulation(architecture, backbone), self.options, self.skeleton)
+
+    def _observe(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor]:
+        """Rays (S, V, J, 2), weights (S, V, J) and focal lengths (S, V, J) of the samples' views, in their order."""
+        model = self.loaded
+        arch = model.architecture
+        images, _, valid = stack_views(samples, arch.crop_px)
+        seen = [model.see(arch.prepare(part.to(self._device))) for part in images.split(arch.chunk)]
+        points = torch.cat([joints.points_px for joints in seen]).double().cpu().numpy()
+        confidences = torch.cat([joints.confidences for joints in seen]).double().cpu()
+        cameras = [view.camera for sample in samples for view in sample.views]
+        K = np.zeros((*valid.shape, 3, 3))
+        K[valid] = np.reshape([camera.K for camera in cameras], (-1, 3, 3))
+        pinhole = torch.from_numpy(undistort_views(cameras, points))
+        return observations(pinhole, confidences, torch.from_numpy(K), torch.from_numpy(valid))
+
+    def _of_rigs(
+        self, samples: Sequence[Sample], rigs: Sequence[_Rig], rays: Tensor, weights: Tensor, focal_px: Tensor
+    ) -> dict[int, Poses]:
+        """The answers of rigs with equal numbers of frames and cameras, by row."""
+        frames, views = rigs[0].shape
+        joints = len(self.skeleton)
+        if views < 2:
+            return {row: self._unknown(samples[row]) for rig in rigs for row in rig.rows}
+        rows = torch.tensor([rig.rows for rig in rigs])[..., None]  # (B, T, 1)
+        places = torch.tensor([rig.places for rig in rigs])  # (B, T, V)
+        there = (places >= 0)[..., None]
+        rays, weights, focal_px = (
+            value[rows, places.clamp_min(0)].transpose(1, 2).flatten(2, 3) for value in (rays, weights, focal_px)
+        )
+        weights = weights * there.expand(*places.shape, joints).transpose(1, 2).flatten(2, 3)
+        score = (weights.unflatten(2, (frames, joints)).mean(-1).sum(1) / there[..., 0].sum(2)).numpy()
+        if self.options.solver == "given":
+            return self._triangulated(samples, rigs, rays, weights, score)
+        R, t, points, covariance = self._solve(rays, relative(weights), focal_px)
+        return self._scaled(samples, rigs, R, t, points.unflatten(1, (frames, joints)), covariance, score)
+
+    def _unknown(self, sample: Sample) -> Poses:
+        in_world = self.inputs.extrinsics or not sample.views
+        frame = "world" if in_world else sample.views[0].name
+        return Poses(self.skeleton, np.full((1, len(self.skeleton), 3), np.nan), np.zeros(1), frame)
+
+    def _solve(self, rays: Tensor, weights: Tensor, focal_px: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Cameras (B, V, 3, 3), (B, V, 3), points (B, N, 3), and the cameras' covariances (B, V, 6, 6)."""
+        options = self.options
+        if options.solver == "essential":
+            rig = essential_rigs(rays, weights, focal_px)
+        else:
+            rig = estimate(rays, weights, focal_px)
+        if options.solver == "posterior":
+            sampling = Sampling(options.draws, options.rounds)
+            generator = torch.Generator().manual_seed(options.seed)
+            posterior = sample_posterior(rig, rays, weights, focal_px, sampling, generator)
+            return posterior.rotation, posterior.translation, posterior.mean_points, posterior.covariance
+        if options.solver == "particles":
+            rig = particle_rigs(rig, rays, weights, seed=options.seed)
+        unknown = torch.full((*rig.t.shape[:2], 6, 6), torch.nan, dtype=rays.dtype)
+        return rig.R, rig.t, triangulate(rig.R, rig.t, rays, weights), unknown
+
+    def _triangulated(
+        self, samples: Sequence[Sample], rigs: Sequence[_Rig], rays: Tensor, weights: Tensor, score: Array
+    ) -> dict[int, Poses]:
+        """Triangulation with the true cameras, which are those of a rig's first sample, in the world frame."""
+        first = [[samples[rig.rows[0]].views[place].camera for place in rig.places[0]] for rig in rigs]
+        R = torch.from_numpy(np.stack([[camera.R for camera in cameras] for cameras in first]))
+        t = torch.from_numpy(np.stack([[camera.t for camera in cameras] for cameras in first]))
+        points = triangulate(R, t, rays, weights).numpy()
+        return {rig.rows[0]: Poses(self.skeleton, points[b][None], score[b]) for b, rig in enumerate(rigs)}
+
+    def _scaled(
+        self,
+        samples: Sequence[Sample],
+        rigs: Sequence[_Rig],
+        R: Tensor,
+        t: Tensor,
+        points: Tensor,
+        covariance: Tensor,
+        score: Array,
+    ) -> dict[int, Poses]:
+        """Answers in mm in the frame of each sample's first view: points (B, T, J, 3) of rigs."""
+        size_mm = self._constants["size_mm"]
+        poses = points.numpy()
+        of_poses = np.median(bone_lengths_mm(poses, self.skeleton), axis=1)
+        scale = size_mm / np.maximum(of_poses, 1e-9)
+        answers: dict[int, Poses] = {}
+        for b, rig in enumerate(rigs):
+            R_, t_ = R[b].numpy(), scale[b] * t[b].numpy()
+            of_t = np.repeat([1.0, scale[b]], 3)
+            covariance_ = covariance[b].numpy() * of_t[:, None] * of_t
+            for frame, (row, places) in enumerate(zip(rig.rows, rig.places, strict=True)):
+                slots = [places.index(place) for place in range(len(samples[row].views))]
+                reference = slots[0]
+                turned = R_[slots] @ R_[reference].T
+                columns = {
+                    "camera_R": turned[None],
+                    "camera_t_mm": (t_[slots] - turned @ t_[reference])[None],
+                    "camera_covariance": _about(covariance_, slots, reference)[None],
+                    "size_mm": np.full(1, size_mm),
+                }
+                joints_mm = scale[b] * poses[b, frame] @ R_[reference].T + t_[reference]
+                name = samples[row].views[0].name
+                answers[row] = Poses(self.skeleton, joints_mm[None], score[b, frame : frame + 1], name, columns)
+        return answers
+
+
+def _about(covariance: Array, slots: Sequence[int], reference: int) -> Array:
+    """Covariances (V, 6, 6) of a sample's cameras; NaN where its first view is not the rig's, about which they are."""
+    if reference != 0:
+        return np.full((len(slots), 6, 6), np.nan)
+    return covariance[list(slots)]
+
+
+def _batches(samples: Sequence[Sample]) -> Iterator[list[_Rig]]:
+    """The rigs of some samples, those with equal numbers of frames and cameras together."""
+    of_name: dict[object, list[int]] = defaultdict(list)
+    for row, sample in enumerate(samples):
+        of_name[row if sample.rig is None else sample.rig].append(row)
+    alike: dict[tuple[int, int], list[_Rig]] = defaultdict(list)
+    for rows in of_name.values():
+        rig = _Rig.of(rows, samples)
+        alike[rig.shape].append(rig)
+    for (frames, _), rigs in alike.items():
+        count = max(1, _FRAMES_AT_ONCE // frames)
+        for start in range(0, len(rigs), count):
+            yield rigs[start : start + count]

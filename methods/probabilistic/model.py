@@ -1,0 +1,96 @@
+"""The network of probabilistic triangulation: heat maps, soft-argmax, confidences, camera posterior, mean pose."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from poseboard.methods.geometry.bundle import Rig, adjust
+from poseboard.methods.nets.architecture import Architecture
+from poseboard.methods.nets.joints import Joints, see_joints
+from poseboard.methods.probabilistic.posterior import Posterior, Sampling, sample_posterior
+
+
+class ProbabilisticTriangulation(nn.Module):
+    """A backbone with a confidence head; its tensors are ``backbone.*``. The geometry has no weights.
+
+    Args:
+        architecture: of the backbone.
+        backbone: built from it.
+    """
+
+    def __init__(self, architecture: Architecture, backbone: nn.Module) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.backbone = backbone
+
+    def see(self, images: Tensor) -> Joints:
+        """2D joints and confidences of normalised crops (n, 3, S, S)."""
+        return see_joints(self.architecture, self.backbone, images)
+
+    def forward(
+        self,
+        images: Tensor,
+        K: Tensor,
+        R: Tensor,
+        t: Tensor,
+        valid: Tensor,
+        lens_px: Tensor,
+        sampling: Sampling,
+        steps: int,
+        generator: torch.Generator,
+    ) -> tuple[Posterior, Joints]:
+        """The posterior of B samples, each a rig of its own, whose adjustment starts from given cameras.
+
+        Draws and proposals are constants; gradients reach the 2D joints and confidences.
+
+        Args:
+            images: (n, 3, S, S) normalised crops, the views of sample after sample.
+            K: (B, V, 3, 3) of the crops; singular where a view is absent.
+            R: (B, V, 3, 3) cameras to start from; a training knows them, and they are no more than a start.
+            t: (B, V, 3) likewise.
+            valid: (B, V) bool with n true.
+            lens_px: (n, J, 2) offsets that undo the lens.
+            sampling: of the posterior.
+            steps: of bundle adjustment.
+            generator: of the draws.
+        """
+        joints = self.see(images)
+        rays, confidences, focal_px = observations(joints.points_px + lens_px, joints.confidences, K, valid)
+        weights = relative(confidences)
+        with torch.no_grad():
+            rig: Rig = adjust(R.double(), t.double(), rays, weights, focal_px, steps)
+        return sample_posterior(rig, rays, weights, focal_px, sampling, generator), joints
+
+
+def observations(points_px: Tensor, confidences: Tensor, K: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What the geometry sees of n views of B samples.
+
+    Args:
+        points_px: (n, J, 2) with the lens undone.
+        confidences: (n, J).
+        K: (B, V, 3, 3).
+        valid: (B, V) bool with n true.
+
+    Returns:
+        rays (B, V, J, 2), weights (B, V, J), 0 where a view is absent, and focal lengths (B, V, J) px; float64.
+    """
+    eye = torch.eye(3, dtype=torch.float64, device=points_px.device)
+    K = torch.where(valid[..., None, None], K.double(), eye)
+    shape = (*valid.shape, points_px.shape[1])
+    points = torch.zeros((*shape, 2), dtype=torch.float64, device=points_px.device)
+    weights = torch.zeros(shape, dtype=torch.float64, device=points_px.device)
+    points[valid], weights[valid] = points_px.double(), confidences.double()
+    homogeneous = torch.cat([points, torch.ones_like(points[..., :1])], dim=-1)
+    rays = (homogeneous @ torch.linalg.inv(K).mT)[..., :2]
+    focal_px = K[..., :2, :2].det().abs().sqrt()
+    return rays, weights, focal_px[..., None].expand_as(weights)
+
+
+def relative(confidences: Tensor) -> Tensor:
+    """Confidences (B, V, N) divided by the mean of a rig's observations, those that are not 0.
+
+    Without it a training would raise all of them: a sharper likelihood is no better one.
+    """
+    used = (confidences > 0).sum((1, 2), keepdim=True).clamp_min(1)
+    return confidences / (confidences.sum((1, 2), keepdim=True) / used).clamp_min(1e-12)

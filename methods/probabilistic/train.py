@@ -1,0 +1,214 @@
+"""End-to-end training of probabilistic triangulation, from a trained 2D backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field, NonNegativeInt
+from torch import Tensor
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Image, Sample, Truth, View
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.base import Example, Inputs, Options, Training
+from poseboard.methods.batches.augmentation import Augmentation, augment
+from poseboard.methods.batches.crops import crop_pixels
+from poseboard.methods.batches.multiview import drawn_views, stack_changed
+from poseboard.methods.nets.losses import heatmap_losses, keypoint_l2, keypoint_robust
+from poseboard.methods.nets.schedule import Epochs, Length, warmup_cosine
+from poseboard.methods.probabilistic.model import ProbabilisticTriangulation
+from poseboard.methods.probabilistic.posterior import Sampling
+
+Solver = Literal["posterior", "bundle", "particles", "essential", "given"]
+
+
+class ProbabilisticOptions(Options):
+    """Options of probabilistic triangulation.
+
+    Args:
+        solver: how cameras are found. "posterior": as the method's README describes. "bundle": its start and bundle
+            adjustment alone. "particles": the release's particle loop, from that start. "essential": OpenCV's essential
+            matrix, PnP, and bundle adjustment. "given": the true cameras, which the method is handed, triangulate the
+            same 2D points: the bound. All but "posterior" take the weights of the row under ``after`` as they are.
+        frames_per_rig: most frames of a rig whose points are used together.
+        draws: of the cameras per round.
+        rounds: of drawing and refitting.
+        seed: of the draws.
+        steps: optimiser steps, or `Epochs`; 0: nothing is learned but the size of a person.
+        batch_size: samples per step.
+        learning_rate: maximum.
+        head_rate_factor: factor on the learning rate of the confidence head.
+        warmup_steps: steps of the warm-up.
+        weight_decay: of AdamW.
+        train_draws: draws per sample and step, in one round.
+        adjust_steps: of bundle adjustment in training, from the true cameras.
+        robust_scale_mm: error at which the robust loss has its largest gradient.
+        joints_2d_weight: weight of the 2D losses; the 3D loss has weight 1.
+        heatmap_weight: weight of the heat-map cross-entropy within the 2D losses.
+        sigma_px: of the true heat maps, heat-map pixels.
+        fewest_effective: effective sample size to which a training's draws are tempered.
+        clip_norm: maximum gradient norm; larger gradients are clipped.
+        views: maximum number of views of a training sample; drawn at random from more.
+        augmentation: of the crops and their cameras.
+    """
+
+    solver: Solver = "posterior"
+    frames_per_rig: int = Field(default=1000, ge=1)
+    draws: int = Field(default=256, ge=2)
+    rounds: int = Field(default=3, ge=1)
+    seed: int = Field(default=0, ge=0)
+    steps: NonNegativeInt | Epochs = 200
+    batch_size: int = Field(default=12, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    head_rate_factor: float = Field(default=4.0, gt=0)
+    warmup_steps: int = Field(default=20, ge=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    train_draws: int = Field(default=64, ge=2)
+    adjust_steps: int = Field(default=8, ge=0)
+    robust_scale_mm: float = Field(default=100.0, gt=0)
+    joints_2d_weight: float = Field(default=0.3, ge=0)
+    heatmap_weight: float = Field(default=0.3, ge=0)
+    sigma_px: float = Field(default=1.0, gt=0)
+    fewest_effective: float = Field(default=16.0, ge=0)
+    clip_norm: float | None = Field(default=10.0, gt=0)
+    views: int = Field(default=4, ge=2)
+    augmentation: Augmentation = Augmentation()
+
+
+def bone_lengths_mm(joints_mm: Array, skeleton: Skeleton) -> Array:
+    """The size (...) of poses (..., J, 3): the sum of the lengths of all edges; NaN if one is unknown."""
+    first, second = zip(*skeleton.edge_indices, strict=True)
+    return np.asarray(
+        np.linalg.norm(joints_mm[..., list(first), :] - joints_mm[..., list(second), :], axis=-1).sum(axis=-1)
+    )
+
+
+class ProbabilisticTraining(Training):
+    """The training pipeline.
+
+    Each sample is a rig of one frame. Its bundle adjustment starts from the true cameras, which only a training knows;
+    draws and proposal are constants, and the loss of the posterior mean, aligned by a similarity, reaches the heat maps
+    through the points that the draws triangulate and through the draws' weights.
+
+    Args:
+        model: with the weights to start from.
+        options: of the training.
+        skeleton: of the truth; mirror images swap its left and right joints.
+    """
+
+    def __init__(self, model: ProbabilisticTriangulation, options: ProbabilisticOptions, skeleton: Skeleton) -> None:
+        self._architecture = model.architecture
+        self._options, self._skeleton = options, skeleton
+        self.architecture = model.architecture.plain()
+        self.model = model
+        self.batch_size = options.batch_size
+        self.clip_norm = options.clip_norm
+        self.inputs = Inputs(crop_px=model.architecture.crop_px)
+        rate = options.learning_rate
+        named = list(model.named_parameters())
+        head = [p for name, p in named if "alg_confidences" in name]
+        groups = [{"params": [p for name, p in named if "alg_confidences" not in name], "lr": rate}]
+        if head:
+            groups.append({"params": head, "lr": rate * options.head_rate_factor})
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
+        if options.steps == 0:
+            self.steps = 0
+            return
+        length = Length(options.steps, options.batch_size)
+        self.steps, self.every = length.steps, length.every
+        self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
+
+    def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
+        """Up to ``views`` views of a sample, see `stack_changed`; besides K (V, 3, 3), R (V, 3, 3), t_mm (V, 3)."""
+        side, slots = self._architecture.crop_px, self._options.views
+        views = drawn_views(sample, slots, slots, rng)
+        mirrored = bool(rng.random() < self._options.augmentation.flip)
+        affine: list[Array] = []
+
+        def change(view: View) -> tuple[Image, Array]:
+            image, A = augment(crop_pixels(view, side), self._options.augmentation, rng, mirrored=mirrored)
+            affine.append(A)
+            return image, A
+
+        flip = self._skeleton.flip_order if mirrored else None
+        example = stack_changed(views, truth, change, crop_px=side, slots=slots, flip_order=flip)
+        K, R, t = np.zeros((slots, 3, 3)), np.tile(np.eye(3), (slots, 1, 1)), np.zeros((slots, 3))
+        for i, view in enumerate(views):
+            K[i], R[i], t[i] = affine[i] @ view.camera.K, view.camera.R, view.camera.t
+        seed = rng.integers(2**62)
+        return {**example, "K": K, "R": R, "t_mm": t, "seed": np.int64(seed)}
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Robust 3D loss of the aligned posterior mean, 2D losses, and the mean aligned error (mm) of the batch."""
+        arch, options, valid = self._architecture, self._options, batch["valid"]
+        generator = torch.Generator().manual_seed(int(batch["seed"][0]))
+        sampling = Sampling(options.train_draws, 1, 0.7, options.fewest_effective)
+        posterior, joints = self.model(
+            arch.prepare(batch["images"][valid]),
+            batch["K"],
+            batch["R"],
+            batch["t_mm"],
+            valid,
+            batch["lens_px"][valid],
+            sampling,
+            options.adjust_steps,
+            generator,
+        )
+        mean, truth = posterior.mean_points, batch["joints_mm"]
+        usable = torch.isfinite(mean.detach()).all((1, 2))
+        known = batch["known"] * usable[:, None, None]
+        aligned = similarity_aligned(mean, truth, batch["known"])
+        robust = keypoint_robust(aligned, truth, known, options.robust_scale_mm)
+        flat = heatmap_losses(
+            arch,
+            joints.heatmaps,
+            batch["points_px"][valid],
+            batch["weights"][valid],
+            options.heatmap_weight,
+            options.sigma_px,
+        )
+        total = robust + options.joints_2d_weight * flat.pop("total")
+        logged = {
+            "error_mm": keypoint_l2(aligned.detach(), truth, known),
+            "effective": posterior.effective.mean(),
+            "unusable": 1 - usable.double().mean(),
+        }
+        return {"total": total, "robust": robust.detach(), **flat, **logged}
+
+    def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
+        """``size_mm``: the median size of the training poses, by which recovered rigs are scaled to millimetres."""
+        sizes = np.concatenate([bone_lengths_mm(truth.joints_mm, self._skeleton) for truth in truths])
+        known = sizes[np.isfinite(sizes)]
+        if not known.size:
+            raise InputError("probabilistic", "no training pose has all joints", "train on a data set in 3D")
+        return {"size_mm": float(np.median(known))}
+
+
+def similarity_aligned(points: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Points moved onto the truth by the best similarity, which is a constant for gradients.
+
+    At the minimum of the squared error its derivative by the similarity is zero, so that little is lost.
+
+    Args:
+        points: (B, J, 3).
+        truth: (B, J, 3).
+        known: (B, J, 1), 0 leaves a joint out of the fit.
+
+    Returns:
+        (B, J, 3) in the truth's frame and unit.
+    """
+    with torch.no_grad():
+        p = torch.nan_to_num(points)
+        total = known.sum(1, keepdim=True).clamp_min(1)
+        of_p, of_truth = (known * p).sum(1, keepdim=True) / total, (known * truth).sum(1, keepdim=True) / total
+        a, b = known * (p - of_p), known * (truth - of_truth)
+        U, S, Vh = torch.linalg.svd(a.mT @ b)
+        sign = torch.ones_like(S)
+        sign[:, 2] = torch.linalg.det(U @ Vh).sign()
+        rotation = (U * sign[:, None]) @ Vh
+        scale = ((S * sign).sum(1) / (a**2).sum((1, 2)).clamp_min(1e-12))[:, None, None]
+    return scale * (points - of_p) @ rotation + of_truth
