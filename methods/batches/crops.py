@@ -31,14 +31,26 @@ def stack_views(samples: Sequence[Sample], crop_px: int) -> tuple[Tensor, Array,
     Raises:
         ValueError: a view is not a crop of ``crop_px``.
     """
+    crops, valid = stack_crops(samples, crop_px)
+    P = np.zeros((*valid.shape, 3, 4))
+    P[valid] = np.reshape([view.camera.P for sample in samples for view in sample.views], (-1, 3, 4))
+    return crops, P, valid
+
+
+def stack_crops(samples: Sequence[Sample], crop_px: int) -> tuple[Tensor, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """The crops of B samples with up to V views, for methods that do not know where their cameras are.
+
+    Returns:
+        crops (n, S, S, 3) uint8 of all n views, sample by sample; valid (B, V) bool, whether the sample has this view.
+
+    Raises:
+        ValueError: a view is not a crop of ``crop_px``.
+    """
     most = max((len(sample.views) for sample in samples), default=0)
     valid = np.arange(most) < np.array([len(sample.views) for sample in samples])[:, None]
-    views = [view for sample in samples for view in sample.views]
-    P = np.zeros((len(samples), most, 3, 4))
-    if not views:
-        return torch.zeros((0, crop_px, crop_px, 3), dtype=torch.uint8), P, valid
-    P[valid] = np.stack([view.camera.P for view in views])
-    return torch.from_numpy(np.stack([crop_pixels(view, crop_px) for view in views])), P, valid
+    crops = [crop_pixels(view, crop_px) for sample in samples for view in sample.views]
+    stacked = np.stack(crops) if crops else np.zeros((0, crop_px, crop_px, 3), dtype=np.uint8)
+    return torch.from_numpy(stacked), valid
 
 
 def undistort_views(cameras: Sequence[Camera], points_px: Array) -> Array:

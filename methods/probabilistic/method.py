@@ -16,7 +16,7 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.sample import Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Inputs, parse_options
-from poseboard.methods.batches.crops import stack_views, undistort_views
+from poseboard.methods.batches.crops import stack_crops, undistort_views
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.geometry.bundle import triangulate
 from poseboard.methods.geometry.relative_pose import estimate
@@ -109,7 +109,7 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
         """Rays (S, V, J, 2), weights (S, V, J) and focal lengths (S, V, J) of the samples' views, in their order."""
         model = self.loaded
         arch = model.architecture
-        images, _, valid = stack_views(samples, arch.crop_px)
+        images, valid = stack_crops(samples, arch.crop_px)
         seen = [model.see(arch.prepare(part.to(self._device))) for part in images.split(arch.chunk)]
         points = torch.cat([joints.points_px for joints in seen]).double().cpu().numpy()
         confidences = torch.cat([joints.confidences for joints in seen]).double().cpu()

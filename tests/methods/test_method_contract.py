@@ -168,6 +168,17 @@ def test_prediction_repeats_and_leaves_samples_alone(case):
         np.testing.assert_array_equal(view.boxes_px, boxes)
 
 
+def test_it_reads_no_part_of_a_camera_that_it_does_not_declare(case):
+    method = case.loaded()
+    hidden = {"intrinsics": not method.inputs.intrinsics, "extrinsics": not method.inputs.extrinsics}
+    whole = [moment(seed, views)[0] for seed, views in enumerate((4, 3))]
+    declared = [
+        replace(s, views=tuple(replace(view, camera=view.camera.withhold(**hidden)) for view in s.views)) for s in whole
+    ]
+    for answer, expected in zip(method.predict(declared), method.predict(whole), strict=True):
+        np.testing.assert_array_equal(answer.joints_mm, expected.joints_mm)
+
+
 def at_precision(architecture, precision):
     """Plain values of an architecture, and of those within it, with another precision."""
     return {
