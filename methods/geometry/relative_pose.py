@@ -18,8 +18,10 @@ SEARCH = ((24, 4), (6, 6))
 """Rotations from which each pair is searched, and steps of each; then the best of them, and further steps."""
 POINTS_OF_SEARCH = 64
 """Points of a pair that the search uses at most, evenly strided over those that both views see."""
-ADJUST = ((2, 3), (1, 6))
-"""Of all hypotheses, so many are kept after so many steps of bundle adjustment; then of those."""
+POINTS_OF_HYPOTHESES = 136
+"""Points of a rig by which its hypotheses are adjusted and told apart at first, evenly strided over all."""
+ADJUST = ((2, 12), (1, 6))
+"""Of all hypotheses, so many are kept after so many steps of bundle adjustment; then of those, by all points."""
 _DISTINCT_DEG = 15.0
 """The second hypothesis of a pair differs at least so much from the first."""
 
@@ -239,15 +241,18 @@ def estimate(rays: Tensor, weights: Tensor, focal_px: Tensor, steps: int = 12) -
     found = relative_poses(a, b, both.gather(1, chosen), focal)
     R, t = _table(found.R.unflatten(0, (B, -1)), found.t.unflatten(0, (B, -1)), first, second, V)
     R, t = _stars(R, t, rays, weights)  # (B, 2 V, V, 3, 3)
-    hypotheses, points = R.shape[1], None
+    hypotheses = R.shape[1]
     R, t = R.flatten(0, 1), t.flatten(0, 1)
-    for kept, of_round in (*ADJUST, (1, steps)):
-        wide = [value.repeat_interleave(hypotheses, dim=0) for value in (rays, weights, focal_px)]
-        rig = adjust(R, t, wide[0], wide[1], wide[2], of_round, points)
+    few = _strided((weights > 0).sum(1), min(N, POINTS_OF_HYPOTHESES))[:, None].expand(-1, V, -1)
+    observed = torch.take_along_dim(rays, few[..., None], 2), weights.gather(2, few), focal_px.gather(2, few)
+    for kept, of_round in ADJUST:
+        wide = [value.repeat_interleave(hypotheses, dim=0) for value in observed]
+        rig = adjust(R, t, wide[0], wide[1], wide[2], of_round)
         best = _best(rig, wide[0], wide[1], wide[2], hypotheses, kept)
         best = (best + hypotheses * torch.arange(B, device=rays.device)[:, None]).flatten()
-        R, t, points, hypotheses = rig.R[best], rig.t[best], rig.points[best], kept
-    return rig
+        R, t, hypotheses = rig.R[best], rig.t[best], kept
+        observed = rays, weights, focal_px
+    return adjust(R, t, rays, weights, focal_px, steps)
 
 
 def _table(R: Tensor, t: Tensor, first: Tensor, second: Tensor, views: int) -> tuple[Tensor, Tensor]:

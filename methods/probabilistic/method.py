@@ -16,7 +16,6 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.sample import Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Inputs, parse_options
-from poseboard.methods.batches.crops import stack_crops, undistort_views
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.geometry.bundle import triangulate
 from poseboard.methods.geometry.relative_pose import estimate
@@ -24,7 +23,7 @@ from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.network_method import NetworkMethod
 from poseboard.methods.nets.starting_weights import load_backbone
 from poseboard.methods.probabilistic.essential import essential_rigs
-from poseboard.methods.probabilistic.model import ProbabilisticTriangulation, observations, relative
+from poseboard.methods.probabilistic.model import ProbabilisticTriangulation, observe, relative
 from poseboard.methods.probabilistic.posterior import Sampling, sample_posterior
 from poseboard.methods.probabilistic.release import particle_rigs
 from poseboard.methods.probabilistic.train import ProbabilisticOptions, ProbabilisticTraining, bone_lengths_mm
@@ -88,7 +87,7 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
         """
         if not samples:
             return []
-        seen = self._observe(samples)
+        seen = observe(self.loaded, samples, self._device)
         answers: dict[int, Poses] = {}
         for rigs in _batches(samples):
             answers |= self._of_rigs(samples, rigs, *seen)
@@ -104,20 +103,6 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
         architecture.require(self.skeleton, start)
         backbone = load_backbone(architecture, content, start, seed)
         return ProbabilisticTraining(ProbabilisticTriangulation(architecture, backbone), self.options, self.skeleton)
-
-    def _observe(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor]:
-        """Rays (S, V, J, 2), weights (S, V, J) and focal lengths (S, V, J) of the samples' views, in their order."""
-        model = self.loaded
-        arch = model.architecture
-        images, valid = stack_crops(samples, arch.crop_px)
-        seen = [model.see(arch.prepare(part.to(self._device))) for part in images.split(arch.chunk)]
-        points = torch.cat([joints.points_px for joints in seen]).double().cpu().numpy()
-        confidences = torch.cat([joints.confidences for joints in seen]).double().cpu()
-        cameras = [view.camera for sample in samples for view in sample.views]
-        K = np.zeros((*valid.shape, 3, 3))
-        K[valid] = np.reshape([camera.K for camera in cameras], (-1, 3, 3))
-        pinhole = torch.from_numpy(undistort_views(cameras, points))
-        return observations(pinhole, confidences, torch.from_numpy(K), torch.from_numpy(valid))
 
     def _of_rigs(
         self, samples: Sequence[Sample], rigs: Sequence[_Rig], rays: Tensor, weights: Tensor, focal_px: Tensor
@@ -153,7 +138,7 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
         else:
             rig = estimate(rays, weights, focal_px)
         if options.solver == "posterior":
-            sampling = Sampling(options.draws, options.rounds)
+            sampling = Sampling(options.draws, options.rounds, temperature=self._constants["temperature"])
             generator = torch.Generator().manual_seed(options.seed)
             posterior = sample_posterior(rig, rays, weights, focal_px, sampling, generator)
             return posterior.rotation, posterior.translation, posterior.mean_points, posterior.covariance

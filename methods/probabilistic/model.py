@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from poseboard.datasets.sample import Sample
+from poseboard.methods.batches.crops import stack_crops, undistort_views
 from poseboard.methods.geometry.bundle import Rig, adjust
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.joints import Joints, see_joints
@@ -61,6 +66,26 @@ class ProbabilisticTriangulation(nn.Module):
         with torch.no_grad():
             rig: Rig = adjust(R.double(), t.double(), rays, weights, focal_px, steps)
         return sample_posterior(rig, rays, weights, focal_px, sampling, generator), joints
+
+
+def observe(model: ProbabilisticTriangulation, samples: Sequence[Sample], device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """`observations` in the views of samples, in their order; on the processor.
+
+    Args:
+        model: on ``device``.
+        samples: with crops or whole images of the network's size.
+        device: of the network.
+    """
+    arch = model.architecture
+    images, valid = stack_crops(samples, arch.crop_px)
+    joints = [model.see(arch.prepare(part.to(device))) for part in images.split(arch.chunk)]
+    points = torch.cat([of_part.points_px for of_part in joints]).double().cpu().numpy()
+    confidences = torch.cat([of_part.confidences for of_part in joints]).double().cpu()
+    cameras = [view.camera for sample in samples for view in sample.views]
+    K = np.zeros((*valid.shape, 3, 3))
+    K[valid] = np.reshape([camera.K for camera in cameras], (-1, 3, 3))
+    pinhole = torch.from_numpy(undistort_views(cameras, points))
+    return observations(pinhole, confidences, torch.from_numpy(K), torch.from_numpy(valid))
 
 
 def observations(points_px: Tensor, confidences: Tensor, K: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:

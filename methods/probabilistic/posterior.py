@@ -45,12 +45,15 @@ class Sampling:
         inflation: factor on the scale of the proposals.
         fewest_effective: the weights are tempered, by a power below 1, where fewer draws would count; 0: never. For
             training: of a wide posterior, few draws say little, and their gradients less.
+        temperature: so many observations count as one: the likelihood's power is its inverse. Errors of a network's
+            joints are alike within a frame and a view (`calibration`).
     """
 
     draws: int = 256
     rounds: int = 3
     inflation: float = 1.0
     fewest_effective: float = 0.0
+    temperature: float = 1.0
 
 
 class Posterior(NamedTuple):
@@ -246,6 +249,7 @@ def sample_posterior(
         torch.Size([8, 17, 3])
     """
     rays = torch.where((weights > 0)[..., None], rays, torch.zeros_like(rays))
+    weights = weights / sampling.temperature
     sigma = rig.sigma_px
     C = rig.R.shape[1] - 1
     with torch.no_grad():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -20,7 +21,8 @@ from poseboard.methods.batches.crops import crop_pixels
 from poseboard.methods.batches.multiview import drawn_views, stack_changed
 from poseboard.methods.nets.losses import heatmap_losses, keypoint_l2, keypoint_robust
 from poseboard.methods.nets.schedule import Epochs, Length, warmup_cosine
-from poseboard.methods.probabilistic.model import ProbabilisticTriangulation
+from poseboard.methods.probabilistic.calibration import KnownRigs, fit_temperature, frames_of_rigs
+from poseboard.methods.probabilistic.model import ProbabilisticTriangulation, observe, relative
 from poseboard.methods.probabilistic.posterior import Sampling
 
 Solver = Literal["posterior", "bundle", "particles", "essential", "given"]
@@ -180,12 +182,37 @@ class ProbabilisticTraining(Training):
         return {"total": total, "robust": robust.detach(), **flat, **logged}
 
     def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
-        """``size_mm``: the median size of the training poses, by which recovered rigs are scaled to millimetres."""
+        """What is fitted after training.
+
+        ``size_mm``: the median size of the training poses, by which recovered rigs are scaled to millimetres.
+        ``temperature``: see `fit_temperature`.
+        """
         sizes = np.concatenate([bone_lengths_mm(truth.joints_mm, self._skeleton) for truth in truths])
         known = sizes[np.isfinite(sizes)]
         if not known.size:
             raise InputError("probabilistic", "no training pose has all joints", "train on a data set in 3D")
-        return {"size_mm": float(np.median(known))}
+        options = self._options
+        temperature = fit_temperature(self._rigs(samples), Sampling(options.draws, options.rounds), options.seed)
+        return {"size_mm": float(np.median(known)), "temperature": temperature}
+
+    @torch.inference_mode()
+    def _rigs(self, samples: Sequence[Sample]) -> Iterator[KnownRigs]:
+        """Training rigs of several frames, as the method sees them; those with equal numbers of views together."""
+        self.model.eval()
+        device = str(next(self.model.parameters()).device)
+        alike: dict[int, list[KnownRigs]] = defaultdict(list)
+        for rows in frames_of_rigs(samples):
+            of_rig = [samples[row] for row in rows]
+            cameras = [view.camera for view in of_rig[0].views]
+            if len(cameras) < 2:
+                continue
+            rays, weights, focal_px = (
+                value.transpose(0, 1).flatten(1, 2) for value in observe(self.model, of_rig, device)
+            )
+            R = torch.from_numpy(np.stack([camera.R @ cameras[0].R.T for camera in cameras]))
+            alike[len(cameras)].append(KnownRigs(rays, relative(weights[None])[0], focal_px, R))
+        for rigs in alike.values():
+            yield KnownRigs(*(torch.stack(values) for values in zip(*rigs, strict=True)))
 
 
 def similarity_aligned(points: Tensor, truth: Tensor, known: Tensor) -> Tensor:

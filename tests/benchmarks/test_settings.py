@@ -196,3 +196,8 @@ def test_no_file_and_no_yaml(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("profile: [")
     with pytest.raises(InputError, match="is not YAML"):
         Settings.read(tmp_path / "params.yaml")
+
+
+def test_a_name_that_begins_with_true_is_a_name() -> None:
+    read = yaml.load("{true_cameras: 1, False: 2, truest: true}", Loader=ParamsLoader)
+    assert read == {"true_cameras": 1, False: 2, "truest": True}

@@ -1,14 +1,32 @@
 """The camera posterior, its distributions, and the method over rigs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from test_recovered_rigs import made_up_rigs
 
+from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import Group, Sample, View
 from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.geometry.bundle import triangulate
 from poseboard.methods.geometry.relative_pose import estimate
-from poseboard.methods.geometry.rotations import angle_deg, matrix_of_quaternion, rotation_exp, rotation_log
+from poseboard.methods.geometry.rotations import (
+    angle_deg,
+    matrix_of_quaternion,
+    quaternion_of_matrix,
+    rotation_exp,
+    rotation_log,
+)
+from poseboard.methods.probabilistic import method as method_module
+from poseboard.methods.probabilistic.calibration import (
+    KnownRigs,
+    fit_temperature,
+    frames_of_rigs,
+    squared_errors,
+)
 from poseboard.methods.probabilistic.distributions import (
     acg_log_prob,
     acg_sample,
@@ -33,8 +51,6 @@ def test_acg_is_cauchy_in_rodrigues_vectors():
     x = torch.from_numpy(rng.standard_normal((50, 3))) / 2
     turn = quaternion_of_rodrigues(x)
     R = matrix_of_quaternion(turn) @ matrix_of_quaternion(q0)
-    from poseboard.methods.geometry.rotations import quaternion_of_matrix
-
     q = quaternion_of_matrix(R)
     cauchy = student_t_log_prob(torch.zeros(3).double(), torch.linalg.cholesky(covariance).expand(50, 3, 3), 1.0, x)
     difference = acg_log_prob(torch.linalg.cholesky(scale).expand(50, 4, 4), q) + haar_log_density(x) - cauchy
@@ -69,7 +85,7 @@ def test_the_mean_is_near_the_truth_and_enough_draws_count():
 
 def test_its_region_holds_the_truth_as_often_as_it_says():
     """Fixed seeds: 48 rigs of three cameras; 95 % ± three standard errors of 144 draws."""
-    R, _, _, posterior = posterior_of(count=48, noise_px=2.0)
+    R, _, _, posterior = posterior_of(count=48, noise_px=2.0, draws=128)
     w = rotation_log(R[:, 1:] @ posterior.rotation[:, 1:].mT)
     covariance = posterior.covariance[:, 1:, :3, :3]
     distance = (w[..., None, :] @ torch.linalg.solve(covariance, w[..., None]))[..., 0, 0]
@@ -139,3 +155,80 @@ def test_only_the_bound_sees_the_true_cameras():
         inputs = Probabilistic({"solver": solver}, HUMAN36M).inputs
         assert not inputs.extrinsics
         assert inputs.frames_per_rig > 1
+
+
+def frames_of_one_rig(count=12, views=4, seed=0):
+    """A rig that sees people of 17 joints without noise: samples, and rays (S, V, J, 2) of the order of the views."""
+    R, t, rays, _, _ = made_up_rigs(count=1, views=views, points=17 * count, seed=seed)
+    rays = rays[0].unflatten(1, (count, 17)).transpose(0, 1)
+    image = np.zeros((8, 8, 3), dtype=np.uint8)
+    cameras = [Camera(np.diag([1000.0, 1000, 1]), R[0, v].numpy(), t[0, v].numpy()) for v in range(views)]
+    seen = tuple(View(f"view-{v}", camera, np.array([[0.0, 0, 8, 8]]), image) for v, camera in enumerate(cameras))
+    return (
+        [Sample(f"s{i}", seen, Group("S1", "Walking", "Walking-1"), rig="rig") for i in range(count)],
+        rays,
+        R[0],
+        t[0],
+    )
+
+
+@pytest.mark.parametrize("solver", ["posterior", "bundle", "particles", "essential", "given"])
+def test_frames_of_a_rig_share_its_cameras_whatever_views_they_have(monkeypatch, solver):
+    samples, rays, R, t = frames_of_one_rig()
+    orders = [[0, 1, 2, 3]] * 10 + [[0, 2, 3], [1, 3, 0]]  # a view that is absent, and an order of its own
+    samples = [replace(s, views=tuple(s.views[v] for v in order)) for s, order in zip(samples, orders, strict=True)]
+    places = torch.tensor([order + [0] * (4 - len(order)) for order in orders])
+    there = torch.tensor([[place < len(order) for place in range(4)] for order in orders])
+    seen = (
+        torch.take_along_dim(rays, places[..., None, None], 1),
+        there[..., None].expand(-1, -1, 17).double(),
+        torch.full((12, 4, 17), 1000.0, dtype=torch.float64),
+    )
+    monkeypatch.setattr(method_module, "observe", lambda *_: seen)
+    method = Probabilistic({"solver": solver, "draws": 32}, HUMAN36M)
+    monkeypatch.setattr(Probabilistic, "loaded", property(lambda _: None))
+    method._constants = {"size_mm": 5000.0, "temperature": 1.0}
+    if solver == "given":
+        samples = [replace(sample, rig=None) for sample in samples]
+    truth = triangulate(R[None], t[None], rays.transpose(0, 1).flatten(1, 2)[None], torch.ones(1, 4, 12 * 17).double())
+    truth = truth[0].unflatten(0, (12, 17)).numpy()
+    answers = method.predict(samples)
+    tolerance = 1e-2 if solver in ("particles", "essential") else 1e-4  # their starts are not exact
+    sizes = [bone_lengths_mm(answer.joints_mm[0], HUMAN36M) for answer in answers]
+    for answer, sample, order, pose in zip(answers, samples, orders, truth, strict=True):
+        if solver == "given":
+            np.testing.assert_allclose(answer.joints_mm[0], pose, atol=1e-6)
+            continue
+        assert answer.frame == sample.views[0].name
+        relative_R = (R[order] @ R[order[0]].T).numpy()
+        np.testing.assert_allclose(answer.columns["camera_R"][0], relative_R, atol=tolerance)
+        in_first = pose @ R[order[0]].numpy().T + t[order[0]].numpy()
+        scale = np.linalg.norm(np.ptp(answer.joints_mm[0], axis=0)) / np.linalg.norm(np.ptp(in_first, axis=0))
+        np.testing.assert_allclose(answer.joints_mm[0], scale * in_first, rtol=10 * tolerance, atol=2)
+        true_t = t[order].numpy() - relative_R @ t[order[0]].numpy()
+        np.testing.assert_allclose(answer.columns["camera_t_mm"][0], scale * true_t, rtol=10 * tolerance, atol=5)
+    if solver != "given":
+        assert abs(np.median(sizes) - 5000) < 1e-6
+
+
+def test_the_temperature_is_by_how_much_observations_repeat_one_another():
+    """Every point is there five times, with the same errors: regions by their number alone are too small."""
+    R, _, rays, weights, focal = made_up_rigs(count=10, noise_px=1.0, points=34, seed=1)
+    rays, weights, focal = (torch.cat([value] * 5, dim=2) for value in (rays, weights, focal))
+    sampling, generator = Sampling(64, 1), torch.Generator().manual_seed(1)
+    temperature = fit_temperature([KnownRigs(rays, weights, focal, R)], sampling, seed=0)
+    assert 2.5 < temperature < 12
+    rig = estimate(rays, weights, focal)
+    inside = [
+        squared_errors(sample_posterior(rig, rays, weights, focal, tempered, generator), R) < 7.815
+        for tempered in (sampling, replace(sampling, temperature=temperature))
+    ]
+    assert inside[0].double().mean() < 0.8
+    assert inside[1].double().mean() >= 0.9
+    assert fit_temperature([], sampling, seed=0) == 1
+
+
+def test_frames_of_a_rig_are_those_of_equal_cameras():
+    one, other = frames_of_one_rig(25, seed=1)[0], frames_of_one_rig(9, seed=2)[0]
+    rows = list(frames_of_rigs([*one, *other]))
+    assert rows == [list(range(0, 20, 2)), list(range(1, 21, 2))]

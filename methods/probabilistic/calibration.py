@@ -1,0 +1,88 @@
+"""How sure the posterior may be of its cameras, fitted on training rigs, whose cameras are known."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import scipy
+import torch
+from torch import Tensor
+
+from poseboard.datasets.sample import Sample
+from poseboard.methods.geometry.relative_pose import estimate
+from poseboard.methods.geometry.rotations import rotation_log
+from poseboard.methods.probabilistic.posterior import Posterior, Sampling, sample_posterior
+
+FRAMES = 10
+"""Of a rig that the fit is made on."""
+LEVEL = 0.95
+"""Share of the true rotations that the region of this level should hold."""
+_STEPS = 5
+_RANGE = (1.0, 100.0)
+
+
+class KnownRigs(NamedTuple):
+    """Observations of B rigs whose rotations are known.
+
+    Args:
+        rays: (B, V, N, 2).
+        weights: (B, V, N).
+        focal_px: (B, V, N).
+        R: (B, V, 3, 3) about the first camera.
+    """
+
+    rays: Tensor
+    weights: Tensor
+    focal_px: Tensor
+    R: Tensor
+
+
+def frames_of_rigs(samples: Sequence[Sample], frames: int = FRAMES) -> Iterator[list[int]]:
+    """Rows of samples of equal cameras, ``frames`` of them at a time, spread over those that there are."""
+    rows: dict[bytes, list[int]] = defaultdict(list)
+    for row, sample in enumerate(samples):
+        cameras = [view.camera for view in sample.views]
+        rows[b"".join(camera.R.tobytes() + camera.t.tobytes() for camera in cameras)].append(row)
+    for of_rig in rows.values():
+        count = len(of_rig) // frames
+        for group in range(count):
+            yield of_rig[group::count][:frames]
+
+
+def squared_errors(posterior: Posterior, R: Tensor) -> Tensor:
+    """Squared Mahalanobis distances (B, V - 1) of the true rotations from the posterior's, of 3 degrees of freedom."""
+    error = rotation_log(R[:, 1:] @ posterior.rotation[:, 1:].mT)[..., None]
+    solved, singular = torch.linalg.solve_ex(posterior.covariance[:, 1:, :3, :3], error)
+    return torch.where(singular != 0, torch.inf, (error * solved)[..., 0].sum(-1))
+
+
+def fit_temperature(batches: Iterable[KnownRigs], sampling: Sampling, seed: int) -> float:
+    """The temperature at which regions of `LEVEL` hold so many of the true rotations, at least 1.
+
+    Wider regions follow from a higher temperature, nearly in proportion: it is multiplied by the quotient of the
+    distances' quantile to that of their distribution, a few times.
+
+    Args:
+        batches: training rigs; without any the answer is 1.
+        sampling: of the posterior, whose temperature does not matter.
+        seed: of the draws.
+    """
+    rigs = [(known, estimate(known.rays, known.weights, known.focal_px)) for known in batches]
+    if not rigs:
+        return 1.0
+    expected = float(scipy.stats.chi2.ppf(LEVEL, 3))
+    temperature = 1.0
+    for _ in range(_STEPS):
+        tempered = replace(sampling, temperature=temperature)
+        errors: list[Tensor] = []
+        for known, rig in rigs:
+            generator = torch.Generator().manual_seed(seed)
+            posterior = sample_posterior(rig, known.rays, known.weights, known.focal_px, tempered, generator)
+            errors.append(squared_errors(posterior, known.R).flatten())
+        ratio = float(np.quantile(torch.cat(errors).numpy(), LEVEL)) / expected
+        temperature = float(np.clip(temperature * ratio, *_RANGE))
+    return temperature
