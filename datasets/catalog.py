@@ -119,6 +119,7 @@ _ENTRIES = (
         "non-commercial research",
         panoptic.OBTAIN,
         panoptic.Panoptic,
+        layout="panoptic",
     ),
     Entry(
         "mupots",

@@ -29,9 +29,10 @@ from numpy.typing import NDArray
 
 from poseboard.datasets.camera import Array, Box, Camera, scale_box, square_box
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.facts import Facts
+from poseboard.datasets.facts import Facts, TruthSource
 from poseboard.datasets.sample import FileState, Group, ReadImage, Sample, Status, Truth, View, read_image
 from poseboard.datasets.skeleton import COCO
+from poseboard.datasets.synthetic.manifest import NAME, verify_files
 
 Split = Literal["train", "test"]
 
@@ -62,6 +63,9 @@ SEQUENCES: dict[Split, tuple[str, ...]] = {
     "test": ("171204_pose5", "171204_pose6"),
 }
 """Learnable triangulation's split of the sequences with one person."""
+
+HD_CAMERAS = tuple(f"00_{number:02d}" for number in range(31))
+"""All HD cameras."""
 
 CAMERAS = ("00_01", "00_02", "00_10", "00_13")
 """Four HD cameras that AdaFuse used on the same sequences; those of learnable triangulation's table are not known."""
@@ -108,6 +112,7 @@ class Panoptic:
             joints.
         box_scale: factor on the square boxes; None: 1 for detections, as published, and 1.3 for joints, which end at
             the eyes and the ankles.
+        synthetic: whether the people are rendered; always True for a tree with a ``manifest.json`` of our generator.
 
     Raises:
         InputError: an option has a wrong value. Damaged files raise on first use and name file and field.
@@ -115,7 +120,6 @@ class Panoptic:
 
     name = "panoptic"
     skeleton = COCO
-    synthetic = False
     splits = ("train", "test")
 
     def __init__(
@@ -127,6 +131,7 @@ class Panoptic:
         people: Literal["one", "all"] = "one",
         boxes: Literal["detections", "joints"] | None = None,
         box_scale: float | None = None,
+        synthetic: bool = False,
     ) -> None:
         by_split = SEQUENCES if sequences is None else sequences
         self._sequences: dict[str, tuple[str, ...]] = {
@@ -145,6 +150,8 @@ class Panoptic:
         if boxes == "detections" and people == "all":
             raise InputError("panoptic: boxes", "detections are of one person", "set boxes: joints, or people: one")
         self.root = Path(root)
+        self._is_generated = (self.root / NAME).is_file()
+        self.synthetic = synthetic or self._is_generated
         self._cameras, self._every, self._people = tuple(cameras), every, people
         self._boxes_option, self._scale_option = boxes, box_scale
         self._scenes: dict[str, _Scene] = {}
@@ -197,12 +204,17 @@ class Panoptic:
         return Status("ready", detail, OBTAIN)
 
     def manifest(self) -> str:
-        """SHA-256 of the options and of the calibrations, labels and detections."""
+        """SHA-256 of the options and of the calibrations, labels and detections.
+
+        Raises:
+            InputError: a file cannot be read, or the tree is a generated world that was changed.
+        """
         return self._manifest
 
     def facts(self, split: str) -> Facts:
-        """Boxes as ``boxes`` chose them; poses that the dome triangulated from detections in hundreds of cameras."""
-        return Facts(boxes="detected" if self._boxes == "detections" else "true joints", truth="triangulated")
+        """Boxes as ``boxes`` chose them; poses that the dome triangulated from detections, or that were rendered."""
+        truth: TruthSource = "synthetic" if self.synthetic else "triangulated"
+        return Facts(boxes="detected" if self._boxes == "detections" else "true joints", truth=truth)
 
     def keys(self, split: str) -> Sequence[str]:
         """Frames "171204_pose5/00000400" of "train" or "test", by sequence and number.
@@ -273,6 +285,8 @@ class Panoptic:
 
     @cached_property
     def _manifest(self) -> str:
+        if self._is_generated:
+            verify_files(self.root)
         options = [self._sequences, self._cameras, self._every, self._people, self._boxes, self._box_scale]
         digest = hashlib.sha256(json.dumps(options).encode())
         for name in self._named():

@@ -8,7 +8,7 @@ and so does the order of the cameras around the person. Every camera sees the wh
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.random import Generator
@@ -19,7 +19,7 @@ from poseboard.datasets.synthetic.generation import Extent, GenerationOptions, J
 from poseboard.datasets.synthetic.motion import ACTIONS
 from poseboard.datasets.synthetic.renderer import Room
 from poseboard.datasets.synthetic.scene import make_room
-from poseboard.datasets.synthetic.world import CAMERAS, facing, perform
+from poseboard.datasets.synthetic.world import CAMERAS, FRAME_RATE_HZ, facing, perform
 
 DISTANCE_MM = (3200.0, 4800.0)
 """Of a camera from the middle of the room, along the floor."""
@@ -39,6 +39,9 @@ _DRAWS = 200
 
 class RigsOptions(GenerationOptions):
     """Options of a world of random rigs. Equal options give equal bytes on one machine, for any number of processes."""
+
+    cameras: ClassVar[tuple[str, ...]] = CAMERAS
+    frame_rate_hz: ClassVar[float] = FRAME_RATE_HZ
 
     seed: Seed = 0
     side_px: Annotated[int, Field(ge=48, le=1000)] = 288

@@ -1,13 +1,14 @@
-"""A synthetic studio: one actor among furniture and bystanders, seen by a rig of four cameras.
+"""A synthetic studio: one actor among furniture and bystanders, seen by a rig of cameras.
 
 A layout (``layouts/``) writes it in the format of a published data set; nothing here depends on a format. The rig is
-that of `WorldOptions`, one for all subjects, or another one for each (`synthetic.rigs`).
+that of `WorldOptions`, four cameras for all subjects, another one for each (`synthetic.rigs`), or that of a dome
+(`synthetic.dome`).
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,11 +16,12 @@ from typing import Annotated, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from poseboard.datasets import human36m
 from poseboard.datasets.camera import Array, Camera
-from poseboard.datasets.synthetic.body import Body, Outfit, sample_body, sample_outfit
+from poseboard.datasets.synthetic.body import JOINTS, Body, Outfit, sample_body, sample_outfit
 from poseboard.datasets.synthetic.generation import Extent, GenerationOptions, JpegQuality, Seed, random_part
 from poseboard.datasets.synthetic.motion import ACTIONS, SEATS, Motion, move
 from poseboard.datasets.synthetic.renderer import Backdrop, Light, Picture, Room, backdrop, render
@@ -37,7 +39,7 @@ from poseboard.datasets.synthetic.scene import (
 )
 
 CAMERAS = human36m.CAMERAS
-"""Names of the rig's cameras, which is modelled on that of Human3.6M; a layout may call them otherwise."""
+"""Names of the cameras of a rig that is modelled on that of Human3.6M; a layout may call them otherwise."""
 SEQUENCES = tuple(f"{action}-{trial}" for action in ACTIONS for trial in (1, 2))
 """All sequences of a subject: each action twice."""
 FRAME_RATE_HZ = 50.0
@@ -59,8 +61,18 @@ class StudioOptions(Protocol):
         ...
 
     @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the cameras of every rig."""
+        ...
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Of the cameras."""
+        ...
+
+    @property
     def frame_step(self) -> int:
-        """Stride over frames at 50 Hz."""
+        """Stride over frames at that rate."""
         ...
 
     @property
@@ -73,6 +85,22 @@ class StudioOptions(Protocol):
         """Of the images."""
         ...
 
+    def frames(self, subject: str) -> int:
+        """Number of frames per sequence of a subject."""
+        ...
+
+    def rig(self, subject: str) -> tuple[Camera, ...]:
+        """The cameras of a subject, in the order of `cameras`; the same object each time."""
+        ...
+
+    def room(self) -> Room:
+        """The room that all of it is in."""
+        ...
+
+
+class RosterOptions(StudioOptions, Protocol):
+    """Options of a world in which every subject has the same sequences."""
+
     @property
     def subjects(self) -> tuple[str, ...]:
         """All subjects, in the order of the labels."""
@@ -83,24 +111,14 @@ class StudioOptions(Protocol):
         """Names of the sequences of a subject."""
         ...
 
-    def frames(self, subject: str) -> int:
-        """Number of frames per sequence of a subject."""
-        ...
-
-    def rig(self, subject: str) -> tuple[Camera, ...]:
-        """The cameras of a subject, in the order of `CAMERAS`."""
-        ...
-
-    def room(self) -> Room:
-        """The room that all of it is in."""
-        ...
-
 
 class WorldOptions(GenerationOptions):
     """Options of a world. Equal options give equal bytes on one machine, for any number of processes."""
 
     lens: ClassVar[bool] = True
     """Whether the cameras have lens distortion."""
+    cameras: ClassVar[tuple[str, ...]] = CAMERAS
+    frame_rate_hz: ClassVar[float] = FRAME_RATE_HZ
 
     seed: Seed = 0
     side_px: Annotated[int, Field(ge=48, le=1000)] = 288
@@ -177,13 +195,13 @@ class Shot(NamedTuple):
         instant: index in the sequence.
         view: index of the camera in the rig.
         picture: the rendered view.
-        visibility: share of the actor's joints that the camera sees.
+        seen: (J,) which of the actor's joints the camera sees.
     """
 
     instant: int
     view: int
     picture: Picture
-    visibility: float
+    seen: NDArray[np.bool_]
 
 
 def facing(place_mm: Array, target_mm: Array) -> Array:
@@ -194,6 +212,7 @@ def facing(place_mm: Array, target_mm: Array) -> Array:
     return np.stack([right, np.cross(forward, right), forward])
 
 
+@lru_cache(maxsize=128)
 def rig(options: WorldOptions, subject: str) -> tuple[Camera, ...]:
     """The four cameras of a subject: one rig, displaced by up to 4 cm per subject; intrinsics do not change.
 
@@ -259,7 +278,7 @@ class Performance:
 def perform(options: StudioOptions, subject: str, name: str) -> Performance:
     """The performance of one sequence."""
     rng = random_part(options.seed, "take", subject, name)
-    time_s = np.arange(options.frames(subject)) * options.frame_step / FRAME_RATE_HZ
+    time_s = np.arange(options.frames(subject)) * options.frame_step / options.frame_rate_hz
     action = name.rsplit("-", 1)[0]
     body = subject_body(options, subject)
     outfit = sample_outfit(rng)
@@ -317,25 +336,33 @@ def _studio(options: StudioOptions) -> Room:
     return options.room()
 
 
-@lru_cache(maxsize=8)
-def _view(options: StudioOptions, subject: str, v: int) -> Backdrop:
-    return backdrop(_studio(options), options.rig(subject)[v])
+@lru_cache(maxsize=2)
+def _views(options: StudioOptions, cameras: tuple[Camera, ...]) -> list[Backdrop]:
+    return [backdrop(_studio(options), camera) for camera in cameras]
 
 
-def shots(options: StudioOptions, subject: str, name: str, take: Take) -> Iterator[Shot]:
-    """Render every instant of a sequence for every camera, camera by camera."""
+def shots(
+    options: StudioOptions, subject: str, name: str, take: Take, joints: Sequence[str] = JOINTS
+) -> Iterator[Shot]:
+    """Render every instant of a sequence for every camera, camera by camera.
+
+    Args:
+        options: of the studio.
+        subject: that is seen.
+        name: of the sequence.
+        take: what is rendered.
+        joints: of the actor, by name, of which is told whether a camera sees them.
+    """
     instants = assemble(take.people, take.furniture)
-    for v, camera_name in enumerate(CAMERAS):
-        view = _view(options, subject, v)
-        gain = random_part(options.seed, "gain", camera_name).uniform(0.95, 1.05, 3)
+    for v, view in enumerate(_views(options, options.rig(subject))):
+        gain = random_part(options.seed, "gain", options.cameras[v]).uniform(0.95, 1.05, 3)
         light = replace(take.light, tint=take.light.tint * gain)
         for i, solids in enumerate(instants):
             noise = zlib.crc32(f"{options.seed}/{subject}/{name}/{i}/{v}".encode())
             picture = render(solids, view, light, noise << 20)
-            seen = visible_joints(solids, take.people[0], 0, i, view.camera).mean()
-            yield Shot(i, v, picture, float(seen))
+            yield Shot(i, v, picture, visible_joints(solids, take.people[0], 0, i, view.camera, joints))
 
 
-def jobs(options: StudioOptions) -> list[tuple[str, str]]:
+def jobs(options: RosterOptions) -> list[tuple[str, str]]:
     """Subject and name of all sequences, in the order of rendering."""
     return [(subject, name) for subject in options.subjects if options.frames(subject) for name in options.sequences]

@@ -28,7 +28,7 @@ from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.datasets.synthetic import generation, world
 from poseboard.datasets.synthetic.generation import Clip, Job, WrittenLabels, encode_jpeg
 from poseboard.datasets.synthetic.manifest import labels_digest
-from poseboard.datasets.synthetic.world import SEQUENCES, StudioOptions, direct, jobs, shots
+from poseboard.datasets.synthetic.world import SEQUENCES, RosterOptions, StudioOptions, direct, jobs, shots
 
 PUBLISHED_SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
 PUBLISHED_TEST = ("S9", "S11")
@@ -96,7 +96,7 @@ def _lens_maps(options: StudioOptions, subject: str, v: int) -> tuple[NDArray[np
     return undistortion_map(options.rig(subject)[v])
 
 
-def label_file(options: StudioOptions, clips: Sequence[LabelledClip]) -> dict[str, Any]:
+def label_file(options: RosterOptions, clips: Sequence[LabelledClip]) -> dict[str, Any]:
     """The published label dictionary, with the field names, types and order of learnable triangulation."""
     subjects = options.subjects
     cameras = np.zeros(
@@ -152,11 +152,11 @@ class Human36MLayout:
     version: str = "human36m-1"
     parts: tuple[str, ...] = ("processed", "extra")
 
-    def jobs(self, options: StudioOptions) -> list[Job]:
+    def jobs(self, options: RosterOptions) -> list[Job]:
         """Subject and name of all sequences."""
         return jobs(options)
 
-    def write_sequence(self, root: Path, options: StudioOptions, job: Job) -> LabelledClip:
+    def write_sequence(self, root: Path, options: RosterOptions, job: Job) -> LabelledClip:
         """Render one sequence and write its distorted and undistorted images."""
         subject, name = job
         take = direct(options, subject, name)
@@ -169,7 +169,7 @@ class Human36MLayout:
                 image_path(root, subject, name, tree, camera_name, 0).parent.mkdir(parents=True, exist_ok=True)
         for i, v, picture, seen in shots(options, subject, name, take):
             whole, part = _lens_maps(options, subject, v)
-            boxes[i, v], visibility[i, v] = square_tlbr(picture.silhouette), seen
+            boxes[i, v], visibility[i, v] = square_tlbr(picture.silhouette), seen.mean()
             through_lens = encode_jpeg(picture.image, options.jpeg_quality)
             # As published, the undistorted images are made from the JPEG files.
             stored = np.asarray(cv2.imdecode(np.frombuffer(through_lens, np.uint8), cv2.IMREAD_COLOR))
@@ -188,7 +188,7 @@ class Human36MLayout:
             cameras=options.rig(subject),
         )
 
-    def write_labels(self, root: Path, options: StudioOptions, clips: Sequence[LabelledClip]) -> WrittenLabels:
+    def write_labels(self, root: Path, options: RosterOptions, clips: Sequence[LabelledClip]) -> WrittenLabels:
         """Write the label file and a contact sheet."""
         labels = label_file(options, clips)
         (root / LABELS).parent.mkdir(parents=True, exist_ok=True)

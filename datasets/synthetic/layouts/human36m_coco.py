@@ -104,7 +104,7 @@ class Human36MCocoLayout:
             digest.update(data)
             size_bytes += len(data)
             files.append(file)
-            visibility.append(seen)
+            visibility.append(seen.mean())
             rows.append((i, v))
             boxes.append(bounds(picture.silhouette))
         instant, view = np.array(rows, dtype=np.int64).reshape(-1, 2).T

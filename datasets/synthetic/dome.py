@@ -1,0 +1,176 @@
+"""A dome for the studio: 31 cameras all round and above one actor, modelled on the HD cameras of CMU Panoptic.
+
+The cameras lie on a part of a sphere, from the height of the knees to almost above the middle. Each day of recording
+has a calibration of its own, in which they are displaced a little. The dome is empty but for the actor and a chair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from poseboard.datasets import panoptic
+from poseboard.datasets.camera import Camera
+from poseboard.datasets.synthetic.generation import Extent, GenerationOptions, JpegQuality, Seed, random_part
+from poseboard.datasets.synthetic.motion import ACTIONS
+from poseboard.datasets.synthetic.renderer import Room
+from poseboard.datasets.synthetic.scene import make_room
+from poseboard.datasets.synthetic.world import facing
+
+HD_CAMERAS = panoptic.HD_CAMERAS
+HD_RATE_HZ = 29.97
+RADIUS_MM, CENTRE_HEIGHT_MM = 2720.0, 1390.0
+"""Of the sphere that the cameras are on."""
+HEIGHT_MM = (750.0, 3400.0)
+"""Of the cameras above the floor."""
+FOCAL_PX = (1390.0, 1650.0)
+"""Of an image that is 1920 wide."""
+TILT_MM = 120.0
+"""By how much a camera may look past the middle of the dome, along each axis."""
+_DISPLACED_MM = 30.0
+_ROUND, _UP = 9, 24
+"""Steps from one camera to the next, of 31 round the middle and of 31 in height."""
+_HALF_ROOM_MM, _ROOM_HEIGHT_MM = 3000.0, 3700.0
+
+
+class DomeOptions(GenerationOptions):
+    """Options of a dome world. Equal options give equal bytes on one machine, for any number of processes.
+
+    Subjects are the published sequences of one person, and each has another actor; a take lies in one of the published
+    ranges of frames and shows one action.
+
+    Args:
+        width_px: of the images, which are 16 to 9; the published ones are 1920 wide.
+        train_frames: per take.
+        test_frames: per take.
+        takes: the most per sequence.
+        frame_step: stride over frames at 29.97 Hz.
+    """
+
+    cameras: ClassVar[tuple[str, ...]] = HD_CAMERAS
+    frame_rate_hz: ClassVar[float] = HD_RATE_HZ
+    occlusion: ClassVar[float] = 0.0
+
+    seed: Seed = 0
+    width_px: Annotated[int, Field(ge=96, le=1920, multiple_of=16)] = 192
+    train_frames: Annotated[int, Field(ge=1, le=500)] = 6
+    test_frames: Annotated[int, Field(ge=1, le=500)] = 4
+    takes: Annotated[int, Field(ge=1, le=8)] = 8
+    frame_step: Annotated[int, Field(ge=1, le=60)] = 20
+    jpeg_quality: JpegQuality = 92
+
+    @model_validator(mode="after")
+    def _inside_the_ranges(self) -> DomeOptions:
+        shortest = min(end - first for ranges in panoptic.RANGES.values() for first, end in ranges)
+        if (max(self.train_frames, self.test_frames) - 1) * self.frame_step >= shortest:
+            raise ValueError(f"frame_step: so many frames leave the shortest published range, {shortest} frames")
+        return self
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height of the images."""
+        return self.width_px, self.width_px * 9 // 16
+
+    def takes_of(self, subject: str) -> tuple[str, ...]:
+        """Names of the takes of a sequence, "Walking-3": the action, and the number of the range, from 1."""
+        return tuple(_TAKES[subject])[: self.takes]
+
+    def frames(self, subject: str) -> int:
+        """Number of frames per take of a sequence."""
+        return self.test_frames if subject in panoptic.SEQUENCES["test"] else self.train_frames
+
+    def numbers(self, subject: str, take: str) -> list[int]:
+        """Numbers of the frames of a take."""
+        first = _TAKES[subject][take]
+        return list(range(first, first + self.frames(subject) * self.frame_step, self.frame_step))
+
+    def rig(self, subject: str) -> tuple[Camera, ...]:
+        """The cameras of a sequence, which are those of its day; see `dome_rig`."""
+        return dome_rig(self, day(subject))
+
+    def room(self) -> Room:
+        """A room that is wide and high enough for all cameras."""
+        return make_room(random_part(self.seed, "room"), _HALF_ROOM_MM, _HALF_ROOM_MM, _ROOM_HEIGHT_MM)
+
+    def samples(self, split: str) -> int:
+        """Number of moments of a split, each seen by all cameras."""
+        names = {"train": panoptic.SEQUENCES["train"], "test": panoptic.SEQUENCES["test"]}.get(split, ())
+        return sum(len(self.takes_of(name)) * self.frames(name) for name in names)
+
+    @property
+    def extent(self) -> Extent:
+        """How large the world is."""
+        moments, views = self.samples("train") + self.samples("test"), len(self.cameras)
+        width, height = self.size_px
+        return Extent(moments * views, width * height, 1, len(panoptic.RANGES) * (views + 3), views)
+
+
+def day(subject: str) -> str:
+    """The day of a sequence, with which its name begins.
+
+    Example:
+        >>> day("171204_pose5")
+        '171204'
+    """
+    return subject.partition("_")[0]
+
+
+def _named_takes() -> Mapping[str, Mapping[str, int]]:
+    """Sequence -> name of the take -> its first frame; actions follow each other over all sequences."""
+    named: dict[str, dict[str, int]] = {}
+    count = 0
+    for subject, ranges in panoptic.RANGES.items():
+        named[subject] = {}
+        for number, (first, _) in enumerate(ranges, start=1):
+            named[subject][f"{ACTIONS[count % len(ACTIONS)]}-{number}"] = first
+            count += 1
+    return named
+
+
+_TAKES = _named_takes()
+
+
+@lru_cache(maxsize=8)
+def dome_rig(options: DomeOptions, of_day: str) -> tuple[Camera, ...]:
+    """The cameras of one day, in the order of `HD_CAMERAS`. World frame: that of the studio, z up, mm.
+
+    Directions and heights are a lattice: from each camera to the next it is so many steps of 31 round the middle, and
+    so many upwards. So no two stand close together, and the first few see the actor from all sides, as all 31 do.
+    Intrinsics do not change from day to day. Values are rounded to what the files have, so that they are read back as
+    they are.
+
+    Example:
+        >>> cameras = dome_rig(DomeOptions(), "171204")
+        >>> len(cameras), cameras[0].size
+        (31, (192, 108))
+    """
+    scale, count = options.width_px / 1920, len(HD_CAMERAS)
+    cameras = []
+    for k, name in enumerate(HD_CAMERAS):
+        rng, shift = random_part(options.seed, "rig", name), random_part(options.seed, "rig", of_day, name)
+        height = HEIGHT_MM[0] + (HEIGHT_MM[1] - HEIGHT_MM[0]) * (_UP * k % count) / (count - 1)
+        along = np.sqrt(RADIUS_MM**2 - (height - CENTRE_HEIGHT_MM) ** 2)
+        azimuth = 2 * np.pi * (_ROUND * k % count) / count
+        place = np.array([along * np.cos(azimuth), along * np.sin(azimuth), height])
+        target = np.array([0.0, 0.0, 950.0]) + rng.uniform(-TILT_MM, TILT_MM, 3)
+        focal, skewed = rng.uniform(*FOCAL_PX), rng.uniform(2.0, 5.0)
+        middle = rng.uniform(-16, 16, 2)
+        dist = np.array(
+            [
+                *(rng.uniform(-0.29, -0.22), rng.uniform(0.165, 0.23), *rng.uniform(-1e-3, 1e-3, 2)),
+                rng.uniform(-0.06, 0.03),
+            ]
+        )
+        place, target = (
+            place + shift.uniform(-1, 1, 3) * _DISPLACED_MM,
+            target + shift.uniform(-1, 1, 3) * _DISPLACED_MM,
+        )
+        K = np.array([[focal, 0, 960 + middle[0]], [0, focal - skewed, 540 + middle[1]], [0, 0, 1]])
+        K[:2] *= scale
+        R = np.round(facing(place, target), 10)
+        cameras.append(Camera(np.round(K, 4), R, np.round(-R @ place, 4), np.round(dist, 6), options.size_px))
+    return tuple(cameras)
