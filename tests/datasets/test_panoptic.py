@@ -11,7 +11,7 @@ from made_up_panoptic import CAMERAS, FRAMES, make_body, write_image, write_labe
 
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.panoptic import JOINTS19, RANGES, SEQUENCES, Panoptic, _boxes_about
+from poseboard.datasets.panoptic import HD_CAMERAS, JOINTS19, RANGES, SEQUENCES, Panoptic, _boxes_about
 from poseboard.datasets.skeleton import COCO
 
 SAMPLE = Path(__file__).resolve().parents[2] / "../shared/data/panoptic"
@@ -465,3 +465,47 @@ def test_the_real_sample(sample):
                 assert ((inside >= 0) & (inside < (1920, 1080))).all(axis=-1).mean() > 0.8
     joints = np.concatenate([sample.truth(key).joints_mm for key in sample.keys("train")])
     assert np.isnan(joints).any(axis=-1).sum() == 8
+
+
+def test_the_real_bodies_project_as_the_toolbox_projects_them():
+    """All 31 HD cameras: through the lens as OpenCV does it, and as the formula of the toolbox's projection does.
+
+    The sample has no images. So it is checked that ours is the same model, that it matters, that it is undone again,
+    and that the bodies are in the images; not where the pixels of the people are.
+    """
+    if not SAMPLE.is_dir():
+        pytest.skip("the sample of CMU Panoptic is not beside the repository")
+    dataset = Panoptic(SAMPLE, {"train": ("160906_band1",), "test": ("160906_band2",)}, HD_CAMERAS, people="all")
+    checked = 0
+    for key in [key for split in dataset.splits for key in dataset.keys(split)]:
+        joints_mm = dataset.truth(key).joints_mm.reshape(-1, 3)
+        joints_mm = joints_mm[np.isfinite(joints_mm).all(axis=1)]
+        views = dataset.sample(key).views
+        assert tuple(view.name for view in views) == HD_CAMERAS
+        for view in views:
+            camera = view.camera
+            points = camera.project(joints_mm)
+            assert np.isfinite(points).all(), "nobody is behind a camera that looks into the dome"
+            of_opencv, _ = cv2.projectPoints(joints_mm, cv2.Rodrigues(camera.R)[0], camera.t, camera.K, camera.dist)
+            np.testing.assert_allclose(points, of_opencv[:, 0], atol=1e-6)
+            inside = ((points >= 0) & (points < camera.size)).all(axis=1)
+            assert inside.mean() > 0.6, view.name
+            # The toolbox takes the x that it has just distorted into the tangential part of y: 0.03 px.
+            np.testing.assert_allclose(points[inside], projected_by_the_toolbox(camera, joints_mm)[inside], atol=0.05)
+            straight = camera.undistorted().project(joints_mm)
+            assert 10 < np.abs(points - straight)[inside].max() < 100, "without the lens all would be elsewhere"
+            np.testing.assert_allclose(camera.undistort(points[inside]), straight[inside], atol=0.01)
+            checked += int(inside.sum())
+    assert checked > 4 * 31 * 3 * 17 * 0.7
+
+
+def projected_by_the_toolbox(camera: Camera, points_mm: np.ndarray) -> np.ndarray:
+    """Pixels (N, 2), by the formula of the panoptic-toolbox; its distCoef are k1, k2, p1, p2, k3."""
+    k1, k2, p1, p2, k3 = camera.dist
+    (x, y), z = camera.to_camera(points_mm).T[:2], camera.to_camera(points_mm)[:, 2]
+    x, y = x / z, y / z
+    square = x**2 + y**2
+    radial = 1 + k1 * square + k2 * square**2 + k3 * square**3
+    x = x * radial + 2 * p1 * x * y + p2 * (square + 2 * x**2)
+    y = y * radial + 2 * p2 * x * y + p1 * (square + 2 * y**2)
+    return np.stack([x, y], axis=1) @ camera.K[:2, :2].T + camera.K[:2, 2]
