@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from poseboard.benchmarks.harness import Bench
 from poseboard.benchmarks.predicting import asked, predictions_path, row_lock, tables_on
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import provenance
+from poseboard.benchmarks.rig_plans import write_rig_plans
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
@@ -36,6 +37,7 @@ from poseboard.protocols.records import (
     row_path,
     row_paths,
 )
+from poseboard.protocols.recovered_cameras import RecoveredCameras
 from poseboard.protocols.scoring import Predictions, Scored, answers, score
 from poseboard.protocols.table import Table
 
@@ -156,6 +158,7 @@ def _score(
             )
             plans = settings.row_path("examples", method, dataset).with_suffix("")
             drawn = _plans(first[seeds[0]], bench, plans, outputs)
+            drawn |= write_rig_plans(_with_cameras(of_dataset, scored, splits, seeds[0]), plans, outputs)
             record.write(settings.row_path("scores", method, dataset), outputs)
         for path in plans.glob("*"):
             if path not in drawn:
@@ -170,6 +173,24 @@ def _plans(table: PoseTable, bench: Bench, folder: Path, outputs: WholeFiles) ->
     from poseboard.benchmarks.root_plans import write_plans
 
     return write_plans(table, bench.dataset, folder, outputs)
+
+
+def _with_cameras(
+    tables: Sequence[Table],
+    scored: Mapping[str, Scored],
+    splits: Sequence[tuple[TruthTable, Predictions]],
+    seed: int,
+) -> list[tuple[TruthTable, PoseTable]]:
+    """Predictions whose recovered cameras some table has judged, of one seed, with the truth of their split."""
+    judged: dict[int, tuple[TruthTable, PoseTable]] = {}
+    for table in tables:
+        if table.id not in scored or not isinstance(rule := table.rule(), RecoveredCameras):
+            continue
+        truth, answered = next(known for known in splits if known[0].split == table.split)
+        for offered in (condition for group in table.conditions(truth.views) for condition in group):
+            if (of_seed := answers(rule, answered, offered).get(seed)) is not None:
+                judged.setdefault(id(of_seed), (truth, of_seed))
+    return list(judged.values())
 
 
 def _of_split(answered: Predictions, split: str) -> Predictions:

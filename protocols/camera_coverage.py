@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols.base import TruthTable
 from poseboard.protocols.predictions import PoseTable
-from poseboard.protocols.records import Curve, Measure
+from poseboard.protocols.records import COVERAGE, Curve, Measure
 from poseboard.protocols.recovered_cameras import CAMERA_COLUMN, Array, RecoveredCameras, Rigs
 
 LEVELS = (*(round(0.05 * step, 2) for step in range(1, 20)), 0.99)
@@ -94,4 +94,4 @@ class CameraCoverage(RecoveredCameras):
         y = [float(100 * value) if levels.size else None for value in share]
         x = [100 * level for level in LEVELS]
         label = "level of the region (%)"
-        return {"coverage": Curve(x=x, y=y, x_label=label, y_label="cameras whose region holds the truth (%)")}
+        return {COVERAGE: Curve(x=x, y=y, x_label=label, y_label="cameras whose region holds the truth (%)")}

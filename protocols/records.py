@@ -7,6 +7,7 @@
 ``results/<profile>/errors/<row>/<dataset>.parquet``      errors per pose, of every table
 ``results/<profile>/examples/<row>/<dataset>.npz``        the predictions that are drawn on the page
 ``results/<profile>/examples/<row>/<dataset>/*``          plans with true and predicted roots, and their `PictureFile`
+``results/<profile>/examples/<row>/<dataset>/rigs.json``  RigFile: true and recovered cameras of a few rigs
 ``results/<profile>/comparisons/<dataset>.json``          ComparisonFile: paired differences and rank intervals
 ``results/<profile>/data/<dataset>.json``                 DataFile: status and manifest of the data set
 ``results/<profile>/catalog/<dataset>.json``              DataFile: a data set that the suite knows and the run has not
@@ -36,6 +37,9 @@ RowKind = Literal["checkpoints", "training", "predictions", "scores", "errors", 
 
 _SUFFIXES: dict[RowKind, str] = {"training": ".json", "scores": ".json", "errors": ".parquet", "examples": ".npz"}
 """Of a row's file per data set; kinds without one have a folder per data set."""
+
+COVERAGE = "coverage"
+"""Of `Score.curves`: percent of the true values in the region of a level, against that level in percent."""
 
 _REMEDY = "mend the file, or run the stage that writes it again"
 
@@ -534,6 +538,57 @@ class PictureFile(Record):
 
     format: Literal[1] = 1
     pictures: list[DrawnPicture]
+
+
+PlanPoint = tuple[float, float]
+"""On the floor plan, m: first axis to the right, second upwards, as seen from above."""
+SpacePoint = tuple[float, float, float]
+"""A point of the plan and its height, m."""
+
+
+class PlannedCamera(Record):
+    """One camera of a `RigPlan`, true and recovered."""
+
+    name: str
+    reference: bool = Field(description="whether the others are relative to it; it has no error of its own")
+    true_m: PlanPoint = Field(description="centre")
+    true_direction: PlanPoint = Field(description="horizontal part of the unit vector along the optical axis")
+    recovered_m: PlanPoint
+    recovered_direction: PlanPoint
+    covariance_m2: tuple[float, float, float] | None = Field(
+        default=None, description="of the recovered centre on the plan: xx, xy, yy; null: the row states none"
+    )
+    rotation_deg: float | None = Field(description="error of its rotation from the reference; null of the reference")
+    direction_deg: float | None = Field(description="error of the direction from the reference; null of the reference")
+
+
+class RigPlan(Record):
+    """A true and a recovered rig from above, the recovered one moved onto the true one by a similarity.
+
+    The similarity is that of least squares over the centres of all cameras and the joints of the drawn pose.
+    """
+
+    place: Literal["median", "worst"] = Field(description="by rotation error, among all rigs that were recovered")
+    rigs: int = Field(description="how many were recovered, with all their cameras")
+    key: str = Field(description="of the sample whose pose is drawn")
+    frames: int = Field(description="samples that these cameras were recovered from and answered")
+    frames_per_rig: int = Field(description="the most that could be")
+    perturbation: Perturbation | None = Field(default=None, description="how what was shown was spoiled")
+    rotation_deg: float = Field(description="mean over the cameras but the reference")
+    direction_deg: float = Field(description="likewise")
+    scale: float = Field(description="of the similarity: mm of the world per mm of the answer")
+    axes: tuple[str, str] = Field(description="of the world, to the right and upwards on the plan")
+    cameras: list[PlannedCamera]
+    edges: list[tuple[int, int]] = Field(description="joints that are connected")
+    true_joints_m: list[SpacePoint | None]
+    recovered_joints_m: list[SpacePoint | None]
+
+
+class RigFile(Record):
+    """True and recovered cameras of a few rigs of one row on one data set."""
+
+    format: Literal[1] = 1
+    plans: list[RigPlan]
 
 
 class PublishedRow(Record):

@@ -139,7 +139,7 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _in_lines(label: str, characters: int) -> str:
+def in_lines(label: str, characters: int) -> str:
     """A label with line breaks after commas, for lines of at most ``characters`` if possible."""
     lines: list[str] = []
     for part in label.split(", "):
@@ -152,7 +152,7 @@ def _in_lines(label: str, characters: int) -> str:
 
 def _centred(figure: Figure, label: str) -> None:
     """A label of the x axis at the centre of the figure: centred at the axes, a long label could be cut off."""
-    figure.supxlabel(_in_lines(label, LINE_CHARACTERS), fontsize=STYLE["axes.labelsize"])
+    figure.supxlabel(in_lines(label, LINE_CHARACTERS), fontsize=STYLE["axes.labelsize"])
 
 
 def _finish(axes: Axes, grid: str) -> None:
@@ -224,7 +224,7 @@ def lines(curves: Mapping[str, Curve], index: Mapping[str, int], marks: bool, fr
             axes.plot(curve.x, y, linewidth=1.7, markersize=5.5, **style)
         first = next(iter(curves.values()))
         axes.set_xlabel(printable(first.x_label))
-        axes.set_ylabel(_in_lines(printable(first.y_label), LINE_CHARACTERS * 2 // 3))
+        axes.set_ylabel(in_lines(printable(first.y_label), LINE_CHARACTERS * 2 // 3))
         if from_zero:
             axes.set_ylim(bottom=0)
         ticks = sorted({x for curve in curves.values() for x in curve.x})
@@ -253,7 +253,7 @@ def error_against_cost(
             axes.plot([seconds], [error], marker=style["marker"], color=style["color"], markersize=7)
         axes.margins(x=0.08, y=0.12)
         _centred(figure, f"training, {measure}, with the training it starts from")
-        axes.set_ylabel(_in_lines(label, LINE_CHARACTERS * 2 // 3))
+        axes.set_ylabel(in_lines(label, LINE_CHARACTERS * 2 // 3))
         _legend(figure, list(points), index, lines=False)
         _finish(axes, "both")
     return figure

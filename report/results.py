@@ -20,6 +20,8 @@ from poseboard.protocols.records import (
     PublishedTable,
     Record,
     ResultError,
+    RigFile,
+    RigPlan,
     ScoreFile,
     SpeedFile,
     TrainingFile,
@@ -56,11 +58,12 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One method on one data set, with its examples and the pictures that it drew."""
+    """One method on one data set, with its examples, the pictures that it drew, and rigs that it recovered."""
 
     scores: ScoreFile
     examples: Examples | None
     pictures: tuple[tuple[DrawnPicture, Path], ...] = ()
+    rigs: tuple[RigPlan, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,11 +212,13 @@ def _read_profile(results: Path, profile: str, rows: Mapping[str, Collection[str
         examples = row_path(root, "examples", path.parent.name, path.stem)
         of_method = row_path(root, "predictions", path.parent.name, path.stem) / "pictures" / "pictures.json"
         pictures = (examples.with_suffix("") / "pictures.json", of_method)
+        rigs = examples.with_suffix("") / "rigs.json"
         entries.append(
             Entry(
                 file,
                 read_examples(examples) if examples.is_file() else None,
                 tuple(picture for index in pictures if index.is_file() for picture in read_pictures(index)),
+                tuple(RigFile.read(rigs).plans) if rigs.is_file() else (),
             )
         )
     training, trained = {}, dict[Any, Path]()

@@ -20,10 +20,10 @@ from matplotlib.image import imsave
 from PIL import Image
 
 from poseboard.datasets.files import Content, WholeFiles
-from poseboard.protocols.records import Curve, DrawnPicture, ResultError, ScoreFile
+from poseboard.protocols.records import COVERAGE, Curve, DrawnPicture, ResultError, RigPlan, ScoreFile
 from poseboard.report import board as views
-from poseboard.report import figures
-from poseboard.report.board import Board, Example, Sweep
+from poseboard.report import camera_figures, figures
+from poseboard.report.board import Board, Example, Row, Sweep
 from poseboard.report.readme import read_readme
 from poseboard.report.results import Entry, Results, read_results
 
@@ -370,6 +370,16 @@ def _board_plots(
             if key == "cameras" or not drawn:  # the sweeps draw these
                 continue
             curves = _labelled(drawn, board)
+            if key == COVERAGE:
+                plots.append(
+                    folder.plot(
+                        f"{slug}-{views.file_name(board.table.lower())}-{key}",
+                        f"Stated and observed uncertainty ({board.table})",
+                        f"{board.label}. Below the dashed line a row is surer than it may be.",
+                        camera_figures.reliability(curves, index),
+                    )
+                )
+                continue
             plots.append(
                 folder.plot(
                     f"{slug}-{views.file_name(board.table.lower())}-{views.file_name(key.lower())}",
@@ -408,7 +418,51 @@ def _method_context(
         "breakdowns": _breakdown_tables(name, all_boards),
         "examples": [(entry.scores, _draw_examples(entry, slug, folder)) for entry in entries],
         "pictures": [shown for entry in entries for shown in _pictures(entry, slug, folder)],
+        "rigs": [(entry.scores, plan, plot) for entry in entries for plan, plot in _rigs(entry, slug, folder)],
+        "reliability": _reliability(name, slug, all_boards, index, folder),
+        "level": camera_figures.LEVEL,
     }
+
+
+def _rigs(entry: Entry, slug: str, folder: _Folder) -> list[tuple[RigPlan, Plot]]:
+    """The rigs that a row recovered, each with its plot."""
+    file = entry.scores
+    drawn = []
+    for number, plan in enumerate(entry.rigs):
+        title = f"{file.dataset}: {plan.place} of {plan.rigs} rigs by rotation error"
+        shown = (
+            f"{plan.frames} of up to {plan.frames_per_rig} frames together" if plan.frames_per_rig > 1 else "1 frame"
+        )
+        words = [*(["synthetic world"] if file.synthetic else []), plan.key, shown]
+        words += [f"spoiled by {plan.perturbation}"] if plan.perturbation else []
+        name = f"rig-{slug}-{views.file_name(file.dataset)}-{number}"
+        figure = camera_figures.rig_plan(plan)
+        drawn.append(
+            (
+                plan,
+                folder.plot(name, title, f"{', '.join([*words, *([file.warning] if file.warning else [])])}.", figure),
+            )
+        )
+    return drawn
+
+
+def _reliability(
+    name: str, slug: str, all_boards: Sequence[Board], index: Mapping[str, int], folder: _Folder
+) -> list[tuple[Board, Row, Plot]]:
+    """The boards that judge a row's statements of uncertainty, each with the plot of the row."""
+    judged: list[tuple[Board, Row, Plot]] = []
+    for board in all_boards:
+        row = board.row(name)
+        if row is None or COVERAGE not in row.score.curves:
+            continue
+        curve = _labelled({name: row.score.curves[COVERAGE]}, board)
+        title = f"Stated and observed uncertainty ({board.table})"
+        plot = folder.plot(
+            f"{COVERAGE}-{slug}-{views.file_name(board.dataset)}-{len(judged)}", title,
+            f"{board.label} on {board.dataset}.", camera_figures.reliability(curve, index),
+        )  # fmt: skip
+        judged.append((board, row, plot))
+    return judged
 
 
 def _about(name: str, results: Results, folders: Mapping[str, Path]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from poseboard.protocols import predictions
-from poseboard.protocols.records import ScoreFile
+from poseboard.protocols.records import RigFile, ScoreFile
 
 ROW = '''
 import numpy as np
@@ -19,7 +19,7 @@ from poseboard.methods.base import Inputs
 
 
 class Level:
-    """All joints in one place, and cameras that all stand where the first one does."""
+    """All joints in one place, and cameras in a row that look the same way."""
 
     inputs = Inputs(extrinsics=False, images=False, frames_per_rig=1_000)
 
@@ -42,7 +42,7 @@ class Level:
             joints_mm = np.full((1, len(self.skeleton), 3), float(together[sample.rig]))
             columns = {
                 "camera_R": np.tile(np.eye(3), (1, views, 1, 1)),
-                "camera_t_mm": np.tile(np.arange(3.0), (1, views, 1)),
+                "camera_t_mm": np.arange(3.0 * views).reshape(1, views, 3),
                 "camera_covariance": np.tile(np.eye(6), (1, views, 1, 1)),
             }
             answers.append(Poses(self.skeleton, joints_mm, np.ones(1), "view-0", columns))
@@ -81,6 +81,10 @@ def test_a_row_without_extrinsics_is_predicted_and_scored(
     assert [s.signature.frames_per_rig for s in by_table["human36m-frames-per-rig"]] == [1, 2, 5, 10, 30]
     assert by_table["human36m-failures"][0].value == 100
     assert by_table["human36m-camera-rotation"][0].value > 20
+    drawn = RigFile.read(workspace.folder / "results/smoke/examples/free/human36m/rigs.json").plans
+    assert {plan.frames_per_rig for plan in drawn} == {10}, "those that the tables of cameras judge"
+    assert all(len(plan.cameras) == 4 and plan.rotation_deg > 20 for plan in drawn)
+    assert not (workspace.folder / "results/smoke/examples/dlt/human36m/rigs.json").exists()
     calibrated = ScoreFile.read(workspace.folder / "results/smoke/scores/dlt/human36m.json").scores
     of_frames = [score for score in calibrated if score.table == "human36m-frames-per-rig"]
     assert [(s.signature.frames_per_rig, s.signature.extrinsics) for s in of_frames] == [(1, "given")]

@@ -1,0 +1,162 @@
+"""Recovered cameras on the pages: rigs from above, and stated against observed uncertainty."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fabricated_results import provenance, score, write_method
+
+from poseboard.protocols.camera_coverage import LEVELS
+from poseboard.protocols.records import COVERAGE, Curve, PlannedCamera, RigFile, RigPlan, Score, ScoreFile
+from poseboard.report.camera_figures import ellipse_semi_axes, reliability, rig_plan
+from poseboard.report.figures import to_svg
+from poseboard.report.site import build
+
+DATASET = "human36m"
+
+
+def coverage(held: float = 93.5) -> Score:
+    """A row whose regions hold less than they say."""
+    x = [100 * level for level in LEVELS]
+    curve = Curve(x=x, y=[value * held / 95 for value in x], x_label="level (%)", y_label="cameras (%)")
+    plain = score("free", 50.0, "camera-coverage", np.random.default_rng(0))
+    update = {"metric": "camera coverage@95%", "extrinsics": "withheld", "alignment": "none", "frames_per_rig": 10}
+    return plain.model_copy(
+        update={
+            "signature": plain.signature.model_copy(update=update),
+            "unit": "%",
+            "value": held,
+            "ci95": (held - 2, held + 2),
+            "lower_is_better": False,
+            "curves": {COVERAGE: curve},
+            "headline": False,
+            "published": None,
+        }
+    )
+
+
+def rig(place: str = "median", cameras: int = 3, covariance: tuple[float, float, float] | None = (0.01, 0.0, 0.04)):
+    angles = 2 * np.pi * np.arange(cameras) / cameras
+    made = [
+        PlannedCamera(
+            name=f"<b>{v}</b>",
+            reference=v == 0,
+            true_m=(4 * np.cos(a), 4 * np.sin(a)),
+            true_direction=(-np.cos(a), -np.sin(a)),
+            recovered_m=(4 * np.cos(a) + 0.1, 4 * np.sin(a)),
+            recovered_direction=(-np.cos(a), -np.sin(a)),
+            covariance_m2=covariance,
+            rotation_deg=None if v == 0 else 0.75,
+            direction_deg=None if v == 0 else 1.25,
+        )
+        for v, a in enumerate(angles)
+    ]
+    joints = [(0.0, 0.0, 1.7), (0.0, 0.1, 1.0), None]
+    return RigPlan(
+        place=place, rigs=30, key="S9/Posing-1/000032", frames=10, frames_per_rig=10, rotation_deg=0.75,
+        direction_deg=1.25, scale=1.0, axes=("x", "y"), cameras=made, edges=[(0, 1), (1, 2)], true_joints_m=joints,
+        recovered_joints_m=joints,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root, out = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("out")
+    write_method(root, DATASET, "algebraic", 70.0)
+    file = ScoreFile(
+        method="free", dataset=DATASET, synthetic=True, profile="default", scores=[coverage()],
+        provenance=provenance("free"),
+    )  # fmt: skip
+    file.write(root / "default" / "scores" / "free" / f"{DATASET}.json")
+    RigFile(plans=[rig(), rig("worst")]).write(root / "default" / "examples" / "free" / DATASET / "rigs.json")
+    build(root, "default", out)
+    return out
+
+
+def section(page: str) -> str:
+    """Text of the section of recovered cameras, without the plots."""
+    text = page[page.index('<section id="rigs">') :]
+    text = re.sub(r"<svg.*?</svg>", " ", text[: text.index("</section>")], flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+
+
+def test_a_page_shows_the_rigs_with_their_errors(site: Path) -> None:
+    page = (site / "methods" / "free.html").read_text(encoding="utf-8")
+    text = section(page)
+    assert "human36m: median of 30 rigs by rotation error" in text
+    assert "human36m: worst of 30 rigs by rotation error" in text
+    assert "S9/Posing-1/000032, 10 of up to 10 frames together" in text
+    assert "similarity (rotation, scale, shift) of least squares over all camera centres and the joints" in text
+    assert "1 <b>0</b> reference – –" in text, "a name is text, and the reference has no error"
+    assert "2 <b>1</b> 0.75 1.25" in text
+    assert "Mean 0.75 1.25" in text
+    assert len(list((site / "figures").glob("rig-free-human36m-*.svg"))) == 2
+    assert 'href="#rigs"' in page
+
+
+def test_a_page_says_how_often_the_stated_region_holds_the_truth(site: Path) -> None:
+    text = section((site / "methods" / "free.html").read_text(encoding="utf-8"))
+    assert "human36m: 93.5 % of the true rotations are in the region of 95 %" in text
+    assert "95 % interval of the number: 91.5 to 95.5 %" in text
+    assert "95 93.5 99 97.4" in text, "the curve as numbers"
+    assert "as stated" in (site / "figures" / "coverage-free-human36m-0.svg").read_text(encoding="utf-8")
+    index = (site / "index.html").read_text(encoding="utf-8")
+    assert "Stated and observed uncertainty (camera-coverage)" in index
+
+
+def test_rows_that_recover_no_cameras_have_no_such_section(site: Path) -> None:
+    page = (site / "methods" / "algebraic.html").read_text(encoding="utf-8")
+    assert 'id="rigs"' not in page
+    assert "#rigs" not in page
+
+
+def test_a_broken_file_of_rigs_is_named(tmp_path: Path) -> None:
+    write_method(tmp_path, DATASET, "algebraic", 70.0)
+    path = tmp_path / "default" / "examples" / "algebraic" / DATASET / "rigs.json"
+    path.parent.mkdir()
+    path.write_text('{"format": 1, "plans": [{}]}')
+    with pytest.raises(ValueError, match=r"rigs\.json: plans\.0\."):
+        build(tmp_path, "default", tmp_path / "out")
+
+
+@pytest.mark.parametrize("cameras", [2, 4, 9])
+@pytest.mark.parametrize("covariance", [None, (0.0, 0.0, 0.0), (0.01, 0.015, 0.04)])
+def test_every_camera_has_a_panel_with_its_region_inside(cameras, covariance):
+    plan = rig(cameras=cameras, covariance=covariance)
+    figure = rig_plan(plan)
+    above, _, *zooms = figure.get_axes()
+    shown = [axes for axes in zooms if axes.get_visible()]
+    assert len(shown) == cameras
+    assert len({axes.get_xlim() for axes in shown}) == 1, "one scale for all"
+    for axes in shown[1:]:
+        left, right = axes.get_xlim()
+        assert len(axes.patches) == (0 if covariance is None else 2)
+        for patch in axes.patches:
+            outline = patch.get_path().transformed(patch.get_patch_transform()).vertices
+            assert np.abs(outline).max() <= right == -left
+    assert not shown[0].patches, "the reference has none"
+    assert {text.get_text() for text in above.texts} == {str(v + 1) for v in range(cameras)}
+    to_svg(figure, "rig")
+
+
+def test_the_ellipse_is_the_region_of_its_level():
+    rng = np.random.default_rng(0)
+    covariance = np.array([[4.0, 1.5], [1.5, 1.0]])
+    draws = rng.multivariate_normal(np.zeros(2), covariance, size=20_000)
+    long, narrow, angle = ellipse_semi_axes((4.0, 1.5, 1.0))
+    turn = np.deg2rad(angle)
+    along = draws @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    assert np.mean((along[:, 0] / long) ** 2 + (along[:, 1] / narrow) ** 2 < 1) == pytest.approx(0.95, abs=0.01)
+
+
+def test_the_reliability_curve_has_the_diagonal_and_the_band():
+    curve = coverage().curves[COVERAGE]
+    (axes,) = reliability({"free": curve}, {"free": 0}).get_axes()
+    lines = [np.column_stack(line.get_data()).tolist() for line in axes.lines]
+    assert [[0, 0], [100, 100]] in lines
+    assert [[95.0, 90.0], [95.0, 98.0]] in lines
+    assert [[x, y] for x, y in zip(curve.x, curve.y, strict=True)] in lines
