@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import overload
 from weakref import WeakKeyDictionary
 
-import cv2
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from poseboard.benchmarks.perturbing import CAMERA_KINDS, PIXEL_KINDS, changes, perturb
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.crops import CropStore
 from poseboard.datasets.errors import InputError
@@ -48,7 +48,7 @@ from poseboard.datasets.sample import (
 )
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Inputs
-from poseboard.protocols.condition import Perturbation, PerturbationKind
+from poseboard.protocols.perturbation import Perturbation
 
 Step = Callable[[Sample], Sample]
 """One step of the hand-over: pure, and without a memory of other samples."""
@@ -103,58 +103,6 @@ def choose_cameras(sample: Sample, cameras: Sequence[str]) -> Sample:
     """
     by_name = {view.name: view for view in sample.views}
     return replace(sample, views=tuple(by_name[name] for name in cameras if name in by_name))
-
-
-def perturb(sample: Sample, perturbation: Perturbation) -> Sample:
-    """The sample with noise on its cameras, boxes or detections, see `Perturbation`.
-
-    What is drawn depends on the seed, the sample's key and the name of the view alone.
-
-    Example:
-        >>> view = View("a", Camera(np.eye(3), np.eye(3), np.zeros(3)), None, np.array([[0.0, 0.0, 10.0, 10.0]]))
-        >>> sample = Sample("key", (view,), Group("S1", "Walking", "Walking-1"))
-        >>> turned = perturb(sample, Perturbation(kind="camera_rotation", severity=1.0)).views[0].camera
-        >>> bool(np.allclose(turned.R, np.eye(3))), turned.centre_mm.tolist() == [0, 0, 0]
-        (False, True)
-    """
-    if perturbation.severity == 0:
-        return sample
-    spoil = _SPOILED[perturbation.kind]
-
-    def spoiled(view: View) -> View:
-        name = f"{perturbation.seed} {perturbation.kind} {sample.key} {view.name}"
-        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
-        return spoil(view, perturbation.severity, rng)
-
-    return replace(sample, views=tuple(map(spoiled, sample.views)))
-
-
-def _turned(view: View, severity_deg: float, rng: np.random.Generator) -> View:
-    """With the camera turned about its own centre."""
-    turn = cv2.Rodrigues(np.deg2rad(severity_deg) * rng.standard_normal(3))[0]
-    camera = replace(view.camera, R=turn @ view.camera.R, t=turn @ view.camera.t)
-    return replace(view, camera=camera)
-
-
-def _moved_boxes(view: View, severity: float, rng: np.random.Generator) -> View:
-    draws = severity * rng.standard_normal((len(view.boxes_px), 3))
-    corner, sides = view.boxes_px[:, :2], view.boxes_px[:, 2:] - view.boxes_px[:, :2]
-    centre = corner + sides / 2 + draws[:, :2] * sides
-    half = sides / 2 * np.exp(draws[:, 2:])
-    return replace(view, boxes_px=np.concatenate([centre - half, centre + half], axis=1))
-
-
-def _moved_detections(view: View, severity_px: float, rng: np.random.Generator) -> View:
-    if view.joints_px is None:
-        return view
-    return replace(view, joints_px=view.joints_px + severity_px * rng.standard_normal(view.joints_px.shape))
-
-
-_SPOILED: Mapping[PerturbationKind, Callable[[View, float, np.random.Generator], View]] = {
-    "camera_rotation": _turned,
-    "boxes": _moved_boxes,
-    "detections": _moved_detections,
-}
 
 
 def count_people(sample: Sample) -> int:
@@ -531,8 +479,8 @@ class Handover:
         self.frames_per_rig = min(inputs.frames_per_rig, frames_per_rig)
         self._roots_mm, self._perturbation = roots_mm, perturbation
         self._store: CropStore | None = None
-        moved = perturbation is not None and perturbation.kind == "boxes"  # no crop of such a box is stored
-        if inputs.crop_px is not None and inputs.images and not moved:
+        other_pixels = perturbation is not None and perturbation.kind in PIXEL_KINDS  # of which no crop is stored
+        if inputs.crop_px is not None and inputs.images and not other_pixels:
             self._store = CropStore(dataset, inputs.crop_px, inputs.box_scale, crops, progress, inputs.resampling)
         self._salt = secrets.token_bytes(16)
         self._kept: OrderedDict[tuple[str, int | None], Sample] = OrderedDict()
@@ -554,10 +502,12 @@ class Handover:
     def _group(self, key: str) -> RigGroup:
         """The samples of its split that a sample may be used with."""
         if self.frames_per_rig == 1:
-            return rig_groups([choose_cameras(self.dataset.sample(key), self.cameras)], 1)[0]
+            return rig_groups([self._chosen(key)], 1)[0]
         split = self._places[key][0]
         if split not in self._groups:
-            whole = (choose_cameras(self.dataset.sample(one), self.cameras) for one in self.dataset.keys(split))
+            of_cameras = self._perturbation is not None and self._perturbation.kind in CAMERA_KINDS
+            of_rig = self._spoiled if of_cameras else self._chosen
+            whole = (of_rig(one) for one in self.dataset.keys(split))
             self._groups[split] = {one: group for group in rig_groups(whole, self.frames_per_rig) for one in group.keys}
         return self._groups[split][key]
 
@@ -619,7 +569,7 @@ class Handover:
         inputs, steps = self.inputs, list[Step]()
         steps.append(partial(choose_cameras, cameras=self.cameras))
         if self._perturbation is not None:
-            steps.append(partial(perturb, perturbation=self._perturbation))
+            steps.append(self._perturb)
         if person is not None:
             steps.append(partial(one_person, person=person))
         if not inputs.images:  # which need not be read, then
@@ -636,6 +586,39 @@ class Handover:
                 )
             )
         return steps
+
+    def is_perturbed(self, keys: Iterable[str]) -> bool:
+        """Whether the perturbation changes what the method sees of any of these samples."""
+        if self._perturbation is None:
+            return False
+        return any(changes(whole, self._perturb(whole), self.inputs) for whole in map(self._chosen, keys))
+
+    def _chosen(self, key: str) -> Sample:
+        return choose_cameras(self.dataset.sample(key), self.cameras)
+
+    def _spoiled(self, key: str) -> Sample:
+        """The whole sample after the perturbation, if there is one."""
+        return self._chosen(key) if self._perturbation is None else self._perturb(self._chosen(key))
+
+    def _perturb(self, sample: Sample) -> Sample:
+        assert self._perturbation is not None
+        neighbour = partial(self._neighbour, sample)
+        return perturb(sample, self._perturbation, self.dataset.skeleton.flip_order, neighbour)
+
+    def _neighbour(self, sample: Sample, frames: int) -> Sample | None:
+        """The sample of a frame of the same sequence, whose number ends the key; None where there is none.
+
+        Of several people nobody says who is who in another frame, which one who sees them all need not know.
+        """
+        before, slash, frame = sample.key.rpartition("/")
+        if not frame.isdecimal():
+            return None
+        key = f"{before}{slash}{int(frame) + frames:0{len(frame)}d}"
+        if key not in self._places or self._places[key][0] != self._places[sample.key][0]:
+            return None
+        other = self._chosen(key)
+        alone = all(len(view.boxes_px) == 1 for view in (*sample.views, *other.views))
+        return other if other.group == sample.group and (alone or self.inputs.people == "all") else None
 
     def _prepared(self, key: str, person: int | None) -> Sample:
         """A sample after all steps but withholding.
@@ -681,7 +664,7 @@ class Handover:
         Returns:
             Name of a view -> its camera; names of cameras.
         """
-        whole = choose_cameras(self.dataset.sample(key), self.cameras)
+        whole = self._spoiled(key)
         shown = [view.name for view in (whole if person is None else one_person(whole, person)).views]
         group = RigGroup((key,), tuple(shown)) if self.inputs.frames_per_rig == 1 else self._group(key)
         if self.inputs.extrinsics:

@@ -30,7 +30,7 @@ from poseboard.methods.base import (
     find_method,
     predicts,
 )
-from poseboard.protocols.condition import Perturbation
+from poseboard.protocols.perturbation import Perturbation
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def shared_code(settings: Settings) -> dict[str, list[Path]]:
     room = {name: ROOMS_FOLDER / name for name in ("benchmarks", "datasets", "methods", "protocols")}
     adapters = sorted({path for dataset in settings.params.datasets for path in adapter_code(dataset)})
     of_both = [*CODE_OF_ROWS, *CODE_OF_DATA, *adapters]
-    both = ("handover", "harness", "matching", "roots", "settings", "training_data")
+    both = ("handover", "harness", "matching", "perturbing", "roots", "settings", "training_data")
     stages = {"train": (*both, "training"), "evaluate": (*both, "evaluating", "predicting", "pictures", "scoring")}
     own = {kind: [room["benchmarks"] / f"{name}.py" for name in names] for kind, names in stages.items()}
     return {

@@ -142,7 +142,7 @@ def _predict(
         conditions = list(dict.fromkeys(_shown(condition, row.inputs) for condition in offered))
         asked_for = of_others if weights is not None else []
         handed_on = HandedOn(bench, method, seed, folder, {_shown(one, row.inputs): one for one in asked_for})
-        drawn = max(conditions, key=lambda condition: (len(condition.cameras), condition.frames_per_rig))
+        drawn = max(conditions, key=_shown_most)
         basis = {
             "data": [dataset, bench.dataset.synthetic, bench.dataset.manifest(), states, keys],
             "method": [method, options, _INPUTS.dump_python(row.inputs, mode="json")],
@@ -150,7 +150,7 @@ def _predict(
             "code": _code_sha256(settings, dataset, method, rooted=rooted),
         }
         for condition in conditions:
-            if why := _left_out(condition, row.inputs, of_roots):
+            if why := _left_out(bench, condition, row.inputs, of_roots):
                 yield f"{dataset}/{method}: {condition.slug} left out, {why}"
                 continue
             path = predictions_path(settings, dataset, method, condition, seed)
@@ -226,6 +226,11 @@ def _shown(offered: Condition, inputs: Inputs) -> Condition:
     return offered.shown(inputs.root, inputs.hand, inputs.people, inputs.frames_per_rig)
 
 
+def _shown_most(condition: Condition) -> tuple[bool, int, int]:
+    """Orders conditions by how much is shown: unspoiled, cameras, frames per rig."""
+    return condition.perturbation is None, len(condition.cameras), condition.frames_per_rig
+
+
 def _refuse_unused(method: str, inputs: Inputs, offered: Sequence[Condition]) -> None:
     """InputError for a row that can answer under no condition that is offered."""
     fewest, most = inputs.views
@@ -233,13 +238,18 @@ def _refuse_unused(method: str, inputs: Inputs, offered: Sequence[Condition]) ->
         raise InputError(f"method {method}", f"takes {fewest} to {most} views, no table offers that", "add a table")
 
 
-def _left_out(condition: Condition, inputs: Inputs, fewest_of_roots: int) -> str:
+def _left_out(bench: Bench, condition: Condition, inputs: Inputs, fewest_of_roots: int) -> str:
     """Why a row cannot answer under a condition; empty where it can."""
     fewest, most = inputs.views
-    if not fewest <= len(condition.cameras) <= most:
+    if not (fewest <= condition.fewest_views and len(condition.cameras) <= most):
         return f"the method takes {fewest} to {most} views"
-    if len(condition.root_cameras) < fewest_of_roots:
+    if fewest_of_roots and condition.of_root.fewest_views < fewest_of_roots:
         return f"the root it is handed takes at least {fewest_of_roots} views"
+    if condition.perturbation is not None:
+        unrooted = replace(inputs, root="none")  # of roots nothing is spoiled but what they are predicted from
+        given = bench.handover(unrooted, condition.cameras, perturbation=condition.perturbation)
+        if not given.is_perturbed(bench.dataset.keys(condition.split)):
+            return f"{condition.perturbation.kind} does not apply: the row is shown nothing that it changes"
     return ""
 
 

@@ -30,7 +30,7 @@ from poseboard.datasets.human36m import read_predictions
 from poseboard.datasets.sample import Poses
 from poseboard.protocols.condition import Condition
 
-SHOWING = tuple(Path(__file__).with_name(name) for name in ("handover.py", "harness.py"))
+SHOWING = tuple(Path(__file__).with_name(name) for name in ("handover.py", "perturbing.py", "harness.py"))
 """Code that decides what a method sees, and asks it."""
 
 

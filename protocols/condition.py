@@ -11,7 +11,9 @@ import hashlib
 import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from poseboard.protocols.perturbation import Perturbation
 
 Root = Literal["none", "predicted", "truth"]
 """Where the root that a row is handed comes from."""
@@ -19,37 +21,7 @@ Root = Literal["none", "predicted", "truth"]
 People = Literal["each", "all"]
 """Whether a row is shown one person at a time, or all people of a sample at once."""
 
-PerturbationKind = Literal["camera_rotation", "boxes", "detections"]
-
 _READABLE = re.compile(r"[A-Za-z0-9_+-]{1,48}")
-
-
-class Perturbation(BaseModel):
-    """How what a row is shown is spoiled: noise drawn for each sample and camera, the same for the same seed.
-
-    Draws do not depend on the severity, so that a sweep over severities spoils each sample more and more in one way.
-
-    Example:
-        >>> str(Perturbation(kind="camera_rotation", severity=0.5))
-        'camera_rotation 0.5, seed 0'
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    kind: PerturbationKind = Field(
-        description="camera_rotation: cameras turned about their own centres; boxes: moved and resized; "
-        "detections: given 2D detections moved"
-    )
-    severity: float = Field(
-        ge=0,
-        description="standard deviation, 0 changes nothing; camera_rotation: degrees about each axis; boxes: of the "
-        "place in shares of the box's width and height, of the logarithm of its size; detections: pixels of the frame",
-    )
-    seed: int = Field(default=0, ge=0, description="of the draws")
-
-    def __str__(self) -> str:
-        """In a few words."""
-        return f"{self.kind} {self.severity:g}, seed {self.seed}"
 
 
 class Condition(BaseModel):
@@ -81,6 +53,12 @@ class Condition(BaseModel):
     )
     perturbation: Perturbation | None = Field(default=None, description="how what is shown is spoiled; null: it is not")
 
+    @field_validator("perturbation")
+    @classmethod
+    def _of_no_severity(cls, perturbation: Perturbation | None) -> Perturbation | None:
+        """Severity 0 is no perturbation: what is shown is the same, and so is the file of predictions."""
+        return None if perturbation is None or perturbation.severity == 0 else perturbation
+
     @model_validator(mode="after")
     def _consistent(self) -> Condition:
         for field, names in (("cameras", self.cameras), ("root_cameras", self.root_cameras)):
@@ -88,7 +66,15 @@ class Condition(BaseModel):
                 raise ValueError(f"{field} name a camera twice")
         if (self.root == "predicted") != bool(self.root_cameras):
             raise ValueError("root_cameras belong to a predicted root, and to no other")
+        missing = self.perturbation.missing_cameras if self.perturbation else 0
+        if missing and missing > len(self.cameras) - 2:
+            raise ValueError(f"perturbation takes {missing} of {len(self.cameras)} cameras, and leaves fewer than two")
         return self
+
+    @property
+    def fewest_views(self) -> int:
+        """How many cameras it shows at least, of those that see a sample."""
+        return len(self.cameras) - (self.perturbation.missing_cameras if self.perturbation else 0)
 
     def shown(self, root: Root, hand: bool = False, people: People = "each", frames_per_rig: int = 1) -> Condition:
         """What a row is shown where a table offers this.

@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 
 from poseboard.datasets.facts import BoxSource, DataState, TruthSource
 from poseboard.datasets.files import WholeFiles, write_file
-from poseboard.protocols.condition import Perturbation
+from poseboard.protocols.perturbation import Perturbation
 
 RowKind = Literal["checkpoints", "training", "predictions", "scores", "errors", "examples"]
 """A folder of a profile's results that has a folder per row."""

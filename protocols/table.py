@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from poseboard.datasets.errors import InputError
 from poseboard.protocols.base import Protocol, TruthTable, find_protocol
-from poseboard.protocols.condition import Condition, Perturbation
+from poseboard.protocols.condition import Condition
+from poseboard.protocols.perturbation import Perturbation
 
 
 class Group(BaseModel):
@@ -42,7 +43,7 @@ class Group(BaseModel):
         default=1, ge=1, description="the most samples with the same cameras that a row may use together"
     )
     perturbation: Perturbation | None = Field(
-        default=None, description="how what is shown is spoiled: {kind: camera_rotation, severity: 1.0, seed: 0}"
+        default=None, description="how what is shown is spoiled: {kind: extrinsics, severity: 3, seed: 0}"
     )
 
     @model_validator(mode="after")
@@ -72,6 +73,11 @@ class Group(BaseModel):
             sets = [(name,) for name in ordered]
         elif self.leave_out:
             sets = [tuple(name for name in ordered if name != left_out) for left_out in ordered]
+        missing = self.perturbation.missing_cameras if self.perturbation else 0
+        if missing > (fewest := min(map(len, sets))) - 2 and missing:
+            raise InputError(
+                f"table {table}: perturbation", f"takes {missing} of {fewest} cameras", "leave two of them at least"
+            )
         return tuple(
             Condition(
                 split=split,

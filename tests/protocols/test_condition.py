@@ -9,10 +9,12 @@ import pytest
 from predicted import answered
 
 from poseboard.datasets.errors import InputError
-from poseboard.protocols.condition import Condition, Perturbation
+from poseboard.protocols.condition import Condition
+from poseboard.protocols.perturbation import KINDS, SCALES, Perturbation
 from poseboard.protocols.scoring import score
+from poseboard.protocols.table import Group
 
-TURNED = {"kind": "camera_rotation", "severity": 0.5, "seed": 3}
+TURNED = {"kind": "extrinsics", "severity": 3, "seed": 3}
 
 
 def test_every_fact_changes_the_name_of_the_file() -> None:
@@ -22,7 +24,7 @@ def test_every_fact_changes_the_name_of_the_file() -> None:
         plain.shown("none", hand=True),
         Condition(cameras=("a", "b"), perturbation=Perturbation.model_validate(TURNED)),
         Condition(cameras=("a", "b"), perturbation=Perturbation.model_validate({**TURNED, "seed": 4})),
-        Condition(cameras=("a", "b"), perturbation=Perturbation.model_validate({**TURNED, "severity": 0.0})),
+        Condition(cameras=("a", "b"), perturbation=Perturbation.model_validate({**TURNED, "severity": 4})),
         Condition(cameras=("a", "b"), frames_per_rig=2),
     ]
     assert len({condition.slug for condition in (plain, *others)}) == 7
@@ -47,10 +49,42 @@ def test_a_root_is_predicted_from_what_is_as_spoiled() -> None:
     assert of_root.perturbation == offered.perturbation
 
 
-@pytest.mark.parametrize("change", [{"severity": -1}, {"severity": float("nan")}, {"kind": "fog"}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "change", [{"severity": -1}, {"severity": 6}, {"severity": 0.5}, {"kind": "fog"}, {"seed": -1}]
+)
 def test_a_perturbation_that_is_none_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         Perturbation.model_validate({**TURNED, **change})
+
+
+def test_severity_0_is_the_condition_without_a_perturbation(make_table) -> None:
+    plain = Condition(cameras=("a", "b"))
+    none = Condition(cameras=("a", "b"), perturbation=Perturbation.model_validate({**TURNED, "severity": 0}))
+    assert none == plain
+    assert none.slug == plain.slug, "one file of predictions"
+    ((offered,),) = make_table("pck", groups=[{"perturbation": {**TURNED, "severity": 0}}]).conditions(["a", "b"])
+    assert offered.perturbation is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_severity_of_a_kind_is_stated_in_its_unit(kind: str) -> None:
+    amounts = SCALES[kind].amounts  # type: ignore[index]
+    weaker = [-amount if kind in ("image_contrast", "image_compression") else amount for amount in amounts]
+    assert weaker == sorted(set(weaker)), "each is more than the one before"
+    words = {str(Perturbation(kind=kind, severity=severity)) for severity in range(6)}  # type: ignore[arg-type]
+    assert len(words) == 6
+    with pytest.raises(ValueError, match="changes nothing"):
+        _ = Perturbation(kind=kind, severity=0).amount  # type: ignore[arg-type]
+
+
+def test_two_cameras_are_left() -> None:
+    missing = {"perturbation": {"kind": "missing_cameras", "severity": 2}}
+    assert Condition.model_validate({"cameras": list("abcd"), **missing}).fewest_views == 2
+    with pytest.raises(ValueError, match="takes 2 of 3 cameras"):
+        Condition.model_validate({"cameras": list("abc"), **missing})
+    group = Group.model_validate(missing)
+    with pytest.raises(InputError, match=r"table T: perturbation: takes 2 of 3 cameras; leave two"):
+        group.conditions("abc", "test", "T")
 
 
 def test_a_group_that_is_spoiled_has_a_signature_of_its_own(make_truth, make_predictions, make_table) -> None:
@@ -62,7 +96,9 @@ def test_a_group_that_is_spoiled_has_a_signature_of_its_own(make_truth, make_pre
     assert (plain.group, turned.group) == (0, 1)
     assert plain.signature != turned.signature
     assert "perturbed" not in plain.signature.facts
-    assert turned.signature.facts["perturbed"] == "camera_rotation 0.5, seed 3"
+    assert turned.signature.facts["perturbed"] == (
+        "extrinsics 3: cameras turned by 0.5° and moved by 20 mm per degree; seed 3"
+    )
     # predictions of the other condition answer neither
     assert len(score(table, answered(spoiled), truth, resamples=50).scores) == 1
     again = type(turned).model_validate_json(turned.model_dump_json())

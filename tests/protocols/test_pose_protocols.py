@@ -13,7 +13,7 @@ from poseboard.datasets.facts import Facts
 from poseboard.datasets.skeleton import COCO, HUMAN36M
 from poseboard.protocols.base import TruthTable
 from poseboard.protocols.comparison import compare
-from poseboard.protocols.condition import Perturbation
+from poseboard.protocols.perturbation import Perturbation
 from poseboard.protocols.records import Score, Signature
 from poseboard.protocols.scoring import Scored, score
 
@@ -365,7 +365,7 @@ def test_whatever_a_signature_states_tells_two_numbers_apart() -> None:
         "given": ("size",), "version": 2, "split": "validation", "every": 2, "exclusions": ("S9",),
         "cameras": (("a",), ("b",)), "root_cameras": ("a",), "boxes": "detected", "truth": "annotated",
         "trained_on": ("rhd",), "judged": "people who are seen",
-        "perturbation": Perturbation(kind="boxes", severity=0.1), "frames_per_rig": 10, "extrinsics": "withheld",
+        "perturbation": Perturbation(kind="boxes", severity=2), "frames_per_rig": 10, "extrinsics": "withheld",
     }  # fmt: skip
     assert set(others) == set(Signature.model_fields) - {"cameras_of_dataset"}  # which words them for a reader
     lines = {str(plain.model_copy(update={field: other})) for field, other in others.items()}

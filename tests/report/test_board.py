@@ -11,12 +11,12 @@ from fabricated_results import LEVELS, write_everything, write_method
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poseboard.protocols.condition import Perturbation
+from poseboard.protocols.perturbation import Perturbation
 from poseboard.protocols.records import Score, ScoreFile, Signature, SpeedFile, TrainingFile
 from poseboard.report import board
 from poseboard.report.results import Entry, Results, read_results
 
-SPOILED = Perturbation(kind="boxes", severity=0.1)
+SPOILED = Perturbation(kind="boxes", severity=2)
 
 
 @pytest.fixture(scope="module")
@@ -305,7 +305,11 @@ def test_numbers_read_as_the_field_prints_them() -> None:
         ({"given": ("size",)}, "MPJPE, root-relative", ["true size given"]),
         ({"trained_on": ("mpii", "panoptic")}, "MPJPE, root-relative", ["trained on mpii, panoptic"]),
         ({"trained_on": ()}, "MPJPE, root-relative", ["training data not known"]),
-        ({"perturbation": SPOILED}, "MPJPE, root-relative", ["spoiled by boxes 0.1, seed 0"]),
+        (
+            {"perturbation": SPOILED},
+            "MPJPE, root-relative",
+            ["spoiled by boxes 2: boxes moved and resized by 5 %; seed 0"],
+        ),
     ],
 )
 def test_a_table_is_named_by_what_it_measures(changes: dict[str, object], name: str, conditions: list[str]) -> None:

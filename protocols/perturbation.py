@@ -1,0 +1,102 @@
+"""Perturbations: how what a row is shown is spoiled, by a kind and a severity from 0 to 5.
+
+Here stands what each severity means; it is applied in the hand-over, and a number's signature states it in units, so
+that a number is of what was done and not of a word for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PerturbationKind = Literal[
+    "detections",
+    "boxes",
+    "outlier_views",
+    "left_right_swap",
+    "missing_cameras",
+    "intrinsics",
+    "extrinsics",
+    "occlusion",
+    "image_noise",
+    "image_blur",
+    "image_contrast",
+    "image_compression",
+    "time_shift",
+]
+KINDS: tuple[PerturbationKind, ...] = get_args(PerturbationKind)
+
+MM_PER_DEGREE = 20.0
+"""By how much a camera is moved where it is turned by a degree, both standard deviations."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the severities of a kind mean.
+
+    Args:
+        amounts: of severities 1 to 5; 0 changes nothing.
+        words: the amount with its unit, ``{}`` stands for the number.
+    """
+
+    amounts: tuple[float, float, float, float, float]
+    words: str
+
+
+_COUNTED = (1.0, 2.0, 3.0, 4.0, 5.0)
+
+SCALES: Mapping[PerturbationKind, Scale] = {
+    "detections": Scale((1, 2, 3, 5, 8), "given detections moved by {} % of the person's box"),
+    "boxes": Scale((2, 5, 10, 15, 20), "boxes moved and resized by {} %"),
+    "outlier_views": Scale(_COUNTED, "boxes and given detections of {} views moved off the person"),
+    "left_right_swap": Scale(_COUNTED, "left and right swapped in {} views"),
+    "missing_cameras": Scale(_COUNTED, "{} cameras missing"),
+    "intrinsics": Scale((0.25, 0.5, 1, 2, 4), "focal length and principal point off by {} % of the focal length"),
+    "extrinsics": Scale(
+        (0.1, 0.25, 0.5, 1, 2), f"cameras turned by {{}}° and moved by {MM_PER_DEGREE:g} mm per degree"
+    ),
+    "occlusion": Scale((20, 30, 40, 50, 60), "a grey box over {} % of the width and height of the person's box"),
+    "image_noise": Scale((10, 20, 35, 50, 80), "noise of {} grey levels on images"),
+    "image_blur": Scale((0.3, 0.6, 1, 1.5, 2), "images blurred by {} % of their longer side"),
+    "image_contrast": Scale((70, 50, 35, 20, 10), "contrast of images reduced to {} %"),
+    "image_compression": Scale((40, 25, 15, 10, 5), "images compressed as JPEG of quality {}"),
+    "time_shift": Scale(_COUNTED, "cameras up to {} frames early or late"),
+}
+"""Amounts of noise are standard deviations. See :mod:`poseboard.benchmarks.perturbing` for how each is applied."""
+
+
+class Perturbation(BaseModel):
+    """How what a row is shown is spoiled, the same for the same seed.
+
+    Draws do not depend on the severity, so that a sweep over severities spoils each sample more and more in one way.
+
+    Example:
+        >>> str(Perturbation(kind="extrinsics", severity=3))
+        'extrinsics 3: cameras turned by 0.5° and moved by 20 mm per degree; seed 0'
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: PerturbationKind = Field(description="what is spoiled; SCALES of protocols/perturbation.py says how")
+    severity: int = Field(ge=0, le=5, description="0 changes nothing, 5 is the most")
+    seed: int = Field(default=0, ge=0, description="of the draws")
+
+    @property
+    def amount(self) -> float:
+        """What the severity means, in the unit of the kind; ValueError for severity 0, which changes nothing."""
+        if self.severity == 0:
+            raise ValueError("severity 0 changes nothing")
+        return SCALES[self.kind].amounts[self.severity - 1]
+
+    @property
+    def missing_cameras(self) -> int:
+        """How many cameras it takes away."""
+        return round(self.amount) if self.kind == "missing_cameras" and self.severity else 0
+
+    def __str__(self) -> str:
+        """In a few words."""
+        what = SCALES[self.kind].words.format(f"{self.amount:g}") if self.severity else "nothing"
+        return f"{self.kind} {self.severity}: {what}; seed {self.seed}"
