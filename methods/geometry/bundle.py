@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from poseboard.methods.geometry.rotations import cross_matrix, rotation_exp
+from poseboard.methods.geometry import compiled_rigs
+from poseboard.methods.geometry.compiled_rigs import MEDIAN_OF_RAYLEIGH, NEAREST, SCALE_RANGE
 from poseboard.methods.geometry.triangulation import dlt
 
-_NEAREST = 1e-3
-"""Depth below which a point counts as that far in front of or behind a camera, in units of the first baseline."""
-_SCALE_RANGE = (1e-3, 50.0)
-"""The robust scale, px, is kept in this range."""
-_MEDIAN_OF_RAYLEIGH = 1.1774
-"""Median length of a 2D Gaussian error over its standard deviation."""
+Array = NDArray[np.float64]
+
 _SHARE_OF_VARIANCE = 0.8579
 """Of a 2D Gaussian error's variance, under the loss: (1 / E - 1) a, with E = a exp(a) E1(a) and a = 9 / 2."""
 
@@ -70,88 +69,27 @@ def triangulate(R: Tensor, t: Tensor, rays: Tensor, weights: Tensor) -> Tensor:
     return torch.nan_to_num(points)
 
 
-class _Seen(NamedTuple):
-    """Points as the cameras see them."""
-
-    turned: Tensor  # (B, V, N, 3), R X
-    inverse_depth: Tensor  # (B, V, N), signed
-    projected: Tensor  # (B, V, N, 2)
-    residual_px: Tensor  # (B, V, N, 2)
-
-
-def _see(R: Tensor, t: Tensor, points: Tensor, rays: Tensor, focal_px: Tensor) -> _Seen:
-    turned = torch.einsum("bvrc,bnc->bvnr", R, points)
-    in_view = turned + t[..., None, :]
+def _residuals(R: Tensor, t: Tensor, points: Tensor, rays: Tensor, focal_px: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared residuals (B, V, N), px², and depths."""
+    in_view = torch.einsum("bvrc,bnc->bvnr", R, points) + t[..., None, :]
     depth = in_view[..., 2]
-    near = torch.where(depth < 0, -_NEAREST, _NEAREST).to(depth.dtype)
-    inverse = 1 / torch.where(depth.abs() < _NEAREST, near, depth)
-    projected = in_view[..., :2] * inverse[..., None]
-    return _Seen(turned, inverse, projected, focal_px[..., None] * (projected - rays))
+    near = torch.where(depth < 0, -NEAREST, NEAREST).to(depth.dtype)
+    projected = in_view[..., :2] / torch.where(depth.abs() < NEAREST, near, depth)[..., None]
+    return focal_px**2 * ((projected - rays) ** 2).sum(-1), depth
 
 
-def _robust(residual_px: Tensor, weights: Tensor, scale_px: Tensor) -> tuple[Tensor, Tensor]:
+def _robust(squared: Tensor, weights: Tensor, scale_px: Tensor) -> tuple[Tensor, Tensor]:
     """Cauchy cost (B,), mean of the observations, and the weights (B, V, N) of the equal least squares."""
-    u = (residual_px**2).sum(-1) / (scale_px[:, None, None] ** 2)
+    u = squared / (scale_px[:, None, None] ** 2)
     total = weights.sum((1, 2)).clamp_min(1e-12)
     return (weights * torch.log1p(u)).sum((1, 2)) / total, weights / (1 + u)
 
 
-def _scale_px(residual_px: Tensor, weights: Tensor) -> Tensor:
+def _scale_px(squared: Tensor, weights: Tensor) -> Tensor:
     """(B,) three standard deviations of an observation's coordinate, by the median residual."""
-    length = torch.linalg.vector_norm(residual_px, dim=-1).flatten(1)
-    length = torch.where(weights.flatten(1) > 0, length, torch.nan)
-    median = torch.nan_to_num(length.nanmedian(dim=1).values, nan=1.0)
-    return (3 * median / _MEDIAN_OF_RAYLEIGH).clamp(*_SCALE_RANGE)
-
-
-class _System(NamedTuple):
-    """Normal equations of cameras and points."""
-
-    cameras: Tensor  # (B, V, 6, 6)
-    cross: Tensor  # (B, V, N, 6, 3)
-    points: Tensor  # (B, N, 3, 3)
-    of_cameras: Tensor  # (B, V, 6)
-    of_points: Tensor  # (B, N, 3)
-
-
-def _system(R: Tensor, seen: _Seen, focal_px: Tensor, weights: Tensor) -> _System:
-    """Cameras move by (w, dt): R -> exp(w) R, t -> t + dt."""
-    f = focal_px * seen.inverse_depth  # (B, V, N)
-    zero = torch.zeros_like(f)
-    x, y = seen.projected.unbind(-1)
-    of_view = torch.stack([f, zero, -f * x, zero, f, -f * y], -1).unflatten(-1, (2, 3))  # (B, V, N, 2, 3)
-    J_camera = torch.cat([-of_view @ cross_matrix(seen.turned), of_view], dim=-1)  # (B, V, N, 2, 6)
-    J_point = of_view @ R[:, :, None]
-    weighted_c, weighted_p = weights[..., None, None] * J_camera, weights[..., None, None] * J_point
-    residual = seen.residual_px[..., None]
-    return _System(
-        torch.einsum("bvnri,bvnrj->bvij", weighted_c, J_camera),
-        weighted_c.mT @ J_point,
-        torch.einsum("bvnri,bvnrj->bnij", weighted_p, J_point),
-        (weighted_c.mT @ residual)[..., 0].sum(2),
-        (weighted_p.mT @ residual)[..., 0].sum(1),
-    )
-
-
-def _reduced(system: _System, damping: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The system of the cameras after the first alone: matrix (B, D, D), right side (B, D); inverses of the points."""
-    B, V = system.cameras.shape[:2]
-    eye3 = torch.eye(3, dtype=damping.dtype, device=damping.device)
-    trace = system.points.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-    damped = system.points * (1 + damping[:, None, None, None] * eye3) + (1e-12 * trace + 1e-30) * eye3
-    inverse = torch.linalg.inv(damped)
-    cross = system.cross[:, 1:]  # (B, V-1, N, 6, 3)
-    carried = cross @ inverse[:, None]
-    D = 6 * (V - 1)
-    blocks = -torch.einsum("bvnip,bwnjp->bviwj", carried, cross).reshape(B, D, D)
-    own = torch.zeros(B, V - 1, 6, V - 1, 6, dtype=blocks.dtype, device=blocks.device)
-    place = torch.arange(V - 1, device=blocks.device)
-    own[:, place, :, place] = system.cameras[:, 1:].transpose(0, 1)
-    own = own.reshape(B, D, D)
-    diagonal = own.diagonal(dim1=-2, dim2=-1)
-    matrix = blocks + own + torch.diag_embed(damping[:, None] * diagonal + 1e-9 * (1 + diagonal.mean(-1, keepdim=True)))
-    right = system.of_cameras[:, 1:] - torch.einsum("bvnip,bnp->bvi", carried, system.of_points)
-    return matrix, right.reshape(B, D), inverse
+    used = torch.where(weights > 0, squared, torch.nan).flatten(1)
+    median = torch.nan_to_num(used.nanmedian(dim=1).values, nan=1.0).sqrt()
+    return (3 * median / MEDIAN_OF_RAYLEIGH).clamp(*SCALE_RANGE)
 
 
 def adjust(
@@ -180,46 +118,38 @@ def adjust(
     rays = torch.where((weights > 0)[..., None], rays, torch.zeros_like(rays))
     R, t = first_frame(R, t)
     points = triangulate(R, t, rays, weights) if points is None else points
-    damping = torch.full(R.shape[:1], 1e-3, dtype=R.dtype, device=R.device)
-    seen = _see(R, t, points, rays, focal_px)
-    for _ in range(steps):
-        scale = _scale_px(seen.residual_px, weights)
-        cost, robust = _robust(seen.residual_px, weights, scale)
-        system = _system(R, seen, focal_px, robust)
-        matrix, right, inverse = _reduced(system, damping)
-        step = torch.linalg.solve_ex(matrix, -right).result.unflatten(-1, (-1, 6))
-        step = torch.nan_to_num(step)
-        moved = torch.cat([torch.zeros_like(step[:, :1]), step], dim=1)
-        of_points = system.of_points + torch.einsum("bvnip,bvi->bnp", system.cross, moved)
-        new_points = points - (inverse @ of_points[..., None])[..., 0]
-        new_R, new_t = rotation_exp(moved[..., :3]) @ R, t + moved[..., 3:]
-        scaled = baseline(new_t)
-        new_t, new_points = new_t / scaled, new_points / scaled
-        new_seen = _see(new_R, new_t, new_points, rays, focal_px)
-        better = _robust(new_seen.residual_px, weights, scale)[0] < cost
-        R = torch.where(better[:, None, None, None], new_R, R)
-        t = torch.where(better[:, None, None], new_t, t)
-        points = torch.where(better[:, None, None], new_points, points)
-        seen = _Seen(
-            *(torch.where(better.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(new_seen, seen, strict=True))
-        )
-        damping = torch.where(better, damping * 0.2, damping * 6).clamp(1e-9, 1e6)
-    scale = _scale_px(seen.residual_px, weights)
-    cost, robust = _robust(seen.residual_px, weights, scale)
+    R, t, by_axis = _copied(R), _copied(t), _copied(points.mT)
+    squared = torch.empty(weights.shape, dtype=torch.float64)
+    arrays = (R, t, by_axis, rays.mT, weights.flatten(1), focal_px.flatten(1), squared.flatten(1))
+    compiled_rigs.adjust_rigs(*map(as_array, arrays), steps)
+    R, t, points, squared = (value.to(rays) for value in (R, t, by_axis.mT, squared))
+    scale = _scale_px(squared, weights)
+    cost, robust = _robust(squared, weights, scale)
     total = weights.sum((1, 2)).clamp_min(1e-12)
-    behind = (weights * (seen.inverse_depth < 0)).sum((1, 2)) / total
-    return Rig(R, t, points, cost, _sigma_px(seen.residual_px, weights, robust), behind)
+    depth = (points @ R[:, :, 2].mT).mT + t[..., 2:]
+    behind = (weights * (depth < 0)).sum((1, 2)) / total
+    return Rig(R, t, points, cost, _sigma_px(squared, weights, robust), behind)
 
 
-def _sigma_px(residual_px: Tensor, weights: Tensor, robust: Tensor) -> Tensor:
+def _copied(values: Tensor) -> Tensor:
+    """A contiguous copy that a compiled loop may change."""
+    return values.detach().to("cpu", torch.float64, copy=True, memory_format=torch.contiguous_format)
+
+
+def as_array(values: Tensor) -> Array:
+    """A contiguous float64 array of a tensor; the same memory where it is one already."""
+    return np.ascontiguousarray(values.detach().cpu().double().numpy())
+
+
+def _sigma_px(squared_px: Tensor, weights: Tensor, robust: Tensor) -> Tensor:
     """(B,) of a coordinate of an observation with weight 1, by the residuals that the robust loss leaves."""
     used = weights > 0
     cameras = used.any(2).sum(1)
     free = 2 * used.sum((1, 2)) - 3 * (used.sum(1) >= 2).sum(1) - (6 * (cameras - 1) - 1).clamp_min(0)
-    squared = (robust * (residual_px**2).sum(-1)).sum((1, 2))
+    total = (robust * squared_px).sum((1, 2))
     share = robust.sum((1, 2)) / weights.sum((1, 2)).clamp_min(1e-12)
-    variance = squared / (_SHARE_OF_VARIANCE * free.clamp_min(1) * share.clamp_min(1e-6))
-    return variance.sqrt().clamp_min(_SCALE_RANGE[0] / 3)
+    variance = total / (_SHARE_OF_VARIANCE * free.clamp_min(1) * share.clamp_min(1e-6))
+    return variance.sqrt().clamp_min(SCALE_RANGE[0] / 3)
 
 
 def information(rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor) -> Tensor:
@@ -234,13 +164,16 @@ def information(rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor) -> Te
         focal_px: (B, V, N).
     """
     rays = torch.where((weights > 0)[..., None], rays, torch.zeros_like(rays))
-    seen = _see(rig.R, rig.t, rig.points, rays, focal_px)
-    return _reduced(_system(rig.R, seen, focal_px, weights), torch.zeros_like(rig.cost))[0]
+    degrees = 6 * (rig.R.shape[1] - 1)
+    matrix = torch.empty(len(rays), degrees, degrees, dtype=torch.float64)
+    arrays = (rig.R, rig.t, rig.points.mT, rays.mT, weights.flatten(1), focal_px.flatten(1), matrix)
+    compiled_rigs.information_of_rigs(*map(as_array, arrays))
+    return matrix.to(rays)
 
 
 def robust_weights(rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor) -> tuple[Tensor, Tensor]:
     """Weights (B, V, N) of the least squares that has the robust cost's minimum, and the loss's scale (B,) px."""
     rays = torch.where((weights > 0)[..., None], rays, torch.zeros_like(rays))
-    residual = _see(rig.R, rig.t, rig.points, rays, focal_px).residual_px
-    scale = _scale_px(residual, weights)
-    return _robust(residual, weights, scale)[1], scale
+    squared, _ = _residuals(rig.R, rig.t, rig.points, rays, focal_px)
+    scale = _scale_px(squared, weights)
+    return _robust(squared, weights, scale)[1], scale

@@ -8,11 +8,13 @@ from __future__ import annotations
 from itertools import combinations
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from poseboard.methods.geometry.bundle import Rig, adjust, first_frame
-from poseboard.methods.geometry.rotations import angle_deg, cross_matrix, rotation_exp, spread_rotations
+from poseboard.methods.geometry import compiled_rigs
+from poseboard.methods.geometry.bundle import Rig, adjust, as_array, first_frame
+from poseboard.methods.geometry.rotations import angle_deg, spread_rotations
 
 SEARCH = ((24, 4), (6, 6))
 """Rotations from which each pair is searched, and steps of each; then the best of them, and further steps."""
@@ -71,108 +73,12 @@ def relative_poses(a: Tensor, b: Tensor, weights: Tensor, focal_px: Tensor) -> P
     Returns:
         Pairs with batch dimension B.
     """
-    fa, fb = _homogeneous(a)[:, None], _homogeneous(b)[:, None]  # (B, 1, N, 3)
-    w = weights[:, None]
-    f = focal_px[:, None]
-    cost = torch.empty(0)
-    R = spread_rotations(SEARCH[0][0]).to(a)[None].expand(len(a), -1, -1, -1)
-    t = _epipolar_translation(R, fa, fb, w)
-    for number, (count, steps) in enumerate(SEARCH):
-        if number:
-            best = cost.topk(count, dim=1, largest=False).indices
-            R, t = torch.take_along_dim(R, best[..., None, None], 1), torch.take_along_dim(t, best[..., None], 1)
-        R, t, cost = _search(R, t, fa, fb, w, f, steps)
-    R, t, behind = _in_front(R, t, fa, fb, w)
-    return _two_best(R, t, cost + behind)
-
-
-def _search(
-    R: Tensor, t: Tensor, fa: Tensor, fb: Tensor, w: Tensor, f: Tensor, steps: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Refined R (B, H, 3, 3), t (B, H, 3) and their robust costs (B, H)."""
-    damping = torch.full(R.shape[:2], 1e-3, dtype=R.dtype, device=R.device)
-    distance, terms = _sampson_px(R, t, fa, fb, f)
-    for _ in range(steps):
-        scale = _scale(distance, w)
-        cost, robust = _cauchy(distance, w, scale)
-        J, tangent = _sampson_jacobian(t, fb, f, *terms)
-        weighted = robust[..., None] * J
-        H = weighted.mT @ J
-        g = (weighted.mT @ distance[..., None])[..., 0]
-        diagonal = H.diagonal(dim1=-2, dim2=-1)
-        H = H + torch.diag_embed(damping[..., None] * diagonal + 1e-12 * (1 + diagonal.mean(-1, keepdim=True)))
-        step = torch.nan_to_num(torch.linalg.solve_ex(H, -g).result)
-        new_R = rotation_exp(step[..., :3]) @ R
-        new_t = t + (tangent @ step[..., 3:, None])[..., 0]
-        new_t = new_t / torch.linalg.vector_norm(new_t, dim=-1, keepdim=True)
-        new_distance, new_terms = _sampson_px(new_R, new_t, fa, fb, f)
-        better = _cauchy(new_distance, w, scale)[0] < cost
-        R = torch.where(better[..., None, None], new_R, R)
-        t = torch.where(better[..., None], new_t, t)
-        distance = torch.where(better[..., None], new_distance, distance)
-        terms = (
-            torch.where(better[..., None, None], new_terms[0], terms[0]),
-            torch.where(better[..., None, None], new_terms[1], terms[1]),
-        )
-        damping = torch.where(better, damping * 0.2, damping * 6).clamp(1e-9, 1e6)
-    # One scale for all: a pose must not look good because its own is large.
-    return R, t, _cauchy(distance, w, _scale(distance, w).amin(1, keepdim=True))[0]
-
-
-def _epipolar_translation(R: Tensor, fa: Tensor, fb: Tensor, w: Tensor) -> Tensor:
-    normals = torch.linalg.cross((R @ fa.mT).mT, fb.expand(-1, R.shape[1], -1, -1))
-    normals = normals / torch.linalg.vector_norm(normals, dim=-1, keepdim=True).clamp_min(1e-12)
-    M = (w[..., None] * normals).mT @ normals
-    return torch.linalg.eigh(M).eigenvectors[..., 0]
-
-
-def _sampson_px(R: Tensor, t: Tensor, fa: Tensor, fb: Tensor, f: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Signed Sampson distances (B, H, N) in pixels, and what their derivatives need: turned rays, and norms."""
-    y = (R @ fa.mT).mT  # (B, H, N, 3)
-    E = cross_matrix(t) @ R
-    of_a, of_b = (E @ fa.mT).mT, (E.mT @ fb.mT).mT
-    norm = ((of_a[..., :2] ** 2).sum(-1) + (of_b[..., :2] ** 2).sum(-1)).clamp_min(1e-18).sqrt()
-    return f * _dot(fb, of_a) / norm, (y, norm[..., None])
-
-
-def _sampson_jacobian(t: Tensor, fb: Tensor, f: Tensor, y: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, H, N, 5) by a left rotation vector and the translation's tangent (B, H, 3, 2), with constant norms."""
-    fb = fb.expand_as(y)
-    axis = torch.eye(3, dtype=t.dtype, device=t.device)[t.abs().argmin(-1)]
-    first = torch.linalg.cross(t, axis)
-    first = first / torch.linalg.vector_norm(first, dim=-1, keepdim=True)
-    tangent = torch.stack([first, torch.linalg.cross(t, first)], dim=-1)
-    of_rotation = torch.linalg.cross(y, torch.linalg.cross(fb, t[:, :, None].expand_as(y)))
-    of_translation = torch.linalg.cross(y, fb) @ tangent
-    return f[..., None] * torch.cat([of_rotation, of_translation], dim=-1) / norm, tangent
-
-
-def _scale(distance: Tensor, w: Tensor) -> Tensor:
-    """(B, H) robust scale in pixels by the median distance."""
-    length = torch.where(w > 0, distance.abs(), torch.nan)
-    return (3 * 1.4826 * torch.nan_to_num(length.nanmedian(dim=-1).values, nan=1.0)).clamp(1e-3, 50.0)
-
-
-def _cauchy(distance: Tensor, w: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    u = (distance / scale[..., None]) ** 2
-    return (w * torch.log1p(u)).sum(-1) / w.sum(-1).clamp_min(1e-12), w / (1 + u)
-
-
-def _in_front(R: Tensor, t: Tensor, fa: Tensor, fb: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the four poses of each essential matrix the one with the fewest points behind a view, and their share."""
-    half_turn = 2 * t[..., :, None] * t[..., None, :] - torch.eye(3, dtype=t.dtype, device=t.device)
-    Rs = torch.stack([R, R, half_turn @ R, half_turn @ R], dim=2)
-    ts = torch.stack([t, -t, t, -t], dim=2)
-    y = (Rs @ fa[:, :, None].mT).mT
-    depth_a, depth_b = _depths(y, fb[:, :, None].expand_as(y), ts[..., None, :].expand_as(y))
-    share = w[:, :, None] / w.sum(-1)[:, :, None, None].clamp_min(1e-12)
-    behind = (share * ((depth_a < 0) | (depth_b < 0))).sum(-1)
-    best = behind.argmin(2, keepdim=True)
-    return (
-        torch.take_along_dim(Rs, best[..., None, None], 2)[:, :, 0],
-        torch.take_along_dim(ts, best[..., None], 2)[:, :, 0],
-        torch.take_along_dim(behind, best, 2)[:, :, 0],
-    )
+    (count, steps), (keep, more_steps) = SEARCH
+    pairs = torch.cat([a.mT, b.mT, weights[:, None], focal_px[:, None]], dim=1)
+    starts = spread_rotations(count).expand(len(a), -1, -1, -1)
+    R, t, cost = starts.numpy().copy(), np.empty((len(a), count, 3)), np.empty((len(a), count))
+    compiled_rigs.search_pairs(as_array(pairs), as_array(weights), R, t, cost, keep, steps, more_steps)
+    return _two_best(*(torch.from_numpy(values).to(a) for values in (R, t, cost)))
 
 
 def _two_best(R: Tensor, t: Tensor, cost: Tensor) -> Pairs:

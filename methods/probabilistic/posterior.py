@@ -15,10 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from poseboard.methods.geometry.bundle import Rig, baseline, information, robust_weights, triangulate
+from poseboard.methods.geometry import compiled_rigs
+from poseboard.methods.geometry.bundle import Rig, as_array, baseline, information, robust_weights, triangulate
 from poseboard.methods.geometry.rotations import matrix_of_quaternion, quaternion_of_matrix
 from poseboard.methods.probabilistic.distributions import (
     haar_log_density,
@@ -222,6 +224,26 @@ def log_likelihood(
     return -4.5 * (weights[:, None] * torch.log1p(u)).sum((2, 3))
 
 
+def see_by_draws(
+    R: Tensor, t: Tensor, rays: Tensor, weights: Tensor, focal_px: Tensor, sigma_px: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What draws of the cameras triangulate, (B, M, N, 3), and `log_likelihood` (B, M); without gradients.
+
+    Args:
+        R: (B, M, V, 3, 3).
+        t: (B, M, V, 3).
+        rays: (B, V, N, 2), finite.
+        weights: (B, V, N).
+        focal_px: (B, V, N).
+        sigma_px: (B,).
+    """
+    points = np.empty((*R.shape[:2], 3, rays.shape[2]))
+    likelihood = np.empty(R.shape[:2])
+    arrays = (R, t, rays.mT, weights.flatten(1), focal_px.flatten(1), sigma_px)
+    compiled_rigs.see_by_draws(*map(as_array, arrays), points, likelihood)
+    return torch.from_numpy(points).to(rays).mT, torch.from_numpy(likelihood).to(rays)
+
+
 def sample_posterior(
     rig: Rig,
     rays: Tensor,
@@ -318,9 +340,7 @@ def _draw(
     sigma_px: Tensor,
 ) -> _Round:
     z = proposal.draw(count, generator)
-    R, t = space.cameras(z)
-    points = triangulate(R, t, rays[:, None], weights[:, None])
-    return _Round(z, points, log_likelihood(R, t, rays, weights, focal_px, sigma_px, points))
+    return _Round(z, *see_by_draws(*space.cameras(z), rays, weights, focal_px, sigma_px))
 
 
 def _refitted(

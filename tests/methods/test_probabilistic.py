@@ -12,6 +12,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Group, Sample, View
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.geometry.bundle import triangulate
+from poseboard.methods.geometry.bundle import triangulate
 from poseboard.methods.geometry.relative_pose import estimate
 from poseboard.methods.geometry.rotations import (
     angle_deg,
@@ -37,7 +38,13 @@ from poseboard.methods.probabilistic.distributions import (
     student_t_log_prob,
 )
 from poseboard.methods.probabilistic.method import Probabilistic
-from poseboard.methods.probabilistic.posterior import Sampling, sample_posterior, tempering
+from poseboard.methods.probabilistic.posterior import (
+    Sampling,
+    log_likelihood,
+    sample_posterior,
+    see_by_draws,
+    tempering,
+)
 from poseboard.methods.probabilistic.train import bone_lengths_mm, similarity_aligned
 
 
@@ -106,6 +113,25 @@ def test_the_same_generator_gives_the_same_answer_whatever_stands_beside():
         torch.Generator().manual_seed(3),
     )
     torch.testing.assert_close(both.mean_points[1:2], alone.mean_points, atol=1e-9, rtol=0)
+
+
+def test_compiled_draws_agree_with_the_differentiable_ones():
+    """Three views of one rig do not see a point, one view of another rig is absent, and some points are behind."""
+    _, _, rays, weights, focal = made_up_rigs(count=3, noise_px=3.0)
+    weights[0, :3, 5] = 0
+    weights[1, 3] = 0
+    weights[2] *= torch.linspace(0.1, 2, 34)
+    rig = estimate(rays, weights, focal)
+    rng = np.random.default_rng(0)
+    turns = rotation_exp(
+        torch.from_numpy(rng.standard_normal((3, 20, 4, 3)) * np.geomspace(1e-3, 2, 20)[:, None, None])
+    )
+    R, t = turns @ rig.R[:, None], rig.t[:, None] + torch.from_numpy(0.01 * rng.standard_normal((3, 20, 4, 3)))
+    points = triangulate(R, t, rays[:, None], weights[:, None])
+    seen = see_by_draws(R, t, rays, weights, focal, rig.sigma_px)
+    torch.testing.assert_close(seen[0], points, atol=1e-8, rtol=1e-8)
+    expected = log_likelihood(R, t, rays, weights, focal, rig.sigma_px, points)
+    torch.testing.assert_close(seen[1], expected, atol=1e-5, rtol=1e-7)
 
 
 def test_gradients_reach_points_and_confidences():
