@@ -12,7 +12,6 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Group, Sample, View
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.geometry.bundle import triangulate
-from poseboard.methods.geometry.bundle import triangulate
 from poseboard.methods.geometry.relative_pose import estimate
 from poseboard.methods.geometry.rotations import (
     angle_deg,
