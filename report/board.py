@@ -155,6 +155,8 @@ class Board:
     rows: tuple[Row, ...]
     comparison: TableComparison | None
     axis: Axis | None
+    bounds: tuple[Row, ...] = ()
+    """Where extrinsics are withheld: rows that are told them and have the weights of one of these rows; unranked."""
 
     @property
     def name(self) -> str:
@@ -194,6 +196,17 @@ class Board:
     def row(self, method: str) -> Row | None:
         """The row of ``method``, or None."""
         return next((row for row in self.rows if row.method == method), None)
+
+    def row_or_bound(self, method: str) -> Row | None:
+        """The row of ``method``, which may be a bound, or None."""
+        return next((row for row in (*self.rows, *self.bounds) if row.method == method), None)
+
+    def beyond_bound(self, row: Row) -> float | None:
+        """The error of a row as a multiple of that of the same weights with the true cameras; None where not known."""
+        for bound in self.bounds:
+            if self.unit == "mm" and _same_weights(row.file, bound.file) and row.method != bound.method:
+                return row.score.value / bound.score.value if row.score.value and bound.score.value else None
+        return None
 
     @property
     def few(self) -> bool:
@@ -357,6 +370,7 @@ def boards(results: Results) -> list[Board]:
                 )
             )
         )
+    all_boards = [replace(board, bounds=_bounds(board, all_boards)) for board in all_boards]
     all_boards.sort(
         key=lambda b: (
             *(b.dataset, b.synthetic, table_key(b.table), not b.signature.usual, b.calibration_free, -len(b.rows)),
@@ -364,6 +378,26 @@ def boards(results: Results) -> list[Board]:
         )
     )
     return all_boards
+
+
+def _bounds(board: Board, all_boards: Sequence[Board]) -> tuple[Row, ...]:
+    """Rows of the same table that know the extrinsics, and have the weights of a row of this one, which does not."""
+    if not board.calibration_free:
+        return ()
+    told = str(board.signature.model_copy(update={"extrinsics": "given", "frames_per_rig": 1}))
+    return tuple(
+        replace(row, rank=None, bold=False)
+        for other in all_boards
+        if (other.data_key, other.table) == (board.data_key, board.table) and str(other.signature) == told
+        for row in other.rows
+        if any(_same_weights(row.file, ours.file) for ours in board.rows)
+    )
+
+
+def _same_weights(a: ScoreFile, b: ScoreFile) -> bool:
+    """Whether two rows were scored with the same checkpoints, seed by seed."""
+    ours = a.provenance.checkpoint_sha256
+    return bool(ours) and ours == b.provenance.checkpoint_sha256
 
 
 def _usual(all_boards: Sequence[Board]) -> Iterator[Board]:
@@ -431,6 +465,15 @@ class Sweep:
                 y_label=f"{metric_label(self.columns[0].signature)}, {self.unit}",
             )
         return curves
+
+    @property
+    def bounds(self) -> dict[str, Row]:
+        """Rows that are told where the cameras are, of the same weights, by name."""
+        return {row.method: row for row in self.columns[-1].bounds}
+
+    def bound_values(self) -> dict[str, float]:
+        """Their values, which do not depend on what is counted."""
+        return {name: row.score.value for name, row in self.bounds.items() if row.score.value is not None}
 
 
 def sweeps(all_boards: Sequence[Board]) -> list[Sweep]:
@@ -643,7 +686,11 @@ class PaperTable:
     def cells(self, row: PublishedRow | None, method: str | None = None) -> list[Row | None]:
         """Our row in each board of ``ours``."""
         name = row.method if row is not None else method
-        return [board.row(name) if name else None for board in self.ours]
+        return [board.row_or_bound(name) if name else None for board in self.ours]
+
+    def is_bound(self, method: str) -> bool:
+        """Whether a row is told more than those that it stands beside."""
+        return any(row.method == method for board in self.ours for row in board.bounds)
 
 
 def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTable]:
@@ -652,10 +699,12 @@ def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTab
     for table in results.published:
         ours: dict[tuple[str, bool, str], Board] = {}
         for board in _usual(all_boards):
-            if board.published == table.id:
-                ours.setdefault((*board.data_key, board.signature.metric), board)
+            key = (*board.data_key, board.signature.metric)
+            if board.published == table.id and (key not in ours or board.calibration_free > ours[key].calibration_free):
+                ours[key] = board  # of a table for both, rows without extrinsics: those with them are no competitors
         named = {row.method for row in table.rows}
-        extra = dict.fromkeys(row.method for board in ours.values() for row in board.rows if row.method not in named)
+        of_ours = [row.method for board in ours.values() for row in (*board.rows, *board.bounds)]
+        extra = dict.fromkeys(method for method in of_ours if method not in named)
         columns = dict.fromkeys([*table.sources, *(column for row in table.rows for column in row.values)])
         papers.append(
             PaperTable(

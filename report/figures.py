@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -42,6 +42,9 @@ WIDTH = 4.9
 LINE_CHARACTERS = 62
 """Characters per line of a label: at 9 points they fit into ``WIDTH``."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
+LOG_FROM = 10
+"""Ratio of the last to the first of a few ticks from which they stand on a logarithmic axis."""
+_BOUND: Any = {"marker": "", "linestyle": (0, (1, 1)), "linewidth": 1.2}
 INK, RULE = "#1b1e23", "#d5d8dc"
 STYLE: Any = {  # matplotlib types every key of it as a literal
     **sns.axes_style("white"),
@@ -162,14 +165,15 @@ def _finish(axes: Axes, grid: str) -> None:
     axes.tick_params(left=False, bottom=grid != "x", length=3, width=0.7)
 
 
-def _legend(figure: Figure, names: Sequence[str], index: Mapping[str, int], lines: bool) -> None:
+def _legend(
+    figure: Figure, names: Sequence[str], index: Mapping[str, int], lines: bool, bounds: Collection[str] = ()
+) -> None:
     columns = min(len(names), 3)
     names = [name for first in range(columns) for name in names[first::columns]]  # matplotlib fills column by column
-    handles = [
-        Line2D([], [], markersize=5, linewidth=1.6, **{**look(index[n]), **({} if lines else {"linestyle": "none"})})
-        for n in names
-    ]
-    figure.legend(handles, [printable(n) for n in names], loc="outside upper left", ncols=columns)
+    looks = [{**look(index[n]), **(_BOUND if n in bounds else {} if lines else {"linestyle": "none"})} for n in names]
+    handles = [Line2D([], [], markersize=5, **{"linewidth": 1.6, **one}) for one in looks]
+    words = [printable(n) + (" (true cameras)" if n in bounds else "") for n in names]
+    figure.legend(handles, words, loc="outside upper left", ncols=columns)
 
 
 def intervals(scores: Mapping[str, Score], index: Mapping[str, int], label: str) -> Figure:
@@ -214,14 +218,31 @@ def breakdown(scores: Mapping[str, Score], index: Mapping[str, int], kind: str, 
     return figure
 
 
-def lines(curves: Mapping[str, Curve], index: Mapping[str, int], marks: bool, from_zero: bool) -> Figure:
-    """One line per method (PCK against threshold, error against number of cameras); curves have the axis labels."""
+def lines(
+    curves: Mapping[str, Curve],
+    index: Mapping[str, int],
+    marks: bool,
+    from_zero: bool,
+    bounds: Mapping[str, float] | None = None,
+) -> Figure:
+    """One line per method (PCK against threshold, error against number of cameras); curves have the axis labels.
+
+    Args:
+        curves: of the methods.
+        index: of each method, and of those in ``bounds``.
+        marks: whether every value has a mark.
+        from_zero: whether the axis of values starts at 0.
+        bounds: method that is told more -> its value, a level line.
+    """
+    bounds = bounds or {}
     with mpl.rc_context(STYLE):
         figure, axes = _axes(WIDTH, 3.5)
         for name, curve in curves.items():
             style = look(index[name]) if marks else {**look(index[name]), "marker": ""}
             y = [np.nan if value is None else value for value in curve.y]
             axes.plot(curve.x, y, linewidth=1.7, markersize=5.5, **style)
+        for name, value in bounds.items():
+            axes.axhline(value, **{**look(index[name]), **_BOUND})
         first = next(iter(curves.values()))
         axes.set_xlabel(printable(first.x_label))
         axes.set_ylabel(in_lines(printable(first.y_label), LINE_CHARACTERS * 2 // 3))
@@ -229,8 +250,11 @@ def lines(curves: Mapping[str, Curve], index: Mapping[str, int], marks: bool, fr
             axes.set_ylim(bottom=0)
         ticks = sorted({x for curve in curves.values() for x in curve.x})
         if marks and len(ticks) <= 12:
+            if 0 < LOG_FROM * ticks[0] <= ticks[-1]:
+                axes.set_xscale("log")
+                axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
-        _legend(figure, list(curves), index, lines=True)
+        _legend(figure, [*curves, *bounds], index, lines=True, bounds=bounds)
         _finish(axes, "both")
     return figure
 

@@ -192,7 +192,7 @@ def _index_context(
     mains = views.main_boards(all_boards)
     sweeps = views.sweeps(all_boards)
     shown = {id(board) for columns in mains.values() for board in columns}
-    swept = {id(board) for sweep in sweeps for board in sweep.columns}
+    swept = {id(board) for sweep in sweeps for board in sweep.columns} | _told(all_boards, sweeps)
     plots: dict[tuple[str, bool], list[Plot]] = {}
     for dataset, columns in mains.items():
         plots[dataset] = _board_plots(
@@ -205,6 +205,7 @@ def _index_context(
         "mains": mains,
         "methods_of": {dataset: _methods(columns) for dataset, columns in mains.items()},
         "methods_in": _methods,
+        "bounds_in": lambda columns: list(dict.fromkeys(row.method for board in columns for row in board.bounds)),
         "measure_in": lambda methods, dataset: views.measure_of(
             views.cost(results.training, dataset, method) for method in methods
         ),
@@ -226,6 +227,12 @@ def _index_context(
         "catalog": results.catalog,
         "speed": results.speed,
     }
+
+
+def _told(all_boards: Sequence[Board], sweeps: Sequence[Sweep]) -> set[int]:
+    """Boards of rows with extrinsics of a table that counts frames per rig: a frame is all that they need."""
+    tables = {(sweep.dataset, sweep.synthetic, sweep.table) for sweep in sweeps if sweep.columns[0].calibration_free}
+    return {id(b) for b in all_boards if (*b.data_key, b.table) in tables and not b.calibration_free}
 
 
 def _further(boards: Sequence[Board]) -> dict[tuple[str, bool, bool, bool], list[Board]]:
@@ -346,8 +353,9 @@ def _board_plots(
                 folder.plot(
                     f"{slug}-{views.file_name(sweep.over)}-{views.file_name(sweep.table.lower())}",
                     f"{sweep.name}, against the number of {sweep.over}",
-                    f"The table of {sweep.over} says what each point is.",
-                    figures.lines(curves, index, marks=True, from_zero=False),
+                    f"The table of {sweep.over} says what each point is."
+                    + (" Dotted: the same weights with the true cameras." if sweep.bounds else ""),
+                    figures.lines(curves, index, marks=True, from_zero=False, bounds=sweep.bound_values()),
                 )
             )
     for board in columns[:1]:
@@ -413,6 +421,7 @@ def _method_context(
         "name": name,
         "files": [entry.scores for entry in entries],
         "rows": [(board, row) for board in all_boards if (row := board.row(name))],
+        "beyond": any((row := b.row(name)) and b.beyond_bound(row) is not None for b in all_boards),
         "trainings": curves,
         "published": [(table, row) for table in results.published for row in table.rows if row.method == name],
         "breakdowns": _breakdown_tables(name, all_boards),

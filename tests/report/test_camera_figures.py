@@ -1,4 +1,4 @@
-"""Recovered cameras on the pages: rigs from above, and stated against observed uncertainty."""
+"""Rows without extrinsics on the pages: recovered rigs, stated uncertainty, and what bounds them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,21 @@ import pytest
 from fabricated_results import provenance, score, write_method
 
 from poseboard.protocols.camera_coverage import LEVELS
-from poseboard.protocols.records import COVERAGE, Curve, PlannedCamera, RigFile, RigPlan, Score, ScoreFile
+from poseboard.protocols.records import (
+    COVERAGE,
+    Curve,
+    PlannedCamera,
+    PublishedRow,
+    PublishedTable,
+    RigFile,
+    RigPlan,
+    Score,
+    ScoreFile,
+)
+from poseboard.report.board import boards, paper_tables, sweeps
 from poseboard.report.camera_figures import ellipse_semi_axes, reliability, rig_plan
-from poseboard.report.figures import to_svg
+from poseboard.report.figures import lines, to_svg
+from poseboard.report.results import Results, read_results
 from poseboard.report.site import build
 
 DATASET = "human36m"
@@ -63,18 +75,46 @@ def rig(place: str = "median", cameras: int = 3, covariance: tuple[float, float,
     )  # fmt: skip
 
 
+def without_alignment(table: str, value: float, extrinsics: str, frames: int = 1) -> Score:
+    plain = score("free", value, table, np.random.default_rng(0))
+    update = {"extrinsics": extrinsics, "frames_per_rig": frames}
+    published = "T6" if table == "T6" else None
+    signature = plain.signature.model_copy(update=update)
+    return plain.model_copy(update={"signature": signature, "published": published})
+
+
+def write_row(root: Path, method: str, scores: list[Score], checkpoint: str) -> None:
+    made = provenance(method).model_copy(update={"checkpoint_sha256": {"seed0": checkpoint * 64}})
+    file = ScoreFile(
+        method=method, dataset=DATASET, synthetic=True, profile="default", scores=scores, provenance=made
+    )  # fmt: skip
+    file.write(root / "default" / "scores" / method / f"{DATASET}.json")
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root, out = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("out")
     write_method(root, DATASET, "algebraic", 70.0)
-    file = ScoreFile(
-        method="free", dataset=DATASET, synthetic=True, profile="default", scores=[coverage()],
-        provenance=provenance("free"),
-    )  # fmt: skip
-    file.write(root / "default" / "scores" / "free" / f"{DATASET}.json")
+    by_frames = [without_alignment("frames", value, "withheld", n) for n, value in ((1, 90.0), (5, 60.0), (10, 44.0))]
+    free = [coverage(), without_alignment("T6", 50.0, "withheld"), *by_frames]
+    write_row(root, "free", free, "a")
+    write_row(root, "unrelated", [without_alignment("T6", 60.0, "withheld")], "b")
+    for method, value, checkpoint in (("told", 40.0, "a"), ("told_elsewhere", 30.0, "c")):
+        given = [without_alignment(table, value, "given") for table in ("T6", "frames")]
+        write_row(root, method, given, checkpoint)
+    PublishedTable(
+        id="T6", title="Without extrinsics", paper="P", dataset=DATASET, unit="mm", sources={"paper": "page 1"},
+        signature={}, rows=[PublishedRow(name="theirs", method="free", values={"paper": 26.0})],
+    ).write(root / "published" / "T6.yaml")  # fmt: skip
     RigFile(plans=[rig(), rig("worst")]).write(root / "default" / "examples" / "free" / DATASET / "rigs.json")
     build(root, "default", out)
+    (out / "root").write_text(str(root))
     return out
+
+
+@pytest.fixture(scope="module")
+def results(site: Path) -> Results:
+    return read_results(Path((site / "root").read_text()), "default")
 
 
 def section(page: str) -> str:
@@ -160,3 +200,33 @@ def test_the_reliability_curve_has_the_diagonal_and_the_band():
     assert [[0, 0], [100, 100]] in lines
     assert [[95.0, 90.0], [95.0, 98.0]] in lines
     assert [[x, y] for x, y in zip(curve.x, curve.y, strict=True)] in lines
+
+
+def test_the_bound_is_what_the_same_weights_reach_with_the_true_cameras(results: Results) -> None:
+    free = next(board for board in boards(results) if board.table == "T6" and board.calibration_free)
+    assert [row.method for row in free.rows] == ["free", "unrelated"]
+    assert [row.method for row in free.bounds] == ["told"], "told_elsewhere has other weights"
+    assert free.beyond_bound(free.rows[0]) == 50 / 40
+    assert free.beyond_bound(free.rows[1]) is None, "its own bound was not run"
+    told = next(board for board in boards(results) if board.table == "T6" and not board.calibration_free)
+    assert told.bounds == ()
+    (paper,) = paper_tables(results, boards(results))
+    assert [board.calibration_free for board in paper.ours] == [True]
+    assert paper.extra == ("unrelated", "told")
+    assert paper.is_bound("told")
+    assert not paper.is_bound("unrelated")
+
+
+def test_a_curve_over_frames_per_rig_has_its_bound(results: Results, site: Path) -> None:
+    (sweep,) = [one for one in sweeps(boards(results)) if one.over == "frames per rig"]
+    assert sweep.methods == ("free",)
+    assert sweep.bound_values() == {"told": 40.0}
+    figure = lines(sweep.curves(), {"free": 0, "told": 1}, marks=True, from_zero=False, bounds=sweep.bound_values())
+    (axes,) = figure.get_axes()
+    assert axes.get_xscale() == "log"
+    assert [line.get_ydata() for line in axes.lines if len(set(line.get_ydata())) == 1] == [[40.0, 40.0]]
+    index = (site / "index.html").read_text(encoding="utf-8")
+    table = index[index.index("MPJPE, root-relative, by number of frames per rig") :]
+    table = " ".join(re.sub(r"<[^>]+>", " ", table[: table.index("</table>")]).split())
+    assert re.findall(r"\d\.\d\d ×", table) == ["2.25 ×", "1.50 ×", "1.10 ×"]
+    assert re.search(r"told true cameras, unranked 40\.0 .* 40\.0 .* 40\.0", table), table
