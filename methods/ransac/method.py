@@ -13,6 +13,7 @@ from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import parse_options
 from poseboard.methods.geometry.observations import Array, Observations
 from poseboard.methods.geometry.robust import THRESHOLD_PX, ransac, ransac_published
+from poseboard.methods.geometry.swaps import without_swaps
 from poseboard.methods.nets.detector import Decode
 from poseboard.methods.nets.heatmap_training import HeatmapTraining
 from poseboard.methods.nets.triangulator import Triangulator
@@ -37,13 +38,19 @@ class Ransac(Triangulator):
 
     def triangulate(self, observations: Observations, keys: Sequence[str]) -> Array:
         """All people at once; with ``compat`` one joint at a time, with draws seeded by the sample's key."""
+        if self.options.swaps:
+            order, threshold_px = self.skeleton.flip_order, self.threshold_px
+            return without_swaps(self._robust, observations.P, observations.points_px, order, threshold_px)[0]
         if not self.options.compat:
-            return ransac(observations.P, observations.points_px, self.threshold_px).points_mm
+            return self._robust(observations.P, observations.points_px)
         people = [
             ransac_published(P, points, random.Random(key), threshold_px=self.threshold_px).points_mm
             for P, points, key in zip(observations.P, observations.points_px, keys, strict=True)
         ]
         return np.reshape(people, (-1, len(self.skeleton), 3))
+
+    def _robust(self, P: Array, points_px: Array) -> Array:
+        return ransac(P, points_px, self.threshold_px).points_mm
 
     @property
     def threshold_px(self) -> float:
@@ -52,8 +59,11 @@ class Ransac(Triangulator):
         return self.options.threshold_px or fitted.get("threshold_px", THRESHOLD_PX)
 
     def training(self, start: Path | None, seed: int) -> HeatmapTraining | None:
-        """Further training of the backbone in ``start``, then a fit of the threshold; None with "published"."""
+        """Further training of the backbone in ``start``, then a fit of the threshold.
+
+        None with "published" and with ``swaps``: the weights of the row under ``after`` stay as they are.
+        """
         start = self.starting_checkpoint(start)
-        if self.options.recipe == "published":
+        if self.options.recipe == "published" or self.options.swaps:
             return None
         return RansacTraining.continued(start, self.options, self.skeleton, seed)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from poseboard.datasets.sample import Sample, Truth
 from poseboard.methods.geometry.robust import ransac
@@ -28,6 +29,8 @@ class RansacOptions(HeatmapOptions):
         threshold_px: reprojection distance up to which a view agrees, crop pixels (frame pixels for given detections);
             None: the one fitted in training, 30 without training.
         association_px: mean epipolar distance up to which given detections are one person.
+        swaps: views are also tried with left and right swapped, see `methods.geometry.swaps`; not with ``compat``. The
+            weights and the threshold are those of the row under ``after``.
         compat: the release's scheme draw by draw, on whole heat-map pixels and with its threshold.
     """
 
@@ -35,7 +38,14 @@ class RansacOptions(HeatmapOptions):
     learning_rate: float = Field(default=5e-4, gt=0)
     threshold_px: float | None = Field(default=None, gt=0)
     association_px: float = Field(default=ASSOCIATION_PX, gt=0)
+    swaps: bool = False
     compat: bool = False
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if self.swaps and self.compat:
+            raise ValueError("swaps: the published scheme (compat) tries none")
+        return self
 
 
 class RansacTraining(HeatmapTraining):
