@@ -9,15 +9,16 @@ release's scheme draw by draw.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
-from torch import Tensor
 
-from poseboard.methods.geometry.triangulation import damp, equations, invert
+from poseboard.methods.geometry.triangulation import DAMPING
 
 Array = NDArray[np.float64]
 
@@ -28,8 +29,8 @@ _HUBER_SHARE = 1 / 5
 costs precision (8.5 mm instead of 8.0 on its recorded scenario of four views) and gains nothing with heavy tails."""
 EXHAUSTIVE_VIEWS = 12
 """Up to this many usable views every pair is tried."""
-_CHUNK = 4_000_000
-"""Reprojections (pairs x views x joints x frames) computed at once; bounds the memory."""
+_WORK_PER_THREAD = 20_000
+"""Observations below which another thread costs more than it saves."""
 _REFINEMENTS = 10
 """Levenberg-Marquardt steps."""
 
@@ -52,9 +53,17 @@ def ransac(
 ) -> Consensus:
     """Triangulate each joint from the views that agree best.
 
-    Every pair of views proposes a point (above 12 usable views: every pair of 12 drawn per joint). Its score is
-    ``sum max(0, 1 - (d / threshold)²)`` over the views that the point lies in front of; d is the reprojection distance.
-    The pair with the highest score and the views within the threshold of its point are triangulated together.
+    Every pair of views proposes a point. Its score is ``sum max(0, 1 - (d / threshold)²)`` over the views that the
+    point lies in front of; d is the reprojection distance. The pair with the highest score and the views within the
+    threshold of its point are triangulated together.
+
+    Above 12 usable views, pairs of 12 drawn per joint are tried, disjoint ones first, until the chance that every one
+    so far had a wrong view is below 1e-6, given the share of views that agree with the best. The views that agree with
+    the triangulation of that consensus replace it where they score higher.
+
+    Points are computed one by one in compiled code, in as many threads as torch has; their number changes nothing. The
+    first call after a change of the code compiles for seconds; the result is kept beside the code or, where that
+    cannot be written, in the user's cache.
 
     Args:
         P: (..., V, 3, 4) projection matrices.
@@ -73,116 +82,55 @@ def ransac(
     P, points_px = np.asarray(P, dtype=np.float64), np.asarray(points_px, dtype=np.float64)
     batch = np.broadcast_shapes(P.shape[:-3], points_px.shape[:-3])
     views, joints = points_px.shape[-3:-1]
-    if views < 2 or not np.prod(batch) * joints:
-        return Consensus(np.full((*batch, joints, 3), np.nan), np.zeros((*batch, views, joints), dtype=bool))
-    all_P = torch.from_numpy(np.array(np.broadcast_to(P, (*batch, views, 3, 4)))).reshape(-1, views, 3, 4)
-    all_points = torch.from_numpy(np.array(np.broadcast_to(points_px, (*batch, views, joints, 2))))
-    # One draw for all frames: the result of a frame does not depend on the other frames of the call.
-    draw = torch.rand(views, 1, joints, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    hypotheses = min(views, EXHAUSTIVE_VIEWS) ** 2 // 2
-    size = max(1, _CHUNK // (hypotheses * views * joints))
-    X, inliers = [], []
-    with torch.no_grad():
-        chunks = zip(all_P.split(size), all_points.reshape(-1, views, joints, 2).split(size), strict=True)
-        for chunk_P, chunk_points in chunks:
-            chunk_X, chunk_inliers = _consensus(chunk_P, chunk_points, threshold_px, refined, draw)
-            X.append(chunk_X.movedim(0, -1))
-            inliers.append(chunk_inliers.movedim(0, 1))
-    return Consensus(
-        torch.cat(X).reshape(*batch, joints, 3).numpy(), torch.cat(inliers).reshape(*batch, views, joints).numpy()
-    )
+    frames = int(np.prod(batch))
+    X, inliers = np.full((frames * joints, 3), np.nan), np.zeros((frames, views, joints), dtype=bool)
+    if views >= 2 and len(X):
+        from poseboard.methods.geometry.consensus import Scratch, triangulate  # noqa: PLC0415  (imports numba)
+
+        all_P = _owned(P, P.shape if P.ndim == 3 else (*batch, views, 3, 4))
+        all_points = _owned(points_px, (*batch, views, joints, 2))
+        # One draw for all frames: the result of a frame does not depend on the other frames of the call.
+        drawn = np.random.default_rng(seed).random((views, joints)).argsort(axis=0)
+
+        def fill(start: int, stop: int) -> None:
+            triangulate(
+                all_P.reshape(-1, views, 12), all_points.reshape(frames, views, joints, 2), drawn, _SCHEDULE,
+                float(threshold_px), _HUBER_SHARE * float(threshold_px), _REFINEMENTS if refined else 0, DAMPING,
+                start, stop, X, inliers, Scratch.of(views, EXHAUSTIVE_VIEWS),
+            )  # fmt: skip
+
+        _in_threads(fill, len(X), work=len(X) * views)
+    return Consensus(X.reshape(*batch, joints, 3), inliers.reshape(*batch, views, joints))
 
 
-def _consensus(P: Tensor, points_px: Tensor, threshold_px: float, refined: bool, draw: Tensor) -> tuple[Tensor, Tensor]:
-    """X (3, B, J) and inliers (V, B, J) from P (B, V, 3, 4), points (B, V, J, 2) and random numbers (V, 1, J).
-
-    V views, K pairs of views, B frames, J joints. Frames and joints come last: every step is one array operation.
-    """
-    rows, usable = equations(P, points_px)
-    views = len(usable)
-    rows = rows.unflatten(1, (views, 2))
-    blocks = (rows[:3, None] * rows).sum(3)  # (3, 4, V, B, J): normal equations of each view
-    candidates, candidate_usable, candidate_views = blocks, usable, None
-    if views > EXHAUSTIVE_VIEWS:
-        # `draw` is below 1, so usable views come before all others.
-        candidate_views = (draw + usable).topk(EXHAUSTIVE_VIEWS, dim=0).indices
-        candidates = blocks.gather(2, candidate_views.expand(3, 4, *candidate_views.shape))
-        candidate_usable = usable.gather(0, candidate_views)
-    first, second = torch.combinations(torch.arange(len(candidate_usable))).T
-    # Normal equations add up over views: the point of a pair is the solution of the sum of its two blocks.
-    X = _least_squares(candidates[:, :, first] + candidates[:, :, second])  # (3, K, B, J)
-
-    P = torch.nan_to_num(P).permute(2, 3, 1, 0)[..., None]  # (3, 4, V, B, 1)
-    points = torch.nan_to_num(points_px).permute(3, 1, 0, 2)  # (2, V, B, J)
-    x = (P[:, :3, :, None] * X[:, None]).sum(1) + P[:, 3, :, None]  # (3, V, K, B, J)
-    in_front = x[2] > 0
-    offset = x[:2] / torch.where(in_front, x[2], 1.0) - points[:, :, None]
-    agreement = 1 - (offset * offset).sum(0) / threshold_px**2
-    agrees = (agreement > 0) & in_front & usable[:, None]  # (V, K, B, J)
-    possible = candidate_usable[first] & candidate_usable[second]
-    score = torch.where(possible, (agreement * agrees).sum(0), -torch.inf)
-    best = score.argmax(0)  # (B, J)
-    inliers = agrees.gather(1, best.expand(views, 1, *best.shape))[:, 0]
-    pair = torch.stack([first[best], second[best]])
-    if candidate_views is not None:
-        pair = candidate_views.gather(0, pair)
-    # The pair itself is always part of the consensus, also where its own error exceeds the threshold.
-    inliers = inliers.scatter(0, pair, True) & usable
-    X = _least_squares((blocks * inliers).sum(2))
-    if refined:
-        X = _refine(P, points, inliers.double(), X, _HUBER_SHARE * threshold_px)
-    return torch.where(usable.sum(0) >= 2, X, torch.nan), inliers
+def _owned(array: Array, shape: tuple[int, ...]) -> Array:
+    """Of a shape, contiguous and writable: numba would compile anew for another kind of array."""
+    return np.require(array if array.shape == shape else np.broadcast_to(array, shape), requirements=["C", "A", "W"])
 
 
-def _least_squares(normal: Tensor) -> Tensor:
-    """Normal equations (3, 4, ...) -> their solution X (3, ...), which does not depend on the world's origin."""
-    return -(invert(damp(normal[:, :3].clone()))[0] * normal[:, 3]).sum(1)
+def _disjoint_first(count: int) -> NDArray[np.int64]:
+    """(K, 2) all pairs of an even number, as a round robin plays them: those of a round have nothing in common."""
+    rest = np.arange(1, count)
+    rounds = []
+    for _ in range(count - 1):
+        order = np.concatenate([[0], rest])
+        rounds.append(np.sort(np.stack([order[: count // 2], order[: count // 2 - 1 : -1]], axis=1), axis=1))
+        rest = np.roll(rest, 1)
+    return np.concatenate(rounds)
 
 
-def _refine(P: Tensor, points_px: Tensor, weights: Tensor, X: Tensor, huber_px: float) -> Tensor:
-    """Levenberg–Marquardt on ``sum weights * huber(distance)``; every point has its own damping.
+_SCHEDULE = _disjoint_first(EXHAUSTIVE_VIEWS)
 
-    Args:
-        P: (3, 4, V, B, 1).
-        points_px: (2, V, B, J).
-        weights: (V, B, J), 0 leaves a view out.
-        X: (3, B, J) start.
-        huber_px: distance at which the loss turns linear.
-    """
 
-    def evaluate(X: Tensor) -> tuple[Tensor, ...]:
-        x = (P[:, :3] * X[:, None]).sum(1) + P[:, 3]
-        in_front = x[2] > 0
-        depth = torch.where(in_front, x[2], 1.0)
-        pixels = x[:2] / depth
-        offset = pixels - points_px
-        distance = (offset * offset).sum(0).sqrt()
-        near = distance.clamp_max(huber_px)
-        cost = near * (distance - near / 2)
-        # A point behind a camera has no gradient from it. The cost is so large that such a step is rejected.
-        cost = (weights * torch.where(in_front, cost, 1e12)).sum(0)
-        # Weight of the view in the normal equations: 1 in the quadratic part of the loss, less in the linear part.
-        pull = weights * in_front * (huber_px / distance.clamp_min(huber_px))
-        return X, pixels, depth, offset, pull, cost
-
-    state = evaluate(X)
-    damping = torch.full_like(state[-1], 0.1)
-    for _ in range(_REFINEMENTS):
-        X, pixels, depth, offset, pull, cost = state
-        J = (P[:2, :3] - pixels[:, None] * P[2, :3]) / depth  # (2, 3, V, B, J): d pixels / d X
-        weighted = J * pull
-        along = (offset[:, None] * J).sum(0)  # (3, V, B, J)
-        far = pull * (pull < weights) / (offset * offset).sum(0).clamp_min(huber_px**2)
-        # The linear part of the loss has no curvature along the residual: subtract it from the Gauss-Newton Hessian.
-        H = (weighted[:, :, None] * J[:, None]).sum((0, 3))  # (3, 3, B, J)
-        curvature = ((along * far)[:, None] * along).sum(2)
-        H = H * (1 + damping) - curvature
-        gradient = (weighted * offset[:, None]).sum((0, 2))
-        trial = evaluate(X - (invert(damp(H))[0] * gradient).sum(1))
-        better = trial[-1] < cost
-        state = tuple(torch.where(better, new, old) for new, old in zip(trial, state, strict=True))
-        damping = torch.where(better, damping / 4, damping * 4)
-    return state[0]
+def _in_threads(fill: Callable[[int, int], None], points: int, work: int) -> None:
+    """Fill ranges of points, in as many threads as torch has where the work is worth it."""
+    threads = min(torch.get_num_threads(), work // _WORK_PER_THREAD, points)
+    if threads < 2:
+        fill(0, points)
+        return
+    ends = [points * k // threads for k in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(fill, ends[:-1], ends[1:]))
 
 
 def ransac_published(

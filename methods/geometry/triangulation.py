@@ -15,7 +15,7 @@ from torch import Tensor
 
 Array = NDArray[np.float64]
 
-_DAMPING = 1e-12
+DAMPING = 1e-12
 """Multiple of the identity that is added to the 3×3 normal matrix, relative to its trace. It keeps solutions and
 gradients of parallel rays finite and is far below the rounding of any point that can be triangulated (the iterations
 refine against the undamped equations)."""
@@ -158,14 +158,14 @@ def invert(S: Tensor) -> tuple[Tensor, Tensor]:
     cofactors = torch.stack([c_xx, c_xy, c_xz, c_xy, xx * zz - xz * xz, c_yz, c_xz, c_yz, xx * yy - xy * xy])
     trace = xx + yy + zz
     determinant = xx * c_xx + xy * c_xy + xz * c_xz
-    determinant = determinant.maximum((_DAMPING**2 * trace**3).clamp_min(torch.finfo(S.dtype).tiny))
+    determinant = determinant.maximum((DAMPING**2 * trace**3).clamp_min(torch.finfo(S.dtype).tiny))
     return (cofactors / determinant).unflatten(0, (3, 3)), determinant
 
 
 def damp(S: Tensor) -> Tensor:
     """Add a small multiple of the identity to (3, 3, ...) matrices, in place, so that their inverses are bounded."""
     trace = S[0, 0] + S[1, 1] + S[2, 2]
-    S.diagonal().add_(torch.where(trace > 0, _DAMPING * trace, 1.0)[..., None])
+    S.diagonal().add_(torch.where(trace > 0, DAMPING * trace, 1.0)[..., None])
     return S
 
 

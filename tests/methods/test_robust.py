@@ -2,11 +2,14 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ransac_reference import HUBER_SHARE, huber_cost, plain_consensus, refined
 from scipy.optimize import least_squares
 from test_triangulation import people, rig, see, seeds
 
+from poseboard.methods.geometry import consensus, robust
 from poseboard.methods.geometry.robust import ransac, ransac_published
 from poseboard.methods.geometry.triangulation import dlt, reprojection_error
 
@@ -126,3 +129,158 @@ def test_the_published_scheme_may_keep_a_bad_pair_where_ours_does_not():
     theirs = np.linalg.norm(published.points_mm - X, axis=-1)
     assert np.median(ours) < 10
     assert ours.mean() < 0.5 * theirs.mean()
+
+
+def hard_scene(seed, views, frames=3):
+    """Noise, outliers in up to half of the views and missing observations."""
+    rng = np.random.default_rng(seed)
+    P, X = rig(rng, views), people(rng, frames)
+    points, _ = with_outliers(
+        rng, see(P, X) + rng.normal(0, 2, (frames, views, 5, 2)), int(rng.integers(views // 2 + 1))
+    )
+    points[rng.random(points.shape[:-1]) < 0.1] = np.nan
+    return P, points
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.integers(2, 9), st.sampled_from([5.0, 30.0]))
+def test_the_compiled_consensus_is_that_of_the_plain_reference(seed, views, threshold_px):
+    P, points = hard_scene(seed, views)
+    found = ransac(P, points, threshold_px, refined=False)
+    for f, j in np.ndindex(3, 5):
+        expected = plain_consensus(P, points[f, :, j], threshold_px)
+        if expected is None:
+            assert np.isnan(found.points_mm[f, j]).all()
+            assert not found.inliers[f, :, j].any()
+            continue
+        point_mm, inliers = expected
+        ours = np.flatnonzero(found.inliers[f, :, j])
+        np.testing.assert_array_equal(ours, inliers)
+        np.testing.assert_allclose(found.points_mm[f, j], point_mm, rtol=1e-6, atol=1e-4)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seeds, st.integers(3, 8), st.sampled_from([5.0, 30.0]))
+def test_the_compiled_refinement_is_no_worse_than_a_general_optimiser(seed, views, threshold_px):
+    P, points = hard_scene(seed, views, frames=1)
+    start, found = ransac(P, points, threshold_px, refined=False), ransac(P, points, threshold_px)
+    np.testing.assert_array_equal(found.inliers, start.inliers)
+    for j in range(5):
+        inliers = np.flatnonzero(found.inliers[0, :, j])
+        if len(inliers) < 3:
+            continue
+        best = refined(P, points[0, :, j], inliers, start.points_mm[0, j], threshold_px)
+        theirs, ours, before = (
+            huber_cost(P[inliers], points[0, inliers, j], X, HUBER_SHARE * threshold_px)
+            for X in (best, found.points_mm[0, j], start.points_mm[0, j])
+        )
+        assert ours <= before
+        assert ours <= theirs * (1 + 1e-3) + 1e-6
+
+
+@settings(max_examples=15, deadline=None)
+@given(seeds, st.sampled_from([13, 20, 31]), st.sampled_from([0.05, 0.4]))
+def test_many_views_end_early_with_the_views_that_all_pairs_would_find(seed, views, share):
+    rng = np.random.default_rng(seed)
+    P, X = rig(rng, views), people(rng, 2)
+    points, moved = with_outliers(rng, see(P, X) + rng.normal(0, 1, (2, views, 5, 2)), int(share * views))
+    found = ransac(P, points)
+    for f, j in np.ndindex(2, 5):
+        told = points[f, ~moved[f, :, j], j][None, :, None]
+        best = ransac(P[~moved[f, :, j]], told).points_mm[0, 0]
+        np.testing.assert_allclose(found.points_mm[f, j], best, atol=6)
+    assert (found.inliers | moved).mean() > 0.99
+
+
+def test_pairs_of_drawn_views_are_all_tried_and_disjoint_ones_first():
+    schedule = robust._SCHEDULE
+    assert len({tuple(pair) for pair in schedule.tolist()}) == len(schedule) == 66
+    assert (schedule[:, 0] < schedule[:, 1]).all()
+    assert schedule.max() == 11
+    for start in range(0, 66, 6):
+        assert len(np.unique(schedule[start : start + 6])) == 12
+
+
+@pytest.mark.parametrize("views", [4, 31])
+def test_threads_change_nothing(views, monkeypatch):
+    rng = np.random.default_rng(11)
+    P, X = rig(rng, views), people(rng, 7)
+    points, _ = with_outliers(rng, see(P, X) + rng.normal(0, 2, (7, views, 5, 2)), views // 4)
+    before = torch.get_num_threads()
+    answers = []
+    monkeypatch.setattr(robust, "_WORK_PER_THREAD", 1)
+    try:
+        for threads in (1, 2, 3, 64):
+            torch.set_num_threads(threads)
+            answers.append(ransac(P, points))
+    finally:
+        torch.set_num_threads(before)
+    alone = [ransac(P, points[:, :, [j]]) for j in range(5)] if views == 4 else []
+    for answer in answers[1:]:
+        np.testing.assert_array_equal(answer.points_mm, answers[0].points_mm)
+        np.testing.assert_array_equal(answer.inliers, answers[0].inliers)
+    for j, answer in enumerate(alone):  # nor do the other joints of the call
+        np.testing.assert_array_equal(answer.points_mm[:, 0], answers[0].points_mm[:, j])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("views", [4, 14])
+def test_what_is_not_finite_is_not_observed(value, views):
+    rng = np.random.default_rng(12)
+    P, X = np.tile(rig(rng, views), (2, 1, 1, 1)), people(rng, 2)
+    points = see(P, X) + rng.normal(0, 1, (2, views, 5, 2))
+    expected = ransac(np.delete(P, 1, 1), np.delete(points, 1, 1), seed=5)
+    whole, one = points.copy(), P.copy()
+    whole[:, 1, :, 0] = value
+    one[:, 1, 2, 3] = value
+    for found in (ransac(P, whole, seed=5), ransac(one, points, seed=5)):
+        assert not found.inliers[:, 1].any()
+        np.testing.assert_allclose(found.points_mm, expected.points_mm, atol=1e-6 if views == 4 else 2)
+
+
+def test_parallel_rays_and_equal_cameras_give_a_finite_point():
+    P = np.stack([np.eye(3, 4) * [[1000], [1000], [1]]] * 3)
+    P[1, 0, 3] = 5e5  # shifted sideways; every point at the same pixel is infinitely far away
+    assert np.isfinite(ransac(P[:2], np.zeros((2, 1, 2))).points_mm).all()
+    P[1] = P[0]
+    assert np.isfinite(ransac(P, np.zeros((3, 1, 2))).points_mm).all()
+
+
+def test_cameras_of_each_frame_and_any_batch_shape():
+    rng = np.random.default_rng(13)
+    P = np.stack([rig(rng, 4) for _ in range(6)])
+    X = people(rng, 6)
+    points = see(P, X)
+    np.testing.assert_allclose(ransac(P, points).points_mm, X, atol=1e-5)
+    folded = ransac(P.reshape(2, 3, 4, 3, 4), points.reshape(2, 3, 4, 5, 2))
+    np.testing.assert_allclose(folded.points_mm, X.reshape(2, 3, 5, 3), atol=1e-5)
+    assert folded.inliers.shape == (2, 3, 4, 5)
+    across = ransac(P[:, None], points[0])  # (6, 1) rigs against one frame
+    assert across.points_mm.shape == (6, 1, 5, 3)
+    np.testing.assert_allclose(across.points_mm[0, 0], X[0], atol=1e-5)
+
+
+def test_where_compiled_code_cannot_be_kept_it_is_compiled_all_the_same(monkeypatch):
+    def njit(*, cache=False, **options):
+        if cache:
+            raise RuntimeError("no locator available")
+        return lambda function: ("compiled", function)
+
+    monkeypatch.setattr(consensus, "_njit", njit)
+    assert consensus._kept(abs) == ("compiled", abs)
+
+
+def test_no_kind_of_array_is_compiled_anew():
+    rng = np.random.default_rng(14)
+    P, X = rig(rng, 4), people(rng, 3)
+    points = see(P, X)
+    expected = ransac(P, points)
+    frozen = points.copy()
+    frozen.setflags(write=False)
+    transposed = np.asfortranarray(points)
+    for camera in (P, np.broadcast_to(P, (3, 4, 3, 4)), np.tile(P, (3, 1, 1, 1))[::-1]):
+        for observed in (frozen, transposed, points[::-1][::-1]):
+            np.testing.assert_array_equal(ransac(camera, observed).points_mm, expected.points_mm)
+    ransac(P, points, 30, refined=False)
+    ransac(P.astype(np.float32), points.astype(np.float32), np.float32(30))
+    assert len(consensus.triangulate.signatures) == 1
