@@ -374,7 +374,7 @@ def _board_plots(
         scores = {row.method: row.score for row in board.rows}
         names = dict.fromkeys(key for score in scores.values() for key in score.curves)
         for key in names:
-            drawn = {n: s.curves[key] for n, s in scores.items() if key in s.curves and s.curves[key].x}
+            drawn = {n: s.curves[key] for n, s in scores.items() if key in s.curves and any(_known(s.curves[key]))}
             if key == "cameras" or not drawn:  # the sweeps draw these
                 continue
             curves = _labelled(drawn, board)
@@ -399,6 +399,10 @@ def _board_plots(
                 )
             )
     return plots
+
+
+def _known(curve: Curve) -> list[bool]:
+    return [value is not None for value in curve.y]
 
 
 def _method_context(
@@ -462,7 +466,7 @@ def _reliability(
     judged: list[tuple[Board, Row, Plot]] = []
     for board in all_boards:
         row = board.row(name)
-        if row is None or COVERAGE not in row.score.curves:
+        if row is None or row.score.value is None or COVERAGE not in row.score.curves:
             continue
         curve = _labelled({name: row.score.curves[COVERAGE]}, board)
         title = f"Stated and observed uncertainty ({board.table})"

@@ -48,7 +48,10 @@ def essential_start(rays: Array, weights: Array, threshold: float) -> tuple[Arra
         seen = (weights[view] > 0) & np.isfinite(points).all(axis=1)
         if seen.sum() < 6:
             continue
-        found, turn, shift = cv2.solvePnP(points[seen], rays[view, seen], np.eye(3), None, flags=cv2.SOLVEPNP_SQPNP)
+        try:
+            found, turn, shift = cv2.solvePnP(points[seen], rays[view, seen], np.eye(3), None, flags=cv2.SOLVEPNP_SQPNP)
+        except cv2.error:  # the points are in one place
+            continue
         if found:
             R[view], t[view] = cv2.Rodrigues(turn)[0], shift[:, 0]
     return R, t

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from poseboard.datasets.camera import Array
-from poseboard.datasets.sample import Poses, Sample
+from poseboard.datasets.sample import CAMERA_COLUMNS, Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Inputs, parse_options
 from poseboard.methods.checkpoint import Checkpoint
@@ -82,8 +82,9 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
         """One person per sample, in the frame of the sample's first view, in mm; NaN with fewer than two views.
 
         Samples of one rig (`Sample.rig`) share their cameras. The scale is that of the training poses: one factor per
-        rig brings the median size of its poses to ``size_mm``. Columns: ``camera_R``, ``camera_t_mm`` and
-        ``camera_covariance`` of the recovered cameras, and ``size_mm``. The score is the mean confidence.
+        rig brings the median size of its poses to ``size_mm``. Columns: ``camera_R`` and ``camera_t_mm`` of the
+        recovered cameras, their ``camera_covariance`` where the posterior is sampled, and ``size_mm``; none where the
+        true cameras are given. The score is the mean confidence.
         """
         if not samples:
             return []
@@ -128,7 +129,18 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
     def _unknown(self, sample: Sample) -> Poses:
         in_world = self.inputs.extrinsics or not sample.views
         frame = "world" if in_world else sample.views[0].name
-        return Poses(self.skeleton, np.full((1, len(self.skeleton), 3), np.nan), np.zeros(1), frame)
+        shapes = {name: (len(sample.views), *CAMERA_COLUMNS[name]) for name in self._camera_columns}
+        columns = {name: np.full((1, *shape), np.nan) for name, shape in shapes.items()}
+        if columns:
+            columns["size_mm"] = np.full(1, self._constants["size_mm"])
+        return Poses(self.skeleton, np.full((1, len(self.skeleton), 3), np.nan), np.zeros(1), frame, columns)
+
+    @property
+    def _camera_columns(self) -> tuple[str, ...]:
+        """What is said of recovered cameras; only the posterior says how sure it is of them."""
+        if self.options.solver == "given":
+            return ()
+        return ("camera_R", "camera_t_mm", *(("camera_covariance",) if self.options.solver == "posterior" else ()))
 
     def _solve(self, rays: Tensor, weights: Tensor, focal_px: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Cameras (B, V, 3, 3), (B, V, 3), points (B, N, 3), and the cameras' covariances (B, V, 6, 6)."""
@@ -184,9 +196,10 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
                 columns = {
                     "camera_R": turned[None],
                     "camera_t_mm": (t_[slots] - turned @ t_[reference])[None],
-                    "camera_covariance": _about(covariance_, slots, reference)[None],
                     "size_mm": np.full(1, size_mm),
                 }
+                if "camera_covariance" in self._camera_columns:
+                    columns["camera_covariance"] = _about(covariance_, slots, reference)[None]
                 joints_mm = scale[b] * poses[b, frame] @ R_[reference].T + t_[reference]
                 name = samples[row].views[0].name
                 answers[row] = Poses(self.skeleton, joints_mm[None], score[b, frame : frame + 1], name, columns)

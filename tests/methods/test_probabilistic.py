@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from made_up import image_sample, write_checkpoint
 from test_recovered_rigs import made_up_rigs
 
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Group, Sample, View
 from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.geometry.bundle import triangulate
 from poseboard.methods.geometry.relative_pose import estimate
 from poseboard.methods.geometry.rotations import (
@@ -257,3 +259,14 @@ def test_frames_of_a_rig_are_those_of_equal_cameras():
     one, other = frames_of_one_rig(25, seed=1)[0], frames_of_one_rig(9, seed=2)[0]
     rows = list(frames_of_rigs([*one, *other]))
     assert rows == [list(range(0, 20, 2)), list(range(1, 21, 2))]
+
+
+def test_what_samples_no_posterior_does_not_say_how_sure_it_is(tmp_path):
+    start = write_checkpoint(tmp_path / "backbone.pt", "backbone")
+    training = Probabilistic({}, HUMAN36M).training(start, 0)
+    constants = {"size_mm": 4000.0, "temperature": 1.0}
+    Checkpoint("probabilistic", training.architecture, training.model.state_dict(), constants).save(tmp_path / "own.pt")
+    method = Probabilistic({"solver": "essential"}, HUMAN36M)
+    method.load(tmp_path / "own.pt", "cpu")
+    for answer in method.predict([image_sample(0, 3), image_sample(1, 1)]):
+        assert set(answer.columns) == {"camera_R", "camera_t_mm", "size_mm"}

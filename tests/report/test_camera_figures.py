@@ -96,6 +96,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root, out = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("out")
     write_method(root, DATASET, "algebraic", 70.0)
     by_frames = [without_alignment("frames", value, "withheld", n) for n, value in ((1, 90.0), (5, 60.0), (10, 44.0))]
+    silent = coverage()
+    nothing = silent.curves[COVERAGE].model_copy(update={"y": [None] * len(LEVELS)})
+    silent = silent.model_copy(update={"value": None, "ci95": None, "curves": {COVERAGE: nothing}})
+    write_row(root, "silent", [silent], "d")
     free = [coverage(), without_alignment("T6", 50.0, "withheld"), *by_frames]
     write_row(root, "free", free, "a")
     write_row(root, "unrelated", [without_alignment("T6", 60.0, "withheld")], "b")
@@ -148,10 +152,13 @@ def test_a_page_says_how_often_the_stated_region_holds_the_truth(site: Path) -> 
     assert "Stated and observed uncertainty (camera-coverage)" in index
 
 
-def test_rows_that_recover_no_cameras_have_no_such_section(site: Path) -> None:
-    page = (site / "methods" / "algebraic.html").read_text(encoding="utf-8")
-    assert 'id="rigs"' not in page
-    assert "#rigs" not in page
+def test_rows_that_recover_no_cameras_or_state_no_uncertainty_show_none(site: Path) -> None:
+    for row in ("algebraic", "silent"):
+        page = (site / "methods" / f"{row}.html").read_text(encoding="utf-8")
+        assert 'id="rigs"' not in page
+        assert "#rigs" not in page
+    (drawn,) = (site / "figures").glob("human36m-camera-coverage-*.svg")
+    assert "silent" not in drawn.read_text(encoding="utf-8")
 
 
 def test_a_broken_file_of_rigs_is_named(tmp_path: Path) -> None:
