@@ -85,7 +85,9 @@ def _unshown(settings: Settings, dataset: str, inputs: Inputs) -> str:
         return ""  # a world that is not rendered yet, which the stages will see
     fewest, most = inputs.views
     data = Bench.open(settings, dataset).dataset
-    offered = [condition for split in splits for condition in asked(dataset, data.views, split)]
+    offered = [
+        condition for split in splits for condition in asked(dataset, data.views, split, in_world=inputs.extrinsics)
+    ]
     if not any(fewest <= len(condition.cameras) <= most for condition in offered):
         return f"it takes {fewest} to {most} views, and no table on it offers that"
     first = next((data.sample(key) for split in splits for key in data.keys(split)), None)

@@ -59,16 +59,24 @@ def _table(path: Path, state: FileState) -> Table:
     return Table.read(path)
 
 
-def asked(dataset: str, names: Sequence[str], split: str = "test") -> list[Condition]:
+def asked(dataset: str, names: Sequence[str], split: str = "test", *, in_world: bool = True) -> list[Condition]:
     """The conditions that some table offers, each once; all cameras at once for a split that no table is run on.
 
     Args:
         dataset: its name in params.yaml.
         names: its cameras in order.
         split: of it.
+        in_world: whether answers from several cameras are in the world's frame; without, tables that judge there alone
+            ask for none.
     """
     tables = tables_on(dataset, split)
-    offered = [condition for table in tables for group in table.conditions(names) for condition in group]
+    offered = [
+        condition
+        for table in tables
+        for group in table.conditions(names)
+        for condition in group
+        if in_world or len(condition.cameras) == 1 or table.rule().any_frame
+    ]
     if not tables:
         offered = list(Group().conditions(names, split, "none"))
     return list(dict.fromkeys(offered))
@@ -126,14 +134,14 @@ def _predict(
     shown: tuple[LoadedRow, Handover, dict[str, Poses]] | None = None
     bench = Bench.open(settings, dataset)
     keys = list(bench.dataset.keys(split))
-    of_tables = asked(dataset, bench.dataset.views, split)
-    offered = list(dict.fromkeys([*of_tables, *(of_others := roots_asked(bench, method, of_tables))]))
     states = images_state_sha256(bench, keys)
     for seed in settings.seeds(method, dataset):
         weights = weights_path(bench, method, seed)
         row = LoadedRow(method, partial(bench.method, method), weights, device())
         of_weights = None if weights is None else weights_sha256(settings, weights)
         options = _options(settings, dataset, row, source)
+        of_tables = asked(dataset, bench.dataset.views, split, in_world=row.inputs.extrinsics)
+        offered = list(dict.fromkeys([*of_tables, *(of_others := roots_asked(bench, method, of_tables))]))
         _refuse_unused(method, row.inputs, offered)
         rooted = row.inputs.root == "predicted"
         of_roots = bench.fewest_root_views(method, split) if rooted else 0
