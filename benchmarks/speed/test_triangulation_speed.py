@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 FRAMES, JOINTS, VIEWS = 64, 17, 4
-PEER_FRAMES = 4
+PUBLISHED_FRAMES = 8
+PEER_THRESHOLD_PX = 15.0
+"""Of pycolmap. From 10 to 20 px its errors of points that can be told are the same, above they are larger. Ours are
+smallest with the default."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,30 +92,105 @@ def test_dlt_speed(race: Race, record_speed: RecordSpeed) -> None:
 
 
 def test_ransac_speed(race: Race, record_speed: RecordSpeed) -> None:
-    P, points, X = _scene(0.3)
-    some = slice(0, PEER_FRAMES)
+    P, points, X = (array[:PUBLISHED_FRAMES] for array in _scene(0.3))
+    answers: list[Array] = []
 
-    def peer() -> Array:
-        return ransac_published(P[some], points[some], random.Random(0)).points_mm
+    def peer() -> None:
+        answers.append(ransac_published(P, points, random.Random(0)).points_mm)
 
-    ours, theirs = race(lambda: ransac(P, points), peer, rounds=7)
+    ours, theirs = race(lambda: ransac(P, points), peer, rounds=3, calls=20)
     our_error = np.linalg.norm(ransac(P, points).points_mm - X, axis=-1)
-    peer_error = np.linalg.norm(peer() - X[some], axis=-1)
-    assert theirs is not None
-    assert our_error[some].mean() <= peer_error.mean()
+    peer_error = np.linalg.norm(answers[-1] - X, axis=-1)
+    assert our_error.mean() <= peer_error.mean()
     record_speed(
         "triangulation-ransac",
-        f"Robust triangulation with refinement, {FRAMES} frames × {JOINTS} joints × {VIEWS} views, 30 % of the joints "
-        "with one outlier",
+        f"Robust triangulation with refinement, {PUBLISHED_FRAMES} frames × {JOINTS} joints × {VIEWS} views, 30 % of "
+        "the joints with one outlier",
         "the published scheme joint by joint: ten draws and scipy.optimize.least_squares",
         300,
         ours,
-        theirs * FRAMES / PEER_FRAMES,
-        {
-            "mean_error_mm": float(our_error.mean()),
-            "mean_error_on_peer_frames_mm": float(our_error[some].mean()),
-            "peer_mean_error_mm": float(peer_error.mean()),
-            "peer_measured_on_frames": PEER_FRAMES,
-            "peer_scaled_to_frames": FRAMES,
-        },
+        theirs,
+        {"mean_error_mm": float(our_error.mean()), "peer_mean_error_mm": float(peer_error.mean())},
     )
+
+
+def _rig(views: int) -> tuple[Array, Array]:
+    """Poses (V, 3, 4) of cameras about a capture volume, at many heights, and their projection matrices."""
+    K = np.array([[1145, 0, 512], [0, 1143, 515], [0, 0, 1.0]])
+    poses = np.empty((views, 3, 4))
+    for v in range(views):
+        angle = 2 * np.pi * (v * 0.618 + 0.05)  # never twice the same direction
+        centre = np.array([3500 * np.cos(angle), 3500 * np.sin(angle), 800 + 1800 * ((7 * v) % views) / views])
+        forward = np.array([0, 0, 1000.0]) - centre
+        forward /= np.linalg.norm(forward)
+        right = np.cross(forward, [0, 0, 1.0])
+        right /= np.linalg.norm(right)
+        R = np.stack([right, np.cross(forward, right), forward])
+        poses[v] = np.column_stack([R, -R @ centre])
+    return poses, K @ poses
+
+
+def _outlying_views(P: Array, share: float, frames: int) -> tuple[Array, Array, Array]:
+    """Points (F, V, J, 2) with 2 px of noise, each view wrong with a probability; the truth; which points can be told.
+
+    A point can be told where three views and more than half of all are right.
+    """
+    rng = np.random.default_rng(7)
+    X = rng.normal([0, 0, 1000], [400, 400, 400], (frames, JOINTS, 3))
+    x = np.einsum("vrc,fjc->fvjr", P[..., :3], X) + P[:, None, :, 3]
+    points = x[..., :2] / x[..., 2:] + rng.normal(0, 2, (*x.shape[:-1], 2))
+    wrong = rng.random(points.shape[:-1]) < share
+    angle, shift = rng.uniform(0, 2 * np.pi, wrong.shape), rng.uniform(50, 300, wrong.shape)
+    points += (wrong * shift)[..., None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    right = (~wrong).sum(axis=1)
+    return points, X, (right >= 3) & (2 * right > len(P))
+
+
+@pytest.mark.parametrize(("views", "frames"), [(4, 64), (8, 32), (31, 16)])
+def test_ransac_against_pycolmap(views: int, frames: int, race: Race, record_speed: RecordSpeed) -> None:
+    pycolmap = pytest.importorskip("pycolmap", reason="the peer is not installed: pip install 'poseboard[peers]'")
+    poses, P = _rig(views)
+    parameters = [1145.0, 1143, 512, 515]
+    cameras = [pycolmap.Camera(model="PINHOLE", width=1024, height=1030, params=parameters)] * views
+    rigid = [pycolmap.Rigid3d(pose) for pose in poses]
+    options = pycolmap.EstimateTriangulationOptions()
+    options.residual_type = pycolmap.TriangulationResidualType.REPROJECTION_ERROR
+    options.ransac.max_error = PEER_THRESHOLD_PX
+    options.ransac.random_seed = 0
+    shares = (0.05, 0.2, 0.4)
+    scenes = [_outlying_views(P, share, frames) for share in shares]
+    # The peer's form of the observations is made before the clock starts.
+    theirs_px = [np.ascontiguousarray(points.swapaxes(1, 2)).reshape(-1, views, 2) for points, _, _ in scenes]
+
+    def peer() -> list[list[dict[str, Array] | None]]:
+        return [
+            [pycolmap.estimate_triangulation(point, rigid, cameras, options) for point in scene] for scene in theirs_px
+        ]
+
+    def batched() -> list[Array]:
+        return [ransac(P, points).points_mm for points, _, _ in scenes]
+
+    ours, theirs = race(batched, peer, rounds=5, calls=3)
+    details = {}
+    worse = []
+    for share, (_, X, told), our_mm, answers in zip(shares, scenes, batched(), peer(), strict=True):
+        unanswered = np.full(3, np.nan)
+        their_mm = np.reshape([unanswered if a is None else a["xyz"] for a in answers], X.shape)
+        for name, points_mm in (("", our_mm), ("peer_", their_mm)):
+            error = np.linalg.norm(points_mm - X, axis=-1)
+            some = f"{name}{{}}_mm_with_{share * 100:.0f}_percent_outliers"
+            details[some.format("mean_error")] = float(error[told].mean())
+            details[some.format("95th_percentile")] = float(np.quantile(error[told], 0.95))
+            details[some.format("mean_error_where_both_answer")] = float(error[np.isfinite(their_mm).all(-1)].mean())
+        worse += [key for key, value in details.items() if f"peer_{key}" in details and value > details[f"peer_{key}"]]
+    record_speed(
+        f"triangulation-ransac-{views}-views",
+        f"Robust triangulation, {frames} frames × {JOINTS} joints × {views} views, 5, 20 and 40 % of the views wrong; "
+        "errors are of points with three right views and a majority of right ones",
+        "pycolmap.estimate_triangulation (LO-RANSAC in C++), one call per point, one thread",
+        3,
+        ours,
+        theirs,
+        details,
+    )
+    assert not [key for key in worse if "where_both_answer" not in key]
