@@ -102,7 +102,7 @@ class Panoptic:
         root: folder of the sequences.
         sequences: of "train" and of "test"; None: `SEQUENCES`. Sequences in `RANGES` are restricted to those frames;
             others have all labelled frames. ``{"test": ["171204_pose5", "171204_pose6"]}`` needs no training sequences.
-        cameras: names of the cameras of both splits, in that order.
+        cameras: names of the cameras of both splits, in that order; "all": `HD_CAMERAS`.
         every: stride over the labelled frames of a sequence.
         people: "one": frames with exactly one annotated person. "all": frames with any annotated person; people are in
             the order of the file. A joint is annotated if its confidence is above 0.1, a person if any joint is.
@@ -126,7 +126,7 @@ class Panoptic:
         self,
         root: Path,
         sequences: dict[Split, tuple[str, ...]] | None = None,
-        cameras: tuple[str, ...] = CAMERAS,
+        cameras: tuple[str, ...] | Literal["all"] = CAMERAS,
         every: int = 1,
         people: Literal["one", "all"] = "one",
         boxes: Literal["detections", "joints"] | None = None,
@@ -134,6 +134,7 @@ class Panoptic:
         synthetic: bool = False,
     ) -> None:
         by_split = SEQUENCES if sequences is None else sequences
+        cameras = HD_CAMERAS if cameras == "all" else cameras
         self._sequences: dict[str, tuple[str, ...]] = {
             split: tuple(by_split.get(split, ())) for split in ("train", "test")
         }

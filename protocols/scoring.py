@@ -77,7 +77,7 @@ def score(
             known.add(used)
     if not answered:
         raise ValueError(f"table {table.id}: no predictions for any of {[c.slug for group in groups for c in group]}")
-    sizes = {number: len(conditions[0].cameras) for number, conditions in enumerate(groups)}
+    sizes = {number: len(conditions[0].cameras) for number, conditions in enumerate(groups) if conditions}
     grows = len(set(sizes.values())) > 1
     scores: list[Score] = []
     errors: list[pd.DataFrame] = []

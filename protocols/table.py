@@ -56,6 +56,10 @@ class Group(BaseModel):
             raise ValueError("leave_out: and each contradict one another")
         return self
 
+    def fits(self, names: Sequence[str]) -> bool:
+        """Whether a data set with the cameras ``names`` has those of the group."""
+        return self.cameras == "all" or set(self.cameras) <= set(names)
+
     def conditions(self, names: Sequence[str], split: str, table: str) -> tuple[Condition, ...]:
         """The conditions of a data set with the cameras ``names``, as they are offered.
 
@@ -101,6 +105,9 @@ class Table(BaseModel):
     dataset: str
     split: str = Field(default="test", min_length=1, description="of the data set")
     groups: tuple[Group, ...] = Field(default=(Group(),), min_length=1, description="of conditions, one number each")
+    partial: bool = Field(
+        default=False, description="whether groups that name a camera which the data set does not have are left out"
+    )
     exclude: tuple[str, ...] = Field(default=(), description="prefixes of keys left out: S9/Greeting-2")
     every: int = Field(default=1, ge=1, description="of the samples that are left, every k-th from the first")
     protocol: str
@@ -131,12 +138,26 @@ class Table(BaseModel):
         return find_protocol(self.protocol, self.parameters, f"table {self.id}")
 
     def conditions(self, names: Sequence[str]) -> list[tuple[Condition, ...]]:
-        """The conditions of each group, as they are offered; InputError for a camera that is not of ``names``.
+        """The conditions of each group, as they are offered; () for a group that is left out.
 
         Args:
             names: all cameras of the data set in its order.
+
+        Raises:
+            InputError: a group names a camera that is not of ``names``, and the table is not partial.
+
+        Example:
+            >>> groups = (Group(cameras=("a", "b")), Group(cameras=("a", "b", "c")))
+            >>> sweep = Table(
+            ...     id="sweep", title="t", dataset="d", protocol="mpjpe_relative", groups=groups, partial=True
+            ... )
+            >>> [len(conditions) for conditions in sweep.conditions(["a", "b"])]
+            [1, 0]
         """
-        return [group.conditions(names, self.split, self.id) for group in self.groups]
+        return [
+            () if self.partial and not group.fits(names) else group.conditions(names, self.split, self.id)
+            for group in self.groups
+        ]
 
     def select(self, truth: TruthTable) -> TruthTable:
         """The samples that are evaluated, with all of their people: exclusions first, then every k-th of the rest.

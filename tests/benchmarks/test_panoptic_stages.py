@@ -15,6 +15,8 @@ from poseboard.protocols.records import DataFile, ScoreFile
 from poseboard.protocols.table import Table
 
 TABLE = Path(__file__).resolve().parents[2] / "benchmarks" / "tables" / "T4.yaml"
+OF_FOUR = f"test-{'+'.join(CAMERAS)}-*.parquet"
+"""The predictions under the condition of that table."""
 STEPS = {"steps": 2, "batch_size": 2}
 METHODS = {
     "ransac": {"code": "methods/ransac", "after": "backbone", **STEPS},
@@ -48,7 +50,12 @@ def test_from_the_files_to_the_table(panoptic):
     for method in METHODS:
         for stage in ("train", "predict", "score"):
             panoptic.must(stage, "panoptic", method)
-        (found,) = ScoreFile.read(results / "scores" / method / "panoptic.json").scores
+        scores = ScoreFile.read(results / "scores" / method / "panoptic.json").scores
+        (found,) = [score for score in scores if score.table == "T4"]
+        # of the sweep over 31 cameras, the groups that four cameras have
+        sweep = [score for score in scores if score.table == "F1"]
+        assert [(score.group, len(score.signature.cameras[0])) for score in sweep] == [(0, 2), (1, 3), (2, 4)]
+        assert sweep[2].value == found.value
         assert (found.table, found.n_samples, found.n_missing, found.n_groups) == ("T4", 6, 0, 4)
         assert (found.signature.root, found.signature.alignment) == ("mean of left_hip, right_hip", "root")
         assert found.signature.joints == "all 17 of coco-17"
@@ -56,13 +63,13 @@ def test_from_the_files_to_the_table(panoptic):
         assert found.signature.cameras == (CAMERAS,)
         assert set(found.breakdown["subject"]) == set(SEQUENCES["test"])
         assert 0 < found.value < 1e5
-        (path,) = (results / "predictions" / method / "panoptic").glob("*.parquet")
+        (path,) = (results / "predictions" / method / "panoptic").glob(OF_FOUR)
         table = predictions.read(path)
         assert table.info.joints == COCO.joints
         assert table.info.condition.cameras == CAMERAS
 
     # the cube of volumetric stands about the middle of the hips, that which algebraic predicts or the true one
-    answers = {m: predictions.read(next((results / "predictions" / m / "panoptic").glob("*.parquet"))) for m in METHODS}
+    answers = {m: predictions.read(next((results / "predictions" / m / "panoptic").glob(OF_FOUR))) for m in METHODS}
     dataset = Panoptic(panoptic.folder / "dome")
     roots = {
         "volumetric": COCO.root_of(answers["algebraic"].joints_mm),

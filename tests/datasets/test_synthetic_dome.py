@@ -32,7 +32,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(world: Path) -> Dataset:
-    return open_dataset("panoptic", {"root": world, "cameras": HD_CAMERAS})
+    return open_dataset("panoptic", {"root": world, "cameras": "all"})
 
 
 def test_the_adapter_finds_a_whole_tree_with_its_default_options(world: Path) -> None:

@@ -6,6 +6,7 @@ import pkgutil
 import re
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -165,9 +166,32 @@ def test_tables_are_those_of_the_suite() -> None:
         for table in map(Table.read, TABLES)
         for group in table.conditions(cameras_of(table))
     ]
-    # the sweep over all cameras is T1 by its signature, one frame per rig is PA-MPJPE as ever (twice), and every other number
-    # is its own
-    assert len(set(numbers)) == len(numbers) - 3
+    # the sweep over all cameras is T1 by its signature, that over four of the dome T4, one frame per rig is PA-MPJPE as
+    # ever (twice), and every other number is its own
+    assert len(set(numbers)) == len(numbers) - 4
+
+
+def test_the_sweep_over_the_dome_is_nested_and_holds_the_four_cameras_of_its_table() -> None:
+    tables = {table.id: table for table in map(Table.read, TABLES)}
+    sets = [set(group.cameras) for group in tables["F1"].groups]
+    assert [len(cameras) for cameras in sets] == [2, 3, 4, 6, 8, 12, 16, 24, 31]
+    assert all(fewer < more for fewer, more in pairwise(sets))
+    assert sets[2] == set(tables["T4"].groups[0].cameras)
+    order = re.findall(r"00_[0-9]{2}", tables["F1"].notes[0])
+    assert sets == [set(order[: len(cameras)]) for cameras in sets], "the note states the order"
+
+
+def test_of_a_partial_table_groups_without_their_cameras_are_left_out(make_truth, make_predictions) -> None:
+    sets = (CAMERAS[:2], (*CAMERAS, "another"), CAMERAS[1:])
+    groups = tuple(CameraGroup(cameras=cameras) for cameras in sets)
+    table = Table(id="sweep", title="t", dataset="human36m", protocol="mpjpe_relative", groups=groups, partial=True)
+    truth = make_truth()
+    first, absent, last = table.conditions(CAMERAS)
+    assert absent == ()
+    predictions = [make_predictions(truth, truth.joints_mm, **dict(condition)) for condition in (*first, *last)]
+    assert [found.group for found in score(table, answered(*predictions), truth, resamples=20).scores] == [0, 2]
+    with pytest.raises(InputError, match="table sweep: cameras: no camera 'another'"):
+        table.model_copy(update={"partial": False}).conditions(CAMERAS)
 
 
 @pytest.mark.parametrize(
