@@ -41,14 +41,14 @@ def evaluate_stage(settings: Settings, row: str, dataset: str | None = None) -> 
         if why := place.left_out or _unanswered(settings, row, place.dataset):
             yield f"{place.dataset}/{row}: left out, {why}"
             continue
-        for split in splits_on(place.dataset):
+        for split in splits_on(place.dataset, settings.params.profile):
             yield from predict_stage(settings, place.dataset, row, split)
         yield from lines(score_stage(settings, place.dataset, row))
 
 
 def _unanswered(settings: Settings, row: str, dataset: str) -> str:
     """Why nothing is predicted on a data set that is there: no table, no weights, or nobody whom the row is shown."""
-    if not tables_on(dataset):
+    if not tables_on(dataset, settings.params.profile):
         return "no table is run on it"
     bench = Bench.open(settings, dataset)
     method, weights = bench.method(row), weights_path(bench, row, settings.seeds(row, dataset)[0])
@@ -57,7 +57,7 @@ def _unanswered(settings: Settings, row: str, dataset: str) -> str:
             method.load(None, "cpu")
         except InputError as error:
             return f"it has no training samples, and {error.where}: {error.problem}"
-    if shows_people(bench.dataset, splits_on(dataset)):
+    if shows_people(bench.dataset, splits_on(dataset, settings.params.profile)):
         return ""
     if weights is not None:
         method.load(weights, "cpu")

@@ -153,7 +153,7 @@ def _unit(dataset: Dataset) -> LengthUnit:
 
 def _each_alone(bench: Bench, split: str) -> list[Condition]:
     """The conditions of a split that tables offer from one camera without perturbation, one per camera."""
-    offered = asked(bench.dataset.name, bench.dataset.views, split)
+    offered = asked(bench.dataset.name, bench.settings.params.profile, bench.dataset.views, split)
     alone = {one.cameras[0]: one for one in offered if len(one.cameras) == 1 and one.perturbation is None}
     return [alone[name] for name in bench.dataset.views if name in alone]
 

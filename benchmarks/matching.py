@@ -79,14 +79,16 @@ def _misfit(settings: Settings, row: str, dataset: str) -> str:
 
 def _unshown(settings: Settings, dataset: str, inputs: Inputs) -> str:
     """What a data set that is there cannot show that a method asks for; empty where there is nothing."""
-    if not (splits := splits_on(dataset)):
+    if not (splits := splits_on(dataset, settings.params.profile)):
         return "no table is run on it"
     if not settings.root(dataset).exists():
         return ""  # a world that is not rendered yet, which the stages will see
     fewest, most = inputs.views
     data = Bench.open(settings, dataset).dataset
     offered = [
-        condition for split in splits for condition in asked(dataset, data.views, split, in_world=inputs.extrinsics)
+        condition
+        for split in splits
+        for condition in asked(dataset, settings.params.profile, data.views, split, in_world=inputs.extrinsics)
     ]
     if not any(fewest <= len(condition.cameras) <= most for condition in offered):
         return f"it takes {fewest} to {most} views, and no table on it offers that"

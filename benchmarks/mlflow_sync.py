@@ -326,6 +326,8 @@ def _score_name(score: Score, record: ScoreFile) -> str:
     views = "all" if signature.whole else "_".join("-".join(cameras) for cameras in signature.cameras)
     if len(views) > _LONGEST_VIEWS:
         views = f"{len(signature.cameras[0])}-cameras-{hashlib.sha256(views.encode()).hexdigest()[:8]}"
+    if (spoiled := signature.perturbation) is not None:
+        views += f"/{spoiled.kind}-{'area' if signature.severities else spoiled.severity}"
     return f"{_plain(score.table)}/{_plain(views)}"
 
 

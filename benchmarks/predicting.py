@@ -42,15 +42,16 @@ PICTURES = "pictures"
 _INPUTS = TypeAdapter(Inputs)
 
 
-def tables_on(dataset: str, split: str | None = None) -> list[Table]:
-    """The tables that are run on a data set, or on a split of it, by id; InputError names a file that is wrong."""
+def tables_on(dataset: str, profile: str, split: str | None = None) -> list[Table]:
+    """The tables that a profile runs on a data set, or on a split of it, by id; InputError names a wrong file."""
     tables = [_table(path, FileState.of(path)) for path in sorted(TABLES.glob("*.yaml"))]
-    return [table for table in tables if table.dataset == dataset and split in (None, table.split)]
+    of_profile = [table for table in tables if not table.profiles or profile in table.profiles]
+    return [table for table in of_profile if table.dataset == dataset and split in (None, table.split)]
 
 
-def splits_on(dataset: str) -> list[str]:
+def splits_on(dataset: str, profile: str) -> list[str]:
     """The splits of a data set that some table is run on, in the order of the tables."""
-    return list(dict.fromkeys(table.split for table in tables_on(dataset)))
+    return list(dict.fromkeys(table.split for table in tables_on(dataset, profile)))
 
 
 @lru_cache(maxsize=1024)
@@ -59,17 +60,20 @@ def _table(path: Path, state: FileState) -> Table:
     return Table.read(path)
 
 
-def asked(dataset: str, names: Sequence[str], split: str = "test", *, in_world: bool = True) -> list[Condition]:
+def asked(
+    dataset: str, profile: str, names: Sequence[str], split: str = "test", *, in_world: bool = True
+) -> list[Condition]:
     """The conditions that some table offers, each once; all cameras at once for a split that no table is run on.
 
     Args:
         dataset: its name in params.yaml.
+        profile: of params.yaml.
         names: its cameras in order.
         split: of it.
         in_world: whether answers from several cameras are in the world's frame; without, tables that judge there alone
             ask for none.
     """
-    tables = tables_on(dataset, split)
+    tables = tables_on(dataset, profile, split)
     offered = [
         condition
         for table in tables
@@ -140,7 +144,7 @@ def _predict(
         row = LoadedRow(method, partial(bench.method, method), weights, device())
         of_weights = None if weights is None else weights_sha256(settings, weights)
         options = _options(settings, dataset, row, source)
-        of_tables = asked(dataset, bench.dataset.views, split, in_world=row.inputs.extrinsics)
+        of_tables = asked(dataset, settings.params.profile, bench.dataset.views, split, in_world=row.inputs.extrinsics)
         offered = list(dict.fromkeys([*of_tables, *(of_others := roots_asked(bench, method, of_tables))]))
         _refuse_unused(method, row.inputs, offered)
         rooted = row.inputs.root == "predicted"

@@ -89,7 +89,7 @@ def _score(
     named: str | None,
     doubt: Callable[[str], None],
 ) -> ScoreFile:
-    of_dataset = tables_on(dataset)
+    of_dataset = tables_on(dataset, settings.params.profile)
     if not of_dataset:
         raise InputError(f"data set {dataset!r}", "no table is scored on it", "add one to benchmarks/tables")
     bench = Bench.open(settings, dataset)
@@ -265,7 +265,7 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
         raise InputError(f"data set {dataset}", "nothing has been scored on it", "run `poseboard score` first")
     tables: list[TableComparison] = []
     with progress(f"compare {dataset}") as report:
-        for done, table in enumerate(of_dataset := tables_on(dataset), 1):
+        for done, table in enumerate(of_dataset := tables_on(dataset, settings.params.profile), 1):
             tables += compare(table, scored[table.id], learned=learned, reference=reference)
             report(done, len(of_dataset))
     compared = ComparisonFile(
@@ -310,7 +310,7 @@ def _line(found: Score) -> str:
 
 def _predicted(settings: Settings, dataset: str, method: str, truth: TruthTable) -> Predictions:
     answered: dict[Condition, dict[int, PoseTable]] = defaultdict(dict)
-    offered = asked(dataset, truth.views, truth.split)
+    offered = asked(dataset, settings.params.profile, truth.views, truth.split)
     for condition in dict.fromkeys(shown for of_table in offered for shown in of_table.ways):
         for seed in settings.seeds(method, dataset):
             path = predictions_path(settings, dataset, method, condition, seed)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from poseboard.protocols import bootstrap
+from poseboard.protocols import area, bootstrap
 from poseboard.protocols.base import Protocol
 from poseboard.protocols.decisions import judge
 from poseboard.protocols.records import PairedDifference, Rank, Score, SeedValue, TableComparison
@@ -94,7 +94,8 @@ def _common(protocol: Protocol, tables: Tables) -> dict[str, dict[int, pd.DataFr
     """The rows of every method and seed for what has a number in all of them: people, in one order, or samples."""
     if protocol.paired_on == "sample":
         return _common_samples(tables)
-    person = ["key", "person", "cameras"]
+    severity = [area.SEVERITY] if area.is_area(_any(tables)) else []
+    person = ["key", "person", "cameras", *severity]
     indexed = {
         method: {seed: rows.set_index(person, drop=False) for seed, rows in seeds.items()}
         for method, seeds in tables.items()
@@ -113,7 +114,7 @@ def _common(protocol: Protocol, tables: Tables) -> dict[str, dict[int, pd.DataFr
 
 def _common_samples(tables: Tables) -> dict[str, dict[int, pd.DataFrame]]:
     samples = {
-        (method, seed): pd.MultiIndex.from_frame(rows[["key", "cameras"]].astype(str))
+        (method, seed): pd.MultiIndex.from_frame(rows[_of_sample(rows)].astype(str))
         for method, seeds in tables.items()
         for seed, rows in seeds.items()
     }
@@ -131,7 +132,12 @@ def _common_samples(tables: Tables) -> dict[str, dict[int, pd.DataFrame]]:
 def _n_samples(protocol: Protocol, tables: Tables) -> int:
     """What is compared: poses, or samples where those are what methods are compared on."""
     rows = _any(tables)
-    return len(rows) if protocol.paired_on == "person" else len(rows[["key", "cameras"]].drop_duplicates())
+    return len(rows) if protocol.paired_on == "person" else len(rows[_of_sample(rows)].drop_duplicates())
+
+
+def _of_sample(rows: pd.DataFrame) -> list[str]:
+    """Columns that tell what was shown."""
+    return ["key", "cameras", *([area.SEVERITY] if area.is_area(rows) else [])]
 
 
 def _estimates(
@@ -167,7 +173,7 @@ def _of_equal_seeds(
         return []
     differences = []
     for seed in a:
-        of_a, of_b = protocol.summarise(a[seed]), protocol.summarise(b[seed])
+        of_a, of_b = area.summarise(protocol, a[seed]), area.summarise(protocol, b[seed])
         differences.append(SeedValue(seed=seed, value=None if of_a is None or of_b is None else of_a - of_b))
     return differences
 

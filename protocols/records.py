@@ -180,6 +180,10 @@ class Signature(Measure):
         "training split of that one, or not at all; empty: not known",
     )
     perturbation: Perturbation | None = Field(default=None, description="how what was shown was spoiled")
+    severities: tuple[int, ...] = Field(
+        default=(),
+        description="of the perturbation, that the number is the area under the curve over; empty: it is of one",
+    )
     frames_per_rig: int = Field(
         default=1, ge=1, description="the most samples with the same cameras that were used together"
     )
@@ -215,6 +219,14 @@ class Signature(Measure):
         return "; ".join([seen, *([self.root_from] if self.root_from else [])])
 
     @property
+    def perturbed(self) -> str:
+        """How what was shown was spoiled, for a reader; empty where it was not."""
+        if self.perturbation is None or not self.severities:
+            return "" if self.perturbation is None else str(self.perturbation)
+        levels = ", ".join(map(str, self.severities))
+        return f"area under the curve over severities {levels}, up to {self.perturbation}"
+
+    @property
     def root_from(self) -> str:
         """Where a root may be from that was not predicted from what was seen, for a reader; empty where it is."""
         if not self.root_cameras:
@@ -243,7 +255,7 @@ class Signature(Measure):
             "cameras": " / ".join(", ".join(cameras) for cameras in self.cameras),
             "root from": ", ".join(self.root_cameras) or "these",
             "given": ", ".join(self.given) or "nothing",
-            **({"perturbed": str(self.perturbation)} if self.perturbation else {}),
+            **({"perturbed": self.perturbed} if self.perturbation else {}),
             **({"extrinsics": self.extrinsics} if self.extrinsics == "withheld" else {}),
             **({"frames per rig": str(self.frames_per_rig)} if self.frames_per_rig > 1 else {}),
             **({"judged": self.judged} if self.judged else {}),

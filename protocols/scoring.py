@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from poseboard.datasets.errors import InputError
-from poseboard.protocols import bootstrap
+from poseboard.protocols import area, bootstrap
 from poseboard.protocols.base import Breakdown, Protocol, TruthTable
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.decisions import with_training
@@ -66,13 +66,14 @@ def score(
         raise ValueError(f"table {table.id} is for {table.dataset}/{table.split}, not {truth.dataset}/{truth.split}")
     protocol = table.rule()
     chosen = table.select(truth)
-    groups = table.conditions(truth.views)
+    groups, numbers = table.conditions(truth.views), table.numbers
     answered: dict[int, dict[Condition, Mapping[int, PoseTable]]] = {}
     known: set[tuple[Condition, ...]] = set()
     for number, conditions in enumerate(groups):
         of_group = {offered: by_seed for offered in conditions if (by_seed := answers(protocol, predictions, offered))}
         used = tuple(starmap(_with_frames_used, of_group.items()))
-        if used and used not in known:
+        whole = len(of_group) == len(conditions) or not numbers[number].severities
+        if used and used not in known and whole:
             answered[number] = of_group
             known.add(used)
     if not answered:
@@ -135,15 +136,18 @@ def _signature(
     handed = (*(("root",) if true_root else ()), *(("hand",) if hand else ()))
     measure = measure.model_copy(update={"given": (*handed, *measure.given)})
     facts = truth.facts
+    spoiled = [one.perturbation for one in answered]
+    severities = sorted({0 if one is None else one.severity for one in spoiled})
     elsewhere = {name for one in answered if one.root_cameras != one.cameras for name in one.root_cameras}
     return Signature(
         **dict(measure),
         split=table.split,
         every=table.every,
         exclusions=table.exclude,
-        cameras=tuple(offered.cameras for offered in answered),
+        cameras=tuple(dict.fromkeys(offered.cameras for offered in answered)),
         cameras_of_dataset=len(truth.views),
-        perturbation=next(iter(answered)).perturbation,
+        perturbation=max((one for one in spoiled if one is not None), key=lambda one: one.severity, default=None),
+        severities=tuple(severities) if len(severities) > 1 else (),
         frames_per_rig=max(condition.frames_per_rig for condition in shown),
         extrinsics="withheld" if all(info.extrinsics_withheld for info in infos) else "given",
         root_cameras=() if true_root else tuple(name for name in truth.views if name in elsewhere),
@@ -179,14 +183,18 @@ def _tables(
     if len(seeds) > 1:
         source = next(iter(next(iter(answered.values())).values())).source
         raise InputError(source, "has other seeds than the conditions beside it", "predict all of them")
-    names = pd.Index([", ".join(offered.cameras) for offered in answered], dtype=object)
+    labels = [", ".join(offered.cameras) for offered in answered]
+    names = pd.Index(list(dict.fromkeys(labels)), dtype=object)
+    severities = [0 if offered.perturbation is None else offered.perturbation.severity for offered in answered]
     of_seeds: dict[int, list[pd.DataFrame]] = {seed: [] for seed in sorted(next(iter(seeds)))}
-    for place, by_seed in enumerate(answered.values()):
+    for label, severity, by_seed in zip(labels, severities, answered.values(), strict=True):
+        place = names.get_loc(label)
         for seed, parts in of_seeds.items():
             _check_origin(by_seed[seed], truth)
             rows = protocol.errors(by_seed[seed], chosen)
             cameras = pd.Categorical.from_codes(np.full(len(rows), place, dtype=np.int8), categories=names)
-            parts.append(rows.assign(cameras=cameras))
+            rows = rows.assign(cameras=cameras)
+            parts.append(rows.assign(**{area.SEVERITY: np.float32(severity)}) if len(set(severities)) > 1 else rows)
     return {
         seed: parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True) for seed, parts in of_seeds.items()
     }
@@ -230,7 +238,8 @@ def seed_estimates(
         multiplicity: (R, G) how often each counts.
     """
     pairs = zip(tables, codes, strict=True)
-    return mean_without_nan(np.array([protocol.estimate(table, of_table, multiplicity) for table, of_table in pairs]))
+    of_seeds = [area.estimate(protocol, table, of_table, multiplicity) for table, of_table in pairs]
+    return mean_without_nan(np.array(of_seeds))
 
 
 def mean_without_nan(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -253,7 +262,7 @@ def _summary(
     aside = {
         name: [int(of_seed[name].sum()) if name in of_seed else 0 for of_seed in rows] for name in ("false", "unjudged")
     }
-    seeds = [SeedValue(seed=seed, value=protocol.summarise(of_seed)) for seed, of_seed in tables.items()]
+    seeds = [SeedValue(seed=seed, value=area.summarise(protocol, of_seed)) for seed, of_seed in tables.items()]
     numbers = [of_seed.value for of_seed in seeds if of_seed.value is not None]
     ci95 = None
     if groups > 1:  # one group resamples to itself: an interval of width zero would be a lie
@@ -277,8 +286,10 @@ def _summary(
         counted="people" if protocol.records == "predicted" else "poses",
         n_groups=groups,
         seeds=seeds,
-        breakdown=_mean_breakdown([protocol.breakdown(of_seed) for of_seed in rows]),
-        curves=protocol.curves(rows[0] if len(rows) == 1 else pd.concat(rows, ignore_index=True)),
+        breakdown=_mean_breakdown([area.breakdown(protocol, of_seed) for of_seed in rows]),
+        curves={}
+        if signature.severities
+        else protocol.curves(rows[0] if len(rows) == 1 else pd.concat(rows, ignore_index=True)),
         notes=list(table.notes),
     )
     return with_training(summary)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from poseboard.datasets.errors import InputError
 from poseboard.protocols.base import Protocol, TruthTable, find_protocol
 from poseboard.protocols.condition import Condition
-from poseboard.protocols.perturbation import Perturbation
+from poseboard.protocols.perturbation import Perturbation, PerturbationKind
 
 
 class Group(BaseModel):
@@ -45,6 +45,19 @@ class Group(BaseModel):
     perturbation: Perturbation | None = Field(
         default=None, description="how what is shown is spoiled: {kind: extrinsics, severity: 3, seed: 0}"
     )
+
+    severities: tuple[int, ...] = Field(
+        default=(),
+        description="of the perturbation; the number is the area under the curve over them, which ends at its severity",
+    )
+
+    @model_validator(mode="after")
+    def _a_curve(self) -> Self:
+        increasing = list(self.severities) == sorted(set(self.severities)) and min(self.severities, default=0) >= 0
+        last = None if self.perturbation is None else self.perturbation.severity
+        if self.severities and not (increasing and len(self.severities) > 1 and self.severities[-1] == last):
+            raise ValueError("severities: two or more that increase up to that of the perturbation")
+        return self
 
     @model_validator(mode="after")
     def _some_cameras(self) -> Self:
@@ -89,10 +102,17 @@ class Group(BaseModel):
                 root="predicted",
                 root_cameras=cameras if self.roots == "seen" else tuple(names),
                 frames_per_rig=self.frames_per_rig,
-                perturbation=self.perturbation,
+                perturbation=perturbation,
             )
+            for perturbation in self._perturbations
             for cameras in sets
         )
+
+    @property
+    def _perturbations(self) -> list[Perturbation | None]:
+        if self.perturbation is None or not self.severities:
+            return [self.perturbation]
+        return [self.perturbation.model_copy(update={"severity": severity}) for severity in self.severities]
 
 
 class Table(BaseModel):
@@ -108,6 +128,12 @@ class Table(BaseModel):
     partial: bool = Field(
         default=False, description="whether groups that name a camera which the data set does not have are left out"
     )
+    perturbed: dict[PerturbationKind, tuple[int, ...]] = Field(
+        default_factory=dict,
+        description="kind -> severities from 1 that the groups are also shown with, one number each, and one for the "
+        "area under the curve from 0",
+    )
+    profiles: tuple[str, ...] = Field(default=(), description="of params.yaml that it is run in; left out: in all")
     exclude: tuple[str, ...] = Field(default=(), description="prefixes of keys left out: S9/Greeting-2")
     every: int = Field(default=1, ge=1, description="of the samples that are left, every k-th from the first")
     protocol: str
@@ -156,8 +182,32 @@ class Table(BaseModel):
         """
         return [
             () if self.partial and not group.fits(names) else group.conditions(names, self.split, self.id)
-            for group in self.groups
+            for group in self.numbers
         ]
+
+    @property
+    def numbers(self) -> tuple[Group, ...]:
+        """The groups, and those that `perturbed` adds after them; each one number."""
+        added = [
+            group.model_copy(update={"perturbation": Perturbation(kind=kind, severity=severity), "severities": curve})
+            for kind, severities in self.perturbed.items()
+            for group in self.groups
+            for severity, curve in (*((one, ()) for one in severities), (severities[-1], (0, *severities)))
+        ]
+        return (*self.groups, *added)
+
+    @model_validator(mode="after")
+    def _severities(self) -> Self:
+        for kind, severities in self.perturbed.items():
+            if (
+                not severities
+                or list(severities) != sorted(set(severities))
+                or not 1 <= severities[0] <= severities[-1] <= 5
+            ):
+                raise ValueError(f"perturbed.{kind}: name severities from 1 to 5 that increase")
+        if self.perturbed and any(group.perturbation is not None for group in self.groups):
+            raise ValueError("perturbed: groups have perturbations of their own")
+        return self
 
     def select(self, truth: TruthTable) -> TruthTable:
         """The samples that are evaluated, with all of their people: exclusions first, then every k-th of the rest.

@@ -565,7 +565,7 @@ def conditions(signature: Signature) -> list[str]:
     if signature.frames_per_rig > 1:
         words.append(f"{signature.frames_per_rig} frames per rig")
     if signature.perturbation:
-        words.append(f"spoiled by {signature.perturbation}")
+        words.append(f"spoiled by {signature.perturbed}")
     return words
 
 

@@ -7,7 +7,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from poseboard.report import camera_figures, figures
 from poseboard.report.board import Board, Example, Row, Sweep
 from poseboard.report.readme import read_readme
 from poseboard.report.results import Entry, Results, read_results
+from poseboard.report.robustness import Robustness, robustness
 
 TEMPLATES = Path(__file__).parent / "templates"
 JPEG = {"quality": 90, "subsampling": 0}
@@ -192,13 +193,16 @@ def _index_context(
     mains = views.main_boards(all_boards)
     sweeps = views.sweeps(all_boards)
     shown = {id(board) for columns in mains.values() for board in columns}
-    swept = {id(board) for sweep in sweeps for board in sweep.columns} | _told(all_boards, sweeps)
+    curves = robustness(all_boards)
+    perturbed = {id(board) for curve in curves for board in curve.boards}
+    swept = perturbed | {id(board) for sweep in sweeps for board in sweep.columns} | _told(all_boards, sweeps)
     plots: dict[tuple[str, bool], list[Plot]] = {}
     for dataset, columns in mains.items():
         plots[dataset] = _board_plots(
             results, dataset, columns,
             [b for b in all_boards if (b.dataset, b.synthetic) == dataset and (id(b) in shown or id(b) not in swept)],
             [s for s in sweeps if (s.dataset, s.synthetic) == dataset],
+            [curve for curve in curves if (curve.dataset, curve.synthetic) == dataset],
             index, folder,
         )  # fmt: skip
     return {
@@ -214,6 +218,7 @@ def _index_context(
         ),
         "others": _further([board for board in all_boards if id(board) not in shown | swept]),
         "sweeps": sweeps,
+        "robustness": curves,
         "breakdowns": [board for columns in mains.values() for board in columns if _has(board, "action")],
         "compared": _compared(all_boards, shown),
         "several": _over_seeds(results),
@@ -249,7 +254,9 @@ def _further(boards: Sequence[Board]) -> dict[tuple[str, bool, bool, bool], list
 
 def _compared(all_boards: Sequence[Board], shown: set[int]) -> list[tuple[Board, bool]]:
     """Boards with paired differences, and whether each is on the main board; those come first."""
-    pairs = [(board, id(board) in shown) for board in all_boards if board.comparison and board.comparison.pairs]
+    # Of a robustness curve the areas, and not every severity.
+    told = [board for board in all_boards if board.signature.perturbation is None or board.signature.severities]
+    pairs = [(board, id(board) in shown) for board in told if board.comparison and board.comparison.pairs]
     return sorted(pairs, key=lambda pair: not pair[1])
 
 
@@ -314,7 +321,7 @@ def _unit(board: Board) -> str:
 
 def _board_plots(
     results: Results, dataset: tuple[str, bool], columns: Sequence[Board], boards_here: Sequence[Board],
-    sweeps: Sequence[Sweep], index: Mapping[str, int], folder: _Folder,
+    sweeps: Sequence[Sweep], perturbed: Sequence[Robustness], index: Mapping[str, int], folder: _Folder,
 ) -> list[Plot]:  # fmt: skip
     plots = []
     slug = views.file_name(f"{dataset[0]}{'' if dataset[1] else '-real'}")
@@ -358,6 +365,7 @@ def _board_plots(
                     figures.lines(curves, index, marks=True, from_zero=False, bounds=sweep.bound_values()),
                 )
             )
+    plots += _robustness_plots(perturbed, slug, index, folder)
     for board in columns[:1]:
         scores = {row.method: row.score for row in board.rows}
         for kind, title in (("action", "by action"), ("joint", "by joint")):
@@ -403,6 +411,19 @@ def _board_plots(
 
 def _known(curve: Curve) -> list[bool]:
     return [value is not None for value in curve.y]
+
+
+def _robustness_plots(
+    perturbed: Sequence[Robustness], slug: str, index: Mapping[str, int], folder: _Folder
+) -> Iterator[Plot]:
+    for curve in perturbed:
+        if curves := _labelled(curve.curves(), curve.columns[-1]):
+            yield folder.plot(
+                f"{slug}-{views.file_name(curve.kind)}-{views.file_name(curve.table.lower())}",
+                f"{curve.name}, against the severity of {curve.kind}",
+                "The table under Robustness says what each severity is.",
+                figures.lines(curves, index, marks=True, from_zero=False),
+            )
 
 
 def _method_context(
