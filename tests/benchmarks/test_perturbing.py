@@ -63,7 +63,7 @@ def seen(sample: Sample) -> list[object]:
         held += [
             view.name,
             camera,
-            [None if array is None else np.nan_to_num(array, nan=-1.0).tolist() for array in arrays],
+            [None if array is None else (array.shape, np.ascontiguousarray(array).tobytes()) for array in arrays],
         ]
     return held
 
@@ -158,10 +158,10 @@ def test_extrinsics_change_the_pose_of_cameras_and_nothing_else() -> None:
             np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-9)
             angles.append(np.rad2deg(np.arccos((np.trace(turn) - 1) / 2)))
             moves.append(after.camera.centre_mm - before.camera.centre_mm)
-            assert seen(replace(scene(), views=(replace(after, camera=before.camera),))) == seen(
-                replace(scene(), views=(before,))
-            )
             np.testing.assert_array_equal(after.camera.K, before.camera.K)
+            np.testing.assert_array_equal(after.boxes_px, before.boxes_px)
+            np.testing.assert_array_equal(np.array(after.joints_px), np.array(before.joints_px))
+            assert np.array_equal(after.pixels(), before.pixels())
     assert np.sqrt(np.mean(np.square(angles)) / 3) == pytest.approx(SCALES["extrinsics"].amounts[4], rel=0.15)
     assert np.std(moves) == pytest.approx(40, rel=0.1)
 
