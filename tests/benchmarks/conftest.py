@@ -113,12 +113,12 @@ class Workspace:
         assert done.code == 0, done.err
         return done
 
-    def t1_mm(self, method: str) -> float:
-        """Train, predict and score a row; its number in the table T1."""
+    def error_mm(self, method: str, table: str = "T1") -> float:
+        """Train, predict and score a row; its number in a table."""
         for stage in ("train", "predict", "score"):
             self.must(stage, "human36m", method)
         scores = ScoreFile.read(self.folder / f"results/smoke/scores/{method}/human36m.json").scores
-        value = next(score.value for score in scores if score.table == "T1")
+        value = next(score.value for score in scores if score.table == table)
         assert value is not None
         return value
 

@@ -79,13 +79,13 @@ def test_the_first_method_of_the_readme(with_readme_method: Any) -> None:
     assert len(readme_method("reweighted").splitlines()) < 60
     workspace = with_readme_method("reweighted", after="dlt")
     # Both triangulate the same detections of the same barely trained network.
-    assert 0.2 < workspace.t1_mm("reweighted") / workspace.t1_mm("dlt") < 5
+    assert 0.2 < workspace.error_mm("reweighted") / workspace.error_mm("dlt") < 5
 
 
 def test_the_learned_method_of_the_readme(with_readme_method: Any) -> None:
     assert statements(readme_method("joint_powers")) <= 33
     workspace = with_readme_method("joint_powers", steps=3)
-    assert np.isfinite(workspace.t1_mm("joint_powers"))
+    assert np.isfinite(workspace.error_mm("joint_powers"))
     folder = workspace.folder / "results/smoke"
     state = Checkpoint.read(folder / "checkpoints/joint_powers/human36m/seed0.pt").state
     assert not torch.equal(state["power"], torch.ones(17))
