@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -88,6 +90,77 @@ def test_dlt_speed(race: Race, record_speed: RecordSpeed) -> None:
         ours,
         theirs,
         {"largest_difference_mm": difference},
+    )
+
+
+def _peers_of_dlt(poses: Array, P: Array, points: Array) -> dict[str, Callable[[], Array]]:
+    """What OpenCV and pycolmap offer for points (F, V, J, 2): calls whose answers are (F x J, 3) mm."""
+    pycolmap = pytest.importorskip("pycolmap", reason="the peer is not installed: pip install 'poseboard[peers]'")
+    views = len(P)
+    # The peers' forms of the observations are made before the clock starts.
+    by_view = [np.ascontiguousarray(of_view.reshape(-1, 2).T) for of_view in points.swapaxes(0, 1)]
+    K = P[0, :, :3] @ poses[0, :, :3].T
+    rays = (np.concatenate([points, np.ones_like(points[..., :1])], axis=-1) @ np.linalg.inv(K).T).swapaxes(1, 2)
+    rays = np.ascontiguousarray((rays / np.linalg.norm(rays, axis=-1, keepdims=True)).reshape(-1, views, 3))
+    of_cameras = list(poses)
+
+    def opencv() -> Array:
+        homogeneous = cv2.triangulatePoints(P[0], P[1], by_view[0], by_view[1])
+        return np.asarray((homogeneous[:3] / homogeneous[3]).T)
+
+    def colmap() -> Array:
+        return np.array([pycolmap.triangulate_multi_view_point(of_cameras, of_point) for of_point in rays])
+
+    peers: dict[str, Callable[[], Array]] = {"pycolmap": colmap}
+    if views == 2:
+        peers["opencv"] = opencv
+    return peers
+
+
+@pytest.mark.parametrize(("views", "frames"), [(2, 64), (2, 1), (4, 64), (4, 1), (31, 16), (31, 1)])
+def test_dlt_against_libraries(views: int, frames: int, race: Race, record_speed: RecordSpeed) -> None:
+    poses, P = _rig(views)
+    points, X, _ = _outlying_views(P, 0.0, frames)
+    peers = _peers_of_dlt(poses, P, points)
+    repeats = 1 if frames > 1 else 30
+
+    def repeated(call: Callable[[], object]) -> Callable[[], None]:
+        def run() -> None:
+            for _ in range(repeats):
+                call()
+
+        return run
+
+    seconds, *of_peers = race(
+        repeated(lambda: dlt(P, points)), *map(repeated, peers.values()), rounds=15, calls=10 if frames > 1 else 3
+    )
+    fastest = min(of_peers)
+    work = repeats * frames * JOINTS
+    error = np.linalg.norm(dlt(P, points) - X, axis=-1)
+    details = {
+        "ours_microseconds_per_point": 1e6 * seconds / work,
+        "mean_error_mm": error.mean(),
+        "95th_percentile_mm": np.quantile(error, 0.95),
+    }
+    for (name, solve), of_peer in zip(peers.items(), of_peers, strict=True):
+        of_points = np.linalg.norm(solve().reshape(X.shape) - X, axis=-1)
+        details |= {
+            f"{name}_microseconds_per_point": 1e6 * of_peer / work,
+            f"{name}_mean_error_mm": of_points.mean(),
+            f"{name}_95th_percentile_mm": np.quantile(of_points, 0.95),
+        }
+    record_speed(
+        f"triangulation-dlt-{views}-views" + ("" if frames > 1 else "-one-pose"),
+        f"Linear triangulation, {frames} frames × {JOINTS} joints × {views} views in one call",
+        "OpenCV's triangulatePoints in one call, and pycolmap's triangulate_multi_view_point, one call per point; the "
+        "faster one counts"
+        if views == 2
+        else "pycolmap's triangulate_multi_view_point in C++, one call per point; OpenCV's triangulatePoints takes two "
+        "views alone",
+        1,
+        seconds / repeats,
+        fastest / repeats,
+        details,
     )
 
 

@@ -9,16 +9,13 @@ release's scheme draw by draw.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from poseboard.methods.geometry.triangulation import DAMPING
+from poseboard.methods.geometry.triangulation import DAMPING, in_threads, owned
 
 Array = NDArray[np.float64]
 
@@ -87,8 +84,8 @@ def ransac(
     if views >= 2 and len(X):
         from poseboard.methods.geometry.consensus import Scratch, triangulate  # noqa: PLC0415  (imports numba)
 
-        all_P = _owned(P, P.shape if P.ndim == 3 else (*batch, views, 3, 4))
-        all_points = _owned(points_px, (*batch, views, joints, 2))
+        all_P = owned(P, P.shape if P.ndim == 3 else (*batch, views, 3, 4))
+        all_points = owned(points_px, (*batch, views, joints, 2))
         # One draw for all frames: the result of a frame does not depend on the other frames of the call.
         drawn = np.random.default_rng(seed).random((views, joints)).argsort(axis=0)
 
@@ -99,13 +96,8 @@ def ransac(
                 start, stop, X, inliers, Scratch.of(views, EXHAUSTIVE_VIEWS),
             )  # fmt: skip
 
-        _in_threads(fill, len(X), work=len(X) * views)
+        in_threads(fill, len(X), work=len(X) * views, per_thread=_WORK_PER_THREAD)
     return Consensus(X.reshape(*batch, joints, 3), inliers.reshape(*batch, views, joints))
-
-
-def _owned(array: Array, shape: tuple[int, ...]) -> Array:
-    """Of a shape, contiguous and writable: numba would compile anew for another kind of array."""
-    return np.require(array if array.shape == shape else np.broadcast_to(array, shape), requirements=["C", "A", "W"])
 
 
 def _disjoint_first(count: int) -> NDArray[np.int64]:
@@ -120,17 +112,6 @@ def _disjoint_first(count: int) -> NDArray[np.int64]:
 
 
 _SCHEDULE = _disjoint_first(EXHAUSTIVE_VIEWS)
-
-
-def _in_threads(fill: Callable[[int, int], None], points: int, work: int) -> None:
-    """Fill ranges of points, in as many threads as torch has where the work is worth it."""
-    threads = min(torch.get_num_threads(), work // _WORK_PER_THREAD, points)
-    if threads < 2:
-        fill(0, points)
-        return
-    ends = [points * k // threads for k in range(threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(fill, ends[:-1], ends[1:]))
 
 
 def ransac_published(

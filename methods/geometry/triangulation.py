@@ -6,6 +6,9 @@ A view is left out of a joint where its weight is 0 or its point or weight is Na
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import overload
 
 import numpy as np
@@ -21,6 +24,8 @@ gradients of parallel rays finite and is far below the rounding of any point tha
 refine against the undamped equations)."""
 _SAFE_RATIO = 0.01
 """Rayleigh quotients above this share of the smallest eigenvalue's lower bound are recomputed by SVD."""
+_WORK_PER_THREAD = 200_000
+"""Observations below which another thread costs more than it saves."""
 _AT_INFINITY = 1e-9
 """Fourth component of a unit homogeneous vector in mm below which a point counts as infinitely far."""
 
@@ -67,15 +72,88 @@ def dlt(
         >>> joints_mm = dlt(P, np.stack([camera.project(pose_mm) for camera in cameras]))
     """
     if not isinstance(P, Tensor):
-        tensors = [
-            None if a is None else torch.as_tensor(np.require(a, requirements="W")) for a in (P, points_px, weights)
-        ]
-        assert tensors[0] is not None
-        assert tensors[1] is not None
-        return np.asarray(_dlt(tensors[0], tensors[1], tensors[2], homogeneous).numpy())
+        assert not isinstance(points_px, Tensor)
+        assert not isinstance(weights, Tensor)
+        return _compiled_dlt(P, points_px, weights, homogeneous)
     assert isinstance(points_px, Tensor)
     assert weights is None or isinstance(weights, Tensor)
     return _dlt(P, points_px, weights, homogeneous)
+
+
+def _compiled_dlt(P: Array, points_px: Array, weights: Array | None, homogeneous: bool) -> Array:
+    from poseboard.methods.geometry.compiled_triangulation import triangulate  # noqa: PLC0415  (imports numba)
+
+    P, points_px = np.asarray(P, dtype=np.float64), np.asarray(points_px, dtype=np.float64)
+    weights = None if weights is None else np.asarray(weights, dtype=np.float64)
+    _check_shapes(P.shape, points_px.shape, None if weights is None else weights.shape)
+    views, joints = points_px.shape[-3:-1]
+    batch = _batch(P.shape[:-3], points_px.shape[:-3], () if weights is None else weights.shape[:-2])
+    frames = math.prod(batch)
+    X, unsure = np.full((frames * joints, 3), np.nan), np.zeros(frames * joints, dtype=bool)
+    if views >= 2 and len(X):
+        all_P = owned(P, P.shape if P.ndim == 3 else (*batch, views, 3, 4)).reshape(-1, views, 12)
+        all_points = owned(points_px, (*batch, views, joints, 2)).reshape(frames, views, joints, 2)
+        all_weights = np.empty((0, views, joints))
+        if weights is not None:
+            all_weights = owned(weights, (*batch, views, joints)).reshape(frames, views, joints)
+
+        def fill(start: int, stop: int) -> None:
+            triangulate(
+                all_P, all_points, all_weights, homogeneous, DAMPING, _SAFE_RATIO, start, stop, X, unsure
+            )  # fmt: skip
+
+        in_threads(fill, len(X), work=len(X) * views, per_thread=_WORK_PER_THREAD)
+        if homogeneous and unsure.any():
+            frame, joint = np.divmod(np.flatnonzero(unsure), joints)
+            some = [
+                torch.from_numpy(values)
+                for values in (
+                    all_P[frame % len(all_P)].reshape(-1, views, 3, 4),
+                    all_points[frame, :, joint][:, :, None],
+                )
+            ]
+            of_some = None if weights is None else torch.from_numpy(all_weights[frame, :, joint][..., None])
+            X[unsure] = _dlt(some[0], some[1], of_some, homogeneous)[:, 0].numpy()
+    return X.reshape(*batch, joints, 3)
+
+
+def owned(array: Array, shape: tuple[int, ...]) -> Array:
+    """Of a shape, contiguous and writable: numba would compile anew for another kind of array."""
+    if array.shape != shape:
+        array = np.broadcast_to(array, shape)
+    flags = array.flags
+    return array if flags.c_contiguous and flags.writeable and flags.aligned else array.copy()
+
+
+def in_threads(fill: Callable[[int, int], None], points: int, work: int, per_thread: int) -> None:
+    """Fill ranges of points, in as many threads as torch has where the work is worth it.
+
+    Args:
+        fill: of the points from the first number to the one before the second.
+        points: number of points.
+        work: observations of all of them.
+        per_thread: observations below which another thread costs more than it saves.
+    """
+    threads = 1 if work < 2 * per_thread else min(torch.get_num_threads(), work // per_thread, points)
+    if threads < 2:
+        fill(0, points)
+        return
+    ends = [points * k // threads for k in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(fill, ends[:-1], ends[1:]))
+
+
+def _batch(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The leading dimensions to which all broadcast."""
+    longest = max(shapes, key=len)
+    return longest if all(shape in ((), longest) for shape in shapes) else np.broadcast_shapes(*shapes)
+
+
+def _check_shapes(P: Sequence[int], points_px: Sequence[int], weights: Sequence[int] | None) -> None:
+    if tuple(P[-2:]) != (3, 4) or len(points_px) < 3 or points_px[-1] != 2 or points_px[-3] != P[-3]:
+        raise ValueError(f"P (..., V, 3, 4) and points (..., V, J, 2) expected, got {tuple(P)} and {tuple(points_px)}")
+    if weights is not None and tuple(weights[-2:]) != tuple(points_px[-3:-1]):
+        raise ValueError(f"weights (..., V, J) expected, got {tuple(weights)} for points {tuple(points_px)}")
 
 
 def _dlt(P: Tensor, points_px: Tensor, weights: Tensor | None, homogeneous: bool) -> Tensor:
@@ -112,10 +190,7 @@ def equations(P: Tensor, points_px: Tensor, weights: Tensor | None = None) -> tu
     Raises:
         ValueError: shapes do not match.
     """
-    if P.shape[-2:] != (3, 4) or points_px.shape[-1] != 2 or points_px.shape[-3] != P.shape[-3]:
-        raise ValueError(f"P (..., V, 3, 4) and points (..., V, J, 2) expected, got {P.shape} and {points_px.shape}")
-    if weights is not None and weights.shape[-2:] != points_px.shape[-3:-1]:
-        raise ValueError(f"weights (..., V, J) expected, got {weights.shape} for points {points_px.shape}")
+    _check_shapes(P.shape, points_px.shape, None if weights is None else weights.shape)
     # numpy's broadcast_shapes: torch's imports sympy.
     batch = np.broadcast_shapes(P.shape[:-3], points_px.shape[:-3], () if weights is None else weights.shape[:-2])
     views, joints = points_px.shape[-3:-1]

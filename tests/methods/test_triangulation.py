@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from made_up import cameras, person
 from scipy.spatial.transform import Rotation
 
+from poseboard.methods.geometry import compiled_triangulation, triangulation
 from poseboard.methods.geometry.triangulation import dlt, project, ray_distance, reprojection_error
 
 seeds = st.integers(0, 2**32 - 1)
@@ -234,3 +235,50 @@ def test_distance_from_a_line_of_sight():
     px[0, 0], P[2] = np.nan, 0
     missing = np.isnan(ray_distance(P, X, px))
     assert missing.tolist() == [[True, False, False, False], [False] * 4, [True] * 4]
+
+
+@settings(max_examples=25, deadline=None)
+@given(seeds, st.integers(2, 9), st.sampled_from([0.0, 2.0, 80.0]), st.booleans(), st.booleans())
+def test_compiled_arrays_have_the_answer_of_tensors(seed, views, noise_px, weighted, homogeneous):
+    rng = np.random.default_rng(seed)
+    P, X = rig(rng, views), people(rng, 2)
+    points = see(P, X) + noise_px * rng.standard_normal((2, views, 5, 2))
+    points[rng.random(points.shape[:-1]) < 0.1] = np.nan
+    weights = rng.uniform(0, 1, points.shape[:-1]) if weighted else None
+    expected = dlt(
+        torch.tensor(P),
+        torch.tensor(points),
+        None if weights is None else torch.tensor(weights),
+        homogeneous=homogeneous,
+    )
+    # Of two views at 80 px some points are kilometres away.
+    np.testing.assert_allclose(dlt(P, points, weights, homogeneous=homogeneous), expected.numpy(), rtol=1e-9, atol=1e-8)
+
+
+def test_equal_singular_values_and_parallel_rays_are_solved_as_tensors_are():
+    P = np.zeros((2, 3, 4))
+    P[0, 0, 0] = P[0, 1, 1] = P[1, 0, 2] = P[1, 1, 3] = -1.0
+    P[:, 2, 0] = 1e-300
+    shifted = np.stack([rig(np.random.default_rng(0), 2)[0]] * 2)
+    shifted[1, :, 3] += [5e5, 0, 0]
+    for both in (P, shifted, shifted[[0, 0]]):
+        for homogeneous in (True, False):
+            expected = dlt(torch.tensor(both), torch.zeros(2, 3, 2).double(), homogeneous=homogeneous)
+            found = dlt(both, np.zeros((2, 3, 2)), homogeneous=homogeneous)
+            np.testing.assert_allclose(found, expected.numpy(), rtol=1e-6)
+
+
+def test_threads_and_kinds_of_arrays_change_nothing(monkeypatch):
+    rng = np.random.default_rng(3)
+    P, X = rig(rng, 4), people(rng, 7)
+    points = see(P, X) + rng.normal(0, 2, (7, 4, 5, 2))
+    expected = dlt(P, points)
+    frozen = points.copy()
+    frozen.setflags(write=False)
+    for all_P in (P, np.broadcast_to(P, (7, 4, 3, 4)), np.tile(P, (7, 1, 1, 1))[::-1]):
+        for observed in (frozen, np.asfortranarray(points), points[::-1][::-1]):
+            np.testing.assert_array_equal(dlt(all_P, observed), expected)
+    assert len(compiled_triangulation.triangulate.signatures) == 1
+    monkeypatch.setattr(triangulation, "_WORK_PER_THREAD", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    np.testing.assert_array_equal(dlt(P, points), expected)

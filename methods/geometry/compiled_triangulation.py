@@ -1,0 +1,182 @@
+# mypy: allow-untyped-defs
+# ^ numba infers the types of compiled functions; nothing outside ``triangulation`` calls them.
+# ruff: noqa: PLR0915
+# ^ a long loop: a call of a compiled function copies the headers of its arrays.
+"""Compiled linear triangulation, one point after another; `triangulation.dlt` says what it computes.
+
+Constants and functions are all of this file: numba's cache on disk is renewed when this file changes, not another.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+_TINY = 2.2250738585072014e-308
+"""Smallest normal number."""
+
+_njit: Any = njit  # its stubs know fewer options than it has
+# Without fastmath, so that equal inputs give equal bytes.
+_OPTIONS = {"nogil": True, "error_model": "numpy"}
+# Functions that only compiled ones call, compiled with them: less code, in half the time.
+_inner = _njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
+
+
+def _kept(function: Callable[..., Any]) -> Any:
+    """Compile at the first call, and keep the result on disk."""
+    try:
+        return _njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # neither this folder nor the user's cache can be written
+        return _njit(**_OPTIONS)(function)
+
+
+@_inner
+def _check(P, rig, sound):
+    """Fill ``sound``: whether a camera's entries are finite and its last row is not zero."""
+    for v in range(P.shape[1]):
+        total = depth = 0.0
+        for k in range(12):
+            total += P[rig, v, k]
+            if k >= 8:
+                depth += abs(P[rig, v, k])
+        sound[v] = depth > 0.0 and np.isfinite(total)
+
+
+@_inner
+def _invert(xx, xy, xz, yy, yz, zz, damp):
+    """The inverse of a symmetric matrix by cofactors, and its determinant with the bound of `triangulation.invert`."""
+    c_xx = yy * zz - yz * yz
+    c_xy = xz * yz - xy * zz
+    c_xz = xy * yz - xz * yy
+    trace = xx + yy + zz
+    determinant = xx * c_xx + xy * c_xy + xz * c_xz
+    floor = damp * damp * (trace * trace * trace)
+    floor = floor if floor > _TINY else _TINY
+    determinant = determinant if determinant > floor else floor
+    return (
+        c_xx / determinant,
+        c_xy / determinant,
+        c_xz / determinant,
+        (xx * zz - xz * xz) / determinant,
+        (xy * xz - xx * yz) / determinant,
+        (xx * yy - xy * xy) / determinant,
+        determinant,
+    )
+
+
+@_inner
+def _observe(P, rig, sound, points, weights, f, j, rows):
+    """Fill two rows of the linear system for each view that observes joint ``j`` of frame ``f``; their number."""
+    largest = 1.0
+    weighted = len(weights) > 0
+    if weighted:
+        largest = 0.0
+        for v in range(points.shape[1]):
+            weight = weights[f, v, j]
+            if sound[v] and weight < np.inf and np.isfinite(points[f, v, j, 0] + points[f, v, j, 1]):
+                largest = max(largest, weight)
+    n = 0
+    for v in range(points.shape[1]):
+        u, w = points[f, v, j, 0], points[f, v, j, 1]
+        if not (sound[v] and np.isfinite(u + w)):
+            continue
+        scale = 1.0
+        if weighted:
+            if not 0.0 < weights[f, v, j] < np.inf:
+                continue
+            scale = weights[f, v, j] / largest
+        for k in range(4):
+            rows[n, k] = (u * P[rig, v, 8 + k] - P[rig, v, k]) * scale
+            rows[n + 1, k] = (w * P[rig, v, 8 + k] - P[rig, v, 4 + k]) * scale
+        n += 2
+    return n
+
+
+@_inner
+def _gradient(rows, n, x, y, z):
+    """Half the gradient of ``|B X + b|²``, and its value."""
+    gx = gy = gz = squared = 0.0
+    for i in range(n):
+        residual = rows[i, 0] * x + rows[i, 1] * y + rows[i, 2] * z + rows[i, 3]
+        gx += rows[i, 0] * residual
+        gy += rows[i, 1] * residual
+        gz += rows[i, 2] * residual
+        squared += residual * residual
+    return gx, gy, gz, squared
+
+
+@_kept
+def triangulate(P, points, weights, homogeneous, damp, safe_ratio, start, stop, X, unsure):
+    """Fill ``X`` and ``unsure`` of the points from ``start`` to ``stop``.
+
+    Args:
+        P: (F or 1, V, 12).
+        points: (F, V, J, 2).
+        weights: (F, V, J), or without frames: all alike.
+        homogeneous: whether ``|A y|`` of unit ``y`` is minimised, by Rayleigh quotient iteration.
+        damp: share of the trace that is added to the diagonal of normal equations.
+        safe_ratio: of the quotient to the smallest eigenvalue's lower bound.
+        start: first point, of F x J.
+        stop: last point and one.
+        X: (F x J, 3), all NaN.
+        unsure: (F x J,), all false: whether the iteration may not converge to the solution.
+    """
+    joints = points.shape[2]
+    sound, rows = np.empty(points.shape[1], dtype=np.bool_), np.empty((2 * points.shape[1], 4))
+    rig = -1
+    for point in range(start, stop):
+        f, j = point // joints, point % joints
+        if rig != f % len(P):
+            rig = f % len(P)
+            _check(P, rig, sound)
+        n = _observe(P, rig, sound, points, weights, f, j, rows)
+        if n < 4:
+            continue
+        xx = xy = xz = yy = yz = zz = bx = by = bz = 0.0
+        for i in range(n):
+            a, b, c, d = rows[i, 0], rows[i, 1], rows[i, 2], rows[i, 3]
+            xx += a * a
+            xy += a * b
+            xz += a * c
+            yy += b * b
+            yz += b * c
+            zz += c * c
+            bx += a * d
+            by += b * d
+            bz += c * d
+        trace = xx + yy + zz
+        added = damp * trace if trace > 0.0 else 1.0
+        xx += added
+        yy += added
+        zz += added
+        i_xx, i_xy, i_xz, i_yy, i_yz, i_zz, determinant = _invert(xx, xy, xz, yy, yz, zz, damp)
+        x = -(i_xx * bx + i_xy * by + i_xz * bz)
+        y = -(i_xy * bx + i_yy * by + i_yz * bz)
+        z = -(i_xz * bx + i_yz * by + i_zz * bz)
+        gx, gy, gz, squared = _gradient(rows, n, x, y, z)
+        if homogeneous:
+            trace = xx + yy + zz
+            quotient = squared / (1.0 + (x * x + y * y + z * z))
+            if quotient > safe_ratio * 4.0 * determinant / (trace * trace):
+                unsure[point] = True
+                continue
+            i_xx, i_xy, i_xz, i_yy, i_yz, i_zz, _ = _invert(
+                xx - quotient, xy, xz, yy - quotient, yz, zz - quotient, damp
+            )
+            gx -= quotient * x
+            gy -= quotient * y
+            gz -= quotient * z
+            x, y, z = (
+                x - (i_xx * gx + i_xy * gy + i_xz * gz),
+                y - (i_xy * gx + i_yy * gy + i_yz * gz),
+                z - (i_xz * gx + i_yz * gy + i_zz * gz),
+            )
+            gx, gy, gz, squared = _gradient(rows, n, x, y, z)
+            quotient = squared / (1.0 + (x * x + y * y + z * z))
+            gx -= quotient * x
+            gy -= quotient * y
+            gz -= quotient * z
+        X[point, 0] = x - (i_xx * gx + i_xy * gy + i_xz * gz)
+        X[point, 1] = y - (i_xy * gx + i_yy * gy + i_yz * gz)
+        X[point, 2] = z - (i_xz * gx + i_yz * gy + i_zz * gz)
