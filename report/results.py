@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -243,3 +244,10 @@ def _read_profile(results: Path, profile: str, rows: Mapping[str, Collection[str
         published=tuple(sorted(published, key=lambda table: table_key(table.id))),
         speed=tuple(file for _, file in _read_all(SpeedFile, sorted(results.glob("speed/*.json")))),
     )
+
+
+def common_commit(files: Iterable[ScoreFile]) -> list[tuple[str, bool, int]]:
+    """Known commits of the results, with dirty flag and number of results, most results first."""
+    provenances = [file.provenance for file in files]
+    counts = Counter((one.git_commit, bool(one.git_dirty)) for one in provenances if one.git_commit is not None)
+    return [(commit, dirty, count) for (commit, dirty), count in counts.most_common()]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from poseboard.protocols.records import Curve
-from poseboard.report.board import Board, measure, metric_label
+from poseboard.report.board import Board
+from poseboard.report.wording import measure, metric_label
 
 
 @dataclass(frozen=True)

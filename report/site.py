@@ -21,12 +21,17 @@ from PIL import Image
 
 from poseboard.datasets.files import Content, WholeFiles
 from poseboard.protocols.records import COVERAGE, Curve, DrawnPicture, ResultError, RigPlan, ScoreFile
-from poseboard.report import board as views
 from poseboard.report import camera_figures, figures
-from poseboard.report.board import Board, Example, Row, Sweep
+from poseboard.report.board import Board, Row, boards, main_boards
+from poseboard.report.examples import Example, overlay, pick_examples
+from poseboard.report.formatting import duration, file_name, integer, number, signed
+from poseboard.report.papers import paper_tables
 from poseboard.report.readme import read_readme
-from poseboard.report.results import Entry, Results, read_results
+from poseboard.report.results import Entry, Results, common_commit, read_results
 from poseboard.report.robustness import Robustness, robustness
+from poseboard.report.sweeps import Sweep, sweeps
+from poseboard.report.training_cost import cost, measure_of
+from poseboard.report.wording import compared_speed, inputs_in_words, measured, metric_label
 
 TEMPLATES = Path(__file__).parent / "templates"
 JPEG = {"quality": 90, "subsampling": 0}
@@ -118,14 +123,14 @@ def _write(
     colours: Mapping[str, str] | None,
     folders: Mapping[str, Path] | None,
 ) -> list[Path]:
-    all_boards = views.boards(results)
+    all_boards = boards(results)
     shown = {entry.scores.method for entry in results.entries}
     index = figures.slots(
         [*(row for row in rows or () if row in shown), *sorted(shown - set(rows or ()))], colours or {}
     )
-    pages = {name: f"methods/{views.file_name(name)}.html" for name in sorted(index)}
+    pages = {name: f"methods/{file_name(name)}.html" for name in sorted(index)}
     environment = _environment()
-    commits = views.common_commit(entry.scores for entry in results.entries)
+    commits = common_commit(entry.scores for entry in results.entries)
     common = {
         "profile": profile,
         "warnings": list(dict.fromkeys(entry.scores.warning for entry in results.entries if entry.scores.warning)),
@@ -165,24 +170,24 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=views.number,
-        signed=views.signed,
-        integer=views.integer,
-        duration=views.duration,
-        metric=views.metric_label,
+        number=number,
+        signed=signed,
+        integer=integer,
+        duration=duration,
+        metric=metric_label,
         breakable=lambda name: Markup("_<wbr>").join(name.split("_")),
     )
     environment.globals.update(
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=digest,
-        cost=views.cost,
+        cost=cost,
         palette=len(figures.PALETTE),
         light_colours=list(figures.COLOURS.values()),
         dark_colours=list(figures.DARK_COLOURS.values()),
         shape=figures.marker_path,
-        compared_speed=views.compared_speed,
-        measured=views.measured,
+        compared_speed=compared_speed,
+        measured=measured,
     )
     return environment
 
@@ -190,18 +195,18 @@ def _environment() -> Environment:
 def _index_context(
     results: Results, all_boards: Sequence[Board], index: Mapping[str, int], folder: _Folder
 ) -> dict[str, Any]:
-    mains = views.main_boards(all_boards)
-    sweeps = views.sweeps(all_boards)
+    mains = main_boards(all_boards)
+    all_sweeps = sweeps(all_boards)
     shown = {id(board) for columns in mains.values() for board in columns}
     curves = robustness(all_boards)
     perturbed = {id(board) for curve in curves for board in curve.boards}
-    swept = perturbed | {id(board) for sweep in sweeps for board in sweep.columns} | _told(all_boards, sweeps)
+    swept = perturbed | {id(board) for sweep in all_sweeps for board in sweep.columns} | _told(all_boards, all_sweeps)
     plots: dict[tuple[str, bool], list[Plot]] = {}
     for dataset, columns in mains.items():
         plots[dataset] = _board_plots(
             results, dataset, columns,
             [b for b in all_boards if (b.dataset, b.synthetic) == dataset and (id(b) in shown or id(b) not in swept)],
-            [s for s in sweeps if (s.dataset, s.synthetic) == dataset],
+            [s for s in all_sweeps if (s.dataset, s.synthetic) == dataset],
             [curve for curve in curves if (curve.dataset, curve.synthetic) == dataset],
             index, folder,
         )  # fmt: skip
@@ -210,21 +215,21 @@ def _index_context(
         "methods_of": {dataset: _methods(columns) for dataset, columns in mains.items()},
         "methods_in": _methods,
         "bounds_in": lambda columns: list(dict.fromkeys(row.method for board in columns for row in board.bounds)),
-        "measure_in": lambda methods, dataset: views.measure_of(
-            views.cost(results.training, dataset, method) for method in methods
+        "measure_in": lambda methods, dataset: measure_of(
+            cost(results.training, dataset, method) for method in methods
         ),
         "hardware_of": lambda methods, dataset: list(
-            dict.fromkeys(name for m in methods for name in views.cost(results.training, dataset, m).hardware)
+            dict.fromkeys(name for m in methods for name in cost(results.training, dataset, m).hardware)
         ),
         "others": _further([board for board in all_boards if id(board) not in shown | swept]),
-        "sweeps": sweeps,
+        "sweeps": all_sweeps,
         "robustness": curves,
         "breakdowns": [board for columns in mains.values() for board in columns if _has(board, "action")],
         "compared": _compared(all_boards, shown),
         "several": _over_seeds(results),
         "several_profile": results.reference.profile if results.reference else "",
         "plots": plots,
-        "papers": views.paper_tables(results, all_boards),
+        "papers": paper_tables(results, all_boards),
         "data": [
             (file, [(path.name, _picture(folder, path, f"data-{file.dataset}")) for path in paths if file.synthetic])
             for file, paths in results.data
@@ -234,19 +239,21 @@ def _index_context(
     }
 
 
-def _told(all_boards: Sequence[Board], sweeps: Sequence[Sweep]) -> set[int]:
+def _told(all_boards: Sequence[Board], all_sweeps: Sequence[Sweep]) -> set[int]:
     """Boards of rows with extrinsics of a table that counts frames per rig: a frame is all that they need."""
-    tables = {(sweep.dataset, sweep.synthetic, sweep.table) for sweep in sweeps if sweep.columns[0].calibration_free}
+    tables = {
+        (sweep.dataset, sweep.synthetic, sweep.table) for sweep in all_sweeps if sweep.columns[0].calibration_free
+    }
     return {id(b) for b in all_boards if (*b.data_key, b.table) in tables and not b.calibration_free}
 
 
-def _further(boards: Sequence[Board]) -> dict[tuple[str, bool, bool, bool], list[Board]]:
+def _further(members: Sequence[Board]) -> dict[tuple[str, bool, bool, bool], list[Board]]:
     """Boards that are columns of one table on the page.
 
     Of one data set, of single cameras or of several, and with extrinsics or without.
     """
     groups: dict[tuple[str, bool, bool, bool], list[Board]] = {}
-    for board in boards:
+    for board in members:
         key = (board.dataset, board.synthetic, board.from_one_camera, board.calibration_free)
         groups.setdefault(key, []).append(board)
     return {key: groups[key] for key in sorted(groups)}
@@ -264,7 +271,7 @@ def _over_seeds(results: Results) -> list[Board]:
     """The main boards of the run with several seeds, if there is one."""
     if results.reference is None:
         return []
-    return [board for columns in views.main_boards(views.boards(results.reference)).values() for board in columns]
+    return [board for columns in main_boards(boards(results.reference)).values() for board in columns]
 
 
 def _methods(columns: Sequence[Board]) -> list[str]:
@@ -298,7 +305,7 @@ def _picture(folder: _Folder, path: Path, prefix: str) -> Picture | None:
             break
         if quality <= 45:
             image.thumbnail((image.width * 3 // 4, image.height * 3 // 4))
-    name = f"pictures/{views.file_name(f'{prefix}-{path.stem}'.lower())}.jpg"
+    name = f"pictures/{file_name(f'{prefix}-{path.stem}'.lower())}.jpg"
     folder.write(name, buffer.getvalue())
     return Picture(name, *image.size)
 
@@ -321,10 +328,10 @@ def _unit(board: Board) -> str:
 
 def _board_plots(
     results: Results, dataset: tuple[str, bool], columns: Sequence[Board], boards_here: Sequence[Board],
-    sweeps: Sequence[Sweep], perturbed: Sequence[Robustness], index: Mapping[str, int], folder: _Folder,
+    swept: Sequence[Sweep], perturbed: Sequence[Robustness], index: Mapping[str, int], folder: _Folder,
 ) -> list[Plot]:  # fmt: skip
     plots = []
-    slug = views.file_name(f"{dataset[0]}{'' if dataset[1] else '-real'}")
+    slug = file_name(f"{dataset[0]}{'' if dataset[1] else '-real'}")
     for board in columns[:1]:
         scores = {row.method: row.score for row in board.rows}
         unit = _unit(board)
@@ -335,8 +342,8 @@ def _board_plots(
                 figures.intervals(scores, index, f"{board.name}, {unit}"),
             )
         )  # fmt: skip
-        spent = {row.method: views.cost(results.training, dataset[0], row.method) for row in board.rows}
-        measure = views.measure_of(spent.values())
+        spent = {row.method: cost(results.training, dataset[0], row.method) for row in board.rows}
+        measure = measure_of(spent.values())
         alike = all(one.measure in (measure, None) and one.total_s is not None for one in spent.values())
         costs = {
             row.method: (total, row.score.value)
@@ -354,11 +361,11 @@ def _board_plots(
                     figures.error_against_cost(costs, index, f"{board.name}, {unit}", measure),
                 )
             )  # fmt: skip
-    for sweep in sweeps:
+    for sweep in swept:
         if curves := _labelled(sweep.curves(), sweep.columns[-1]):
             plots.append(
                 folder.plot(
-                    f"{slug}-{views.file_name(sweep.over)}-{views.file_name(sweep.table.lower())}",
+                    f"{slug}-{file_name(sweep.over)}-{file_name(sweep.table.lower())}",
                     f"{sweep.name}, against the number of {sweep.over}",
                     f"The table of {sweep.over} says what each point is."
                     + (" Dotted: the same weights with the true cameras." if sweep.bounds else ""),
@@ -389,7 +396,7 @@ def _board_plots(
             if key == COVERAGE:
                 plots.append(
                     folder.plot(
-                        f"{slug}-{views.file_name(board.table.lower())}-{key}",
+                        f"{slug}-{file_name(board.table.lower())}-{key}",
                         f"Stated and observed uncertainty ({board.table})",
                         f"{board.label}. Below the dashed line a row is surer than it may be.",
                         camera_figures.reliability(curves, index),
@@ -398,7 +405,7 @@ def _board_plots(
                 continue
             plots.append(
                 folder.plot(
-                    f"{slug}-{views.file_name(board.table.lower())}-{views.file_name(key.lower())}",
+                    f"{slug}-{file_name(board.table.lower())}-{file_name(key.lower())}",
                     "Share of joints within a distance (PCK)"
                     if key == "pck"
                     else f"{board.name}: {key.replace('_', ' ')}",
@@ -419,7 +426,7 @@ def _robustness_plots(
     for curve in perturbed:
         if curves := _labelled(curve.curves(), curve.columns[-1]):
             yield folder.plot(
-                f"{slug}-{views.file_name(curve.kind)}-{views.file_name(curve.table.lower())}",
+                f"{slug}-{file_name(curve.kind)}-{file_name(curve.table.lower())}",
                 f"{curve.name}, against the severity of {curve.kind}",
                 "The table under Robustness says what each severity is.",
                 figures.lines(curves, index, marks=True, from_zero=False),
@@ -430,14 +437,14 @@ def _method_context(
     name: str, results: Results, all_boards: Sequence[Board], index: Mapping[str, int], folder: _Folder
 ) -> dict[str, Any]:
     entries = [entry for entry in results.entries if entry.scores.method == name]
-    slug = views.file_name(name)
+    slug = file_name(name)
     curves = []
     for entry in entries:
         file = results.training.get((entry.scores.dataset, name))
         plot = None
         if file and any(run.curves for run in file.runs):
             plot = folder.plot(
-                f"training-{slug}-{views.file_name(entry.scores.dataset)}", f"Training on {entry.scores.dataset}",
+                f"training-{slug}-{file_name(entry.scores.dataset)}", f"Training on {entry.scores.dataset}",
                 "Terms of the loss. Faint: mean over a few batches. Bold: running mean.",
                 figures.training_curves(file, index[name]),
             )  # fmt: skip
@@ -462,14 +469,14 @@ def _rigs(entry: Entry, slug: str, folder: _Folder) -> list[tuple[RigPlan, Plot]
     """The rigs that a row recovered, each with its plot."""
     file = entry.scores
     drawn = []
-    for number, plan in enumerate(entry.rigs):
+    for k, plan in enumerate(entry.rigs):
         title = f"{file.dataset}: {plan.place} of {plan.rigs} rigs by rotation error"
         shown = (
             f"{plan.frames} of up to {plan.frames_per_rig} frames together" if plan.frames_per_rig > 1 else "1 frame"
         )
         words = [*(["synthetic world"] if file.synthetic else []), plan.key, shown]
         words += [f"spoiled by {plan.perturbation}"] if plan.perturbation else []
-        name = f"rig-{slug}-{views.file_name(file.dataset)}-{number}"
+        name = f"rig-{slug}-{file_name(file.dataset)}-{k}"
         figure = camera_figures.rig_plan(plan)
         drawn.append(
             (
@@ -492,7 +499,7 @@ def _reliability(
         curve = _labelled({name: row.score.curves[COVERAGE]}, board)
         title = f"Stated and observed uncertainty ({board.table})"
         plot = folder.plot(
-            f"{COVERAGE}-{slug}-{views.file_name(board.dataset)}-{len(judged)}", title,
+            f"{COVERAGE}-{slug}-{file_name(board.dataset)}-{len(judged)}", title,
             f"{board.label} on {board.dataset}.", camera_figures.reliability(curve, index),
         )  # fmt: skip
         judged.append((board, row, plot))
@@ -517,7 +524,7 @@ def _about(name: str, results: Results, folders: Mapping[str, Path]) -> dict[str
         "readme": read_readme(folder / "README.md") if folder else None,
         "base": base,
         "differs": differs,
-        "inputs": next((views.inputs_in_words(file.inputs) for file in entries if file.inputs is not None), None),
+        "inputs": next((inputs_in_words(file.inputs) for file in entries if file.inputs is not None), None),
     }
 
 
@@ -525,7 +532,7 @@ def _breakdown_tables(
     name: str, all_boards: Sequence[Board]
 ) -> list[tuple[bool, list[tuple[Board, str, list[tuple[str, float | None]]]]]]:
     """Values by action, joint, … of the main boards (True) and of the other boards (False)."""
-    shown = {id(board) for columns in views.main_boards(all_boards).values() for board in columns}
+    shown = {id(board) for columns in main_boards(all_boards).values() for board in columns}
     by_main: dict[bool, list[tuple[Board, str, list[tuple[str, float | None]]]]] = {True: [], False: []}
     for board in all_boards:
         if (row := board.row(name)) is not None:
@@ -538,13 +545,13 @@ def _draw_examples(entry: Entry, slug: str, folder: _Folder) -> list[Example]:
     if (examples := entry.examples) is None:
         return []
     drawn = []
-    where = f"examples/{slug}-{views.file_name(entry.scores.dataset)}"
-    for place, k in views.pick_examples(examples.error_mm):
+    where = f"examples/{slug}-{file_name(entry.scores.dataset)}"
+    for place, k in pick_examples(examples.error_mm):
         overlays = []
         for v in range(len(examples.views)):
             image = f"{where}-{place}-{v}.jpg"
             folder.write(image, partial(imsave, arr=examples.images[k, v], format="jpg", pil_kwargs=JPEG))
-            overlays.append(views.overlay(examples, k, v, image))
+            overlays.append(overlay(examples, k, v, image))
         drawn.append(
             Example(place, examples.keys[k], float(examples.error_mm[k]), examples.images.shape[2], tuple(overlays))
         )
@@ -553,7 +560,7 @@ def _draw_examples(entry: Entry, slug: str, folder: _Folder) -> list[Example]:
 
 def _pictures(entry: Entry, slug: str, folder: _Folder) -> list[tuple[ScoreFile, DrawnPicture, Picture]]:
     """Copies of the pictures that the method drew; missing files are left out."""
-    prefix = f"{slug}-{views.file_name(entry.scores.dataset)}"
+    prefix = f"{slug}-{file_name(entry.scores.dataset)}"
     copied = [(drawn, _picture(folder, path, prefix)) for drawn, path in entry.pictures]
     return [(entry.scores, drawn, picture) for drawn, picture in copied if picture is not None]
 
@@ -562,7 +569,7 @@ def _flat_rows(results: Results, all_boards: Sequence[Board]) -> list[dict[str, 
     rows = []
     for board in all_boards:
         for row in board.rows:
-            spent = views.cost(results.training, board.dataset, row.method)
+            spent = cost(results.training, board.dataset, row.method)
             score, file = row.score, row.file
             rows.append(
                 {

@@ -5,25 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from fabricated_results import LEVELS, write_everything, write_method
 from hypothesis import given
 from hypothesis import strategies as st
 
 from poseboard.protocols.perturbation import Perturbation
-from poseboard.protocols.records import Score, ScoreFile, Signature, SpeedFile, TrainingFile
+from poseboard.protocols.records import ScoreFile
 from poseboard.report import board
+from poseboard.report.papers import paper_tables
 from poseboard.report.results import Entry, Results, read_results
 
 SPOILED = Perturbation(kind="boxes", severity=2)
-
-
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    folder = tmp_path_factory.mktemp("results")
-    write_everything(folder)
-    return read_results(folder, "default")
 
 
 def test_a_board_never_mixes_signatures_or_worlds(found: Results, tmp_path: Path) -> None:
@@ -52,7 +45,7 @@ def test_numbers_of_methods_that_had_other_help_stand_by_themselves(tmp_path: Pa
         "told",
         "told_too",
     }
-    papers = board.paper_tables(read_results(tmp_path, "default"), all_boards)
+    papers = paper_tables(read_results(tmp_path, "default"), all_boards)
     assert {row.method for paper in papers for one in paper.ours for row in one.rows} <= {"dlt"}
 
 
@@ -212,62 +205,6 @@ def test_a_row_that_does_not_find_everyone_keeps_its_place_as_that_is_in_its_num
     assert [row.method for row in table.rows] == list(LEVELS)
 
 
-def test_a_sweep_counts_its_cameras(found: Results) -> None:
-    (sweep,) = board.sweeps(board.boards(found))
-    assert sweep.counts == (2, 3, 4)
-    curve = sweep.curves()["algebraic"]
-    assert curve.x == [2, 3, 4]
-    assert curve.y == pytest.approx([LEVELS["algebraic"] * f for f in (1.72, 1.22, 1.0)], abs=1e-3)
-
-
-def test_cost_adds_what_a_method_starts_from(found: Results) -> None:
-    dlt = board.cost(found.training, "human36m", "dlt")
-    assert dlt.chain == ("dlt", "ransac", "backbone")
-    own = {name: found.training["human36m", name].runs[0].processor_seconds for name in ("ransac", "backbone")}
-    assert dlt.own_s == 0
-    assert dlt.total_s == pytest.approx(sum(own.values()))
-    assert dlt.hardware == ("2 CPU cores (x86-64), 8 GB",)
-    assert dlt.measure == "processor s"
-    assert board.cost(found.training, "human36m", "unknown").total_s is None
-
-
-def test_costs_of_other_measures_are_named_and_never_added(found: Results) -> None:
-    def measured(name: str, **times: float | None) -> TrainingFile:
-        file = found.training["human36m", name]
-        return file.model_copy(update={"runs": [run.model_copy(update=times) for run in file.runs]})
-
-    unknown, gpu = {"processor_seconds": None}, {"processor_seconds": None, "gpu_seconds": 7.0}
-    old = {("human36m", name): measured(name, **unknown) for name in ("dlt", "ransac", "backbone", "algebraic")}
-    wall = board.cost(old, "human36m", "dlt")
-    expected = sum(2 * old["human36m", name].runs[0].seconds for name in ("ransac", "backbone"))
-    assert (wall.measure, wall.total_s) == ("wall s × processes", pytest.approx(expected))
-
-    mixed = found.training | {("human36m", "algebraic"): measured("algebraic", **gpu)}
-    spent = board.cost(mixed, "human36m", "algebraic")
-    assert (spent.measure, spent.own_s, spent.total_s) == ("GPU s", 7.0, None)
-    assert board.measure_of([spent, wall, wall]) == "wall s × processes"
-    assert board.measure_of([]) is None
-
-
-def test_examples_are_picked_by_error() -> None:
-    assert board.pick_examples([3.0, 1.0, 2.0, np.nan]) == [("best", 1), ("median", 2), ("worst", 3)]
-    assert board.pick_examples([1.0]) == [("best", 0)]
-    assert board.pick_examples([]) == []
-
-
-def test_limbs_skip_what_was_not_predicted() -> None:
-    points = np.array([[0.0, 0.0], [1.0, 2.0], [np.nan, np.nan]])
-    assert board.limb_path(points, np.array([[0, 1], [1, 2]])) == "M0.0 0.0L1.0 2.0"
-
-
-@given(st.text(max_size=40), st.text(max_size=40))
-def test_file_names_are_plain_and_differ_where_names_differ(a: str, b: str) -> None:
-    made = board.file_name(a), board.file_name(b)
-    for name in made:
-        assert board.SAFE_NAME.fullmatch(name)
-    assert (made[0] == made[1]) == (a == b)
-
-
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9))
 def test_an_axis_holds_its_values(values: list[float]) -> None:
     axis = board.Axis.around(values)
@@ -276,108 +213,8 @@ def test_an_axis_holds_its_values(values: list[float]) -> None:
         assert -1e-6 <= float(axis.place(value)) <= 100 + 1e-6
 
 
-def test_numbers_read_as_the_field_prints_them() -> None:
-    assert [board.number(v) for v in (22.44, 8.0, None, float("nan"))] == ["22.4", "8.0", "–", "–"]
-    assert [board.number(0.3864, "m"), board.number(4.177, "px")] == ["0.386", "4.18"]
-    assert [board.signed(v) for v in (1.26, -1.26)] == ["+1.3", "−1.3"]
-    assert [board.duration(s) for s in (40.0, 600.0, 9000.0, None)] == ["40 s", "10.0 min", "2.5 h", "–"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "name", "conditions"),
-    [
-        ({}, "MPJPE, root-relative", []),
-        ({"average": "actions"}, "MPJPE, root-relative", ["mean of the actions"]),
-        ({"alignment": "none", "exclusions": ("S9/A", "S9/B", "S9/C")}, "MPJPE, absolute", ["without 3 sequences"]),
-        (
-            {"metric": "mpjpe<=150mm", "alignment": "none", "every": 64},
-            "MPJPE clipped at 150 mm, absolute",
-            ["every 64th frame"],
-        ),
-        ({"metric": "pa_mpjpe", "alignment": "procrustes"}, "PA-MPJPE", []),
-        ({"metric": "pck@150mm"}, "PCK at 150 mm, root-relative", []),
-        ({"cameras_of_dataset": 4}, "MPJPE, root-relative, 2 cameras", []),
-        (
-            {"alignment": "root, in the camera's frame", "cameras": (("a",), ("b",)), "root_cameras": ("a", "b")},
-            "MPJPE, root-relative, one camera, root from all",
-            [],
-        ),
-        ({"given": ("size",)}, "MPJPE, root-relative", ["true size given"]),
-        ({"trained_on": ("mpii", "panoptic")}, "MPJPE, root-relative", ["trained on mpii, panoptic"]),
-        ({"trained_on": ()}, "MPJPE, root-relative", ["training data not known"]),
-        (
-            {"perturbation": SPOILED},
-            "MPJPE, root-relative",
-            ["spoiled by boxes 2: boxes moved and resized by 5 %; seed 0"],
-        ),
-    ],
-)
-def test_a_table_is_named_by_what_it_measures(changes: dict[str, object], name: str, conditions: list[str]) -> None:
-    plain = Signature(
-        metric="mpjpe", alignment="root", root="pelvis", joints="all 17 of human36m-17", split="test",
-        cameras=(("a", "b"),), cameras_of_dataset=2, average="frames", version=1,
-    )  # fmt: skip
-    signature = plain.model_copy(update=changes)
-    assert (board.measure(signature), board.conditions(signature)) == (name, conditions)
-
-
 def test_no_two_tables_of_a_data_set_have_the_same_name_and_conditions_on_the_committed_page() -> None:
     root = Path(__file__).parents[2]
     labels = [(one.dataset, one.label) for one in board.boards(read_results(root / "results", "default"))]
     assert labels
     assert len(labels) == len(set(labels))
-
-
-def test_a_timing_is_told_in_words() -> None:
-    file = SpeedFile(
-        name="x", title="x", peer="y", ours_s=0.5, peer_s=2.0, ratio=4.0, aim="at least 3 times as fast", met=True,
-        details={"peak_memory_mb": 978.5, "largest_difference": 3.29e-05, "poses": 1e6}, hardware="z", created="now",
-    )  # fmt: skip
-    assert board.compared_speed(file) == ("4 times as fast as the peer. The aim, at least 3 times as fast, is reached.")
-    missed = file.model_copy(update={"ratio": 0.5, "met": False})
-    assert board.compared_speed(missed).startswith("2 times as slow as the peer. ")
-    assert board.compared_speed(missed).endswith("is not reached.")
-    assert "aim" not in board.compared_speed(file.model_copy(update={"aim": "none"}))
-    assert board.measured(file) == ["peak memory 978 MB", "largest difference 3.29e-05", "poses 1\u202f000\u202f000"]
-
-
-@pytest.mark.parametrize(
-    ("metric", "label"),
-    [
-        ("pa_mpjpe", "PA-MPJPE"),
-        ("mpjpe<=150mm", "MPJPE≤150mm"),
-        ("mrpe_x", "MRPE-X"),
-        ("pck_abs@150mm", "PCK-ABS@150mm"),
-        ("ap_root@250mm", "AP of roots@250mm"),
-        ("sound_ap_root@250mm", "sound AP of roots@250mm"),
-        ("recall_root@250mm", "recall of roots@250mm"),
-    ],
-)
-def test_a_metric_is_written_as_papers_write_it(found: Results, metric: str, label: str) -> None:
-    signature = t1(found).signature.model_copy(update={"metric": metric})
-    assert board.metric_label(signature) == label
-
-
-def test_frames_per_rig_are_a_sweep_of_rows_that_were_not_told_the_cameras(found: Results) -> None:
-    first = found.entries[0]
-    plain = next(score for score in first.scores.scores if score.table == "T1")
-
-    def of_frames(frames: int, extrinsics: str) -> Score:
-        stated = plain.signature.model_copy(update={"frames_per_rig": frames, "extrinsics": extrinsics})
-        update = {"table": "frames", "signature": stated, "value": 30.0 + 60 / frames, "headline": False}
-        return plain.model_copy(update=update)
-
-    free = [of_frames(frames, "withheld") for frames in (1, 5, 10)]
-    scores = first.scores.model_copy(update={"method": "free", "scores": free})
-    told = first.scores.model_copy(update={"scores": [of_frames(1, "given")]})
-    entries = [replace(first, scores=scores), replace(first, scores=told)]
-    all_boards = board.boards(replace(found, entries=entries, comparisons=()))
-    (sweep,) = board.sweeps(all_boards)
-    assert (sweep.counts, sweep.over, sweep.methods) == ((1, 5, 10), "frames per rig", ("free",))
-    assert sweep.curves()["free"].y == [90, 42, 36]
-    assert sweep.curves()["free"].x_label == "number of frames per rig"
-    calibrated = next(one for one in all_boards if not one.calibration_free)
-    assert [row.method for row in calibrated.rows] == [first.scores.method], "each is ranked with its like"
-    assert all_boards[0] is calibrated
-    assert "extrinsics withheld" in sweep.columns[-1].details
-    assert "10 frames per rig" in sweep.columns[-1].details

@@ -22,11 +22,13 @@ from poseboard.protocols.records import (
     Score,
     ScoreFile,
 )
-from poseboard.report.board import boards, paper_tables, sweeps
+from poseboard.report.board import boards
 from poseboard.report.camera_figures import ellipse_semi_axes, reliability, rig_plan
 from poseboard.report.figures import lines, to_svg
+from poseboard.report.papers import paper_tables
 from poseboard.report.results import Results, read_results
 from poseboard.report.site import build
+from poseboard.report.sweeps import sweeps
 
 DATASET = "human36m"
 

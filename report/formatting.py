@@ -1,0 +1,61 @@
+"""Numbers, durations and file names as the pages write them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import numpy as np
+
+SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+def number(value: float | None, unit: str = "mm") -> str:
+    """A value with the usual number of decimals of its unit; a dash without a value.
+
+    Example:
+        >>> number(22.41), number(4.177, "px"), number(0.3861, "m"), number(None)
+        ('22.4', '4.18', '0.386', '–')
+    """
+    if value is None or not np.isfinite(value):
+        return "–"
+    if unit in ("mm", "%") or abs(value) >= 100:
+        return f"{value:.1f}"
+    return f"{value:.3f}" if unit == "m" else f"{value:.2f}"
+
+
+def signed(value: float, unit: str = "mm") -> str:
+    """A difference with its sign; a difference that would be rounded to zero has two significant digits."""
+    size = number(abs(value), unit)
+    if value and not float(size):
+        size = f"{abs(value):.2g}"
+    return ("+" if value > 0 else "−" if value < 0 else "±") + size
+
+
+def integer(value: float | None) -> str:
+    """An integer with thin spaces between thousands."""
+    return "–" if value is None else f"{round(value):,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def ordinal(count: int) -> str:
+    """1st, 2nd, 3rd, 4th, 11th, 64th."""
+    ending = "th" if count % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(count % 10, "th")
+    return f"{count}{ending}"
+
+
+def duration(seconds: float | None) -> str:
+    """A duration in seconds below two minutes, in minutes below two hours, in hours above."""
+    if seconds is None:
+        return "–"
+    for size, unit in ((7200.0, "h"), (120.0, "min")):
+        if seconds >= size:
+            return f"{seconds / (3600 if unit == 'h' else 60):.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def file_name(name: str) -> str:
+    """A safe file name for any name: the name itself if it is safe, otherwise its safe characters and a hash."""
+    if SAFE_NAME.fullmatch(name):
+        return name
+    stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:32]
+    return f"{stem or 'name'}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"

@@ -1,0 +1,79 @@
+"""Tables of papers, and our boards beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from poseboard.protocols.records import PublishedRow, PublishedTable
+from poseboard.report.board import Board, Row, usual_boards
+from poseboard.report.results import Results, table_key
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A published table and our boards with the same id."""
+
+    table: PublishedTable
+    columns: tuple[str, ...]
+    ours: tuple[Board, ...]
+    """One board per data set with this table."""
+    extra: tuple[str, ...]
+    """Our methods without a row in the paper."""
+    absent: str
+    """Why our numbers are absent; empty if they are not, and for collections that no run repeats."""
+
+    @property
+    def numbered(self) -> bool:
+        """Whether it is a table or figure of a paper (T1, F2), not a collection from several sources."""
+        return _is_numbered(self.table.id)
+
+    def cells(self, row: PublishedRow | None, method: str | None = None) -> list[Row | None]:
+        """Our row in each board of ``ours``."""
+        name = row.method if row is not None else method
+        return [board.row_or_bound(name) if name else None for board in self.ours]
+
+    def is_bound(self, method: str) -> bool:
+        """Whether a row is told more than those that it stands beside."""
+        return any(row.method == method for board in self.ours for row in board.bounds)
+
+
+def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTable]:
+    """All published tables with our boards of the same id."""
+    papers = []
+    for table in results.published:
+        ours: dict[tuple[str, bool, str], Board] = {}
+        for board in usual_boards(all_boards):
+            key = (*board.data_key, board.signature.metric)
+            if board.published == table.id and (key not in ours or board.calibration_free > ours[key].calibration_free):
+                ours[key] = board  # of a table for both, rows without extrinsics: those with them are no competitors
+        named = {row.method for row in table.rows}
+        of_ours = [row.method for board in ours.values() for row in (*board.rows, *board.bounds)]
+        extra = dict.fromkeys(method for method in of_ours if method not in named)
+        columns = dict.fromkeys([*table.sources, *(column for row in table.rows for column in row.values)])
+        papers.append(
+            PaperTable(
+                table=table,
+                columns=tuple(c for c in columns if any(c in row.values for row in table.rows)),
+                ours=tuple(ours.values()),
+                extra=tuple(extra),
+                absent=_why_absent(table, results) if not ours and _is_numbered(table.id) else "",
+            )
+        )
+    return papers
+
+
+def _is_numbered(table: str) -> bool:
+    return table_key(table)[0] < 2
+
+
+def _why_absent(table: PublishedTable, results: Results) -> str:
+    known = {file.dataset: file for file in (*results.catalog, *(file for file, _ in results.data))}
+    record = known.get(table.dataset)
+    if record is None:
+        return f"Ours are absent: {table.dataset} was not part of the “{results.profile}” run."
+    if record.state == "ready":
+        world = " as a synthetic world" if record.synthetic else ""
+        return f"Ours are absent: {record.dataset} is ready{world}, but no method of this run is scored on {table.id}."
+    detail = (record.detail[:1].upper() + record.detail[1:]).rstrip(".")
+    return f"Ours are absent: {record.dataset} is {record.state}. {detail}. Where to get it: {record.obtain}"

@@ -1,0 +1,88 @@
+"""Training cost: what a method was trained for, with the trainings that it starts from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+from poseboard.protocols.records import TrainingFile, TrainingRun
+
+Measure = Literal["processor s", "GPU s", "wall s × processes"]
+"""Units of training cost, which cannot be converted into each other: user + system time; wall time × GPUs; wall time ×
+processes, for files without the other two, which also depends on other programs."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of a method's training. There is no sum if the trainings that it starts from have another unit."""
+
+    own_s: float | None
+    total_s: float | None
+    """With the trainings it starts from."""
+    measure: Measure | None
+    """Unit of its own training, or of the training that it starts from; None without any training."""
+    parameters: int | None
+    chain: tuple[str, ...]
+    hardware: tuple[str, ...]
+    """Hardware of all these trainings."""
+
+
+def cost(training: Mapping[tuple[str, str], TrainingFile], dataset: str, method: str) -> Cost:
+    """Seconds of training (mean over seeds) and parameters of a method, following ``after`` back to its start."""
+    first = _own_training(training, dataset, method)
+    if first is None:
+        return Cost(None, None, None, None, (), ())
+    chain: list[str] = []
+    hardware: dict[str, None] = {}
+    measures: list[Measure] = []
+    total = 0.0
+    name: str | None = method
+    while name is not None and name not in chain:
+        chain.append(name)
+        file = _own_training(training, dataset, name)
+        if file is None:
+            total = inf
+            break
+        if file.runs:
+            hardware[file.provenance.hardware] = None
+            measure, seconds = _mean_seconds(file)
+            measures.append(measure)
+            total = total + seconds if len(set(measures)) == 1 else inf
+        name = file.after
+    return Cost(
+        own_s=_mean_seconds(first)[1] if first.runs else 0.0,
+        total_s=None if total == inf else total,
+        measure=measures[0] if measures else None,
+        parameters=first.parameters,
+        chain=tuple(chain),
+        hardware=tuple(hardware),
+    )
+
+
+def _own_training(training: Mapping[tuple[str, str], TrainingFile], dataset: str, method: str) -> TrainingFile | None:
+    """The training that gave a method its weights on a data set: of another one, where the two are equal."""
+    file = training.get((dataset, method))
+    return file if file is None or file.same_as is None else training.get((file.same_as, method), file)
+
+
+def _mean_seconds(file: TrainingFile) -> tuple[Measure, float]:
+    """Unit and mean over seeds, which have one unit because one command trains them on one machine."""
+    spent = [_spent(run) for run in file.runs]
+    return spent[0][0], sum(seconds for _, seconds in spent) / len(spent)
+
+
+def _spent(run: TrainingRun) -> tuple[Measure, float]:
+    if run.processor_seconds is not None:
+        return "processor s", run.processor_seconds
+    if run.gpu_seconds is not None:
+        return "GPU s", run.gpu_seconds
+    return "wall s × processes", run.seconds * run.processes
+
+
+def measure_of(costs: Iterable[Cost]) -> Measure | None:
+    """The most frequent unit of these costs, the first of equals; None without any training."""
+    counts = Counter(cost.measure for cost in costs if cost.measure is not None)
+    return counts.most_common(1)[0][0] if counts else None

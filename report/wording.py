@@ -1,0 +1,134 @@
+"""Signatures, inputs of methods and timings in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from poseboard.protocols.records import Signature, SpeedFile
+from poseboard.report.formatting import integer, ordinal
+
+_METRIC_WORDS = {"root": " of roots", "recall": "recall", "sound": "sound "}
+"""Parts of a metric's name that are no abbreviations."""
+_ALIGNMENTS = {
+    "root": "root-relative",
+    "root and scale": "root-relative and scaled",
+    "none": "absolute",
+    "procrustes": "Procrustes-aligned",
+}
+
+
+def measure(signature: Signature) -> str:
+    """Name of what a number measures: metric, alignment and number of cameras.
+
+    Example:
+        A signature of metric ``mpjpe<=150mm`` and alignment ``none`` gives "MPJPE clipped at 150 mm, absolute".
+    """
+    metric = re.sub(r"≤(\S+?)mm", r" clipped at \1 mm", metric_label(signature))
+    parts = [re.sub(r"@(\S+?)mm", r" at \1 mm", metric)]
+    alignment = signature.alignment.partition(",")[0]
+    if not signature.metric.startswith("pa_"):  # says so itself
+        parts.append(_ALIGNMENTS.get(alignment, alignment))
+    if signature.each_alone and not signature.whole:
+        parts.append("one camera")
+    elif not signature.whole:
+        parts.append(f"{camera_count(signature)} cameras")
+    return ", ".join([*parts, *([signature.root_from] if signature.root_from else [])])
+
+
+def conditions(signature: Signature) -> list[str]:
+    """Conditions that distinguish two numbers with one name; none for the usual ones."""
+    words = []
+    if signature.every > 1:
+        words.append(f"every {ordinal(signature.every)} frame")
+    if count := len(signature.exclusions):
+        words.append(f"without {count} sequence{'s' if count != 1 else ''}")
+    if signature.average == "actions":
+        words.append("mean of the actions")
+    elif signature.average == "worst_subject":
+        words.append("worst of the subjects")
+    if signature.given:
+        words.append(f"true {', '.join(signature.given)} given")
+    if signature.trained_on is not None:
+        words.append(f"trained on {signature.trained}" if signature.trained_on else "training data not known")
+    if signature.extrinsics == "withheld":
+        words.append("extrinsics withheld")
+    if signature.frames_per_rig > 1:
+        words.append(f"{signature.frames_per_rig} frames per rig")
+    if signature.perturbation:
+        words.append(f"spoiled by {signature.perturbed}")
+    return words
+
+
+def metric_label(signature: Signature) -> str:
+    """The metric as papers write it.
+
+    Example:
+        pa_mpjpe -> PA-MPJPE, pck@150mm -> PCK@150mm, mpjpe<=150mm -> MPJPE≤150mm, sound_ap_root@250mm -> sound AP of
+        roots@250mm; what is in words, as camera rotation, stays so.
+    """
+    name, limit = re.fullmatch(r"([^@<>=]*)(.*)", signature.metric, re.DOTALL).groups()  # type: ignore[union-attr]
+    parts = [_METRIC_WORDS.get(part, part if " " in part else f"-{part.upper()}") for part in name.split("_")]
+    return "".join(parts).replace(" -", " ").strip(" -") + limit.replace("<=", "≤")
+
+
+def camera_count(signature: Signature) -> int:
+    """Number of cameras per prediction; the largest if there are several sets."""
+    return max(map(len, signature.cameras))
+
+
+def inputs_in_words(inputs: Mapping[str, JsonValue]) -> list[tuple[str, str]]:
+    """Inputs of a method in words, from its score file: (name, value); facts that are not recorded are left out."""
+    facts = []
+    match inputs.get("views"):
+        case [int() as fewest, int() as most] if most == 1:
+            facts.append(("cameras", "one at a time"))
+        case [int() as fewest, int() as most]:
+            facts.append(("cameras", f"{fewest} or more" if most >= 1000 else f"{fewest} to {most}"))
+    calibration = [name for name in ("intrinsics", "extrinsics") if inputs.get(name)]
+    if "intrinsics" in inputs:
+        facts.append(("calibration", " and ".join(calibration) or "none"))
+    if inputs.get("images") is False:
+        facts.append(("images", "none: given 2D detections alone"))
+    elif "crop_px" in inputs:
+        side = inputs["crop_px"]
+        facts.append(("images", "whole frames" if side is None else f"the person’s crops, {side} px square"))
+    roots = {"none": "not given", "predicted": "as another row predicts it", "truth": "the true one"}
+    if "root" in inputs:
+        facts.append(("root", roots.get(str(inputs["root"]), str(inputs["root"]))))
+    if isinstance(window := inputs.get("window"), int):
+        facts.append(("frames", "one at a time" if window == 1 else f"{window} in a row"))
+    if isinstance(frames := inputs.get("frames_per_rig"), int) and frames > 1:
+        facts.append(("frames per rig", f"up to {frames} used together"))
+    return facts
+
+
+def compared_speed(file: SpeedFile) -> str:
+    """A timing in words: "5 times as fast as the peer. The aim, at least 3 times as fast, is reached."."""
+    if file.ratio is None:
+        words = "No peer was timed."
+    elif file.ratio >= 1:
+        words = f"{file.ratio:.3g} times as fast as the peer."
+    else:
+        words = f"{1 / file.ratio:.3g} times as slow as the peer."
+    if file.aim.strip().lower() in ("", "none"):
+        return words
+    return f"{words} The aim, {file.aim}, is {'reached' if file.met else 'not reached'}."
+
+
+_DETAIL_UNITS = {"mb": "MB", "mib": "MiB", "mm": "mm", "s": "s", "px": "px"}
+
+
+def measured(file: SpeedFile) -> list[str]:
+    """Further measurements, each with its unit: "largest difference 4.97e-09 mm"."""
+    phrases = []
+    for name, value in file.details.items():
+        words, _, unit = name.rpartition("_")
+        known = unit in _DETAIL_UNITS and words
+        text = integer(value) if float(value).is_integer() and abs(value) >= 1000 else f"{value:.3g}"
+        phrases.append(
+            f"{(words if known else name).replace('_', ' ')} {text}{f' {_DETAIL_UNITS[unit]}' if known else ''}"
+        )
+    return phrases

@@ -1,0 +1,79 @@
+"""Signatures and timings in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from poseboard.protocols.perturbation import Perturbation
+from poseboard.protocols.records import Signature, SpeedFile
+from poseboard.report import wording
+
+PLAIN = Signature(
+    metric="mpjpe", alignment="root", root="pelvis", joints="all 17 of human36m-17", split="test",
+    cameras=(("a", "b"),), cameras_of_dataset=2, average="frames", version=1,
+)  # fmt: skip
+SPOILED = Perturbation(kind="boxes", severity=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "conditions"),
+    [
+        ({}, "MPJPE, root-relative", []),
+        ({"average": "actions"}, "MPJPE, root-relative", ["mean of the actions"]),
+        ({"alignment": "none", "exclusions": ("S9/A", "S9/B", "S9/C")}, "MPJPE, absolute", ["without 3 sequences"]),
+        (
+            {"metric": "mpjpe<=150mm", "alignment": "none", "every": 64},
+            "MPJPE clipped at 150 mm, absolute",
+            ["every 64th frame"],
+        ),
+        ({"metric": "pa_mpjpe", "alignment": "procrustes"}, "PA-MPJPE", []),
+        ({"metric": "pck@150mm"}, "PCK at 150 mm, root-relative", []),
+        ({"cameras_of_dataset": 4}, "MPJPE, root-relative, 2 cameras", []),
+        (
+            {"alignment": "root, in the camera's frame", "cameras": (("a",), ("b",)), "root_cameras": ("a", "b")},
+            "MPJPE, root-relative, one camera, root from all",
+            [],
+        ),
+        ({"given": ("size",)}, "MPJPE, root-relative", ["true size given"]),
+        ({"trained_on": ("mpii", "panoptic")}, "MPJPE, root-relative", ["trained on mpii, panoptic"]),
+        ({"trained_on": ()}, "MPJPE, root-relative", ["training data not known"]),
+        (
+            {"perturbation": SPOILED},
+            "MPJPE, root-relative",
+            ["spoiled by boxes 2: boxes moved and resized by 5 %; seed 0"],
+        ),
+    ],
+)
+def test_a_table_is_named_by_what_it_measures(changes: dict[str, object], name: str, conditions: list[str]) -> None:
+    signature = PLAIN.model_copy(update=changes)
+    assert (wording.measure(signature), wording.conditions(signature)) == (name, conditions)
+
+
+def test_a_timing_is_told_in_words() -> None:
+    file = SpeedFile(
+        name="x", title="x", peer="y", ours_s=0.5, peer_s=2.0, ratio=4.0, aim="at least 3 times as fast", met=True,
+        details={"peak_memory_mb": 978.5, "largest_difference": 3.29e-05, "poses": 1e6}, hardware="z", created="now",
+    )  # fmt: skip
+    assert wording.compared_speed(file) == "4 times as fast as the peer. The aim, at least 3 times as fast, is reached."
+    missed = file.model_copy(update={"ratio": 0.5, "met": False})
+    assert wording.compared_speed(missed).startswith("2 times as slow as the peer. ")
+    assert wording.compared_speed(missed).endswith("is not reached.")
+    assert "aim" not in wording.compared_speed(file.model_copy(update={"aim": "none"}))
+    assert wording.measured(file) == ["peak memory 978 MB", "largest difference 3.29e-05", "poses 1\u202f000\u202f000"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "label"),
+    [
+        ("pa_mpjpe", "PA-MPJPE"),
+        ("mpjpe<=150mm", "MPJPE≤150mm"),
+        ("mrpe_x", "MRPE-X"),
+        ("pck_abs@150mm", "PCK-ABS@150mm"),
+        ("ap_root@250mm", "AP of roots@250mm"),
+        ("sound_ap_root@250mm", "sound AP of roots@250mm"),
+        ("recall_root@250mm", "recall of roots@250mm"),
+    ],
+)
+def test_a_metric_is_written_as_papers_write_it(metric: str, label: str) -> None:
+    signature = PLAIN.model_copy(update={"metric": metric})
+    assert wording.metric_label(signature) == label
