@@ -161,7 +161,7 @@ def plan_(
     import shutil
 
     from poseboard.benchmarks.disk import disk_plan, lines
-    from poseboard.benchmarks.pipeline import dvc_status
+    from poseboard.benchmarks.pipeline import changed_since_begin, dvc_status
     from poseboard.benchmarks.plan import plan, total, up_to_date
     from poseboard.benchmarks.summary import duration
 
@@ -169,7 +169,8 @@ def plan_(
     settings = own if profile is None else own.in_profile(profile)
     stages = plan(settings)
     # DVC reads the profile from params.yaml and can say nothing of another one.
-    skipped = up_to_date(stages, dvc_status(settings)) if settings.params.profile == own.params.profile else None
+    is_own = settings.params.profile == own.params.profile
+    skipped = up_to_date(stages, dvc_status(settings), changed_since_begin(settings)) if is_own else None
     width = max(len(stage.name) for stage in stages)
     for stage in stages:
         kept = skipped is not None and stage.name in skipped

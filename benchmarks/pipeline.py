@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from poseboard.benchmarks.locks import only_writer
-from poseboard.benchmarks.plan import Countdown, plan
+from poseboard.benchmarks.plan import Countdown, dependencies, plan
 from poseboard.benchmarks.provenance import CODE_OF_DATA, CODE_OF_ROWS, ROOMS_FOLDER, adapter_code, code_sha256
 from poseboard.benchmarks.settings import BORROWED, SCRATCH, Settings
 from poseboard.benchmarks.stage_times import StageTimes
@@ -111,21 +111,54 @@ def shared_code(settings: Settings) -> dict[str, list[Path]]:
     }
 
 
+def awaited(settings: Settings) -> dict[Path, bytes]:
+    """The files that stages depend on in place of code and parameters that dvc.yaml does not list, with their content.
+
+    That is a file per kind of stage with the hashes of the code that it shares, so that a change of it reruns them
+    and dvc.yaml need not list it once per stage; and what params.yaml says of each row, of each data set, and of all
+    of them, which would otherwise fill dvc.lock.
+    """
+    params, profile = settings.params, settings.profile
+    rows = {name: entry.model_dump(mode="json", by_alias=True) for name, entry in settings.rows.items()}
+    own = settings.results / "settings"
+    values: dict[Path, object] = {own / "board.json": {"datasets": params.datasets, "rows": rows}}
+    for dataset, options in params.datasets.items():
+        values[own / "datasets" / f"{dataset}.json"] = {"options": options, "world": profile.worlds.get(dataset)}
+    for row, entry in rows.items():
+        values[own / "rows" / f"{row}.json"] = {"row": entry, "seeds": profile.seeds, "processes": profile.processes}
+    for kind, paths in shared_code(settings).items():
+        hashes = {str(path.relative_to(ROOMS_FOLDER)): code_sha256([path]) for path in dict.fromkeys(paths)}
+        values[settings.home / "results" / "code" / f"{kind}.json"] = hashes
+    return {
+        path: (json.dumps(value, indent=1, sort_keys=True, default=str) + "\n").encode()
+        for path, value in values.items()
+    }
+
+
+def changed_since_begin(settings: Settings) -> set[str]:
+    """Stages that a run makes again because the `begin` stage will write another file of `awaited` than lies there.
+
+    ``dvc status`` cannot say so before that stage has run.
+    """
+    changed = {
+        path for path, content in awaited(settings).items() if not path.is_file() or path.read_bytes() != content
+    }
+    return {name for name, paths in dependencies(settings).items() if not changed.isdisjoint(paths)}
+
+
 def begin(settings: Settings) -> list[Path]:
     """Write what the stages of rows and data sets wait for, after the names in params.yaml have been checked.
 
-    That is a file per kind of stage with the hashes of the code that it shares, so that a change of it reruns them
-    and dvc.yaml need not list it once per stage; an empty place of what a row starts from that starts from nothing;
-    and the folder of `keep_reference`.
+    That is the files of `awaited`; an empty place of what a row starts from that starts from nothing; and the folder
+    of `keep_reference`.
 
     Returns:
         The files.
     """
     files = [keep_reference(settings)]
-    for kind, paths in shared_code(settings).items():
-        hashes = {str(path.relative_to(ROOMS_FOLDER)): code_sha256([path]) for path in dict.fromkeys(paths)}
-        files.append(settings.home / "results" / "code" / f"{kind}.json")
-        write_file(files[-1], (json.dumps(hashes, indent=1, sort_keys=True) + "\n").encode())
+    for path, content in awaited(settings).items():
+        files.append(path)
+        write_file(path, content)
     kinds: tuple[RowKind, ...] = ("checkpoints", "predictions")
     for folder in (settings.row_folder(kind, SCRATCH) for kind in kinds):
         files.append(folder / "README.md")

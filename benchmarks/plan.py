@@ -12,8 +12,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -58,8 +59,7 @@ class PlannedStage:
 
 def plan(settings: Settings) -> list[PlannedStage]:
     """Every stage of the pipeline in a profile, in the order of dvc.yaml; DVC leaves out those that are up to date."""
-    stages = yaml.safe_load((settings.home / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    names = [name for stage, entry in stages.items() for name in _expanded(settings, stage, entry)]
+    names = [name for stage, entry in _pipeline(settings).items() for name in _expanded(settings, stage, entry)]
     times = StageTimes(settings.stage_times).read()
     return [_estimated(settings, name, times) for name in names]
 
@@ -75,12 +75,13 @@ def total(stages: Sequence[PlannedStage]) -> tuple[float, int]:
     return sum(known), len(stages) - len(known)
 
 
-def up_to_date(stages: Sequence[PlannedStage], status: str) -> set[str] | None:
-    """The names of the stages that DVC would skip, as far as it can say before the others have run.
+def up_to_date(stages: Sequence[PlannedStage], status: str, waiting: Collection[str] = ()) -> set[str] | None:
+    """The names of the stages that DVC would skip, as far as one can say before the others have run.
 
     Args:
         stages: of the run.
         status: what ``dvc status --json`` printed: stage -> what has changed of it, only those that changed.
+        waiting: stages that will run though DVC cannot say so yet.
 
     Returns:
         None where DVC could not say.
@@ -94,7 +95,27 @@ def up_to_date(stages: Sequence[PlannedStage], status: str) -> set[str] | None:
         changed = json.loads(status)
     except json.JSONDecodeError:
         return None
-    return {stage.name for stage in stages} - changed.keys() if isinstance(changed, dict) else None
+    return {stage.name for stage in stages}.difference(changed, waiting) if isinstance(changed, dict) else None
+
+
+def dependencies(settings: Settings) -> dict[str, list[Path]]:
+    """The files and folders that each stage depends on, but the code of a row."""
+    return {
+        name: [
+            settings.home / dep.replace("${profile}", settings.params.profile).replace("${key}", name.partition("@")[2])
+            for dep in entry.get("do", entry)["deps"]
+        ]
+        for stage, entry in _pipeline(settings).items()
+        for name in _expanded(settings, stage, entry)
+    }
+
+
+def _pipeline(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The stages of dvc.yaml."""
+    stages: dict[str, dict[str, Any]] = yaml.safe_load((settings.home / "dvc.yaml").read_text(encoding="utf-8"))[
+        "stages"
+    ]
+    return stages
 
 
 def _expanded(settings: Settings, stage: str, entry: Mapping[str, Any]) -> list[str]:

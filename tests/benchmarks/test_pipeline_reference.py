@@ -30,10 +30,12 @@ def checkout(home: Path) -> None:
     shutil.copy(ROOT / "params.yaml", home)
     stages: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     folders = {next(iter(out)) for out in stages["begin"]["outs"]} - {"results/seeds/scores/README.md"}
-    notes = ["results/seeds/scores/README.md", "results/code/evaluate.json", *(f"{path}/note" for path in folders)]
+    files = ["results/seeds/scores/README.md", "results/code/evaluate.json", "results/${profile}/settings/board.json"]
+    notes = [*files, *(f"{path}/note" for path in folders)]
     stages["begin"]["cmd"] = " && ".join(f"mkdir -p $(dirname {note}) && echo note > {note}" for note in sorted(notes))
     for room in stages["begin"]["deps"]:
-        (home / room).mkdir()
+        if not (home / room).exists():
+            (home / room).mkdir()
     for name in JUDGING:
         for dep in stages[name]["deps"]:
             path = home / dep.replace("${profile}", "default")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from poseboard.benchmarks.pipeline import awaited, changed_since_begin
 from poseboard.benchmarks.plan import (
     ASSUMED_S,
     RENDER_S_PER_MEGAPIXEL,
@@ -20,6 +21,7 @@ from poseboard.benchmarks.plan import (
 )
 from poseboard.benchmarks.settings import Settings
 from poseboard.benchmarks.stage_times import StageTimes
+from poseboard.datasets.files import write_file
 from poseboard.protocols.records import TrainingFile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,6 +128,26 @@ def test_what_dvc_calls_unchanged_is_up_to_date() -> None:
     assert up_to_date(stages, "{}") == {"begin", "evaluate@dlt", "report"}
     assert up_to_date(stages, "") is None
     assert up_to_date(stages, "[]") is None
+
+
+def test_what_begin_will_write_anew_is_not_up_to_date(tmp_path: Path) -> None:
+    settings = planned(tmp_path)
+    every = {stage.name for stage in plan(settings)}
+    assert changed_since_begin(settings) == every - {"begin", "speed", "sync"}, "nothing has been written"
+    for path, content in awaited(settings).items():
+        write_file(path, content)
+    assert changed_since_begin(settings) == set()
+    text = (tmp_path / "params.yaml").read_text()
+    params = tmp_path / "params.yaml"
+    params.write_text(text.replace("steps: {smoke: 12, default: 3000,", "steps: {smoke: 12, default: 9,", 1))
+    edited = Settings.read(params)
+    assert changed_since_begin(edited) == {"train@backbone", "evaluate@backbone", "compare", "report"}
+    stages = [PlannedStage(name, 1.0, "assumed") for name in ("begin", "train@backbone", "train@dlt")]
+    assert up_to_date(stages, '{"begin": []}', changed_since_begin(edited)) == {"train@dlt"}
+    params.write_text(text.replace("rhd: {root: null}", "rhd: {root: elsewhere}"))
+    assert changed_since_begin(Settings.read(params)) == {"data@rhd", "compare", "report"}
+    params.write_text("# Nothing that a stage depends on.\n" + text)
+    assert changed_since_begin(Settings.read(params)) == set()
 
 
 def test_the_countdown_follows_dvc() -> None:
