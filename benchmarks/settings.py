@@ -135,7 +135,7 @@ class Profile(_Strict):
         default_factory=dict, description="data set -> options of the synthetic world in its layout"
     )
     full_size: bool = Field(
-        default=True, description="whether the speed stage also runs the comparisons that take minutes"
+        default=True, description="whether the speed stage also runs the comparisons that take more than a few seconds"
     )
     warning: str = Field(
         default="", description="shown with every number of a profile whose numbers are not meant to be read"

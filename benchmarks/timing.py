@@ -16,7 +16,7 @@ from poseboard.protocols.records import SpeedFile
 def speed_stage(settings: Settings) -> list[str]:
     """Run pytest over benchmarks/speed into results/speed; a line a ratio.
 
-    A profile without ``full_size`` keeps what was measured before of the comparisons that take minutes.
+    A profile without ``full_size`` keeps what was measured before of the comparisons that take more than a few seconds.
 
     A ratio below its aim is recorded and said, and is no failure here: on a busy machine that is a measurement as well.
     The comparisons themselves fail when pytest runs them.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pytest
 from numpy.typing import NDArray
 
 from poseboard.datasets.camera import Camera
@@ -84,6 +85,7 @@ def one_image_at_a_time(images: int) -> tuple[float, float]:
     return time.process_time() - start, 100 * area
 
 
+@pytest.mark.full_size
 def test_a_hundred_thousand_images(record_speed: RecordSpeed) -> None:
     published, sound = ApRoot(rule="published"), ApRoot()
     peer_s, expected = one_image_at_a_time(LOOP_IMAGES)

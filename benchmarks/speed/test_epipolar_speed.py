@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -89,6 +90,7 @@ def _with_gradients(name: str) -> Callable[[], Tensor]:
     return run
 
 
+@pytest.mark.full_size
 def test_epipolar_attention_speed(race: Race, peak_memory: PeakMemory, record_speed: RecordSpeed) -> None:
     threads = torch.get_num_threads()
     try:

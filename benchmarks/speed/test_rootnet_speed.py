@@ -95,6 +95,7 @@ def one_at_a_time(network: nn.Module, people: list[Person]) -> Array:
     return roots
 
 
+@pytest.mark.full_size
 def test_rootnet_images_per_second(race: Race, record_speed: RecordSpeed, tmp_path: Path) -> None:
     backbone = Architecture(network="small", joints=JOINTS, crop_px=CROP_PX)
     architecture = RootArchitecture(backbone=backbone, whole_frames=True)

@@ -75,6 +75,7 @@ def _told(ours_mib: float | None, peer_mib: float | None) -> dict[str, float]:
     return {name: value for name, value in told.items() if value is not None}
 
 
+@pytest.mark.full_size
 @pytest.mark.parametrize("aggregation", ["softmax", "sum"])
 def test_unprojection_speed(race: Race, peak_memory: PeakMemory, record_speed: RecordSpeed, aggregation: str) -> None:
     side = CROP_PX // 4
