@@ -139,6 +139,9 @@ def _predict(
     bench = Bench.open(settings, dataset)
     keys = list(bench.dataset.keys(split))
     states = images_state_sha256(bench, keys)
+    asked(
+        dataset, settings.params.profile, bench.dataset.views, split
+    )  # says what is wrong with a table, before weights
     for seed in settings.seeds(method, dataset):
         weights = weights_path(bench, method, seed)
         row = LoadedRow(method, partial(bench.method, method), weights, device())

@@ -21,11 +21,13 @@ from poseboard.protocols.single_person import SinglePerson
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")
 SIZE = ("pelvis", "thorax")
 CASES: dict[str, tuple[str, dict[str, object]]] = {
+    "failure_rate": ("failure_rate", {}),
     "mpjpe_absolute": ("mpjpe_absolute", {}),
     "mpjpe_clipped": ("mpjpe_clipped", {}),
     "mpjpe_relative": ("mpjpe_relative", {}),
     "mpjpe_relative, mean of two": ("mpjpe_relative", {"root": ("left_hip", "right_hip")}),
     "mpjpe_root_camera": ("mpjpe_root_camera", {}),
+    "mpjpe_scale": ("mpjpe_scale", {}),
     "mpjpe_true_size": ("mpjpe_true_size", {"size": SIZE}),
     "pa_mpjpe": ("pa_mpjpe", {}),
     "pck": ("pck", {}),
@@ -83,7 +85,7 @@ def judge(make_truth, make_predictions, make_table):
         truth = make_truth()
         truth = replace(truth, seen_by=seen_by(np.broadcast_to(np.eye(3), (len(truth), len(CAMERAS), 3, 3))))
         size = {"size_mm": 500.0} if protocol == "mpjpe_true_size" else {}
-        alone = protocol in ("mpjpe_root_camera", "mpjpe_true_size")
+        alone = protocol in ("mpjpe_root_camera", "mpjpe_scale", "mpjpe_true_size")
         sets = [(name,) for name in CAMERAS] if alone else [CAMERAS]
         tables = [make_predictions(truth, joints_mm, cameras=cameras, **size) for cameras in sets]
         table = make_table(protocol, groups=[{"each": alone}], **parameters)
@@ -119,7 +121,7 @@ def test_no_absurd_answer_scores_well(judge, make_truth, case: str, answer: str)
     assert found.value is not None
     assert np.isfinite(found.value)
     if found.lower_is_better:
-        assert collapsed.value > 100
+        assert collapsed.value == 100 if found.signature.metric.startswith("failed") else collapsed.value > 100
         assert found.value >= 0.7 * collapsed.value
     else:
         assert collapsed.value < 20

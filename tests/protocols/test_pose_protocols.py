@@ -365,10 +365,15 @@ def test_whatever_a_signature_states_tells_two_numbers_apart() -> None:
         "given": ("size",), "version": 2, "split": "validation", "every": 2, "exclusions": ("S9",),
         "cameras": (("a",), ("b",)), "root_cameras": ("a",), "boxes": "detected", "truth": "annotated",
         "trained_on": ("rhd",), "judged": "people who are seen",
-        "perturbation": Perturbation(kind="boxes", severity=2), "frames_per_rig": 10, "extrinsics": "withheld",
+        "perturbation": Perturbation(kind="boxes", severity=2), "severities": (0, 2, 4), "frames_per_rig": 10,
+        "extrinsics": "withheld",
     }  # fmt: skip
     assert set(others) == set(Signature.model_fields) - {"cameras_of_dataset"}  # which words them for a reader
-    lines = {str(plain.model_copy(update={field: other})) for field, other in others.items()}
+    of_area = {"perturbation": others["perturbation"]}  # without one there is no area
+    lines = {
+        str(plain.model_copy(update={**(of_area if field == "severities" else {}), field: other}))
+        for field, other in others.items()
+    }
     assert len(lines | {str(plain)}) == len(others) + 1
 
 
