@@ -12,12 +12,14 @@ import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 from markupsafe import escape
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from poseboard.protocols.records import Curve, ResultError, Score, TrainingFile
@@ -44,6 +46,8 @@ LINE_CHARACTERS = 62
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 LOG_FROM = 10
 """Ratio of the last to the first of a few ticks from which they stand on a logarithmic axis."""
+ASIDE_PT, WIDEST_PT = 3.0, 12.0
+"""Between methods that stand side by side at one tick, and from the first to the last of them; points."""
 _BOUND: Any = {"marker": "", "linestyle": (0, (1, 1)), "linewidth": 1.2}
 INK, RULE = "#1b1e23", "#d5d8dc"
 STYLE: Any = {  # matplotlib types every key of it as a literal
@@ -224,6 +228,7 @@ def lines(
     marks: bool,
     from_zero: bool,
     bounds: Mapping[str, float] | None = None,
+    ranges: Mapping[str, Sequence[tuple[float, float] | None]] | None = None,
 ) -> Figure:
     """One line per method (PCK against threshold, error against number of cameras); curves have the axis labels.
 
@@ -233,14 +238,23 @@ def lines(
         marks: whether every value has a mark.
         from_zero: whether the axis of values starts at 0.
         bounds: method that is told more -> its value, a level line.
+        ranges: method -> the interval of each value of its curve, None where there is none. Methods stand side by side
+            then, so that no bar hides another one.
     """
-    bounds = bounds or {}
+    bounds, ranges = bounds or {}, ranges or {}
     with mpl.rc_context(STYLE):
         figure, axes = _axes(WIDTH, 3.5)
-        for name, curve in curves.items():
+        for name, curve, aside in zip(curves, curves.values(), _side_by_side(len(curves)), strict=True):
             style = look(index[name]) if marks else {**look(index[name]), "marker": ""}
             y = [np.nan if value is None else value for value in curve.y]
-            axes.plot(curve.x, y, linewidth=1.7, markersize=5.5, **style)
+            drawn: list[Artist] = [*axes.plot(curve.x, y, linewidth=1.7, markersize=5.5, **style)]
+            known = [(x, *ends) for x, ends in zip(curve.x, ranges.get(name, ()), strict=False) if ends is not None]
+            if known:
+                x, low, high = np.transpose(known)
+                drawn.append(axes.vlines(x, low, high, style["color"], linewidth=1.2))
+            for artist in drawn if ranges else ():  # after the limits of the axes have been taken from where it is
+                moved = ScaledTranslation(aside / 72, 0, figure.dpi_scale_trans)
+                artist.set_transform(axes.transData + moved)
         for name, value in bounds.items():
             axes.axhline(value, **{**look(index[name]), **_BOUND})
         first = next(iter(curves.values()))
@@ -257,6 +271,12 @@ def lines(
         _legend(figure, [*curves, *bounds], index, lines=True, bounds=bounds)
         _finish(axes, "both")
     return figure
+
+
+def _side_by_side(count: int) -> NDArray[np.float64]:
+    """How far to the right each of several methods is drawn, points."""
+    step = min(ASIDE_PT, WIDEST_PT / max(count - 1, 1))
+    return np.asarray((np.arange(count) - (count - 1) / 2) * step)
 
 
 def error_against_cost(

@@ -367,11 +367,14 @@ def _board_plots(
                 folder.plot(
                     f"{slug}-{file_name(sweep.over)}-{file_name(sweep.table.lower())}",
                     f"{sweep.name}, against the number of {sweep.over}",
-                    f"The table of {sweep.over} says what each point is."
+                    f"The table of {sweep.over} says what each point is. Bars: 95 % intervals."
                     + (" Dotted: the same weights with the true cameras." if sweep.bounds else ""),
-                    figures.lines(curves, index, marks=True, from_zero=False, bounds=sweep.bound_values()),
+                    figures.lines(
+                        curves, index, marks=True, from_zero=False,
+                        bounds=sweep.bound_values(), ranges=sweep.intervals(),
+                    ),
                 )
-            )
+            )  # fmt: skip
     plots += _robustness_plots(perturbed, slug, index, folder)
     for board in columns[:1]:
         scores = {row.method: row.score for row in board.rows}

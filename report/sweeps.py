@@ -54,6 +54,18 @@ class Sweep:
             )
         return curves
 
+    def intervals(self) -> dict[str, list[tuple[float, float] | None]]:
+        """The 95 % interval of each point of `curves`; None where there is none, or the point is of several groups."""
+        sizes = sorted(set(self.counts))
+        once = {size: board for size, board in zip(self.counts, self.columns, strict=True) if self._stands_once(size)}
+        rows = {
+            name: [board.row(name) if (board := once.get(size)) else None for size in sizes] for name in self.methods
+        }
+        return {name: [None if row is None else row.score.ci95 for row in of_row] for name, of_row in rows.items()}
+
+    def _stands_once(self, size: int) -> bool:
+        return self.counts.count(size) == 1
+
     @property
     def bounds(self) -> dict[str, Row]:
         """Rows that are told where the cameras are, of the same weights, by name."""

@@ -139,6 +139,7 @@ def write_params(home: Path, trees: Path) -> None:
     params["profiles"] = {"tiny": {"seeds": [0], "processes": 1, "worlds": {"human36m": {}}}}
     for dataset in params["datasets"]:
         params["datasets"][dataset]["root"] = str(trees / dataset) if (trees / dataset).exists() else None
+    params["datasets"]["panoptic"]["cameras"] = ["00_01", "00_02", "00_10", "00_13"]  # those that were made up
     (home / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 

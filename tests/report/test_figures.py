@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from poseboard.protocols.records import ResultError
+from poseboard.protocols.records import Curve, ResultError
 from poseboard.report import figures
 
 # Machado, Oliveira and Fernandes, A Physiologically-based Model for Simulation of Color Vision Deficiency (2009),
@@ -103,3 +103,26 @@ def test_the_words_of_a_long_label_stay_inside_the_picture():
     extent = drawn.get_window_extent()
     assert extent.x0 >= 0
     assert extent.x1 <= figure.bbox.x1
+
+
+def test_intervals_of_a_curve_stand_side_by_side_and_none_is_made_up():
+    x = [2.0, 4.0, 8.0]
+    curves = {
+        name: Curve(x=x, y=y, x_label="cameras", y_label="mm") for name, y in {"a": [9, 7, 6], "b": [8, 7, 5]}.items()
+    }
+    ranges = {"a": [(8.0, 10.0), None, (5.0, 9.0)], "b": [(7.5, 8.5), (6.0, 8.0), (4.0, 6.0)]}
+    bare = figures.lines(curves, {"a": 0, "b": 1}, marks=True, from_zero=False)
+    figure = figures.lines(curves, {"a": 0, "b": 1}, marks=True, from_zero=False, ranges=ranges)
+    FigureCanvasAgg(figure).draw()
+    (axes,) = figure.get_axes()
+    bars = [[segment.tolist() for segment in bars.get_segments()] for bars in axes.collections]
+    assert bars[0] == [[[2, 8], [2, 10]], [[8, 5], [8, 9]]]
+    assert bars[1] == [[[2, 7.5], [2, 8.5]], [[4, 6], [4, 8]], [[8, 4], [8, 6]]]
+    left, right = (line.get_transform().transform((4.0, 7.0)) for line in axes.lines)
+    assert right[0] - left[0] == pytest.approx(figures.ASIDE_PT / 72 * figure.dpi)
+    assert left[1] == right[1]
+    low, high = axes.get_ylim()
+    assert low < 4, "the bars are inside"
+    assert high > 10
+    assert not bare.get_axes()[0].collections
+    assert bare.get_axes()[0].get_xlim() == axes.get_xlim()

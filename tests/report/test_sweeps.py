@@ -16,6 +16,11 @@ from poseboard.report.sweeps import sweeps
 def test_a_sweep_counts_its_cameras(found: Results) -> None:
     (sweep,) = sweeps(boards(found))
     assert sweep.counts == (2, 3, 4)
+    of_boards = [row.score.ci95 for column in sweep.columns if (row := column.row("algebraic"))]
+    assert len(of_boards) == 3
+    assert None not in of_boards
+    assert sweep.intervals()["algebraic"] == of_boards
+    assert replace(sweep, counts=(2, 2, 4)).intervals()["algebraic"] == [None, of_boards[2]], "two numbers at one point"
     curve = sweep.curves()["algebraic"]
     assert curve.x == [2, 3, 4]
     assert curve.y == pytest.approx([LEVELS["algebraic"] * f for f in (1.72, 1.22, 1.0)], abs=1e-3)
