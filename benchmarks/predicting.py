@@ -155,8 +155,9 @@ def _predict(
         roots_sha256 = weights_sha256(settings, bench.roots_source(method, seed, split)) if rooted else None
         known_mm: dict[Condition, dict[str, Array]] = {}
         conditions = list(dict.fromkeys(_shown(condition, row.inputs) for condition in offered))
-        asked_for = of_others if weights is not None else []
-        handed_on = HandedOn(bench, method, seed, folder, {_shown(one, row.inputs): one for one in asked_for})
+        handed_on = HandedOn(
+            bench, method, seed, folder, {_shown(one, row.inputs): one for one in of_others if weights is not None}
+        )
         drawn = max(conditions, key=_shown_most)
         basis = {
             "data": [dataset, bench.dataset.synthetic, bench.dataset.manifest(), states, keys],
