@@ -310,7 +310,7 @@ def boards(results: Results) -> list[Board]:
     all_boards.sort(
         key=lambda b: (
             *(b.dataset, b.synthetic, table_key(b.table), not b.signature.usual, b.calibration_free, -len(b.rows)),
-            *(not b.signature.whole, -camera_count(b.signature), str(b.signature)),
+            *(not b.signature.whole, -camera_count(b.signature), b.signature.frames_per_rig, str(b.signature)),
         )
     )
     return all_boards
