@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,7 @@ import typer
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
-from poseboard.protocols.records import ResultError, row_paths
+from poseboard.protocols.records import ResultError, RowKind, row_paths
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,6 +100,16 @@ def _settings(dataset: str | None = None, root: Path | None = None) -> Settings:
 
         check_rows(settings)
     return settings if dataset is None or root is None else settings.with_root(dataset, root)
+
+
+def _runs_nowhere(settings: Settings, row: str, kinds: Iterable[RowKind]) -> bool:
+    """Whether params.yaml runs a row on no data set: its stage says so and makes its folders, no more."""
+    if settings.on(row) != []:
+        return False
+    for kind in kinds:
+        settings.row_folder(kind, row).mkdir(parents=True, exist_ok=True)
+    print(f"{row}: params.yaml runs it on no data set in profile {settings.params.profile}")
+    return True
 
 
 @app.command()
@@ -279,10 +290,12 @@ def train(context: typer.Context, names: Names, root: Root = None) -> None:
     file. A training that is finished is not done again unless something that it depends on has changed. Under torchrun
     or SLURM the processes given there are used instead of the profile's.
     """
-    from poseboard.benchmarks import training
-
     dataset, row = _names(names, context)
     settings = _settings(dataset, root)
+    if dataset is None and _runs_nowhere(settings, row, ("checkpoints", "training")):
+        return
+    from poseboard.benchmarks import training
+
     lines = training.train_stage(settings, row) if dataset is None else iter([training.train(settings, dataset, row)])
     for line in lines:
         if line is not None:
@@ -292,10 +305,13 @@ def train(context: typer.Context, names: Names, root: Root = None) -> None:
 @app.command()
 def evaluate(context: typer.Context, names: Names, root: Root = None) -> None:
     """Predict and score a row on every data set that it runs on, or on one; answers that still hold are kept."""
+    dataset, row = _names(names, context)
+    settings = _settings(dataset, root)
+    if dataset is None and _runs_nowhere(settings, row, ("predictions", "scores", "errors", "examples")):
+        return
     from poseboard.benchmarks import evaluating
 
-    dataset, row = _names(names, context)
-    for line in evaluating.evaluate_stage(_settings(dataset, root), row, dataset):
+    for line in evaluating.evaluate_stage(settings, row, dataset):
         print(line)
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, field_validator
@@ -45,7 +45,13 @@ BORROWED = re.compile(r"(?m)^profile:.*# while this run lasts, then:(.*)$")
 """The profile line of params.yaml during a run in another profile, which `poseboard repro` writes and puts back."""
 
 
-class ParamsLoader(yaml.SafeLoader):
+if TYPE_CHECKING:
+    from yaml import SafeLoader as _SafeLoader
+else:
+    _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # by libyaml where it is there
+
+
+class ParamsLoader(_SafeLoader):
     """Reads params.yaml as DVC does, by YAML 1.2: `on` is a word, and only `true` and `false` are truth values.
 
     A key that stands twice is refused, of which YAML would silently take the last: a second row of the same name.
@@ -53,7 +59,7 @@ class ParamsLoader(yaml.SafeLoader):
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, words) for tag, words in of_first if tag != "tag:yaml.org,2002:bool"]
-        for first, of_first in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        for first, of_first in _SafeLoader.yaml_implicit_resolvers.items()
     }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

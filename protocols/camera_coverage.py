@@ -14,7 +14,6 @@ import pandas as pd
 import scipy  # its parts load when they are used
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.spatial.transform import Rotation
 
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols.base import TruthTable
@@ -74,7 +73,9 @@ class CameraCoverage(RecoveredCameras):
         size, axes = np.linalg.eigh(plain)
         turn = rigs.true_relative[0] @ np.swapaxes(rigs.relative[0], 2, 3)
         turn = np.where((known & rigs.counts)[..., None, None], turn, np.eye(3))
-        vector = Rotation.from_matrix(turn.reshape(-1, 3, 3)).as_rotvec().reshape(*turn.shape[:2], 3)
+        vector = (
+            scipy.spatial.transform.Rotation.from_matrix(turn.reshape(-1, 3, 3)).as_rotvec().reshape(*turn.shape[:2], 3)
+        )
         along = np.einsum("nvki,nvk->nvi", axes, vector)
         definite = (size > 0).all(axis=2)
         squared = np.divide(along**2, size, out=np.zeros_like(along), where=size > 0).sum(axis=2)

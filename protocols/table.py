@@ -16,6 +16,9 @@ from poseboard.protocols.base import Protocol, TruthTable, find_protocol
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.perturbation import Perturbation, PerturbationKind
 
+_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""By libyaml where it is there: a stage reads all tables."""
+
 
 class Group(BaseModel):
     """Conditions that together give one number of a table.
@@ -146,7 +149,7 @@ class Table(BaseModel):
     def read(cls, path: Path) -> Table:
         """Parse the YAML of a table and check its protocol's parameters; InputError names file and field."""
         try:
-            table = cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            table = cls.model_validate(yaml.load(path.read_text(encoding="utf-8"), _LOADER))
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])

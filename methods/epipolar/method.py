@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,15 +18,16 @@ from poseboard.methods.base import Inputs, Picture, parse_options
 from poseboard.methods.batches.crops import stack_views, undistort_views
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.epipolar.attention import AttentionSettings
-from poseboard.methods.epipolar.figures import JOINT, STYLE, Match, draw_matches
 from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
 from poseboard.methods.epipolar.train import SMALL, EpipolarOptions, EpipolarTraining
 from poseboard.methods.epipolar.triangulation import Correspondences, triangulate_released
-from poseboard.methods.geometry.figures import pixels
 from poseboard.methods.geometry.robust import THRESHOLD_PX, ransac
 from poseboard.methods.geometry.triangulation import dlt
 from poseboard.methods.nets.network_method import NetworkMethod
 from poseboard.methods.nets.starting_weights import IMAGE_NETWORK, load_backbone
+
+if TYPE_CHECKING:
+    from poseboard.methods.epipolar.figures import Match
 
 _ROBUST_SHARE = THRESHOLD_PX / 384
 """Reprojection distance up to which a view agrees, as a share of the crop's side: the published 30 of 384 px."""
@@ -120,6 +121,8 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         Returns:
             One match per source; none without fusion. Samples of "unconstrained" fusion are not on a line.
         """
+        from poseboard.methods.epipolar.figures import Match
+
         model = self.loaded
         if model.epipolar_sampler is None:
             return []
@@ -150,6 +153,9 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
 
     def figures(self, sample: Sample, answer: Poses, *, images: bool) -> list[Picture]:
         """The attention of the first view to the others at the predicted `JOINT`; nothing without fusion."""
+        from poseboard.methods.epipolar.figures import JOINT, STYLE, draw_matches
+        from poseboard.methods.geometry.figures import pixels
+
         if JOINT not in self.skeleton.joints or len(sample.views) < 2 or not len(answer.joints_mm):
             return []
         joint_mm = answer.joints_mm[:1, self.skeleton.joints.index(JOINT)]

@@ -12,8 +12,8 @@ import random
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts load when they are used
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 
 from poseboard.methods.geometry.triangulation import DAMPING, in_threads, owned
 
@@ -178,5 +178,5 @@ def _published_joint(
             kept = consensus
     X = triangulate(kept)
     if refined:
-        X = least_squares(half_distances, X, loss="huber", method="trf", args=(kept,)).x
+        X = scipy.optimize.least_squares(half_distances, X, loss="huber", method="trf", args=(kept,)).x
     return kept, X

@@ -13,7 +13,6 @@ from poseboard.datasets.sample import Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Inputs, Picture
 from poseboard.methods.checkpoint import Checkpoint
-from poseboard.methods.geometry.figures import ViewOfPeople, draw_people, pixels
 from poseboard.methods.geometry.observations import Array, Observations, has_detections, observe
 from poseboard.methods.geometry.triangulation import reprojection_error
 from poseboard.methods.nets.detector import Decode, Detector
@@ -96,6 +95,8 @@ class Triangulator(ABC):
 
         Residuals are those of the associated detections, undistorted.
         """
+        from poseboard.methods.geometry.figures import ViewOfPeople, draw_people, pixels
+
         if not has_detections(sample) or answer.frame != "world" or not len(answer.score):
             return []
         observed = observe([sample], self.skeleton, self._association_px)

@@ -15,8 +15,6 @@ from poseboard.datasets.sample import Image, Poses, Sample, View, warp_image
 from poseboard.datasets.skeleton import ROOT, Skeleton
 from poseboard.methods.base import Picture, Training, parse_options
 from poseboard.methods.checkpoint import Checkpoint
-from poseboard.methods.geometry.figures import pixels
-from poseboard.methods.geometry.plan import STYLE, Photograph, draw_plan, plan_caption
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.fusion import folded
 from poseboard.methods.nets.network_method import NetworkMethod
@@ -118,6 +116,9 @@ class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
 
     def figures(self, sample: Sample, answer: Poses, *, images: bool) -> list[Picture]:
         """The root plan: everyone in the photograph from above. None of one person's crop, which shows no place."""
+        from poseboard.methods.geometry.figures import pixels
+        from poseboard.methods.geometry.plan import STYLE, Photograph, draw_plan, plan_caption
+
         view = sample.views[0] if sample.views else None
         side = self.inputs.crop_px
         if view is None or not len(answer.score) or view.camera.size == (side, side):

@@ -69,7 +69,7 @@ def test_methods_that_triangulate_draw_what_they_were_given(kind: type, images: 
     assert len(answer.score) == 2
     drawn = []
     monkeypatch.setattr(
-        "poseboard.methods.nets.triangulator.draw_people", lambda *views: drawn.append(views) or draw_people(*views)
+        "poseboard.methods.geometry.figures.draw_people", lambda *views: drawn.append(views) or draw_people(*views)
     )
     (picture,) = method.figures(shown, answer, images=images)
     assert picture.image.shape[2] == 3
