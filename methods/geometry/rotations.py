@@ -60,11 +60,10 @@ def matrix_of_quaternion(q: Tensor) -> Tensor:
     return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
 
 
-def quaternion_of_matrix(R: Tensor) -> Tensor:
-    """Matrices (..., 3, 3) -> unit quaternions (..., 4) whose component of the largest magnitude is positive."""
+def quaternion_products(R: Tensor) -> Tensor:
+    """Matrices (..., 3, 3) -> four times the products (..., 4, 4) of the quaternion's components; affine in R."""
     xx, yy, zz = R[..., 0, 0], R[..., 1, 1], R[..., 2, 2]
-    # Four times q q': each row is q times one of its components, and the row of the largest component is precise.
-    outer = torch.stack(
+    return torch.stack(
         [
             torch.stack(
                 [
@@ -105,6 +104,18 @@ def quaternion_of_matrix(R: Tensor) -> Tensor:
         ],
         dim=-2,
     )
+
+
+def rodrigues_of_matrix(R: Tensor) -> Tensor:
+    """Matrices (..., 3, 3) -> Rodrigues vectors (..., 3), 2 tan(angle / 2) times the axis; infinite at half a turn."""
+    sines = torch.stack([R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1]], -1)
+    return 2 * sines / (1 + R.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True))
+
+
+def quaternion_of_matrix(R: Tensor) -> Tensor:
+    """Matrices (..., 3, 3) -> unit quaternions (..., 4) whose component of the largest magnitude is positive."""
+    # Each row is q times one of its components, and the row of the largest component is precise.
+    outer = quaternion_products(R)
     largest = outer.diagonal(dim1=-2, dim2=-1).argmax(-1)
     row = outer.gather(-2, largest[..., None, None].expand(*largest.shape, 1, 4))[..., 0, :]
     return row / torch.linalg.vector_norm(row, dim=-1, keepdim=True)

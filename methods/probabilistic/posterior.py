@@ -21,11 +21,15 @@ from torch import Tensor
 
 from poseboard.methods.geometry import compiled_rigs
 from poseboard.methods.geometry.bundle import Rig, as_array, baseline, information, robust_weights, triangulate
-from poseboard.methods.geometry.rotations import matrix_of_quaternion, quaternion_of_matrix
+from poseboard.methods.geometry.rotations import (
+    matrix_of_quaternion,
+    quaternion_of_matrix,
+    quaternion_products,
+    rodrigues_of_matrix,
+)
 from poseboard.methods.probabilistic.distributions import (
     haar_log_density,
     quaternion_of_rodrigues,
-    rodrigues,
     student_t_log_prob_of,
 )
 
@@ -288,7 +292,7 @@ def sample_posterior(
             proposals.append(_refitted(space, rounds, proposals, covariance, sampling.inflation))
         z = torch.cat([one.z for one in rounds], dim=1)
         prior = space.prior(z) - torch.stack([one.log_prob(z) for one in proposals]).logsumexp(0)
-    R, t = space.cameras(z)
+    R, t = torch.cat([one.R for one in rounds], dim=1), torch.cat([one.t for one in rounds], dim=1)
     if torch.is_grad_enabled() and (rays.requires_grad or weights.requires_grad):
         points = triangulate(R, t, rays[:, None], weights[:, None])
         likelihood = log_likelihood(R, t, rays, weights, focal_px, sigma, points)
@@ -322,9 +326,11 @@ def tempering(log_weights: Tensor, fewest: float) -> Tensor:
 
 
 class _Round(NamedTuple):
-    """Draws of one proposal, the points that each triangulates, and their log likelihoods."""
+    """Draws of one proposal, their cameras, the points that each triangulates, and their log likelihoods."""
 
     z: Tensor
+    R: Tensor
+    t: Tensor
     points: Tensor
     likelihood: Tensor
 
@@ -340,7 +346,8 @@ def _draw(
     sigma_px: Tensor,
 ) -> _Round:
     z = proposal.draw(count, generator)
-    return _Round(z, *see_by_draws(*space.cameras(z), rays, weights, focal_px, sigma_px))
+    R, t = space.cameras(z)
+    return _Round(z, R, t, *see_by_draws(R, t, rays, weights, focal_px, sigma_px))
 
 
 def _refitted(
@@ -376,13 +383,12 @@ def _moments(
     The mean rotation is the principal eigenvector of the second moment of the quaternions, so that their signs do not
     matter. Where few draws count, the covariance is that of the start.
     """
-    q = quaternion_of_matrix(R)
-    second = torch.einsum("bm,bmvi,bmvj->bvij", share, q, q)
-    mean_q = torch.linalg.eigh(second).eigenvectors[..., -1]
+    # The second moment of the quaternions is linear in the matrices.
+    mean_q = torch.linalg.eigh(quaternion_products(torch.einsum("bm,bmvij->bvij", share, R))).eigenvectors[..., -1]
     mean_R = matrix_of_quaternion(mean_q)
     mean_t = torch.einsum("bm,bmvi->bvi", share, t)
     mean_t = mean_t / baseline(mean_t)
-    x = rodrigues(quaternion_of_matrix(R @ mean_R[:, None].mT))
+    x = rodrigues_of_matrix(R @ mean_R[:, None].mT)
     moved = torch.cat([x, t - mean_t[:, None]], dim=-1)
     sampled = torch.einsum("bm,bmvi,bmvj->bvij", share, moved, moved)
     C = space.q.shape[1]

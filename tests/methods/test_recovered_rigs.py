@@ -12,6 +12,8 @@ from poseboard.methods.geometry.rotations import (
     angle_deg,
     matrix_of_quaternion,
     quaternion_of_matrix,
+    quaternion_products,
+    rodrigues_of_matrix,
     rotation_exp,
     rotation_log,
     spread_rotations,
@@ -54,6 +56,8 @@ def test_quaternions_and_matrices(w):
     torch.testing.assert_close(matrix_of_quaternion(q), R, atol=1e-12, rtol=0)
     torch.testing.assert_close(matrix_of_quaternion(-q), R, atol=1e-12, rtol=0)
     assert q[q.abs().argmax()] > 0
+    torch.testing.assert_close(quaternion_products(R), 4 * q[:, None] * q, atol=1e-9, rtol=0)
+    torch.testing.assert_close(rodrigues_of_matrix(R) * q[0], 2 * q[1:], atol=1e-6, rtol=1e-6)
 
 
 def test_spread_rotations_leave_no_hole():
