@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from poseboard.methods.geometry import compiled_rigs
@@ -27,11 +28,14 @@ from poseboard.methods.geometry.rotations import (
     quaternion_products,
     rodrigues_of_matrix,
 )
+from poseboard.methods.probabilistic import compiled_posterior
 from poseboard.methods.probabilistic.distributions import (
     haar_log_density,
     quaternion_of_rodrigues,
     student_t_log_prob_of,
 )
+
+Array = NDArray[np.float64]
 
 ENOUGH = 20.0
 """Effective sample size from which a proposal is fitted to the draws."""
@@ -88,7 +92,7 @@ class Posterior(NamedTuple):
     @property
     def mean_points(self) -> Tensor:
         """(B, N, 3) posterior mean of the points; differentiable."""
-        return (self.weights[..., None, None] * self.points).sum(1)
+        return torch.einsum("bm,bmnc->bnc", self.weights, self.points)
 
 
 class _Proposal(NamedTuple):
@@ -191,7 +195,7 @@ class Coordinates(NamedTuple):
         C = self.q.shape[1]
         return haar_log_density(z[..., : 3 * C].unflatten(-1, (C, 3))).sum(-1)
 
-    def covariance(self, information: Tensor) -> Tensor:
+    def precision(self, information: Tensor) -> Tensor:
         """(B, 6 C - 1, 6 C - 1) from the information (B, 6 C, 6 C) of interleaved cameras, see `information`."""
         C = self.q.shape[1]
         order = torch.arange(6 * C, device=information.device).view(C, 2, 3).transpose(0, 1).flatten()
@@ -199,7 +203,11 @@ class Coordinates(NamedTuple):
         eye = torch.eye(3 * C, dtype=information.dtype, device=information.device).expand(len(information), -1, -1)
         zero = torch.zeros_like(self.basis)
         basis = torch.cat([torch.cat([eye, zero], -1), torch.cat([torch.zeros_like(eye), self.basis], -1)], 1)
-        values, vectors = _floored(basis.mT @ sorted_ @ basis)
+        return basis.mT @ sorted_ @ basis
+
+    def covariance(self, information: Tensor) -> Tensor:
+        """(B, 6 C - 1, 6 C - 1), the inverse of `precision` with a floor of its eigenvalues."""
+        values, vectors = _floored(self.precision(information))
         return (vectors / values[..., None, :]) @ vectors.mT
 
 
@@ -276,12 +284,94 @@ def sample_posterior(
     """
     rays = torch.where((weights > 0)[..., None], rays, torch.zeros_like(rays))
     weights = weights / sampling.temperature
+    differentiable = torch.is_grad_enabled() and (rays.requires_grad or weights.requires_grad)
+    if differentiable or sampling.fewest_effective or sampling.draws % compiled_posterior.LANES:
+        return _sample(rig, rays, weights, focal_px, sampling, generator)
+    before = generator.get_state()
+    posterior, sound = _sample_compiled(rig, rays, weights, focal_px, sampling, generator)
+    if not bool(sound.all()):
+        # Of these, cameras are not determined by what is seen: eigenvalues are bounded, which takes longer.
+        rest = torch.Generator().manual_seed(0)
+        rest.set_state(before)
+        others = _sample(
+            Rig(*(of[~sound] for of in rig)), rays[~sound], weights[~sound], focal_px[~sound], sampling, rest
+        )
+        for whole, part in zip(posterior, others, strict=True):
+            whole[~sound] = part
+    return posterior
+
+
+def _linearised(rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor) -> tuple[Coordinates, Tensor]:
+    """Coordinates about a rig, and the information (B, 6 C, 6 C) of its cameras."""
+    robust, _ = robust_weights(rig, rays, weights, focal_px)
+    matrix = information(rig, rays, robust, focal_px) / (rig.sigma_px**2)[:, None, None]
+    return Coordinates.about(rig.R, rig.t), matrix
+
+
+@torch.no_grad()
+def _sample_compiled(
+    rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor, sampling: Sampling, generator: torch.Generator
+) -> tuple[Posterior, Tensor]:
+    """What `_sample` answers, by compiled loops, and of which rigs (B,) bool it is sound."""
+    space, matrix = _linearised(rig, rays, weights, focal_px)
+    B, C = space.q.shape[:2]
+    views, points, total = C + 1, rays.shape[2], sampling.draws * sampling.rounds
+    noise = np.stack([_noise(C, sampling.draws, generator) for _ in range(sampling.rounds)])
+    R, t = np.empty((B, total, views, 3, 3)), np.empty((B, total, views, 3))
+    seen, share, effective = np.zeros((B, total, points, 3)), np.zeros((B, total)), np.zeros(B)
+    covariance, sound = np.empty((B, 6 * C - 1, 6 * C - 1)), np.zeros(B, dtype=bool)
+    arrays = [as_array(of) for of in (matrix_of_quaternion(space.q), space.t, space.basis, space.precision(matrix))]
+    observed = [as_array(of) for of in (rays.mT, weights.flatten(1), focal_px.flatten(1), rig.sigma_px)]
+    compiled_posterior.sample(
+        *arrays, noise, sampling.inflation, ENOUGH, *observed, R, t, seen, share, effective, covariance, sound
+    )
+    R[~sound], t[~sound] = np.eye(3), 0.0
+    weighed = torch.from_numpy(share)
+    mean_R, mean_t = _means(torch.from_numpy(R), torch.from_numpy(t), weighed)
+    sampled = np.empty((B, views, 6, 6))
+    compiled_posterior.spread(R, t, share, as_array(mean_R), as_array(mean_t), sampled)
+    of_draws = torch.from_numpy(effective)
+    blocks = _with_start(torch.from_numpy(sampled), space, torch.from_numpy(covariance), of_draws)
+    whole = (
+        torch.from_numpy(R),
+        torch.from_numpy(t),
+        torch.from_numpy(seen),
+        weighed,
+        mean_R,
+        mean_t,
+        blocks,
+        of_draws,
+    )
+    return Posterior(*(of.to(rays) for of in whole)), torch.from_numpy(sound)
+
+
+def _noise(cameras: int, draws: int, generator: torch.Generator) -> Array:
+    """Standardised draws (draws / LANES, D, LANES) of a proposal, of the numbers that `_Proposal.draw` takes."""
+    parts = [
+        _standard_t(draws, dimensions, df, generator)
+        for dimensions, df in ((3 * cameras, _ROTATION_DF), (3 * cameras - 1, TRANSLATION_DF))
+    ]
+    in_lanes = torch.cat(parts, dim=1).unflatten(0, (-1, compiled_posterior.LANES)).mT
+    return as_array(in_lanes)
+
+
+def _standard_t(draws: int, dimensions: int, df: float, generator: torch.Generator) -> Tensor:
+    """(draws, dimensions) of a Student-t whose scale is the identity."""
+    normals = torch.randn(draws, dimensions, generator=generator, dtype=torch.float64)
+    # chi-square with df degrees of freedom as a sum of squares: df is whole
+    chi2 = torch.randn(draws, int(df), generator=generator, dtype=torch.float64).square().sum(-1)
+    return normals * (df / chi2.clamp_min(1e-12)).sqrt()[..., None]
+
+
+def _sample(
+    rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor, sampling: Sampling, generator: torch.Generator
+) -> Posterior:
+    """`sample_posterior` with gradients, of rays that are finite and weights that are tempered."""
     sigma = rig.sigma_px
     C = rig.R.shape[1] - 1
     with torch.no_grad():
-        robust, _ = robust_weights(rig, rays, weights, focal_px)
-        space = Coordinates.about(rig.R, rig.t)
-        covariance = space.covariance(information(rig, rays, robust, focal_px) / (sigma**2)[:, None, None])
+        space, matrix = _linearised(rig, rays, weights, focal_px)
+        covariance = space.covariance(matrix)
         mean = torch.zeros(len(covariance), 6 * C - 1, dtype=rays.dtype, device=rays.device)
         proposals = [_proposal(mean, covariance, 3 * C, sampling.inflation)]
         rounds: list[_Round] = []
@@ -378,19 +468,29 @@ def _refitted(
 def _moments(
     R: Tensor, t: Tensor, share: Tensor, space: Coordinates, covariance: Tensor, effective: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean cameras and the covariance (B, V, 6, 6) of each about them.
+    """Mean cameras and the covariance (B, V, 6, 6) of each about them."""
+    mean_R, mean_t = _means(R, t, share)
+    x = rodrigues_of_matrix(R @ mean_R[:, None].mT)
+    moved = torch.cat([x, t - mean_t[:, None]], dim=-1)
+    sampled = torch.einsum("bm,bmvi,bmvj->bvij", share, moved, moved)
+    return mean_R, mean_t, _with_start(sampled, space, covariance, effective)
+
+
+def _means(R: Tensor, t: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cameras (B, V, 3, 3), (B, V, 3) of weighted draws.
 
     The mean rotation is the principal eigenvector of the second moment of the quaternions, so that their signs do not
-    matter. Where few draws count, the covariance is that of the start.
+    matter.
     """
     # The second moment of the quaternions is linear in the matrices.
     mean_q = torch.linalg.eigh(quaternion_products(torch.einsum("bm,bmvij->bvij", share, R))).eigenvectors[..., -1]
     mean_R = matrix_of_quaternion(mean_q)
     mean_t = torch.einsum("bm,bmvi->bvi", share, t)
-    mean_t = mean_t / baseline(mean_t)
-    x = rodrigues_of_matrix(R @ mean_R[:, None].mT)
-    moved = torch.cat([x, t - mean_t[:, None]], dim=-1)
-    sampled = torch.einsum("bm,bmvi,bmvj->bvij", share, moved, moved)
+    return mean_R, mean_t / baseline(mean_t)
+
+
+def _with_start(sampled: Tensor, space: Coordinates, covariance: Tensor, effective: Tensor) -> Tensor:
+    """The covariance (B, V, 6, 6) of draws, with that of the start; where few draws count, that of the start alone."""
     C = space.q.shape[1]
     to_t = space.basis @ covariance[:, 3 * C :, 3 * C :] @ space.basis.mT
     cross = covariance[:, : 3 * C, 3 * C :] @ space.basis.mT
@@ -403,4 +503,4 @@ def _moments(
     known = effective[:, None, None, None]
     both = torch.where(known > ENOUGH, (known * sampled + kept * laplace) / (known + kept), laplace)
     both[:, 0] = 0
-    return mean_R, mean_t, both
+    return both

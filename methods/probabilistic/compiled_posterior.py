@@ -1,0 +1,516 @@
+# mypy: allow-untyped-defs
+# ^ numba infers the types of compiled functions; nothing outside ``posterior`` calls them.
+# ruff: noqa: PLR0912, PLR0915
+# ^ long loops: a call of a compiled function copies the headers of its arrays.
+"""Compiled sampling of camera posteriors; `posterior` says what it computes, and does the same with gradients.
+
+Arrays are float64 and C-contiguous. Draws are computed `LANES` at a time, one per SIMD lane, and each rig by itself.
+Of C cameras after the first, a draw has D = 6 C - 1 coordinates: 3 C of the rotations, then those of the translations.
+
+Constants and functions are all of this file: numba's cache on disk is renewed when this file changes, not another.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+LANES = 8
+_NEAREST = 1e-3
+"""Depth below which a point counts as that far in front of or behind a camera, in units of the first baseline."""
+_FLOOR = 1e-10
+"""Matrices whose smallest eigenvalue may be a smaller share of the largest are not solved here."""
+_BEHIND = 1e4
+"""A point behind a camera is as bad as one so far off, in squared robust scales."""
+_MANTISSA, _ONE = np.uint64(0x000FFFFFFFFFFFFF), np.uint64(0x3FF0000000000000)
+_MAGIC, _SHIFT = np.uint64(0x4330000000000000), np.uint64(52)
+_OFFSET = 2.0**52 + 1023.0
+_HALF_ROOT, _LN2 = 0.7071067811865476, 0.6931471805599453
+
+_njit: Any = njit  # its stubs know fewer options than it has
+# Without fastmath, so that equal inputs give equal bytes.
+_OPTIONS = {"nogil": True, "error_model": "numpy"}
+_compiled = _njit(cache=True, **_OPTIONS)
+# Functions that only compiled ones call, compiled with them: less code, in half the time.
+_inner = _njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
+
+
+@_inner
+def _cholesky(A, first, last, tril, inverse):
+    """The factor of a diagonal block and the factor's inverse, in the same block; the log of its determinant.
+
+    NaN where the block is not positive, or its eigenvalues are so far apart that they would be kept apart less.
+    """
+    trace = squared = log_det = 0.0
+    for i in range(first, last):
+        trace += A[i, i]
+        for j in range(first, i + 1):
+            total = A[i, j]
+            for k in range(first, j):
+                total -= tril[i, k] * tril[j, k]
+            if i > j:
+                tril[i, j] = total * inverse[j, j]
+            else:
+                if not total > 0.0:
+                    return np.nan
+                tril[i, i] = math.sqrt(total)
+                inverse[i, i] = 1.0 / tril[i, i]
+                log_det += math.log(tril[i, i])
+    for i in range(first, last):
+        for j in range(first, i):
+            total = 0.0
+            for k in range(j, i):
+                total += tril[i, k] * inverse[k, j]
+            inverse[i, j] = -total * inverse[i, i]
+        for j in range(first, i + 1):
+            squared += inverse[i, j] * inverse[i, j]
+    return log_det if _FLOOR * squared * trace < 1.0 else np.nan
+
+
+@_inner
+def _invert(A, tril, inverse, out):
+    """``out = A^-1``; whether that is sound."""
+    D = len(A)
+    if not np.isfinite(_cholesky(A, 0, D, tril, inverse)):
+        return False
+    for i in range(D):
+        for j in range(i + 1):
+            total = 0.0
+            for k in range(i, D):
+                total += inverse[k, i] * inverse[k, j]
+            out[i, j] = total
+            out[j, i] = total
+    return True
+
+
+@_inner
+def _propose(covariance, d, inflation, tril, inverse, given, cross):
+    """A proposal with a covariance: factors of rotation and translation on the diagonal, and the slope below.
+
+    The log of its determinant; NaN where it is not sound.
+    """
+    D = len(covariance)
+    log_det = _cholesky(covariance, 0, d, tril, inverse)
+    if not np.isfinite(log_det):
+        return log_det
+    for i in range(d, D):
+        for j in range(d):
+            total = 0.0
+            for k in range(j + 1):
+                total += covariance[i, k] * inverse[j, k]
+            cross[i, j] = total
+        for j in range(d):
+            total = 0.0
+            for k in range(j, d):
+                total += cross[i, k] * inverse[k, j]
+            tril[i, j] = total
+        for j in range(d, i + 1):
+            total = covariance[i, j]
+            for k in range(d):
+                total -= cross[i, k] * cross[j, k]
+            given[i, j] = total
+    log_det += _cholesky(given, d, D, tril, inverse)
+    for i in range(D):
+        for j in range(0 if i < d else d, i + 1):
+            tril[i, j] *= inflation
+            inverse[i, j] /= inflation
+    return log_det + D * math.log(inflation)
+
+
+@_inner
+def _draw(noise, mean, d, tril, z):
+    """Fill ``z`` (D, LANES) with draws of a proposal."""
+    D = len(mean)
+    for i in range(D):
+        for lane in range(LANES):
+            z[i, lane] = 0.0
+        for j in range(d if i >= d else 0, i + 1):
+            a = tril[i, j]
+            for lane in range(LANES):
+                z[i, lane] += a * noise[j, lane]
+        if i >= d:
+            for j in range(d):
+                a = tril[i, j]
+                for lane in range(LANES):
+                    z[i, lane] += a * z[j, lane]
+    for i in range(D):
+        for lane in range(LANES):
+            z[i, lane] += mean[i]
+
+
+@_inner
+def _log_density(z, mean, d, tril, inverse, log_det, centred, lanes, out):
+    """Fill ``out`` (LANES,) with log densities of draws, up to a constant."""
+    D = len(mean)
+    for i in range(D):
+        for lane in range(LANES):
+            centred[i, lane] = z[i, lane] - mean[i]
+        if i >= d:
+            for j in range(d):
+                a = tril[i, j]
+                for lane in range(LANES):
+                    centred[i, lane] -= a * centred[j, lane]
+    for lane in range(2 * LANES):
+        lanes[lane] = 0.0
+    for i in range(D):
+        for lane in range(LANES):
+            lanes[2 * LANES + lane] = 0.0
+        for j in range(d if i >= d else 0, i + 1):
+            a = inverse[i, j]
+            for lane in range(LANES):
+                lanes[2 * LANES + lane] += a * centred[j, lane]
+        place = LANES if i >= d else 0
+        for lane in range(LANES):
+            lanes[place + lane] += lanes[2 * LANES + lane] * lanes[2 * LANES + lane]
+    for lane in range(LANES):
+        # Cauchy, and Student-t with 3 degrees of freedom
+        out[lane] = (
+            -log_det
+            - (1 + d) / 2 * math.log(1.0 + lanes[lane])
+            - (3 + D - d) / 2 * math.log(1.0 + lanes[LANES + lane] / 3.0)
+        )
+
+
+@_inner
+def _place(z, R0, t0, basis, cameras, prior):
+    """Fill the cameras (V x 12 x LANES,) of draws, rows of R and then t, and the log of the prior (LANES,)."""
+    C = len(R0)
+    d = 3 * C
+    for lane in range(LANES):
+        prior[lane] = 1.0
+    for k in range(12):
+        for lane in range(LANES):
+            cameras[k * LANES + lane] = 1.0 if k in (0, 4, 8) else 0.0
+    for c in range(C):
+        at = (c + 1) * 12 * LANES
+        a0, a1, a2 = R0[c, 0, 0], R0[c, 0, 1], R0[c, 0, 2]
+        b0, b1, b2 = R0[c, 1, 0], R0[c, 1, 1], R0[c, 1, 2]
+        c0, c1, c2 = R0[c, 2, 0], R0[c, 2, 1], R0[c, 2, 2]
+        for lane in range(LANES):
+            x, y, w = z[3 * c, lane], z[3 * c + 1, lane], z[3 * c + 2, lane]
+            norm = 1.0 + (x * x + y * y + w * w) / 4.0
+            prior[lane] *= norm
+            s = 1.0 / norm
+            h = s / 2.0
+            xx, yy, ww, xy, xw, yw = h * x * x, h * y * y, h * w * w, h * x * y, h * x * w, h * y * w
+            x, y, w = s * x, s * y, s * w
+            r0, r1, r2 = 1.0 - yy - ww, xy - w, xw + y
+            r3, r4, r5 = xy + w, 1.0 - xx - ww, yw - x
+            r6, r7, r8 = xw - y, yw + x, 1.0 - xx - yy
+            cameras[at + lane] = r0 * a0 + r1 * b0 + r2 * c0
+            cameras[at + LANES + lane] = r0 * a1 + r1 * b1 + r2 * c1
+            cameras[at + 2 * LANES + lane] = r0 * a2 + r1 * b2 + r2 * c2
+            cameras[at + 3 * LANES + lane] = r3 * a0 + r4 * b0 + r5 * c0
+            cameras[at + 4 * LANES + lane] = r3 * a1 + r4 * b1 + r5 * c1
+            cameras[at + 5 * LANES + lane] = r3 * a2 + r4 * b2 + r5 * c2
+            cameras[at + 6 * LANES + lane] = r6 * a0 + r7 * b0 + r8 * c0
+            cameras[at + 7 * LANES + lane] = r6 * a1 + r7 * b1 + r8 * c1
+            cameras[at + 8 * LANES + lane] = r6 * a2 + r7 * b2 + r8 * c2
+        for k in range(3):
+            row = at + (9 + k) * LANES
+            for lane in range(LANES):
+                cameras[row + lane] = t0[3 * c + k]
+            for j in range(d - 1):
+                a = basis[3 * c + k, j]
+                for lane in range(LANES):
+                    cameras[row + lane] += a * z[d + j, lane]
+    for lane in range(LANES):
+        prior[lane] = -2.0 * math.log(prior[lane])
+        x, y, w = cameras[21 * LANES + lane], cameras[22 * LANES + lane], cameras[23 * LANES + lane]
+        length = math.sqrt(x * x + y * y + w * w)
+        s = 1.0 / length if length > 0.0 else 1.0
+        for c in range(1, C + 1):
+            for k in range(9, 12):
+                cameras[(12 * c + k) * LANES + lane] *= s
+
+
+@_inner
+def _log(x):
+    """The logarithm of a number of 1 or more, in arithmetic alone, so that lanes stay together."""
+    bits = np.float64(x).view(np.uint64)
+    exponent = np.uint64((bits >> _SHIFT) | _MAGIC).view(np.float64) - _OFFSET
+    mantissa = np.uint64((bits & _MANTISSA) | _ONE).view(np.float64) * _HALF_ROOT  # 0.71 to 1.41
+    s = (mantissa - 1.0) / (mantissa + 1.0)
+    q = s * s
+    # the series of 2 artanh(s)
+    p = 1 / 3 + q * (1 / 5 + q * (1 / 7 + q * (1 / 9 + q * (1 / 11 + q * (1 / 13 + q * (1 / 15 + q * (1 / 17)))))))
+    return (exponent + 0.5) * _LN2 + 2.0 * s * (1.0 + q * p)
+
+
+@_inner
+def _see(cameras, ray, w, f, variance, acc, X, m, out):
+    """Triangulate by LANES draws of the cameras, into ``X`` (M, N, 3) from ``m``; log likelihoods (LANES,)."""
+    V, _, N = ray.shape
+    for lane in range(LANES):
+        out[lane] = 0.0
+    for n in range(N):
+        largest = 0.0
+        views = 0
+        for v in range(V):
+            if w[v * N + n] > 0.0:
+                views += 1
+                largest = max(largest, w[v * N + n])
+        for place in range(9 * LANES):
+            acc[place] = 0.0
+        for v in range(V):
+            if not w[v * N + n] > 0.0:
+                continue
+            s = w[v * N + n] / largest
+            p, q = ray[v, 0, n], ray[v, 1, n]
+            at = v * 12 * LANES
+            for lane in range(LANES):
+                r0, r1, r2 = (
+                    cameras[at + 6 * LANES + lane],
+                    cameras[at + 7 * LANES + lane],
+                    cameras[at + 8 * LANES + lane],
+                )
+                r3 = cameras[at + 11 * LANES + lane]
+                a0 = s * (p * r0 - cameras[at + lane])
+                a1 = s * (p * r1 - cameras[at + LANES + lane])
+                a2 = s * (p * r2 - cameras[at + 2 * LANES + lane])
+                a3 = s * (p * r3 - cameras[at + 9 * LANES + lane])
+                b0 = s * (q * r0 - cameras[at + 3 * LANES + lane])
+                b1 = s * (q * r1 - cameras[at + 4 * LANES + lane])
+                b2 = s * (q * r2 - cameras[at + 5 * LANES + lane])
+                b3 = s * (q * r3 - cameras[at + 10 * LANES + lane])
+                acc[lane] += a0 * a0 + b0 * b0
+                acc[LANES + lane] += a0 * a1 + b0 * b1
+                acc[2 * LANES + lane] += a0 * a2 + b0 * b2
+                acc[3 * LANES + lane] += a1 * a1 + b1 * b1
+                acc[4 * LANES + lane] += a1 * a2 + b1 * b2
+                acc[5 * LANES + lane] += a2 * a2 + b2 * b2
+                acc[6 * LANES + lane] += a0 * a3 + b0 * b3
+                acc[7 * LANES + lane] += a1 * a3 + b1 * b3
+                acc[8 * LANES + lane] += a2 * a3 + b2 * b3
+        enough = 1.0 if views >= 2 else 0.0
+        for lane in range(LANES):
+            xx, xy, xz = acc[lane], acc[LANES + lane], acc[2 * LANES + lane]
+            yy, yz, zz = acc[3 * LANES + lane], acc[4 * LANES + lane], acc[5 * LANES + lane]
+            x, y, z = acc[6 * LANES + lane], acc[7 * LANES + lane], acc[8 * LANES + lane]
+            added = 1e-12 * (xx + yy + zz)
+            xx, yy, zz = xx + added, yy + added, zz + added
+            c_xx, c_xy, c_xz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
+            c_yy, c_yz, c_zz = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
+            det = xx * c_xx + xy * c_xy + xz * c_xz
+            s = -enough / det if det > 0.0 else 0.0
+            acc[lane] = s * (c_xx * x + c_xy * y + c_xz * z)
+            acc[LANES + lane] = s * (c_xy * x + c_yy * y + c_yz * z)
+            acc[2 * LANES + lane] = s * (c_xz * x + c_yz * y + c_zz * z)
+        for lane in range(LANES):
+            X[m + lane, n, 0] = acc[lane]
+            X[m + lane, n, 1] = acc[LANES + lane]
+            X[m + lane, n, 2] = acc[2 * LANES + lane]
+        for v in range(V):
+            if not w[v * N + n] > 0.0:
+                continue
+            p, q, scale = ray[v, 0, n], ray[v, 1, n], f[v * N + n] * f[v * N + n] / variance
+            weight = w[v * N + n]
+            at = v * 12 * LANES
+            for lane in range(LANES):
+                x, y, z = acc[lane], acc[LANES + lane], acc[2 * LANES + lane]
+                a = (
+                    cameras[at + lane] * x
+                    + cameras[at + LANES + lane] * y
+                    + cameras[at + 2 * LANES + lane] * z
+                    + cameras[at + 9 * LANES + lane]
+                )
+                b = (
+                    cameras[at + 3 * LANES + lane] * x
+                    + cameras[at + 4 * LANES + lane] * y
+                    + cameras[at + 5 * LANES + lane] * z
+                    + cameras[at + 10 * LANES + lane]
+                )
+                c = (
+                    cameras[at + 6 * LANES + lane] * x
+                    + cameras[at + 7 * LANES + lane] * y
+                    + cameras[at + 8 * LANES + lane] * z
+                    + cameras[at + 11 * LANES + lane]
+                )
+                away = abs(c)
+                away = away if away > _NEAREST else _NEAREST
+                inverse = 1.0 / (away if c >= 0.0 else -away)
+                a = a * inverse - p
+                b = b * inverse - q
+                u = scale * (a * a + b * b)
+                least = 0.0 if c > 0.0 else _BEHIND
+                out[lane] += weight * _log(1.0 + (u if u > least else least))
+    for lane in range(LANES):
+        out[lane] *= -4.5
+
+
+@_inner
+def _weigh(log_weights, count, share):
+    """Fill ``share`` with the softmax of the first values; the effective number of draws."""
+    largest = -np.inf
+    for m in range(count):
+        largest = max(largest, log_weights[m])
+    total = 0.0
+    for m in range(count):
+        share[m] = math.exp(log_weights[m] - largest)
+        total += share[m]
+    squared = 0.0
+    for m in range(count):
+        share[m] /= total
+        squared += share[m] * share[m]
+    return 1.0 / squared
+
+
+@_inner
+def _refit(z, share, effective, enough, start, mean, covariance, lanes):
+    """The moments of draws; those of the start where too few count."""
+    D = len(start)
+    blocks = len(share) // LANES
+    for i in range(D):
+        mean[i] = 0.0
+        for j in range(i + 1):
+            covariance[i, j] = start[i, j]
+    if not effective > enough:
+        return
+    for i in range(D):
+        for lane in range(LANES):
+            lanes[lane] = 0.0
+        for block in range(blocks):
+            for lane in range(LANES):
+                lanes[lane] += share[block * LANES + lane] * z[block, i, lane]
+        for lane in range(LANES):
+            mean[i] += lanes[lane]
+    for i in range(D):
+        for j in range(i + 1):
+            covariance[i, j] = 0.0
+    for block in range(blocks):
+        for i in range(D):
+            for lane in range(LANES):
+                lanes[lane] = share[block * LANES + lane] * (z[block, i, lane] - mean[i])
+            for j in range(i + 1):
+                total = 0.0
+                for lane in range(LANES):
+                    total += lanes[lane] * (z[block, j, lane] - mean[j])
+                covariance[i, j] += total
+    # Few draws say little of so many directions: the start's covariance is kept as so many draws more.
+    for i in range(D):
+        for j in range(i + 1):
+            covariance[i, j] = (effective * covariance[i, j] + D * start[i, j]) / (effective + D)
+
+
+@_compiled
+def sample(
+    R0, t0, basis, precision, noise, inflation, enough, ray, w, f, sigma, R, t, points, share, effective, covariance,
+    sound,
+):  # fmt: skip
+    """Draw cameras of B rigs, weigh and refit, round after round.
+
+    Args:
+        R0: (B, C, 3, 3) rotations of the cameras after the first, about which draws are.
+        t0: (B, 3 C) their translations.
+        basis: (B, 3 C, 3 C - 1) of the changes of translations.
+        precision: (B, D, D) of the first proposal.
+        noise: (K, M / LANES, D, LANES) of K rounds of M draws.
+        inflation: of proposals.
+        enough: effective draws from which a proposal is fitted to them.
+        ray: (B, V, 2, N), finite.
+        w: (B, V N).
+        f: (B, V N).
+        sigma: (B,) px.
+        R: (B, K M, V, 3, 3), filled.
+        t: (B, K M, V, 3), filled.
+        points: (B, K M, N, 3), filled.
+        share: (B, K M), filled.
+        effective: (B,), filled.
+        covariance: (B, D, D), filled.
+        sound: (B,), filled: whether a rig could be solved here.
+    """
+    B, C = R0.shape[0], R0.shape[1]
+    V, D, d = C + 1, 6 * C - 1, 3 * C
+    K, blocks = noise.shape[0], noise.shape[1]
+    M = blocks * LANES
+    z, log_q = np.empty((K * blocks, D, LANES)), np.empty((K, K * blocks, LANES))
+    likelihood, prior, log_weights = np.empty((K * blocks, LANES)), np.empty((K * blocks, LANES)), np.empty(K * M)
+    mean, tril, inverse, log_det = np.empty((K, D)), np.zeros((K, D, D)), np.zeros((K, D, D)), np.empty(K)
+    fitted, given, cross = np.empty((D, D)), np.empty((D, D)), np.empty((D, D))
+    cameras, acc, centred = np.empty(V * 12 * LANES), np.empty(9 * LANES), np.empty((D, LANES))
+    for b in range(B):
+        sound[b] = _invert(precision[b], tril[0], inverse[0], covariance[b])
+        if not sound[b]:
+            continue
+        variance = 9.0 * sigma[b] * sigma[b]
+        for i in range(D):
+            mean[0, i] = 0.0
+            for j in range(i + 1):
+                fitted[i, j] = covariance[b, i, j]
+        for k in range(K):
+            log_det[k] = _propose(fitted, d, inflation, tril[k], inverse[k], given, cross)
+            if not np.isfinite(log_det[k]):
+                sound[b] = False
+                break
+            for block in range(blocks):
+                at = k * blocks + block
+                m = at * LANES
+                _draw(noise[k, block], mean[k], d, tril[k], z[at])
+                _place(z[at], R0[b], t0[b], basis[b], cameras, prior[at])
+                _see(
+                    cameras, ray[b], w[b], f[b], variance, acc, points[b], m, likelihood[at],
+                )  # fmt: skip
+                for v in range(V):
+                    for lane in range(LANES):
+                        for i in range(9):
+                            R[b, m + lane, v, i // 3, i % 3] = cameras[(12 * v + i) * LANES + lane]
+                        for i in range(3):
+                            t[b, m + lane, v, i] = cameras[(12 * v + 9 + i) * LANES + lane]
+                for old in range(k):
+                    _log_density(
+                        z[at], mean[old], d, tril[old], inverse[old], log_det[old], centred, acc, log_q[old, at]
+                    )  # fmt: skip
+            drawn = (k + 1) * blocks
+            for at in range(drawn):
+                _log_density(z[at], mean[k], d, tril[k], inverse[k], log_det[k], centred, acc, log_q[k, at])
+                for lane in range(LANES):
+                    largest = log_q[0, at, lane]
+                    for old in range(1, k + 1):
+                        largest = max(largest, log_q[old, at, lane])
+                    total = 0.0
+                    for old in range(k + 1):
+                        total += math.exp(log_q[old, at, lane] - largest)
+                    log_weights[at * LANES + lane] = (
+                        likelihood[at, lane] + prior[at, lane] - largest - math.log(total)
+                    )  # fmt: skip
+            effective[b] = _weigh(log_weights, drawn * LANES, share[b])
+            if k < K - 1:
+                _refit(z, share[b, : drawn * LANES], effective[b], enough, covariance[b], mean[k + 1], fitted, acc)
+
+
+@_compiled
+def spread(R, t, share, mean_R, mean_t, covariance):
+    """Fill ``covariance`` (B, V, 6, 6) of left Rodrigues vectors and translations of draws about (B, V, ...) means."""
+    B, M, V = t.shape[:3]
+    moved = np.empty(6)
+    for b in range(B):
+        for v in range(V):
+            for i in range(6):
+                for j in range(6):
+                    covariance[b, v, i, j] = 0.0
+            a = mean_R[b, v]
+            for m in range(M):
+                r = R[b, m, v]
+                # r times the transposed mean: its trace, and what is not symmetric of it
+                trace = 0.0
+                for i in range(3):
+                    for j in range(3):
+                        trace += r[i, j] * a[i, j]
+                s = 2.0 / (1.0 + trace)
+                moved[0] = moved[1] = moved[2] = 0.0
+                for j in range(3):
+                    moved[0] += s * (r[2, j] * a[1, j] - r[1, j] * a[2, j])
+                    moved[1] += s * (r[0, j] * a[2, j] - r[2, j] * a[0, j])
+                    moved[2] += s * (r[1, j] * a[0, j] - r[0, j] * a[1, j])
+                for i in range(3):
+                    moved[3 + i] = t[b, m, v, i] - mean_t[b, v, i]
+                for i in range(6):
+                    weighted = share[b, m] * moved[i]
+                    for j in range(i + 1):
+                        covariance[b, v, i, j] += weighted * moved[j]
+            for i in range(6):
+                for j in range(i):
+                    covariance[b, v, j, i] = covariance[b, v, i, j]
