@@ -69,6 +69,12 @@ def triangulate(R: Tensor, t: Tensor, rays: Tensor, weights: Tensor) -> Tensor:
     return torch.nan_to_num(points)
 
 
+def triangulate_compiled(R: Tensor, t: Tensor, rays: Tensor, weights: Tensor) -> Tensor:
+    """What `triangulate` answers, without gradients, in compiled code."""
+    P = torch.cat([R, t[..., None]], dim=-1)
+    return torch.from_numpy(np.nan_to_num(dlt(as_array(P), as_array(rays), as_array(weights)))).to(rays)
+
+
 def _residuals(R: Tensor, t: Tensor, points: Tensor, rays: Tensor, focal_px: Tensor) -> tuple[Tensor, Tensor]:
     """Squared residuals (B, V, N), px², and depths."""
     in_view = torch.einsum("bvrc,bnc->bvnr", R, points) + t[..., None, :]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from poseboard.methods.geometry import compiled_rigs
-from poseboard.methods.geometry.bundle import Rig, adjust, as_array, first_frame
+from poseboard.methods.geometry.bundle import Rig, adjust, as_array, first_frame, triangulate_compiled
 from poseboard.methods.geometry.rotations import angle_deg, spread_rotations
 
 SEARCH = ((24, 4), (6, 6))
@@ -153,12 +153,13 @@ def estimate(rays: Tensor, weights: Tensor, focal_px: Tensor, steps: int = 12) -
     observed = torch.take_along_dim(rays, few[..., None], 2), weights.gather(2, few), focal_px.gather(2, few)
     for kept, of_round in ADJUST:
         wide = [value.repeat_interleave(hypotheses, dim=0) for value in observed]
-        rig = adjust(R, t, wide[0], wide[1], wide[2], of_round)
+        R, t = first_frame(R, t)
+        rig = adjust(R, t, wide[0], wide[1], wide[2], of_round, triangulate_compiled(R, t, wide[0], wide[1]))
         best = _best(rig, wide[0], wide[1], wide[2], hypotheses, kept)
         best = (best + hypotheses * torch.arange(B, device=rays.device)[:, None]).flatten()
         R, t, hypotheses = rig.R[best], rig.t[best], kept
         observed = rays, weights, focal_px
-    return adjust(R, t, rays, weights, focal_px, steps)
+    return adjust(R, t, rays, weights, focal_px, steps, triangulate_compiled(R, t, rays, weights))
 
 
 def _table(R: Tensor, t: Tensor, first: Tensor, second: Tensor, views: int) -> tuple[Tensor, Tensor]:

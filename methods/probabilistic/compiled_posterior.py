@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-LANES = 8
+LANES = 32
 _NEAREST = 1e-3
 """Depth below which a point counts as that far in front of or behind a camera, in units of the first baseline."""
 _FLOOR = 1e-10
@@ -176,21 +176,24 @@ def _log_density(z, mean, d, tril, inverse, log_det, centred, lanes, out):
 
 @_inner
 def _place(z, R0, t0, basis, cameras, prior):
-    """Fill the cameras (V x 12 x LANES,) of draws, rows of R and then t, and the log of the prior (LANES,)."""
+    """Fill the cameras (V, 12 x LANES) of draws, rows of R and then t, and the log of the prior (LANES,)."""
     C = len(R0)
     d = 3 * C
     for lane in range(LANES):
         prior[lane] = 1.0
-    for k in range(12):
-        for lane in range(LANES):
-            cameras[k * LANES + lane] = 1.0 if k in (0, 4, 8) else 0.0
+    first = cameras[0]
+    for k in range(12 * LANES):
+        first[k] = 0.0
+    for lane in range(LANES):
+        first[lane] = first[4 * LANES + lane] = first[8 * LANES + lane] = 1.0
     for c in range(C):
-        at = (c + 1) * 12 * LANES
+        # Slices: an index that may be negative, for all that the compiler knows, keeps lanes apart.
+        of, z0, z1, z2 = cameras[c + 1], z[3 * c], z[3 * c + 1], z[3 * c + 2]
         a0, a1, a2 = R0[c, 0, 0], R0[c, 0, 1], R0[c, 0, 2]
         b0, b1, b2 = R0[c, 1, 0], R0[c, 1, 1], R0[c, 1, 2]
         c0, c1, c2 = R0[c, 2, 0], R0[c, 2, 1], R0[c, 2, 2]
         for lane in range(LANES):
-            x, y, w = z[3 * c, lane], z[3 * c + 1, lane], z[3 * c + 2, lane]
+            x, y, w = z0[lane], z1[lane], z2[lane]
             norm = 1.0 + (x * x + y * y + w * w) / 4.0
             prior[lane] *= norm
             s = 1.0 / norm
@@ -200,31 +203,32 @@ def _place(z, R0, t0, basis, cameras, prior):
             r0, r1, r2 = 1.0 - yy - ww, xy - w, xw + y
             r3, r4, r5 = xy + w, 1.0 - xx - ww, yw - x
             r6, r7, r8 = xw - y, yw + x, 1.0 - xx - yy
-            cameras[at + lane] = r0 * a0 + r1 * b0 + r2 * c0
-            cameras[at + LANES + lane] = r0 * a1 + r1 * b1 + r2 * c1
-            cameras[at + 2 * LANES + lane] = r0 * a2 + r1 * b2 + r2 * c2
-            cameras[at + 3 * LANES + lane] = r3 * a0 + r4 * b0 + r5 * c0
-            cameras[at + 4 * LANES + lane] = r3 * a1 + r4 * b1 + r5 * c1
-            cameras[at + 5 * LANES + lane] = r3 * a2 + r4 * b2 + r5 * c2
-            cameras[at + 6 * LANES + lane] = r6 * a0 + r7 * b0 + r8 * c0
-            cameras[at + 7 * LANES + lane] = r6 * a1 + r7 * b1 + r8 * c1
-            cameras[at + 8 * LANES + lane] = r6 * a2 + r7 * b2 + r8 * c2
+            of[lane] = r0 * a0 + r1 * b0 + r2 * c0
+            of[LANES + lane] = r0 * a1 + r1 * b1 + r2 * c1
+            of[2 * LANES + lane] = r0 * a2 + r1 * b2 + r2 * c2
+            of[3 * LANES + lane] = r3 * a0 + r4 * b0 + r5 * c0
+            of[4 * LANES + lane] = r3 * a1 + r4 * b1 + r5 * c1
+            of[5 * LANES + lane] = r3 * a2 + r4 * b2 + r5 * c2
+            of[6 * LANES + lane] = r6 * a0 + r7 * b0 + r8 * c0
+            of[7 * LANES + lane] = r6 * a1 + r7 * b1 + r8 * c1
+            of[8 * LANES + lane] = r6 * a2 + r7 * b2 + r8 * c2
         for k in range(3):
-            row = at + (9 + k) * LANES
+            row = of[(9 + k) * LANES : (10 + k) * LANES]
             for lane in range(LANES):
-                cameras[row + lane] = t0[3 * c + k]
+                row[lane] = t0[3 * c + k]
             for j in range(d - 1):
-                a = basis[3 * c + k, j]
+                a, along = basis[3 * c + k, j], z[d + j]
                 for lane in range(LANES):
-                    cameras[row + lane] += a * z[d + j, lane]
+                    row[lane] += a * along[lane]
+    second = cameras[1]
     for lane in range(LANES):
         prior[lane] = -2.0 * math.log(prior[lane])
-        x, y, w = cameras[21 * LANES + lane], cameras[22 * LANES + lane], cameras[23 * LANES + lane]
+        x, y, w = second[9 * LANES + lane], second[10 * LANES + lane], second[11 * LANES + lane]
         length = math.sqrt(x * x + y * y + w * w)
         s = 1.0 / length if length > 0.0 else 1.0
         for c in range(1, C + 1):
             for k in range(9, 12):
-                cameras[(12 * c + k) * LANES + lane] *= s
+                cameras[c, k * LANES + lane] *= s
 
 
 @_inner
@@ -260,22 +264,22 @@ def _see(cameras, ray, w, f, variance, acc, X, m, out):
                 continue
             s = w[v * N + n] / largest
             p, q = ray[v, 0, n], ray[v, 1, n]
-            at = v * 12 * LANES
+            of = cameras[v]
             for lane in range(LANES):
                 r0, r1, r2 = (
-                    cameras[at + 6 * LANES + lane],
-                    cameras[at + 7 * LANES + lane],
-                    cameras[at + 8 * LANES + lane],
+                    of[6 * LANES + lane],
+                    of[7 * LANES + lane],
+                    of[8 * LANES + lane],
                 )
-                r3 = cameras[at + 11 * LANES + lane]
-                a0 = s * (p * r0 - cameras[at + lane])
-                a1 = s * (p * r1 - cameras[at + LANES + lane])
-                a2 = s * (p * r2 - cameras[at + 2 * LANES + lane])
-                a3 = s * (p * r3 - cameras[at + 9 * LANES + lane])
-                b0 = s * (q * r0 - cameras[at + 3 * LANES + lane])
-                b1 = s * (q * r1 - cameras[at + 4 * LANES + lane])
-                b2 = s * (q * r2 - cameras[at + 5 * LANES + lane])
-                b3 = s * (q * r3 - cameras[at + 10 * LANES + lane])
+                r3 = of[11 * LANES + lane]
+                a0 = s * (p * r0 - of[lane])
+                a1 = s * (p * r1 - of[LANES + lane])
+                a2 = s * (p * r2 - of[2 * LANES + lane])
+                a3 = s * (p * r3 - of[9 * LANES + lane])
+                b0 = s * (q * r0 - of[3 * LANES + lane])
+                b1 = s * (q * r1 - of[4 * LANES + lane])
+                b2 = s * (q * r2 - of[5 * LANES + lane])
+                b3 = s * (q * r3 - of[10 * LANES + lane])
                 acc[lane] += a0 * a0 + b0 * b0
                 acc[LANES + lane] += a0 * a1 + b0 * b1
                 acc[2 * LANES + lane] += a0 * a2 + b0 * b2
@@ -308,26 +312,21 @@ def _see(cameras, ray, w, f, variance, acc, X, m, out):
                 continue
             p, q, scale = ray[v, 0, n], ray[v, 1, n], f[v * N + n] * f[v * N + n] / variance
             weight = w[v * N + n]
-            at = v * 12 * LANES
+            of = cameras[v]
             for lane in range(LANES):
                 x, y, z = acc[lane], acc[LANES + lane], acc[2 * LANES + lane]
-                a = (
-                    cameras[at + lane] * x
-                    + cameras[at + LANES + lane] * y
-                    + cameras[at + 2 * LANES + lane] * z
-                    + cameras[at + 9 * LANES + lane]
-                )
+                a = of[lane] * x + of[LANES + lane] * y + of[2 * LANES + lane] * z + of[9 * LANES + lane]
                 b = (
-                    cameras[at + 3 * LANES + lane] * x
-                    + cameras[at + 4 * LANES + lane] * y
-                    + cameras[at + 5 * LANES + lane] * z
-                    + cameras[at + 10 * LANES + lane]
+                    of[3 * LANES + lane] * x
+                    + of[4 * LANES + lane] * y
+                    + of[5 * LANES + lane] * z
+                    + of[10 * LANES + lane]
                 )
                 c = (
-                    cameras[at + 6 * LANES + lane] * x
-                    + cameras[at + 7 * LANES + lane] * y
-                    + cameras[at + 8 * LANES + lane] * z
-                    + cameras[at + 11 * LANES + lane]
+                    of[6 * LANES + lane] * x
+                    + of[7 * LANES + lane] * y
+                    + of[8 * LANES + lane] * z
+                    + of[11 * LANES + lane]
                 )
                 away = abs(c)
                 away = away if away > _NEAREST else _NEAREST
@@ -336,7 +335,9 @@ def _see(cameras, ray, w, f, variance, acc, X, m, out):
                 b = b * inverse - q
                 u = scale * (a * a + b * b)
                 least = 0.0 if c > 0.0 else _BEHIND
-                out[lane] += weight * _log(1.0 + (u if u > least else least))
+                acc[3 * LANES + lane] = 1.0 + (u if u > least else least)
+            for lane in range(LANES):  # a loop of its own: together they are too much for the compiler
+                out[lane] += weight * _log(acc[3 * LANES + lane])
     for lane in range(LANES):
         out[lane] *= -4.5
 
@@ -379,16 +380,16 @@ def _refit(z, share, effective, enough, start, mean, covariance, lanes):
             mean[i] += lanes[lane]
     for i in range(D):
         for j in range(i + 1):
-            covariance[i, j] = 0.0
-    for block in range(blocks):
-        for i in range(D):
             for lane in range(LANES):
-                lanes[lane] = share[block * LANES + lane] * (z[block, i, lane] - mean[i])
-            for j in range(i + 1):
-                total = 0.0
+                lanes[lane] = 0.0
+            for block in range(blocks):
+                of = share[block * LANES : (block + 1) * LANES]
                 for lane in range(LANES):
-                    total += lanes[lane] * (z[block, j, lane] - mean[j])
-                covariance[i, j] += total
+                    lanes[lane] += of[lane] * (z[block, i, lane] - mean[i]) * (z[block, j, lane] - mean[j])
+            total = 0.0
+            for lane in range(LANES):
+                total += lanes[lane]
+            covariance[i, j] = total
     # Few draws say little of so many directions: the start's covariance is kept as so many draws more.
     for i in range(D):
         for j in range(i + 1):
@@ -430,7 +431,7 @@ def sample(
     likelihood, prior, log_weights = np.empty((K * blocks, LANES)), np.empty((K * blocks, LANES)), np.empty(K * M)
     mean, tril, inverse, log_det = np.empty((K, D)), np.zeros((K, D, D)), np.zeros((K, D, D)), np.empty(K)
     fitted, given, cross = np.empty((D, D)), np.empty((D, D)), np.empty((D, D))
-    cameras, acc, centred = np.empty(V * 12 * LANES), np.empty(9 * LANES), np.empty((D, LANES))
+    cameras, acc, centred = np.empty((V, 12 * LANES)), np.empty(9 * LANES), np.empty((D, LANES))
     for b in range(B):
         sound[b] = _invert(precision[b], tril[0], inverse[0], covariance[b])
         if not sound[b]:
@@ -456,9 +457,9 @@ def sample(
                 for v in range(V):
                     for lane in range(LANES):
                         for i in range(9):
-                            R[b, m + lane, v, i // 3, i % 3] = cameras[(12 * v + i) * LANES + lane]
+                            R[b, m + lane, v, i // 3, i % 3] = cameras[v, i * LANES + lane]
                         for i in range(3):
-                            t[b, m + lane, v, i] = cameras[(12 * v + 9 + i) * LANES + lane]
+                            t[b, m + lane, v, i] = cameras[v, (9 + i) * LANES + lane]
                 for old in range(k):
                     _log_density(
                         z[at], mean[old], d, tril[old], inverse[old], log_det[old], centred, acc, log_q[old, at]
