@@ -46,7 +46,8 @@ def tables_on(dataset: str, profile: str, split: str | None = None) -> list[Tabl
     """The tables that a profile runs on a data set, or on a split of it, by id; InputError names a wrong file."""
     tables = [_table(path, FileState.of(path)) for path in sorted(TABLES.glob("*.yaml"))]
     of_profile = [table for table in tables if not table.profiles or profile in table.profiles]
-    return [table for table in of_profile if table.dataset == dataset and split in (None, table.split)]
+    of_dataset = [table for table in of_profile if table.dataset == dataset and split in (None, table.split)]
+    return [table.in_profile(profile) for table in of_dataset]
 
 
 def splits_on(dataset: str, profile: str) -> list[str]:
@@ -169,13 +170,14 @@ def _predict(
             if why := _left_out(bench, condition, row.inputs, of_roots):
                 yield f"{dataset}/{method}: {condition.slug} left out, {why}"
                 continue
-            path = predictions_path(settings, dataset, method, condition, seed)
-            basis_sha256 = _sha256([basis, condition.model_dump(mode="json")])
+            path, shown_keys = predictions_path(settings, dataset, method, condition, seed), condition.samples(keys)
+            # What a condition may state one day and this one does not is no change.
+            basis_sha256 = _sha256([basis, condition.model_dump(mode="json", exclude_defaults=True)])
             drawing = (split, condition, seed) == ("test", drawn, settings.profile.seeds[0])
             if handed_on.is_current(condition) and (kept := _unchanged(path, basis_sha256)) is not None:
                 pictures = (folder / PICTURES).glob("*") if drawing else ()
                 written |= {path, *handed_on.files(condition), *pictures}
-                yield f"{_told(settings, path, keys, kept)}; nothing that it depends on changed"
+                yield f"{_told(settings, path, shown_keys, kept)}; nothing that it depends on changed"
                 continue
             with progress(f"predict {dataset}/{method} {condition.slug} seed {seed}") as report:
                 roots_mm = known_mm.get(condition.of_root) if rooted else None
@@ -192,7 +194,7 @@ def _predict(
                     condition.perturbation,
                     condition.frames_per_rig,
                 )
-                answers = predict(model := row.model(), samples, keys, progress=report)
+                answers = predict(model := row.model(), samples, shown_keys, progress=report)
             info = predictions.PredictionInfo(
                 **_joint_set(answer_skeleton(model, bench.dataset.skeleton)),
                 dataset=dataset,
@@ -208,11 +210,11 @@ def _predict(
                 weights=source if of_weights else None,
                 trained_on=source.training_data if of_weights and source is not None else None,
             )
-            predictions.write(path, table := _collected(keys, answers, info), outputs)
+            predictions.write(path, table := _collected(shown_keys, answers, info), outputs)
             written |= {path, *handed_on.write(condition, answers, outputs)}
             if drawing and isinstance(model, Drawing):
-                shown = row, samples, dict(zip(keys, answers, strict=True))
-            yield _told(settings, path, keys, table)
+                shown = row, samples, dict(zip(shown_keys, answers, strict=True))
+            yield _told(settings, path, shown_keys, table)
     if shown is not None:  # last, by a model that has predicted nothing: what it is asked here, no answer can rest on
         row, samples, of_key = shown
         written |= write_pictures(row.model(), method, samples, of_key, folder / PICTURES, outputs)
@@ -242,9 +244,9 @@ def _shown(offered: Condition, inputs: Inputs) -> Condition:
     return offered.shown(inputs.root, inputs.hand, inputs.people, inputs.frames_per_rig)
 
 
-def _shown_most(condition: Condition) -> tuple[bool, int, int]:
-    """Orders conditions by how much is shown: unspoiled, cameras, frames per rig."""
-    return condition.perturbation is None, len(condition.cameras), condition.frames_per_rig
+def _shown_most(condition: Condition) -> tuple[bool, int, int, int]:
+    """Orders conditions by how much is shown: unspoiled, samples, cameras, frames per rig."""
+    return condition.perturbation is None, -condition.every, len(condition.cameras), condition.frames_per_rig
 
 
 def _refuse_unused(method: str, inputs: Inputs, offered: Sequence[Condition]) -> None:
@@ -264,7 +266,7 @@ def _left_out(bench: Bench, condition: Condition, inputs: Inputs, fewest_of_root
     if condition.perturbation is not None:
         unrooted = replace(inputs, root="none")  # of roots nothing is spoiled but what they are predicted from
         given = bench.handover(unrooted, condition.cameras, perturbation=condition.perturbation)
-        if not given.is_perturbed(bench.dataset.keys(condition.split)):
+        if not given.is_perturbed(condition.samples(bench.dataset.keys(condition.split))):
             return f"{condition.perturbation.kind} does not apply: the row is shown nothing that it changes"
     return ""
 

@@ -61,14 +61,16 @@ def handed_roots_mm(
     Raises:
         InputError: there is no row that predicts them, it needs more cameras, or the file is of other samples.
     """
-    entry, split, keys = bench.settings.entry(row), asked.split, list(bench.dataset.keys(asked.split))
+    entry, split = bench.settings.entry(row), asked.split
+    keys = asked.samples(bench.dataset.keys(split))
     fewest = bench.fewest_root_views(row, split)
     if len(asked.cameras) < fewest:
         raise InputError(f"views {', '.join(asked.cameras)}", f"roots need at least {fewest}", "choose more cameras")
     source = bench.roots_source(row, seed, split)
     if split in entry.roots:
-        roots = bench.dataset.skeleton.root_of(read_predictions(source, keys))
-        return dict(zip(keys, roots[:, None], strict=True))
+        whole = list(bench.dataset.keys(split))
+        roots = bench.dataset.skeleton.root_of(read_predictions(source, whole))
+        return dict(zip(whole, roots[:, None], strict=True))
     basis = roots_basis(bench, entry.after, seed, asked)
     if predictions is not None:
         roots_mm = read_roots(predictions / roots_name(asked, seed), keys, basis)
@@ -133,7 +135,7 @@ class HandedOn:
 
     def is_current(self, condition: Condition) -> bool:
         """Whether all roots that are asked for lie there, and depend on nothing that changed."""
-        keys = list(self._bench.dataset.keys(condition.split))
+        keys = condition.samples(self._bench.dataset.keys(condition.split))
         basis = partial(roots_basis, self._bench, self._row, self._seed)
         asked = self._conditions.get(condition)
         return asked is None or all(read_roots(path, keys, basis(asked)) is not None for path in self.files(condition))
@@ -142,7 +144,7 @@ class HandedOn:
         """Write the roots of the answers of a split under a condition, if they are asked for; returns their file."""
         asked = self._conditions.get(condition)
         if asked is not None:
-            keys = list(self._bench.dataset.keys(condition.split))
+            keys = condition.samples(self._bench.dataset.keys(condition.split))
             basis = roots_basis(self._bench, self._row, self._seed, asked)
             path = self._folder / roots_name(asked, self._seed)
             write_roots(path, roots_of(self._bench, self._row, keys, answers), basis, files)
@@ -157,14 +159,14 @@ def roots_name(asked: Condition, seed: int) -> str:
 def roots_basis(bench: Bench, row: str, seed: int, asked: Condition) -> str:
     """SHA-256 of all that the roots of a row depend on."""
     settings, dataset = bench.settings, bench.dataset
-    keys = list(dataset.keys(asked.split))
+    keys = asked.samples(dataset.keys(asked.split))
     weights = settings.checkpoint(dataset.name, row, seed)
     if not weights.is_file():
         raise InputError(weights, f"there is no checkpoint of {row}", "train it first: another row takes its roots")
     values = [
         [dataset.name, dataset.manifest(), images_state_sha256(bench, keys), keys],
         [row, bench.options(row), weights_sha256(settings, weights), seed],
-        [asked.model_dump(mode="json"), row_code_sha256(settings, dataset.name, row, *SHOWING)],
+        [asked.model_dump(mode="json", exclude_defaults=True), row_code_sha256(settings, dataset.name, row, *SHOWING)],
     ]
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -235,7 +237,7 @@ def read_roots(path: Path, keys: Sequence[str], basis: str) -> dict[str, Array] 
 
 
 def _predicted(bench: Bench, row: str, seed: int, asked: Condition, progress: Progress | None) -> dict[str, Array]:
-    keys = list(bench.dataset.keys(asked.split))
+    keys = asked.samples(bench.dataset.keys(asked.split))
     weights = bench.settings.checkpoint(bench.dataset.name, row, seed)
     loaded = LoadedRow(row, partial(bench.method, row), weights, device())
     handover = bench.handover(loaded.inputs, asked.cameras, progress=progress, perturbation=asked.perturbation)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from poseboard.protocols import area, bootstrap
 from poseboard.protocols.base import Protocol
 from poseboard.protocols.decisions import judge
-from poseboard.protocols.records import PairedDifference, Rank, Score, SeedValue, TableComparison
+from poseboard.protocols.records import PairedDifference, Rank, Score, SeedValue, Signature, TableComparison
 from poseboard.protocols.scoring import Scored, seed_estimates, shared_group_codes
 from poseboard.protocols.table import Table
 
@@ -35,6 +35,8 @@ def compare(
 ) -> list[TableComparison]:
     """Compare methods on one table, once for each signature that at least two of them have.
 
+    Of a curve over the severities of a perturbation the areas are compared, and not each severity as well.
+
     Args:
         table: that they are compared on.
         methods: name of the method -> its scores of this table and their per-pose errors.
@@ -48,11 +50,13 @@ def compare(
     """
     protocol = table.rule()
     sign = 1 if protocol.lower_is_better else -1
+    curves = {_kind(score.signature) for scored in methods.values() for score in scored.scores if _is_area(score)}
     entries = [
         (sign * score.value, method, score, scored.errors[scored.errors["group"] == score.group])
         for method, scored in methods.items()
         for score in scored.scores
         if score.table == table.id and score.value is not None
+        if _is_area(score) or _kind(score.signature) not in curves
     ]
     members: dict[str, dict[str, dict[int, pd.DataFrame]]] = {}
     scores: dict[str, dict[str, Score]] = {}
@@ -84,6 +88,15 @@ def compare(
         for key, tables in members.items()
         if len(tables) > 1
     ]
+
+
+def _is_area(score: Score) -> bool:
+    return bool(score.signature.severities)
+
+
+def _kind(signature: Signature) -> tuple[str, int] | None:
+    """Kind and seed of a perturbation; None of what is not spoiled, which is of no curve alone."""
+    return None if signature.perturbation is None else (signature.perturbation.kind, signature.perturbation.seed)
 
 
 Tables = Mapping[str, Mapping[int, pd.DataFrame]]

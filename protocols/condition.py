@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -38,11 +39,14 @@ class Condition(BaseModel):
         'test-a+b-f35c3652'
         >>> Condition(cameras=("a",), frames_per_rig=10).shown("none", frames_per_rig=4).frames_per_rig
         4
+        >>> Condition(cameras=("a",), every=2).samples(["S9/Walking-1/000000", "S9/Walking-1/000032"])
+        ['S9/Walking-1/000000']
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     split: str = Field(default="test", min_length=1, description="of the data set")
+    every: int = Field(default=1, ge=1, description="of the split's samples every so many from the first; 1: all")
     cameras: tuple[str, ...] = Field(min_length=1, description="that are handed over, in the data set's order")
     people: People = Field(default="each", description="each person alone, or all of a sample at once")
     root: Root = Field(default="none", description="whether a root is handed over, and where it comes from")
@@ -71,6 +75,10 @@ class Condition(BaseModel):
             raise ValueError(f"perturbation takes {missing} of {len(self.cameras)} cameras, and leaves fewer than two")
         return self
 
+    def samples(self, keys: Sequence[str]) -> list[str]:
+        """The samples that are shown, of all ``keys`` of the split in the data set's order."""
+        return list(keys[:: self.every])
+
     @property
     def fewest_views(self) -> int:
         """How many cameras it shows at least, of those that see a sample."""
@@ -95,6 +103,7 @@ class Condition(BaseModel):
         """What the row is offered that predicts the root which is handed over, where one is predicted."""
         return Condition(
             split=self.split,
+            every=self.every,
             cameras=self.root_cameras,
             root="predicted",
             root_cameras=self.root_cameras,

@@ -136,6 +136,9 @@ class Table(BaseModel):
         description="kind -> severities from 1 that the groups are also shown with, one number each, and one for the "
         "area under the curve from 0",
     )
+    perturbed_in: dict[str, dict[PerturbationKind, tuple[int, ...]]] = Field(
+        default_factory=dict, description="profile of params.yaml -> what it has in place of `perturbed`"
+    )
     profiles: tuple[str, ...] = Field(default=(), description="of params.yaml that it is run in; left out: in all")
     exclude: tuple[str, ...] = Field(default=(), description="prefixes of keys left out: S9/Greeting-2")
     every: int = Field(default=1, ge=1, description="of the samples that are left, every k-th from the first")
@@ -175,6 +178,10 @@ class Table(BaseModel):
         Raises:
             InputError: a group names a camera that is not of ``names``, and the table is not partial.
 
+        Of a perturbed table that takes every k-th sample, only those are shown perturbed: nobody else asks for the
+        others. What is not perturbed is shown whole, because other tables have the same predictions. Where samples are
+        left out before every k-th is taken, all are shown.
+
         Example:
             >>> groups = (Group(cameras=("a", "b")), Group(cameras=("a", "b", "c")))
             >>> sweep = Table(
@@ -183,10 +190,20 @@ class Table(BaseModel):
             >>> [len(conditions) for conditions in sweep.conditions(["a", "b"])]
             [1, 0]
         """
+        every = 1 if self.exclude else self.every
         return [
-            () if self.partial and not group.fits(names) else group.conditions(names, self.split, self.id)
+            ()
+            if self.partial and not group.fits(names)
+            else tuple(
+                one if one.perturbation is None else one.model_copy(update={"every": every})
+                for one in group.conditions(names, self.split, self.id)
+            )
             for group in self.numbers
         ]
+
+    def in_profile(self, profile: str) -> Table:
+        """The table as a profile runs it: with what it has there in place of `perturbed`."""
+        return self.model_copy(update={"perturbed": self.perturbed_in.get(profile, self.perturbed)})
 
     @property
     def numbers(self) -> tuple[Group, ...]:
@@ -201,15 +218,18 @@ class Table(BaseModel):
 
     @model_validator(mode="after")
     def _severities(self) -> Self:
-        for kind, severities in self.perturbed.items():
-            if (
-                not severities
-                or list(severities) != sorted(set(severities))
-                or not 1 <= severities[0] <= severities[-1] <= 5
-            ):
-                raise ValueError(f"perturbed.{kind}: name severities from 1 to 5 that increase")
-        if self.perturbed and any(group.perturbation is not None for group in self.groups):
-            raise ValueError("perturbed: groups have perturbations of their own")
+        of_fields = {"perturbed": self.perturbed}
+        of_fields |= {f"perturbed_in.{profile}": perturbed for profile, perturbed in self.perturbed_in.items()}
+        for field, perturbed in of_fields.items():
+            for kind, severities in perturbed.items():
+                if (
+                    not severities
+                    or list(severities) != sorted(set(severities))
+                    or not 1 <= severities[0] <= severities[-1] <= 5
+                ):
+                    raise ValueError(f"{field}.{kind}: name severities from 1 to 5 that increase")
+            if perturbed and any(group.perturbation is not None for group in self.groups):
+                raise ValueError(f"{field}: groups have perturbations of their own")
         return self
 
     def select(self, truth: TruthTable) -> TruthTable:

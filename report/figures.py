@@ -48,6 +48,8 @@ LOG_FROM = 10
 """Ratio of the last to the first of a few ticks from which they stand on a logarithmic axis."""
 ASIDE_PT, WIDEST_PT = 3.0, 12.0
 """Between methods that stand side by side at one tick, and from the first to the last of them; points."""
+SPREAD_FROM = 5
+"""Ratio of the largest to the smallest value from which panels have a logarithmic axis."""
 _BOUND: Any = {"marker": "", "linestyle": (0, (1, 1)), "linewidth": 1.2}
 INK, RULE = "#1b1e23", "#d5d8dc"
 STYLE: Any = {  # matplotlib types every key of it as a literal
@@ -277,6 +279,43 @@ def _side_by_side(count: int) -> NDArray[np.float64]:
     """How far to the right each of several methods is drawn, points."""
     step = min(ASIDE_PT, WIDEST_PT / max(count - 1, 1))
     return np.asarray((np.arange(count) - (count - 1) / 2) * step)
+
+
+def panels(curves: Mapping[str, Mapping[str, Curve]], index: Mapping[str, int], label: str) -> Figure:
+    """A panel per title with a line per method, all on one axis of values; logarithmic where they differ much.
+
+    Args:
+        curves: title -> method -> its curve; all have the same quantity along x, from 0.
+        index: of each method.
+        label: of the values.
+    """
+    methods = list(dict.fromkeys(name for of_panel in curves.values() for name in of_panel))
+    known = [value for of_panel in curves.values() for curve in of_panel.values() for value in curve.y if value]
+    with mpl.rc_context(STYLE):
+        columns = min(len(curves), 2)
+        rows = -(-len(curves) // columns)
+        legend = 0.2 * -(-len(methods) // 3)
+        figure = Figure(figsize=(WIDTH, 1.9 * rows + legend + 0.4), layout="constrained")
+        drawn = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
+        for axes in drawn[len(curves) :]:
+            axes.set_visible(False)
+        for axes, (title, of_panel) in zip(drawn, curves.items(), strict=False):
+            for name, curve in of_panel.items():
+                y = [np.nan if value is None else value for value in curve.y]
+                axes.plot(curve.x, y, linewidth=1.4, markersize=4.5, **look(index[name]))
+            ticks = sorted({x for curve in of_panel.values() for x in curve.x})
+            axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
+            axes.set_title(printable(title))
+            _finish(axes, "both")
+        if known and min(known) > 0 and max(known) > SPREAD_FROM * min(known):
+            drawn[0].set_yscale("log")
+            drawn[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            drawn[0].yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+            drawn[0].yaxis.set_minor_locator(NullLocator())
+        figure.supylabel(in_lines(printable(label), LINE_CHARACTERS), fontsize=STYLE["axes.labelsize"])
+        figure.supxlabel("severity", fontsize=STYLE["axes.labelsize"])
+        _legend(figure, methods, index, lines=True)
+    return figure
 
 
 def error_against_cost(

@@ -7,7 +7,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from poseboard.report.formatting import duration, file_name, integer, number, si
 from poseboard.report.papers import paper_tables
 from poseboard.report.readme import read_readme
 from poseboard.report.results import Entry, Results, common_commit, read_results
-from poseboard.report.robustness import Robustness, robustness
+from poseboard.report.robustness import RobustnessTable, predicted, robustness
 from poseboard.report.sweeps import Sweep, sweeps
 from poseboard.report.training_cost import cost, measure_of
 from poseboard.report.wording import compared_speed, inputs_in_words, measured, metric_label
@@ -198,8 +198,8 @@ def _index_context(
     mains = main_boards(all_boards)
     all_sweeps = sweeps(all_boards)
     shown = {id(board) for columns in mains.values() for board in columns}
-    curves = robustness(all_boards)
-    perturbed = {id(board) for curve in curves for board in curve.boards}
+    spoiled = robustness(all_boards)
+    perturbed = {id(board) for table in spoiled for curve in table.curves for board in curve.boards}
     swept = perturbed | {id(board) for sweep in all_sweeps for board in sweep.columns} | _told(all_boards, all_sweeps)
     plots: dict[tuple[str, bool], list[Plot]] = {}
     for dataset, columns in mains.items():
@@ -207,7 +207,6 @@ def _index_context(
             results, dataset, columns,
             [b for b in all_boards if (b.dataset, b.synthetic) == dataset and (id(b) in shown or id(b) not in swept)],
             [s for s in all_sweeps if (s.dataset, s.synthetic) == dataset],
-            [curve for curve in curves if (curve.dataset, curve.synthetic) == dataset],
             index, folder,
         )  # fmt: skip
     return {
@@ -223,7 +222,9 @@ def _index_context(
         ),
         "others": _further([board for board in all_boards if id(board) not in shown | swept]),
         "sweeps": all_sweeps,
-        "robustness": curves,
+        "robustness": [(table, _robustness_plot(table, index, folder)) for table in spoiled],
+        "predicted": predicted(spoiled),
+        "kinds": {curve.title: curve.scale for table in spoiled for curve in table.curves},
         "breakdowns": [board for columns in mains.values() for board in columns if _has(board, "action")],
         "compared": _compared(all_boards, shown),
         "several": _over_seeds(results),
@@ -261,9 +262,7 @@ def _further(members: Sequence[Board]) -> dict[tuple[str, bool, bool, bool], lis
 
 def _compared(all_boards: Sequence[Board], shown: set[int]) -> list[tuple[Board, bool]]:
     """Boards with paired differences, and whether each is on the main board; those come first."""
-    # Of a robustness curve the areas, and not every severity.
-    told = [board for board in all_boards if board.signature.perturbation is None or board.signature.severities]
-    pairs = [(board, id(board) in shown) for board in told if board.comparison and board.comparison.pairs]
+    pairs = [(board, id(board) in shown) for board in all_boards if board.comparison and board.comparison.pairs]
     return sorted(pairs, key=lambda pair: not pair[1])
 
 
@@ -328,7 +327,7 @@ def _unit(board: Board) -> str:
 
 def _board_plots(
     results: Results, dataset: tuple[str, bool], columns: Sequence[Board], boards_here: Sequence[Board],
-    swept: Sequence[Sweep], perturbed: Sequence[Robustness], index: Mapping[str, int], folder: _Folder,
+    swept: Sequence[Sweep], index: Mapping[str, int], folder: _Folder,
 ) -> list[Plot]:  # fmt: skip
     plots = []
     slug = file_name(f"{dataset[0]}{'' if dataset[1] else '-real'}")
@@ -375,7 +374,6 @@ def _board_plots(
                     ),
                 )
             )  # fmt: skip
-    plots += _robustness_plots(perturbed, slug, index, folder)
     for board in columns[:1]:
         scores = {row.method: row.score for row in board.rows}
         for kind, title in (("action", "by action"), ("joint", "by joint")):
@@ -423,17 +421,20 @@ def _known(curve: Curve) -> list[bool]:
     return [value is not None for value in curve.y]
 
 
-def _robustness_plots(
-    perturbed: Sequence[Robustness], slug: str, index: Mapping[str, int], folder: _Folder
-) -> Iterator[Plot]:
-    for curve in perturbed:
-        if curves := _labelled(curve.curves(), curve.columns[-1]):
-            yield folder.plot(
-                f"{slug}-{file_name(curve.kind)}-{file_name(curve.table.lower())}",
-                f"{curve.name}, against the severity of {curve.kind}",
-                "The table under Robustness says what each severity is.",
-                figures.lines(curves, index, marks=True, from_zero=False),
-            )
+def _robustness_plot(table: RobustnessTable, index: Mapping[str, int], folder: _Folder) -> Plot | None:
+    """The curves of a table, a panel per kind; None where none has two severities."""
+    of_kind = {curve.title: curves for curve in table.curves if (curves := curve.curves())}
+    if not of_kind:
+        return None
+    first = table.of.columns[0]
+    slug = file_name(f"{first.dataset}{'' if first.synthetic else '-real'}")
+    withheld = "-withheld" if first.calibration_free else ""
+    return folder.plot(
+        f"{slug}-robustness-{file_name(table.of.table.lower())}{withheld}",
+        f"{table.name}, against the severity of perturbations",
+        f"{table.details}. A panel per kind, all on one axis; severity 0 is the number without a perturbation.",
+        figures.panels(of_kind, index, f"{metric_label(table.signature)}, {_unit(first)}"),
+    )
 
 
 def _method_context(

@@ -33,7 +33,7 @@ def made_anew(workspace: Any, do: Callable[[], object]) -> set[str]:
 @pytest.fixture
 def predicted(workspace: Any) -> Any:
     workspace.must("predict", "human36m", "dlt")
-    assert len(states(workspace)) == 3
+    assert len(states(workspace)) == 4, "2, 3 and 4 cameras, and 4 with noise on images"
     return workspace
 
 
@@ -89,3 +89,30 @@ def test_a_note_of_a_table_costs_nothing_and_a_further_condition_only_its_own(
     assert made_anew(predicted, lambda: (tables / "further.yaml").write_text(further + groups)) == {
         file_name(*CAMERAS[2:])
     }
+
+
+def test_a_further_severity_costs_its_own_predictions_and_a_further_metric_none(
+    predicted: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from poseboard.benchmarks import predicting
+
+    tables = tmp_path / "tables"
+    shutil.copytree(predicting.TABLES, tables)
+    monkeypatch.setattr(predicting, "TABLES", tables)
+    path = tables / "human36m-robustness.yaml"
+    content = yaml.safe_load(path.read_text())
+
+    def perturb(**severities: list[int]) -> None:
+        path.write_text(yaml.safe_dump({**content, "perturbed_in": {"smoke": severities}}))
+
+    def spoiled(anew: set[str]) -> list[str]:
+        infos = [predictions.read(predicted.folder / FOLDER / name).info.condition for name in anew]
+        return sorted(f"{one.perturbation.kind} {one.perturbation.severity}" for one in infos if one.perturbation)
+
+    assert spoiled(made_anew(predicted, lambda: perturb(image_noise=[2, 4]))) == ["image_noise 2"]
+    more = {"image_noise": [2, 4], "missing_cameras": [1], "detections": [5]}
+    assert spoiled(made_anew(predicted, lambda: perturb(**more))) == ["missing_cameras 1"], "no detections are given"
+    further = {**yaml.safe_load(path.read_text()), "id": "further", "protocol": "pck", "parameters": {}}
+    (tables / "further.yaml").write_text(yaml.safe_dump(further))
+    assert made_anew(predicted, lambda: None) == set(), "another metric judges what was predicted"
+    assert "further" in predicted.must("score", "human36m", "dlt").out

@@ -26,8 +26,9 @@ def test_every_fact_changes_the_name_of_the_file() -> None:
         Condition(cameras=("a", "b"), perturbation=Perturbation.model_validate({**TURNED, "seed": 4})),
         Condition(cameras=("a", "b"), perturbation=Perturbation.model_validate({**TURNED, "severity": 4})),
         Condition(cameras=("a", "b"), frames_per_rig=2),
+        Condition(cameras=("a", "b"), every=2),
     ]
-    assert len({condition.slug for condition in (plain, *others)}) == 7
+    assert len({condition.slug for condition in (plain, *others)}) == 8
 
 
 def test_a_row_of_one_frame_per_rig_is_shown_the_same_wherever_more_are_offered() -> None:
@@ -41,12 +42,13 @@ def test_a_row_of_one_frame_per_rig_is_shown_the_same_wherever_more_are_offered(
 
 def test_a_root_is_predicted_from_what_is_as_spoiled() -> None:
     offered = Condition.model_validate(
-        {"cameras": ["a"], "root": "predicted", "root_cameras": ["a", "b"], "perturbation": TURNED}
+        {"cameras": ["a"], "root": "predicted", "root_cameras": ["a", "b"], "perturbation": TURNED, "every": 3}
     )
     of_root = offered.shown("predicted", hand=True, people="all").of_root
     assert of_root == offered.of_root
     assert of_root.cameras == of_root.root_cameras == ("a", "b")
     assert of_root.perturbation == offered.perturbation
+    assert of_root.every == 3, "and of the same samples"
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,9 @@ def test_every_severity_of_a_kind_is_stated_in_its_unit(kind: str) -> None:
     weaker = [-amount if kind in ("image_contrast", "image_compression") else amount for amount in amounts]
     assert weaker == sorted(set(weaker)), "each is more than the one before"
     words = {str(Perturbation(kind=kind, severity=severity)) for severity in range(6)}  # type: ignore[arg-type]
+    scale = SCALES[kind]  # type: ignore[index]
+    assert all(f"{amount:g}" in str(scale) for amount in scale.amounts)
+    assert "{" not in str(scale) + scale.meaning
     assert len(words) == 6
     with pytest.raises(ValueError, match="changes nothing"):
         _ = Perturbation(kind=kind, severity=0).amount  # type: ignore[arg-type]
@@ -153,3 +158,31 @@ def test_a_method_that_sees_all_people_answers_what_is_offered_to_all(make_truth
     table = make_table("mpjpe_relative")
     (found,) = score(table, answered(make_predictions(truth, people="all")), truth, resamples=50).scores
     assert found.value == 0
+
+
+def test_of_a_table_of_every_kth_sample_only_those_are_shown_spoiled(make_table, make_truth, make_predictions) -> None:
+    truth = make_truth()
+    spoiled = {"perturbed": {"extrinsics": [2, 3]}, "every": 3}
+    table = make_table("mpjpe_relative", **spoiled)
+    plain, *severities, area = table.conditions(truth.views)
+    assert [condition.every for condition in plain] == [1], "other tables have the same predictions"
+    assert [group[0].every for group in severities] == [3, 3]
+    assert [condition.every for condition in area] == [1, 3, 3]
+    left_out = make_table("mpjpe_relative", exclude=["S9/"], **spoiled)
+    assert {one.every for group in left_out.conditions(truth.views) for one in group} == {1}
+
+    keys = severities[0][0].samples(truth.split_keys)
+    assert keys == list(table.select(truth).split_keys[table.select(truth).chosen])
+    rows = np.flatnonzero(np.isin(truth.keys, keys))
+    few = make_predictions(truth.take(rows), truth.joints_mm[rows] + 7, **dict(severities[0][0]))
+    scored = score(table, answered(make_predictions(truth, truth.joints_mm), few), truth, resamples=50).scores
+    assert [(one.n_samples, one.n_missing, one.signature.every) for one in scored] == [(len(rows), 0, 3)] * 2
+
+
+def test_a_profile_may_have_other_severities(make_table) -> None:
+    table = make_table("pck", perturbed={"boxes": [2]}, perturbed_in={"long": {"boxes": [1, 2], "occlusion": [5]}})
+    assert table.in_profile("default").perturbed == {"boxes": (2,)}
+    assert table.in_profile("long").perturbed == {"boxes": (1, 2), "occlusion": (5,)}
+    assert [len(table.in_profile(name).conditions(["a", "b"])) for name in ("default", "long")] == [3, 6]
+    with pytest.raises(ValueError, match=r"perturbed_in\.long\.boxes: name severities"):
+        make_table("pck", perturbed_in={"long": {"boxes": [2, 1]}})
