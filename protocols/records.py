@@ -20,7 +20,9 @@ What is made of one row on one data set is found by `row_path` and `row_paths` a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -287,6 +289,33 @@ class SeedValue(Record):
     value: float | None
 
 
+@dataclass(frozen=True)
+class CameraSets:
+    """How far the numbers of several sets of cameras are apart.
+
+    Args:
+        count: of the sets.
+        sd: standard deviation between them.
+        lowest: of the numbers.
+        highest: of the numbers.
+    """
+
+    count: int
+    sd: float
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> CameraSets:
+        """Of two numbers or more.
+
+        Example:
+            >>> CameraSets.of([40.0, 50.0, 60.0])
+            CameraSets(count=3, sd=10.0, lowest=40.0, highest=60.0)
+        """
+        return cls(len(values), statistics.stdev(values), min(values), max(values))
+
+
 class Score(Record):
     """One number with everything needed to read it."""
 
@@ -318,12 +347,22 @@ class Score(Record):
         default="poses", description="what n_samples and the counts beside it count: true poses, or people as predicted"
     )
     n_groups: int = Field(description="subject × sequence groups that the bootstrap resamples")
+    over_cameras: list[float | None] = Field(
+        default_factory=list,
+        description="of random sets of cameras: the number of each set alone, in the order of the signature's cameras",
+    )
     seeds: list[SeedValue]
     breakdown: dict[str, dict[str, float | None]] = Field(
         default_factory=dict, description="'action' -> value by action, 'joint' -> value by joint, 'subject' -> …"
     )
     curves: dict[str, Curve] = Field(default_factory=dict, description="'pck' -> share of joints below a threshold, …")
     notes: list[str] = Field(default_factory=list, description="of the table, for whoever reads the number")
+
+    @property
+    def sets(self) -> CameraSets | None:
+        """How far the numbers of its random sets of cameras are apart; None for fewer than two of them."""
+        values = [value for value in self.over_cameras if value is not None]
+        return CameraSets.of(values) if len(values) > 1 else None
 
     @property
     def n_left_out(self) -> int:

@@ -72,7 +72,7 @@ def score(
     for number, conditions in enumerate(groups):
         of_group = {offered: by_seed for offered in conditions if (by_seed := answers(protocol, predictions, offered))}
         used = tuple(starmap(_with_frames_used, of_group.items()))
-        whole = len(of_group) == len(conditions) or not numbers[number].severities
+        whole = len(of_group) == len(conditions) or not (numbers[number].severities or numbers[number].subsets)
         if used and used not in known and whole:
             answered[number] = of_group
             known.add(used)
@@ -85,7 +85,8 @@ def score(
     for number, of_group in answered.items():
         tables = _tables(protocol, of_group, truth, chosen)
         of_conditions = _summary(table, protocol, _signature(table, protocol, of_group, truth), tables, resamples)
-        scores.append(of_conditions.model_copy(update={"group": number}))
+        of_sets = _over_cameras(protocol, list(tables.values()), of_group) if numbers[number].subsets else []
+        scores.append(of_conditions.model_copy(update={"group": number, "over_cameras": of_sets}))
         for seed, rows in tables.items():
             place = np.full(len(rows), number, dtype=np.int16)
             errors.append(rows.assign(seed=seed, group=place))
@@ -198,6 +199,17 @@ def _tables(
     return {
         seed: parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True) for seed, parts in of_seeds.items()
     }
+
+
+def _over_cameras(
+    protocol: Protocol, tables: Sequence[pd.DataFrame], answered: Mapping[Condition, object]
+) -> list[float | None]:
+    """The number of each set of cameras alone, in the order of ``answered``, mean over seeds."""
+    of_seeds = [protocol.by("cameras", rows) for rows in tables]
+    labels = dict.fromkeys(", ".join(offered.cameras) for offered in answered)
+    values = np.array([[np.nan if (one := of.get(label)) is None else one for label in labels] for of in of_seeds])
+    means = mean_without_nan(values)
+    return [float(mean) if np.isfinite(mean) else None for mean in means]
 
 
 def group_codes(table: pd.DataFrame) -> tuple[NDArray[np.int64], int]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +21,44 @@ from poseboard.protocols.perturbation import Perturbation, PerturbationKind
 
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """By libyaml where it is there: a stage reads all tables."""
+
+
+class Subsets(BaseModel):
+    """Random sets of cameras of one size: the first cameras of random orders, one order per set.
+
+    The orders follow from the seed and the cameras' names alone, so that sets of other sizes are nested in these, order
+    by order, and a set stays where further ones are asked for. Where there are no more sets of the size than are asked
+    for, all of them are taken.
+
+    Example:
+        >>> Subsets(size=2, most=9).of(("a", "b", "c"))
+        (('a', 'b'), ('a', 'c'), ('b', 'c'))
+        >>> Subsets(size=2, most=2).of(("a", "b", "c"))
+        (('a', 'c'), ('a', 'b'))
+        >>> Subsets(size=1, most=2).of(("a", "b", "c"))
+        (('c',), ('a',))
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: int = Field(ge=1, description="number of cameras in each")
+    most: int = Field(ge=1, description="number of sets")
+    seed: int = Field(default=0, ge=0, description="of the random orders")
+
+    def of(self, cameras: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+        """The sets, each in the order of ``cameras``; none where there are fewer cameras than ``size``."""
+        if math.comb(len(cameras), self.size) <= self.most:
+            return tuple(combinations(cameras, self.size))
+        sets: dict[tuple[str, ...], None] = {}
+        order = 0
+        while len(sets) < self.most:
+            first = set(sorted(cameras, key=lambda name: self._rank(order, name))[: self.size])
+            sets[tuple(name for name in cameras if name in first)] = None
+            order += 1
+        return tuple(sets)
+
+    def _rank(self, order: int, camera: str) -> bytes:
+        return hashlib.sha256(f"{self.seed} {order} {camera}".encode()).digest()
 
 
 class Group(BaseModel):
@@ -38,6 +79,9 @@ class Group(BaseModel):
     each: bool = Field(default=False, description="each of them alone, one number over the answers from all")
     leave_out: bool = Field(
         default=False, description="each of them left out in turn and the others handed over, one number over all"
+    )
+    subsets: Subsets | None = Field(
+        default=None, description="random sets of them are handed over, one number over the answers from all sets"
     )
     roots: Literal["seen", "all"] = Field(
         default="seen", description="cameras that roots are predicted from which a row is handed: those it sees, all"
@@ -70,11 +114,15 @@ class Group(BaseModel):
             raise ValueError("cameras: one stands twice")
         if self.each and self.leave_out:
             raise ValueError("leave_out: and each contradict one another")
+        if self.subsets is not None and (self.each or self.leave_out):
+            raise ValueError("subsets: and each or leave_out contradict one another")
         return self
 
     def fits(self, names: Sequence[str]) -> bool:
-        """Whether a data set with the cameras ``names`` has those of the group."""
-        return self.cameras == "all" or set(self.cameras) <= set(names)
+        """Whether a data set with the cameras ``names`` has those of the group, and enough of them for its subsets."""
+        there = self.cameras == "all" or set(self.cameras) <= set(names)
+        chosen = names if self.cameras == "all" else self.cameras
+        return there and (self.subsets is None or self.subsets.size <= len(chosen))
 
     def conditions(self, names: Sequence[str], split: str, table: str) -> tuple[Condition, ...]:
         """The conditions of a data set with the cameras ``names``, as they are offered.
@@ -89,7 +137,12 @@ class Group(BaseModel):
         if self.leave_out and len(ordered) < 2:
             raise InputError(f"table {table}: leave_out", f"of {len(ordered)} camera no other is left", "name more")
         sets = [ordered]
-        if self.each:
+        if self.subsets is not None:
+            if self.subsets.size > len(ordered):
+                problem = f"{self.subsets.size} of {len(ordered)} cameras cannot be chosen"
+                raise InputError(f"table {table}: subsets", problem, "name more cameras, or a smaller size")
+            sets = list(self.subsets.of(ordered))
+        elif self.each:
             sets = [(name,) for name in ordered]
         elif self.leave_out:
             sets = [tuple(name for name in ordered if name != left_out) for left_out in ordered]

@@ -231,6 +231,7 @@ def lines(
     from_zero: bool,
     bounds: Mapping[str, float] | None = None,
     ranges: Mapping[str, Sequence[tuple[float, float] | None]] | None = None,
+    widest: Mapping[str, Sequence[tuple[float, float] | None]] | None = None,
 ) -> Figure:
     """One line per method (PCK against threshold, error against number of cameras); curves have the axis labels.
 
@@ -242,18 +243,20 @@ def lines(
         bounds: method that is told more -> its value, a level line.
         ranges: method -> the interval of each value of its curve, None where there is none. Methods stand side by side
             then, so that no bar hides another one.
+        widest: likewise, of another range, drawn as a thin line.
     """
-    bounds, ranges = bounds or {}, ranges or {}
+    bounds, bars = bounds or {}, [(ranges or {}, 2.2), (widest or {}, 0.7)]
     with mpl.rc_context(STYLE):
         figure, axes = _axes(WIDTH, 3.5)
         for name, curve, aside in zip(curves, curves.values(), _side_by_side(len(curves)), strict=True):
             style = look(index[name]) if marks else {**look(index[name]), "marker": ""}
             y = [np.nan if value is None else value for value in curve.y]
             drawn: list[Artist] = [*axes.plot(curve.x, y, linewidth=1.7, markersize=5.5, **style)]
-            known = [(x, *ends) for x, ends in zip(curve.x, ranges.get(name, ()), strict=False) if ends is not None]
-            if known:
-                x, low, high = np.transpose(known)
-                drawn.append(axes.vlines(x, low, high, style["color"], linewidth=1.2))
+            for of_methods, thickness in bars:
+                pairs = zip(curve.x, of_methods.get(name, ()), strict=False)
+                if known := [(x, *ends) for x, ends in pairs if ends is not None]:
+                    x, low, high = np.transpose(known)
+                    drawn.append(axes.vlines(x, low, high, style["color"], linewidth=thickness))
             for artist in drawn if ranges else ():  # after the limits of the axes have been taken from where it is
                 moved = ScaledTranslation(aside / 72, 0, figure.dpi_scale_trans)
                 artist.set_transform(axes.transData + moved)

@@ -367,10 +367,11 @@ def _board_plots(
                     f"{slug}-{file_name(sweep.over)}-{file_name(sweep.table.lower())}",
                     f"{sweep.name}, against the number of {sweep.over}",
                     f"The table of {sweep.over} says what each point is. Bars: 95 % intervals."
+                    + (" Thin lines: from the best to the worst set of cameras." if sweep.over_sets else "")
                     + (" Dotted: the same weights with the true cameras." if sweep.bounds else ""),
                     figures.lines(
                         curves, index, marks=True, from_zero=False,
-                        bounds=sweep.bound_values(), ranges=sweep.intervals(),
+                        bounds=sweep.bound_values(), ranges=sweep.intervals(), widest=sweep.between_sets(),
                     ),
                 )
             )  # fmt: skip

@@ -9,6 +9,8 @@ from poseboard.protocols.records import Curve
 from poseboard.report.board import Board, Row
 from poseboard.report.wording import camera_count, measure, metric_label
 
+Range = tuple[float, float]
+
 ANY_CAMERAS = {"cameras": (("any",),), "cameras_of_dataset": 1, "root_cameras": (), "frames_per_rig": 1}
 """Replaces cameras and frames per rig of a signature: what remains is equal for tables that differ only in them."""
 
@@ -54,17 +56,32 @@ class Sweep:
             )
         return curves
 
-    def intervals(self) -> dict[str, list[tuple[float, float] | None]]:
+    def intervals(self) -> dict[str, list[Range | None]]:
         """The 95 % interval of each point of `curves`; None where there is none, or the point is of several groups."""
-        sizes = sorted(set(self.counts))
-        once = {size: board for size, board in zip(self.counts, self.columns, strict=True) if self._stands_once(size)}
-        rows = {
-            name: [board.row(name) if (board := once.get(size)) else None for size in sizes] for name in self.methods
+        return {
+            name: [None if row is None else row.score.ci95 for row in rows] for name, rows in self._points().items()
         }
-        return {name: [None if row is None else row.score.ci95 for row in of_row] for name, of_row in rows.items()}
 
-    def _stands_once(self, size: int) -> bool:
-        return self.counts.count(size) == 1
+    def between_sets(self) -> dict[str, list[Range | None]]:
+        """From the best to the worst set of cameras of each point, where its number is of random sets; else None."""
+        of_rows = self._points()
+        return {
+            name: [
+                None if row is None or (sets := row.score.sets) is None else (sets.lowest, sets.highest) for row in rows
+            ]
+            for name, rows in of_rows.items()
+        }
+
+    @property
+    def over_sets(self) -> bool:
+        """Whether some number is of several random sets of cameras."""
+        return any(row.score.sets for board in self.columns for row in board.rows)
+
+    def _points(self) -> dict[str, list[Row | None]]:
+        """The one row of each method behind each point of `curves`; None where there are several, or none."""
+        boards = dict(zip(self.counts, self.columns, strict=True))
+        once = [boards[size] if self.counts.count(size) == 1 else None for size in sorted(set(self.counts))]
+        return {name: [None if board is None else board.row(name) for board in once] for name in self.methods}
 
     @property
     def bounds(self) -> dict[str, Row]:

@@ -27,7 +27,7 @@ from poseboard.protocols.records import PublishedTable, ResultError, Score
 from poseboard.protocols.scoring import score
 from poseboard.protocols.single_person import SinglePerson
 from poseboard.protocols.table import Group as CameraGroup
-from poseboard.protocols.table import Table
+from poseboard.protocols.table import Subsets, Table
 
 SEQUENCES = {"Walking-1": 7, "Walking-2": 5, "Sitting-1": 3}
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,7 +112,10 @@ def test_protocol_keeps_its_contract(name: str, make_truth, make_predictions) ->
 
 
 def cameras_of(table: Table) -> tuple[str, ...]:
-    """Of a data set that the table could be on: those that it names and another one."""
+    """Of a data set that the table could be on: those that it names and another one, or enough for its random sets."""
+    most = max((group.subsets.size for group in table.groups if group.subsets), default=0)
+    if most >= len(CAMERAS):
+        return tuple(f"camera{number}" for number in range(most + 1))
     named = dict.fromkeys(name for group in table.groups if group.cameras != "all" for name in group.cameras)
     return (*named, "another") if named and not set(named) <= set(CAMERAS) else CAMERAS
 
@@ -183,6 +186,50 @@ def test_the_sweep_over_the_dome_is_nested_and_holds_the_four_cameras_of_its_tab
     assert sets[2] == set(tables["T4"].groups[0].cameras)
     order = re.findall(r"00_[0-9]{2}", tables["F1"].notes[0])
     assert sets == [set(order[: len(cameras)]) for cameras in sets], "the note states the order"
+
+
+def test_random_sets_of_cameras_are_drawn_alike_everywhere_and_nested_order_by_order() -> None:
+    names = tuple(f"00_{i:02d}" for i in range(31))
+    pairs, eights = Subsets(size=2, most=5).of(names), Subsets(size=8, most=5).of(names)
+    assert pairs[0] == ("00_10", "00_22"), "the sets follow from the names and the seed, on every machine"
+    assert [len(set(sets)) for sets in (pairs, eights)] == [5, 5]
+    assert all(set(two) < set(eight) for two, eight in zip(pairs, eights, strict=True))
+    assert all(list(cameras) == sorted(cameras) for cameras in eights)
+    assert Subsets(size=2, most=3).of(names) == pairs[:3], "further sets leave the first ones"
+    assert Subsets(size=2, most=5, seed=1).of(names) != pairs
+    every = Subsets(size=2, most=6).of(names[:4])
+    assert len(set(every)) == 6, "no more than there are"
+    assert set(Subsets(size=2, most=5).of(names[:4])) < set(every)
+    assert Subsets(size=9, most=1).of(names[:4]) == ()
+
+
+def test_the_number_over_random_sets_is_their_mean_and_says_how_far_they_are_apart(
+    make_truth, make_predictions
+) -> None:
+    groups = (CameraGroup(subsets=Subsets(size=2, most=6)), CameraGroup(subsets=Subsets(size=3, most=2)), CameraGroup())
+    table = Table(id="sets", title="t", dataset="human36m", protocol="mpjpe_absolute", groups=groups)
+    truth = make_truth()
+    pairs, triples, (whole,) = table.conditions(CAMERAS)
+    assert [len(pairs), len(triples)] == [6, 2]
+    off_mm = {condition: 10.0 * place for place, condition in enumerate((*pairs, *triples, whole))}
+    moved = [make_predictions(truth, truth.joints_mm + np.array([mm, 0, 0]), **dict(one)) for one, mm in off_mm.items()]
+    scored = score(table, answered(*moved), truth, resamples=20)
+    of_pairs, of_triples, of_all = scored.scores
+    assert of_pairs.value == pytest.approx(25.0)
+    assert of_pairs.over_cameras == pytest.approx([0, 10, 20, 30, 40, 50])
+    assert of_pairs.signature.cameras == tuple(condition.cameras for condition in pairs)
+    assert (of_pairs.sets.count, of_pairs.sets.lowest) == (6, pytest.approx(0.0))
+    assert of_pairs.sets.sd == pytest.approx(np.std([0, 10, 20, 30, 40, 50], ddof=1))
+    assert of_triples.over_cameras == pytest.approx([60, 70])
+    assert (of_all.over_cameras, of_all.sets) == ([], None)
+    # a set that was not predicted is missed: the mean over the others is another number
+    assert [found.group for found in score(table, answered(*moved[1:]), truth, resamples=20).scores] == [1, 2]
+    with pytest.raises(InputError, match="table sets: subsets: 3 of 2 cameras cannot be chosen"):
+        table.conditions(CAMERAS[:2])
+    partial = table.model_copy(update={"partial": True})
+    assert [len(conditions) for conditions in partial.conditions(CAMERAS[:2])] == [1, 0, 1]
+    with pytest.raises(ValueError, match="subsets: and each or leave_out contradict one another"):
+        CameraGroup(subsets=Subsets(size=2, most=6), each=True)
 
 
 def test_of_a_partial_table_groups_without_their_cameras_are_left_out(make_truth, make_predictions) -> None:

@@ -124,5 +124,12 @@ def test_intervals_of_a_curve_stand_side_by_side_and_none_is_made_up():
     low, high = axes.get_ylim()
     assert low < 4, "the bars are inside"
     assert high > 10
+    thin = {"a": [None, None, (3.0, 9.5)]}
+    (axes_of_two,) = figures.lines(
+        curves, {"a": 0, "b": 1}, marks=True, from_zero=False, ranges=ranges, widest=thin
+    ).get_axes()
+    of_a = axes_of_two.collections[:2]
+    assert of_a[1].get_segments()[0].tolist() == [[8, 3], [8, 9.5]]
+    assert of_a[1].get_linewidth() < of_a[0].get_linewidth()
     assert not bare.get_axes()[0].collections
     assert bare.get_axes()[0].get_xlim() == axes.get_xlim()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from fabricated_results import LEVELS
 
-from poseboard.protocols.records import Score
+from poseboard.protocols.records import CameraSets, Score
 from poseboard.report.board import boards
 from poseboard.report.results import Results
 from poseboard.report.sweeps import sweeps
@@ -24,6 +24,27 @@ def test_a_sweep_counts_its_cameras(found: Results) -> None:
     curve = sweep.curves()["algebraic"]
     assert curve.x == [2, 3, 4]
     assert curve.y == pytest.approx([LEVELS["algebraic"] * f for f in (1.72, 1.22, 1.0)], abs=1e-3)
+
+
+def test_the_numbers_of_random_sets_of_cameras_show_how_far_these_are_apart(found: Results) -> None:
+    first = found.entries[0]
+    plain = next(score for score in first.scores.scores if score.table == "T1")
+
+    def of_sets(cameras: tuple[tuple[str, ...], ...], values: list[float | None]) -> Score:
+        stated = plain.signature.model_copy(update={"cameras": cameras})
+        update = {"table": "sets", "signature": stated, "value": 45.0, "headline": False, "over_cameras": values}
+        return plain.model_copy(update=update)
+
+    pairs = of_sets((("a", "b"), ("a", "c"), ("b", "c")), [40.0, None, 50.0])
+    triples = of_sets((("a", "b", "c"),), [30.0])
+    scores = first.scores.model_copy(update={"scores": [pairs, triples]})
+    (sweep,) = sweeps(boards(replace(found, entries=[replace(first, scores=scores)], comparisons=())))
+    assert sweep.counts == (2, 3)
+    assert sweep.over_sets
+    assert sweep.between_sets() == {first.scores.method: [(40.0, 50.0), None]}
+    assert sweep.columns[0].rows[0].score.sets == CameraSets.of([40.0, 50.0])
+    (sweep,) = sweeps(boards(found))
+    assert not sweep.over_sets
 
 
 def test_frames_per_rig_are_a_sweep_of_rows_that_were_not_told_the_cameras(found: Results) -> None:
