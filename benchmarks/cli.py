@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from poseboard.benchmarks.locks import is_first_process
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
@@ -312,7 +313,8 @@ def evaluate(context: typer.Context, names: Names, root: Root = None) -> None:
     from poseboard.benchmarks import evaluating
 
     for line in evaluating.evaluate_stage(settings, row, dataset):
-        print(line)
+        if is_first_process():
+            print(line)
 
 
 @app.command()
@@ -324,12 +326,18 @@ def predict(
 ) -> None:
     """Predict every sample under every condition that a table asks for, one Parquet file each.
 
-    Weights from elsewhere are a row of their own in params.yaml, with `weights: FILE`.
+    Samples are shared by as many processes as the profile names, or by those of torchrun or SLURM; the files are the
+    same to the byte. Weights from elsewhere are a row of their own in params.yaml, with `weights: FILE`.
     """
     from poseboard.benchmarks import predicting
+    from poseboard.benchmarks.harness import device
+    from poseboard.benchmarks.sharing import Sharing
 
-    for line in predicting.predict_stage(_settings(dataset, root), dataset, method, split):
-        print(line)
+    settings = _settings(dataset, root)
+    sharing = Sharing(settings.profile.processes, device())
+    for line in predicting.predict_stage(settings, dataset, method, split, sharing):
+        if is_first_process():
+            print(line)
 
 
 @app.command()

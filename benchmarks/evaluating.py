@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from poseboard.benchmarks.harness import Bench
+from poseboard.benchmarks.harness import Bench, device
+from poseboard.benchmarks.locks import is_first_process
 from poseboard.benchmarks.matching import Place, places, shows_people
 from poseboard.benchmarks.predicting import predict_stage, splits_on, tables_on, weights_path
 from poseboard.benchmarks.scoring import lines, score_stage
 from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.sharing import Sharing
 from poseboard.datasets.errors import InputError
 from poseboard.methods.base import find_learner, predicts
 from poseboard.protocols.records import RowKind
@@ -34,6 +36,7 @@ def evaluate_stage(settings: Settings, row: str, dataset: str | None = None) -> 
     if not predicts(find_learner(settings.entry(row).spec)):
         yield f"{row}: it predicts nothing; other rows start from its weights"
         return
+    sharing = Sharing(1, device())
     on = list(places(settings, row)) if dataset is None else [Place(dataset)]
     if not on:
         yield f"{row}: params.yaml runs it on no data set in profile {settings.params.profile}"
@@ -42,8 +45,9 @@ def evaluate_stage(settings: Settings, row: str, dataset: str | None = None) -> 
             yield f"{place.dataset}/{row}: left out, {why}"
             continue
         for split in splits_on(place.dataset, settings.params.profile):
-            yield from predict_stage(settings, place.dataset, row, split)
-        yield from lines(score_stage(settings, place.dataset, row))
+            yield from predict_stage(settings, place.dataset, row, split, sharing)
+        if is_first_process():
+            yield from lines(score_stage(settings, place.dataset, row))
 
 
 def _unanswered(settings: Settings, row: str, dataset: str) -> str:

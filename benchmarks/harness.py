@@ -8,6 +8,7 @@ reaches another.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,9 @@ from poseboard.methods.base import (
     predicts,
 )
 from poseboard.protocols.perturbation import Perturbation
+
+CHUNK = 64
+"""Samples that are handed to a method at once: its answers can depend on it in the last digit."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,9 @@ def device() -> str:
     """The torch device that rows predict on."""
     import torch  # scoring does without: it takes seconds to load
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{os.environ['LOCAL_RANK']}" if os.environ.get("LOCAL_RANK") else "cuda"
 
 
 class LoadedRow:
@@ -205,7 +211,7 @@ def options_in_force(method: object, given: Mapping[str, Any]) -> dict[str, Any]
 
 
 def predict(
-    method: Method, handover: Handover, keys: Sequence[str], *, chunk: int = 64, progress: Progress | None = None
+    method: Method, handover: Handover, keys: Sequence[str], *, chunk: int = CHUNK, progress: Progress | None = None
 ) -> list[Poses]:
     """Poses for every key, in order.
 
@@ -213,8 +219,34 @@ def predict(
         method: loaded.
         handover: what it sees.
         keys: of the samples.
-        chunk: samples that are handed over at once; people of one sample stay together, and so do the samples whose
-            cameras a method may use together.
+        chunk: samples that are handed over at once, see `chunks`.
+        progress: called with (samples done, samples in all).
+
+    Raises:
+        InputError: see `answers_of`.
+        Exception: what the method itself raises, with a note that names the samples.
+    """
+    answers = answers_of(method, handover, chunks(handover, keys, chunk), progress=progress)
+    return [answers[key] for key in keys]
+
+
+def chunks(handover: Handover, keys: Sequence[str], size: int = CHUNK) -> list[list[str]]:
+    """The keys of samples that are handed over at once: whole groups within ``size`` keys, one group at least.
+
+    People of one sample stay together, and so do the samples whose cameras a method may use together.
+    """
+    return list(_chunks(handover.rigs(keys), size))
+
+
+def answers_of(
+    method: Method, handover: Handover, of_chunks: Sequence[Sequence[str]], *, progress: Progress | None = None
+) -> dict[str, Poses]:
+    """Poses by key, one call of the method per chunk.
+
+    Args:
+        method: loaded.
+        handover: what it sees.
+        of_chunks: keys of the samples that are handed over at once.
         progress: called with (samples done, samples in all).
 
     Raises:
@@ -223,7 +255,8 @@ def predict(
         Exception: what the method itself raises, with a note that names the samples.
     """
     answers: dict[str, Poses] = {}
-    for of_chunk in _chunks(handover.rigs(keys), chunk):
+    count = sum(map(len, of_chunks))
+    for of_chunk in of_chunks:
         shown = [handover.shown(key) for key in of_chunk]
         samples = [sample for of_key in shown for sample in of_key]
         try:
@@ -243,12 +276,11 @@ def predict(
             for key, of_key in zip(of_chunk, shown, strict=True)
         }
         if progress is not None:
-            progress(len(answers), len(keys))
-    return [answers[key] for key in keys]
+            progress(len(answers), count)
+    return answers
 
 
 def _chunks(groups: Iterable[Sequence[str]], size: int) -> Iterator[list[str]]:
-    """The keys of whole groups: as many as stay within ``size`` keys, one at least."""
     chunk: list[str] = []
     for group in groups:
         if chunk and len(chunk) + len(group) > size:

@@ -15,13 +15,14 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from poseboard.benchmarks.handover import Handover
-from poseboard.benchmarks.harness import Bench, LoadedRow, device, predict
-from poseboard.benchmarks.locks import only_writer
+from poseboard.benchmarks.harness import Bench, LoadedRow, answers_of, chunks, device
+from poseboard.benchmarks.locks import is_first_process, only_writer
 from poseboard.benchmarks.pictures import write_pictures
-from poseboard.benchmarks.progress import progress
+from poseboard.benchmarks.progress import Report, progress
 from poseboard.benchmarks.provenance import row_code_sha256, weights_sha256, weights_source
 from poseboard.benchmarks.roots import SHOWING, HandedOn, handed_roots_mm, images_state_sha256, roots_asked
 from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.sharing import Sharing
 from poseboard.benchmarks.training_data import TrainingData
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
@@ -100,10 +101,12 @@ def weights_path(bench: Bench, method: str, seed: int) -> Path | None:
 
 def row_lock(settings: Settings, dataset: str, method: str) -> AbstractContextManager[None]:
     """Held while a row's predictions are written or scored: nobody scores half of one run and half of another."""
-    return only_writer(settings.row_lock("predictions", method, dataset), "predicting or scoring this row")
+    return only_writer(settings.row_lock("predictions", method, dataset), "predicting or scoring this row", group=True)
 
 
-def predict_stage(settings: Settings, dataset: str, method: str, split: str = "test") -> Iterator[str]:
+def predict_stage(
+    settings: Settings, dataset: str, method: str, split: str = "test", sharing: Sharing | None = None
+) -> Iterator[str]:
     """Predict and write every file that the tables need; yields a line a file.
 
     A file that depends on nothing that changed is left as it is: so a table's note costs nothing, and a further
@@ -117,6 +120,7 @@ def predict_stage(settings: Settings, dataset: str, method: str, split: str = "t
         dataset: name in params.yaml.
         method: row in params.yaml.
         split: "test", or "train", which is predicted with all cameras only.
+        sharing: the processes of the command; None: this one, or those of torchrun or SLURM.
 
     Raises:
         InputError: the data set, the row, its checkpoint or its answers cannot be used, or another process is
@@ -126,12 +130,13 @@ def predict_stage(settings: Settings, dataset: str, method: str, split: str = "t
     with row_lock(settings, dataset, method):
         # Together and last: whatever fails leaves the files of an earlier run, and never some of two runs.
         with WholeFiles() as outputs:
-            written = yield from _predict(settings, dataset, method, split, outputs)
-        _remove_others(settings.row_path("predictions", method, dataset), split, written)
+            written = yield from _predict(settings, dataset, method, split, outputs, sharing or Sharing(1, device()))
+        if is_first_process():
+            _remove_others(settings.row_path("predictions", method, dataset), split, written)
 
 
 def _predict(
-    settings: Settings, dataset: str, method: str, split: str, outputs: WholeFiles
+    settings: Settings, dataset: str, method: str, split: str, outputs: WholeFiles, sharing: Sharing
 ) -> Generator[str, None, set[Path]]:
     source = weights_source(settings, dataset, method)
     folder = settings.row_path("predictions", method, dataset)
@@ -152,8 +157,7 @@ def _predict(
         offered = list(dict.fromkeys([*of_tables, *(of_others := roots_asked(bench, method, of_tables))]))
         _refuse_unused(method, row.inputs, offered)
         rooted = row.inputs.root == "predicted"
-        of_roots = bench.fewest_root_views(method, split) if rooted else 0
-        roots_sha256 = weights_sha256(settings, bench.roots_source(method, seed, split)) if rooted else None
+        of_roots, roots_sha256 = _source_of_roots(bench, method, seed, split) if rooted else (0, None)
         known_mm: dict[Condition, dict[str, Array]] = {}
         conditions = list(dict.fromkeys(_shown(condition, row.inputs) for condition in offered))
         handed_on = HandedOn(
@@ -180,12 +184,7 @@ def _predict(
                 yield f"{_told(settings, path, shown_keys, kept)}; nothing that it depends on changed"
                 continue
             with progress(f"predict {dataset}/{method} {condition.slug} seed {seed}") as report:
-                roots_mm = known_mm.get(condition.of_root) if rooted else None
-                if rooted and roots_mm is None:
-                    after = settings.row_path("predictions", settings.entry(method).after, dataset)
-                    roots_mm = known_mm[condition.of_root] = handed_roots_mm(
-                        bench, method, seed, condition.of_root, predictions=after, progress=report
-                    )
+                roots_mm = _roots_mm(bench, method, seed, condition.of_root, known_mm, report) if rooted else None
                 samples = bench.handover(
                     row.inputs,
                     condition.cameras,
@@ -194,7 +193,11 @@ def _predict(
                     condition.perturbation,
                     condition.frames_per_rig,
                 )
-                answers = predict(model := row.model(), samples, shown_keys, progress=report)
+                work = partial(answers_of, model := row.model(), samples, progress=report)
+                by_key = sharing.answers(chunks(samples, shown_keys), work)
+            if by_key is None:
+                continue  # the first process writes them
+            answers = [by_key[key] for key in shown_keys]
             info = predictions.PredictionInfo(
                 **_joint_set(answer_skeleton(model, bench.dataset.skeleton)),
                 dataset=dataset,
@@ -213,12 +216,28 @@ def _predict(
             predictions.write(path, table := _collected(shown_keys, answers, info), outputs)
             written |= {path, *handed_on.write(condition, answers, outputs)}
             if drawing and isinstance(model, Drawing):
-                shown = row, samples, dict(zip(shown_keys, answers, strict=True))
+                shown = row, samples, {key: by_key[key] for key in shown_keys}
             yield _told(settings, path, shown_keys, table)
     if shown is not None:  # last, by a model that has predicted nothing: what it is asked here, no answer can rest on
         row, samples, of_key = shown
         written |= write_pictures(row.model(), method, samples, of_key, folder / PICTURES, outputs)
     return written
+
+
+def _source_of_roots(bench: Bench, method: str, seed: int, split: str) -> tuple[int, str]:
+    """From how many cameras the roots are that a row is handed, and the hash of the file that they are from."""
+    fewest = bench.fewest_root_views(method, split)
+    return fewest, weights_sha256(bench.settings, bench.roots_source(method, seed, split))
+
+
+def _roots_mm(
+    bench: Bench, method: str, seed: int, asked: Condition, known_mm: dict[Condition, dict[str, Array]], report: Report
+) -> dict[str, Array]:
+    """What the row is handed as roots, once per condition that they are predicted under."""
+    if asked not in known_mm:
+        after = bench.settings.row_path("predictions", bench.settings.entry(method).after, bench.dataset.name)
+        known_mm[asked] = handed_roots_mm(bench, method, seed, asked, predictions=after, progress=report)
+    return known_mm[asked]
 
 
 def _joint_set(skeleton: Skeleton) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from poseboard.benchmarks.locks import is_first_process
+
 Report = Callable[..., None]
 """Called with (done, total) and, from a training, the losses of the step."""
 
@@ -18,7 +20,10 @@ _LINE_EVERY_S = 10.0
 
 @contextmanager
 def progress(title: str) -> Iterator[Report]:
-    """A bar on a terminal; a line every ten seconds where stderr is a file or a pipe."""
+    """A bar on a terminal; a line every ten seconds where stderr is a file or a pipe; of the first process alone."""
+    if not is_first_process():
+        yield lambda done, total, values=None: None
+        return
     if sys.stderr.isatty():
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(

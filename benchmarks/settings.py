@@ -136,7 +136,7 @@ class Profile(_Strict):
     """How large a run is."""
 
     seeds: list[NonNegativeInt] = Field(min_length=1)
-    processes: int = Field(ge=1, description="training processes: CPU cores or GPUs")
+    processes: int = Field(ge=1, description="processes of trainings and of `predict`: CPU cores or GPUs")
     worlds: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="data set -> options of the synthetic world in its layout"
     )
