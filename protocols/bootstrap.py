@@ -8,6 +8,8 @@ one matrix product. Everything that is compared is estimated under the same resa
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,10 +21,13 @@ SEED = 20190828
 LEVEL = 0.95
 
 
+@lru_cache(maxsize=16)
 def draws(groups: int, resamples: int = RESAMPLES, seed: int = SEED) -> Array:
-    """Multiplicities (R, G) of ``groups`` groups drawn with replacement, the same for the same arguments."""
+    """Multiplicities (R, G) of ``groups`` groups drawn with replacement, the same for the same arguments; read-only."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples).astype(np.float64)
+    multiplicity = rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples).astype(np.float64)
+    multiplicity.flags.writeable = False
+    return multiplicity
 
 
 def means(values: Array, codes: Codes, multiplicity: Array, strata: Codes | None = None) -> Array:

@@ -65,7 +65,9 @@ def compare(
         key = str(score.signature)
         signatures[key] = (score.signature, score.unit)
         seeds = sorted(int(seed) for seed in rows["seed"].unique())
-        members.setdefault(key, {})[method] = {seed: rows[rows["seed"] == seed] for seed in seeds}
+        members.setdefault(key, {})[method] = {
+            seed: rows[rows["seed"] == seed].reset_index(drop=True) for seed in seeds
+        }
         scores.setdefault(key, {})[method] = score
     return [
         judge(
@@ -103,43 +105,48 @@ Tables = Mapping[str, Mapping[int, pd.DataFrame]]
 """Method -> seed -> the protocol's rows."""
 
 
-def _common(protocol: Protocol, tables: Tables) -> dict[str, dict[int, pd.DataFrame]]:
-    """The rows of every method and seed for what has a number in all of them: people, in one order, or samples."""
-    if protocol.paired_on == "sample":
-        return _common_samples(tables)
+Compared = dict[tuple[str, int], pd.MultiIndex]
+"""Method and seed -> what each of its rows is about: a person, or a sample."""
+
+
+def _compared(protocol: Protocol, tables: Tables) -> Compared:
+    """Of a whole table, once: its methods are compared in hundreds of pairs."""
     severity = [area.SEVERITY] if area.is_area(_any(tables)) else []
     person = ["key", "person", "cameras", *severity]
-    indexed = {
-        method: {seed: rows.set_index(person, drop=False) for seed, rows in seeds.items()}
-        for method, seeds in tables.items()
-    }
-    common: pd.Index | None = None
-    for seeds in indexed.values():
-        for seed in seeds.values():
-            answered = seed.index[seed["error"].notna().to_numpy()]
-            common = answered if common is None else common[common.isin(answered)]
-    assert common is not None
     return {
-        method: {seed: rows.loc[common].reset_index(drop=True) for seed, rows in seeds.items()}
-        for method, seeds in indexed.items()
-    }
-
-
-def _common_samples(tables: Tables) -> dict[str, dict[int, pd.DataFrame]]:
-    samples = {
-        (method, seed): pd.MultiIndex.from_frame(rows[_of_sample(rows)].astype(str))
+        (method, seed): pd.MultiIndex.from_frame(
+            rows[_of_sample(rows)].astype(str) if protocol.paired_on == "sample" else rows[person]
+        )
         for method, seeds in tables.items()
         for seed, rows in seeds.items()
     }
-    common: pd.Index | None = None
-    for (method, seed), index in samples.items():
-        with_number = index[tables[method][seed]["error"].notna().to_numpy()]
-        common = with_number.unique() if common is None else common[common.isin(with_number)]
+
+
+def _common(protocol: Protocol, tables: Tables, compared: Compared) -> dict[str, dict[int, pd.DataFrame]]:
+    """The rows of every method and seed for what has a number in all of them: people, in one order, or samples."""
+    by_person = protocol.paired_on == "person"
+    common: pd.MultiIndex | None = None
+    for method, seeds in tables.items():
+        for seed, rows in seeds.items():
+            index, has_number = compared[method, seed], rows["error"].notna().to_numpy()
+            answered = index if has_number.all() else index[has_number]
+            if common is None:
+                common = answered if by_person else answered.unique()
+            elif not common.equals(answered):
+                common = common[common.isin(answered)]
     assert common is not None
     return {
-        method: {seed: rows[samples[method, seed].isin(common)].reset_index(drop=True) for seed, rows in seeds.items()}
+        method: {seed: _of(common, rows, compared[method, seed], by_person) for seed, rows in seeds.items()}
         for method, seeds in tables.items()
     }
+
+
+def _of(common: pd.MultiIndex, rows: pd.DataFrame, index: pd.MultiIndex, by_person: bool) -> pd.DataFrame:
+    """The rows about what is common: those of people in its order."""
+    if index.equals(common):  # most rows answer everything
+        return rows
+    chosen = rows.set_axis(index).loc[common] if by_person else rows[index.isin(common)]
+    return chosen.reset_index(drop=True)
 
 
 def _n_samples(protocol: Protocol, tables: Tables) -> int:
@@ -193,8 +200,9 @@ def _of_equal_seeds(
 
 def _pairs(protocol: Protocol, tables: Tables, resamples: int) -> list[PairedDifference]:
     pairs = []
+    compared = _compared(protocol, tables)
     for a, b in combinations(tables, 2):
-        both = _common(protocol, {a: tables[a], b: tables[b]})
+        both = _common(protocol, {a: tables[a], b: tables[b]}, compared)
         point, estimates, groups = _estimates(protocol, both, resamples)
         if groups < 2:
             continue
@@ -217,7 +225,7 @@ def _pairs(protocol: Protocol, tables: Tables, resamples: int) -> list[PairedDif
 
 def _ranks(protocol: Protocol, tables: Tables) -> list[Rank]:
     """Places over the poses that all have; what is decided narrows their interval down, nothing is as yet."""
-    common = _common(protocol, tables)
+    common = _common(protocol, tables, _compared(protocol, tables))
     point, _, groups = _estimates(protocol, common, 0)
     if groups < 2:
         return []
