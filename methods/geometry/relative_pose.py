@@ -154,12 +154,14 @@ def estimate(rays: Tensor, weights: Tensor, focal_px: Tensor, steps: int = 12) -
     for kept, of_round in ADJUST:
         wide = [value.repeat_interleave(hypotheses, dim=0) for value in observed]
         R, t = first_frame(R, t)
-        rig = adjust(R, t, wide[0], wide[1], wide[2], of_round, triangulate_compiled(R, t, wide[0], wide[1]))
+        rig = adjust(
+            R, t, wide[0], wide[1], wide[2], of_round, triangulate_compiled(R, t, wide[0], wide[1]), in_rows=True
+        )
         best = _best(rig, wide[0], wide[1], wide[2], hypotheses, kept)
         best = (best + hypotheses * torch.arange(B, device=rays.device)[:, None]).flatten()
         R, t, hypotheses = rig.R[best], rig.t[best], kept
         observed = rays, weights, focal_px
-    return adjust(R, t, rays, weights, focal_px, steps, triangulate_compiled(R, t, rays, weights))
+    return adjust(R, t, rays, weights, focal_px, steps, triangulate_compiled(R, t, rays, weights), in_rows=True)
 
 
 def _table(R: Tensor, t: Tensor, first: Tensor, second: Tensor, views: int) -> tuple[Tensor, Tensor]:
