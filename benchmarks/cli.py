@@ -103,6 +103,14 @@ def _settings(dataset: str | None = None, root: Path | None = None) -> Settings:
     return settings if dataset is None or root is None else settings.with_root(dataset, root)
 
 
+def _limit_threads(settings: Settings) -> None:
+    """Threads that share a few small samples cost more than they save."""
+    if settings.profile.threads is not None:
+        import torch
+
+        torch.set_num_threads(settings.profile.threads)
+
+
 def _runs_nowhere(settings: Settings, row: str, kinds: Iterable[RowKind]) -> bool:
     """Whether params.yaml runs a row on no data set: its stage says so and makes its folders, no more."""
     if settings.on(row) != []:
@@ -297,6 +305,7 @@ def train(context: typer.Context, names: Names, root: Root = None) -> None:
         return
     from poseboard.benchmarks import training
 
+    _limit_threads(settings)
     lines = training.train_stage(settings, row) if dataset is None else iter([training.train(settings, dataset, row)])
     for line in lines:
         if line is not None:
@@ -312,6 +321,7 @@ def evaluate(context: typer.Context, names: Names, root: Root = None) -> None:
         return
     from poseboard.benchmarks import evaluating
 
+    _limit_threads(settings)
     for line in evaluating.evaluate_stage(settings, row, dataset):
         if is_first_process():
             print(line)
@@ -334,6 +344,7 @@ def predict(
     from poseboard.benchmarks.sharing import Sharing
 
     settings = _settings(dataset, root)
+    _limit_threads(settings)
     sharing = Sharing(settings.profile.processes, device())
     for line in predicting.predict_stage(settings, dataset, method, split, sharing):
         if is_first_process():

@@ -137,6 +137,11 @@ class Profile(_Strict):
 
     seeds: list[NonNegativeInt] = Field(min_length=1)
     processes: int = Field(ge=1, description="processes of trainings and of `predict`: CPU cores or GPUs")
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="of PyTorch in one process; left out: one per core, or one in each of several processes",
+    )
     worlds: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="data set -> options of the synthetic world in its layout"
     )
