@@ -72,7 +72,8 @@ def taken(inputs: Inputs, whose: str) -> Inputs:
 
     Raises:
         InputError: it declares nothing, a field is none of those that `Inputs` describes, or it declares crops of
-            several people at once.
+            several people at once, or roots without extrinsics: they are in the world's frame, and roots of a few
+            samples with the detections of their pelvis tell where a camera is.
     """
     if not isinstance(inputs, Inputs):
         raise InputError(f"{whose}: inputs", f"{type(inputs).__name__} is no Inputs", "declare methods.base.Inputs")
@@ -87,6 +88,10 @@ def taken(inputs: Inputs, whose: str) -> Inputs:
     if copy.people == "all" and copy.crop_px is not None:
         raise InputError(
             f"{whose}: inputs.people", "is all, and a crop shows one person", "declare crop_px: None, or people: each"
+        )
+    if copy.root != "none" and not copy.extrinsics:
+        raise InputError(
+            f"{whose}: inputs.root", "is in the world's frame, which needs extrinsics", "declare them, or no root"
         )
     return copy
 
@@ -105,19 +110,27 @@ def choose_cameras(sample: Sample, cameras: Sequence[str]) -> Sample:
     return replace(sample, views=tuple(by_name[name] for name in cameras if name in by_name))
 
 
+def can_be_taken_apart(dataset: Dataset, inputs: Inputs) -> bool:
+    """Whether samples of several views can be shown as a method with these inputs sees people: one by one, or all."""
+    return inputs.people == "all" or all(dataset.facts(split).associated for split in dataset.splits)
+
+
 def count_people(sample: Sample) -> int:
     """How many people a sample shows: as many in every view, one where there is no view to tell.
 
+    Args:
+        sample: whose people are associated over its views (`Facts.associated`).
+
     Raises:
-        InputError: the views show different numbers of people, so that nobody can say who is who.
+        InputError: the views show different numbers of people, so that they are not.
     """
     counts = {view.name: len(view.boxes_px) for view in sample.views}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{count} in {name}" for name, count in counts.items())
         raise InputError(
             f"{sample.key}: people",
-            f"{told}: the data set's people are not associated over its views",
-            "use a method that sees all of them (people: all in its Inputs)",
+            f"{told}: they are not associated over its views, as the data set says they are",
+            "give each view a row per person, NaN for one whom it does not show",
         )
     return next(iter(counts.values()), 1)
 
@@ -449,7 +462,8 @@ class Handover:
         frames_per_rig: as many as are handed over together.
 
     Raises:
-        InputError: fewer cameras than the method needs, or roots that nobody predicted.
+        InputError: fewer cameras than the method needs, roots that nobody predicted, or a method that sees one person
+            at a time where nobody says who is who in several views.
 
     Example:
         >>> handover = Handover(dataset, Inputs(crop_px=96), folder)  # doctest: +SKIP
@@ -475,6 +489,12 @@ class Handover:
             raise InputError(f"views {', '.join(chosen)}", f"the method needs at least {fewest}", "choose more cameras")
         if inputs.root == "predicted" and roots_mm is None:
             raise InputError("inputs.root", "the method needs predicted roots", "name the row under `after`")
+        if len(chosen) > 1 and not can_be_taken_apart(dataset, inputs):
+            raise InputError(
+                f"{dataset.name}: people",
+                "are not associated over its views",
+                "use a method that sees all of them (people: all in its Inputs), or one that sees one view",
+            )
         self.dataset, self.inputs, self.cameras = dataset, inputs, chosen
         self.frames_per_rig = min(inputs.frames_per_rig, frames_per_rig)
         self._roots_mm, self._perturbation = roots_mm, perturbation

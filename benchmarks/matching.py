@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from poseboard.benchmarks.handover import taken
+from poseboard.benchmarks.handover import can_be_taken_apart, taken
 from poseboard.benchmarks.harness import Bench
 from poseboard.benchmarks.predicting import asked, splits_on
 from poseboard.benchmarks.settings import Settings
@@ -92,6 +92,8 @@ def _unshown(settings: Settings, dataset: str, inputs: Inputs) -> str:
     ]
     if not any(fewest <= len(condition.cameras) <= most for condition in offered):
         return f"it takes {fewest} to {most} views, and no table on it offers that"
+    if fewest > 1 and not can_be_taken_apart(data, inputs):
+        return "its people are not associated over its views, and the row sees one person at a time"
     first = next((data.sample(key) for split in splits for key in data.keys(split)), None)
     blind = first is not None and all(view.image is None and view.joints_px is None for view in first.views)
     return "it needs images, and there are none" if blind and inputs.images else ""

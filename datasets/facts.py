@@ -17,18 +17,21 @@ TruthSource = Literal["motion capture", "triangulated", "annotated", "synthetic"
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts of a split on which its numbers depend, for every method; signatures state them.
+    """Facts of a split on which its numbers depend, for every method; signatures state the first two.
 
     Args:
         boxes: source of the boxes. Boxes from "true joints" show a method the true position and size of a person.
         truth: source of the true poses.
         hand: whether samples say which hand they show, see `Sample.hand`.
+        associated: whether the same place among the boxes and detections of a sample's views is the same person. A
+            detector that looks at each view alone finds people in any order, be they equally many by chance.
 
     Example:
         >>> Facts(boxes="detected", truth="triangulated")
-        Facts(boxes='detected', truth='triangulated', hand=False)
+        Facts(boxes='detected', truth='triangulated', hand=False, associated=True)
     """
 
     boxes: BoxSource
     truth: TruthSource
     hand: bool = False
+    associated: bool = True

@@ -148,8 +148,24 @@ def test_people_who_are_not_associated_cannot_be_taken_apart(tmp_path: Path) -> 
     assert count_people(whole) == 2
     assert count_people(replace(whole, views=())) == 1
     apart = replace(whole, views=(whole.views[0], one_person(whole, 0).views[1]))
-    with pytest.raises(InputError, match=r"test/2: people: 2 in a, 1 in b: .* not associated over its views"):
+    with pytest.raises(InputError, match=r"test/2: people: 2 in a, 1 in b: they are not associated over its views"):
         count_people(apart)
+
+
+class Strangers(Crowd):
+    """As many people in every view, in an order of its own: detectors number them."""
+
+    def facts(self, split: str) -> Facts:
+        return Facts(boxes="detected", truth="synthetic", associated=False)
+
+
+def test_equally_many_people_are_not_taken_for_the_same_ones(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="crowd: people: are not associated over its views"):
+        Handover(Strangers(), Inputs(crop_px=8), tmp_path)
+    (sample,) = Handover(Strangers(), Inputs(people="all"), tmp_path).shown("test/3")
+    assert [len(view.boxes_px) for view in sample.views] == [3, 3, 3]
+    of_one_view = Handover(Strangers(), Inputs(crop_px=8, views=(1, 1)), tmp_path).shown("test/3")
+    assert [len(person.views) for person in of_one_view] == [1, 1, 1]
 
 
 def test_a_stored_crop_is_taken_for_the_image() -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -23,6 +23,7 @@ from poseboard.benchmarks import handover
 from poseboard.benchmarks.handover import Handover
 from poseboard.benchmarks.harness import predict
 from poseboard.datasets.camera import Camera
+from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import Facts
 from poseboard.datasets.sample import (
     FileState,
@@ -295,6 +296,17 @@ def test_cheating_methods_find_nothing(
     assert [float(abs(answer.joints_mm).max()) for answer in answers] == [0.0] * 8
     assert {answer.frame for answer in answers} <= set(CAMERAS), "the harness still knows whose frame it is"
     assert len({answer.frame for answer in answers}) > 1
+
+
+@pytest.mark.parametrize("root", ["predicted", "truth"])
+def test_roots_in_the_world_are_not_handed_to_a_method_that_is_not_told_where_that_is(
+    tmp_path: Path, root: Literal["predicted", "truth"]
+) -> None:
+    """Roots of a few frames and the pixels of their pelvis give the camera: resection."""
+    rig = Rig(tmp_path / "rig", "path")
+    roots_mm = {key: np.ones((1, 3)) for key in rig.keys("test")}
+    with pytest.raises(InputError, match=r"inputs\.root: is in the world's frame, which needs extrinsics"):
+        Handover(rig, replace(UNCALIBRATED, root=root), tmp_path, roots_mm=roots_mm)
 
 
 def test_a_frame_gets_back_the_name_of_the_camera_whose_pixels_were_seen(tmp_path: Path) -> None:
