@@ -255,15 +255,14 @@ class Protocol(BaseModel, ABC):
             (R,) in ``unit``; NaN where nothing can be said.
         """
 
-    def interval(self, value: float, estimates: NDArray[np.float64]) -> tuple[float, float] | None:
+    def interval(self, estimates: NDArray[np.float64]) -> tuple[float, float] | None:
         """95 % interval of a number, or of the difference of two: here the percentiles of the resamples' estimates.
 
         Args:
-            value: the number.
             estimates: (R,) from :meth:`estimate`; NaN where nothing can be said.
 
         Returns:
-            None where no resample has a value.
+            None where no resample has a value, or the protocol states no interval; rows are then not compared.
         """
         return bootstrap.interval(estimates)
 

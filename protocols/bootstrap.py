@@ -88,29 +88,6 @@ def interval(estimates: Array, level: float = LEVEL) -> tuple[float, float] | No
     return float(low), float(high)
 
 
-def interval_of_extreme(value: float, estimates: Array, level: float = LEVEL) -> tuple[float, float] | None:
-    """Interval of the largest or smallest of several means: the percentiles, moved against the bias of resampling.
-
-    The largest of several noisy means is too large: noise lifts whichever mean it likes. Resampling adds noise of the
-    same size once more. So the resamples lie above the number by about as much as the number lies above the truth, and
-    the interval is moved down by twice the mean distance of the resamples from the number; of smallest means up.
-    The number itself is left as it is, the largest mean that was measured.
-
-    In simulations of 20 strata of three groups each it holds the true largest mean in 80 to 90 % of cases where strata
-    differ, the percentiles as they are in 50 to 90 %. It is no 95 % interval: three groups say too little of a stratum.
-
-    Args:
-        value: the number.
-        estimates: (R,) from :func:`extreme`, or of the difference of two such.
-        level: of the interval.
-    """
-    percentiles = interval(estimates, level)
-    if percentiles is None or not np.isfinite(value):
-        return percentiles
-    shift = 2 * (float(np.mean(estimates[np.isfinite(estimates)])) - value)
-    return percentiles[0] - shift, percentiles[1] - shift
-
-
 def ranks(estimates: Array, lower_is_better: bool = True) -> NDArray[np.int64]:
     """Place of each method under each resample: (M, R) -> (M, R), 1 is best, ties share the better place."""
     signed = estimates if lower_is_better else -estimates

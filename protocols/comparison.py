@@ -206,7 +206,7 @@ def _pairs(protocol: Protocol, tables: Tables, resamples: int) -> list[PairedDif
         point, estimates, groups = _estimates(protocol, both, resamples)
         if groups < 2:
             continue
-        ci95 = protocol.interval(float(point[0] - point[1]), estimates[0] - estimates[1])
+        ci95 = protocol.interval(estimates[0] - estimates[1])
         if ci95 is None:
             continue
         pairs.append(

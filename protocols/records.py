@@ -335,7 +335,10 @@ class Score(Record):
     ci95_groups: tuple[float, float] | None = Field(
         default=None, description="of several seeds: over subject × sequence alone, with these weights as they are"
     )
-    n_samples: int = Field(description="truth poses, or what else the protocol has answered, of one seed")
+    n_samples: int = Field(
+        description="truth poses, or what else the protocol has answered, of one seed; their mean, rounded, where "
+        "seeds differ, as predicted people may"
+    )
     n_missing: int = Field(description="those of them without a usable prediction, over all seeds")
     n_false: int = Field(
         default=0, description="predicted people that nothing supports, over all seeds, where the protocol counts them"

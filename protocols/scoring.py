@@ -274,12 +274,13 @@ def _summary(
     aside = {
         name: [int(of_seed[name].sum()) if name in of_seed else 0 for of_seed in rows] for name in ("false", "unjudged")
     }
+    judged = [len(of_seed) - false - unjudged for of_seed, false, unjudged in zip(rows, *aside.values(), strict=True)]
     seeds = [SeedValue(seed=seed, value=area.summarise(protocol, of_seed)) for seed, of_seed in tables.items()]
     numbers = [of_seed.value for of_seed in seeds if of_seed.value is not None]
     ci95 = None
     if groups > 1:  # one group resamples to itself: an interval of width zero would be a lie
         estimates = seed_estimates(protocol, rows, codes, bootstrap.draws(groups, resamples))
-        ci95 = _possible(protocol.interval(float(np.mean(numbers)) if numbers else np.nan, estimates), estimates)
+        ci95 = protocol.interval(estimates)
     summary = Score(
         table=table.id,
         title=table.title,
@@ -291,7 +292,7 @@ def _summary(
         lower_is_better=protocol.lower_is_better,
         value=float(np.mean(numbers)) if numbers else None,
         ci95=ci95 if numbers else None,
-        n_samples=len(rows[0]) - sum(of_seeds[0] for of_seeds in aside.values()),
+        n_samples=round(np.mean(judged)),
         n_missing=sum(int(of_seed["missing"].sum()) for of_seed in rows),
         n_false=sum(aside["false"]),
         n_unjudged=sum(aside["unjudged"]),
@@ -305,13 +306,6 @@ def _summary(
         notes=list(table.notes),
     )
     return with_training(summary)
-
-
-def _possible(ci95: tuple[float, float] | None, estimates: NDArray[np.float64]) -> tuple[float, float] | None:
-    """An interval without what no number can be: below 0 where none is."""
-    if ci95 is None or np.nanmin(estimates) < 0:
-        return ci95
-    return max(ci95[0], 0.0), max(ci95[1], 0.0)
 
 
 def _mean_breakdown(breakdowns: list[Breakdown]) -> Breakdown:
