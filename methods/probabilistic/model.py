@@ -98,14 +98,18 @@ def observations(points_px: Tensor, confidences: Tensor, K: Tensor, valid: Tenso
         valid: (B, V) bool with n true.
 
     Returns:
-        rays (B, V, J, 2), weights (B, V, J), 0 where a view is absent, and focal lengths (B, V, J) px; float64.
+        rays (B, V, J, 2), weights (B, V, J), 0 where a view is absent or a number is not finite, and focal lengths
+        (B, V, J) px; float64.
     """
     eye = torch.eye(3, dtype=torch.float64, device=points_px.device)
     K = torch.where(valid[..., None, None], K.double(), eye)
     shape = (*valid.shape, points_px.shape[1])
     points = torch.zeros((*shape, 2), dtype=torch.float64, device=points_px.device)
     weights = torch.zeros(shape, dtype=torch.float64, device=points_px.device)
-    points[valid], weights[valid] = points_px.double(), confidences.double()
+    # A network that has diverged says nothing where its numbers are none.
+    known = torch.isfinite(points_px).all(-1) & torch.isfinite(confidences)
+    points[valid] = torch.where(known[..., None], points_px.double(), 0.0)
+    weights[valid] = torch.where(known, confidences.double(), 0.0)
     homogeneous = torch.cat([points, torch.ones_like(points[..., :1])], dim=-1)
     rays = (homogeneous @ torch.linalg.inv(K).mT)[..., :2]
     focal_px = K[..., :2, :2].det().abs().sqrt()

@@ -39,6 +39,7 @@ from poseboard.methods.probabilistic.distributions import (
     student_t_log_prob,
 )
 from poseboard.methods.probabilistic.method import Probabilistic
+from poseboard.methods.probabilistic.model import observations
 from poseboard.methods.probabilistic.posterior import (
     Sampling,
     log_likelihood,
@@ -99,6 +100,19 @@ def test_its_region_holds_the_truth_as_often_as_it_says():
     distance = (w[..., None, :] @ torch.linalg.solve(covariance, w[..., None]))[..., 0, 0]
     share = (distance < 7.815).double().mean()
     assert 0.89 < share < 0.995
+
+
+def test_what_a_diverged_network_says_is_no_observation():
+    points, confidences = torch.zeros(2, 17, 2), torch.ones(2, 17)
+    points[0, 3, 1], confidences[1, 5] = torch.nan, torch.inf
+    K, valid = torch.eye(3).expand(1, 2, 3, 3), torch.ones(1, 2, dtype=torch.bool)
+    rays, weights, focal_px = observations(points, confidences, K, valid)
+    assert torch.isfinite(rays).all()
+    assert (weights == 0).nonzero().tolist() == [[0, 0, 3], [0, 1, 5]]
+    posterior = sample_posterior(
+        estimate(rays, weights, focal_px), rays, weights, focal_px, Sampling(8, 1), torch.Generator()
+    )
+    assert torch.isfinite(posterior.rotation).all()
 
 
 def test_the_same_generator_gives_the_same_answer_whatever_stands_beside():
