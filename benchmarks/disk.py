@@ -15,16 +15,11 @@ from poseboard.benchmarks.plan import trained_rows, training_records
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.synthetic.generation import Extent
 from poseboard.methods.base import find_learner, predicts
+from poseboard.methods.sizes import PUBLISHED_CROP_PX, assumed_parameters, crop_px, have_same_recipe
 from poseboard.protocols.records import DataFile, ResultError
 
 BLOCK = 4096
 """Bytes that a file system hands out at once: a file takes half of one more than it holds, a folder one."""
-PUBLISHED_PARAMETERS = 80_000_000
-"""Of a row of the published recipe that no run here has trained: a ResNet-152 and its heads."""
-PARAMETERS = 1_000_000
-"""Of any other row without a record."""
-PUBLISHED_CROP_PX = 384
-"""Of the published recipes, where weights of others set the side of the crops, which only their file knows."""
 WEIGHT_BYTES = 4
 STATE_BYTES = 12
 """Per parameter of what resumes a training: the weight and the two moments of Adam."""
@@ -178,13 +173,9 @@ def _crops(
 
 
 def _crop_px(settings: Settings, dataset: str, row: str) -> int:
-    options = settings.options(row, dataset)
-    if options.get("image_px") is not None:
-        return int(options["image_px"])
-    if options.get("recipe") == "published":
-        return PUBLISHED_CROP_PX
-    # A row without a size of its own sees crops as the row whose weights it starts from.
-    after = settings.after(row)
+    after, own = settings.after(row), crop_px(settings.options(row, dataset))
+    if own is not None:
+        return own
     return PUBLISHED_CROP_PX if after is None else _crop_px(settings, dataset, after)
 
 
@@ -199,11 +190,11 @@ def _learns(settings: Settings, dataset: str, row: str) -> bool:
 
 def _parameters(settings: Settings, dataset: str, row: str) -> int:
     dataset = settings.trained_as(row, dataset) or dataset
-    recipe = settings.options(row, dataset).get("recipe")
+    options = settings.options(row, dataset)
     for _, record in training_records(settings, dataset, row):
-        if record.provenance.options.get("recipe", recipe) == recipe:
+        if have_same_recipe(options, record.provenance.options):
             return record.parameters
-    return PUBLISHED_PARAMETERS if recipe == "published" else PARAMETERS
+    return assumed_parameters(options)
 
 
 def lines(parts: Sequence[DiskPart], free: int) -> Iterator[str]:

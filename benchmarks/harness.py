@@ -31,6 +31,7 @@ from poseboard.methods.base import (
     find_method,
     predicts,
 )
+from poseboard.methods.sizes import with_moments
 from poseboard.protocols.perturbation import Perturbation
 
 CHUNK = 64
@@ -72,13 +73,7 @@ class Bench:
             moments: samples of a pass, for a row that is trained on other data sets.
         """
         options = self.settings.options(name, self.dataset.name)
-        steps = options.get("steps")
-        if isinstance(steps, Mapping) and "epochs" in steps and steps.get("moments") is None:
-            every = steps.get("every", 1)
-            if isinstance(every, int) and every > 0:
-                count = len(self.dataset.keys("train")) if moments is None else moments
-                options["steps"] = {**steps, "moments": len(range(0, count, every)) or None}
-        return options
+        return with_moments(options, len(self.dataset.keys("train")) if moments is None else moments)
 
     def learner(self, name: str, skeleton: Skeleton | None = None, moments: int | None = None) -> Learner:
         """What a row of params.yaml learns, constructed with its options.

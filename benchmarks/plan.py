@@ -23,6 +23,7 @@ from poseboard.benchmarks.data import world
 from poseboard.benchmarks.matching import datasets_of
 from poseboard.benchmarks.settings import Settings
 from poseboard.benchmarks.stage_times import StageTimes, announced
+from poseboard.methods.sizes import training_samples
 from poseboard.protocols.records import DataFile, ResultError, TrainingFile, row_path
 
 OTHER_STAGE_S = 15.0
@@ -228,17 +229,11 @@ def _rendering_s(settings: Settings, dataset: str) -> float:
 def _scaled(record: TrainingFile, settings: Settings, dataset: str, row: str) -> float | None:
     """Recorded wall time per sample times the samples of this profile."""
     runs = record.runs
-    options = settings.options(row, dataset)
     seen = sum(run.steps * run.batch_size for run in runs)
-    steps, batch_size = options.get("steps"), options.get("batch_size")
-    if isinstance(steps, Mapping):  # epochs; without their moments only the data set knows how long they are
-        if not isinstance(steps.get("moments"), int) or not isinstance(steps.get("epochs"), int):
-            return None
-        samples = float(steps["epochs"] * steps["moments"])
-    else:
-        samples = float(steps or runs[0].steps) * float(batch_size or runs[0].batch_size)
-    count = len(settings.profile.seeds)
-    return sum(run.seconds for run in runs) / max(seen, 1) * samples * count
+    samples = training_samples(settings.options(row, dataset), runs[0].steps, runs[0].batch_size)
+    if samples is None:
+        return None
+    return sum(run.seconds for run in runs) / max(seen, 1) * samples * len(settings.profile.seeds)
 
 
 class Countdown:

@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from filelock import FileLock
@@ -26,12 +27,20 @@ from poseboard.benchmarks.provenance import row_code_sha256, weights_sha256
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles, write_file
-from poseboard.datasets.human36m import read_predictions
 from poseboard.datasets.sample import Poses
 from poseboard.protocols.condition import Condition
 
 SHOWING = tuple(Path(__file__).with_name(name) for name in ("handover.py", "perturbing.py", "harness.py"))
 """Code that decides what a method sees, and asks it."""
+
+
+@runtime_checkable
+class WithResultsFiles(Protocol):
+    """A data set of which others publish what they predicted, in a form of its own."""
+
+    def read_results(self, path: Path, split: str) -> Array:
+        """Poses (N, J, 3), world mm, in the order of the keys of a split; InputError for another file."""
+        ...
 
 
 def handed_roots_mm(
@@ -68,9 +77,12 @@ def handed_roots_mm(
         raise InputError(f"views {', '.join(asked.cameras)}", f"roots need at least {fewest}", "choose more cameras")
     source = bench.roots_source(row, seed, split)
     if split in entry.roots:
-        whole = list(bench.dataset.keys(split))
-        roots = bench.dataset.skeleton.root_of(read_predictions(source, whole))
-        return dict(zip(whole, roots[:, None], strict=True))
+        if not isinstance(bench.dataset, WithResultsFiles):
+            problem = f"results of {bench.dataset.name} are not published as files"
+            remedy = "name a row that predicts them under `after`"
+            raise InputError(f"params.yaml: methods.{row}.roots", problem, remedy)
+        roots = bench.dataset.skeleton.root_of(bench.dataset.read_results(source, split))
+        return dict(zip(bench.dataset.keys(split), roots[:, None], strict=True))
     basis = roots_basis(bench, entry.after, seed, asked)
     if predictions is not None:
         roots_mm = read_roots(predictions / roots_name(asked, seed), keys, basis)

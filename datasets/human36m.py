@@ -163,6 +163,14 @@ class Human36M:
         """
         return Facts(boxes="annotated", truth="synthetic" if self.synthetic else "motion capture")
 
+    def read_results(self, path: Path, split: str) -> Array:
+        """Poses of a published results file (N, J, 3), world mm, in the order of the keys of a split.
+
+        Raises:
+            InputError: it is no such file, or of another number of frames; see `read_predictions`.
+        """
+        return read_predictions(path, self.keys(split))
+
     def verified(self, every_byte: bool = False) -> dict[str, Any]:
         """The manifest of a generated world, compared with its files; see `synthetic.manifest.verify`."""
         labels = self._labels

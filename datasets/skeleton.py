@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,3 +181,6 @@ COCO = Skeleton(
     flip_pairs=_sides("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"),
 )
 """The 17 key points of MSCOCO. The root is the middle of the hips, as in learnable triangulation."""
+
+HEAT_MAP_JOINTS: Mapping[str, Skeleton] = {"human36m": HUMAN36M, "coco": COCO}
+"""Joints of the heat maps of published networks, by the name that `poseboard weights import --joints` takes."""
