@@ -16,6 +16,7 @@ from poseboard.benchmarks.locks import is_first_process
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
+from poseboard.datasets.skeleton import HEAT_MAP_JOINTS
 from poseboard.protocols.records import ResultError, RowKind, row_paths
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _runs_nowhere(settings: Settings, row: str, kinds: Iterable[RowKind]) -> boo
         return False
     for kind in kinds:
         settings.row_folder(kind, row).mkdir(parents=True, exist_ok=True)
-    print(f"{row}: params.yaml runs it on no data set in profile {settings.params.profile}")
+    print(settings.nowhere(row))
     return True
 
 
@@ -339,14 +340,14 @@ def predict(
     Samples are shared by as many processes as the profile names, or by those of torchrun or SLURM; the files are the
     same to the byte. Weights from elsewhere are a row of their own in params.yaml, with `weights: FILE`.
     """
-    from poseboard.benchmarks import predicting
-    from poseboard.benchmarks.harness import device
+    from poseboard.benchmarks.evaluating import predict_alone
+    from poseboard.benchmarks.harness import Bench, device
     from poseboard.benchmarks.sharing import Sharing
 
     settings = _settings(dataset, root)
     _limit_threads(settings)
     sharing = Sharing(settings.profile.processes, device())
-    for line in predicting.predict_stage(settings, dataset, method, split, sharing):
+    for line in predict_alone(Bench.open(settings, dataset), method, split, sharing):
         if is_first_process():
             print(line)
 
@@ -374,11 +375,11 @@ def score(
     of a person's size are scored with a warning: they are often in metres or centimetres.
     """
     from poseboard.benchmarks import scoring
+    from poseboard.benchmarks.harness import Bench
 
     settings = _settings(dataset, root)
     record = scoring.score_stage(
-        settings,
-        dataset,
+        Bench.open(settings, dataset),
         method,
         predictions,
         named,
@@ -579,6 +580,9 @@ def roots_read(
         print(path)
 
 
+_HEAT_MAPS = ", ".join(HEAT_MAP_JOINTS)
+
+
 @weights_app.command("import")
 def weights_import(
     method: Annotated[
@@ -611,7 +615,7 @@ def weights_import(
         ),
     ] = None,
     joints: Annotated[
-        str | None, typer.Option(help="which 17 joints the heat maps are of, human36m (left out) or coco")
+        str | None, typer.Option(help=f"which joints the heat maps are of: {_HEAT_MAPS}; left out: the first")
     ] = None,
     trained_on: Annotated[
         list[str] | None,
@@ -625,13 +629,12 @@ def weights_import(
 
     Nothing in the file is executed. Use the result as a row of params.yaml, `weights: CHECKPOINT`.
     """
-    from poseboard.datasets.skeleton import COCO, HUMAN36M
     from poseboard.methods.weights import import_weights
 
-    known = {"human36m": HUMAN36M, "coco": COCO}
-    if joints is not None and joints not in known:
-        raise InputError(f"--joints {joints}", "no such joints", f"one of {', '.join(known)}")
-    checkpoint = import_weights(method, file, known[joints].joints if joints else None, scale_mm, backbone, image_px)
+    if joints is not None and joints not in HEAT_MAP_JOINTS:
+        raise InputError(f"--joints {joints}", "no such joints", f"one of {_HEAT_MAPS}")
+    named = HEAT_MAP_JOINTS[joints].joints if joints else None
+    checkpoint = import_weights(method, file, named, scale_mm, backbone, image_px)
     replace(checkpoint, trained_on=tuple(trained_on or ())).save(out)
     print(f"{out}: {len(checkpoint.state)} tensors, {checkpoint.architecture}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from poseboard.benchmarks.progress import progress
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.settings import PARTIAL, Settings
 from poseboard.datasets.catalog import Entry, catalog, open_dataset
 from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.errors import InputError, validated
@@ -69,8 +69,8 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
     That params.yaml names no folder, and that there is none at the default place, is a state and no error.
 
     Raises:
-        InputError: the folder is not there although params.yaml names it, or lacks files; or params.yaml does not have
-            the data set.
+        InputError: the folder is not there although params.yaml names it, or lacks files and is not said to be partial;
+            or params.yaml does not have the data set.
     """
     target = settings.dataset_file("data", dataset)
     sheet = target.with_name(f"{dataset}-contact-sheet.png")
@@ -105,8 +105,8 @@ def open_named(settings: Settings, dataset: str) -> tuple[Status, Dataset | None
     """The status of a data set of params.yaml, and the data set itself unless it is absent.
 
     Raises:
-        InputError: params.yaml does not have it, an option is wrong, or the folder lacks files or is not there
-            although it is named.
+        InputError: params.yaml does not have it, an option is wrong, or the folder is not there although it is named,
+            or lacks files although params.yaml does not say that it may.
     """
     options = settings.dataset_options(dataset)
     if settings.is_absent(dataset) and dataset in catalog():
@@ -115,12 +115,13 @@ def open_named(settings: Settings, dataset: str) -> tuple[Status, Dataset | None
     root = settings.root(dataset)
     opened = open_dataset(dataset, {**options, "root": root})
     status = opened.status()
-    if status.state != "ready":
+    if status.state != "ready" and not (status.state == "partial" and settings.takes_partial(dataset)):
         where = f"params.yaml: datasets.{dataset}.root" if settings.is_named(dataset) else str(root)
+        as_it_is = f", or say `{PARTIAL}: true` there to run on what it has" if status.state == "partial" else ""
         raise InputError(
             where,
             settings.portable(status.detail if root.is_dir() else f"there is no folder {root}"),
-            f"complete the folder, name another one, or none; the data is to be had so: {status.obtain}",
+            f"complete the folder, name another one, or none{as_it_is}; the data is to be had so: {status.obtain}",
         )
     return status, opened
 
@@ -158,7 +159,7 @@ def status_lines(settings: Settings) -> tuple[list[str], bool]:
         if not settings.is_absent(name):
             root = settings.root(name)
             synthetic = settings.is_world(name)
-            options = {**settings.params.datasets[name], "root": root}
+            options = {**settings.dataset_options(name), "root": root}
             status = open_dataset(name, options).status()
             detail = (
                 status.detail if status.state != "missing" or not synthetic else "synthetic world, not rendered yet"

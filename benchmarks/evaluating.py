@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from poseboard.benchmarks.harness import Bench, device
 from poseboard.benchmarks.locks import is_first_process
 from poseboard.benchmarks.matching import Place, places, shows_people
-from poseboard.benchmarks.predicting import predict_stage, splits_on, tables_on, weights_path
+from poseboard.benchmarks.predicting import predict_stage, splits_on, weights_path
 from poseboard.benchmarks.scoring import lines, score_stage
 from poseboard.benchmarks.settings import Settings
 from poseboard.benchmarks.sharing import Sharing
@@ -39,31 +39,53 @@ def evaluate_stage(settings: Settings, row: str, dataset: str | None = None) -> 
     sharing = Sharing(1, device())
     on = list(places(settings, row)) if dataset is None else [Place(dataset)]
     if not on:
-        yield f"{row}: params.yaml runs it on no data set in profile {settings.params.profile}"
+        yield settings.nowhere(row)
     for place in on:
-        if why := place.left_out or _unanswered(settings, row, place.dataset):
+        splits = splits_on(place.dataset, settings.params.profile)
+        why = place.left_out or ("" if splits else "no table is run on it")
+        bench = None if why else Bench.open(settings, place.dataset)
+        if bench is None or (why := _unanswered(bench, row, splits)):
             yield f"{place.dataset}/{row}: left out, {why}"
             continue
-        for split in splits_on(place.dataset, settings.params.profile):
-            yield from predict_stage(settings, place.dataset, row, split, sharing)
+        for split in splits:
+            yield from predict_stage(bench, row, split, sharing)
         if is_first_process():
-            yield from lines(score_stage(settings, place.dataset, row))
+            yield from lines(score_stage(bench, row))
 
 
-def _unanswered(settings: Settings, row: str, dataset: str) -> str:
-    """Why nothing is predicted on a data set that is there: no table, no weights, or nobody whom the row is shown."""
-    if not tables_on(dataset, settings.params.profile):
-        return "no table is run on it"
-    bench = Bench.open(settings, dataset)
-    method, weights = bench.method(row), weights_path(bench, row, settings.seeds(row, dataset)[0])
-    if weights is None:
+def predict_alone(bench: Bench, row: str, split: str, sharing: Sharing) -> Iterator[str]:
+    """`predict_stage` for who asked for it by name: a row that sees nobody is an error there, and not left out.
+
+    Args:
+        bench: the data set.
+        row: of params.yaml.
+        split: of the data set.
+        sharing: the processes of the command.
+
+    Raises:
+        InputError: the split shows the row nobody, or see `predict_stage`.
+    """
+    if why := _sees_nobody(bench, row, [split]):
+        where = f"{bench.dataset.name}/{row}: split {split}"
+        raise InputError(where, why, "complete the data set, or choose another row")
+    yield from predict_stage(bench, row, split, sharing)
+
+
+def _unanswered(bench: Bench, row: str, splits: Sequence[str]) -> str:
+    """Why nothing is predicted on splits of a data set: no weights, or nobody to see."""
+    if weights_path(bench, row, bench.settings.seeds(row, bench.dataset.name)[0]) is None:
         try:
-            method.load(None, "cpu")
+            bench.method(row).load(None, "cpu")
         except InputError as error:
             return f"it has no training samples, and {error.where}: {error.problem}"
-    if shows_people(bench.dataset, splits_on(dataset, settings.params.profile)):
+    return _sees_nobody(bench, row, splits)
+
+
+def _sees_nobody(bench: Bench, row: str, splits: Sequence[str]) -> str:
+    """Why a row is shown nobody on splits of a data set; empty where it is, or finds people by itself."""
+    if shows_people(bench.dataset, splits):
         return ""
-    if weights is not None:
-        method.load(weights, "cpu")
+    method, weights = bench.method(row), weights_path(bench, row, bench.settings.seeds(row, bench.dataset.name)[0])
+    method.load(weights, "cpu")  # what it declares may depend on its weights
     finds_people = method.inputs.images and method.inputs.people == "all"
     return "" if finds_people else "there are no boxes and no 2D detections of people, which it needs"

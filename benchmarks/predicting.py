@@ -104,9 +104,7 @@ def row_lock(settings: Settings, dataset: str, method: str) -> AbstractContextMa
     return only_writer(settings.row_lock("predictions", method, dataset), "predicting or scoring this row", group=True)
 
 
-def predict_stage(
-    settings: Settings, dataset: str, method: str, split: str = "test", sharing: Sharing | None = None
-) -> Iterator[str]:
+def predict_stage(bench: Bench, method: str, split: str = "test", sharing: Sharing | None = None) -> Iterator[str]:
     """Predict and write every file that the tables need; yields a line a file.
 
     A file that depends on nothing that changed is left as it is: so a table's note costs nothing, and a further
@@ -116,33 +114,33 @@ def predict_stage(
     removed, so that they are not scored beside these.
 
     Args:
-        settings: params.yaml in one profile.
-        dataset: name in params.yaml.
+        bench: the data set.
         method: row in params.yaml.
         split: "test", or "train", which is predicted with all cameras only.
         sharing: the processes of the command; None: this one, or those of torchrun or SLURM.
 
     Raises:
-        InputError: the data set, the row, its checkpoint or its answers cannot be used, or another process is
-            predicting or scoring this row.
+        InputError: the row, its checkpoint or its answers cannot be used, or another process is predicting or scoring
+            this row.
     """
+    settings, dataset = bench.settings, bench.dataset.name
     settings.entry(method)
     with row_lock(settings, dataset, method):
         # Together and last: whatever fails leaves the files of an earlier run, and never some of two runs.
         with WholeFiles() as outputs:
-            written = yield from _predict(settings, dataset, method, split, outputs, sharing or Sharing(1, device()))
+            written = yield from _predict(bench, method, split, outputs, sharing or Sharing(1, device()))
         if is_first_process():
             _remove_others(settings.row_path("predictions", method, dataset), split, written)
 
 
 def _predict(
-    settings: Settings, dataset: str, method: str, split: str, outputs: WholeFiles, sharing: Sharing
+    bench: Bench, method: str, split: str, outputs: WholeFiles, sharing: Sharing
 ) -> Generator[str, None, set[Path]]:
+    settings, dataset = bench.settings, bench.dataset.name
     source = weights_source(settings, dataset, method)
     folder = settings.row_path("predictions", method, dataset)
     written: set[Path] = set()
     shown: tuple[LoadedRow, Handover, dict[str, Poses]] | None = None
-    bench = Bench.open(settings, dataset)
     keys = list(bench.dataset.keys(split))
     states = images_state_sha256(bench, keys)
     asked(

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from poseboard.benchmarks.harness import Bench
-from poseboard.benchmarks.predicting import asked, predictions_path, row_lock, tables_on
+from poseboard.benchmarks.predicting import asked, predictions_path, row_lock, splits_on, tables_on
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import provenance
 from poseboard.benchmarks.rig_plans import write_rig_plans
@@ -49,8 +49,7 @@ PERSON_MM = (500.0, 2500.0)
 
 
 def score_stage(
-    settings: Settings,
-    dataset: str,
+    bench: Bench,
     method: str,
     files: Sequence[Path] | None = None,
     named: str | None = None,
@@ -62,8 +61,7 @@ def score_stage(
     drawn examples are written; with them nothing is.
 
     Args:
-        settings: params.yaml in one profile.
-        dataset: a data set of it.
+        bench: the data set.
         method: the row; of ``files``, the method that they say they are of.
         files: predictions to score instead of those of the predict stage.
         named: what to call ``files`` in the record, whatever they say they are of.
@@ -75,31 +73,31 @@ def score_stage(
     """
     if named is not None and not files:
         raise InputError(f"--as {named}", "names nothing", "give the files that it names by --predictions")
+    settings, dataset = bench.settings, bench.dataset.name
     if not files:
         settings.entry(method)
     with nullcontext() if files else row_lock(settings, dataset, method):
-        return _score(settings, dataset, method, files, named, doubt)
+        return _score(bench, method, files, named, doubt)
 
 
 def _score(
-    settings: Settings,
-    dataset: str,
+    bench: Bench,
     method: str,
     files: Sequence[Path] | None,
     named: str | None,
     doubt: Callable[[str], None],
 ) -> ScoreFile:
+    settings, dataset = bench.settings, bench.dataset.name
     of_dataset = tables_on(dataset, settings.params.profile)
     if not of_dataset:
         raise InputError(f"data set {dataset!r}", "no table is scored on it", "add one to benchmarks/tables")
-    bench = Bench.open(settings, dataset)
     given = _given(files, None if named else method) if files else None
     method = named or method
     splits: list[tuple[TruthTable, Predictions]] = []
     scored: dict[str, Scored] = {}
     done = 0
     with progress(f"score {dataset}/{method}") as report:
-        for split in dict.fromkeys(table.split for table in of_dataset):
+        for split in splits_on(dataset, settings.params.profile):
             of_split = [table for table in of_dataset if table.split == split]
             points = {kind for table in of_split if (kind := table.rule().points) is not None}
             truth = TruthTable.collect(bench.dataset, split, points)

@@ -28,6 +28,9 @@ FALLBACK = "default"
 RESERVED_PROFILES = ("leaderboard", "published", "speed")
 """Folders of results/ that are no profile's."""
 
+PARTIAL = "partial"
+"""What is said of a data set whose folder may lack files; everything else in its entry is its adapter's."""
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
@@ -342,6 +345,13 @@ class Settings:
         on = self.on(method)
         return [dataset for dataset in self.params.datasets if on is None or dataset in on]
 
+    def nowhere(self, method: str) -> str:
+        """What the terminal says of a row that runs on no data set, as one with an empty ``on`` does.
+
+        Example: "resnet152: left out, params.yaml runs it on no data set in profile smoke"
+        """
+        return f"{method}: left out, params.yaml runs it on no data set in profile {self.params.profile}"
+
     def weights(self, method: str, dataset: str) -> Path | None:
         """The file that a row takes its weights from on a data set; None where they come out of a training.
 
@@ -373,11 +383,22 @@ class Settings:
         return {key: self._chosen(value, dataset) for key, value in values.items()}
 
     def dataset_options(self, name: str) -> dict[str, Any]:
-        """The entry of a data set; InputError if params.yaml has none."""
+        """The options of a data set's adapter, and its root; InputError if params.yaml has no such data set."""
         if name not in self.params.datasets:
             remedy = f"{one_of(name, self.params.datasets)}, or add it there"
             raise InputError(f"data set {name!r}", "is not in params.yaml", remedy)
-        return dict(self.params.datasets[name])
+        return {option: value for option, value in self.params.datasets[name].items() if option != PARTIAL}
+
+    def takes_partial(self, name: str) -> bool:
+        """Whether a run takes a folder of the data set that lacks files, with what it has.
+
+        Raises:
+            InputError: params.yaml has neither true nor false there.
+        """
+        value = self.params.datasets.get(name, {}).get(PARTIAL, False)
+        if not isinstance(value, bool):
+            raise InputError(f"params.yaml: datasets.{name}.{PARTIAL}", f"is {value!r}", "say true or false")
+        return value
 
     def is_named(self, dataset: str) -> bool:
         """Whether params.yaml (or ``--root``) names a folder of the data set: one that has to be there, and whole."""

@@ -63,7 +63,7 @@ class Processes:
 
 
 def train_stage(settings: Settings, row: str) -> Iterator[str]:
-    """Train a row on every data set that it runs on; yields a line per data set.
+    """Train a row on every data set that it runs on; yields a line per data set, or why there is none.
 
     Raises:
         InputError: a data set, the options or the checkpoint to start from cannot be used, or another process is
@@ -72,7 +72,10 @@ def train_stage(settings: Settings, row: str) -> Iterator[str]:
     for kind in ("checkpoints", "training"):
         settings.row_folder(kind, row).mkdir(parents=True, exist_ok=True)
     processes = Processes(settings)
-    for place in places(settings, row):
+    on = list(places(settings, row))
+    if not on and is_first_process():
+        yield settings.nowhere(row)
+    for place in on:
         if why := place.left_out or _nothing_to_learn(settings, row, place.dataset):
             line: str | None = f"{place.dataset}/{row}: left out, {why}" if is_first_process() else None
         else:

@@ -135,4 +135,4 @@ def test_rows_that_need_detections_do_not_run_where_there_are_none(
     said = home.must("evaluate", "dlt").out
     assert "campus/dlt: left out, there are no boxes and no 2D detections of people, which it needs" in said
     assert not list((tmp_path / "results/smoke/scores/dlt").glob("*.json"))
-    assert "there are no 2D detections" in home.run("predict", "campus", "dlt").error
+    assert "there are no boxes and no 2D detections of people" in home.run("predict", "campus", "dlt").error

@@ -98,7 +98,20 @@ def test_a_tree_that_lacks_subjects_is_one_line(place: Callable[..., Any]) -> No
     workspace = place("human36m-coco")
     code, line = state(workspace, "human36m-coco")
     assert (code, "no Human36M_subject5_data.json" in line) == (0, True)
-    assert "complete the folder" in workspace.run("data", "prepare", "human36m-coco").error
+    error = workspace.run("data", "prepare", "human36m-coco").error
+    assert "complete the folder" in error
+    assert "or say `partial: true` there" in error
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    entry = params["datasets"]["human36m-coco"]
+    for said in ("yes", True):
+        entry["partial"] = said
+        (workspace.folder / "params.yaml").write_text(yaml.safe_dump(params))
+        if said == "yes":
+            assert "datasets.human36m-coco.partial: is 'yes'" in workspace.run("data", "prepare", "human36m-coco").error
+    assert "no Human36M_subject5_data.json" in workspace.must("data", "prepare", "human36m-coco").out
+    record = DataFile.read(workspace.folder / "results/p/data/human36m-coco.json")
+    assert (record.state, record.counts["test subjects"]) == ("partial", 2)
+    assert state(workspace, "human36m-coco")[0] == 0
 
 
 @pytest.mark.parametrize("dataset", ["mupots", "pw3d"])
@@ -114,6 +127,10 @@ def test_whole_trees_are_scored_and_drawn(place: Callable[..., Any], dataset: st
     index = PictureFile.read(folder / "pictures.json")
     assert {picture.file for picture in index.pictures} == {path.name for path in folder.glob("*.png")}
     assert "open circles" in index.pictures[0].caption.lower()
+
+
+def test_a_data_set_without_a_table_is_not_scored(place: Callable[..., Any]) -> None:
+    assert "no table is scored on it" in place("muco").run("score", "muco", "roots").error
 
 
 def _set(field: str, value: Any) -> Callable[[list[dict[str, Any]]], None]:
@@ -161,6 +178,20 @@ def test_what_is_left_out_is_counted(place: Callable[..., Any], dataset: str, fa
     assert counted in workspace.must("data", "prepare", dataset).out
     record = DataFile.read(workspace.folder / f"results/p/data/{dataset}.json")
     assert counted in record.detail
+
+
+def test_photographs_without_boxes_are_no_data_of_nobody(place: Callable[..., Any]) -> None:
+    """A run leaves the row out, with the reason; who asks for it by name is refused: neither scores 0 %."""
+    workspace = place("mupots", lambda files: files.update({"bbox/bbox_mupots_output.json": "[]"}))
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    params["datasets"]["mupots"]["boxes"] = "detected"
+    (workspace.folder / "params.yaml").write_text(yaml.safe_dump(params))
+    workspace.must("train", "mupots", "roots")
+    why = "there are no boxes and no 2D detections of people, which it needs"
+    assert f"mupots/roots: left out, {why}" in workspace.must("evaluate", "mupots", "roots").out
+    assert f"mupots/roots: split test: {why}" in workspace.run("predict", "mupots", "roots").error
+    assert "there are no predictions" in workspace.run("score", "mupots", "roots").error
+    assert not list(workspace.folder.rglob("*.parquet"))
 
 
 def test_an_image_that_is_absent_is_named(place: Callable[..., Any]) -> None:

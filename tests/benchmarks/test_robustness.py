@@ -282,8 +282,8 @@ def test_what_is_recorded_does_not_say_where_the_checkout_is(workspace: Any) -> 
     assert str(workspace.folder) not in text
 
 
-def test_a_data_set_without_a_table(workspace: Any, spoil: Fail) -> None:
-    assert "no table is scored on it" in spoil("score", "muco", "dlt").error
+def test_a_data_set_that_no_run_has(workspace: Any, spoil: Fail) -> None:
+    assert "data set 'muco': is not in params.yaml" in spoil("score", "muco", "dlt").error
 
 
 def test_every_known_data_set_has_a_status_and_a_record(workspace: Any) -> None:
