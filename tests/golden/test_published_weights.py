@@ -5,6 +5,7 @@ the image file on: BGR, black padding, area interpolation, ImageNet's constants,
 """
 
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import yaml
 from predicted import file_name
 from torch import nn
 
-from poseboard.benchmarks import cli
+from poseboard.benchmarks import cli, predicting
 from poseboard.datasets.human36m import LABELS
 from poseboard.datasets.synthetic.layouts.human36m import WorldOptions, generate
 from poseboard.methods.geometry.robust import ransac_published
@@ -47,6 +48,8 @@ def workspace(tmp_path_factory):
         "profiles": {"smoke": {"seeds": [0], "processes": 1, "worlds": {"human36m": {}}}},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / "tables").mkdir()
+    shutil.copy(predicting.TABLES / "T1.yaml", folder / "tables")
     return folder
 
 
@@ -106,6 +109,7 @@ def test_published_weights_predict_as_the_release_does(workspace, fill_by_rule, 
     fill_by_rule(whole, WEIGHT_SEED)
     torch.save({f"module.{key}": value for key, value in whole.state_dict().items()}, workspace / "weights.pth")
     monkeypatch.chdir(workspace)
+    monkeypatch.setattr(predicting, "TABLES", workspace / "tables")  # one condition: all cameras
     for command in (
         f"weights import {method} weights.pth --out {method}.pt",
         f"train human36m {method}",
