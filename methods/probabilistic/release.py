@@ -168,7 +168,9 @@ def particle_rigs(rig: Rig, rays: Tensor, weights: Tensor, seed: int) -> Rig:
     batch, views = rig.t.shape[:2]
 
     def noise(count: int, d: int) -> Tensor:
-        return torch.randn(count, batch, views - 1, d, generator=generator, dtype=torch.float64).to(rays)
+        # The same numbers for every rig, so that an answer does not depend on the rigs beside it.
+        drawn = torch.randn(count, 1, views - 1, d, generator=generator, dtype=torch.float64)
+        return drawn.expand(-1, batch, -1, -1).to(rays)
 
     rays = torch.where((weights > 0)[..., None], rays, torch.zeros_like(rays))
     R, t, _, _ = particle_loop(rig.R, rig.t, rig.points, rays, (weights > 0).to(rays), noise)

@@ -13,7 +13,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Group, Sample, View
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.checkpoint import Checkpoint
-from poseboard.methods.geometry.bundle import triangulate
+from poseboard.methods.geometry.bundle import Rig, triangulate
 from poseboard.methods.geometry.relative_pose import estimate
 from poseboard.methods.geometry.rotations import (
     angle_deg,
@@ -47,6 +47,7 @@ from poseboard.methods.probabilistic.posterior import (
     see_by_draws,
     tempering,
 )
+from poseboard.methods.probabilistic.release import particle_rigs
 from poseboard.methods.probabilistic.train import bone_lengths_mm, similarity_aligned
 
 
@@ -113,6 +114,15 @@ def test_what_a_diverged_network_says_is_no_observation():
         estimate(rays, weights, focal_px), rays, weights, focal_px, Sampling(8, 1), torch.Generator()
     )
     assert torch.isfinite(posterior.rotation).all()
+
+
+def test_particles_of_a_rig_do_not_depend_on_the_rigs_beside_it():
+    _, _, rays, weights, focal = made_up_rigs(count=3, noise_px=1.0)
+    rig = estimate(rays, weights, focal)
+    together = particle_rigs(rig, rays, weights, seed=0)
+    alone = particle_rigs(Rig(*(value[1:2] for value in rig)), rays[1:2], weights[1:2], seed=0)
+    torch.testing.assert_close(alone.R, together.R[1:2])
+    torch.testing.assert_close(alone.t, together.t[1:2])
 
 
 def test_the_same_generator_gives_the_same_answer_whatever_stands_beside():
