@@ -1,5 +1,6 @@
 """The training loop: kill -9 and resume give bit-equal weights; batches are pure functions of (seed, step)."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,14 +16,20 @@ PROGRAM = Path(__file__).with_name("train_toy.py")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 
 
-def run(folder: Path, *arguments: str, processes: int = 1) -> int:
-    folder.mkdir(exist_ok=True)
-    command = [sys.executable, str(PROGRAM), str(folder), *arguments]
+def run(folder: Path, *sessions: list[str], processes: int = 1) -> list[list[int]]:
+    """Trainings one after another, each the folder's name and options; by process, the exit code of each.
+
+    What the n-th one has left in its folder is in ``left-by-<n>`` as well.
+    """
+    words = json.dumps([[str(folder / name), *options] for name, *options in sessions])
+    launcher: list[str] = []
     if processes > 1:
         rendezvous = ["--master-addr=127.0.0.1", f"--master-port={29400 + os.getpid() % 500}"]
         launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", *rendezvous]
-        command = [sys.executable, *launcher, str(PROGRAM), str(folder), f"--processes={processes}", *arguments]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=180, check=False).returncode
+    command = [sys.executable, *launcher, str(PROGRAM), words, str(folder / "codes")]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    return [json.loads((folder / f"codes.{rank}").read_text()) for rank in range(processes)]
 
 
 def final(folder: Path) -> dict[str, dict[str, Any]]:
@@ -39,32 +46,29 @@ def assert_bit_equal(one: Path, other: Path) -> None:
 
 @pytest.mark.parametrize("processes", [1, 2], ids=["one-process", "two-under-torchrun"])
 def test_kill_and_rerun_gives_bit_equal_weights(tmp_path: Path, processes: int) -> None:
-    assert run(tmp_path / "straight", processes=processes) == 0
-    assert run(tmp_path / "killed", "--kill-at=17", "--busy=0.02", processes=processes) != 0
-    saved = torch.load(tmp_path / "killed" / "state.pt", weights_only=True)
+    again = ["killed", "--busy=0.02"]
+    for straight, killed, resumed in run(tmp_path, ["straight"], [*again, "--kill-at=17"], again, processes=processes):
+        assert straight == resumed == 0
+        assert killed != 0
+    saved = torch.load(tmp_path / "left-by-1" / "state.pt", weights_only=True)
     assert 0 < saved["step"] <= 17
-    assert not (tmp_path / "killed" / "final.pt").exists()
-    assert run(tmp_path / "killed", "--busy=0.02", processes=processes) == 0
+    assert not (tmp_path / "left-by-1" / "final.pt").exists()
     assert_bit_equal(tmp_path / "straight", tmp_path / "killed")
     # The busy steps of both sessions, though it is another process than the first that is busy.
     assert final(tmp_path / "killed")["times"]["processor"] >= 30 * 0.02
 
 
-def test_processor_time_leaves_out_what_a_training_waits_for(tmp_path: Path) -> None:
-    assert run(tmp_path, "--idle=0.05") == 0
-    times = final(tmp_path)["times"]
-    assert times["seconds"] - times["processor"] >= 30 * 0.05 / 2  # the rest: what else the two processors run at once
-    assert times["gpu"] is None
-
-
-def test_prefetching_threads_and_other_configurations(tmp_path: Path) -> None:
-    assert run(tmp_path / "a") == 0
-    assert run(tmp_path / "b", "--workers=2") == 0
+def test_what_does_not_change_a_training_and_what_does(tmp_path: Path) -> None:
+    sessions = ["a"], ["b", "--workers=2"], ["idle", "--idle=0.05"], ["c"], ["c", "--learning-rate=0.5"]
+    assert run(tmp_path, *sessions) == [[0] * len(sessions)]
     assert_bit_equal(tmp_path / "a", tmp_path / "b")
     # A state of another configuration is not resumed: the whole training runs anew.
-    before = torch.load(tmp_path / "a" / "state.pt", weights_only=True)["identity"]
-    assert run(tmp_path / "a", "--learning-rate=0.5") == 0
-    assert torch.load(tmp_path / "a" / "state.pt", weights_only=True)["identity"] != before
+    first, second = (torch.load(tmp_path / name / "state.pt", weights_only=True)["identity"] for name in ("a", "c"))
+    assert first != second
+    # What a training waits for is no processor time.
+    times = final(tmp_path / "idle")["times"]
+    assert times["seconds"] - times["processor"] >= 30 * 0.05 / 2  # the rest: what else the two processors run at once
+    assert times["gpu"] is None
 
 
 def test_every_epoch_shows_every_sample_once() -> None:

@@ -1,14 +1,19 @@
-"""A small training as its own program, which can kill itself with SIGKILL at a given step: for test_loop.py."""
+"""Small trainings as their own program, which can kill themselves with SIGKILL at a given step: for test_loop.py."""
 
 import argparse
+import json
 import os
+import shutil
 import signal
+import sys
 import time
+from functools import partial
 from pathlib import Path
 
+import lightning_fabric  # noqa: F401 - loaded once, for all of them
 import numpy as np
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from poseboard.datasets.sample import Group, Sample, Truth
 from poseboard.methods.base import Inputs
@@ -57,17 +62,9 @@ class ToyTraining:
         return {}
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--kill-at", type=int, default=None)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--busy", type=float, default=0.0, help="processor seconds a step of the last process")
-    parser.add_argument("--idle", type=float, default=0.0, help="seconds that each step waits")
-    parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--learning-rate", type=float, default=1e-2)
-    given = parser.parse_args()
-    fabric = launch(given.processes, "cpu")
+def train(folder: Path, given: argparse.Namespace, processes: int) -> None:
+    folder.mkdir(exist_ok=True)
+    fabric = launch(processes, "cpu")
     last = fabric.global_rank == fabric.world_size - 1
     training = ToyTraining(30, given.kill_at if last else None, given.busy if last else 0.0, given.idle)
     result = fit(
@@ -75,11 +72,41 @@ if __name__ == "__main__":
         training,
         ToySamples(),
         seed=3,
-        state_path=given.folder / "state.pt",
+        state_path=folder / "state.pt",
         configuration={"learning_rate": given.learning_rate},
         save_every=7,
         workers=given.workers,
     )
     if fabric.is_global_zero:
         times = {"seconds": result.seconds, "processor": result.processor_seconds, "gpu": result.gpu_seconds}
-        torch.save({"state": result.state, "curve": result.curve, "times": times}, given.folder / "final.pt")
+        torch.save({"state": result.state, "curve": result.curve, "times": times}, folder / "final.pt")
+
+
+def under_a_name_of_its_own(name: str) -> None:
+    """Processes of a training find each other in the launcher's store, where those of the one before have left keys."""
+    join = distributed.init_process_group
+    store = distributed.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    distributed.init_process_group = partial(join, store=distributed.PrefixStore(name, store))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--kill-at", type=int, default=None)
+    parser.add_argument("--busy", type=float, default=0.0, help="processor seconds a step of the last process")
+    parser.add_argument("--idle", type=float, default=0.0, help="seconds that each step waits")
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--learning-rate", type=float, default=1e-2)
+    # One process after another, each a copy of this one, in which torch is loaded: a start takes seconds.
+    processes, codes = int(os.environ.get("WORLD_SIZE", "1")), []
+    for number, words in enumerate(json.loads(sys.argv[1])):
+        given = parser.parse_args(words)
+        if (child := os.fork()) == 0:
+            if processes > 1:
+                under_a_name_of_its_own(str(number))
+            train(given.folder, given, processes)
+            os._exit(0)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        if (rank := os.environ.get("RANK", "0")) == "0":  # which writes all files of a training
+            shutil.copytree(given.folder, given.folder.with_name(f"left-by-{number}"))
+        Path(sys.argv[2]).with_suffix(f".{rank}").write_text(json.dumps(codes))
