@@ -20,7 +20,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -473,17 +473,19 @@ def _seen_joints(camera: Camera, people: Array) -> tuple[Array, NDArray[np.bool_
     """Pixels (P, 17, 2) of people (P, 17, 3) mm, and whether each joint (P, 17) is inside of the image."""
     points, in_camera = camera.project(people), camera.to_camera(people)
     off_axis = np.arctan2(np.hypot(in_camera[..., 0], in_camera[..., 1]), in_camera[..., 2])
-    inside = np.all((points >= 0) & (points < camera.size), axis=-1) & (off_axis < _widest(camera))
+    widest = _widest(tuple(camera.dist.tolist()))
+    inside = np.all((points >= 0) & (points < camera.size), axis=-1) & (off_axis < widest)
     return points, inside  # false for NaN
 
 
-def _widest(camera: Camera) -> float:
-    """Largest angle from the optical axis, radians, up to which the lens model is monotonic.
+@lru_cache(maxsize=1024)
+def _widest(dist: tuple[float, ...]) -> float:
+    """Largest angle from the optical axis, radians, up to which the lens model ``dist`` is monotonic.
 
     Beyond it the polynomial r (1 + k1 r^2 + k2 r^4 + k3 r^6), which was fitted inside of the image, decreases, so that
     points outside of the view would appear in the image.
     """
-    k1, k2, _, _, k3 = camera.dist
+    k1, k2, _, _, k3 = dist
     squares = np.roots([7 * k3, 5 * k2, 3 * k1, 1])  # where its derivative is zero
     turns = squares.real[(np.abs(squares.imag) < 1e-9) & (squares.real > 0)]
     return float(np.arctan(np.sqrt(turns.min(initial=np.inf))))
