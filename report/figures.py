@@ -48,7 +48,7 @@ LOG_FROM = 10
 """Ratio of the last to the first of a few ticks from which they stand on a logarithmic axis."""
 ASIDE_PT, WIDEST_PT = 3.0, 12.0
 """Between methods that stand side by side at one tick, and from the first to the last of them; points."""
-SPREAD_FROM = 5
+SPREAD_FROM = 3
 """Ratio of the largest to the smallest value from which panels have a logarithmic axis."""
 _BOUND: Any = {"marker": "", "linestyle": (0, (1, 1)), "linewidth": 1.2}
 INK, RULE = "#1b1e23", "#d5d8dc"
