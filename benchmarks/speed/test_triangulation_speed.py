@@ -1,4 +1,7 @@
-"""Batched triangulation against one point at a time."""
+"""Triangulation against what libraries offer, and against one point at a time; one thread for all.
+
+Peers of robust triangulation: pycolmap's LO-RANSAC alone. PoseLib (2.0.5) estimates poses and triangulates nothing.
+"""
 
 from __future__ import annotations
 

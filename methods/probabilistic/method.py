@@ -28,8 +28,8 @@ from poseboard.methods.probabilistic.posterior import Sampling, sample_posterior
 from poseboard.methods.probabilistic.release import particle_rigs
 from poseboard.methods.probabilistic.train import ProbabilisticOptions, ProbabilisticTraining, bone_lengths_mm
 
-_FRAMES_AT_ONCE = 16
-"""Frames of the rigs of one batch: what a step of the geometry leaves is still in the processor's caches."""
+_FRAMES_AT_ONCE = 64
+"""Frames of the rigs of one batch: compiled loops take one rig after another, the rest costs the less the more."""
 
 
 @dataclass(frozen=True)
