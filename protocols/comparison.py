@@ -21,7 +21,7 @@ from poseboard.protocols import area, bootstrap
 from poseboard.protocols.base import Protocol
 from poseboard.protocols.decisions import judge
 from poseboard.protocols.records import PairedDifference, Rank, Score, SeedValue, Signature, TableComparison
-from poseboard.protocols.scoring import Scored, seed_estimates, shared_group_codes
+from poseboard.protocols.scoring import Scored, groupings, seed_estimates, widest
 from poseboard.protocols.table import Table
 
 
@@ -160,14 +160,14 @@ def _of_sample(rows: pd.DataFrame) -> list[str]:
     return ["key", "cameras", *([area.SEVERITY] if area.is_area(rows) else [])]
 
 
+def _groupings(protocol: Protocol, tables: Tables) -> list[tuple[Sequence[NDArray[np.integer]], int]]:
+    return groupings(protocol, [rows for seeds in tables.values() for rows in seeds.values()])
+
+
 def _estimates(
-    protocol: Protocol, tables: Tables, resamples: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-    """Each method's number (M,) and its resamples (M, R) under the same draws; and the number of groups."""
-    each = [rows for seeds in tables.values() for rows in seeds.values()]
-    codes, groups = shared_group_codes(protocol, each)
-    if not groups:
-        return np.full(len(tables), np.nan), np.full((len(tables), 0), np.nan), 0
+    protocol: Protocol, tables: Tables, resamples: int, codes: Sequence[NDArray[np.integer]], groups: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Each method's number (M,) and its resamples (M, R) under the same draws of one of `groupings`."""
     multiplicity = np.ones((1, groups))
     if resamples:
         multiplicity = np.vstack([multiplicity, bootstrap.draws(groups, resamples)])
@@ -178,7 +178,7 @@ def _estimates(
         estimates.append(seed_estimates(protocol, list(seeds.values()), of_seeds, multiplicity))
         first += len(seeds)
     numbers = np.array(estimates)
-    return numbers[:, 0], numbers[:, 1:], groups
+    return numbers[:, 0], numbers[:, 1:]
 
 
 def _any(tables: Tables) -> pd.DataFrame:
@@ -203,12 +203,14 @@ def _pairs(protocol: Protocol, tables: Tables, resamples: int) -> list[PairedDif
     compared = _compared(protocol, tables)
     for a, b in combinations(tables, 2):
         both = _common(protocol, {a: tables[a], b: tables[b]}, compared)
-        point, estimates, groups = _estimates(protocol, both, resamples)
-        if groups < 2:
+        ways = [(codes, groups) for codes, groups in _groupings(protocol, both) if groups > 1]
+        if not ways:
             continue
-        ci95 = protocol.interval(estimates[0] - estimates[1])
+        drawn = [_estimates(protocol, both, resamples, *way) for way in ways]
+        ci95 = widest([protocol.interval(estimates[0] - estimates[1]) for _, estimates in drawn])
         if ci95 is None:
             continue
+        point, groups = drawn[0][0], ways[0][1]
         pairs.append(
             PairedDifference(
                 a=a,
@@ -226,9 +228,10 @@ def _pairs(protocol: Protocol, tables: Tables, resamples: int) -> list[PairedDif
 def _ranks(protocol: Protocol, tables: Tables) -> list[Rank]:
     """Places over the poses that all have; what is decided narrows their interval down, nothing is as yet."""
     common = _common(protocol, tables, _compared(protocol, tables))
-    point, _, groups = _estimates(protocol, common, 0)
+    codes, groups = _groupings(protocol, common)[0]
     if groups < 2:
         return []
+    point, _ = _estimates(protocol, common, 0, codes, groups)
     rank = bootstrap.ranks(point[:, None], protocol.lower_is_better)[:, 0]
     ranks = [Rank(method=method, rank=int(rank[i]), ci95=(1, len(common))) for i, method in enumerate(common)]
     return sorted(ranks, key=lambda place: (place.rank, place.method))

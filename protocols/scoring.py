@@ -192,7 +192,7 @@ def _tables(
         place = names.get_loc(label)
         for seed, parts in of_seeds.items():
             _check_origin(by_seed[seed], truth)
-            rows = protocol.errors(by_seed[seed], chosen)
+            rows = _with_rigs(protocol.errors(by_seed[seed], chosen), by_seed[seed], truth)
             cameras = pd.Categorical.from_codes(np.full(len(rows), place, dtype=np.int8), categories=names)
             rows = rows.assign(cameras=cameras)
             parts.append(rows.assign(**{area.SEVERITY: np.float32(severity)}) if len(set(severities)) > 1 else rows)
@@ -212,6 +212,17 @@ def _over_cameras(
     return [float(mean) if np.isfinite(mean) else None for mean in means]
 
 
+def _with_rigs(rows: pd.DataFrame, answer: PoseTable, truth: TruthTable) -> pd.DataFrame:
+    """With the column ``rig`` where cameras are recovered from several samples: equal where they are the same."""
+    frames = answer.info.condition.frames_per_rig
+    if frames == 1 or truth.seen_by is None:
+        return rows
+    rigs = truth.seen_by.together(frames)
+    return rows.assign(
+        rig=rigs[pd.Index(truth.split_keys).get_indexer(pd.Index(rows["key"].astype(str)))].astype(np.float32)
+    )
+
+
 def group_codes(table: pd.DataFrame) -> tuple[NDArray[np.int64], int]:
     """Group (subject × sequence) of each row as a number in [0, G), in order of name; and G."""
     subject, _ = pd.factorize(table["subject"], sort=True)
@@ -223,7 +234,26 @@ def group_codes(table: pd.DataFrame) -> tuple[NDArray[np.int64], int]:
     return number[pair], len(there)
 
 
-def shared_group_codes(protocol: Protocol, tables: Sequence[pd.DataFrame]) -> tuple[list[NDArray[np.int64]], int]:
+def groupings(protocol: Protocol, tables: Sequence[pd.DataFrame]) -> list[tuple[Sequence[NDArray[np.integer]], int]]:
+    """The groups that may be drawn: sequences, and then, where all answers have them, rigs that are recovered together.
+
+    Poses of one sequence are alike, and so are those whose cameras are one estimate, from frames of many sequences.
+    Neither grouping holds both: what an interval is taken from is the one under which it is the widest.
+    """
+    of_sequences = _of_sequences(protocol, tables)
+    if not all("rig" in table and table["rig"].notna().all() for table in tables):
+        return [of_sequences]
+    sizes = [len(table) for table in tables]
+    codes, rigs = pd.factorize(pd.concat([table["rig"] for table in tables], ignore_index=True), sort=True)
+    return [of_sequences, (np.split(codes, np.cumsum(sizes)[:-1]), len(rigs))]
+
+
+def widest(intervals: Sequence[tuple[float, float] | None]) -> tuple[float, float] | None:
+    """The widest interval; None where there is none."""
+    return max((one for one in intervals if one is not None), key=lambda one: one[1] - one[0], default=None)
+
+
+def _of_sequences(protocol: Protocol, tables: Sequence[pd.DataFrame]) -> tuple[list[NDArray[np.int64]], int]:
     """`group_codes` of each of several tables, one numbering for all, and the number of groups in any of them.
 
     Rows that are truth poses are the same in all of them, and so are their groups; predicted people are others in each.
@@ -270,17 +300,20 @@ def _summary(
     resamples: int,
 ) -> Score:
     rows = list(tables.values())
-    codes, groups = shared_group_codes(protocol, rows)
+    of_sequences, *of_rigs = groupings(protocol, rows)
     aside = {
         name: [int(of_seed[name].sum()) if name in of_seed else 0 for of_seed in rows] for name in ("false", "unjudged")
     }
     judged = [len(of_seed) - false - unjudged for of_seed, false, unjudged in zip(rows, *aside.values(), strict=True)]
     seeds = [SeedValue(seed=seed, value=area.summarise(protocol, of_seed)) for seed, of_seed in tables.items()]
     numbers = [of_seed.value for of_seed in seeds if of_seed.value is not None]
-    ci95 = None
-    if groups > 1:  # one group resamples to itself: an interval of width zero would be a lie
-        estimates = seed_estimates(protocol, rows, codes, bootstrap.draws(groups, resamples))
-        ci95 = protocol.interval(estimates)
+    ci95 = widest(
+        [
+            protocol.interval(seed_estimates(protocol, rows, codes, bootstrap.draws(groups, resamples)))
+            for codes, groups in (of_sequences, *of_rigs)
+            if groups > 1  # one group resamples to itself: an interval of width zero would be a lie
+        ]
+    )
     summary = Score(
         table=table.id,
         title=table.title,
@@ -297,7 +330,7 @@ def _summary(
         n_false=sum(aside["false"]),
         n_unjudged=sum(aside["unjudged"]),
         counted="people" if protocol.records == "predicted" else "poses",
-        n_groups=groups,
+        n_groups=of_sequences[1],
         seeds=seeds,
         breakdown=_mean_breakdown([area.breakdown(protocol, of_seed) for of_seed in rows]),
         curves={}

@@ -47,6 +47,21 @@ class SeenBy:
                 place[s, v] = known[identity]
         return cls(tuple(each), place.astype(np.min_scalar_type(-max(len(each), 1))))  # no wider than it must be
 
+    def together(self, frames_per_rig: int) -> NDArray[np.integer]:
+        """Which samples' cameras are recovered together, (S,): those with equal numbers.
+
+        Samples with equal cameras are divided into the fewest groups of at most ``frames_per_rig``, each of which takes
+        every so many of them.
+        """
+        _, rig = np.unique(self.place, axis=0, return_inverse=True)
+        rig = rig.reshape(-1)
+        order = np.argsort(rig, kind="stable")
+        sizes = np.bincount(rig)
+        nth = np.empty_like(rig)
+        nth[order] = np.arange(len(rig)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        parts = -(-sizes // frames_per_rig)
+        return np.asarray((np.cumsum(parts) - parts)[rig] + nth % parts[rig])
+
     def rotations(self, view: int, samples: NDArray[np.integer]) -> Array:
         """(N, 3, 3) world to camera of a view in N samples; NaN where it does not see one."""
         turns = np.array([camera.R for camera in self.cameras] + [np.full((3, 3), np.nan)])

@@ -33,6 +33,7 @@ from poseboard.datasets.sample import Group, Poses, Sample, Status, Truth, View
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.base import Inputs
 from poseboard.protocols.perturbation import Perturbation
+from poseboard.protocols.views import SeenBy
 
 J = len(HUMAN36M)
 CAMERAS = ("a", "b", "c")
@@ -388,6 +389,18 @@ def test_every_sample_is_in_one_group_and_groups_are_of_one_size(count: int, mos
     assert max(sizes) <= most
     assert max(sizes) - min(sizes) <= 1
     assert len(sizes) == -(-sum(sizes) // most)
+
+
+@pytest.mark.parametrize("most", [1, 3, 4, 100])
+def test_scores_know_which_samples_are_handed_over_together(most: int) -> None:
+    rigs = TwoRigs(14, absent=[("test/2", "b")])
+    samples = [rigs.sample(key) for key in rigs.keys("test")]
+    cameras = [[{v.name: v.camera for v in sample.views}.get(name) for name in CAMERAS] for sample in samples]
+    together = SeenBy.collect(cameras, len(CAMERAS)).together(most)
+    by_number: dict[int, list[str]] = {}
+    for sample, number in zip(samples, together.tolist(), strict=True):
+        by_number.setdefault(number, []).append(sample.key)
+    assert sorted(map(tuple, by_number.values())) == sorted(group.keys for group in rig_groups(samples, most))
 
 
 def test_a_group_is_handed_over_whole_and_its_answers_come_back_in_order(tmp_path: Path) -> None:

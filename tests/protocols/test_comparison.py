@@ -1,11 +1,12 @@
 """Paired differences and rank intervals between methods."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from predicted import answered
+from predicted import answered, seen_by
 
 from poseboard.protocols.comparison import compare
 from poseboard.protocols.records import TableComparison
@@ -143,3 +144,34 @@ def test_one_group_ranks_nothing(make_truth, make_predictions, make_table) -> No
     }
     (found,) = compare(table, methods, learned=())
     assert (found.pairs, found.ranks) == ([], [])
+
+
+def test_frames_whose_cameras_are_one_estimate_are_drawn_together(make_truth, make_predictions, make_table) -> None:
+    """Errors are equal within a rig, from frames of all sequences: sequences alone would all have the same mean."""
+    frames = 3
+    truth = make_truth(sequences={f"Walking-{n}": 12 for n in range(5)})
+    truth = replace(truth, seen_by=seen_by(np.broadcast_to(np.eye(3), (len(truth), 4, 3, 3))))
+    rig = truth.seen_by.together(frames)
+    assert len(set(rig)) == len(truth) // frames
+    off_mm = np.random.default_rng(0).normal(100, 30, len(set(rig)))[rig]
+    direction = np.zeros((len(truth), len(truth.skeleton), 3))
+    direction[..., 0] = off_mm[:, None]
+    table = make_table("mpjpe_absolute", groups=[{"frames_per_rig": frames}])
+    rows = {
+        name: score(
+            table,
+            answered(make_predictions(truth, truth.joints_mm + s * direction, method=name, frames_per_rig=frames)),
+            truth,
+            resamples=2000,
+        )
+        for name, s in (("near", 1.0), ("far", 1.5))
+    }
+    spread = off_mm.std() / np.sqrt(len(set(rig)))
+    low, high = rows["near"].scores[0].ci95
+    assert 0.7 * 3.92 * spread < high - low < 1.3 * 3.92 * spread
+    (compared,) = compare(table, rows, resamples=2000)
+    low, high = pair(compared, "near", "far").ci95
+    assert 0.7 * 3.92 * spread / 2 < high - low < 1.3 * 3.92 * spread / 2
+    # one frame alone: every one is an estimate of its own
+    alone = score(make_table("mpjpe_absolute"), answered(make_predictions(truth, truth.joints_mm + direction)), truth)
+    assert "rig" not in alone.errors
