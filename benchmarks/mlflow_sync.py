@@ -319,13 +319,15 @@ def _plain(name: str) -> str:
 
 
 def _score_name(score: Score, record: ScoreFile) -> str:
-    """The table, and where it has several sets of cameras the set: under one name one number would hide the others."""
+    """The table, and where it has several numbers what was shown: under one name one would hide the others."""
     if sum(other.table == score.table for other in record.scores) == 1:
         return _plain(score.table)
     signature = score.signature
     views = "all" if signature.whole else "_".join("-".join(cameras) for cameras in signature.cameras)
     if len(views) > _LONGEST_VIEWS:
         views = f"{len(signature.cameras[0])}-cameras-{hashlib.sha256(views.encode()).hexdigest()[:8]}"
+    if signature.frames_per_rig > 1:
+        views += f"/{signature.frames_per_rig}-frames-per-rig"
     if (spoiled := signature.perturbation) is not None:
         views += f"/{spoiled.kind}-{'area' if signature.severities else spoiled.severity}"
     return f"{_plain(score.table)}/{_plain(views)}"
