@@ -204,11 +204,11 @@ def _mirrored(view: View, flip_order: Sequence[int]) -> View:
         return replace(view, joints_px=joints_px, confidence=confidence)
     width = view.camera.size[0] or view.pixels().shape[1]
     mirror = np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    boxes_px = np.column_stack([width - view.boxes_px[:, 2], view.boxes_px[:, 1], width - view.boxes_px[:, 0]])
+    left, upper, right, lower = view.boxes_px.T
     mirrored = replace(
         view,
         camera=replace(view.camera, K=mirror @ view.camera.K),
-        boxes_px=np.column_stack([boxes_px, view.boxes_px[:, 3]]),
+        boxes_px=np.column_stack([width - right, upper, width - left, lower]),
         joints_px=None if joints_px is None else joints_px * (-1, 1) + (width - 1, 0),
         confidence=confidence,
     )

@@ -143,9 +143,8 @@ def _predict(
     shown: tuple[LoadedRow, Handover, dict[str, Poses]] | None = None
     keys = list(bench.dataset.keys(split))
     states = images_state_sha256(bench, keys)
-    asked(
-        dataset, settings.params.profile, bench.dataset.views, split
-    )  # says what is wrong with a table, before weights
+    # Before weights are looked for: it says what is wrong with a table.
+    asked(dataset, settings.params.profile, bench.dataset.views, split)
     for seed in settings.seeds(method, dataset):
         weights = weights_path(bench, method, seed)
         row = LoadedRow(method, partial(bench.method, method), weights, device())

@@ -15,13 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from poseboard.methods.geometry import compiled_rigs
-from poseboard.methods.geometry.compiled_rigs import MEDIAN_OF_RAYLEIGH, NEAREST, SCALE_RANGE
+from poseboard.methods.geometry.compiled_rigs import MEDIAN_OF_RAYLEIGH, NEAREST, SCALE_RANGE, SHARE_OF_VARIANCE
 from poseboard.methods.geometry.triangulation import dlt
 
 Array = NDArray[np.float64]
-
-_SHARE_OF_VARIANCE = 0.8579
-"""Of a 2D Gaussian error's variance, under the loss: (1 / E - 1) a, with E = a exp(a) E1(a) and a = 9 / 2."""
 
 
 class Rig(NamedTuple):
@@ -163,7 +160,7 @@ def _sigma_px(squared_px: Tensor, weights: Tensor, robust: Tensor) -> Tensor:
     free = 2 * used.sum((1, 2)) - 3 * (used.sum(1) >= 2).sum(1) - (6 * (cameras - 1) - 1).clamp_min(0)
     total = (robust * squared_px).sum((1, 2))
     share = robust.sum((1, 2)) / weights.sum((1, 2)).clamp_min(1e-12)
-    variance = total / (_SHARE_OF_VARIANCE * free.clamp_min(1) * share.clamp_min(1e-6))
+    variance = total / (SHARE_OF_VARIANCE * free.clamp_min(1) * share.clamp_min(1e-6))
     return variance.sqrt().clamp_min(SCALE_RANGE[0] / 3)
 
 

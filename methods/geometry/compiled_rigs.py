@@ -21,7 +21,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from poseboard.methods.geometry.compiling import inner, kept
 
 NEAREST = 1e-3
 """Depth below which a point counts as that far in front of or behind a camera, in units of the first baseline."""
@@ -42,15 +43,12 @@ _SHIFT, _BIAS = np.uint64(52), np.int64(1023)
 _HALF_ROOT, _LN2 = 0.7071067811865476, 0.6931471805599453
 
 # Sums may be reordered, so that they are computed four at a time; NaN and infinity keep their meaning.
-_njit: Any = njit
-_flags: dict[str, Any] = {
+_OPTIONS: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",
     "fastmath": {"reassoc", "contract", "arcp", "nsz"},
 }
-_compiled = _njit(cache=True, **_flags)
-# Called by compiled functions alone: what Python would need to call them is not compiled.
-_inner = _njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_flags)
+_inner, _kept = inner(**_OPTIONS), kept(**_OPTIONS)
 
 
 @_inner
@@ -351,7 +349,7 @@ def _take_in_front(R, t, pair, new_R):
     return least / total
 
 
-@_compiled
+@_kept
 def search_pairs(pairs, w, R, t, cost, keep, steps, more_steps):
     """Search the relative poses of P pairs of views from H rotations each.
 
@@ -617,7 +615,7 @@ def _reduce(cameras, gradient, cross, of_points, damping, matrix, right, in_rows
             matrix[6 * v + i, 6 * v + i] += damping * cameras[v, i, i] + small
 
 
-@_compiled
+@_kept
 def adjust_rigs(R, t, X, ray, w, f, squared, steps, in_rows):
     """Adjust B rigs (B, ...) in place; ``squared`` (B, V N) is filled with their squared residuals.
 
@@ -693,7 +691,7 @@ def adjust_rigs(R, t, X, ray, w, f, squared, steps, in_rows):
                     break
 
 
-@_compiled
+@_kept
 def information_of_rigs(R, t, X, ray, w, f, matrix):
     """Fill ``matrix`` (B, D, D) with the information of the cameras after the first, points eliminated."""
     B, V, _, N = ray.shape
@@ -708,7 +706,7 @@ def information_of_rigs(R, t, X, ray, w, f, matrix):
                 matrix[b, j, i] = matrix[b, i, j]
 
 
-@_compiled
+@_kept
 def see_by_draws(R, t, ray, w, f, sigma, points, log_likelihood):
     """Fill what M draws of the cameras of B rigs (B, M, ...) triangulate, (B, M, 3, N), and how likely each is, (B, M).
 

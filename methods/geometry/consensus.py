@@ -9,12 +9,12 @@ hypotheses. `_propose` computes `LANES` of them at once, one per SIMD lane.
 Constants and functions are all of this file: numba's cache on disk is renewed when this file changes, not another.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from poseboard.methods.geometry.compiling import inner, kept
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -32,19 +32,9 @@ _BEHIND = 1e12
 """Cost of a point behind a camera: such a step is rejected."""
 
 
-_njit: Any = njit  # its stubs know fewer options than it has
 # Without fastmath, so that equal inputs give equal bytes.
 _OPTIONS = {"nogil": True, "error_model": "numpy"}
-# Functions that only compiled ones call, compiled with them: less code, in half the time.
-_inner = _njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
-
-
-def _kept(function: Callable[..., Any]) -> Any:
-    """Compile at the first call, and keep the result on disk."""
-    try:
-        return _njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # neither this folder nor the user's cache can be written
-        return _njit(**_OPTIONS)(function)
+_inner, _kept = inner(**_OPTIONS), kept(**_OPTIONS)
 
 
 @_inner

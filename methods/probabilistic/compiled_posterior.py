@@ -13,10 +13,10 @@ Constants and functions are all of this file: numba's cache on disk is renewed w
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numba import njit
+
+from poseboard.methods.geometry.compiling import inner, kept
 
 LANES = 32
 _NEAREST = 1e-3
@@ -30,12 +30,9 @@ _MAGIC, _SHIFT = np.uint64(0x4330000000000000), np.uint64(52)
 _OFFSET = 2.0**52 + 1023.0
 _HALF_ROOT, _LN2 = 0.7071067811865476, 0.6931471805599453
 
-_njit: Any = njit  # its stubs know fewer options than it has
 # Without fastmath, so that equal inputs give equal bytes.
 _OPTIONS = {"nogil": True, "error_model": "numpy"}
-_compiled = _njit(cache=True, **_OPTIONS)
-# Functions that only compiled ones call, compiled with them: less code, in half the time.
-_inner = _njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
+_inner, _kept = inner(**_OPTIONS), kept(**_OPTIONS)
 
 
 @_inner
@@ -396,7 +393,7 @@ def _refit(z, share, effective, enough, start, mean, covariance, lanes):
             covariance[i, j] = (effective * covariance[i, j] + D * start[i, j]) / (effective + D)
 
 
-@_compiled
+@_kept
 def sample(
     R0, t0, basis, precision, noise, inflation, enough, ray, w, f, sigma, R, t, points, share, effective, covariance,
     sound,
@@ -482,7 +479,7 @@ def sample(
                 _refit(z, share[b, : drawn * LANES], effective[b], enough, covariance[b], mean[k + 1], fitted, acc)
 
 
-@_compiled
+@_kept
 def spread(R, t, share, mean_R, mean_t, covariance):
     """Fill ``covariance`` (B, V, 6, 6) of left Rodrigues vectors and translations of draws about (B, V, ...) means."""
     B, M, V = t.shape[:3]

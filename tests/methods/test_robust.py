@@ -9,7 +9,7 @@ from ransac_reference import HUBER_SHARE, huber_cost, plain_consensus, refined
 from scipy.optimize import least_squares
 from test_triangulation import people, rig, see, seeds
 
-from poseboard.methods.geometry import consensus, robust
+from poseboard.methods.geometry import compiling, consensus, robust
 from poseboard.methods.geometry.robust import ransac, ransac_published
 from poseboard.methods.geometry.triangulation import dlt, reprojection_error
 
@@ -266,8 +266,8 @@ def test_where_compiled_code_cannot_be_kept_it_is_compiled_all_the_same(monkeypa
             raise RuntimeError("no locator available")
         return lambda function: ("compiled", function)
 
-    monkeypatch.setattr(consensus, "_njit", njit)
-    assert consensus._kept(abs) == ("compiled", abs)
+    monkeypatch.setattr(compiling, "_njit", njit)
+    assert compiling.kept()(abs) == ("compiled", abs)
 
 
 def test_no_kind_of_array_is_compiled_anew():
