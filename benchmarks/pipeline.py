@@ -102,7 +102,8 @@ def shared_code(settings: Settings) -> dict[str, list[Path]]:
     adapters = sorted({path for dataset in settings.params.datasets for path in adapter_code(dataset)})
     of_both = [*CODE_OF_ROWS, *CODE_OF_DATA, *adapters]
     both = ("handover", "harness", "matching", "perturbing", "roots", "settings", "training_data")
-    stages = {"train": (*both, "training"), "evaluate": (*both, "evaluating", "predicting", "pictures", "scoring")}
+    evaluated = ("evaluating", "predicting", "pictures", "rig_plans", "root_plans", "scoring", "sharing")
+    stages = {"train": (*both, "training"), "evaluate": (*both, *evaluated)}
     own = {kind: [room["benchmarks"] / f"{name}.py" for name in names] for kind, names in stages.items()}
     return {
         "data": [room["datasets"], room["benchmarks"] / "data.py"],
@@ -124,8 +125,9 @@ def awaited(settings: Settings) -> dict[Path, bytes]:
     values: dict[Path, object] = {own / "board.json": {"datasets": params.datasets, "rows": rows}}
     for dataset, options in params.datasets.items():
         values[own / "datasets" / f"{dataset}.json"] = {"options": options, "world": profile.worlds.get(dataset)}
+    how = profile.model_dump(mode="json", include={"seeds", "processes", "threads"})
     for row, entry in rows.items():
-        values[own / "rows" / f"{row}.json"] = {"row": entry, "seeds": profile.seeds, "processes": profile.processes}
+        values[own / "rows" / f"{row}.json"] = {"row": entry, **how}
     for kind, paths in shared_code(settings).items():
         hashes = {str(path.relative_to(ROOMS_FOLDER)): code_sha256([path]) for path in dict.fromkeys(paths)}
         values[settings.home / "results" / "code" / f"{kind}.json"] = hashes
