@@ -306,11 +306,14 @@ def find_weights(settings: Settings, row: str | None, checkpoint: Path | None) -
     Raises:
         InputError: there is no such row, it finds no roots, or it has no checkpoint.
     """
-    row = row or next((name for name in settings.rows if _finds_roots(settings, name)), None)
+    finders = (name for name in settings.rows if _finds_roots(settings, name))
+    row = row or next(finders, None)
     if row is None:
-        raise InputError("params.yaml: methods", "no row finds the roots of people", "add one, such as rootnet")
+        remedy = "add one whose method answers with one root per person"
+        raise InputError("params.yaml: methods", "no row finds the roots of people", remedy)
     if not _finds_roots(settings, row):
-        raise InputError(f"row {row}", "does not find the roots of people", "name one that does, such as rootnet")
+        remedy = f"name one that does: {', '.join(finders) or 'there is none'}"
+        raise InputError(f"row {row}", "does not find the roots of people", remedy)
     path = checkpoint or next(
         (
             path

@@ -11,7 +11,7 @@ import numpy as np
 from poseboard.protocols.decisions import Spread, few_groups, judge, trained, with_training
 from poseboard.protocols.records import PairedDifference, Rank, Score, ScoreFile, Signature, TableComparison
 from poseboard.report.results import Results, table_key
-from poseboard.report.wording import camera_count, conditions, measure, metric_label
+from poseboard.report.wording import WITHHELD, camera_count, conditions, measure, metric_label
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,11 @@ class Board:
     def details(self) -> str:
         """Conditions that distinguish it from tables of the same name, and its id: "every 64th frame · T5"."""
         return " · ".join([*conditions(self.signature), self.table])
+
+    @property
+    def details_under_heading(self) -> str:
+        """`details` but for that extrinsics are withheld, where the heading above the table says it."""
+        return " · ".join([*(words for words in conditions(self.signature) if words != WITHHELD), self.table])
 
     @property
     def metric(self) -> str:

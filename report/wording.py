@@ -38,6 +38,10 @@ def measure(signature: Signature) -> str:
     return ", ".join([*parts, *([signature.root_from] if signature.root_from else [])])
 
 
+WITHHELD = "extrinsics withheld"
+"""The condition that headings of tables state for all their columns."""
+
+
 def conditions(signature: Signature) -> list[str]:
     """Conditions that distinguish two numbers with one name; none for the usual ones."""
     words = []
@@ -54,7 +58,7 @@ def conditions(signature: Signature) -> list[str]:
     if signature.trained_on is not None:
         words.append(f"trained on {signature.trained}" if signature.trained_on else "training data not known")
     if signature.extrinsics == "withheld":
-        words.append("extrinsics withheld")
+        words.append(WITHHELD)
     if signature.frames_per_rig > 1:
         words.append(f"{signature.frames_per_rig} frames per rig")
     if signature.perturbation:
