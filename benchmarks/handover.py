@@ -576,13 +576,13 @@ class Handover:
             person: one of `people`; None for all.
             others: whether there are further people, of whom it is not to learn.
         """
-        last = partial(withhold, inputs=self.inputs, salt=self._salt, person=person if others else None)
+        prepared, alone = self._prepared(key, person), self.inputs.frames_per_rig == 1
+        group = RigGroup((key,), tuple(view.name for view in prepared.views)) if alone else self._group(key)
+        # The samples before it have the names and the order of its views, where those are withheld.
+        last = partial(withhold, inputs=self.inputs, salt=self._salt, person=person if others else None, group=group)
         past = tuple(last(self._prepared(earlier, person)) for earlier in self._before(key))
-        if self.inputs.frames_per_rig == 1:
-            return replace(last(self._prepared(key, person)), past=past)
-        group = self._group(key)
-        name = _opaque(group.keys[0], b"" if self.inputs.extrinsics else self._salt, "rig")
-        return replace(last(self._prepared(key, person), group=group), past=past, rig=name)
+        rig = None if alone else _opaque(group.keys[0], b"" if self.inputs.extrinsics else self._salt, "rig")
+        return replace(last(prepared), past=past, rig=rig)
 
     def steps(self, key: str, person: int | None = None) -> list[Step]:
         """The chain for a sample, but for withholding, which is the last step."""

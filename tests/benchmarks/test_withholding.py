@@ -163,8 +163,12 @@ def test_nothing_reachable_tells_which_camera_or_frame_it_is(
         sample = sample_of(given, key)
         assert telling(sample, rig) == []
         assert len(sample.past) == (key != rig.keys("test")[0])
-        shown = sorted(int(view.pixels()[0, 0, 0]) for view in sample.views)
-        assert shown == [40 * number + int(key[-1]) for number in range(4)], "the pixels are there"
+        shown = [int(view.pixels()[0, 0, 0]) for view in sample.views]
+        assert sorted(shown) == [40 * number + int(key[-1]) for number in range(4)], "the pixels are there"
+        for before in sample.past:
+            assert [view.name for view in before.views] == [view.name for view in sample.views]
+            cameras = [int(view.pixels()[0, 0, 0]) // 40 for view in before.views]
+            assert cameras == [value // 40 for value in shown], "in the order of the sample's own views"
     # the walk itself finds what a calibrated method is handed
     calibrated = sample_of(Handover(rig, Inputs(views=(1, 9)), tmp_path / "crops"), rig.keys("test")[0])
     assert telling(calibrated, rig)
