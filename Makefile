@@ -1,4 +1,5 @@
-# Two commands: `make repro` regenerates every table, `make test` checks the code. Each does all set-up by itself.
+# `make repro` regenerates every table, `make page` shows the recorded ones, `make test` checks the code. Each does all
+# set-up by itself.
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,12 +12,12 @@ export DO_NOT_TRACK := true
 # Imports are three times slower without bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro test setup lock clean runs
+.PHONY: help page repro test setup lock clean runs
 
 help: ## Show the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(VENV)/ready ## Make .venv with everything (both commands below do it by themselves)
+setup: $(VENV)/ready ## Make .venv with everything (each command does it by itself)
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Poseboard needs Python 3.11 or newer; name one with PYTHON=python3.12" >&2; exit 2; }
@@ -24,6 +25,9 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[test,peers]"
 	@touch $@
+
+page: $(VENV)/ready ## Write the page of the recorded results, without data or training
+	@$(if $(PROFILE),POSEBOARD_PROFILE='$(PROFILE)') $(BIN)/poseboard report
 
 repro: $(VENV)/ready ## Regenerate every table, run and page; PROFILE=smoke|default|seeds|full chooses the size of this run
 	@$(BIN)/poseboard repro $(if $(PROFILE),--profile $(PROFILE))
