@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from poseboard.benchmarks import stage_server
 from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.plan import Countdown, dependencies, plan
 from poseboard.benchmarks.provenance import CODE_OF_DATA, CODE_OF_ROWS, ROOMS_FOLDER, adapter_code, code_sha256
@@ -181,7 +182,10 @@ def run_pipeline(settings: Settings) -> None:
     # Stages take theirs from dvc.yaml.
     environment = {name: value for name, value in os.environ.items() if name != "POSEBOARD_PROFILE"}
     countdown, times = Countdown(plan(settings)), StageTimes(settings.stage_times)
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, errors="replace") as process:
+    with (
+        stage_server.serving(environment) as served,
+        subprocess.Popen(command, env=served, stdout=subprocess.PIPE, text=True, errors="replace") as process,
+    ):
         assert process.stdout is not None
         for line in process.stdout:
             times.follow(line)
