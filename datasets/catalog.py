@@ -24,6 +24,7 @@ from poseboard.datasets import (
     multi_human_pose,
     mupots,
     panoptic,
+    panoptic_people,
     pw3d,
     rhd,
     shelf,
@@ -120,6 +121,14 @@ _ENTRIES = (
         panoptic.OBTAIN,
         panoptic.Panoptic,
         layout="panoptic",
+    ),
+    Entry(
+        "panoptic-people",
+        "CMU Panoptic, several people with given 2D detections",
+        "non-commercial research",
+        panoptic_people.OBTAIN,
+        panoptic_people.PanopticPeople,
+        layout="panoptic_people",
     ),
     Entry(
         "mupots",

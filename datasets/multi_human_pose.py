@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -28,9 +27,9 @@ import scipy  # its parts load when they are used
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import Facts
+from poseboard.datasets.given_detections import boxes_about, detections_name, detections_path, read_detections
 from poseboard.datasets.sample import Group, Sample, Status, Truth, View
 from poseboard.datasets.skeleton import COCO, Skeleton
-from poseboard.datasets.unpickle import read_pickle
 
 TUM14 = Skeleton(
     name="tum-14",
@@ -138,7 +137,7 @@ class MultiHumanPose:
         images = "images" if has_images else "no images"
         if detections:
             return Status("ready", f"{len(frames)} frames with detections, {images}", OBTAIN)
-        return Status("partial", f"{len(frames)} frames, {images}; no {self._detections_name}.pkl", OBTAIN)
+        return Status("partial", f"{len(frames)} frames, {images}; no {detections_name(self.name)}.pkl", OBTAIN)
 
     def manifest(self) -> str:
         """SHA-256 of calibration, annotations and detections."""
@@ -173,10 +172,7 @@ class MultiHumanPose:
         for camera, (name, calibration) in enumerate(self._cameras.items()):
             people = self._detections.get((camera, frame), np.zeros((0, len(COCO), 3)))
             joints = people[..., :2]
-            boxes = (
-                np.concatenate([joints.min(axis=1), joints.max(axis=1)], axis=1) if len(people) else np.zeros((0, 4))
-            )
-            view = View(name, calibration, self._image(camera, frame), boxes)
+            view = View(name, calibration, self._image(camera, frame), boxes_about(joints))
             views.append(replace(view, joints_px=joints, confidence=people[..., 2]) if self._detections else view)
         return Sample(key, tuple(views), Group(self.name, self.name, self.name))
 
@@ -210,13 +206,8 @@ class MultiHumanPose:
         return self.root / f"calibration_{self.name}.json"
 
     @property
-    def _detections_name(self) -> str:
-        return f"pred_{self.name}_maskrcnn_hrnet_coco"
-
-    @property
     def _detections_path(self) -> Path | None:
-        paths = (self.root / f"{self._detections_name}{suffix}" for suffix in (".pkl", ".npz"))
-        return next((path for path in paths if path.is_file()), None)
+        return detections_path(self.root, self.name)
 
     @cached_property
     def _cameras(self) -> dict[str, Camera]:
@@ -262,9 +253,7 @@ class MultiHumanPose:
     def _detections(self) -> dict[tuple[int, int], Array]:
         """(camera, frame) -> (people, 17, 3): x px, y px, score."""
         path = self._detections_path
-        if path is None:
-            return {}
-        return _from_pickle(path) if path.suffix == ".pkl" else _from_npz(path)
+        return {} if path is None else read_detections(path)
 
 
 def _camera(values: Any, image_size: tuple[int, int], where: str) -> Camera:
@@ -279,41 +268,3 @@ def _camera(values: Any, image_size: tuple[int, int], where: str) -> Camera:
         raise InputError(f"{where}.{error.args[0]}", "field is missing", _COPY) from None
     except (TypeError, ValueError, IndexError) as error:
         raise InputError(where, f"is no camera ({error})", _COPY) from None
-
-
-def _from_pickle(path: Path) -> dict[tuple[int, int], Array]:
-    """The published format: ``"{camera}_{frame}"`` -> list of ``{"pred": 17 x 3}``."""
-    content = read_pickle(path)
-    if not isinstance(content, dict):
-        raise InputError(path, f"holds a {type(content).__name__}, not a dict of detections", _COPY)
-    detections = {}
-    for entry, people in content.items():
-        match = re.fullmatch(r"([0-9]+)_([0-9]+)", str(entry))
-        try:
-            if match is None:
-                raise ValueError("key is not camera_frame")
-            joints = [np.asarray(person["pred"], dtype=np.float64).reshape(len(COCO), 3) for person in people]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise InputError(
-                f"{path}: {str(entry)[:40]}", f'is no list of {{"pred": 17 x 3}} ({error})', _COPY
-            ) from None
-        detections[int(match[1]), int(match[2])] = np.array(joints).reshape(-1, len(COCO), 3)
-    return detections
-
-
-def _from_npz(path: Path) -> dict[tuple[int, int], Array]:
-    """The same as arrays without a pickle: camera (n,), frame (n,), keypoints (n, 17, 3)."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            camera, frame, keypoints = (file[name] for name in ("camera", "frame", "keypoints"))
-    except KeyError as error:
-        raise InputError(path, str(error.args[0]), _COPY) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(path, f"is damaged or truncated ({str(error)[:80]})", _COPY) from None
-    if keypoints.shape != (len(keypoints), len(COCO), 3) or not camera.shape == frame.shape == keypoints.shape[:1]:
-        raise InputError(f"{path}: keypoints", f"shape is {keypoints.shape}, not (people, 17, 3)", _COPY)
-    entries = np.stack([camera, frame], axis=1)
-    return {
-        (int(c), int(f)): keypoints[(entries == (c, f)).all(axis=1)].astype(np.float64)
-        for c, f in np.unique(entries, axis=0)
-    }

@@ -119,6 +119,8 @@ class Panoptic:
     """
 
     name = "panoptic"
+    centre_annotated = False
+    """Whether only people whose body centre is annotated count."""
     skeleton = COCO
     splits = ("train", "test")
 
@@ -143,13 +145,15 @@ class Panoptic:
             wrong = [name for name in names if not form.fullmatch(name)]
             if wrong or not names or len(set(names)) < len(names):
                 problem = f"{wrong[0]!r} is no name" if wrong else "name each once, and at least one"
-                raise InputError(f"panoptic: {field}", problem, f"such as {', '.join((*SEQUENCES['test'], *CAMERAS))}")
+                raise InputError(
+                    f"{self.name}: {field}", problem, f"such as {', '.join((*SEQUENCES['test'], *CAMERAS))}"
+                )
         if every < 1:
-            raise InputError("panoptic: every", f"stride {every} is not positive", "1 keeps every frame")
+            raise InputError(f"{self.name}: every", f"stride {every} is not positive", "1 keeps every frame")
         if box_scale is not None and not (np.isfinite(box_scale) and box_scale > 0):
-            raise InputError("panoptic: box_scale", f"{box_scale} is not above 0", "1.0 keeps the boxes")
+            raise InputError(f"{self.name}: box_scale", f"{box_scale} is not above 0", "1.0 keeps the boxes")
         if boxes == "detections" and people == "all":
-            raise InputError("panoptic: boxes", "detections are of one person", "set boxes: joints, or people: one")
+            raise InputError(f"{self.name}: boxes", "detections are of one person", "set boxes: joints, or people: one")
         self.root = Path(root)
         self._is_generated = (self.root / NAME).is_file()
         self.synthetic = synthetic or self._is_generated
@@ -226,7 +230,7 @@ class Panoptic:
             InputError: the split is unknown, or one of its sequences is absent.
         """
         if split not in self._sequences:
-            raise InputError("panoptic: split", f"{split!r} is no split", 'one of "train", "test"')
+            raise InputError(f"{self.name}: split", f"{split!r} is no split", 'one of "train", "test"')
         return [f"{name}/{frame:08d}" for name in self._sequences[split] for frame in self._used(name)]
 
     def sample(self, key: str) -> Sample:
@@ -305,15 +309,17 @@ class Panoptic:
     def _frame(self, key: str) -> tuple[str, int]:
         match = re.fullmatch(rf"({_NAME.pattern})/([0-9]{{8}})", key)
         if match is None or match[1] not in self._named() or int(match[2]) not in self._scene(match[1]).people:
-            raise InputError(f"panoptic: key {key!r}", "there is no such frame", f"see {self.root}")
+            raise InputError(f"{self.name}: key {key!r}", "there is no such frame", f"see {self.root}")
         return match[1], int(match[2])
 
     def _scene(self, name: str) -> _Scene:
         if name not in self._scenes:
             if name not in self._present:
-                remedy = "get it, or name those that you have under datasets.panoptic.sequences"
+                remedy = f"get it, or name those that you have under datasets.{self.name}.sequences"
                 raise InputError(self._calibration_path(name), f"sequence {name} is not there", remedy)
-            self._scenes[name] = _read_scene(self.root / name, RANGES.get(name), self._every, self._people == "all")
+            self._scenes[name] = _read_scene(
+                self.root / name, RANGES.get(name), self._every, self._people == "all", self.centre_annotated
+            )
         return self._scenes[name]
 
     def _used(self, name: str) -> list[int]:
@@ -339,7 +345,9 @@ class Panoptic:
 
     def _calibration(self, name: str) -> dict[str, Camera]:
         if name not in self._calibrations:
-            self._calibrations[name] = _read_calibration(self._calibration_path(name), self._cameras)
+            self._calibrations[name] = _read_calibration(
+                self._calibration_path(name), self._cameras, f"datasets.{self.name}.cameras"
+            )
         return self._calibrations[name]
 
     def _detected(self, name: str, camera: str) -> Array:
@@ -382,7 +390,9 @@ class _Scene:
         return list(self.people)
 
 
-def _read_scene(folder: Path, ranges: Sequence[tuple[int, int]] | None, every: int, crowds: bool) -> _Scene:
+def _read_scene(
+    folder: Path, ranges: Sequence[tuple[int, int]] | None, every: int, crowds: bool, centre: bool
+) -> _Scene:
     labels = folder / "hdPose3d_stage1_coco19"
     try:
         files = os.listdir(labels)
@@ -397,14 +407,14 @@ def _read_scene(folder: Path, ranges: Sequence[tuple[int, int]] | None, every: i
         path = labels / f"body3DScene_{number:08d}.json"
         content = _read(path)
         digest.update(path.name.encode() + hashlib.sha256(content).digest())
-        bodies = _bodies(_parsed(content, path), path)
+        bodies = _bodies(_parsed(content, path), path, centre)
         if len(bodies) == 1 or (crowds and len(bodies)):
             people[number] = bodies
     return _Scene(people, len(numbers) - len(people), digest.digest())
 
 
-def _bodies(content: Any, path: Path) -> Array:
-    """Poses (P, 17, 3), mm, of the bodies in a label file with any annotated joint."""
+def _bodies(content: Any, path: Path, centre: bool) -> Array:
+    """Poses (P, 17, 3), mm, of the bodies in a label file with any annotated joint, or with an annotated ``centre``."""
     bodies = content.get("bodies") if isinstance(content, dict) else None
     if not isinstance(bodies, list):
         raise InputError(f"{path}: bodies", "is no list", _COPY)
@@ -416,10 +426,13 @@ def _bodies(content: Any, path: Path) -> Array:
         joints[row] = values.reshape(-1, 4)
     coco = joints[:, _ROWS]
     annotated = coco[..., 3:] > _LEAST_CONFIDENCE
-    return np.where(annotated, coco[..., :3] * _MM, np.nan)[annotated.any(axis=(1, 2))]
+    counted = annotated.any(axis=(1, 2))
+    if centre:
+        counted &= joints[:, JOINTS19.index("body_centre"), 3] > _LEAST_CONFIDENCE
+    return np.where(annotated, coco[..., :3] * _MM, np.nan)[counted]
 
 
-def _read_calibration(path: Path, names: Sequence[str]) -> dict[str, Camera]:
+def _read_calibration(path: Path, names: Sequence[str], option: str) -> dict[str, Camera]:
     content = _parsed(_read(path), path)
     entries = content.get("cameras") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -429,7 +442,7 @@ def _read_calibration(path: Path, names: Sequence[str]) -> dict[str, Camera]:
     for name in names:
         where = f"{path}: {name}"
         if name not in by_name:
-            raise InputError(where, "there is no such camera", "choose others under datasets.panoptic.cameras")
+            raise InputError(where, "there is no such camera", f"choose others under {option}")
         fields = {}
         for field, shape in (("resolution", (2,)), ("K", (3, 3)), ("R", (3, 3)), ("t", (3, 1)), ("distCoef", (5,))):
             values = _numbers(by_name[name].get(field))

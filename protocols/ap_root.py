@@ -10,7 +10,6 @@ over those in an image without any person as well. ``unjudged`` counts them.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -23,7 +22,7 @@ from poseboard.protocols import bootstrap
 from poseboard.protocols.average_precision import average_precision, match, match_published
 from poseboard.protocols.base import Breakdown, TruthTable
 from poseboard.protocols.camera_frame import People, gather
-from poseboard.protocols.found_people import FoundPeople, records
+from poseboard.protocols.found_people import FoundPeople, precision_curve, records
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import Curve, Measure
 
@@ -128,34 +127,14 @@ class ApRoot(FoundPeople):
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
         """Also the recall, and the precision of all that was predicted."""
-        false, missing, unjudged = (int(table[name].sum()) for name in ("false", "missing", "unjudged"))
-        found = len(table) - false - missing - unjudged
-        readings = {
-            "recall": 100 * found / (found + missing) if found + missing else None,
-            "precision": 100 * found / (found + false) if found + false else None,
-        }
-        return {**super().breakdown(table), "reading": readings}
+        return {**super().breakdown(table), "reading": self.readings(table)}
 
     def curves(self, table: pd.DataFrame) -> dict[str, Curve]:
         """Precision over recall, at every hundredth of the recall; nothing beyond the highest recall."""
-        predicted = table[~(table["missing"] | table["unjudged"])]
-        people = int((~(table["false"] | table["unjudged"])).sum())
-        falling = predicted.sort_values("score", ascending=False, kind="stable")
-        right = (~falling["false"]).to_numpy().cumsum()
-        if not people or not len(falling):
-            return {}
-        precision = right / np.arange(1, len(right) + 1)
-        highest = np.maximum.accumulate(precision[::-1])[::-1]
-        levels = np.arange(101) / 100
-        place = np.searchsorted(right / people, levels - 1e-12, side="left")
-        y = [float(highest[p]) * 100 if p < len(highest) else None for p in place.tolist()]
-        x = [float(level) * 100 for level in levels]
-        return {"precision": Curve(x=x, y=y, x_label="recall (%)", y_label="precision (%)")}
+        return precision_curve(table)
 
 
 def _with_root(people: People) -> People:
     """Without predicted people who have no root."""
     there = np.flatnonzero(np.isfinite(people.pred[:, 0]).all(axis=1))
-    return replace(
-        people, pred=people.pred[there], pred_place=people.pred_place[there], pred_row=people.pred_row[there]
-    )
+    return people.take_predicted(there)

@@ -3,7 +3,7 @@
 Conventions. People are points (N, 3) in mm with the image that each is in, any integers; a score is higher where a
 method is surer. Nothing here loops over images: a pair is a predicted and a true person of the same image.
 
-There are two rules, and literature confuses them:
+There are three rules, and literature confuses them:
 
 * *sound*: people are taken by falling score, and each takes the nearest true person within reach that nobody has taken;
   among predictions of equal score the nearest pair comes first, so the order of a file decides nothing. AP is the area
@@ -11,8 +11,10 @@ There are two rules, and literature confuses them:
 * *published*: MuPoTS-3D's AP_25 as RootNet's release computes it (Moon et al., ICCV 2019). Each prediction has the
   nearest true person, taken or not, and is wrong where that one is taken; AP adds rectangles under the raw curve and
   leaves out the first of them, so one perfect prediction of one person has 0. Ties go by the order of the file.
+* *nearest*: a prediction stands for the nearest true person and no other, as by the published rule; the area is that of
+  the sound one. VoxelPose's, of whole poses: `protocols.ap_people`.
 
-In both, a person is reached *strictly* within the distance. Predictions in images without a true person are no errors
+In all, a person is reached *strictly* within the distance. Predictions in images without a true person are no errors
 by the published rule, which passes over them.
 """
 
@@ -128,6 +130,37 @@ def match_published(
     found = np.full(len(pred), -1, dtype=np.int64)
     found[p[first]] = t[first]
     return Matches(found, judged, nearest)
+
+
+def match_nearest(
+    p: NDArray[np.int64], t: NDArray[np.int64], distance: Array, score: Points, true: int, within: float
+) -> Matches:
+    """Matches by the nearest rule; predictions in images without a true person are not judged.
+
+    Args:
+        p: (K,) predicted person of each pair of an image, in any order; see `same_image`.
+        t: (K,) its true person.
+        distance: (K,) of the pair.
+        score: (N,) of the predicted people.
+        true: number of true people.
+        within: distance below which a predicted person is right.
+
+    Example:
+        >>> p, t = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+        >>> match_nearest(p, t, np.array([10.0, 90, 20, 80]), np.array([0.8, 0.9]), 2, 100).truth.tolist()
+        [-1, 0]
+    """
+    order = np.lexsort((t, distance, p))
+    order = order[_first(p[order], len(score))]  # of each predicted person its nearest true one
+    p, t, distance = p[order], t[order], distance[order]
+    nearest = np.full(len(score), np.nan)
+    nearest[p] = distance
+    rank = np.lexsort((distance, -np.asarray(score, dtype=np.float64)[p]))
+    rank = rank[distance[rank] < within]
+    right = rank[_first(t[rank], true)]
+    found = np.full(len(score), -1, dtype=np.int64)
+    found[p[right]] = t[right]
+    return Matches(found, ~np.isnan(nearest), nearest)
 
 
 def curve(matches: Matches, score: Points, people: int) -> tuple[Array, Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,10 @@ class People:
     truth: Array
     truth_place: Places
     view: str | None
+
+    def take_predicted(self, rows: Places) -> People:
+        """With those of the predicted people alone."""
+        return replace(self, pred=self.pred[rows], pred_place=self.pred_place[rows], pred_row=self.pred_row[rows])
 
 
 def mapped_or_root(pred: PoseTable, joints: tuple[str, ...], skeleton: Skeleton) -> Array:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from poseboard.protocols.base import Breakdown, Protocol, TruthTable
 from poseboard.protocols.camera_frame import People
 from poseboard.protocols.predictions import PoseTable
+from poseboard.protocols.records import Curve
 
 
 class FoundPeople(Protocol):
@@ -36,6 +37,33 @@ class FoundPeople(Protocol):
             field: {**dict.fromkeys(map(str, table[field].cat.categories)), **of_field}
             for field, of_field in super().breakdown(table).items()
         }
+
+    @staticmethod
+    def readings(table: pd.DataFrame) -> dict[str, float | None]:
+        """Recall, and the precision of all that was predicted, in percent; None where there is nobody."""
+        false, missing, unjudged = (int(table[name].sum()) for name in ("false", "missing", "unjudged"))
+        found = len(table) - false - missing - unjudged
+        return {
+            "recall": 100 * found / (found + missing) if found + missing else None,
+            "precision": 100 * found / (found + false) if found + false else None,
+        }
+
+
+def precision_curve(table: pd.DataFrame) -> dict[str, Curve]:
+    """Precision over recall, at every hundredth of the recall; nothing beyond the highest recall."""
+    predicted = table[~(table["missing"] | table["unjudged"])]
+    people = int((~(table["false"] | table["unjudged"])).sum())
+    falling = predicted.sort_values("score", ascending=False, kind="stable")
+    right = (~falling["false"]).to_numpy().cumsum()
+    if not people or not len(falling):
+        return {}
+    precision = right / np.arange(1, len(right) + 1)
+    highest = np.maximum.accumulate(precision[::-1])[::-1]
+    levels = np.arange(101) / 100
+    place = np.searchsorted(right / people, levels - 1e-12, side="left")
+    y = [float(highest[p]) * 100 if p < len(highest) else None for p in place.tolist()]
+    x = [float(level) * 100 for level in levels]
+    return {"precision": Curve(x=x, y=y, x_label="recall (%)", y_label="precision (%)")}
 
 
 def records(pred: PoseTable, truth: TruthTable, people: People, found: NDArray[np.integer]) -> pd.DataFrame:

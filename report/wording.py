@@ -10,7 +10,13 @@ from pydantic import JsonValue
 from poseboard.protocols.records import Signature, SpeedFile
 from poseboard.report.formatting import integer, ordinal
 
-_METRIC_WORDS = {"root": " of roots", "recall": "recall", "sound": "sound "}
+_METRIC_WORDS = {
+    "root": " of roots",
+    "people": " of people",
+    "matched": " of matched people",
+    "recall": "recall",
+    "sound": "sound ",
+}
 """Parts of a metric's name that are no abbreviations."""
 _ALIGNMENTS = {
     "root": "root-relative",

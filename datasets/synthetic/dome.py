@@ -94,7 +94,7 @@ class DomeOptions(GenerationOptions):
 
     def room(self) -> Room:
         """A room that is wide and high enough for all cameras."""
-        return make_room(random_part(self.seed, "room"), _HALF_ROOM_MM, _HALF_ROOM_MM, _ROOM_HEIGHT_MM)
+        return dome_room(self.seed)
 
     def samples(self, split: str) -> int:
         """Number of moments of a split, each seen by all cameras."""
@@ -107,6 +107,11 @@ class DomeOptions(GenerationOptions):
         moments, views = self.samples("train") + self.samples("test"), len(self.cameras)
         width, height = self.size_px
         return Extent(moments * views, width * height, 1, len(panoptic.RANGES) * (views + 3), views)
+
+
+def dome_room(seed: int) -> Room:
+    """The room about the dome of a world with a seed."""
+    return make_room(random_part(seed, "room"), _HALF_ROOM_MM, _HALF_ROOM_MM, _ROOM_HEIGHT_MM)
 
 
 def day(subject: str) -> str:

@@ -96,10 +96,11 @@ def test_the_rows_that_are_trained_follow_the_pipeline() -> None:
     settings = Settings.read(ROOT / "params.yaml")
     rows = trained_rows(settings.in_profile("default"))
     of_roots = {"human36m-coco", "mupots", "pw3d"}
-    worlds = {"human36m", "human36m-rigs", "panoptic", *of_roots}
+    worlds = {"human36m", "human36m-rigs", "panoptic", "panoptic-people", *of_roots}
     assert set(rows) == worlds, "the others are not there, or only trained on"
     assert all({"rootnet", "k_only"} <= set(rows[dataset]) for dataset in of_roots)
     assert set(rows["panoptic"]) == {"backbone", "dlt", "ransac", "algebraic", "volumetric"}
+    assert set(rows["panoptic-people"]) == {"backbone", "dlt", "ransac", "ransac_swap"}
     assert set(rows["human36m"]) > set(rows["human36m-rigs"]) >= {"backbone", "dlt", "volumetric", "epipolar"}
     elsewhere = {"epipolar_augmented", "epipolar_extra_data", "rootnet", "k_only"}
     assert set(rows["human36m"]) == settings.params.methods.keys() - elsewhere

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_up_panoptic import write_panoptic
+from made_up_panoptic_people import write_panoptic_people
 from made_up_photographs import TREES, write_tree
 from made_up_rhd import write_rhd
 from made_up_shelf import write_shelf
@@ -34,6 +35,7 @@ HOLDS_NUMBERS = {
     "muco": Path("data/MuCo-3DHP.json"),
     "mupots": Path("data/MuPoTS-3D.json"),
     "panoptic": Path("171204_pose6/calibration_171204_pose6.json"),
+    "panoptic-people": Path("160906_band4/calibration_160906_band4.json"),
     "pw3d": Path("data/3DPW_validation.json"),
     "rhd": Path("evaluation/anno_evaluation.pickle"),
     "shelf": Path("pred_shelf_maskrcnn_hrnet_coco.pkl"),
@@ -51,6 +53,7 @@ FACTS = {
     "muco": Facts(boxes="true joints", truth="motion capture"),
     "mupots": Facts(boxes="true joints", truth="motion capture"),
     "panoptic": Facts(boxes="true joints", truth="triangulated"),
+    "panoptic-people": Facts(boxes="detected", truth="triangulated", associated=False),
     "pw3d": Facts(boxes="true joints", truth="motion capture"),
     "rhd": Facts(boxes="true joints", truth="synthetic", hand=True),
     "shelf": Facts(boxes="detected", truth="annotated", associated=False),
@@ -68,6 +71,8 @@ def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         write_rhd(folder)
     elif request.param == "panoptic":
         write_panoptic(folder)
+    elif request.param == "panoptic-people":
+        write_panoptic_people(folder, frames=(100,))  # of which every twelfth is read
     elif request.param in TREES:
         write_tree(folder, request.param)
     elif request.param == "human36m-toolbox":

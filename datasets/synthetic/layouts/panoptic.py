@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.contact_sheet import write_contact_sheet
@@ -32,7 +33,7 @@ FROM_STUDIO = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 """A point of the studio, z up, as one of the files, y down."""
 _CM = 0.1
 _CONFIDENCE = (0.15, 0.75)
-_SEEN_AS = {"neck": "thorax", "body_centre": "pelvis"}
+SEEN_AS = {"neck": "thorax", "body_centre": "pelvis"}
 """Points of a figure that stand for joints of other names, where it is asked whether a camera sees them."""
 
 
@@ -53,6 +54,20 @@ def joints19_mm(figure: Figure) -> Array:
     points["neck"] = points["thorax"]
     points["body_centre"] = (points["left_hip"] + points["right_hip"]) / 2
     return np.stack([points[name] for name in JOINTS19], axis=1)
+
+
+def joints19_annotated(joints_mm: Array, seen: NDArray[np.bool_]) -> Array:
+    """What the files hold of one person, (T, 19, 4): cm, y down, and confidence.
+
+    Args:
+        joints_mm: (T, 19, 3) from `joints19_mm`.
+        seen: (T, V, 19) whether each camera sees each joint.
+    """
+    least, most = _CONFIDENCE
+    confidence = np.round(least + (most - least) * seen.mean(axis=1), 6)
+    joints19 = np.concatenate([np.round(_CM * joints_mm @ FROM_STUDIO.T, 6), confidence[..., None]], axis=-1)
+    joints19[seen.sum(axis=1) < 2] = (0, 0, 0, -1)
+    return joints19
 
 
 def calibration(cameras: Sequence[Camera], names: Sequence[str]) -> dict[str, Any]:
@@ -94,7 +109,7 @@ class PanopticLayout:
         take = direct(options, subject, name)
         seen = np.zeros((len(numbers), len(options.cameras), len(JOINTS19)), dtype=np.bool_)
         digest, size_bytes, files = hashlib.sha256(), 0, []
-        names = [_SEEN_AS.get(joint, joint) for joint in JOINTS19]
+        names = [SEEN_AS.get(joint, joint) for joint in JOINTS19]
         for i, v, picture, of_joints in shots(options, subject, name, take, names):
             data = encode_jpeg(picture.image, options.jpeg_quality)
             camera = options.cameras[v]
@@ -104,11 +119,7 @@ class PanopticLayout:
             size_bytes += len(data)
             files.append(file)
             seen[i, v] = of_joints
-        joints_cm = np.round(_CM * joints19_mm(take.people[0].figure) @ FROM_STUDIO.T, 6)
-        least, most = _CONFIDENCE
-        confidence = np.round(least + (most - least) * seen.mean(axis=1), 6)
-        joints19 = np.concatenate([joints_cm, confidence[..., None]], axis=-1)
-        joints19[seen.sum(axis=1) < 2] = (0, 0, 0, -1)
+        joints19 = joints19_annotated(joints19_mm(take.people[0].figure), seen)
         return DomeClip(seen.mean(axis=2), digest.hexdigest(), size_bytes, tuple(files), joints19=joints19)
 
     def write_labels(self, root: Path, options: DomeOptions, clips: Sequence[DomeClip]) -> WrittenLabels:

@@ -1,0 +1,171 @@
+"""CMU Panoptic with several people and given 2D detections, as VoxelPose and its successors evaluate it.
+
+On disk, below one root, for each sequence, the files of `datasets.panoptic` and a file of detections:
+
+    <sequence>/calibration_<sequence>.json
+    <sequence>/hdPose3d_stage1_coco19/body3DScene_%08d.json
+    <sequence>/pred_<sequence>_maskrcnn_hrnet_coco.pkl or .npz     see `datasets.given_detections`; the camera is the
+                                                                   node of an HD camera: 3 of 00_03
+    <sequence>/hdImgs/<camera>/<camera>_%08d.jpg                   optional: they are drawn, not seen by methods
+
+Detections are undistorted by nobody: they lie in the images as these are. Nobody published them for these sequences;
+run a detector of COCO's joints on the HD images.
+
+The convention is that of VoxelPose (github.com/microsoft/voxelpose-pytorch, lib/dataset/panoptic.py): the test
+sequences and cameras below, every twelfth labelled frame with a person, and of the people those whose body centre is
+annotated with a confidence above 0.1. Its poses have 15 joints, of which COCO lacks the neck and the body centre.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.facts import Facts, TruthSource
+from poseboard.datasets.given_detections import (
+    Detections,
+    boxes_about,
+    detections_name,
+    detections_path,
+    read_detections,
+)
+from poseboard.datasets.panoptic import HD_CAMERAS, Panoptic
+from poseboard.datasets.panoptic import OBTAIN as OBTAIN_SEQUENCES
+from poseboard.datasets.sample import FileState, Group, ReadImage, Sample, Status, View, read_image
+from poseboard.datasets.skeleton import COCO
+from poseboard.datasets.synthetic.manifest import NAME
+
+SEQUENCES = ("160906_pizza1", "160422_haggling1", "160906_ian5", "160906_band4")
+"""VoxelPose's test sequences."""
+
+CAMERAS = ("00_03", "00_06", "00_12", "00_13", "00_23")
+"""VoxelPose's five HD cameras."""
+
+EVERY = 12
+"""VoxelPose's stride over the labelled frames of a test sequence."""
+
+OBTAIN = f"{OBTAIN_SEQUENCES}; 2D detections: run a detector of COCO's joints on the HD images"
+
+
+class PanopticPeople(Panoptic):
+    """The adapter: a `Dataset` of frames with any number of people, for methods that answer given 2D detections.
+
+    There is no training split: who is who in the views is not given, and no row learns from that.
+
+    Args:
+        root: folder of the sequences.
+        sequences: of "test".
+        cameras: names of the cameras, in that order; "all": all HD cameras.
+        every: stride over the labelled frames of a sequence; None: `EVERY`, and 1 for a tree of our generator, which
+            has no frames between.
+        synthetic: whether the people are rendered; always True for a tree with a ``manifest.json`` of our generator.
+
+    Raises:
+        InputError: an option has a wrong value. Damaged files raise on first use and name file and field.
+    """
+
+    name = "panoptic-people"
+    centre_annotated = True
+
+    def __init__(
+        self,
+        root: Path,
+        sequences: tuple[str, ...] = SEQUENCES,
+        cameras: tuple[str, ...] | Literal["all"] = CAMERAS,
+        every: int | None = None,
+        synthetic: bool = False,
+    ) -> None:
+        if every is None:
+            every = 1 if (Path(root) / NAME).is_file() else EVERY
+        if other := [name for name in cameras if cameras != "all" and name not in HD_CAMERAS]:
+            raise InputError(f"{self.name}: cameras", f"{other[0]!r} is no HD camera", f"such as {', '.join(CAMERAS)}")
+        super().__init__(root, {"test": sequences}, cameras, every, people="all", synthetic=synthetic)
+        self._of_scene: dict[str, Detections] = {}
+
+    def status(self) -> Status:
+        """Ready if calibrations, labels and detections of all sequences can be read; images are optional."""
+        present = self._present
+        if not present:
+            first = self._calibration_path(next(self._named()))
+            others = f", nor any other of {len(list(self._named()))} sequences"
+            return Status("missing", f"no {first}{others}", OBTAIN)
+        absent = [f"sequence {name}" for name in self._named() if name not in present]
+        frames = people = detected = drawn = 0
+        try:
+            for name in present:
+                scene, cameras = self._scene(name), self._calibration(name)
+                if not scene.frames:
+                    absent.append(f"labelled frames of {name}")
+                frames, people = frames + len(scene.frames), people + sum(map(len, scene.people.values()))
+                if detections_path(self.root / name, name) is None:
+                    absent.append(f"{name}/{detections_name(name)}.pkl")
+                    continue
+                known = self._detections_of(name)
+                detected += sum(len(self._detected_people(known, c, f)) for c in cameras for f in scene.frames)
+                ends = dict.fromkeys(scene.frames[i] for i in (0, -1) if scene.frames)
+                drawn += all(self._image_path(name, camera, frame).is_file() for camera in cameras for frame in ends)
+        except InputError as error:
+            return Status("damaged", str(error), OBTAIN)
+        images = "images" if drawn == len(present) else "no images" if not drawn else f"images of {drawn} sequences"
+        detail = f"{frames} frames with {people} people, {detected} detections in {len(self.views)} cameras, {images}"
+        if absent:
+            return Status("partial", f"{detail}; {len(absent)} things missing, first {absent[0]}", OBTAIN)
+        return Status("ready", detail, OBTAIN)
+
+    def manifest(self) -> str:
+        """SHA-256 of the options and of the calibrations, labels and detections.
+
+        Raises:
+            InputError: a file cannot be read, or the tree is a generated world that was changed.
+        """
+        digest = hashlib.sha256(super().manifest().encode())
+        for name in self._present:
+            path = detections_path(self.root / name, name)
+            try:
+                digest.update(b"absent" if path is None else hashlib.sha256(path.read_bytes()).digest())
+            except OSError as error:
+                raise InputError(f"{path}", f"file cannot be read ({error.strerror})", OBTAIN) from None
+        return digest.hexdigest()
+
+    def facts(self, split: str) -> Facts:
+        """Detected people, view by view; poses that the dome triangulated, or that were rendered."""
+        truth: TruthSource = "synthetic" if self.synthetic else "triangulated"
+        return Facts(boxes="detected", truth=truth, associated=False)
+
+    def sample(self, key: str) -> Sample:
+        """The views of all cameras with the detections of all people, (P, 17, 2) and (P, 17), and boxes about them.
+
+        Raises:
+            InputError: there is no such key, or no file of detections of its sequence.
+        """
+        name, frame = self._frame(key)
+        detections = self._detections_of(name)
+        views = []
+        for camera_name, camera in self._calibration(name).items():
+            people = self._detected_people(detections, camera_name, frame)
+            path = self._image_path(name, camera_name, frame)
+            image = ReadImage(partial(read_image, path, camera.size), partial(FileState.of, path))
+            view = View(camera_name, camera, image if path.is_file() else None, boxes_about(people[..., :2]))
+            views.append(replace(view, joints_px=people[..., :2], confidence=people[..., 2]))
+        return Sample(key, tuple(views), Group(name, name, name))
+
+    def _detections_of(self, name: str) -> Detections:
+        if name not in self._of_scene:
+            path = detections_path(self.root / name, name)
+            if path is None:
+                where = self.root / name / f"{detections_name(name)}.pkl"
+                raise InputError(where, "there is no such file, nor one .npz", "detect people in the HD images")
+            self._of_scene[name] = read_detections(path)
+        return self._of_scene[name]
+
+    @staticmethod
+    def _detected_people(detections: Detections, camera: str, frame: int) -> Array:
+        """(P, 17, 3) of one view: x px, y px, score."""
+        return detections.get((int(camera.partition("_")[2]), frame), np.zeros((0, len(COCO), 3)))

@@ -1,0 +1,182 @@
+"""Which people were found in 3D, by the mean error of their joints: AP, MPJPE of the matched, and recall.
+
+The rule is that of VoxelPose (Tu et al., ECCV 2020; evaluate of lib/dataset/panoptic.py in its release), by which MvP,
+MVGFormer and others are evaluated on CMU Panoptic:
+
+* The distance of a predicted from a true person is the mean over the joints annotated of the latter, in the world, not
+  aligned. A predicted person stands for the nearest true one of its frame, and for no other.
+* AP at a threshold: predicted people are taken by falling score over all frames together. One is right if its distance
+  is below the threshold and no surer one was right for the same true person; else it is false. AP is the area under the
+  curve of the highest precision at each recall or beyond.
+* MPJPE: the mean distance of those who are right at 500 mm.
+* Recall: the share of true people for whom anybody stands below 500 mm.
+
+So a true person is matched once, and a second answer for it is false even where another person is within reach. AP_25
+of MuPoTS-3D (:mod:`poseboard.protocols.ap_root`) is another number: of roots, at 250 mm, in one camera's frame.
+
+Left to us by the rule, and decided here: of equal scores the nearest comes first, and they are one point of the curve,
+so that the order of a file decides nothing. A joint that is annotated and not predicted is off by ``lacking_mm``, so
+that nobody gains by leaving out a joint. Predictions in frames without a true person are passed over, as the release
+does, which leaves out such frames (``unjudged`` counts them). The release adds 1e-5 to two counts that it divides by,
+which changes no printed digit.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.protocols import bootstrap
+from poseboard.protocols.average_precision import average_precision, match_nearest, same_image
+from poseboard.protocols.base import Breakdown, TruthTable
+from poseboard.protocols.camera_frame import gather
+from poseboard.protocols.found_people import FoundPeople, precision_curve, records
+from poseboard.protocols.predictions import PoseTable
+from poseboard.protocols.records import Curve, Measure
+
+Array = NDArray[np.float64]
+
+_METRICS = {"ap": "ap_people", "mpjpe": "mpjpe_matched", "recall": "recall_people"}
+_AVERAGES = {
+    "ap": "each person matched once, highest precision at each recall",
+    "mpjpe": "people found, each matched once",
+    "recall": "each person matched once, share of people",
+}
+
+
+def mean_distances(
+    pred_mm: Array,
+    pred_image: NDArray[np.integer],
+    truth_mm: Array,
+    truth_image: NDArray[np.integer],
+    lacking_mm: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    """Each predicted with each true person of the same image.
+
+    Args:
+        pred_mm: (N, J, 3); NaN = not predicted.
+        pred_image: (N,) any integers.
+        truth_mm: (M, J, 3); NaN = not annotated, but of some joint of everyone.
+        truth_image: (M,).
+        lacking_mm: distance of a joint that is annotated and not predicted.
+
+    Returns:
+        Numbers of the predicted and of the true people, and the mean distances over the annotated joints, (K,) each.
+
+    Example:
+        >>> pred, true = np.array([[[3.0, 4, 0], [np.nan] * 3]]), np.zeros((1, 2, 3))
+        >>> mean_distances(pred, np.zeros(1, int), true, np.zeros(1, int), 500.0)[2].tolist()
+        [252.5]
+    """
+    p, t = same_image(pred_image, truth_image)
+    apart = np.linalg.norm(pred_mm[p] - truth_mm[t], axis=-1)
+    annotated = np.isfinite(truth_mm[t]).all(axis=-1)
+    apart = np.where(np.isfinite(apart), apart, lacking_mm)
+    return p, t, np.where(annotated, apart, 0.0).sum(axis=1) / annotated.sum(axis=1)
+
+
+class ApPeople(FoundPeople):
+    """AP and recall in percent, or the MPJPE of the matched in mm.
+
+    Args:
+        report: "ap"; "mpjpe", the mean error of the people who were found; "recall", the share of people who were.
+        within_mm: a person is found below this mean distance of the joints.
+        joints: names of those evaluated; None: all of the truth's.
+        lacking_mm: distance of a joint that is annotated and not predicted.
+
+    Example:
+        >>> from poseboard.datasets.skeleton import COCO
+        >>> ApPeople(report="mpjpe", within_mm=500).measure(COCO).metric
+        'mpjpe_matched@500mm'
+    """
+
+    name: ClassVar[str] = "ap_people"
+    version: ClassVar[int] = 1
+
+    report: Literal["ap", "mpjpe", "recall"] = "ap"
+    within_mm: float = Field(default=25, gt=0)
+    joints: tuple[str, ...] | None = Field(default=None, min_length=1)
+    lacking_mm: float = Field(default=500, gt=0)
+
+    @property
+    def unit(self) -> str:
+        """Percent; of the mean error mm."""
+        return "mm" if self.report == "mpjpe" else "%"
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Of the mean error."""
+        return self.report == "mpjpe"
+
+    def measure(self, skeleton: Skeleton) -> Measure:
+        """See :class:`Protocol`."""
+        joints = f"all {len(skeleton)} of {skeleton.name}"
+        if self.joints is not None:
+            joints = f"{len(self.joints)} of {skeleton.name}: {', '.join(self.joints)}"
+        return Measure(
+            metric=f"{_METRICS[self.report]}@{self.within_mm:g}mm",
+            alignment="none",
+            root="none",
+            joints=joints,
+            average=_AVERAGES[self.report],
+            judged=f"the nearest person by the mean of the joints, {self.lacking_mm:g} mm for one not predicted",
+            version=self.version,
+        )
+
+    def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
+        """See :class:`Protocol`; a row per predicted person, and per person whom nobody found.
+
+        ``error`` of AP and recall is 100 for who was found, else 0; of the MPJPE the distance of who was found.
+        ``distance_mm`` is to the nearest person. A predicted person without any of the joints is none.
+        """
+        people = gather(pred, truth, self.joints or truth.skeleton.joints)
+        there = np.flatnonzero(np.any(np.isfinite(people.pred).all(axis=2), axis=1))
+        people = people.take_predicted(there)
+        annotated = np.flatnonzero(np.any(np.isfinite(people.truth).all(axis=2), axis=1))
+        p, t, distance = mean_distances(
+            people.pred, people.pred_place, people.truth[annotated], people.truth_place[annotated], self.lacking_mm
+        )
+        score = pred.score[people.pred_row]
+        matches = match_nearest(p, t, distance, score, len(annotated), self.within_mm)
+        table = records(pred, truth, people, np.append(annotated, -1)[matches.truth])
+        unjudged, nearest = np.zeros(len(table), dtype=bool), np.full(len(table), np.nan)
+        unjudged[: len(score)], nearest[: len(score)] = ~matches.judged, matches.distance_mm
+        false = table["false"].to_numpy(dtype=bool) & ~unjudged
+        lost = false | table["missing"].to_numpy(dtype=bool) | unjudged
+        found = nearest if self.report == "mpjpe" else np.full(len(table), 100.0)
+        of_lost = np.where(unjudged, np.nan, np.nan if self.report == "mpjpe" else 0.0)
+        return table.drop(columns="truth").assign(
+            false=false, unjudged=unjudged, distance_mm=nearest, error=np.where(lost, of_lost, found)
+        )
+
+    def estimate(
+        self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """See :class:`Protocol`."""
+        if self.report == "mpjpe":
+            return bootstrap.ratio(table["error"].to_numpy(dtype=np.float64), codes, multiplicity)
+        false, missing, unjudged = (table[name].to_numpy(dtype=bool) for name in ("false", "missing", "unjudged"))
+        true = ~(false | unjudged)
+        if self.report == "recall":
+            return bootstrap.ratio(np.where(missing, 0.0, 100.0)[true], codes[true], multiplicity)
+        predicted = ~(missing | unjudged)
+        return 100 * average_precision(
+            ~false[predicted],
+            table["score"].to_numpy(dtype=np.float64)[predicted],
+            codes[predicted],
+            np.bincount(codes[true], minlength=multiplicity.shape[1]).astype(np.float64),
+            multiplicity,
+        )
+
+    def breakdown(self, table: pd.DataFrame) -> Breakdown:
+        """Also the recall at this distance, and the precision of all that was predicted."""
+        return {**super().breakdown(table), "reading": self.readings(table)}
+
+    def curves(self, table: pd.DataFrame) -> dict[str, Curve]:
+        """Of AP: precision over recall."""
+        return precision_curve(table) if self.report == "ap" else {}
