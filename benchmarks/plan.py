@@ -154,7 +154,8 @@ def _training(settings: Settings, name: str, row: str) -> PlannedStage:
     seconds, profiles, unknown = START_S, [], []
     own = [dataset for dataset in datasets_of(settings, row) if settings.weights(row, dataset) is None]
     for dataset in dict.fromkeys(settings.trained_as(row, dataset) or dataset for dataset in own):
-        if settings.weights(row, dataset) is not None or not _has_samples(settings, dataset):
+        learns = any(_has_samples(settings, source) for source in settings.train_on(row, dataset))
+        if settings.weights(row, dataset) is not None or not learns:
             continue
         measured = _measured(settings, dataset, row)
         if measured is None:
@@ -199,13 +200,14 @@ def _is_comparable(settings: Settings, profile: str, dataset: str, row: str) -> 
 
 
 def _has_samples(settings: Settings, dataset: str) -> bool:
-    """Whether a data set can be trained on, as far as its stage has counted."""
+    """Whether a data set can be trained on, as far as its stage has counted or the options of its world say."""
     if settings.is_absent(dataset):
         return False
     try:
         return DataFile.read(settings.dataset_file("data", dataset)).counts.get("train samples", 1) > 0
     except ResultError:
-        return True
+        options = world(settings, dataset)
+        return options is None or options.samples("train") > 0
 
 
 def training_records(settings: Settings, dataset: str, row: str) -> Iterator[tuple[str, TrainingFile]]:
