@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from poseboard.benchmarks import cli
 from poseboard.protocols.records import ScoreFile
@@ -134,12 +135,23 @@ class Workspace:
 
 @pytest.fixture(scope="session")
 def ready_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Data rendered, backbone trained, ``dlt`` predicted and scored. Do not write into it."""
-    workspace = Workspace(tmp_path_factory.mktemp("workspace"))
-    for command in ("data prepare human36m", "train human36m backbone", "train human36m dlt", "predict human36m dlt"):
-        workspace.must(*command.split())
-    workspace.must("score", "human36m", "dlt")
-    return workspace
+    """Data rendered, backbone trained, ``dlt`` predicted and scored. Do not write into it: all workers share it.
+
+    The first worker that needs it makes it, and compiles what this needs, while the others wait.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "ready-workspace"
+    finished = folder.with_suffix(".finished")
+    with FileLock(folder.with_suffix(".lock")):
+        if not finished.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # what a worker left in which a command failed
+            folder.mkdir()
+            workspace = Workspace(folder)
+            commands = "data prepare human36m", "train human36m backbone", "train human36m dlt", "predict human36m dlt"
+            for command in (*commands, "score human36m dlt"):
+                workspace.must(*command.split())
+            finished.touch()
+    return Workspace.of(folder)
 
 
 def write_made_up(name: str, root: Path, /, **options: Any) -> None:
