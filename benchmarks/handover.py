@@ -1,10 +1,10 @@
 """The hand-over: what a method sees of a data set, by one chain of small pure steps, each ``Sample -> Sample``.
 
-choose cameras -> perturb -> one sample per person -> crop -> withhold. Nothing else in the suite changes what a method
-sees. A method that sees one person at a time never learns that there were several: samples are taken apart here, and
-its answers are put together again, person by person. A method that declares no extrinsics is handed samples in which
-nothing names a camera, a frame or a place on disk: keys, groups and camera names stand for nothing, the order of the
-views is drawn for each sample, and images are arrays or handles that only read. Where it declares intrinsics, K may
+choose cameras -> perturb -> one sample per person -> crop -> turn -> withhold. Nothing else in the suite changes what a
+method sees. A method that sees one person at a time never learns that there were several: samples are taken apart here,
+and its answers are put together again, person by person. A method that declares no extrinsics is handed samples in
+which nothing names a camera, a frame or a place on disk: keys, groups and camera names stand for nothing, the order of
+the views is drawn for each sample, and images are arrays or handles that only read. Where it declares intrinsics, K may
 still tell one camera from another. Samples that it may use together because they share their cameras have a name in
 common that stands for nothing, and their views are in the same drawn order.
 
@@ -381,6 +381,44 @@ def truth_of(truth: Truth, person: int) -> Truth:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Transfer:
+    """What a method is shown differently, and answers differently, whose weights are of another data set.
+
+    Args:
+        skeleton: of that data set, in which the method answers.
+        turn: (3, 3) rotation of the world of the data set that is shown, so that up is where it was in training.
+    """
+
+    skeleton: Skeleton
+    turn: Array
+
+
+def turned(sample: Sample, turn: Array) -> Sample:
+    """The sample with its world turned: ``X' = turn @ X``; what the cameras see stays the same.
+
+    Example:
+        >>> camera = Camera(np.eye(3), np.eye(3), np.zeros(3))
+        >>> view = View("a", camera, None, np.zeros((1, 4)))
+        >>> sample = Sample("key", (view,), Group("S1", "Walking", "Walking-1"), root_mm=np.array([[0.0, 0.0, 5.0]]))
+        >>> turned(sample, np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])).root_mm
+        array([[ 0., -5.,  0.]])
+    """
+    views = tuple(replace(view, camera=replace(view.camera, R=view.camera.R @ turn.T)) for view in sample.views)
+    root_mm = None if sample.root_mm is None else sample.root_mm @ turn.T
+    return replace(sample, views=views, root_mm=root_mm)
+
+
+def turned_back(answer: Poses, turn: Array) -> Poses:
+    """An answer to what `turned` gave, in the world as it was; one in a camera's frame stays as it is."""
+    if answer.frame != "world":
+        return answer
+    columns = dict(answer.columns)
+    if "camera_R" in columns:
+        columns["camera_R"] = columns["camera_R"] @ turn
+    return replace(answer, joints_mm=answer.joints_mm @ turn, columns=columns)
+
+
 def answer_of(answer: Poses, person: int) -> Poses:
     """What was answered of one person."""
     only = slice(person, person + 1)
@@ -454,9 +492,11 @@ class Handover:
         perturbation: how what is shown is spoiled; None: it is not.
         frames_per_rig: the most samples with the same cameras that are handed over to be used together, if the method
             declares as many.
+        transfer: for a method whose weights are of another data set; None: they are of this one.
 
     Attributes:
         dataset: as given; the stages read names and truths there, a method never gets it.
+        skeleton: that the method was made with.
         inputs: as taken once, in plain values.
         cameras: those that are handed over.
         frames_per_rig: as many as are handed over together.
@@ -481,6 +521,7 @@ class Handover:
         progress: Progress | None = None,
         perturbation: Perturbation | None = None,
         frames_per_rig: int = 1,
+        transfer: Transfer | None = None,
     ) -> None:
         inputs = taken(inputs, "method")
         fewest, most = inputs.views
@@ -497,6 +538,8 @@ class Handover:
             )
         self.dataset, self.inputs, self.cameras = dataset, inputs, chosen
         self.frames_per_rig = min(inputs.frames_per_rig, frames_per_rig)
+        self.skeleton = dataset.skeleton if transfer is None else transfer.skeleton
+        self._turn = None if transfer is None else transfer.turn
         self._roots_mm, self._perturbation = roots_mm, perturbation
         self._store: CropStore | None = None
         other_pixels = perturbation is not None and perturbation.kind in PIXEL_KINDS  # of which no crop is stored
@@ -548,7 +591,7 @@ class Handover:
         Args:
             key: of the sample.
             answers: to each of what was shown.
-            skeleton: that the method answers in; None: the data set's.
+            skeleton: that the method answers in; None: that it was made with.
 
         Raises:
             InputError: a frame is none that the method sees, recovered cameras are not those of its views, or the
@@ -558,7 +601,9 @@ class Handover:
         if in_view or any(name in answer.columns for answer in answers for name in CAMERA_COLUMNS):
             people = self.people(key)
             answers = [self._named(key, *pair) for pair in zip(people, answers, strict=True)]
-        return together(answers, skeleton or self.dataset.skeleton, key)
+        if self._turn is not None:
+            answers = [turned_back(answer, self._turn) for answer in answers]
+        return together(answers, skeleton or self.skeleton, key)
 
     def examples(self, split: str = "train") -> Examples:
         """The samples of a split with their truths, one per person, for training."""
@@ -605,6 +650,8 @@ class Handover:
                     stored=stored,
                 )
             )
+        if self._turn is not None:
+            steps.append(partial(turned, turn=self._turn))
         return steps
 
     def is_perturbed(self, keys: Iterable[str]) -> bool:

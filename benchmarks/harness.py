@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from poseboard.benchmarks.handover import Handover, Progress, taken
+from poseboard.benchmarks.handover import Handover, Progress, Transfer, taken
 from poseboard.benchmarks.settings import SCRATCH, Settings
 from poseboard.datasets.camera import Array
 from poseboard.datasets.catalog import open_dataset
@@ -99,10 +100,25 @@ class Bench:
         progress: Progress | None = None,
         perturbation: Perturbation | None = None,
         frames_per_rig: int = 1,
+        transfer: Transfer | None = None,
     ) -> Handover:
         """The data set as a method with these inputs may see it."""
         crops = self.settings.home / "data" / "crops"
-        return Handover(self.dataset, inputs, crops, cameras, roots_mm, progress, perturbation, frames_per_rig)
+        return Handover(
+            self.dataset, inputs, crops, cameras, roots_mm, progress, perturbation, frames_per_rig, transfer
+        )
+
+    def trained(self, on: str | None) -> Bench:
+        """The bench of the data set whose training weights are of (`Condition.trained_on`); None: this one."""
+        if on is None:
+            return self
+        if on not in self._others:
+            self._others[on] = Bench.open(self.settings, on)
+        return self._others[on]
+
+    @cached_property
+    def _others(self) -> dict[str, Bench]:
+        return {}
 
     def fewest_root_views(self, method: str, split: str) -> int:
         """From how many cameras at least the roots can be predicted that a row is handed.
@@ -265,9 +281,7 @@ def answers_of(
             )
         rest = iter(of_samples)
         answers |= {
-            key: handover.answered(
-                key, [next(rest) for _ in of_key], answer_skeleton(method, handover.dataset.skeleton)
-            )
+            key: handover.answered(key, [next(rest) for _ in of_key], answer_skeleton(method, handover.skeleton))
             for key, of_key in zip(of_chunk, shown, strict=True)
         }
         if progress is not None:

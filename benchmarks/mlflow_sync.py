@@ -320,7 +320,8 @@ def _plain(name: str) -> str:
 
 def _score_name(score: Score, record: ScoreFile) -> str:
     """The table, and where it has several numbers what was shown: under one name one would hide the others."""
-    if sum(other.table == score.table for other in record.scores) == 1:
+    of_table = [other.signature for other in record.scores if other.table == score.table]
+    if len(of_table) == 1:
         return _plain(score.table)
     signature = score.signature
     views = "all" if signature.whole else "_".join("-".join(cameras) for cameras in signature.cameras)
@@ -330,6 +331,8 @@ def _score_name(score: Score, record: ScoreFile) -> str:
         views += f"/{signature.frames_per_rig}-frames-per-rig"
     if (spoiled := signature.perturbation) is not None:
         views += f"/{spoiled.kind}-{'area' if signature.severities else spoiled.severity}"
+    if signature.trained_on != of_table[0].trained_on:
+        views += f"/trained-on-{'-'.join(signature.trained_on or (record.dataset,))}"
     return f"{_plain(score.table)}/{_plain(views)}"
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,18 @@ from poseboard.benchmarks.locks import is_first_process, only_writer
 from poseboard.benchmarks.pictures import write_pictures
 from poseboard.benchmarks.progress import Report, progress
 from poseboard.benchmarks.provenance import row_code_sha256, weights_sha256, weights_source
-from poseboard.benchmarks.roots import SHOWING, HandedOn, handed_roots_mm, images_state_sha256, roots_asked
+from poseboard.benchmarks.roots import (
+    SHOWING,
+    HandedOn,
+    handed_roots_mm,
+    images_state_sha256,
+    roots_asked,
+    transfer_basis,
+)
 from poseboard.benchmarks.settings import Settings
 from poseboard.benchmarks.sharing import Sharing
 from poseboard.benchmarks.training_data import TrainingData
+from poseboard.benchmarks.transfer import check_transfers, no_transfer, transfer
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
@@ -74,8 +82,12 @@ def asked(
         split: of it.
         in_world: whether answers from several cameras are in the world's frame; without, tables that judge there alone
             ask for none.
+
+    Raises:
+        InputError: a table names cameras, or another data set's weights, that cannot be.
     """
     tables = tables_on(dataset, profile, split)
+    check_transfers(tables)
     offered = [
         condition
         for table in tables
@@ -137,43 +149,41 @@ def _predict(
     bench: Bench, method: str, split: str, outputs: WholeFiles, sharing: Sharing
 ) -> Generator[str, None, set[Path]]:
     settings, dataset = bench.settings, bench.dataset.name
-    source = weights_source(settings, dataset, method)
     folder = settings.row_path("predictions", method, dataset)
     written: set[Path] = set()
     shown: tuple[LoadedRow, Handover, dict[str, Poses]] | None = None
-    keys = list(bench.dataset.keys(split))
-    states = images_state_sha256(bench, keys)
+    states = images_state_sha256(bench, keys := list(bench.dataset.keys(split)))
     # Before weights are looked for: it says what is wrong with a table.
     asked(dataset, settings.params.profile, bench.dataset.views, split)
     for seed in settings.seeds(method, dataset):
-        weights = weights_path(bench, method, seed)
-        row = LoadedRow(method, partial(bench.method, method), weights, device())
-        of_weights = None if weights is None else weights_sha256(settings, weights)
-        options = _options(settings, dataset, row, source)
-        of_tables = asked(dataset, settings.params.profile, bench.dataset.views, split, in_world=row.inputs.extrinsics)
+        of_training: dict[str | None, _Trained] = {None: (own := _Trained.on(bench, method, seed, split))}
+        inputs = own.row.inputs
+        of_tables = asked(dataset, settings.params.profile, bench.dataset.views, split, in_world=inputs.extrinsics)
         offered = list(dict.fromkeys([*of_tables, *(of_others := roots_asked(bench, method, of_tables))]))
-        _refuse_unused(method, row.inputs, offered)
-        rooted = row.inputs.root == "predicted"
-        of_roots, roots_sha256 = _source_of_roots(bench, method, seed, split) if rooted else (0, None)
+        _refuse_unused(method, inputs, offered)
+        rooted = inputs.root == "predicted"
         known_mm: dict[Condition, dict[str, Array]] = {}
-        conditions = list(dict.fromkeys(_shown(condition, row.inputs) for condition in offered))
+        conditions = list(dict.fromkeys(_shown(condition, inputs) for condition in offered))
         handed_on = HandedOn(
-            bench, method, seed, folder, {_shown(one, row.inputs): one for one in of_others if weights is not None}
+            bench, method, seed, folder, {_shown(one, inputs): one for one in of_others if own.sha256 is not None}
         )
         drawn = max(conditions, key=_shown_most)
-        basis = {
+        common = {
             "data": [dataset, bench.dataset.synthetic, bench.dataset.manifest(), states, keys],
-            "method": [method, options, _INPUTS.dump_python(row.inputs, mode="json")],
-            "weights": [of_weights, roots_sha256, seed],
             "code": _code_sha256(settings, dataset, method, rooted=rooted),
         }
         for condition in conditions:
-            if why := _left_out(bench, condition, row.inputs, of_roots):
+            if why := _left_out(bench, method, condition, inputs, own.fewest_of_roots):
                 yield f"{dataset}/{method}: {condition.slug} left out, {why}"
                 continue
+            if condition.trained_on not in of_training:
+                origin = bench.trained(condition.trained_on)
+                of_training[condition.trained_on] = _Trained.on(origin, method, seed, split)
+            used = of_training[condition.trained_on]
             path, shown_keys = predictions_path(settings, dataset, method, condition, seed), condition.samples(keys)
             # What a condition may state one day and this one does not is no change.
-            basis_sha256 = _sha256([basis, condition.model_dump(mode="json", exclude_defaults=True)])
+            stated = condition.model_dump(mode="json", exclude_defaults=True)
+            basis_sha256 = _sha256([{**common, **used.basis(method, seed)}, stated, *transfer_basis(bench, condition)])
             drawing = (split, condition, seed) == ("test", drawn, settings.profile.seeds[0])
             if handed_on.is_current(condition) and (kept := _unchanged(path, basis_sha256)) is not None:
                 pictures = (folder / PICTURES).glob("*") if drawing else ()
@@ -183,42 +193,90 @@ def _predict(
             with progress(f"predict {dataset}/{method} {condition.slug} seed {seed}") as report:
                 roots_mm = _roots_mm(bench, method, seed, condition.of_root, known_mm, report) if rooted else None
                 samples = bench.handover(
-                    row.inputs,
+                    used.row.inputs,
                     condition.cameras,
                     roots_mm,
                     report,
                     condition.perturbation,
                     condition.frames_per_rig,
+                    transfer(bench, condition.trained_on),
                 )
-                work = partial(answers_of, model := row.model(), samples, progress=report)
+                work = partial(answers_of, model := used.row.model(), samples, progress=report)
                 by_key = sharing.answers(chunks(samples, shown_keys), work)
             if by_key is None:
                 continue  # the first process writes them
             answers = [by_key[key] for key in shown_keys]
             info = predictions.PredictionInfo(
-                **_joint_set(answer_skeleton(model, bench.dataset.skeleton)),
+                **_joint_set(answer_skeleton(model, samples.skeleton)),
                 dataset=dataset,
                 condition=condition,
-                roots_sha256=roots_sha256,
+                roots_sha256=used.roots_sha256,
                 basis_sha256=basis_sha256,
-                inputs=_INPUTS.dump_python(row.inputs, mode="json"),
+                inputs=_INPUTS.dump_python(used.row.inputs, mode="json"),
                 manifest=bench.dataset.manifest(),
                 method=method,
-                checkpoint_sha256=of_weights,
+                checkpoint_sha256=used.sha256,
                 seed=seed,
-                options=options,
-                weights=source if of_weights else None,
-                trained_on=source.training_data if of_weights and source is not None else None,
+                options=used.options,
+                weights=used.source if used.sha256 else None,
+                trained_on=used.data if condition.trained_on is None else (condition.trained_on,),
             )
             predictions.write(path, table := _collected(shown_keys, answers, info), outputs)
             written |= {path, *handed_on.write(condition, answers, outputs)}
             if drawing and isinstance(model, Drawing):
-                shown = row, samples, {key: by_key[key] for key in shown_keys}
+                shown = used.row, samples, {key: by_key[key] for key in shown_keys}
             yield _told(settings, path, shown_keys, table)
     if shown is not None:  # last, by a model that has predicted nothing: what it is asked here, no answer can rest on
         row, samples, of_key = shown
         written |= write_pictures(row.model(), method, samples, of_key, folder / PICTURES, outputs)
     return written
+
+
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """A row with the weights of one training.
+
+    Args:
+        row: with these weights.
+        source: where they come from; None: not recorded.
+        sha256: of the weights; None without any.
+        options: in force.
+        fewest_of_roots: cameras that the roots are predicted from which it is handed; 0: it is handed none.
+        roots_sha256: of what these roots are from.
+    """
+
+    row: LoadedRow
+    source: Weights | None
+    sha256: str | None
+    options: dict[str, Any]
+    fewest_of_roots: int
+    roots_sha256: str | None
+
+    @classmethod
+    def on(cls, origin: Bench, method: str, seed: int, split: str) -> _Trained:
+        """With the weights that a row has of a data set."""
+        settings, dataset = origin.settings, origin.dataset.name
+        weights, source = weights_path(origin, method, seed), weights_source(settings, dataset, method)
+        row = LoadedRow(method, partial(origin.method, method), weights, device())
+        return cls(
+            row,
+            source,
+            None if weights is None else weights_sha256(settings, weights),
+            _options(settings, dataset, row, source),
+            *(_source_of_roots(origin, method, seed, split) if row.inputs.root == "predicted" else (0, None)),
+        )
+
+    def basis(self, method: str, seed: int) -> dict[str, list[object]]:
+        """What answers depend on of the row and its weights."""
+        return {
+            "method": [method, self.options, _INPUTS.dump_python(self.row.inputs, mode="json")],
+            "weights": [self.sha256, self.roots_sha256, seed],
+        }
+
+    @property
+    def data(self) -> tuple[str, ...] | None:
+        """The data sets that the weights were trained on, as predictions state them."""
+        return self.source.training_data if self.sha256 and self.source is not None else None
 
 
 def _source_of_roots(bench: Bench, method: str, seed: int, split: str) -> tuple[int, str]:
@@ -261,8 +319,9 @@ def _shown(offered: Condition, inputs: Inputs) -> Condition:
 
 
 def _shown_most(condition: Condition) -> tuple[bool, int, int, int]:
-    """Orders conditions by how much is shown: unspoiled, samples, cameras, frames per rig."""
-    return condition.perturbation is None, -condition.every, len(condition.cameras), condition.frames_per_rig
+    """Orders conditions by how much is shown: unspoiled to its own weights, samples, cameras, frames per rig."""
+    usual = condition.perturbation is None and condition.trained_on is None
+    return usual, -condition.every, len(condition.cameras), condition.frames_per_rig
 
 
 def _refuse_unused(method: str, inputs: Inputs, offered: Sequence[Condition]) -> None:
@@ -272,8 +331,11 @@ def _refuse_unused(method: str, inputs: Inputs, offered: Sequence[Condition]) ->
         raise InputError(f"method {method}", f"takes {fewest} to {most} views, no table offers that", "add a table")
 
 
-def _left_out(bench: Bench, condition: Condition, inputs: Inputs, fewest_of_roots: int) -> str:
+def _left_out(bench: Bench, method: str, condition: Condition, inputs: Inputs, fewest_of_roots: int) -> str:
     """Why a row cannot answer under a condition; empty where it can."""
+    other = condition.trained_on
+    if other is not None and (why := no_transfer(bench.settings, bench.dataset.name, method, other)):
+        return why
     fewest, most = inputs.views
     if not (fewest <= condition.fewest_views and len(condition.cameras) <= most):
         return f"the method takes {fewest} to {most} views"

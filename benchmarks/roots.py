@@ -24,13 +24,17 @@ from filelock import FileLock
 from poseboard.benchmarks.handover import Progress
 from poseboard.benchmarks.harness import Bench, LoadedRow, device, predict
 from poseboard.benchmarks.provenance import row_code_sha256, weights_sha256
+from poseboard.benchmarks.transfer import transfer
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles, write_file
 from poseboard.datasets.sample import Poses
+from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols.condition import Condition
 
-SHOWING = tuple(Path(__file__).with_name(name) for name in ("handover.py", "perturbing.py", "harness.py"))
+SHOWING = tuple(
+    Path(__file__).with_name(name) for name in ("handover.py", "perturbing.py", "harness.py", "transfer.py")
+)
 """Code that decides what a method sees, and asks it."""
 
 
@@ -159,7 +163,8 @@ class HandedOn:
             keys = condition.samples(self._bench.dataset.keys(condition.split))
             basis = roots_basis(self._bench, self._row, self._seed, asked)
             path = self._folder / roots_name(asked, self._seed)
-            write_roots(path, roots_of(self._bench, self._row, keys, answers), basis, files)
+            skeleton = self._bench.trained(condition.trained_on).dataset.skeleton
+            write_roots(path, roots_of(skeleton, self._row, keys, answers), basis, files)
         return self.files(condition)
 
 
@@ -170,17 +175,24 @@ def roots_name(asked: Condition, seed: int) -> str:
 
 def roots_basis(bench: Bench, row: str, seed: int, asked: Condition) -> str:
     """SHA-256 of all that the roots of a row depend on."""
-    settings, dataset = bench.settings, bench.dataset
+    settings, dataset, origin = bench.settings, bench.dataset, bench.trained(asked.trained_on)
     keys = asked.samples(dataset.keys(asked.split))
-    weights = settings.checkpoint(dataset.name, row, seed)
+    weights = settings.checkpoint(origin.dataset.name, row, seed)
     if not weights.is_file():
         raise InputError(weights, f"there is no checkpoint of {row}", "train it first: another row takes its roots")
     values = [
         [dataset.name, dataset.manifest(), images_state_sha256(bench, keys), keys],
-        [row, bench.options(row), weights_sha256(settings, weights), seed],
+        [row, origin.options(row), weights_sha256(settings, weights), seed],
         [asked.model_dump(mode="json", exclude_defaults=True), row_code_sha256(settings, dataset.name, row, *SHOWING)],
+        *transfer_basis(bench, asked),
     ]
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def transfer_basis(bench: Bench, shown: Condition) -> list[object]:
+    """What answers depend on beside the weights where these are of another data set; empty where they are not."""
+    differs = transfer(bench, shown.trained_on)
+    return [] if differs is None else [[shown.trained_on, differs.skeleton.joints, differs.turn.tolist()]]
 
 
 def from_all_cameras(bench: Bench, split: str) -> Condition:
@@ -201,15 +213,15 @@ def images_state_sha256(bench: Bench, keys: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def roots_of(bench: Bench, row: str, keys: Sequence[str], answers: Sequence[Poses]) -> dict[str, Array]:
-    """The roots (P, 3) of a row's answers; InputError for an answer that is not in the world's frame."""
+def roots_of(skeleton: Skeleton, row: str, keys: Sequence[str], answers: Sequence[Poses]) -> dict[str, Array]:
+    """The roots (P, 3) of a row's answers in a joint set; InputError for one that is not in the world's frame."""
     elsewhere = next((key for key, answer in zip(keys, answers, strict=True) if answer.frame != "world"), None)
     if elsewhere is not None:
         raise InputError(
             f"methods.{row}", f"answers {elsewhere} in a camera's frame", "hand on roots of a row that answers in world"
         )
     nobody = np.full((1, 3), np.nan)
-    root_of = bench.dataset.skeleton.root_of
+    root_of = skeleton.root_of
     return {
         key: root_of(answer.joints_mm) if len(answer.score) else nobody
         for key, answer in zip(keys, answers, strict=True)
@@ -249,8 +261,15 @@ def read_roots(path: Path, keys: Sequence[str], basis: str) -> dict[str, Array] 
 
 
 def _predicted(bench: Bench, row: str, seed: int, asked: Condition, progress: Progress | None) -> dict[str, Array]:
+    origin = bench.trained(asked.trained_on)
     keys = asked.samples(bench.dataset.keys(asked.split))
-    weights = bench.settings.checkpoint(bench.dataset.name, row, seed)
-    loaded = LoadedRow(row, partial(bench.method, row), weights, device())
-    handover = bench.handover(loaded.inputs, asked.cameras, progress=progress, perturbation=asked.perturbation)
-    return roots_of(bench, row, keys, predict(loaded.model(), handover, keys, progress=progress))
+    weights = bench.settings.checkpoint(origin.dataset.name, row, seed)
+    loaded = LoadedRow(row, partial(origin.method, row), weights, device())
+    handover = bench.handover(
+        loaded.inputs,
+        asked.cameras,
+        progress=progress,
+        perturbation=asked.perturbation,
+        transfer=transfer(bench, asked.trained_on),
+    )
+    return roots_of(origin.dataset.skeleton, row, keys, predict(loaded.model(), handover, keys, progress=progress))

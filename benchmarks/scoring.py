@@ -117,9 +117,11 @@ def _score(
             if line := unit_doubt(of_file, truth):
                 doubt(line)
     # What was done stands in the predictions: the train stage may have been run again since, or never.
-    info = {
-        seed: of_seed.info for _, of_split in splits for known in of_split.values() for seed, of_seed in known.items()
-    }
+    own_last = sorted(
+        ((condition, known) for _, of_split in splits for condition, known in of_split.items()),
+        key=lambda of_condition: of_condition[0].trained_on is None,
+    )
+    info = {seed: of_seed.info for _, known in own_last for seed, of_seed in known.items()}
     seeds = sorted(info)
     record = ScoreFile(
         method=method,
@@ -145,7 +147,8 @@ def _score(
         together = pd.concat(errors, ignore_index=True).astype(kinds)
         # Monocular methods have no predictions from all cameras: theirs from one camera are drawn in all of them.
         truth, answered = next((known for known in splits if known[0].split == "test"), splits[0])
-        unspoiled = [condition for condition in answered if condition.perturbation is None] or list(answered)
+        own = [condition for condition in answered if condition.trained_on is None] or list(answered)
+        unspoiled = [condition for condition in own if condition.perturbation is None] or own
         first = answered[max(unspoiled, key=lambda condition: (len(condition.cameras), condition.frames_per_rig))]
         examples = _examples(bench, first[seeds[0]], truth)
         # Together and last: whatever fails leaves the three files of an earlier run, which belong together.
@@ -197,7 +200,10 @@ def _of_split(answered: Predictions, split: str) -> Predictions:
 
 
 def _can_be_scored(table: Table, answered: Predictions, truth: TruthTable) -> bool:
-    """Whether there are predictions under what the table offers that it can judge, and true poses where needed."""
+    """Whether there are predictions under what the table offers that it can judge, and true poses where needed.
+
+    A table of transfer is of rows that answer with the weights of another data set; their own stand beside these.
+    """
     rule = table.rule()
     tables = (of_seed for by_seed in answered.values() for of_seed in by_seed.values())
     if not rule.roots_suffice and any(of_seed.info.joints == ROOT.joints for of_seed in tables):
@@ -205,7 +211,8 @@ def _can_be_scored(table: Table, answered: Predictions, truth: TruthTable) -> bo
     if rule.records == "truth" and not len(table.select(truth)):
         return False
     offered = [condition for group in table.conditions(truth.views) for condition in group]
-    return any(answers(rule, answered, condition) for condition in offered)
+    elsewhere = [condition for condition in offered if condition.trained_on is not None]
+    return any(answers(rule, answered, condition) for condition in elsewhere or offered)
 
 
 def compare_all(settings: Settings) -> Iterator[ComparisonFile]:
@@ -330,15 +337,17 @@ def _predicted(settings: Settings, dataset: str, method: str, truth: TruthTable)
 
 
 def _one_run(tables: Sequence[PoseTable], method: str, remedy: str) -> None:
-    """InputError unless the files are of this row, of one set of options and of one checkpoint a seed."""
-    known: dict[int, PoseTable] = {}
+    """InputError unless the files are of this row, and those of a training of its options and one checkpoint a seed."""
+    known: dict[tuple[str | None, int], PoseTable] = {}
+    first: dict[str | None, PoseTable] = {}
     for table in tables:
-        same_seed = known.setdefault(table.info.seed, table)
+        training = table.info.condition.trained_on
+        same_seed, same = known.setdefault((training, table.info.seed), table), first.setdefault(training, table)
         for field, other, of in (
             ("method", method, "this row"),
             ("checkpoint_sha256", same_seed.info.checkpoint_sha256, same_seed.source),
             ("roots_sha256", same_seed.info.roots_sha256, same_seed.source),
-            ("options", tables[0].info.options, tables[0].source),
+            ("options", same.info.options, same.source),
         ):
             if getattr(table.info, field) != other:
                 raise InputError(f"{table.source}: metadata.{field}", f"is another than that of {of}", remedy)

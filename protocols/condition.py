@@ -1,4 +1,4 @@
-"""Conditions: what a row is shown of a data set.
+"""Conditions: what a row is shown of a data set, and what its weights were trained on.
 
 The only place where such a fact is stated. A condition names the file of predictions that were made under it, stands in
 that file's metadata, and fills the fields of the signature of every number that is scored from it. A table lists
@@ -26,7 +26,7 @@ _READABLE = re.compile(r"[A-Za-z0-9_+-]{1,48}")
 
 
 class Condition(BaseModel):
-    """What a row is shown, and nothing of the row itself.
+    """What a row is shown, and on what its weights were trained; nothing else of the row itself.
 
     As a table offers it, ``root`` is "predicted": a row that declares no root is shown the same without one
     (:meth:`shown`). A row that uses fewer frames per rig than are offered is shown as many as it uses.
@@ -56,6 +56,11 @@ class Condition(BaseModel):
         default=1, ge=1, description="the most samples with the same cameras that may be used together"
     )
     perturbation: Perturbation | None = Field(default=None, description="how what is shown is spoiled; null: it is not")
+    trained_on: str | None = Field(
+        default=None,
+        min_length=1,
+        description="another data set, whose training of the row the weights are of; null: that for this data set",
+    )
 
     @field_validator("perturbation")
     @classmethod
@@ -108,6 +113,7 @@ class Condition(BaseModel):
             root="predicted",
             root_cameras=self.root_cameras,
             perturbation=self.perturbation,
+            trained_on=self.trained_on,
         )
 
     @property

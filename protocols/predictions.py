@@ -37,6 +37,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from poseboard.datasets.errors import InputError
@@ -104,6 +105,14 @@ class PredictionInfo(BaseModel):
     def extrinsics_withheld(self) -> bool:
         """Whether it says that several cameras were seen of which nobody told where they were."""
         return len(self.condition.cameras) > 1 and self.inputs is not None and self.inputs.get("extrinsics") is False
+
+    @model_validator(mode="after")
+    def _of_one_training(self) -> Self:
+        of_condition = self.condition.trained_on
+        if of_condition is not None and (of_condition == self.dataset or self.trained_on != (of_condition,)):
+            stated = self.dataset if self.trained_on is None else ", ".join(self.trained_on) or "not known"
+            raise ValueError(f"trained_on is {stated}, that of the condition {of_condition}")
+        return self
 
     @field_validator("joints")
     @classmethod

@@ -661,6 +661,9 @@ class PublishedTable(Record):
     title: str
     paper: str
     dataset: str
+    trained_on: tuple[str, ...] = Field(
+        default=(), description="data sets that the weights were trained on, where not on ``dataset``"
+    )
     unit: str
     sources: dict[str, str] = Field(description="column -> where it is printed")
     signature: dict[str, str] = Field(description="as far as the source states it")

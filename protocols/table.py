@@ -92,6 +92,11 @@ class Group(BaseModel):
     perturbation: Perturbation | None = Field(
         default=None, description="how what is shown is spoiled: {kind: extrinsics, severity: 3, seed: 0}"
     )
+    trained_on: str | None = Field(
+        default=None,
+        min_length=1,
+        description="another data set, whose training of a row the weights are of: a number of transfer",
+    )
 
     severities: tuple[int, ...] = Field(
         default=(),
@@ -159,6 +164,7 @@ class Group(BaseModel):
                 root_cameras=cameras if self.roots == "seen" else tuple(names),
                 frames_per_rig=self.frames_per_rig,
                 perturbation=perturbation,
+                trained_on=self.trained_on,
             )
             for perturbation in self._perturbations
             for cameras in sets

@@ -18,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
@@ -195,6 +196,39 @@ def intervals(scores: Mapping[str, Score], index: Mapping[str, int], label: str)
         axes.set_yticks(range(len(shown)), [printable(name) for name in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
         _centred(figure, f"{label}, with 95 % interval")
+        _finish(axes, "x")
+    return figure
+
+
+def transfer(
+    pairs: Mapping[str, tuple[Score, Score]], index: Mapping[str, int], heads: tuple[str, str], label: str
+) -> Figure:
+    """Two bars with 95 % intervals per method: the first score filled, the second as an outline.
+
+    Args:
+        pairs: method -> its two scores, best on top.
+        index: of each method.
+        heads: what the two scores are of.
+        label: of the values.
+    """
+    thickness = 0.36
+    with mpl.rc_context(STYLE):
+        figure, axes = _axes(WIDTH, 1.2 + 0.55 * max(len(pairs), 1))
+        for y, (name, scores) in enumerate(pairs.items()):
+            colour = look(index[name])["color"]
+            for k, one in enumerate(scores):
+                place = y + (k - 0.5) * thickness
+                if one.value is not None:
+                    fill = colour if k == 0 else "none"
+                    axes.barh(place, one.value, 0.8 * thickness, color=fill, edgecolor=colour, linewidth=1.2)
+                if one.ci95 is not None:
+                    axes.plot(one.ci95, [place, place], color=INK, linewidth=1.4, solid_capstyle="butt")
+        axes.set_yticks(range(len(pairs)), [printable(name) for name in pairs])
+        axes.set_ylim(len(pairs) - 0.4, -0.6)
+        axes.set_xlim(left=0)
+        _centred(figure, f"{label}, with 95 % interval")
+        handles = [Patch(facecolor=fill, edgecolor=INK, linewidth=1.2) for fill in (INK, "none")]
+        figure.legend(handles, [printable(head) for head in heads], loc="outside upper left", ncols=2)
         _finish(axes, "x")
     return figure
 

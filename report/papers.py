@@ -17,7 +17,7 @@ class PaperTable:
     table: PublishedTable
     columns: tuple[str, ...]
     ours: tuple[Board, ...]
-    """One board per data set with this table."""
+    """One board per data set with this table; of a table of transfer also that of the own training."""
     extra: tuple[str, ...]
     """Our methods without a row in the paper."""
     absent: str
@@ -42,9 +42,10 @@ def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTab
     """All published tables with our boards of the same id."""
     papers = []
     for table in results.published:
-        ours: dict[tuple[str, bool, str], Board] = {}
-        for board in usual_boards(all_boards):
-            key = (*board.data_key, board.signature.metric)
+        ours: dict[tuple[str, bool, str, tuple[str, ...] | None], Board] = {}
+        for board in (*_of_its_training(table, all_boards), *usual_boards(all_boards)):
+            training = board.signature.trained_on if table.trained_on else None
+            key = (*board.data_key, board.signature.metric, training)
             if board.published == table.id and (key not in ours or board.calibration_free > ours[key].calibration_free):
                 ours[key] = board  # of a table for both, rows without extrinsics: those with them are no competitors
         named = {row.method for row in table.rows}
@@ -61,6 +62,17 @@ def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTab
             )
         )
     return papers
+
+
+def _of_its_training(table: PublishedTable, all_boards: Sequence[Board]) -> list[Board]:
+    """Boards of weights of the data that a published table of transfer is of; they stand before the usual ones."""
+    return [
+        board
+        for board in all_boards
+        if table.trained_on
+        and board.signature.trained_on == table.trained_on
+        and board.signature.model_copy(update={"trained_on": None}).usual
+    ]
 
 
 def _is_numbered(table: str) -> bool:

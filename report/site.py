@@ -31,6 +31,7 @@ from poseboard.report.results import Entry, Results, common_commit, read_results
 from poseboard.report.robustness import RobustnessTable, predicted, robustness
 from poseboard.report.sweeps import Sweep, sweeps
 from poseboard.report.training_cost import cost, measure_of
+from poseboard.report.transfers import TransferTable, transfers
 from poseboard.report.wording import compared_speed, inputs_in_words, measured, metric_label
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -200,7 +201,9 @@ def _index_context(
     shown = {id(board) for columns in mains.values() for board in columns}
     spoiled = robustness(all_boards)
     perturbed = {id(board) for table in spoiled for curve in table.curves for board in curve.boards}
+    moved = transfers(all_boards)
     swept = perturbed | {id(board) for sweep in all_sweeps for board in sweep.columns} | _told(all_boards, all_sweeps)
+    swept |= {id(board) for table in moved for board in table.columns}
     plots: dict[tuple[str, bool], list[Plot]] = {}
     for dataset, columns in mains.items():
         plots[dataset] = _board_plots(
@@ -224,6 +227,7 @@ def _index_context(
         "sweeps": all_sweeps,
         "robustness": [(table, _robustness_plot(table, index, folder)) for table in spoiled],
         "predicted": predicted(spoiled),
+        "transfers": [(table, _transfer_plots(table, index, folder)) for table in moved],
         "kinds": {curve.title: curve.scale for table in spoiled for curve in table.curves},
         "breakdowns": [board for columns in mains.values() for board in columns if _has(board, "action")],
         "compared": _compared(all_boards, shown),
@@ -436,6 +440,23 @@ def _robustness_plot(table: RobustnessTable, index: Mapping[str, int], folder: _
         f"{table.details}. A panel per kind, all on one axis; severity 0 is the number without a perturbation.",
         figures.panels(of_kind, index, f"{metric_label(table.signature)}, {_unit(first)}"),
     )
+
+
+def _transfer_plots(table: TransferTable, index: Mapping[str, int], folder: _Folder) -> list[Plot]:
+    """A plot per other training: its numbers beside those of the own one."""
+    own = table.own
+    slug = file_name(f"{own.dataset}{'' if own.synthetic else '-real'}-{own.table.lower()}")
+    return [
+        folder.plot(
+            f"{slug}-{k}", f"{own.dataset}: {table.heads[0]} and {table.heads[k]}",
+            f"{table.title}. Filled: {table.heads[0]}. Outlined: {table.heads[k]}.",
+            figures.transfer(
+                table.pairs(other), index, (table.heads[0], table.heads[k]),
+                f"{metric_label(own.signature)}, {_unit(own)}",
+            ),
+        )
+        for k, other in enumerate(table.others, 1)
+    ]  # fmt: skip
 
 
 def _method_context(

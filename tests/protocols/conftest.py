@@ -54,11 +54,17 @@ def make_predictions() -> MakePredictions:
         keys: NDArray | None = None,
         joints: tuple[str, ...] | None = None,
         size_mm: float | None = None,
+        elsewhere: str | None = None,
         **info: object,
     ) -> PoseTable:
-        """Fields of the condition (cameras, root, root_cameras, split) are given beside those of the metadata."""
-        condition = {"split": truth.split, "cameras": truth.views}
-        condition |= {field: info.pop(field) for field in list(info) if field in Condition.model_fields}
+        """Fields of the condition (cameras, root, root_cameras, split) are given beside those of the metadata.
+
+        ``elsewhere``: the data set whose training a condition asks for.
+        """
+        fields = set(Condition.model_fields) - {"trained_on"}
+        condition = {"split": truth.split, "cameras": truth.views, "trained_on": elsewhere}
+        condition |= {field: info.pop(field) for field in list(info) if field in fields}
+        info |= {} if elsewhere is None else {"trained_on": elsewhere}
         columns = {} if size_mm is None else {"size_mm": np.full(len(truth if keys is None else keys), size_mm, "f4")}
         keys = truth.keys if keys is None else keys
         values = truth.joints_mm if joints_mm is None else joints_mm

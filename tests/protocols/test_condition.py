@@ -27,8 +27,9 @@ def test_every_fact_changes_the_name_of_the_file() -> None:
         Condition(cameras=("a", "b"), perturbation=Perturbation.model_validate({**TURNED, "severity": 4})),
         Condition(cameras=("a", "b"), frames_per_rig=2),
         Condition(cameras=("a", "b"), every=2),
+        Condition(cameras=("a", "b"), trained_on="panoptic"),
     ]
-    assert len({condition.slug for condition in (plain, *others)}) == 8
+    assert len({condition.slug for condition in (plain, *others)}) == 9
 
 
 def test_a_row_of_one_frame_per_rig_is_shown_the_same_wherever_more_are_offered() -> None:
@@ -49,6 +50,9 @@ def test_a_root_is_predicted_from_what_is_as_spoiled() -> None:
     assert of_root.cameras == of_root.root_cameras == ("a", "b")
     assert of_root.perturbation == offered.perturbation
     assert of_root.every == 3, "and of the same samples"
+    elsewhere = offered.model_copy(update={"trained_on": "panoptic"})
+    assert elsewhere.of_root.trained_on == "panoptic", "and by weights of the same training"
+    assert {way.trained_on for way in elsewhere.ways} == {"panoptic"}
 
 
 @pytest.mark.parametrize(

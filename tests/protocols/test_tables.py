@@ -140,9 +140,11 @@ def test_table_runs(path: Path, make_truth, make_predictions) -> None:
     assert len(set(single)) == len(single)
     assert set(single) == set(offered), "an area is over what has numbers of its own"
     noise = np.random.default_rng(0).normal(0, 10, truth.joints_mm.shape)
-    tables = [
-        make_predictions(truth, truth.joints_mm + noise, size_mm=90.0, **dict(condition)) for condition in offered
-    ]
+    tables = []
+    for condition in offered:
+        facts = dict(condition)
+        facts["elsewhere"] = facts.pop("trained_on")
+        tables.append(make_predictions(truth, truth.joints_mm + noise, size_mm=90.0, **facts))
     scored = score(table, answered(*tables), truth, resamples=200)
     assert [found.group for found in scored.scores] == list(range(len(groups)))
     assert len({str(found.signature) for found in scored.scores}) == len(scored.scores)
