@@ -6,7 +6,9 @@ One thread for PyTorch's operators and those of NumPy: what tests compute is too
 """
 
 import os
+from functools import partial
 
+import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before either is imported
@@ -14,3 +16,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before either is imported
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=500, deadline=None)
 settings.load_profile("fixed")
+
+
+@pytest.fixture
+def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SciPy's least-squares fits end after a few evaluations: those to what an untrained network sees converge in
+    hundreds, of no use to a test that compares one such fit with another."""
+    import scipy
+
+    monkeypatch.setattr(scipy.optimize, "least_squares", partial(scipy.optimize.least_squares, max_nfev=8))

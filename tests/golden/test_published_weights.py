@@ -102,6 +102,7 @@ def ransac(net, images, P, key):
     return ransac_published(P, points, random.Random(key)).points_mm
 
 
+@pytest.mark.usefixtures("short_fits")
 @pytest.mark.parametrize("method", ["algebraic", "algebraic_no_conf", "ransac"])
 def test_published_weights_predict_as_the_release_does(workspace, fill_by_rule, monkeypatch, capsys, method):
     net = PoseResNet(18, 17, alg_confidences=method == "algebraic").eval()

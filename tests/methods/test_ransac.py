@@ -25,6 +25,7 @@ def test_a_wrong_view_is_left_out():
     assert not method.inputs.images
 
 
+@pytest.mark.usefixtures("short_fits")
 def test_compat_is_the_published_scheme_seeded_by_the_key():
     X = person()
     sample = given_sample([X], views=3, key="S9/Walking-1/000001", shift_px=np.array([0, 0, 90.0])[:, None, None])
@@ -38,6 +39,7 @@ def test_compat_is_the_published_scheme_seeded_by_the_key():
     np.testing.assert_array_equal(among.joints_mm, alone.joints_mm)
 
 
+@pytest.mark.usefixtures("short_fits")
 def test_images_go_through_the_network(tmp_path):
     path = write_checkpoint(tmp_path / "r.pt", constants={"threshold_px": 7.0})
     samples = [image_sample(0, 4), image_sample(1, 2)]
