@@ -15,6 +15,7 @@ from markupsafe import escape
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
@@ -452,6 +453,13 @@ def to_svg(figure: Figure, name: str) -> str:
     """The figure as a standalone SVG file; the same figure and name give the same bytes."""
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         buffer = io.StringIO()
+        if (layout := figure.get_layout_engine()) is not None:
+            # ``savefig`` would draw the whole figure to have it laid out, at 72 dpi, and then again.
+            dpi, figure.dpi = figure.dpi, 72
+            FigureCanvasSVG(figure)
+            layout.execute(figure)
+            figure.set_layout_engine(None)
+            figure.dpi = dpi
         figure.savefig(buffer, format="svg")
     # its date and version would differ from build to build
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", buffer.getvalue(), flags=re.DOTALL)

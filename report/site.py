@@ -6,8 +6,13 @@ import base64
 import csv
 import hashlib
 import io
+import itertools
 import json
-from collections.abc import Collection, Mapping, Sequence
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,6 +45,12 @@ PICTURE_PX, PICTURE_BYTES = 1600, 280_000
 """Maximum width and file size of a picture on the pages."""
 
 
+Page = Callable[[], list[tuple[str, Content]]]
+"""Makes a page: the names and contents of its files, its pictures and figures among them."""
+FEWEST_SHARED, MOST_PROCESSES = 8, 4
+"""Pages from which they are shared by processes, and the most of these: each holds all results."""
+
+
 @dataclass(frozen=True)
 class Plot:
     """A figure on a page: inline, and as a file for slides and papers."""
@@ -60,16 +71,13 @@ class Picture:
 
 
 class _Folder:
-    """The files of the pages, in order; they are renamed into place together."""
+    """The files of one page, in order."""
 
-    def __init__(self, out: Path, files: WholeFiles) -> None:
-        self.out, self.files = out, files
-        self.written: list[Path] = []
+    def __init__(self) -> None:
+        self.contents: list[tuple[str, Content]] = []
 
     def write(self, name: str, content: Content) -> None:
-        path = self.out / name
-        self.files.write(path, content)
-        self.written.append(path)
+        self.contents.append((name, content))
 
     def text(self, name: str, text: str) -> None:
         self.write(name, text.encode())
@@ -112,18 +120,22 @@ def build(
         'index.html'
     """
     contents = read_results(results, profile, rows)
+    pages = _pages(contents, profile, rows, colours, folders)
+    written = []
     with WholeFiles() as files:
-        return _write(contents, profile, _Folder(out, files), rows, colours, folders)
+        for name, content in itertools.chain.from_iterable(_made(pages)):
+            written.append(out / name)
+            files.write(written[-1], content)
+    return written
 
 
-def _write(
+def _pages(
     results: Results,
     profile: str,
-    folder: _Folder,
     rows: Mapping[str, Collection[str]] | None,
     colours: Mapping[str, str] | None,
     folders: Mapping[str, Path] | None,
-) -> list[Path]:
+) -> list[Page]:
     all_boards = boards(results)
     shown = {entry.scores.method for entry in results.entries}
     index = figures.slots(
@@ -142,22 +154,53 @@ def _write(
         "pages": pages,
         "training": results.training,
     }
-    context = {**common, **_index_context(results, all_boards, index, folder), "root": ""}
-    html = environment.get_template("index.html.j2").render(context)
-    folder.text("index.html", html)
-    folder.written.insert(0, folder.written.pop())
-    for name, page in pages.items():
+
+    def main_page() -> list[tuple[str, Content]]:
+        folder = _Folder()
+        context = {**common, **_index_context(results, all_boards, index, folder), "root": ""}
+        html = environment.get_template("index.html.j2").render(context)
+        return [("index.html", html.encode()), *folder.contents]
+
+    def method_page(name: str) -> list[tuple[str, Content]]:
+        folder = _Folder()
         context = {
             **common,
             **_method_context(name, results, all_boards, index, folder),
             **_about(name, results, folders or {}),
             "root": "../",
         }
-        folder.text(page, environment.get_template("method.html.j2").render(context))
-    flat = _flat_rows(results, all_boards)
-    folder.text("leaderboard.json", json.dumps(flat, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    folder.text("leaderboard.csv", _csv(flat))
-    return folder.written
+        folder.text(pages[name], environment.get_template("method.html.j2").render(context))
+        return folder.contents
+
+    def tables() -> list[tuple[str, Content]]:
+        folder = _Folder()
+        flat = _flat_rows(results, all_boards)
+        folder.text("leaderboard.json", json.dumps(flat, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        folder.text("leaderboard.csv", _csv(flat))
+        return folder.contents
+
+    return [main_page, *(partial(method_page, name) for name in pages), tables]
+
+
+_waiting: list[Page] = []
+"""What processes inherit that are forked while `_made` runs: pages hold all results, which need not be sent to them."""
+
+
+def _make(place: int) -> list[tuple[str, Content]]:
+    return _waiting[place]()
+
+
+def _made(pages: Sequence[Page]) -> list[list[tuple[str, Content]]]:
+    """The files of the pages, made by as many processes as there are cores, where that is worth their start."""
+    processes = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+    if processes < 2 or len(pages) < FEWEST_SHARED:
+        return [page() for page in pages]
+    _waiting[:] = pages
+    try:
+        with ProcessPoolExecutor(min(processes, MOST_PROCESSES), multiprocessing.get_context("fork")) as pool:
+            return list(pool.map(_make, range(len(pages))))
+    finally:
+        _waiting.clear()
 
 
 def _environment() -> Environment:

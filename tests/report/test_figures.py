@@ -1,8 +1,11 @@
 """The figures that are drawn from arrays: what they show, read back from the axes."""
 
+import io
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 import yaml
@@ -133,3 +136,14 @@ def test_intervals_of_a_curve_stand_side_by_side_and_none_is_made_up():
     assert of_a[1].get_linewidth() < of_a[0].get_linewidth()
     assert not bare.get_axes()[0].collections
     assert bare.get_axes()[0].get_xlim() == axes.get_xlim()
+
+
+def test_a_figure_that_is_laid_out_first_is_that_which_savefig_draws_twice() -> None:
+    scores = {f"method {'long ' * k}": score(f"m{k}", 20.0 + k, "T1", np.random.default_rng(k)) for k in range(3)}
+    index = {name: k for k, name in enumerate(scores)}
+    figure = figures.intervals(scores, index, "MPJPE, mm")
+    with mpl.rc_context({**figures.STYLE, "svg.hashsalt": "name"}):
+        buffer = io.StringIO()
+        figures.intervals(scores, index, "MPJPE, mm").savefig(buffer, format="svg")
+    twice = re.sub(r"<metadata>.*?</metadata>\s*|<!DOCTYPE[^>]*>\s*", "", buffer.getvalue(), flags=re.DOTALL)
+    assert figures.to_svg(figure, "name") == twice
