@@ -27,7 +27,7 @@ def run(folder: Path, *sessions: list[str], processes: int = 1) -> list[list[int
         rendezvous = ["--master-addr=127.0.0.1", f"--master-port={29400 + os.getpid() % 500}"]
         launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", *rendezvous]
     command = [sys.executable, *launcher, str(PROGRAM), words, str(folder / "codes")]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads((folder / f"codes.{rank}").read_text()) for rank in range(processes)]
 
@@ -44,29 +44,50 @@ def assert_bit_equal(one: Path, other: Path) -> None:
     assert first["curve"] == second["curve"]
 
 
-@pytest.mark.parametrize("processes", [1, 2], ids=["one-process", "two-under-torchrun"])
-def test_kill_and_rerun_gives_bit_equal_weights(tmp_path: Path, processes: int) -> None:
-    again = ["killed", "--busy=0.02"]
-    for straight, killed, resumed in run(tmp_path, ["straight"], [*again, "--kill-at=17"], again, processes=processes):
+AGAIN = ["killed", "--busy=0.02"]
+KILLING = ["straight"], [*AGAIN, "--kill-at=17"], AGAIN
+OTHERWISE = ["workers", "--workers=2"], ["idle", "--idle=0.05"], ["other"], ["other", "--learning-rate=0.5"]
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[int]]]:
+    """The folder of all trainings of one process, which share a start, and their exit codes."""
+    folder = tmp_path_factory.mktemp("one-process")
+    return folder, run(folder, *KILLING, *OTHERWISE)
+
+
+def assert_resumed_bit_equal(folder: Path, codes: list[list[int]]) -> None:
+    for straight, killed, resumed in codes:
         assert straight == resumed == 0
         assert killed != 0
-    saved = torch.load(tmp_path / "left-by-1" / "state.pt", weights_only=True)
+    saved = torch.load(folder / "left-by-1" / "state.pt", weights_only=True)
     assert 0 < saved["step"] <= 17
-    assert not (tmp_path / "left-by-1" / "final.pt").exists()
-    assert_bit_equal(tmp_path / "straight", tmp_path / "killed")
+    assert not (folder / "left-by-1" / "final.pt").exists()
+    assert_bit_equal(folder / "straight", folder / "killed")
     # The busy steps of both sessions, though it is another process than the first that is busy.
-    assert final(tmp_path / "killed")["times"]["processor"] >= 30 * 0.02
+    assert final(folder / "killed")["times"]["processor"] >= 30 * 0.02
 
 
-def test_what_does_not_change_a_training_and_what_does(tmp_path: Path) -> None:
-    sessions = ["a"], ["b", "--workers=2"], ["idle", "--idle=0.05"], ["c"], ["c", "--learning-rate=0.5"]
-    assert run(tmp_path, *sessions) == [[0] * len(sessions)]
-    assert_bit_equal(tmp_path / "a", tmp_path / "b")
+def test_kill_and_rerun_gives_bit_equal_weights(one_process: tuple[Path, list[list[int]]]) -> None:
+    folder, codes = one_process
+    assert_resumed_bit_equal(folder, [of_process[: len(KILLING)] for of_process in codes])
+
+
+def test_kill_and_rerun_under_torchrun_gives_bit_equal_weights(tmp_path: Path) -> None:
+    assert_resumed_bit_equal(tmp_path, run(tmp_path, *KILLING, processes=2))
+
+
+def test_what_does_not_change_a_training_and_what_does(one_process: tuple[Path, list[list[int]]]) -> None:
+    folder, (codes,) = one_process
+    assert codes[len(KILLING) :] == [0] * len(OTHERWISE)
+    assert_bit_equal(folder / "straight", folder / "workers")
     # A state of another configuration is not resumed: the whole training runs anew.
-    first, second = (torch.load(tmp_path / name / "state.pt", weights_only=True)["identity"] for name in ("a", "c"))
+    first, second = (
+        torch.load(folder / name / "state.pt", weights_only=True)["identity"] for name in ("straight", "other")
+    )
     assert first != second
     # What a training waits for is no processor time.
-    times = final(tmp_path / "idle")["times"]
+    times = final(folder / "idle")["times"]
     assert times["seconds"] - times["processor"] >= 30 * 0.05 / 2  # the rest: what else the two processors run at once
     assert times["gpu"] is None
 
