@@ -17,7 +17,7 @@ import yaml
 
 PROGRAM = Path(__file__).with_name("train_and_kill.py")
 # The snapshot of step 5 is two steps into a point of the curve, and two steps old when the process dies.
-STEPS, SAVED, POINT_STEPS, KILLED = 12, 5, 3, 8
+STEPS, SAVED, POINT_STEPS, KILLED = 9, 5, 3, 8
 PATIENCE_S = 600
 """Several times what the trainings took on a machine with four times as much work as cores, start included."""
 # Augmentation and turned cubes are on without being named: all that makes one step differ from the next.
@@ -35,7 +35,7 @@ def trained(
     workspace, processes = copied_into(tmp_path_factory.mktemp("resume")), request.param
     folder = workspace.folder
     params = yaml.safe_load((folder / "params.yaml").read_text())
-    common = {"after": "backbone", "steps": STEPS, "batch_size": 4, "warmup_steps": 2}
+    common = {"after": "backbone", "steps": STEPS, "batch_size": 2, "warmup_steps": 2}
     params["methods"] |= {name: {"code": f"methods/{name}", **common, **options} for name, options in ROWS.items()}
     workspace.write_params(**params)
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]

@@ -31,7 +31,7 @@ from poseboard.benchmarks import cli, training
 from poseboard.methods import loop
 
 SAVE_EVERY = 5
-POINTS = 4
+POINTS = 3
 RESULTS = Path("results/smoke")
 RANK, PROCESSES = os.environ.get("RANK", "0"), int(os.environ.get("WORLD_SIZE", "1"))
 
