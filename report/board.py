@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import floor, inf, log10
+from typing import NamedTuple
 
 import numpy as np
 
@@ -73,6 +74,18 @@ class Row:
     def answers(self) -> int:
         """Number of poses to predict, over all seeds."""
         return self.score.n_samples * max(len(self.score.seeds), 1)
+
+
+class Caveat(NamedTuple):
+    """That some boards have too few groups for any significant difference.
+
+    Args:
+        boards: with equal numbers of samples and groups, and the same notes.
+        notes: of theirs that no earlier caveat says.
+    """
+
+    boards: tuple[Board, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -364,3 +377,19 @@ def main_boards(all_boards: Sequence[Board]) -> dict[tuple[str, bool], list[Boar
         dataset: [board for board in tables.values() if board.headline] or list(tables.values())[:1]
         for dataset, tables in by_dataset.items()
     }
+
+
+def caveats(boards: Iterable[Board]) -> list[Caveat]:
+    """Caveats of those of the boards that have too few groups; no note is said twice."""
+    alike: dict[tuple[object, ...], list[Board]] = {}
+    for board in boards:
+        if board.few:
+            score = board.rows[0].score
+            alike.setdefault((score.n_samples, score.counted, score.n_groups, board.notes), []).append(board)
+    said: dict[str, None] = {}
+    found = []
+    for together in alike.values():
+        notes = tuple(note for note in together[0].notes if note not in said)
+        said |= dict.fromkeys(notes)
+        found.append(Caveat(tuple(together), notes))
+    return found

@@ -27,7 +27,7 @@ from PIL import Image
 from poseboard.datasets.files import Content, WholeFiles
 from poseboard.protocols.records import COVERAGE, Curve, DrawnPicture, ResultError, RigPlan, ScoreFile
 from poseboard.report import camera_figures, figures
-from poseboard.report.board import Board, Row, boards, main_boards
+from poseboard.report.board import Board, Row, boards, caveats, main_boards
 from poseboard.report.examples import Example, overlay, pick_examples
 from poseboard.report.formatting import duration, file_name, integer, number, signed
 from poseboard.report.papers import paper_tables
@@ -225,6 +225,7 @@ def _environment() -> Environment:
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=digest,
+        caveats=caveats,
         cost=cost,
         palette=len(figures.PALETTE),
         light_colours=list(figures.COLOURS.values()),

@@ -181,6 +181,20 @@ def test_few_samples_crown_no_winner(found: Results) -> None:
     assert {few.verdict(a.method, b.method) for a in few.rows for b in few.rows if a is not b} == {"open"}
 
 
+def test_boards_with_the_same_caveat_say_it_together_and_no_note_twice(found: Results) -> None:
+    one = t1(found)
+
+    def few(table: str, notes: list[str], n_samples: int = 5) -> board.Board:
+        score = one.rows[0].score.model_copy(update={"notes": notes, "n_samples": n_samples, "n_groups": 5})
+        return replace(one, table=table, comparison=None, rows=(replace(one.rows[0], score=score),))
+
+    a, b, c = few("a", ["x", "y"]), few("b", ["x", "y"]), few("c", ["x", "z"])
+    other = few("d", ["x", "y"], n_samples=6)
+    said = board.caveats([a, b, one, c, other])
+    assert [[of.table for of in caveat.boards] for caveat in said] == [["a", "b"], ["c"], ["d"]]
+    assert [caveat.notes for caveat in said] == [("x", "y"), ("z",), ()]
+
+
 def test_rows_that_lack_poses_stand_below_those_that_do_not_unless_they_win(found: Results) -> None:
     order = list(LEVELS)
     shy = one_row(found, "algebraic", n_missing=7)
