@@ -11,6 +11,8 @@ the stage does, the command runs by itself, as it does under a plain ``dvc repro
   threads but those of libraries that expect a fork (`_FORK_SAFE`, and OpenBLAS, which ends its own before each).
 * Signals to the command that a terminal sends reach the stage and what it has started, a process group of its own. The
   command's end, ``kill -9`` included, ends the stage; so does the server's, after which the command runs by itself.
+* One fork runs no stage: at a low priority, it compiles what stages will need into numba's cache on disk, where that
+  is empty. Without it, stages compile the same themselves. It ends with the server.
 * Linux alone: elsewhere libraries of the system do not expect a fork.
 
 The module imports next to nothing, because every command starts with it.
@@ -40,13 +42,17 @@ _OWN = {"PATH", "PWD", "OLDPWD", "SHLVL", "_", "DVC_ROOT", "DVC_STAGE", "POSEBOA
 _FORK_SAFE = {"jemalloc_bg_thd"}
 _LONGEST = 1 << 20
 _PDEATHSIG = 1
+_LOWEST_PRIORITY = 19
 _IMPORTED = (
     "poseboard.benchmarks.cli",
     "poseboard.benchmarks.data",
+    "poseboard.datasets.synthetic.casting",
     "poseboard.benchmarks.evaluating",
     "poseboard.benchmarks.training",
     "lightning_fabric",
     "poseboard.report.site",
+    "poseboard.methods.geometry.compiled_triangulation",
+    "poseboard.methods.geometry.consensus",
 )
 
 
@@ -245,10 +251,26 @@ class _Server:
                 return
         gc.collect()
         gc.freeze()  # a stage neither looks through these objects nor copies their pages
+        if not _has_strange_threads():
+            self._compile_ahead()
         while self._open or self._stages:
             if self._serve(wait=True):
                 return
         raise SystemExit
+
+    def _compile_ahead(self) -> None:
+        """Start the process that fills numba's cache; nobody waits for it, and the server's end ends it."""
+        server = os.getpid()
+        if os.fork() == 0:
+            try:
+                self._part(server)
+                nowhere = os.open(os.devnull, os.O_RDWR)
+                for stream in range(3):
+                    os.dup2(nowhere, stream)
+                os.nice(_LOWEST_PRIORITY)
+                compile_ahead()
+            finally:
+                os._exit(0)
 
     def _serve(self, wait: bool) -> bool:
         """Do what there is to do; True in a process that was forked to run a stage."""
@@ -309,13 +331,8 @@ class _Server:
         other = {name for name in theirs.keys() | self._environment if theirs.get(name) != self._environment.get(name)}
         return other <= _OWN and request["place"] == _place() and _rooms() == self._files and not _has_strange_threads()
 
-    def _become(
-        self, request: Mapping[str, Any], descriptors: Sequence[int], command: socket.socket, server: int
-    ) -> None:
-        """Make this process, which has just been forked, the one that was asked for."""
-        import importlib
-
-        os.setpgid(0, 0)
+    def _part(self, server: int) -> None:
+        """End with the server, of which this process was forked, and hold nothing of it."""
         self._libc.prctl(_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != server:
             os._exit(1)
@@ -323,6 +340,15 @@ class _Server:
         for stage in self._stages:
             stage.command.close()
             os.close(stage.ended)
+
+    def _become(
+        self, request: Mapping[str, Any], descriptors: Sequence[int], command: socket.socket, server: int
+    ) -> None:
+        """Make this process, which has just been forked, the one that was asked for."""
+        import importlib
+
+        os.setpgid(0, 0)
+        self._part(server)
         with suppress(OSError):  # the command has ended, and this process will
             command.send(str(os.getpid()).encode())
         command.detach()  # it stays open until this process ends: the command then sees that nobody is left
@@ -339,6 +365,19 @@ class _Server:
         importlib.invalidate_caches()
         if request["interrupted"]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def compile_ahead() -> None:
+    """Fill numba's cache with the loops of the imported modules of ours, of which each says how to compile its own.
+
+    Example:
+        >>> import poseboard.methods.geometry.consensus
+        >>> compile_ahead()  # of this module alone; what is in the cache already is loaded from there
+    """
+    for name, module in list(sys.modules.items()):
+        if name.startswith("poseboard.") and name != __name__ and hasattr(module, "compile_ahead"):
+            with suppress(Exception):  # a stage compiles by itself, and says what is wrong
+                module.compile_ahead()
 
 
 def _modules() -> Iterator[str]:

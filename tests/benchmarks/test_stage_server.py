@@ -24,6 +24,10 @@ def modules():
         threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
     yield from ()
 stage_server._modules = modules
+if ahead := os.environ.get("AHEAD"):
+    broken, sound = types.ModuleType("broken"), types.ModuleType("sound")
+    sys.modules.update({"poseboard.broken": broken, "poseboard.sound": sound})
+    broken.compile_ahead, sound.compile_ahead = lambda: [][0], lambda: exec(ahead, globals())
 cli = sys.modules["poseboard.benchmarks.cli"] = types.ModuleType("cli")
 cli.main = lambda: exec(sys.argv[1], globals())
 stage_server.main()
@@ -210,3 +214,38 @@ def test_nothing_is_left_where_a_run_is_killed(tmp_path: Path) -> None:
         run.kill()
     wait_for(lambda: not is_alive(server))
     assert [path.name for path in tmp_path.iterdir()] == ["rooms"]
+
+
+def test_loops_are_compiled_ahead_in_silence_until_the_server_ends(
+    start_server: Callable[..., Commands], tmp_path: Path
+) -> None:
+    note = tmp_path / "note"
+    ahead = (
+        "print('words'); print('words', file=sys.stderr); written = open('note.part', 'w')\n"
+        "written.write(f'{os.getpid()} {os.getppid()} {os.nice(0)}'); written.close(); os.rename('note.part', 'note')\n"
+        "time.sleep(60)"
+    )
+    rooms = start_server().environment["ROOMS"]
+    program = (
+        "import os, sys\nfrom poseboard.benchmarks import stage_server\n"
+        "with stage_server.serving(os.environ, [sys.executable, '-c', sys.argv[1]]): sys.stdin.readline()"
+    )
+    environment = {**os.environ, "ROOMS": rooms, "AHEAD": ahead}
+    call = [sys.executable, "-c", program, COMMAND]
+    with subprocess.Popen(
+        call, env=environment, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as run:
+        wait_for(note.exists)
+        compiler, server, priority = map(int, note.read_text().split())
+        assert priority == 19
+        assert is_alive(compiler)
+        said, _ = run.communicate(b"end\n", timeout=20)
+    assert (run.returncode, said) == (0, b"")
+    wait_for(lambda: not is_alive(compiler) and not is_alive(server))
+
+
+def test_stages_run_while_and_after_loops_are_compiled_ahead(start_server: Callable[..., Commands]) -> None:
+    for ahead in ("time.sleep(60)", "os.abort()"):
+        commands = start_server(AHEAD=ahead)
+        assert commands.is_forked(AHEAD=ahead)
+        assert commands.is_forked(AHEAD=ahead)
