@@ -123,6 +123,8 @@ class Panoptic:
     """
 
     name = "panoptic"
+    obtain = OBTAIN
+    """Where what is missing is obtained."""
     centre_annotated = False
     """Whether only people whose body centre is annotated count."""
     skeleton = COCO
@@ -178,9 +180,7 @@ class Panoptic:
         """Ready if labels, calibrations and detections can be read and each camera has its first and last image."""
         present = self._present
         if not present:
-            first = self._calibration_path(next(self._named()))
-            others = f", nor any other of {len(list(self._named()))} sequences"
-            return Status("missing", f"no {first}{others}", OBTAIN)
+            return self._missing()
         absent = [f"sequence {name}" for name in self._named() if name not in present]
         frames = left_out = unseen = 0
         try:
@@ -209,9 +209,7 @@ class Panoptic:
             f"{frames} frames of {people} in {len(self.views)} cameras "
             f"({left_out} with {others}{hidden} left out), {boxes}"
         )
-        if absent:
-            return Status("partial", f"{detail}; {len(absent)} things missing, first {absent[0]}", OBTAIN)
-        return Status("ready", detail, OBTAIN)
+        return self._whole_but_for(absent, detail)
 
     def manifest(self) -> str:
         """SHA-256 of the options and of the calibrations, labels and detections.
@@ -271,6 +269,15 @@ class Panoptic:
         """The annotated people (P, 17, 3), world mm; joints without annotation are NaN. Annotations are noisy."""
         name, frame = self._frame(key)
         return Truth(self._scene(name).people[frame].copy())
+
+    def _missing(self) -> Status:
+        first = self._calibration_path(next(self._named()))
+        return Status("missing", f"no {first}, nor any other of {len(list(self._named()))} sequences", self.obtain)
+
+    def _whole_but_for(self, absent: Sequence[str], detail: str) -> Status:
+        if absent:
+            detail = f"{detail}; {len(absent)} things missing, first {absent[0]}"
+        return Status("partial" if absent else "ready", detail, self.obtain)
 
     def _named(self) -> Iterator[str]:
         return (name for names in self._sequences.values() for name in names)

@@ -72,6 +72,7 @@ class PanopticPeople(Panoptic):
     """
 
     name = "panoptic-people"
+    obtain = OBTAIN
     centre_annotated = True
 
     def __init__(
@@ -93,9 +94,7 @@ class PanopticPeople(Panoptic):
         """Ready if calibrations, labels and detections of all sequences can be read; images are optional."""
         present = self._present
         if not present:
-            first = self._calibration_path(next(self._named()))
-            others = f", nor any other of {len(list(self._named()))} sequences"
-            return Status("missing", f"no {first}{others}", OBTAIN)
+            return self._missing()
         absent = [f"sequence {name}" for name in self._named() if name not in present]
         frames = people = detected = drawn = 0
         try:
@@ -115,9 +114,7 @@ class PanopticPeople(Panoptic):
             return Status("damaged", str(error), OBTAIN)
         images = "images" if drawn == len(present) else "no images" if not drawn else f"images of {drawn} sequences"
         detail = f"{frames} frames with {people} people, {detected} detections in {len(self.views)} cameras, {images}"
-        if absent:
-            return Status("partial", f"{detail}; {len(absent)} things missing, first {absent[0]}", OBTAIN)
-        return Status("ready", detail, OBTAIN)
+        return self._whole_but_for(absent, detail)
 
     def manifest(self) -> str:
         """SHA-256 of the options and of the calibrations, labels and detections.

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, ClassVar, NamedTuple
 
@@ -31,9 +30,9 @@ from poseboard.datasets.synthetic.body import sample_body, sample_outfit
 from poseboard.datasets.synthetic.dome import HD_RATE_HZ, DomeOptions, day, dome_rig, dome_room
 from poseboard.datasets.synthetic.generation import Extent, GenerationOptions, JpegQuality, Seed, random_part
 from poseboard.datasets.synthetic.motion import ACTIONS, SEATS, move
-from poseboard.datasets.synthetic.renderer import Backdrop, Light, Picture, backdrop, render
+from poseboard.datasets.synthetic.renderer import Backdrop, Picture, backdrop, render
 from poseboard.datasets.synthetic.scene import Furniture, Person, assemble, sample_light, visible_joints
-from poseboard.datasets.synthetic.world import seat
+from poseboard.datasets.synthetic.world import Take, seat
 
 FIRST_FRAME = 120
 """Number of the first frame of a sequence."""
@@ -98,15 +97,6 @@ class DomePeopleOptions(GenerationOptions):
         return Extent(shots, self.width_px * self.width_px * 9 // 16, 1, len(self.subjects) * (views + 3), views)
 
 
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """One sequence before rendering."""
-
-    people: list[Person]
-    furniture: Furniture
-    light: Light
-
-
 class Shot(NamedTuple):
     """The image of one camera at one instant.
 
@@ -134,7 +124,7 @@ def places(rng: Generator, count: int) -> Array:
     return np.array(chosen).reshape(-1, 2)
 
 
-def direct(options: DomePeopleOptions, subject: str) -> Scene:
+def direct(options: DomePeopleOptions, subject: str) -> Take:
     """People, furniture and light of one sequence."""
     rng = random_part(options.seed, "people", subject)
     time_s = np.arange(options.frames) * options.frame_step / HD_RATE_HZ
@@ -145,10 +135,10 @@ def direct(options: DomePeopleOptions, subject: str) -> Scene:
         if SEATS.get(action) == "chair":
             seat(furniture, rng, body, motion)
         people.append(Person(body, outfit, motion.figure))
-    return Scene(people, furniture, sample_light(rng))
+    return Take(people, furniture, sample_light(rng))
 
 
-def visible(options: DomePeopleOptions, subject: str, scene: Scene, names: tuple[str, ...]) -> NDArray[np.bool_]:
+def visible(options: DomePeopleOptions, subject: str, scene: Take, names: tuple[str, ...]) -> NDArray[np.bool_]:
     """(T, 31, P, J) whether each camera of the dome sees each of the named points of each person."""
     return np.array(
         [
@@ -167,7 +157,7 @@ def _views(seed: int, width_px: int, of_day: str, cameras: tuple[str, ...]) -> l
     return [backdrop(room, dome[panoptic.HD_CAMERAS.index(name)]) for name in cameras]
 
 
-def shots(options: DomePeopleOptions, subject: str, scene: Scene) -> Iterator[Shot]:
+def shots(options: DomePeopleOptions, subject: str, scene: Take) -> Iterator[Shot]:
     """Render every instant of a sequence for every camera in use, camera by camera."""
     instants = assemble(scene.people, scene.furniture)
     for v, view in enumerate(_views(options.seed, options.width_px, day(subject), options.cameras)):

@@ -181,7 +181,7 @@ class WorldOptions(GenerationOptions):
 
 @dataclass(frozen=True, eq=False)
 class Take:
-    """One sequence before rendering; the first of the people is the actor."""
+    """One sequence before rendering; where one of the people is the actor, that is the first."""
 
     people: list[Person]
     furniture: Furniture
