@@ -90,9 +90,10 @@ class ApRoot(FoundPeople):
             people.truth_place[annotated],
             self.within_mm,
         )
-        judged = matches.judged & ~np.isin(
-            people.pred_place, np.setdiff1d(people.truth_place, people.truth_place[annotated])
-        )
+        unannotated = np.zeros(len(truth.split_keys), dtype=bool)
+        unannotated[people.truth_place] = True
+        unannotated[people.truth_place[annotated]] = False
+        judged = matches.judged & ~unannotated[people.pred_place]
         found = np.append(annotated, -1)[matches.truth]
         table = records(pred, truth, people, found)
         unjudged = np.zeros(len(table), dtype=bool)

@@ -286,9 +286,8 @@ def _pairs(
     """`same_image`, and the distances in mm; image by image, so that what is read lies together."""
     order = np.argsort(pred_image, kind="stable")
     p, t = same_image(pred_image[order], truth_image)
-    p = order[p]
-    difference = pred[p].astype(np.float64) - truth[t].astype(np.float64)
-    return p, t, np.sqrt(np.einsum("nk,nk->n", difference, difference))
+    difference = pred[order].astype(np.float64)[p] - truth.astype(np.float64)[t]
+    return order[p], t, np.sqrt(np.einsum("nk,nk->n", difference, difference))
 
 
 def _nearest(p: NDArray[np.int64], distance: Array, predicted: int) -> Array:

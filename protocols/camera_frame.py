@@ -124,9 +124,10 @@ def each_camera(truth: TruthTable, view: str, place: Places) -> Iterator[tuple[C
     assert truth.seen_by is not None
     number = _cameras(truth, view, place)
     order = np.argsort(number, kind="stable")
-    numbers, counts = np.unique(number, return_counts=True)
-    ends = np.cumsum(counts)
-    for camera, start, end in zip(numbers.tolist(), (ends - counts).tolist(), ends.tolist(), strict=True):
+    ordered = number[order]
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(order) else order
+    ends = np.append(starts[1:], len(order))
+    for camera, start, end in zip(ordered[starts].tolist(), starts.tolist(), ends.tolist(), strict=False):
         if camera >= 0:
             yield truth.seen_by.cameras[camera], order[start:end]
 

@@ -79,7 +79,9 @@ def records(pred: PoseTable, truth: TruthTable, people: People, found: NDArray[n
         key, person, subject, action, sequence, score (NaN of the missing), false, missing, truth (row, -1: none).
     """
     annotated = np.flatnonzero(np.any(np.isfinite(people.truth).all(axis=2), axis=1))
-    missed = np.setdiff1d(annotated, found)
+    was_found = np.zeros(len(people.truth), dtype=bool)
+    was_found[found[found >= 0]] = True
+    missed = annotated[~was_found[annotated]]
     place = np.concatenate([people.pred_place, people.truth_place[missed]])
     groups = truth.groups
     if groups is None:
