@@ -103,8 +103,6 @@ def adjust(
     focal_px: Tensor,
     steps: int,
     points: Tensor | None = None,
-    *,
-    in_rows: bool = False,
 ) -> Rig:
     """Robust bundle adjustment: Levenberg-Marquardt over cameras and points with Cauchy's loss.
 
@@ -119,7 +117,6 @@ def adjust(
         focal_px: (B, V, N), by which the residual of each observation becomes pixels.
         steps: at most so many.
         points: (B, N, 3) to start from; None: triangulated.
-        in_rows: the faster order of sums; without it, the one of trainings. Answers are equal within rounding.
 
     Returns:
         The rig; cameras that nobody observes stay where they were.
@@ -133,7 +130,7 @@ def adjust(
     R, t, by_axis = _copied(R), _copied(t), _copied(points.mT)
     squared = torch.empty(weights.shape, dtype=torch.float64)
     arrays = (R, t, by_axis, rays.mT, weights.flatten(1), focal_px.flatten(1), squared.flatten(1))
-    compiled_rigs.adjust_rigs(*map(as_array, arrays), steps, in_rows)
+    compiled_rigs.adjust_rigs(*map(as_array, arrays), steps)
     R, t, points, squared = (value.to(rays) for value in (R, t, by_axis.mT, squared))
     scale = _scale_px(squared, weights)
     cost, robust = _robust(squared, weights, scale)

@@ -552,11 +552,8 @@ def _system(R, t, X, ray, w, f, squared, scale, cameras, gradient, cross, of_poi
 
 
 @_inner
-def _reduce(cameras, gradient, cross, of_points, damping, matrix, right, in_rows):
+def _reduce(cameras, gradient, cross, of_points, damping, matrix, right):
     """The system of the cameras alone: lower triangle of matrix (D, D), right (D).
-
-    ``in_rows``: sum over the rows of ``cross`` as they lie in memory, which is faster; otherwise point by point, as
-    trainings did whose weights are kept. Both are equal within rounding.
 
     Afterwards of_points holds Cholesky's factors, with inverse diagonals, and the solved gradients; cross is solved.
     """
@@ -584,17 +581,9 @@ def _reduce(cameras, gradient, cross, of_points, damping, matrix, right, in_rows
     for i in range(D):
         for j in range(i + 1):
             total = 0.0
-            if in_rows:
-                one, other = rows[i], rows[j]
-                for n in range(3 * N):
-                    total += one[n] * other[n]
-            else:
-                for n in range(N):
-                    total += (
-                        cross[i, n, 0] * cross[j, n, 0]
-                        + cross[i, n, 1] * cross[j, n, 1]
-                        + cross[i, n, 2] * cross[j, n, 2]
-                    )
+            one, other = rows[i], rows[j]
+            for n in range(3 * N):
+                total += one[n] * other[n]
             matrix[i, j] = -total
         total = gradient[i]
         for n in range(N):
@@ -616,11 +605,8 @@ def _reduce(cameras, gradient, cross, of_points, damping, matrix, right, in_rows
 
 
 @_kept
-def adjust_rigs(R, t, X, ray, w, f, squared, steps, in_rows):
-    """Adjust B rigs (B, ...) in place; ``squared`` (B, V N) is filled with their squared residuals.
-
-    ``in_rows``: see `_reduce`.
-    """
+def adjust_rigs(R, t, X, ray, w, f, squared, steps):
+    """Adjust B rigs (B, ...) in place; ``squared`` (B, V N) is filled with their squared residuals."""
     B, V, _, N = ray.shape
     D = 6 * (V - 1)
     cameras, gradient, cross = np.empty((max(V - 1, 0), 6, 6)), np.empty(D), np.empty((D, N, 3))
@@ -640,7 +626,7 @@ def adjust_rigs(R, t, X, ray, w, f, squared, steps, in_rows):
         for _ in range(steps):
             scale = _squared_scale(squared[b], w[b], _OVER_MEDIAN_2D, buffer)
             _system(R[b], t[b], X[b], ray[b], w[b], f[b], squared[b], scale, cameras, gradient, cross, of_points)
-            _reduce(cameras, gradient, cross, of_points, damping, matrix, right, in_rows)
+            _reduce(cameras, gradient, cross, of_points, damping, matrix, right)
             change = 0.0
             if _solve(matrix, right, D):
                 for v in range(1, V):
@@ -700,7 +686,7 @@ def information_of_rigs(R, t, X, ray, w, f, matrix):
     of_points, right, squared = np.empty((9, N)), np.empty(D), np.zeros(V * N)
     for b in range(B):
         _system(R[b], t[b], X[b], ray[b], w[b], f[b], squared, 1.0, cameras, gradient, cross, of_points)
-        _reduce(cameras, gradient, cross, of_points, 0.0, matrix[b], right, False)
+        _reduce(cameras, gradient, cross, of_points, 0.0, matrix[b], right)
         for i in range(D):
             for j in range(i):
                 matrix[b, j, i] = matrix[b, i, j]
@@ -735,6 +721,6 @@ def compile_ahead():
     """Compile for the arguments of `bundle`, `relative_pose` and the posterior, into numba's cache."""
     d1, d2, d3, d4, d5 = (np.empty((0,) + (1,) * more) for more in range(5))  # by their number of dimensions
     search_pairs(d3, d2, d4, d3, d2, 0, 0, 0)
-    adjust_rigs(d4, d3, d3, d4, d2, d2, d2, 0, False)
+    adjust_rigs(d4, d3, d3, d4, d2, d2, d2, 0)
     information_of_rigs(d4, d3, d3, d4, d2, d2, d3)
     see_by_draws(d5, d4, d4, d2, d2, d1, d4, d2)

@@ -22,7 +22,7 @@ POINTS_OF_SEARCH = 64
 """Points of a pair that the search uses at most, evenly strided over those that both views see."""
 POINTS_OF_HYPOTHESES = 136
 """Points of a rig by which its hypotheses are adjusted and told apart at first, evenly strided over all."""
-ADJUST = ((2, 12), (1, 6))
+ADJUST = ((2, 6), (1, 6))
 """Of all hypotheses, so many are kept after so many steps of bundle adjustment; then of those, by all points."""
 _DISTINCT_DEG = 15.0
 """The second hypothesis of a pair differs at least so much from the first."""
@@ -154,14 +154,12 @@ def estimate(rays: Tensor, weights: Tensor, focal_px: Tensor, steps: int = 12) -
     for kept, of_round in ADJUST:
         wide = [value.repeat_interleave(hypotheses, dim=0) for value in observed]
         R, t = first_frame(R, t)
-        rig = adjust(
-            R, t, wide[0], wide[1], wide[2], of_round, triangulate_compiled(R, t, wide[0], wide[1]), in_rows=True
-        )
+        rig = adjust(R, t, wide[0], wide[1], wide[2], of_round, triangulate_compiled(R, t, wide[0], wide[1]))
         best = _best(rig, wide[0], wide[1], wide[2], hypotheses, kept)
         best = (best + hypotheses * torch.arange(B, device=rays.device)[:, None]).flatten()
         R, t, hypotheses = rig.R[best], rig.t[best], kept
         observed = rays, weights, focal_px
-    return adjust(R, t, rays, weights, focal_px, steps, triangulate_compiled(R, t, rays, weights), in_rows=True)
+    return adjust(R, t, rays, weights, focal_px, steps, triangulate_compiled(R, t, rays, weights))
 
 
 def _table(R: Tensor, t: Tensor, first: Tensor, second: Tensor, views: int) -> tuple[Tensor, Tensor]:
