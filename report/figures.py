@@ -346,6 +346,7 @@ def panels(curves: Mapping[str, Mapping[str, Curve]], index: Mapping[str, int], 
             axes.set_title(printable(title))
             _finish(axes, "both")
         if known and min(known) > 0 and max(known) > SPREAD_FROM * min(known):
+            label = f"{label}, logarithmic"
             drawn[0].set_yscale("log")
             drawn[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             drawn[0].yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))

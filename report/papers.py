@@ -9,6 +9,9 @@ from poseboard.protocols.records import PublishedRow, PublishedTable
 from poseboard.report.board import Board, Row, usual_boards
 from poseboard.report.results import Results, table_key
 
+_MOST_COLUMNS = 4
+"""Of ours beside a paper's; of more the headline ones are shown, the others have sections of their own."""
+
 
 @dataclass(frozen=True)
 class PaperTable:
@@ -17,7 +20,8 @@ class PaperTable:
     table: PublishedTable
     columns: tuple[str, ...]
     ours: tuple[Board, ...]
-    """One board per data set with this table; of a table of transfer also that of the own training."""
+    """One board per data set with this table, or the headline ones of many; of a table of transfer also that of the own
+    training."""
     extra: tuple[str, ...]
     """Our methods without a row in the paper."""
     absent: str
@@ -48,15 +52,18 @@ def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTab
             key = (*board.data_key, board.signature.metric, training)
             if board.published == table.id and (key not in ours or board.calibration_free > ours[key].calibration_free):
                 ours[key] = board  # of a table for both, rows without extrinsics: those with them are no competitors
+        shown = list(ours.values())
+        if len(shown) > _MOST_COLUMNS:
+            shown = [board for board in shown if board.headline] or shown
         named = {row.method for row in table.rows}
-        of_ours = [row.method for board in ours.values() for row in (*board.rows, *board.bounds)]
+        of_ours = [row.method for board in shown for row in (*board.rows, *board.bounds)]
         extra = dict.fromkeys(method for method in of_ours if method not in named)
         columns = dict.fromkeys([*table.sources, *(column for row in table.rows for column in row.values)])
         papers.append(
             PaperTable(
                 table=table,
                 columns=tuple(c for c in columns if any(c in row.values for row in table.rows)),
-                ours=tuple(ours.values()),
+                ours=tuple(shown),
                 extra=tuple(extra),
                 absent=_why_absent(table, results) if not ours and _is_numbered(table.id) else "",
             )
