@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
@@ -70,6 +71,8 @@ def launch(processes: int, accelerator: str = "auto") -> Fabric:
     """Start a process group of ``processes`` CPU processes or GPUs; under torchrun and SLURM join the existing one."""
     from lightning_fabric import Fabric
 
+    # Of a 1x1 convolution channels-last and contiguous memory are the same, described in two ways.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides", UserWarning)
     # On import it sets its own log level, at which it reports the number of processes at every start.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     processes, nodes = _launched_processes() or (processes, 1)
