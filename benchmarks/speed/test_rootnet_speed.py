@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from poseboard.benchmarks.speed.conftest import Race, RecordSpeed
 
 Array = NDArray[np.float64]
-IMAGES, SIZE, CROP_PX, THREADS = 256, (640, 480), 96, 2
+IMAGES, SIZE, CROP_PX, THREADS = 256, (640, 480), 64, 2
 FOCAL, CENTRE = np.array([1500.0, 1490.0]), np.array([321.0, 238.0])
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 

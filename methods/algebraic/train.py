@@ -91,7 +91,7 @@ class AlgebraicTraining(Training):
         groups = [{"params": [p for name, p in named if "alg_confidences" not in name], "lr": rate}]
         if head:
             groups.append({"params": head, "lr": rate * options.head_rate_factor})
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=True)
         self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:

@@ -131,7 +131,7 @@ class EpipolarTraining(Training):
         groups = [{"params": list(model.backbone.parameters()), "lr": rate}]
         if model.epipolar_sampler is not None:
             groups.append({"params": list(model.epipolar_sampler.parameters()), "lr": rate * options.block_rate_factor})
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=True)
         self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:

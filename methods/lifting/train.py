@@ -159,7 +159,7 @@ class LiftingTraining(Training):
             self.scheduler = length.falling(self.optimizer, options.milestones, shares=(0.75,))
             return
         self.optimizer = torch.optim.AdamW(
-            parameters, lr=options.learning_rate or 1e-3, weight_decay=options.weight_decay
+            parameters, lr=options.learning_rate or 1e-3, weight_decay=options.weight_decay, fused=True
         )
         self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
 

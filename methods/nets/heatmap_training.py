@@ -79,7 +79,7 @@ class HeatmapTraining(Training):
             self.optimizer = torch.optim.Adam(net.parameters(), lr=options.learning_rate)
         else:
             self.optimizer = torch.optim.AdamW(
-                net.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+                net.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
             )
             self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
         self.clip_norm = options.clip_norm

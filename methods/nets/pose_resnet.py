@@ -218,7 +218,10 @@ class HeatmapConfidence(nn.Module):
 
 
 class SmallPoseNet(nn.Module):
-    """Residual stages of 32, 64 and 128 channels, summed at a quarter of the crop's side into 48 features.
+    """One, two and two residual blocks of 32, 64 and 128 channels, summed at a quarter of the crop's side.
+
+    Most operations are at a quarter of the side, where it therefore has few layers: a stem of half the channels, one
+    block, and a 1x1 convolution of the sum (README of the backbone).
 
     Args:
         joints: number of heat maps.
@@ -230,23 +233,23 @@ class SmallPoseNet(nn.Module):
     def __init__(self, joints: int, *, alg_confidences: bool = False, width: int = 32, features: int = 48) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(3, width, 3, 2, 1, bias=False),
-            nn.BatchNorm2d(width),
+            nn.Conv2d(3, width // 2, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(width // 2),
             nn.ReLU(),
-            nn.Conv2d(width, width, 3, 2, 1, bias=False),
+            nn.Conv2d(width // 2, width, 3, 2, 1, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(),
         )
         widths = (width, 2 * width, 4 * width)
         self.stages = nn.ModuleList(
-            _stage(BasicBlock, before, planes, 2, stride)
-            for before, planes, stride in zip((width, *widths), widths, (1, 2, 2), strict=False)
+            _stage(BasicBlock, before, planes, blocks, stride)
+            for before, planes, blocks, stride in zip((width, *widths), widths, (1, 2, 2), (1, 2, 2), strict=False)
         )
         self.lateral = nn.ModuleList(nn.Conv2d(planes, features, 1, bias=False) for planes in widths)
         self.smooth = nn.Sequential(
             nn.BatchNorm2d(features),
             nn.ReLU(),
-            nn.Conv2d(features, features, 3, 1, 1, bias=False),
+            nn.Conv2d(features, features, 1, bias=False),
             nn.BatchNorm2d(features),
             nn.ReLU(),
         )

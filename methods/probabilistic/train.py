@@ -116,7 +116,7 @@ class ProbabilisticTraining(Training):
         groups = [{"params": [p for name, p in named if "alg_confidences" not in name], "lr": rate}]
         if head:
             groups.append({"params": head, "lr": rate * options.head_rate_factor})
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=True)
         if options.steps == 0:
             self.steps = 0
             return

@@ -182,7 +182,7 @@ class RootnetTraining(Training):
             self.scheduler = length.falling(self.optimizer, options.milestones, shares=(17 / 20,))
             return
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+            model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
         )
         self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
 

@@ -176,7 +176,7 @@ class VolumetricTraining(Training):
             groups.append({"params": [p for p in model.backbone.parameters() if p.requires_grad], "lr": of_backbone})
         self.optimizer: torch.optim.Optimizer
         if small:
-            self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
+            self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=True)
             self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
         else:
             self.optimizer = torch.optim.Adam(groups)
