@@ -141,19 +141,26 @@ class Camera:
         K[1, 2] -= upper
         K[0] *= size[0] / (right - left)
         K[1] *= size[1] / (lower - upper)
-        return replace(self, K=K, size=(int(size[0]), int(size[1])))
+        K.flags.writeable = False
+        # As checked as this one: crops are made by the thousand, and checks take longer than all else.
+        return self._with(K=K, size=(int(size[0]), int(size[1])))
 
     def withhold(self, *, intrinsics: bool, extrinsics: bool) -> Camera:
         """The camera without K (and distortion), or without R and t: reading them raises AttributeError."""
-        kept = dict(self.__dict__)
+        camera = self._with()
+        kept = camera.__dict__
         if intrinsics:
             kept.pop("K", None)
             kept["dist"] = np.zeros(5)
         if extrinsics:
             kept.pop("R", None)
             kept.pop("t", None)
+        return camera
+
+    def _with(self, **changed: object) -> Camera:
+        """This camera with other values, which are not checked again."""
         camera = object.__new__(Camera)
-        camera.__dict__.update(kept)
+        camera.__dict__.update(self.__dict__, **changed)
         return camera
 
     def _to_normalised(self, points_px: Array) -> Array:
