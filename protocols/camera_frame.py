@@ -124,10 +124,9 @@ def each_camera(truth: TruthTable, view: str, place: Places) -> Iterator[tuple[C
     assert truth.seen_by is not None
     number = _cameras(truth, view, place)
     order = np.argsort(number, kind="stable")
-    ordered = number[order]
-    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(order) else order
-    ends = np.append(starts[1:], len(order))
-    for camera, start, end in zip(ordered[starts].tolist(), starts.tolist(), ends.tolist(), strict=False):
+    numbers, starts = np.unique(number[order], return_index=True)  # by sorting: without places, it hashes
+    ends = np.append(starts, len(order))[1:]
+    for camera, start, end in zip(numbers.tolist(), starts.tolist(), ends.tolist(), strict=True):
         if camera >= 0:
             yield truth.seen_by.cameras[camera], order[start:end]
 
