@@ -395,7 +395,8 @@ def _columns(path: Path, file: pq.ParquetFile, info: PredictionInfo) -> PoseTabl
             if values.null_count:
                 raise InputError(f"{path}: {name}", f"{values.null_count} values are null", "what is not known is NaN")
         keys[rows] = columns["key"].to_numpy(zero_copy_only=False)
-        frame[rows] = columns["frame"].to_pandas().to_numpy(dtype=object)
+        frames = columns["frame"].dictionary_encode()  # one string for all rows that hold it
+        frame[rows] = np.array(frames.dictionary.to_pylist(), dtype=object)[frames.indices.to_numpy()]
         person[rows] = columns["person"].to_numpy()
         score[rows] = columns["score"].to_numpy()
         joints[rows] = lists["joints_mm"].to_numpy().reshape(-1, width)

@@ -56,6 +56,7 @@ def test_round_trip(make_truth, make_predictions, tmp_path: Path) -> None:
     for field in ("keys", "person", "score", "frame", "joints_mm"):
         np.testing.assert_array_equal(getattr(again, field), getattr(table, field))
         assert getattr(again, field).dtype == getattr(table, field).dtype
+    assert len({id(name) for name in again.frame}) == 1, "rows in one frame hold one string"
     assert list(path.parent.iterdir()) == [path], "no temporary file is left"
 
 
