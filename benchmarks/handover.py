@@ -168,7 +168,9 @@ def _shows(view: View, person: int) -> bool:
 
 def without_images(sample: Sample) -> Sample:
     """The sample with cameras, boxes and detections alone."""
-    return replace(sample, views=tuple(replace(view, image=None) for view in sample.views))
+    return replace(
+        sample, views=tuple(view if view.image is None else replace(view, image=None) for view in sample.views)
+    )
 
 
 def _not_stored(camera: str) -> Image | None:
@@ -307,8 +309,9 @@ def _declared(view: View, inputs: Inputs) -> View:
     camera = view.camera
     if not (inputs.intrinsics and inputs.extrinsics):
         camera = camera.withhold(intrinsics=not inputs.intrinsics, extrinsics=not inputs.extrinsics)
-    return replace(
-        view,
+    # Every field is named, which takes a third of `replace`'s time: this is done for every view that is shown.
+    return View(
+        name=view.name,
         camera=camera,
         image=view.image if inputs.images else None,
         boxes_px=_read_only(view.boxes_px),
