@@ -44,13 +44,16 @@ def ordinal(count: int) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A duration in seconds below two minutes, in minutes below two hours, in hours above."""
+    """A duration in the unit that it is read in: "92.7 µs", "115 ms", "34.4 s" (to two minutes), "2.5 min", "2.5 h"."""
     if seconds is None:
         return "–"
-    for size, unit in ((7200.0, "h"), (120.0, "min")):
+    for size, unit, of_unit in ((7200.0, "h", 3600.0), (120.0, "min", 60.0)):
         if seconds >= size:
-            return f"{seconds / (3600 if unit == 'h' else 60):.1f} {unit}"
-    return f"{seconds:.0f} s"
+            return f"{seconds / of_unit:.1f} {unit}"
+    for size, unit in ((1.0, "s"), (1e-3, "ms")):
+        if seconds >= size or seconds == 0:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-6:.3g} µs"
 
 
 def file_name(name: str) -> str:

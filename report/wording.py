@@ -116,29 +116,29 @@ def inputs_in_words(inputs: Mapping[str, JsonValue]) -> list[tuple[str, str]]:
 
 
 def compared_speed(file: SpeedFile) -> str:
-    """A timing in words: "5 times as fast as the peer. The aim, at least 3 times as fast, is reached."."""
+    """A timing beside that of its peer: "5 times as fast"."""
     if file.ratio is None:
-        words = "No peer was timed."
-    elif file.ratio >= 1:
-        words = f"{file.ratio:.3g} times as fast as the peer."
-    else:
-        words = f"{1 / file.ratio:.3g} times as slow as the peer."
-    if file.aim.strip().lower() in ("", "none"):
-        return words
-    return f"{words} The aim, {file.aim}, is {'reached' if file.met else 'not reached'}."
+        return "no peer"
+    times, word = (file.ratio, "fast") if file.ratio >= 1 else (1 / file.ratio, "slow")
+    return f"{integer(times) if times >= 1000 else f'{times:.3g}'} times as {word}"
+
+
+def aim_of_speed(file: SpeedFile) -> str:
+    """What a timing aims at, and whether it is reached; empty without an aim."""
+    if file.ratio is None or file.aim.strip().lower() in ("", "none"):
+        return ""
+    return f"Aim: {file.aim}; {'reached' if file.met else 'not reached'}"
 
 
 _DETAIL_UNITS = {"mb": "MB", "mib": "MiB", "mm": "mm", "s": "s", "px": "px"}
 
 
-def measured(file: SpeedFile) -> list[str]:
-    """Further measurements, each with its unit: "largest difference 4.97e-09 mm"."""
-    phrases = []
+def measured(file: SpeedFile) -> dict[str, str]:
+    """Further measurements, each with its unit: "largest difference": "4.97e-09 mm"."""
+    told = {}
     for name, value in file.details.items():
         words, _, unit = name.rpartition("_")
         known = unit in _DETAIL_UNITS and words
         text = integer(value) if float(value).is_integer() and abs(value) >= 1000 else f"{value:.3g}"
-        phrases.append(
-            f"{(words if known else name).replace('_', ' ')} {text}{f' {_DETAIL_UNITS[unit]}' if known else ''}"
-        )
-    return phrases
+        told[(words if known else name).replace("_", " ")] = f"{text} {_DETAIL_UNITS[unit]}" if known else text
+    return told

@@ -54,12 +54,16 @@ def test_a_timing_is_told_in_words() -> None:
         name="x", title="x", peer="y", ours_s=0.5, peer_s=2.0, ratio=4.0, aim="at least 3 times as fast", met=True,
         details={"peak_memory_mb": 978.5, "largest_difference": 3.29e-05, "poses": 1e6}, hardware="z", created="now",
     )  # fmt: skip
-    assert wording.compared_speed(file) == "4 times as fast as the peer. The aim, at least 3 times as fast, is reached."
+    assert wording.compared_speed(file) == "4 times as fast"
+    assert wording.aim_of_speed(file) == "Aim: at least 3 times as fast; reached"
+    assert wording.compared_speed(file.model_copy(update={"ratio": 4319.9})) == "4\u202f320 times as fast"
     missed = file.model_copy(update={"ratio": 0.5, "met": False})
-    assert wording.compared_speed(missed).startswith("2 times as slow as the peer. ")
-    assert wording.compared_speed(missed).endswith("is not reached.")
-    assert "aim" not in wording.compared_speed(file.model_copy(update={"aim": "none"}))
-    assert wording.measured(file) == ["peak memory 978 MB", "largest difference 3.29e-05", "poses 1\u202f000\u202f000"]
+    assert wording.compared_speed(missed) == "2 times as slow"
+    assert wording.aim_of_speed(missed) == "Aim: at least 3 times as fast; not reached"
+    assert wording.aim_of_speed(file.model_copy(update={"aim": "none"})) == ""
+    assert wording.measured(file) == {
+        "peak memory": "978 MB", "largest difference": "3.29e-05", "poses": "1\u202f000\u202f000",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
