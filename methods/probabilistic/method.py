@@ -79,12 +79,12 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """One person per sample, in the frame of the sample's first view, in mm; NaN with fewer than two views.
+        """One person per sample, in the frame of the sample's first view, in mm; a joint in fewer than two views: NaN.
 
         Samples of one rig (`Sample.rig`) share their cameras. The scale is that of the training poses: one factor per
-        rig brings the median size of its poses to ``size_mm``. Columns: ``camera_R`` and ``camera_t_mm`` of the
-        recovered cameras, their ``camera_covariance`` where the posterior is sampled, and ``size_mm``; none where the
-        true cameras are given. The score is the mean confidence.
+        rig brings the median size of its whole poses to ``size_mm``; without a whole pose all are NaN. Columns:
+        ``camera_R`` and ``camera_t_mm`` of the recovered cameras, their ``camera_covariance`` where the posterior is
+        sampled, and ``size_mm``; none where the true cameras are given. The score is the mean confidence.
         """
         if not samples:
             return []
@@ -120,11 +120,14 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
             value[rows, places.clamp_min(0)].transpose(1, 2).flatten(2, 3) for value in (rays, weights, focal_px)
         )
         weights = weights * there.expand(*places.shape, joints).transpose(1, 2).flatten(2, 3)
-        score = (weights.unflatten(2, (frames, joints)).mean(-1).sum(1) / there[..., 0].sum(2)).numpy()
+        of_frames = weights.unflatten(2, (frames, joints))
+        score = (of_frames.mean(-1).sum(1) / there[..., 0].sum(2)).numpy()
+        located = ((of_frames > 0).sum(1) >= 2)[..., None]  # (B, T, J, 1)
         if self.options.solver == "given":
-            return self._triangulated(samples, rigs, rays, weights, score)
+            return self._triangulated(samples, rigs, rays, weights, located, score)
         R, t, points, covariance = self._solve(rays, relative(weights), focal_px)
-        return self._scaled(samples, rigs, R, t, points.unflatten(1, (frames, joints)), covariance, score)
+        poses = torch.where(located, points.unflatten(1, (frames, joints)), torch.nan)
+        return self._scaled(samples, rigs, R, t, poses, covariance, score)
 
     def _unknown(self, sample: Sample) -> Poses:
         in_world = self.inputs.extrinsics or not sample.views
@@ -160,13 +163,19 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
         return rig.R, rig.t, triangulate(rig.R, rig.t, rays, weights), unknown
 
     def _triangulated(
-        self, samples: Sequence[Sample], rigs: Sequence[_Rig], rays: Tensor, weights: Tensor, score: Array
+        self,
+        samples: Sequence[Sample],
+        rigs: Sequence[_Rig],
+        rays: Tensor,
+        weights: Tensor,
+        located: Tensor,
+        score: Array,
     ) -> dict[int, Poses]:
         """Triangulation with the true cameras, which are those of a rig's first sample, in the world frame."""
         first = [[samples[rig.rows[0]].views[place].camera for place in rig.places[0]] for rig in rigs]
         R = torch.from_numpy(np.stack([[camera.R for camera in cameras] for cameras in first]))
         t = torch.from_numpy(np.stack([[camera.t for camera in cameras] for cameras in first]))
-        points = triangulate(R, t, rays, weights).numpy()
+        points = torch.where(located[:, 0], triangulate(R, t, rays, weights), torch.nan).numpy()
         return {rig.rows[0]: Poses(self.skeleton, points[b][None], score[b]) for b, rig in enumerate(rigs)}
 
     def _scaled(
@@ -182,7 +191,9 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
         """Answers in mm in the frame of each sample's first view: points (B, T, J, 3) of rigs."""
         size_mm = self._constants["size_mm"]
         poses = points.numpy()
-        of_poses = np.median(bone_lengths_mm(poses, self.skeleton), axis=1)
+        sizes = bone_lengths_mm(poses, self.skeleton)
+        whole = [of_rig[np.isfinite(of_rig)] for of_rig in sizes]
+        of_poses = np.array([np.median(of_rig) if len(of_rig) else np.nan for of_rig in whole])
         scale = size_mm / np.maximum(of_poses, 1e-9)
         answers: dict[int, Poses] = {}
         for b, rig in enumerate(rigs):

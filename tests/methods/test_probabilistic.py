@@ -262,6 +262,31 @@ def test_frames_of_a_rig_share_its_cameras_whatever_views_they_have(monkeypatch,
         assert abs(np.median(sizes) - 5000) < 1e-6
 
 
+@pytest.mark.parametrize("solver", ["posterior", "essential", "given"])
+def test_what_one_view_alone_sees_is_not_known(monkeypatch, solver):
+    samples, rays, _, _ = frames_of_one_rig()
+    weights = torch.ones(12, 4, 17, dtype=torch.float64)
+    weights[0, 1:] = 0.0  # one view says anything of this frame
+    weights[1, :3, 5] = 0.0  # and of this joint
+    seen = (rays, weights, torch.full((12, 4, 17), 1000.0, dtype=torch.float64))
+    method = Probabilistic({"solver": solver, "draws": 32}, HUMAN36M)
+    monkeypatch.setattr(Probabilistic, "loaded", property(lambda _: None))
+    method._constants = {"size_mm": 5000.0, "temperature": 1.0}
+
+    def answers(rows: slice) -> np.ndarray:
+        monkeypatch.setattr(method_module, "observe", lambda *_: tuple(part[rows] for part in seen))
+        asked = [replace(one, rig=None) if solver == "given" else one for one in samples[rows]]
+        return np.array([answer.joints_mm[0] for answer in method.predict(asked)])
+
+    joints_mm = answers(slice(None))
+    unknown = np.zeros((12, 17), dtype=bool)
+    unknown[0], unknown[1, 5] = True, True
+    np.testing.assert_array_equal(np.isnan(joints_mm), np.repeat(unknown[..., None], 3, axis=2))
+    if solver != "given":
+        assert abs(np.median(bone_lengths_mm(joints_mm[2:], HUMAN36M)) - 5000) < 1e-6
+        assert np.isnan(answers(slice(0, 2))).all(), "no pose is whole: the scale is not known"
+
+
 def test_the_temperature_is_by_how_much_observations_repeat_one_another():
     """Every point is there five times, with the same errors: regions by their number alone are too small."""
     R, _, rays, weights, focal = made_up_rigs(count=10, noise_px=1.0, points=34, seed=1)
