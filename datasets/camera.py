@@ -8,6 +8,7 @@ code: K is scaled about the image corner).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -131,11 +132,11 @@ class Camera:
         Learnable triangulation: the principal point is shifted by the corner of the box, then both rows are scaled.
 
         Raises:
-            ValueError: the box is empty.
+            ValueError: the box or the size is empty, or not finite.
         """
         left, upper, right, lower = box_px
-        if right <= left or lower <= upper:
-            raise ValueError(f"box {box_px} is empty")
+        if not (0 < right - left < math.inf and 0 < lower - upper < math.inf and min(size) > 0):
+            raise ValueError(f"box {box_px} or size {size} is empty, or not finite")
         K = self.K.copy()
         K[0, 2] -= left
         K[1, 2] -= upper

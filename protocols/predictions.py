@@ -396,7 +396,7 @@ def _columns(path: Path, file: pq.ParquetFile, info: PredictionInfo) -> PoseTabl
                 raise InputError(f"{path}: {name}", f"{values.null_count} values are null", "what is not known is NaN")
         keys[rows] = columns["key"].to_numpy(zero_copy_only=False)
         frames = columns["frame"].dictionary_encode()  # one string for all rows that hold it
-        frame[rows] = np.array(frames.dictionary.to_pylist(), dtype=object)[frames.indices.to_numpy()]
+        frame[rows] = frames.dictionary.to_numpy(zero_copy_only=False).astype(object)[frames.indices.to_numpy()]
         person[rows] = columns["person"].to_numpy()
         score[rows] = columns["score"].to_numpy()
         joints[rows] = lists["joints_mm"].to_numpy().reshape(-1, width)

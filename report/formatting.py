@@ -51,7 +51,7 @@ def duration(seconds: float | None) -> str:
         if seconds >= size:
             return f"{seconds / of_unit:.1f} {unit}"
     for size, unit in ((1.0, "s"), (1e-3, "ms")):
-        if seconds >= size or seconds == 0:
+        if seconds >= 0.9995 * size or seconds == 0:  # 999.7 ms would be written 1e+03 ms
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds / 1e-6:.3g} µs"
 

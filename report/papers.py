@@ -24,6 +24,8 @@ class PaperTable:
     training."""
     extra: tuple[str, ...]
     """Our methods without a row in the paper."""
+    elsewhere: tuple[str, ...]
+    """Metrics of our further boards, which stand in sections of their own."""
     absent: str
     """Why our numbers are absent; empty if they are not, and for collections that no run repeats."""
 
@@ -65,6 +67,7 @@ def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTab
                 columns=tuple(c for c in columns if any(c in row.values for row in table.rows)),
                 ours=tuple(shown),
                 extra=tuple(extra),
+                elsewhere=tuple(dict.fromkeys(board.metric for board in ours.values() if board not in shown)),
                 absent=_why_absent(table, results) if not ours and _is_numbered(table.id) else "",
             )
         )

@@ -120,12 +120,12 @@ def compared_speed(file: SpeedFile) -> str:
     if file.ratio is None:
         return "no peer"
     times, word = (file.ratio, "fast") if file.ratio >= 1 else (1 / file.ratio, "slow")
-    return f"{integer(times) if times >= 1000 else f'{times:.3g}'} times as {word}"
+    return f"{integer(times) if times >= 999.5 else f'{times:.3g}'} times as {word}"
 
 
 def aim_of_speed(file: SpeedFile) -> str:
     """What a timing aims at, and whether it is reached; empty without an aim."""
-    if file.ratio is None or file.aim.strip().lower() in ("", "none"):
+    if file.aim.strip().lower() in ("", "none"):
         return ""
     return f"Aim: {file.aim}; {'reached' if file.met else 'not reached'}"
 
@@ -139,6 +139,6 @@ def measured(file: SpeedFile) -> dict[str, str]:
     for name, value in file.details.items():
         words, _, unit = name.rpartition("_")
         known = unit in _DETAIL_UNITS and words
-        text = integer(value) if float(value).is_integer() and abs(value) >= 1000 else f"{value:.3g}"
+        text = integer(value) if abs(value) >= 999.5 else f"{value:.3g}"
         told[(words if known else name).replace("_", " ")] = f"{text} {_DETAIL_UNITS[unit]}" if known else text
     return told

@@ -220,8 +220,8 @@ class HeatmapConfidence(nn.Module):
 class SmallPoseNet(nn.Module):
     """One, two and two residual blocks of 32, 64 and 128 channels, summed at a quarter of the crop's side.
 
-    Most operations are at a quarter of the side, where it therefore has few layers: a stem of half the channels, one
-    block, and a 1x1 convolution of the sum (README of the backbone).
+    An operation at a quarter of the side is done for the most places, so it has few layers there: a stem of half the
+    channels, one block, and a 1x1 convolution of the sum (README of the backbone).
 
     Args:
         joints: number of heat maps.

@@ -144,9 +144,18 @@ def test_a_camera_cannot_be_changed_behind_its_back() -> None:
         camera.K[0, 0] = 5
 
 
-def test_an_empty_crop_is_refused() -> None:
-    with pytest.raises(ValueError, match="empty"):
-        random_camera(0).crop_resize((10, 10, 10, 20), (8, 8))
+@pytest.mark.parametrize(
+    ("box", "size"),
+    [
+        ((10, 10, 10, 20), (8, 8)),
+        ((np.nan, 0, 1, 1), (8, 8)),
+        ((0, 0, np.inf, 10), (8, 8)),
+        ((0, 0, 10, 10), (8, 0)),
+    ],
+)
+def test_an_empty_crop_is_refused(box: tuple[float, float, float, float], size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="empty, or not finite"):
+        random_camera(0).crop_resize(box, size)
 
 
 @given(st.integers(-300, 300), st.integers(-300, 300), st.integers(1, 900), st.integers(1, 900))

@@ -299,3 +299,13 @@ def test_unknown_keys_are_named(make_truth, make_predictions) -> None:
     assert positions(table, truth.split_keys).tolist() == list(range(4, 34))
     with pytest.raises(InputError, match=r"their.parquet: key: 3 rows .* first 'S9/Walking-1/000004'"):
         positions(table, truth.keys[7:])
+
+
+@pytest.mark.parametrize("name", ["key", "frame"])
+def test_text_that_is_none_is_refused(file: Path, name: str) -> None:
+    rows = pq.read_table(file).num_rows
+    bytes_ = pa.array([b"\xff\xfe"] * rows, pa.binary())
+    _, offsets, data = bytes_.buffers()
+    rewrite(file, with_column(name, pa.StringArray.from_buffers(rows, offsets, data)))
+    with pytest.raises(InputError, match=r"no readable Parquet .*write or copy it again"):
+        read(file)

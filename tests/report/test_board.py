@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fabricated_results import LEVELS, write_everything, write_method
+from fabricated_results import LEVELS, write_everything, write_method, write_published
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,6 +47,30 @@ def test_numbers_of_methods_that_had_other_help_stand_by_themselves(tmp_path: Pa
     }
     papers = paper_tables(read_results(tmp_path, "default"), all_boards)
     assert {row.method for paper in papers for one in paper.ours for row in one.rows} <= {"dlt"}
+
+
+def test_of_many_boards_a_paper_has_the_headline_ones_beside_it_and_names_the_others(tmp_path: Path) -> None:
+    write_method(tmp_path, "human36m", "dlt", 80.0)
+    path = tmp_path / "default" / "scores" / "dlt" / "human36m.json"
+    file = ScoreFile.read(path)
+    first = next(score for score in file.scores if score.published)
+    write_published(tmp_path)
+    of_metrics = [
+        first.model_copy(
+            update={
+                "table": f"{first.table}-{metric}",
+                "signature": first.signature.model_copy(update={"metric": metric}),
+                "headline": metric == "mpjpe",
+            }
+        )
+        for metric in ("mpjpe", "mrpe", "pa_mpjpe", "pck_rel", "mrpe_x")
+    ]
+    for scores, shown in ((of_metrics, 1), (of_metrics[:4], 4)):
+        file.model_copy(update={"scores": scores}).write(path)
+        results = read_results(tmp_path, "default")
+        (paper,) = [one for one in paper_tables(results, board.boards(results)) if one.table.id == first.published]
+        assert len(paper.ours) == shown
+        assert len(paper.ours) + len(paper.elsewhere) == len(scores)
 
 
 def test_weights_of_other_data_sets_are_on_a_main_board_where_there_are_no_others(tmp_path: Path) -> None:

@@ -21,4 +21,4 @@ def test_numbers_read_as_the_field_prints_them() -> None:
     assert [number(0.3864, "m"), number(4.177, "px")] == ["0.386", "4.18"]
     assert [signed(v) for v in (1.26, -1.26)] == ["+1.3", "−1.3"]
     assert [duration(s) for s in (40.0, 600.0, 9000.0, None)] == ["40 s", "10.0 min", "2.5 h", "–"]
-    assert [duration(s) for s in (34.4, 0.1146, 9.27e-5, 0.0)] == ["34.4 s", "115 ms", "92.7 µs", "0 s"]
+    assert [duration(s) for s in (34.4, 0.9996, 0.1146, 9.27e-5, 0.0)] == ["34.4 s", "1 s", "115 ms", "92.7 µs", "0 s"]
