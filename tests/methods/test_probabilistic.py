@@ -304,6 +304,16 @@ def test_the_temperature_is_by_how_much_observations_repeat_one_another():
     assert fit_temperature([], sampling, seed=0) == 1
 
 
+def test_rigs_that_were_solved_wrongly_make_the_regions_of_the_others_no_wider():
+    R, _, rays, weights, focal = made_up_rigs(count=24, noise_px=1.0, points=34, seed=2)
+    sampling = Sampling(64, 1)
+    right = fit_temperature([KnownRigs(rays, weights, focal, R)], sampling, seed=0)
+    wrong = R.clone()
+    wrong[:2] = rotation_exp(torch.tensor([0.0, 0.6, 0.0], dtype=R.dtype)) @ R[:2]  # 34 degrees
+    wrong[:2, 0] = torch.eye(3, dtype=R.dtype)
+    assert fit_temperature([KnownRigs(rays, weights, focal, wrong)], sampling, seed=0) < 1.5 * right
+
+
 def test_frames_of_a_rig_are_those_of_equal_cameras():
     one, other = frames_of_one_rig(25, seed=1)[0], frames_of_one_rig(9, seed=2)[0]
     rows = list(frames_of_rigs([*one, *other]))
