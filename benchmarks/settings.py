@@ -440,6 +440,15 @@ class Settings:
     def _default_root(self, dataset: str) -> Path:
         return self.home / "data" / dataset
 
+    def _check_chain(self, name: str, where: str) -> None:
+        """Refuse a row that would start from its own checkpoint, over others or not."""
+        passed = [name]
+        while (after := self.rows[passed[-1]].after) in self.rows:
+            if after in passed:
+                chain = " after ".join([*passed, after])
+                raise InputError(where, f"{chain}: none of them can be first", f"let one start from {SCRATCH}")
+            passed.append(after)
+
     def _check_rows(self, path: Path) -> None:
         """Refuse rows that name no row or data set, and mappings that cannot be told from an option's value."""
         both = self.params.profiles.keys() & self.params.datasets.keys()
@@ -453,6 +462,7 @@ class Settings:
                 raise InputError(
                     f"{where}.after", f"no row {entry.after!r}", f"{one_of(entry.after, self.rows)}, or {SCRATCH}"
                 )
+            self._check_chain(name, f"{where}.after")
             fields = {"on": entry.on, "train_on": entry.train_on, "weights": entry.weights, **(entry.model_extra or {})}
             for option, value in fields.items():
                 self._check_keys(f"{where}.{option}", value)

@@ -143,7 +143,11 @@ def _train(data: TrainingData, bases: Mapping[int, dict[str, Any]], processes: P
         target = settings.checkpoint(dataset, row, seed)
         if training is None:
             if start is None or after is None or not start.exists():
-                raise InputError(start or row, "there is no checkpoint to take over", f"train {after} first")
+                raise InputError(
+                    start or row,
+                    "there is no checkpoint to take over",
+                    f"train {after} first" if after else "name a row under `after`",
+                )
             leader = is_first_process()
             if not leader:  # two writers of one file would remove each other's
                 continue

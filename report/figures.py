@@ -240,7 +240,8 @@ def breakdown(scores: Mapping[str, Score], index: Mapping[str, int], kind: str, 
     for score in scores.values():
         for name, value in score.breakdown.get(kind, {}).items():
             order.setdefault(name, []).extend([] if value is None else [value])
-    categories = sorted(order, key=lambda name: (np.mean(order[name]) if order[name] else np.inf, name))
+    sign = 1 if all(score.lower_is_better for score in scores.values()) else -1
+    categories = sorted(order, key=lambda name: (sign * np.mean(order[name]) if order[name] else np.inf, name))
     with mpl.rc_context(STYLE):
         figure, axes = _axes(WIDTH, 1.2 + 0.235 * max(len(categories), 1))
         for y, category in enumerate(categories):

@@ -42,8 +42,8 @@ _MANTISSA, _ONE = np.uint64(0x000FFFFFFFFFFFFF), np.uint64(0x3FF0000000000000)
 _SHIFT, _BIAS = np.uint64(52), np.int64(1023)
 _HALF_ROOT, _LN2 = 0.7071067811865476, 0.6931471805599453
 
-# Without fastmath, so that equal inputs give equal bytes: with it, what comes out depends in the last digits on what the
-# process has compiled before, which a training makes millimetres of.
+# Without fastmath, so that equal inputs give equal bytes: with it, the last digits of what comes out depend on what the
+# process has compiled before, and a training makes millimetres of them.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 _inner, _kept = inner(**_OPTIONS), kept(**_OPTIONS)
 

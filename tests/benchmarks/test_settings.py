@@ -201,3 +201,11 @@ def test_no_file_and_no_yaml(tmp_path: Path) -> None:
 def test_a_name_that_begins_with_true_is_a_name() -> None:
     read = yaml.load("{true_cameras: 1, False: 2, truest: true}", Loader=ParamsLoader)
     assert read == {"true_cameras": 1, False: 2, "truest": True}
+
+
+@pytest.mark.parametrize("of_net", ["net", "dlt", "far"])
+def test_rows_that_start_from_one_another_are_refused(tmp_path: Path, of_net: str) -> None:
+    rows = {"net": {**ROW, "after": of_net}, "dlt": {**ROW, "after": "net"}, "far": {**ROW, "after": "dlt"}}
+    problem = rf"methods\.\w+\.after: .*net after {of_net}.*: none of them can be first; let one start from scratch"
+    with pytest.raises(InputError, match=problem):
+        Settings.read(write(tmp_path, methods=rows))

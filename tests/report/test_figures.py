@@ -147,3 +147,13 @@ def test_a_figure_that_is_laid_out_first_is_that_which_savefig_draws_twice() -> 
         figures.intervals(scores, index, "MPJPE, mm").savefig(buffer, format="svg")
     twice = re.sub(r"<metadata>.*?</metadata>\s*|<!DOCTYPE[^>]*>\s*", "", buffer.getvalue(), flags=re.DOTALL)
     assert figures.to_svg(figure, "name") == twice
+
+
+@pytest.mark.parametrize(("lower", "top"), [(True, "worst when lower is better"), (False, "worst when higher is")])
+def test_the_worst_category_is_on_top_whichever_way_is_better(lower: bool, top: str) -> None:
+    of_action = {"worst when lower is better": 80.0, "between": 50.0, "worst when higher is": 20.0}
+    of_row = score("dlt", 50.0, "T1", np.random.default_rng(0)).model_copy(
+        update={"breakdown": {"action": of_action}, "lower_is_better": lower}
+    )
+    (axes,) = figures.breakdown({"dlt": of_row}, {"dlt": 0}, "action", "label").get_axes()
+    assert axes.get_yticklabels()[-1].get_text() == top
