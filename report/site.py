@@ -37,13 +37,7 @@ from poseboard.report.robustness import RobustnessTable, predicted, robustness
 from poseboard.report.sweeps import Sweep, sweeps
 from poseboard.report.training_cost import cost, measure_of
 from poseboard.report.transfers import TransferTable, transfers
-from poseboard.report.wording import (
-    aim_of_speed,
-    compared_speed,
-    inputs_in_words,
-    measured,
-    metric_label,
-)
+from poseboard.report.wording import aim_of_speed, compared_speed, inputs_in_words, measured, metric_label
 
 TEMPLATES = Path(__file__).parent / "templates"
 JPEG = {"quality": 90, "subsampling": 0}

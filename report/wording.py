@@ -133,12 +133,12 @@ def aim_of_speed(file: SpeedFile) -> str:
 _DETAIL_UNITS = {"mb": "MB", "mib": "MiB", "mm": "mm", "s": "s", "px": "px"}
 
 
-def measured(file: SpeedFile) -> dict[str, str]:
-    """Further measurements, each with its unit: "largest difference": "4.97e-09 mm"."""
-    told = {}
+def measured(file: SpeedFile) -> list[tuple[str, str]]:
+    """Further measurements, each with its unit: ("largest difference", "4.97e-09 mm")."""
+    told = []
     for name, value in file.details.items():
         words, _, unit = name.rpartition("_")
         known = unit in _DETAIL_UNITS and words
         text = integer(value) if abs(value) >= 999.5 else f"{value:.3g}"
-        told[(words if known else name).replace("_", " ")] = f"{text} {_DETAIL_UNITS[unit]}" if known else text
+        told.append(((words if known else name).replace("_", " "), f"{text} {_DETAIL_UNITS[unit]}" if known else text))
     return told

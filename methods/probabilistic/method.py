@@ -82,10 +82,10 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
         """One person per sample, in the frame of the sample's first view, in mm; a joint in fewer than two views: NaN.
 
         Samples of one rig (`Sample.rig`) share their cameras. The scale is that of the training poses: one factor per
-        rig brings the median size of its whole poses to ``size_mm``; without a whole pose all of them and the
-        positions of the cameras are NaN. Columns:
-        ``camera_R`` and ``camera_t_mm`` of the recovered cameras, their ``camera_covariance`` where the posterior is
-        sampled, and ``size_mm``; none where the true cameras are given. The score is the mean confidence.
+        rig brings the median size of its whole poses to ``size_mm``; without a whole pose all of them and the positions
+        of the cameras are NaN. Columns: ``camera_R`` and ``camera_t_mm`` of the recovered cameras, their
+        ``camera_covariance`` where the posterior is sampled, and ``size_mm``; none where the true cameras are given.
+        The score is the mean confidence.
         """
         if not samples:
             return []

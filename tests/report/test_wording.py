@@ -64,9 +64,9 @@ def test_a_timing_is_told_in_words() -> None:
     unmatched = file.model_copy(update={"ratio": None, "peer_s": None, "met": False})
     assert wording.compared_speed(unmatched) == "no peer"
     assert wording.aim_of_speed(unmatched).endswith("not reached")
-    assert wording.measured(file) == {
-        "peak memory": "978 MB", "largest difference": "3.29e-05", "poses": "1\u202f000\u202f000",
-    }  # fmt: skip
+    assert wording.measured(file) == [
+        ("peak memory", "978 MB"), ("largest difference", "3.29e-05"), ("poses", "1\u202f000\u202f000"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
