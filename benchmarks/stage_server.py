@@ -9,6 +9,7 @@ the stage does, the command runs by itself, as it does under a plain ``dvc repro
 
 * A fork has no threads of its parent. The server runs no operation of any library, and forks only while it has no
   threads but those of libraries that expect a fork (`_FORK_SAFE`, and OpenBLAS, which ends its own before each).
+* Where a stage works in several processes, the others are forks as well.
 * Signals to the command that a terminal sends reach the stage and what it has started, a process group of its own. The
   command's end, ``kill -9`` included, ends the stage; so does the server's, after which the command runs by itself.
 * One fork runs no stage: at a low priority, it compiles what stages will need into numba's cache on disk, where that
@@ -39,6 +40,11 @@ _LISTENER = "POSEBOARD_STAGE_LISTENER"
 """Environment variable that makes a command the server: the file descriptor of its listening socket."""
 _OWN = {"PATH", "PWD", "OLDPWD", "SHLVL", "_", "DVC_ROOT", "DVC_STAGE", "POSEBOARD_PROFILE"}
 """What a stage's environment may have other than the server's; libraries read the rest when they are imported."""
+_SET_BY_STAGES = {
+    *("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "CUBLAS_WORKSPACE_CONFIG"),
+    *("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"),
+}
+"""What a stage's further processes may have besides: what it has set itself, which libraries read when they are used."""
 _FORK_SAFE = {"jemalloc_bg_thd"}
 _LONGEST = 1 << 20
 _PDEATHSIG = 1
@@ -336,7 +342,8 @@ class _Server:
         """Whether a fork would do as the command itself."""
         theirs = request["environment"]
         other = {name for name in theirs.keys() | self._environment if theirs.get(name) != self._environment.get(name)}
-        return other <= _OWN and request["place"] == _place() and _rooms() == self._files and not _has_strange_threads()
+        is_same = other <= _OWN | _SET_BY_STAGES
+        return is_same and request["place"] == _place() and _rooms() == self._files and not _has_strange_threads()
 
     def _part(self, server: int) -> None:
         """End with the server, of which this process was forked, and hold nothing of it."""
@@ -354,6 +361,7 @@ class _Server:
         """Make this process, which has just been forked, the one that was asked for."""
         import importlib
 
+        address = self._listener.getsockname()
         os.setpgid(0, 0)
         self._part(server)
         with suppress(OSError):  # the command has ended, and this process will
@@ -368,6 +376,7 @@ class _Server:
         os.chdir(request["cwd"])
         os.environ.clear()
         os.environ.update(request["environment"])
+        os.environ[ADDRESS] = address  # the further processes of the stage are commands, too
         sys.argv[:] = request["argv"]
         importlib.invalidate_caches()
         if request["interrupted"]:

@@ -99,16 +99,32 @@ def is_alive(process: int) -> bool:
 
 def test_a_forked_command_has_what_it_was_started_with(commands: Commands) -> None:
     program = (
-        "print(sys.argv[2:], os.getcwd(), os.environ['POSEBOARD_PROFILE'], sys.stdin.readline(), os.environ.get("
-        f"'{ADDRESS}'), sys.stdout.line_buffering); print('wrong', file=sys.stderr); sys.exit(3)"
+        "print(sys.argv[2:], os.getcwd(), os.environ['POSEBOARD_PROFILE'], sys.stdin.readline(), "
+        "sys.stdout.line_buffering); print('wrong', file=sys.stderr); sys.exit(3)"
     )
     for environment in (commands.environment, {**commands.environment, ADDRESS: ""}):
         here = Commands(environment, commands.folder)
-        said = f"['a', 'é \\udce9'] {commands.folder} smoke words\n None False\n"
+        said = f"['a', 'é \\udce9'] {commands.folder} smoke words\n False\n"
         own = here.run(program, "a", "é \udce9", POSEBOARD_PROFILE="smoke")
         assert own == (3, said, "wrong\n") or own[1].encode(errors="surrogateescape") == said.encode(errors="replace")
     assert commands.is_forked()
     assert commands.is_forked(PATH="/nowhere", DVC_STAGE="train@dlt")
+
+
+def test_the_further_processes_of_a_stage_are_forks_and_end_with_it(commands: Commands) -> None:
+    further = "print(os.getppid(), os.getpid(), os.environ['LOCAL_RANK'], flush=True); time.sleep(60)"
+    program = (
+        "os.environ.update(LOCAL_RANK='0', WORLD_SIZE='2', MASTER_PORT='1', DO_NOT_TRACK='true'); print(os.getppid()); "
+        "child = subprocess.Popen([sys.executable, '-c', sys.argv[2], sys.argv[3]], "
+        "env={**os.environ, 'LOCAL_RANK': '1'}); print(os.getpid(), flush=True); child.wait()"
+    )
+    process = commands.start(program, COMMAND, further)
+    assert process.stdout is not None
+    server, first = int(process.stdout.readline()), int(process.stdout.readline())
+    parent, second, rank = map(int, process.stdout.readline().split())
+    assert (parent, rank) == (server, 1)
+    process.kill()
+    wait_for(lambda: not is_alive(first) and not is_alive(second))
 
 
 def test_an_error_and_a_signal_end_a_forked_command_as_they_would_end_any(commands: Commands) -> None:
