@@ -70,6 +70,7 @@ class Fit:
 def launch(processes: int, accelerator: str = "auto") -> Fabric:
     """Start a process group of ``processes`` CPU processes or GPUs; under torchrun and SLURM join the existing one."""
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
 
     # Of a 1x1 convolution channels-last and contiguous memory are the same, described in two ways.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides", UserWarning)
@@ -81,7 +82,8 @@ def launch(processes: int, accelerator: str = "auto") -> Fabric:
     if several and accelerator == "cpu":
         torch.set_num_threads(1)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    strategy = "ddp" if several else "auto"
+    # The statistics of batch normalisation of all processes but the first are used by nobody: they are not sent around.
+    strategy = DDPStrategy(broadcast_buffers=False) if several else "auto"
     fabric = Fabric(accelerator=accelerator, devices=processes, num_nodes=nodes, strategy=strategy)
     fabric.launch()
     torch.use_deterministic_algorithms(True, warn_only=True)
