@@ -44,7 +44,7 @@ _SET_BY_STAGES = {
     *("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "CUBLAS_WORKSPACE_CONFIG"),
     *("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"),
 }
-"""What a stage's further processes may have besides: what it has set itself, which libraries read when they are used."""
+"""What a stage's further processes may have besides: it has set this itself, and no library reads it on import."""
 _FORK_SAFE = {"jemalloc_bg_thd"}
 _LONGEST = 1 << 20
 _PDEATHSIG = 1

@@ -26,8 +26,8 @@ VIEWS, VOXELS, CHANNELS, SIDE_MM = 4, 64, 32, 2500.0
 FRAMES = 2
 CROP_PX = 256
 TOLERANCE_MM = 0.1
-# Without bfloat16 a convolution takes seconds, and no ratio below has an aim.
-ROUNDS = 2 if has_bfloat16() else 1
+ROUNDS = 1
+"""Of runs of seconds, which differ less from one to the next than their ratios from the aims."""
 
 
 @pytest.fixture(autouse=True)

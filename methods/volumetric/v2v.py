@@ -41,7 +41,7 @@ PUBLISHED = V2VShape(front=16, kernel=7, residuals=3, width=32, levels=(64, 128,
 """The network of the paper: 11 M parameters for 17 joints."""
 
 SMALL = V2VShape(front=16, kernel=3, residuals=1, width=16, levels=(32, 48, 48))
-"""Ours, for volumes of 32 voxels on a CPU."""
+"""Ours, for volumes of 24 or 32 voxels on a CPU."""
 
 _LEAST_BF16_SIDE = 3
 """Smaller volumes use float32: on volumes of 2 voxels PyTorch's bfloat16 gradient of 3x3x3 convolutions is wrong on a
