@@ -287,7 +287,11 @@ def photos(
         boxes_xywh, scores = detect_people(image) if given is None else given[place]
         left_out = LeftOut()
         size = np.array([image.shape[1::-1]] * len(boxes_xywh), dtype=np.int64).reshape(-1, 2)
-        kept = used_boxes(boxes_xywh, size, np.ones(len(boxes_xywh), dtype=np.bool_), left_out)
+        # RootNet's rule, which follows, moves a box beyond the left or the upper edge into the image.
+        ends = boxes_xywh[:, :2] + boxes_xywh[:, 2:]
+        within = ((boxes_xywh[:, :2] < size) & (ends > 0)).all(axis=1)
+        kept = left_out.keep(within, np.ones(len(boxes_xywh), dtype=np.bool_), "boxes beyond the image")
+        kept = used_boxes(boxes_xywh, size, kept, left_out)
         if left_out.counts:
             say(f"{path.name}{left_out}")
         of_kept = None if scores is None else scores[kept]

@@ -275,10 +275,7 @@ def answers_of(
         except Exception as error:
             error.add_note(f"raised by {type(method).__name__}.predict on {of_chunk[0]} to {of_chunk[-1]}")
             raise
-        if len(of_samples) != len(samples):
-            raise InputError(
-                type(method).__name__, f"answered {len(of_samples)} of {len(samples)} samples", "answer each one"
-            )
+        check_answers(of_samples, len(samples), type(method).__name__)
         rest = iter(of_samples)
         answers |= {
             key: handover.answered(key, [next(rest) for _ in of_key], answer_skeleton(method, handover.skeleton))
@@ -287,6 +284,19 @@ def answers_of(
         if progress is not None:
             progress(len(answers), count)
     return answers
+
+
+def check_answers(answers: object, samples: int, method: str) -> None:
+    """InputError where a method's answer is not a list with poses for each of so many samples."""
+    if not isinstance(answers, Sequence):
+        problem = f"answered with {type(answers).__name__}"
+        raise InputError(f"{method}.predict", problem, "return a list, one Poses per sample")
+    if len(answers) != samples:
+        raise InputError(method, f"answered {len(answers)} of {samples} samples", "answer each one")
+    for place, answer in enumerate(answers):
+        if not isinstance(answer, Poses):
+            problem = f"answered sample {place} with {type(answer).__name__}"
+            raise InputError(f"{method}.predict", problem, "return Poses, with NaN for what it does not know")
 
 
 def _chunks(groups: Iterable[Sequence[str]], size: int) -> Iterator[list[str]]:

@@ -454,6 +454,9 @@ class Settings:
         both = self.params.profiles.keys() & self.params.datasets.keys()
         if both:
             raise InputError(f"{path}: datasets.{min(both)}", "is a profile's name as well", "rename the profile")
+        for name in self.params.colours:
+            if name not in self.rows:
+                raise InputError(f"{path}: colours.{name}", "no such row", one_of(name, self.rows))
         for name, entry in self.rows.items():
             where = f"{path}: methods.{name}"
             if name == SCRATCH:

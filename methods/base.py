@@ -280,11 +280,15 @@ def _import_class(spec: str, contract: Sequence[str]) -> type[Any]:
         module_name = f"poseboard.methods.{spec}.method"
         class_name = "".join(part.capitalize() for part in spec.split("_"))
     try:
-        kind: type[Any] = getattr(importlib.import_module(module_name), class_name)
+        module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and not module_name.startswith(error.name):
             raise
         raise InputError(f"method {spec!r}", f"there is no module {module_name}", "see `poseboard methods`") from None
+    except SyntaxError as error:
+        raise InputError(f"{error.filename}:{error.lineno}", f"is no Python ({error.msg})", "mend that line") from None
+    try:
+        kind: type[Any] = getattr(module, class_name)
     except AttributeError:
         raise InputError(f"method {spec!r}", f"{module_name} has no class {class_name}", "name it so") from None
     missing = [name for name in contract if not callable(getattr(kind, name, None))]

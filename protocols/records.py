@@ -559,6 +559,12 @@ class TrainingFile(Record):
     runs: list[TrainingRun]
     provenance: Provenance
 
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """The data sets that it was trained on."""
+        weights = self.provenance.weights
+        return (weights.trained_on if weights else ()) or (self.dataset,)
+
 
 class DataFile(Record):
     """Status of one data set at the time of a run."""

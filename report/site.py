@@ -515,7 +515,7 @@ def _method_context(
         plot = None
         if file and any(run.curves for run in file.runs):
             plot = folder.plot(
-                f"training-{slug}-{file_name(entry.scores.dataset)}", f"Training on {entry.scores.dataset}",
+                f"training-{slug}-{file_name(entry.scores.dataset)}", f"Training on {' and '.join(file.trained_on)}",
                 "Terms of the loss. Faint: mean over a few batches. Bold: running mean.",
                 figures.training_curves(file, index[name]),
             )  # fmt: skip

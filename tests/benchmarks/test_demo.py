@@ -79,14 +79,16 @@ def test_one_line_per_person_at_the_distance_of_the_box(demo: Callable[..., Any]
 
 
 def test_json_has_the_same_with_cameras_and_weights(demo: Callable[..., Any], tmp_path: Path) -> None:
-    (tmp_path / "boxes.json").write_text(json.dumps([[BOX], [BOX, [5, 5, 20, 50], [500, 5, 20, 50]]]))
+    (tmp_path / "boxes.json").write_text(
+        json.dumps([[BOX], [BOX, [5, 5, 20, 50], [500, 5, 20, 50], [-80, 5, 20, 50], [5, -80, 20, 50]]])
+    )
     images = ("photo_7.png", "photo_8.png")
     done = demo(
         *images, "--fov", "90", "--boxes", tmp_path / "boxes.json", "--checkpoint", "crops.pt", "--out", tmp_path,
         "--json",
     )  # fmt: skip
     assert done.code == 0, done.err
-    assert "photo_8.png; left out: 1 boxes beyond the image" in done.err
+    assert "photo_8.png; left out: 3 boxes beyond the image" in done.err
     first, second = json.loads(done.out)
     assert (len(first["people"]), len(second["people"])) == (1, 2)
     assert first["focal_px"] == pytest.approx([60, 60])  # half the width, at 45 degrees

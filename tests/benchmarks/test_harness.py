@@ -128,6 +128,19 @@ def test_an_answer_short_is_an_error(tmp_path: Path) -> None:
         predict(Forgetful(), Handover(FourCameras(), Inputs(), tmp_path), FourCameras().keys("test")[:3])  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("answers", "named"),
+    [(None, "answered with NoneType"), (np.zeros((3, 17, 3)), "answered with ndarray"), ([None] * 3, "sample 0 with")],
+)
+def test_what_is_no_list_of_poses_is_an_error(tmp_path: Path, answers: object, named: str) -> None:
+    class Wrong(Forgetful):
+        def predict(self, samples: list[Sample]) -> list[Poses]:
+            return answers  # type: ignore[return-value]  # the mistake
+
+    with pytest.raises(InputError, match=rf"Wrong\.predict.*{named}"):
+        predict(Wrong(), Handover(FourCameras(), Inputs(), tmp_path), FourCameras().keys("test")[:3])  # type: ignore[arg-type]
+
+
 def arrays_in(value: object) -> Iterator[np.ndarray]:
     if isinstance(value, np.ndarray):
         yield value

@@ -156,6 +156,7 @@ def test_without_a_world_no_folder_means_absent(tmp_path: Path) -> None:
     ("changes", "named"),
     [
         ({"surprise": 1}, "surprise"),
+        ({"colours": {"dlt_": "grey"}}, "colours.dlt_"),
         ({"profile": "huge"}, "profile"),
         ({"methods": {"dlt": {"after": "scratch"}}}, "methods.dlt.code"),
         ({"methods": {"dlt": {"code": "methods/dlt", "after": "nobody"}}}, "methods.dlt.after"),
