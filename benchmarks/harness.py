@@ -244,9 +244,13 @@ def predict(
 def chunks(handover: Handover, keys: Sequence[str], size: int = CHUNK) -> list[list[str]]:
     """The keys of samples that are handed over at once: whole groups within ``size`` keys, one group at least.
 
-    People of one sample stay together, and so do the samples whose cameras a method may use together.
+    People of one sample stay together, and so do the samples whose cameras a method may use together. A method of
+    several views that is not told where its cameras are gets one group at a time: of two groups in one call it could
+    learn that they have the same cameras.
     """
-    return list(_chunks(handover.rigs(keys), size))
+    inputs = handover.inputs
+    alone = not inputs.extrinsics and inputs.views[1] > 1
+    return list(_chunks(handover.rigs(keys), 1 if alone else size))
 
 
 def answers_of(

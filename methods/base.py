@@ -63,7 +63,7 @@ class Inputs:
         window: number of consecutive samples of a sequence, the current one last.
         frames_per_rig: the most samples with the same cameras that the method uses together. If above 1, one call of
             ``predict`` is given all samples of such a group; they have the same `Sample.rig`, and a view has the same
-            name in each of them.
+            name in each of them. Of several views without extrinsics, one call is given one group and no other.
 
     Example:
         >>> Inputs(crop_px=384, views=(1, 1), extrinsics=False)  # a monocular method

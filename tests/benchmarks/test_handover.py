@@ -409,7 +409,7 @@ def test_a_group_is_handed_over_whole_and_its_answers_come_back_in_order(tmp_pat
     answers = predict(method, Handover(rigs, POOLED, tmp_path, frames_per_rig=4), keys, chunk=6)  # type: ignore[arg-type]
     names = [{sample.rig for sample in call} for call in method.calls]
     assert not any(a & b for i, a in enumerate(names) for b in names[:i]), "no group is divided between calls"
-    assert sum(map(len, names)) == 8, "15 samples a rig, four at most"
+    assert [len(of_call) for of_call in names] == [1] * 8, "15 samples a rig, four at most, one group a call"
     assert all(len(call) <= 6 for call in method.calls)
     for call in method.calls:
         for rig in {sample.rig for sample in call}:
@@ -426,6 +426,10 @@ def test_a_group_is_handed_over_whole_and_its_answers_come_back_in_order(tmp_pat
     alone = Recovers(Inputs(extrinsics=False))
     predict(alone, Handover(rigs, alone.inputs, tmp_path, frames_per_rig=4), keys)  # type: ignore[arg-type]
     assert {sample.rig for call in alone.calls for sample in call} == {None}, "it declares one frame per rig"
+    assert {len(call) for call in alone.calls} == {1}, "two samples in a call could be found to have the same cameras"
+    told = Recovers(Inputs())
+    predict(told, Handover(rigs, told.inputs, tmp_path), keys, chunk=6)  # type: ignore[arg-type]
+    assert {len(call) for call in told.calls} == {6}
 
 
 def test_as_many_are_together_as_are_declared_and_offered(tmp_path: Path) -> None:
