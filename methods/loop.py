@@ -83,6 +83,8 @@ def launch(processes: int, accelerator: str = "auto") -> Fabric:
         torch.set_num_threads(1)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # The statistics of batch normalisation of all processes but the first are used by nobody: they are not sent around.
+    # Versions of PyTorch before 2.13 know no other name for it.
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
     strategy = DDPStrategy(broadcast_buffers=False) if several else "auto"
     fabric = Fabric(accelerator=accelerator, devices=processes, num_nodes=nodes, strategy=strategy)
     fabric.launch()
