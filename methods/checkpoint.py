@@ -116,6 +116,8 @@ def read_tensors(path: Path) -> Any:
         raise InputError(path, "there is no such checkpoint", "run `poseboard train` or `dvc repro` first") from None
     except Exception as error:  # torch and zipfile raise many types for damaged or hostile files
         first = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        if first.startswith("Weights only load failed"):  # what follows is advice to switch the safety off
+            first = "it holds other things than tensors and plain values, or is no file of PyTorch"
         raise InputError(path, f"file cannot be read as weights ({first})", "train or import it again") from None
 
 

@@ -180,7 +180,7 @@ def _legend(
     names = [name for first in range(columns) for name in names[first::columns]]  # matplotlib fills column by column
     looks = [{**look(index[n]), **(_BOUND if n in bounds else {} if lines else {"linestyle": "none"})} for n in names]
     handles = [Line2D([], [], markersize=5, **{"linewidth": 1.6, **one}) for one in looks]
-    words = [printable(n) + (" (true cameras)" if n in bounds else "") for n in names]
+    words = [printable(n) + (" (bound)" if n in bounds else "") for n in names]
     figure.legend(handles, words, loc="outside upper left", ncols=columns)
 
 
