@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric,
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from numpy.typing import NDArray
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from poseboard.benchmarks.settings import Settings
@@ -55,6 +57,13 @@ Draw = Callable[[TrainingFile], NDArray[np.uint8]]
 def tracking_uri(home: Path) -> str:
     """Where the store of a checkout is: one sqlite file, named absolutely."""
     return f"sqlite:///{(home / 'mlflow.db').resolve()}"
+
+
+@event.listens_for(Engine, "connect")
+def _do_not_wait_for_the_disk(connection: object, _: object) -> None:
+    """Of a dozen transactions a run. A killed sync leaves a whole store; only the end of the system can damage it."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 def sync(settings: Settings, draw: Draw) -> tuple[int, int]:
