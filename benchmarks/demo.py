@@ -18,7 +18,7 @@ from PIL import Image as Picture
 from PIL import ImageOps
 
 from poseboard.benchmarks.handover import crop, one_person, together, withhold
-from poseboard.benchmarks.harness import LoadedRow, device
+from poseboard.benchmarks.harness import LoadedRow, check_answers, device
 from poseboard.benchmarks.provenance import training_path, weights_sha256
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.camera import Array, Camera
@@ -289,7 +289,7 @@ def photos(
         size = np.array([image.shape[1::-1]] * len(boxes_xywh), dtype=np.int64).reshape(-1, 2)
         # RootNet's rule, which follows, moves a box beyond the left or the upper edge into the image.
         ends = boxes_xywh[:, :2] + boxes_xywh[:, 2:]
-        within = ((boxes_xywh[:, :2] < size) & (ends > 0)).all(axis=1)
+        within = np.asarray(((boxes_xywh[:, :2] < size) & (ends > 0)).all(axis=1))
         kept = left_out.keep(within, np.ones(len(boxes_xywh), dtype=np.bool_), "boxes beyond the image")
         kept = used_boxes(boxes_xywh, size, kept, left_out)
         if left_out.counts:
@@ -408,7 +408,9 @@ def _seen(model: Method, inputs: Inputs, photo: Photo) -> Seen:
     shown = [_shown(one_person(sample, person), inputs) for person in range(len(photo.boxes_px))]
     if not shown:
         return Seen(photo, np.empty((0, 3)), np.empty(0), [])
-    answer = together(model.predict(shown), ROOT, str(photo.path))
+    answers = model.predict(shown)
+    check_answers(answers, len(shown), type(model).__name__)
+    answer = together(answers, ROOT, str(photo.path))
     pictures = model.figures(sample, answer, images=True) if isinstance(model, Drawing) else []
     return Seen(photo, answer.joints_mm[:, 0], answer.score, [picture.image for picture in pictures])
 

@@ -245,8 +245,8 @@ def chunks(handover: Handover, keys: Sequence[str], size: int = CHUNK) -> list[l
     """The keys of samples that are handed over at once: whole groups within ``size`` keys, one group at least.
 
     People of one sample stay together, and so do the samples whose cameras a method may use together. A method of
-    several views that is not told where its cameras are gets one group at a time: of two groups in one call it could
-    learn that they have the same cameras.
+    several views that is not told where its cameras are gets one such group at a time: of two groups in one call it
+    could learn that they have the same cameras.
     """
     inputs = handover.inputs
     alone = not inputs.extrinsics and inputs.views[1] > 1
@@ -265,8 +265,8 @@ def answers_of(
         progress: called with (samples done, samples in all).
 
     Raises:
-        InputError: the method answers with another number of samples than it was asked for, in a frame it does not
-            see, or about several people where it is shown one.
+        InputError: the method answers with other things than `Poses`, with another number of samples than it was asked
+            for, in a frame it does not see, or about several people where it is shown one.
         Exception: what the method itself raises, with a note that names the samples.
     """
     answers: dict[str, Poses] = {}
@@ -296,7 +296,7 @@ def check_answers(answers: object, samples: int, method: str) -> None:
         problem = f"answered with {type(answers).__name__}"
         raise InputError(f"{method}.predict", problem, "return a list, one Poses per sample")
     if len(answers) != samples:
-        raise InputError(method, f"answered {len(answers)} of {samples} samples", "answer each one")
+        raise InputError(f"{method}.predict", f"answered {len(answers)} of {samples} samples", "answer each one")
     for place, answer in enumerate(answers):
         if not isinstance(answer, Poses):
             problem = f"answered sample {place} with {type(answer).__name__}"

@@ -61,7 +61,10 @@ def tracking_uri(home: Path) -> str:
 
 @event.listens_for(Engine, "connect")
 def _do_not_wait_for_the_disk(connection: object, _: object) -> None:
-    """Of a dozen transactions a run. A killed sync leaves a whole store; only the end of the system can damage it."""
+    """Each run takes a dozen transactions.
+
+    Where sync is killed, the store stays whole. A crash of the machine can damage it: remove it then.
+    """
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA synchronous = OFF")
 

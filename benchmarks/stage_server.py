@@ -9,7 +9,8 @@ the stage does, the command runs by itself, as it does under a plain ``dvc repro
 
 * A fork has no threads of its parent. The server runs no operation of any library, and forks only while it has no
   threads but those of libraries that expect a fork (`_FORK_SAFE`, and OpenBLAS, which ends its own before each).
-* Where a stage works in several processes, the others are forks as well.
+* Where a stage works in several processes, the others are forks as well. A stage that is stopped in its terminal stops
+  its first process; the others wait for that one.
 * Signals to the command that a terminal sends reach the stage and what it has started, a process group of its own. The
   command's end, ``kill -9`` included, ends the stage; so does the server's, after which the command runs by itself.
 * One fork runs no stage: at a low priority, it compiles what stages will need into numba's cache on disk, where that
@@ -44,7 +45,8 @@ _SET_BY_STAGES = {
     *("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "CUBLAS_WORKSPACE_CONFIG"),
     *("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"),
 }
-"""What a stage's further processes may have besides: it has set this itself, and no library reads it on import."""
+"""What a stage sets for its further processes, which they may have besides. Of what the server imports, only Lightning
+reads some of it, and again when it starts."""
 _FORK_SAFE = {"jemalloc_bg_thd"}
 _LONGEST = 1 << 20
 _PDEATHSIG = 1
@@ -141,6 +143,8 @@ def _run_at(address: str) -> int | None:
         for number, earlier in before.items():
             signal.signal(number, earlier)
     if stage and not status:
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            raise SystemExit(1)  # a further process, whose first one has ended with the server as well
         print("poseboard: the process that ran this has ended; running it again by itself", file=sys.stderr)
     return int(status) if status else None
 

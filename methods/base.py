@@ -286,7 +286,8 @@ def _import_class(spec: str, contract: Sequence[str]) -> type[Any]:
             raise
         raise InputError(f"method {spec!r}", f"there is no module {module_name}", "see `poseboard methods`") from None
     except SyntaxError as error:
-        raise InputError(f"{error.filename}:{error.lineno}", f"is no Python ({error.msg})", "mend that line") from None
+        where = f"{error.filename}:{error.lineno}" if error.lineno else str(error.filename)
+        raise InputError(where, f"is no Python ({error.msg})", "mend that line") from None
     try:
         kind: type[Any] = getattr(module, class_name)
     except AttributeError:

@@ -104,7 +104,7 @@ class PeakMemory(Protocol):
 
 @pytest.fixture
 def peak_memory() -> PeakMemory:
-    """Measure after the race, when the first call's costs have been paid."""
+    """Measure after a first call, whose costs are then paid."""
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
     def mib(field: str) -> float:

@@ -127,6 +127,15 @@ def test_the_further_processes_of_a_stage_are_forks_and_end_with_it(commands: Co
     wait_for(lambda: not is_alive(first) and not is_alive(second))
 
 
+def test_a_further_process_does_not_outlive_the_server(commands: Commands) -> None:
+    program = "print(os.getppid(), flush=True); time.sleep(60)"
+    process = commands.start(program, LOCAL_RANK="1")
+    assert process.stdout is not None
+    os.kill(int(process.stdout.readline()), signal.SIGKILL)
+    assert process.wait(20) == 1
+    assert process.stdout.read() == ""
+
+
 def test_an_error_and_a_signal_end_a_forked_command_as_they_would_end_any(commands: Commands) -> None:
     status, _, err = commands.run("raise ValueError('no such thing')")
     assert status == 1
