@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -39,6 +43,31 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Tell the speed stage by the exit status."""
     if session.stash.get(_BROKEN, False):
         session.exitstatus = BROKEN
+
+
+@pytest.fixture(scope="session")
+def _started(request: pytest.FixtureRequest) -> Generator[dict[Path, Future[dict[str, float]]]]:
+    """The programs of all selected tests that are marked ``own_process``, as many at a time as there are processors."""
+
+    def run(file: Path, arguments: tuple[object, ...]) -> dict[str, float]:
+        command = [sys.executable, str(file), *map(str, arguments)]
+        answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        return dict(json.loads(answer.stdout.splitlines()[-1]))
+
+    marked = {item.path: mark for item in request.session.items if (mark := item.get_closest_marker("own_process"))}
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        yield {path: pool.submit(run, path, mark.args) for path, mark in marked.items()}
+
+
+@pytest.fixture
+def own_process(request: pytest.FixtureRequest, _started: dict[Path, Future[dict[str, float]]]) -> dict[str, float]:
+    """What the test's file, run as a program with the arguments of the mark ``own_process``, prints as JSON.
+
+    Its memory is its own, and it is in one thread, so that several of them run at a time. Nothing else is measured
+    meanwhile.
+    """
+    wait(_started.values())
+    return _started[request.path].result()
 
 
 class Race(Protocol):

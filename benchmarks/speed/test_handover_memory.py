@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -105,10 +104,10 @@ def hand_over(samples: int) -> dict[str, float]:
 
 
 @pytest.mark.full_size
+@pytest.mark.own_process(SAMPLES)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
-def test_memory_does_not_grow_with_the_data_set(record_speed: RecordSpeed) -> None:
-    answer = subprocess.run([sys.executable, __file__, str(SAMPLES)], check=True, capture_output=True, text=True)
-    ours = json.loads(answer.stdout.splitlines()[-1])
+def test_memory_does_not_grow_with_the_data_set(own_process: dict[str, float], record_speed: RecordSpeed) -> None:
+    ours = own_process
     record_speed(
         name="handover",
         title=f"Handing over {SAMPLES:,} samples of {CAMERAS} cameras",

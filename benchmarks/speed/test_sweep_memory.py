@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -71,10 +70,10 @@ def sweep(samples: int) -> dict[str, float]:
 
 
 @pytest.mark.full_size
+@pytest.mark.own_process(SAMPLES)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
-def test_a_sweep_stays_within_two_gigabytes(record_speed: RecordSpeed) -> None:
-    answer = subprocess.run([sys.executable, __file__, str(SAMPLES)], check=True, capture_output=True, text=True)
-    ours = json.loads(answer.stdout.splitlines()[-1])
+def test_a_sweep_stays_within_two_gigabytes(own_process: dict[str, float], record_speed: RecordSpeed) -> None:
+    ours = own_process
     record_speed(
         name="sweep",
         title=f"Scoring a sweep over 2 to {CAMERAS} cameras, {SAMPLES:,} frames of each of {len(SIZES)} numbers",

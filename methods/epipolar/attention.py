@@ -1,11 +1,12 @@
 """Attention of each cell of a view's feature map to samples in other views: the block of epipolar transformers.
 
 He et al., *Epipolar Transformers*, CVPR 2020, section 3 and release code. The release gathers the K sampled features of
-every cell: K x C x H x W numbers. This implementation does not. Bilinear sampling is linear, so the similarity to a
-sampled feature is the interpolation of the similarities to the four cells around it. The similarities of a block of
-cells to all source cells that they use are one matrix product, and so is the weighted sum of values. A block is a set
-of cells with neighbouring epipolar lines, which use few source cells. Settings that are not linear in the samples
-(cosine, maxima) gather the samples of one block at a time. Blocks are recomputed in the backward pass.
+every cell: K x C x H x W numbers. This implementation does not. On a CPU, compiled loops sum over the cells around each
+sample (`sampling`). On a GPU: bilinear sampling is linear, so the similarity to a sampled feature is the interpolation
+of the similarities to the four cells around it. The similarities of a block of cells to all source cells that they use
+are one matrix product, and so is the weighted sum of values. A block is a set of cells with neighbouring epipolar
+lines, which use few source cells. Settings that are not linear in the samples (cosine, maxima) gather the samples of
+one block at a time. Blocks are recomputed in the backward pass.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from poseboard.methods.base import Options
+from poseboard.methods.epipolar import sampling
 from poseboard.methods.epipolar.lines import MapGrid, Segments, looked_up
 
 Layer = Literal["z", "theta", "phi", "g"]
@@ -231,14 +233,16 @@ def _attend(
 ) -> tuple[Tensor, Tensor | None]:
     """Attended values (m, H W, D) and, with ``detail``, weights (m, H W, K), computed block by block."""
     count, cells = samples.start.shape[:2]
+    summed = settings.linear and _is_compiled(query.device)
     gathering = settings.samples * query.shape[2]
-    numbers = count * cells * (2 * min(cells, _DENSE_CELLS) if settings.linear else 2 * gathering)
+    held = settings.samples if summed else min(cells, _DENSE_CELLS) if settings.linear else gathering
     learns = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
-    recompute = learns and numbers > _KEPT_NUMBERS
-    dense = settings.linear and cells <= _DENSE_CELLS
-    together = max(1, _BLOCK_NUMBERS // cells**2) if dense else 1
+    recompute = learns and 2 * count * cells * held > _KEPT_NUMBERS
+    # Whole maps at a time, of as many pairs as fit a block.
+    whole = summed or (settings.linear and cells <= _DENSE_CELLS)
+    together = max(1, _BLOCK_NUMBERS // (cells * held)) if whole else 1
     gathered = max(1, _BLOCK_NUMBERS // gathering)
-    size = cells if dense else _BLOCK_CELLS if settings.linear else gathered
+    size = cells if whole else _BLOCK_CELLS if settings.linear else gathered
     outs: list[Tensor] = []
     kept: list[Tensor] = []
     for first in range(0, count, together):
@@ -246,8 +250,8 @@ def _attend(
         ref, src = pairs[block_pairs].unbind(-1)
         # Cells whose lines start at neighbouring points of the border have neighbouring lines.
         begin = samples.start[first] - samples.start.new_tensor([grid.width - 1, grid.height - 1]) / 2
-        order = torch.arange(cells, device=query.device) if dense else torch.atan2(begin[:, 1], begin[:, 0]).argsort()
-        queries = (query[ref] if dense else query[ref[0], order][None]).split(size, dim=1)
+        order = torch.arange(cells, device=query.device) if whole else torch.atan2(begin[:, 1], begin[:, 0]).argsort()
+        queries = (query[ref] if whole else query[ref[0], order][None]).split(size, dim=1)
         parts = []
         for rows, part in zip(order.split(size), queries, strict=True):
             places = looked_up(
@@ -258,7 +262,7 @@ def _attend(
             )
             table = None if prior is None else prior[block_pairs, rows]
             arguments = (settings, part, key, value, src, places, grid, table)
-            block = _interpolated if settings.linear else _gathered
+            block = _summed if summed else _interpolated if settings.linear else _gathered
             parts.append(
                 checkpoint(block, *arguments, use_reentrant=False, preserve_rng_state=False)
                 if recompute
@@ -271,6 +275,10 @@ def _attend(
     if not outs:
         return value.new_zeros((0, cells, value.shape[2])), value.new_zeros((0, cells, settings.weights))
     return torch.cat(outs), torch.cat(kept) if detail else None
+
+
+def _is_compiled(device: torch.device) -> bool:
+    return device.type == "cpu"
 
 
 def _weights(settings: AttentionSettings, similarity: Tensor, prior: Tensor | None) -> Tensor:
@@ -295,6 +303,26 @@ def _corners(places: Tensor, grid: MapGrid) -> tuple[Tensor, Tensor]:
     weight = torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], -1) * inside
     index = y.clamp(0, grid.height - 1) * grid.width + x.clamp(0, grid.width - 1)
     return index.long(), weight
+
+
+def _summed(
+    settings: AttentionSettings,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    src: Tensor,
+    places: Tensor,
+    grid: MapGrid,
+    prior: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """As `_interpolated`, by compiled loops over the samples."""
+    if settings.similarity == "prior":
+        assert prior is not None
+        similarity = prior
+    else:
+        similarity = sampling.products(query, key, src, places, grid)
+    weights = _weights(settings, similarity, prior)
+    return sampling.sums(weights, value, src, places, grid), weights
 
 
 def _interpolated(

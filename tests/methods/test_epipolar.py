@@ -15,6 +15,7 @@ from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.batches.augmentation import NO_AUGMENTATION
 from poseboard.methods.batches.labels import inside_crop, visible_joints
 from poseboard.methods.checkpoint import Checkpoint
+from poseboard.methods.epipolar import sampling
 from poseboard.methods.epipolar.attention import (
     AttentionSettings,
     EpipolarSampler,
@@ -137,6 +138,14 @@ def naive(reference, source, samples, grid, scale=0.125):
     return (weights[:, None] * gathered).sum(2).unflatten(2, (grid.height, grid.width)), weights.mT
 
 
+@pytest.fixture(params=["loops", "matrices"])
+def way(request, monkeypatch):
+    """How attention is computed: as on a CPU, by compiled loops, or as on a GPU, by products of matrices."""
+    monkeypatch.setattr("poseboard.methods.epipolar.attention._is_compiled", lambda _: request.param == "loops")
+    return request.param
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("side", [16, 40])  # whole maps, and blocks of cells
 @pytest.mark.parametrize("where", ["lines", "anywhere"])
 def test_attention_equals_gathering_everything(side, where):
@@ -166,6 +175,20 @@ def test_attention_equals_gathering_everything(side, where):
     assert (detail.weights.argmax(-1) == weights.argmax(-1)).float().mean() > 0.99
 
 
+def test_samples_that_are_nowhere_are_zero():
+    maps = torch.ones(1, 256, 3, requires_grad=True)
+    vectors, source = torch.ones(1, 1, 3), torch.tensor([0])
+    nowhere = torch.tensor([[-1, 2], [16, 2], [2, -1], [2, 16], [1e30, 2], [2, -torch.inf], [torch.nan, 2]])
+    places = nowhere[None, None].double()
+    found = sampling.products(vectors, maps, source, places, GRID)
+    assert torch.equal(found, torch.zeros(1, 1, 7))
+    total = sampling.sums(torch.ones(1, 1, 7), maps, source, places, GRID)
+    assert torch.equal(total, torch.zeros(1, 1, 3))
+    (found.sum() + total.sum()).backward()
+    assert torch.equal(maps.grad, torch.zeros_like(maps))
+
+
+@pytest.mark.usefixtures("way")
 def test_a_table_in_place_of_similarities_is_the_weights():
     """As it is: neither a soft-max nor masked; the maximum is of cosines whatever the similarity is."""
     generator = torch.Generator().manual_seed(0)
@@ -190,6 +213,7 @@ def test_a_table_in_place_of_similarities_is_the_weights():
     torch.testing.assert_close(attended(similarity="prior", attention="max").features, by_cosine.features)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("options", [{"similarity": "cos"}, {"pool": True}, {"attention": "max"}, {"softmax": False}])
 def test_blocks_do_not_matter(monkeypatch, options):
     P = projections()
