@@ -18,7 +18,13 @@ from poseboard.methods.base import Inputs, parse_options
 from poseboard.methods.batches.crops import crop_pixels
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.lifting.canonical import median_of_views
-from poseboard.methods.lifting.model import CANONICAL, RELEASED_MAPS, LiftingArchitecture, canonical_indices
+from poseboard.methods.lifting.model import (
+    CANONICAL,
+    RELEASED_MAPS,
+    LiftingArchitecture,
+    canonical_indices,
+    keep_variance,
+)
 from poseboard.methods.lifting.model import Lifting as LiftingModel
 from poseboard.methods.lifting.train import LiftingOptions, LiftingTraining, crop_ray, which_hand
 from poseboard.methods.nets.architecture import Architecture
@@ -161,4 +167,6 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = LiftingModel(architecture, load_backbone(backbone, content, start, seed, fresh_maps=image_network))
+            if small:
+                model.liftingnet.apply(keep_variance)
         return LiftingTraining(model, options, self.skeleton)

@@ -185,6 +185,20 @@ def mirrored(canonical: Tensor, side: Tensor) -> Tensor:
     return torch.cat([canonical[..., :2], z], dim=-1)
 
 
+def keep_variance(layer: nn.Module) -> None:
+    """Draw a convolution's weights so that it keeps the variance of what it is given (He et al., ICCV 2015).
+
+    The framework's own weights divide it by six. After the six convolutions of a heat-map network little is left that
+    tells one pose from another: for its first third a training finds the mean pose alone, and some end there.
+
+    Example:
+        >>> network.apply(keep_variance)
+    """
+    if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+        nn.init.kaiming_normal_(layer.weight, 0.01, nonlinearity="leaky_relu")
+        nn.init.zeros_(layer.bias)
+
+
 def _with_side(features: Tensor, side: Tensor | None) -> Tensor:
     return features if side is None else torch.cat([features, 1 - side, side], dim=-1)
 

@@ -188,6 +188,21 @@ def test_joints_that_nobody_annotated_teach_nothing(backbone):
         assert torch.isfinite(training.loss(default_collate([example]))["total"])
 
 
+@pytest.mark.parametrize("network", ["direct", "rotation"])
+def test_a_fresh_network_tells_poses_apart_in_the_recipe_of_few_steps(backbone, network):
+    """Six convolutions of the framework's own weights, the release's, leave little of what they are given."""
+    maps = torch.rand(64, len(HUMAN36M), 16, 16, generator=torch.Generator().manual_seed(0))
+
+    def kept(recipe):
+        net = Lifting({**TINY, "network": network, "recipe": recipe}, HUMAN36M).training(backbone, 0).model.liftingnet
+        branches = [branch for branch in (net.conv1, net.conv2) if branch is not None]
+        with torch.no_grad():
+            return [float(branch(maps).std(dim=0).mean() / maps.std()) for branch in branches]
+
+    assert all(0.1 < share < 2 for share in kept("small"))
+    assert all(share < 0.02 for share in kept("published"))
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("recipe", ["small", "published"])
 def test_every_network_trains(backbone, network, recipe):
