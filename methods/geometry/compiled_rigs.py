@@ -99,11 +99,13 @@ def _squared_scale(squared, w, over_median, buffer):
 
 
 @_inner
-def _change_of_cost(before, after, w, scale):
+def _change_of_cost(before, after, w, scale, buffer):
     """By how much the sum of Cauchy's costs grows."""
+    for n in range(len(w)):  # several at a time, which a sum in order is not
+        buffer[n] = _log((scale + after[n]) / (scale + before[n]))
     total = 0.0
     for n in range(len(w)):
-        total += w[n] * _log((scale + after[n]) / (scale + before[n]))
+        total += w[n] * buffer[n]
     return total
 
 
@@ -166,7 +168,7 @@ def _sampson(R, t, pair, squared):
 
 
 @_inner
-def _sampson_system(R, t, tangent, pair, scale, H, g):
+def _sampson_system(R, t, tangent, pair, scale, H, g, rows):
     """Normal equations (5, 5), (5,) of a left rotation vector and the translation's tangents, with constant norms."""
     r00, r01, r02 = R[0, 0], R[0, 1], R[0, 2]
     r10, r11, r12 = R[1, 0], R[1, 1], R[1, 2]
@@ -174,9 +176,7 @@ def _sampson_system(R, t, tangent, pair, scale, H, g):
     t0, t1, t2 = t[0], t[1], t[2]
     u0, u1, u2 = tangent[0, 0], tangent[0, 1], tangent[0, 2]
     v0, v1, v2 = tangent[1, 0], tangent[1, 1], tangent[1, 2]
-    h00 = h10 = h11 = h20 = h21 = h22 = h30 = h31 = h32 = h33 = h40 = h41 = h42 = h43 = h44 = 0.0
-    s0 = s1 = s2 = s3 = s4 = 0.0
-    for n in range(pair.shape[1]):
+    for n in range(pair.shape[1]):  # several at a time, which sums in order are not
         ax, ay, bx, by, w, f = pair[0, n], pair[1, n], pair[2, n], pair[3, n], pair[4, n], pair[5, n]
         y0, y1, y2 = r00 * ax + r01 * ay + r02, r10 * ax + r11 * ay + r12, r20 * ax + r21 * ay + r22
         c0, c1, c2 = t1 * y2 - t2 * y1, t2 * y0 - t0 * y2, t0 * y1 - t1 * y0
@@ -188,6 +188,13 @@ def _sampson_system(R, t, tangent, pair, scale, H, g):
         j0, j1, j2 = y1 * k2 - y2 * k1, y2 * k0 - y0 * k2, y0 * k1 - y1 * k0
         m0, m1, m2 = y1 - y2 * by, y2 * bx - y0, y0 * by - y1 * bx  # y x b
         j3, j4 = m0 * u0 + m1 * u1 + m2 * u2, m0 * v0 + m1 * v1 + m2 * v2
+        rows[0, n], rows[1, n], rows[2, n], rows[3, n], rows[4, n], rows[5, n], rows[6, n] = j0, j1, j2, j3, j4, e, w
+    h00 = h10 = h11 = h20 = h21 = h22 = h30 = h31 = h32 = h33 = h40 = h41 = h42 = h43 = h44 = 0.0
+    s0 = s1 = s2 = s3 = s4 = 0.0
+    for n in range(pair.shape[1]):
+        j0, j1, j2, j3, j4, e, w = (
+            rows[0, n], rows[1, n], rows[2, n], rows[3, n], rows[4, n], rows[5, n], rows[6, n],
+        )  # fmt: skip
         w0, w1, w2, w3, w4 = w * j0, w * j1, w * j2, w * j3, w * j4
         h00 += w0 * j0
         h10 += w1 * j0
@@ -274,13 +281,13 @@ def _tangents(t, tangent):
 
 
 @_inner
-def _refine_pose(R, t, pair, w, steps, squared, new_R, new_t, tangent, H, g, trial, buffer):
+def _refine_pose(R, t, pair, w, steps, squared, new_R, new_t, tangent, H, g, rows, trial, buffer):
     """Damped Gauss-Newton of one pose, in place, with its squared distances; returns their squared robust scale."""
     damping = 1e-3
     scale = _squared_scale(squared, w, _OVER_MEDIAN_1D, buffer)
     for _ in range(steps):
         _tangents(t, tangent)
-        _sampson_system(R, t, tangent, pair, scale, H, g)
+        _sampson_system(R, t, tangent, pair, scale, H, g, rows)
         small = 1e-12 * (1 + (H[0, 0] + H[1, 1] + H[2, 2] + H[3, 3] + H[4, 4]) / 5)
         for i in range(5):
             H[i, i] += damping * H[i, i] + small
@@ -295,7 +302,7 @@ def _refine_pose(R, t, pair, w, steps, squared, new_R, new_t, tangent, H, g, tri
             for i in range(3):
                 new_t[i] /= length
             _sampson(new_R, new_t, pair, trial)
-            better = _change_of_cost(squared, trial, w, scale) < 0
+            better = _change_of_cost(squared, trial, w, scale, buffer) < 0
         if better:
             for i in range(3):
                 t[i] = new_t[i]
@@ -363,7 +370,7 @@ def search_pairs(pairs, w, R, t, cost, keep, steps, more_steps):
     P, H, N = len(pairs), R.shape[1], w.shape[1]
     squared = np.empty((H, N))
     new_R, new_t, tangent, A, g = np.empty((3, 3)), np.empty(3), np.empty((2, 3)), np.empty((5, 5)), np.empty(5)
-    trial, buffer, costs = np.empty(N), np.empty(N), np.empty(H)
+    rows, trial, buffer, costs = np.empty((7, N)), np.empty(N), np.empty(N), np.empty(H)
     for p in range(P):
         total = 1e-12
         for n in range(N):
@@ -379,7 +386,7 @@ def search_pairs(pairs, w, R, t, cost, keep, steps, more_steps):
                     _sampson(R[p, h], t[p, h], pairs[p], squared[h])
                 scale = _refine_pose(
                     R[p, h], t[p, h], pairs[p], w[p], more_steps if number else steps, squared[h],
-                    new_R, new_t, tangent, A, g, trial, buffer,
+                    new_R, new_t, tangent, A, g, rows, trial, buffer,
                 )  # fmt: skip
                 smallest = min(smallest, scale)
             # One scale for all: a pose must not look good because its own is large.
@@ -387,9 +394,11 @@ def search_pairs(pairs, w, R, t, cost, keep, steps, more_steps):
                 costs[h] = np.inf
                 if number and cost[p, h] > worst:
                     continue
+                for n in range(N):
+                    buffer[n] = _log(1 + squared[h, n] / smallest)
                 of_pose = 0.0
                 for n in range(N):
-                    of_pose += w[p, n] * _log(1 + squared[h, n] / smallest)
+                    of_pose += w[p, n] * buffer[n]
                 costs[h] = of_pose / total
                 if number:
                     costs[h] += _take_in_front(R[p, h], t[p, h], pairs[p], new_R)
@@ -575,13 +584,26 @@ def _reduce(cameras, gradient, cross, of_points, damping, matrix, right):
             cross[i, n, 0] = a
             cross[i, n, 1] = b
     rows = cross.reshape(D, 3 * N)
-    for i in range(D):
-        for j in range(i + 1):
-            total = 0.0
-            one, other = rows[i], rows[j]
+    for i in range(0, D, 3):
+        a0, a1, a2 = rows[i], rows[i + 1], rows[i + 2]
+        for j in range(0, i + 1, 3):
+            b0, b1, b2 = rows[j], rows[j + 1], rows[j + 2]
+            # nine sums at a time, which do not wait for each other
+            s00 = s01 = s02 = s10 = s11 = s12 = s20 = s21 = s22 = 0.0
             for n in range(3 * N):
-                total += one[n] * other[n]
-            matrix[i, j] = -total
+                s00 += a0[n] * b0[n]
+                s01 += a0[n] * b1[n]
+                s02 += a0[n] * b2[n]
+                s10 += a1[n] * b0[n]
+                s11 += a1[n] * b1[n]
+                s12 += a1[n] * b2[n]
+                s20 += a2[n] * b0[n]
+                s21 += a2[n] * b1[n]
+                s22 += a2[n] * b2[n]
+            matrix[i, j], matrix[i, j + 1], matrix[i, j + 2] = -s00, -s01, -s02
+            matrix[i + 1, j], matrix[i + 1, j + 1], matrix[i + 1, j + 2] = -s10, -s11, -s12
+            matrix[i + 2, j], matrix[i + 2, j + 1], matrix[i + 2, j + 2] = -s20, -s21, -s22
+    for i in range(D):
         total = gradient[i]
         for n in range(N):
             total -= (
@@ -653,7 +675,7 @@ def adjust_rigs(R, t, X, ray, w, f, squared, steps):
                         s * (X[b, 2, n] - z),
                     )
                 _squared_residuals(new_R, new_t, new_X, ray[b], f[b], trial)
-                change = _change_of_cost(squared[b], trial, w[b], scale)
+                change = _change_of_cost(squared[b], trial, w[b], scale, buffer)
             if change < 0:
                 for v in range(V):
                     for i in range(3):
