@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from filelock import FileLock
 
 from poseboard.benchmarks.handover import Progress
-from poseboard.benchmarks.harness import Bench, LoadedRow, device, predict
+from poseboard.benchmarks.harness import Bench, LoadedRow, answers_of, chunks, device
+from poseboard.benchmarks.locks import is_first_process
 from poseboard.benchmarks.provenance import row_code_sha256, weights_sha256
+from poseboard.benchmarks.sharing import Sharing
 from poseboard.benchmarks.transfer import transfer
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
@@ -55,6 +56,7 @@ def handed_roots_mm(
     *,
     predictions: Path | None = None,
     kept: Path | None = None,
+    sharing: Sharing | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Array]:
     """Key -> root positions (P, 3), world mm, for a row that is handed predicted ones; NaN where nobody was predicted.
@@ -69,6 +71,7 @@ def handed_roots_mm(
         asked: what the row is offered that predicts them (`Condition.of_root`).
         predictions: folder of the predictions of the row under ``after``.
         kept: file in which the roots lie that were predicted now, so that this is done once; None: nothing is kept.
+        sharing: the processes of a training, which ask for the same roots together and share the work.
         progress: called as they are predicted.
 
     Raises:
@@ -92,15 +95,18 @@ def handed_roots_mm(
         roots_mm = read_roots(predictions / roots_name(asked, seed), keys, basis)
         if roots_mm is not None:
             return roots_mm
-    if kept is None:
-        return _predicted(bench, entry.after, seed, asked, progress)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(kept.with_suffix(".lock")):  # processes that train together wait for the first of them
-        roots_mm = read_roots(kept, keys, basis)
-        if roots_mm is None:
-            roots_mm = _predicted(bench, entry.after, seed, asked, progress)
-            write_roots(kept, roots_mm, basis)
-    return roots_mm
+
+    def everywhere(of_first: dict[str, Array] | None) -> dict[str, Array] | None:
+        return of_first if sharing is None else sharing.of_first(of_first)
+
+    found = everywhere(None if kept is None else read_roots(kept, keys, basis))
+    if found is None:
+        found = everywhere(_predicted(bench, entry.after, seed, asked, sharing, progress))
+        assert found is not None  # the first process has them
+        if kept is not None and is_first_process():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_roots(kept, found, basis)
+    return found
 
 
 def roots_asked(bench: Bench, row: str, offered: Sequence[Condition]) -> list[Condition]:
@@ -260,7 +266,10 @@ def read_roots(path: Path, keys: Sequence[str], basis: str) -> dict[str, Array] 
     return dict(zip(keys, np.split(roots_mm, np.cumsum(counts)[:-1]), strict=True))
 
 
-def _predicted(bench: Bench, row: str, seed: int, asked: Condition, progress: Progress | None) -> dict[str, Array]:
+def _predicted(
+    bench: Bench, row: str, seed: int, asked: Condition, sharing: Sharing | None, progress: Progress | None
+) -> dict[str, Array] | None:
+    """The roots; of processes that share the work in the first one, None in the others."""
     origin = bench.trained(asked.trained_on)
     keys = asked.samples(bench.dataset.keys(asked.split))
     weights = bench.settings.checkpoint(origin.dataset.name, row, seed)
@@ -272,4 +281,7 @@ def _predicted(bench: Bench, row: str, seed: int, asked: Condition, progress: Pr
         perturbation=asked.perturbation,
         transfer=transfer(bench, asked.trained_on),
     )
-    return roots_of(origin.dataset.skeleton, row, keys, predict(loaded.model(), handover, keys, progress=progress))
+    work = partial(answers_of, loaded.model(), handover, progress=progress)
+    together = chunks(handover, keys)
+    by_key = work(together) if sharing is None else sharing.answers(together, work)
+    return None if by_key is None else roots_of(origin.dataset.skeleton, row, keys, [by_key[key] for key in keys])

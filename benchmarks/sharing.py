@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ChunkT = TypeVar("ChunkT")
 AnswerT = TypeVar("AnswerT")
+ValueT = TypeVar("ValueT")
 
 
 class Sharing:
@@ -28,6 +29,7 @@ class Sharing:
     Args:
         processes: that are launched, but under torchrun and SLURM, whose processes are used.
         device: torch device that is predicted on, cpu or cuda.
+        fabric: the processes of a training, in place of those.
 
     Example:
         >>> sharing = Sharing(processes=2)
@@ -35,11 +37,14 @@ class Sharing:
         {'S9/a': 0, 'S9/b': 0}
     """
 
-    def __init__(self, processes: int, device: str = "cpu") -> None:
-        self._processes, self._device = processes, device.partition(":")[0]
+    def __init__(self, processes: int, device: str = "cpu", fabric: Fabric | None = None) -> None:
+        self._processes = processes if fabric is None else fabric.world_size
+        self._device, self._launched = device.partition(":")[0], fabric
 
     @cached_property
     def _fabric(self) -> Fabric:
+        if self._launched is not None:
+            return self._launched
         import torch
 
         from poseboard.methods.loop import launch
@@ -104,6 +109,17 @@ class Sharing:
                 raise InputError("prediction in several processes", part, "see the row with one process")
             together |= part or {}
         return together
+
+    def of_first(self, value: ValueT) -> ValueT:
+        """What the first process holds, in all of them; for processes of a training."""
+        if self._processes == 1:
+            return value
+        try:
+            return self._fabric.broadcast(value)
+        except RuntimeError:
+            if is_first_process():
+                raise
+            raise SystemExit(2) from None  # the first process says why it ended
 
 
 def launched_together() -> bool:

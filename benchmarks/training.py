@@ -23,6 +23,7 @@ from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import file_sha256, provenance, row_code_sha256, weights_sha256
 from poseboard.benchmarks.roots import from_all_cameras, handed_roots_mm
 from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.sharing import Sharing
 from poseboard.benchmarks.training_data import TrainingData
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
@@ -162,7 +163,7 @@ def _train(data: TrainingData, bases: Mapping[int, dict[str, Any]], processes: P
             raise InputError(f"data set {dataset}", problem, f"give it some, or import weights{lacking}")
         fabric = processes.fabric if training.steps else processes.alone
         leader = fabric.is_global_zero
-        samples, of_roots = _samples(data, training, seed, target.with_suffix(".roots.npz"))
+        samples, of_roots = _samples(data, training, seed, target.with_suffix(".roots.npz"), fabric)
         if of_roots is not None:
             roots_sha256[seed] = of_roots
         with progress(f"train {dataset}/{row} seed {seed}") as report:
@@ -195,7 +196,9 @@ def _train(data: TrainingData, bases: Mapping[int, dict[str, Any]], processes: P
     return f"{dataset}/{row}: {len(runs)} trained, {written.parameters} parameters, {seconds:.0f} s"
 
 
-def _samples(data: TrainingData, training: Training, seed: int, kept: Path) -> tuple[LabelledSamples, str | None]:
+def _samples(
+    data: TrainingData, training: Training, seed: int, kept: Path, fabric: Fabric
+) -> tuple[LabelledSamples, str | None]:
     """What a training sees, and the hash of what the roots depend on that it is handed, if it is handed any.
 
     Args:
@@ -203,6 +206,7 @@ def _samples(data: TrainingData, training: Training, seed: int, kept: Path) -> t
         training: of the row.
         seed: of the weights.
         kept: file in which predicted roots lie.
+        fabric: the processes of the training.
     """
     bench, row = data.bench, data.row
     with progress(f"crops {bench.dataset.name}") as report:
@@ -212,7 +216,8 @@ def _samples(data: TrainingData, training: Training, seed: int, kept: Path) -> t
         if inputs.root != "predicted":
             return bench.handover(inputs, progress=report).examples("train"), None
         asked = from_all_cameras(bench, "train")
-        roots_mm = handed_roots_mm(bench, row, seed, asked, kept=kept, progress=report)
+        sharing = Sharing(1, fabric=fabric)
+        roots_mm = handed_roots_mm(bench, row, seed, asked, kept=kept, sharing=sharing, progress=report)
         samples = bench.handover(inputs, roots_mm=roots_mm, progress=report).examples("train")
     return samples, _roots_sha256(bench, row, seed)
 

@@ -9,6 +9,7 @@ code: K is scaled about the image corner).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -19,6 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 Box = tuple[int, int, int, int]
 """Left, upper, right, lower, in pixels; right and lower are exclusive."""
+_TANGENTIAL = {"opencv": 2.0, "human36m": 1.0}
+"""Name of a lens model -> factor of its tangential coefficients."""
+_FIXED_POINT_STEPS = 20
+"""By which a lens is undone."""
 
 
 def _frozen(value: ArrayLike, shape: tuple[int, ...], name: str) -> Array:
@@ -114,7 +119,7 @@ class Camera:
             return points.copy()
         distorted = self._to_normalised(points)
         m = distorted.copy()
-        for _ in range(20):
+        for _ in range(_FIXED_POINT_STEPS):
             m = m + (distorted - self._distort(m))
         return self._to_pixels(m)
 
@@ -172,15 +177,35 @@ class Camera:
         return np.asarray(normalised @ self.K[:2, :2].T + self.K[:2, 2])
 
     def _distort(self, m: Array) -> Array:
-        if not self.dist.any():
-            return m
-        k1, k2, p1, p2, k3 = self.dist
-        x, y = m[..., :1], m[..., 1:]
-        r2 = x * x + y * y
-        radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
-        factor = 1 if self.distortion == "human36m" else 2
-        tangential = factor * x * y * (p1, p2) + (r2 + factor * m * m) * (p2, p1)
-        return np.asarray(m * radial + tangential)
+        return _through_lens(m, self.dist, _TANGENTIAL[self.distortion]) if self.dist.any() else m
+
+
+def _through_lens(m: Array, dist: Array, factor: Array | float) -> Array:
+    """Directions (..., 2) as lenses bend them: coefficients (..., 5), and a factor of the tangential ones."""
+    k1, k2, p, k3 = dist[..., :1], dist[..., 1:2], dist[..., 2:4], dist[..., 4:]
+    x, y = m[..., :1], m[..., 1:]
+    r2 = x * x + y * y
+    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+    tangential = factor * x * y * p + (r2 + factor * m * m) * p[..., ::-1]
+    return np.asarray(m * radial + tangential)
+
+
+def undistort_each(cameras: Sequence[Camera], points_px: Array) -> Array:
+    """`Camera.undistort` of n cameras at once, to the byte: points (n, J, 2), one row of each camera."""
+    out = np.array(points_px, dtype=np.float64)
+    bent = [i for i, camera in enumerate(cameras) if camera.dist.any()]
+    if not bent:
+        return out
+    K = np.stack([cameras[i].K for i in bent])
+    dist = np.stack([cameras[i].dist for i in bent])[:, None]
+    factor = np.array([_TANGENTIAL[cameras[i].distortion] for i in bent])[:, None, None]
+    inverse = np.linalg.inv(K)
+    distorted = out[bent] @ inverse[:, :2, :2].mT + inverse[:, None, :2, 2]
+    m = distorted.copy()
+    for _ in range(_FIXED_POINT_STEPS):
+        m = m + (distorted - _through_lens(m, dist, factor))
+    out[bent] = m @ K[:, :2, :2].mT + K[:, None, :2, 2]
+    return out
 
 
 def crop_affine(centre_px: ArrayLike, side_px: float, size: tuple[int, int], rotation_deg: float = 0.0) -> Array:

@@ -43,6 +43,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 JPEG = {"quality": 90, "subsampling": 0}
 PICTURE_PX, PICTURE_BYTES = 1600, 280_000
 """Maximum width and file size of a picture on the pages."""
+MOST_LISTED = 6
+"""Numbers of a row on one data set that its page lists; of more it lists the first ones and folds the others."""
 
 
 Page = Callable[[], list[tuple[str, Content]]]
@@ -508,6 +510,7 @@ def _method_context(
     name: str, results: Results, all_boards: Sequence[Board], index: Mapping[str, int], folder: _Folder
 ) -> dict[str, Any]:
     entries = [entry for entry in results.entries if entry.scores.method == name]
+    rows = [(board, row) for board in all_boards if (row := board.row(name))]
     slug = file_name(name)
     curves = []
     for entry in entries:
@@ -523,7 +526,8 @@ def _method_context(
     return {
         "name": name,
         "files": [entry.scores for entry in entries],
-        "rows": [(board, row) for board in all_boards if (row := board.row(name))],
+        "rows": rows,
+        "numbers": _listed(rows),
         "beyond": any((row := b.row(name)) and b.beyond_bound(row) is not None for b in all_boards),
         "trainings": curves,
         "published": [(table, row) for table in results.published for row in table.rows if row.method == name],
@@ -534,6 +538,28 @@ def _method_context(
         "reliability": _reliability(name, slug, all_boards, index, folder),
         "level": camera_figures.LEVEL,
     }
+
+
+def _listed(
+    rows: Sequence[tuple[Board, Row]],
+) -> dict[tuple[str, bool], tuple[list[tuple[Board, Row]], list[tuple[Board, Row]]]]:
+    """By data set, the numbers of a row that its page lists, and those that it folds.
+
+    Of more than `MOST_LISTED` those of headline tables are listed, or of the first table where there are none.
+    """
+    by_dataset: dict[tuple[str, bool], list[tuple[Board, Row]]] = {}
+    for board, row in rows:
+        by_dataset.setdefault(board.data_key, []).append((board, row))
+    listed = {}
+    for dataset, of_dataset in sorted(by_dataset.items()):
+        tables = {board.table for board, _ in of_dataset if board.headline} or {of_dataset[0][0].table}
+        if len(of_dataset) <= MOST_LISTED:
+            tables = {board.table for board, _ in of_dataset}
+        listed[dataset] = (
+            [pair for pair in of_dataset if pair[0].table in tables],
+            [pair for pair in of_dataset if pair[0].table not in tables],
+        )
+    return listed
 
 
 def _rigs(entry: Entry, slug: str, folder: _Folder) -> list[tuple[RigPlan, Plot]]:

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from poseboard.datasets.camera import undistort_each
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.algebraic.model import AlgebraicTriangulation, triangulate
 from poseboard.methods.algebraic.train import AlgebraicOptions, AlgebraicTraining
 from poseboard.methods.base import Inputs, parse_options
-from poseboard.methods.batches.crops import stack_views, undistort_views
+from poseboard.methods.batches.crops import stack_views
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.network_method import NetworkMethod
@@ -53,7 +54,7 @@ class Algebraic(NetworkMethod[AlgebraicOptions, AlgebraicTriangulation]):
             confidences = torch.cat([views.confidences for views in seen]).double().cpu()
             cameras = [view.camera for sample in samples for view in sample.views]
             mask = torch.from_numpy(valid)
-            pinhole = torch.from_numpy(undistort_views(cameras, points))
+            pinhole = torch.from_numpy(undistort_each(cameras, points))
             joints_mm = triangulate(pinhole, confidences, torch.from_numpy(P), mask, arch.homogeneous)[0].numpy()
             mean = torch.zeros(valid.shape, dtype=torch.float64)
             mean[mask] = confidences.mean(dim=-1)

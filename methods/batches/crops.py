@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poseboard.datasets.camera import Array, Camera
+from poseboard.datasets.camera import Array
 from poseboard.datasets.sample import Sample, View
 
 
@@ -51,12 +51,3 @@ def stack_crops(samples: Sequence[Sample], crop_px: int) -> tuple[Tensor, np.nda
     crops = [crop_pixels(view, crop_px) for sample in samples for view in sample.views]
     stacked = np.stack(crops) if crops else np.zeros((0, crop_px, crop_px, 3), dtype=np.uint8)
     return torch.from_numpy(stacked), valid
-
-
-def undistort_views(cameras: Sequence[Camera], points_px: Array) -> Array:
-    """Points (n, J, 2) of n cameras with the lens undone; unchanged for cameras without a lens."""
-    points_px = points_px.copy()
-    for i, camera in enumerate(cameras):
-        if camera.dist.any():
-            points_px[i] = camera.undistort(points_px[i])
-    return points_px

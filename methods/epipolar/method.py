@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from poseboard.datasets.camera import Array
+from poseboard.datasets.camera import Array, undistort_each
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses, Sample
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Inputs, Picture, parse_options
-from poseboard.methods.batches.crops import stack_views, undistort_views
+from poseboard.methods.batches.crops import stack_views
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.epipolar.attention import AttentionSettings
 from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
@@ -95,14 +95,14 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
             cameras = [view.camera for sample in batch for view in sample.views]
             sample, view = np.nonzero(batch_valid)
             place = first + sample, view
-            points[place], peaks[place] = undistort_views(cameras, decoded.points_px), decoded.peaks
+            points[place], peaks[place] = undistort_each(cameras, decoded.points_px), decoded.peaks
             with_source = np.flatnonzero(decoded.source >= 0)
             place, source_view = (first + sample[with_source], view[with_source]), decoded.source[with_source]
             source[place] = view[source_view]
             lens_px = decoded.source_px[with_source]
             # Points of lines that miss the crop are 10,000 px away, where no lens model holds: they stay there.
             near = (np.abs(lens_px) < 2 * model.architecture.crop_px).all(axis=-1, keepdims=True)
-            straight_px = undistort_views([cameras[i] for i in source_view], np.where(near, lens_px, 0.0))
+            straight_px = undistort_each([cameras[i] for i in source_view], np.where(near, lens_px, 0.0))
             source_px[place] = np.where(near, straight_px, lens_px)
         joints_mm = self._triangulate(P, points, peaks, Correspondences(source, source_px))
         score = peaks.mean(axis=-1).sum(axis=1) / np.maximum(valid.sum(axis=1), 1)

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from poseboard.datasets.camera import Array
+from poseboard.datasets.camera import Array, undistort_each
 from poseboard.datasets.sample import Sample
-from poseboard.methods.batches.crops import stack_views, undistort_views
+from poseboard.methods.batches.crops import stack_views
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.soft_argmax import soft_argmax_2d
@@ -109,7 +109,7 @@ class Detector:
         if len(images):
             cameras = [view.camera for sample in samples for view in sample.views]
             decoded_px = torch.cat([points_px for points_px, _ in decoded]).double().cpu().numpy()
-            points[valid] = undistort_views(cameras, decoded_px)
+            points[valid] = undistort_each(cameras, decoded_px)
             peak[valid] = torch.cat([peaks for _, peaks in decoded]).double().cpu().numpy()
         return Detections(points, peak, P, valid)
 

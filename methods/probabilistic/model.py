@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from poseboard.datasets.camera import undistort_each
 from poseboard.datasets.sample import Sample
-from poseboard.methods.batches.crops import stack_crops, undistort_views
+from poseboard.methods.batches.crops import stack_crops
 from poseboard.methods.geometry.bundle import Rig, adjust
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.joints import Joints, see_joints
@@ -84,7 +85,7 @@ def observe(model: ProbabilisticTriangulation, samples: Sequence[Sample], device
     cameras = [view.camera for sample in samples for view in sample.views]
     K = np.zeros((*valid.shape, 3, 3))
     K[valid] = np.reshape([camera.K for camera in cameras], (-1, 3, 3))
-    pinhole = torch.from_numpy(undistort_views(cameras, points))
+    pinhole = torch.from_numpy(undistort_each(cameras, points))
     return observations(pinhole, confidences, torch.from_numpy(K), torch.from_numpy(valid))
 
 

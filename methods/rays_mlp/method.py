@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from poseboard.datasets.camera import Array, Camera
+from poseboard.datasets.camera import Array, Camera, undistort_each
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Poses, Sample, View
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Inputs, parse_options
-from poseboard.methods.batches.crops import crop_pixels, undistort_views
+from poseboard.methods.batches.crops import crop_pixels
 from poseboard.methods.checkpoint import Checkpoint, load_strictly
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.network_method import NetworkMethod
@@ -96,7 +96,7 @@ class RaysMlp(NetworkMethod[RaysMlpOptions, RaysNet]):
         crops = [self._crop(view) for sample in samples for view in sample.views]
         cameras = [camera for _, camera in crops]
         seen = model.see(torch.from_numpy(np.stack([image for image, _ in crops])).to(self._device))
-        points = torch.from_numpy(undistort_views(cameras, seen.points_px.double().cpu().numpy()))
+        points = torch.from_numpy(undistort_each(cameras, seen.points_px.double().cpu().numpy()))
         peak, shape = seen.peak.double().cpu(), (len(samples), model.architecture.views)
         K = torch.from_numpy(np.stack([camera.K for camera in cameras])).unflatten(0, shape)
         given = rays(points.unflatten(0, shape), peak.unflatten(0, shape), K).float().to(self._device)

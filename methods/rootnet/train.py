@@ -278,6 +278,8 @@ class PriorTraining(Training):
         self.architecture = {"network": "none", "crop_px": crop_px}
         self._skeleton = skeleton
         self.model = nn.Linear(1, 1)  # the loop wants weights; it makes no step
+        for weight in self.model.parameters():
+            nn.init.zeros_(weight)  # the checkpoint is the same in every run
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3)
         self.steps, self.batch_size = 0, 1
         self.inputs = inputs_of(whole_frames=False, crop_px=crop_px, images=False)

@@ -5,7 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from poseboard.datasets.camera import Camera, crop_affine, scale_box, square_box
+from poseboard.datasets.camera import Camera, crop_affine, scale_box, square_box, undistort_each
 from poseboard.datasets.sample import crop_image
 
 seeds = st.integers(0, 2**32 - 1)
@@ -31,6 +31,15 @@ def test_p_agrees_with_project(seed: int) -> None:
     homogeneous = np.concatenate([points, np.ones((20, 1))], axis=1) @ camera.P.T
     np.testing.assert_allclose(homogeneous[:, :2] / homogeneous[:, 2:], camera.project(points), atol=1e-8)
     np.testing.assert_allclose(camera.to_camera(camera.centre_mm), 0, atol=1e-8)
+
+
+@given(seeds, st.integers(0, 5))
+def test_lenses_are_undone_together_as_each_by_itself(seed: int, count: int) -> None:
+    kinds = [("opencv", 1.0), ("human36m", 1.0), ("opencv", 0.0)]
+    cameras = [random_camera(seed + i, kinds[i % 3][1], kinds[i % 3][0]) for i in range(count)]
+    points = np.reshape([camera.project(points_about_origin(seed)) for camera in cameras], (count, 20, 2))
+    each = [camera.undistort(of_camera) for camera, of_camera in zip(cameras, points, strict=True)]
+    assert undistort_each(cameras, points).tobytes() == np.array(each).tobytes()
 
 
 @given(seeds)

@@ -169,6 +169,23 @@ def test_missing_poses_stand_beside_every_number(site: Path) -> None:
     assert "missing" not in " ".join(text for _, text in page(site / "methods" / "dlt.html").cells)
 
 
+def test_of_many_numbers_the_first_are_listed_and_the_others_folded(
+    results: Path, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listed(folder: Path) -> list[list[str]]:
+        tables = page(folder / "methods" / "dlt.html").tables
+        return [[text for _, text in table.cells] for table in tables if "numbers" in table.classes]
+
+    assert "further numbers" not in page(site / "methods" / "dlt.html").text
+    monkeypatch.setattr("poseboard.report.site.MOST_LISTED", 1)
+    build(results, "default", tmp_path)
+    folded = page(tmp_path / "methods" / "dlt.html")
+    assert re.search(r"\d+ further numbers on human36m", folded.text)
+    (whole,), (first, others) = listed(site), listed(tmp_path)
+    assert 0 < len(first) < len(whole)
+    assert sorted(first + others) == sorted(whole)
+
+
 def test_the_spread_of_training_is_on_the_page(site: Path, results: Path, tmp_path: Path) -> None:
     text = page(site / "index.html").text
     assert "The number is of one training; the standard deviation between trainings is 0.5 mm" in text
