@@ -144,6 +144,15 @@ def test_an_error_and_a_signal_end_a_forked_command_as_they_would_end_any(comman
     assert commands.run("os.kill(os.getpid(), signal.SIGKILL)")[0] == -signal.SIGKILL
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Programs that are started do not ignore Ctrl-C, as those do that a shell has started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt_reaches_the_forked_command(commands: Commands) -> None:
     program = (
         "try:\n print('ready', flush=True); time.sleep(60)\nexcept KeyboardInterrupt:\n print('gone'); sys.exit(130)"
