@@ -176,7 +176,7 @@ def _finish(axes: Axes, grid: str) -> None:
 def _legend(
     figure: Figure, names: Sequence[str], index: Mapping[str, int], lines: bool, bounds: Collection[str] = ()
 ) -> None:
-    columns = min(len(names), 3)
+    columns = min(len(names), 2 if bounds else 3)  # three with a bound are wider than the figure
     names = [name for first in range(columns) for name in names[first::columns]]  # matplotlib fills column by column
     looks = [{**look(index[n]), **(_BOUND if n in bounds else {} if lines else {"linestyle": "none"})} for n in names]
     handles = [Line2D([], [], markersize=5, **{"linewidth": 1.6, **one}) for one in looks]
