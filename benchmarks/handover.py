@@ -707,6 +707,10 @@ class Handover:
                     self._kept.popitem(last=False)
         return sample
 
+    def forget(self) -> None:
+        """Let go of the samples that are kept."""
+        self._kept.clear()
+
     def _root_mm(self, key: str) -> Array | None:
         if self.inputs.root == "truth":
             return skeleton_of_truth(self.dataset).root_of(self.dataset.truth(key).joints_mm)

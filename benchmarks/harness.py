@@ -169,6 +169,7 @@ class LoadedRow:
     Attributes:
         name: of the row.
         inputs: what the row may see, as the first model declared it once it was loaded.
+        answers: the joints that it answers in, of the same model; None: those that it was made with.
 
     Raises:
         InputError: the weights cannot be used, or what is declared is none of what `Inputs` describes.
@@ -183,6 +184,7 @@ class LoadedRow:
         self.name, self._build, self._weights, self._device = name, build, weights, device
         first = self._load()
         self.inputs = taken(first.inputs, f"row {name}")
+        self.answers: Skeleton | None = getattr(first, "answers", None)
         self._options = options_in_force(first, {})
         self._unused: Method | None = first
 

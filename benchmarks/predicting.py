@@ -29,7 +29,7 @@ from poseboard.benchmarks.roots import (
     transfer_basis,
 )
 from poseboard.benchmarks.settings import Settings
-from poseboard.benchmarks.sharing import Sharing
+from poseboard.benchmarks.sharing import Chunks, Sharing, Work
 from poseboard.benchmarks.training_data import TrainingData
 from poseboard.benchmarks.transfer import check_transfers, no_transfer, transfer
 from poseboard.datasets.camera import Array
@@ -37,7 +37,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.sample import FileState, Poses
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Drawing, Inputs, answer_skeleton
+from poseboard.methods.base import Inputs
 from poseboard.protocols import predictions
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.predictions import PoseTable
@@ -45,6 +45,8 @@ from poseboard.protocols.records import Weights
 from poseboard.protocols.table import Group, Table
 
 TABLES = Path(__file__).parent / "tables"
+HELD_SAMPLES = 50_000
+"""Samples whose answers wait in memory, a kilobyte or two each, until all processes have predicted their share."""
 PICTURES = "pictures"
 """Folder beside the predictions of a row: what the method drew for its page."""
 
@@ -162,16 +164,16 @@ def _predict(
         offered = list(dict.fromkeys([*of_tables, *(of_others := roots_asked(bench, method, of_tables))]))
         _refuse_unused(method, inputs, offered)
         rooted = inputs.root == "predicted"
-        known_mm: dict[Condition, dict[str, Array]] = {}
         conditions = list(dict.fromkeys(_shown(condition, inputs) for condition in offered))
         handed_on = HandedOn(
             bench, method, seed, folder, {_shown(one, inputs): one for one in of_others if own.sha256 is not None}
         )
-        drawn = max(conditions, key=_shown_most)
+        drawn = max(conditions, key=_shown_most) if (split, seed) == ("test", settings.profile.seeds[0]) else None
         common = {
             "data": [dataset, bench.dataset.synthetic, bench.dataset.manifest(), states, keys],
             "code": _code_sha256(settings, dataset, method, rooted=rooted),
         }
+        due: list[_Due] = []
         for condition in conditions:
             if why := _left_out(bench, method, condition, inputs, own.fewest_of_roots):
                 yield f"{dataset}/{method}: {condition.slug} left out, {why}"
@@ -184,52 +186,85 @@ def _predict(
             # What a condition may state one day and this one does not is no change.
             stated = condition.model_dump(mode="json", exclude_defaults=True)
             basis_sha256 = _sha256([{**common, **used.basis(method, seed)}, stated, *transfer_basis(bench, condition)])
-            drawing = (split, condition, seed) == ("test", drawn, settings.profile.seeds[0])
             if handed_on.is_current(condition) and (kept := _unchanged(path, basis_sha256)) is not None:
-                pictures = (folder / PICTURES).glob("*") if drawing else ()
+                pictures = (folder / PICTURES).glob("*") if condition == drawn else ()
                 written |= {path, *handed_on.files(condition), *pictures}
                 yield f"{_told(settings, path, shown_keys, kept)}; nothing that it depends on changed"
                 continue
-            with progress(f"predict {dataset}/{method} {condition.slug} seed {seed}") as report:
-                roots_mm = _roots_mm(bench, method, seed, condition.of_root, known_mm, report) if rooted else None
-                samples = bench.handover(
-                    used.row.inputs,
-                    condition.cameras,
-                    roots_mm,
-                    report,
-                    condition.perturbation,
-                    condition.frames_per_rig,
-                    transfer(bench, condition.trained_on),
-                )
-                work = partial(answers_of, model := used.row.model(), samples, progress=report)
-                by_key = sharing.answers(chunks(samples, shown_keys), work)
-            if by_key is None:
+            due.append(_Due(condition, used, path, shown_keys, basis_sha256))
+        of_root = dict.fromkeys(one.condition.of_root for one in due) if rooted else ()
+        roots_mm = {asked: _roots_mm(bench, method, seed, asked, sharing) for asked in of_root}
+        for together in _rounds(due):
+            with progress(f"predict {dataset}/{method} seed {seed}") as report:
+                handed_over = [
+                    bench.handover(
+                        one.used.row.inputs,
+                        one.condition.cameras,
+                        roots_mm[one.condition.of_root] if rooted else None,
+                        report,
+                        one.condition.perturbation,
+                        one.condition.frames_per_rig,
+                        transfer(bench, one.condition.trained_on),
+                    )
+                    for one in together
+                ]
+                answered = sharing.answers(list(map(_work, together, handed_over)), report)
+            if answered is None:
                 continue  # the first process writes them
-            answers = [by_key[key] for key in shown_keys]
-            info = predictions.PredictionInfo(
-                **_joint_set(answer_skeleton(model, samples.skeleton)),
-                dataset=dataset,
-                condition=condition,
-                roots_sha256=used.roots_sha256,
-                basis_sha256=basis_sha256,
-                inputs=_INPUTS.dump_python(used.row.inputs, mode="json"),
-                manifest=bench.dataset.manifest(),
-                method=method,
-                checkpoint_sha256=used.sha256,
-                seed=seed,
-                options=used.options,
-                weights=used.source if used.sha256 else None,
-                trained_on=used.data if condition.trained_on is None else (condition.trained_on,),
-            )
-            predictions.write(path, table := _collected(shown_keys, answers, info), outputs)
-            written |= {path, *handed_on.write(condition, answers, outputs)}
-            if drawing and isinstance(model, Drawing):
-                shown = used.row, samples, {key: by_key[key] for key in shown_keys}
-            yield _told(settings, path, shown_keys, table)
+            for one, samples, by_key in zip(together, handed_over, answered, strict=True):
+                answers = [by_key[key] for key in one.keys]
+                table = _collected(one.keys, answers, _info(bench, method, seed, one, samples.skeleton))
+                predictions.write(one.path, table, outputs)
+                written |= {one.path, *handed_on.write(one.condition, answers, outputs)}
+                if one.condition == drawn:
+                    shown = one.used.row, samples, dict(zip(one.keys, answers, strict=True))
+                yield _told(settings, one.path, one.keys, table)
     if shown is not None:  # last, by a model that has predicted nothing: what it is asked here, no answer can rest on
         row, samples, of_key = shown
         written |= write_pictures(row.model(), method, samples, of_key, folder / PICTURES, outputs)
     return written
+
+
+@dataclass(frozen=True, eq=False)
+class _Due:
+    """What is to be predicted for one file.
+
+    Args:
+        condition: that it is of.
+        used: the row with its weights.
+        path: of the file.
+        keys: of the samples.
+        basis_sha256: of all that the answers depend on.
+    """
+
+    condition: Condition
+    used: _Trained
+    path: Path
+    keys: Sequence[str]
+    basis_sha256: str
+
+
+def _rounds(due: Sequence[_Due]) -> Iterator[list[_Due]]:
+    """What is predicted before the first process writes it: as much as fits `HELD_SAMPLES`, one file at least."""
+    together: list[_Due] = []
+    for one in due:
+        if together and sum(len(other.keys) for other in (*together, one)) > HELD_SAMPLES:
+            yield together
+            together = []
+        together.append(one)
+    if together:
+        yield together
+
+
+def _work(due: _Due, samples: Handover) -> Work[Poses]:
+    """The prediction for one file, by a model that has seen nothing yet."""
+
+    def predict(of_chunks: Chunks, report: Report) -> dict[str, Poses]:
+        answers = answers_of(due.used.row.model(), samples, of_chunks, progress=report)
+        samples.forget()
+        return answers
+
+    return Work(chunks(samples, due.keys), predict, len(due.condition.cameras))
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,18 +320,32 @@ def _source_of_roots(bench: Bench, method: str, seed: int, split: str) -> tuple[
     return fewest, weights_sha256(bench.settings, bench.roots_source(method, seed, split))
 
 
-def _roots_mm(
-    bench: Bench, method: str, seed: int, asked: Condition, known_mm: dict[Condition, dict[str, Array]], report: Report
-) -> dict[str, Array]:
-    """What the row is handed as roots, once per condition that they are predicted under."""
-    if asked not in known_mm:
-        after = bench.settings.row_path("predictions", bench.settings.entry(method).after, bench.dataset.name)
-        known_mm[asked] = handed_roots_mm(bench, method, seed, asked, predictions=after, progress=report)
-    return known_mm[asked]
+def _roots_mm(bench: Bench, method: str, seed: int, asked: Condition, sharing: Sharing) -> dict[str, Array]:
+    """What the row is handed as roots under a condition."""
+    after = bench.settings.row_path("predictions", bench.settings.entry(method).after, bench.dataset.name)
+    with progress(f"roots of {bench.dataset.name}/{method} {asked.slug} seed {seed}") as report:
+        return handed_roots_mm(bench, method, seed, asked, sharing, predictions=after, progress=report)
 
 
-def _joint_set(skeleton: Skeleton) -> dict[str, Any]:
-    return {"skeleton": skeleton.name, "joints": skeleton.joints}
+def _info(bench: Bench, method: str, seed: int, due: _Due, skeleton: Skeleton) -> predictions.PredictionInfo:
+    """What a file says of its predictions; ``skeleton`` is the one that the row was made with."""
+    used, of_others, answered = due.used, due.condition.trained_on, due.used.row.answers or skeleton
+    return predictions.PredictionInfo(
+        skeleton=answered.name,
+        joints=answered.joints,
+        dataset=bench.dataset.name,
+        condition=due.condition,
+        roots_sha256=used.roots_sha256,
+        basis_sha256=due.basis_sha256,
+        inputs=_INPUTS.dump_python(used.row.inputs, mode="json"),
+        manifest=bench.dataset.manifest(),
+        method=method,
+        checkpoint_sha256=used.sha256,
+        seed=seed,
+        options=used.options,
+        weights=used.source if used.sha256 else None,
+        trained_on=used.data if of_others is None else (of_others,),
+    )
 
 
 def _options(settings: Settings, dataset: str, row: LoadedRow, source: Weights | None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from poseboard.benchmarks.handover import Progress
 from poseboard.benchmarks.harness import Bench, LoadedRow, answers_of, chunks, device
 from poseboard.benchmarks.locks import is_first_process
 from poseboard.benchmarks.provenance import row_code_sha256, weights_sha256
-from poseboard.benchmarks.sharing import Sharing
+from poseboard.benchmarks.sharing import Chunks, Sharing, Work
 from poseboard.benchmarks.transfer import transfer
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
@@ -53,10 +53,10 @@ def handed_roots_mm(
     row: str,
     seed: int,
     asked: Condition,
+    sharing: Sharing,
     *,
     predictions: Path | None = None,
     kept: Path | None = None,
-    sharing: Sharing | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Array]:
     """Key -> root positions (P, 3), world mm, for a row that is handed predicted ones; NaN where nobody was predicted.
@@ -69,9 +69,9 @@ def handed_roots_mm(
         row: that is handed them.
         seed: of the training.
         asked: what the row is offered that predicts them (`Condition.of_root`).
+        sharing: the processes of the command, which ask for the same roots together and share the work.
         predictions: folder of the predictions of the row under ``after``.
         kept: file in which the roots lie that were predicted now, so that this is done once; None: nothing is kept.
-        sharing: the processes of a training, which ask for the same roots together and share the work.
         progress: called as they are predicted.
 
     Raises:
@@ -96,12 +96,9 @@ def handed_roots_mm(
         if roots_mm is not None:
             return roots_mm
 
-    def everywhere(of_first: dict[str, Array] | None) -> dict[str, Array] | None:
-        return of_first if sharing is None else sharing.of_first(of_first)
-
-    found = everywhere(None if kept is None else read_roots(kept, keys, basis))
+    found = None if kept is None else sharing.of_first(read_roots(kept, keys, basis))
     if found is None:
-        found = everywhere(_predicted(bench, entry.after, seed, asked, sharing, progress))
+        found = sharing.of_first(_predicted(bench, entry.after, seed, asked, sharing, progress))
         assert found is not None  # the first process has them
         if kept is not None and is_first_process():
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -267,7 +264,7 @@ def read_roots(path: Path, keys: Sequence[str], basis: str) -> dict[str, Array] 
 
 
 def _predicted(
-    bench: Bench, row: str, seed: int, asked: Condition, sharing: Sharing | None, progress: Progress | None
+    bench: Bench, row: str, seed: int, asked: Condition, sharing: Sharing, progress: Progress | None
 ) -> dict[str, Array] | None:
     """The roots; of processes that share the work in the first one, None in the others."""
     origin = bench.trained(asked.trained_on)
@@ -281,7 +278,11 @@ def _predicted(
         perturbation=asked.perturbation,
         transfer=transfer(bench, asked.trained_on),
     )
-    work = partial(answers_of, loaded.model(), handover, progress=progress)
-    together = chunks(handover, keys)
-    by_key = work(together) if sharing is None else sharing.answers(together, work)
-    return None if by_key is None else roots_of(origin.dataset.skeleton, row, keys, [by_key[key] for key in keys])
+
+    def predict(of_chunks: Chunks, report: Progress) -> dict[str, Poses]:
+        return answers_of(loaded.model(), handover, of_chunks, progress=report)
+
+    answered = sharing.answers([Work(chunks(handover, keys), predict)], progress)
+    if answered is None:
+        return None
+    return roots_of(origin.dataset.skeleton, row, keys, [answered[0][key] for key in keys])

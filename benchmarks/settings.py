@@ -139,7 +139,7 @@ class Profile(_Strict):
     """How large a run is."""
 
     seeds: list[NonNegativeInt] = Field(min_length=1)
-    processes: int = Field(ge=1, description="processes of trainings and of `predict`: CPU cores or GPUs")
+    processes: int = Field(ge=1, description="processes of trainings and predictions: CPU cores or GPUs")
     threads: int | None = Field(
         default=None,
         ge=1,

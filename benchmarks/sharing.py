@@ -1,16 +1,20 @@
-"""Prediction by several processes: each predicts every n-th chunk of the samples, and the first gathers the answers.
+"""Prediction by several processes: each predicts a share of the samples, and the first gathers the answers.
 
-A method is asked for the same samples together as in one process, so that its answers are the same to the bit. The
-processes are those of torchrun or SLURM, else as many as the command names, which are launched when the first
-prediction that can be shared needs them. The first process alone reads and writes results and tells its progress.
+A method is asked for the same samples together as in one process, so that its answers are the same to the bit. Who
+predicts what is settled before: it depends on the number of processes alone. The processes are those of torchrun or
+SLURM, else as many as the command names, which are launched when the first prediction that can be shared needs them.
+The first process alone reads and writes results and tells its progress.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import accumulate
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from poseboard.benchmarks.locks import is_first_process
 from poseboard.datasets.errors import InputError
@@ -18,9 +22,64 @@ from poseboard.datasets.errors import InputError
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-ChunkT = TypeVar("ChunkT")
 AnswerT = TypeVar("AnswerT")
 ValueT = TypeVar("ValueT")
+Progress = Callable[[int, int], None]
+Chunks = Sequence[Sequence[str]]
+"""Keys of the samples that are predicted together."""
+
+RUNS = 12
+"""Pieces of equal cost per process, into which what is predicted is divided at least: so no process is left with much
+more than another, and few models have to be loaded by two."""
+
+
+@dataclass(frozen=True, eq=False)
+class Work(Generic[AnswerT]):
+    """What one model predicts.
+
+    Args:
+        chunks: of the samples.
+        predict: the answers of some of the chunks by key, with its progress; called once at most.
+        views: of a sample.
+    """
+
+    chunks: Chunks
+    predict: Callable[[Chunks, Progress], Mapping[str, AnswerT]]
+    views: int = 1
+
+
+def shares(costs: Sequence[Sequence[float]], processes: int) -> list[dict[int, list[int]]]:
+    """Who predicts what: for each process, the places of works and of their chunks, in order.
+
+    A work stays with one process unless it costs more than a fraction of the whole (`RUNS`). The largest pieces are
+    given away first, each to the process that has least to do.
+
+    Args:
+        costs: of the chunks of each work, above 0.
+        processes: how many there are.
+
+    Example:
+        >>> shares([[4.0], [1.0], [2.0], [1.0]], 2)
+        [{0: [0]}, {1: [0], 2: [0], 3: [0]}]
+        >>> shares([[2.0, 2.0, 2.0, 1.0]], 2)
+        [{0: [0, 2]}, {0: [1, 3]}]
+    """
+    most = sum(map(sum, costs)) / (RUNS * processes)
+    runs: list[tuple[float, int, list[int]]] = []
+    for work, of_work in enumerate(costs):
+        whole = sum(of_work)
+        count = min(len(of_work), math.ceil(whole / most))
+        places: list[list[int]] = [[] for _ in range(count)]
+        for place, (cost, until) in enumerate(zip(of_work, accumulate(of_work), strict=True)):
+            places[int((until - cost / 2) / whole * count)].append(place)
+        runs += [(sum(of_work[place] for place in run), work, run) for run in places if run]
+    load = [0.0] * processes
+    given: list[dict[int, list[int]]] = [{} for _ in range(processes)]
+    for cost, work, run in sorted(runs, key=lambda piece: -piece[0]):
+        least = load.index(min(load))
+        load[least] += cost
+        given[least].setdefault(work, []).extend(run)
+    return [{work: sorted(own[work]) for work in sorted(own)} for own in given]
 
 
 class Sharing:
@@ -32,9 +91,9 @@ class Sharing:
         fabric: the processes of a training, in place of those.
 
     Example:
-        >>> sharing = Sharing(processes=2)
-        >>> sharing.answers([["S9/a", "S9/b"]], lambda chunks: {key: 0 for chunk in chunks for key in chunk})
-        {'S9/a': 0, 'S9/b': 0}
+        >>> work = Work([["S9/a", "S9/b"]], lambda chunks, progress: {key: 0 for chunk in chunks for key in chunk})
+        >>> Sharing(processes=2).answers([work])
+        [{'S9/a': 0, 'S9/b': 0}]
     """
 
     def __init__(self, processes: int, device: str = "cpu", fabric: Fabric | None = None) -> None:
@@ -58,31 +117,33 @@ class Sharing:
         return self._processes > 1 or launched_together()
 
     def answers(
-        self, chunks: Sequence[ChunkT], predict: Callable[[Sequence[ChunkT]], Mapping[str, AnswerT]]
-    ) -> dict[str, AnswerT] | None:
-        """The answers of all chunks, in the first process; None in the others.
+        self, works: Sequence[Work[AnswerT]], progress: Progress | None = None
+    ) -> list[dict[str, AnswerT]] | None:
+        """The answers of each work, in the first process; None in the others.
 
         Args:
-            chunks: what is predicted together; a single one is left to the first process.
-            predict: the answers of some chunks by key; called once at most.
+            works: what is predicted; a single chunk is left to the first process.
+            progress: called with (samples done, samples in all) of this process's share.
 
         Raises:
-            InputError: ``predict`` failed in another process, or one of them was killed.
+            InputError: a prediction failed in another process, or one of them was killed.
         """
-        if not self._several or len(chunks) < 2:
-            return dict(predict(chunks)) if is_first_process() else None
+        whole = {place: list(range(len(work.chunks))) for place, work in enumerate(works)}
+        if not self._several or sum(map(len, whole.values())) < 2:
+            return _together(works, [_predicted(works, whole, progress)]) if is_first_process() else None
         import torch.distributed as dist
 
         fabric = self._fabric
         if fabric.world_size == 1:
-            return dict(predict(chunks))
+            return _together(works, [_predicted(works, whole, progress)])
+        own_share = shares(_costs(works), fabric.world_size)[fabric.global_rank]
         failure: Exception | None = None
-        own: Mapping[str, AnswerT] | str = {}
+        own: dict[int, Mapping[str, AnswerT]] | str = {}
         try:
-            own = predict(chunks[fabric.global_rank :: fabric.world_size])
+            own = _predicted(works, own_share, progress)
         except Exception as error:  # raised again below: the others wait for an answer
             failure, own = error, " ".join(str(error).split())
-        parts: list[Mapping[str, AnswerT] | str | None] | None = None
+        parts: list[dict[int, Mapping[str, AnswerT]] | str | None] | None = None
         if fabric.is_global_zero:
             parts = [None] * fabric.world_size
         try:
@@ -103,16 +164,14 @@ class Sharing:
             return None
         if failure is not None:
             raise failure
-        together: dict[str, AnswerT] = {}
-        for part in parts:
-            if isinstance(part, str):
-                raise InputError("prediction in several processes", part, "see the row with one process")
-            together |= part or {}
-        return together
+        told = next((part for part in parts if isinstance(part, str)), None)
+        if told is not None:
+            raise InputError("prediction in several processes", told, "see the row with one process")
+        return _together(works, [part for part in parts if isinstance(part, dict)])
 
     def of_first(self, value: ValueT) -> ValueT:
-        """What the first process holds, in all of them; for processes of a training."""
-        if self._processes == 1:
+        """What the first process holds, in all of them."""
+        if not self._several:
             return value
         try:
             return self._fabric.broadcast(value)
@@ -120,6 +179,46 @@ class Sharing:
             if is_first_process():
                 raise
             raise SystemExit(2) from None  # the first process says why it ended
+
+
+def _costs(works: Sequence[Work[AnswerT]]) -> list[list[float]]:
+    """Of the chunks of each work: of a sample its views, and as much again as the mean sample has.
+
+    What a sample costs beside its views is nothing for one row and most of it for another.
+    """
+    samples = [[len(chunk) for chunk in work.chunks] for work in works]
+    views = sum(sum(of_work) * work.views for of_work, work in zip(samples, works, strict=True))
+    mean = views / max(sum(map(sum, samples)), 1)
+    return [[count * (work.views + mean) for count in of_work] for of_work, work in zip(samples, works, strict=True)]
+
+
+def _predicted(
+    works: Sequence[Work[AnswerT]], share: Mapping[int, Sequence[int]], progress: Progress | None
+) -> dict[int, Mapping[str, AnswerT]]:
+    """The answers to a share of the chunks, by the place of the work."""
+    found: dict[int, Mapping[str, AnswerT]] = {}
+    counts = {place: sum(len(works[place].chunks[chunk]) for chunk in chunks) for place, chunks in share.items()}
+    done, total = 0, sum(counts.values())
+    for place, chunks in share.items():
+        report = partial(_further, progress, done, total)
+        found[place] = works[place].predict([works[place].chunks[chunk] for chunk in chunks], report)
+        done += counts[place]
+    return found
+
+
+def _further(progress: Progress | None, before: int, total: int, done: int, _: int) -> None:
+    if progress is not None:
+        progress(before + done, total)
+
+
+def _together(
+    works: Sequence[Work[AnswerT]], parts: Sequence[Mapping[int, Mapping[str, AnswerT]]]
+) -> list[dict[str, AnswerT]]:
+    together: list[dict[str, AnswerT]] = [{} for _ in works]
+    for part in parts:
+        for place, answers in part.items():
+            together[place] |= answers
+    return together
 
 
 def launched_together() -> bool:

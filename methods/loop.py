@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -85,7 +86,9 @@ def launch(processes: int, accelerator: str = "auto") -> Fabric:
     # The statistics of batch normalisation of all processes but the first are used by nobody: they are not sent around.
     # Versions of PyTorch before 2.13 know no other name for it.
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
-    strategy = DDPStrategy(broadcast_buffers=False) if several else "auto"
+    # One process may score or decode images for longer than half an hour, after which the others would give it up. One
+    # that ends is noticed at once.
+    strategy = DDPStrategy(broadcast_buffers=False, timeout=timedelta(days=1)) if several else "auto"
     fabric = Fabric(accelerator=accelerator, devices=processes, num_nodes=nodes, strategy=strategy)
     fabric.launch()
     torch.use_deterministic_algorithms(True, warn_only=True)

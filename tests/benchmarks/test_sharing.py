@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import distributed
 
 from poseboard.benchmarks import harness, predicting
-from poseboard.benchmarks.sharing import Sharing
+from poseboard.benchmarks.sharing import RUNS, Sharing, Work, shares
 from poseboard.datasets.errors import InputError
 
 PROGRAM = Path(__file__).with_name("predict_together.py")
@@ -64,7 +66,8 @@ def test_several_processes_write_what_one_does(workspace: Any, monkeypatch: pyte
     left = held(workspace.folder)
     done = predict(workspace.folder, spoil="kill", processes=2)
     lines = [line for line in done.stderr.splitlines() if not line.startswith("predict human36m")]  # progress
-    assert (done.returncode, done.stdout, len(lines)) == (2, "", 1), done.stderr
+    assert (done.returncode, len(lines)) == (2, 1), done.stderr
+    assert all("left out" in line for line in done.stdout.splitlines()), "of no file is said that it is there"
     assert lines[0].startswith("poseboard: prediction in several processes: one of them ended")
     assert held(workspace.folder) == left
 
@@ -78,6 +81,10 @@ class Two:
         self.global_rank, self.is_global_zero = rank, rank == 0
 
 
+def works(*chunks: list[str], predict: Any) -> list[Work[int]]:
+    return [Work([chunk], lambda mine, _: predict(mine)) for chunk in chunks]
+
+
 def test_a_failure_in_one_process_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(chunks: Any) -> dict[str, int]:
         raise ValueError("the network is\nodd")
@@ -89,24 +96,68 @@ def test_a_failure_in_one_process_ends_all(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(distributed, "gather_object", gathered)
     first, second = Sharing(2), Sharing(2)
     vars(first)["_fabric"], vars(second)["_fabric"] = Two(0), Two(1)
-    of_second: Any = {"2": 4}
-    chunks = [["1"], ["2"]]
-    assert first.answers(chunks, lambda mine: {"1": len(mine)}) == {"1": 1, "2": 4}
-    assert second.answers(chunks, lambda mine: {"2": len(mine)}) is None
+    of_second: Any = {1: {"2": 4}}
+    good = works(["1"], ["2"], predict=lambda mine: {key: 1 for chunk in mine for key in chunk})
+    assert first.answers(good) == [{"1": 1}, {"2": 4}]
+    assert second.answers(good) is None
     with pytest.raises(ValueError, match="the network is"):
-        first.answers(chunks, fail)
+        first.answers(works(["1"], ["2"], predict=fail))
     with pytest.raises(SystemExit):
-        second.answers(chunks, fail)
+        second.answers(works(["1"], ["2"], predict=fail))
     of_second = "the network is odd"
     with pytest.raises(InputError, match="prediction in several processes: the network is odd"):
-        first.answers(chunks, lambda mine: {"1": 2})
+        first.answers(good)
 
 
 def test_one_process_or_one_chunk_starts_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     def doubled(chunks: Any) -> dict[str, int]:
         return {key: 2 * int(key) for chunk in chunks for key in chunk}
 
-    assert Sharing(1).answers([["1", "2"], ["3"]], doubled) == {"1": 2, "2": 4, "3": 6}
-    assert Sharing(2).answers([["1", "2"]], doubled) == {"1": 2, "2": 4}
+    told: list[tuple[int, int]] = []
+    several = [Work([["1", "2"], ["3"]], told_of(doubled)), Work([["4"]], told_of(doubled))]
+    assert Sharing(1).answers(several, lambda *counts: told.append(counts)) == [{"1": 2, "2": 4, "3": 6}, {"4": 8}]
+    assert told == [(3, 4), (4, 4)], "samples of all works"
+    assert Sharing(2).answers(works(["1", "2"], predict=doubled)) == [{"1": 2, "2": 4}]
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert Sharing(2).answers([["1", "2"]], doubled) is None
+    assert Sharing(2).answers(works(["1", "2"], predict=doubled)) is None
+
+
+def told_of(predict: Any) -> Any:
+    """Predicts, and then says that it has."""
+
+    def predicting(chunks: Any, progress: Any) -> dict[str, int]:
+        answers: dict[str, int] = predict(chunks)
+        progress(len(answers), len(answers))
+        return answers
+
+    return predicting
+
+
+COSTS = st.lists(st.lists(st.floats(0.01, 100), min_size=1, max_size=6), max_size=30)
+
+
+@given(COSTS, st.integers(1, 5))
+def test_each_chunk_is_predicted_once(costs: list[list[float]], processes: int) -> None:
+    given_away = shares(costs, processes)
+    assert len(given_away) == processes
+    found = sorted((work, chunk) for own in given_away for work, chunks in own.items() for chunk in chunks)
+    assert found == [(work, chunk) for work, of_work in enumerate(costs) for chunk in range(len(of_work))]
+    assert all(
+        list(own) == sorted(own) and all(chunks == sorted(chunks) for chunks in own.values()) for own in given_away
+    )
+
+
+@given(COSTS, st.integers(2, 4))
+def test_no_process_has_much_more_to_do_than_another(costs: list[list[float]], processes: int) -> None:
+    loads = [
+        sum(costs[work][chunk] for work, chunks in own.items() for chunk in chunks) for own in shares(costs, processes)
+    ]
+    most = max((cost for of_work in costs for cost in of_work), default=0)
+    # A piece is one chunk, or costs at most the fraction of the whole and a chunk besides.
+    assert max(loads) - min(loads) <= sum(map(sum, costs)) / (RUNS * processes) + 2 * most + 1e-6
+
+
+def test_works_are_shared_as_wholes_where_there_are_many() -> None:
+    first, second = shares([[1.0, 1.0]] * (4 * RUNS), 2)
+    assert not first.keys() & second.keys()
+    assert len(first) == len(second)
