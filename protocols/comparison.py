@@ -75,8 +75,8 @@ def compare(
                 table=table.id,
                 signature=signatures[key][0],
                 unit=signatures[key][1],
-                pairs=_pairs(protocol, tables, resamples),
-                ranks=_ranks(protocol, tables),
+                pairs=_pairs(protocol, tables, compared, resamples),
+                ranks=_ranks(protocol, tables, compared),
             ),
             scores[key],
             {
@@ -89,6 +89,7 @@ def compare(
         )
         for key, tables in members.items()
         if len(tables) > 1
+        for compared in (_compared(protocol, tables),)
     ]
 
 
@@ -160,14 +161,10 @@ def _of_sample(rows: pd.DataFrame) -> list[str]:
     return ["key", "cameras", *([area.SEVERITY] if area.is_area(rows) else [])]
 
 
-def _groupings(protocol: Protocol, tables: Tables) -> list[tuple[Sequence[NDArray[np.integer]], int]]:
-    return groupings(protocol, [rows for seeds in tables.values() for rows in seeds.values()])
-
-
 def _estimates(
     protocol: Protocol, tables: Tables, resamples: int, codes: Sequence[NDArray[np.integer]], groups: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Each method's number (M,) and its resamples (M, R) under the same draws of one of `groupings`."""
+) -> list[NDArray[np.float64]]:
+    """Each method's number, and then its resamples, (1 + R,), under the same draws of one of `groupings`."""
     multiplicity = np.ones((1, groups))
     if resamples:
         multiplicity = np.vstack([multiplicity, bootstrap.draws(groups, resamples)])
@@ -177,61 +174,127 @@ def _estimates(
         of_seeds = codes[first : first + len(seeds)]
         estimates.append(seed_estimates(protocol, list(seeds.values()), of_seeds, multiplicity))
         first += len(seeds)
-    numbers = np.array(estimates)
-    return numbers[:, 0], numbers[:, 1:]
+    return estimates
+
+
+class _Paired:
+    """The numbers of pairs of methods over what both have, of which those over all rows are computed once.
+
+    Most methods have a number for everything. Then their rows are about the same truths in the same order, and a
+    method's number and its resamples are the same in each pair.
+
+    Args:
+        protocol: that judged.
+        tables: of all methods.
+        compared: what their rows are about.
+        resamples: of the bootstrap.
+    """
+
+    def __init__(self, protocol: Protocol, tables: Tables, compared: Compared, resamples: int) -> None:
+        self._protocol, self._tables, self._compared, self._resamples = protocol, tables, compared, resamples
+        self._of_whole: dict[str, NDArray[np.float64]] = {}
+        self._of_seeds: dict[str, dict[int, float | None]] = {}
+        self._groups: tuple[pd.MultiIndex, NDArray[np.integer], int] | None = None
+
+    def estimates(self, both: Tables) -> tuple[list[list[NDArray[np.float64]]], int]:
+        """See `_estimates`, under each of `groupings` of more than one group; and how many there are under the first.
+
+        Args:
+            both: two methods -> their rows for what is common.
+        """
+        whole = self._groups_of_whole(both)
+        if whole is None:
+            ways = [way for way in groupings(self._protocol, _rows(both)) if way[1] > 1]
+            found = [_estimates(self._protocol, both, self._resamples, *way) for way in ways]
+            return found, ways[0][1] if ways else 0
+        codes, groups = whole
+        if groups < 2:
+            return [], 0
+        for method, seeds in both.items():
+            if method not in self._of_whole:
+                of_method = {method: seeds}
+                estimated = _estimates(self._protocol, of_method, self._resamples, [codes] * len(seeds), groups)
+                self._of_whole[method] = estimated[0]
+        return [[self._of_whole[method] for method in both]], groups
+
+    def _groups_of_whole(self, both: Tables) -> tuple[NDArray[np.integer], int] | None:
+        """Group of each row, and their number, where two methods are compared over the rows of all such pairs.
+
+        None where some rows are left out, are others than those of the first such pair, or are of predicted people or
+        of rigs, whose groups are not those of truths alone.
+        """
+        if self._protocol.records != "truth" or any("rig" in rows for rows in _rows(both)):
+            return None
+        if not all(map(self._has_all, both, both.values())):
+            return None
+        index = next(self._compared[method, seed] for method, seeds in both.items() for seed in seeds)
+        if self._groups is None:
+            codes, groups = groupings(self._protocol, _rows(both))[0]
+            self._groups = index, codes[0], groups
+        known, of_row, count = self._groups
+        return (of_row, count) if known.equals(index) else None
+
+    def _has_all(self, method: str, seeds: Mapping[int, pd.DataFrame]) -> bool:
+        """Whether these are all rows of a method."""
+        return all(rows is self._tables[method][seed] for seed, rows in seeds.items())
+
+    def of_equal_seeds(self, both: Tables) -> list[SeedValue]:
+        """The difference of each seed that both have; none where they have others, whose mean the difference is too."""
+        a, b = both.values()
+        if a.keys() != b.keys():
+            return []
+        of_a, of_b = (self._numbers(method, seeds) for method, seeds in both.items())
+        numbers = ((seed, of_a[seed], of_b[seed]) for seed in a)
+        return [SeedValue(seed=seed, value=None if x is None or y is None else x - y) for seed, x, y in numbers]
+
+    def _numbers(self, method: str, seeds: Mapping[int, pd.DataFrame]) -> dict[int, float | None]:
+        """The number of each seed."""
+        if not self._has_all(method, seeds):
+            return {seed: area.summarise(self._protocol, rows) for seed, rows in seeds.items()}
+        if method not in self._of_seeds:
+            self._of_seeds[method] = {seed: area.summarise(self._protocol, rows) for seed, rows in seeds.items()}
+        return self._of_seeds[method]
+
+
+def _rows(tables: Tables) -> list[pd.DataFrame]:
+    return [rows for seeds in tables.values() for rows in seeds.values()]
 
 
 def _any(tables: Tables) -> pd.DataFrame:
     return next(iter(next(iter(tables.values())).values()))
 
 
-def _of_equal_seeds(
-    protocol: Protocol, a: Mapping[int, pd.DataFrame], b: Mapping[int, pd.DataFrame]
-) -> list[SeedValue]:
-    """The difference of each seed that both have; none where they have others, whose mean the difference is too."""
-    if a.keys() != b.keys():
-        return []
-    differences = []
-    for seed in a:
-        of_a, of_b = area.summarise(protocol, a[seed]), area.summarise(protocol, b[seed])
-        differences.append(SeedValue(seed=seed, value=None if of_a is None or of_b is None else of_a - of_b))
-    return differences
-
-
-def _pairs(protocol: Protocol, tables: Tables, resamples: int) -> list[PairedDifference]:
+def _pairs(protocol: Protocol, tables: Tables, compared: Compared, resamples: int) -> list[PairedDifference]:
     pairs = []
-    compared = _compared(protocol, tables)
+    paired = _Paired(protocol, tables, compared, resamples)
     for a, b in combinations(tables, 2):
         both = _common(protocol, {a: tables[a], b: tables[b]}, compared)
-        ways = [(codes, groups) for codes, groups in _groupings(protocol, both) if groups > 1]
-        if not ways:
-            continue
-        drawn = [_estimates(protocol, both, resamples, *way) for way in ways]
-        ci95 = widest([protocol.interval(estimates[0] - estimates[1]) for _, estimates in drawn])
+        drawn, groups = paired.estimates(both)
+        ci95 = widest([protocol.interval(of_a[1:] - of_b[1:]) for of_a, of_b in drawn])
         if ci95 is None:
             continue
-        point, groups = drawn[0][0], ways[0][1]
+        of_a, of_b = drawn[0]
         pairs.append(
             PairedDifference(
                 a=a,
                 b=b,
-                difference=float(point[0] - point[1]),
+                difference=float(of_a[0] - of_b[0]),
                 ci95=ci95,
                 n_samples=_n_samples(protocol, both),
                 n_groups=groups,
-                seeds=_of_equal_seeds(protocol, both[a], both[b]),
+                seeds=paired.of_equal_seeds(both),
             )
         )
     return pairs
 
 
-def _ranks(protocol: Protocol, tables: Tables) -> list[Rank]:
+def _ranks(protocol: Protocol, tables: Tables, compared: Compared) -> list[Rank]:
     """Places over the poses that all have; what is decided narrows their interval down, nothing is as yet."""
-    common = _common(protocol, tables, _compared(protocol, tables))
-    codes, groups = _groupings(protocol, common)[0]
+    common = _common(protocol, tables, compared)
+    codes, groups = groupings(protocol, _rows(common))[0]
     if groups < 2:
         return []
-    point, _ = _estimates(protocol, common, 0, codes, groups)
+    point = np.array([of_method[0] for of_method in _estimates(protocol, common, 0, codes, groups)])
     rank = bootstrap.ranks(point[:, None], protocol.lower_is_better)[:, 0]
     ranks = [Rank(method=method, rank=int(rank[i]), ci95=(1, len(common))) for i, method in enumerate(common)]
     return sorted(ranks, key=lambda place: (place.rank, place.method))
