@@ -16,7 +16,6 @@ from poseboard.benchmarks.locks import is_first_process
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
-from poseboard.datasets.skeleton import HEAT_MAP_JOINTS
 from poseboard.protocols.records import ResultError, RowKind, row_paths
 
 if TYPE_CHECKING:
@@ -282,14 +281,20 @@ def data_synthetic(
     }
     options: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     for entry in others or ():
-        name, equals, text = entry.partition("=")
-        if not equals:
-            raise InputError(f"--set {entry}", "is not NAME=VALUE", "for example --set frames=4")
+        name, text = _assigned(entry, "frames=4")
         try:
             options[name] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise InputError(f"--set {entry}", "its value is not YAML", "for example --set frames=4") from None
     print(f"{out}: manifest {render(layout, options, out, processes)}")
+
+
+def _assigned(entry: str, example: str) -> tuple[str, str]:
+    """Name and value of ``NAME=VALUE``."""
+    name, equals, value = entry.partition("=")
+    if not equals:
+        raise InputError(f"--set {entry}", "is not NAME=VALUE", f"for example --set {example}")
+    return name, value
 
 
 @app.command()
@@ -580,9 +585,6 @@ def roots_read(
         print(path)
 
 
-_HEAT_MAPS = ", ".join(HEAT_MAP_JOINTS)
-
-
 @weights_app.command("import")
 def weights_import(
     method: Annotated[
@@ -595,27 +597,14 @@ def weights_import(
     ],
     file: Annotated[Path, typer.Argument(help="published checkpoint (.pth)")],
     out: Annotated[Path, typer.Option(help="checkpoint of ours to write")],
-    scale_mm: Annotated[
-        float | None,
+    facts: Annotated[
+        list[str] | None,
         typer.Option(
-            help="size of a pose, which a network that lifts one view needs (pelvis to thorax; of hands: the middle "
-            "finger's first bone)"
+            "--set",
+            metavar="NAME=VALUE",
+            help="what the method's files do not say, as its README has it: joints=coco, scale_mm=250; may be given "
+            "again; a name that the method does not have lists those that it has",
         ),
-    ] = None,
-    backbone: Annotated[
-        Path | None,
-        typer.Option(
-            help="for a lifting network on true heat maps: a checkpoint of ours whose joints maps are drawn from"
-        ),
-    ] = None,
-    image_px: Annotated[
-        int | None,
-        typer.Option(
-            min=32, help="epipolar: side of its crops, where no folder is named after the release's configuration"
-        ),
-    ] = None,
-    joints: Annotated[
-        str | None, typer.Option(help=f"which joints the heat maps are of: {_HEAT_MAPS}; left out: the first")
     ] = None,
     trained_on: Annotated[
         list[str] | None,
@@ -631,10 +620,7 @@ def weights_import(
     """
     from poseboard.methods.weights import import_weights
 
-    if joints is not None and joints not in HEAT_MAP_JOINTS:
-        raise InputError(f"--joints {joints}", "no such joints", f"one of {_HEAT_MAPS}")
-    named = HEAT_MAP_JOINTS[joints].joints if joints else None
-    checkpoint = import_weights(method, file, named, scale_mm, backbone, image_px)
+    checkpoint = import_weights(method, file, **dict(_assigned(fact, "joints=coco") for fact in facts or ()))
     replace(checkpoint, trained_on=tuple(trained_on or ())).save(out)
     print(f"{out}: {len(checkpoint.state)} tensors, {checkpoint.architecture}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
@@ -182,5 +182,6 @@ COCO = Skeleton(
 )
 """The 17 key points of MSCOCO. The root is the middle of the hips, as in learnable triangulation."""
 
-HEAT_MAP_JOINTS: Mapping[str, Skeleton] = {"human36m": HUMAN36M, "coco": COCO}
-"""Joints of the heat maps of published networks, by the name that `poseboard weights import --joints` takes."""
+HeatMaps = Literal["human36m", "coco"]
+HEAT_MAP_JOINTS: Mapping[HeatMaps, Skeleton] = {"human36m": HUMAN36M, "coco": COCO}
+"""Joints of the heat maps of published networks, by the name that `poseboard weights import --set joints=` takes."""

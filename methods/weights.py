@@ -6,8 +6,9 @@ were saved from distributed training. Each method converts its own weights by a 
 
     def published(state: Mapping[str, Tensor], file: Path, *, …) -> Checkpoint
 
-Its keyword arguments are those of `OPTIONS` that it needs, each with a default. If a release has several models with
-the same tensors, the module names them in ``VARIANTS``, and ``variant`` is one of them.
+Its keyword arguments, each with a type and a default, are facts that the method's files do not contain; whoever imports
+one gives them by name. If a release has several models with the same tensors, the module names them in ``VARIANTS``,
+and ``variant`` is one of them.
 """
 
 from __future__ import annotations
@@ -17,60 +18,56 @@ import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 import poseboard.methods
-from poseboard.datasets.errors import InputError
+from poseboard.datasets.errors import InputError, one_of
 from poseboard.methods.checkpoint import Checkpoint, read_tensors, refuse_unusable
 
-OPTIONS = {
-    "joints": "says itself which joints it has",
-    "scale_mm": "has no size of a pose",
-    "backbone": "comes with its backbone",
-    "image_px": "has one size of crops, which is known",
-}
-"""Facts that a file does not contain -> the error of a method that does not need them."""
 
-
-def import_weights(
-    name: str,
-    file: Path,
-    joints: tuple[str, ...] | None = None,
-    scale_mm: float | None = None,
-    backbone: Path | None = None,
-    image_px: int | None = None,
-) -> Checkpoint:
+def import_weights(name: str, file: Path, **options: object) -> Checkpoint:
     """A checkpoint from a published file, with the published preprocessing.
 
     Args:
         name: a method, or a method and one of its variants: "volumetric", "volumetric_sum".
         file: a PyTorch state dict.
-        joints: names of the heat maps in order; None: the method's default.
-        scale_mm: size of a pose in mm, for networks that lift a single view.
-        backbone: checkpoint of a 2D backbone, for networks that come without one.
-        image_px: side of the crops that the network was trained on, if its release has several.
+        options: facts that the file does not contain, as the method's ``published`` names them; text is converted.
 
     Raises:
-        InputError: the method has no published weights or does not need an option; the file is absent, damaged, or
-            contains code or anything but finite tensors; the network is not one of the method; keys are missing,
-            unexpected or of another shape.
+        InputError: the method has no published weights, has no such option or another kind of value for it; the file is
+            absent, damaged, or contains code or anything but finite tensors; the network is not one of the method; keys
+            are missing, unexpected or of another shape.
 
     Example:
         >>> import_weights("algebraic", Path("human36m_alg.pth")).save(Path("algebraic.pt"))  # doctest: +SKIP
     """
     module, variant = _module(name)
-    parameters = inspect.signature(module.published).parameters
-    options: dict[str, Any] = {"joints": joints, "scale_mm": scale_mm, "backbone": backbone, "image_px": image_px}
-    options = {option: value for option, value in options.items() if value is not None}
-    for option in options:
-        if option not in parameters:
-            raise InputError(f"method {name!r}", OPTIONS[option], f"leave out --{option.replace('_', '-')}")
+    chosen = _options(name, module, options)
     if variant:
-        options["variant"] = variant
-    checkpoint: Checkpoint = module.published(_read_state(file), file, **options)
+        chosen["variant"] = variant
+    checkpoint: Checkpoint = module.published(_read_state(file), file, **chosen)
     return checkpoint
+
+
+def _options(name: str, module: ModuleType, given: Mapping[str, object]) -> dict[str, Any]:
+    """What is given, as values of the types that the method states."""
+    kinds = get_type_hints(module.published, include_extras=True)
+    parameters = inspect.signature(module.published).parameters
+    known = [one for one, of in parameters.items() if of.kind is of.KEYWORD_ONLY and one != "variant"]
+    chosen: dict[str, Any] = {}
+    for option, value in given.items():
+        where = f"weights import {name} --set {option}"
+        if option not in known:
+            raise InputError(where, "no such option", one_of(option, known) if known else "leave it out: there is none")
+        try:
+            chosen[option] = TypeAdapter(kinds.get(option, Any)).validate_python(value)
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise InputError(f"{where}={value}", problem[:1].lower() + problem[1:], "give another value") from None
+    return chosen
 
 
 def published_names() -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.datasets.skeleton import HEAT_MAP_JOINTS, HeatMaps
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.nets.published_state import published_backbone
 
@@ -15,7 +15,7 @@ VARIANTS = ("", "no_conf")
 
 
 def published(
-    state: Mapping[str, Tensor], file: Path, *, variant: str = "", joints: tuple[str, ...] = HUMAN36M.joints
+    state: Mapping[str, Tensor], file: Path, *, variant: str = "", joints: HeatMaps = "human36m"
 ) -> Checkpoint:
     """A checkpoint of a complete model with keys ``backbone.…``.
 
@@ -23,10 +23,10 @@ def published(
         state: state dict of the file.
         file: for errors.
         variant: "", or "no_conf" for one without the confidence head.
-        joints: names of the heat maps in order.
+        joints: which the heat maps are of, in order.
 
     Raises:
         InputError: no PoseResNet, or keys that are missing, unexpected or of another shape.
     """
-    architecture, whole = published_backbone(state, file, joints, alg_confidences=not variant)
+    architecture, whole = published_backbone(state, file, HEAT_MAP_JOINTS[joints].joints, alg_confidences=not variant)
     return Checkpoint("algebraic", architecture.plain(), whole)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.datasets.skeleton import HEAT_MAP_JOINTS, HeatMaps
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.published_state import own_copy, resnet_name
@@ -23,19 +23,19 @@ from poseboard.methods.nets.starting_weights import IMAGE_NETWORK
 _log = logging.getLogger(__name__)
 
 
-def published(state: Mapping[str, Tensor], file: Path, *, joints: tuple[str, ...] = HUMAN36M.joints) -> Checkpoint:
+def published(state: Mapping[str, Tensor], file: Path, *, joints: HeatMaps = "human36m") -> Checkpoint:
     """A checkpoint of a 2D backbone; keys have no prefix.
 
     Args:
         state: state dict of the file.
         file: for errors.
-        joints: names of the heat maps in order. Further heat maps of the file are left out (the published backbone has
-            16 of MPII after 17 of Human3.6M, release code). Other tensors that do not fit are left out and logged.
+        joints: which the heat maps are of, in order. Further heat maps of the file are left out (the published backbone
+            has 16 of MPII after 17 of Human3.6M, release code). Other tensors that do not fit are left out and logged.
 
     Raises:
         InputError: no PoseResNet, or most of its tensors do not fit.
     """
-    architecture = Architecture.published(resnet_name(state, file), joints)
+    architecture = Architecture.published(resnet_name(state, file), HEAT_MAP_JOINTS[joints].joints)
     of_images = not any(key.startswith(("deconv_layers.", "final_layer.")) for key in state)
     kind = IMAGE_NETWORK if of_images else "backbone"
     return Checkpoint(kind, architecture.plain(), _starting_weights(architecture, state, file))

@@ -14,14 +14,14 @@ from poseboard.datasets.errors import InputError
 from poseboard.methods.checkpoint import Checkpoint, strip_prefix
 from poseboard.methods.epipolar.attention import AttentionSettings, Layer
 from poseboard.methods.epipolar.model import EpipolarArchitecture, EpipolarPose
-from poseboard.methods.nets.published_state import resnet_name, whole_state
+from poseboard.methods.nets.published_state import CropSide, resnet_name, whole_state
 
 _SIZES_PX = {"resnet50": (256, 384), "resnet152": (320, 384)}
 """Network -> sides of the crops in the release's configurations."""
 _IN_A_NAME = re.compile(r"resnet\d+_(256|320|384)(?!\d)")
 
 
-def published(state: Mapping[str, Tensor], file: Path, *, image_px: int | None = None) -> Checkpoint:
+def published(state: Mapping[str, Tensor], file: Path, *, image_px: CropSide | None = None) -> Checkpoint:
     """A checkpoint of a released model; the settings of its block follow from the tensors.
 
     A single-view baseline has only ``backbone.…``. A block with theta, phi and g pools; one with only z is residual;
@@ -101,5 +101,5 @@ def image_px_of(network: str, file: Path) -> int:
     if side_px is None or side_px not in sizes:
         unknown = "its name does not say which crops it saw"
         problem = unknown if side_px is None else f"no {network} of {side_px} px is known"
-        raise InputError(file, problem, f"give --image-px: {' or '.join(map(str, sizes))}")
+        raise InputError(file, problem, f"give --set image_px={' or '.join(map(str, sizes))}")
     return side_px

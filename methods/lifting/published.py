@@ -48,19 +48,19 @@ def published(
         raise InputError(
             "scale_mm",
             "the file does not hold the size of a pose, of which the release takes the true one",
-            "give --scale-mm: pelvis to thorax, or lower joint to base of the middle finger (`poseboard weights show` "
-            "tells it of a lifting checkpoint trained on the data set)",
+            "give --set scale_mm=SIZE: pelvis to thorax, or lower joint to base of the middle finger (`poseboard "
+            "weights show` tells it of a lifting checkpoint trained on the data set)",
         )
     net, bare = strip_prefix(state, "liftingnet."), strip_prefix(state, "backbone.")
     if not net:
         raise InputError(file, "no liftingnet.… in it", "give a model that the release trained; check METHOD")
     if bare and backbone is not None:
-        raise InputError(file, "has a backbone of its own", "leave out --backbone")
+        raise InputError(file, "has a backbone of its own", "leave out --set backbone")
     if not bare and backbone is None:
         raise InputError(
             file,
             "no backbone.… under its lifting network: it lifts true heat maps",
-            "give --backbone: a 2D backbone of ours, from whose joints such maps are drawn",
+            "give --set backbone=CHECKPOINT: a 2D backbone of ours, from whose joints such maps are drawn",
         )
     from_image = "poseprior.weight" in net
     rotation = not from_image and any(key.startswith(("conv2.", "viewpoint.")) for key in net)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from poseboard.datasets.errors import InputError
 from poseboard.methods.checkpoint import fitted_state, strip_prefix
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.pose_resnet import BLOCKS
+
+CropSide = Annotated[int, Field(ge=32)]
+"""Side of the crops that a published network saw, where its file does not say it, px."""
 
 
 def resnet_name(state: Mapping[str, Tensor], file: Path) -> str:

@@ -7,21 +7,21 @@ from pathlib import Path
 
 from torch import Tensor
 
-from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.datasets.skeleton import HEAT_MAP_JOINTS, HeatMaps
 from poseboard.methods.checkpoint import Checkpoint, strip_prefix
 from poseboard.methods.nets.published_state import published_backbone
 
 
-def published(state: Mapping[str, Tensor], file: Path, *, joints: tuple[str, ...] = HUMAN36M.joints) -> Checkpoint:
+def published(state: Mapping[str, Tensor], file: Path, *, joints: HeatMaps = "human36m") -> Checkpoint:
     """A checkpoint of a complete model with keys ``backbone.…``.
 
     Args:
         state: state dict of the file.
         file: for errors.
-        joints: names of the heat maps in order.
+        joints: which the heat maps are of, in order.
 
     Raises:
         InputError: no PoseResNet, or keys that are missing, unexpected or of another shape.
     """
-    architecture, whole = published_backbone(state, file, joints)
+    architecture, whole = published_backbone(state, file, HEAT_MAP_JOINTS[joints].joints)
     return Checkpoint("ransac", architecture.plain(), strip_prefix(whole, "backbone."))

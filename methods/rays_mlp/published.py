@@ -11,7 +11,7 @@ from torch import Tensor
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.checkpoint import Checkpoint
-from poseboard.methods.nets.published_state import whole_state
+from poseboard.methods.nets.published_state import CropSide, whole_state
 from poseboard.methods.rays_mlp.mobileone import EncoderSizes, MobileOnePose
 from poseboard.methods.rays_mlp.model import FusionSizes, RaysArchitecture, RaysNet
 
@@ -21,7 +21,9 @@ IMAGENET = "mobileone"
 """Method name in a checkpoint of MobileOne's stages, trained on labelled images."""
 
 
-def published(state: Mapping[str, Tensor], file: Path, *, image_px: int | None = None, variant: str = "") -> Checkpoint:
+def published(
+    state: Mapping[str, Tensor], file: Path, *, image_px: CropSide | None = None, variant: str = ""
+) -> Checkpoint:
     """A checkpoint of the whole network, in training form or as exported; or of MobileOne-S4's stages, to start from.
 
     Args:

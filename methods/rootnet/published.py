@@ -11,7 +11,7 @@ from torch import Tensor
 from poseboard.datasets.errors import InputError
 from poseboard.methods.checkpoint import Checkpoint, strip_prefix
 from poseboard.methods.nets.architecture import Architecture
-from poseboard.methods.nets.published_state import resnet_name, whole_state
+from poseboard.methods.nets.published_state import CropSide, resnet_name, whole_state
 from poseboard.methods.rootnet.model import JOINTS, RootArchitecture, RootNet
 
 _OURS = (
@@ -22,7 +22,7 @@ _OURS = (
 """Where the release's names of the heads stand in ours; the rest is named alike."""
 
 
-def published(state: Mapping[str, Tensor], file: Path, *, image_px: int | None = None) -> Checkpoint:
+def published(state: Mapping[str, Tensor], file: Path, *, image_px: CropSide | None = None) -> Checkpoint:
     """A snapshot: ResNet-50, -101 or -152 with its two heads, which sees images as 0 … 255 (see `RootArchitecture`).
 
     Args:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.datasets.skeleton import HEAT_MAP_JOINTS, HeatMaps
 from poseboard.methods.checkpoint import Checkpoint, strip_prefix
 from poseboard.methods.nets.published_state import resnet_name, whole_state
 from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
@@ -27,7 +27,7 @@ VARIANTS = tuple(_AGGREGATIONS)
 
 
 def published(
-    state: Mapping[str, Tensor], file: Path, *, variant: str = "", joints: tuple[str, ...] = HUMAN36M.joints
+    state: Mapping[str, Tensor], file: Path, *, variant: str = "", joints: HeatMaps = "human36m"
 ) -> Checkpoint:
     """A checkpoint of a complete model with its 2D network under ``backbone.…``.
 
@@ -35,13 +35,13 @@ def published(
         state: state dict of the file.
         file: for errors.
         variant: one of `VARIANTS`; "" aggregates by soft-max.
-        joints: names of the volumes in order.
+        joints: which the volumes are of, in order.
 
     Raises:
         InputError: no PoseResNet, or keys that are missing, unexpected or of another shape.
     """
     network = resnet_name(strip_prefix(state, "backbone."), file)
-    architecture = VolumetricArchitecture.published(network, joints, _AGGREGATIONS[variant])
+    architecture = VolumetricArchitecture.published(network, HEAT_MAP_JOINTS[joints].joints, _AGGREGATIONS[variant])
     with torch.device("meta"):
         template = VolumetricTriangulation.build(architecture)
     return Checkpoint("volumetric", architecture.plain(), whole_state(template, state, file))

@@ -95,14 +95,14 @@ def test_with_published_weights_nothing_is_trained(panoptic, tmp_path):
     torch.manual_seed(0)
     net = PoseResNet(18, 17)
     torch.save({f"module.{key}": value for key, value in net.state_dict().items()}, tmp_path / "coco.pth")
-    named = workspace.run("weights", "import", "backbone", "coco.pth", "--out", "x.pt", "--joints", "mpii").error
-    assert "--joints mpii: no such joints; one of human36m, coco" in named
+    named = workspace.run("weights", "import", "backbone", "coco.pth", "--out", "x.pt", "--set", "joints=mpii").error
+    assert "weights import backbone --set joints=mpii: input should be 'human36m' or 'coco'" in named
     workspace.must("weights", "import", "backbone", "coco.pth", "--out", "own.pt")
     params["methods"]["dlt"]["weights"] = "own.pt"
     workspace.write_params(**params)
     workspace.must("train", "panoptic", "dlt")
     assert "not those of coco-17" in workspace.run("predict", "panoptic", "dlt").error
-    of = ("--joints", "coco", "--trained-on", "mscoco", "--trained-on", "human36m")
+    of = ("--set", "joints=coco", "--trained-on", "mscoco", "--trained-on", "human36m")
     workspace.must("weights", "import", "backbone", "coco.pth", "--out", "coco.pt", *of)
     assert "trained on mscoco, human36m" in workspace.must("weights", "show", "coco.pt").out
     params["methods"]["dlt"]["weights"] = "coco.pt"

@@ -59,7 +59,7 @@ def saved(tmp_path, state):
 
 def run_import(monkeypatch, file, out, *more):
     """By the command line."""
-    arguments = ["weights", "import", "lifting", file, "--scale-mm", SCALE_MM, "--out", out, *more]
+    arguments = ["weights", "import", "lifting", file, "--set", f"scale_mm={SCALE_MM}", "--out", out, *more]
     monkeypatch.setattr(sys, "argv", ["poseboard", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
         cli.main()
@@ -128,7 +128,7 @@ def test_networks_on_true_maps_see_maps_like_those(tmp_path, fill_by_rule, monke
     architecture = Architecture(network="small", joints=skeleton.joints, crop_px=side_px, multiplier=20.0)
     ours = architecture.build(seed=3).eval()
     Checkpoint("backbone", architecture.plain(), ours.state_dict()).save(tmp_path / "backbone.pt")
-    run_import(monkeypatch, file, tmp_path / "ours.pt", "--backbone", tmp_path / "backbone.pt")
+    run_import(monkeypatch, file, tmp_path / "ours.pt", "--set", f"backbone={tmp_path / 'backbone.pt'}")
     method = Lifting({"network": network}, skeleton)
     method.load(tmp_path / "ours.pt", "cpu")
     assert method.inputs.crop_px == side_px
@@ -160,12 +160,12 @@ def test_a_backbone_is_given_where_one_is_needed(tmp_path, fill_by_rule):
     architecture = Architecture(network="small", joints=RHD_HAND.joints, crop_px=64)
     hands = tmp_path / "hands.pt"
     Checkpoint("backbone", architecture.plain(), architecture.build(seed=3).state_dict()).save(hands)
-    with pytest.raises(InputError, match="has a backbone of its own; leave out --backbone"):
+    with pytest.raises(InputError, match="has a backbone of its own; leave out --set backbone"):
         import_weights("lifting", saved(tmp_path, state), scale_mm=SCALE_MM, backbone=hands)
     alone = {key: value for key, value in state.items() if key.startswith("liftingnet")}
     with pytest.raises(InputError, match="not those of human36m-17"):
         import_weights("lifting", saved(tmp_path, alone), scale_mm=SCALE_MM, backbone=hands)
-    with pytest.raises(InputError, match="comes with its backbone"):
+    with pytest.raises(InputError, match="algebraic --set backbone: no such option; one of joints"):
         import_weights("algebraic", saved(tmp_path, state), backbone=hands)
     alone["liftingnet.module.extra"] = torch.zeros(2)
     bodies = Architecture(network="small", joints=HUMAN36M.joints, crop_px=64)
@@ -227,7 +227,7 @@ def test_files_of_something_else_are_refused(tmp_path, fill_by_rule, spoil, told
 @pytest.mark.parametrize("scale_mm", [None, 0.0, -1.0, float("nan"), float("inf")])
 def test_the_size_has_to_be_given(tmp_path, fill_by_rule, scale_mm):
     _, state = released(fill_by_rule, "direct")
-    with pytest.raises(InputError, match="give --scale-mm"):
+    with pytest.raises(InputError, match="give --set scale_mm=SIZE"):
         import_weights("lifting", saved(tmp_path, state), scale_mm=scale_mm)
 
 

@@ -849,7 +849,7 @@ def test_published_layouts_are_recognised(tmp_path, joints, settings):
 )
 def test_the_side_of_the_crops_is_that_of_the_configuration(network, file, side):
     if side is None:
-        with pytest.raises(InputError, match="give --image-px: 320 or 384"):
+        with pytest.raises(InputError, match="give --set image_px=320 or 384"):
             image_px_of(network, Path(file))
     else:
         assert image_px_of(network, Path(file)) == side

@@ -42,7 +42,7 @@ def test_whole_model_loads_into_its_method(net, tmp_path):
 
 def test_heat_maps_of_other_joints(net, tmp_path):
     """Seventeen heat maps may be those of COCO, which nothing in a file tells."""
-    import_weights("algebraic", saved(tmp_path, whole(net)), COCO.joints).save(tmp_path / "ours.pt")
+    import_weights("algebraic", saved(tmp_path, whole(net)), joints="coco").save(tmp_path / "ours.pt")
     Algebraic({}, COCO).load(tmp_path / "ours.pt", "cpu")
     with pytest.raises(InputError, match="not those of human36m-17"):
         Algebraic({}, HUMAN36M).load(tmp_path / "ours.pt", "cpu")
@@ -168,7 +168,7 @@ def test_unknown_methods_are_named(tmp_path):
 
 @pytest.mark.parametrize("method", ["backbone", "algebraic", "volumetric", "epipolar"])
 def test_the_size_of_a_pose_is_of_lifting_alone(net, tmp_path, method):
-    with pytest.raises(InputError, match=f"'{method}': has no size of a pose; leave out --scale-mm") as told:
+    with pytest.raises(InputError, match=f"{method} --set scale_mm: no such option; ") as told:
         import_weights(method, saved(tmp_path, whole(net)), scale_mm=250.0)
     assert "\n" not in str(told.value)
 
@@ -202,7 +202,7 @@ from poseboard.methods.checkpoint import Checkpoint
 VARIANTS = ("", "wide")
 
 
-def published(state, file, *, variant="", scale_mm=1.0):
+def published(state, file, *, variant="", scale_mm: float = 1.0):
     return Checkpoint("made_up", {"variant": variant}, dict(state), {"scale_mm": scale_mm})
 """
 
@@ -227,8 +227,11 @@ def test_weights_of_a_new_method_are_found_in_its_folder(tmp_path, with_folder):
     found = import_weights("looked_up_wide", path, scale_mm=3.0)
     assert (found.architecture, found.constants) == ({"variant": "wide"}, {"scale_mm": 3.0})
     assert torch.equal(found.state["a"], torch.ones(2))
-    with pytest.raises(InputError, match="'looked_up': says itself which joints it has; leave out --joints"):
-        import_weights("looked_up", path, joints=COCO.joints)
+    assert import_weights("looked_up", path, scale_mm="2.5").constants == {"scale_mm": 2.5}
+    with pytest.raises(InputError, match=r"looked_up --set joints: no such option; one of scale_mm"):
+        import_weights("looked_up", path, joints="coco")
+    with pytest.raises(InputError, match=r"looked_up --set scale_mm=long: input should be a valid number"):
+        import_weights("looked_up", path, scale_mm="long")
     with pytest.raises(InputError, match=r"'looked_up_narrow': .*looked_up, looked_up_wide"):
         import_weights("looked_up_narrow", path)
 
