@@ -50,6 +50,8 @@ LOG_FROM = 10
 """Ratio of the last to the first of a few ticks from which they stand on a logarithmic axis."""
 ASIDE_PT, WIDEST_PT = 3.0, 12.0
 """Between methods that stand side by side at one tick, and from the first to the last of them; points."""
+CROWDED = 6
+"""Methods in one plot up to which their lines and intervals can be told apart."""
 SPREAD_FROM = 3
 """Ratio of the largest to the smallest value from which panels have a logarithmic axis."""
 _BOUND: Any = {"marker": "", "linestyle": (0, (1, 1)), "linewidth": 1.2}
@@ -286,8 +288,7 @@ def lines(
         figure, axes = _axes(WIDTH, 3.5)
         for name, curve, aside in zip(curves, curves.values(), _side_by_side(len(curves)), strict=True):
             style = look(index[name]) if marks else {**look(index[name]), "marker": ""}
-            y = [np.nan if value is None else value for value in curve.y]
-            drawn: list[Artist] = [*axes.plot(curve.x, y, linewidth=1.7, markersize=5.5, **style)]
+            drawn: list[Artist] = [*axes.plot(curve.x, _values(curve), linewidth=1.7, markersize=5.5, **style)]
             for of_methods, thickness in bars:
                 pairs = zip(curve.x, of_methods.get(name, ()), strict=False)
                 if known := [(x, *ends) for x, ends in pairs if ends is not None]:
@@ -312,6 +313,62 @@ def lines(
         _legend(figure, [*curves, *bounds], index, lines=True, bounds=bounds)
         _finish(axes, "both")
     return figure
+
+
+def each(
+    curves: Mapping[str, Curve],
+    index: Mapping[str, int],
+    bounds: Mapping[str, float] | None = None,
+    ranges: Mapping[str, Sequence[tuple[float, float] | None]] | None = None,
+    widest: Mapping[str, Sequence[tuple[float, float] | None]] | None = None,
+) -> Figure:
+    """What `lines` shows, of more methods than one plot can: a panel for each, with the others behind it in grey.
+
+    Args:
+        curves: of the methods; all have the same quantities along both axes.
+        index: of each method, and of those in ``bounds``.
+        bounds: see `lines`.
+        ranges: see `lines`.
+        widest: see `lines`.
+    """
+    bounds, bars = bounds or {}, [(ranges or {}, 2.2), (widest or {}, 0.7)]
+    first, ticks = next(iter(curves.values())), sorted({x for curve in curves.values() for x in curve.x})
+    named = {ticks[round(place)] for place in np.linspace(0, len(ticks) - 1, min(len(ticks), 4))}
+    with mpl.rc_context(STYLE):
+        columns = min(len(curves), 3)
+        rows = -(-len(curves) // columns)
+        figure = Figure(figsize=(WIDTH, 1.25 * rows + 0.6), layout="constrained")
+        drawn = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
+        for axes, (name, own) in zip(drawn, curves.items(), strict=False):
+            for other, curve in curves.items():
+                style = {**look(index[name]), "zorder": 3} if other == name else {"color": RULE}
+                axes.plot(curve.x, _values(curve), linewidth=1.5, markersize=3.5, **style)
+            for of_methods, thickness in bars:
+                pairs = zip(own.x, of_methods.get(name, ()), strict=False)
+                if known := [(x, *ends) for x, ends in pairs if ends is not None]:
+                    axes.vlines(*np.transpose(known), look(index[name])["color"], linewidth=thickness)
+            for bound, value in bounds.items():
+                axes.axhline(value, **{**look(index[bound]), **_BOUND})
+            axes.set_title(printable(name), color=look(index[name])["color"], fontsize=STYLE["legend.fontsize"])
+            if 0 < LOG_FROM * ticks[0] <= ticks[-1]:
+                axes.set_xscale("log")
+                axes.xaxis.set_minor_locator(NullLocator())
+            axes.set_xticks(ticks, [f"{x:g}" if x in named else "" for x in ticks])
+            axes.margins(x=0.08)  # no mark is cut
+            _finish(axes, "both")
+        for axes in drawn[len(curves) :]:
+            axes.set_visible(False)
+        for axes in drawn[max(len(curves) - columns, 0) : len(curves)]:  # those with none below them
+            axes.tick_params(labelbottom=True)
+        figure.supxlabel(printable(first.x_label), fontsize=STYLE["axes.labelsize"])
+        figure.supylabel(in_lines(printable(first.y_label), LINE_CHARACTERS), fontsize=STYLE["axes.labelsize"])
+        if bounds:
+            _legend(figure, list(bounds), index, lines=True, bounds=bounds)
+    return figure
+
+
+def _values(curve: Curve) -> list[float]:
+    return [np.nan if value is None else value for value in curve.y]
 
 
 def _side_by_side(count: int) -> NDArray[np.float64]:
@@ -340,8 +397,7 @@ def panels(curves: Mapping[str, Mapping[str, Curve]], index: Mapping[str, int], 
             axes.set_visible(False)
         for axes, (title, of_panel) in zip(drawn, curves.items(), strict=False):
             for name, curve in of_panel.items():
-                y = [np.nan if value is None else value for value in curve.y]
-                axes.plot(curve.x, y, linewidth=1.4, markersize=4.5, **look(index[name]))
+                axes.plot(curve.x, _values(curve), linewidth=1.4, markersize=4.5, **look(index[name]))
             ticks = sorted({x for curve in of_panel.values() for x in curve.x})
             axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
             axes.set_title(printable(title))

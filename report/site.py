@@ -413,15 +413,18 @@ def _board_plots(
             )  # fmt: skip
     for sweep in swept:
         if curves := _labelled(sweep.curves(), sweep.columns[-1]):
+            crowded = len(curves) > figures.CROWDED
+            drawing = figures.each if crowded else partial(figures.lines, marks=True, from_zero=False)
             plots.append(
                 folder.plot(
                     f"{slug}-{file_name(sweep.over)}-{file_name(sweep.table.lower())}",
                     f"{sweep.name}, against the number of {sweep.over}",
                     f"The table of {sweep.over} says what each point is. Bars: 95 % intervals."
+                    + (" Grey: the other rows." if crowded else "")
                     + (" Thin lines: from the best to the worst set of cameras." if sweep.over_sets else "")
                     + (" Dotted: the same weights with the true cameras." if sweep.bounds else ""),
-                    figures.lines(
-                        curves, index, marks=True, from_zero=False,
+                    drawing(
+                        curves, index,
                         bounds=sweep.bound_values(), ranges=sweep.intervals(), widest=sweep.between_sets(),
                     ),
                 )

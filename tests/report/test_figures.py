@@ -138,6 +138,30 @@ def test_intervals_of_a_curve_stand_side_by_side_and_none_is_made_up():
     assert bare.get_axes()[0].get_xlim() == axes.get_xlim()
 
 
+def test_of_many_rows_each_has_a_panel_with_the_others_in_grey() -> None:
+    x = [2.0, 4.0, 8.0, 16.0, 31.0]
+    names = [f"m{k}" for k in range(7)]
+    index = {name: k for k, name in enumerate([*names, "bound"])}
+    curves = {n: Curve(x=x, y=[9, None, 6 - k / 9, 5, 4], x_label="cameras", y_label="mm") for k, n in enumerate(names)}
+    ranges = {"m0": [(8.0, 10.0), None, None, None, (3.0, 5.0)]}
+    figure = figures.each(curves, index, bounds={"bound": 2.0}, ranges=ranges)
+    FigureCanvasAgg(figure).draw()
+    panels = [axes for axes in figure.get_axes() if axes.get_visible()]
+    assert [axes.get_title(loc="left") for axes in panels] == names
+    for name, axes in zip(names, panels, strict=True):
+        *of_rows, bound = axes.lines
+        coloured = [line for line in of_rows if line.get_color() != figures.RULE]
+        assert [line.get_color() for line in coloured] == [figures.look(index[name])["color"]]
+        np.testing.assert_array_equal(coloured[0].get_ydata(), [np.nan if v is None else v for v in curves[name].y])
+        assert len(of_rows) == len(names)
+        assert list(bound.get_ydata()) == [2.0, 2.0]
+    bars = [[segment.tolist() for bars in axes.collections for segment in bars.get_segments()] for axes in panels]
+    assert bars == [[[[2, 8], [2, 10]], [[31, 3], [31, 5]]], *([[]] * 6)]
+    labels = [[tick.get_text() for tick in axes.get_xticklabels() if tick.get_visible()] for axes in panels]
+    assert [any(of_panel) for of_panel in labels] == [False] * 4 + [True] * 3, "where there is none below"
+    assert figure.legends[0].get_texts()[0].get_text() == "bound (bound)"
+
+
 def test_a_figure_that_is_laid_out_first_is_that_which_savefig_draws_twice() -> None:
     scores = {f"method {'long ' * k}": score(f"m{k}", 20.0 + k, "T1", np.random.default_rng(k)) for k in range(3)}
     index = {name: k for k, name in enumerate(scores)}
