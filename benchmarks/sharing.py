@@ -22,9 +22,10 @@ from poseboard.datasets.errors import InputError
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+    from poseboard.benchmarks.handover import Progress
+
 AnswerT = TypeVar("AnswerT")
 ValueT = TypeVar("ValueT")
-Progress = Callable[[int, int], None]
 Chunks = Sequence[Sequence[str]]
 """Keys of the samples that are predicted together."""
 

@@ -249,11 +249,13 @@ class _Paired:
 
     def _numbers(self, method: str, seeds: Mapping[int, pd.DataFrame]) -> dict[int, float | None]:
         """The number of each seed."""
-        if not self._has_all(method, seeds):
-            return {seed: area.summarise(self._protocol, rows) for seed, rows in seeds.items()}
-        if method not in self._of_seeds:
-            self._of_seeds[method] = {seed: area.summarise(self._protocol, rows) for seed, rows in seeds.items()}
-        return self._of_seeds[method]
+        is_whole = self._has_all(method, seeds)
+        if is_whole and method in self._of_seeds:
+            return self._of_seeds[method]
+        numbers = {seed: area.summarise(self._protocol, rows) for seed, rows in seeds.items()}
+        if is_whole:
+            self._of_seeds[method] = numbers
+        return numbers
 
 
 def _rows(tables: Tables) -> list[pd.DataFrame]:

@@ -16,6 +16,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
@@ -283,17 +284,13 @@ def lines(
             then, so that no bar hides another one.
         widest: likewise, of another range, drawn as a thin line.
     """
-    bounds, bars = bounds or {}, [(ranges or {}, 2.2), (widest or {}, 0.7)]
+    bounds = bounds or {}
     with mpl.rc_context(STYLE):
         figure, axes = _axes(WIDTH, 3.5)
         for name, curve, aside in zip(curves, curves.values(), _side_by_side(len(curves)), strict=True):
             style = look(index[name]) if marks else {**look(index[name]), "marker": ""}
             drawn: list[Artist] = [*axes.plot(curve.x, _values(curve), linewidth=1.7, markersize=5.5, **style)]
-            for of_methods, thickness in bars:
-                pairs = zip(curve.x, of_methods.get(name, ()), strict=False)
-                if known := [(x, *ends) for x, ends in pairs if ends is not None]:
-                    x, low, high = np.transpose(known)
-                    drawn.append(axes.vlines(x, low, high, style["color"], linewidth=thickness))
+            drawn += _bars(axes, curve, style["color"], (ranges or {}).get(name, ()), (widest or {}).get(name, ()))
             for artist in drawn if ranges else ():  # after the limits of the axes have been taken from where it is
                 moved = ScaledTranslation(aside / 72, 0, figure.dpi_scale_trans)
                 artist.set_transform(axes.transData + moved)
@@ -306,10 +303,7 @@ def lines(
             axes.set_ylim(bottom=0)
         ticks = sorted({x for curve in curves.values() for x in curve.x})
         if marks and len(ticks) <= 12:
-            if 0 < LOG_FROM * ticks[0] <= ticks[-1]:
-                axes.set_xscale("log")
-                axes.xaxis.set_minor_locator(NullLocator())
-            axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
+            _ticks(axes, ticks, ticks)
         _legend(figure, [*curves, *bounds], index, lines=True, bounds=bounds)
         _finish(axes, "both")
     return figure
@@ -331,7 +325,7 @@ def each(
         ranges: see `lines`.
         widest: see `lines`.
     """
-    bounds, bars = bounds or {}, [(ranges or {}, 2.2), (widest or {}, 0.7)]
+    bounds = bounds or {}
     first, ticks = next(iter(curves.values())), sorted({x for curve in curves.values() for x in curve.x})
     named = {ticks[round(place)] for place in np.linspace(0, len(ticks) - 1, min(len(ticks), 4))}
     with mpl.rc_context(STYLE):
@@ -343,17 +337,12 @@ def each(
             for other, curve in curves.items():
                 style = {**look(index[name]), "zorder": 3} if other == name else {"color": RULE}
                 axes.plot(curve.x, _values(curve), linewidth=1.5, markersize=3.5, **style)
-            for of_methods, thickness in bars:
-                pairs = zip(own.x, of_methods.get(name, ()), strict=False)
-                if known := [(x, *ends) for x, ends in pairs if ends is not None]:
-                    axes.vlines(*np.transpose(known), look(index[name])["color"], linewidth=thickness)
+            colour = look(index[name])["color"]
+            _bars(axes, own, colour, (ranges or {}).get(name, ()), (widest or {}).get(name, ()))
             for bound, value in bounds.items():
                 axes.axhline(value, **{**look(index[bound]), **_BOUND})
-            axes.set_title(printable(name), color=look(index[name])["color"], fontsize=STYLE["legend.fontsize"])
-            if 0 < LOG_FROM * ticks[0] <= ticks[-1]:
-                axes.set_xscale("log")
-                axes.xaxis.set_minor_locator(NullLocator())
-            axes.set_xticks(ticks, [f"{x:g}" if x in named else "" for x in ticks])
+            axes.set_title(printable(name), color=colour, fontsize=STYLE["legend.fontsize"])
+            _ticks(axes, ticks, named)
             axes.margins(x=0.08)  # no mark is cut
             _finish(axes, "both")
         for axes in drawn[len(curves) :]:
@@ -365,6 +354,25 @@ def each(
         if bounds:
             _legend(figure, list(bounds), index, lines=True, bounds=bounds)
     return figure
+
+
+def _bars(axes: Axes, curve: Curve, colour: str, *ranges: Sequence[tuple[float, float] | None]) -> list[LineCollection]:
+    """A bar from end to end at each value of a curve that has such a range; those of a second range are thin lines."""
+    drawn = []
+    for of_curve, thickness in zip(ranges, (2.2, 0.7), strict=True):
+        known = [(x, *ends) for x, ends in zip(curve.x, of_curve, strict=False) if ends is not None]
+        if known:
+            x, low, high = np.transpose(known)
+            drawn.append(axes.vlines(x, low, high, colour, linewidth=thickness))
+    return drawn
+
+
+def _ticks(axes: Axes, ticks: Sequence[float], named: Collection[float]) -> None:
+    """A few ticks along x, those in ``named`` with their number; on a logarithmic axis if they reach far."""
+    if 0 < LOG_FROM * ticks[0] <= ticks[-1]:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(ticks, [f"{x:g}" if x in named else "" for x in ticks])
 
 
 def _values(curve: Curve) -> list[float]:
