@@ -79,6 +79,29 @@ def test_only_common_poses_are_compared(make_truth, make_predictions, make_table
     assert [rank.rank for rank in found.ranks] == [1, 1]
 
 
+@pytest.mark.parametrize("protocol", ["mpjpe_absolute", "pck"])
+def test_a_pair_is_the_same_whoever_else_is_compared(make_truth, make_predictions, make_table, protocol: str) -> None:
+    """Numbers of rows that answer everything are computed once for all pairs; of a row with gaps for each."""
+    truth, rng = make_truth(), np.random.default_rng(2)
+    table = make_table(protocol)
+    methods = {}
+    for method, gaps in {"a": 0, "b": 0, "c": 9, "d": 0, "e": 9, "f": 4}.items():
+        joints = truth.joints_mm + rng.normal(0, 60, truth.joints_mm.shape)
+        tables = [make_predictions(truth, joints[gaps:] + seed, truth.keys[gaps:], seed=seed) for seed in range(2)]
+        methods[method] = score(table, answered(*tables), truth, resamples=50)
+    (together,) = compare(table, methods, resamples=50, learned=())
+    assert len(together.pairs) == 15
+    for found in together.pairs:
+        (alone,) = compare(table, {name: methods[name] for name in (found.a, found.b)}, resamples=50, learned=())
+        (same,) = alone.pairs
+        assert {same.a, same.b} == {found.a, found.b}
+        sign = 1 if same.a == found.a else -1
+        assert sign * same.difference == found.difference
+        assert (same.n_samples, same.n_groups) == (found.n_samples, found.n_groups)
+        assert sorted(sign * end for end in same.ci95) == sorted(found.ci95)
+        assert [sign * seed.value for seed in same.seeds] == [seed.value for seed in found.seeds]
+
+
 def test_more_is_better_for_pck(make_truth, make_predictions, make_table) -> None:
     truth = make_truth()
     noise = np.random.default_rng(3).normal(size=truth.joints_mm.shape)
