@@ -16,7 +16,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -91,7 +91,9 @@ def sync(settings: Settings, draw: Draw) -> tuple[int, int]:
 
 
 def _add(settings: Settings, files: Mapping[Path, TrainingFile | ScoreFile], draw: Draw) -> int:
-    if not (settings.home / "mlflow.db").exists():
+    if (settings.home / "mlflow.db").exists():
+        _read_store(settings.home)
+    else:
         _make_store(settings.home)
     mlflow.set_tracking_uri(tracking_uri(settings.home))
     client = MlflowClient()
@@ -124,6 +126,12 @@ def _add(settings: Settings, files: Mapping[Path, TrainingFile | ScoreFile], dra
         records = [r for r in files.values() if isinstance(r, ScoreFile) and r.dataset == dataset]
         _save_view(client, client.get_experiment(experiment), records)
     return added
+
+
+def _read_store(home: Path) -> None:
+    """Where it is no database, MLflow tries ten times within two minutes before it says so."""
+    with closing(sqlite3.connect(home / "mlflow.db")) as store:
+        store.execute("SELECT count(*) FROM sqlite_master")
 
 
 def _make_store(home: Path) -> None:
@@ -174,6 +182,7 @@ def pages(store: Path) -> dict[str, str]:
     if not (store / "mlflow.db").exists():
         raise InputError(store / "mlflow.db", "no run has been logged yet", "run `make repro`, or `poseboard sync`")
     with _problems(store):
+        _read_store(store)
         experiments = MlflowClient(tracking_uri(store)).search_experiments(
             filter_string=f"name LIKE '{_PREFIX}%'", order_by=["experiment_id ASC"]
         )
@@ -200,7 +209,7 @@ def _problems(home: Path) -> Iterator[None]:
     """Of the store, as one line that names it."""
     try:
         yield
-    except (MlflowException, SQLAlchemyError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         raise InputError(
             home / "mlflow.db",
             f"MLflow cannot use it ({_database_says(error)})",

@@ -18,6 +18,7 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 from sqlalchemy import Engine, event
 
+from poseboard.benchmarks import mlflow_sync
 from poseboard.benchmarks.mlflow_server import command, serving
 from poseboard.benchmarks.mlflow_sync import _score_name, pages, tracking_uri
 from poseboard.datasets.errors import InputError
@@ -222,9 +223,15 @@ def test_a_store_whose_disk_fills_up_in_the_middle_is_completed_by_the_next_sync
     assert {a.path for a in client.list_artifacts(found["score/dlt"].info.run_id)} == {"human36m.json", "scores.json"}
 
 
-def test_a_store_that_is_none(workspace: Any) -> None:
-    (workspace.folder / "mlflow.db").write_text("this is no database, and long enough to be seen as none" * 100)
-    assert "mlflow.db" in workspace.run("sync").error
+def test_a_store_that_is_none_is_told_at_once(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = workspace.folder / "mlflow.db"
+    monkeypatch.setattr(mlflow_sync, "MlflowClient", lambda *_: pytest.fail("MLflow would try for two minutes"))
+    store.write_text("this is no database, and long enough to be seen as none" * 100)
+    for name in ("sync", "runs"):
+        assert f"{store}: MLflow cannot use it (file is not a database)" in workspace.run(name).error
+    store.unlink()
+    store.mkdir()
+    assert f"{store}: MLflow cannot use it (unable to open database file)" in workspace.run("sync").error
 
 
 def test_sync_says_one_line_where_a_file_is_broken(workspace: Any) -> None:
