@@ -4,17 +4,23 @@
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
-from filled_weights import filled
+from filled_weights import filled, forget
 from numpy.typing import NDArray
 from torch import nn
 
 Golden = Callable[[str], Mapping[str, NDArray[np.generic]]]
 Fill = Callable[[nn.Module, int], None]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _drawn_for_one_file() -> Iterator[None]:
+    yield
+    forget()
 
 
 @pytest.fixture(scope="session")

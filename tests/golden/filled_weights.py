@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+
+@cache
+def _drawn(seed: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Networks of one file of tests share most keys; ``conftest.py`` forgets them with the file."""
+    return np.random.default_rng(seed).standard_normal(shape)
 
 
 def filled(
@@ -19,7 +27,7 @@ def filled(
         if key.endswith("num_batches_tracked"):
             state[key] = torch.zeros(shape, dtype=torch.int64)
             continue
-        n = np.random.default_rng(zlib.crc32(key.encode()) + seed).standard_normal(shape)
+        n = _drawn(zlib.crc32(key.encode()) + seed, shape)
         if len(shape) > 1:
             value = n / np.sqrt(np.prod(shape[1:]))
         elif key.endswith("running_var"):
@@ -30,3 +38,8 @@ def filled(
             value = 0.1 * n
         state[key] = torch.from_numpy(np.asarray(value, dtype=np.float32))
     return state
+
+
+def forget() -> None:
+    """What has been drawn."""
+    _drawn.cache_clear()

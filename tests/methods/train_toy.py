@@ -13,6 +13,7 @@ from pathlib import Path
 import lightning_fabric  # noqa: F401 - loaded once, for all of them
 import numpy as np
 import torch
+import torch._dynamo  # which the first optimiser of a process imports
 from torch import distributed, nn
 
 from poseboard.datasets.sample import Group, Sample, Truth
