@@ -127,7 +127,9 @@ def _run_at(address: str) -> int | None:
         request = {"argv": sys.argv, "cwd": os.getcwd(), "environment": dict(os.environ)}
         server.connect(address)
         socket.send_fds(server, [json.dumps({**request, "place": _place(), "interrupted": ends}).encode()], [0, 1, 2])
-        stage = int(server.recv(64) or 0)
+        # Read only once `stage` says who it is: whoever is interrupted in between finds the answer still there.
+        stage = int(server.recv(64, socket.MSG_PEEK) or 0)
+        server.recv(64)
         if is_due and not stage:
             raise KeyboardInterrupt
         if is_due:
