@@ -5,6 +5,7 @@
 One thread for PyTorch's operators and those of NumPy: what tests compute is too small to be shared out.
 """
 
+import gc
 import os
 from functools import partial
 
@@ -17,6 +18,12 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as `poseboard` does
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=500, deadline=None)
 settings.load_profile("fixed")
+
+
+def pytest_collection_finish() -> None:
+    """What the tests have imported is not looked through for garbage during them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -9,12 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from filled_weights import filled, forget
 from numpy.typing import NDArray
 from torch import nn
 
 Golden = Callable[[str], Mapping[str, NDArray[np.generic]]]
 Fill = Callable[[nn.Module, int], None]
+
+
+@pytest.fixture
+def weights_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No kernel is drawn: one that is not filled or loaded either is NaN."""
+    monkeypatch.setattr(nn.init, "kaiming_uniform_", lambda weight, *_, **__: weight.detach().fill_(torch.nan))
 
 
 @pytest.fixture(scope="module", autouse=True)

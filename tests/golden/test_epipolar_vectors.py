@@ -27,6 +27,8 @@ from poseboard.methods.nets.pose_resnet import PoseResNet
 from poseboard.methods.weights import import_weights
 from poseboard.protocols.mpjpe_clipped import MpjpeClipped
 
+pytestmark = pytest.mark.usefixtures("weights_are_given")
+
 PLAIN = {"layers": (), "residual": False}
 ALL = {"layers": ("z", "theta", "phi", "g"), "residual": False}
 SAMPLERS = {

@@ -13,6 +13,8 @@ from poseboard.methods.nets.starting_weights import load_backbone
 from poseboard.methods.volumetric.losses import voxel_cross_entropy
 from poseboard.methods.weights import import_weights
 
+pytestmark = pytest.mark.usefixtures("weights_are_given")
+
 
 def noise(seed, shape):
     values = np.random.default_rng(int(seed)).standard_normal(tuple(shape))

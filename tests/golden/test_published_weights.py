@@ -24,6 +24,8 @@ from poseboard.methods.geometry.robust import ransac_published
 from poseboard.methods.nets.pose_resnet import PoseResNet
 from poseboard.protocols import predictions
 
+pytestmark = pytest.mark.usefixtures("weights_are_given")
+
 SIDE, WEIGHT_SEED = 384, 3
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 WORLD = WorldOptions(
@@ -125,11 +127,12 @@ def test_published_weights_predict_as_the_release_does(workspace, fill_by_rule, 
     names = np.load(workspace / "world" / LABELS, allow_pickle=True).item()
     rows = [row for row in names["table"] if names["subject_names"][row["subject_idx"]] == "S9"]
     assert len(rows) == len(table) == 2
-    for row, key, answer in zip(rows, table.keys, table.joints_mm, strict=True):
+
+    def expected(row, key, bgr):
+        seen = crops(workspace / "world", row, names, bgr)
         with torch.inference_mode():
-            seen, other = (crops(workspace / "world", row, names, bgr) for bgr in (True, False))
-            expected, with_rgb = (
-                ransac(net, *view, key) if method == "ransac" else algebraic(net, *view) for view in (seen, other)
-            )
-        np.testing.assert_allclose(answer, expected, rtol=1e-3, atol=1.0)
-        assert np.abs(with_rgb - expected).max() > 10
+            return ransac(net, *seen, key) if method == "ransac" else algebraic(net, *seen)
+
+    for row, key, answer in zip(rows, table.keys, table.joints_mm, strict=True):
+        np.testing.assert_allclose(answer, expected(row, key, True), rtol=1e-3, atol=1.0)
+    assert np.abs(expected(row, key, False) - answer).max() > 10

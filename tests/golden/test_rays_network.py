@@ -21,6 +21,8 @@ from poseboard.methods.rays_mlp.model import (
 )
 from poseboard.methods.rays_mlp.published import published
 
+pytestmark = pytest.mark.usefixtures("weights_are_given")
+
 NORM = 0.75
 RELEASE = RaysArchitecture(
     joints=HUMAN36M.joints, views=4, crop_px=64, encoder=EncoderSizes(), features=True, compat=True

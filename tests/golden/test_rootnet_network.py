@@ -17,6 +17,8 @@ from poseboard.methods.rootnet.published import published
 from poseboard.methods.rootnet.train import NO_CHANGE, Change, person_example
 from poseboard.methods.weights import import_weights
 
+pytestmark = pytest.mark.usefixtures("weights_are_given")
+
 PATCH_PX = 64
 
 

@@ -21,6 +21,8 @@ from poseboard.methods.volumetric.unprojection import AGGREGATIONS, rotation_abo
 from poseboard.methods.volumetric.v2v import V2V
 from poseboard.methods.weights import import_weights
 
+pytestmark = pytest.mark.usefixtures("weights_are_given")
+
 JOINTS = tuple(f"joint_{i}" for i in range(17))
 PELVIS, HIPS = 6, [11, 12]
 
