@@ -22,8 +22,13 @@ POINTS_OF_SEARCH = 64
 """Points of a pair that the search uses at most, evenly strided over those that both views see."""
 POINTS_OF_HYPOTHESES = 136
 """Points of a rig by which its hypotheses are adjusted and told apart at first, evenly strided over all."""
-ADJUST = ((2, 6), (1, 6))
-"""Of all hypotheses, so many are kept after so many steps of bundle adjustment; then of those, by all points."""
+ADJUST = ((8, 5), (4, 8), (1, 12))
+"""Of all hypotheses, so many at most are kept after so many steps of bundle adjustment, and so on; the last by all
+points."""
+_GIVEN_UP = 0.2
+"""How far above that of the best hypothesis the mean robust cost is at which one is given up."""
+_SAME_DEG = 3.0
+"""A hypothesis whose cameras are all turned from those of the best by less is the same."""
 _DISTINCT_DEG = 15.0
 """The second hypothesis of a pair differs at least so much from the first."""
 
@@ -113,8 +118,8 @@ def estimate(rays: Tensor, weights: Tensor, focal_px: Tensor, steps: int = 12) -
 
     Each view in turn is the centre of a hypothesis: the others' poses are those of their pairs with it, with the scale
     of each translation by the median ratio of the points' depths. Further hypotheses take the second pose of the pairs.
-    The one with the smallest robust reprojection cost and share of points behind a camera, after a short bundle
-    adjustment, is adjusted further.
+    The one with the smallest robust reprojection cost and share of points behind a camera, after rounds of bundle
+    adjustment that give up those that cost more or are the same, is adjusted further.
 
     Args:
         rays: (B, V, N, 2) observations, V at least 2; finite where their weight is not 0.
@@ -147,18 +152,17 @@ def estimate(rays: Tensor, weights: Tensor, focal_px: Tensor, steps: int = 12) -
     found = relative_poses(a, b, both.gather(1, chosen), focal)
     R, t = _table(found.R.unflatten(0, (B, -1)), found.t.unflatten(0, (B, -1)), first, second, V)
     R, t = _stars(R, t, rays, weights)  # (B, 2 V, V, 3, 3)
-    hypotheses = R.shape[1]
+    of = torch.arange(B, device=rays.device).repeat_interleave(R.shape[1])  # the rig of each hypothesis
     R, t = R.flatten(0, 1), t.flatten(0, 1)
     few = _strided((weights > 0).sum(1), min(N, POINTS_OF_HYPOTHESES))[:, None].expand(-1, V, -1)
-    observed = torch.take_along_dim(rays, few[..., None], 2), weights.gather(2, few), focal_px.gather(2, few)
+    some = torch.take_along_dim(rays, few[..., None], 2), weights.gather(2, few), focal_px.gather(2, few)
     for kept, of_round in ADJUST:
-        wide = [value.repeat_interleave(hypotheses, dim=0) for value in observed]
+        observed = (rays, weights, focal_px) if kept == 1 else some
+        seen, w, f = (value[of] for value in observed)
         R, t = first_frame(R, t)
-        rig = adjust(R, t, wide[0], wide[1], wide[2], of_round, triangulate_compiled(R, t, wide[0], wide[1]))
-        best = _best(rig, wide[0], wide[1], wide[2], hypotheses, kept)
-        best = (best + hypotheses * torch.arange(B, device=rays.device)[:, None]).flatten()
-        R, t, hypotheses = rig.R[best], rig.t[best], kept
-        observed = rays, weights, focal_px
+        rig = adjust(R, t, seen, w, f, of_round, triangulate_compiled(R, t, seen, w))
+        best = _best(rig, of, seen, w, f, kept)
+        R, t, of = rig.R[best], rig.t[best], of[best]
     return adjust(R, t, rays, weights, focal_px, steps, triangulate_compiled(R, t, rays, weights))
 
 
@@ -187,14 +191,32 @@ def _stars(R: Tensor, t: Tensor, rays: Tensor, weights: Tensor) -> tuple[Tensor,
     return R.flatten(1, 2), t.flatten(1, 2)
 
 
-def _best(rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor, hypotheses: int, kept: int) -> Tensor:
-    """(B, kept) which hypotheses of each rig are best, by costs with one robust scale for all of them."""
-    sigma = rig.sigma_px.unflatten(0, (-1, hypotheses)).amin(1, keepdim=True).expand(-1, hypotheses).flatten()
+def _best(rig: Rig, of: Tensor, rays: Tensor, weights: Tensor, focal_px: Tensor, kept: int) -> Tensor:
+    """Places of the hypotheses that are kept, rig after rig, the best one first, ``kept`` of a rig at most.
+
+    Costs have one robust scale for all hypotheses of a rig.
+
+    Args:
+        rig: M hypotheses.
+        of: (M,) the rig of each, ascending; none of them is without.
+        rays: (M, V, N, 2).
+        weights: (M, V, N).
+        focal_px: (M, V, N).
+        kept: most of a rig.
+    """
+    least = torch.full_like(rig.sigma_px, torch.inf).scatter_reduce(0, of, rig.sigma_px, "amin")
     in_view = torch.einsum("bvrc,bnc->bvnr", rig.R, rig.points) + rig.t[..., None, :]
     depth = in_view[..., 2]
     projected = in_view[..., :2] / torch.where(depth == 0, torch.ones_like(depth), depth)[..., None]
     residual = focal_px[..., None] * (projected - rays)
-    u = (residual**2).sum(-1) / (9 * sigma[:, None, None] ** 2)
+    u = (residual**2).sum(-1) / (9 * least[of][:, None, None] ** 2)
     cost = (weights * torch.log1p(u)).sum((1, 2)) / weights.sum((1, 2)).clamp_min(1e-12)
     cost = torch.nan_to_num(cost, nan=torch.inf) + 10 * rig.behind
-    return cost.unflatten(0, (-1, hypotheses)).topk(kept, dim=1, largest=False).indices
+    order = cost.argsort(stable=True)
+    order = order[of[order].argsort(stable=True)]
+    first = torch.searchsorted(of, of)  # of the rig of each
+    R, cost = rig.R[order], cost[order]
+    other = angle_deg(R @ R[first].mT).amax(-1) > _SAME_DEG
+    wanted = (first == torch.arange(len(of), device=of.device)) | (other & (cost <= cost[first] + _GIVEN_UP))
+    number = wanted.cumsum(0)
+    return order[wanted & (number - number[first] < kept)]
