@@ -14,6 +14,7 @@ from torch import Tensor
 
 from poseboard.methods.geometry import compiled_rigs
 from poseboard.methods.geometry.bundle import Rig, adjust, as_array, first_frame, triangulate_compiled
+from poseboard.methods.geometry.factorization import factorize
 from poseboard.methods.geometry.rotations import angle_deg, spread_rotations
 
 SEARCH = ((24, 4), (6, 6))
@@ -22,7 +23,7 @@ POINTS_OF_SEARCH = 64
 """Points of a pair that the search uses at most, evenly strided over those that both views see."""
 POINTS_OF_HYPOTHESES = 136
 """Points of a rig by which its hypotheses are adjusted and told apart at first, evenly strided over all."""
-ADJUST = ((8, 5), (4, 8), (1, 12))
+ADJUST = ((10, 4), (4, 8), (1, 12))
 """Of all hypotheses, so many at most are kept after so many steps of bundle adjustment, and so on; the last by all
 points."""
 _GIVEN_UP = 0.2
@@ -117,7 +118,8 @@ def estimate(rays: Tensor, weights: Tensor, focal_px: Tensor, steps: int = 12) -
     """Cameras and points from 2D points alone: hypotheses over all pairs, each adjusted a little, the best one fully.
 
     Each view in turn is the centre of a hypothesis: the others' poses are those of their pairs with it, with the scale
-    of each translation by the median ratio of the points' depths. Further hypotheses take the second pose of the pairs.
+    of each translation by the median ratio of the points' depths. Further hypotheses take the second pose of the pairs,
+    and two come from all views at once where there are more than two (`factorize`).
     The one with the smallest robust reprojection cost and share of points behind a camera, after rounds of bundle
     adjustment that give up those that cost more or are the same, is adjusted further.
 
@@ -151,7 +153,9 @@ def estimate(rays: Tensor, weights: Tensor, focal_px: Tensor, steps: int = 12) -
     focal = ((focal_px[:, first] + focal_px[:, second]) / 2).flatten(0, 1).gather(1, chosen)
     found = relative_poses(a, b, both.gather(1, chosen), focal)
     R, t = _table(found.R.unflatten(0, (B, -1)), found.t.unflatten(0, (B, -1)), first, second, V)
-    R, t = _stars(R, t, rays, weights)  # (B, 2 V, V, 3, 3)
+    # (B, 2 V, V, 3, 3) and (B, 2, V, 3, 3)
+    rigs = [_stars(R, t, rays, weights), *([factorize(rays, weights)] if V > 2 else [])]
+    R, t = (torch.cat(values, dim=1) for values in zip(*rigs, strict=True))
     of = torch.arange(B, device=rays.device).repeat_interleave(R.shape[1])  # the rig of each hypothesis
     R, t = R.flatten(0, 1), t.flatten(0, 1)
     few = _strided((weights > 0).sum(1), min(N, POINTS_OF_HYPOTHESES))[:, None].expand(-1, V, -1)

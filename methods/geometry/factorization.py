@@ -1,0 +1,96 @@
+"""Cameras of a rig from all of its 2D points at once, as if no view had perspective.
+
+A pair of views says little of its pose where the points fill a small part of the image and are uncertain. Without
+perspective, the points of all views are the product of cameras and points, and the cameras have a closed form (Tomasi
+and Kanade, IJCV 1992; scaled orthography: Poelman and Kanade, PAMI 1997). It is rough, and a start for `bundle`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from poseboard.methods.geometry.rotations import matrix_of_quaternion
+
+_FLATTEST = 0.02
+"""Least ratio of the smallest to the largest eigenvalue of the metric: uncertain points can make it indefinite."""
+_SMALL = 1e-12
+
+
+def factorize(rays: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Two rigs of cameras from 2D points alone: without perspective, one and its mirror image explain them alike.
+
+    Each view is turned to the middle of its points and scaled by their distance. Points that a view lacks are left out.
+
+    Args:
+        rays: (B, V, N, 2) observations, V at least 2; finite where their weight is not 0.
+        weights: (B, V, N), at least 0; a view without any is absent and gets no pose of its own.
+
+    Returns:
+        R (B, 2, V, 3, 3) and t (B, 2, V, 3), up to a common turn and scale. Fewer than three views or four points do
+        not determine them: they are finite, and of no use.
+
+    Example:
+        >>> R, t = factorize(torch.rand(8, 4, 17, 2), torch.ones(8, 4, 17))
+        >>> R.shape
+        torch.Size([8, 2, 4, 3, 3])
+    """
+    there = weights.sum(2) > 0  # (B, V)
+    w = torch.where(there[..., None], weights, torch.inf).amin(1)
+    w = torch.where(torch.isfinite(w), w, 0)[:, None, :, None]  # (B, 1, N, 1)
+    whole = w.sum(2, keepdim=True).clamp_min(_SMALL)
+    directions = torch.nn.functional.normalize(torch.cat([rays, torch.ones_like(rays[..., :1])], dim=-1), dim=-1)
+    ahead = _ahead((w * directions).sum(2))  # (B, V, 3, 3) turns the middle to the axis
+    turned = directions @ ahead.mT
+    flat = turned[..., :2] / turned[..., 2:].clamp_min(_SMALL)
+    middle = (w * flat).sum(2, keepdim=True) / whole
+    flat = there[..., None, None] * w.sqrt() * (flat - middle)
+
+    stacked = flat.mT.flatten(1, 2)  # (B, 2 V, N): cameras times points
+    values, vectors = torch.linalg.eigh(stacked @ stacked.mT)
+    cameras = (vectors[..., -3:] * values[..., None, -3:].clamp_min(0).sqrt()).unflatten(1, (-1, 2))
+    upper = _root(_metric(cameras))
+    u, s, vh = torch.linalg.svd(cameras @ upper[:, None], full_matrices=False)
+    x_y = u @ vh
+    R = torch.cat([x_y, torch.linalg.cross(x_y[..., 0, :], x_y[..., 1, :])[..., None, :]], dim=-2)
+    depth = 1 / s.mean(-1).clamp_min(_SMALL)
+    t = depth[..., None] * torch.cat([middle[..., 0, :], torch.ones_like(depth)[..., None]], dim=-1)
+    R, t = ahead.mT @ R, (ahead.mT @ t[..., None])[..., 0]
+    mirror = torch.diag(torch.tensor([1.0, 1.0, -1.0], dtype=R.dtype, device=R.device))
+    R = torch.stack([R, ahead.mT @ (mirror @ ahead @ R @ mirror)], dim=1)
+    t = torch.stack([t, t], dim=1)
+    known = there[:, None, :, None]
+    return torch.where(known[..., None], R, torch.eye(3, dtype=R.dtype, device=R.device)), torch.where(known, t, 0)
+
+
+def _ahead(middle: Tensor) -> Tensor:
+    """Rotations (..., 3, 3) that turn directions (..., 3) with z above 0 to the axis z; of none, no turn."""
+    x, y, z = middle.unbind(-1)
+    length = torch.linalg.vector_norm(middle, dim=-1)
+    q = torch.stack([length + z, y, -x, torch.zeros_like(z)], dim=-1)
+    q = torch.where((length > 0)[..., None], q, torch.eye(4, dtype=q.dtype, device=q.device)[0])
+    return matrix_of_quaternion(torch.nn.functional.normalize(q, dim=-1))
+
+
+def _metric(cameras: Tensor) -> Tensor:
+    """(B, V, 2, 3) -> symmetric (B, 3, 3), in which the two rows of each camera are orthogonal and of one length."""
+    size = (cameras**2).sum((2, 3)).clamp_min(_SMALL)[..., None, None]
+    x, y = cameras.unbind(2)
+    equal = x[..., :, None] * x[..., None, :] - y[..., :, None] * y[..., None, :]
+    orthogonal = x[..., :, None] * y[..., None, :] + y[..., :, None] * x[..., None, :]
+    rows = (torch.cat([equal, orthogonal], dim=1) / torch.cat([size, size], dim=1)).flatten(2)  # (B, 2 V, 9)
+    row, column = torch.triu_indices(3, 3, device=rows.device)
+    # Six unknowns; those beside the diagonal stand twice in the matrix.
+    rows = rows[..., 3 * row + column] * torch.where(row == column, 1.0, 2.0).to(rows)
+    metric = torch.linalg.eigh(rows.mT @ rows).eigenvectors[..., 0]
+    full = torch.empty((*metric.shape[:-1], 3, 3), dtype=metric.dtype, device=metric.device)
+    full[..., row, column] = metric
+    full[..., column, row] = metric
+    trace = full.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return full * torch.where(trace < 0, -1.0, 1.0)[:, None, None]
+
+
+def _root(metric: Tensor) -> Tensor:
+    """A (B, 3, 3) with A A^T the metric, made positive."""
+    values, vectors = torch.linalg.eigh(metric)
+    return vectors * torch.maximum(values, _FLATTEST * values[..., -1:]).clamp_min(_SMALL).sqrt()[..., None, :]
