@@ -1,4 +1,4 @@
-"""Cameras from 2D points alone: relative poses of all pairs of views, and rigs made of them.
+"""Cameras from 2D points alone: relative poses of all pairs of views, and the rig that starts from them.
 
 Everything is batched over rigs, pairs and hypotheses. Conventions are those of `bundle`.
 """
@@ -115,13 +115,13 @@ def _strided(weights: Tensor, count: int) -> Tensor:
 
 
 def estimate(rays: Tensor, weights: Tensor, focal_px: Tensor, steps: int = 12) -> Rig:
-    """Cameras and points from 2D points alone: hypotheses over all pairs, each adjusted a little, the best one fully.
+    """Cameras and points from 2D points alone: hypotheses of pairs and of all views; rounds leave one.
 
     Each view in turn is the centre of a hypothesis: the others' poses are those of their pairs with it, with the scale
     of each translation by the median ratio of the points' depths. Further hypotheses take the second pose of the pairs,
-    and two come from all views at once where there are more than two (`factorize`).
-    The one with the smallest robust reprojection cost and share of points behind a camera, after rounds of bundle
-    adjustment that give up those that cost more or are the same, is adjusted further.
+    and two come from all views at once where there are more than two (`factorize`). The one with the smallest robust
+    reprojection cost and share of points behind a camera, after rounds of bundle adjustment that give up those that
+    cost more or are the same, is adjusted further.
 
     Args:
         rays: (B, V, N, 2) observations, V at least 2; finite where their weight is not 0.
