@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from poseboard.benchmarks.handover import Handover, answer_of
+from poseboard.benchmarks.sharing import Sharing
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.sample import Poses
@@ -22,7 +24,13 @@ INDEX = "pictures.json"
 
 
 def write_pictures(
-    method: Method, name: str, samples: Handover, answers: Mapping[str, Poses], folder: Path, files: WholeFiles
+    method: Method,
+    name: str,
+    samples: Handover,
+    answers: Mapping[str, Poses],
+    folder: Path,
+    files: WholeFiles,
+    sharing: Sharing,
 ) -> set[Path]:
     """Ask a row for the pictures of a few samples, and write them down.
 
@@ -36,6 +44,7 @@ def write_pictures(
         answers: key -> what the row answered, every key of the split in order.
         folder: for the pictures and what stands under them.
         files: that they are written together with.
+        sharing: the processes that draw them.
 
     Returns:
         The files that will be there.
@@ -46,23 +55,34 @@ def write_pictures(
     if not isinstance(method, Drawing):
         return set()
     keys = list(answers)
+    chosen = [keys[(2 * i + 1) * len(keys) // (2 * SAMPLES)] for i in range(min(SAMPLES, len(keys)))]
     written: set[Path] = set()
     drawn: list[DrawnPicture] = []
-    for key in (keys[(2 * i + 1) * len(keys) // (2 * SAMPLES)] for i in range(min(SAMPLES, len(keys)))):
-        shown, answer = samples.shown(key), answers[key]
-        if not shown or (len(shown) > 1 and len(answer.score) != len(shown)):
-            continue
-        answer = answer if len(shown) == 1 else answer_of(answer, 0)
-        for picture in method.figures(shown[0], answer, images=samples.dataset.synthetic):
-            pixels = _pixels(picture, name)
+    tasks = [partial(_drawn, method, name, samples, key, answers[key]) for key in chosen]
+    for key, of_key in zip(chosen, sharing.each(tasks), strict=True):
+        for title, caption, png in of_key:
             path = folder / f"{len(drawn)}.png"
-            files.write(path, partial(Image.fromarray(pixels).save, format="PNG", optimize=True))
+            files.write(path, png)
             written.add(path)
-            drawn.append(DrawnPicture(file=path.name, key=key, title=picture.title, caption=picture.caption))
+            drawn.append(DrawnPicture(file=path.name, key=key, title=title, caption=caption))
     if drawn:
         files.write(folder / INDEX, PictureFile(pictures=drawn).text().encode())
         written.add(folder / INDEX)
     return written
+
+
+def _drawn(method: Drawing, name: str, samples: Handover, key: str, answer: Poses) -> list[tuple[str, str, bytes]]:
+    """Title, caption and PNG of each picture of a sample."""
+    shown = samples.shown(key)
+    if not shown or (len(shown) > 1 and len(answer.score) != len(shown)):
+        return []
+    found = []
+    of_first = answer if len(shown) == 1 else answer_of(answer, 0)
+    for picture in method.figures(shown[0], of_first, images=samples.dataset.synthetic):
+        png = io.BytesIO()
+        Image.fromarray(_pixels(picture, name)).save(png, format="PNG")
+        found.append((picture.title, picture.caption, png.getvalue()))
+    return found
 
 
 def _pixels(picture: Picture, name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

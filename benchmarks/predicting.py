@@ -221,7 +221,7 @@ def _predict(
                 yield _told(settings, one.path, one.keys, table)
     if shown is not None:  # last, by a model that has predicted nothing: what it is asked here, no answer can rest on
         row, samples, of_key = shown
-        written |= write_pictures(row.model(), method, samples, of_key, folder / PICTURES, outputs)
+        written |= write_pictures(row.model(), method, samples, of_key, folder / PICTURES, outputs, sharing)
     return written
 
 

@@ -139,7 +139,10 @@ class Profile(_Strict):
     """How large a run is."""
 
     seeds: list[NonNegativeInt] = Field(min_length=1)
-    processes: int = Field(ge=1, description="processes of trainings and predictions: CPU cores or GPUs")
+    processes: int = Field(ge=1, description="processes of trainings and evaluations: CPU cores or GPUs")
+    evaluation_processes: int | None = Field(
+        default=None, ge=1, description="of evaluations, which start theirs at less cost; left out: `processes`"
+    )
     threads: int | None = Field(
         default=None,
         ge=1,

@@ -1,23 +1,24 @@
 """Prediction by several processes: each predicts a share of the samples, and the first gathers the answers.
 
-A method is asked for the same samples together as in one process, so that its answers are the same to the bit. Who
-predicts what is settled before: it depends on the number of processes alone. The processes are those of torchrun or
-SLURM, else as many as the command names, which are launched when the first prediction that can be shared needs them.
-The first process alone reads and writes results and tells its progress.
+A method is asked for the same samples together as in one process, so that its answers are the same to the bit. The
+processes are those of torchrun or SLURM, among which it is settled before who predicts what. Else they are as many as
+the command names: forks of it, which take what is left, or, with GPUs and where nothing is forked, launched ones. The
+first process alone reads and writes results and tells its progress.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from poseboard.benchmarks.locks import is_first_process
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.forks import Task, can_fork, forked
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -32,6 +33,8 @@ Chunks = Sequence[Sequence[str]]
 RUNS = 12
 """Pieces of equal cost per process, into which what is predicted is divided at least: so no process is left with much
 more than another, and few models have to be loaded by two."""
+LONGEST = 512
+"""Samples of a piece that a fork takes at most, where there are so many that progress would otherwise stand still."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +43,8 @@ class Work(Generic[AnswerT]):
 
     Args:
         chunks: of the samples.
-        predict: the answers of some of the chunks by key, with its progress; called once at most.
+        predict: the answers of some of the chunks by key, with its progress; called once at most in a process, but for
+            forks, which call it per piece.
         views: of a sample.
     """
 
@@ -49,11 +53,42 @@ class Work(Generic[AnswerT]):
     views: int = 1
 
 
+class Piece(NamedTuple):
+    """Chunks of one work that are predicted together."""
+
+    cost: float
+    work: int
+    chunks: list[int]
+
+
+def pieces(costs: Sequence[Sequence[float]], most: float) -> list[Piece]:
+    """What is predicted together, the most costly first.
+
+    A work is one piece unless it costs more than ``most``; then pieces of similar cost, one chunk at least.
+
+    Args:
+        costs: of the chunks of each work, above 0.
+        most: that a piece should cost.
+
+    Example:
+        >>> [piece.chunks for piece in pieces([[2.0, 2.0, 2.0, 1.0], [3.0]], most=4)]
+        [[0, 1], [2, 3], [0]]
+    """
+    found: list[Piece] = []
+    for work, of_work in enumerate(costs):
+        whole = sum(of_work)
+        count = min(len(of_work), math.ceil(whole / most))
+        places: list[list[int]] = [[] for _ in range(count)]
+        for place, (cost, until) in enumerate(zip(of_work, accumulate(of_work), strict=True)):
+            places[int((until - cost / 2) / whole * count)].append(place)
+        found += [Piece(sum(of_work[place] for place in run), work, run) for run in places if run]
+    return sorted(found, key=lambda piece: -piece.cost)
+
+
 def shares(costs: Sequence[Sequence[float]], processes: int) -> list[dict[int, list[int]]]:
     """Who predicts what: for each process, the places of works and of their chunks, in order.
 
-    A work stays with one process unless it costs more than a fraction of the whole (`RUNS`). The largest pieces are
-    given away first, each to the process that has least to do.
+    The largest pieces are given away first, each to the process that has least to do.
 
     Args:
         costs: of the chunks of each work, above 0.
@@ -65,18 +100,9 @@ def shares(costs: Sequence[Sequence[float]], processes: int) -> list[dict[int, l
         >>> shares([[2.0, 2.0, 2.0, 1.0]], 2)
         [{0: [0, 2]}, {0: [1, 3]}]
     """
-    most = sum(map(sum, costs)) / (RUNS * processes)
-    runs: list[tuple[float, int, list[int]]] = []
-    for work, of_work in enumerate(costs):
-        whole = sum(of_work)
-        count = min(len(of_work), math.ceil(whole / most))
-        places: list[list[int]] = [[] for _ in range(count)]
-        for place, (cost, until) in enumerate(zip(of_work, accumulate(of_work), strict=True)):
-            places[int((until - cost / 2) / whole * count)].append(place)
-        runs += [(sum(of_work[place] for place in run), work, run) for run in places if run]
     load = [0.0] * processes
     given: list[dict[int, list[int]]] = [{} for _ in range(processes)]
-    for cost, work, run in sorted(runs, key=lambda piece: -piece[0]):
+    for cost, work, run in pieces(costs, sum(map(sum, costs)) / (RUNS * processes)):
         least = load.index(min(load))
         load[least] += cost
         given[least].setdefault(work, []).extend(run)
@@ -114,8 +140,14 @@ class Sharing:
         return fabric
 
     @property
+    def _forks(self) -> bool:
+        """Whether the other processes are forks, which are there while something is predicted."""
+        return self._launched is None and self._device == "cpu" and can_fork() and not launched_together()
+
+    @property
     def _several(self) -> bool:
-        return self._processes > 1 or launched_together()
+        """Whether this process is one of several from the beginning of the command to its end."""
+        return launched_together() or (self._processes > 1 and not self._forks)
 
     def answers(
         self, works: Sequence[Work[AnswerT]], progress: Progress | None = None
@@ -130,7 +162,10 @@ class Sharing:
             InputError: a prediction failed in another process, or one of them was killed.
         """
         whole = {place: list(range(len(work.chunks))) for place, work in enumerate(works)}
-        if not self._several or sum(map(len, whole.values())) < 2:
+        several = sum(map(len, whole.values())) > 1
+        if several and self._forks and self._processes > 1:
+            return _together(works, self._of_forks(works, progress))
+        if not (several and self._several):
             return _together(works, [_predicted(works, whole, progress)]) if is_first_process() else None
         import torch.distributed as dist
 
@@ -154,11 +189,7 @@ class Sharing:
                 raise failure from None
             if not fabric.is_global_zero:
                 raise SystemExit(2) from None  # the first process says so, unless it was killed
-            raise InputError(
-                "prediction in several processes",
-                "one of them ended",
-                "run it again; files of earlier predictions are as they were",
-            ) from error
+            raise _ended("one of them ended") from error
         if parts is None:
             if failure is not None:
                 raise SystemExit(2)  # the first process says why
@@ -170,6 +201,33 @@ class Sharing:
             raise InputError("prediction in several processes", told, "see the row with one process")
         return _together(works, [part for part in parts if isinstance(part, dict)])
 
+    def each(self, tasks: Sequence[Task[ValueT]]) -> Iterator[ValueT]:
+        """What each of several independent tasks returns, in order; called in the first process alone.
+
+        Raises:
+            InputError: a process was killed.
+            Exception: the first one that a task raises.
+        """
+        try:
+            yield from forked(tasks, self._processes if self._forks else 1)
+        except ChildProcessError as error:
+            raise _ended(str(error)) from error
+
+    def _of_forks(
+        self, works: Sequence[Work[AnswerT]], progress: Progress | None
+    ) -> Iterator[Mapping[int, Mapping[str, AnswerT]]]:
+        """Answers by the place of the work, a piece at a time."""
+        costs, total = _costs(works), sum(len(chunk) for work in works for chunk in work.chunks)
+        most = sum(map(sum, costs)) * min(1 / (RUNS * self._processes), LONGEST / total)
+        apart = [{piece.work: piece.chunks} for piece in pieces(costs, most)]
+        tasks = [partial(_predicted, works, piece, None) for piece in apart]
+        done = 0
+        for answers in self.each(tasks):
+            done += sum(map(len, answers.values()))
+            if progress is not None:
+                progress(done, total)
+            yield answers
+
     def of_first(self, value: ValueT) -> ValueT:
         """What the first process holds, in all of them."""
         if not self._several:
@@ -180,6 +238,11 @@ class Sharing:
             if is_first_process():
                 raise
             raise SystemExit(2) from None  # the first process says why it ended
+
+
+def _ended(problem: str) -> InputError:
+    remedy = "run it again; files of earlier predictions are as they were"
+    return InputError("prediction in several processes", problem, remedy)
 
 
 def _costs(works: Sequence[Work[AnswerT]]) -> list[list[float]]:
@@ -213,7 +276,7 @@ def _further(progress: Progress | None, before: int, total: int, done: int, _: i
 
 
 def _together(
-    works: Sequence[Work[AnswerT]], parts: Sequence[Mapping[int, Mapping[str, AnswerT]]]
+    works: Sequence[Work[AnswerT]], parts: Iterable[Mapping[int, Mapping[str, AnswerT]]]
 ) -> list[dict[str, AnswerT]]:
     together: list[dict[str, AnswerT]] = [{} for _ in works]
     for part in parts:

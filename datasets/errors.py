@@ -27,6 +27,9 @@ class InputError(ValueError):
         self.where, self.problem, self.remedy = str(where), problem, remedy
         super().__init__(f"{where}: {problem}" + (f"; {remedy}" if remedy else ""))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.where, self.problem, self.remedy), self.__dict__
+
 
 def one_of(name: str, known: Iterable[str]) -> str:
     """The remedy for an unknown name: the most similar name, and all known names.

@@ -8,11 +8,8 @@ import hashlib
 import io
 import itertools
 import json
-import multiprocessing
 import os
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +22,7 @@ from matplotlib.image import imsave
 from PIL import Image
 
 from poseboard.datasets.files import Content, WholeFiles
+from poseboard.datasets.forks import can_fork, forked
 from poseboard.protocols.records import COVERAGE, Curve, DrawnPicture, ResultError, RigPlan, ScoreFile
 from poseboard.report import camera_figures, figures
 from poseboard.report.board import Board, Row, boards, caveats, main_boards
@@ -184,25 +182,10 @@ def _pages(
     return [main_page, *(partial(method_page, name) for name in pages), tables]
 
 
-_waiting: list[Page] = []
-"""What processes inherit that are forked while `_made` runs: pages hold all results, which need not be sent to them."""
-
-
-def _make(place: int) -> list[tuple[str, Content]]:
-    return _waiting[place]()
-
-
 def _made(pages: Sequence[Page]) -> list[list[tuple[str, Content]]]:
     """The files of the pages, made by as many processes as there are cores, where that is worth their start."""
-    processes = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
-    if processes < 2 or len(pages) < FEWEST_SHARED:
-        return [page() for page in pages]
-    _waiting[:] = pages
-    try:
-        with ProcessPoolExecutor(min(processes, MOST_PROCESSES), multiprocessing.get_context("fork")) as pool:
-            return list(pool.map(_make, range(len(pages))))
-    finally:
-        _waiting.clear()
+    cores = len(os.sched_getaffinity(0)) if can_fork() else 1
+    return list(forked(pages, min(cores, MOST_PROCESSES) if len(pages) >= FEWEST_SHARED else 1))
 
 
 def _environment() -> Environment:

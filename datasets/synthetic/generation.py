@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
+from poseboard.datasets.forks import can_fork, forked
 from poseboard.datasets.synthetic.manifest import NAME, read_manifest, write_manifest
 
 _STARTED = "generation.json"
@@ -156,8 +157,8 @@ def generate(
         layout: of the files.
         options: of the world.
         root: folder of the data set; created if absent. An incomplete world, or one of other options, is replaced.
-        processes: number of processes; the bytes do not depend on it. With more than one, the caller's main module must
-            be importable without side effects, because processes are spawned.
+        processes: number of processes; the bytes do not depend on it. With more than one, and where processes are
+            spawned and not forked, the caller's main module must be importable without side effects.
         progress: called with the number of finished images and their total.
 
     Returns:
@@ -225,8 +226,11 @@ def _clips(
     if processes <= 1 or len(todo) <= 1:
         yield from map(write, todo)
         return
-    # The first job is done in this process, which also fills numba's cache of compiled code.
+    # The first job is done in this process, which also compiles what forks then have, or fills numba's cache with it.
     yield write(todo[0])
+    if can_fork():
+        yield from forked([partial(write, job) for job in todo[1:]], processes)
+        return
     with ProcessPoolExecutor(
         processes, mp_context=multiprocessing.get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
     ) as pool:

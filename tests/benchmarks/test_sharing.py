@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -15,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import distributed
 
-from poseboard.benchmarks import harness, predicting
+from poseboard.benchmarks import harness, predicting, sharing
 from poseboard.benchmarks.sharing import RUNS, Sharing, Work, shares
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.forks import forked
 
 PROGRAM = Path(__file__).with_name("predict_together.py")
 CHUNK = 2
@@ -25,11 +27,7 @@ PREDICTIONS = "results/smoke/predictions/algebraic/human36m"
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
-def predict(folder: Path, *launcher: str, spoil: str = "", processes: int = 1) -> subprocess.CompletedProcess[str]:
-    params = folder / "params.yaml"
-    values = yaml.safe_load(params.read_text())
-    values["profiles"]["smoke"]["processes"] = processes
-    params.write_text(yaml.safe_dump(values, sort_keys=False))
+def predict_under_torchrun(folder: Path, *, spoil: str = "") -> subprocess.CompletedProcess[str]:
     own = {
         "OMP_NUM_THREADS": "1",
         "GLOO_SOCKET_IFNAME": "lo",
@@ -37,7 +35,7 @@ def predict(folder: Path, *launcher: str, spoil: str = "", processes: int = 1) -
         "SPOIL": spoil,
         "CHUNK": str(CHUNK),
     }
-    command = [sys.executable, *launcher, str(PROGRAM), "predict", "human36m", "algebraic"]
+    command = [sys.executable, *TORCHRUN, str(PROGRAM), "predict", "human36m", "algebraic"]
     return subprocess.run(
         command, cwd=folder, env={**os.environ, **own}, capture_output=True, text=True, check=False, timeout=300
     )
@@ -54,21 +52,43 @@ def test_several_processes_write_what_one_does(workspace: Any, monkeypatch: pyte
     files = held(workspace.folder)
     assert any(name.endswith(".parquet") for name in files)
 
-    for path in (workspace.folder / PREDICTIONS).glob("*.parquet"):
-        path.unlink()
-    together = predict(workspace.folder, *TORCHRUN)
+    def forget() -> None:
+        for path in (workspace.folder / PREDICTIONS).glob("*.parquet"):
+            path.unlink()
+
+    forget()
+    together = predict_under_torchrun(workspace.folder)
     assert together.returncode == 0, together.stderr
     assert held(workspace.folder) == files
     assert together.stdout == alone.out, "each line once"
 
-    for path in (workspace.folder / PREDICTIONS).glob("*.parquet"):
-        path.unlink()
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
+    params["profiles"]["smoke"]["processes"] = 2
+    workspace.write_params(**params)
+    forget()
+    in_forks: list[int] = []
+    monkeypatch.setattr(
+        sharing, "forked", lambda tasks, processes: in_forks.append(processes) or forked(tasks, processes)
+    )
+    assert workspace.must("predict", "human36m", "algebraic").out == alone.out
+    assert held(workspace.folder) == files
+    assert set(in_forks) == {2}
+
+    forget()
     left = held(workspace.folder)
-    done = predict(workspace.folder, spoil="kill", processes=2)
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("predict human36m")]  # progress
-    assert (done.returncode, len(lines)) == (2, 1), done.stderr
-    assert all("left out" in line for line in done.stdout.splitlines()), "of no file is said that it is there"
-    assert lines[0].startswith("poseboard: prediction in several processes: one of them ended")
+    first, answers_of = os.getpid(), predicting.answers_of
+
+    def spoiled(*given: Any, **options: Any) -> Any:
+        answers = answers_of(*given, **options)
+        if os.getpid() != first:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answers
+
+    monkeypatch.setattr(predicting, "answers_of", spoiled)
+    done = workspace.run("predict", "human36m", "algebraic")
+    assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
+    assert all("left out" in line for line in done.out.splitlines()), "of no file is said that it is there"
+    assert done.err.startswith("poseboard: prediction in several processes: one of them ended (-9)")
     assert held(workspace.folder) == left
 
 
@@ -94,6 +114,7 @@ def test_a_failure_in_one_process_ends_all(monkeypatch: pytest.MonkeyPatch) -> N
             parts[:] = [own, of_second]
 
     monkeypatch.setattr(distributed, "gather_object", gathered)
+    monkeypatch.setenv("WORLD_SIZE", "2")
     first, second = Sharing(2), Sharing(2)
     vars(first)["_fabric"], vars(second)["_fabric"] = Two(0), Two(1)
     of_second: Any = {1: {"2": 4}}
@@ -118,6 +139,7 @@ def test_one_process_or_one_chunk_starts_no_other(monkeypatch: pytest.MonkeyPatc
     assert Sharing(1).answers(several, lambda *counts: told.append(counts)) == [{"1": 2, "2": 4, "3": 6}, {"4": 8}]
     assert told == [(3, 4), (4, 4)], "samples of all works"
     assert Sharing(2).answers(works(["1", "2"], predict=doubled)) == [{"1": 2, "2": 4}]
+    assert told == [(3, 4), (4, 4)]
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert Sharing(2).answers(works(["1", "2"], predict=doubled)) is None
 

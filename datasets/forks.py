@@ -1,0 +1,126 @@
+"""Independent tasks in forks of this process.
+
+A fork starts within milliseconds and has all that this process has. So neither a task nor what it works on is pickled,
+only what it returns.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
+Task = Callable[[], T]
+
+_PDEATHSIG = 1
+
+
+def can_fork() -> bool:
+    """Whether tasks run in forks here: on Linux alone, elsewhere libraries of the system do not expect a fork."""
+    return sys.platform == "linux"
+
+
+def forked(tasks: Sequence[Task[T]], processes: int) -> Iterator[T]:
+    """What each task returns, in order, as soon as it is known.
+
+    A fork takes the next task when it has done one, so the longest should come first. It computes in one thread, and
+    ends with this process. With one process or one task, and where nothing is forked, the tasks run in this process.
+
+    Args:
+        tasks: that depend on nothing that another of them does.
+        processes: forks at most.
+
+    Raises:
+        ChildProcessError: a fork was killed.
+        Exception: the first one that a task raises, with a note that has its traceback; further tasks are given up.
+
+    Example:
+        >>> list(forked([lambda: 2 * 3, lambda: 3 * 3], processes=2))
+        [6, 9]
+    """
+    if min(processes, len(tasks)) < 2 or not can_fork():
+        yield from (task() for task in tasks)
+        return
+    context = multiprocessing.get_context("fork")
+    workers: dict[Any, BaseProcess] = {}  # by the connection to it
+    rest, answers = iter(range(len(tasks))), dict[int, T]()
+    try:
+        for _ in range(min(processes, len(tasks))):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(tasks, theirs, os.getpid()))
+            process.start()
+            theirs.close()
+            workers[ours] = process
+            ours.send(next(rest))
+        for place in range(len(tasks)):
+            while place not in answers:
+                for worker in cast(list[Any], wait(list(workers))):
+                    try:
+                        done, answer, error = pickle.loads(worker.recv_bytes())
+                        if (following := next(rest, None)) is not None:
+                            worker.send(following)
+                    except (EOFError, OSError):
+                        workers[worker].join()
+                        raise ChildProcessError(f"one of them ended ({workers[worker].exitcode})") from None
+                    if error is not None:
+                        raise error
+                    answers[done] = answer
+            yield answers.pop(place)
+    finally:
+        for worker, fork in workers.items():
+            fork.kill()
+            fork.join()
+            worker.close()
+
+
+def _work(tasks: Sequence[Task[T]], connection: Connection[Any, Any], parent: int) -> None:
+    """Do the tasks that are asked for until this process is killed."""
+    ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, too, and ends this process
+    _compute_in_one_thread()
+    while True:
+        place = connection.recv()
+        answer, failure = None, None
+        try:
+            answer = tasks[place]()
+        except Exception as error:
+            failure = error
+            failure.add_note(traceback.format_exc())
+        sys.stdout.flush()
+        sys.stderr.flush()
+        connection.send_bytes(_packed(place, answer, failure))
+
+
+def _compute_in_one_thread() -> None:
+    """The threads of the libraries are not there in a fork, and a call that waits for them waits for ever."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
+    if (cv2 := sys.modules.get("cv2")) is not None:
+        cv2.setNumThreads(0)
+
+
+def _packed(place: int, answer: Any, failure: Exception | None) -> bytes:
+    """An answer, or why there is none, as the parent can read it."""
+    try:
+        packed = pickle.dumps((place, answer, failure))
+        if failure is not None:
+            pickle.loads(packed)  # some exceptions can be written and not read
+    except Exception as error:
+        told = failure or error
+        stand_in = RuntimeError(f"{type(told).__name__}: {told}")
+        for note in getattr(told, "__notes__", ()):
+            stand_in.add_note(note)
+        packed = pickle.dumps((place, None, stand_in))
+    return packed
