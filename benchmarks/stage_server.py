@@ -7,8 +7,9 @@ forks a process that runs the stage with them, and the command waits for its exi
 checkout or environment other than the server's, where its code has changed since it started, or where it ends before
 the stage does, the command runs by itself, as it does under a plain ``dvc repro``.
 
-* A fork has no threads of its parent. The server runs no operation of any library, and forks only while it has no
-  threads but those of libraries that expect a fork (`_FORK_SAFE`, and OpenBLAS, which ends its own before each).
+* A fork has no threads of its parent. The server runs no operation of any library but one that starts none
+  (`ready_compiler`), and forks only while it has no threads but those of libraries that expect a fork (`_FORK_SAFE`,
+  and OpenBLAS, which ends its own before each).
 * Where a stage works in several processes, the others are forks as well. A stage that is stopped in its terminal stops
   its first process; the others wait for that one.
 * Signals to the command that a terminal sends reach the stage and what it has started, a process group of its own. The
@@ -268,6 +269,8 @@ class _Server:
             importlib.import_module(name)
             if self._serve(wait=False):
                 return
+        if "numba" in sys.modules:
+            ready_compiler()
         gc.collect()
         gc.freeze()  # a stage neither looks through these objects nor copies their pages
         if not _has_strange_threads():
@@ -387,6 +390,17 @@ class _Server:
         importlib.invalidate_caches()
         if request["interrupted"]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def ready_compiler() -> None:
+    """Have numba read the tables that it reads before it runs its first loop: half a second in every process.
+
+    Example:
+        >>> ready_compiler()
+    """
+    import numba
+
+    numba.njit("int64(int64)")(lambda value: value)
 
 
 def compile_ahead() -> None:
