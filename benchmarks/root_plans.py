@@ -46,7 +46,7 @@ def write_plans(table: PoseTable, dataset: Dataset, folder: Path, files: WholeFi
     for number, key in enumerate(chosen):
         image = _plan(table, dataset, key)
         path = folder / f"plan-{number}.png"
-        files.write(path, partial(Image.fromarray(image).save, format="PNG", optimize=True))
+        files.write(path, partial(Image.fromarray(image).save, format="PNG"))
         written.add(path)
         caption = f"{plan_caption(true=True)} Drawn by the evaluate stage: the method does not see the truth."
         drawn.append(DrawnPicture(file=path.name, key=key, title="True and predicted roots", caption=caption))

@@ -79,7 +79,11 @@ class Detector:
     @classmethod
     def read(cls, checkpoint: Path, device: str, decode: Decode = "softargmax") -> Detector:
         """From the checkpoint of a backbone, or of a method that contains one; InputError if it is neither."""
-        content = Checkpoint.read(checkpoint)
+        return cls.of(Checkpoint.read(checkpoint), checkpoint, device, decode)
+
+    @classmethod
+    def of(cls, content: Checkpoint, checkpoint: Path, device: str, decode: Decode = "softargmax") -> Detector:
+        """Of what was read from a checkpoint; InputError as `read`."""
         heads = {"alg_confidences": False, "vol_confidences": False}
         architecture = Architecture.of(content, checkpoint).model_copy(update=heads)
         return cls(architecture, load_backbone(architecture, content, checkpoint), device, decode)

@@ -64,7 +64,7 @@ class Triangulator(ABC):
         if content.method not in self._checkpoints_of:
             remedy = f"give {self._name} one of {' or '.join(self._checkpoints_of)}"
             raise InputError(checkpoint, f"checkpoint is of {content.method}", remedy)
-        detector = Detector.read(checkpoint, device, self._decode)
+        detector = Detector.of(content, checkpoint, device, self._decode)
         if detector.joints != self.skeleton.joints:
             raise InputError(
                 checkpoint, f"its joints are not those of {self.skeleton.name}", "train it for this data set"
