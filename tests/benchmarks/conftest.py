@@ -8,7 +8,7 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from poseboard.benchmarks import cli
+from poseboard.benchmarks import cli, pictures
 from poseboard.protocols.records import ScoreFile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +54,14 @@ PARAMS: dict[str, Any] = {
         }
     },
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def samples_drawn() -> Iterator[None]:
+    """Pictures are drawn of one sample, where tests are not about them: it takes longer than small networks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "SAMPLES", 1)
+        yield
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,11 @@ FOLDER = "results/smoke/predictions"
 
 
 @pytest.fixture(scope="module")
+def samples_drawn() -> None:
+    """As many as by default."""
+
+
+@pytest.fixture(scope="module")
 def trained(copied_into: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
     workspace = copied_into(tmp_path_factory.mktemp("pictures"))
     folder = workspace.folder

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +11,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from launching import launch
 
 PROGRAM = Path(__file__).with_name("train_and_kill.py")
 # The snapshot of step 5 is two steps into a point of the curve, and two steps old when the process dies.
 STEPS, SAVED, POINT_STEPS, KILLED = 9, 5, 3, 8
-PATIENCE_S = 600
-"""Several times what the trainings took on a machine with four times as much work as cores, start included."""
 # Augmentation and turned cubes are on without being named: all that makes one step differ from the next.
 ROWS: dict[str, dict[str, Any]] = {
     "volumetric": {"voxels": 16, "random_views": 0.5, "centre_noise_mm": 30.0, "after": "dlt"},
@@ -28,7 +24,7 @@ ROWS: dict[str, dict[str, Any]] = {
 
 
 PROCESSES = {"epipolar": 1, "volumetric": 2}
-"""By how many a row is trained, several under torchrun: of the two the row that is handed roots."""
+"""By how many a row is trained, several as under torchrun: of the two the row that is handed roots."""
 
 
 @pytest.fixture(scope="module", params=PROCESSES)
@@ -43,27 +39,10 @@ def trained(
     common = {"after": "backbone", "steps": STEPS, "batch_size": 2, "warmup_steps": 2}
     params["methods"][row] = {"code": f"methods/{row}", **common, **ROWS[row]}
     workspace.write_params(**params)
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [*(launcher if processes > 1 else ()), str(PROGRAM), str(KILLED), row]
-    # The launcher starts its workers in sessions of their own and ends them on SIGTERM, not when it is killed itself.
-    with subprocess.Popen(
-        [sys.executable, *command],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONDONTWRITEBYTECODE": ""},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            _, said = process.communicate(timeout=PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            process.terminate()
-            _, said = process.communicate()
-            pytest.fail(f"trainings on {processes} processes took over {PATIENCE_S} s: {said}")
-    assert process.returncode == 0, said
+    launch(PROGRAM, str(KILLED), row, folder=folder, processes=processes)
     for rank in range(processes):
         ended = json.loads((folder / f"ended-{rank}.json").read_text())
-        assert ended == {row: {"alone": 0, "killed": -signal.SIGKILL, "again": 0}}, said
+        assert ended == {row: {"alone": 0, "killed": -signal.SIGKILL, "again": 0}}
     return folder, row
 
 

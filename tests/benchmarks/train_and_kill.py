@@ -1,8 +1,8 @@
 """Trainings that save every 5 steps, of which one dies by SIGKILL in a given step: for test_resume.py.
 
 ``train_and_kill.py KILL_AT ROW...`` trains each row three times: left alone, killed, and run again after that. Every
-training is a process of its own, forked from this one, which imports what they need and trains nothing. What each has
-left is moved to ``<how>/<row>``; how they ended is in ``ended-<rank>.json``.
+training is a process of its own, forked from this one, which trains nothing. What each has left is moved to
+``<how>/<row>``; how they ended is in ``ended-<rank>.json``.
 
 The processes of a group die together: one that died while another still read what it had sent would end that other
 by a broken connection, not by the signal.
@@ -17,16 +17,13 @@ import signal
 import sys
 import time
 import traceback
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning_fabric  # noqa: F401  # this and the next before the forks, not after each
-import torch._dynamo  # noqa: F401
-from torch import distributed
+from launching import draw_otherwise, under_a_name_of_its_own
 
 import poseboard.methods.epipolar.method
-import poseboard.methods.volumetric.method  # noqa: F401
+import poseboard.methods.volumetric.method  # noqa: F401  # before the forks, not after each
 from poseboard.benchmarks import cli, training
 from poseboard.methods import loop
 
@@ -70,18 +67,12 @@ def train(row: str, kill_at: int) -> None:
     cli.main()
 
 
-def under_a_name_of_its_own(name: str) -> None:
-    """Processes of a training find each other in the launcher's store, where those of the one before have left keys."""
-    join = distributed.init_process_group
-    store = distributed.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-    distributed.init_process_group = partial(join, store=distributed.PrefixStore(name, store))
-
-
 def in_a_process(row: str, kill_at: int, number: int) -> int:
     """Train in a forked process; its exit code, negative for the signal that ended it."""
     if (child := os.fork()) == 0:
         code = 1
         try:
+            draw_otherwise(number)
             if "MASTER_ADDR" in os.environ:
                 under_a_name_of_its_own(str(number))
             train(row, kill_at)

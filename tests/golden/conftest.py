@@ -21,7 +21,8 @@ Fill = Callable[[nn.Module, int], None]
 @pytest.fixture
 def weights_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     """No kernel is drawn: one that is not filled or loaded either is NaN."""
-    monkeypatch.setattr(nn.init, "kaiming_uniform_", lambda weight, *_, **__: weight.detach().fill_(torch.nan))
+    for draw in ("kaiming_uniform_", "kaiming_normal_", "xavier_normal_", "normal_"):
+        monkeypatch.setattr(nn.init, draw, lambda weight, *_, **__: weight.detach().fill_(torch.nan))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -38,7 +38,7 @@ def filled_module(module, prefix):
     state = module.state_dict()
     keys = [prefix + key for key in state]
     values = filled(keys, [tuple(value.shape) for value in state.values()], norm=NORM)
-    module.load_state_dict({key.removeprefix(prefix): value for key, value in values.items()}, assign=True)
+    module.load_state_dict({key.removeprefix(prefix): value.clone() for key, value in values.items()}, assign=True)
     return module.eval()
 
 

@@ -1,19 +1,16 @@
 """The training loop: kill -9 and resume give bit-equal weights; batches are pure functions of (seed, step)."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from launching import launch
 
 from poseboard.methods import loop
 
 PROGRAM = Path(__file__).with_name("train_toy.py")
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 
 
 def run(folder: Path, *sessions: list[str], processes: int = 1) -> list[list[int]]:
@@ -22,13 +19,7 @@ def run(folder: Path, *sessions: list[str], processes: int = 1) -> list[list[int
     What the n-th one has left in its folder is in ``left-by-<n>`` as well.
     """
     words = json.dumps([[str(folder / name), *options] for name, *options in sessions])
-    launcher: list[str] = []
-    if processes > 1:
-        rendezvous = ["--master-addr=127.0.0.1", f"--master-port={29400 + os.getpid() % 500}"]
-        launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", *rendezvous]
-    command = [sys.executable, *launcher, str(PROGRAM), words, str(folder / "codes")]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
+    launch(PROGRAM, words, str(folder / "codes"), folder=folder, processes=processes)
     return [json.loads((folder / f"codes.{rank}").read_text()) for rank in range(processes)]
 
 
@@ -73,7 +64,7 @@ def test_kill_and_rerun_gives_bit_equal_weights(one_process: tuple[Path, list[li
     assert_resumed_bit_equal(folder, [of_process[: len(KILLING)] for of_process in codes])
 
 
-def test_kill_and_rerun_under_torchrun_gives_bit_equal_weights(tmp_path: Path) -> None:
+def test_kill_and_rerun_as_under_torchrun_gives_bit_equal_weights(tmp_path: Path) -> None:
     assert_resumed_bit_equal(tmp_path, run(tmp_path, *KILLING, processes=2))
 
 

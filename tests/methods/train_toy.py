@@ -7,14 +7,12 @@ import shutil
 import signal
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
-import lightning_fabric  # noqa: F401 - loaded once, for all of them
 import numpy as np
 import torch
-import torch._dynamo  # which the first optimiser of a process imports
-from torch import distributed, nn
+from launching import draw_otherwise, under_a_name_of_its_own
+from torch import nn
 
 from poseboard.datasets.sample import Group, Sample, Truth
 from poseboard.methods.base import Inputs
@@ -83,13 +81,6 @@ def train(folder: Path, given: argparse.Namespace, processes: int) -> None:
         torch.save({"state": result.state, "curve": result.curve, "times": times}, folder / "final.pt")
 
 
-def under_a_name_of_its_own(name: str) -> None:
-    """Processes of a training find each other in the launcher's store, where those of the one before have left keys."""
-    join = distributed.init_process_group
-    store = distributed.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-    distributed.init_process_group = partial(join, store=distributed.PrefixStore(name, store))
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -98,11 +89,12 @@ if __name__ == "__main__":
     parser.add_argument("--idle", type=float, default=0.0, help="seconds that each step waits")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=1e-2)
-    # One process after another, each a copy of this one, in which torch is loaded: a start takes seconds.
+    # One process after another, each a fork of this one.
     processes, codes = int(os.environ.get("WORLD_SIZE", "1")), []
     for number, words in enumerate(json.loads(sys.argv[1])):
         given = parser.parse_args(words)
         if (child := os.fork()) == 0:
+            draw_otherwise(number)
             if processes > 1:
                 under_a_name_of_its_own(str(number))
             train(given.folder, given, processes)

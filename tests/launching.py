@@ -1,0 +1,86 @@
+"""Programs of tests in forks of the test's process, which has imported what they need; a start takes seconds.
+
+Of several, each finds the environment that torchrun gives its processes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import runpy
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import lightning_fabric  # noqa: F401  # this and the next before the forks, not after each
+import numpy as np
+import torch
+import torch._dynamo
+from torch import distributed
+
+PATIENCE_S = 600
+"""Several times what the programs take on a machine with four times as much work as cores."""
+
+
+def launch(program: Path, *arguments: str, folder: Path, processes: int = 1) -> None:
+    """Run a program in as many processes, to its end; AssertionError where one fails or takes longer than `PATIENCE_S`.
+
+    Args:
+        program: a Python file.
+        arguments: of its command line.
+        folder: that it runs in.
+        processes: how many.
+    """
+    context = multiprocessing.get_context("fork")
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    common = {
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "GLOO_SOCKET_IFNAME": "lo",
+        "TORCHELASTIC_RUN_ID": "test",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        **dict.fromkeys(("GROUP_RANK", "TORCHELASTIC_RESTART_COUNT"), "0"),
+        **dict.fromkeys(("GROUP_WORLD_SIZE", "TORCHELASTIC_MAX_RESTARTS"), "1"),
+    }
+    started = []
+    try:
+        for rank in map(str, range(processes)):
+            environment = {**common, "RANK": rank, "LOCAL_RANK": rank} if processes > 1 else {}
+            started.append(context.Process(target=_become, args=(program, arguments, folder, environment)))
+            started[-1].start()
+        for process in started:
+            process.join(PATIENCE_S)
+        assert [process.exitcode for process in started] == [0] * processes
+    finally:
+        for process in started:
+            process.kill()
+            process.join()
+
+
+def _become(program: Path, arguments: tuple[str, ...], folder: Path, environment: Mapping[str, str]) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.argv = [str(program), *arguments]
+    runpy.run_path(str(program), run_name="__main__")
+
+
+def draw_otherwise(number: int) -> None:
+    """Give the global generators a state of this fork's own: what depends on them then differs from fork to fork."""
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)
+
+
+def under_a_name_of_its_own(name: str) -> None:
+    """Processes of a training find each other in the launcher's store, where those of the one before have left keys."""
+    join = distributed.init_process_group
+    store = distributed.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+
+    def join_by_name(*given: object, **options: object) -> None:
+        join(*given, **{**options, "store": distributed.PrefixStore(name, store)})  # type: ignore[arg-type]
+
+    distributed.init_process_group = join_by_name
