@@ -388,6 +388,8 @@ def _side_by_side(count: int) -> NDArray[np.float64]:
 def panels(curves: Mapping[str, Mapping[str, Curve]], index: Mapping[str, int], label: str) -> Figure:
     """A panel per title with a line per method, all on one axis of values; logarithmic where they differ much.
 
+    Of more than `CROWDED` methods, a title has panels side by side, each with some of them and the others in grey.
+
     Args:
         curves: title -> method -> its curve; all have the same quantity along x, from 0.
         index: of each method.
@@ -395,17 +397,21 @@ def panels(curves: Mapping[str, Mapping[str, Curve]], index: Mapping[str, int], 
     """
     methods = list(dict.fromkeys(name for of_panel in curves.values() for name in of_panel))
     known = [value for of_panel in curves.values() for curve in of_panel.values() for value in curve.y if value]
+    parts = -(-len(methods) // CROWDED)
+    shown = [set(methods[part::parts]) for part in range(parts)]
+    titled = [(title, of_panel, part) for title, of_panel in curves.items() for part in shown]
     with mpl.rc_context(STYLE):
-        columns = min(len(curves), 2)
-        rows = -(-len(curves) // columns)
+        columns = min(len(titled), 2) if parts == 1 else parts
+        rows = -(-len(titled) // columns)
         legend = 0.2 * -(-len(methods) // 3)
         figure = Figure(figsize=(WIDTH, 1.9 * rows + legend + 0.4), layout="constrained")
         drawn = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
-        for axes in drawn[len(curves) :]:
+        for axes in drawn[len(titled) :]:
             axes.set_visible(False)
-        for axes, (title, of_panel) in zip(drawn, curves.items(), strict=False):
+        for axes, (title, of_panel, part) in zip(drawn, titled, strict=False):
             for name, curve in of_panel.items():
-                axes.plot(curve.x, _values(curve), linewidth=1.4, markersize=4.5, **look(index[name]))
+                style = {**look(index[name]), "zorder": 3} if name in part else {"color": RULE}
+                axes.plot(curve.x, _values(curve), linewidth=1.4, markersize=4.5, **style)
             ticks = sorted({x for curve in of_panel.values() for x in curve.x})
             axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
             axes.set_title(printable(title))

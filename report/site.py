@@ -464,13 +464,17 @@ def _robustness_plot(table: RobustnessTable, index: Mapping[str, int], folder: _
     of_kind = {curve.title: curves for curve in table.curves if (curves := curve.curves())}
     if not of_kind:
         return None
+    crowded = len({name for curves in of_kind.values() for name in curves}) > figures.CROWDED
     first = table.of.columns[0]
     slug = file_name(f"{first.dataset}{'' if first.synthetic else '-real'}")
     withheld = "-withheld" if first.calibration_free else ""
     return folder.plot(
         f"{slug}-robustness-{file_name(table.of.table.lower())}{withheld}",
         f"{table.name}, against the severity of perturbations",
-        f"{table.details}. A panel per kind, all on one axis; severity 0 is the number without a perturbation.",
+        f"{table.details}. A panel per kind, all on one axis; severity 0 is the number without a perturbation."
+        + (
+            " Of many rows a kind has several panels, each with some of them and the others in grey." if crowded else ""
+        ),
         figures.panels(of_kind, index, f"{metric_label(table.signature)}, {_unit(first)}"),
     )
 

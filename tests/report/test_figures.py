@@ -162,6 +162,20 @@ def test_of_many_rows_each_has_a_panel_with_the_others_in_grey() -> None:
     assert figure.legends[0].get_texts()[0].get_text() == "bound (bound)"
 
 
+def test_of_many_rows_each_is_in_one_of_the_panels_of_every_kind() -> None:
+    names = [f"m{k}" for k in range(8)]
+    index = {name: k for k, name in enumerate(names)}
+    curves = {n: Curve(x=[0, 1], y=[9, 10 + k], x_label="severity", y_label="mm") for k, n in enumerate(names)}
+    few = figures.panels({"blur": dict(list(curves.items())[:6]), "noise": {"m0": curves["m0"]}}, index, "mm")
+    assert [axes.get_title(loc="left") for axes in few.get_axes()] == ["blur", "noise"]
+    many = figures.panels({"blur": curves, "noise": {"m0": curves["m0"]}}, index, "mm")
+    drawn = [axes for axes in many.get_axes() if axes.get_visible()]
+    assert [axes.get_title(loc="left") for axes in drawn] == ["blur", "blur", "noise", "noise"]
+    grey = [[line.get_color() == figures.RULE for line in axes.lines] for axes in drawn]
+    assert grey[:2] == [[False, True] * 4, [True, False] * 4]
+    assert grey[2:] == [[False], [True]]
+
+
 def test_a_figure_that_is_laid_out_first_is_that_which_savefig_draws_twice() -> None:
     scores = {f"method {'long ' * k}": score(f"m{k}", 20.0 + k, "T1", np.random.default_rng(k)) for k in range(3)}
     index = {name: k for k, name in enumerate(scores)}
