@@ -89,6 +89,14 @@ def test_noise_of_a_pixel_is_near_the_true_cameras():
     assert abs(rig.sigma_px.mean() - 1) < 0.07
 
 
+@pytest.mark.parametrize(("noise_px", "frames", "most_deg"), [(1.0, 60, 0.15), (3.0, 60, 0.5), (8.0, 180, 0.5)])
+def test_frames_of_a_sequence_pooled_give_rotations_to_half_a_degree(noise_px, frames, most_deg):
+    """Seventeen joints in each frame, ten rigs: the median of their worst cameras, and so of all."""
+    R, _, rays, weights, focal = made_up_rigs(count=10, noise_px=noise_px, points=frames * 17, seed=3)
+    rig = estimate(rays, weights, focal)
+    assert angle_deg(rig.R @ R.mT).amax(dim=-1).median() <= most_deg
+
+
 def test_outliers_do_not_move_the_cameras():
     R, _, rays, weights, focal = made_up_rigs(count=4, noise_px=0.5, points=68)
     spoiled = rays.clone()
