@@ -113,7 +113,7 @@ class Sharing:
     """The processes of one command.
 
     Args:
-        processes: that are launched, but under torchrun and SLURM, whose processes are used.
+        processes: of the command, but under torchrun and SLURM, whose processes are used.
         device: torch device that is predicted on, cpu or cuda.
         fabric: the processes of a training, in place of those.
 
@@ -189,7 +189,11 @@ class Sharing:
                 raise failure from None
             if not fabric.is_global_zero:
                 raise SystemExit(2) from None  # the first process says so, unless it was killed
-            raise _ended("one of them ended") from error
+            raise InputError(
+                "prediction in several processes",
+                "one of them ended",
+                "run it again; files of earlier predictions are as they were",
+            ) from error
         if parts is None:
             if failure is not None:
                 raise SystemExit(2)  # the first process says why
@@ -208,10 +212,7 @@ class Sharing:
             InputError: a process was killed.
             Exception: the first one that a task raises.
         """
-        try:
-            yield from forked(tasks, self._processes if self._forks else 1)
-        except ChildProcessError as error:
-            raise _ended(str(error)) from error
+        return forked(tasks, self._processes if self._forks else 1)
 
     def _of_forks(
         self, works: Sequence[Work[AnswerT]], progress: Progress | None
@@ -238,11 +239,6 @@ class Sharing:
             if is_first_process():
                 raise
             raise SystemExit(2) from None  # the first process says why it ended
-
-
-def _ended(problem: str) -> InputError:
-    remedy = "run it again; files of earlier predictions are as they were"
-    return InputError("prediction in several processes", problem, remedy)
 
 
 def _costs(works: Sequence[Work[AnswerT]]) -> list[list[float]]:

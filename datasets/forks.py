@@ -18,10 +18,13 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar, cast
 
+from poseboard.datasets.errors import InputError
+
 T = TypeVar("T")
 Task = Callable[[], T]
 
 _PDEATHSIG = 1
+_REMEDY = "run it again, where memory is short with fewer processes; earlier results are as they were"
 
 
 def can_fork() -> bool:
@@ -40,7 +43,7 @@ def forked(tasks: Sequence[Task[T]], processes: int) -> Iterator[T]:
         processes: forks at most.
 
     Raises:
-        ChildProcessError: a fork was killed.
+        InputError: a fork was killed.
         Exception: the first one that a task raises, with a note that has its traceback; further tasks are given up.
 
     Example:
@@ -70,7 +73,8 @@ def forked(tasks: Sequence[Task[T]], processes: int) -> Iterator[T]:
                             worker.send(following)
                     except (EOFError, OSError):
                         workers[worker].join()
-                        raise ChildProcessError(f"one of them ended ({workers[worker].exitcode})") from None
+                        problem = f"ended ({workers[worker].exitcode})"
+                        raise InputError("a process that shares the work", problem, _REMEDY) from None
                     if error is not None:
                         raise error
                     answers[done] = answer

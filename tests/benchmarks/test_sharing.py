@@ -88,7 +88,7 @@ def test_several_processes_write_what_one_does(workspace: Any, monkeypatch: pyte
     done = workspace.run("predict", "human36m", "algebraic")
     assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
     assert all("left out" in line for line in done.out.splitlines()), "of no file is said that it is there"
-    assert done.err.startswith("poseboard: prediction in several processes: one of them ended (-9)")
+    assert done.err.startswith("poseboard: a process that shares the work: ended (-9); run it again")
     assert held(workspace.folder) == left
 
 

@@ -90,7 +90,7 @@ def test_a_fork_that_ends_is_an_error(end: Any) -> None:
     def task() -> None:
         os.kill(os.getpid(), signal.SIGKILL) if end.func is os.kill else end()
 
-    with pytest.raises(ChildProcessError, match="one of them ended"):
+    with pytest.raises(InputError, match="shares the work: ended"):
         list(forked([task, partial(time.sleep, 60)], 2))
     assert not psutil.Process().children()
 
