@@ -637,6 +637,9 @@ def weights_show(file: Annotated[Path, typer.Argument(help="checkpoint of ours")
     print(f"{len(checkpoint.state)} tensors, {count} numbers")
 
 
+_INTERRUPTED = 130
+
+
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -646,9 +649,11 @@ def main() -> None:
     except (InputError, ResultError) as error:
         print(f"poseboard: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code != _INTERRUPTED:  # what Typer makes of an interrupt
+            raise
         print("poseboard: interrupted; the same command goes on from here", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(_INTERRUPTED) from None
     except BrokenPipeError:
         raise SystemExit(0) from None
     except OSError as error:

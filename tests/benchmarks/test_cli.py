@@ -15,6 +15,7 @@ import torch
 import yaml
 from predicted import file_name
 
+from poseboard.benchmarks import cli
 from poseboard.datasets.human36m import CAMERAS, Human36M
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.protocols import predictions
@@ -391,3 +392,13 @@ def test_a_third_party_class_that_is_none(workspace: Any, spoil: Fail, spec: str
     params["methods"]["theirs"] = {"class": spec, "code": "methods/dlt", "after": "backbone"}
     workspace.write_params(**params)
     assert named in spoil("train", "human36m", "theirs").error
+
+
+def test_an_interrupt_is_told_in_one_line(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_settings", interrupted)
+    done = workspace.run("report")
+    assert (done.code, done.out) == (130, "")
+    assert done.err == "poseboard: interrupted; the same command goes on from here\n"
