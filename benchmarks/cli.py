@@ -351,7 +351,7 @@ def predict(
 
     settings = _settings(dataset, root)
     _limit_threads(settings)
-    sharing = Sharing(settings.profile.evaluation_processes or settings.profile.processes, device())
+    sharing = Sharing(settings.profile.processes, device(), forks=settings.profile.evaluation_forks)
     for line in predict_alone(Bench.open(settings, dataset), method, split, sharing):
         if is_first_process():
             print(line)

@@ -36,7 +36,7 @@ def evaluate_stage(settings: Settings, row: str, dataset: str | None = None) -> 
     if not predicts(find_learner(settings.entry(row).spec)):
         yield f"{row}: it predicts nothing; other rows start from its weights"
         return
-    sharing = Sharing(settings.profile.evaluation_processes or settings.profile.processes, device())
+    sharing = Sharing(settings.profile.processes, device(), forks=settings.profile.evaluation_forks)
     on = list(places(settings, row)) if dataset is None else [Place(dataset)]
     if not on:
         yield settings.nowhere(row)

@@ -140,8 +140,10 @@ class Profile(_Strict):
 
     seeds: list[NonNegativeInt] = Field(min_length=1)
     processes: int = Field(ge=1, description="processes of trainings and evaluations: CPU cores or GPUs")
-    evaluation_processes: int | None = Field(
-        default=None, ge=1, description="of evaluations, which start theirs at less cost; left out: `processes`"
+    evaluation_forks: int | None = Field(
+        default=None,
+        ge=1,
+        description="processes of evaluations on a CPU under Linux, where they are forks; left out: `processes`",
     )
     threads: int | None = Field(
         default=None,

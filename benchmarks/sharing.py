@@ -34,7 +34,7 @@ RUNS = 12
 """Pieces of equal cost per process, into which what is predicted is divided at least: so no process is left with much
 more than another, and few models have to be loaded by two."""
 LONGEST = 512
-"""Samples of a piece that a fork takes at most, where there are so many that progress would otherwise stand still."""
+"""About how many samples a fork takes at once at most: where there are many, progress would otherwise stand still."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +116,7 @@ class Sharing:
         processes: of the command, but under torchrun and SLURM, whose processes are used.
         device: torch device that is predicted on, cpu or cuda.
         fabric: the processes of a training, in place of those.
+        forks: as many where the other processes are forks; None: `processes`.
 
     Example:
         >>> work = Work([["S9/a", "S9/b"]], lambda chunks, progress: {key: 0 for chunk in chunks for key in chunk})
@@ -123,9 +124,13 @@ class Sharing:
         [{'S9/a': 0, 'S9/b': 0}]
     """
 
-    def __init__(self, processes: int, device: str = "cpu", fabric: Fabric | None = None) -> None:
+    def __init__(
+        self, processes: int, device: str = "cpu", fabric: Fabric | None = None, forks: int | None = None
+    ) -> None:
         self._processes = processes if fabric is None else fabric.world_size
         self._device, self._launched = device.partition(":")[0], fabric
+        can = fabric is None and self._device == "cpu" and can_fork() and not launched_together()
+        self._forks = (forks or processes) if can else None
 
     @cached_property
     def _fabric(self) -> Fabric:
@@ -135,19 +140,15 @@ class Sharing:
 
         from poseboard.methods.loop import launch
 
-        fabric = launch(self._processes, self._device)
+        most = torch.cuda.device_count() if self._device == "cuda" else self._processes
+        fabric = launch(min(self._processes, most), self._device)
         torch.use_deterministic_algorithms(False)  # as in one process: it is for trainings
         return fabric
 
     @property
-    def _forks(self) -> bool:
-        """Whether the other processes are forks, which are there while something is predicted."""
-        return self._launched is None and self._device == "cpu" and can_fork() and not launched_together()
-
-    @property
     def _several(self) -> bool:
         """Whether this process is one of several from the beginning of the command to its end."""
-        return launched_together() or (self._processes > 1 and not self._forks)
+        return launched_together() or (self._processes > 1 and self._forks is None)
 
     def answers(
         self, works: Sequence[Work[AnswerT]], progress: Progress | None = None
@@ -156,15 +157,15 @@ class Sharing:
 
         Args:
             works: what is predicted; a single chunk is left to the first process.
-            progress: called with (samples done, samples in all) of this process's share.
+            progress: called with (samples done, samples in all), of launched processes those of this one's share.
 
         Raises:
             InputError: a prediction failed in another process, or one of them was killed.
         """
         whole = {place: list(range(len(work.chunks))) for place, work in enumerate(works)}
         several = sum(map(len, whole.values())) > 1
-        if several and self._forks and self._processes > 1:
-            return _together(works, self._of_forks(works, progress))
+        if several and self._forks is not None and self._forks > 1:
+            return _together(works, self._of_forks(works, progress, self._forks))
         if not (several and self._several):
             return _together(works, [_predicted(works, whole, progress)]) if is_first_process() else None
         import torch.distributed as dist
@@ -212,14 +213,14 @@ class Sharing:
             InputError: a process was killed.
             Exception: the first one that a task raises.
         """
-        return forked(tasks, self._processes if self._forks else 1)
+        return forked(tasks, self._forks or 1)
 
     def _of_forks(
-        self, works: Sequence[Work[AnswerT]], progress: Progress | None
+        self, works: Sequence[Work[AnswerT]], progress: Progress | None, forks: int
     ) -> Iterator[Mapping[int, Mapping[str, AnswerT]]]:
         """Answers by the place of the work, a piece at a time."""
         costs, total = _costs(works), sum(len(chunk) for work in works for chunk in work.chunks)
-        most = sum(map(sum, costs)) * min(1 / (RUNS * self._processes), LONGEST / total)
+        most = sum(map(sum, costs)) * min(1 / (RUNS * forks), LONGEST / total)
         apart = [{piece.work: piece.chunks} for piece in pieces(costs, most)]
         tasks = [partial(_predicted, works, piece, None) for piece in apart]
         done = 0

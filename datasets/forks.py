@@ -35,8 +35,9 @@ def can_fork() -> bool:
 def forked(tasks: Sequence[Task[T]], processes: int) -> Iterator[T]:
     """What each task returns, in order, as soon as it is known.
 
-    A fork takes the next task when it has done one, so the longest should come first. It computes in one thread, and
-    ends with this process. With one process or one task, and where nothing is forked, the tasks run in this process.
+    A fork takes the next task when it has done one, so the longest should come first. In it PyTorch and OpenCV compute
+    in one thread, no processes of multiprocessing can be started, and it ends with this process. With one process or
+    one task, and where nothing is forked, the tasks run in this process.
 
     Args:
         tasks: that depend on nothing that another of them does.
@@ -59,7 +60,8 @@ def forked(tasks: Sequence[Task[T]], processes: int) -> Iterator[T]:
     try:
         for _ in range(min(processes, len(tasks))):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(tasks, theirs, os.getpid()))
+            # A daemon is not waited for, should this process end while it works.
+            process = context.Process(target=_work, args=(tasks, theirs, os.getpid()), daemon=True)
             process.start()
             theirs.close()
             workers[ours] = process
@@ -80,8 +82,9 @@ def forked(tasks: Sequence[Task[T]], processes: int) -> Iterator[T]:
                     answers[done] = answer
             yield answers.pop(place)
     finally:
-        for worker, fork in workers.items():
+        for fork in workers.values():
             fork.kill()
+        for worker, fork in workers.items():
             fork.join()
             worker.close()
 
@@ -92,6 +95,8 @@ def _work(tasks: Sequence[Task[T]], connection: Connection[Any, Any], parent: in
     if os.getppid() != parent:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, too, and ends this process
+    # Not a progress bar's, which waits for a thread that is not there.
+    sys.stdout, sys.stderr = sys.__stdout__ or sys.stdout, sys.__stderr__ or sys.stderr
     _compute_in_one_thread()
     while True:
         place = connection.recv()
@@ -107,7 +112,7 @@ def _work(tasks: Sequence[Task[T]], connection: Connection[Any, Any], parent: in
 
 
 def _compute_in_one_thread() -> None:
-    """The threads of the libraries are not there in a fork, and a call that waits for them waits for ever."""
+    """The threads of PyTorch and OpenCV are not there in a fork, and a call that waits for them waits for ever."""
     os.environ["OMP_NUM_THREADS"] = "1"
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)

@@ -9,8 +9,12 @@ import multiprocessing
 import os
 import random
 import runpy
+import signal
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import lightning_fabric  # noqa: F401  # this and the next before the forks, not after each
@@ -49,18 +53,27 @@ def launch(program: Path, *arguments: str, folder: Path, processes: int = 1) -> 
     try:
         for rank in map(str, range(processes)):
             environment = {**common, "RANK": rank, "LOCAL_RANK": rank} if processes > 1 else {}
-            started.append(context.Process(target=_become, args=(program, arguments, folder, environment)))
-            started[-1].start()
-        for process in started:
-            process.join(PATIENCE_S)
+            process = context.Process(target=_become, args=(program, arguments, folder, environment))
+            process.start()
+            started.append(process)
+        deadline, left = time.monotonic() + PATIENCE_S, list(started)
+        while left and all(
+            process.exitcode in (None, 0) for process in started
+        ):  # one that fails is waited for in vain
+            wait([process.sentinel for process in left], max(deadline - time.monotonic(), 0))
+            left = [process for process in left if process.is_alive() and time.monotonic() < deadline]
         assert [process.exitcode for process in started] == [0] * processes
     finally:
         for process in started:
+            assert process.pid is not None
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with what it has started
             process.kill()
             process.join()
 
 
 def _become(program: Path, arguments: tuple[str, ...], folder: Path, environment: Mapping[str, str]) -> None:
+    os.setsid()
     torch.set_num_threads(1)
     os.environ.update(environment)
     os.chdir(folder)

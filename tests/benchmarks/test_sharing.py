@@ -27,12 +27,11 @@ PREDICTIONS = "results/smoke/predictions/algebraic/human36m"
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
-def predict_under_torchrun(folder: Path, *, spoil: str = "") -> subprocess.CompletedProcess[str]:
+def predict_under_torchrun(folder: Path) -> subprocess.CompletedProcess[str]:
     own = {
         "OMP_NUM_THREADS": "1",
         "GLOO_SOCKET_IFNAME": "lo",
         "PYTHONDONTWRITEBYTECODE": "",
-        "SPOIL": spoil,
         "CHUNK": str(CHUNK),
     }
     command = [sys.executable, *TORCHRUN, str(PROGRAM), "predict", "human36m", "algebraic"]

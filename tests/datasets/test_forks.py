@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from functools import partial
 from typing import Any
@@ -122,13 +121,26 @@ def test_forks_end_with_their_parent(number: int) -> None:
 
 
 @needs_forks
+def test_who_fails_between_two_answers_is_not_kept_from_ending() -> None:
+    program = """
+import time
+from poseboard.datasets.forks import forked
+kept = []
+try:
+    for answer in forked([lambda: 1, lambda: time.sleep(60), lambda: time.sleep(60)], 2):
+        raise KeyError("odd")
+except KeyError as error:
+    kept.append(error)  # and with it the generator
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=50)
+
+
+@needs_forks
 def test_threads_of_this_process_are_not_waited_for() -> None:
-    held = threading.Lock()
     torch.set_num_threads(2)
     try:
         torch.ones(300, 300) @ torch.ones(300, 300)  # a pool of threads, which no fork has
-        with held:
-            tasks = [lambda: float((torch.ones(300, 300) @ torch.ones(300, 300)).sum())] * 2
-            assert list(forked(tasks, 2)) == [300.0**3] * 2
+        tasks = [lambda: float((torch.ones(300, 300) @ torch.ones(300, 300)).sum())] * 2
+        assert list(forked(tasks, 2)) == [300.0**3] * 2
     finally:
         torch.set_num_threads(1)
