@@ -32,8 +32,9 @@ page: $(VENV)/ready ## Write the page of the recorded results, without data or t
 repro: $(VENV)/ready ## Regenerate every table, run and page; PROFILE=smoke|default|seeds|full chooses the size of this run
 	@$(BIN)/poseboard repro $(if $(PROFILE),--profile $(PROFILE))
 
+# tests/report first: its long files, begun last, would leave the other processes idle.
 test: $(VENV)/ready ## Run the tests
-	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest tests/report tests --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lock: $(VENV)/ready ## Compile constraints.txt anew
 	UV_FIND_LINKS= $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --extra peers --no-header --no-annotate --no-emit-index-url -o constraints.txt constraints.in pyproject.toml

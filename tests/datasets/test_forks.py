@@ -22,7 +22,7 @@ from poseboard.datasets.forks import can_fork, forked
 needs_forks = pytest.mark.skipif(not can_fork(), reason="tasks run in this process here")
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(st.lists(st.integers(), max_size=7), st.integers(1, 3))
 def test_answers_are_in_order(values: list[int], processes: int) -> None:
     tasks = [partial(lambda value: -value, value) for value in values]
