@@ -472,9 +472,7 @@ def _robustness_plot(table: RobustnessTable, index: Mapping[str, int], folder: _
         f"{slug}-robustness-{file_name(table.of.table.lower())}{withheld}",
         f"{table.name}, against the severity of perturbations",
         f"{table.details}. A panel per kind, all on one axis; severity 0 is the number without a perturbation."
-        + (
-            " Of many rows a kind has several panels, each with some of them and the others in grey." if crowded else ""
-        ),
+        + (" A kind has several panels where there are many rows, the others in grey." if crowded else ""),
         figures.panels(of_kind, index, f"{metric_label(table.signature)}, {_unit(first)}"),
     )
 

@@ -57,9 +57,8 @@ def launch(program: Path, *arguments: str, folder: Path, processes: int = 1) -> 
             process.start()
             started.append(process)
         deadline, left = time.monotonic() + PATIENCE_S, list(started)
-        while left and all(
-            process.exitcode in (None, 0) for process in started
-        ):  # one that fails is waited for in vain
+        # Where one has failed, others may wait for it in vain.
+        while left and all(process.exitcode in (None, 0) for process in started):
             wait([process.sentinel for process in left], max(deadline - time.monotonic(), 0))
             left = [process for process in left if process.is_alive() and time.monotonic() < deadline]
         assert [process.exitcode for process in started] == [0] * processes
