@@ -187,6 +187,7 @@ class LoadedRow:
         self.answers: Skeleton | None = getattr(first, "answers", None)
         self._options = options_in_force(first, {})
         self._unused: Method | None = first
+        self._at_work: tuple[object, Method] | None = None
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The options in force: those that the model keeps, with the defaults, else those given."""
@@ -210,6 +211,13 @@ class LoadedRow:
                 "declare the same whenever the same weights are loaded",
             )
         return model
+
+    def model_at(self, work: object) -> Method:
+        """The model that was last asked for here, if for the same work, else another one, as `model` gives it."""
+        if self._at_work is None or self._at_work[0] is not work:
+            self._at_work = None  # before the next is loaded: both may be large
+            self._at_work = work, self.model()
+        return self._at_work[1]
 
     def _load(self) -> Method:
         model = self._build()

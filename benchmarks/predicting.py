@@ -260,7 +260,7 @@ def _work(due: _Due, samples: Handover) -> Work[Poses]:
     """The prediction for one file, by a model that has seen nothing yet."""
 
     def predict(of_chunks: Chunks, report: Report) -> dict[str, Poses]:
-        answers = answers_of(due.used.row.model(), samples, of_chunks, progress=report)
+        answers = answers_of(due.used.row.model_at(due), samples, of_chunks, progress=report)
         samples.forget()
         return answers
 

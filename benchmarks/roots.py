@@ -280,7 +280,7 @@ def _predicted(
     )
 
     def predict(of_chunks: Chunks, report: Progress) -> dict[str, Poses]:
-        return answers_of(loaded.model(), handover, of_chunks, progress=report)
+        return answers_of(loaded.model_at(handover), handover, of_chunks, progress=report)
 
     answered = sharing.answers([Work(chunks(handover, keys), predict)], progress)
     if answered is None:

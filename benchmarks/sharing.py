@@ -1,9 +1,9 @@
 """Prediction by several processes: each predicts a share of the samples, and the first gathers the answers.
 
-A method is asked for the same samples together as in one process, so that its answers are the same to the bit. The
-processes are those of torchrun or SLURM, among which it is settled before who predicts what. Else they are as many as
-the command names: forks of it, which take what is left, or, with GPUs and where nothing is forked, launched ones. The
-first process alone reads and writes results and tells its progress.
+A method is asked for the same samples together as in one process, so that its answers are the same to the bit. Each
+process takes the next piece of the work when it is done with one. The processes are those of torchrun or SLURM. Else
+they are as many as the command names: forks of it, or, with GPUs and where nothing is forked, launched ones. The first
+process alone reads and writes results and tells the progress.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import accumulate
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from itertools import accumulate, count, takewhile
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
 
 from poseboard.benchmarks.locks import is_first_process
 from poseboard.datasets.errors import InputError
@@ -43,8 +44,7 @@ class Work(Generic[AnswerT]):
 
     Args:
         chunks: of the samples.
-        predict: the answers of some of the chunks by key, with its progress; called once at most in a process, but for
-            forks, which call it per piece.
+        predict: the answers of some of the chunks by key, with its progress; called for each piece apart.
         views: of a sample.
     """
 
@@ -83,30 +83,6 @@ def pieces(costs: Sequence[Sequence[float]], most: float) -> list[Piece]:
             places[int((until - cost / 2) / whole * count)].append(place)
         found += [Piece(sum(of_work[place] for place in run), work, run) for run in places if run]
     return sorted(found, key=lambda piece: -piece.cost)
-
-
-def shares(costs: Sequence[Sequence[float]], processes: int) -> list[dict[int, list[int]]]:
-    """Who predicts what: for each process, the places of works and of their chunks, in order.
-
-    The largest pieces are given away first, each to the process that has least to do.
-
-    Args:
-        costs: of the chunks of each work, above 0.
-        processes: how many there are.
-
-    Example:
-        >>> shares([[4.0], [1.0], [2.0], [1.0]], 2)
-        [{0: [0]}, {1: [0], 2: [0], 3: [0]}]
-        >>> shares([[2.0, 2.0, 2.0, 1.0]], 2)
-        [{0: [0, 2]}, {0: [1, 3]}]
-    """
-    load = [0.0] * processes
-    given: list[dict[int, list[int]]] = [{} for _ in range(processes)]
-    for cost, work, run in pieces(costs, sum(map(sum, costs)) / (RUNS * processes)):
-        least = load.index(min(load))
-        load[least] += cost
-        given[least].setdefault(work, []).extend(run)
-    return [{work: sorted(own[work]) for work in sorted(own)} for own in given]
 
 
 class Sharing:
@@ -157,12 +133,12 @@ class Sharing:
 
         Args:
             works: what is predicted; a single chunk is left to the first process.
-            progress: called with (samples done, samples in all), of launched processes those of this one's share.
+            progress: called with (samples done, samples in all).
 
         Raises:
             InputError: a prediction failed in another process, or one of them was killed.
         """
-        whole = {place: list(range(len(work.chunks))) for place, work in enumerate(works)}
+        whole = _whole(works)
         several = sum(map(len, whole.values())) > 1
         if several and self._forks is not None and self._forks > 1:
             return _together(works, self._of_forks(works, progress, self._forks))
@@ -173,28 +149,22 @@ class Sharing:
         fabric = self._fabric
         if fabric.world_size == 1:
             return _together(works, [_predicted(works, whole, progress)])
-        own_share = shares(_costs(works), fabric.world_size)[fabric.global_rank]
         failure: Exception | None = None
-        own: dict[int, Mapping[str, AnswerT]] | str = {}
+        own: dict[int, dict[str, AnswerT]] | str = {}
         try:
-            own = _predicted(works, own_share, progress)
+            own = _drawn(works, _apart(works, fabric.world_size), _draws(fabric), progress)
         except Exception as error:  # raised again below: the others wait for an answer
             failure, own = error, " ".join(str(error).split())
-        parts: list[dict[int, Mapping[str, AnswerT]] | str | None] | None = None
+        parts: list[dict[int, dict[str, AnswerT]] | str | None] | None = None
         if fabric.is_global_zero:
             parts = [None] * fabric.world_size
         try:
-            dist.gather_object(own, parts)
-        except RuntimeError as error:
+            with _all_there(fabric):
+                dist.gather_object(own, parts)
+        except InputError:
             if failure is not None:
                 raise failure from None
-            if not fabric.is_global_zero:
-                raise SystemExit(2) from None  # the first process says so, unless it was killed
-            raise InputError(
-                "prediction in several processes",
-                "one of them ended",
-                "run it again; files of earlier predictions are as they were",
-            ) from error
+            raise
         if parts is None:
             if failure is not None:
                 raise SystemExit(2)  # the first process says why
@@ -219,11 +189,8 @@ class Sharing:
         self, works: Sequence[Work[AnswerT]], progress: Progress | None, forks: int
     ) -> Iterator[Mapping[int, Mapping[str, AnswerT]]]:
         """Answers by the place of the work, a piece at a time."""
-        costs, total = _costs(works), sum(len(chunk) for work in works for chunk in work.chunks)
-        most = sum(map(sum, costs)) * min(1 / (RUNS * forks), LONGEST / total)
-        apart = [{piece.work: piece.chunks} for piece in pieces(costs, most)]
-        tasks = [partial(_predicted, works, piece, None) for piece in apart]
-        done = 0
+        tasks = [partial(_predicted, works, piece, None) for piece in _apart(works, forks, LONGEST)]
+        total, done = _samples(works), 0
         for answers in self.each(tasks):
             done += sum(map(len, answers.values()))
             if progress is not None:
@@ -240,6 +207,69 @@ class Sharing:
             if is_first_process():
                 raise
             raise SystemExit(2) from None  # the first process says why it ended
+
+
+_SHARED = count()
+"""Calls that several processes have shared so far, the same number in all of them."""
+
+
+@contextmanager
+def _all_there(fabric: Fabric) -> Iterator[None]:
+    """Where another process ended, the first one raises an InputError; the others end, for nobody else to say it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not fabric.is_global_zero:
+            raise SystemExit(2) from None
+        remedy = "run it again; files of earlier predictions are as they were"
+        raise InputError("prediction in several processes", "one of them ended", remedy) from error
+
+
+def _draws(fabric: Fabric) -> Iterator[int]:
+    """Numbers from 0 on, of which each of several processes gets the next that none has had."""
+    import torch.distributed as dist
+
+    name = f"poseboard-{next(_SHARED)}"
+    while True:
+        with _all_there(fabric):
+            number = cast("dist.ProcessGroup", dist.group.WORLD).get_group_store().add(name, 1) - 1
+        yield number
+
+
+def _drawn(
+    works: Sequence[Work[AnswerT]],
+    apart: Sequence[Mapping[int, Sequence[int]]],
+    draws: Iterable[int],
+    progress: Progress | None,
+) -> dict[int, dict[str, AnswerT]]:
+    """Answers by the place of the work, of the pieces whose numbers one of several processes draws."""
+    own: dict[int, dict[str, AnswerT]] = {}
+    total = _samples(works)
+    before = [0, *accumulate(_samples(works, piece) for piece in apart)]
+    for number in takewhile(lambda drawn: drawn < len(apart), draws):
+        for work, answers in _predicted(
+            works, apart[number], partial(_further, progress, before[number], total)
+        ).items():
+            own.setdefault(work, {}).update(answers)
+    return own
+
+
+def _whole(works: Sequence[Work[AnswerT]]) -> dict[int, Sequence[int]]:
+    """All chunks, by the place of the work."""
+    return {place: range(len(work.chunks)) for place, work in enumerate(works)}
+
+
+def _samples(works: Sequence[Work[AnswerT]], chunks: Mapping[int, Sequence[int]] | None = None) -> int:
+    """How many samples there are in some chunks, or in all."""
+    of_works = (_whole(works) if chunks is None else chunks).items()
+    return sum(len(works[place].chunks[chunk]) for place, of_work in of_works for chunk in of_work)
+
+
+def _apart(works: Sequence[Work[AnswerT]], processes: int, longest: float = math.inf) -> list[dict[int, list[int]]]:
+    """Works and their chunks by place, as processes take them one after the other; ``longest``: samples at most."""
+    costs = _costs(works)
+    most = sum(map(sum, costs)) * min(1 / (RUNS * processes), longest / _samples(works))
+    return [{piece.work: piece.chunks} for piece in pieces(costs, most)]
 
 
 def _costs(works: Sequence[Work[AnswerT]]) -> list[list[float]]:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from torch import distributed
 
 from poseboard.benchmarks import harness, predicting, sharing
-from poseboard.benchmarks.sharing import RUNS, Sharing, Work, shares
+from poseboard.benchmarks.sharing import Sharing, Work, pieces
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.forks import forked
 
@@ -112,7 +113,11 @@ def test_a_failure_in_one_process_ends_all(monkeypatch: pytest.MonkeyPatch) -> N
         if parts is not None:
             parts[:] = [own, of_second]
 
+    def draws(fabric: Two) -> Iterator[int]:
+        return iter([fabric.global_rank, 2])
+
     monkeypatch.setattr(distributed, "gather_object", gathered)
+    monkeypatch.setattr(sharing, "_draws", draws)
     monkeypatch.setenv("WORLD_SIZE", "2")
     first, second = Sharing(2), Sharing(2)
     vars(first)["_fabric"], vars(second)["_fabric"] = Two(0), Two(1)
@@ -157,28 +162,20 @@ def told_of(predict: Any) -> Any:
 COSTS = st.lists(st.lists(st.floats(0.01, 100), min_size=1, max_size=6), max_size=30)
 
 
-@given(COSTS, st.integers(1, 5))
-def test_each_chunk_is_predicted_once(costs: list[list[float]], processes: int) -> None:
-    given_away = shares(costs, processes)
-    assert len(given_away) == processes
-    found = sorted((work, chunk) for own in given_away for work, chunks in own.items() for chunk in chunks)
-    assert found == [(work, chunk) for work, of_work in enumerate(costs) for chunk in range(len(of_work))]
-    assert all(
-        list(own) == sorted(own) and all(chunks == sorted(chunks) for chunks in own.values()) for own in given_away
-    )
+@given(COSTS, st.floats(0.1, 100))
+def test_pieces_are_each_chunk_once_and_of_similar_cost(costs: list[list[float]], most: float) -> None:
+    found = pieces(costs, most)
+    chunks = sorted((piece.work, chunk) for piece in found for chunk in piece.chunks)
+    assert chunks == [(work, chunk) for work, of_work in enumerate(costs) for chunk in range(len(of_work))]
+    assert all(piece.chunks == sorted(piece.chunks) for piece in found)
+    assert [piece.cost for piece in found] == sorted((piece.cost for piece in found), reverse=True)
+    for piece in found:
+        own = [costs[piece.work][chunk] for chunk in piece.chunks]
+        assert piece.cost == pytest.approx(sum(own))
+        assert piece.cost <= 1.000001 * (most + 2 * max(costs[piece.work]))
 
 
-@given(COSTS, st.integers(2, 4))
-def test_no_process_has_much_more_to_do_than_another(costs: list[list[float]], processes: int) -> None:
-    loads = [
-        sum(costs[work][chunk] for work, chunks in own.items() for chunk in chunks) for own in shares(costs, processes)
-    ]
-    most = max((cost for of_work in costs for cost in of_work), default=0)
-    # A piece is one chunk, or costs at most the fraction of the whole and a chunk besides.
-    assert max(loads) - min(loads) <= sum(map(sum, costs)) / (RUNS * processes) + 2 * most + 1e-6
-
-
-def test_works_are_shared_as_wholes_where_there_are_many() -> None:
-    first, second = shares([[1.0, 1.0]] * (4 * RUNS), 2)
-    assert not first.keys() & second.keys()
-    assert len(first) == len(second)
+@given(COSTS)
+def test_what_costs_little_is_one_piece(costs: list[list[float]]) -> None:
+    found = pieces(costs, most=max((sum(of_work) for of_work in costs), default=1) * 1.000001)
+    assert sorted(piece.work for piece in found) == list(range(len(costs)))
