@@ -72,7 +72,7 @@ def triangulate_compiled(R: Tensor, t: Tensor, rays: Tensor, weights: Tensor) ->
     return torch.from_numpy(np.nan_to_num(dlt(as_array(P), as_array(rays), as_array(weights)))).to(rays)
 
 
-def _residuals(R: Tensor, t: Tensor, points: Tensor, rays: Tensor, focal_px: Tensor) -> tuple[Tensor, Tensor]:
+def residuals(R: Tensor, t: Tensor, points: Tensor, rays: Tensor, focal_px: Tensor) -> tuple[Tensor, Tensor]:
     """Squared residuals (B, V, N), px², and depths."""
     in_view = torch.einsum("bvrc,bnc->bvnr", R, points) + t[..., None, :]
     depth = in_view[..., 2]
@@ -183,6 +183,6 @@ def information(rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor) -> Te
 def robust_weights(rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor) -> tuple[Tensor, Tensor]:
     """Weights (B, V, N) of the least squares that has the robust cost's minimum, and the loss's scale (B,) px."""
     rays = torch.where((weights > 0)[..., None], rays, torch.zeros_like(rays))
-    squared, _ = _residuals(rig.R, rig.t, rig.points, rays, focal_px)
+    squared, _ = residuals(rig.R, rig.t, rig.points, rays, focal_px)
     scale = _scale_px(squared, weights)
     return _robust(squared, weights, scale)[1], scale

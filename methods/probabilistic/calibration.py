@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from poseboard.datasets.sample import Sample
+from poseboard.methods.geometry.bundle import Rig
 from poseboard.methods.geometry.relative_pose import estimate
 from poseboard.methods.geometry.rotations import rotation_log
+from poseboard.methods.probabilistic.model import with_sides
 from poseboard.methods.probabilistic.posterior import Posterior, Sampling, sample_posterior
 
 FRAMES = 10
@@ -61,7 +63,9 @@ def squared_errors(posterior: Posterior, R: Tensor) -> Tensor:
     return torch.where(singular != 0, torch.inf, (error * solved)[..., 0].sum(-1))
 
 
-def fit_temperature(batches: Iterable[KnownRigs], sampling: Sampling, seed: int) -> float:
+def fit_temperature(
+    batches: Iterable[KnownRigs], sampling: Sampling, seed: int, flip_order: Sequence[int] | None = None
+) -> float:
     """The temperature at which regions of `LEVEL` hold so many of the true rotations, at least 1.
 
     Wider regions follow from a higher temperature, nearly in proportion: it is multiplied by the quotient of the
@@ -72,8 +76,11 @@ def fit_temperature(batches: Iterable[KnownRigs], sampling: Sampling, seed: int)
         batches: training rigs; without any the answer is 1.
         sampling: of the posterior, whose temperature does not matter.
         seed: of the draws.
+        flip_order: of the joints, where sides are exchanged back (`with_sides`).
     """
     rigs = [(known, estimate(known.rays, known.weights, known.focal_px)) for known in batches]
+    if flip_order is not None:
+        rigs = [_with_sides(known, rig, flip_order) for known, rig in rigs]
     if not rigs:
         return 1.0
     expected = float(scipy.stats.chi2.ppf(LEVEL, 3))
@@ -88,3 +95,8 @@ def fit_temperature(batches: Iterable[KnownRigs], sampling: Sampling, seed: int)
         ratio = float(np.quantile(torch.cat(errors).numpy(), LEVEL)) / expected
         temperature = float(np.clip(temperature * ratio, *_RANGE))
     return temperature
+
+
+def _with_sides(known: KnownRigs, rig: Rig, flip_order: Sequence[int]) -> tuple[KnownRigs, Rig]:
+    rig, rays, weights = with_sides(rig, known.rays, known.weights, known.focal_px, flip_order)
+    return known._replace(rays=rays, weights=weights), rig

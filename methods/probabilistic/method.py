@@ -19,11 +19,12 @@ from poseboard.methods.base import Inputs, parse_options
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.geometry.bundle import triangulate
 from poseboard.methods.geometry.relative_pose import estimate
+from poseboard.methods.geometry.sides import sort_sides
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.network_method import NetworkMethod
 from poseboard.methods.nets.starting_weights import load_backbone
 from poseboard.methods.probabilistic.essential import essential_rigs
-from poseboard.methods.probabilistic.model import ProbabilisticTriangulation, observe, relative
+from poseboard.methods.probabilistic.model import ProbabilisticTriangulation, observe, relative, with_sides
 from poseboard.methods.probabilistic.posterior import Sampling, sample_posterior
 from poseboard.methods.probabilistic.release import particle_rigs
 from poseboard.methods.probabilistic.train import ProbabilisticOptions, ProbabilisticTraining, bone_lengths_mm
@@ -70,6 +71,7 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
         given = parsed.solver == "given"
         inputs = Inputs(extrinsics=given, frames_per_rig=1 if given else parsed.frames_per_rig)
         super().__init__("probabilistic", parsed, skeleton, inputs)
+        self._mirrored, self._sides = parsed.orders(skeleton)
 
     def network(self, checkpoint: Checkpoint, where: Path) -> tuple[ProbabilisticTriangulation, int]:
         """The backbone with its confidence head."""
@@ -89,7 +91,7 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
         """
         if not samples:
             return []
-        seen = observe(self.loaded, samples, self._device)
+        seen = observe(self.loaded, samples, self._device, self._mirrored)
         answers: dict[int, Poses] = {}
         for rigs in _batches(samples):
             answers |= self._of_rigs(samples, rigs, *seen)
@@ -121,12 +123,11 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
             value[rows, places.clamp_min(0)].transpose(1, 2).flatten(2, 3) for value in (rays, weights, focal_px)
         )
         weights = weights * there.expand(*places.shape, joints).transpose(1, 2).flatten(2, 3)
-        of_frames = weights.unflatten(2, (frames, joints))
-        score = (of_frames.mean(-1).sum(1) / there[..., 0].sum(2)).numpy()
-        located = ((of_frames > 0).sum(1) >= 2)[..., None]  # (B, T, J, 1)
+        score = (weights.unflatten(2, (frames, joints)).mean(-1).sum(1) / there[..., 0].sum(2)).numpy()
         if self.options.solver == "given":
-            return self._triangulated(samples, rigs, rays, weights, located, score)
-        R, t, points, covariance = self._solve(rays, relative(weights), focal_px)
+            return self._triangulated(samples, rigs, rays, weights, focal_px, score)
+        R, t, points, covariance, weights = self._solve(rays, relative(weights), focal_px)
+        located = _located(weights.unflatten(2, (frames, joints)))
         poses = torch.where(located, points.unflatten(1, (frames, joints)), torch.nan)
         return self._scaled(samples, rigs, R, t, poses, covariance, score)
 
@@ -146,22 +147,24 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
             return ()
         return ("camera_R", "camera_t_mm", *(("camera_covariance",) if self.options.solver == "posterior" else ()))
 
-    def _solve(self, rays: Tensor, weights: Tensor, focal_px: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Cameras (B, V, 3, 3), (B, V, 3), points (B, N, 3), and the cameras' covariances (B, V, 6, 6)."""
+    def _solve(self, rays: Tensor, weights: Tensor, focal_px: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Cameras (B, V, 3, 3), (B, V, 3), points (B, N, 3), the cameras' covariances (B, V, 6, 6), final weights."""
         options = self.options
         if options.solver == "essential":
             rig = essential_rigs(rays, weights, focal_px)
         else:
             rig = estimate(rays, weights, focal_px)
+        if self._sides is not None:
+            rig, rays, weights = with_sides(rig, rays, weights, focal_px, self._sides)
         if options.solver == "posterior":
             sampling = Sampling(options.draws, options.rounds, temperature=self._constants["temperature"])
             generator = torch.Generator().manual_seed(options.seed)
             posterior = sample_posterior(rig, rays, weights, focal_px, sampling, generator)
-            return posterior.rotation, posterior.translation, posterior.mean_points, posterior.covariance
+            return posterior.rotation, posterior.translation, posterior.mean_points, posterior.covariance, weights
         if options.solver == "particles":
             rig = particle_rigs(rig, rays, weights, seed=options.seed)
         unknown = torch.full((*rig.t.shape[:2], 6, 6), torch.nan, dtype=rays.dtype)
-        return rig.R, rig.t, triangulate(rig.R, rig.t, rays, weights), unknown
+        return rig.R, rig.t, triangulate(rig.R, rig.t, rays, weights), unknown, weights
 
     def _triangulated(
         self,
@@ -169,14 +172,16 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
         rigs: Sequence[_Rig],
         rays: Tensor,
         weights: Tensor,
-        located: Tensor,
+        focal_px: Tensor,
         score: Array,
     ) -> dict[int, Poses]:
         """Triangulation with the true cameras, which are those of a rig's first sample, in the world frame."""
         first = [[samples[rig.rows[0]].views[place].camera for place in rig.places[0]] for rig in rigs]
         R = torch.from_numpy(np.stack([[camera.R for camera in cameras] for cameras in first]))
         t = torch.from_numpy(np.stack([[camera.t for camera in cameras] for cameras in first]))
-        points = torch.where(located[:, 0], triangulate(R, t, rays, weights), torch.nan).numpy()
+        if self._sides is not None:
+            rays, weights, _ = sort_sides(R, t, rays, weights, focal_px, self._sides)
+        points = torch.where(_located(weights), triangulate(R, t, rays, weights), torch.nan).numpy()
         return {rig.rows[0]: Poses(self.skeleton, points[b][None], score[b]) for b, rig in enumerate(rigs)}
 
     def _scaled(
@@ -216,6 +221,11 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
                 name = samples[row].views[0].name
                 answers[row] = Poses(self.skeleton, joints_mm[None], score[b, frame : frame + 1], name, columns)
         return answers
+
+
+def _located(weights: Tensor) -> Tensor:
+    """Joints that at least two views see: weights (B, V, ...) -> (B, ..., 1)."""
+    return ((weights > 0).sum(1) >= 2)[..., None]
 
 
 def _about(covariance: Array, slots: Sequence[int], reference: int) -> Array:

@@ -12,8 +12,9 @@ from poseboard.datasets.camera import undistort_each
 from poseboard.datasets.sample import Sample
 from poseboard.methods.batches.crops import stack_crops
 from poseboard.methods.geometry.bundle import Rig, adjust
+from poseboard.methods.geometry.sides import sort_sides
 from poseboard.methods.nets.architecture import Architecture
-from poseboard.methods.nets.joints import Joints, see_joints
+from poseboard.methods.nets.joints import Joints, see_both_ways, see_joints
 from poseboard.methods.probabilistic.posterior import Posterior, Sampling, sample_posterior
 
 
@@ -30,9 +31,11 @@ class ProbabilisticTriangulation(nn.Module):
         self.architecture = architecture
         self.backbone = backbone
 
-    def see(self, images: Tensor) -> Joints:
-        """2D joints and confidences of normalised crops (n, 3, S, S)."""
-        return see_joints(self.architecture, self.backbone, images)
+    def see(self, images: Tensor, flip_order: Sequence[int] | None = None) -> Joints:
+        """2D joints and confidences of normalised crops (n, 3, S, S); with an order those of `see_both_ways`."""
+        if flip_order is None:
+            return see_joints(self.architecture, self.backbone, images)
+        return see_both_ways(self.architecture, self.backbone, images, flip_order)
 
     def forward(
         self,
@@ -69,17 +72,20 @@ class ProbabilisticTriangulation(nn.Module):
         return sample_posterior(rig, rays, weights, focal_px, sampling, generator), joints
 
 
-def observe(model: ProbabilisticTriangulation, samples: Sequence[Sample], device: str) -> tuple[Tensor, Tensor, Tensor]:
+def observe(
+    model: ProbabilisticTriangulation, samples: Sequence[Sample], device: str, flip_order: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """`observations` in the views of samples, in their order; on the processor.
 
     Args:
         model: on ``device``.
         samples: with crops or whole images of the network's size.
         device: of the network.
+        flip_order: see `ProbabilisticTriangulation.see`.
     """
     arch = model.architecture
     images, valid = stack_crops(samples, arch.crop_px)
-    joints = [model.see(arch.prepare(part.to(device))) for part in images.split(arch.chunk)]
+    joints = [model.see(arch.prepare(part.to(device)), flip_order) for part in images.split(arch.chunk)]
     points = torch.cat([of_part.points_px for of_part in joints]).double().cpu().numpy()
     confidences = torch.cat([of_part.confidences for of_part in joints]).double().cpu()
     cameras = [view.camera for sample in samples for view in sample.views]
@@ -124,3 +130,41 @@ def relative(confidences: Tensor) -> Tensor:
     """
     used = (confidences > 0).sum((1, 2), keepdim=True).clamp_min(1)
     return confidences / (confidences.sum((1, 2), keepdim=True) / used).clamp_min(1e-12)
+
+
+def with_sides(
+    rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor, flip_order: Sequence[int], steps: int = 12
+) -> tuple[Rig, Tensor, Tensor]:
+    """Recovered rigs once more, with left and right exchanged in frames of views that contradict the others.
+
+    Args:
+        rig: B rigs.
+        rays: (B, V, T J, 2) of T frames; finite where their weight is not 0.
+        weights: (B, V, T J).
+        focal_px: (B, V, T J).
+        flip_order: of the J joints.
+        steps: of bundle adjustment, of rigs in which something was exchanged.
+
+    Returns:
+        The rigs, rays and weights.
+    """
+    rays, weights, exchanged = sides_of_frames(rig.R, rig.t, rays, weights, focal_px, flip_order)
+    if len(rows := torch.nonzero(exchanged)[:, 0]):
+        again = adjust(rig.R[rows], rig.t[rows], rays[rows], weights[rows], focal_px[rows], steps)
+        rig = Rig(*(before.index_copy(0, rows, after) for before, after in zip(rig, again, strict=True)))
+    return rig, rays, weights
+
+
+def sides_of_frames(
+    R: Tensor, t: Tensor, rays: Tensor, weights: Tensor, focal_px: Tensor, flip_order: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`sort_sides` in every frame of B rigs; rays (B, V, T J, 2), weights (B, V, T J), and whether any changed (B,)."""
+    joints = len(flip_order)
+    frames = rays.shape[2] // joints
+    seen, w, focal = (
+        value.unflatten(2, (frames, joints)).transpose(1, 2).flatten(0, 1) for value in (rays, weights, focal_px)
+    )
+    each_R, each_t = (value.repeat_interleave(frames, 0) for value in (R, t))
+    seen, w, exchanged = sort_sides(each_R, each_t, seen, w, focal, flip_order)
+    seen, w = (value.unflatten(0, (-1, frames)).transpose(1, 2).flatten(2, 3) for value in (seen, w))
+    return seen, w, exchanged.any(1).unflatten(0, (-1, frames)).any(1)

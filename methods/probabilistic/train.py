@@ -36,6 +36,8 @@ class ProbabilisticOptions(Options):
             adjustment alone. "particles": the release's particle loop, from that start. "essential": OpenCV's essential
             matrix, PnP, and bundle adjustment. "given": the true cameras, which the method is handed, triangulate the
             same 2D points: the bound. All but "posterior" take the weights of the row under ``after`` as they are.
+        mirrored: predict from each crop and from its mirror image: joints are the mean of both.
+        sides: exchange left and right in views that contradict the others (`sort_sides`), once cameras are found.
         frames_per_rig: most frames of a rig whose points are used together.
         draws: of the cameras per round.
         rounds: of drawing and refitting.
@@ -59,6 +61,8 @@ class ProbabilisticOptions(Options):
     """
 
     solver: Solver = "posterior"
+    mirrored: bool = True
+    sides: bool = True
     frames_per_rig: int = Field(default=1000, ge=1)
     draws: int = Field(default=256, ge=2)
     rounds: int = Field(default=3, ge=1)
@@ -79,6 +83,10 @@ class ProbabilisticOptions(Options):
     clip_norm: float | None = Field(default=10.0, gt=0)
     views: int = Field(default=4, ge=2)
     augmentation: Augmentation = Augmentation()
+
+    def orders(self, skeleton: Skeleton) -> tuple[Sequence[int] | None, Sequence[int] | None]:
+        """Order of exchanged joints for ``mirrored``, and for ``sides``; None where it is off."""
+        return skeleton.flip_order if self.mirrored else None, skeleton.flip_order if self.sides else None
 
 
 def bone_lengths_mm(joints_mm: Array, skeleton: Skeleton) -> Array:
@@ -192,11 +200,12 @@ class ProbabilisticTraining(Training):
         if not known.size:
             raise InputError("probabilistic", "no training pose has all joints", "train on a data set in 3D")
         options = self._options
-        temperature = fit_temperature(self._rigs(samples), Sampling(options.draws, options.rounds), options.seed)
+        sampling, (mirrored, sides) = Sampling(options.draws, options.rounds), options.orders(self._skeleton)
+        temperature = fit_temperature(self._rigs(samples, mirrored), sampling, options.seed, sides)
         return {"size_mm": float(np.median(known)), "temperature": temperature}
 
     @torch.inference_mode()
-    def _rigs(self, samples: Sequence[Sample]) -> Iterator[KnownRigs]:
+    def _rigs(self, samples: Sequence[Sample], flip_order: Sequence[int] | None) -> Iterator[KnownRigs]:
         """Training rigs of several frames, as the method sees them; those with equal numbers of views together."""
         self.model.eval()
         device = str(next(self.model.parameters()).device)
@@ -207,7 +216,7 @@ class ProbabilisticTraining(Training):
             if len(cameras) < 2:
                 continue
             rays, weights, focal_px = (
-                value.transpose(0, 1).flatten(1, 2) for value in observe(self.model, of_rig, device)
+                value.transpose(0, 1).flatten(1, 2) for value in observe(self.model, of_rig, device, flip_order)
             )
             R = torch.from_numpy(np.stack([camera.R @ cameras[0].R.T for camera in cameras]))
             alike[len(cameras)].append(KnownRigs(rays, relative(weights[None])[0], focal_px, R))
