@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from poseboard.benchmarks.handover import Handover
-from poseboard.benchmarks.harness import predict
+from poseboard.benchmarks.harness import LoadedRow, predict
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import Facts
@@ -189,3 +189,16 @@ def test_a_frame_that_the_method_does_not_see_is_refused(tmp_path: Path, frame: 
     one = Handover(FourCameras(), OneEye.inputs, tmp_path, cameras=("c",))
     with pytest.raises(InputError, match=rf"test/Walking-1/0: frame: answer is in the frame '{frame}'.*: view-0"):
         predict(OneEye(frame), one, keys)  # type: ignore[arg-type]
+
+
+def test_a_work_keeps_its_model_until_another_one_begins() -> None:
+    class Loaded(OneEye):
+        def load(self, weights: Path | None, device: str) -> None: ...
+
+    row = LoadedRow("one", lambda: Loaded("view-0"), None, "cpu")  # type: ignore[arg-type]
+    first, second = object(), object()
+    model = row.model_at(first)
+    assert row.model_at(first) is model
+    assert row.model_at(second) is not model
+    assert row.model_at(first) is not model, "of works that take turns each model has seen nothing yet"
+    assert row.model() is not row.model()

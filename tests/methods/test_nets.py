@@ -5,7 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.nets import losses
+from poseboard.methods.nets.architecture import Architecture
+from poseboard.methods.nets.joints import see_both_ways, see_joints
 from poseboard.methods.nets.pose_resnet import BLOCKS, PoseResNet, SmallPoseNet, build_backbone
 from poseboard.methods.nets.soft_argmax import soft_argmax_2d, soft_argmax_3d
 from poseboard.methods.volumetric.losses import voxel_cross_entropy
@@ -166,3 +169,20 @@ def test_a_truth_outside_the_volume_counts_at_its_border():
     outside = torch.tensor([[[50.0, 60.0, 70.0]]])
     found = voxel_cross_entropy(positions, p, outside, torch.ones(1, 1, 1))
     assert found.item() == pytest.approx(-np.log(0.3), rel=1e-4)
+
+
+def test_what_is_seen_both_ways_turns_with_the_image():
+    """Of the mirror image it is the mirrored answer, which that of one way alone is not."""
+    architecture = Architecture(network="small", joints=HUMAN36M.joints, crop_px=64, alg_confidences=True).exact
+    net, order = architecture.build(seed=1).eval(), list(HUMAN36M.flip_order)
+    images = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+    def mirrored(points_px):
+        return torch.stack([63 - points_px[:, order, 0], points_px[:, order, 1]], dim=-1)
+
+    with torch.inference_mode():
+        one = see_joints(architecture, net, images)
+        both, turned = (see_both_ways(architecture, net, way, order) for way in (images, images.flip(-1)))
+    torch.testing.assert_close(turned.points_px, mirrored(both.points_px), atol=1e-3, rtol=0)
+    torch.testing.assert_close(turned.confidences, both.confidences[:, order], atol=1e-5, rtol=0)
+    assert not torch.allclose(both.points_px, one.points_px, atol=0.1)
