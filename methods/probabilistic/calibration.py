@@ -16,7 +16,7 @@ from poseboard.datasets.sample import Sample
 from poseboard.methods.geometry.bundle import Rig
 from poseboard.methods.geometry.relative_pose import estimate
 from poseboard.methods.geometry.rotations import rotation_log
-from poseboard.methods.probabilistic.model import with_sides
+from poseboard.methods.probabilistic.model import rigs_without_swaps
 from poseboard.methods.probabilistic.posterior import Posterior, Sampling, sample_posterior
 
 FRAMES = 10
@@ -76,11 +76,11 @@ def fit_temperature(
         batches: training rigs; without any the answer is 1.
         sampling: of the posterior, whose temperature does not matter.
         seed: of the draws.
-        flip_order: of the joints, where sides are exchanged back (`with_sides`).
+        flip_order: of the joints, where left and right are swapped back (`rigs_without_swaps`).
     """
     rigs = [(known, estimate(known.rays, known.weights, known.focal_px)) for known in batches]
     if flip_order is not None:
-        rigs = [_with_sides(known, rig, flip_order) for known, rig in rigs]
+        rigs = [_without_swaps(known, rig, flip_order) for known, rig in rigs]
     if not rigs:
         return 1.0
     expected = float(scipy.stats.chi2.ppf(LEVEL, 3))
@@ -97,6 +97,6 @@ def fit_temperature(
     return temperature
 
 
-def _with_sides(known: KnownRigs, rig: Rig, flip_order: Sequence[int]) -> tuple[KnownRigs, Rig]:
-    rig, rays, weights = with_sides(rig, known.rays, known.weights, known.focal_px, flip_order)
+def _without_swaps(known: KnownRigs, rig: Rig, flip_order: Sequence[int]) -> tuple[KnownRigs, Rig]:
+    rig, rays, weights = rigs_without_swaps(rig, known.rays, known.weights, known.focal_px, flip_order)
     return known._replace(rays=rays, weights=weights), rig

@@ -19,12 +19,12 @@ from poseboard.methods.base import Inputs, parse_options
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.geometry.bundle import triangulate
 from poseboard.methods.geometry.relative_pose import estimate
-from poseboard.methods.geometry.sides import sort_sides
+from poseboard.methods.geometry.swaps import swap_back
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.network_method import NetworkMethod
 from poseboard.methods.nets.starting_weights import load_backbone
 from poseboard.methods.probabilistic.essential import essential_rigs
-from poseboard.methods.probabilistic.model import ProbabilisticTriangulation, observe, relative, with_sides
+from poseboard.methods.probabilistic.model import ProbabilisticTriangulation, observe, relative, rigs_without_swaps
 from poseboard.methods.probabilistic.posterior import Sampling, sample_posterior
 from poseboard.methods.probabilistic.release import particle_rigs
 from poseboard.methods.probabilistic.train import ProbabilisticOptions, ProbabilisticTraining, bone_lengths_mm
@@ -71,7 +71,7 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
         given = parsed.solver == "given"
         inputs = Inputs(extrinsics=given, frames_per_rig=1 if given else parsed.frames_per_rig)
         super().__init__("probabilistic", parsed, skeleton, inputs)
-        self._mirrored, self._sides = parsed.orders(skeleton)
+        self._mirrored, self._swaps = parsed.orders(skeleton)
 
     def network(self, checkpoint: Checkpoint, where: Path) -> tuple[ProbabilisticTriangulation, int]:
         """The backbone with its confidence head."""
@@ -154,8 +154,8 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
             rig = essential_rigs(rays, weights, focal_px)
         else:
             rig = estimate(rays, weights, focal_px)
-        if self._sides is not None:
-            rig, rays, weights = with_sides(rig, rays, weights, focal_px, self._sides)
+        if self._swaps is not None:
+            rig, rays, weights = rigs_without_swaps(rig, rays, weights, focal_px, self._swaps)
         if options.solver == "posterior":
             sampling = Sampling(options.draws, options.rounds, temperature=self._constants["temperature"])
             generator = torch.Generator().manual_seed(options.seed)
@@ -179,8 +179,8 @@ class Probabilistic(NetworkMethod[ProbabilisticOptions, ProbabilisticTriangulati
         first = [[samples[rig.rows[0]].views[place].camera for place in rig.places[0]] for rig in rigs]
         R = torch.from_numpy(np.stack([[camera.R for camera in cameras] for cameras in first]))
         t = torch.from_numpy(np.stack([[camera.t for camera in cameras] for cameras in first]))
-        if self._sides is not None:
-            rays, weights, _ = sort_sides(R, t, rays, weights, focal_px, self._sides)
+        if self._swaps is not None:
+            rays, weights, _ = swap_back(R, t, rays, weights, focal_px, self._swaps)
         points = torch.where(_located(weights), triangulate(R, t, rays, weights), torch.nan).numpy()
         return {rig.rows[0]: Poses(self.skeleton, points[b][None], score[b]) for b, rig in enumerate(rigs)}
 

@@ -12,7 +12,7 @@ from poseboard.datasets.camera import undistort_each
 from poseboard.datasets.sample import Sample
 from poseboard.methods.batches.crops import stack_crops
 from poseboard.methods.geometry.bundle import Rig, adjust
-from poseboard.methods.geometry.sides import sort_sides
+from poseboard.methods.geometry.swaps import swap_back
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.joints import Joints, see_both_ways, see_joints
 from poseboard.methods.probabilistic.posterior import Posterior, Sampling, sample_posterior
@@ -132,10 +132,10 @@ def relative(confidences: Tensor) -> Tensor:
     return confidences / (confidences.sum((1, 2), keepdim=True) / used).clamp_min(1e-12)
 
 
-def with_sides(
+def rigs_without_swaps(
     rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor, flip_order: Sequence[int], steps: int = 12
 ) -> tuple[Rig, Tensor, Tensor]:
-    """Recovered rigs once more, with left and right exchanged in frames of views that contradict the others.
+    """Recovered rigs once more, with left and right swapped back in frames of views that contradict the others.
 
     Args:
         rig: B rigs.
@@ -143,28 +143,28 @@ def with_sides(
         weights: (B, V, T J).
         focal_px: (B, V, T J).
         flip_order: of the J joints.
-        steps: of bundle adjustment, of rigs in which something was exchanged.
+        steps: of bundle adjustment, of rigs in which something was swapped.
 
     Returns:
         The rigs, rays and weights.
     """
-    rays, weights, exchanged = sides_of_frames(rig.R, rig.t, rays, weights, focal_px, flip_order)
-    if len(rows := torch.nonzero(exchanged)[:, 0]):
+    rays, weights, swapped = swap_back_frames(rig.R, rig.t, rays, weights, focal_px, flip_order)
+    if len(rows := torch.nonzero(swapped)[:, 0]):
         again = adjust(rig.R[rows], rig.t[rows], rays[rows], weights[rows], focal_px[rows], steps)
         rig = Rig(*(before.index_copy(0, rows, after) for before, after in zip(rig, again, strict=True)))
     return rig, rays, weights
 
 
-def sides_of_frames(
+def swap_back_frames(
     R: Tensor, t: Tensor, rays: Tensor, weights: Tensor, focal_px: Tensor, flip_order: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`sort_sides` in every frame of B rigs; rays (B, V, T J, 2), weights (B, V, T J), and whether any changed (B,)."""
+    """`swap_back` in every frame of B rigs; rays (B, V, T J, 2), weights (B, V, T J), and whether any changed (B,)."""
     joints = len(flip_order)
     frames = rays.shape[2] // joints
     seen, w, focal = (
         value.unflatten(2, (frames, joints)).transpose(1, 2).flatten(0, 1) for value in (rays, weights, focal_px)
     )
     each_R, each_t = (value.repeat_interleave(frames, 0) for value in (R, t))
-    seen, w, exchanged = sort_sides(each_R, each_t, seen, w, focal, flip_order)
+    seen, w, swapped = swap_back(each_R, each_t, seen, w, focal, flip_order)
     seen, w = (value.unflatten(0, (-1, frames)).transpose(1, 2).flatten(2, 3) for value in (seen, w))
-    return seen, w, exchanged.any(1).unflatten(0, (-1, frames)).any(1)
+    return seen, w, swapped.any(1).unflatten(0, (-1, frames)).any(1)

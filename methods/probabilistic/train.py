@@ -37,7 +37,7 @@ class ProbabilisticOptions(Options):
             matrix, PnP, and bundle adjustment. "given": the true cameras, which the method is handed, triangulate the
             same 2D points: the bound. All but "posterior" take the weights of the row under ``after`` as they are.
         mirrored: predict from each crop and from its mirror image: joints are the mean of both.
-        sides: exchange left and right in views that contradict the others (`sort_sides`), once cameras are found.
+        swaps: swap left and right in views that contradict the others (`swap_back`), once cameras are found.
         frames_per_rig: most frames of a rig whose points are used together.
         draws: of the cameras per round.
         rounds: of drawing and refitting.
@@ -62,7 +62,7 @@ class ProbabilisticOptions(Options):
 
     solver: Solver = "posterior"
     mirrored: bool = True
-    sides: bool = True
+    swaps: bool = True
     frames_per_rig: int = Field(default=1000, ge=1)
     draws: int = Field(default=256, ge=2)
     rounds: int = Field(default=3, ge=1)
@@ -85,8 +85,8 @@ class ProbabilisticOptions(Options):
     augmentation: Augmentation = Augmentation()
 
     def orders(self, skeleton: Skeleton) -> tuple[Sequence[int] | None, Sequence[int] | None]:
-        """Order of exchanged joints for ``mirrored``, and for ``sides``; None where it is off."""
-        return skeleton.flip_order if self.mirrored else None, skeleton.flip_order if self.sides else None
+        """Order of mirrored joints for ``mirrored``, and for ``swaps``; None where it is off."""
+        return skeleton.flip_order if self.mirrored else None, skeleton.flip_order if self.swaps else None
 
 
 def bone_lengths_mm(joints_mm: Array, skeleton: Skeleton) -> Array:
@@ -200,8 +200,8 @@ class ProbabilisticTraining(Training):
         if not known.size:
             raise InputError("probabilistic", "no training pose has all joints", "train on a data set in 3D")
         options = self._options
-        sampling, (mirrored, sides) = Sampling(options.draws, options.rounds), options.orders(self._skeleton)
-        temperature = fit_temperature(self._rigs(samples, mirrored), sampling, options.seed, sides)
+        sampling, (mirrored, swaps) = Sampling(options.draws, options.rounds), options.orders(self._skeleton)
+        temperature = fit_temperature(self._rigs(samples, mirrored), sampling, options.seed, swaps)
         return {"size_mm": float(np.median(known)), "temperature": temperature}
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Left and right exchanged in views: found with given cameras, and left alone where nothing contradicts."""
+"""Swapped sides of weighted joints: found with given cameras, and left alone where nothing contradicts."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import Tensor
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.geometry.bundle import adjust, triangulate
 from poseboard.methods.geometry.rotations import angle_deg
-from poseboard.methods.geometry.sides import sort_sides
-from poseboard.methods.probabilistic.model import with_sides
+from poseboard.methods.geometry.swaps import swap_back
+from poseboard.methods.probabilistic.model import rigs_without_swaps
 
 JOINTS = len(HUMAN36M)
 ORDER = HUMAN36M.flip_order
 
 
 def exchange(values: Tensor, views: list[int], frames: slice = slice(None)) -> Tensor:
-    """Values (B, V, J, ...) with the sides of some views exchanged in some frames."""
+    """Values (B, V, J, ...) with the sides of some views swapped in some frames."""
     changed = values.clone()
     for view in views:
         changed[frames, view] = values[frames, view][:, list(ORDER)]
@@ -35,12 +35,12 @@ def people(count: int = 6, noise_px: float = 3.0, seed: int = 0) -> tuple[Tensor
 
 @settings(max_examples=20)
 @given(st.integers(0, 500), st.integers(0, 3))
-def test_one_exchanged_view_of_four_is_found(seed: int, view: int) -> None:
+def test_one_swapped_view_of_four_is_found(seed: int, view: int) -> None:
     R, t, rays, weights, focal = people(seed=seed)
     spoiled = exchange(rays, [view]), exchange(weights, [view])
-    sorted_rays, sorted_weights, exchanged = sort_sides(R, t, *spoiled, focal, ORDER)
-    assert exchanged[:, view].all()
-    assert exchanged.sum() == len(R)
+    sorted_rays, sorted_weights, swapped = swap_back(R, t, *spoiled, focal, ORDER)
+    assert swapped[:, view].all()
+    assert swapped.sum() == len(R)
     torch.testing.assert_close(sorted_rays, rays)
     torch.testing.assert_close(sorted_weights, weights)
 
@@ -48,30 +48,30 @@ def test_one_exchanged_view_of_four_is_found(seed: int, view: int) -> None:
 def test_of_two_views_each_the_heavier_ones_are_right() -> None:
     R, t, rays, weights, focal = people()
     weights[:, [1, 2]] *= 0.5
-    *_, exchanged = sort_sides(R, t, exchange(rays, [1, 2]), exchange(weights, [1, 2]), focal, ORDER)
-    assert exchanged.tolist() == [[False, True, True, False]] * len(R)
+    *_, swapped = swap_back(R, t, exchange(rays, [1, 2]), exchange(weights, [1, 2]), focal, ORDER)
+    assert swapped.tolist() == [[False, True, True, False]] * len(R)
 
 
 @settings(max_examples=20)
 @given(st.integers(0, 500), st.sampled_from([0.0, 1.0, 10.0, 30.0]))
-def test_nothing_is_exchanged_where_nothing_contradicts(seed: int, noise_px: float) -> None:
+def test_nothing_is_swapped_where_nothing_contradicts(seed: int, noise_px: float) -> None:
     R, t, rays, weights, focal = people(noise_px=noise_px, seed=seed)
-    sorted_rays, sorted_weights, exchanged = sort_sides(R, t, rays, weights, focal, ORDER)
-    assert not exchanged.any()
+    sorted_rays, sorted_weights, swapped = swap_back(R, t, rays, weights, focal, ORDER)
+    assert not swapped.any()
     torch.testing.assert_close((sorted_rays, sorted_weights), (rays, weights), atol=0, rtol=0)
 
 
 def test_a_frame_does_not_depend_on_others_nor_on_absent_views() -> None:
     R, t, rays, weights, focal = people()
     spoiled, w = exchange(rays, [2], slice(0, 3)), exchange(weights, [2], slice(0, 3))
-    together = sort_sides(R, t, spoiled, w, focal, ORDER)
+    together = swap_back(R, t, spoiled, w, focal, ORDER)
     assert together[2].any(1).tolist() == [True] * 3 + [False] * 3
-    alone = sort_sides(R[1:2], t[1:2], spoiled[1:2], w[1:2], focal[1:2], ORDER)
+    alone = swap_back(R[1:2], t[1:2], spoiled[1:2], w[1:2], focal[1:2], ORDER)
     for part, whole in zip(alone, together, strict=True):
         torch.testing.assert_close(part[0], whole[1], atol=0, rtol=0)
     w[:, 0] = 0
     spoiled[:, 0] = torch.nan
-    three = sort_sides(R, t, spoiled, w, focal, ORDER)
+    three = swap_back(R, t, spoiled, w, focal, ORDER)
     assert three[2].any(1).tolist() == [True] * 3 + [False] * 3
     assert not three[2][:, 0].any()
     assert torch.isfinite(three[0]).all()
@@ -84,7 +84,7 @@ def test_a_rig_is_adjusted_again_by_its_sorted_frames() -> None:
     spoiled[:2, 1, 0] = spoiled[:2, 1, 0][:, list(ORDER)]  # in a frame of two rigs
     spoiled = spoiled.flatten(2, 3)
     rig = adjust(R, t, spoiled, weights, focal, 20)
-    again, sorted_rays, sorted_weights = with_sides(rig, spoiled, weights, focal, ORDER)
+    again, sorted_rays, sorted_weights = rigs_without_swaps(rig, spoiled, weights, focal, ORDER)
     torch.testing.assert_close(sorted_rays, rays)
     torch.testing.assert_close(sorted_weights, weights)
     torch.testing.assert_close(again.R[2], rig.R[2], atol=0, rtol=0)
