@@ -8,11 +8,13 @@ process alone reads and writes results and tells the progress.
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property, partial
 from itertools import accumulate, count, takewhile
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
@@ -22,8 +24,6 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.forks import Task, can_fork, forked
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
     from poseboard.benchmarks.handover import Progress
 
 AnswerT = TypeVar("AnswerT")
@@ -91,8 +91,8 @@ class Sharing:
     Args:
         processes: of the command, but under torchrun and SLURM, whose processes are used.
         device: torch device that is predicted on, cpu or cuda.
-        fabric: the processes of a training, in place of those.
         forks: as many where the other processes are forks; None: `processes`.
+        joined: whether so many processes are in one process group already, as those of a training are.
 
     Example:
         >>> work = Work([["S9/a", "S9/b"]], lambda chunks, progress: {key: 0 for chunk in chunks for key in chunk})
@@ -100,26 +100,19 @@ class Sharing:
         [{'S9/a': 0, 'S9/b': 0}]
     """
 
-    def __init__(
-        self, processes: int, device: str = "cpu", fabric: Fabric | None = None, forks: int | None = None
-    ) -> None:
-        self._processes = processes if fabric is None else fabric.world_size
-        self._device, self._launched = device.partition(":")[0], fabric
-        can = fabric is None and self._device == "cpu" and can_fork() and not launched_together()
+    def __init__(self, processes: int, device: str = "cpu", *, forks: int | None = None, joined: bool = False) -> None:
+        self._processes, self._device, self._joined = processes, device.partition(":")[0], joined
+        can = not joined and self._device == "cpu" and can_fork() and not launched_together()
         self._forks = (forks or processes) if can else None
 
     @cached_property
-    def _fabric(self) -> Fabric:
-        if self._launched is not None:
-            return self._launched
-        import torch
+    def _group(self) -> int:
+        """The processes of the group, which is joined here unless a training did."""
+        import torch.distributed as dist
 
-        from poseboard.methods.loop import launch
-
-        most = torch.cuda.device_count() if self._device == "cuda" else self._processes
-        fabric = launch(min(self._processes, most), self._device)
-        torch.use_deterministic_algorithms(False)  # as in one process: it is for trainings
-        return fabric
+        if not (self._joined or dist.is_initialized()):
+            _join(self._processes, self._device)
+        return dist.get_world_size() if dist.is_initialized() else 1
 
     @property
     def _several(self) -> bool:
@@ -146,20 +139,20 @@ class Sharing:
             return _together(works, [_predicted(works, whole, progress)]) if is_first_process() else None
         import torch.distributed as dist
 
-        fabric = self._fabric
-        if fabric.world_size == 1:
+        processes = self._group
+        if processes == 1:
             return _together(works, [_predicted(works, whole, progress)])
         failure: Exception | None = None
         own: dict[int, dict[str, AnswerT]] | str = {}
         try:
-            own = _drawn(works, _apart(works, fabric.world_size), _draws(fabric), progress)
+            own = _drawn(works, _apart(works, processes), _draws(), progress)
         except Exception as error:  # raised again below: the others wait for an answer
             failure, own = error, " ".join(str(error).split())
         parts: list[dict[int, dict[str, AnswerT]] | str | None] | None = None
-        if fabric.is_global_zero:
-            parts = [None] * fabric.world_size
+        if dist.get_rank() == 0:
+            parts = [None] * processes
         try:
-            with _all_there(fabric):
+            with _all_there():
                 dist.gather_object(own, parts)
         except InputError:
             if failure is not None:
@@ -199,39 +192,60 @@ class Sharing:
 
     def of_first(self, value: ValueT) -> ValueT:
         """What the first process holds, in all of them."""
-        if not self._several:
+        if not self._several or self._group == 1:
             return value
+        import torch.distributed as dist
+
+        held = [value]
         try:
-            return self._fabric.broadcast(value)
+            dist.broadcast_object_list(held)
         except RuntimeError:
             if is_first_process():
                 raise
             raise SystemExit(2) from None  # the first process says why it ended
+        return held[0]
 
 
+def _join(processes: int, device: str) -> None:
+    import torch
+
+    if device == "cpu" and torch.distributed.is_torchelastic_launched():
+        # What a training joins by takes one and a half seconds to import.
+        torch.set_num_threads(1)
+        torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
+        atexit.register(torch.distributed.destroy_process_group)  # its threads must not outlive the interpreter
+        return
+    from poseboard.methods.loop import launch
+
+    launch(min(processes, torch.cuda.device_count()) if device == "cuda" else processes, device)
+    torch.use_deterministic_algorithms(False)  # as in one process: it is for trainings
+
+
+_PATIENCE = timedelta(days=1)
+"""With a process that is not done; one that ends is noticed at once."""
 _SHARED = count()
 """Calls that several processes have shared so far, the same number in all of them."""
 
 
 @contextmanager
-def _all_there(fabric: Fabric) -> Iterator[None]:
+def _all_there() -> Iterator[None]:
     """Where another process ended, the first one raises an InputError; the others end, for nobody else to say it."""
     try:
         yield
     except RuntimeError as error:
-        if not fabric.is_global_zero:
+        if not is_first_process():
             raise SystemExit(2) from None
         remedy = "run it again; files of earlier predictions are as they were"
         raise InputError("prediction in several processes", "one of them ended", remedy) from error
 
 
-def _draws(fabric: Fabric) -> Iterator[int]:
+def _draws() -> Iterator[int]:
     """Numbers from 0 on, of which each of several processes gets the next that none has had."""
     import torch.distributed as dist
 
     name = f"poseboard-{next(_SHARED)}"
     while True:
-        with _all_there(fabric):
+        with _all_there():
             number = cast("dist.ProcessGroup", dist.group.WORLD).get_group_store().add(name, 1) - 1
         yield number
 

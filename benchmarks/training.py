@@ -216,7 +216,7 @@ def _samples(
         if inputs.root != "predicted":
             return bench.handover(inputs, progress=report).examples("train"), None
         asked = from_all_cameras(bench, "train")
-        sharing = Sharing(1, fabric=fabric)
+        sharing = Sharing(fabric.world_size, joined=True)
         roots_mm = handed_roots_mm(bench, row, seed, asked, sharing, kept=kept, progress=report)
         samples = bench.handover(inputs, roots_mm=roots_mm, progress=report).examples("train")
     return samples, _roots_sha256(bench, row, seed)

@@ -92,15 +92,6 @@ def test_several_processes_write_what_one_does(workspace: Any, monkeypatch: pyte
     assert held(workspace.folder) == left
 
 
-class Two:
-    """The first of two processes, or the second."""
-
-    world_size = 2
-
-    def __init__(self, rank: int) -> None:
-        self.global_rank, self.is_global_zero = rank, rank == 0
-
-
 def works(*chunks: list[str], predict: Any) -> list[Work[int]]:
     return [Work([chunk], lambda mine, _: predict(mine)) for chunk in chunks]
 
@@ -113,25 +104,31 @@ def test_a_failure_in_one_process_ends_all(monkeypatch: pytest.MonkeyPatch) -> N
         if parts is not None:
             parts[:] = [own, of_second]
 
-    def draws(fabric: Two) -> Iterator[int]:
-        return iter([fabric.global_rank, 2])
+    def draws() -> Iterator[int]:
+        return iter([rank, 2])
 
+    def answers(of: int, asked: list[Work[int]]) -> list[dict[str, int]] | None:
+        nonlocal rank
+        rank = of
+        return Sharing(2, joined=True).answers(asked)
+
+    rank = 0
     monkeypatch.setattr(distributed, "gather_object", gathered)
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "get_rank", lambda: rank)
     monkeypatch.setattr(sharing, "_draws", draws)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    first, second = Sharing(2), Sharing(2)
-    vars(first)["_fabric"], vars(second)["_fabric"] = Two(0), Two(1)
     of_second: Any = {1: {"2": 4}}
     good = works(["1"], ["2"], predict=lambda mine: {key: 1 for chunk in mine for key in chunk})
-    assert first.answers(good) == [{"1": 1}, {"2": 4}]
-    assert second.answers(good) is None
+    assert answers(0, good) == [{"1": 1}, {"2": 4}]
+    assert answers(1, good) is None
     with pytest.raises(ValueError, match="the network is"):
-        first.answers(works(["1"], ["2"], predict=fail))
+        answers(0, works(["1"], ["2"], predict=fail))
     with pytest.raises(SystemExit):
-        second.answers(works(["1"], ["2"], predict=fail))
+        answers(1, works(["1"], ["2"], predict=fail))
     of_second = "the network is odd"
     with pytest.raises(InputError, match="prediction in several processes: the network is odd"):
-        first.answers(good)
+        answers(0, good)
 
 
 def test_one_process_or_one_chunk_starts_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
