@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from poseboard.benchmarks.allocation import keep_freed_memory
 from poseboard.benchmarks.locks import is_first_process
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
@@ -644,6 +645,7 @@ def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
+    keep_freed_memory()
     try:
         app()
     except (InputError, ResultError) as error:
