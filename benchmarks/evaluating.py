@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from poseboard.benchmarks.harness import Bench, device
 from poseboard.benchmarks.locks import is_first_process
 from poseboard.benchmarks.matching import Place, places, shows_people
-from poseboard.benchmarks.predicting import predict_stage, splits_on, weights_path
+from poseboard.benchmarks.predicting import predict_stage, splits_on, splits_with_samples, weights_path
 from poseboard.benchmarks.scoring import lines, score_stage
 from poseboard.benchmarks.settings import Settings
 from poseboard.benchmarks.sharing import Sharing
@@ -41,9 +41,9 @@ def evaluate_stage(settings: Settings, row: str, dataset: str | None = None) -> 
     if not on:
         yield settings.nowhere(row)
     for place in on:
-        splits = splits_on(place.dataset, settings.params.profile)
-        why = place.left_out or ("" if splits else "no table is run on it")
+        why = place.left_out or ("" if splits_on(place.dataset, settings.params.profile) else "no table is run on it")
         bench = None if why else Bench.open(settings, place.dataset)
+        splits = [] if bench is None else splits_with_samples(bench)
         if bench is None or (why := _unanswered(bench, row, splits)):
             yield f"{place.dataset}/{row}: left out, {why}"
             continue

@@ -66,6 +66,12 @@ def splits_on(dataset: str, profile: str) -> list[str]:
     return list(dict.fromkeys(table.split for table in tables_on(dataset, profile)))
 
 
+def splits_with_samples(bench: Bench) -> list[str]:
+    """Those of `splits_on` that the data set has samples of; all of them where it has none of any."""
+    splits = splits_on(bench.dataset.name, bench.settings.params.profile)
+    return [split for split in splits if bench.dataset.keys(split)] or splits
+
+
 @lru_cache(maxsize=1024)
 def _table(path: Path, state: FileState) -> Table:
     """The table of a file in a state: every stage asks for all of them often."""

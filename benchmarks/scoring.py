@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from poseboard.benchmarks.harness import Bench
-from poseboard.benchmarks.predicting import asked, predictions_path, row_lock, splits_on, tables_on
+from poseboard.benchmarks.predicting import asked, predictions_path, row_lock, splits_with_samples, tables_on
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import provenance
 from poseboard.benchmarks.rig_plans import write_rig_plans
@@ -65,7 +65,8 @@ def score_stage(
         method: the row; of ``files``, the method that they say they are of.
         files: predictions to score instead of those of the predict stage.
         named: what to call ``files`` in the record, whatever they say they are of.
-        doubt: called with a line for each file that is scored but seems to be in another unit.
+        doubt: called with a line for each file that is scored but seems to be in another unit, and for each split whose
+            tables are left out because nothing of it is predicted.
 
     Raises:
         InputError: predictions that are absent, damaged, of other data, with unknown keys or of several runs, or
@@ -93,29 +94,18 @@ def _score(
         raise InputError(f"data set {dataset!r}", "no table is scored on it", "add one to benchmarks/tables")
     given = _given(files, None if named else method) if files else None
     method = named or method
-    splits: list[tuple[TruthTable, Predictions]] = []
-    scored: dict[str, Scored] = {}
-    done = 0
     with progress(f"score {dataset}/{method}") as report:
-        for split in splits_on(dataset, settings.params.profile):
-            of_split = [table for table in of_dataset if table.split == split]
-            points = {kind for table in of_split if (kind := table.rule().points) is not None}
-            truth = TruthTable.collect(bench.dataset, split, points)
-            answered = _predicted(settings, dataset, method, truth) if given is None else _of_split(given, split)
-            splits.append((truth, answered))
-            for table in of_split:
-                if _can_be_scored(table, answered, truth):
+        splits = _answered(bench, method, of_dataset, given, doubt)
+        scored: dict[str, Scored] = {}
+        for done, table in enumerate(of_dataset, start=1):
+            for truth, answered in splits:
+                if truth.split == table.split and _can_be_scored(table, answered, truth):
                     scored[table.id] = score(table, answered, truth)
-                done += 1
-                report(done, len(of_dataset))
+            report(done, len(of_dataset))
     if not scored:
         raise InputError(
             f"{dataset}/{method}", "no table can be scored from these predictions", "see benchmarks/tables"
         )
-    for truth, answered in splits:
-        for of_file in (table for by_seed in answered.values() for table in by_seed.values() if files):
-            if line := unit_doubt(of_file, truth):
-                doubt(line)
     # What was done stands in the predictions: the train stage may have been run again since, or never.
     own_last = sorted(
         ((condition, known) for _, of_split in splits for condition, known in of_split.items()),
@@ -166,6 +156,31 @@ def _score(
             if path not in drawn:
                 path.unlink()
     return record
+
+
+def _answered(
+    bench: Bench, method: str, tables: Sequence[Table], given: Predictions | None, doubt: Callable[[str], None]
+) -> list[tuple[TruthTable, Predictions]]:
+    """The truth and the answers of the splits that are predicted; the arguments are those of `_score`."""
+    dataset, folder = bench.dataset.name, bench.settings.row_path("predictions", method, bench.dataset.name)
+    found: list[tuple[TruthTable, Predictions]] = []
+    missing: list[str] = []
+    for split in splits_with_samples(bench):
+        points = {kind for table in tables if table.split == split and (kind := table.rule().points) is not None}
+        truth = TruthTable.collect(bench.dataset, split, points)
+        answered = _predicted(bench.settings, dataset, method, truth) if given is None else _of_split(given, split)
+        if answered:
+            found.append((truth, answered))
+        elif given is None:
+            missing.append(f"poseboard predict {dataset} {method} --split {split}")
+        for of_file in (table for by_seed in answered.values() for table in by_seed.values() if given is not None):
+            if line := unit_doubt(of_file, truth):
+                doubt(line)
+    if missing and not found:
+        raise InputError(folder, "there are no predictions", f"run `{missing[0]}` first")
+    for command in missing:
+        doubt(f"{dataset}/{method}: tables are left out whose split is not predicted; `{command}` does that")
+    return found
 
 
 def _plans(table: PoseTable, bench: Bench, folder: Path, outputs: WholeFiles) -> set[Path]:
@@ -322,8 +337,6 @@ def _predicted(settings: Settings, dataset: str, method: str, truth: TruthTable)
             if path.is_file():
                 answered[condition][seed] = predictions.read(path)
     folder, remedy = settings.row_path("predictions", method, dataset), f"run `poseboard predict {dataset} {method}`"
-    if not answered:
-        raise InputError(folder, "there are no predictions", f"{remedy} first")
     if len({frozenset(by_seed) for by_seed in answered.values()}) > 1:
         raise InputError(folder, "some conditions have predictions of other seeds than others", remedy)
     for condition, by_seed in answered.items():

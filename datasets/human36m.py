@@ -91,10 +91,8 @@ class Human36M:
 
     name = "human36m"
     skeleton = HUMAN36M
-    splits = ("train", "test")
+    splits: tuple[str, ...] = ("train", "test")
     obtain: ClassVar[str] = OBTAIN
-    test_subjects: ClassVar[tuple[str, ...] | None] = TEST_SUBJECTS
-    """Subjects of the test split, all others are of the training split; None: all are of the test split."""
 
     def __init__(
         self,
@@ -185,6 +183,11 @@ class Human36M:
             ]
         return verify(self.root, labels.digest, sequences, every_byte)
 
+    @staticmethod
+    def split_of(subject: str) -> str:
+        """The split of a subject of the labels: S9 and S11 are for testing."""
+        return "test" if subject in TEST_SUBJECTS else "train"
+
     def keys(self, split: str) -> Sequence[str]:
         """All keys of the split in table order, damaged sequences included."""
         return self.select(split)
@@ -193,7 +196,7 @@ class Human36M:
         """Keys of the split, without damaged sequences if ``damaged`` is False, then every n-th.
 
         Args:
-            split: "train" (all subjects except S9 and S11) or "test" (S9, S11).
+            split: one of `splits`; see `split_of`.
             damaged: False leaves out `DAMAGED`.
             every: stride over the remaining rows, in table order.
 
@@ -201,13 +204,12 @@ class Human36M:
             Keys "S9/Walking-1/000123": subject, sequence, frame_idx.
         """
         if split not in self.splits:
-            raise InputError(f"{self.name}: split", f"{split!r} is no split", 'one of "train", "test"')
+            known = ", ".join(f'"{name}"' for name in self.splits)
+            raise InputError(f"{self.name}: split", f"{split!r} is no split", f"one of {known}")
         if every < 1:
             raise InputError(f"{self.name}: every", f"stride {every} is not positive", "1 keeps every frame")
         labels = self._labels
-        tested = labels.subjects if self.test_subjects is None else self.test_subjects
-        is_test = np.isin(np.array(labels.subjects), tested)
-        chosen = is_test[labels.subject] == (split == "test")
+        chosen = np.array([self.split_of(subject) == split for subject in labels.subjects])[labels.subject]
         if not damaged:
             pairs = [name.split("/") for name in DAMAGED]
             for subject, action in pairs:

@@ -1,14 +1,18 @@
 """People before rigs that no training has seen, in the multi-view layout of Human3.6M.
 
 A "subject" of the labels is a rig (R01, R02, …) with its own cameras; everything is for testing. Rows are trained on
-`human36m` (``train_on`` in params.yaml), so that a network which has learnt its rig by heart is found out here. There
-is no published data set of this kind: it is rendered (`synthetic.rigs`), or a folder of your own in the same layout.
+`human36m` (``train_on`` in params.yaml), so that a network which has learnt its rig by heart is found out here.
+Subjects K01, K02, … are the control, the split "known": the same people do the same before the rig of the training.
+There is no published data set of this kind: it is rendered (`synthetic.rigs`), or a folder of your own in the same
+layout.
 """
 
 from __future__ import annotations
 
 from poseboard.datasets.human36m import LABELS, Human36M
 
+KNOWN = "K"
+"""First letter of the subjects of the split "known"."""
 OBTAIN = (
     "it is rendered where a profile has a world for it; of your own: sequences of any rigs in the layout of human36m, "
     f"with labels at {LABELS}"
@@ -16,7 +20,7 @@ OBTAIN = (
 
 
 class Human36MRigs(Human36M):
-    """The adapter: `Human36M` whose subjects are rigs, all of the test split.
+    """The adapter: `Human36M` whose subjects are rigs, all for testing.
 
     Example:
         >>> dataset = Human36MRigs(Path("data/human36m-rigs"))  # doctest: +SKIP
@@ -25,5 +29,10 @@ class Human36MRigs(Human36M):
     """
 
     name = "human36m-rigs"
+    splits: tuple[str, ...] = ("train", "test", "known")
     obtain = OBTAIN
-    test_subjects = None
+
+    @staticmethod
+    def split_of(subject: str) -> str:
+        """The split of a subject: those whose names begin with K stand before the rig of the training."""
+        return "known" if subject.startswith(KNOWN) else "test"

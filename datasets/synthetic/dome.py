@@ -88,6 +88,10 @@ class DomeOptions(GenerationOptions):
         first = _TAKES[subject][take]
         return list(range(first, first + self.frames(subject) * self.frame_step, self.frame_step))
 
+    def actor(self, subject: str) -> str:
+        """The sequence itself."""
+        return subject
+
     def rig(self, subject: str) -> tuple[Camera, ...]:
         """The cameras of a sequence, which are those of its day; see `dome_rig`."""
         return dome_rig(self, day(subject))

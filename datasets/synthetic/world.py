@@ -89,6 +89,10 @@ class StudioOptions(Protocol):
         """Number of frames per sequence of a subject."""
         ...
 
+    def actor(self, subject: str) -> str:
+        """The subject whose body, clothes, motion and light a subject has: itself, or one that others film."""
+        ...
+
     def rig(self, subject: str) -> tuple[Camera, ...]:
         """The cameras of a subject, in the order of `cameras`; the same object each time."""
         ...
@@ -156,6 +160,10 @@ class WorldOptions(GenerationOptions):
     def frames(self, subject: str) -> int:
         """Number of frames per sequence of a subject."""
         return self.test_frames if subject in self.test_subjects else self.train_frames
+
+    def actor(self, subject: str) -> str:
+        """The subject itself."""
+        return subject
 
     def rig(self, subject: str) -> tuple[Camera, ...]:
         """The cameras of a subject; see `rig`."""
@@ -252,7 +260,7 @@ def rig(options: WorldOptions, subject: str) -> tuple[Camera, ...]:
 
 def subject_body(options: StudioOptions, subject: str) -> Body:
     """The body of a subject, the same in every sequence."""
-    return sample_body(random_part(options.seed, "body", subject))
+    return sample_body(random_part(options.seed, "body", options.actor(subject)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,7 +285,7 @@ class Performance:
 @lru_cache(maxsize=64)
 def perform(options: StudioOptions, subject: str, name: str) -> Performance:
     """The performance of one sequence."""
-    rng = random_part(options.seed, "take", subject, name)
+    rng = random_part(options.seed, "take", options.actor(subject), name)
     time_s = np.arange(options.frames(subject)) * options.frame_step / options.frame_rate_hz
     action = name.rsplit("-", 1)[0]
     body = subject_body(options, subject)
@@ -318,7 +326,7 @@ def direct(options: StudioOptions, subject: str, name: str) -> Take:
         doing = str(rng.choice(["Discussion", "Waiting", "Posing", "TakingPhoto", "Phoning", "Directions", "Smoking"]))
         people.append(Person(other, wear, move(doing, other, acted.time_s, place, 150, rng).figure))
         taken = np.concatenate([taken, [place]])
-    return Take(people, furniture, sample_light(random_part(options.seed, "light", subject, name)))
+    return Take(people, furniture, sample_light(random_part(options.seed, "light", options.actor(subject), name)))
 
 
 def seat(furniture: Furniture, rng: Generator, body: Body, motion: Motion) -> None:

@@ -29,7 +29,7 @@ def rigs(workspace: Any) -> Any:
     for row in params["methods"].values():
         row |= {"train_on": UNSEEN, "on": ["human36m", RIGS]}
     params["profiles"]["smoke"]["worlds"][RIGS] = {
-        "seed": 4, "side_px": 64, "rigs": 2, "actions": ["Posing"], "frames_per_sequence": 2,
+        "seed": 4, "side_px": 64, "rigs": 2, "actions": ["Posing"], "frames_per_sequence": 2, "known_rig": 1,
     }  # fmt: skip
     workspace.write_params(**params)
     workspace.must("data", "prepare", RIGS)
@@ -72,7 +72,8 @@ def test_a_row_that_is_handed_roots_is_the_same_training_too(rigs: Any) -> None:
         assert _weights(rigs, row, "human36m") == _weights(rigs, row, RIGS)
     for row in ("algebraic", "volumetric"):
         rigs.must("predict", RIGS, row)
-        rigs.must("score", RIGS, row)
+        said = rigs.must("score", RIGS, row).err
+        assert f"`poseboard predict {RIGS} {row} --split known` does that" in said
     scores = ScoreFile.read(rigs.folder / f"results/smoke/scores/volumetric/{RIGS}.json").scores
     by_table = {score.table: score for score in scores}
     assert set(by_table) >= {"rigs", "rigs-worst", "rigs-absolute", "rigs-pa-mpjpe"}
@@ -84,6 +85,28 @@ def test_a_row_that_is_handed_roots_is_the_same_training_too(rigs: Any) -> None:
     rigs.must("compare")
     compared = ComparisonFile.read(rigs.folder / f"results/smoke/comparisons/{RIGS}.json").tables
     assert {"rigs", "rigs-worst"} <= {table.table for table in compared}
+
+    # The control: the same people before the rig of the training.
+    assert not any(table.startswith("rigs-known") for table in by_table)
+    of_files = rigs.must("evaluate", "algebraic").out
+    assert "known-" in of_files
+    scores = ScoreFile.read(rigs.folder / f"results/smoke/scores/algebraic/{RIGS}.json").scores
+    control = {score.table: score for score in scores if score.signature.split == "known"}
+    assert set(control) == {"rigs-known", "rigs-known-frames-per-rig"}
+    assert set(control["rigs-known"].breakdown["subject"]) == {"K01", "K02"}
+    assert control["rigs-known"].n_samples == 4
+
+
+def test_rigs_of_ones_own_need_no_control(rigs: Any) -> None:
+    params = yaml.safe_load((rigs.folder / "params.yaml").read_text())
+    del params["profiles"]["smoke"]["worlds"][RIGS]["known_rig"]
+    rigs.write_params(**params)
+    rigs.must("data", "prepare", RIGS)
+    for row in ("backbone", "algebraic"):
+        rigs.must("train", RIGS, row)
+    assert "known-" not in rigs.must("evaluate", "algebraic").out
+    scores = ScoreFile.read(rigs.folder / f"results/smoke/scores/algebraic/{RIGS}.json").scores
+    assert {score.signature.split for score in scores} == {"test"}
 
 
 def test_without_human36m_there_is_nothing_to_take_over(rigs: Any) -> None:

@@ -133,12 +133,35 @@ def test_no_rig_is_that_of_the_training_world() -> None:
         assert np.linalg.norm(known - centres_mm, axis=1).max() > 500
 
 
+def test_the_same_people_do_the_same_before_the_rig_of_the_training(tmp_path: Path) -> None:
+    options = TINY.model_copy(update={"rigs": 2, "known_rig": 9})
+    generate(options, tmp_path)
+    dataset = Human36MRigs(tmp_path)
+    unseen, known = dataset.keys("test"), dataset.keys("known")
+    assert len(known) == options.samples("known") == options.samples("test") == 2 * 2 * 2
+    counts = json.loads((tmp_path / "manifest.json").read_text())["counts"]
+    assert (counts["images"], counts["trees"]) == (options.extent.shots, options.extent.trees)
+    for one, other in zip(unseen, known, strict=True):
+        assert (one[0], other[0], one[1:]) == ("R", "K", other[1:])
+        np.testing.assert_array_equal(dataset.truth(one).joints_mm, dataset.truth(other).joints_mm)
+        subject = dataset.sample(other).group.subject
+        training = OneRig(seed=9, side_px=96)
+        for a, b, c in zip(dataset.sample(one).views, dataset.sample(other).views, training.rig(subject), strict=True):
+            np.testing.assert_array_equal(b.camera.P, c.P)
+            assert np.linalg.norm(a.camera.centre_mm - b.camera.centre_mm) > 300
+    without = TINY.model_copy(update={"rigs": 2})
+    for subject in without.subjects:
+        for a, b in zip(options.rig(subject), without.rig(subject), strict=True):
+            np.testing.assert_array_equal(a.P, b.P)
+    assert without.samples("known") == 0
+
+
 def test_it_reads_any_tree_of_the_layout(human36m_tree: Path) -> None:
     """A copy of one's own: subjects of any name, all of them for testing."""
     dataset = Human36MRigs(human36m_tree)
     assert not dataset.synthetic
     assert len(dataset.keys("test")) > 0
-    assert len(dataset.keys("train")) == 0
+    assert len(dataset.keys("train")) == len(dataset.keys("known")) == 0
     with pytest.raises(InputError, match=r"human36m-rigs: key 'R01/x': there is no such frame"):
         dataset.sample("R01/x")
 
@@ -149,7 +172,9 @@ def test_a_missing_tree_is_said_to_be_rendered_or_ones_own(tmp_path: Path) -> No
     assert "rendered" in status.obtain
 
 
-@pytest.mark.parametrize("wrong", [{"actions": ("Flying",)}, {"actions": ()}, {"rigs": 0}, {"rigs": 100}, {"train": 1}])
+@pytest.mark.parametrize(
+    "wrong", [{"actions": ("Flying",)}, {"actions": ()}, {"rigs": 0}, {"rigs": 100}, {"known_rig": -1}, {"train": 1}]
+)
 def test_options_refuse_nonsense(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         WorldOptions(**wrong)
