@@ -106,6 +106,8 @@ def _score(
         raise InputError(
             f"{dataset}/{method}", "no table can be scored from these predictions", "see benchmarks/tables"
         )
+    for line in _unit_doubts(splits) if files else ():
+        doubt(line)
     # What was done stands in the predictions: the train stage may have been run again since, or never.
     own_last = sorted(
         ((condition, known) for _, of_split in splits for condition, known in of_split.items()),
@@ -173,9 +175,6 @@ def _answered(
             found.append((truth, answered))
         elif given is None:
             missing.append(f"poseboard predict {dataset} {method} --split {split}")
-        for of_file in (table for by_seed in answered.values() for table in by_seed.values() if given is not None):
-            if line := unit_doubt(of_file, truth):
-                doubt(line)
     if missing and not found:
         raise InputError(folder, "there are no predictions", f"run `{missing[0]}` first")
     for command in missing:
@@ -384,6 +383,13 @@ def _given(files: Sequence[Path], method: str | None) -> Predictions:
             )
         by_seed[table.info.seed] = table
     return answered
+
+
+def _unit_doubts(splits: Sequence[tuple[TruthTable, Predictions]]) -> Iterator[str]:
+    for truth, answered in splits:
+        for table in (table for by_seed in answered.values() for table in by_seed.values()):
+            if line := unit_doubt(table, truth):
+                yield line
 
 
 def unit_doubt(table: PoseTable, truth: TruthTable) -> str | None:
