@@ -7,8 +7,8 @@ import os
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Of glibc's malloc.h."""
-_LARGEST = 128 * 2**20
-"""Bytes; larger blocks go back to the system at once."""
+LARGEST = (128 * 2**20, 32 * 2**20)
+"""Bytes; larger blocks go back to the system at once. The second is the most that an older glibc takes."""
 _KEPT = 2**31 - 1
 """Bytes at the end of the heap, at most."""
 
@@ -19,12 +19,10 @@ def keep_freed_memory() -> bool:
     A network frees and asks for the same few megabytes in every layer. By default each of them is mapped anew, and its
     pages are cleared: a seventh of the time of a prediction. Other C libraries, and an environment with ``MALLOC_``
     variables or tunables of its own, are left as they are.
-
-    Example:
-        >>> keep_freed_memory() in (True, False)
-        True
     """
     if os.name != "posix" or any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST) and mallopt(_M_TRIM_THRESHOLD, _KEPT))
+    if mallopt is None:
+        return False
+    return any(mallopt(_M_MMAP_THRESHOLD, largest) for largest in LARGEST) and bool(mallopt(_M_TRIM_THRESHOLD, _KEPT))

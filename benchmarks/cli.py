@@ -338,7 +338,9 @@ def evaluate(context: typer.Context, names: Names, root: Root = None) -> None:
 def predict(
     dataset: DatasetName,
     method: RowName,
-    split: Annotated[str, typer.Option(help="test, or train for the input of another method")] = "test",
+    split: Annotated[
+        str, typer.Option(help="of the data set: test, known, or train for the input of another method")
+    ] = "test",
     root: Root = None,
 ) -> None:
     """Predict every sample under every condition that a table asks for, one Parquet file each.

@@ -31,7 +31,7 @@ def world(settings: Settings, dataset: str) -> GenerationOptions | None:
     if not settings.is_world(dataset):
         return None
     kind: type[GenerationOptions] = catalog()[dataset].writer().WorldOptions
-    return validated(kind, settings.profile.worlds[dataset], f"world of {dataset}")
+    return validated(kind, settings.world_options(dataset), f"world of {dataset}")
 
 
 def render(layout: str, options: Mapping[str, Any], root: Path, processes: int | None = None) -> str:
@@ -75,7 +75,7 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
     target = settings.dataset_file("data", dataset)
     sheet = target.with_name(f"{dataset}-contact-sheet.png")
     if settings.is_world(dataset):
-        render(dataset, settings.profile.worlds[dataset], settings.root(dataset))
+        render(dataset, settings.world_options(dataset), settings.root(dataset))
     status, opened = open_named(settings, dataset)
     target.parent.mkdir(parents=True, exist_ok=True)
     if opened is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from poseboard.benchmarks.data import world
 from poseboard.benchmarks.plan import trained_rows, training_records
+from poseboard.benchmarks.predicting import splits_on
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.synthetic.generation import Extent
 from poseboard.methods.base import find_learner, predicts
@@ -59,9 +60,13 @@ class DiskPart:
 class _Extent:
     """How much there is of a data set: samples of each split, cameras of a sample."""
 
-    train: int
-    test: int
+    samples: dict[str, int]
     cameras: int
+
+    @property
+    def answered(self) -> int:
+        """Samples that rows answer: all but those of the training."""
+        return sum(self.samples.values()) - self.samples["train"]
 
 
 def disk_plan(settings: Settings, free: int) -> list[DiskPart]:
@@ -88,7 +93,7 @@ def disk_plan(settings: Settings, free: int) -> list[DiskPart]:
     # A checkpoint that is taken over is one object in the cache.
     distinct = seeds * sum(n * (WEIGHT_BYTES + STATE_BYTES) for n, learns in trained if learns)
     answers = seeds * sum(
-        ROW_BYTES + ANSWER_BYTES * extents[dataset].test
+        ROW_BYTES + ANSWER_BYTES * extents[dataset].answered
         for dataset in rows
         for row in rows[dataset]
         if predicts(find_learner(settings.entry(row).spec))
@@ -128,15 +133,16 @@ def image_bytes(side_px: float) -> float:
 
 def _extent(settings: Settings, dataset: str) -> _Extent | None:
     """Of a synthetic world by its options, of other data by what the data stage has counted."""
+    splits = dict.fromkeys(("train", "test", *splits_on(dataset, settings.params.profile)))
     if (options := world(settings, dataset)) is not None:
-        return _Extent(options.samples("train"), options.samples("test"), options.extent.views)
+        return _Extent({split: options.samples(split) for split in splits}, options.extent.views)
     if settings.is_absent(dataset):
         return None
     try:
         counts = DataFile.read(settings.dataset_file("data", dataset)).counts
     except (ResultError, OSError):
         return None
-    return _Extent(*(counts.get(name, 0) for name in ("train samples", "test samples", "cameras")))
+    return _Extent({split: counts.get(f"{split} samples", 0) for split in splits}, counts.get("cameras", 0))
 
 
 def _worlds(settings: Settings) -> Iterator[tuple[str, Extent]]:
@@ -165,7 +171,7 @@ def _crops(
     for dataset, of in rows.items():
         extent = extents[dataset]
         for side in {_crop_px(settings, dataset, row) for row in of}:
-            for samples in (extent.train, extent.test):
+            for samples in extent.samples.values():
                 needed = samples * extent.cameras * 3 * side**2
                 total += needed if 2 * needed <= free else 0
             present += sum(size(path) for path in folder.glob(f"{dataset}-{side}px-*"))

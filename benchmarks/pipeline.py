@@ -125,7 +125,8 @@ def awaited(settings: Settings) -> dict[Path, bytes]:
     own = settings.results / "settings"
     values: dict[Path, object] = {own / "board.json": {"datasets": params.datasets, "rows": rows}}
     for dataset, options in params.datasets.items():
-        values[own / "datasets" / f"{dataset}.json"] = {"options": options, "world": profile.worlds.get(dataset)}
+        world = settings.world_options(dataset) if dataset in profile.worlds else None
+        values[own / "datasets" / f"{dataset}.json"] = {"options": options, "world": world}
     how = profile.model_dump(mode="json", include={"seeds", "processes", "threads"})
     for row, entry in rows.items():
         values[own / "rows" / f"{row}.json"] = {"row": entry, **how}

@@ -136,7 +136,7 @@ def predict_stage(bench: Bench, method: str, split: str = "test", sharing: Shari
     Args:
         bench: the data set.
         method: row in params.yaml.
-        split: "test", or "train", which is predicted with all cameras only.
+        split: of the data set; one that no table is run on, as "train", is predicted with all cameras only.
         sharing: the processes of the command; None: this one, or those of torchrun or SLURM.
 
     Raises:

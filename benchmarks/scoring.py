@@ -177,6 +177,12 @@ def _answered(
             missing.append(f"poseboard predict {dataset} {method} --split {split}")
     if missing and not found:
         raise InputError(folder, "there are no predictions", f"run `{missing[0]}` first")
+    if given is None:
+        by_condition = [by_seed for _, answered in found for by_seed in answered.values()]
+        remedy = f"run `poseboard evaluate {dataset} {method}`"
+        if len({frozenset(by_seed) for by_seed in by_condition}) > 1:
+            raise InputError(folder, "some conditions have predictions of other seeds than others", remedy)
+        _one_run([table for by_seed in by_condition for table in by_seed.values()], method, remedy)
     for command in missing:
         doubt(f"{dataset}/{method}: tables are left out whose split is not predicted; `{command}` does that")
     return found
@@ -335,30 +341,29 @@ def _predicted(settings: Settings, dataset: str, method: str, truth: TruthTable)
             path = predictions_path(settings, dataset, method, condition, seed)
             if path.is_file():
                 answered[condition][seed] = predictions.read(path)
-    folder, remedy = settings.row_path("predictions", method, dataset), f"run `poseboard predict {dataset} {method}`"
-    if len({frozenset(by_seed) for by_seed in answered.values()}) > 1:
-        raise InputError(folder, "some conditions have predictions of other seeds than others", remedy)
+    remedy = f"run `poseboard predict {dataset} {method} --split {truth.split}`"
     for condition, by_seed in answered.items():
         for table in by_seed.values():
             if table.info.condition != condition:
                 raise InputError(
                     f"{table.source}: metadata.condition", f"is {table.info.condition.slug}, not the file's", remedy
                 )
-    _one_run([table for by_seed in answered.values() for table in by_seed.values()], method, remedy)
     return answered
 
 
 def _one_run(tables: Sequence[PoseTable], method: str, remedy: str) -> None:
     """InputError unless the files are of this row, and those of a training of its options and one checkpoint a seed."""
     known: dict[tuple[str | None, int], PoseTable] = {}
+    rooted: dict[tuple[str | None, int, str], PoseTable] = {}
     first: dict[str | None, PoseTable] = {}
     for table in tables:
-        training = table.info.condition.trained_on
-        same_seed, same = known.setdefault((training, table.info.seed), table), first.setdefault(training, table)
+        training, seed = table.info.condition.trained_on, table.info.seed
+        same_seed, same = known.setdefault((training, seed), table), first.setdefault(training, table)
+        same_split = rooted.setdefault((training, seed, table.info.condition.split), table)
         for field, other, of in (
             ("method", method, "this row"),
             ("checkpoint_sha256", same_seed.info.checkpoint_sha256, same_seed.source),
-            ("roots_sha256", same_seed.info.roots_sha256, same_seed.source),
+            ("roots_sha256", same_split.info.roots_sha256, same_split.source),
             ("options", same.info.options, same.source),
         ):
             if getattr(table.info, field) != other:

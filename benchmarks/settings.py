@@ -413,6 +413,18 @@ class Settings:
         """Whether it is a synthetic world: no folder is named, and the profile has options of a world for it."""
         return dataset in self.profile.worlds and dataset in self.params.datasets and not self.is_named(dataset)
 
+    def world_options(self, dataset: str) -> dict[str, Any]:
+        """Options of the profile's world of a data set; where ``known_rig`` names one, the seed of that one's world.
+
+        Where a folder is named for it the rig of the training is none of ours, and the option is left out.
+        """
+        options = dict(self.profile.worlds[dataset])
+        if isinstance(trained := options.get("known_rig"), str):
+            del options["known_rig"]
+            if self.is_world(trained):
+                options["known_rig"] = self.profile.worlds[trained].get("seed", 0)
+        return options
+
     def is_absent(self, dataset: str) -> bool:
         """Whether there is none: no folder is named, the profile has no world for it, no data/<dataset> is there."""
         if dataset not in self.params.datasets:
@@ -439,7 +451,7 @@ class Settings:
             return (self.home / root).resolve()
         if not self.is_world(dataset):
             return self._default_root(dataset)
-        text = json.dumps(self.profile.worlds[dataset], sort_keys=True)
+        text = json.dumps(self.world_options(dataset), sort_keys=True)
         return self.home / "data" / f"synthetic-{dataset}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
     def _default_root(self, dataset: str) -> Path:
@@ -488,6 +500,11 @@ class Settings:
                 if name not in known:
                     where = f"{path}: profiles.{profile}.worlds.{name}"
                     raise InputError(where, "no synthetic world is written in its layout", one_of(name, known))
+            for name, options in of_profile.worlds.items():
+                rig = options.get("known_rig")
+                if isinstance(rig, str) and rig not in self.params.datasets:
+                    where = f"{path}: profiles.{profile}.worlds.{name}.known_rig"
+                    raise InputError(where, f"no data set {rig!r}", one_of(rig, self.params.datasets))
 
     def _check_keys(self, where: str, value: Any) -> None:
         """Refuse a mapping by profile or data set with a key that is neither: it would be taken for a value."""

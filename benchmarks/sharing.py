@@ -192,13 +192,14 @@ class Sharing:
 
     def of_first(self, value: ValueT) -> ValueT:
         """What the first process holds, in all of them."""
-        if not self._several or self._group == 1:
+        if not self._several:
             return value
         import torch.distributed as dist
 
         held = [value]
         try:
-            dist.broadcast_object_list(held)
+            if self._group > 1:
+                dist.broadcast_object_list(held)
         except RuntimeError:
             if is_first_process():
                 raise

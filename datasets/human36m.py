@@ -183,8 +183,7 @@ class Human36M:
             ]
         return verify(self.root, labels.digest, sequences, every_byte)
 
-    @staticmethod
-    def split_of(subject: str) -> str:
+    def split_of(self, subject: str) -> str:
         """The split of a subject of the labels: S9 and S11 are for testing."""
         return "test" if subject in TEST_SUBJECTS else "train"
 

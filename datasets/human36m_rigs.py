@@ -2,7 +2,7 @@
 
 A "subject" of the labels is a rig (R01, R02, …) with its own cameras; everything is for testing. Rows are trained on
 `human36m` (``train_on`` in params.yaml), so that a network which has learnt its rig by heart is found out here.
-Subjects K01, K02, … are the control, the split "known": the same people do the same before the rig of the training.
+Subjects K01, K02, … are the control, the split "known": who R01, R02, … are, before the rig of the training.
 There is no published data set of this kind: it is rendered (`synthetic.rigs`), or a folder of your own in the same
 layout.
 """
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from poseboard.datasets.human36m import LABELS, Human36M
 
-KNOWN = "K"
-"""First letter of the subjects of the split "known"."""
+KNOWN, UNSEEN = "K", "R"
+"""First letters: K07 is who R07 is, before the rig of the training."""
 OBTAIN = (
     "it is rendered where a profile has a world for it; of your own: sequences of any rigs in the layout of human36m, "
     f"with labels at {LABELS}"
@@ -32,7 +32,7 @@ class Human36MRigs(Human36M):
     splits: tuple[str, ...] = ("train", "test", "known")
     obtain = OBTAIN
 
-    @staticmethod
-    def split_of(subject: str) -> str:
-        """The split of a subject: those whose names begin with K stand before the rig of the training."""
-        return "known" if subject.startswith(KNOWN) else "test"
+    def split_of(self, subject: str) -> str:
+        """The split of a subject of the labels: "known" for K07 where there is an R07, else "test"."""
+        twin = UNSEEN + subject.removeprefix(KNOWN)
+        return "known" if subject.startswith(KNOWN) and twin in self._labels.subjects else "test"

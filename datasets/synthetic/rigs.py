@@ -5,7 +5,7 @@ there. Other than in `world.WorldOptions`, position, height, direction, roll and
 and so does the order of the cameras around the person. Every camera sees the whole actor in every frame.
 
 How much harder these people and motions are than those of another world, nobody knows: so each is also filmed by the
-rig of the training, and a row's loss is what it has more on the unseen rig.
+rig of the training. The difference is the cameras': how well they stand, and what a row has learnt of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.random import Generator
 from pydantic import Field, model_validator
 
 from poseboard.datasets.camera import Array, Camera
-from poseboard.datasets.human36m_rigs import KNOWN, Human36MRigs
+from poseboard.datasets.human36m_rigs import KNOWN, UNSEEN
 from poseboard.datasets.synthetic.generation import Extent, GenerationOptions, JpegQuality, Seed, random_part
 from poseboard.datasets.synthetic.motion import ACTIONS
 from poseboard.datasets.synthetic.renderer import Room
@@ -71,7 +71,7 @@ class RigsOptions(GenerationOptions):
     @property
     def subjects(self) -> tuple[str, ...]:
         """R01, R02, …: each is a rig and its actor; K01, K02, …: the same actors before the known rig."""
-        letters = ("R",) if self.known_rig is None else ("R", KNOWN)
+        letters = (UNSEEN,) if self.known_rig is None else (UNSEEN, KNOWN)
         return tuple(f"{letter}{number:02d}" for letter in letters for number in range(1, self.rigs + 1))
 
     @property
@@ -85,7 +85,7 @@ class RigsOptions(GenerationOptions):
 
     def actor(self, subject: str) -> str:
         """R01 for R01 and for K01."""
-        return f"R{subject[1:]}"
+        return UNSEEN + subject[1:]
 
     def rig(self, subject: str) -> tuple[Camera, ...]:
         """The cameras of a subject; see `random_rig` and, for K01, K02, …, `world.rig`."""
@@ -99,7 +99,8 @@ class RigsOptions(GenerationOptions):
 
     def samples(self, split: str) -> int:
         """Number of samples: all are for testing, those of the split "known" too."""
-        subjects = sum(Human36MRigs.split_of(subject) == split for subject in self.subjects)
+        letter = {"test": UNSEEN, "known": KNOWN}.get(split, "-")
+        subjects = sum(subject.startswith(letter) for subject in self.subjects)
         return subjects * len(self.actions) * self.frames_per_sequence
 
     @property

@@ -54,6 +54,25 @@ def test_crops_are_counted_exactly_and_left_out_where_they_are_not_kept(tmp_path
     assert part(settings, "crops", only_test).bytes == 2 * 4 * sides, "the crops of training fill half of the disk"
 
 
+def test_people_before_the_known_rig_are_counted_too(tmp_path: Path) -> None:
+    rigs: dict[str, Any] = {"seed": 1, "side_px": 96, "rigs": 2, "actions": ["Posing"], "frames_per_sequence": 3}
+    crops, answers = [], []
+    for more in ({}, {"known_rig": "human36m"}):
+        params = yaml.safe_load((small(tmp_path).home / "params.yaml").read_text())
+        params["datasets"]["human36m-rigs"] = {"root": None}
+        params["profiles"]["tiny"]["worlds"]["human36m-rigs"] = rigs | more
+        params["methods"]["backbone"]["on"].append("human36m-rigs")
+        params["methods"]["dlt"]["on"].append("human36m-rigs")
+        for row in ("backbone", "dlt"):
+            params["methods"][row]["train_on"] = {"human36m-rigs": ["human36m"]}
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+        settings = Settings.read(tmp_path / "params.yaml")
+        crops.append(part(settings, "crops").bytes)
+        answers.append(part(settings, "predictions and errors").bytes)
+    assert crops[1] - crops[0] == 2 * 3 * 4 * 3 * 64**2
+    assert answers[1] > answers[0]
+
+
 def test_checkpoints_are_of_every_row_and_seed_with_what_resumes_them(tmp_path: Path) -> None:
     settings = small(tmp_path)
     assert part(settings, "checkpoints").bytes == 5 * 2 * 1_000_000 * 16

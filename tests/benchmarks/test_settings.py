@@ -1,6 +1,7 @@
 """params.yaml: profiles, options, and mistakes that are told in one line."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -130,6 +131,23 @@ def test_worlds_are_told_apart_by_data_set_and_profile(tmp_path: Path) -> None:
     assert [full.is_absent(name) for name in datasets] == [True, True, True]
     profiles["full"]["worlds"] = {"shelf": {}}
     with pytest.raises(InputError, match=r"profiles\.full\.worlds\.shelf: no synthetic world is written in its layout"):
+        Settings.read(write(tmp_path, datasets=datasets, profiles=profiles))
+
+
+def test_the_known_rig_is_that_of_the_world_that_rows_are_trained_on(tmp_path: Path) -> None:
+    """Where their folder is named the rig is none of ours, and nobody is filmed by it."""
+    worlds = {"human36m": {"seed": 7}, "human36m-rigs": {"seed": 2, "known_rig": "human36m"}}
+    profiles = {name: {"seeds": [0], "processes": 1, "worlds": worlds} for name in ("default", "full")}
+    datasets: dict[str, Any] = {"human36m": {"root": None}, "human36m-rigs": {"root": None}}
+    settings = Settings.read(write(tmp_path, datasets=datasets, profiles=profiles))
+    assert settings.world_options("human36m-rigs") == {"seed": 2, "known_rig": 7}
+    with_rig = settings.root("human36m-rigs")
+    datasets["human36m"]["root"] = "/real"
+    settings = Settings.read(write(tmp_path, datasets=datasets, profiles=profiles))
+    assert settings.world_options("human36m-rigs") == {"seed": 2}
+    assert settings.root("human36m-rigs") != with_rig
+    worlds["human36m-rigs"]["known_rig"] = "human"
+    with pytest.raises(InputError, match=r"human36m-rigs\.known_rig: no data set 'human'"):
         Settings.read(write(tmp_path, datasets=datasets, profiles=profiles))
 
 

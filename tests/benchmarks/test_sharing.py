@@ -92,6 +92,22 @@ def test_several_processes_write_what_one_does(workspace: Any, monkeypatch: pyte
     assert held(workspace.folder) == left
 
 
+def test_what_the_first_process_holds_comes_to_all(tmp_path: Path) -> None:
+    program = (
+        "import os\n"
+        "from poseboard.benchmarks.sharing import Sharing\n"
+        "sharing = Sharing(1)\n"
+        "held = [sharing.of_first(os.environ['RANK'] + word) for word in ('a', 'b')]\n"
+        "open(os.environ['RANK'], 'w').write(' '.join(held))\n"
+    )
+    own = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    (tmp_path / "program.py").write_text(program)
+    command = [sys.executable, *TORCHRUN, "program.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["0a 0b", "0a 0b"]
+
+
 def works(*chunks: list[str], predict: Any) -> list[Work[int]]:
     return [Work([chunk], lambda mine, _: predict(mine)) for chunk in chunks]
 

@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from poseboard.benchmarks.disk import disk_plan
 from poseboard.benchmarks.plan import plan
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
+from poseboard.protocols import predictions
 from poseboard.protocols.records import ComparisonFile, ScoreFile, TrainingFile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +31,7 @@ def rigs(workspace: Any) -> Any:
     for row in params["methods"].values():
         row |= {"train_on": UNSEEN, "on": ["human36m", RIGS]}
     params["profiles"]["smoke"]["worlds"][RIGS] = {
-        "seed": 4, "side_px": 64, "rigs": 2, "actions": ["Posing"], "frames_per_sequence": 2, "known_rig": 1,
+        "seed": 4, "side_px": 64, "rigs": 2, "actions": ["Posing"], "frames_per_sequence": 2, "known_rig": "human36m",
     }  # fmt: skip
     workspace.write_params(**params)
     workspace.must("data", "prepare", RIGS)
@@ -88,13 +90,20 @@ def test_a_row_that_is_handed_roots_is_the_same_training_too(rigs: Any) -> None:
 
     # The control: the same people before the rig of the training.
     assert not any(table.startswith("rigs-known") for table in by_table)
-    of_files = rigs.must("evaluate", "algebraic").out
-    assert "known-" in of_files
-    scores = ScoreFile.read(rigs.folder / f"results/smoke/scores/algebraic/{RIGS}.json").scores
+    for row in ("algebraic", "volumetric"):
+        assert "known-" in rigs.must("evaluate", row).out
+    scores = ScoreFile.read(rigs.folder / f"results/smoke/scores/volumetric/{RIGS}.json").scores
     control = {score.table: score for score in scores if score.signature.split == "known"}
     assert set(control) == {"rigs-known", "rigs-known-frames-per-rig"}
     assert set(control["rigs-known"].breakdown["subject"]) == {"K01", "K02"}
     assert control["rigs-known"].n_samples == 4
+
+    # Of both splits the same training: else the score would be of none.
+    of_known = next((rigs.folder / f"results/smoke/predictions/algebraic/{RIGS}").glob("known-*.parquet"))
+    table = predictions.read(of_known)
+    info = table.info.model_copy(update={"checkpoint_sha256": "0" * 64})
+    predictions.write(of_known, replace(table, info=info))
+    assert "metadata.checkpoint_sha256: is another than that of" in rigs.run("score", RIGS, "algebraic").error
 
 
 def test_rigs_of_ones_own_need_no_control(rigs: Any) -> None:
@@ -113,6 +122,7 @@ def test_without_human36m_there_is_nothing_to_take_over(rigs: Any) -> None:
     params = yaml.safe_load((rigs.folder / "params.yaml").read_text())
     del params["profiles"]["smoke"]["worlds"]["human36m"]
     rigs.write_params(**params)
+    rigs.must("data", "prepare", RIGS)  # nobody before a known rig
     said = rigs.must("train", "backbone").out
     assert f"{RIGS}/backbone: left out, it is trained on human36m, of which there is no copy" in said
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from poseboard.datasets.catalog import catalog, open_dataset
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.human36m import TREES, image_path
+from poseboard.datasets.human36m import LABELS, TREES, image_path
 from poseboard.datasets.human36m_rigs import Human36MRigs
 from poseboard.datasets.sample import read_image
 from poseboard.datasets.synthetic.layouts.human36m import Human36MLayout
@@ -149,6 +149,10 @@ def test_the_same_people_do_the_same_before_the_rig_of_the_training(tmp_path: Pa
         for a, b, c in zip(dataset.sample(one).views, dataset.sample(other).views, training.rig(subject), strict=True):
             np.testing.assert_array_equal(b.camera.P, c.P)
             assert np.linalg.norm(a.camera.centre_mm - b.camera.centre_mm) > 300
+        actor, twin = (perform(options, name, "Walking-1") for name in ("R02", "K02"))
+        assert repr(actor.outfit) == repr(twin.outfit)
+        lights = [repr(direct(options, name, "Walking-1").light) for name in ("R01", "R02", "K02")]
+        assert lights[0] != lights[1] == lights[2]
     without = TINY.model_copy(update={"rigs": 2})
     for subject in without.subjects:
         for a, b in zip(options.rig(subject), without.rig(subject), strict=True):
@@ -164,6 +168,16 @@ def test_it_reads_any_tree_of_the_layout(human36m_tree: Path) -> None:
     assert len(dataset.keys("train")) == len(dataset.keys("known")) == 0
     with pytest.raises(InputError, match=r"human36m-rigs: key 'R01/x': there is no such frame"):
         dataset.sample("R01/x")
+
+
+def test_only_a_k_with_its_r_is_the_control(world: Path, tmp_path: Path) -> None:
+    labels = np.load(world / LABELS, allow_pickle=True).item()
+    labels["subject_names"] = ["R01", "K01", "Karl"]
+    path = tmp_path / "labels.npy"
+    np.save(path, np.array(labels, dtype=object), allow_pickle=True)
+    dataset = Human36MRigs(world, labels=path)
+    assert {key[:3] for key in dataset.keys("known")} == {"K01"}
+    assert {key.partition("/")[0] for key in dataset.keys("test")} == {"R01", "Karl"}
 
 
 def test_a_missing_tree_is_said_to_be_rendered_or_ones_own(tmp_path: Path) -> None:

@@ -87,11 +87,15 @@ def test_no_two_of_a_hundred_rows_look_alike():
     assert len(figures.slots([f"row{k}" for k in range(200)], {})) == 200
 
 
-def test_every_row_of_the_committed_run_has_a_colour_of_its_own():
+def test_no_two_rows_of_the_committed_run_look_alike():
     params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
     assert set(params["colours"]) <= set(params["methods"])
-    assert len(set(params["colours"].values())) == len(params["colours"])
-    for slot in figures.slots(params["methods"], params["colours"]).values():
+    slots = figures.slots(params["methods"], params["colours"])
+    looks = {row: figures.look(slot) for row, slot in slots.items()}
+    assert len({(look["color"], look["marker"]) for look in looks.values()}) == len(looks)
+    named = [(looks[row]["color"], looks[row]["linestyle"]) for row in params["colours"]]
+    assert len(set(named)) == len(named), "where a plot has no markers"
+    for slot in slots.values():
         assert figures.marker_path(slot).startswith("M")
 
 
