@@ -76,7 +76,7 @@ def test_predictions_of_two_runs_are_not_scored_together(
     change_info(path, **{field: value})
     error = spoil("score", "human36m", "dlt").error
     assert f"metadata.{field}" in error
-    assert "poseboard predict human36m dlt" in error
+    assert "poseboard evaluate human36m dlt" in error
 
 
 def test_every_set_of_cameras_has_the_same_seeds(workspace: Any, spoil: Fail) -> None:

@@ -131,7 +131,7 @@ def test_table_runs(path: Path, make_truth, make_predictions) -> None:
     skeleton = RHD_HAND if table.dataset == "rhd" else HUMAN36M
     excluded = {prefix.partition("/")[2]: 2 for prefix in table.exclude}
     truth = make_truth(skeleton=skeleton, sequences={**SEQUENCES, **excluded})
-    truth = replace(truth, dataset=table.dataset, views=names)
+    truth = replace(truth, dataset=table.dataset, split=table.split, views=names)
     groups = table.conditions(names)
     single = [
         condition for group, of in zip(groups, table.numbers, strict=True) if not of.severities for condition in group
