@@ -392,9 +392,8 @@ def _given(files: Sequence[Path], method: str | None) -> Predictions:
 
 def _unit_doubts(splits: Sequence[tuple[TruthTable, Predictions]]) -> Iterator[str]:
     for truth, answered in splits:
-        for table in (table for by_seed in answered.values() for table in by_seed.values()):
-            if line := unit_doubt(table, truth):
-                yield line
+        lines_of = (unit_doubt(table, truth) for by_seed in answered.values() for table in by_seed.values())
+        yield from filter(None, lines_of)
 
 
 def unit_doubt(table: PoseTable, truth: TruthTable) -> str | None:

@@ -99,9 +99,8 @@ class RigsOptions(GenerationOptions):
 
     def samples(self, split: str) -> int:
         """Number of samples: all are for testing, those of the split "known" too."""
-        letter = {"test": UNSEEN, "known": KNOWN}.get(split, "-")
-        subjects = sum(subject.startswith(letter) for subject in self.subjects)
-        return subjects * len(self.actions) * self.frames_per_sequence
+        whole = self.rigs * len(self.actions) * self.frames_per_sequence
+        return {"test": whole, "known": 0 if self.known_rig is None else whole}.get(split, 0)
 
     @property
     def extent(self) -> Extent:
