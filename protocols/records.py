@@ -506,6 +506,27 @@ class TableComparison(Record):
     )
 
 
+class Loss(Record):
+    """By how much a method's number in a table exceeds that in its control (`protocols.controls`)."""
+
+    method: str
+    value: float = Field(description="percent of the number in the control")
+    ci95: tuple[float, float] | None = Field(
+        description="over people, the same in both numbers, of these trainings; null: there is one person"
+    )
+    n_groups: int = Field(description="people")
+    seeds: list[SeedValue]
+
+
+class ControlComparison(Record):
+    """What methods lose from a control: the same people in the same poses, shown as in training."""
+
+    table: str
+    control: str = Field(description="id of the table that the numbers are compared with")
+    signature: Signature = Field(description="of the numbers in the table; those in the control differ in the split")
+    losses: list[Loss]
+
+
 class ComparisonFile(Record):
     """All comparisons of one data set."""
 
@@ -514,6 +535,7 @@ class ComparisonFile(Record):
     synthetic: bool
     profile: str
     tables: list[TableComparison]
+    controls: list[ControlComparison] = Field(default_factory=list)
 
 
 class TrainingRun(Record):

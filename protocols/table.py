@@ -203,6 +203,11 @@ class Table(BaseModel):
     every: int = Field(default=1, ge=1, description="of the samples that are left, every k-th from the first")
     protocol: str
     parameters: dict[str, Any] = Field(default_factory=dict)
+    control: str | None = Field(
+        default=None,
+        min_length=1,
+        description="id of the table of the same people and protocol, in another split, that its numbers stand against",
+    )
     published: str | None = Field(default=None, description="id of the published table it stands beside")
     headline: bool = Field(default=False, description="whether it is a column of its data set's main board")
     notes: tuple[str, ...] = ()

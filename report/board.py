@@ -10,7 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from poseboard.protocols.decisions import Spread, few_groups, judge, trained, with_training
-from poseboard.protocols.records import PairedDifference, Rank, Score, ScoreFile, Signature, TableComparison
+from poseboard.protocols.records import (
+    ControlComparison,
+    PairedDifference,
+    Rank,
+    Score,
+    ScoreFile,
+    Signature,
+    TableComparison,
+)
 from poseboard.report.results import Results, table_key
 from poseboard.report.wording import WITHHELD, camera_count, conditions, measure, metric_label
 
@@ -104,6 +112,8 @@ class Board:
     rows: tuple[Row, ...]
     comparison: TableComparison | None
     axis: Axis | None
+    control: ControlComparison | None = None
+    """What its rows lose from the table's control."""
     bounds: tuple[Row, ...] = ()
     """Where extrinsics are withheld: rows that are told them and have the weights of one of these rows; unranked."""
 
@@ -320,6 +330,16 @@ def boards(results: Results) -> list[Board]:
                         for k, (f, s) in enumerate(members, 1)
                     ),
                     comparison=comparison,
+                    control=next(
+                        (
+                            compared
+                            for file in results.comparisons
+                            if (file.dataset, file.synthetic) == (dataset, synthetic)
+                            for compared in file.controls
+                            if compared.table == table and str(compared.signature) == signature
+                        ),
+                        None,
+                    ),
                     axis=Axis.around(ends),
                 )
             )

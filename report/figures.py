@@ -25,7 +25,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from poseboard.protocols.records import Curve, ResultError, Score, TrainingFile
+from poseboard.protocols.records import Curve, Loss, ResultError, Score, TrainingFile
 
 COLOURS = {
     "blue": "#1166d3", "rust": "#b45100", "green": "#1d8452", "pink": "#b7509c", "sky": "#2e98d2", "orange": "#e87011",
@@ -187,11 +187,15 @@ def _legend(
     figure.legend(handles, words, loc="outside upper left", ncols=columns)
 
 
-def intervals(scores: Mapping[str, Score], index: Mapping[str, int], label: str) -> Figure:
-    """Forest plot: each method's value with its 95 % interval, best on top."""
+def intervals(
+    scores: Mapping[str, Score | Loss], index: Mapping[str, int], label: str, *, zero: bool = False
+) -> Figure:
+    """Forest plot: each method's value with its 95 % interval, best on top; with a line at zero."""
     shown = {name: (score.value, score.ci95) for name, score in scores.items() if score.value is not None}
     with mpl.rc_context(STYLE):
         figure, axes = _axes(WIDTH, 0.8 + 0.3 * max(len(shown), 1))
+        if zero:
+            axes.axvline(0, color=INK, linewidth=1)
         for y, (name, (value, ci95)) in enumerate(shown.items()):
             style = look(index[name])
             if ci95 is not None:

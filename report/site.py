@@ -26,6 +26,7 @@ from poseboard.datasets.forks import can_fork, forked
 from poseboard.protocols.records import COVERAGE, Curve, DrawnPicture, ResultError, RigPlan, ScoreFile
 from poseboard.report import camera_figures, figures
 from poseboard.report.board import Board, Row, boards, caveats, main_boards
+from poseboard.report.controls import ControlTable, controls
 from poseboard.report.examples import Example, overlay, pick_examples
 from poseboard.report.formatting import duration, file_name, integer, number, signed
 from poseboard.report.papers import paper_tables
@@ -234,6 +235,8 @@ def _index_context(
     moved = transfers(all_boards)
     swept = perturbed | {id(board) for sweep in all_sweeps for board in sweep.columns} | _told(all_boards, all_sweeps)
     swept |= {id(board) for table in moved for board in table.columns}
+    controlled = controls(all_boards)
+    swept |= {id(table.control) for table in controlled}
     plots: dict[tuple[str, bool], list[Plot]] = {}
     for dataset, columns in mains.items():
         plots[dataset] = _board_plots(
@@ -258,6 +261,7 @@ def _index_context(
         "robustness": [(table, _robustness_plot(table, index, folder)) for table in spoiled],
         "predicted": predicted(spoiled),
         "transfers": [(table, _transfer_plots(table, index, folder)) for table in moved],
+        "controls": [(table, _losses_plot(table, index, folder)) for table in controlled],
         "kinds": {curve.title: curve.scale for table in spoiled for curve in table.curves},
         "breakdowns": [board for columns in mains.values() for board in columns if _has(board, "action")],
         "compared": _compared(all_boards, shown),
@@ -492,6 +496,22 @@ def _transfer_plots(table: TransferTable, index: Mapping[str, int], folder: _Fol
         )
         for k, other in enumerate(table.others, 1)
     ]  # fmt: skip
+
+
+def _losses_plot(table: ControlTable, index: Mapping[str, int], folder: _Folder) -> Plot:
+    """What each row loses from the control."""
+    other = table.other
+    signature = other.signature
+    withheld = "-withheld" if other.calibration_free else ""
+    slug = file_name(f"{other.dataset}{'' if other.synthetic else '-real'}-{other.table.lower()}")
+    return folder.plot(
+        f"{slug}-losses{withheld}-{signature.frames_per_rig}",
+        f"{other.name}: what rows lose",
+        f"{other.details}, against {table.control.table}. Bootstrap over people, who are the same in both.",
+        figures.intervals(
+            {loss.method: loss for loss in table.losses}, index, f"{metric_label(signature)}, % more", zero=True
+        ),
+    )
 
 
 def _method_context(

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from poseboard.benchmarks import scoring
 from poseboard.benchmarks.disk import disk_plan
 from poseboard.benchmarks.plan import plan
+from poseboard.benchmarks.predicting import tables_on
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.protocols import predictions
@@ -66,7 +68,7 @@ def test_weights_are_taken_over_and_nothing_is_trained_twice(rigs: Any) -> None:
     assert _weights(rigs, "dlt", RIGS) == before["dlt"][1]
 
 
-def test_a_row_that_is_handed_roots_is_the_same_training_too(rigs: Any) -> None:
+def test_a_row_that_is_handed_roots_is_the_same_training_too(rigs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """From training to the worst rig; asked for the rigs alone, it trains for human36m first."""
     for row in ("backbone", "algebraic", "volumetric"):
         rigs.must("train", RIGS, row)
@@ -97,6 +99,25 @@ def test_a_row_that_is_handed_roots_is_the_same_training_too(rigs: Any) -> None:
     assert set(control) == {"rigs-known", "rigs-known-frames-per-rig"}
     assert set(control["rigs-known"].breakdown["subject"]) == {"K01", "K02"}
     assert control["rigs-known"].n_samples == 4
+    rigs.must("compare")
+    controls = ComparisonFile.read(rigs.folder / f"results/smoke/comparisons/{RIGS}.json").controls
+    assert {(one.table, one.control) for one in controls} == {
+        ("rigs", "rigs-known"), ("rigs-frames-per-rig", "rigs-known-frames-per-rig"),
+    }  # fmt: skip
+    losses = {loss.method: loss for one in controls if one.table == "rigs" for loss in one.losses}
+    assert set(losses) == {"algebraic", "volumetric"}
+    expected = 100 * (by_table["rigs"].value / control["rigs-known"].value - 1)
+    assert (losses["volumetric"].value, losses["volumetric"].n_groups) == (pytest.approx(expected), 2)
+
+    # A control that is none: of the same split, or of another data set.
+    for other, why in (("rigs-worst", "is of the same split"), ("T1", f"is no table that is run on {RIGS}")):
+        tables = [
+            table.model_copy(update={"control": other}) if table.id == "rigs" else table
+            for table in tables_on(RIGS, "smoke")
+        ]
+        with monkeypatch.context() as patched:
+            patched.setattr(scoring, "tables_on", lambda *_, tables=tables: tables)
+            assert f"table rigs: control: {other}: {why}" in rigs.run("compare", RIGS).error
 
     # Of both splits the same training: else the score would be of none.
     of_known = next((rigs.folder / f"results/smoke/predictions/algebraic/{RIGS}").glob("known-*.parquet"))
