@@ -33,13 +33,14 @@ from poseboard.benchmarks.sharing import Chunks, Sharing, Work
 from poseboard.benchmarks.training_data import TrainingData
 from poseboard.benchmarks.transfer import check_transfers, no_transfer, transfer
 from poseboard.datasets.camera import Array
-from poseboard.datasets.errors import InputError
+from poseboard.datasets.errors import InputError, one_of
 from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.sample import FileState, Poses
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Inputs
 from poseboard.protocols import predictions
 from poseboard.protocols.condition import Condition
+from poseboard.protocols.controls import check_control
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import Weights
 from poseboard.protocols.table import Group, Table
@@ -55,10 +56,24 @@ _INPUTS = TypeAdapter(Inputs)
 
 def tables_on(dataset: str, profile: str, split: str | None = None) -> list[Table]:
     """The tables that a profile runs on a data set, or on a split of it, by id; InputError names a wrong file."""
-    tables = [_table(path, FileState.of(path)) for path in sorted(TABLES.glob("*.yaml"))]
-    of_profile = [table for table in tables if not table.profiles or profile in table.profiles]
+    of_profile = [table for table in _tables() if not table.profiles or profile in table.profiles]
     of_dataset = [table for table in of_profile if table.dataset == dataset and split in (None, table.split)]
     return [table.in_profile(profile) for table in of_dataset]
+
+
+def control_of(table: Table, profile: str) -> Table | None:
+    """The table that a table names as its control; None without one, or where the profile does not run it.
+
+    Raises:
+        InputError: there is no such table, or the two cannot be compared.
+    """
+    if table.control is None:
+        return None
+    by_id = {one.id: one for one in _tables()}
+    if table.control not in by_id:
+        raise InputError(f"table {table.id}: control", f"no table {table.control!r}", one_of(table.control, by_id))
+    check_control(table, by_id[table.control])
+    return next((one for one in tables_on(table.dataset, profile) if one.id == table.control), None)
 
 
 def splits_on(dataset: str, profile: str) -> list[str]:
@@ -70,6 +85,11 @@ def splits_with_samples(bench: Bench) -> list[str]:
     """Those of `splits_on` that the data set has samples of; all of them where it has none of any."""
     splits = splits_on(bench.dataset.name, bench.settings.params.profile)
     return [split for split in splits if bench.dataset.keys(split)] or splits
+
+
+def _tables() -> list[Table]:
+    """All tables, by id."""
+    return [_table(path, FileState.of(path)) for path in sorted(TABLES.glob("*.yaml"))]
 
 
 @lru_cache(maxsize=1024)
@@ -96,6 +116,8 @@ def asked(
     """
     tables = tables_on(dataset, profile, split)
     check_transfers(tables)
+    for table in tables:
+        control_of(table, profile)
     offered = [
         condition
         for table in tables

@@ -14,7 +14,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from poseboard.benchmarks.harness import Bench
-from poseboard.benchmarks.predicting import asked, predictions_path, row_lock, splits_with_samples, tables_on
+from poseboard.benchmarks.predicting import (
+    asked,
+    control_of,
+    predictions_path,
+    row_lock,
+    splits_with_samples,
+    tables_on,
+)
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import provenance
 from poseboard.benchmarks.rig_plans import write_rig_plans
@@ -26,7 +33,7 @@ from poseboard.protocols import metrics, predictions
 from poseboard.protocols.base import TruthTable
 from poseboard.protocols.comparison import compare
 from poseboard.protocols.condition import Condition
-from poseboard.protocols.controls import losses
+from poseboard.protocols.controls import increases
 from poseboard.protocols.decisions import REFERENCE, same_row, trained
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import (
@@ -292,13 +299,12 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
         raise InputError(f"data set {dataset}", "nothing has been scored on it", "run `poseboard score` first")
     tables: list[TableComparison] = []
     controls: list[ControlComparison] = []
-    by_id = {table.id: table for table in tables_on(dataset, settings.params.profile)}
     with progress(f"compare {dataset}") as report:
-        for done, table in enumerate(by_id.values(), 1):
+        for done, table in enumerate(of_dataset := tables_on(dataset, settings.params.profile), 1):
             tables += compare(table, scored[table.id], learned=learned, reference=reference)
-            if table.control is not None:
-                controls += losses(table, _control(table, by_id), scored[table.id], scored[table.control])
-            report(done, len(by_id))
+            if (control := control_of(table, settings.params.profile)) is not None:
+                controls += increases(table, control, scored[table.id], scored[control.id])
+            report(done, len(of_dataset))
     compared = ComparisonFile(
         dataset=dataset,
         synthetic=synthetic,
@@ -308,16 +314,6 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
     )
     compared.write(settings.dataset_file("comparisons", dataset))
     return compared
-
-
-def _control(table: Table, by_id: Mapping[str, Table]) -> Table:
-    """The table that a table names as its control; InputError where none of the data set and profile has that id."""
-    control = by_id.get(table.control or "")
-    if control is None or control.split == table.split:
-        problem = "is of the same split" if control else f"is no table that is run on {table.dataset}"
-        remedy = "name a table of another split, or leave it out"
-        raise InputError(f"table {table.id}: control: {table.control}", problem, remedy)
-    return control
 
 
 def _training(results: Path, dataset: str) -> dict[str, TrainingFile]:

@@ -193,6 +193,10 @@ class Signature(Measure):
         default="given", description="whether a row that saw several cameras was told where they are"
     )
 
+    def in_split(self, split: str) -> Signature:
+        """The same in another split of the data set."""
+        return self.model_copy(update={"split": split})
+
     @property
     def whole(self) -> bool:
         """Whether all cameras of the data set were seen at once."""
@@ -506,25 +510,33 @@ class TableComparison(Record):
     )
 
 
-class Loss(Record):
-    """By how much a method's number in a table exceeds that in its control (`protocols.controls`)."""
+class Increase(Record):
+    """By how many percent a method's error is larger than in the control (`protocols.controls`)."""
 
     method: str
-    value: float = Field(description="percent of the number in the control")
+    value: float
     ci95: tuple[float, float] | None = Field(
-        description="over people, the same in both numbers, of these trainings; null: there is one person"
+        description="over people, the same in both numbers, and over trainings where there are several seeds; null: "
+        "there is one person, or the protocol states none"
     )
-    n_groups: int = Field(description="people")
+    ci95_people: tuple[float, float] | None = Field(
+        default=None, description="over people alone, where there are several seeds"
+    )
+    n_samples: int = Field(description="poses with a number in both, in every seed")
+    n_people: int
     seeds: list[SeedValue]
+    scores: tuple[float, float] | None = Field(
+        default=None, description="the numbers of the control and of the table that were compared"
+    )
 
 
 class ControlComparison(Record):
-    """What methods lose from a control: the same people in the same poses, shown as in training."""
+    """How much larger errors are than in a control: the same people in the same poses, shown as in training."""
 
     table: str
     control: str = Field(description="id of the table that the numbers are compared with")
     signature: Signature = Field(description="of the numbers in the table; those in the control differ in the split")
-    losses: list[Loss]
+    increases: list[Increase]
 
 
 class ComparisonFile(Record):

@@ -206,7 +206,8 @@ class Table(BaseModel):
     control: str | None = Field(
         default=None,
         min_length=1,
-        description="id of the table of the same people and protocol, in another split, that its numbers stand against",
+        description="id of the table with the same protocol in another split, whose people are the same and shown as "
+        "in training: errors are told in percent of those there",
     )
     published: str | None = Field(default=None, description="id of the published table it stands beside")
     headline: bool = Field(default=False, description="whether it is a column of its data set's main board")

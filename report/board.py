@@ -113,7 +113,7 @@ class Board:
     comparison: TableComparison | None
     axis: Axis | None
     control: ControlComparison | None = None
-    """What its rows lose from the table's control."""
+    """How much larger its rows' errors are than in the table's control."""
     bounds: tuple[Row, ...] = ()
     """Where extrinsics are withheld: rows that are told them and have the weights of one of these rows; unranked."""
 

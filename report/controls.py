@@ -1,12 +1,12 @@
-"""Numbers of a table beside those of its control, the same people shown as in training, and what rows lose."""
+"""Numbers of a table beside those of its control, which shows the same people as in training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isclose
 
-from poseboard.protocols.records import Loss
+from poseboard.protocols.decisions import few_groups
+from poseboard.protocols.records import Increase
 from poseboard.report.board import Board
 
 
@@ -16,44 +16,64 @@ class ControlTable:
 
     Args:
         control: the same people, shown as in training.
-        other: the table that names it.
-        losses: of each row of both, the least first.
+        board: of the table that names it.
+        increases: method -> by how much its error is larger than in the control, the least first.
     """
 
     control: Board
-    other: Board
-    losses: tuple[Loss, ...]
+    board: Board
+    increases: dict[str, Increase]
 
     @property
     def columns(self) -> tuple[Board, Board]:
         """The boards, the control first."""
-        return self.control, self.other
+        return self.control, self.board
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Those with an increase, in their order; then others, which lack a number in one of the two."""
+        return tuple(dict.fromkeys([*self.increases, *(row.method for board in self.columns for row in board.rows)]))
+
+    @property
+    def people(self) -> int:
+        """The fewest people that an increase is over."""
+        return min(increase.n_people for increase in self.increases.values())
+
+    @property
+    def few(self) -> bool:
+        """Whether these are too few to tell an increase from none."""
+        return few_groups(self.people)
+
+    @property
+    def trainings(self) -> int:
+        """How many the numbers are the mean of."""
+        return max(len(increase.seeds) for increase in self.increases.values())
 
 
 def controls(all_boards: Sequence[Board]) -> list[ControlTable]:
     """Tables with a control of which both are there, in the order of the boards.
 
-    A row whose numbers are others than those that were compared, because it was scored again since, is left out.
+    An increase between other numbers than those on the boards, because a row was scored again since, is left out.
     """
     tables = []
-    for other in all_boards:
-        control = next((board for board in all_boards if _is_control(board, other)), None)
-        if other.control is None or control is None:
+    for board in all_boards:
+        control = next((one for one in all_boards if _is_control(one, board)), None)
+        if board.control is None or control is None:
             continue
-        losses = [loss for loss in other.control.losses if _is_current(loss, control, other)]
-        if losses:
-            tables.append(ControlTable(control, other, tuple(sorted(losses, key=lambda loss: loss.value))))
+        found = [increase for increase in board.control.increases if _is_current(increase, control, board)]
+        if found:
+            ordered = sorted(found, key=lambda increase: increase.value)
+            tables.append(ControlTable(control, board, {increase.method: increase for increase in ordered}))
     return tables
 
 
-def _is_control(board: Board, other: Board) -> bool:
-    """Whether ``other`` names the table of ``board``, and all else in their signatures is equal."""
-    if other.control is None or (*board.data_key, board.table) != (*other.data_key, other.control.control):
+def _is_control(one: Board, board: Board) -> bool:
+    """Whether a board names the table of ``one``, and all else in their signatures is equal."""
+    if board.control is None or (*one.data_key, one.table) != (*board.data_key, board.control.control):
         return False
-    return board.signature.model_copy(update={"split": other.signature.split}) == other.signature
+    return one.signature == board.signature.in_split(one.signature.split)
 
 
-def _is_current(loss: Loss, control: Board, other: Board) -> bool:
-    rows = control.row(loss.method), other.row(loss.method)
-    values = [row.score.value for row in rows if row is not None and row.score.value]
-    return len(values) == len(rows) and isclose(100 * (values[1] / values[0] - 1), loss.value, abs_tol=0.01)
+def _is_current(increase: Increase, control: Board, board: Board) -> bool:
+    rows = control.row(increase.method), board.row(increase.method)
+    return increase.scores == tuple(None if row is None else row.score.value for row in rows)

@@ -25,7 +25,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from poseboard.protocols.records import Curve, Loss, ResultError, Score, TrainingFile
+from poseboard.protocols.records import Curve, Increase, ResultError, Score, TrainingFile
 
 COLOURS = {
     "blue": "#1166d3", "rust": "#b45100", "green": "#1d8452", "pink": "#b7509c", "sky": "#2e98d2", "orange": "#e87011",
@@ -188,7 +188,7 @@ def _legend(
 
 
 def intervals(
-    scores: Mapping[str, Score | Loss], index: Mapping[str, int], label: str, *, zero: bool = False
+    scores: Mapping[str, Score | Increase], index: Mapping[str, int], label: str, *, zero: bool = False
 ) -> Figure:
     """Forest plot: each method's value with its 95 % interval, best on top; with a line at zero."""
     shown = {name: (score.value, score.ci95) for name, score in scores.items() if score.value is not None}

@@ -261,7 +261,7 @@ def _index_context(
         "robustness": [(table, _robustness_plot(table, index, folder)) for table in spoiled],
         "predicted": predicted(spoiled),
         "transfers": [(table, _transfer_plots(table, index, folder)) for table in moved],
-        "controls": [(table, _losses_plot(table, index, folder)) for table in controlled],
+        "controls": [(table, _increase_plot(k, table, index, folder)) for k, table in enumerate(controlled, 1)],
         "kinds": {curve.title: curve.scale for table in spoiled for curve in table.curves},
         "breakdowns": [board for columns in mains.values() for board in columns if _has(board, "action")],
         "compared": _compared(all_boards, shown),
@@ -498,19 +498,15 @@ def _transfer_plots(table: TransferTable, index: Mapping[str, int], folder: _Fol
     ]  # fmt: skip
 
 
-def _losses_plot(table: ControlTable, index: Mapping[str, int], folder: _Folder) -> Plot:
-    """What each row loses from the control."""
-    other = table.other
-    signature = other.signature
-    withheld = "-withheld" if other.calibration_free else ""
-    slug = file_name(f"{other.dataset}{'' if other.synthetic else '-real'}-{other.table.lower()}")
+def _increase_plot(k: int, table: ControlTable, index: Mapping[str, int], folder: _Folder) -> Plot:
+    """By how much each row's error is larger than in the control; ``k``: number of the table among these."""
+    board = table.board
+    slug = file_name(f"{board.dataset}{'' if board.synthetic else '-real'}-{board.table.lower()}")
     return folder.plot(
-        f"{slug}-losses{withheld}-{signature.frames_per_rig}",
-        f"{other.name}: what rows lose",
-        f"{other.details}, against {table.control.table}. Bootstrap over people, who are the same in both.",
-        figures.intervals(
-            {loss.method: loss for loss in table.losses}, index, f"{metric_label(signature)}, % more", zero=True
-        ),
+        f"{slug}-increase-{k}",
+        f"{board.name}: increase against the control",
+        f"{board.details}, against {table.control.table}, with 95 % interval.",
+        figures.intervals(table.increases, index, f"{metric_label(board.signature)}, increase in %", zero=True),
     )
 
 

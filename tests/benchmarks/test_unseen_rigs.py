@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from poseboard.benchmarks import scoring
+from poseboard.benchmarks import predicting
 from poseboard.benchmarks.disk import disk_plan
 from poseboard.benchmarks.plan import plan
-from poseboard.benchmarks.predicting import tables_on
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.protocols import predictions
@@ -104,20 +103,22 @@ def test_a_row_that_is_handed_roots_is_the_same_training_too(rigs: Any, monkeypa
     assert {(one.table, one.control) for one in controls} == {
         ("rigs", "rigs-known"), ("rigs-frames-per-rig", "rigs-known-frames-per-rig"),
     }  # fmt: skip
-    losses = {loss.method: loss for one in controls if one.table == "rigs" for loss in one.losses}
-    assert set(losses) == {"algebraic", "volumetric"}
+    found = {increase.method: increase for one in controls if one.table == "rigs" for increase in one.increases}
+    assert set(found) == {"algebraic", "volumetric"}
     expected = 100 * (by_table["rigs"].value / control["rigs-known"].value - 1)
-    assert (losses["volumetric"].value, losses["volumetric"].n_groups) == (pytest.approx(expected), 2)
+    assert (found["volumetric"].value, found["volumetric"].n_people) == (pytest.approx(expected), 2)
 
-    # A control that is none: of the same split, or of another data set.
-    for other, why in (("rigs-worst", "is of the same split"), ("T1", f"is no table that is run on {RIGS}")):
+    # A control that is none is found before anything is predicted.
+    for other, why in (("rigs-worst", "control: rigs-worst: is of the same split"), ("rigs-knwon", "'rigs-knwon'")):
         tables = [
             table.model_copy(update={"control": other}) if table.id == "rigs" else table
-            for table in tables_on(RIGS, "smoke")
+            for table in predicting.tables_on(RIGS, "smoke")
         ]
         with monkeypatch.context() as patched:
-            patched.setattr(scoring, "tables_on", lambda *_, tables=tables: tables)
-            assert f"table rigs: control: {other}: {why}" in rigs.run("compare", RIGS).error
+            patched.setattr(predicting, "tables_on", lambda *_, tables=tables: tables)
+            error = rigs.run("predict", RIGS, "algebraic").error
+        assert "table rigs: control" in error
+        assert why in error
 
     # Of both splits the same training: else the score would be of none.
     of_known = next((rigs.folder / f"results/smoke/predictions/algebraic/{RIGS}").glob("known-*.parquet"))
