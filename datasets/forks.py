@@ -14,6 +14,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar, cast
@@ -62,9 +63,10 @@ def forked(tasks: Sequence[Task[T]], processes: int) -> Iterator[T]:
             ours, theirs = context.Pipe()
             # A daemon is not waited for, should this process end while it works.
             process = context.Process(target=_work, args=(tasks, theirs, os.getpid()), daemon=True)
-            process.start()
+            with _uninterrupted():
+                process.start()
+                workers[ours] = process
             theirs.close()
-            workers[ours] = process
             ours.send(next(rest))
         for place in range(len(tasks)):
             while place not in answers:
@@ -89,12 +91,23 @@ def forked(tasks: Sequence[Task[T]], processes: int) -> Iterator[T]:
             worker.close()
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C is heard afterwards: in the middle of a fork, Python tells it to functions that cannot pass it on."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(tasks: Sequence[Task[T]], connection: Connection[Any, Any], parent: int) -> None:
     """Do the tasks that are asked for until this process is killed."""
     ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, too, and ends this process
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     # Not a progress bar's, which waits for a thread that is not there.
     sys.stdout, sys.stderr = sys.__stdout__ or sys.stdout, sys.__stderr__ or sys.stderr
     _compute_in_one_thread()

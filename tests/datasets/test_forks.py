@@ -121,6 +121,21 @@ def test_forks_end_with_their_parent(number: int) -> None:
 
 
 @needs_forks
+def test_who_is_interrupted_in_the_middle_of_a_fork_ends() -> None:
+    """Python swallows an interrupt there; who pressed Ctrl-C waited for the tasks to end."""
+    program = """
+import os, signal, time
+from poseboard.datasets.forks import forked
+interrupt = lambda: os.kill(os.getpid(), signal.SIGINT)
+os.register_at_fork(after_in_parent=interrupt, after_in_child=interrupt)
+list(forked([lambda: time.sleep(60)] * 2, 2))
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=50, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert done.stderr.rstrip().endswith("KeyboardInterrupt")
+
+
+@needs_forks
 def test_who_fails_between_two_answers_is_not_kept_from_ending() -> None:
     program = """
 import time
