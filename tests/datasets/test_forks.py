@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.forks import can_fork, forked
 
+HEARS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+"""What is started in the background of a shell ignores Ctrl-C otherwise."""
 needs_forks = pytest.mark.skipif(not can_fork(), reason="tasks run in this process here")
 
 
@@ -106,7 +108,10 @@ def test_who_stops_asking_leaves_nobody() -> None:
 @needs_forks
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_forks_end_with_their_parent(number: int) -> None:
-    program = "import time; from poseboard.datasets.forks import forked; list(forked([lambda: time.sleep(60)] * 2, 2))"
+    program = (
+        HEARS
+        + "import time; from poseboard.datasets.forks import forked; list(forked([lambda: time.sleep(60)] * 2, 2))"
+    )
     with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL) as process:
         parent = psutil.Process(process.pid)
         deadline = time.monotonic() + 60
@@ -123,8 +128,8 @@ def test_forks_end_with_their_parent(number: int) -> None:
 @needs_forks
 def test_who_is_interrupted_in_the_middle_of_a_fork_ends() -> None:
     """Python swallows an interrupt there; who pressed Ctrl-C waited for the tasks to end."""
-    program = """
-import os, signal, time
+    program = f"""{HEARS}
+import os, time
 from poseboard.datasets.forks import forked
 interrupt = lambda: os.kill(os.getpid(), signal.SIGINT)
 os.register_at_fork(after_in_parent=interrupt, after_in_child=interrupt)
