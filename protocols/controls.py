@@ -81,8 +81,7 @@ def increases(
                 continue
             if not (paired := _paired(table, [*rows.values(), *control_rows.values()])):
                 continue
-            increase = _increase(protocol, method, list(rows), paired, resamples)
-            increase = increase.model_copy(update={"scores": (of_control.value, score.value)})
+            increase = _increase(protocol, method, (of_control.value, score.value), list(rows), paired, resamples)
             found.setdefault(str(score.signature), (score.signature, []))[1].append(increase)
     return [
         ControlComparison(table=table.id, control=control.id, signature=signature, increases=of_signature)
@@ -131,7 +130,12 @@ def _same_pose(rows: pd.DataFrame) -> pd.MultiIndex:
 
 
 def _increase(
-    protocol: Protocol, method: str, seeds: Sequence[int], paired: Sequence[pd.DataFrame], resamples: int
+    protocol: Protocol,
+    method: str,
+    scores: tuple[float, float],
+    seeds: Sequence[int],
+    paired: Sequence[pd.DataFrame],
+    resamples: int,
 ) -> Increase:
     """That of one method; ``paired``: its rows of each seed, and then those of the control."""
     codes, people = pd.factorize(paired[0]["twin"], sort=True)
@@ -157,6 +161,7 @@ def _increase(
         ci95_people=over_people if len(seeds) > 1 else None,
         n_samples=len(codes),
         n_people=len(people),
+        scores=scores,
         seeds=[SeedValue(seed=seed, value=of_seed) for seed, of_seed in zip(seeds, of_seeds, strict=True)],
     )
 

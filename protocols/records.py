@@ -525,9 +525,7 @@ class Increase(Record):
     n_samples: int = Field(description="poses with a number in both, in every seed")
     n_people: int
     seeds: list[SeedValue]
-    scores: tuple[float, float] | None = Field(
-        default=None, description="the numbers of the control and of the table that were compared"
-    )
+    scores: tuple[float, float] = Field(description="the numbers of the control and of the table that were compared")
 
 
 class ControlComparison(Record):

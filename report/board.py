@@ -290,22 +290,24 @@ def boards(results: Results) -> list[Board]:
         for score in entry.scores.scores:
             key = (entry.scores.dataset, entry.scores.synthetic, score.table, str(score.signature))
             references.setdefault(key, {})[entry.scores.method] = score
+    comparisons = {
+        (file.dataset, file.synthetic, one.table, str(one.signature)): one
+        for file in results.comparisons
+        for one in file.tables
+    }
+    increases = {
+        (file.dataset, file.synthetic, one.table, str(one.signature)): one
+        for file in results.comparisons
+        for one in file.controls
+    }
     all_boards = []
-    for (dataset, synthetic, table, signature), scored in groups.items():
-        comparison = next(
-            (
-                compared
-                for file in results.comparisons
-                if (file.dataset, file.synthetic) == (dataset, synthetic)
-                for compared in file.tables
-                if compared.table == table and str(compared.signature) == signature
-            ),
-            None,
-        )
+    for key, scored in groups.items():
+        dataset, synthetic, table, _ = key
+        comparison = comparisons.get(key)
         ranks = {rank.method: rank for rank in comparison.ranks} if comparison else {}
         if ranks and set(ranks) != {file.method for file, score in scored if score.value is not None}:
             comparison, ranks = None, {}  # it compares other rows
-        reference = references.get((dataset, synthetic, table, signature), {})
+        reference = references.get(key, {})
         if comparison is not None:  # again, with the variation between trainings
             scores = {file.method: score for file, score in scored}
             comparison = judge(comparison, scores, reference, {file.method for file, _ in scored if trained(file)})
@@ -330,16 +332,7 @@ def boards(results: Results) -> list[Board]:
                         for k, (f, s) in enumerate(members, 1)
                     ),
                     comparison=comparison,
-                    control=next(
-                        (
-                            compared
-                            for file in results.comparisons
-                            if (file.dataset, file.synthetic) == (dataset, synthetic)
-                            for compared in file.controls
-                            if compared.table == table and str(compared.signature) == signature
-                        ),
-                        None,
-                    ),
+                    control=increases.get(key),
                     axis=Axis.around(ends),
                 )
             )
