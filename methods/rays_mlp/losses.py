@@ -48,7 +48,7 @@ def heatmap_targets(points_px: Tensor, crop_px: int, size: int, *, compat: bool 
         >>> divmod(int(targets.heatmaps.argmax()), 24), targets.offsets.tolist()
         ((5, 3), [[[-0.25, 0.0]]])
     """
-    cells = points_px * (size / crop_px)
+    cells = points_px * size / crop_px  # in this order, or float32 differs from the release in the last place
     nearest = (cells + 0.5).trunc() if compat else (cells + 0.5).floor()
     peak = cells.trunc() if compat else nearest
     valid = ((nearest >= 0) & (nearest < size)).all(dim=-1)

@@ -106,7 +106,7 @@ class RaysMlp(NetworkMethod[RaysMlpOptions, RaysNet]):
 
     def _crop(self, view: View) -> tuple[Floats, Camera]:
         arch = self.loaded.architecture
-        if arch.compat:
+        if arch.whole_frames:
             return crop_frame(view, arch.crop_px)
         return crop_pixels(view, arch.crop_px).astype(np.float32), view.camera
 
@@ -136,6 +136,7 @@ class RaysMlp(NetworkMethod[RaysMlpOptions, RaysNet]):
                     encoder=SMALL if options.sizes == "small" else EncoderSizes(),
                     fusion=sizes,
                     compat=options.compat,
+                    whole_frames=options.recipe == "published",
                     views=options.views,
                     features=options.features,
                     joints=self.skeleton.joints,

@@ -57,7 +57,8 @@ class RaysArchitecture(Options):
         backbone: the shared 2D backbone, with its preprocessing and decoding; None: MobileOne.
         fusion: sizes of the fusion.
         features: features under the joints enter the fusion.
-        compat: heads, colours and crops of the release, see the README.
+        compat: heads and colours of the release, see the README.
+        whole_frames: crops are cut from whole frames as the release does; default: with ``compat``.
         deploy: MobileOne with one convolution a block, as exported; it is not trained.
     """
 
@@ -69,6 +70,7 @@ class RaysArchitecture(Options):
     fusion: FusionSizes = FusionSizes()
     features: bool = True
     compat: bool = False
+    whole_frames: bool = Field(default_factory=lambda given: bool(given.get("compat")))
     deploy: bool = False
 
     @model_validator(mode="after")

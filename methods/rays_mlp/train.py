@@ -58,8 +58,8 @@ class RaysMlpOptions(Options):
             published network.
         sizes: of MobileOne and the fusion: "small" or "published".
         recipe: "small" is ours: rates that rise and fall in each phase, and in the last one only the fusion learns.
-            "published" is the release's: constant rates, and in the last phase the neck, the heads and the fusion learn
-            together.
+            "published" is the release's: constant rates, crops from whole frames with a drawn scale and shift, and in
+            the last phase the neck, the heads and the fusion learn together.
         compat: the release as it is, defects included; see the README. Imported weights say it themselves.
         start_weights: "mobileone": checkpoint to start from, of this method or of MobileOne on labelled images; its
             stages are frozen.
@@ -70,7 +70,8 @@ class RaysMlpOptions(Options):
         rigs: "random": the fusion is trained on random rigs; "own": on those of the data set alone.
         rig_range: how far random rigs vary.
         rigs_per_pose: rigs that each pose of a batch is seen in.
-        noise_px: standard deviation of the errors of generated rays, crop pixels.
+        noise_px: standard deviation of the errors of generated rays: crop pixels ("small", 1.5) or pixels of the whole
+            frame ("published", 2).
         map_steps: steps of the first phase, heat maps and offsets; "backbone" has none.
         ray_steps: of the second phase, generated rays.
         image_steps: of the third phase, 3D poses from images.
@@ -80,7 +81,7 @@ class RaysMlpOptions(Options):
         image_rate: of the third.
         warmup_steps: "small": steps over which the rate of a phase rises.
         clip_norm: maximum gradient norm, larger gradients are clipped; None: never. Default: 10 ("small"), None.
-        augmentation: of crops of the hand-over.
+        augmentation: "small": of the crops. "published" has the release's instead, see `drawn_crop`.
         colours: changes of the images' colours. Default: those of the release, or none for a backbone that is trained.
     """
 
@@ -95,7 +96,7 @@ class RaysMlpOptions(Options):
     features: bool = Field(default_factory=lambda options: options.get("rigs") == "own")
     rig_range: RigRange = RigRange()
     rigs_per_pose: PositiveInt = 32
-    noise_px: float = Field(default=1.5, ge=0)
+    noise_px: float = Field(default_factory=by_recipe(1.5, 2.0), ge=0)
     map_steps: NonNegativeInt = 0
     ray_steps: NonNegativeInt = 1200
     image_steps: NonNegativeInt = 300
@@ -194,28 +195,30 @@ class RaysMlpTraining(Training):
         """V views of a sample in random order, mirrored together; slots without a view are zero and not valid.
 
         Returns:
-            images (V, S, S, 3) uint8 or float32; all others float32: K (V, 3, 3) of the crops; points_px (V, J, 2) and
-            lens_px (V, J, 2), the offset that undoes the lens there; weights (V, J) of the 2D losses; points_mm
-            (V, J, 3) in the frame of each camera, up (3,) in that of the first; known (J,); valid (V,).
+            images (V, S, S, 3) uint8 or float32; all others float32: K (V, 3, 3) of the crops; focal_px (V,) in the
+            pixels of ``noise_px``; points_px (V, J, 2) and lens_px (V, J, 2), the offset that undoes the lens there;
+            weights (V, J) of the 2D losses; points_mm (V, J, 3) in the frame of each camera, up (3,) in that of the
+            first; known (J,); valid (V,).
         """
         arch, options = self._architecture, self._options
         views = self._drawn(sample, rng)
-        mirrored = not arch.compat and bool(rng.random() < options.augmentation.flip)
+        mirrored = not arch.whole_frames and bool(rng.random() < options.augmentation.flip)
         order = self._skeleton.flip_order if mirrored else list(range(len(self._skeleton)))
         mirror = MIRROR if mirrored else np.eye(3)
         (joints_mm,) = truth.joints_mm
         known = np.isfinite(joints_mm).all(axis=-1) & np.isfinite(joints_mm[self._root]).all()
         joints_mm = np.where(known[:, None], joints_mm, np.nan_to_num(joints_mm[self._root]))
         side, slots, joints = arch.crop_px, arch.views, len(joints_mm)
-        floats = options.colours != NO_COLOURS or arch.compat
+        floats = options.colours != NO_COLOURS or arch.whole_frames
         images = np.zeros((slots, side, side, 3), dtype=np.float32 if floats else np.uint8)
         K = np.tile(np.eye(3), (slots, 1, 1))
-        points, lens = np.zeros((slots, joints, 2)), np.zeros((slots, joints, 2))
+        focal_px, points, lens = np.ones(slots), np.zeros((slots, joints, 2)), np.zeros((slots, joints, 2))
         weights, points_mm = np.zeros((slots, joints)), np.zeros((slots, joints, 3))
         for i, view in enumerate(views):
             crop, camera, A = self._crop(view, rng, mirrored=mirrored)
             images[i] = options.colours.draw(rng).changed(crop) if floats else crop
             K[i] = A @ camera.K @ mirror
+            focal_px[i] = abs((view.camera.K if arch.whole_frames else K[i])[0, 0])
             seen, pinhole = camera.project(joints_mm), camera.undistorted().project(joints_mm)
             in_view = known & np.isfinite(seen).all(axis=-1)
             if view.name in truth.seen:
@@ -227,6 +230,7 @@ class RaysMlpTraining(Training):
         up = -np.mean([view.camera.R[1] for view in views], axis=0)
         values = {
             "K": K,
+            "focal_px": focal_px,
             "points_px": points,
             "lens_px": lens,
             "weights": weights,
@@ -286,12 +290,12 @@ class RaysMlpTraining(Training):
         options, known = self._options, batch["known"]
         if options.rigs == "random":
             poses = self._random_rigs(batch)
-            focal = batch["K"][:, None, :1, 0, 0].abs().expand(poses.shape[:3])
+            focal = batch["focal_px"][:, None, :1].expand(poses.shape[:3])
         else:
             known = known * batch["valid"].amin(dim=1, keepdim=True)
             orders = torch.rand((len(known), options.rigs_per_pose, self._architecture.views), device=known.device)
             place = torch.arange(len(known), device=known.device)[:, None, None], orders.argsort(dim=-1)
-            poses, focal = batch["points_mm"][place], batch["K"][..., 0, 0].abs()[place]
+            poses, focal = batch["points_mm"][place], batch["focal_px"][place]
         noise = options.noise_px * torch.randn((*poses.shape[:-1], 2), device=poses.device)
         found = self.model(given_rays=noisy_rays(poses, noise, focal).flatten(0, 1)).pose_mm
         found = found.unflatten(0, poses.shape[:2])
@@ -375,9 +379,9 @@ class RaysMlpTraining(Training):
 
 
 def inputs_of(architecture: RaysArchitecture, *, extrinsics: bool) -> Inputs:
-    """Crops of the hand-over, or with ``compat`` whole frames; as many views as the weights take, in training more."""
+    """Crops of the hand-over, or whole frames; as many views as the weights take, in training more."""
     return Inputs(
-        crop_px=None if architecture.compat else architecture.crop_px,
+        crop_px=None if architecture.whole_frames else architecture.crop_px,
         views=(architecture.views, 1_000 if extrinsics else architecture.views),
         extrinsics=extrinsics,
     )

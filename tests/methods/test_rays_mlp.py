@@ -307,6 +307,25 @@ def test_the_example_is_a_consistent_rig_also_mirrored(backbone):
         assert np.corrcoef(heights, truth.joints_mm[0][mirror, 2])[0, 1] > 0.999
 
 
+def test_the_published_recipe_cuts_crops_from_frames_and_counts_noise_in_their_pixels():
+    sample, truth = dotted_moment(0, views=4)
+    options = {**MOBILEONE, "recipe": "published", "augmentation": {"flip": 1.0}}
+    training = RaysMlp(options, HUMAN36M).training(None, seed=0)
+    assert training.inputs.crop_px is None
+    assert training.architecture["whole_frames"]
+    examples = [training.example(sample, truth, np.random.default_rng(seed)) for seed in range(8)]
+    for example in examples:
+        np.testing.assert_allclose(example["focal_px"], sample.views[0].camera.K[0, 0])
+        assert np.all(example["K"][:, 0, 0] > 0), "no mirror image"
+    scales = np.concatenate([example["focal_px"] / example["K"][:, 0, 0] for example in examples])
+    assert 1.08 < scales.min() < 1.13  # side of the square by that of the crop
+    assert 1.17 < scales.max() <= 1.2
+    ours = RaysMlp(MOBILEONE, HUMAN36M).training(None, seed=0)
+    assert (training._options.noise_px, ours._options.noise_px) == (2.0, 1.5)
+    crop = ours.example(sample, truth, np.random.default_rng(0))
+    np.testing.assert_array_equal(crop["focal_px"], np.abs(crop["K"][:, 0, 0]))
+
+
 def test_directions_of_joints_behind_a_camera_are_finite():
     assert torch.isfinite(directions(torch.tensor([[1.0, 2.0, -5.0], [1.0, 2.0, 0.0]]))).all()
 
