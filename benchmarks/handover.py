@@ -608,9 +608,9 @@ class Handover:
             answers = [turned_back(answer, self._turn) for answer in answers]
         return together(answers, skeleton or self.skeleton, key)
 
-    def examples(self, split: str = "train") -> Examples:
-        """The samples of a split with their truths, one per person, for training."""
-        return Examples(self, split)
+    def examples(self, split: str = "train", *, each_view: bool = False) -> Examples:
+        """The samples of a split with their truths, one per person, or per person and view, for training."""
+        return Examples(self, split, each_view=each_view)
 
     def people(self, key: str) -> Sequence[int | None]:
         """Whom the method is shown a sample of its own of, by number; [None] where it sees all at once."""
@@ -799,27 +799,33 @@ class Examples:
     Args:
         handover: what is seen.
         split: of the data set.
+        each_view: whether each view of a sample is an example (`Learner`).
 
     Raises:
         InputError: there are boxes of other people than are annotated, or who is who is not known.
     """
 
-    def __init__(self, handover: Handover, split: str) -> None:
+    def __init__(self, handover: Handover, split: str, *, each_view: bool = False) -> None:
         self._handover = handover
-        self._places: list[tuple[str, int | None, bool]] = []
+        self._places: list[tuple[str, int | None, bool, slice]] = []
         for key in handover.dataset.keys(split):
             people = handover.people(key)
             some = people if len(people) == 1 else self._with_a_view(key, people)
-            self._places += [(key, person, len(people) > 1) for person in some]
+            for person in some:
+                views = [slice(None)]
+                if each_view:
+                    views = [slice(view, view + 1) for view in range(len(self._views(key, person)))]
+                self._places += [(key, person, len(people) > 1, view) for view in views]
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, place: int) -> tuple[Sample, Truth]:
         """What is seen, and the truth (1, J, 3) of whom is seen, or of all people where all are seen."""
-        key, person, others = self._places[place]
+        key, person, others, views = self._places[place]
         truth = self._handover.dataset.truth(key)
-        return self._handover.seen(key, person, others=others), truth if person is None else truth_of(truth, person)
+        sample = self._handover.seen(key, person, others=others)
+        return replace(sample, views=sample.views[views]), truth if person is None else truth_of(truth, person)
 
     def _with_a_view(self, key: str, people: Sequence[int | None]) -> Sequence[int | None]:
         """Those whom a camera shows: of the others there is nothing to learn."""
@@ -828,5 +834,9 @@ class Examples:
             raise InputError(
                 f"{key}: people", f"{len(people)} have boxes and {annotated} are annotated", "give a box per person"
             )
-        shown = choose_cameras(self._handover.dataset.sample(key), self._handover.cameras)
-        return [person for person in people if person is not None and one_person(shown, person).views]
+        return [person for person in people if self._views(key, person)]
+
+    def _views(self, key: str, person: int | None) -> tuple[View, ...]:
+        """The views that show a person, or all views."""
+        sample = choose_cameras(self._handover.dataset.sample(key), self._handover.cameras)
+        return (sample if person is None else one_person(sample, person)).views

@@ -208,17 +208,17 @@ def _samples(
         kept: file in which predicted roots lie.
         fabric: the processes of the training.
     """
-    bench, row = data.bench, data.row
+    bench, row, each_view = data.bench, data.row, data.each_view
     with progress(f"crops {bench.dataset.name}") as report:
         inputs = taken(training.inputs, f"row {row}")
         if not data.own:
             return data.samples(training, inputs, seed, report), None
         if inputs.root != "predicted":
-            return bench.handover(inputs, progress=report).examples("train"), None
+            return bench.handover(inputs, progress=report).examples("train", each_view=each_view), None
         asked = from_all_cameras(bench, "train")
         sharing = Sharing(fabric.world_size, joined=True)
         roots_mm = handed_roots_mm(bench, row, seed, asked, sharing, kept=kept, progress=report)
-        samples = bench.handover(inputs, roots_mm=roots_mm, progress=report).examples("train")
+        samples = bench.handover(inputs, roots_mm=roots_mm, progress=report).examples("train", each_view=each_view)
     return samples, _roots_sha256(bench, row, seed)
 
 

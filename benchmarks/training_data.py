@@ -20,7 +20,7 @@ from poseboard.benchmarks.provenance import code_sha256, row_code
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Dataset, images_sha256, skeleton_of_truth
 from poseboard.datasets.skeleton import ROOT, Skeleton
-from poseboard.methods.base import Inputs, LabelledSamples, Learner, Training
+from poseboard.methods.base import Inputs, LabelledSamples, Learner, Training, find_learner
 from poseboard.methods.batches.mixing import Mixture, Roots
 
 LOOKED_AT = 64
@@ -146,9 +146,14 @@ class TrainingData:
     def learner(self) -> Learner:
         """What is trained, with the joints of its training; epochs of unstated length are passes over all of it."""
         if self.own:
-            return self.bench.learner(self.row)
+            return self.bench.learner(self.row, moments=self.crops if self.each_view else None)
         skeleton = self._skeleton(self.bench.learner(self.row))
         return self.bench.learner(self.row, skeleton=skeleton, moments=self.crops)
+
+    @property
+    def each_view(self) -> bool:
+        """Whether each view of a sample is an example (`Learner`)."""
+        return bool(getattr(find_learner(self.bench.settings.entry(self.row).spec), "each_view", False))
 
     @cached_property
     def crops(self) -> int:
@@ -179,7 +184,7 @@ class TrainingData:
         of_kind: dict[bool, list[LabelledSamples]] = {True: [], False: []}
         for bench, depth in self._parts:
             handover: Handover = bench.handover(inputs, progress=progress)
-            part: LabelledSamples = handover.examples("train")
+            part: LabelledSamples = handover.examples("train", each_view=self.each_view)
             of_truth = skeleton_of_truth(bench.dataset)
             of_kind[depth].append(part if of_truth.joints == skeleton.joints else Roots(part, of_truth))
         sizes = [sum(len(part) for part in parts) for parts in of_kind.values()]

@@ -145,6 +145,9 @@ class Training(Protocol):
 class Learner(Protocol):
     """What a row has to be. One that learns weights and is no `Method` predicts nothing: other rows start from it.
 
+    One attribute is optional: ``each_view``. If it is True, every view of a training sample is an example and counts in
+    an epoch; otherwise an example has all views.
+
     Example:
         >>> class Net:
         ...     def __init__(self, options, skeleton): ...

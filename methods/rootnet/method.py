@@ -33,6 +33,8 @@ class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
     It answers in the joint set `ROOT`, whatever the data set's is. Its options are `RootnetOptions`.
     """
 
+    each_view = True
+
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
         parsed = parse_options(RootnetOptions, options, "rootnet")
         super().__init__("rootnet", parsed, skeleton, inputs_of(whole_frames=False, crop_px=32, extrinsics=False))

@@ -187,13 +187,13 @@ class RootnetTraining(Training):
         self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """A person of the sample in one of its views.
+        """A person of the sample in its only view.
 
         Returns:
             float32: image (S, S, 3) RGB, 0 … 255; k_mm (); root (3,), x and y in cells and depth in mm; visible (1,);
             has_depth (1,).
         """
-        view = sample.views[rng.integers(len(sample.views))]
+        (view,) = sample.views
         person = int(rng.integers(len(view.boxes_px)))
         change = self._options.augmentation.draw(rng)
         return person_example(

@@ -485,6 +485,19 @@ def test_examples_are_of_one_person_with_their_truth(tmp_path: Path) -> None:
     assert seen == [(50, 0), (50, 0), (100, 100), (150, 200), (50, 0), (100, 100)]
 
 
+def test_each_view_is_an_example_of_its_own(tmp_path: Path) -> None:
+    rigs = TwoRigs(3)
+    whole, single = (Handover(rigs, Inputs(), tmp_path).examples("test", each_view=each) for each in (False, True))
+    expected = [
+        (sample.key, view.name) for sample, _ in map(whole.__getitem__, range(len(whole))) for view in sample.views
+    ]
+    seen = [
+        (sample.key, *(view.name for view in sample.views)) for sample, _ in map(single.__getitem__, range(len(single)))
+    ]
+    assert seen == expected
+    assert len(seen) > len(whole)
+
+
 def test_of_people_whom_no_camera_shows_nothing_is_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crowd = Crowd()
 

@@ -131,6 +131,11 @@ def test_a_pass_is_half_with_depth_and_half_without(settings: Settings) -> None:
     assert data.crops == 2 * max(people, 3)
     of_moments = _data(settings, "human36m-coco")
     assert of_moments.crops == 2 * 4
+    of_row = of_moments.learner().training(None, 0)
+    one_pass = of_moments.samples(of_row, of_row.inputs, 0, lambda done, total: None)
+    seen = [(sample.key, *(view.name for view in sample.views)) for sample, _ in map(one_pass.__getitem__, range(8))]
+    assert len(set(seen)) == 8, "each image of Human3.6M once"
+    assert {len(of_example) for of_example in seen} == {2}, "a key and one view"
 
 
 def test_the_order_of_the_samples_follows_from_the_seed_alone(settings: Settings) -> None:
