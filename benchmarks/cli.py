@@ -454,18 +454,25 @@ def sync(
         typer.Option(help="file of results/<profile> to write the number of runs into (the `sync` stage)"),
     ] = None,
 ) -> None:
-    """Bring the MLflow store level with results/: one run a training and a score, none twice."""
+    """Bring the MLflow store level with results/: one run a training and a score, none twice.
+
+    A file that cannot be a run is named; the others are added, and the exit code is 2.
+    """
     import json
 
     from poseboard.benchmarks.mlflow_sync import sync as run
 
     settings = _settings()
-    added, kept = run(settings, _losses)
+    added, kept, refused = run(settings, _losses)
     if record is not None:
         write_file(
             settings.results / record, (json.dumps({"runs": added + kept, "store": "mlflow.db"}) + "\n").encode()
         )
     print(f"mlflow: {added} runs added, {kept} there already; browse them with `make runs`")
+    for line in refused:
+        print(f"poseboard: {' '.join(line.split())}", file=sys.stderr)
+    if refused:
+        raise typer.Exit(2)
 
 
 @app.command()

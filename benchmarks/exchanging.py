@@ -18,11 +18,13 @@ from poseboard.benchmarks.harness import Bench
 from poseboard.benchmarks.predicting import asked, predictions_path
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.sample import Dataset, Poses, Sample
 from poseboard.datasets.skeleton import ROOT
 from poseboard.protocols import predictions
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.predictions import PoseTable, PredictionInfo
+from poseboard.protocols.records import check_name
 from poseboard.protocols.root_files import (
     LengthUnit,
     RootRecord,
@@ -109,7 +111,8 @@ def read_exchanged(
     for record in read_roots(file, _unit(bench.dataset)):
         by_image.setdefault(record.image_id, []).append(record)
     keys = list(bench.dataset.keys(split))
-    conditions, written = _each_alone(bench, split), []
+    conditions = _each_alone(bench, split)
+    tables: dict[Path, PoseTable] = {}
     unknown = set(by_image)
     for condition in conditions:
         answers = []
@@ -128,16 +131,18 @@ def read_exchanged(
             method=name,
             trained_on=(),
         )
-        path = out if len(conditions) == 1 else out.with_stem(f"{out.stem}-{condition.cameras[0]}")
-        predictions.write(path, PoseTable.collect(keys, answers, info))
-        written.append(path)
+        path = (
+            out if len(conditions) == 1 else out.with_stem(f"{out.stem}-{check_name('camera', condition.cameras[0])}")
+        )
+        tables[path] = PoseTable.collect(keys, answers, info)
     if unknown:
-        for path in written:
-            path.unlink()
         raise InputError(
             f"{file}: image_id", f"{min(unknown)} is no image of {split} of {dataset}", "name the split that it is of"
         )
-    return written
+    with WholeFiles() as outputs:
+        for path, table in tables.items():
+            predictions.write(path, table, outputs)
+    return list(tables)
 
 
 def _numbered(dataset: Dataset) -> NumberedImages:

@@ -16,7 +16,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -32,7 +32,17 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
-from poseboard.protocols.records import Curve, Provenance, Score, ScoreFile, TrainingFile, TrainingRun, row_paths
+from poseboard.protocols.records import (
+    Curve,
+    Provenance,
+    ResultError,
+    RowKind,
+    Score,
+    ScoreFile,
+    TrainingFile,
+    TrainingRun,
+    row_paths,
+)
 
 # MLflow sets its own levels when it is imported, and then tells each table that it makes.
 for _name in ("mlflow", "alembic"):
@@ -69,28 +79,35 @@ def _do_not_wait_for_the_disk(connection: object, _: object) -> None:
         connection.execute("PRAGMA synchronous = OFF")
 
 
-def sync(settings: Settings, draw: Draw) -> tuple[int, int]:
-    """Add the runs that are missing; (added, already there).
+def sync(settings: Settings, draw: Draw) -> tuple[int, int, list[str]]:
+    """Add the runs that are missing.
 
     Args:
         settings: whose results, into the store beside its params.yaml.
         draw: the losses of a training as a picture; called only for a run that is added.
 
+    Returns:
+        How many runs were added, how many the store had already, and a line for each file that cannot be a run: it
+        does not follow its schema, or MLflow refuses a value in it.
+
     Raises:
         InputError: the store cannot be used, or the disk is full.
-        ResultError: a file in results/ does not follow its schema.
     """
-    files = {
-        path: kind.read(path)
-        for path in [*row_paths(settings.results, "training"), *row_paths(settings.results, "scores")]
-        for kind in (TrainingFile if "training" in path.parts else ScoreFile,)
-    }
+    files: dict[Path, TrainingFile | ScoreFile] = {}
+    refused: list[str] = []
+    kinds: dict[RowKind, type[TrainingFile | ScoreFile]] = {"training": TrainingFile, "scores": ScoreFile}
+    for folder, kind in kinds.items():
+        for path in row_paths(settings.results, folder):
+            try:
+                files[path] = kind.read(path)
+            except ResultError as error:
+                refused.append(str(error))
     with filelock.FileLock(settings.home / "mlflow.db.lock"), _problems(settings.home):
-        added = _add(settings, files, draw)
-    return added, len(files) - added
+        added, refused_by_store = _add(settings, files, draw)
+    return added, len(files) - added - len(refused_by_store), [*refused, *refused_by_store]
 
 
-def _add(settings: Settings, files: Mapping[Path, TrainingFile | ScoreFile], draw: Draw) -> int:
+def _add(settings: Settings, files: Mapping[Path, TrainingFile | ScoreFile], draw: Draw) -> tuple[int, list[str]]:
     if (settings.home / "mlflow.db").exists():
         _read_store(settings.home)
     else:
@@ -110,6 +127,7 @@ def _add(settings: Settings, files: Mapping[Path, TrainingFile | ScoreFile], dra
         elif _KIND_TAG in tags:
             client.delete_run(run.info.run_id)  # what a sync that was cut short left
     added = 0
+    refused: list[str] = []
     for path, record in files.items():  # trainings come first
         digest = _digest(record)
         weights = (record.dataset, record.method, *sorted(record.provenance.checkpoint_sha256.values()))
@@ -118,14 +136,20 @@ def _add(settings: Settings, files: Mapping[Path, TrainingFile | ScoreFile], dra
             if isinstance(record, ScoreFile) and weights in trained:
                 where = f"#/experiments/{experiments[record.dataset]}/runs/{trained[weights]}"
                 links = {"train_run": trained[weights], "mlflow.note.content": f"Weights of [this training]({where})."}
-            known[digest] = _write(client, experiments[record.dataset], path, record, digest, links, draw)
+            try:
+                known[digest] = _write(client, experiments[record.dataset], path, record, digest, links, draw)
+            except (MlflowException, ValueError, OverflowError) as error:
+                if _database_error(error) is not None:
+                    raise
+                refused.append(f"{path}: MLflow refuses a value ({_words(error)}); run its stage again")
+                continue
             added += 1
         if isinstance(record, TrainingFile):
             trained[weights] = known[digest]
     for dataset, experiment in experiments.items():
         records = [r for r in files.values() if isinstance(r, ScoreFile) and r.dataset == dataset]
         _save_view(client, client.get_experiment(experiment), records)
-    return added
+    return added, refused
 
 
 def _read_store(home: Path) -> None:
@@ -194,14 +218,19 @@ def pages(store: Path) -> dict[str, str]:
     }
 
 
-def _database_says(error: BaseException) -> str:
-    """The database's own words, without the statement; MLflow's first line where it was not the database."""
+def _database_error(error: BaseException) -> BaseException | None:
+    """What the database raised below an error of MLflow; None: MLflow refused a value itself."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, DBAPIError) and cause.orig is not None:
-            return str(cause.orig)
+            return cause.orig
         cause = cause.__cause__ or cause.__context__
-    return str(error).partition("\n")[0][:160]
+    return None
+
+
+def _words(error: BaseException) -> str:
+    """The database's own words, without the statement; MLflow's first line where it was not the database."""
+    return str(_database_error(error) or str(error).partition("\n")[0][:160])
 
 
 @contextmanager
@@ -212,7 +241,7 @@ def _problems(home: Path) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         raise InputError(
             home / "mlflow.db",
-            f"MLflow cannot use it ({_database_says(error)})",
+            f"MLflow cannot use it ({_words(error)})",
             "free disk space and run it again, or move it away: a sync makes it anew",
         ) from error
     except OSError as error:
@@ -280,9 +309,14 @@ def _write(
         name = f"{record.method}/{kind}/{record.dataset}/{record.profile}/{made.created}"
     run = client.create_run(experiment, start_time=began, run_name=name, tags=tags)
     rows = [Param(_plain(key), value[:500]) for key, value in params.items()]
-    client.log_batch(run.info.run_id, metrics=metrics, params=rows)
-    client.log_artifact(run.info.run_id, str(path))
-    _log_more(client, run.info.run_id, record, draw)
+    try:
+        client.log_batch(run.info.run_id, metrics=metrics, params=rows)
+        client.log_artifact(run.info.run_id, str(path))
+        _log_more(client, run.info.run_id, record, draw)
+    except (MlflowException, ValueError, OverflowError):
+        with suppress(MlflowException):
+            client.delete_run(run.info.run_id)
+        raise
     # Last: a run cut short is not taken for a whole one and is written anew.
     client.set_terminated(run.info.run_id, end_time=moment)
     return str(run.info.run_id)

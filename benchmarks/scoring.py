@@ -43,6 +43,7 @@ from poseboard.protocols.records import (
     ScoreFile,
     TableComparison,
     TrainingFile,
+    check_name,
     row_path,
     row_paths,
 )
@@ -84,6 +85,7 @@ def score_stage(
     if named is not None and not files:
         raise InputError(f"--as {named}", "names nothing", "give the files that it names by --predictions")
     settings, dataset = bench.settings, bench.dataset.name
+    check_name("method" if named is None else "--as", named or method)
     if not files:
         settings.entry(method)
     with nullcontext() if files else row_lock(settings, dataset, method):

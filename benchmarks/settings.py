@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeI
 
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError, one_of, validated
-from poseboard.protocols.records import RowKind, row_folder, row_path
+from poseboard.protocols.records import RowKind, check_name, row_folder, row_path
 
 SCRATCH = "scratch"
 """What a row names under ``after`` that starts from no other row's checkpoint; no row may be called so."""
@@ -30,19 +30,6 @@ RESERVED_PROFILES = ("leaderboard", "published", "speed")
 
 PARTIAL = "partial"
 """What is said of a data set whose folder may lack files; everything else in its entry is its adapter's."""
-
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
-
-
-def check_name(where: str | Path, name: str) -> None:
-    """Names of rows, profiles and data sets become folders and stages: letters, digits, _ and - (not first) only.
-
-    Raises:
-        InputError: the name is another text; ``where`` says whose it is.
-    """
-    if not _NAME.fullmatch(name):
-        raise InputError(where, f"{name!r} is no name", "use letters, digits, _ and - (not first)")
-
 
 BORROWED = re.compile(r"(?m)^profile:.*# while this run lasts, then:(.*)$")
 """The profile line of params.yaml during a run in another profile, which `poseboard repro` writes and puts back."""
@@ -273,8 +260,7 @@ class Settings:
         Raises:
             InputError: the data set's name would lead elsewhere.
         """
-        check_name("data set", dataset)
-        return self.results / kind / f"{dataset}.json"
+        return self.results / kind / f"{check_name('data set', dataset)}.json"
 
     def row_path(self, kind: RowKind, row: str, dataset: str) -> Path:
         """The file or folder of a row's results on a data set, in the layout that protocols/records.py lists.
@@ -282,7 +268,6 @@ class Settings:
         Raises:
             InputError: one of the names would lead elsewhere.
         """
-        check_name("data set", dataset)
         return row_path(self.results, kind, row, dataset)
 
     def row_folder(self, kind: RowKind, row: str) -> Path:
@@ -291,8 +276,7 @@ class Settings:
 
     def row_lock(self, kind: RowKind, row: str, dataset: str) -> Path:
         """Held by who writes `row_path`; beside the rows' folders, which hold results alone."""
-        check_name("data set", dataset)
-        return self.results / kind / f".{row}-{dataset}.lock"
+        return self.results / kind / f".{check_name('row', row)}-{check_name('data set', dataset)}.lock"
 
     def checkpoint(self, dataset: str, method: str, seed: int) -> Path:
         """File of a row's final weights."""

@@ -44,7 +44,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles, write_file
 from poseboard.datasets.sample import Poses
 from poseboard.protocols.condition import Condition
-from poseboard.protocols.records import Weights
+from poseboard.protocols.records import Name, Weights
 
 METADATA_KEY = b"poseboard"
 LARGEST_MM = 1e6
@@ -72,7 +72,7 @@ class PredictionInfo(BaseModel):
         description="its joints in storage order; scoring maps by these names", min_length=1
     )
     units: Literal["mm"] = "mm"
-    dataset: str
+    dataset: Name
     condition: Condition = Field(description="what the method was shown")
     columns: dict[ColumnName, tuple[PositiveInt, ...]] = Field(
         default_factory=dict, description="further columns -> shape of a person's values; () for one number"

@@ -14,22 +14,26 @@
 ``results/published/<table>.yaml``                        PublishedTable: numbers of the papers, each with its source
 ``results/speed/<name>.json``                             SpeedFile: ratios against a peer in the same run
 
-What is made of one row on one data set is found by `row_path` and `row_paths` alone.
+What is made of one row on one data set is found by `row_path` and `row_paths` alone. Names of profiles, rows, data sets
+and tables become folders: `Name` is their form in every file, `check_name` checks one that is from elsewhere.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
+from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import BoxSource, DataState, TruthSource
 from poseboard.datasets.files import WholeFiles, write_file
 from poseboard.protocols.perturbation import Perturbation
@@ -45,6 +49,31 @@ COVERAGE = "coverage"
 
 _REMEDY = "mend the file, or run the stage that writes it again"
 
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+
+
+def check_name(where: str | Path, name: str) -> str:
+    """A name that may be part of a path and of a stage's name: at most 64 letters, digits, _ and - (not first).
+
+    Args:
+        where: the file or setting that has the name, for the error.
+        name: of a profile, row, data set, table or camera.
+
+    Raises:
+        InputError: the name has other characters.
+
+    Example:
+        >>> check_name("params.yaml: methods", "ransac_swap")
+        'ransac_swap'
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(where, f"{name[:80]!r} is no name", "use letters, digits, _ and - (not first), at most 64")
+    return name
+
+
+Name = Annotated[str, AfterValidator(partial(check_name, "name"))]
+"""Field of a file with a name that may be part of a path (`check_name`)."""
+
 
 def row_path(profile: Path, kind: RowKind, row: str, dataset: str) -> Path:
     """The file, or the folder, of one kind of result of one row on one data set.
@@ -55,16 +84,19 @@ def row_path(profile: Path, kind: RowKind, row: str, dataset: str) -> Path:
         row: its name in params.yaml.
         dataset: its name in params.yaml.
 
+    Raises:
+        InputError: one of the names is no name (`check_name`).
+
     Example:
         >>> row_path(Path("results/default"), "scores", "dlt", "human36m").as_posix()
         'results/default/scores/dlt/human36m.json'
     """
-    return row_folder(profile, kind, row) / f"{dataset}{_SUFFIXES.get(kind, '')}"
+    return row_folder(profile, kind, row) / f"{check_name('data set', dataset)}{_SUFFIXES.get(kind, '')}"
 
 
 def row_folder(profile: Path, kind: RowKind, row: str) -> Path:
     """The folder of one kind of result of one row, on all data sets."""
-    return profile / kind / row
+    return profile / kind / check_name("row", row)
 
 
 def row_paths(profile: Path, kind: RowKind) -> list[Path]:
@@ -129,7 +161,8 @@ class Record(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
-            raise ResultError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; {_REMEDY}") from None
+            problem = first["msg"].removeprefix("Value error, ")  # which pydantic puts before the text of our checks
+            raise ResultError(f"{path}: {'.'.join(map(str, first['loc']))}: {problem}; {_REMEDY}") from None
         except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
             raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0]}); {_REMEDY}") from None
 
@@ -323,12 +356,12 @@ class CameraSets:
 class Score(Record):
     """One number with everything needed to read it."""
 
-    table: str = Field(description="id of the table it belongs to: file in benchmarks/tables/")
+    table: Name = Field(description="id of the table it belongs to: file in benchmarks/tables/")
     group: int = Field(default=0, ge=0, description="which of the table's groups of conditions, in its order")
     title: str
     published: str | None = Field(default=None, description="id of the published table it stands beside")
     headline: bool = Field(default=False, description="whether it is a column of its data set's main board")
-    protocol: str = Field(description="key of the protocol: file in protocols/")
+    protocol: Name = Field(description="key of the protocol: file in protocols/")
     signature: Signature
     unit: str
     lower_is_better: bool = True
@@ -439,7 +472,8 @@ class Provenance(Record):
     @field_validator("created")
     @classmethod
     def _a_moment(cls, created: str) -> str:
-        datetime.fromisoformat(created)
+        if datetime.fromisoformat(created).year < 1970:
+            raise ValueError("is before 1970")
         return created
 
 
@@ -447,10 +481,10 @@ class ScoreFile(Record):
     """All numbers of one method on one data set."""
 
     format: Literal[1] = 1
-    method: str
-    dataset: str
+    method: Name
+    dataset: Name
     synthetic: bool
-    profile: str
+    profile: Name
     warning: str = Field(default="", description="of the profile, where its numbers are not meant to be read")
     source: Literal["pipeline", "submission"] = "pipeline"
     inputs: dict[str, JsonValue] | None = Field(
@@ -500,7 +534,7 @@ class Rank(Record):
 class TableComparison(Record):
     """Paired differences and ranks within one table: same signature, same samples."""
 
-    table: str
+    table: Name
     signature: Signature
     unit: str
     pairs: list[PairedDifference]
@@ -531,8 +565,8 @@ class Increase(Record):
 class ControlComparison(Record):
     """How much larger errors are than in a control: the same people in the same poses, shown as in training."""
 
-    table: str
-    control: str = Field(description="id of the table that the numbers are compared with")
+    table: Name
+    control: Name = Field(description="id of the table that the numbers are compared with")
     signature: Signature = Field(description="of the numbers in the table; those in the control differ in the split")
     increases: list[Increase]
 
@@ -541,9 +575,9 @@ class ComparisonFile(Record):
     """All comparisons of one data set."""
 
     format: Literal[1] = 1
-    dataset: str
+    dataset: Name
     synthetic: bool
-    profile: str
+    profile: Name
     tables: list[TableComparison]
     controls: list[ControlComparison] = Field(default_factory=list)
 
@@ -573,17 +607,17 @@ class TrainingFile(Record):
     """The training of one method for one data set; ``runs`` is empty for a method that learns nothing."""
 
     format: Literal[1] = 1
-    method: str
-    dataset: str
+    method: Name
+    dataset: Name
     synthetic: bool
-    profile: str
-    after: str | None = Field(description="whose checkpoint it starts from")
+    profile: Name
+    after: Name | None = Field(description="whose checkpoint it starts from")
     parameters: int = Field(description="number of learned parameters")
     training_manifests: dict[str, str] = Field(
         default_factory=dict,
         description="data set -> its manifest, of all that it was trained on; empty: this data set alone",
     )
-    same_as: str | None = Field(
+    same_as: Name | None = Field(
         default=None,
         description="data set whose training of the same row is equal in everything: its weights are taken over, and "
         "``runs`` is empty",
@@ -602,7 +636,7 @@ class DataFile(Record):
     """Status of one data set at the time of a run."""
 
     format: Literal[1] = 1
-    dataset: str
+    dataset: Name
     synthetic: bool
     state: DataState
     detail: str

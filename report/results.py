@@ -100,10 +100,12 @@ def _same_profile(path: Path, stated: str, profile: str) -> None:
 
 
 def picture_beside(path: Path, name: str) -> Path:
-    """The picture ``name`` in the folder of ``path``; ResultError if the name is not a plain file name of a picture."""
+    """The picture ``name`` in the folder of ``path``; ResultError for a name with a folder or a link to another one."""
     if Path(name).name != name or "\\" in name or Path(name).suffix.lower() not in PICTURE_SUFFIXES:
         kinds = ", ".join(PICTURE_SUFFIXES)
         raise ResultError(f"{path}: pictures: {name!r} is no plain file name ending in {kinds}")
+    if (path.parent / name).is_symlink():  # its target may be private, and pages are published
+        raise ResultError(f"{path}: pictures: {name!r} is a symbolic link; put the picture itself there")
     return path.parent / name
 
 

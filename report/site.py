@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -716,12 +717,17 @@ def _commit(file: ScoreFile) -> str | None:
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV; text that a spreadsheet would evaluate as a formula starts with an apostrophe."""
+    """Rows as CSV; control characters are spaces, text that a spreadsheet would evaluate starts with an apostrophe."""
     buffer = io.StringIO()
     if rows:
         writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            safe = {k: f"'{v}" if isinstance(v, str) and v[:1] in tuple("=+-@\t\r") else v for k, v in row.items()}
-            writer.writerow(safe)
+            writer.writerow({name: _cell(value) if isinstance(value, str) else value for name, value in row.items()})
     return buffer.getvalue()
+
+
+def _cell(text: str) -> str:
+    # A carriage return or another control character may start a row where the writer does not quote it.
+    plain = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", text)
+    return f"'{plain}" if plain.lstrip()[:1] in tuple("=+-@") else plain

@@ -237,9 +237,43 @@ def test_a_store_that_is_none_is_told_at_once(workspace: Any, monkeypatch: pytes
 def test_sync_says_one_line_where_a_file_is_broken(workspace: Any) -> None:
     path = workspace.folder / "results/smoke/scores/dlt/human36m.json"
     path.write_text(path.read_text().replace('"format": 1', '"format": 1, "surprise": 2'))
-    error = workspace.run("sync").error
-    assert "dlt/human36m.json: surprise" in error
-    assert "run the stage" in error
+    done = workspace.run("sync")
+    assert "dlt/human36m.json: surprise" in done.error
+    assert "run the stage" in done.error
+    assert done.out.startswith("mlflow: 2 runs added, 0 there already")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "says"),
+    [
+        (("dataset",), "x/../../../../../ESC1", "dataset: "),
+        (("method",), "../dlt", "method: "),
+        (("profile",), "a" * 65, "profile: "),
+        (("scores", 0, "table"), "a/../../b", "scores.0.table: "),
+        (("provenance", "created"), "0001-01-01T00:00:00+00:00", "provenance.created: is before 1970"),
+        (("scores", 0, "curves"), {"x": {"x": [1e30], "y": [1.0], "x_label": "", "y_label": ""}}, "refuses a value"),
+    ],
+)
+def test_one_bad_record_does_not_stop_the_others(workspace: Any, place: tuple[Any, ...], value: Any, says: str) -> None:
+    path = workspace.folder / "results/smoke/scores/dlt/human36m.json"
+    values = json.loads(path.read_text())
+    *parents, last = place
+    of_last = values
+    for part in parents:
+        of_last = of_last[part]
+    of_last[last] = value
+    bad = workspace.folder / "results/smoke/scores/odd/human36m.json"
+    bad.parent.mkdir()
+    bad.write_text(json.dumps(values))
+    outside = set(workspace.folder.parent.rglob("*")) - set(workspace.folder.rglob("*"))
+    done = workspace.run("sync")
+    assert says in done.error.partition("odd/human36m.json: ")[2]
+    assert done.out.startswith("mlflow: 3 runs added, 0 there already")
+    assert set(runs(workspace)) == {"train/backbone", "train/dlt", "score/dlt"}
+    assert set(workspace.folder.parent.rglob("*")) - set(workspace.folder.rglob("*")) == outside
+    assert workspace.run("sync").out.startswith("mlflow: 0 runs added, 3 there already")
+    bad.unlink()
+    workspace.must("sync")
 
 
 def test_each_number_of_a_row_has_a_name_of_its_own() -> None:

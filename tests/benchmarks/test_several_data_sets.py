@@ -244,10 +244,10 @@ def test_roots_are_exchanged_by_file(photographs: Any, dataset: str, unit: float
 
     entries[0]["image_id"] = 12345
     file.write_text(json.dumps(entries))
-    (photographs.folder / "others.parquet").unlink()
+    good = (photographs.folder / "others.parquet").read_bytes()
     told = photographs.run("roots", "read", dataset, file, "--as", "others", "--out", "others.parquet").error
     assert "image_id: 12345 is no image of test" in told
-    assert not (photographs.folder / "others.parquet").exists()
+    assert (photographs.folder / "others.parquet").read_bytes() == good, "of an earlier run"
 
 
 def test_roots_of_each_camera_are_scored_as_what_they_were_written_of(photographs: Any) -> None:
@@ -258,6 +258,12 @@ def test_roots_of_each_camera_are_scored_as_what_they_were_written_of(photograph
     photographs.must("roots", "read", "human36m-coco", "roots.json", "--as", "others", "--out", "others.parquet")
     files = sorted(photographs.folder.glob("others-*.parquet"))
     assert len(files) == 4
+    before = [path.read_bytes() for path in files]
+    entries = json.loads((photographs.folder / "roots.json").read_text())
+    (photographs.folder / "bad.json").write_text(json.dumps([*entries, {**entries[0], "image_id": 10**6}]))
+    told = photographs.run("roots", "read", "human36m-coco", "bad.json", "--as", "others", "--out", "others.parquet")
+    assert "image_id: 1000000 is no image of test" in told.error
+    assert [path.read_bytes() for path in files] == before
     of_files = [argument for path in files for argument in ("--predictions", path)]
     record = json.loads(photographs.must("score", "human36m-coco", "others", *of_files, "--json").out)
     values = {score["table"]: score["value"] for score in record["scores"]}

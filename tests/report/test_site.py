@@ -316,14 +316,16 @@ def test_links_resolve_and_nothing_is_loaded_from_elsewhere(site: Path) -> None:
 
 def test_hostile_names_stay_text_and_never_become_paths(tmp_path: Path) -> None:
     results, out = tmp_path / "results", tmp_path / "deep" / "er" / "out"
-    file = ScoreFile(
-        method=HOSTILE, dataset=HOSTILE, synthetic=True, profile="default", provenance=provenance(HOSTILE),
-        scores=[score(HOSTILE, 50.0, "T1", np.random.default_rng(0)).model_copy(update={"title": HOSTILE})],
-    )  # fmt: skip
-    file.write(results / "default" / "scores" / "evil" / "x.json")
-    file.model_copy(update={"method": "=cmd()|x"}).write(results / "default" / "scores" / "formula" / "x.json")
+    formulas = (HOSTILE, "=cmd()|x", "two lines\r=cmd()", "\x00 +1", "\u2028@x")
+    for k, title in enumerate(formulas):
+        known = score("evil", 50.0, "T1", np.random.default_rng(0))
+        file = ScoreFile(
+            method=f"evil{k}", dataset="evil", synthetic=True, profile="default", provenance=provenance("evil"),
+            scores=[known.model_copy(update={"title": title, "unit": HOSTILE})],
+        )  # fmt: skip
+        file.write(results / "default" / "scores" / f"evil{k}" / "evil.json")
     DataFile(
-        dataset=HOSTILE, synthetic=True, state="missing", detail=HOSTILE, obtain="javascript:alert(1)", manifest=None
+        dataset="evil", synthetic=True, state="missing", detail=HOSTILE, obtain="javascript:alert(1)", manifest=None
     ).write(results / "default" / "data" / "x.json")
     written = build(results, "default", out)
     for path in written:
@@ -336,7 +338,22 @@ def test_hostile_names_stay_text_and_never_become_paths(tmp_path: Path) -> None:
         assert not any(link.startswith("javascript") for link in found.links())
         assert len([tag for tag, _ in found.tags if tag == "script"]) == 1
     assert any(HOSTILE[:10] in words for words in page(written[0]).words)
-    assert "'=cmd()|x" in (out / "leaderboard.csv").read_text(encoding="utf-8")
+    raw = (out / "leaderboard.csv").read_bytes()
+    assert not re.search(rb"[\r\x00]|\xe2\x80\xa8", raw)
+    assert raw.count(b"\n") == len(formulas) + 1
+    with (out / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
+        titles = [row["title"] for row in csv.DictReader(file)]
+    assert titles == [HOSTILE.replace("\x1b", " "), "'=cmd()|x", "two lines =cmd()", "'  +1", "' @x"]
+
+
+def test_a_name_that_is_none_is_refused_by_its_file(tmp_path: Path) -> None:
+    write_method(tmp_path, "human36m", "dlt", 80.0)
+    path = tmp_path / "default/scores/dlt/human36m.json"
+    values = json.loads(path.read_text())
+    for name in ("method", "dataset", "profile"):
+        path.write_text(json.dumps({**values, name: "../../evil"}))
+        with pytest.raises(ResultError, match=rf"human36m\.json: {name}: .*'\.\./\.\./evil' is no name"):
+            build(tmp_path, "default", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -416,6 +433,22 @@ def test_so_is_one_that_a_method_drew(tmp_path: Path, picture: str) -> None:
     (folder / "0.png").write_bytes(b"no picture")
     with pytest.raises(ResultError, match=r"0\.png: cannot be read as a picture"):
         build(tmp_path, "default", tmp_path / "out")
+
+
+def test_a_picture_is_no_link_to_another_one(tmp_path: Path) -> None:
+    write_method(tmp_path, "human36m", "dlt", 80.0)
+    folder = tmp_path / "default/predictions/dlt/human36m/pictures"
+    write_pictures(folder)
+    private = tmp_path / "private.png"
+    (folder / "0.png").rename(private)
+    (folder / "0.png").symlink_to(private)
+    with pytest.raises(ResultError, match=r"pictures\.json: pictures: '0\.png' is a symbolic link; "):
+        build(tmp_path, "default", tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.jpg"))
+    (folder / "0.png").unlink()
+    private.rename(folder / "0.png")
+    build(tmp_path, "default", tmp_path / "out")
+    assert list((tmp_path / "out").rglob("*.jpg"))
 
 
 def test_pictures_of_real_people_stay_off_the_page(tmp_path: Path) -> None:
