@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from poseboard.benchmarks.harness import Bench
@@ -35,6 +34,7 @@ from poseboard.protocols.comparison import compare
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.controls import increases
 from poseboard.protocols.decisions import REFERENCE, same_row, trained
+from poseboard.protocols.error_files import read_errors, write_errors
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import (
     ComparisonFile,
@@ -156,7 +156,7 @@ def _score(
         examples = _examples(bench, first[seeds[0]], truth)
         # Together and last: whatever fails leaves the three files of an earlier run, which belong together.
         with WholeFiles() as outputs:
-            outputs.write(settings.row_path("errors", method, dataset), together.to_parquet)
+            write_errors(settings.row_path("errors", method, dataset), together, record, outputs)
             outputs.write(
                 settings.row_path("examples", method, dataset),
                 lambda file: np.savez_compressed(file, **examples),  # type: ignore[arg-type]  # as if arrays were flags
@@ -267,8 +267,8 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
     the same row on the same data.
 
     Raises:
-        InputError: nothing has been scored, the per-pose errors of a row are gone, or two rows were scored on two
-            states of the data set.
+        InputError: nothing has been scored, the per-pose errors of a row are gone or of other scores, or two rows were
+            scored on two states of the data set.
         ResultError: a score file does not follow its schema.
     """
     scored: dict[str, dict[str, Scored]] = defaultdict(dict)
@@ -293,7 +293,7 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
         several = row_path(of_reference, "scores", method, dataset)
         if several.is_file() and same_row(record, other := ScoreFile.read(several), training, other_training):
             reference[method] = other.scores
-        errors = _read_errors(settings.row_path("errors", method, dataset), dataset, method)
+        errors = read_errors(settings.row_path("errors", method, dataset), record)
         for name, rows in errors.groupby("table", observed=True):
             of_table = [found for found in record.scores if found.table == name]
             scored[str(name)][method] = Scored(of_table, rows.reset_index(drop=True))
@@ -322,16 +322,6 @@ def _training(results: Path, dataset: str) -> dict[str, TrainingFile]:
     """The trainings of a profile on a data set, by row."""
     files = [TrainingFile.read(path) for path in row_paths(results, "training") if path.stem == dataset]
     return {file.method: file for file in files}
-
-
-def _read_errors(path: Path, dataset: str, method: str) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except (OSError, pa.ArrowException) as error:
-        first = str(error).splitlines()[0][:120]
-        raise InputError(
-            path, f"per-pose errors cannot be read ({first})", f"run `poseboard score {dataset} {method}`"
-        ) from None
 
 
 def lines(record: ScoreFile) -> list[str]:

@@ -4,7 +4,7 @@
 ``results/<profile>/training/<row>/<dataset>.json``       TrainingFile: curves and cost of the training
 ``results/<profile>/predictions/<row>/<dataset>/``        answers, one Parquet per condition and seed; pictures/
 ``results/<profile>/scores/<row>/<dataset>.json``         ScoreFile, one per row and data set, kept in git
-``results/<profile>/errors/<row>/<dataset>.parquet``      errors per pose, of every table
+``results/<profile>/errors/<row>/<dataset>.parquet``      errors per pose, of every table (`error_files`)
 ``results/<profile>/examples/<row>/<dataset>.npz``        the predictions that are drawn on the page
 ``results/<profile>/examples/<row>/<dataset>/*``          plans with true and predicted roots, and their `PictureFile`
 ``results/<profile>/examples/<row>/<dataset>/rigs.json``  RigFile: true and recovered cameras of a few rigs
@@ -20,6 +20,7 @@ and tables become folders: `Name` is their form in every file, `check_name` chec
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import statistics
@@ -492,6 +493,11 @@ class ScoreFile(Record):
     )
     scores: list[Score]
     provenance: Provenance
+
+    def scores_sha256(self) -> str:
+        """SHA-256 of all numbers with their tables, signatures, seeds and counts."""
+        scores = [score.model_dump(mode="json") for score in self.scores]
+        return hashlib.sha256(json.dumps(scores, sort_keys=True).encode()).hexdigest()
 
 
 class PairedDifference(Record):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import pyarrow.parquet as pq
 import pytest
 import typer
 import yaml
@@ -180,6 +181,21 @@ def test_errors_that_are_gone_or_damaged(workspace: Any, spoil: Fail, content: b
     error = spoil("compare", "human36m").error
     assert "dlt/human36m.parquet" in error
     assert "poseboard score human36m dlt" in error
+
+
+def test_errors_of_other_scores_are_not_compared(workspace: Any, spoil: Fail) -> None:
+    scores, errors = workspace.folder / SCORES / "dlt/human36m.json", "errors/dlt/human36m.parquet"
+    path = workspace.folder / "results/smoke" / errors
+    whole, known = path.read_bytes(), ScoreFile.read(scores)
+    rows = pq.read_table(path)
+    pq.write_table(rows.slice(0, len(rows) // 2), path)
+    assert f"{errors}: rows of the per-pose errors were changed or removed; run `pose" in spoil("compare").error
+    path.write_bytes(whole)
+    known.scores[0].value = 1.0
+    known.write(scores)
+    assert f"{errors}: per-pose errors do not belong to these scores; run `pose" in spoil("compare").error
+    workspace.must("score", "human36m", "dlt")
+    workspace.must("compare")
 
 
 @pytest.mark.parametrize(

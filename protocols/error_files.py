@@ -1,0 +1,70 @@
+"""Errors per record of one row on one data set: ``results/<profile>/errors/<row>/<dataset>.parquet``.
+
+One row per record, group of conditions and seed of every table, with the columns of `Protocol.errors` and ``table``,
+``group``, ``cameras`` and ``seed``. Rows are compared on these, so a file must be the one that its scores were made
+with: the schema metadata binds it to them by two hashes, of the scores and of the rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import WholeFiles
+from poseboard.protocols.records import ScoreFile
+
+_METADATA_KEY = b"poseboard"
+
+
+def write_errors(path: Path, errors: pd.DataFrame, scores: ScoreFile, files: WholeFiles) -> None:
+    """Write the file together with ``files``.
+
+    Args:
+        path: of the file.
+        errors: of all tables, with the columns named above.
+        scores: that were made from them.
+        files: that take their places together.
+    """
+    table = pa.Table.from_pandas(errors, preserve_index=False)
+    binding = json.dumps({"scores_sha256": scores.scores_sha256(), "rows_sha256": _rows_sha256(errors)})
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _METADATA_KEY: binding.encode()})
+    files.write(path, lambda file: pq.write_table(table, file))
+
+
+def read_errors(path: Path, scores: ScoreFile) -> pd.DataFrame:
+    """Read the errors that scores were made from.
+
+    Args:
+        path: of the file.
+        scores: of the same row on the same data set.
+
+    Raises:
+        InputError: the file is absent or damaged, its rows were changed, or it belongs to other scores.
+    """
+    remedy = f"run `poseboard score {scores.dataset} {scores.method}`"
+    try:
+        table = pq.read_table(path)
+        binding = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+        errors: pd.DataFrame = table.to_pandas()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        first = str(error).splitlines()[0][:120]
+        raise InputError(path, f"per-pose errors cannot be read ({first})", remedy) from None
+    if binding.get("scores_sha256") != scores.scores_sha256():
+        raise InputError(path, "per-pose errors do not belong to these scores", remedy)
+    if binding.get("rows_sha256") != _rows_sha256(errors):
+        raise InputError(path, "rows of the per-pose errors were changed or removed", remedy)
+    return errors
+
+
+def _rows_sha256(errors: pd.DataFrame) -> str:
+    """SHA-256 of the columns and of each row's values, in order; the same before and after a file."""
+    digest = hashlib.sha256(json.dumps([str(name) for name in errors.columns]).encode())
+    for name in errors.columns:
+        digest.update(pd.util.hash_pandas_object(errors[name], index=False).to_numpy().tobytes())
+    return digest.hexdigest()
