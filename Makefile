@@ -24,10 +24,11 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[test,peers]"
+	@$(BIN)/poseboard begin >/dev/null
 	@touch $@
 
 page: $(VENV)/ready ## Write the page of the recorded results, without data or training
-	@$(if $(PROFILE),POSEBOARD_PROFILE='$(PROFILE)') $(BIN)/poseboard report
+	@$(BIN)/poseboard report $(if $(PROFILE),--profile $(PROFILE))
 
 repro: $(VENV)/ready ## Regenerate every table, run and page; PROFILE=smoke|default|seeds|full chooses the size of this run
 	@$(BIN)/poseboard repro $(if $(PROFILE),--profile $(PROFILE))
@@ -39,8 +40,9 @@ test: $(VENV)/ready ## Run the tests
 lock: $(VENV)/ready ## Compile constraints.txt anew
 	UV_FIND_LINKS= $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --extra peers --no-header --no-annotate --no-emit-index-url -o constraints.txt constraints.in pyproject.toml
 
-clean: ## Remove what was generated (not the results kept in git)
-	rm -rf data .venv results/*/leaderboard results/smoke results/code results/*/stage-times.json mlruns mlflow.db dvc.lock
+clean: ## Remove what was generated (not your data and weights in data/, nor the results kept in git)
+	rm -rf data/synthetic-* data/crops .venv results/smoke results/code results/run.yaml mlruns mlflow.db dvc.lock
+	rm -rf $(foreach made,leaderboard predictions errors checkpoints examples catalog settings speed mlflow.json stage-times.json,results/*/$(made))
 
 runs: $(VENV)/ready ## Browse the runs in MLflow: prints where they are
 	@$(BIN)/poseboard runs

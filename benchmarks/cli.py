@@ -14,7 +14,7 @@ import typer
 
 from poseboard.benchmarks.allocation import keep_freed_memory
 from poseboard.benchmarks.locks import is_first_process
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.settings import PROFILE_VARIABLE, Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
 from poseboard.protocols.records import ResultError, RowKind, row_paths
@@ -97,7 +97,7 @@ def _options(
 
 def _settings(dataset: str | None = None, root: Path | None = None) -> Settings:
     settings = Settings.read()
-    if "POSEBOARD_PROFILE" not in os.environ:  # stages of a run check the rows that they use; the run has checked all
+    if "DVC_STAGE" not in os.environ:  # stages of a run check the rows that they use; the run has checked all
         from poseboard.benchmarks.matching import check_rows
 
         check_rows(settings)
@@ -123,16 +123,11 @@ def _runs_nowhere(settings: Settings, row: str, kinds: Iterable[RowKind]) -> boo
 
 
 @app.command()
-def repro(
-    profile: Annotated[
-        str | None, typer.Option(help="a profile for this run only, instead of the one that params.yaml names")
-    ] = None,
-) -> None:
+def repro() -> None:
     """Regenerate every table: run the pipeline, say where the page is and how long it took.
 
-    In the profile that params.yaml names this is `dvc repro`, but for what a killed run has left of DVC's own files: a
-    lock or a record that would stop every later run is removed first, and said so. Each profile has its results and its
-    page in results/<profile>.
+    In the profile that params.yaml names this is `dvc repro`, except that damage which a killed run has left in DVC's
+    own files is removed first. Each profile has its results and its page in results/<profile>.
     """
     import time
 
@@ -142,7 +137,7 @@ def repro(
     from poseboard.benchmarks.summary import duration, summary
 
     began = time.monotonic()
-    with in_profile(Path("params.yaml"), profile) as settings:
+    with in_profile(Path("params.yaml")) as settings:
         check_rows(settings)
         if settings.profile.warning:
             print(f"profile {settings.params.profile}: {settings.profile.warning}", file=sys.stderr)
@@ -168,14 +163,10 @@ def begin_() -> None:
 
 
 @app.command("plan")
-def plan_(
-    profile: Annotated[
-        str | None, typer.Option(help="plan this profile instead of the one that params.yaml names")
-    ] = None,
-) -> None:
+def plan_() -> None:
     """List the stages of a run with the time of each, and the disk it takes, before any of them runs: estimates.
 
-    What DVC finds up to date is said and not counted, where the plan is of the profile that params.yaml names.
+    Stages that are up to date are named and not counted, for the profile that params.yaml names.
     Times are those of earlier trainings, scaled, of other stages those of the last run in the same profile here, and
     otherwise assumed; they can be off by several times. A training has none where nothing comparable was measured.
     """
@@ -184,13 +175,13 @@ def plan_(
     from poseboard.benchmarks.disk import disk_plan, lines
     from poseboard.benchmarks.pipeline import changed_since_begin, dvc_status
     from poseboard.benchmarks.plan import plan, total, up_to_date
+    from poseboard.benchmarks.settings import profile_of_run
     from poseboard.benchmarks.summary import duration
 
-    own = _settings()
-    settings = own if profile is None else own.in_profile(profile)
+    settings = _settings()
     stages = plan(settings)
-    # DVC reads the profile from params.yaml and can say nothing of another one.
-    is_own = settings.params.profile == own.params.profile
+    # DVC reads the profile from the run's file and can say nothing about another one.
+    is_own = settings.params.profile == profile_of_run(settings.home)
     skipped = up_to_date(stages, dvc_status(settings), changed_since_begin(settings)) if is_own else None
     width = max(len(stage.name) for stage in stages)
     for stage in stages:
@@ -416,11 +407,18 @@ def compare(
 
 
 @app.command()
-def speed() -> None:
-    """Measure our hot paths against straightforward peers, in turns on this machine, into results/speed."""
+def speed(
+    record: Annotated[
+        bool, typer.Option("--record", help="write the figures into results/speed, which is kept in git")
+    ] = False,
+) -> None:
+    """Measure our hot paths against straightforward peers, in turns on this machine.
+
+    Figures go to results/<profile>/speed. The page shows them instead of those recorded in results/speed.
+    """
     from poseboard.benchmarks.timing import speed_stage
 
-    print("\n".join(speed_stage(_settings())))
+    print("\n".join(speed_stage(_settings(), record=record)))
 
 
 @app.command()
@@ -647,6 +645,42 @@ def weights_show(file: Annotated[Path, typer.Argument(help="checkpoint of ours")
     print(f"{len(checkpoint.state)} tensors, {count} numbers")
 
 
+def _take_profile(profile: str | None) -> None:
+    if profile is not None:
+        os.environ[PROFILE_VARIABLE] = profile
+
+
+_of_all = typer.Typer()
+
+
+@_of_all.command()
+def _options_of_all(
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            help="a profile of params.yaml for this command, instead of the one that params.yaml names",
+            callback=_take_profile,
+            expose_value=False,
+        ),
+    ] = None,
+) -> None:
+    """Options that every command takes."""
+
+
+def command() -> Any:
+    """The command line: all of `app`, where every command takes ``--profile``."""
+    whole = typer.main.get_command(app)
+    option = next(each for each in typer.main.get_command(_of_all).params if each.name == "profile")
+    groups: list[Any] = [whole]
+    while groups:
+        for each in groups.pop().commands.values():
+            if hasattr(each, "commands"):
+                groups.append(each)
+            else:
+                each.params.append(option)
+    return whole
+
+
 _INTERRUPTED = 130
 
 
@@ -656,7 +690,7 @@ def main() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "true")
     keep_freed_memory()
     try:
-        app()
+        command()()
     except (InputError, ResultError) as error:
         print(f"poseboard: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -1,12 +1,8 @@
-"""A whole run: DVC over all stages, in the profile asked for.
+"""A whole run: DVC over all stages, in one profile.
 
-DVC reads the profile from params.yaml, where dvc.yaml's templates find it. A run in another profile therefore writes it
-there while it lasts, in one line that also says what stood there before::
-
-    profile: smoke  # while this run lasts, then: default
-
-Whatever ends the run, ``kill -9`` included, nothing else believes that line: every command reads the profile after
-``then:``, except stages, which DVC tells theirs in ``POSEBOARD_PROFILE``; and the next run puts the line back first.
+``results/run.yaml`` names the profile of the stages that DVC knows; dvc.yaml takes its paths from there. A run in
+another profile than that of params.yaml writes the file and restores it at its end. If the run is killed, the stages
+of a plain ``dvc repro`` refuse to run until ``poseboard repro`` has written the file anew.
 """
 
 from __future__ import annotations
@@ -24,7 +20,7 @@ from poseboard.benchmarks import stage_server
 from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.plan import Countdown, dependencies, plan
 from poseboard.benchmarks.provenance import CODE_OF_DATA, CODE_OF_ROWS, ROOMS_FOLDER, adapter_code, code_sha256
-from poseboard.benchmarks.settings import BORROWED, SCRATCH, Settings
+from poseboard.benchmarks.settings import PROFILE_VARIABLE, SCRATCH, Settings, run_file, snapshot
 from poseboard.benchmarks.stage_times import StageTimes
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
@@ -42,46 +38,31 @@ say of itself; without scores here, and with one seed, they call no difference b
 
 
 @contextmanager
-def in_profile(path: Path, profile: str | None) -> Iterator[Settings]:
-    """Hold params.yaml in a profile; the line that named another one is put back afterwards, to the byte.
+def in_profile(path: Path, profile: str | None = None) -> Iterator[Settings]:
+    """Let DVC run the stages of a profile, and of the profile that params.yaml names afterwards.
 
     Args:
         path: params.yaml.
-        profile: None stays with the file's own.
+        profile: None: that of ``POSEBOARD_PROFILE``, or else of params.yaml.
 
     Raises:
-        InputError: there is no such profile, the file names its own in no line of its own, or another process holds
-            the file.
+        InputError: params.yaml has no such profile, or another process runs the pipeline.
     """
     with only_writer(path.resolve().parent / ".repro.lock", "running the pipeline"):
-        _put_back(path)
-        own = Settings.read(path)
-        if profile is None or profile == own.params.profile:
-            yield own
-            return
-        settings = own.in_profile(profile)
-        text = path.read_text(encoding="utf-8")
-        line = rf"profile: {profile}  # while this run lasts, then:\1"
-        borrowed, replaced = re.subn(r"(?m)^profile:(.*)$", line, text, count=1)
-        if not replaced:
-            raise InputError(f"{path}: profile", "stands in no line of its own", "write it as `profile: NAME`")
-        _replace(path, borrowed)
+        settings = Settings.read(path)
+        if profile is not None:
+            settings = settings.in_profile(profile)
+        write_run(settings.home, settings.params.profile)
         try:
             yield settings
         finally:
-            _put_back(path)
+            write_run(settings.home, settings.own_profile)
 
 
-def _put_back(path: Path) -> None:
-    if path.is_file():
-        text = path.read_text(encoding="utf-8")
-        restored = BORROWED.sub(r"profile:\1", text, count=1)
-        if restored != text:
-            _replace(path, restored)
-
-
-def _replace(path: Path, text: str) -> None:
-    write_file(path, text.encode())
+def write_run(home: Path, profile: str) -> None:
+    """Write `run_file`."""
+    text = f"# Written by `poseboard repro`; dvc.yaml takes its paths from here.\nrun:\n  profile: {profile}\n"
+    write_file(run_file(home), text.encode())
 
 
 def keep_reference(settings: Settings) -> Path:
@@ -159,7 +140,10 @@ def begin(settings: Settings) -> list[Path]:
     Returns:
         The files.
     """
-    files = [keep_reference(settings)]
+    files = [keep_reference(settings), snapshot(settings.home, settings.params.profile)]
+    write_file(files[-1], (settings.home / "params.yaml").read_bytes())
+    if not run_file(settings.home).is_file():  # by `make setup`: a plain `dvc repro` needs it
+        write_run(settings.home, settings.own_profile)
     for path, content in awaited(settings).items():
         files.append(path)
         write_file(path, content)
@@ -171,7 +155,7 @@ def begin(settings: Settings) -> list[Path]:
 
 
 def run_pipeline(settings: Settings) -> None:
-    """Run ``dvc repro`` on what params.yaml says now; all that it and the stages say goes to stderr.
+    """Run ``dvc repro`` in the profile of `in_profile`; all that it and the stages say goes to stderr.
 
     Before each stage a line says which of how many it is, and about how long the rest takes. How long each took is
     kept for the estimates of the next run.
@@ -180,8 +164,7 @@ def run_pipeline(settings: Settings) -> None:
         InputError: a stage failed.
     """
     command = [str(Path(sys.executable).with_name("dvc")), "repro"]
-    # Stages take theirs from dvc.yaml.
-    environment = {name: value for name, value in os.environ.items() if name != "POSEBOARD_PROFILE"}
+    environment = {**os.environ, PROFILE_VARIABLE: settings.params.profile}
     countdown, times = Countdown(plan(settings)), StageTimes(settings.stage_times)
     with (
         stage_server.serving(environment) as served,
@@ -204,6 +187,5 @@ def run_pipeline(settings: Settings) -> None:
 def dvc_status(settings: Settings) -> str:
     """What ``dvc status --json`` prints; nothing where DVC is busy, damaged or cannot say for another reason."""
     command = [str(Path(sys.executable).with_name("dvc")), "status", "--json"]
-    environment = {name: value for name, value in os.environ.items() if name != "POSEBOARD_PROFILE"}
-    done = subprocess.run(command, cwd=settings.home, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=settings.home, capture_output=True, text=True, check=False)
     return done.stdout if done.returncode == 0 else ""

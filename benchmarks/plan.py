@@ -103,7 +103,8 @@ def dependencies(settings: Settings) -> dict[str, list[Path]]:
     """The files and folders that each stage depends on, but the code of a row."""
     return {
         name: [
-            settings.home / dep.replace("${profile}", settings.params.profile).replace("${key}", name.partition("@")[2])
+            settings.home
+            / dep.replace("${run.profile}", settings.params.profile).replace("${key}", name.partition("@")[2])
             for dep in entry.get("do", entry)["deps"]
         ]
         for stage, entry in _pipeline(settings).items()

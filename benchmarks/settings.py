@@ -31,9 +31,11 @@ RESERVED_PROFILES = ("leaderboard", "published", "speed")
 PARTIAL = "partial"
 """What is said of a data set whose folder may lack files; everything else in its entry is its adapter's."""
 
-BORROWED = re.compile(r"(?m)^profile:.*# while this run lasts, then:(.*)$")
-"""The profile line of params.yaml during a run in another profile, which `poseboard repro` writes and puts back."""
+PROFILE_VARIABLE = "POSEBOARD_PROFILE"
+"""Environment variable with the profile of a command, as ``--profile`` sets it, and of all stages of a run."""
 
+_BEGIN = "begin"
+"""The first stage of a run. It reads params.yaml; the other stages read the copy that it has made."""
 
 if TYPE_CHECKING:
     from yaml import SafeLoader as _SafeLoader
@@ -66,6 +68,29 @@ class ParamsLoader(_SafeLoader):
 ParamsLoader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
+
+
+def run_file(home: Path) -> Path:
+    """File of the profile whose stages DVC runs; dvc.yaml takes its paths from there."""
+    return home / "results" / "run.yaml"
+
+
+def profile_of_run(home: Path) -> str:
+    """The profile that `run_file` names.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    path = run_file(home)
+    try:
+        return str(yaml.safe_load(path.read_text(encoding="utf-8"))["run"]["profile"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        raise InputError(path, "does not name the profile of a run", "run `poseboard repro`, which writes it") from None
+
+
+def snapshot(home: Path, profile: str) -> Path:
+    """Copy of params.yaml that the first stage of a run makes and the other stages read."""
+    return home / "results" / check_name("profile", profile) / "settings" / "params.yaml"
 
 
 class _Strict(BaseModel):
@@ -171,22 +196,42 @@ class Settings:
 
     Args:
         home: folder that params.yaml is in.
-        params: its content.
+        params: its content, in the profile in force.
+        own_profile: the profile that the file itself names.
     """
 
     home: Path
     params: Params
+    own_profile: str = ""
 
     @classmethod
     def read(cls, path: Path = Path("params.yaml")) -> Settings:
-        """Parse a file; InputError names file and key.
+        """Read params.yaml in the profile of ``POSEBOARD_PROFILE``, or else in the profile that it names.
 
-        ``POSEBOARD_PROFILE`` in the environment says which profile a stage runs in. Otherwise it is the file's own,
-        also while a run in another one lasts.
+        Inside a stage of DVC this is the copy of params.yaml that the first stage of the run has made
+        (`snapshot`), so that an edit during a run changes the next run only.
+
+        Raises:
+            InputError: a value is wrong, or DVC runs the stages of another profile.
         """
+        home, stage = path.resolve().parent, os.environ.get("DVC_STAGE")
+        profile = os.environ.get(PROFILE_VARIABLE)
+        if stage is None or not run_file(home).is_file():
+            settings = cls._parse(path, home)
+            return settings.in_profile(profile, PROFILE_VARIABLE) if profile else settings
+        of_run = profile_of_run(home)
+        settings = cls._parse(path if stage == _BEGIN else snapshot(home, of_run), home)
+        if of_run != (expected := profile or settings.params.profile):
+            raise InputError(
+                run_file(home), f"has profile {of_run}, and this run is of {expected}", "run `poseboard repro` instead"
+            )
+        return settings.in_profile(of_run, str(run_file(home)))
+
+    @classmethod
+    def _parse(cls, path: Path, home: Path) -> Settings:
+        """The settings of a file, in its own profile."""
         try:
-            text = path.read_text(encoding="utf-8")
-            values = yaml.load(BORROWED.sub(r"profile:\1", text, count=1), ParamsLoader)
+            values = yaml.load(path.read_text(encoding="utf-8"), ParamsLoader)
         except FileNotFoundError:
             raise InputError(path, "there is no such file", "run from the folder that has params.yaml") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -211,16 +256,24 @@ class Settings:
             raise InputError(
                 f"{path}: profile", f"no profile {params.profile!r}", one_of(params.profile, params.profiles)
             )
-        if profile := os.environ.get("POSEBOARD_PROFILE"):
-            params = _in_profile(params, profile, "POSEBOARD_PROFILE")
-        settings = cls(path.resolve().parent, params)
+        settings = cls(home, params, params.profile)
         settings._check_rows(path)
         settings._check_worlds(path)
         return settings
 
-    def in_profile(self, profile: str) -> Settings:
-        """The same settings in another profile; InputError if there is none such."""
-        return replace(self, params=_in_profile(self.params, profile, "--profile"))
+    def in_profile(self, profile: str, where: str = "--profile") -> Settings:
+        """The same settings in another profile.
+
+        Args:
+            profile: its name.
+            where: option, variable or file that names it, for the error.
+
+        Raises:
+            InputError: params.yaml has no such profile.
+        """
+        if profile not in self.params.profiles:
+            raise InputError(f"{where} {profile}", "no such profile", one_of(profile, self.params.profiles))
+        return replace(self, params=self.params.model_copy(update={"profile": profile}))
 
     def with_root(self, dataset: str, root: Path) -> Settings:
         """The same settings with a data set's root replaced (by a command-line option)."""
@@ -515,9 +568,3 @@ class Settings:
             return dict(value)
         place = f"profile {self.params.profile}" + (f" and data set {dataset}" if dataset else "")
         raise InputError("params.yaml", f"{dict(value)} has no value for {place}", "add one")
-
-
-def _in_profile(params: Params, profile: str, where: str) -> Params:
-    if profile not in params.profiles:
-        raise InputError(f"{where} {profile}", "no such profile", one_of(profile, params.profiles))
-    return params.model_copy(update={"profile": profile})

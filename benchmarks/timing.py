@@ -1,4 +1,4 @@
-"""The speed stage: runs the comparisons of benchmarks/speed and keeps their ratios, met or not."""
+"""The speed stage: runs the comparisons of benchmarks/speed and writes their ratios, met or not."""
 
 from __future__ import annotations
 
@@ -6,43 +6,42 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.protocols.records import SpeedFile
 
 
-def speed_stage(settings: Settings) -> list[str]:
-    """Run pytest over benchmarks/speed into results/speed; a line a ratio.
+def speed_stage(settings: Settings, *, record: bool = False) -> list[str]:
+    """Run pytest over benchmarks/speed; a line per ratio.
 
-    A profile without ``full_size`` keeps what was measured before of the comparisons that take more than a few seconds.
+    A profile without ``full_size`` leaves out the comparisons that take more than a few seconds. A ratio below its aim
+    is a line like any other: on a busy machine that is a measurement as well. When pytest runs the comparisons by
+    itself, a ratio below its aim fails.
 
-    A ratio below its aim is recorded and said, and is no failure here: on a busy machine that is a measurement as well.
-    The comparisons themselves fail when pytest runs them.
+    Args:
+        settings: params.yaml in one profile.
+        record: write into results/speed, which is kept in git, instead of results/<profile>/speed.
 
     Raises:
-        InputError: the comparisons broke before they had all been measured.
+        InputError: a comparison broke before it was measured.
     """
-    target = settings.home / "results" / "speed"
+    target = (settings.home / "results" if record else settings.results) / "speed"
+    target.mkdir(parents=True, exist_ok=True)
     began = datetime.now(UTC).replace(microsecond=0)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        str(settings.home / "benchmarks" / "speed"),
-        "--benchmark-columns=median",
-        *(() if settings.profile.full_size else ("-m", "not full_size")),
-    ]
+    folder = settings.home / "benchmarks" / "speed"
+    command = [sys.executable, "-m", "pytest", "-q", str(folder), "--benchmark-quiet"]
+    command += ["--no-header", "--no-summary", "--tb=no"]
+    if not settings.profile.full_size:
+        command += ["-m", "not full_size"]
     done = subprocess.run(
         command, cwd=settings.home, check=False, env={**os.environ, "POSEBOARD_SPEED": str(target)}, stdout=sys.stderr
     )
     files = [SpeedFile.read(path) for path in sorted(target.glob("*.json"))]
     fresh = [file for file in files if datetime.fromisoformat(file.created) >= began]
-    # Exit code 1: a limit or an aim was missed, and what was measured stands in the files.
+    # Exit code 1: an aim or a limit was missed, which the files say.
     if done.returncode not in (0, 1) or not fresh:
-        raise InputError(Path("benchmarks/speed"), f"pytest ended with {done.returncode}", "its report is above")
+        raise InputError(folder, f"pytest ended with {done.returncode}", "its report is above")
     return [_line(file) for file in fresh]
 
 

@@ -80,6 +80,9 @@ class Results:
     """Known data sets that are not part of the run."""
     published: tuple[PublishedTable, ...]
     speed: tuple[SpeedFile, ...]
+    """Comparisons that the run of the profile has measured, and the recorded ones of all others."""
+    recorded_speed: frozenset[str]
+    """Names of those that are recorded."""
     reference: Results | None = None
     """The run with several seeds of the same rows on the same data; None for that run itself."""
 
@@ -232,6 +235,11 @@ def _read_profile(results: Path, profile: str, rows: Mapping[str, Collection[str
     comparisons = _read_all(ComparisonFile, sorted(root.glob("comparisons/*.json")))
     for path, comparison in comparisons:
         _same_profile(path, comparison.profile, profile)
+    recorded, measured = (
+        {file.name: file for _, file in _read_all(SpeedFile, sorted(folder.glob("speed/*.json")))}
+        for folder in (results, root)
+    )
+    speed = recorded | measured
     published = [table for _, table in _read_all(PublishedTable, sorted(results.glob("published/*.yaml")))]
     return Results(
         profile=profile,
@@ -244,7 +252,8 @@ def _read_profile(results: Path, profile: str, rows: Mapping[str, Collection[str
         ),
         catalog=tuple(file for _, file in _read_all(DataFile, sorted(root.glob("catalog/*.json")))),
         published=tuple(sorted(published, key=lambda table: table_key(table.id))),
-        speed=tuple(file for _, file in _read_all(SpeedFile, sorted(results.glob("speed/*.json")))),
+        speed=tuple(speed[name] for name in sorted(speed)),
+        recorded_speed=frozenset(file.name for file in speed.values() if file in recorded.values()),
     )
 
 

@@ -276,6 +276,7 @@ def _index_context(
         ],
         "catalog": results.catalog,
         "speed": results.speed,
+        "recorded_speed": results.recorded_speed,
     }
 
 

@@ -115,6 +115,7 @@ class Workspace:
         finally:
             os.chdir(before[0])
             sys.argv = before[1]
+            os.environ.pop("POSEBOARD_PROFILE", None)  # which --profile sets
         return Done(code, out.getvalue(), err.getvalue())
 
     def must(self, *arguments: str | Path) -> Done:

@@ -96,7 +96,7 @@ def test_score_compare_report_and_sync(workspace: Any, monkeypatch: pytest.Monke
 def fails_to_sync(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     from poseboard.benchmarks import mlflow_sync
 
-    monkeypatch.setattr(mlflow_sync, "sync", lambda *_: (2, 0))
+    monkeypatch.setattr(mlflow_sync, "sync", lambda *_: (2, 0, []))
     return fails(workspace, "sync", "--record", "mlflow.json")
 
 

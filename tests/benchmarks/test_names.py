@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 import yaml
 
+from poseboard.benchmarks.pipeline import write_run
 from poseboard.benchmarks.settings import ParamsLoader
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_no_command_holds_a_name_without_quotes() -> None:
+def test_no_command_holds_a_name() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     for name, stage in stages.items():
         command = stage.get("do", stage)["cmd"]
-        assert set(re.findall(r"\$\{(.*?)\}", command.replace("'${profile}'", ""))) == {"poseboard"}, name
+        assert set(re.findall(r"\$\{(.*?)\}", command)) == {"poseboard"}, name
 
 
 def test_every_path_with_a_name_in_it_waits_for_the_check() -> None:
@@ -35,7 +36,7 @@ def test_every_path_with_a_name_in_it_waits_for_the_check() -> None:
 
     def waits(name: str) -> bool:
         deps = stages[name].get("deps", [])
-        return any(dep.startswith("results/code/") for dep in deps) or any(
+        return any(dep.startswith("results/code/") or made.get(dep) == "begin" for dep in deps) or any(
             waits(maker) for dep in deps for out, maker in made.items() if out == dep or out.startswith(f"{dep}/")
         )
 
@@ -48,6 +49,7 @@ def test_every_path_with_a_name_in_it_waits_for_the_check() -> None:
     "change",
     [
         {"methods": {"dlt; touch X #": {"code": "methods/dlt", "after": "scratch"}}},
+        {"profile": "x'; touch PWNED; echo '"},
         {
             "profile": "../../elsewhere",
             "profiles": {"../../elsewhere": {"seeds": [0], "processes": 1, "worlds": {"human36m": {}}}},
@@ -61,6 +63,7 @@ def test_dvc_stops_at_an_odd_name(tmp_path: Path, change: dict[str, Any]) -> Non
     shutil.copy(ROOT / "dvc.yaml", home)
     params = yaml.load((ROOT / "params.yaml").read_text(), ParamsLoader)
     (home / "params.yaml").write_text(yaml.safe_dump(params | change))
+    write_run(home, "default")
     for room in ("benchmarks", "datasets", "methods", "protocols"):
         (home / room).mkdir()
     (home / ".venv").mkdir()
@@ -69,6 +72,7 @@ def test_dvc_stops_at_an_odd_name(tmp_path: Path, change: dict[str, Any]) -> Non
     command = [str(Path(sys.executable).with_name("dvc")), "repro", "data@shelf"]
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert re.search(r"^poseboard: params\.yaml: \w+: .* is no name; use letters", done.stderr, flags=re.MULTILINE)
+    refused = r"^poseboard: params\.yaml: (\w+: .* is no name; use letters|profile: no profile)"
+    assert re.search(refused, done.stderr, flags=re.MULTILINE)
     after = {path for path in tmp_path.rglob("*") if ".dvc" not in path.parts}
     assert {path.name for path in after - before} <= {"dvc.lock", ".dvcignore", ".gitignore"}

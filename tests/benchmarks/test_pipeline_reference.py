@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from poseboard.benchmarks.pipeline import keep_reference
+from poseboard.benchmarks.pipeline import keep_reference, write_run
 from poseboard.benchmarks.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +30,11 @@ def checkout(home: Path) -> None:
     shutil.copy(ROOT / "params.yaml", home)
     stages: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     folders = {next(iter(out)) for out in stages["begin"]["outs"]} - {"results/seeds/scores/README.md"}
-    files = ["results/seeds/scores/README.md", "results/code/evaluate.json", "results/${profile}/settings/board.json"]
+    files = [
+        "results/seeds/scores/README.md",
+        "results/code/evaluate.json",
+        "results/${run.profile}/settings/board.json",
+    ]
     notes = [*files, *(f"{path}/note" for path in folders)]
     stages["begin"]["cmd"] = " && ".join(f"mkdir -p $(dirname {note}) && echo note > {note}" for note in sorted(notes))
     for room in stages["begin"]["deps"]:
@@ -38,7 +42,7 @@ def checkout(home: Path) -> None:
             (home / room).mkdir()
     for name in JUDGING:
         for dep in stages[name]["deps"]:
-            path = home / dep.replace("${profile}", "default")
+            path = home / dep.replace("${run.profile}", "default")
             if dep != "results/seeds/scores":
                 (path if not path.suffix else path.parent).mkdir(parents=True, exist_ok=True)
                 if path.suffix:
@@ -46,7 +50,8 @@ def checkout(home: Path) -> None:
         made = [next(iter(out)) if isinstance(out, dict) else out for out in stages[name]["outs"]]
         stages[name]["cmd"] = " && ".join(f"mkdir -p {out} && echo made > {out}/made" for out in made)
     kept = {name: stages[name] for name in ("begin", *JUDGING)}
-    (home / "dvc.yaml").write_text(yaml.safe_dump({"stages": kept}))
+    (home / "dvc.yaml").write_text(yaml.safe_dump({"vars": ["results/run.yaml"], "stages": kept}))
+    write_run(home, "default")
 
 
 def test_new_seeds_are_judged_anew_and_none_is_no_error(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_what_begin_will_write_anew_is_not_up_to_date(tmp_path: Path) -> None:
     assert changed_since_begin(settings) == set()
     text = (tmp_path / "params.yaml").read_text()
     params = tmp_path / "params.yaml"
-    params.write_text(text.replace("default: 3000,", "default: 9,", 1))
+    params.write_text(text.replace("default: 8000,", "default: 9,", 1))
     edited = Settings.read(params)
     assert changed_since_begin(edited) == {"train@backbone", "evaluate@backbone", "compare", "report"}
     stages = [PlannedStage(name, 1.0, "assumed") for name in ("begin", "train@backbone", "train@dlt")]

@@ -1,16 +1,18 @@
-"""A run in another profile than that of params.yaml: for that run only, however it ends."""
+"""The profile of a run, of a single command and of a stage; params.yaml is only read."""
 
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from poseboard.benchmarks.pipeline import in_profile
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.cli import command
+from poseboard.benchmarks.pipeline import begin, in_profile, write_run
+from poseboard.benchmarks.settings import Settings, profile_of_run
 from poseboard.datasets.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,77 +27,111 @@ with in_profile(Path("params.yaml"), "smoke"):
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    copy = tmp_path / "params.yaml"
+    """params.yaml as users may have it: readable by its owner only, with the line ends of Windows."""
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     assert "\nprofile: default\n" in text
-    copy.write_text(text.replace("\nprofile: default\n", "\nprofile:  'default' # ours\n"), encoding="utf-8")
+    copy = tmp_path / "params.yaml"
+    copy.write_bytes(text.replace("\n", "\r\n").encode())
+    copy.chmod(0o600)
     return copy
 
 
-def dvc_reads(path: Path) -> str:
-    return str(yaml.safe_load(path.read_text(encoding="utf-8"))["profile"])
+def in_stage(monkeypatch: pytest.MonkeyPatch, path: Path, stage: str) -> str:
+    """The profile that a stage runs in."""
+    monkeypatch.setenv("DVC_STAGE", stage)
+    try:
+        return Settings.read(path).params.profile
+    finally:
+        monkeypatch.delenv("DVC_STAGE")
 
 
-def test_the_profile_of_a_run_is_what_dvc_reads_and_nobody_else(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = path.read_bytes()
+def test_a_run_leaves_params_as_it_is(path: Path) -> None:
+    before = path.read_bytes(), path.stat()
     with in_profile(path, "smoke") as settings:
-        assert (dvc_reads(path), settings.params.profile) == ("smoke", "smoke")
+        assert (profile_of_run(path.parent), settings.params.profile) == ("smoke", "smoke")
         assert Settings.read(path).params.profile == "default"
-        monkeypatch.setenv("POSEBOARD_PROFILE", "smoke")  # as dvc.yaml does for its stages
-        assert Settings.read(path).params.profile == "smoke"
-        monkeypatch.delenv("POSEBOARD_PROFILE")
-    assert path.read_bytes() == before
-    with in_profile(path, None) as settings:
-        assert (dvc_reads(path), settings.params.profile) == ("default", "default")
+    assert profile_of_run(path.parent) == "default"
+    after = path.read_bytes(), path.stat()
+    assert after == before
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_edits_made_during_the_run_stay(path: Path) -> None:
-    with in_profile(path, "smoke"):
-        path.write_text(path.read_text(encoding="utf-8") + "# mine\n", encoding="utf-8")
-    assert dvc_reads(path) == "default"
-    assert path.read_text(encoding="utf-8").endswith("# mine\n")
+def test_stages_run_in_the_profile_of_the_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with in_profile(path, "smoke") as settings:
+        monkeypatch.setenv("POSEBOARD_PROFILE", "smoke")  # as `poseboard repro` does for DVC
+        begin(settings)
+        assert [in_stage(monkeypatch, path, stage) for stage in ("begin", "train@dlt", "report")] == ["smoke"] * 3
 
 
-def test_a_killed_run_leaves_no_other_profile_to_the_next(path: Path) -> None:
+def test_after_a_killed_run_stages_refuse_its_profile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with in_profile(path, "smoke") as settings:
+        begin(settings)
     done = subprocess.run([sys.executable, "-c", DIES], cwd=path.parent, env=os.environ, check=False, timeout=100)
     assert done.returncode == -signal.SIGKILL
-    assert dvc_reads(path) == "smoke"
+    assert profile_of_run(path.parent) == "smoke"
     assert Settings.read(path).params.profile == "default"
-    with in_profile(path, None) as settings:
-        assert (dvc_reads(path), settings.params.profile) == ("default", "default")
+    for stage in ("begin", "train@dlt"):
+        with pytest.raises(InputError, match=r"has profile smoke, and this run is of default; run `poseboard repro`"):
+            in_stage(monkeypatch, path, stage)
+    with in_profile(path) as settings:
+        assert (profile_of_run(path.parent), settings.params.profile) == ("default", "default")
 
 
-def test_one_run_at_a_time_and_only_in_a_profile_there_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edit_during_a_run_changes_the_next_run_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def weighting(stage: str) -> Any:
+        monkeypatch.setenv("DVC_STAGE", stage)
+        try:
+            return Settings.read(path).options("dlt", "human36m")["weighting"]
+        finally:
+            monkeypatch.delenv("DVC_STAGE")
+
     before = path.read_bytes()
+    with in_profile(path) as settings:
+        begin(settings)
+        path.write_bytes(before.replace(b"weighting: uniform", b"weighting: peak"))
+        assert weighting("evaluate@dlt") == "uniform"
+        assert Settings.read(path).options("dlt", "human36m")["weighting"] == "peak"  # of a command by hand
+    with in_profile(path) as settings:
+        begin(settings)
+        path.write_bytes(before)
+        assert weighting("evaluate@dlt") == "peak"
+
+
+def test_one_run_at_a_time_and_only_in_a_profile_that_exists(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         pytest.raises(InputError, match=r"--profile smke: no such profile; did you mean smoke\?"),
         in_profile(path, "smke"),
     ):
         pass
-    with in_profile(path, None), pytest.raises(InputError, match="another process is running"), in_profile(path, None):
+    with in_profile(path), pytest.raises(InputError, match="another process is running"), in_profile(path):
         pass
     monkeypatch.setenv("POSEBOARD_PROFILE", "smke")
     with pytest.raises(InputError, match="POSEBOARD_PROFILE smke: no such profile"):
         Settings.read(path)
-    assert path.read_bytes() == before
 
 
-def test_a_file_whose_profile_cannot_be_borrowed_is_refused_and_left_as_it_is(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace("\nprofile:", '\n"profile":'), encoding="utf-8")
-    before = path.read_bytes()
-    with pytest.raises(InputError, match=r"params\.yaml: profile: stands in no line"), in_profile(path, "smoke"):
-        pass
-    with in_profile(path, None) as settings:  # its own needs no borrowing
-        assert settings.params.profile == "default"
-    assert path.read_bytes() == before
+@pytest.mark.parametrize("text", ["", "run: 3", "run: {}", "profile: smoke", "\0", "[", "run: {profile: ../../x}"])
+def test_a_damaged_file_of_the_run_is_one_line(path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(path.parent, "default")
+    (path.parent / "results" / "run.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"run\.yaml|is no name"):
+        in_stage(monkeypatch, path, "train@dlt")
 
 
-def test_every_stage_is_told_its_profile() -> None:
+def test_every_command_takes_a_profile() -> None:
+    groups, commands = [command()], []
+    while groups:
+        for each in groups.pop().commands.values():
+            (groups if hasattr(each, "commands") else commands).append(each)
+    assert len(commands) > 15
+    for each in commands:
+        assert [option.name for option in each.params].count("profile") == 1, each.name
+
+
+def test_no_path_of_a_profile_is_shared() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     for name, entry in stages.items():
         stage = entry.get("do", entry)
         outs = [out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]]
-        assert stage["cmd"].startswith("POSEBOARD_PROFILE='${profile}' "), name
-        of_none = {"results/code", "results/seeds/scores/README.md", "results/speed"}  # which all profiles share
-        assert all(out.startswith("results/${profile}/") for out in set(outs) - of_none), name
+        of_none = {"results/code", "results/seeds/scores/README.md"}  # which all profiles share
+        assert all(out.startswith("results/${run.profile}/") for out in set(outs) - of_none), name

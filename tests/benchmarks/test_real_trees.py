@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from poseboard.benchmarks.pipeline import write_run
 from poseboard.benchmarks.settings import ParamsLoader
 from poseboard.datasets.synthetic.layouts.human36m import WorldOptions, generate
 from poseboard.protocols.records import DataFile, ScoreFile
@@ -58,11 +59,13 @@ while True:
         continue
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     told, streams, _, _ = socket.recv_fds(connection, 65536, 3)
-    folder, profile, *arguments = told.decode().split("\\0")
+    folder, profile, stage, *arguments = told.decode().split("\\0")
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     os.chdir(folder)
-    os.environ["POSEBOARD_PROFILE"] = profile
+    os.environ["DVC_STAGE"] = stage
+    if profile:
+        os.environ["POSEBOARD_PROFILE"] = profile
     sys.argv = ["poseboard", *arguments]
     code = 1
     try:
@@ -84,7 +87,7 @@ CLIENT = """#!{python} -I
 import os, socket, sys
 connection = socket.socket(socket.AF_UNIX)
 connection.connect({address!r})
-told = [os.getcwd(), os.environ.get("POSEBOARD_PROFILE", ""), *sys.argv[1:]]
+told = [os.getcwd(), os.environ.get("POSEBOARD_PROFILE", ""), os.environ.get("DVC_STAGE", ""), *sys.argv[1:]]
 socket.send_fds(connection, ["\\0".join(told).encode()], [0, 1, 2])
 sys.exit((connection.recv(1) or b"\\1")[0])
 """
@@ -141,6 +144,7 @@ def write_params(home: Path, trees: Path) -> None:
         params["datasets"][dataset]["root"] = str(trees / dataset) if (trees / dataset).exists() else None
     params["datasets"]["panoptic"]["cameras"] = ["00_01", "00_02", "00_10", "00_13"]  # those that were made up
     (home / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_run(home, "tiny")
 
 
 def repro(home: Path) -> subprocess.CompletedProcess[str]:

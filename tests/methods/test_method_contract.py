@@ -245,7 +245,8 @@ def test_training_is_a_pure_function_of_what_it_is_given(case):
     again = case.training().model.state_dict()
     assert all(torch.equal(value, again[key]) for key, value in training.model.state_dict().items())
 
-    full, lacking = moment(0, 4), moment(1, 2)
+    each_view = getattr(case.method(), "each_view", False)  # then the harness gives one view at a time
+    full, lacking = (moment(seed, 1 if each_view else views) for seed, views in ((0, 4), (1, 2)))
     lacking[1].joints_mm[0, 3] = np.nan  # nobody annotated it
     examples = [training.example(*full, np.random.default_rng(seed)) for seed in (1, 1)]
     assert examples[0].keys() == examples[1].keys()
