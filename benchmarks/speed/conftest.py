@@ -24,7 +24,6 @@ from torch import Tensor
 from poseboard.benchmarks.provenance import hardware
 from poseboard.protocols.records import SpeedFile
 
-ROOT = Path(__file__).resolve().parents[2]
 BROKEN = 16
 """Exit status of pytest where a comparison failed before it recorded anything; that of a missed aim is 1."""
 _RECORDED, _BROKEN = pytest.StashKey[bool](), pytest.StashKey[bool]()
@@ -158,7 +157,7 @@ def peak_memory() -> PeakMemory:
 
 @pytest.fixture
 def record_speed(request: pytest.FixtureRequest) -> RecordSpeed:
-    """Record a measured ratio. Folder: $POSEBOARD_SPEED, else results/speed of the repository."""
+    """Check a measured ratio against its aim, and write it to the folder $POSEBOARD_SPEED if that is set."""
 
     def record(
         name: str,
@@ -184,7 +183,8 @@ def record_speed(request: pytest.FixtureRequest) -> RecordSpeed:
             hardware=f"{hardware()}, {torch.get_num_threads()} torch threads",
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        file.write(Path(os.environ.get("POSEBOARD_SPEED", ROOT / "results" / "speed")) / f"{name}.json")
+        if folder := os.environ.get("POSEBOARD_SPEED"):
+            file.write(Path(folder) / f"{name}.json")
         request.node.stash[_RECORDED] = True
         assert met, f"{name}: {ratio} times as fast as {peer}, aim {aim}"
         return file
