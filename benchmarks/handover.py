@@ -1,12 +1,19 @@
 """The hand-over: what a method sees of a data set, by one chain of small pure steps, each ``Sample -> Sample``.
 
-choose cameras -> perturb -> one sample per person -> crop -> turn -> withhold. Nothing else in the suite changes what a
-method sees. A method that sees one person at a time never learns that there were several: samples are taken apart here,
-and its answers are put together again, person by person. A method that declares no extrinsics is handed samples in
-which nothing names a camera, a frame or a place on disk: keys, groups and camera names stand for nothing, the order of
-the views is drawn for each sample, and images are arrays or handles that only read. Where it declares intrinsics, K may
-still tell one camera from another. Samples that it may use together because they share their cameras have a name in
-common that stands for nothing, and their views are in the same drawn order.
+choose cameras -> perturb -> one sample per person -> crop -> turn -> rescale -> withhold. Nothing else in the suite
+changes what a method sees. A method that sees one person at a time never learns that there were several: samples are
+taken apart here, and its answers are put together again, person by person. A method that declares no extrinsics is
+handed samples in which nothing names a camera, a frame or a place on disk: keys, groups and camera names stand for
+nothing, samples and the views of each come in a drawn order, and images are arrays or handles that only read. Several
+views are also rescaled, so that K and the size of the image do not name the camera (`rescale`). Samples that it may use
+together because they share their cameras have a name in common that stands for nothing, and their views are in the same
+drawn order.
+
+Trust model. All draws depend on a salt: a hash of the data set's manifest (keys, truth, cameras) and of the chosen
+cameras. So every machine regenerates the same scores, and all methods see the same draws. A method is not given the
+salt, but the code is public. Three things are not hidden: a background can show which camera took it, lens coefficients
+name the camera of an image that is not undistorted, and the edges of a whole frame show its scale. One method object
+predicts all samples of a condition, so it can also recognise a rig by what it has estimated itself.
 
 This keeps honest code honest. It is no sandbox: the code of a row runs in this process, where module globals, files,
 the stack and the data set itself can be reached by code that wants to. Read the code of a row before you trust its
@@ -25,6 +32,7 @@ from pathlib import Path
 from typing import overload
 from weakref import WeakKeyDictionary
 
+import cv2
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
@@ -56,6 +64,15 @@ Progress = Callable[[int, int], None]
 
 KEPT_VIEWS = 20_000
 """Views whose cameras and boxes are kept between two uses of a sample: some kilobytes each, pixels apart."""
+
+SCALE = 0.02
+"""Most by which an axis of a view is rescaled, of 1: some times what focal lengths of a rig differ by."""
+MARGIN = 0.14
+"""Of a whole frame's side: how much longer the black canvas is at least, at whose drawn place a rescaled frame lies."""
+CANVAS_STEP_PX = 64
+"""Sides of a canvas are multiples of it, so that frames of slightly different sizes have the same."""
+FRAME_PX = 1000
+"""Side of a frame that has no image and no known size."""
 
 WITHHELD = Group("withheld", "withheld", "withheld")
 """Of a sample whose cameras are not to be known."""
@@ -220,15 +237,17 @@ class RigGroup:
     keys: tuple[str, ...]
     cameras: tuple[str, ...]
 
-    @property
-    def names(self) -> dict[str, str]:
+    def names(self, salt: bytes = b"") -> dict[str, str]:
         """Camera -> its name where names are withheld, in the order that is drawn for the group.
 
+        Args:
+            salt: of the draw.
+
         Example:
-            >>> RigGroup(("S9/Walking-1/000001",), ("a", "b", "c")).names
-            {'c': 'view-0', 'a': 'view-1', 'b': 'view-2'}
+            >>> RigGroup(("S9/Walking-1/000001",), ("a", "b", "c")).names(b"salt")
+            {'b': 'view-0', 'c': 'view-1', 'a': 'view-2'}
         """
-        order = _order(self.keys[0], len(self.cameras))
+        order = _rng(salt, "views", self.keys[0]).permutation(len(self.cameras)).tolist()
         return {self.cameras[place]: f"view-{i}" for i, place in enumerate(order)}
 
 
@@ -264,22 +283,111 @@ def _calibration(camera: Camera) -> bytes:
     return camera.distortion.encode() + b"".join(a.tobytes() for a in (camera.K, camera.R, camera.t, camera.dist))
 
 
+def rescale(
+    sample: Sample, salt: bytes, *, crops: bool, group: RigGroup | None = None, person: int | None = None
+) -> Sample:
+    """The sample with each view scaled in x and y by two factors within 1 +- `SCALE`, K and 2D detections with it.
+
+    Pixels keep their rays, so nothing in a camera's frame changes, while fx, fy and fx / fy are no longer the camera's.
+    The factors are drawn once for a view of a rig group: a mean over its frames tells no more than one frame. The view
+    is shifted as well, by a draw for each crop: boxes in whole pixels would otherwise give the factors away.
+
+    * A crop keeps its size, and its box stays the crop. Its edge pixels are continued.
+    * A whole frame lies at a drawn place on a larger black canvas, and nothing of it is lost. The sides of its boxes
+      change by two further factors: a box of a known shape, a square for example, would give the first two away.
+
+    Args:
+        sample: after the steps before.
+        salt: of the draws.
+        crops: whether the views are crops of one person, and no whole frames.
+        group: of samples that it may be used with; None: it is alone.
+        person: whom a crop shows.
+    """
+    rig = sample.key if group is None else group.keys[0]
+
+    def rescaled(view: View) -> View:
+        of_rig = _rng(salt, "scale", rig, view.name).uniform(1 - SCALE, 1 + SCALE, (2, 2))
+        place = _rng(salt, "place", sample.key, str(person), view.name).uniform(size=(2, 2))
+        return _rescaled_crop(view, of_rig[0], place[0]) if crops else _rescaled_frame(view, of_rig, place)
+
+    return replace(sample, views=tuple(map(rescaled, sample.views)))
+
+
+def _rescaled_crop(view: View, factors: Array, place: Array) -> View:
+    """A crop scaled about its middle, which moves by less than a hundredth of the side."""
+    size = np.array(view.camera.size)
+    A = _scaling(factors, (1 - factors) * size / 2 + (2 * place - 1) * size * SCALE / 2)
+    changed = _transformed(view, A, view.camera.size, cv2.BORDER_REPLICATE)
+    return replace(changed, boxes_px=view.boxes_px)
+
+
+def _rescaled_frame(view: View, factors: Array, place: Array) -> View:
+    """A whole frame on its canvas; without an image, the camera has no size."""
+    size = np.array(view.camera.size)
+    if view.image is not None and not size.all():
+        size = np.array(view.pixels().shape[1::-1])
+    sides = np.where(size > 0, size, FRAME_PX)
+    canvas = -(-sides * (1 + MARGIN) // CANVAS_STEP_PX).astype(int) * CANVAS_STEP_PX
+    A = _scaling(factors[0], place[0] * (canvas - factors[0] * sides))
+    at = (0, 0) if view.image is None else (int(canvas[0]), int(canvas[1]))
+    changed = _transformed(view, A, at, cv2.BORDER_CONSTANT)
+    low, high = changed.boxes_px[:, :2], changed.boxes_px[:, 2:]
+    middle, half = (low + high) / 2 + place[1] - 0.5, (high - low) / 2 * factors[1]
+    return replace(changed, boxes_px=np.concatenate([middle - half, middle + half], axis=1))
+
+
+def _scaling(factors: Array, shift_px: Array) -> Array:
+    """Affine transform (3, 3): scale in x and y, then shift."""
+    return np.array([[factors[0], 0.0, shift_px[0]], [0.0, factors[1], shift_px[1]], [0.0, 0.0, 1.0]])
+
+
+def _transformed(view: View, A: Array, size: tuple[int, int], border: int) -> View:
+    """The view after an affine transform (3, 3) without rotation; an image that has to be read stays lazy."""
+
+    def moved(image: Image) -> Image:
+        return np.asarray(cv2.warpAffine(image, A[:2], size, flags=cv2.INTER_CUBIC, borderMode=border), dtype=np.uint8)
+
+    image = view.image
+    if isinstance(image, np.ndarray):
+        image = moved(image)
+    elif image is not None:
+        image = partial(_read_then, view.pixels, moved)
+    scale, shift = A[[0, 1], [0, 1]], A[:2, 2]
+    return replace(
+        view,
+        camera=replace(view.camera, K=A @ view.camera.K, size=size),
+        image=image,
+        boxes_px=view.boxes_px * np.tile(scale, 2) + np.tile(shift, 2),
+        joints_px=None if view.joints_px is None else view.joints_px * scale + shift,
+    )
+
+
+def _read_then(read: Callable[[], Image], change: Callable[[Image], Image]) -> Image:
+    return change(read())
+
+
 def withhold(
-    sample: Sample, inputs: Inputs, salt: bytes = b"", person: int | None = None, group: RigGroup | None = None
+    sample: Sample,
+    inputs: Inputs,
+    nonce: bytes = b"",
+    person: int | None = None,
+    group: RigGroup | None = None,
+    salt: bytes = b"",
 ) -> Sample:
     """The sample without what a method does not declare, as copies that nobody shares.
 
     Where it declares no extrinsics the key, the group and the names of the views are replaced, the order of the views
-    is drawn, and images lead to no file. The order depends on the keys alone: it comes out the same again, for all
-    people of a sample, and for all samples of a group. A crop is cut out of the memory map of all crops, which must not
-    be reached through it.
+    is drawn, and images lead to no file. The order depends on the salt and the keys alone: it comes out the same again,
+    for all people of a sample, and for all samples of a group. A crop is cut out of the memory map of all crops, which
+    must not be reached through it.
 
     Args:
         sample: as the steps before left it.
         inputs: what the method declares.
-        salt: of the keys that stand for nothing.
+        nonce: of the keys that stand for nothing.
         person: which of several people the sample is of: its key then does not say that there were others.
         group: of samples that it may be used with; None: it is alone.
+        salt: of the order of the views.
     """
     changed = replace(
         sample,
@@ -296,13 +404,13 @@ def withhold(
         )
         return replace(changed, key=sample.key if person is None else _opaque(name, b""), views=views)
     by_name = {view.name: view for view in changed.views}
-    names = (group or RigGroup((sample.key,), tuple(by_name))).names
+    names = (group or RigGroup((sample.key,), tuple(by_name))).names(salt)
     views = tuple(
         replace(by_name[camera], name=withheld, image=_detached(by_name[camera].image))
         for camera, withheld in names.items()
         if camera in by_name
     )
-    return replace(changed, key=_opaque(name, salt), group=WITHHELD, views=views)
+    return replace(changed, key=_opaque(name, nonce), group=WITHHELD, views=views)
 
 
 def _declared(view: View, inputs: Inputs) -> View:
@@ -321,19 +429,17 @@ def _declared(view: View, inputs: Inputs) -> View:
     )
 
 
-def _opaque(name: str, salt: bytes, what: str = "sample") -> str:
-    return f"{what}-{hashlib.blake2b(name.encode(), key=salt, digest_size=8).hexdigest()}"
+def _opaque(name: str, nonce: bytes, what: str = "sample") -> str:
+    return f"{what}-{hashlib.blake2b(name.encode(), key=nonce, digest_size=8).hexdigest()}"
 
 
-def _order(key: str, count: int) -> list[int]:
-    """Places of a sample's views in the order in which a method is handed them that may not know which is which.
+def _rng(salt: bytes, *names: str) -> np.random.Generator:
+    """A random generator that is seeded by the salt and some names."""
+    return np.random.default_rng(int.from_bytes(_digest(salt, *names), "big"))
 
-    Args:
-        key: of the sample, or of the first one of its group.
-        count: of views.
-    """
-    seed = int.from_bytes(hashlib.sha256(f"views {key}".encode()).digest()[:8], "big")
-    return np.random.default_rng(seed).permutation(count).tolist()
+
+def _digest(salt: bytes, *names: str) -> bytes:
+    return hashlib.blake2b("\n".join(names).encode(), key=salt, digest_size=16).digest()
 
 
 @overload
@@ -548,22 +654,31 @@ class Handover:
         other_pixels = perturbation is not None and perturbation.kind in PIXEL_KINDS  # of which no crop is stored
         if inputs.crop_px is not None and inputs.images and not other_pixels:
             self._store = CropStore(dataset, inputs.crop_px, inputs.box_scale, crops, progress, inputs.resampling)
-        self._salt = secrets.token_bytes(16)
+        self._nonce = secrets.token_bytes(16)
         self._kept: OrderedDict[tuple[str, int | None], Sample] = OrderedDict()
         self._groups: dict[str, dict[str, RigGroup]] = {}
 
     def rigs(self, keys: Sequence[str]) -> list[tuple[str, ...]]:
         """The keys, those together that a method may use together because the samples share their cameras.
 
+        They are in the order in which a method is handed the samples: for one without extrinsics a drawn one.
+
         Args:
             keys: of samples; of a group only those that are named are together.
         """
+        if not self.inputs.extrinsics:
+            keys = sorted(keys, key=lambda key: _digest(self._salt, "samples", key))
         if self.frames_per_rig == 1:
             return [(key,) for key in keys]
         together: dict[RigGroup, list[str]] = {}
         for key in keys:
             together.setdefault(self._group(key), []).append(key)
         return [tuple(of_group) for of_group in together.values()]
+
+    @cached_property
+    def _salt(self) -> bytes:
+        """Of all draws that a method without extrinsics must not foresee; the same on every machine."""
+        return hashlib.sha256("\n".join((self.dataset.manifest(), *self.cameras)).encode()).digest()
 
     def _group(self, key: str) -> RigGroup:
         """The samples of its split that a sample may be used with."""
@@ -627,9 +742,16 @@ class Handover:
         prepared, alone = self._prepared(key, person), self.inputs.frames_per_rig == 1
         group = RigGroup((key,), tuple(view.name for view in prepared.views)) if alone else self._group(key)
         # The samples before it have the names and the order of its views, where those are withheld.
-        last = partial(withhold, inputs=self.inputs, salt=self._salt, person=person if others else None, group=group)
+        last = partial(
+            withhold,
+            inputs=self.inputs,
+            nonce=self._nonce,
+            person=person if others else None,
+            group=group,
+            salt=b"" if self.inputs.extrinsics else self._salt,
+        )
         past = tuple(last(self._prepared(earlier, person)) for earlier in self._before(key))
-        rig = None if alone else _opaque(group.keys[0], b"" if self.inputs.extrinsics else self._salt, "rig")
+        rig = None if alone else _opaque(group.keys[0], b"" if self.inputs.extrinsics else self._nonce, "rig")
         return replace(last(prepared), past=past, rig=rig)
 
     def steps(self, key: str, person: int | None = None) -> list[Step]:
@@ -655,6 +777,12 @@ class Handover:
             )
         if self._turn is not None:
             steps.append(partial(turned, turn=self._turn))
+        # One view says nothing of where other cameras are, and the exact box is an input of monocular methods: RootNet
+        # reads the distance from its area.
+        if inputs.intrinsics and not inputs.extrinsics and inputs.views[1] > 1:
+            group = None if inputs.frames_per_rig == 1 else self._group(key)
+            crops = inputs.crop_px is not None
+            steps.append(partial(rescale, salt=self._salt, crops=crops, group=group, person=person))
         return steps
 
     def is_perturbed(self, keys: Iterable[str]) -> bool:
@@ -743,7 +871,7 @@ class Handover:
         group = RigGroup((key,), tuple(shown)) if self.inputs.frames_per_rig == 1 else self._group(key)
         if self.inputs.extrinsics:
             return dict(zip(group.cameras, group.cameras, strict=True)), shown
-        return {withheld: camera for camera, withheld in group.names.items()}, shown
+        return {withheld: camera for camera, withheld in group.names(self._salt).items()}, shown
 
     def _of_cameras(
         self, key: str, of_rig: Mapping[str, str], shown: Sequence[str], columns: Mapping[str, Array]

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import yaml
 
-from poseboard.benchmarks.handover import taken
+from poseboard.benchmarks.handover import Handover, taken
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.human36m import Human36M
+from poseboard.datasets.sample import Poses, View
 from poseboard.methods.base import Inputs
 from poseboard.protocols import predictions
 
@@ -151,3 +153,36 @@ def test_what_is_declared_is_copied_and_checked() -> None:
         taken(Inputs(views=(1, "all")), "row a")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="row a: inputs: dict is no Inputs"):
         taken({}, "row a")  # type: ignore[arg-type]
+
+
+def test_k_names_no_camera_of_the_rendered_world(workspace: Any, tmp_path: Path) -> None:
+    """A look-up by the lenses in the labels, which are public: of every crop it names the camera, and of these none."""
+    world = Human36M(workspace.world)
+    keys = [key for split in ("train", "test") for key in world.keys(split)]
+
+    def features(view: View) -> np.ndarray:
+        """Of crops of square boxes; fx and fy alone change with the box."""
+        K = view.camera.K
+        return np.array([np.log(K[0, 0] / K[1, 1]), *view.camera.size])
+
+    table = {view.name: features(view) for view in world.sample(keys[0]).views}
+    for values in table.values():
+        values[1:] = 64
+
+    def named(inputs: Inputs) -> list[bool]:
+        right = []
+        for salt in range(4):  # chosen in another order, the views are drawn otherwise
+            cameras = (*world.views[salt:], *world.views[:salt])
+            given = Handover(world, inputs, tmp_path, cameras=cameras)
+            for key in keys:
+                (sample,) = given.shown(key)
+                for view in sample.views:
+                    found = min(table, key=lambda name: float(np.abs(table[name] - features(view)).sum()))
+                    asked = Poses(world.skeleton, np.zeros((1, len(world.skeleton), 3)), np.ones(1), view.name)
+                    right.append(given.answered(key, [asked]).frame == found)
+        return right
+
+    assert all(named(Inputs(crop_px=64, images=False)))
+    right = named(Inputs(crop_px=64, images=False, extrinsics=False))
+    assert len(right) >= 96
+    assert np.mean(right) < 0.25 + 3.09 * np.sqrt(0.25 * 0.75 / len(right)), "what one guesser in a thousand exceeds"
