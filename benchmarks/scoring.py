@@ -335,6 +335,8 @@ def _line(found: Score) -> str:
     interval = "" if found.ci95 is None else f" [{found.ci95[0]:.{digits}f}, {found.ci95[1]:.{digits}f}]"
     counts = ((found.n_missing, "missing"), (found.n_false, "false"), (found.n_unjudged, "unjudged"))
     counted = "".join(f", {count} {what}" for count, what in counts if count)
+    if found.predicted_per_true is not None:
+        counted += f", {found.predicted_per_true:.2f} predicted per true person"
     return f"{found.table:<24} {value}{interval}  n={found.n_samples}{counted}  {found.signature}"
 
 

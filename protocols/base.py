@@ -9,12 +9,13 @@ because the score stage builds everything else from them:
   number itself, the bootstrap's multiplicities its interval;
 * ``measure``: what exactly that number is.
 
-It declares four things beside them:
+It declares five things beside them:
 
 * ``records``: whether a record is a truth pose, the same ones for every method, or a predicted person, of whom every
   method has others;
 * ``paired_on``: what two methods are compared on. Truth poses are paired one by one. Predicted people cannot be:
   methods are then compared on the samples that all of them have a number for, with all their records there;
+* ``several_people``: whether it matches several people of a sample;
 * ``any_frame``: whether it judges poses in a camera's frame or in the world's alone. A protocol decides this, not the
   data set and not the method;
 * ``points``: the kind of 2D points that it judges by.
@@ -205,6 +206,8 @@ class Protocol(BaseModel, ABC):
     """What a row of ``errors`` is: a truth pose, or a predicted person and what nobody predicted."""
     paired_on: ClassVar[Literal["person", "sample"]] = "person"
     """What two methods are compared on: the same truth poses, or all records of the same samples."""
+    several_people: ClassVar[bool] = False
+    """Whether it matches several people of a sample; scores then say how many people were predicted per true one."""
     any_frame: ClassVar[bool] = False
     """Whether poses in a camera's frame are judged like those in the world's; if not, they are an error."""
 

@@ -19,6 +19,7 @@ class FoundPeople(Protocol):
 
     records: ClassVar[Literal["truth", "predicted"]] = "predicted"
     paired_on: ClassVar[Literal["person", "sample"]] = "sample"
+    several_people: ClassVar[bool] = True
     any_frame: ClassVar[bool] = True
 
     @property

@@ -384,6 +384,11 @@ class Score(Record):
     n_unjudged: int = Field(
         default=0, description="predicted people of images whose people are not annotated, over all seeds"
     )
+    predicted_per_true: float | None = Field(
+        default=None,
+        description="of protocols that match several people: predicted people per true person, over the samples that "
+        "have one; copies of people show here",
+    )
     counted: Literal["poses", "people"] = Field(
         default="poses", description="what n_samples and the counts beside it count: true poses, or people as predicted"
     )

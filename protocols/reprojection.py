@@ -53,6 +53,7 @@ class Reprojection(Protocol):
     version: ClassVar[int] = 1
     records: ClassVar[Literal["truth", "predicted"]] = "predicted"
     paired_on: ClassVar[Literal["person", "sample"]] = "sample"
+    several_people: ClassVar[bool] = True
 
     judged: Literal["seen", "held_out"] = "seen"
     against: PointsKind = "detected"

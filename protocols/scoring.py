@@ -16,7 +16,7 @@ from poseboard.protocols import area, bootstrap
 from poseboard.protocols.base import Breakdown, Protocol, TruthTable
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.decisions import with_training
-from poseboard.protocols.predictions import PoseTable
+from poseboard.protocols.predictions import PoseTable, positions
 from poseboard.protocols.records import Curve, Score, SeedValue, Signature
 from poseboard.protocols.table import Table
 
@@ -86,7 +86,10 @@ def score(
         tables = _tables(protocol, of_group, truth, chosen)
         of_conditions = _summary(table, protocol, _signature(table, protocol, of_group, truth), tables, resamples)
         of_sets = _over_cameras(protocol, list(tables.values()), of_group) if numbers[number].subsets else []
-        scores.append(of_conditions.model_copy(update={"group": number, "over_cameras": of_sets}))
+        update = {"group": number, "over_cameras": of_sets}
+        if protocol.several_people:
+            update["predicted_per_true"] = _predicted_per_true(of_group, chosen)
+        scores.append(of_conditions.model_copy(update=update))
         for seed, rows in tables.items():
             place = np.full(len(rows), number, dtype=np.int16)
             errors.append(rows.assign(seed=seed, group=place))
@@ -199,6 +202,20 @@ def _tables(
     return {
         seed: parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True) for seed, parts in of_seeds.items()
     }
+
+
+def _predicted_per_true(answered: Mapping[Condition, Mapping[int, PoseTable]], truth: TruthTable) -> float | None:
+    """Predicted people per true person, over conditions and seeds and the samples that have one; None: none has."""
+    annotated = np.isfinite(truth.joints_mm).all(axis=2).any(axis=1)
+    true = np.bincount(truth.place[annotated], minlength=len(truth.split_keys))
+    if not true.any():
+        return None
+    tables = [table for by_seed in answered.values() for table in by_seed.values()]
+    predicted = sum(
+        int(((true[positions(table, truth.split_keys)] > 0) & np.isfinite(table.joints_mm).any(axis=(1, 2))).sum())
+        for table in tables
+    )
+    return predicted / (len(tables) * int(true.sum()))
 
 
 def _over_cameras(
