@@ -14,11 +14,12 @@ MVGFormer and others are evaluated on CMU Panoptic:
 So a true person is matched once, and a second answer for it is false even where another person is within reach. AP_25
 of MuPoTS-3D (:mod:`poseboard.protocols.ap_root`) is another number: of roots, at 250 mm, in one camera's frame.
 
-Left to us by the rule, and decided here: of equal scores the nearest comes first, and they are one point of the curve,
-so that the order of a file decides nothing. A joint that is annotated and not predicted is off by ``lacking_mm``, so
-that nobody gains by leaving out a joint. Predictions in frames without a true person are passed over, as the release
-does, which leaves out such frames (``unjudged`` counts them). The release adds 1e-5 to two counts that it divides by,
-which changes no printed digit.
+Left to us by the rule, and decided here: of equal scores the farthest comes first, so that copies of a person lower no
+error, and they are one point of the curve, so that the order of a file decides nothing. A joint that is annotated and
+not predicted is off by ``lacking_mm``, so that leaving out a joint gains nothing. A predicted person with less than
+half of the joints of a true one is false: it stands for none. Predictions in frames without a true person are passed
+over, as the release does, which leaves out such frames (``unjudged`` counts them). The release adds 1e-5 to two counts
+that it divides by, which changes no printed digit.
 """
 
 from __future__ import annotations
@@ -32,14 +33,13 @@ from pydantic import Field
 
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols import bootstrap
-from poseboard.protocols.average_precision import average_precision, match_nearest, same_image
+from poseboard.protocols.average_precision import average_precision, match_nearest
 from poseboard.protocols.base import Breakdown, TruthTable
 from poseboard.protocols.camera_frame import gather
 from poseboard.protocols.found_people import FoundPeople, precision_curve, records
+from poseboard.protocols.pairing import mean_distances
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import Curve, Measure
-
-Array = NDArray[np.float64]
 
 _METRICS = {"ap": "ap_people", "mpjpe": "mpjpe_matched", "recall": "recall_people"}
 _AVERAGES = {
@@ -47,37 +47,6 @@ _AVERAGES = {
     "mpjpe": "people found, each matched once",
     "recall": "each person matched once, share of people",
 }
-
-
-def mean_distances(
-    pred_mm: Array,
-    pred_image: NDArray[np.integer],
-    truth_mm: Array,
-    truth_image: NDArray[np.integer],
-    lacking_mm: float,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
-    """Each predicted with each true person of the same image.
-
-    Args:
-        pred_mm: (N, J, 3); NaN = not predicted.
-        pred_image: (N,) any integers.
-        truth_mm: (M, J, 3); NaN = not annotated, but of some joint of everyone.
-        truth_image: (M,).
-        lacking_mm: distance of a joint that is annotated and not predicted.
-
-    Returns:
-        Numbers of the predicted and of the true people, and the mean distances over the annotated joints, (K,) each.
-
-    Example:
-        >>> pred, true = np.array([[[3.0, 4, 0], [np.nan] * 3]]), np.zeros((1, 2, 3))
-        >>> mean_distances(pred, np.zeros(1, int), true, np.zeros(1, int), 500.0)[2].tolist()
-        [252.5]
-    """
-    p, t = same_image(pred_image, truth_image)
-    apart = np.linalg.norm(pred_mm[p] - truth_mm[t], axis=-1)
-    annotated = np.isfinite(truth_mm[t]).all(axis=-1)
-    apart = np.where(np.isfinite(apart), apart, lacking_mm)
-    return p, t, np.where(annotated, apart, 0.0).sum(axis=1) / annotated.sum(axis=1)
 
 
 class ApPeople(FoundPeople):
@@ -96,7 +65,7 @@ class ApPeople(FoundPeople):
     """
 
     name: ClassVar[str] = "ap_people"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     report: Literal["ap", "mpjpe", "recall"] = "ap"
     within_mm: float = Field(default=25, gt=0)
@@ -124,7 +93,8 @@ class ApPeople(FoundPeople):
             root="none",
             joints=joints,
             average=_AVERAGES[self.report],
-            judged=f"the nearest person by the mean of the joints, {self.lacking_mm:g} mm for one not predicted",
+            judged=f"the nearest person by the mean of the joints, {self.lacking_mm:g} mm for one not predicted, "
+            "half of them predicted",
             version=self.version,
         )
 
@@ -132,7 +102,8 @@ class ApPeople(FoundPeople):
         """See :class:`Protocol`; a row per predicted person, and per person whom nobody found.
 
         ``error`` of AP and recall is 100 for who was found, else 0; of the MPJPE the distance of who was found.
-        ``distance_mm`` is to the nearest person. A predicted person without any of the joints is none.
+        ``distance_mm`` is to the nearest person of whom half of the joints are predicted. A predicted person without
+        any of the joints is none.
         """
         people = gather(pred, truth, self.joints or truth.skeleton.joints)
         there = np.flatnonzero(np.any(np.isfinite(people.pred).all(axis=2), axis=1))
@@ -145,7 +116,8 @@ class ApPeople(FoundPeople):
         matches = match_nearest(p, t, distance, score, len(annotated), self.within_mm)
         table = records(pred, truth, people, np.append(annotated, -1)[matches.truth])
         unjudged, nearest = np.zeros(len(table), dtype=bool), np.full(len(table), np.nan)
-        unjudged[: len(score)], nearest[: len(score)] = ~matches.judged, matches.distance_mm
+        unjudged[: len(score)] = ~matches.judged
+        nearest[: len(score)] = np.where(np.isfinite(matches.distance_mm), matches.distance_mm, np.nan)
         false = table["false"].to_numpy(dtype=bool) & ~unjudged
         lost = false | table["missing"].to_numpy(dtype=bool) | unjudged
         found = nearest if self.report == "mpjpe" else np.full(len(table), 100.0)

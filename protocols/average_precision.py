@@ -12,7 +12,8 @@ There are three rules, and literature confuses them:
   nearest true person, taken or not, and is wrong where that one is taken; AP adds rectangles under the raw curve and
   leaves out the first of them, so one perfect prediction of one person has 0. Ties go by the order of the file.
 * *nearest*: a prediction stands for the nearest true person and no other, as by the published rule; the area is that of
-  the sound one. VoxelPose's, of whole poses: `protocols.ap_people`.
+  the sound one. Among predictions of equal score the farthest comes first, so that copies lower no error. VoxelPose's,
+  of whole poses: `protocols.ap_people`.
 
 In all, a person is reached *strictly* within the distance. Predictions in images without a true person are no errors
 by the published rule, which passes over them.
@@ -140,7 +141,7 @@ def match_nearest(
     Args:
         p: (K,) predicted person of each pair of an image, in any order; see `same_image`.
         t: (K,) its true person.
-        distance: (K,) of the pair.
+        distance: (K,) of the pair; infinite: it cannot be made.
         score: (N,) of the predicted people.
         true: number of true people.
         within: distance below which a predicted person is right.
@@ -155,7 +156,7 @@ def match_nearest(
     p, t, distance = p[order], t[order], distance[order]
     nearest = np.full(len(score), np.nan)
     nearest[p] = distance
-    rank = np.lexsort((distance, -np.asarray(score, dtype=np.float64)[p]))
+    rank = np.lexsort((-distance, -np.asarray(score, dtype=np.float64)[p]))
     rank = rank[distance[rank] < within]
     right = rank[_first(t[rank], true)]
     found = np.full(len(score), -1, dtype=np.int64)

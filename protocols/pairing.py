@@ -8,6 +8,7 @@ import scipy  # its parts load when they are used
 from numpy.typing import NDArray
 
 from poseboard.datasets.camera import Array
+from poseboard.protocols.average_precision import same_image
 
 Index = NDArray[np.int64]
 
@@ -79,3 +80,39 @@ def row_means(values: Array) -> Array:
     count = known.sum(axis=1)
     total = np.where(known, values, 0.0).sum(axis=1)
     return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+
+
+def mean_distances(
+    pred_mm: Array,
+    pred_image: NDArray[np.integer],
+    truth_mm: Array,
+    truth_image: NDArray[np.integer],
+    lacking_mm: float,
+) -> tuple[Index, Index, Array]:
+    """Each predicted with each true person of the same image.
+
+    Args:
+        pred_mm: (N, J, 3); NaN = not predicted.
+        pred_image: (N,) any integers.
+        truth_mm: (M, J, 3); NaN = not annotated, but of some joint of everyone.
+        truth_image: (M,).
+        lacking_mm: distance of a joint that is annotated and not predicted.
+
+    Returns:
+        Numbers of the predicted and of the true people, and the mean distances over the annotated joints, (K,) each;
+        infinite where less than half of the annotated joints are predicted.
+
+    Example:
+        >>> pred, true = np.array([[[3.0, 4, 0], [np.nan] * 3]]), np.zeros((1, 2, 3))
+        >>> mean_distances(pred, np.zeros(1, int), true, np.zeros(1, int), 500.0)[2].tolist()
+        [252.5]
+        >>> pred[:, 0] = np.nan
+        >>> mean_distances(pred, np.zeros(1, int), true, np.zeros(1, int), 500.0)[2].tolist()
+        [inf]
+    """
+    p, t = same_image(pred_image, truth_image)
+    apart = np.linalg.norm(pred_mm[p] - truth_mm[t], axis=-1)
+    annotated, predicted = np.isfinite(truth_mm[t]).all(axis=-1), np.isfinite(apart)
+    joints = annotated.sum(axis=1)
+    mean = np.where(annotated, np.where(predicted, apart, lacking_mm), 0.0).sum(axis=1) / joints
+    return p, t, np.where(2 * predicted.sum(axis=1) >= joints, mean, np.inf)

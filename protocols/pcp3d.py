@@ -15,13 +15,18 @@ lib/dataset), with s the middle of the shoulders, e that of the ears, n the nose
 
 Answers that have the 14 joints already are taken as they are.
 
-Two conventions are published for who answers an actor. In the evaluation of MVPose (github.com/zju3dv/mvpose,
-src/m_utils/evaluate.py) and of VoxelPose it is the predicted person nearest by the mean distance of the 14 joints,
-whoever else it answers; where nobody is predicted all limbs are wrong. Others pair people one to one and leave out
-actors whom nobody answers (an open issue of github.com/zhangyux15/4d_association, number 10, says so of its script),
-which raises the number of whoever misses people. ``missed: dropped`` gives that number, under a signature of its own.
+Who answers an actor is decided in one of two ways (``rule``):
 
-People who are predicted and are nobody's answer cost nothing in either convention.
+* "sound": one to one. A predicted person stands for the true one nearest by the mean distance of the joints, within
+  ``within_mm``, as in :mod:`poseboard.protocols.ap_people`; of several predictions that stand for one person, that of
+  the highest score answers, of equal scores the farthest. So copies of a prediction gain nothing.
+* "compat": the published conventions, which the number of predicted people can raise. In the evaluation of MVPose
+  (github.com/zju3dv/mvpose, src/m_utils/evaluate.py) and of VoxelPose it is the predicted person nearest by the mean
+  distance of the 14 joints, whoever else it answers; where no person is predicted all limbs are wrong. Others pair
+  people one to one and leave out actors without an answer (an open issue of github.com/zhangyux15/4d_association,
+  number 10, says so of its script), which raises the number of a method that misses people: ``missed: dropped``.
+
+People who are predicted and answer no actor cost nothing. Read the number beside the predicted people per true person.
 """
 
 from __future__ import annotations
@@ -37,8 +42,9 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols import bootstrap
+from poseboard.protocols.average_precision import match_nearest
 from poseboard.protocols.base import Breakdown, Protocol, TruthTable
-from poseboard.protocols.pairing import Index, assigned, candidates, row_means
+from poseboard.protocols.pairing import Index, assigned, candidates, mean_distances, row_means
 from poseboard.protocols.predictions import LARGEST_MM, PoseTable, positions
 from poseboard.protocols.records import Measure
 
@@ -68,22 +74,26 @@ class Pcp3d(Protocol):
         actors: numbers of those evaluated, from 0 as the data set counts them.
         alpha: share of a limb's length by which its ends may be off on average.
         head: how chin and top of the head are made of COCO's joints.
-        missed: what an actor is whom nobody answers: "wrong" in every limb, the answer being the nearest person; or
-            "dropped", people being paired one to one.
+        rule: how predicted people are matched with true ones: "sound", or "compat" as published.
+        missed: an actor without an answer is "wrong" in every limb, or "dropped".
+        within_mm: of the sound rule: mean distance below which a predicted person stands for a true one.
 
     Example:
         >>> from poseboard.datasets.skeleton import COCO
-        >>> Pcp3d(missed="dropped").measure(COCO).judged
-        'people paired one to one, missed people dropped'
+        >>> Pcp3d(rule="compat", missed="dropped").measure(COCO).judged
+        'compat: people paired one to one, missed people dropped'
     """
 
     name: ClassVar[str] = "pcp3d"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+    several_people: ClassVar[bool] = True
 
     actors: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     alpha: float = Field(default=0.5, gt=0)
     head: Literal["ears", "nose_and_ears"] = "ears"
+    rule: Literal["sound", "compat"] = "sound"
     missed: Literal["wrong", "dropped"] = "wrong"
+    within_mm: float = Field(default=500, gt=0)
 
     @property
     def unit(self) -> str:
@@ -98,16 +108,16 @@ class Pcp3d(Protocol):
     def measure(self, skeleton: Skeleton) -> Measure:
         """See :class:`Protocol`."""
         made = self.head.replace("_", " ")
-        people = "the nearest person, missed people wrong"
-        if self.missed == "dropped":
-            people = "people paired one to one, missed people dropped"
+        people = f"sound: one to one by score, nearest person within {self.within_mm:g} mm"
+        if self.rule == "compat":
+            people = "compat: people paired one to one" if self.missed == "dropped" else "compat: the nearest person"
         return Measure(
             metric=f"pcp3d@{self.alpha:g}",
             alignment="none",
             root="none",
             joints=f"10 limbs of {len(JOINTS)} joints, the head from {made}",
             average=f"actors {', '.join(str(actor) for actor in self.actors)}",
-            judged=people,
+            judged=f"{people}, missed people {self.missed}",
             version=self.version,
         )
 
@@ -123,10 +133,14 @@ class Pcp3d(Protocol):
         if lacking := [name for name in JOINTS if name not in truth.skeleton.joints]:
             raise InputError(f"{truth.dataset}: truth", f"has no {lacking[0]}", "use this protocol for Shelf or Campus")
         place = positions(pred, truth.split_keys)
-        annotated = np.isfinite(truth.mapped(JOINTS)).all(axis=2).any(axis=1)
-        truth = truth.take(np.flatnonzero(annotated & np.isin(truth.person, self.actors)))
+        truth = truth.take(np.flatnonzero(np.isfinite(truth.mapped(JOINTS)).all(axis=2).any(axis=1)))
+        actors = np.flatnonzero(np.isin(truth.person, self.actors))
         true_mm, answered_mm = truth.mapped(JOINTS).astype(np.float64), self._of_truth(pred)
-        answer = self._answers(answered_mm, place, true_mm, truth.place)
+        if self.rule == "sound":  # among all annotated people: a person who is no actor is no answer of one
+            answer = self._by_score(answered_mm, place, pred.score, true_mm, truth.place)[actors]
+        else:
+            answer = self._as_published(answered_mm, place, true_mm[actors], truth.place[actors])
+        truth, true_mm = truth.take(actors), true_mm[actors]
         nobody = np.full((1, len(JOINTS), 3), np.nan)
         right = self._right(np.concatenate([answered_mm, nobody])[answer], true_mm)  # -1 is the last: nobody
         missing = answer < 0
@@ -177,8 +191,19 @@ class Pcp3d(Protocol):
         joined = np.concatenate([pred.mapped(limbs).astype(np.float64), chin_and_top], axis=1)
         return joined[:, [(*limbs, *_HEAD).index(name) for name in JOINTS]]
 
-    def _answers(self, answered_mm: Array, place: Index, true_mm: Array, true_place: Index) -> Index:
-        """Row of ``answered_mm`` that answers each true pose, -1 where nobody does."""
+    def _by_score(
+        self, answered_mm: Array, place: Index, score: NDArray[np.floating], true_mm: Array, true_place: Index
+    ) -> Index:
+        """Row of ``answered_mm`` that answers each true pose by the sound rule, -1: none."""
+        there = np.flatnonzero(np.any(np.isfinite(answered_mm).all(axis=2), axis=1))
+        p, t, apart_mm = mean_distances(answered_mm[there], place[there], true_mm, true_place, self.within_mm)
+        matches = match_nearest(p, t, apart_mm, score[there], len(true_mm), self.within_mm)
+        answer = np.full(len(true_mm), -1, dtype=np.int64)
+        answer[matches.truth[matches.correct]] = there[matches.correct]
+        return answer
+
+    def _as_published(self, answered_mm: Array, place: Index, true_mm: Array, true_place: Index) -> Index:
+        """Row of ``answered_mm`` that answers each true pose by the compat rule, -1: none."""
         first, second = candidates(true_place, place)
         cost = row_means(np.linalg.norm(answered_mm[second] - true_mm[first], axis=-1))
         known = np.isfinite(cost)

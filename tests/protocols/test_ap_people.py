@@ -7,10 +7,11 @@ import pytest
 from crowd import BODY, VIEW, crowd, told, value
 from predicted import answered
 
-from poseboard.protocols.ap_people import ApPeople, mean_distances
+from poseboard.protocols.ap_people import ApPeople
 from poseboard.protocols.ap_root import ApRoot
 from poseboard.protocols.average_precision import match_nearest
 from poseboard.protocols.comparison import compare
+from poseboard.protocols.pairing import mean_distances
 from poseboard.protocols.scoring import score
 from poseboard.protocols.table import Table
 
@@ -138,6 +139,33 @@ def test_a_joint_that_is_left_out_counts_as_far_off():
     assert value(some, pred, truth) == pytest.approx(100)
     guesses[:] = np.nan
     assert not len(AP.errors(pose(truth, guesses), truth).query("not missing"))
+
+
+def test_a_person_with_less_than_half_of_the_joints_stands_for_no_one():
+    truth, joints = crowd()
+    head_alone, two_of_three = joints.copy(), joints.copy()
+    head_alone[:, 1:] = np.nan
+    two_of_three[:, 1] = np.nan
+    # one joint of three is 333 mm off by the mean, within 500 mm
+    assert [value(protocol, pose(truth, head_alone), truth) for protocol in ALL] == [0, None, 0]
+    table = RECALL.errors(pose(truth, head_alone), truth)
+    assert int(table["false"].sum()) == int(table["missing"].sum()) == len(truth)
+    assert value(RECALL, pose(truth, two_of_three), truth) == 100
+    # half of the joints that are annotated will do
+    gaps = truth.joints_mm.copy()
+    gaps[:, 2] = np.nan
+    assert value(RECALL, pose(truth, head_alone), replace(truth, joints_mm=gaps)) == 100
+
+
+def test_copies_of_equal_score_lower_no_error():
+    truth, joints = crowd((3, 2, 4), seed=4)
+    guesses = noisy(joints, 5)
+    rows = np.tile(np.arange(len(truth)), 300)
+    copies = np.concatenate([guesses, *(noisy(guesses, 100 + k) for k in range(299))])
+    honest = value(MPJPE, pose(truth, guesses, score=np.full(len(truth), 0.5)), truth)
+    assert value(MPJPE, pose(truth, copies, rows=rows, score=np.full(len(rows), 0.5)), truth) >= honest
+    drawn = np.random.default_rng(6).uniform(size=len(rows))
+    assert value(MPJPE, pose(truth, copies, rows=rows, score=drawn), truth) > honest
 
 
 def test_joints_that_are_not_annotated_are_not_judged():

@@ -45,14 +45,17 @@ def truth_of(*frames: list[NDArray[np.float64]], skeleton: Skeleton = TUM14) -> 
     )  # fmt: skip
 
 
-def answers_of(*frames: list[NDArray[np.float64]], skeleton: Skeleton = TUM14) -> PoseTable:
+def answers_of(
+    *frames: list[NDArray[np.float64]], skeleton: Skeleton = TUM14, score: NDArray[np.float64] | None = None
+) -> PoseTable:
     keys = np.array([f"hall/{i}" for i, of_frame in enumerate(frames) for _ in of_frame], dtype=object)
     joints = np.array([pose for of_frame in frames for pose in of_frame]).reshape(-1, len(skeleton), 3)
     info = PredictionInfo(skeleton=skeleton.name, joints=skeleton.joints, dataset="hall",
                           condition=Condition(cameras=("a",)), manifest="m", method="m")  # fmt: skip
     number = np.array([p for of_frame in frames for p in range(len(of_frame))], dtype=np.int32)
     frame = np.full(len(keys), "world", dtype=object)
-    return PoseTable(keys, number, np.ones(len(keys), np.float32), frame, joints.astype(np.float32), info)
+    score = np.ones(len(keys)) if score is None else score
+    return PoseTable(keys, number, score.astype(np.float32), frame, joints.astype(np.float32), info)
 
 
 def pcp(pred: PoseTable, truth: TruthTable, **parameters: object) -> float | None:
@@ -103,24 +106,81 @@ def test_the_number_is_the_mean_of_actors_whatever_their_frames() -> None:
 def test_a_missed_person_is_wrong_unless_the_signature_says_dropped() -> None:
     truth = truth_of([person(), person(5000)], [person(), person(5000)])
     pred = answers_of([person()], [])
-    assert pcp(pred, truth) == pytest.approx((50 + 0) / 2), "the nearest person is far from the second actor"
-    rows = Pcp3d().errors(pred, truth)
-    assert rows["missing"].tolist() == [False, False, True, True]
-    assert pcp(pred, truth, missed="dropped") == 100
-    rows = Pcp3d(missed="dropped").errors(pred, truth)
-    assert rows["missing"].tolist() == [False, True, True, True]
-    assert pcp(answers_of([], []), truth) == 0
-    assert pcp(answers_of([], []), truth, missed="dropped") is None
-    measures = [Pcp3d(missed=missed).measure(TUM14) for missed in ("wrong", "dropped")]
-    assert measures[0] != measures[1]
+    for rule in ("sound", "compat"):
+        assert pcp(pred, truth, rule=rule) == pytest.approx((50 + 0) / 2), "the person is far from the second actor"
+        assert pcp(pred, truth, rule=rule, missed="dropped") == 100
+        rows = Pcp3d(rule=rule, missed="dropped").errors(pred, truth)
+        assert rows["missing"].tolist() == [False, True, True, True]
+        assert pcp(answers_of([], []), truth, rule=rule) == 0
+        assert pcp(answers_of([], []), truth, rule=rule, missed="dropped") is None
+    assert Pcp3d().errors(pred, truth)["missing"].tolist() == [False, True, True, True]
+    assert Pcp3d(rule="compat").errors(pred, truth)["missing"].tolist() == [False, False, True, True]
 
 
-def test_one_person_may_answer_two_actors_only_where_the_convention_lets_it() -> None:
+def test_signatures_name_the_rule_and_what_missed_people_are() -> None:
+    judged = {
+        Pcp3d(rule=rule, missed=missed).measure(TUM14).judged
+        for rule in ("sound", "compat")
+        for missed in ("wrong", "dropped")
+    }
+    assert len(judged) == 4
+    assert sum(words.startswith("compat: ") for words in judged) == 2
+
+
+def test_one_person_may_answer_two_actors_only_by_the_compat_rule() -> None:
     truth = truth_of([person(), person(100)])
     pred = answers_of([person(50)])
-    assert pcp(pred, truth) == 100
-    rows = Pcp3d(missed="dropped").errors(pred, truth)
+    assert pcp(pred, truth, rule="compat") == 100
+    assert pcp(pred, truth) == 50
+    rows = Pcp3d(rule="compat", missed="dropped").errors(pred, truth)
     assert rows["missing"].sum() == 1
+
+
+def test_of_several_answers_the_one_of_the_highest_score_counts() -> None:
+    wrong = moved(person(), (0, 310, 0), "left_wrist")
+    truth = truth_of([person()])
+    assert pcp(answers_of([person(), wrong], score=np.array([0.9, 0.1])), truth) == 100
+    assert pcp(answers_of([person(), wrong], score=np.array([0.1, 0.9])), truth) == pytest.approx(90)
+    assert pcp(answers_of([person(), wrong]), truth) == pytest.approx(90), "of equal scores the farthest"
+    assert pcp(answers_of([wrong, person()], score=np.array([0.9, 0.1])), truth, rule="compat") == 100
+
+
+def test_an_answer_is_within_half_a_metre_and_has_half_of_the_joints() -> None:
+    truth = truth_of([person()])
+    assert pcp(answers_of([person(49)]), truth) == 100
+    arm = moved(person(), (0, 5000, 0), *(name for name in TUM14.joints if not name.startswith("left_")))
+    assert pcp(answers_of([arm]), truth) == 0, "2.9 m off on average"
+    assert pcp(answers_of([arm]), truth, rule="compat") > 0
+    seven, six = person(), person()
+    seven[TUM14.indices(sorted(TUM14.joints)[7:])] = np.nan
+    six[TUM14.indices(sorted(TUM14.joints)[6:])] = np.nan
+    assert not Pcp3d().errors(answers_of([seven]), truth)["missing"].any()
+    assert Pcp3d().errors(answers_of([six]), truth)["missing"].all()
+
+
+def test_a_person_who_is_no_actor_answers_none() -> None:
+    truth = truth_of([person(), NOBODY, NOBODY, person(300)])
+    pred = answers_of([person(300), person()], score=np.array([0.9, 0.1]))
+    assert pcp(pred, truth) == 100
+    assert pcp(answers_of([person(300)]), truth) == 0
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_copies_do_not_raise_the_number(equal: bool) -> None:
+    """300 copies with noise, and 100 shifted ones; by the compat rule they do, which is what its name warns of."""
+    actors = [person(), person(2000), person(4000)]
+    rng = np.random.default_rng(1)
+    guesses = [pose + rng.normal(0, 150, (14, 3)) for pose in actors]
+    truth = truth_of(actors)
+    honest = {rule: pcp(answers_of(guesses), truth, rule=rule) for rule in ("sound", "compat")}
+    jittered = [pose + rng.normal(0, 60, (14, 3)) for pose in guesses for _ in range(300)]
+    shifted = [pose + rng.uniform(-200, 200, 3) for pose in guesses for _ in range(100)]
+    for copies in (jittered, shifted):
+        several = [*guesses, *copies]
+        first = np.concatenate([np.ones(3), np.full(len(copies), 0.5)])  # the honest answers are surest
+        pred = answers_of(several, score=np.ones(len(several)) if equal else first)
+        assert pcp(pred, truth) <= honest["sound"]
+        assert pcp(pred, truth, rule="compat") > honest["compat"]
 
 
 def test_the_head_is_made_of_cocos_joints_by_the_published_rules() -> None:
@@ -165,24 +225,29 @@ def test_a_constant_answer_has_no_limb(size: float) -> None:
 
 
 poses = st.lists(st.floats(-3000, 3000), min_size=1, max_size=4, unique_by=round)
+rules = st.sampled_from(["sound", "compat"])
 
 
 @settings(max_examples=25, deadline=None)
-@given(poses, st.randoms(use_true_random=False), st.sampled_from(["wrong", "dropped"]))
-def test_a_perfect_answer_is_whole_in_any_order(places: list[float], random, missed: str) -> None:
+@given(poses, st.randoms(use_true_random=False), rules, st.sampled_from(["wrong", "dropped"]))
+def test_a_perfect_answer_is_whole_in_any_order(places: list[float], random, rule: str, missed: str) -> None:
     actors = [person(x) for x in places]
     mixed = random.sample(actors, len(actors))
-    assert pcp(answers_of(mixed), truth_of(actors), missed=missed) == pytest.approx(100)
+    assert pcp(answers_of(mixed), truth_of(actors), rule=rule, missed=missed) == pytest.approx(100)
 
 
 @settings(max_examples=25, deadline=None)
-@given(poses, st.integers(0, 2**32 - 1), st.randoms(use_true_random=False), st.sampled_from(["wrong", "dropped"]))
-def test_the_order_of_people_and_keys_does_not_count(places: list[float], seed: int, random, missed: str) -> None:
+@given(
+    poses, st.integers(0, 2**32 - 1), st.randoms(use_true_random=False), rules, st.sampled_from(["wrong", "dropped"])
+)
+def test_the_order_of_people_and_keys_does_not_count(
+    places: list[float], seed: int, random, rule: str, missed: str
+) -> None:
     actors = [person(x) for x in places]
     noisy = [pose + np.random.default_rng([seed, i]).normal(0, 120, (14, 3)) for i, pose in enumerate(actors)]
     mixed = random.sample(noisy, len(noisy))
     truth = truth_of(actors, actors)
-    plain = pcp(answers_of(noisy, noisy), truth, missed=missed)
-    assert pcp(answers_of(mixed, noisy), truth, missed=missed) == pytest.approx(plain)
+    plain = pcp(answers_of(noisy, noisy), truth, rule=rule, missed=missed)
+    assert pcp(answers_of(mixed, noisy), truth, rule=rule, missed=missed) == pytest.approx(plain)
     # whoever is added far away answers nobody and changes nothing
-    assert pcp(answers_of([*noisy, person(90_000)], noisy), truth, missed=missed) == pytest.approx(plain)
+    assert pcp(answers_of([*noisy, person(90_000)], noisy), truth, rule=rule, missed=missed) == pytest.approx(plain)
