@@ -5,10 +5,20 @@ camera's frame, *relative* (PCK_rel) each about its own root; and either counts 
 that nobody predicted have no right joint, or those *matched* alone, which leaves out whoever was hard to find. Each is
 a signature of its own.
 
-A predicted person is matched with a true one in the image: by how many joints lie within 40 px of each other along x
-and along y. Pairs with more such joints come first, then those that are closer, so that the order of people decides
-nothing (the release's Matlab code goes through the true people in the order of the file). A joint is right *strictly*
-within the distance. The release offers to scale predictions to the true lengths of bones; that is not done here.
+A joint is right *strictly* within the distance. Everything else differs between two rules:
+
+* "sound": a predicted person is matched with a true one in the image, by how many joints lie within 40 px of each other
+  along x and along y. Pairs with more such joints come first, then those that are closer, so that the order of people
+  decides nothing. All joints count, where they were predicted.
+* "published": the evaluation code that is released with MuPoTS-3D (Matlab; mpii_mupots_multiperson_eval and what it
+  calls). True people choose in the order of the file: each takes, of the predicted people that are left, the first with
+  the most joints within 40 px, among joints 2 to 14 of the file. Each bone of the prediction is scaled to its true
+  length, from the pelvis outwards, its direction kept. The number is over the 14 joints of the groups of
+  MPI-INF-3DHP: pelvis, spine and head do not count. The release prints it per sequence, papers their mean
+  (``average: sequences``). It compares with poses that are scaled to one height (univ_annot3), which the JSON file that
+  is read here does not have; here it compares with the poses in mm.
+
+Read both beside the predicted people per true person: people predicted in vain cost nothing.
 """
 
 from __future__ import annotations
@@ -32,10 +42,28 @@ from poseboard.protocols.records import Measure
 Array = NDArray[np.float64]
 
 
+JOINTS = (
+    *("head_top", "thorax", "right_shoulder", "right_elbow", "right_wrist"),
+    *("left_shoulder", "left_elbow", "left_wrist"),
+    *("right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle"),
+    *("pelvis", "spine", "head"),
+)
+"""Joints of MuPoTS-3D in the order of its files; the first 14 are evaluated by the published rule."""
+_EVALUATED = 14
+_PARENTS = {
+    "spine": "pelvis", "thorax": "spine", "head_top": "thorax", "head": "thorax",
+    "right_shoulder": "thorax", "right_elbow": "right_shoulder", "right_wrist": "right_elbow",
+    "left_shoulder": "thorax", "left_elbow": "left_shoulder", "left_wrist": "left_elbow",
+    "right_hip": "pelvis", "right_knee": "right_hip", "right_ankle": "right_knee",
+    "left_hip": "pelvis", "left_knee": "left_hip", "left_ankle": "left_knee",
+}  # fmt: skip
+"""Child -> parent of each bone, from the pelvis outwards."""
+
+
 def match_in_image(
     pred_px: Array, pred_image: NDArray[np.integer], truth_px: Array, truth_image: NDArray[np.integer], within_px: float
 ) -> NDArray[np.int64]:
-    """The true person that each predicted one is matched with, (N,), -1: nobody.
+    """The true person that each predicted one is matched with by the sound rule, (N,), -1: none.
 
     Args:
         pred_px: (N, J, 2); NaN = no point.
@@ -48,8 +76,7 @@ def match_in_image(
         >>> match_in_image(np.full((1, 2, 2), 9.0), np.zeros(1, int), np.zeros((1, 2, 2)), np.zeros(1, int), 10)
         array([0])
     """
-    p, t = same_image(pred_image, truth_image)
-    apart = np.abs(pred_px[p] - truth_px[t]).max(axis=2)
+    p, t, apart = _apart_px(pred_px, pred_image, truth_px, truth_image)
     near = apart < within_px  # not for NaN
     count = near.sum(axis=1)
     mean = np.where(near, apart, 0.0).sum(axis=1) / np.maximum(count, 1)
@@ -58,22 +85,72 @@ def match_in_image(
     return greedy(p[order], t[order], len(pred_px), len(truth_px))
 
 
+def match_in_file_order(
+    pred_px: Array, pred_image: NDArray[np.integer], truth_px: Array, truth_image: NDArray[np.integer], within_px: float
+) -> NDArray[np.int64]:
+    """Like `match_in_image`, by the published rule: each true person in turn takes the prediction with most joints.
+
+    Example:
+        >>> image, px = np.zeros(2, int), np.zeros((2, 1, 2))
+        >>> match_in_file_order(px[:1] + 9, image[:1], px, image, 10)
+        array([0])
+    """
+    p, t, apart = _apart_px(pred_px, pred_image, truth_px, truth_image)
+    count = (apart < within_px).sum(axis=1)
+    turn = pd.Series(truth_image).groupby(truth_image).cumcount().to_numpy()[t]
+    order = np.lexsort((p, -count, t))
+    order = order[count[order] > 0]
+    matched = np.full(len(pred_px), -1, dtype=np.int64)
+    for of_turn in range(int(turn.max(initial=-1)) + 1):
+        left = order[(turn[order] == of_turn) & (matched[p[order]] < 0)]
+        _, first = np.unique(t[left], return_index=True)  # of equal counts the first in the file
+        matched[p[left[first]]] = t[left[first]]
+    return matched
+
+
+def with_true_bone_lengths(pred_mm: Array, truth_mm: Array) -> Array:
+    """Poses (N, 17, 3) of `JOINTS` with the bone directions of ``pred_mm`` and the bone lengths of ``truth_mm``.
+
+    The pelvis stays. A joint whose bone has no length or no end is NaN, and so are the joints beyond it.
+    """
+    scaled = pred_mm.copy()
+    for child, parent in _PARENTS.items():
+        c, p = JOINTS.index(child), JOINTS.index(parent)
+        bone, length_mm = pred_mm[:, c] - pred_mm[:, p], np.linalg.norm(truth_mm[:, c] - truth_mm[:, p], axis=1)
+        own_mm = np.linalg.norm(bone, axis=1)
+        factor = np.divide(length_mm, own_mm, out=np.full(len(bone), np.nan), where=own_mm > 0)
+        scaled[:, c] = scaled[:, p] + bone * factor[:, None]
+    return scaled
+
+
+def _apart_px(
+    pred_px: Array, pred_image: NDArray[np.integer], truth_px: Array, truth_image: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    """`same_image`, and the larger of the distances along x and y of each joint, (K, J)."""
+    p, t = same_image(pred_image, truth_image)
+    return p, t, np.abs(pred_px[p] - truth_px[t]).max(axis=2)
+
+
 class PckPeople(Protocol):
     """Percent of joints that are right, mean over joints, then over people, or over sequences too.
 
     Args:
+        rule: "sound", or "published".
         relative: joints about their own root.
         people: "all" annotated ones, or those that were "matched".
         average: "frames": mean over people; "sequences": mean of the sequences' means, as MuPoTS-3D prints it.
-        joints: names of those evaluated; None: all of the data set's. ("root",) is the root, whatever else is answered.
+        joints: names of those evaluated; None: all of the data set's, by the published rule its 14. ("root",) is the
+            root, whatever else is predicted.
         threshold_mm: a joint is right below this distance.
         within_px: see `match_in_image`.
     """
 
     name: ClassVar[str] = "pck_people"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+    several_people: ClassVar[bool] = True
     any_frame: ClassVar[bool] = True
 
+    rule: Literal["sound", "published"] = "sound"
     relative: bool = False
     people: Literal["all", "matched"] = "all"
     average: Literal["frames", "sequences"] = "frames"
@@ -82,9 +159,11 @@ class PckPeople(Protocol):
     within_px: float = Field(default=40, gt=0)
 
     @model_validator(mode="after")
-    def _not_of_the_root_alone(self) -> Self:
+    def _sensible_joints(self) -> Self:
         if self.relative and self.joints == ROOT.joints:
             raise ValueError("joints: a root about itself is always right")
+        if self.rule == "published" and self.joints is not None:
+            raise ValueError("joints: the published rule has its own")
         return self
 
     @property
@@ -105,43 +184,58 @@ class PckPeople(Protocol):
     def measure(self, skeleton: Skeleton) -> Measure:
         """See :class:`Protocol`."""
         joints = f"all {len(skeleton)} of {skeleton.name}"
-        if self.joints is not None:
-            joints = f"{len(self.joints)} of {skeleton.name}: {', '.join(self.joints)}"
+        evaluated = JOINTS[:_EVALUATED] if self.rule == "published" else self.joints
+        if evaluated is not None:
+            joints = f"{len(evaluated)} of {skeleton.name}: {', '.join(evaluated)}"
+        alignment = "root, in the camera's frame" if self.relative else "none, in the camera's frame"
+        judged = f"sound: most joints within {self.within_px:g} px in the image, then the closest"
+        if self.rule == "published":
+            alignment += ", bones scaled to their true lengths"
+            joints_matched = f"most of {_EVALUATED - 1} joints within {self.within_px:g} px in the image"
+            judged = f"published: true people in file order, {joints_matched}"
         over = "people" if self.average == "frames" else "sequences"
         return Measure(
             metric=f"pck_{'rel' if self.relative else 'abs'}@{self.threshold_mm:g}mm",
-            alignment="root, in the camera's frame" if self.relative else "none, in the camera's frame",
+            alignment=alignment,
             root=", ".join(skeleton.root_joints) if self.relative else "none",
             joints=joints,
-            average=f"{over}, {'all' if self.people == 'all' else 'matched ones only'}, matched within "
-            f"{self.within_px:g} px",
+            average=f"{over}, {'all' if self.people == 'all' else 'matched ones only'}",
+            judged=judged,
             version=self.version,
         )
 
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
         """See :class:`Protocol`; a row per annotated person, ``missing`` where nobody was matched."""
-        joints = self.joints or truth.skeleton.joints
-        of_root = truth.skeleton.root_joints if self.relative else ()
-        people = gather(pred, truth, (*joints, *(joint for joint in of_root if joint not in joints)))
+        joints, further = self.joints or truth.skeleton.joints, truth.skeleton.root_joints if self.relative else ()
+        matching, match = slice(None), match_in_image
+        if self.rule == "published":
+            if lacking := [name for name in JOINTS if name not in truth.skeleton.joints]:
+                remedy = "use the sound rule: the published one is of MuPoTS-3D's joints"
+                raise InputError(f"{truth.dataset}: truth", f"has no {lacking[0]}", remedy)
+            joints, further = JOINTS[:_EVALUATED], JOINTS[_EVALUATED:]
+            matching, match = slice(1, None), match_in_file_order
+        names = (*joints, *(joint for joint in further if joint not in joints))
+        people = gather(pred, truth, names)
         if people.view is None:
             raise InputError(
                 f"{pred.source}: condition", f"{len(pred.info.condition.cameras)} cameras were seen", "show one"
             )
         points = [
-            pixels(truth, people.view, joints_mm[:, : len(joints)], place)
+            pixels(truth, people.view, joints_mm[:, : len(joints)][:, matching], place)
             for joints_mm, place in ((people.pred, people.pred_place), (people.truth, people.truth_place))
         ]
-        found = match_in_image(points[0], people.pred_place, points[1], people.truth_place, self.within_px)
+        found = match(points[0], people.pred_place, points[1], people.truth_place, self.within_px)
         answer = np.full(len(truth), -1, dtype=np.int64)
         answer[found[found >= 0]] = np.flatnonzero(found >= 0)
         predicted = np.full(people.truth.shape, np.nan)
         predicted[answer >= 0] = people.pred[answer[answer >= 0]]
         true = people.truth
         if self.relative:
-            all_joints = [*joints, *(joint for joint in of_root if joint not in joints)]
-            root = [all_joints.index(joint) for joint in of_root]
+            root = [names.index(joint) for joint in truth.skeleton.root_joints]
             predicted = predicted - predicted[:, root].mean(axis=1, keepdims=True)
             true = true - true[:, root].mean(axis=1, keepdims=True)
+        if self.rule == "published":
+            predicted = with_true_bone_lengths(predicted, true)
         distance = np.linalg.norm(predicted - true, axis=2)[:, : len(joints)]
         evaluated = np.isfinite(true[:, : len(joints)]).all(axis=2)
         count = evaluated.sum(axis=1)
