@@ -165,7 +165,7 @@ def estimate(rays: Tensor, weights: Tensor, focal_px: Tensor, steps: int = 12) -
         seen, w, f = (value[of] for value in observed)
         R, t = first_frame(R, t)
         rig = adjust(R, t, seen, w, f, of_round, triangulate_compiled(R, t, seen, w))
-        best = _best(rig, of, seen, w, f, kept)
+        best = best_hypotheses(rig, of, seen, w, f, kept)
         R, t, of = rig.R[best], rig.t[best], of[best]
     return adjust(R, t, rays, weights, focal_px, steps, triangulate_compiled(R, t, rays, weights))
 
@@ -195,7 +195,7 @@ def _stars(R: Tensor, t: Tensor, rays: Tensor, weights: Tensor) -> tuple[Tensor,
     return R.flatten(1, 2), t.flatten(1, 2)
 
 
-def _best(rig: Rig, of: Tensor, rays: Tensor, weights: Tensor, focal_px: Tensor, kept: int) -> Tensor:
+def best_hypotheses(rig: Rig, of: Tensor, rays: Tensor, weights: Tensor, focal_px: Tensor, kept: int) -> Tensor:
     """Places of the hypotheses that are kept, rig after rig, the best one first, ``kept`` of a rig at most.
 
     Costs have one robust scale for all hypotheses of a rig.

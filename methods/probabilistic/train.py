@@ -34,8 +34,8 @@ class ProbabilisticOptions(Options):
     Args:
         solver: how cameras are found. "posterior": as the method's README describes. "bundle": its start and bundle
             adjustment alone. "particles": the release's particle loop, from that start. "essential": OpenCV's essential
-            matrix, PnP, and bundle adjustment. "given": the true cameras, which the method is handed, triangulate the
-            same 2D points: the bound. All but "posterior" take the weights of the row under ``after`` as they are.
+            matrices of all pairs of views, PnP, and bundle adjustment. "given": the true cameras triangulate the same
+            2D points: the bound. All but "posterior" take the weights of the row under ``after`` as they are.
         mirrored: predict from each crop and from its mirror image: joints are the mean of both.
         swaps: swap left and right in views that contradict the others (`swap_back`), once cameras are found.
         frames_per_rig: most frames of a rig whose points are used together.

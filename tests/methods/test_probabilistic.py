@@ -13,7 +13,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Group, Sample, View
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.checkpoint import Checkpoint
-from poseboard.methods.geometry.bundle import Rig, triangulate
+from poseboard.methods.geometry.bundle import Rig, adjust, first_frame, triangulate
 from poseboard.methods.geometry.relative_pose import estimate
 from poseboard.methods.geometry.rotations import (
     angle_deg,
@@ -38,6 +38,7 @@ from poseboard.methods.probabilistic.distributions import (
     rodrigues,
     student_t_log_prob,
 )
+from poseboard.methods.probabilistic.essential import essential_rigs, essential_start
 from poseboard.methods.probabilistic.method import Probabilistic
 from poseboard.methods.probabilistic.model import observations
 from poseboard.methods.probabilistic.posterior import (
@@ -312,6 +313,28 @@ def test_rigs_that_were_solved_wrongly_make_the_regions_of_the_others_no_wider()
     wrong[:2] = rotation_exp(torch.tensor([0.0, 0.6, 0.0], dtype=R.dtype)) @ R[:2]  # 34 degrees
     wrong[:2, 0] = torch.eye(3, dtype=R.dtype)
     assert fit_temperature([KnownRigs(rays, weights, focal, wrong)], sampling, seed=0) < 1.5 * right
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [2, 0, 3, 1], [3, 1, 0, 2]])
+def test_a_bad_first_pair_of_views_does_not_decide_the_rig(order):
+    R, t, rays, weights, focal = made_up_rigs(count=12, noise_px=5.0, points=17, seed=5)
+    R, _ = first_frame(R[:, order], t[:, order])
+    rays, weights, focal = rays[:, order], weights[:, order], focal[:, order]
+    starts = [essential_start(rays[b].numpy(), weights[b].numpy(), 2 / 1145) for b in range(12)]
+    assert all(start is not None for start in starts)
+    of_first_pair = tuple(torch.from_numpy(np.stack(values)) for values in zip(*starts, strict=True))
+    adjusted = adjust(*of_first_pair, rays, weights, focal, 30)
+    assert angle_deg(adjusted.R @ R.mT).max() > 30, "the first pair is bad"
+    assert angle_deg(essential_rigs(rays, weights, focal).R @ R.mT).max() < 12
+
+
+def test_a_first_pair_of_views_without_a_common_joint_is_passed_over():
+    R, _, rays, weights, focal = made_up_rigs(count=3, points=34)
+    weights[:, 0, 17:], weights[:, 1, :17] = 0, 0
+    assert essential_start(rays[0].numpy(), weights[0].numpy(), 2 / 1145) is None
+    assert angle_deg(essential_rigs(rays, weights, focal).R @ R.mT).max() < 0.1
+    weights[:, 1:, 4:] = 0  # no pair has five joints in common: the rig is unknown, and nothing fails
+    assert torch.isfinite(essential_rigs(rays, weights, focal).R).all()
 
 
 def test_frames_of_a_rig_are_those_of_equal_cameras():
