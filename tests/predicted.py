@@ -1,5 +1,7 @@
 """Predictions as the score stage gathers them, and the cameras of a truth."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,3 +32,17 @@ def seen_by(turns: NDArray[np.float64]) -> SeenBy:
     """Cameras at the world's origin from (S, V, 3, 3) rotations."""
     cameras = [[Camera(np.eye(3), R, np.zeros(3)) for R in of_sample] for of_sample in turns]
     return SeenBy.collect(cameras, turns.shape[1])
+
+
+def with_cameras(pred: PoseTable) -> PoseTable:
+    """Predictions in the frame of their first camera, with cameras recovered as those of `seen_by` without turns."""
+    names = pred.info.condition.cameras
+    shape = (len(pred), len(names))
+    columns = {
+        "camera_R": np.broadcast_to(np.eye(3, dtype="f4"), (*shape, 3, 3)).copy(),
+        "camera_t_mm": np.zeros((*shape, 3), dtype="f4"),
+    }
+    declared = {**pred.info.columns, **{name: values.shape[1:] for name, values in columns.items()}}
+    frame = np.array([names[0]] * len(pred), dtype=object)
+    info = pred.info.model_copy(update={"columns": declared})
+    return replace(pred, frame=frame, columns={**pred.columns, **columns}, info=info)

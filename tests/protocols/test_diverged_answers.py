@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from predicted import answered, seen_by
+from predicted import answered, seen_by, with_cameras
 
 import poseboard.protocols
 from poseboard.datasets.errors import InputError
@@ -33,6 +33,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "mpjpe_scale": ("mpjpe_scale", {}),
     "mpjpe_true_size": ("mpjpe_true_size", {"size": SIZE}),
     "pa_mpjpe": ("pa_mpjpe", {}),
+    "pa_mpjpe_sequence": ("pa_mpjpe_sequence", {"frames": 10}),
     "pck": ("pck", {}),
     "pck, area": ("pck", {"report": "auc"}),
 }
@@ -102,6 +103,8 @@ def judge(make_truth, make_predictions, make_table):
         alone = protocol in ("mpjpe_root_camera", "mpjpe_scale", "mpjpe_true_size")
         sets = [(name,) for name in CAMERAS] if alone else [CAMERAS]
         tables = [make_predictions(truth, joints_mm, cameras=cameras, **size) for cameras in sets]
+        if protocol == "pa_mpjpe_sequence":
+            tables = [with_cameras(made) for made in tables]
         table = make_table(protocol, groups=[{"each": alone}], **parameters)
         (found,) = score(table, answered(*tables), truth, resamples=20).scores
         return found

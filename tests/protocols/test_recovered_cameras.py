@@ -272,22 +272,78 @@ def test_the_scale_is_that_of_least_squares(judge, recovered, truth):
     assert found.value == pytest.approx(error, abs=1e-2)
 
 
-def test_one_similarity_per_sequence_sees_what_jumps_from_frame_to_frame(judge, recovered, truth):
+def test_one_similarity_for_frames_of_a_rig_sees_what_jumps_from_frame_to_frame(judge, recovered, truth):
     steady = recovered(0.01, reference=0)
-    assert judge("pa_mpjpe", steady, fit="sequence").value == pytest.approx(0, abs=0.02)
+    assert judge("pa_mpjpe_sequence", steady, frames=10).value == pytest.approx(0, abs=0.02)
     rng = np.random.default_rng(1)
     grown = steady.joints_mm * rng.uniform(0.8, 1.25, (len(truth), 1, 1)).astype("f4")
     jumping = replace(steady, joints_mm=grown)
     assert judge("pa_mpjpe", jumping).value == pytest.approx(0, abs=0.02)
-    found = judge("pa_mpjpe", jumping, fit="sequence")
+    found = judge("pa_mpjpe_sequence", jumping, frames=10)
     assert found.value > 20
-    assert found.signature.alignment == "procrustes, one per sequence"
+    assert found.signature.alignment == "procrustes, one per 10 frames of a rig"
     assert judge("pa_mpjpe", jumping).signature.alignment == "procrustes"
-    # frames of several cameras in a sequence have a similarity each
-    assert judge("pa_mpjpe", recovered(0.01), fit="sequence").value == pytest.approx(0, abs=0.02)
     absent = replace(steady, joints_mm=np.where(np.arange(34)[:, None, None] < 4, np.nan, steady.joints_mm))
-    found = judge("pa_mpjpe", absent, fit="sequence")
+    found = judge("pa_mpjpe_sequence", absent, frames=10)
     assert (found.value, found.n_missing) == (pytest.approx(0, abs=0.02), 4)
+
+
+def test_the_camera_that_poses_are_predicted_in_does_not_matter(judge, recovered, truth):
+    """The same wrong poses and cameras in the frame of one camera, and in those of all cameras in turn."""
+    rng = np.random.default_rng(2)
+    one = recovered(0.5, turn=(0.0, 0.1, 0.05), reference=0)
+    one = replace(one, joints_mm=one.joints_mm + rng.normal(0, 60, one.joints_mm.shape).astype("f4"))
+    expected = judge("pa_mpjpe_sequence", one, frames=10).value
+    assert expected > 50
+
+    each, label = np.arange(len(truth)), np.arange(len(truth)) % V
+    R, t = (one.columns[name].astype("f8") for name in ("camera_R", "camera_t_mm"))
+    to_label, shift = R[each, label], t[each, label]
+    joints_mm = np.einsum("nij,nkj->nki", to_label, one.joints_mm) + shift[:, None]
+    turned = R @ np.swapaxes(to_label, 1, 2)[:, None]
+    moved = t - np.einsum("nvij,nj->nvi", turned, shift)
+    frame = np.array([CAMERAS[v] for v in label], dtype=object)
+    columns = {**one.columns, "camera_R": turned.astype("f4"), "camera_t_mm": moved.astype("f4")}
+    relabelled = replace(one, joints_mm=joints_mm.astype("f4"), frame=frame, columns=columns)
+    assert judge("pa_mpjpe_sequence", relabelled, frames=10).value == pytest.approx(expected, abs=0.01)
+    assert judge("pa_mpjpe_sequence", replace(one, frame=frame), frames=10).value == pytest.approx(expected, abs=0.01)
+
+
+def test_a_row_without_recovered_cameras_has_no_number_for_a_rig(judge, recovered, truth, make_predictions, make_table):
+    with pytest.raises(ValueError, match="no predictions"):
+        score(make_table("pa_mpjpe_sequence", frames=10), answered(make_predictions(truth)), truth, resamples=50)
+    pred = recovered(reference=0)
+    columns = {name: values.copy() for name, values in pred.columns.items()}
+    columns["camera_R"][:5] = np.nan
+    found = judge("pa_mpjpe_sequence", replace(pred, columns=columns), frames=10)
+    assert (found.value, found.n_missing) == (pytest.approx(0, abs=0.02), 5)
+    columns["camera_R"][:] = np.nan
+    found = judge("pa_mpjpe_sequence", replace(pred, columns=columns), frames=10)
+    assert (found.value, found.n_missing) == (None, 34)
+
+
+def test_poses_are_judged_by_another_camera_where_one_was_not_recovered(judge, recovered):
+    pred = recovered(reference=1)
+    columns = {name: values.copy() for name, values in pred.columns.items()}
+    columns["camera_R"][:, 0] = np.nan
+    found = judge("pa_mpjpe_sequence", replace(pred, columns=columns), frames=10)
+    assert (found.value, found.n_missing) == (pytest.approx(0, abs=0.02), 0)
+
+
+def test_fewer_frames_used_together_give_no_similarities_more(judge, recovered, truth):
+    pred = recovered(reference=0)
+    rng = np.random.default_rng(1)
+    jumping = replace(pred, joints_mm=pred.joints_mm * rng.uniform(0.8, 1.25, (len(truth), 1, 1)).astype("f4"))
+    values = [
+        judge(
+            "pa_mpjpe_sequence",
+            replace(jumping, info=jumping.info.model_copy(update={"condition": condition})),
+            frames=10,
+            groups=[{"frames_per_rig": 10}],
+        ).value
+        for condition in (pred.info.condition.model_copy(update={"frames_per_rig": frames}) for frames in (1, 2, 10))
+    ]
+    assert values[0] == values[1] == values[2] > 20
 
 
 def test_a_failure_is_no_answer_or_one_far_off(judge, recovered, truth):
