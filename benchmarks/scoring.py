@@ -337,7 +337,8 @@ def _line(found: Score) -> str:
     counted = "".join(f", {count} {what}" for count, what in counts if count)
     if found.predicted_per_true is not None:
         counted += f", {found.predicted_per_true:.2f} predicted per true person"
-    return f"{found.table:<24} {value}{interval}  n={found.n_samples}{counted}  {found.signature}"
+    beside = "".join(f", {name} {figure:.2f}" for name, figure in found.beside.items() if figure is not None)
+    return f"{found.table:<24} {value}{interval}{beside}  n={found.n_samples}{counted}  {found.signature}"
 
 
 def _predicted(settings: Settings, dataset: str, method: str, truth: TruthTable) -> Predictions:

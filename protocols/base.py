@@ -296,6 +296,10 @@ class Protocol(BaseModel, ABC):
             str(name): float(value) if np.isfinite(value) else None for name, value in zip(names, values, strict=True)
         }
 
+    def beside(self, table: pd.DataFrame) -> dict[str, float | None]:
+        """Figures of one seed without which the number is not to be read, name (unit) -> value; default none."""
+        return {}
+
     def curves(self, table: pd.DataFrame) -> dict[str, Curve]:
         """Lines to plot from the rows of one or several seeds; default none."""
         return {}

@@ -1,8 +1,8 @@
-"""Whether a method knows how sure it may be of its cameras: how often its region of rotations holds the true one.
+"""How well a method knows how accurate its cameras are: how often its regions of rotations hold the true ones.
 
-A method that states a covariance of each recovered camera's rotation says with it in which region the true rotation
-lies with a probability. Over many poses the region of 95 % should hold it in 95 % of the cases: in fewer, the method is
-surer than it may be, in more, it is more careful than it need be.
+A method that predicts a covariance of each camera's rotation says with it in which region the true rotation lies with a
+probability. Over many poses the region of 95 % should hold it in 95 % of the cases. Fewer: the method is overconfident.
+More: its regions are too large. The number is the distance from the level, so that larger regions are no better.
 """
 
 from __future__ import annotations
@@ -16,45 +16,46 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.protocols.base import TruthTable
+from poseboard.protocols.base import Breakdown, TruthTable
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import COVERAGE, Curve, Measure
-from poseboard.protocols.recovered_cameras import CAMERA_COLUMN, Array, RecoveredCameras, Rigs
+from poseboard.protocols.recovered_cameras import CAMERA_COLUMN, Array, RecoveredCameras, Rigs, finite
 
+RADIUS_COLUMN = "radius_deg/"
+"""Prefix of the columns of the cameras' radii."""
 LEVELS = (*(round(0.05 * step, 2) for step in range(1, 20)), 0.99)
 """Of the curve."""
 
 
 class CameraCoverage(RecoveredCameras):
-    """Percent of the cameras whose true rotation lies in the region of a level about the recovered one.
+    """Distance of the coverage from the level, percentage points; lower is better.
 
-    The region is that of a normal distribution of the rotation vector with the covariance's rotation block, three
-    degrees of freedom. A covariance that is none (not positive definite) holds nothing.
+    The coverage is the percentage of cameras whose true rotation lies in the region of the level about the recovered
+    one. The region is that of a normal distribution of the rotation vector with the covariance's rotation block, three
+    degrees of freedom. A covariance that is not positive definite holds nothing.
+
+    The number says nothing about the size of the regions: the coverage itself and their median radius stand beside it
+    (`beside`). It is a distance, so that close to zero its interval may lie above it.
 
     Args:
         level: of the region.
 
     Example:
         >>> CameraCoverage().metric_name()
-        'camera coverage@95%'
+        'camera coverage error@95%'
     """
 
     name: ClassVar[str] = "camera_coverage"
-    version: ClassVar[int] = 1
-    metric: ClassVar[str] = "camera coverage"
+    version: ClassVar[int] = 2
+    metric: ClassVar[str] = "camera coverage error"
     columns: ClassVar[tuple[str, ...]] = ("camera_R", "camera_t_mm", "camera_covariance")
 
     level: float = Field(default=0.95, gt=0, lt=1)
 
     @property
     def unit(self) -> str:
-        """Percent."""
+        """Percentage points."""
         return "%"
-
-    @property
-    def lower_is_better(self) -> bool:
-        """More is better up to the level; the notes of a table say that beyond it more is no merit."""
-        return False
 
     def metric_name(self) -> str:
         """With its level."""
@@ -82,9 +83,40 @@ class CameraCoverage(RecoveredCameras):
         level = np.where(definite, scipy.special.gammainc(1.5, squared / 2), 1.0)
         return np.where(known, level, np.nan), rigs.counts
 
+    def further(self, rigs: Rigs, pred: PoseTable) -> dict[str, Array]:
+        """See :class:`RecoveredCameras`: the radius of the ball as large as the region, degrees."""
+        covariance = pred.column("camera_covariance")[rigs.rows, :, :3, :3].astype(np.float64)
+        known = np.asarray(np.isfinite(covariance).all(axis=(2, 3)))
+        size = np.linalg.eigvalsh(np.where(known[..., None, None], covariance, np.eye(3)))
+        radius = np.sqrt(scipy.stats.chi2.ppf(self.level, 3)) * np.cbrt(np.sqrt(size.clip(0)).prod(axis=2))
+        return {RADIUS_COLUMN: np.where(known, np.rad2deg(radius), np.nan)}
+
     def number(self, values: Array) -> Array:
         """Percent: 0 or 100."""
         return np.where(np.isnan(values), np.nan, 100.0 * (values <= self.level))
+
+    def estimate(
+        self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """See :class:`Protocol`: the distance of the mean over poses from the level."""
+        return np.abs(super().estimate(table, codes, multiplicity) - 100 * self.level)
+
+    def breakdown(self, table: pd.DataFrame) -> Breakdown:
+        """By action, by subject and by camera."""
+        by_kind = super().breakdown(table)
+        of_cameras = {
+            name: None if coverage is None else abs(coverage - 100 * self.level)
+            for name, coverage in by_kind["camera"].items()
+        }
+        return {"action": by_kind["action"], "subject": by_kind["subject"], "camera": of_cameras}
+
+    def beside(self, table: pd.DataFrame) -> dict[str, float | None]:
+        """The coverage, and the median radius of the regions over poses and cameras."""
+        radii = table[[column for column in table.columns if column.startswith(RADIUS_COLUMN)]]
+        return {
+            "coverage (%)": finite(np.mean, table["error"].to_numpy(dtype=np.float64)),
+            "median radius (deg)": finite(np.median, radii.to_numpy(dtype=np.float64)),
+        }
 
     def curves(self, table: pd.DataFrame) -> dict[str, Curve]:
         """Percent of cameras whose region of a level holds the truth, against that level."""

@@ -401,6 +401,10 @@ class Score(Record):
     breakdown: dict[str, dict[str, float | None]] = Field(
         default_factory=dict, description="'action' -> value by action, 'joint' -> value by joint, 'subject' -> …"
     )
+    beside: dict[str, float | None] = Field(
+        default_factory=dict,
+        description="figures without which the number is not to be read, name (unit) -> mean over seeds",
+    )
     curves: dict[str, Curve] = Field(default_factory=dict, description="'pck' -> share of joints below a threshold, …")
     notes: list[str] = Field(default_factory=list, description="of the table, for whoever reads the number")
 

@@ -121,6 +121,10 @@ class RecoveredCameras(Protocol):
     def camera_values(self, rigs: Rigs, pred: PoseTable, truth: TruthTable) -> tuple[Array, NDArray[np.bool_]]:
         """Values (N, V) of the cameras, NaN where one was not recovered; and which of them count."""
 
+    def further(self, rigs: Rigs, pred: PoseTable) -> dict[str, Array]:
+        """Further values (N, V) of the cameras, by the prefix of their columns; default none."""
+        return {}
+
     def number(self, values: Array) -> Array:
         """Values of cameras -> their numbers in ``unit``; NaN stays."""
         return values
@@ -138,7 +142,7 @@ class RecoveredCameras(Protocol):
         )
 
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
-        """See :class:`Protocol`; ``camera/<name>`` columns hold the cameras' values.
+        """See :class:`Protocol`; ``camera/<name>`` columns hold the cameras' values, others `further` ones.
 
         Raises:
             InputError: what is recovered are no cameras of those that were shown, or poses are in the frame of none.
@@ -168,8 +172,12 @@ class RecoveredCameras(Protocol):
                 "missing": np.isnan(error[evaluated]),
             }
         )
-        columns = pd.DataFrame(of_cameras[evaluated], columns=[CAMERA_COLUMN + name for name in rigs.names])
-        return pd.concat([frame, columns], axis=1)
+        columns = [pd.DataFrame(of_cameras[evaluated], columns=[CAMERA_COLUMN + name for name in rigs.names])]
+        for prefix, further in self.further(rigs, pred).items():
+            of_cameras = np.full((len(truth), len(rigs.names)), np.nan)
+            of_cameras[rigs.poses] = np.where(counts & ~lost[:, None], further, np.nan)
+            columns.append(pd.DataFrame(of_cameras[evaluated], columns=[prefix + name for name in rigs.names]))
+        return pd.concat([frame, *columns], axis=1)
 
     def estimate(
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
@@ -183,14 +191,15 @@ class RecoveredCameras(Protocol):
         return {
             **super().breakdown(table),
             "camera": {
-                name.removeprefix(CAMERA_COLUMN): _finite(np.mean, self.number(table[name].to_numpy(dtype=np.float64)))
+                name.removeprefix(CAMERA_COLUMN): finite(np.mean, self.number(table[name].to_numpy(dtype=np.float64)))
                 for name in names
             },
-            "median of poses": {"all": _finite(np.median, table["error"].to_numpy(dtype=np.float64))},
+            "median of poses": {"all": finite(np.median, table["error"].to_numpy(dtype=np.float64))},
         }
 
 
-def _finite(statistic: Callable[[Array], np.floating], values: Array) -> float | None:
+def finite(statistic: Callable[[Array], np.floating], values: Array) -> float | None:
+    """A statistic of the values that are finite; None where none is."""
     known = values[np.isfinite(values)]
     return float(statistic(known)) if known.size else None
 

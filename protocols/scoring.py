@@ -350,6 +350,7 @@ def _summary(
         n_groups=of_sequences[1],
         seeds=seeds,
         breakdown=_mean_breakdown([area.breakdown(protocol, of_seed) for of_seed in rows]),
+        beside={} if signature.severities else _mean_figures([protocol.beside(of_seed) for of_seed in rows]),
         curves={}
         if signature.severities
         else protocol.curves(rows[0] if len(rows) == 1 else pd.concat(rows, ignore_index=True)),
@@ -360,13 +361,17 @@ def _summary(
 
 def _mean_breakdown(breakdowns: list[Breakdown]) -> Breakdown:
     """Entry by entry, the mean over seeds of those that have a number."""
+    return {kind: _mean_figures([breakdown[kind] for breakdown in breakdowns]) for kind in breakdowns[0]}
 
-    def mean(field: str, name: str) -> float | None:
-        entries = [b[field][name] for b in breakdowns]
-        numbers = [value for value in entries if value is not None]
+
+def _mean_figures(of_seeds: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Entry by entry, the mean over seeds of those that have a number."""
+
+    def mean(name: str) -> float | None:
+        numbers = [value for figures in of_seeds if (value := figures[name]) is not None]
         return float(np.mean(numbers)) if numbers else None
 
-    return {field: {name: mean(field, name) for name in entries} for field, entries in breakdowns[0].items()}
+    return {name: mean(name) for name in of_seeds[0]}
 
 
 def _check_origin(table: PoseTable, truth: TruthTable) -> None:

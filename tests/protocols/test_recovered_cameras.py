@@ -94,7 +94,7 @@ def test_the_oracle_is_perfect_in_any_gauge(judge, recovered, protocol, scale):
     if protocol == "mpjpe_root_camera" and scale != 1:
         assert found.value > 100, "the size that it declares is wrong"
     else:
-        assert found.value == pytest.approx(100 if protocol == "camera_coverage" else 0, abs=0.02)
+        assert found.value == pytest.approx(5 if protocol == "camera_coverage" else 0, abs=0.02)
 
 
 def test_a_turn_of_a_degree_is_a_degree(judge, recovered):
@@ -151,26 +151,43 @@ def test_coverage_counts_how_often_the_region_holds_the_truth(judge, truth, reco
     R = (wrong @ pred.columns["camera_R"]).astype("f4")
     honest = replace(pred, columns={**pred.columns, "camera_R": R, "camera_covariance": covariance.astype("f4")})
     found = judge("camera_coverage", honest)
-    assert 88 < found.value < 100
-    assert found.unit == "%"
+    assert (found.unit, found.lower_is_better) == ("%", True)
+    coverage = found.beside["coverage (%)"]
+    assert 88 < coverage < 100
+    assert found.value == pytest.approx(abs(coverage - 95))
+    radii = np.cbrt(np.abs(np.linalg.det(root[:, 1:])))
+    expected = np.rad2deg(np.median(radii) * np.sqrt(7.8147))
+    assert found.beside["median radius (deg)"] == pytest.approx(expected, rel=1e-3)
     curve = found.curves["coverage"]
     np.testing.assert_allclose(curve.y, curve.x, atol=14)
-    assert judge("camera_coverage", honest, level=0.5).value == pytest.approx(50, abs=14)
+    assert judge("camera_coverage", honest, level=0.5).value < 14
     sure = replace(honest, columns={**honest.columns, "camera_covariance": (covariance / 100).astype("f4")})
-    assert judge("camera_coverage", sure).value < 30, "ten times as sure as it may be"
+    assert judge("camera_coverage", sure).value > 65, "ten times as sure as it may be"
     none = replace(honest, columns={**honest.columns, "camera_covariance": (covariance * 0).astype("f4")})
-    assert judge("camera_coverage", none).value == 0, "a region without extent holds nothing"
+    found = judge("camera_coverage", none)
+    assert found.value == 95, "a region without extent holds nothing"
+    assert found.beside == {"coverage (%)": 0, "median radius (deg)": 0}
+    # larger regions are no better, and neither is the frame of another camera
+    wide = replace(honest, columns={**honest.columns, "camera_covariance": (covariance * 100).astype("f4")})
+    found = judge("camera_coverage", wide)
+    assert found.value == pytest.approx(5)
+    assert found.beside["coverage (%)"] == 100
+    assert found.beside["median radius (deg)"] == pytest.approx(10 * expected, rel=1e-3)
+    assert judge("camera_coverage", honest).value < 5
+    for label in (np.full(34, CAMERAS[2], dtype=object), np.array([CAMERAS[n % V] for n in range(34)], dtype=object)):
+        assert judge("camera_coverage", replace(honest, frame=label)).value > judge("camera_coverage", honest).value
 
 
 def test_coverage_is_of_a_rotation_on_the_left(judge, recovered):
     """R_true = exp(w) R: sure about every axis but the first of the camera's own frame."""
     covariance = np.diag([1.0, 1e-10, 1e-10, 1, 1, 1]).astype("f4")
-    for turn, value in (((0.1, 0.0, 0.0), 100), ((0.0, 0.1, 0.0), 0)):
+    for turn, coverage in (((0.1, 0.0, 0.0), 100), ((0.0, 0.1, 0.0), 0)):
         pred = recovered(turn=turn, reference=2)
         columns = {**pred.columns, "camera_covariance": np.broadcast_to(covariance, (34, V, 6, 6)).copy()}
         # the reference's own rotation is exact, and the others' errors of a millionth do not count
         columns["camera_covariance"][..., 1, 1] = columns["camera_covariance"][..., 2, 2] = 1e-8
-        assert judge("camera_coverage", replace(pred, columns=columns)).value == value
+        found = judge("camera_coverage", replace(pred, columns=columns))
+        assert (found.beside["coverage (%)"], found.value) == (coverage, abs(coverage - 95))
 
 
 @pytest.mark.parametrize("protocol", OF_CAMERAS)

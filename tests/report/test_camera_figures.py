@@ -38,14 +38,19 @@ def coverage(held: float = 93.5) -> Score:
     x = [100 * level for level in LEVELS]
     curve = Curve(x=x, y=[value * held / 95 for value in x], x_label="level (%)", y_label="cameras (%)")
     plain = score("free", 50.0, "camera-coverage", np.random.default_rng(0))
-    update = {"metric": "camera coverage@95%", "extrinsics": "withheld", "alignment": "none", "frames_per_rig": 10}
+    update = {
+        "metric": "camera coverage error@95%",
+        "extrinsics": "withheld",
+        "alignment": "none",
+        "frames_per_rig": 10,
+    }
     return plain.model_copy(
         update={
             "signature": plain.signature.model_copy(update=update),
             "unit": "%",
-            "value": held,
-            "ci95": (held - 2, held + 2),
-            "lower_is_better": False,
+            "value": 95 - held,
+            "ci95": (0.2, 97 - held),
+            "beside": {"coverage (%)": held, "median radius (deg)": 4.56},
             "curves": {COVERAGE: curve},
             "headline": False,
             "published": None,
@@ -147,11 +152,13 @@ def test_a_page_shows_the_rigs_with_their_errors(site: Path) -> None:
 def test_a_page_says_how_often_the_stated_region_holds_the_truth(site: Path) -> None:
     text = section((site / "methods" / "free.html").read_text(encoding="utf-8"))
     assert "human36m: 93.5 % of the true rotations are in the region of 95 %" in text
-    assert "95 % interval of the number: 91.5 to 95.5 %" in text
+    assert "distance from 95 %: 1.5 percentage points, 95 % interval 0.2 to 3.5." in text
+    assert "Coverage (%): 93.50. Median radius (deg): 4.56." in text
     assert "95 93.5 99 97.4" in text, "the curve as numbers"
     assert "as stated" in (site / "figures" / "coverage-free-human36m-0.svg").read_text(encoding="utf-8")
     index = (site / "index.html").read_text(encoding="utf-8")
     assert "Stated and observed uncertainty (camera-coverage)" in index
+    assert '<span class="aside">coverage (%) 93.50</span> <span class="aside">median radius (deg) 4.56</span>' in index
 
 
 def test_rows_that_recover_no_cameras_or_state_no_uncertainty_show_none(site: Path) -> None:
