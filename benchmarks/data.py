@@ -14,10 +14,13 @@ from poseboard.datasets.catalog import Entry, catalog, open_dataset
 from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.files import write_file
-from poseboard.datasets.sample import Dataset, Group, Status, images_sha256
+from poseboard.datasets.plausibility import Labels, findings
+from poseboard.datasets.sample import Dataset, Group, Status, images_sha256, skeleton_of_truth
 from poseboard.datasets.synthetic.generation import Extent, GenerationOptions
 from poseboard.protocols.records import DataFile
 
+_CHECKED_SAMPLES = 500
+"""Samples of a data set, evenly chosen of its splits, of which the labels are checked."""
 _SMALL_WORLD_PX = 20_000_000
 """Pixels of a world that one process renders in a few seconds."""
 
@@ -70,7 +73,7 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
 
     Raises:
         InputError: the folder is not there although params.yaml names it, or lacks files and is not said to be partial;
-            or params.yaml does not have the data set.
+            its labels cannot be of people; or params.yaml does not have the data set.
     """
     target = settings.dataset_file("data", dataset)
     sheet = target.with_name(f"{dataset}-contact-sheet.png")
@@ -82,6 +85,7 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
         record = _absent(catalog()[dataset], status)
         sheet.unlink(missing_ok=True)
     else:
+        check_labels(opened, settings.portable(str(settings.root(dataset))))
         groups = {split: _groups(opened, split) for split in opened.splits}
         write_contact_sheet(
             opened, {key: group for of_split in groups.values() for key, group in of_split.items()}, sheet
@@ -99,6 +103,25 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
         )
     record.write(target)
     return record
+
+
+def check_labels(dataset: Dataset, where: str) -> None:
+    """Check that the labels of a data set can be of people, see `datasets.plausibility`.
+
+    Args:
+        dataset: with or without truth.
+        where: its folder, for the message.
+
+    Raises:
+        InputError: what was measured, and the factor of a wrong unit.
+    """
+    skeleton = skeleton_of_truth(dataset)
+    for split in dataset.splits:
+        keys = dataset.keys(split)
+        keys = keys[:: -(-len(keys) * len(dataset.splits) // _CHECKED_SAMPLES) or 1]
+        samples, truths = [dataset.sample(key) for key in keys], [dataset.truth(key) for key in keys]
+        for found in findings(Labels(samples, truths, skeleton, dataset.facts(split))):
+            raise InputError(f"{where}: {split} labels: {found.field}", found.problem, found.remedy)
 
 
 def open_named(settings: Settings, dataset: str) -> tuple[Status, Dataset | None]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from poseboard.datasets.boxes import cut_boxes
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.plausibility import BODY_MM, extents_mm, scale_to
 
 Number = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
 """An id or index, as wide as a column of int64."""
@@ -355,7 +356,9 @@ def check_millimetres(joints_mm: Array, root: int, where: str) -> None:
         extent = float(np.median(np.linalg.norm(np.ptp(joints_mm, axis=1), axis=-1)))
         for name, value, (least, most) in (("depth", depth, _DEPTHS_MM), ("extent", extent, _EXTENTS_MM)):
             if not least <= value <= most:
-                raise InputError(where, f"median {name} of people is {value:.4g} mm: the unit is another one", COPY)
+                factor = scale_to(float(np.median(extents_mm(joints_mm[:1000]))), BODY_MM)
+                remedy = COPY if factor is None else f"multiply the joints by {factor:g}"
+                raise InputError(where, f"median {name} of people is {value:.4g} mm: the unit is another one", remedy)
 
 
 def files_sha256(options: str, paths: Iterable[Path], remedy: str) -> str:

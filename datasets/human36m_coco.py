@@ -439,5 +439,5 @@ def _read_cameras(
     if inside[kind] < len(looked_at) / 2:
         raise InputError(path, "cameras do not show the people, whatever t is taken for", COPY)
     of_camera = np.stack([cameras[int(c)][kind].to_camera(j) for c, j in zip(cam, joints_mm, strict=True)])
-    check_millimetres(of_camera, 0, f"{path}: t")
+    check_millimetres(of_camera, 0, f"{path}: t, with the joints of joint_3d.json")
     return {place: pair[kind] for place, pair in cameras.items()}, bool(kind)

@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 import yaml
 
+from poseboard.datasets.human36m import LABELS
+from poseboard.datasets.unpickle import read_pickle
 from poseboard.protocols.records import DataFile
 
 TREES = {
@@ -110,6 +113,20 @@ def test_damaged_data_is_not_called_missing(home: Any) -> None:
     assert annotations.name in listed.out
     for command in (["data", "prepare", "rhd"], ["score", "rhd", "dlt"]):
         assert annotations.name in home.run(*command).error
+
+
+def test_labels_in_metres_are_refused_with_the_factor(home: Any, made_up: Made) -> None:
+    made_up("human36m", home.folder / "theirs")
+    name_roots(home, human36m="theirs")
+    path = home.folder / "theirs" / LABELS
+    labels = read_pickle(path)
+    labels["table"] = labels["table"].copy()
+    labels["table"]["keypoints"] /= 1000
+    np.save(path, np.array(labels, dtype=object), allow_pickle=True)
+    told = home.run("data", "prepare", "human36m").error
+    assert "theirs: train labels: joints: the median person is 1." in told
+    assert told.endswith("labels look like metres: multiply the joints by 1000")
+    assert not (home.folder / "results" / "smoke" / "data" / "human36m.json").exists()
 
 
 def test_without_samples_for_training_a_run_of_rows_says_so(home: Any, made_up: Made) -> None:

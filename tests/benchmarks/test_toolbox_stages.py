@@ -57,7 +57,7 @@ def test_published_weights_see_warped_crops(toolbox):
     warped, cut = view.crop(256, resampling="bilinear"), view.crop(256)
     middle = view.boxes_px.reshape(2, 2).mean(axis=0)
     in_crop = (warped.camera.K @ np.linalg.solve(view.camera.K, (*middle, 1)))[:2]
-    np.testing.assert_allclose(in_crop, 128)  # exactly, where whole pixels are up to half a one off
+    np.testing.assert_allclose(in_crop, 128, atol=1e-4)  # but for float32, where whole pixels are up to half a one off
     assert np.abs((cut.camera.K @ np.linalg.solve(view.camera.K, (*middle, 1)))[:2] - 128).max() > 1e-6
     params = yaml.safe_load((toolbox.folder / "params.yaml").read_text())
     released = {"code": "methods/epipolar", "after": "scratch", "weights": "released.pt", "fusion": "none"}

@@ -12,6 +12,27 @@ ACTIONS = ("Greeting-2", "Waiting-1", "Walking-1", "WalkingDog-2")
 FRAMES = (0, 5, 17)
 LABELS = Path("extra/human36m-multiview-labels-GTbboxes.npy")
 
+# Right ankle, knee, hip, left hip, knee, ankle; pelvis, spine, thorax, head top; right wrist, elbow, shoulder, left
+# shoulder, elbow, wrist; nose. Millimetres, z up, facing y.
+BODY = np.array(
+    [
+        *([-110, -20, 80], [-105, 20, 500], [-100, 0, 920], [100, 0, 920], [105, 20, 500], [110, -20, 80]),
+        *([0, 0, 930], [0, 0, 1180], [0, 0, 1440], [0, 0, 1720]),
+        *([-240, 60, 920], [-220, -20, 1160], [-170, 0, 1430], [170, 0, 1430], [220, -20, 1160], [240, 60, 920]),
+        [0, 90, 1560],
+    ],
+    dtype=np.float64,
+)
+
+
+def make_people(rng: np.random.Generator, count: int) -> np.ndarray:
+    """(count, 17, 3) mm: people near the origin, turned about the vertical."""
+    angle = rng.uniform(0, 2 * np.pi, count)
+    c, s, zero, one = np.cos(angle), np.sin(angle), np.zeros(count), np.ones(count)
+    turn = np.stack([np.stack([c, -s, zero], -1), np.stack([s, c, zero], -1), np.stack([zero, zero, one], -1)], 1)
+    joints = (BODY + rng.normal(0, 20, (count, *BODY.shape))) @ turn.swapaxes(1, 2)
+    return joints + rng.uniform([-200, -200, 0], [200, 200, 0], (count, 1, 3))
+
 
 def make_labels() -> dict[str, Any]:
     """Every subject, action and frame; S11 lacks Waiting-1, and the first camera of its Walking-1."""
@@ -48,10 +69,16 @@ def make_labels() -> dict[str, Any]:
     )
     for row, values in zip(table, rows, strict=True):
         row["subject_idx"], row["action_idx"], row["frame_idx"] = values
-    table["keypoints"] = rng.uniform(-500, 1500, table["keypoints"].shape)
-    corner = rng.integers(-10, 40, (len(rows), len(CAMERAS), 2))
-    side = rng.integers(30, 60, (len(rows), len(CAMERAS), 1))
-    table["bbox_by_camera_tlbr"] = np.concatenate([corner, corner + side], axis=-1)
+    table["keypoints"] = make_people(rng, len(rows))
+    of_row = cameras[table["subject_idx"]]
+    in_camera = table["keypoints"][:, None] @ of_row["R"].swapaxes(-1, -2) + of_row["t"].swapaxes(-1, -2)
+    pixels = in_camera @ of_row["K"].swapaxes(-1, -2)
+    pixels = pixels[..., :2] / pixels[..., 2:]
+    corner = pixels.min(axis=2)[..., ::-1] - rng.uniform(1, 8, (len(rows), len(CAMERAS), 2))
+    side = (
+        np.ptp(pixels, axis=2).max(axis=-1, keepdims=True) + rng.uniform(2, 16, (len(rows), len(CAMERAS), 1))
+    ).round()
+    table["bbox_by_camera_tlbr"] = np.concatenate([corner.round(), corner.round() + side], axis=-1)
     missing = (table["subject_idx"] == SUBJECTS.index("S11")) & (table["action_idx"] == ACTIONS.index("Walking-1"))
     table["bbox_by_camera_tlbr"][missing, 0] = 0
     return {

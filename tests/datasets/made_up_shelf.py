@@ -6,27 +6,53 @@ from pathlib import Path
 
 import numpy as np
 import scipy.io
-from scipy.spatial.transform import Rotation
+
+# Right ankle, knee, hip, left hip, knee, ankle; right wrist, elbow, shoulder, left shoulder, elbow, wrist; chin, head
+# top. Metres, z up, facing y.
+BODY = np.array(
+    [
+        *(
+            [-0.11, -0.02, 0.08],
+            [-0.1, 0.02, 0.5],
+            [-0.1, 0, 0.92],
+            [0.1, 0, 0.92],
+            [0.1, 0.02, 0.5],
+            [0.11, -0.02, 0.08],
+        ),
+        *([-0.24, 0.06, 0.92], [-0.22, -0.02, 1.16], [-0.17, 0, 1.43]),
+        *([0.17, 0, 1.43], [0.22, -0.02, 1.16], [0.24, 0.06, 0.92], [0, 0.08, 1.5], [0, 0, 1.72]),
+    ]
+)
+
+
+def _facing_the_middle(c: int, cameras: int) -> tuple[list[list[float]], list[list[float]]]:
+    """R and T (mm) of one of several cameras in a ring."""
+    angle = 2 * np.pi * c / cameras + 0.3
+    forward = np.array([-np.cos(angle), -np.sin(angle), 0])
+    R = np.array([[forward[1], -forward[0], 0], [0, 0, -1], forward])
+    return R.tolist(), (-5000 * forward[:, None] + [[0], [0], [1000 + 10 * c]]).tolist()
 
 
 def write_shelf(root: Path, frames: int, cameras: int = 2, name: str = "shelf") -> np.ndarray:
     """A made-up data set in the published form; returns (frames, 2, 14, 3) m, the second actor seen in odd frames."""
     rng = np.random.default_rng(5)
+    rigs = [_facing_the_middle(c, cameras) for c in range(cameras)]
     calibration = {
         str(c): {
-            "R": Rotation.random(random_state=rng).as_matrix().tolist(),
-            "T": rng.uniform(-2000, 2000, (3, 1)).tolist(),
-            "fx": 1000.0,
-            "fy": 1001.0,
-            "cx": 516.0,
-            "cy": 388.0,
+            "R": rigs[c][0],
+            "T": rigs[c][1],
+            **(
+                {"fx": 1000.0, "fy": 1001.0, "cx": 516.0, "cy": 388.0}
+                if name == "shelf"
+                else {"fx": 400.0, "fy": 401.0, "cx": 180.0, "cy": 144.0}
+            ),
             "k": [[0.1], [0.01], [0.001]],
             "p": [[0.002], [0.003]],
         }
         for c in range(cameras)
     }
     (root / f"calibration_{name}.json").write_text(json.dumps(calibration))
-    joints = rng.uniform(-2, 2, (frames, 2, 14, 3))
+    joints = BODY + rng.normal(0, 0.03, (frames, 2, 14, 3)) + rng.uniform((-1, -1, 0), (1, 1, 0), (frames, 2, 1, 3))
     joints[::2, 1] = np.nan
     actors = np.empty((1, 2), dtype=object)
     for a in range(2):

@@ -9,7 +9,16 @@ import numpy as np
 
 K_LENS, P_LENS = np.array([[-0.2], [0.25], [-0.01]]), np.array([[-0.001], [-0.0015]])
 FILES = {"train": "annot/h36m_train.pkl", "test": "annot/h36m_validation.pkl"}
-
+# Pelvis, right hip, knee, ankle, left hip, knee, ankle; spine, thorax, nose, head top; left shoulder, elbow, wrist,
+# right shoulder, elbow, wrist. Millimetres, z up, facing y.
+BODY = np.array(
+    [
+        *([0, 0, 930], [-100, 0, 920], [-105, 20, 500], [-110, -20, 80], [100, 0, 920], [105, 20, 500], [110, -20, 80]),
+        *([0, 0, 1180], [0, 0, 1440], [0, 90, 1560], [0, 0, 1720]),
+        *([170, 0, 1430], [220, -20, 1160], [240, 60, 920], [-170, 0, 1430], [-220, -20, 1160], [-240, 60, 920]),
+    ],
+    dtype=np.float64,
+)
 
 DAMAGED = ((5, 2), (10, 2), (13, 1))
 """Action and subaction of the sequences of S9 that tables leave out."""
@@ -22,7 +31,7 @@ def records(subject: int, moments: int, seed: int, action: int = 2, subaction: i
     of_sequence = "" if (action, subaction) == (2, 1) else f"_act_{action:02d}_subact_{subaction:02d}"
     folder = f"s_{subject:02d}{of_sequence}"
     for number in range(1, 1 + 5 * moments, 5):
-        joints = rng.uniform((-400, -400, 100), (400, 400, 1700), size=(17, 3))
+        joints = BODY + rng.normal(0, 40, size=(17, 3)) + rng.uniform((-300, -300, 0), (300, 300, 0))
         for camera in range(4):
             angle = np.pi / 2 * camera + 0.3
             R = np.array(
