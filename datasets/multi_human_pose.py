@@ -86,20 +86,23 @@ class MultiHumanPose:
     Predictions are of ``skeleton`` (COCO's 17 joints, as the detections); the truth has the 14 joints of
     ``truth_skeleton``. They are mapped by name, not by index.
 
+    Frames are those of the detections and those of the truth, from 0; the usual ones of a published set.
+
     The truth of a frame is the entry of ``actorsGT.mat`` with the same number, one row per actor. In a folder with only
     a few frames, such as a sample of a test suite, detections and annotations with the same number can be of different
     instants: there, detections must not be scored against this truth.
 
     Args:
         root: folder with the files above.
-        truth: "actors": poses of ``actorsGT.mat``. "none": no truth, for such a folder.
+        truth: "actors": poses of ``actorsGT.mat``. "none": no truth, for such a folder; the file is not read, and the
+            frames are those of the detections.
     """
 
     name: ClassVar[str]
     image_size: ClassVar[tuple[int, int]]
     """Width and height, pixels."""
     evaluated: ClassVar[tuple[range, ...]]
-    """Frames that are scored by convention; all frames of a shorter file."""
+    """Frames that are scored by convention; all frames of shorter files."""
     published_views: ClassVar[int]
     """Number of cameras, if there is no calibration file."""
     image_file: ClassVar[str]
@@ -123,7 +126,8 @@ class MultiHumanPose:
 
     def status(self) -> Status:
         """Ready with calibration, annotations and detections; images are optional."""
-        for path in (self._calibration, self.root / _ACTORS):
+        needed = self.root / _ACTORS if self._has_truth else self._detections_path or self._detections_file
+        for path in (self._calibration, needed):
             if not path.is_file():
                 return Status("missing", f"no {path.name} in {self.root}", OBTAIN)
         try:
@@ -136,13 +140,16 @@ class MultiHumanPose:
             return Status("damaged", str(error), OBTAIN)
         images = "images" if has_images else "no images"
         if detections:
-            return Status("ready", f"{len(frames)} frames with detections, {images}", OBTAIN)
-        return Status("partial", f"{len(frames)} frames, {images}; no {detections_name(self.name)}.pkl", OBTAIN)
+            annotated = sum(frame < len(self._actors) for frame in frames) if self._has_truth else len(frames)
+            of_truth = "" if annotated == len(frames) else f", {annotated} of them in {_ACTORS}"
+            return Status("ready", f"{len(frames)} frames with detections{of_truth}, {images}", OBTAIN)
+        return Status("partial", f"{len(frames)} frames, {images}; no {self._detections_file.name}", OBTAIN)
 
     def manifest(self) -> str:
         """SHA-256 of calibration, annotations and detections."""
         digest = hashlib.sha256()
-        for path in (self._calibration, self.root / _ACTORS, self._detections_path):
+        annotations = self.root / _ACTORS if self._has_truth else None
+        for path in (self._calibration, annotations, self._detections_path):
             if path is not None:
                 try:
                     digest.update(path.read_bytes())
@@ -181,13 +188,15 @@ class MultiHumanPose:
 
         By convention the first three actors are scored. No actor if ``truth`` is "none".
         """
-        actors = self._actors[self._frame(key)]
-        return Truth(actors if self._has_truth else actors[:0])
+        frame = self._frame(key)
+        if not self._has_truth:
+            return Truth(np.empty((0, len(TUM14), 3)))
+        return Truth(self._actors[frame] if frame < len(self._actors) else np.full_like(self._actors[0], np.nan))
 
     def _frame(self, key: str) -> int:
         match = re.fullmatch(rf"{self.name}/([0-9]{{6}})", key)
         if match is None or int(match[1]) not in self._frames:
-            raise InputError(f"{self.name}: key {key!r}", "there is no such frame", f"see {self.root / _ACTORS}")
+            raise InputError(f"{self.name}: key {key!r}", "there is no such frame", f"see the files in {self.root}")
         return int(match[1])
 
     def _image(self, camera: int, frame: int) -> Path | None:
@@ -197,13 +206,25 @@ class MultiHumanPose:
     @cached_property
     def _frames(self) -> dict[int, None]:
         """Numbers of the frames in order, as keys of a dict for fast lookup."""
-        count = len(self._actors)
-        whole = count >= max(part.stop for part in self.evaluated)
-        return dict.fromkeys(frame for part in (self.evaluated if whole else (range(count),)) for frame in part)
+        detected = {frame for _, frame in self._detections}
+        if not self._has_truth:
+            if not detected:
+                path = self._detections_path
+                problem = "there is no such file" if path is None else "holds no frame"
+                raise InputError(path or self._detections_file, problem, f"without truth frames come from it; {OBTAIN}")
+            return dict.fromkeys(sorted(detected))
+        numbers = sorted(detected | set(range(len(self._actors))))
+        if len(self._actors) >= max(part.stop for part in self.evaluated):
+            numbers = [frame for part in self.evaluated for frame in part]
+        return dict.fromkeys(numbers)
 
     @property
     def _calibration(self) -> Path:
         return self.root / f"calibration_{self.name}.json"
+
+    @property
+    def _detections_file(self) -> Path:
+        return self.root / f"{detections_name(self.name)}.pkl"
 
     @property
     def _detections_path(self) -> Path | None:

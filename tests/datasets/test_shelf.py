@@ -137,6 +137,40 @@ def test_campus_has_files_frames_and_images_of_its_own(tmp_path: Path) -> None:
     assert Campus(tmp_path).status().state == "partial"
 
 
+def test_frames_are_those_of_the_detections(tmp_path: Path) -> None:
+    """30 frames with detections and 3 with annotations are 30; without truth the annotations need not be there."""
+    write_shelf(tmp_path, frames=30)
+    detections = (tmp_path / "pred_shelf_maskrcnn_hrnet_coco.pkl").read_bytes()
+    write_shelf(tmp_path, frames=3)
+    (tmp_path / "pred_shelf_maskrcnn_hrnet_coco.pkl").write_bytes(detections)
+    keys = [f"shelf/{frame:06d}" for frame in range(30)]
+    annotated = Shelf(tmp_path)
+    assert list(annotated.keys("test")) == keys
+    assert annotated.status().detail == "30 frames with detections, 3 of them in actorsGT.mat, no images"
+    assert np.isfinite(annotated.truth(keys[2]).joints_mm[0]).all()
+    assert annotated.truth(keys[3]).joints_mm.shape == (2, len(TUM14), 3)
+    assert np.isnan(annotated.truth(keys[3]).joints_mm).all()
+
+    (tmp_path / "actorsGT.mat").unlink()
+    assert annotated.status().state == "missing"
+    dataset = Shelf(tmp_path, truth="none")
+    assert dataset.status().detail == "30 frames with detections, no images"
+    assert list(dataset.keys("test")) == keys
+    assert dataset.truth(keys[29]).joints_mm.shape == (0, len(TUM14), 3)
+    assert len(dataset.sample(keys[29]).views[0].boxes_px) == 29 % 3
+    with_annotations = dataset.manifest()
+    (tmp_path / "actorsGT.mat").write_bytes(b"of another tree")
+    assert Shelf(tmp_path, truth="none").manifest() == with_annotations
+
+    (tmp_path / "pred_shelf_maskrcnn_hrnet_coco.pkl").write_bytes(pickle.dumps({}))
+    assert Shelf(tmp_path, truth="none").status().state == "damaged"
+    (tmp_path / "pred_shelf_maskrcnn_hrnet_coco.pkl").unlink()
+    without = Shelf(tmp_path, truth="none")
+    assert without.status().state == "missing"
+    with pytest.raises(InputError, match=r"pred_shelf_maskrcnn_hrnet_coco\.pkl: there is no such file"):
+        without.keys("test")
+
+
 def test_images_are_used_where_they_are(tmp_path: Path) -> None:
     write_shelf(tmp_path, frames=2)
     for camera in range(2):
