@@ -4,7 +4,8 @@ One file a (data set, condition, method, seed). One row a predicted person: ``ke
 from 0, unique within a key), ``score`` (finite, higher is surer), ``frame`` ("world" or a camera's name) and
 ``joints_mm`` (fixed-size list of J·3 float32, x y z joint by joint). Further columns of numbers may follow
 (``size_mm``, recovered cameras, covariances), each declared in the metadata with its shape; they are stored as
-fixed-size lists of float32 and may be NaN. The schema metadata holds one entry, ``poseboard``: the JSON of
+fixed-size lists of float32 and may be NaN. Files of others may have lists of any kind and floats of any width, which
+are converted. The schema metadata holds one entry, ``poseboard``: the JSON of
 :class:`PredictionInfo`.
 
 A joint that is not predicted is NaN in all three coordinates; NaN in one or two of them, infinity, or a coordinate
@@ -367,13 +368,58 @@ def _check_schema(path: Path, schema: pa.Schema, info: PredictionInfo) -> None:
             "person": pa.types.is_integer(stored),
             "score": pa.types.is_floating(stored),
         }
-        lists = stored == declared or (
-            pa.types.is_fixed_size_list(stored)
-            and stored.value_type == pa.float32()
-            and stored.list_size == getattr(declared, "list_size", None)
-        )
+        lists = _holds_floats(stored) and _fixed_width(stored) in (None, _fixed_width(declared))
         if not kinds.get(name, lists):
             raise InputError(f"{path}: {name}", f"column is {stored}, expected {declared}", "convert it before writing")
+
+
+def _is_list(stored: pa.DataType) -> bool:
+    kinds = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
+    return any(is_kind(stored) for is_kind in kinds)
+
+
+def _holds_floats(stored: pa.DataType) -> bool:
+    """Whether a column holds lists of floats, or lists of these, as pandas writes arrays of any shape."""
+    if not _is_list(stored):
+        return False
+    while _is_list(stored):
+        stored = stored.value_type
+    return bool(pa.types.is_floating(stored))
+
+
+def _fixed_width(stored: pa.DataType) -> int | None:
+    """Numbers in each row of a column of lists; None if rows may differ."""
+    width = 1
+    while pa.types.is_fixed_size_list(stored):
+        width, stored = width * stored.list_size, stored.value_type
+    return None if _is_list(stored) else width
+
+
+def _float32(values: pa.Array) -> NDArray[np.float32]:
+    """Numbers of any float type; those beyond float32 become infinite, which is refused later."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values.to_numpy(zero_copy_only=False)).astype(np.float32, copy=False)
+
+
+def _flat(column: pa.Array, width: int, keys: NDArray[np.object_], where: str) -> NDArray[np.float32]:
+    """(N, width) numbers of a column of lists; InputError for one of another length, or with nulls."""
+    counts = np.ones(len(column), dtype=np.int64)  # of values in each row
+    while _is_list(column.type):
+        lengths = (
+            np.full(len(column), column.type.list_size, dtype=np.int64)
+            if pa.types.is_fixed_size_list(column.type)
+            else column.value_lengths().to_numpy(zero_copy_only=False)
+        )
+        ends = np.concatenate([[0], np.cumsum(lengths)])[np.cumsum(counts)]
+        counts, column = np.diff(ends, prepend=0), column.flatten()
+        if column.null_count:
+            raise InputError(where, f"{column.null_count} values are null", "what is not known is NaN")
+    if (counts != width).any():
+        first = int(np.argmax(counts != width))
+        raise InputError(
+            where, f"row of {keys[first]!r} has {counts[first]} numbers, not {width}", "write x y z per joint"
+        )
+    return _float32(column).reshape(-1, width)
 
 
 def _columns(path: Path, file: pq.ParquetFile, info: PredictionInfo) -> PoseTable:
@@ -390,18 +436,13 @@ def _columns(path: Path, file: pq.ParquetFile, info: PredictionInfo) -> PoseTabl
         for name, column in columns.items():
             if column.null_count:
                 raise InputError(f"{path}: {name}", f"{column.null_count} values are null", "joints not known are NaN")
-        lists = {name: columns[name].flatten() for name in ("joints_mm", *further)}
-        for name, values in lists.items():
-            if values.null_count:
-                raise InputError(f"{path}: {name}", f"{values.null_count} values are null", "what is not known is NaN")
         keys[rows] = columns["key"].to_numpy(zero_copy_only=False)
         frames = columns["frame"].dictionary_encode()  # one string for all rows that hold it
         frame[rows] = frames.dictionary.to_numpy(zero_copy_only=False).astype(object)[frames.indices.to_numpy()]
         person[rows] = columns["person"].to_numpy()
-        score[rows] = columns["score"].to_numpy()
-        joints[rows] = lists["joints_mm"].to_numpy().reshape(-1, width)
-        for name, into in further.items():
-            into[rows] = lists[name].to_numpy().reshape(-1, into.shape[1])
+        score[rows] = _float32(columns["score"])
+        for name, into in (("joints_mm", joints), *further.items()):
+            into[rows] = _flat(columns[name], into.shape[1], keys[rows], f"{path}: {name}")
         start += batch.num_rows
     if n and (person.min() < 0 or person.max() > np.iinfo(np.int32).max):
         raise InputError(f"{path}: person", "numbers must be 0 or above and below 2^31", "count people from 0")

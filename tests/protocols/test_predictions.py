@@ -168,8 +168,18 @@ def test_absent_column(file: Path, column: str) -> None:
 JOINTS = pa.array(np.zeros(34 * 51, dtype=np.float32))
 BAD_COLUMNS = {
     "width": ("joints_mm", pa.FixedSizeListArray.from_arrays(JOINTS[: 34 * 48], 48), "expected"),
-    "ragged": ("joints_mm", pa.array([[0.0] * 51] * 34, pa.list_(pa.float32())), "expected"),
-    "double": ("joints_mm", pa.FixedSizeListArray.from_arrays(JOINTS.cast(pa.float64()), 51), "expected"),
+    "ragged": (
+        "joints_mm",
+        pa.array([[0.0] * 51, [0.0] * 54, [0.0] * 48, *[[0.0] * 51] * 31], pa.list_(pa.float32())),
+        "row of 'S9/Walking-1/000001' has 54 numbers, not 51",
+    ),
+    "whole numbers": ("joints_mm", pa.FixedSizeListArray.from_arrays(JOINTS.cast(pa.int32()), 51), "expected"),
+    "null in a list": ("joints_mm", pa.array([[None] + [0.0] * 50] * 34, pa.list_(pa.float64())), "34 values are null"),
+    "too wide for float32": (
+        "joints_mm",
+        pa.array([[1e300] + [0.0] * 50] + [[0.0] * 51] * 33, pa.list_(pa.float64())),
+        "1 rows have infinite coordinates",
+    ),
     "null number": (
         "joints_mm",
         pa.array([[None] * 2 + [0.0] * 49] + [[0.0] * 51] * 33, pa.list_(pa.float32(), 51)),
@@ -219,6 +229,29 @@ def test_wider_types_of_other_writers_are_taken(file: Path) -> None:
     again = read(file)
     assert (again.keys == expected.keys).all()
     assert again.person.dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        pa.list_(pa.float64(), 51),
+        pa.list_(pa.float32()),
+        pa.large_list(pa.float64()),
+        pa.list_(pa.list_(pa.float64(), 3), 17),
+        pa.list_(pa.list_(pa.float64())),
+    ],
+    ids=str,
+)
+def test_lists_and_floats_of_other_writers_are_converted(file: Path, stored: pa.DataType) -> None:
+    expected = read(file)
+    nested = stored.value_type not in (pa.float32(), pa.float64())
+    poses = expected.joints_mm.astype(np.float64)
+    rows = (poses if nested else poses.reshape(len(poses), -1)).tolist()
+    rewrite(file, with_column("joints_mm", pa.array(rows, stored)))
+    again = read(file)
+    assert again.joints_mm.dtype == np.float32
+    np.testing.assert_array_equal(again.joints_mm, expected.joints_mm)
+    assert again.answers_sha256() == expected.answers_sha256()
 
 
 def test_absent_metadata(file: Path) -> None:
