@@ -370,8 +370,8 @@ def score(
     """Score the predictions of one row under every protocol; writes one JSON and the per-pose errors.
 
     With --predictions any file of the published form is validated and scored, and nothing is written: the numbers are
-    printed. A file that says it is of another method than METHOD is refused, unless --as names it. Poses that are not
-    of a person's size are scored with a warning: they are often in metres or centimetres.
+    printed. A file that says it is of another method than METHOD is refused, unless --as names it. Poses in
+    another unit, or with joints, sides or axes in another order, are scored with a warning.
     """
     from poseboard.benchmarks import scoring
     from poseboard.benchmarks.harness import Bench

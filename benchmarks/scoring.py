@@ -28,7 +28,7 @@ from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.skeleton import ROOT
-from poseboard.protocols import metrics, predictions
+from poseboard.protocols import doubts, metrics, predictions
 from poseboard.protocols.base import TruthTable
 from poseboard.protocols.comparison import compare
 from poseboard.protocols.condition import Condition
@@ -54,8 +54,6 @@ from poseboard.protocols.table import Table
 EXAMPLES = 9
 """Samples drawn on the page: the best, those about the median, and the worst."""
 EXAMPLE_PX = 160
-PERSON_MM = (500.0, 2500.0)
-"""How tall people are, sitting children to jumping players."""
 
 
 def score_stage(
@@ -75,8 +73,8 @@ def score_stage(
         method: the row; of ``files``, the method that they say they are of.
         files: predictions to score instead of those of the predict stage.
         named: what to call ``files`` in the record, whatever they say they are of.
-        doubt: called with a line for each file that is scored but seems to be in another unit, and for each split whose
-            tables are left out because nothing of it is predicted.
+        doubt: called with a line for each file that is scored but seems to be in another unit or to have a simple
+            mistake, and for each split whose tables are left out because nothing of it is predicted.
 
     Raises:
         InputError: predictions that are absent, damaged, of other data, with unknown keys or of several runs, or
@@ -117,7 +115,7 @@ def _score(
         raise InputError(
             f"{dataset}/{method}", "no table can be scored from these predictions", "see benchmarks/tables"
         )
-    for line in _unit_doubts(splits) if files else ():
+    for line in _doubts(splits) if files else ():
         doubt(line)
     # What was done stands in the predictions: the train stage may have been run again since, or never.
     own_last = sorted(
@@ -398,39 +396,10 @@ def _given(files: Sequence[Path], method: str | None) -> Predictions:
     return answered
 
 
-def _unit_doubts(splits: Sequence[tuple[TruthTable, Predictions]]) -> Iterator[str]:
+def _doubts(splits: Sequence[tuple[TruthTable, Predictions]]) -> Iterator[str]:
     for truth, answered in splits:
-        lines_of = (unit_doubt(table, truth) for by_seed in answered.values() for table in by_seed.values())
+        lines_of = (doubts.doubt(table, truth) for by_seed in answered.values() for table in by_seed.values())
         yield from filter(None, lines_of)
-
-
-def unit_doubt(table: PoseTable, truth: TruthTable) -> str | None:
-    """What to say of predictions of people whose median pose is not 0.5 to 2.5 m tall; None where nothing is.
-
-    Tall is the largest distance between two joints, so that it depends on no axis. Hands, whose true poses are no such
-    size either, are not judged.
-    """
-    tall, true = (_median_height_mm(joints_mm) for joints_mm in (table.joints_mm, truth.joints_mm))
-    if tall is None or true is None or not PERSON_MM[0] <= true <= PERSON_MM[1]:
-        return None
-    if PERSON_MM[0] <= tall <= PERSON_MM[1]:
-        return None
-    unit = next((unit for unit, mm in (("metres", 1000), ("centimetres", 10)) if 0.5 <= tall * mm / true <= 2), None)
-    hint = f"these seem to be {unit}" if unit else "check the unit"
-    return (
-        f"{table.source}: joints_mm: the median pose is {tall:.3g} mm tall, that of the truth {true:.0f} mm; "
-        f"{hint}, answers are in millimetres"
-    )
-
-
-def _median_height_mm(joints_mm: NDArray[np.floating]) -> float | None:
-    """Median over at most 1000 poses, evenly chosen, of the largest distance between two joints; None without any."""
-    chosen = joints_mm[:: max(len(joints_mm) // 1000, 1)].astype(np.float64)
-    chosen = chosen[~np.isnan(chosen).all(axis=(1, 2))]
-    if not len(chosen):
-        return None
-    apart = np.nan_to_num(np.linalg.norm(chosen[:, :, None] - chosen[:, None], axis=-1))
-    return float(np.median(apart.max(axis=(1, 2))))
 
 
 def _examples(bench: Bench, table: PoseTable, truth: TruthTable) -> dict[str, NDArray[Any]]:

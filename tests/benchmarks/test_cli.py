@@ -18,7 +18,7 @@ from predicted import file_name
 from poseboard.benchmarks import cli
 from poseboard.datasets.human36m import CAMERAS, Human36M
 from poseboard.methods.checkpoint import Checkpoint
-from poseboard.protocols import predictions
+from poseboard.protocols import doubts, predictions
 from poseboard.protocols.records import ScoreFile, TrainingFile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -231,6 +231,23 @@ def test_predictions_in_another_unit_are_scored_with_a_warning(workspace: Any, f
     (line,) = warnings
     assert "joints_mm: the median pose is" in line
     assert hint in line
+
+
+def test_a_mistake_is_told_and_scored_as_it_is(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = Human36M(workspace.world)
+
+    def reverse(table: predictions.PoseTable) -> None:
+        for row, key in enumerate(table.keys):
+            table.joints_mm[row] = truth.truth(key).joints_mm[0, ::-1] + 20
+
+    path = spoiled_predictions(workspace, reverse)
+    done = workspace.must("score", "human36m", "dlt", "--predictions", path)
+    (line,) = (line for line in done.err.splitlines() if line.startswith("poseboard: warning: "))
+    assert line.endswith("to 35 mm if the joints are reversed")
+    assert float(re.findall(r"falls from (\d+) to", line)[0]) > 200
+    monkeypatch.setattr(doubts, "doubt", lambda table, truth: None)
+    quiet = workspace.must("score", "human36m", "dlt", "--predictions", path)
+    assert (quiet.out, quiet.err) == (done.out, "")
 
 
 def test_predictions_for_unknown_keys(workspace: Any, spoil: Fail) -> None:

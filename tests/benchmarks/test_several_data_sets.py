@@ -265,7 +265,18 @@ def test_roots_of_each_camera_are_scored_as_what_they_were_written_of(photograph
     assert "image_id: 1000000 is no image of test" in told.error
     assert [path.read_bytes() for path in files] == before
     of_files = [argument for path in files for argument in ("--predictions", path)]
-    record = json.loads(photographs.must("score", "human36m-coco", "others", *of_files, "--json").out)
+    done = photographs.must("score", "human36m-coco", "others", *of_files, "--json")
+    assert "warning" not in done.err
+    record = json.loads(done.out)
     values = {score["table"]: score["value"] for score in record["scores"]}
     assert values == pytest.approx({score.table: score.value for score in own}, rel=1e-6)
     assert all(score["signature"]["trained_on"] == [] for score in record["scores"])
+
+    for entry in entries:
+        entry["root_cam"] = [value / 1000 for value in entry["root_cam"]]
+    (photographs.folder / "metres.json").write_text(json.dumps(entries))
+    photographs.must("roots", "read", "human36m-coco", "metres.json", "--as", "others", "--out", "metres.parquet")
+    of_files = [argument for path in photographs.folder.glob("metres-*") for argument in ("--predictions", path)]
+    warnings = photographs.must("score", "human36m-coco", "others", *of_files).err.splitlines()
+    assert len(warnings) == 4
+    assert all("the median root is " in line and "metres: multiply them by 1000" in line for line in warnings)
