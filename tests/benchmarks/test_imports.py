@@ -47,5 +47,7 @@ def test_a_row_that_runs_nowhere_imports_nothing(command: str, tmp_path: Path) -
     call = f"import os; os.chdir({str(tmp_path)!r}); sys.argv = ['poseboard', {command!r}, 'epipolar_augmented']"
     statement = f"{call}\nfrom poseboard.benchmarks.cli import main\ntry:\n    main()\nexcept SystemExit: pass"
     # check_rows, which a stage of a run leaves to the run, tries every row's options with the row's code.
-    assert imported(f"import os; os.environ |= {{'POSEBOARD_PROFILE': 'smoke', 'DVC_STAGE': 'a'}}\n{statement}") == set()
+    assert (
+        imported(f"import os; os.environ |= {{'POSEBOARD_PROFILE': 'smoke', 'DVC_STAGE': 'a'}}\n{statement}") == set()
+    )
     assert (tmp_path / "results/smoke").is_dir()
