@@ -131,6 +131,7 @@ def _score(
         profile=settings.params.profile,
         warning=settings.profile.warning,
         source="submission" if files else "pipeline",
+        bound=not files and settings.entry(method).bound,
         inputs=info[seeds[0]].inputs,
         scores=[found for of_table in scored.values() for found in of_table.scores],
         provenance=provenance(
@@ -271,7 +272,7 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
     """
     scored: dict[str, dict[str, Scored]] = defaultdict(dict)
     synthetic, manifest, first = False, "", ""
-    learned: set[str] = set()
+    learned, bounds = set[str](), set[str]()
     reference: dict[str, list[Score]] = {}
     of_reference = settings.home / "results" / REFERENCE
     training, other_training = _training(settings.results, dataset), _training(of_reference, dataset)
@@ -288,6 +289,8 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
         synthetic, manifest, first = record.synthetic, record.provenance.data_manifest, first or method
         if trained(record):
             learned.add(method)
+        if record.bound:
+            bounds.add(method)
         several = row_path(of_reference, "scores", method, dataset)
         if several.is_file() and same_row(record, other := ScoreFile.read(several), training, other_training):
             reference[method] = other.scores
@@ -301,7 +304,7 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
     controls: list[ControlComparison] = []
     with progress(f"compare {dataset}") as report:
         for done, table in enumerate(of_dataset := tables_on(dataset, settings.params.profile), 1):
-            tables += compare(table, scored[table.id], learned=learned, reference=reference)
+            tables += compare(table, scored[table.id], learned=learned, reference=reference, bounds=bounds)
             if (control := control_of(table, settings.params.profile)) is not None:
                 controls += increases(table, control, scored[table.id], scored[control.id])
             report(done, len(of_dataset))
@@ -333,6 +336,7 @@ def _line(found: Score) -> str:
     interval = "" if found.ci95 is None else f" [{found.ci95[0]:.{digits}f}, {found.ci95[1]:.{digits}f}]"
     counts = ((found.n_missing, "missing"), (found.n_false, "false"), (found.n_unjudged, "unjudged"))
     counted = "".join(f", {count} {what}" for count, what in counts if count)
+    counted += ", not ranked: incomplete" if found.n_left_out else ""
     if found.predicted_per_true is not None:
         counted += f", {found.predicted_per_true:.2f} predicted per true person"
     beside = "".join(f", {name} {figure:.2f}" for name, figure in found.beside.items() if figure is not None)

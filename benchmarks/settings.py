@@ -140,6 +140,11 @@ class MethodEntry(BaseModel):
         default_factory=dict,
         description="for a method that is handed predicted roots: published results files instead of `after`",
     )
+    bound: bool = Field(
+        default=False,
+        description="a bound that other rows are read against, because it is told what their users do not know: "
+        "shown, and never ranked",
+    )
 
     @property
     def spec(self) -> str:

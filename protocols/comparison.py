@@ -1,11 +1,16 @@
 """Which method is better, and how sure that is: paired differences and rank intervals within one table.
 
 Two methods are compared on the poses that have a number for both in every seed, under the same resamples of the groups,
-so that what is hard for both cancels; ranks are over the poses that have one for all methods. An error in millimetres
-has none where a pose is missing; PCK has, since what is missing is wrong. Predicted people cannot be paired: methods
-are then compared on the samples that have a number for both, with all records there, as the protocol declares
-(``Protocol.paired_on``). What may be claimed of it, with the spread
-between trainings and for all pairs at once, :mod:`poseboard.protocols.decisions` says.
+so that what is hard for both cancels. An error in millimetres has none where a pose is missing; PCK has, since what is
+missing is wrong. Predicted people cannot be paired: methods are then compared on the samples that have a number for
+both, with all records there, as the protocol declares (``Protocol.paired_on``).
+
+Ranks are over all poses, and only complete rows have one (`Score.complete`). A method chooses which poses it leaves
+out, and can choose the hard ones: the fifth that it is surest of has a much smaller error than the whole. Any rule that
+ranks such a row, on its own poses or on common ones, pays for leaving poses out. Bounds have no rank either.
+
+Which differences are decided, :mod:`poseboard.protocols.decisions` says: with the spread between trainings, and for
+all pairs of ranked rows at once.
 """
 
 from __future__ import annotations
@@ -19,8 +24,8 @@ from numpy.typing import NDArray
 
 from poseboard.protocols import area, bootstrap
 from poseboard.protocols.base import Protocol
-from poseboard.protocols.decisions import judge
-from poseboard.protocols.records import PairedDifference, Rank, Score, SeedValue, Signature, TableComparison
+from poseboard.protocols.decisions import judge, places
+from poseboard.protocols.records import PairedDifference, Score, SeedValue, Signature, TableComparison
 from poseboard.protocols.scoring import Scored, groupings, seed_estimates, widest
 from poseboard.protocols.table import Table
 
@@ -32,6 +37,7 @@ def compare(
     *,
     learned: Collection[str] | None = None,
     reference: Mapping[str, Sequence[Score]] | None = None,
+    bounds: Collection[str] = (),
 ) -> list[TableComparison]:
     """Compare methods on one table, once for each signature that at least two of them have.
 
@@ -43,10 +49,12 @@ def compare(
         resamples: of the bootstrap.
         learned: methods whose weights came out of a training; None: all of them.
         reference: name of the method -> its scores in a run of several seeds.
+        bounds: methods that others are read against (`ScoreFile.bound`).
 
     Returns:
         Pairs in the order of the scores (a before b); no pair and no ranks where less than two groups are common: one
-        group resamples to itself, and its interval of width zero would be a lie.
+        group resamples to itself, and its interval of width zero would be a lie. Pairs with a bound or with a row that
+        is not complete are there, never decided.
     """
     protocol = table.rule()
     sign = 1 if protocol.lower_is_better else -1
@@ -76,7 +84,8 @@ def compare(
                 signature=signatures[key][0],
                 unit=signatures[key][1],
                 pairs=_pairs(protocol, tables, compared, resamples),
-                ranks=_ranks(protocol, tables, compared),
+                ranks=places(ranked),
+                unranked=[method for method in tables if method not in ranked],
             ),
             scores[key],
             {
@@ -90,6 +99,7 @@ def compare(
         for key, tables in members.items()
         if len(tables) > 1
         for compared in (_compared(protocol, tables),)
+        for ranked in ({name: one for name, one in scores[key].items() if one.complete and name not in bounds},)
     ]
 
 
@@ -288,15 +298,3 @@ def _pairs(protocol: Protocol, tables: Tables, compared: Compared, resamples: in
             )
         )
     return pairs
-
-
-def _ranks(protocol: Protocol, tables: Tables, compared: Compared) -> list[Rank]:
-    """Places over the poses that all have; what is decided narrows their interval down, nothing is as yet."""
-    common = _common(protocol, tables, compared)
-    codes, groups = groupings(protocol, _rows(common))[0]
-    if groups < 2:
-        return []
-    point = np.array([of_method[0] for of_method in _estimates(protocol, common, 0, codes, groups)])
-    rank = bootstrap.ranks(point[:, None], protocol.lower_is_better)[:, 0]
-    ranks = [Rank(method=method, rank=int(rank[i]), ci95=(1, len(common))) for i, method in enumerate(common)]
-    return sorted(ranks, key=lambda place: (place.rank, place.method))

@@ -14,8 +14,9 @@ run of several seeds of the same row (`results/seeds`), and not divided by the r
 learned and no such run is at hand, its spread is unknown and nothing about it is decided. A row that learns nothing
 itself but takes a trained checkpoint over varies with it. One that has no checkpoint does not vary.
 
-Within one table the marks hold simultaneously: Holm's procedure over all pairs, so the probability that any mark is
-wrong is at most 5 % (Holm, Scandinavian Journal of Statistics 1979). A pair is decided by no fewer than G groups with
+Within one table the marks hold simultaneously: Holm's procedure over all pairs of ranked rows, so the probability that
+any mark is wrong is at most 5 % (Holm, Scandinavian Journal of Statistics 1979). Only complete rows are ranked, and no
+bounds: a difference from another row is stated, without a mark. A pair is decided by no fewer than G groups with
 ``2^(1 - G) <= 5 % / pairs``: with fewer not even a test of signs in which all groups agree could decide it. The
 interval of places follows from the marks: as many rows are ahead as are decided better (Mohamad, Goeman and van Zwet,
 Statistics in Medicine 2022).
@@ -31,6 +32,7 @@ from typing import Literal
 import numpy as np
 import scipy  # its parts load when they are used
 
+from poseboard.protocols import bootstrap
 from poseboard.protocols.records import PairedDifference, Rank, Score, ScoreFile, TableComparison, TrainingFile
 
 LEVEL = 0.95
@@ -114,18 +116,23 @@ def p_value(difference: float, groups: Interval, spread: Spread) -> float:
     return float(np.exp(scipy.optimize.brentq(reaches, least, most, xtol=1e-9)))
 
 
-def holm(p: Sequence[float], level: float = LEVEL) -> list[bool]:
+def holm(p: Sequence[float | None], level: float = LEVEL) -> list[bool]:
     """Which of several hypotheses are rejected so that the probability of any wrong rejection is at most 1 - level.
+
+    Args:
+        p: of each hypothesis; None: it is not in the family and is not rejected.
+        level: of the family.
 
     Example:
         >>> holm([0.001, 0.04, 0.02])
         [True, True, True]
-        >>> holm([0.03, 0.04])
-        [False, False]
+        >>> holm([0.03, 0.04]), holm([0.03, None])
+        ([False, False], [True, False])
     """
     rejected = [False] * len(p)
-    for step, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
-        if p[i] > (1 - level) / (len(p) - step):
+    family = sorted((value, i) for i, value in enumerate(p) if value is not None)
+    for step, (value, i) in enumerate(family):
+        if value > (1 - level) / (len(family) - step):
             break
         rejected[i] = True
     return rejected
@@ -213,9 +220,13 @@ def judge(
         learned: rows whose weights came out of a training.
     """
     spreads = [_spread_of(pair, scores, reference, learned) for pair in comparison.pairs]
-    p = []
+    family = len(comparison.ranked_pairs)
+    p: list[float | None] = []
     for pair, (_, spread) in zip(comparison.pairs, spreads, strict=True):
-        known = spread is not None and not few_groups(pair.n_groups, len(comparison.pairs))
+        if not {pair.a, pair.b}.isdisjoint(comparison.unranked):
+            p.append(None)
+            continue
+        known = spread is not None and not few_groups(pair.n_groups, family)
         p.append(p_value(pair.difference, _groups(pair), spread) if known and spread is not None else 1.0)
     pairs = [
         pair.model_copy(
@@ -280,3 +291,21 @@ def _placed(rank: Rank, rows: int, pairs: Sequence[PairedDifference], scores: Ma
         else:
             better += 1
     return rank.model_copy(update={"ci95": (min(1 + better, rank.rank), max(rows - worse, rank.rank))})
+
+
+def places(scores: Mapping[str, Score]) -> list[Rank]:
+    """Ranks of complete rows by their numbers, equal ones sharing the better place; `judge` narrows the intervals.
+
+    Args:
+        scores: of the rows to rank, all of one signature.
+
+    Returns:
+        None of a single group: no difference could be decided.
+    """
+    if not scores or min(score.n_groups for score in scores.values()) < 2:
+        return []
+    numbers = np.array([score.value for score in scores.values()], dtype=np.float64)
+    lower_is_better = next(iter(scores.values())).lower_is_better
+    rank = bootstrap.ranks(numbers[:, None], lower_is_better)[:, 0]
+    ranks = [Rank(method=name, rank=int(rank[i]), ci95=(1, len(scores))) for i, name in enumerate(scores)]
+    return sorted(ranks, key=lambda place: (place.rank, place.method))

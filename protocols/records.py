@@ -32,7 +32,16 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import BoxSource, DataState, TruthSource
@@ -378,6 +387,10 @@ class Score(Record):
         "seeds differ, as predicted people may"
     )
     n_missing: int = Field(description="those of them without a usable prediction, over all seeds")
+    n_left_out: int = Field(
+        description="those of the missing that the number is not over; the others count in it as wrong. Older files "
+        "lack it: there it is all missing poses, and no missing people"
+    )
     n_false: int = Field(
         default=0, description="predicted people that nothing supports, over all seeds, where the protocol counts them"
     )
@@ -415,9 +428,17 @@ class Score(Record):
         return CameraSets.of(values) if len(values) > 1 else None
 
     @property
-    def n_left_out(self) -> int:
-        """Poses without a prediction, which the number is not of; people who were not found count in theirs."""
-        return self.n_missing if self.counted == "poses" else 0
+    def complete(self) -> bool:
+        """Whether there is a number and it is over all poses or people: only such a number has a rank."""
+        return self.value is not None and self.n_left_out == 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_file(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "n_left_out" not in values:
+            all_left_out = values.get("counted", "poses") == "poses"
+            return {**values, "n_left_out": values.get("n_missing", 0) if all_left_out else 0}
+        return values
 
 
 class Weights(Record):
@@ -497,6 +518,9 @@ class ScoreFile(Record):
     profile: Name
     warning: str = Field(default="", description="of the profile, where its numbers are not meant to be read")
     source: Literal["pipeline", "submission"] = "pipeline"
+    bound: bool = Field(
+        default=False, description="whether the row is a bound that others are read against: shown, and never ranked"
+    )
     inputs: dict[str, JsonValue] | None = Field(
         default=None, description="what the method was allowed to see, as its predictions say; null in older files"
     )
@@ -554,9 +578,18 @@ class TableComparison(Record):
     unit: str
     pairs: list[PairedDifference]
     ranks: list[Rank]
+    unranked: list[str] = Field(
+        default_factory=list, description="rows with a number and no rank: bounds, and those that are not complete"
+    )
     marks: Literal["holm"] | None = Field(
         default=None, description="how the decided pairs hold simultaneously; null: not judged"
     )
+
+    @property
+    def ranked_pairs(self) -> list[PairedDifference]:
+        """Pairs of two ranked rows, the family in which marks hold simultaneously; no other pair is ever decided."""
+        unranked = set(self.unranked)
+        return [pair for pair in self.pairs if unranked.isdisjoint((pair.a, pair.b))]
 
 
 class Increase(Record):

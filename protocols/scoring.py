@@ -344,6 +344,7 @@ def _summary(
         ci95=ci95 if numbers else None,
         n_samples=round(np.mean(judged)),
         n_missing=sum(int(of_seed["missing"].sum()) for of_seed in rows),
+        n_left_out=sum(int((of_seed["missing"] & of_seed["error"].isna()).sum()) for of_seed in rows),
         n_false=sum(aside["false"]),
         n_unjudged=sum(aside["unjudged"]),
         counted="people" if protocol.records == "predicted" else "poses",

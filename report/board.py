@@ -1,15 +1,19 @@
-"""Boards: one table on one data set with its rows in order, computed from the results for the templates."""
+"""Boards: one table on one data set with its rows in order, computed from the results for the templates.
+
+Complete rows that are no bounds come first, by rank. Below them stand rows with missing predictions, then bounds: both
+have a number, no rank and no mark.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import floor, inf, log10
+from math import floor, log10
 from typing import NamedTuple
 
 import numpy as np
 
-from poseboard.protocols.decisions import Spread, few_groups, judge, trained, with_training
+from poseboard.protocols.decisions import Spread, few_groups, judge, places, trained, with_training
 from poseboard.protocols.records import (
     ControlComparison,
     PairedDifference,
@@ -19,6 +23,7 @@ from poseboard.protocols.records import (
     Signature,
     TableComparison,
 )
+from poseboard.report.formatting import signed
 from poseboard.report.results import Results, table_key
 from poseboard.report.wording import WITHHELD, camera_count, conditions, measure, metric_label
 
@@ -53,10 +58,11 @@ class Row:
 
     file: ScoreFile
     score: Score
-    order: int
+    order: int | None
+    """Place among the ranked rows; None: it is not ranked."""
     rank: Rank | None
     bold: bool = False
-    """Whether it is first and significantly better than the next row."""
+    """Whether it is first and significantly better than the next ranked row."""
     few: bool = False
     """Whether it has too few samples for any significant difference; their number is then shown."""
     training: Spread | None = None
@@ -66,6 +72,16 @@ class Row:
     def method(self) -> str:
         """Name of the method in its score file."""
         return self.file.method
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it has a place: its number is over all poses, and it is no bound."""
+        return self.score.complete and not self.file.bound
+
+    @property
+    def over_all(self) -> float | None:
+        """Its number where that is over all poses, for plots and ratios; None otherwise."""
+        return self.score.value if self.score.complete else None
 
     @property
     def of_one_training(self) -> bool:
@@ -115,7 +131,7 @@ class Board:
     control: ControlComparison | None = None
     """How much larger its rows' errors are than in the table's control."""
     bounds: tuple[Row, ...] = ()
-    """Where extrinsics are withheld: rows that are told them and have the weights of one of these rows; unranked."""
+    """Where extrinsics are withheld: rows with the true extrinsics and the weights of one of these rows; unranked."""
 
     @property
     def name(self) -> str:
@@ -169,19 +185,29 @@ class Board:
         """The error of a row as a multiple of that of the same weights with the true cameras; None where not known."""
         for bound in self.bounds:
             if self.unit == "mm" and _same_weights(row.file, bound.file) and row.method != bound.method:
-                return row.score.value / bound.score.value if row.score.value and bound.score.value else None
+                return row.over_all / bound.over_all if row.over_all and bound.over_all else None
         return None
 
     @property
     def few(self) -> bool:
         """Whether there are too few groups for any significant difference."""
-        pairs = len(self.comparison.pairs) if self.comparison else 1
+        pairs = len(self.comparison.ranked_pairs) if self.comparison else 1
         return bool(self.rows) and few_groups(self.rows[0].score.n_groups, pairs)
 
     @property
+    def ranked(self) -> tuple[Row, ...]:
+        """Rows with a place, best first."""
+        return tuple(row for row in self.rows if row.ranked)
+
+    @property
     def incomplete(self) -> tuple[Row, ...]:
-        """Rows whose number is not of all poses."""
+        """Rows whose number is not over all poses."""
         return tuple(row for row in self.rows if row.score.n_left_out)
+
+    def is_bound(self, method: str) -> bool:
+        """Whether ``method`` is a bound here: shown, and never ranked."""
+        row = self.row(method)
+        return row.file.bound if row is not None else any(row.method == method for row in self.bounds)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -212,62 +238,91 @@ class Board:
             return ""
         if not paired.decided:
             return "open"
-        return "better" if self.ahead(a, b) else "worse"
+        lower = (paired.difference < 0) == (paired.a == a)
+        return "better" if lower == self.lower_is_better else "worse"
 
-    def ahead(self, a: str, b: str) -> bool:
-        """Whether ``a`` has the better mean on the poses that both predict, significant or not."""
-        difference = self.pair(a, b)
-        return difference is not None and difference[0] != 0 and (difference[0] < 0) == self.lower_is_better
+    @property
+    def decided(self) -> tuple[Row, tuple[Row, ...]] | None:
+        """The best ranked row that is significantly better than others, and these, best first; None without any."""
+        for row in self.ranked:
+            beaten = tuple(other for other in self.ranked if self.verdict(row.method, other.method) == "better")
+            if beaten:
+                return row, beaten
+        return None
 
+    @property
+    def finding(self) -> str:
+        """A sentence: which row is significantly better than which, by how much; or that nothing is decided, and why.
 
-def _sort_key(score: Score) -> tuple[bool, float]:
-    if score.value is None:
-        return True, 0.0
-    return False, score.value if score.lower_is_better else -score.value
-
-
-def _in_order(members: Sequence[tuple[ScoreFile, Score]], ranks: Mapping[str, Rank]) -> list[tuple[ScoreFile, Score]]:
-    """Best first: by rank, which is computed on the poses that all methods predict, or by value without ranks.
-
-    The value alone would favour a method that leaves out hard poses.
-    """
-
-    def key(pair: tuple[ScoreFile, Score]) -> tuple[float, bool, float, str]:
-        rank = ranks.get(pair[0].method)
-        return (inf if rank is None else rank.rank, *_sort_key(pair[1]), pair[0].method)
-
-    return sorted(members, key=key)
-
-
-def _complete_first(board: Board) -> list[Row]:
-    """Rows in their order; a row with missing predictions comes after every complete row that is not worse.
-
-    The two are compared on the poses that both predict.
-    """
-    complete = [row for row in board.rows if not row.score.n_left_out]
-
-    def place(row: Row) -> float:
-        if not row.score.n_left_out:
-            return complete.index(row)
+        Only ranked rows are named.
+        """
+        if self.decided is None:
+            return f"Nothing is decided by {self.label}: {self._undecided}."
+        row, beaten = self.decided
+        others = len(self.ranked) - 1
+        which = beaten[0].method
+        if len(beaten) > 1:
+            every = "both" if others == 2 else f"all {others}"
+            which = f"{every if len(beaten) == others else f'{len(beaten)} of {others}'} other ranked rows"
+        difference = self.pair(row.method, beaten[0].method)
+        assert difference is not None
+        sign = 1 if difference[0] > 0 else -1
+        values = (sign * difference[0], *sorted(sign * end for end in difference[1]))
+        size, low, high = (signed(value, self.unit).removeprefix("+") for value in values)
+        unit = "percentage points" if self.unit == "%" else self.unit
+        than = "" if len(beaten) == 1 else f" than {beaten[0].method}, the best of them"
         return (
-            max((k for k, other in enumerate(complete) if not board.ahead(row.method, other.method)), default=-1) + 0.5
+            f"{row.method} is significantly better than {which} by {self.label}: {size} {unit} "
+            f"{'lower' if self.lower_is_better else 'higher'}{than} (95 % interval {low} to {high})."
         )
 
-    return sorted(board.rows, key=place)  # stable
+    @property
+    def _undecided(self) -> str:
+        """Why no difference is significant."""
+        if len(self.ranked) < 2:
+            return "fewer than two rows are ranked"
+        if self.comparison is None:
+            return "its rows have not been compared"
+        pairs = self.comparison.ranked_pairs
+        if not pairs:
+            return "rows are not compared by it" if self.rows[0].score.n_groups > 1 else "there is one sequence"
+        if self.few:
+            return "there are too few sequences"
+        if all(pair.training == "unknown" for pair in pairs):
+            return "the variation between trainings is not known"
+        return "no difference between two ranked rows is significant"
+
+
+def finding(columns: Sequence[Board]) -> str:
+    """The finding of the first of several boards that has one; a sentence that nothing is decided without any."""
+    first = next((board for board in columns if board.decided), None)
+    if first is not None or len(columns) == 1:
+        return (first or columns[0]).finding
+    return f"Nothing is decided by these {len(columns)} tables: no difference between two ranked rows is significant."
+
+
+def _place(file: ScoreFile, score: Score, rank: Rank | None) -> tuple[bool, bool, bool, float, float, str]:
+    """Sort key of a row: ranked ones, incomplete ones, those without a number, bounds."""
+    value = 0.0 if score.value is None else score.value if score.lower_is_better else -score.value
+    place = 0.0 if rank is None else float(rank.rank)
+    return file.bound, score.value is None, score.n_left_out > 0, place, value, file.method
 
 
 def _settled(board: Board) -> Board:
-    """A board with final order, bold row and ranks."""
-    rows = _complete_first(board)
-    moved = [row.method for row in rows] != [row.method for row in board.rows]
-    first = len(rows) > 1 and board.verdict(rows[0].method, rows[1].method) == "better"
+    """A board with places and its bold row."""
+    places_of = {row.method: k for k, row in enumerate(board.ranked, 1)}
+    best = board.ranked[:2]
+    decided = len(best) > 1 and board.verdict(best[0].method, best[1].method) == "better"
     return replace(
         board,
         rows=tuple(
             replace(
-                row, order=k, rank=None if moved else row.rank, bold=first and k == 1 and not board.few, few=board.few
+                row,
+                order=places_of.get(row.method),
+                bold=decided and row is best[0] and not board.few,
+                few=board.few,
             )
-            for k, row in enumerate(rows, 1)
+            for row in board.rows
         ),
     )
 
@@ -304,15 +359,19 @@ def boards(results: Results) -> list[Board]:
     for key, scored in groups.items():
         dataset, synthetic, table, _ = key
         comparison = comparisons.get(key)
-        ranks = {rank.method: rank for rank in comparison.ranks} if comparison else {}
-        if ranks and set(ranks) != {file.method for file, score in scored if score.value is not None}:
-            comparison, ranks = None, {}  # it compares other rows
         reference = references.get(key, {})
+        scores = {file.method: score for file, score in scored}
+        ranked = {file.method: score for file, score in scored if score.complete and not file.bound}
+        numbered = [method for method, score in scores.items() if score.value is not None]
+        compared = [] if comparison is None else [*(rank.method for rank in comparison.ranks), *comparison.unranked]
+        if compared and set(compared) != set(numbered):
+            comparison = None  # it compares other rows
         if comparison is not None:  # again, with the variation between trainings
-            scores = {file.method: score for file, score in scored}
-            comparison = judge(comparison, scores, reference, {file.method for file, _ in scored if trained(file)})
-            ranks = {rank.method: rank for rank in comparison.ranks}
-        members = _in_order(scored, ranks)
+            rows = {"ranks": places(ranked), "unranked": [method for method in numbered if method not in ranked]}
+            learned = {file.method for file, _ in scored if trained(file)}
+            comparison = judge(comparison.model_copy(update=rows), scores, reference, learned)
+        ranks = {rank.method: rank for rank in comparison.ranks} if comparison else {}
+        members = sorted(scored, key=lambda pair: _place(pair[0], pair[1], ranks.get(pair[0].method)))
         first = members[0][1]
         ends = [v for _, s in members for v in (s.value, *(s.ci95 or ())) if v is not None]
         all_boards.append(
@@ -328,8 +387,8 @@ def boards(results: Results) -> list[Board]:
                     published=first.published,
                     lower_is_better=first.lower_is_better,
                     rows=tuple(
-                        Row(f, s, k, ranks.get(f.method), training=_spread(s, reference.get(f.method)))
-                        for k, (f, s) in enumerate(members, 1)
+                        Row(f, s, None, ranks.get(f.method), training=_spread(s, reference.get(f.method)))
+                        for f, s in members
                     ),
                     comparison=comparison,
                     control=increases.get(key),
@@ -348,12 +407,12 @@ def boards(results: Results) -> list[Board]:
 
 
 def _bounds(board: Board, all_boards: Sequence[Board]) -> tuple[Row, ...]:
-    """Rows of the same table that know the extrinsics, and have the weights of a row of this one, which does not."""
+    """Rows of the same table with the true extrinsics and the weights of a row of this one, which has none."""
     if not board.calibration_free:
         return ()
     told = str(board.signature.model_copy(update={"extrinsics": "given", "frames_per_rig": 1}))
     return tuple(
-        replace(row, rank=None, bold=False)
+        replace(row, order=None, rank=None, bold=False)
         for other in all_boards
         if (other.data_key, other.table) == (board.data_key, board.table) and str(other.signature) == told
         for row in other.rows

@@ -17,7 +17,8 @@ class ControlTable:
     Args:
         control: the same people, shown as in training.
         board: of the table that names it.
-        increases: method -> by how much its error is larger than in the control, the least first.
+        increases: method -> by how much its error is larger than in the control, the least first; rows that are not
+            ranked in both last.
     """
 
     control: Board
@@ -62,7 +63,8 @@ def controls(all_boards: Sequence[Board]) -> list[ControlTable]:
             continue
         found = [increase for increase in board.control.increases if _is_current(increase, control, board)]
         if found:
-            ordered = sorted(found, key=lambda increase: increase.value)
+            ranked = {row.method for row in control.ranked} & {row.method for row in board.ranked}
+            ordered = sorted(found, key=lambda increase: (increase.method not in ranked, increase.value))
             tables.append(ControlTable(control, board, {increase.method: increase for increase in ordered}))
     return tables
 

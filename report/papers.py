@@ -39,10 +39,6 @@ class PaperTable:
         name = row.method if row is not None else method
         return [board.row_or_bound(name) if name else None for board in self.ours]
 
-    def is_bound(self, method: str) -> bool:
-        """Whether a row is told more than those that it stands beside."""
-        return any(row.method == method for board in self.ours for row in board.bounds)
-
 
 def paper_tables(results: Results, all_boards: Sequence[Board]) -> list[PaperTable]:
     """All published tables with our boards of the same id."""

@@ -50,18 +50,22 @@ class Robustness:
         return named if self.area is None else (*named, "area under the curve")
 
     def curves(self) -> dict[str, Curve]:
-        """Error against the severity, of each method; {} for fewer than two severities."""
+        """Error against the severity, of each method; {} for fewer than two severities.
+
+        Numbers with missing predictions are over other poses and are left out.
+        """
         if len(self.severities) < 2:
             return {}
         rows = {name: [board.row(name) for board in self.columns] for name in self.methods}
         return {
             name: Curve(
                 x=[float(severity) for severity in self.severities],
-                y=[None if row is None else row.score.value for row in of_method],
+                y=[None if row is None else row.over_all for row in of_method],
                 x_label=f"severity of {self.title}",
                 y_label=f"{metric_label(self.columns[0].signature)}, {self.unit}",
             )
             for name, of_method in rows.items()
+            if any(row is not None and row.over_all is not None for row in of_method)
         }
 
 
@@ -101,9 +105,9 @@ class RobustnessTable:
         return tuple(dict.fromkeys(name for name in (*first, *spoiled) if name in spoiled))
 
     def growth(self, curve: Robustness, method: str) -> float | None:
-        """The area under a curve as a multiple of the number without a perturbation; None where one is not known."""
+        """The area under a curve as a multiple of the number without a perturbation; None unless both are complete."""
         rows = [None if board is None else board.row(method) for board in (curve.area, self.unperturbed)]
-        values = [row.score.value if row is not None else None for row in rows]
+        values = [row.over_all if row is not None else None for row in rows]
         return values[0] / values[1] if values[0] is not None and values[1] else None
 
 

@@ -26,7 +26,7 @@ from poseboard.datasets.files import Content, WholeFiles
 from poseboard.datasets.forks import can_fork, forked
 from poseboard.protocols.records import COVERAGE, Curve, DrawnPicture, ResultError, RigPlan, ScoreFile
 from poseboard.report import camera_figures, figures
-from poseboard.report.board import Board, Row, boards, caveats, main_boards
+from poseboard.report.board import Board, Row, boards, caveats, finding, main_boards
 from poseboard.report.controls import ControlTable, controls
 from poseboard.report.examples import Example, overlay, pick_examples
 from poseboard.report.formatting import duration, file_name, integer, number, signed
@@ -213,6 +213,8 @@ def _environment() -> Environment:
         script=Markup(script),
         script_hash=digest,
         caveats=caveats,
+        finding=finding,
+        is_bound=lambda boards, name: any(board.is_bound(name) for board in boards),
         cost=cost,
         palette=len(figures.PALETTE),
         light_colours=list(figures.COLOURS.values()),
@@ -372,21 +374,22 @@ def _board_plots(
     plots = []
     slug = file_name(f"{dataset[0]}{'' if dataset[1] else '-real'}")
     for board in columns[:1]:
-        scores = {row.method: row.score for row in board.rows}
+        scores = {row.method: row.score for row in board.rows if row.score.complete}
         unit = _unit(board)
         plots.append(
             folder.plot(
                 f"{slug}-intervals", f"{board.name}: value and 95 % interval",
-                "Bootstrap over subject × sequence. If intervals overlap, see the paired differences.",
+                "Bootstrap over subject × sequence. If intervals overlap, see the paired differences."
+                + (" Rows with missing predictions are left out." if board.incomplete else ""),
                 figures.intervals(scores, index, f"{board.name}, {unit}"),
             )
         )  # fmt: skip
-        spent = {row.method: cost(results.training, dataset[0], row.method) for row in board.rows}
+        spent = {row.method: cost(results.training, dataset[0], row.method) for row in board.ranked}
         measure = measure_of(spent.values())
         alike = all(one.measure in (measure, None) and one.total_s is not None for one in spent.values())
         costs = {
             row.method: (total, row.score.value)
-            for row in board.rows
+            for row in board.ranked
             if (total := spent[row.method].total_s) is not None
             and spent[row.method].measure in (measure, None)
             and row.score.value is not None
@@ -396,7 +399,8 @@ def _board_plots(
                 folder.plot(
                     f"{slug}-cost", f"{board.name} against training cost",
                     f"Training in {measure}, including the trainings that a method starts from. Dashed: Pareto front."
-                    + ("" if alike else " Rows with another unit are left out."),
+                    + ("" if alike else " Rows with another unit are left out.")
+                    + ("" if len(board.ranked) == len(board.rows) else " Rows without a rank are left out."),
                     figures.error_against_cost(costs, index, f"{board.name}, {unit}", measure),
                 )
             )  # fmt: skip
@@ -419,14 +423,15 @@ def _board_plots(
                 )
             )  # fmt: skip
     for board in columns[:1]:
-        scores = {row.method: row.score for row in board.rows}
+        scores = {row.method: row.score for row in board.ranked}
         for kind, title in (("action", "by action"), ("joint", "by joint")):
             with_kind = {name: score for name, score in scores.items() if score.breakdown.get(kind)}
             if with_kind:
                 plots.append(
                     folder.plot(
                         f"{slug}-{kind}", f"{board.name}, {title}",
-                        f"Hardest {kind} on top. Grey bar: from the best to the worst method.",
+                        f"Hardest {kind} on top. Grey bar: from the best to the worst method."
+                        + ("" if len(board.ranked) == len(board.rows) else " Rows without a rank are left out."),
                         figures.breakdown(with_kind, index, kind, f"{board.name}, {_unit(board)}"),
                     )
                 )  # fmt: skip
@@ -684,6 +689,7 @@ def _flat_rows(results: Results, all_boards: Sequence[Board]) -> list[dict[str, 
                     "title": score.title,
                     "method": row.method,
                     "source": file.source,
+                    "bound": row.file.bound,
                     "rank": row.rank.rank if row.rank else row.order,
                     "rank_low": row.rank.ci95[0] if row.rank else None,
                     "rank_high": row.rank.ci95[1] if row.rank else None,
@@ -696,6 +702,7 @@ def _flat_rows(results: Results, all_boards: Sequence[Board]) -> list[dict[str, 
                     "ci95_high": score.ci95[1] if score.ci95 else None,
                     "n_samples": score.n_samples,
                     "n_missing": score.n_missing,
+                    "n_left_out": score.n_left_out,
                     "n_false": score.n_false,
                     "n_unjudged": score.n_unjudged,
                     "predicted_per_true": score.predicted_per_true,

@@ -37,7 +37,10 @@ class Sweep:
         return measure(self.columns[-1].signature.model_copy(update=ANY_CAMERAS))
 
     def curves(self) -> dict[str, Curve]:
-        """Error against what is counted, mean over groups of one size; {} for fewer than two sizes."""
+        """Error against what is counted, mean over groups of one size; {} for fewer than two sizes.
+
+        Numbers with missing predictions are over other poses and are left out.
+        """
         sizes = sorted(set(self.counts))
         if len(sizes) < 2:
             return {}
@@ -46,8 +49,10 @@ class Sweep:
             by_count: dict[int, list[float]] = {count: [] for count in sizes}
             for count, board in zip(self.counts, self.columns, strict=True):
                 row = board.row(method)
-                if row is not None and row.score.value is not None:
-                    by_count[count].append(row.score.value)
+                if row is not None and row.over_all is not None:
+                    by_count[count].append(row.over_all)
+            if not any(by_count.values()):
+                continue
             curves[method] = Curve(
                 x=[float(count) for count in sizes],
                 y=[sum(values) / len(values) if values else None for values in by_count.values()],
@@ -78,10 +83,11 @@ class Sweep:
         return any(row.score.sets for board in self.columns for row in board.rows)
 
     def _points(self) -> dict[str, list[Row | None]]:
-        """The one row of each method behind each point of `curves`; None where there are several, or none."""
+        """The complete row of each method behind each point of `curves`; None where there are several, or none."""
         boards = dict(zip(self.counts, self.columns, strict=True))
         once = [boards[size] if self.counts.count(size) == 1 else None for size in sorted(set(self.counts))]
-        return {name: [None if board is None else board.row(name) for board in once] for name in self.methods}
+        rows = {name: [None if board is None else board.row(name) for board in once] for name in self.methods}
+        return {name: [row if row and row.score.complete else None for row in of] for name, of in rows.items()}
 
     @property
     def bounds(self) -> dict[str, Row]:
@@ -90,7 +96,7 @@ class Sweep:
 
     def bound_values(self) -> dict[str, float]:
         """Their values, which do not depend on what is counted."""
-        return {name: row.score.value for name, row in self.bounds.items() if row.score.value is not None}
+        return {name: row.over_all for name, row in self.bounds.items() if row.over_all is not None}
 
 
 def sweeps(all_boards: Sequence[Board]) -> list[Sweep]:

@@ -35,16 +35,18 @@ class TransferTable:
         return self.own.title
 
     def growth(self, board: Board, method: str) -> float | None:
-        """The number of another training as a multiple of that of the own one; None where one is absent or 0."""
+        """The number of another training as a multiple of that of the own one; None unless both are complete."""
         own, other = self.own.row(method), board.row(method)
         if board is self.own or own is None or other is None:
             return None
-        return other.score.value / own.score.value if own.score.value and other.score.value is not None else None
+        return other.over_all / own.over_all if own.over_all and other.over_all is not None else None
 
     def pairs(self, board: Board) -> dict[str, tuple[Score, Score]]:
-        """Method -> its score of the own training and of another one, where it has both."""
-        rows = {name: (self.own.row(name), board.row(name)) for name in self.methods}
-        return {name: (a.score, b.score) for name, (a, b) in rows.items() if a is not None and b is not None}
+        """Method -> its score of the own training and of another one, where both are complete."""
+        complete = [{row.method: row.score for row in one.rows if row.score.complete} for one in (self.own, board)]
+        return {
+            name: (complete[0][name], complete[1][name]) for name in self.methods if all(name in c for c in complete)
+        }
 
 
 def transfers(all_boards: Sequence[Board]) -> list[TransferTable]:

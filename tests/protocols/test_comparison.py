@@ -62,7 +62,7 @@ def test_rank_intervals_widen_where_methods_are_close(scored, make_table) -> Non
 
 
 def test_only_common_poses_are_compared(make_truth, make_predictions, make_table) -> None:
-    """A method that leaves out its worst poses gains in its own mean and not in the comparison."""
+    """A method that leaves out its worst poses gains in its own mean, not in the difference, and has no rank."""
     truth = make_truth()
     offset = np.where(np.arange(34) < 10, 100.0, 10.0)[:, None, None] * np.array([1.0, 0, 0])
     whole = truth.joints_mm + offset
@@ -76,7 +76,53 @@ def test_only_common_poses_are_compared(make_truth, make_predictions, make_table
     (found,) = compare(table, methods, learned=())
     assert found.pairs[0].difference == pytest.approx(0, abs=1e-4)
     assert found.pairs[0].n_samples == 24
-    assert [rank.rank for rank in found.ranks] == [1, 1]
+    assert [(rank.method, rank.rank, rank.ci95) for rank in found.ranks] == [("whole", 1, (1, 1))]
+    assert found.unranked == ["shy"]
+
+
+def test_an_incomplete_row_is_compared_without_a_mark_and_changes_no_other_rank(
+    scored, make_truth, make_predictions, make_table
+) -> None:
+    """One row that predicted 10 of 34 poses removed all ranks and was decided to be best."""
+    rng = np.random.default_rng(0)
+    hard = rng.uniform(10, 90, 34)
+    methods = scored(best=hard, other=hard + 1 + rng.normal(0, 0.1, 34), worse=hard + 2)
+    table = make_table("mpjpe_absolute")
+    (without,) = compare(table, methods, learned=())
+    assert all(one.decided for one in without.pairs)
+    truth = make_truth()
+    methods["shy"] = score(table, answered(make_predictions(truth, truth.joints_mm[::4], truth.keys[::4])), truth)
+    (found,) = compare(table, methods, learned=())
+    assert found.ranks == without.ranks
+    assert [one for one in found.pairs if "shy" not in (one.a, one.b)] == without.pairs
+    with_shy = [one for one in found.pairs if "shy" in (one.a, one.b)]
+    assert [(one.n_samples, one.decided) for one in with_shy] == [(9, False)] * 3
+    assert all(one.a == "shy" and one.ci95[1] < 0 for one in with_shy), "better on common poses, and still no mark"
+
+
+def test_a_bound_is_compared_without_a_mark_and_has_no_rank(scored, make_table) -> None:
+    methods = scored(bound=1.0, near=10.0, far=30.0)
+    (found,) = compare(make_table("mpjpe_absolute"), methods, learned=(), bounds={"bound"})
+    assert [(rank.method, rank.rank, rank.ci95) for rank in found.ranks] == [("near", 1, (1, 1)), ("far", 2, (2, 2))]
+    assert {(one.a, one.b): one.decided for one in found.pairs} == {
+        ("bound", "near"): False,
+        ("bound", "far"): False,
+        ("near", "far"): True,
+    }
+
+
+def test_ranks_are_over_all_poses_of_each_row(make_truth, make_predictions, make_table) -> None:
+    """PCK counts what is missing as wrong, so that a row with gaps is complete and ranked by its own number."""
+    truth = make_truth()
+    table = make_table("pck", threshold_mm=30)
+    far = 3 * truth.joints_mm
+    methods = {
+        "gaps": score(table, answered(make_predictions(truth, truth.joints_mm[4:], truth.keys[4:])), truth),
+        "whole": score(table, answered(make_predictions(truth, np.concatenate([far[:8], truth.joints_mm[8:]]))), truth),
+    }
+    assert (methods["gaps"].scores[0].n_missing, methods["gaps"].scores[0].n_left_out) == (4, 0)
+    (found,) = compare(table, methods, learned=())
+    assert [(rank.method, rank.rank) for rank in found.ranks] == [("gaps", 1), ("whole", 2)]
 
 
 @pytest.mark.parametrize("protocol", ["mpjpe_absolute", "pck"])

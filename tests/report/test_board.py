@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from fabricated_results import LEVELS, write_everything, write_method, write_published
+from fabricated_results import INCOMPLETE, LEVELS, score, write_everything, write_method, write_published
 from hypothesis import given
 from hypothesis import strategies as st
 
 from poseboard.protocols.perturbation import Perturbation
-from poseboard.protocols.records import ScoreFile
+from poseboard.protocols.records import Score, ScoreFile
 from poseboard.report import board
 from poseboard.report.papers import paper_tables
 from poseboard.report.results import Entry, Results, read_results
 
+ORDER = [*(method for method in LEVELS if method != INCOMPLETE), INCOMPLETE]
+"""Of the fabricated rows on T1."""
 SPOILED = Perturbation(kind="boxes", severity=2)
 
 
@@ -102,22 +105,122 @@ def test_pairs_read_both_ways(found: Results) -> None:
 
 def test_best_is_first_whichever_way_is_better(found: Results) -> None:
     by_table = {b.table: b for b in board.boards(found)}
-    assert [row.method for row in by_table["T1"].rows] == list(LEVELS)
-    # no comparison says that ransac, which lacks poses, is better than dlt, which lacks none
-    assert [row.method for row in by_table["human36m-pck"].rows] == [*(m for m in LEVELS if m != "ransac"), "ransac"]
+    assert [row.method for row in by_table["T1"].rows] == ORDER
+    assert [row.method for row in by_table["human36m-pck"].rows] == list(LEVELS), "what is missing is wrong there"
     assert not by_table["human36m-pck"].lower_is_better
 
 
-def test_ranks_decide_the_order_where_values_are_of_other_poses(found: Results) -> None:
-    """A method that leaves out its worst poses has the better mean and not the first place."""
+def test_a_row_with_missing_predictions_stands_last_and_changes_no_other_rank(found: Results) -> None:
+    """A method that leaves out its worst poses has the best number, and no place, no mark and no headline."""
+    before = t1(found)
     others = [entry for entry in found.entries if entry.scores.method != "dlt"]
     (last,) = (entry.scores for entry in found.entries if entry.scores.method == "dlt")
-    scores = [s.model_copy(update={"value": s.value / 9, "n_missing": 400}) for s in last.scores if s.value]
+    scores = [
+        s.model_copy(update={"value": s.value / 9, "n_missing": 400, "n_left_out": 400}) for s in last.scores if s.value
+    ]
     shy = Entry(last.model_copy(update={"scores": scores}), None)
-    by_table = {b.table: b for b in board.boards(replace(found, entries=(*others, shy)))}
-    assert [row.method for row in by_table["T1"].rows] == list(LEVELS)
+    after = t1(replace(found, entries=(*others, shy)))
+    assert [row.method for row in after.rows] == [
+        *(m for m in ORDER if m not in ("dlt", INCOMPLETE)),
+        "dlt",
+        INCOMPLETE,
+    ]
+    assert [row.method for row in after.incomplete] == ["dlt", INCOMPLETE]
+    assert [(row.order, row.rank, row.bold) for row in after.rows[-2:]] == [(None, None, False)] * 2
+    assert [(row.method, row.rank.rank if row.rank else None) for row in after.ranked] == [
+        (row.method, row.rank.rank if row.rank else None) for row in before.ranked if row.method != "dlt"
+    ]
+    assert "dlt " not in after.finding
+    assert {after.verdict("dlt", other.method) for other in after.rows[:3]} == {"open"}
+    assert after.pair("dlt", "algebraic") is not None, "its differences are stated, without a mark"
     fewer = board.boards(replace(found, entries=tuple(others)))
-    assert all(row.rank is None for one in fewer for row in one.rows)
+    assert all(row.rank is None for one in fewer for row in one.rows), "the comparison is of other rows"
+
+
+def as_bound(found: Results, method: str) -> Results:
+    """The results with one row as a bound."""
+    entries = [
+        replace(entry, scores=entry.scores.model_copy(update={"bound": True}))
+        if entry.scores.method == method
+        else entry
+        for entry in found.entries
+    ]
+    return replace(found, entries=tuple(entries))
+
+
+def test_a_bound_is_shown_without_rank_mark_or_headline(found: Results) -> None:
+    with_bound = t1(as_bound(found, "algebraic"))
+    assert [row.method for row in with_bound.rows] == [*ORDER[1:], "algebraic"]
+    last = with_bound.rows[-1]
+    assert (last.order, last.rank, last.bold, last.ranked) == (None, None, False, False)
+    assert last.score.value == LEVELS["algebraic"]
+    assert [row.rank.ci95 if row.rank else None for row in with_bound.ranked] == [(1, 1), (2, 3), (2, 3)]
+    assert {with_bound.verdict("algebraic", row.method) for row in with_bound.ranked} == {"open"}
+    assert with_bound.is_bound("algebraic")
+    assert "algebraic " not in with_bound.finding
+    assert with_bound.finding.startswith("dlt_peak is significantly better than both other ranked rows")
+
+
+def test_the_finding_names_the_best_row_that_is_decidedly_better(found: Results) -> None:
+    one = t1(found)
+    assert one.decided is not None
+    assert (one.decided[0].method, [row.method for row in one.decided[1]]) == ("algebraic", ORDER[1:4])
+    assert one.finding == (
+        f"algebraic is significantly better than all 3 other ranked rows by {one.label}: "
+        f"6.4 mm lower than dlt_peak, the best of them (95 % interval {interval(one, 'algebraic', 'dlt_peak')})."
+    )
+    close = t1(with_pair(found, "algebraic", "dlt_peak", -0.1))
+    assert close.decided is not None
+    assert close.finding.startswith("algebraic is significantly better than 2 of 3 other ranked rows by ")
+    assert "than algebraic_no_conf, the best of them" in close.finding
+
+
+def test_an_interval_in_the_finding_keeps_its_sign(found: Results) -> None:
+    """The interval is of its pair alone: it may include zero where the pair is decided."""
+    one = t1(found)
+    assert one.comparison is not None
+    pairs = [pair.model_copy(update={"ci95": (-9.0, 0.5)}) for pair in one.comparison.pairs]
+    wide = replace(one, comparison=one.comparison.model_copy(update={"pairs": pairs}))
+    assert wide.finding.endswith("(95 % interval −0.5 to 9.0).")
+
+
+def interval(one: board.Board, a: str, b: str) -> str:
+    difference = one.pair(a, b)
+    assert difference is not None
+    low, high = difference[1]
+    return f"{-high:.1f} to {-low:.1f}"
+
+
+def test_the_finding_may_be_of_a_row_that_is_not_first(found: Results) -> None:
+    """The first row's training is unknown, or it is close to all: the next row that is decided is named."""
+    unclear = found
+    for other in ORDER[1:4]:
+        unclear = with_pair(unclear, "algebraic", other, -0.1)
+    second = t1(unclear)
+    assert second.decided is not None
+    assert second.decided[0].method == "dlt_peak"
+    assert second.finding.startswith("dlt_peak is significantly better than 2 of 3 other ranked rows by ")
+
+
+def test_a_board_without_a_decided_difference_says_so_and_why(found: Results) -> None:
+    unknown = t1(replace(found, reference=None))
+    label = f"Nothing is decided by {unknown.label}: "
+    assert unknown.finding == f"{label}the variation between trainings is not known."
+    assert t1(replace(found, comparisons=())).finding == f"{label}its rows have not been compared."
+    shy = found
+    for method in ORDER[1:]:
+        shy = one_row(shy, method, n_missing=7, n_left_out=7)
+    assert t1(shy).finding == f"{label}fewer than two rows are ranked."
+    assert board.finding([unknown]) == unknown.finding
+    assert board.finding([unknown, unknown]).startswith("Nothing is decided by these 2 tables: no difference")
+    assert board.finding([unknown, t1(found)]) == t1(found).finding
+
+
+def test_by_a_share_more_is_better_in_the_finding(found: Results) -> None:
+    more = t1(found)
+    flipped = replace(more, lower_is_better=False, unit="%", rows=tuple(reversed(more.rows[:4])))
+    assert flipped.finding.startswith("dlt is significantly better than 2 of 3 other ranked rows by ")
+    assert "percentage points higher than dlt_peak, the best of them (95 % interval " in flipped.finding
 
 
 def one_row(found: Results, method: str, **changes: object) -> Results:
@@ -219,28 +322,33 @@ def test_boards_with_the_same_caveat_say_it_together_and_no_note_twice(found: Re
     assert [caveat.notes for caveat in said] == [("x", "y"), ("z",), ()]
 
 
-def test_rows_that_lack_poses_stand_below_those_that_do_not_unless_they_win(found: Results) -> None:
-    order = list(LEVELS)
-    shy = one_row(found, "algebraic", n_missing=7)
-    assert [row.method for row in t1(shy).rows] == order, "better than all others on the poses of both"
-    assert t1(shy).rows[0].bold
-    assert [row.method for row in t1(shy).incomplete] == ["algebraic", "ransac"]
-    loses = t1(with_pair(shy, "algebraic", "dlt_peak", 0.3))
-    assert [row.method for row in loses.rows] == ["dlt_peak", "algebraic", *order[2:]]
-    assert not loses.rows[0].bold
-    assert [row.order for row in loses.rows] == [1, 2, 3, 4, 5]
+def test_rows_that_lack_poses_stand_below_those_that_do_not_whatever_their_numbers(found: Results) -> None:
+    """One missing pose suffices, and no difference on common poses brings a place back."""
+    shy = one_row(found, "algebraic", n_missing=1, n_left_out=1)
+    table = t1(shy)
+    assert [row.method for row in table.rows] == ["dlt_peak", "algebraic_no_conf", "dlt", "algebraic", "ransac"]
+    assert [row.order for row in table.rows] == [1, 2, 3, None, None]
+    assert [row.method for row in table.rows if row.bold] == ["dlt_peak"], "better than the next ranked row"
+    assert [row.method for row in table.incomplete] == ["algebraic", "ransac"]
     alone = t1(replace(shy, comparisons=()))
-    assert [row.method for row in alone.rows][-2:] == ["algebraic", "ransac"]
+    assert [row.method for row in alone.rows] == [row.method for row in table.rows]
     assert not any(row.bold for row in alone.rows)
 
 
-def test_a_row_that_does_not_find_everyone_keeps_its_place_as_that_is_in_its_number(found: Results) -> None:
+def test_a_row_that_misses_people_keeps_its_place_where_they_count_as_wrong(found: Results) -> None:
     of_people = found
     for name in LEVELS:
-        of_people = one_row(of_people, name, counted="people", n_missing=7)
-    table = t1(with_pair(of_people, "algebraic", "dlt_peak", 0.3))
+        of_people = one_row(of_people, name, counted="people", n_missing=7, n_left_out=0)
+    table = t1(of_people)
     assert table.incomplete == ()
-    assert [row.method for row in table.rows] == list(LEVELS)
+    assert [row.method for row in table.ranked] == list(LEVELS)
+
+
+def test_older_files_leave_out_all_missing_poses_and_no_missing_people() -> None:
+    older = score("ransac", 80.0, "T1", np.random.default_rng(0)).model_dump()
+    del older["n_left_out"]
+    assert Score.model_validate(older).n_left_out == older["n_missing"] == 3
+    assert Score.model_validate({**older, "counted": "people"}).n_left_out == 0
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9))

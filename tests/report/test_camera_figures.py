@@ -229,8 +229,8 @@ def test_the_bound_is_what_the_same_weights_reach_with_the_true_cameras(results:
     (paper,) = paper_tables(results, boards(results))
     assert [board.calibration_free for board in paper.ours] == [True]
     assert paper.extra == ("unrelated", "told")
-    assert paper.is_bound("told")
-    assert not paper.is_bound("unrelated")
+    assert paper.ours[0].is_bound("told")
+    assert not paper.ours[0].is_bound("unrelated")
 
 
 def test_a_curve_over_frames_per_rig_has_its_bound(results: Results, site: Path) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from fabricated_results import LEVELS, provenance, score, write_everything, write_method, write_pictures
+from fabricated_results import INCOMPLETE, LEVELS, provenance, score, write_everything, write_method, write_pictures
 from matplotlib.image import imsave
 
 from poseboard.protocols.records import DataFile, ResultError, ScoreFile, TrainingFile
@@ -144,11 +144,13 @@ def test_the_board_shows_value_interval_rank_and_cost(site: Path) -> None:
     cells = [text for _, text in found.cells]
     for level in LEVELS.values():
         assert any(cell.startswith(f"{level:.1f} [") for cell in cells)
-    assert "3 [3–5]" in cells
+    assert "3 [3–4]" in cells
     with (site / "leaderboard.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["table"] == "T1"]
-    assert [row["method"] for row in rows] == list(LEVELS)
-    assert [float(row["value"]) for row in rows] == list(LEVELS.values())
+    order = [*(method for method in LEVELS if method != INCOMPLETE), INCOMPLETE]
+    assert [row["method"] for row in rows] == order
+    assert [float(row["value"]) for row in rows] == [LEVELS[method] for method in order]
+    assert [row["rank"] for row in rows] == ["1", "2", "3", "4", ""]
     assert rows == [
         {name: "" if value is None else str(value) for name, value in row.items()}
         for row in json.loads((site / "leaderboard.json").read_text())
@@ -162,11 +164,30 @@ def test_missing_poses_stand_beside_every_number(site: Path) -> None:
     beside = [text for _, text in found.cells if re.search(r"3 of (900|864) missing", text)]
     # further measures, three numbers of cameras, tables T1 and T2 of the papers
     assert len(beside) >= 6
-    assert "Such a row is above a complete one, or bold, only if it is better" in found.text
+    assert "Such a row has no rank, is never best, and stands below the complete rows." in found.text
+    assert "– 85.9 [" in found.text, "a dash instead of a rank"
     method = page(site / "methods" / "ransac.html")
     assert "of 900 missing" in method.text
-    assert "Such a row is above" in method.text
+    assert "Such a row has no rank" in method.text
     assert "missing" not in " ".join(text for _, text in page(site / "methods" / "dlt.html").cells)
+
+
+def test_the_page_starts_with_the_finding_and_ranks_no_bound(results: Path, tmp_path: Path) -> None:
+    source = tmp_path / "results"
+    shutil.copytree(results, source)
+    path = source / "default" / "scores" / "algebraic" / "human36m.json"
+    ScoreFile.read(path).model_copy(update={"bound": True}).write(path)
+    build(source, "default", tmp_path / "out")
+    html = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    board = html[html.index('<section id="board">') : html.index('<section id="differences">')]
+    assert re.search(r"<h3>human36m</h3>\s*<p>dlt_peak is significantly better than both other ranked rows by ", board)
+    row = board[board.index('<tr class="bound">') :]
+    row = row[: row.index("</tr>")]
+    assert "algebraic</a>" in row
+    assert "bound, unranked" in row
+    assert 'data-label="Rank (T1)" data-value="">–' in row
+    assert re.findall(r'data-value="([^"]*)">71\.9', row) == [""], "no column is sorted by its number"
+    assert "<b>" not in row
 
 
 def test_of_many_numbers_the_first_are_listed_and_the_others_folded(

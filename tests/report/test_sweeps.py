@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fabricated_results import LEVELS
+from fabricated_results import INCOMPLETE, LEVELS
 
 from poseboard.protocols.records import CameraSets, Score
 from poseboard.report.board import boards
@@ -21,6 +21,9 @@ def test_a_sweep_counts_its_cameras(found: Results) -> None:
     assert None not in of_boards
     assert sweep.intervals()["algebraic"] == of_boards
     assert replace(sweep, counts=(2, 2, 4)).intervals()["algebraic"] == [None, of_boards[2]], "two numbers at one point"
+    assert INCOMPLETE in sweep.methods
+    assert INCOMPLETE not in sweep.curves(), "its numbers are over other poses"
+    assert sweep.intervals()[INCOMPLETE] == [None] * 3
     curve = sweep.curves()["algebraic"]
     assert curve.x == [2, 3, 4]
     assert curve.y == pytest.approx([LEVELS["algebraic"] * f for f in (1.72, 1.22, 1.0)], abs=1e-3)
