@@ -4,8 +4,8 @@ Rules. Predictions answer by key. Joints are mapped by name, so a file in anothe
 joint that the table evaluates. A truth joint that is not annotated is not evaluated; a truth pose without any is no
 sample. A pose that lacks any evaluated joint is *missing*: it is counted in ``n_missing`` and left out of the mean,
 because no error in millimetres can stand for "no answer" without inventing one, and because the mean of its other
-joints would reward leaving out the hard ones. Whoever compares methods that miss poses compares on the poses common to
-both (:mod:`poseboard.protocols.comparison`), or by PCK, where what is missing is wrong.
+joints would reward leaving out the hard ones. A method that misses poses has a number and no rank
+(:mod:`poseboard.protocols.comparison`); by PCK it has both, since what is missing is wrong there.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ class SinglePerson(Protocol):
         average: "frames": mean over all poses; "actions": mean of the actions' means, so that long actions weigh no
             more than short ones. The two differ by up to a millimetre on Human3.6M. "worst_subject": the
             mean of the subject with the worst one, the largest of errors; in breakdowns, of the worst subject within
-            each entry. It is what was measured, without an interval, and rows are not compared by it: the largest of
-            several noisy means is too large, resampling makes it larger once more, and how much of it is noise a few
-            sequences per subject do not say. In simulations of 20 subjects of three sequences, percentiles held the
-            true largest mean in 0 to 85 % of cases, and in 50 to 85 % once they were moved against the bias of
-            resampling, which can move them off the number itself.
+            each entry. A method that misses all poses of a subject has no such number. It is what was measured, without
+            an interval, and rows are not compared by it: the largest of several noisy means is too large, resampling
+            makes it larger once more, and how much of it is noise a few sequences per subject do not say. In
+            simulations of 20 subjects of three sequences, percentiles held the true largest mean in 0 to 85 % of cases,
+            and in 50 to 85 % once they were moved against the bias of resampling, which can move them off the number
+            itself.
         joints: names of those evaluated; None: all of the data set's.
     """
 
@@ -163,7 +164,11 @@ class SinglePerson(Protocol):
     ) -> NDArray[np.float64]:
         if self.average == "worst_subject":
             subjects = pd.factorize(table["subject"])[0]
-            return bootstrap.extreme(values, codes, multiplicity, subjects, largest=self.lower_is_better)
+            worst = bootstrap.extreme(values, codes, multiplicity, subjects, largest=self.lower_is_better)
+            # A method that leaves a subject out altogether would choose which one is not its worst.
+            left_out = (table["missing"].to_numpy(dtype=bool) & np.isnan(values)).astype(np.float64)
+            share = bootstrap.means(left_out, codes, multiplicity, subjects)
+            return np.where(np.any(share == 1, axis=1), np.nan, worst)
         strata = None if self.average == "frames" else pd.factorize(table["action"])[0]
         return bootstrap.ratio(values, codes, multiplicity, strata)
 

@@ -85,6 +85,23 @@ def test_an_oracle_is_perfect_and_what_is_missing_is_told(make_rigs, make_predic
     assert (found.n_missing, found.breakdown["subject"]["R03"]) == (15, None)
 
 
+def test_a_row_that_leaves_out_its_worst_subject_has_no_number(make_rigs, make_predictions, make_table) -> None:
+    """`rigs-worst`: the worst of the rigs that a row chose to predict is not its worst. PCK counts them as wrong."""
+    truth = make_rigs()
+    kept = np.asarray(truth.subject) != "R03"
+    pred = answered(make_predictions(truth, moved_by(truth, OFF_MM)[kept], truth.keys[kept]))
+    (found,) = score(make_table("mpjpe_absolute", average="worst_subject"), pred, truth, resamples=100).scores
+    assert (found.value, found.n_missing, found.complete) == (None, 15, False)
+    one_pose = kept | (np.arange(len(truth)) == 30)
+    pred = answered(make_predictions(truth, moved_by(truth, OFF_MM)[one_pose], truth.keys[one_pose]))
+    (found,) = score(make_table("mpjpe_absolute", average="worst_subject"), pred, truth, resamples=100).scores
+    assert found.value == pytest.approx(60, abs=1e-3)
+    assert (found.n_left_out, found.complete) == (14, False)
+    pred = answered(make_predictions(truth, truth.joints_mm[kept], truth.keys[kept]))
+    (share,) = score(make_table("pck", average="worst_subject"), pred, truth, resamples=100).scores
+    assert (share.value, share.n_missing, share.complete) == (0, 15, True)
+
+
 def test_a_shift_of_one_subject_is_all_that_the_others_do_not_hide(make_rigs, make_predictions, make_table) -> None:
     """Leak test: a subject that fails is seen whole, however many others there are; the mean shows a fifth of it."""
     truth = make_rigs()
@@ -96,7 +113,7 @@ def test_a_shift_of_one_subject_is_all_that_the_others_do_not_hide(make_rigs, ma
 
 def test_under_resampling_it_is_the_largest_of_the_resampled_means() -> None:
     rng = np.random.default_rng(3)
-    table = pd.DataFrame({"subject": np.repeat(list("abcd"), 30), "error": rng.gamma(2, 10, 120)})
+    table = pd.DataFrame({"subject": np.repeat(list("abcd"), 30), "error": rng.gamma(2, 10, 120), "missing": False})
     codes = np.repeat(np.arange(12), 10)
     rule = find_protocol("mpjpe_relative", {"average": "worst_subject"}, "test")
     multiplicity = bootstrap.draws(12, 50)
