@@ -375,10 +375,14 @@ def _plain(name: str) -> str:
 
 
 def _score_name(score: Score, record: ScoreFile) -> str:
-    """The table, and where it has several numbers what was shown: under one name one would hide the others."""
+    """The table, and where it has several numbers what was shown: under one name one would hide the others.
+
+    Numbers without a rank have a name of their own, or runs sorted by a table would have them first.
+    """
+    unranked = "/bound" if record.bound else "/incomplete" if score.n_left_out else ""
     of_table = [other.signature for other in record.scores if other.table == score.table]
     if len(of_table) == 1:
-        return _plain(score.table)
+        return f"{_plain(score.table)}{unranked}"
     signature = score.signature
     views = "all" if signature.whole else "_".join("-".join(cameras) for cameras in signature.cameras)
     if len(views) > _LONGEST_VIEWS:
@@ -389,7 +393,7 @@ def _score_name(score: Score, record: ScoreFile) -> str:
         views += f"/{spoiled.kind}-{'area' if signature.severities else spoiled.severity}"
     if signature.trained_on != of_table[0].trained_on:
         views += f"/trained-on-{'-'.join(signature.trained_on or (record.dataset,))}"
-    return f"{_plain(score.table)}/{_plain(views)}"
+    return f"{_plain(score.table)}/{_plain(views)}{unranked}"
 
 
 def _scores(record: ScoreFile, moment: int) -> list[Metric]:

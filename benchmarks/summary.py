@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import poseboard.methods
 from poseboard.benchmarks.settings import Settings
-from poseboard.protocols.records import ScoreFile, row_paths
+from poseboard.protocols.records import Score, ScoreFile, row_paths
 
 
 def summary(settings: Settings) -> str:
-    """The scored rows by the first headline table, best first, and where the page is."""
+    """The scored rows by the first headline table, best first, rows without a rank last, and where the page is."""
     rows = []
     for path in row_paths(settings.results, "scores"):
         record = ScoreFile.read(path)
@@ -22,7 +22,7 @@ def summary(settings: Settings) -> str:
             rows.append((record, chosen))
     if not rows:
         return f"nothing has been scored in profile {settings.params.profile}"
-    rows.sort(key=lambda row: (row[0].dataset, row[1][0].value is None, row[1][0].value or 0.0))
+    rows.sort(key=lambda row: (row[0].dataset, *_place(*row)))
     width = max(len(record.method) for record, _ in rows)
     warning = settings.profile.warning
     lines = [f"profile {settings.params.profile}" + (f": {warning}" if warning else "")]
@@ -32,15 +32,23 @@ def summary(settings: Settings) -> str:
             + (
                 f"{found.value:6.1f} {found.unit}"
                 + (f" [{found.ci95[0]:.1f}, {found.ci95[1]:.1f}]" if found.ci95 else "")
+                + (f", {found.n_missing} missing" if found.n_missing else "")
                 if found.value is not None
                 else "     -"
             )
             for found in chosen
         )
         label = " (synthetic)" if record.synthetic else ""
-        lines.append(f"  {record.dataset}{label}  {record.method:{width}}  {values}")
+        standing = "   (bound)" if record.bound else "" if chosen[0].complete else "   (incomplete, not ranked)"
+        lines.append(f"  {record.dataset}{label}  {record.method:{width}}  {values}{standing}")
     page = settings.page / "index.html"
     return "\n".join([*lines, f"page: {page.as_uri()}", "runs: make runs"])
+
+
+def _place(record: ScoreFile, chosen: Sequence[Score]) -> tuple[bool, bool, float]:
+    """Sort key of a row by its first number."""
+    value = chosen[0].value or 0.0
+    return record.bound, not chosen[0].complete, value if chosen[0].lower_is_better else -value
 
 
 def duration(seconds: float) -> str:

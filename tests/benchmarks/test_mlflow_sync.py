@@ -284,3 +284,12 @@ def test_each_number_of_a_row_has_a_name_of_its_own() -> None:
         record = ScoreFile.read(path)
         names = [_score_name(score, record) for score in record.scores]
         assert len(set(names)) == len(names), path
+
+
+def test_runs_sorted_by_a_table_start_with_ranked_rows() -> None:
+    """The number of a row with missing predictions, or of a bound, is not under the name that runs are sorted by."""
+    record = ScoreFile.read(ROOT / "results" / "default" / "scores" / "dlt" / "human36m.json")
+    score = next(one for one in record.scores if one.table == "T1")
+    assert _score_name(score, record) == "T1"
+    assert _score_name(score.model_copy(update={"n_missing": 3, "n_left_out": 3}), record) == "T1/incomplete"
+    assert _score_name(score, record.model_copy(update={"bound": True})) == "T1/bound"
