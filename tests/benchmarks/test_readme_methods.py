@@ -136,6 +136,11 @@ def test_links_lead_somewhere(document: Path) -> None:
         assert path or anchor in headings, target
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_number_is_quoted_from_memory(document: Path) -> None:
+    assert not re.search(r"from\s+memory|check\s+(it\s+)?before\s+use", document.read_text(encoding="utf-8"))
+
+
 def test_every_data_set_that_can_be_opened_is_described_with_its_options() -> None:
     text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
     found = re.findall(r"(?ms)^## [^\n]*\((`[^\n]+`)\)\n(.*?)(?=^## )", text)

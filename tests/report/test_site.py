@@ -14,10 +14,20 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from fabricated_results import INCOMPLETE, LEVELS, provenance, score, write_everything, write_method, write_pictures
+import yaml
+from fabricated_results import (
+    INCOMPLETE,
+    LEVELS,
+    provenance,
+    score,
+    write_everything,
+    write_method,
+    write_pictures,
+    write_published,
+)
 from matplotlib.image import imsave
 
-from poseboard.protocols.records import DataFile, ResultError, ScoreFile, TrainingFile
+from poseboard.protocols.records import DataFile, PublishedTable, ResultError, ScoreFile, TrainingFile
 from poseboard.report.site import build
 
 HOSTILE = "../../<img src=x onerror=alert(1)>\"'&$x^2$\x1b"
@@ -233,6 +243,25 @@ def test_every_paper_table_is_there_with_its_sources(site: Path) -> None:
         "Ours are absent: mupots is missing. MuPoTS-3D (non-commercial research): no adapter. Where to get it:" in text
     )
     assert "Other known data sets" in text
+
+
+def test_our_boxes_stand_beside_a_published_number_of_known_boxes(tmp_path: Path) -> None:
+    write_method(tmp_path, "human36m", "ransac", 80.0)
+    write_published(tmp_path)
+    path = tmp_path / "default" / "scores" / "ransac" / "human36m.json"
+    file = ScoreFile.read(path)
+    boxes = {"boxes": "true joints"}
+    scores = [s.model_copy(update={"signature": s.signature.model_copy(update=boxes)}) for s in file.scores]
+    file.model_copy(update={"scores": scores}).write(path)
+    table = PublishedTable.read(tmp_path / "published" / "T1.yaml").model_copy(
+        update={"signature": {"boxes": "detected"}}
+    )
+    (tmp_path / "published" / "T1.yaml").write_text(yaml.safe_dump(table.model_dump(mode="json")))
+    build(tmp_path, "default", tmp_path / "page")
+    text = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+    first, second, *_ = re.findall(r'<tr><th scope="row">RANSAC<.*?</tr>', text)  # of T1 and T2
+    assert "boxes: true joints" in first
+    assert "boxes:" not in second
 
 
 def test_every_table_with_our_numbers_says_once_that_they_are_synthetic(results: Path, site: Path) -> None:
