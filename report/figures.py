@@ -30,17 +30,19 @@ from poseboard.protocols.records import Curve, Increase, ResultError, Score, Tra
 COLOURS = {
     "blue": "#1166d3", "rust": "#b45100", "green": "#1d8452", "pink": "#b7509c", "sky": "#2e98d2", "orange": "#e87011",
     "purple": "#71439e", "grey": "#7f7f7f", "maroon": "#511e18", "olive": "#3c4600", "crimson": "#c1203b",
-    "teal": "#0a4954",
+    "teal": "#0a4954", "violet": "#6007e0", "indigo": "#430889", "magenta": "#e712fd", "plum": "#4e1562",
 }  # fmt: skip
 """Names for ``colours`` in params.yaml. Each colour has enough contrast to white, and any two are distinguishable with
 protanopia, deuteranopia and tritanopia (`tests/report/test_figures.py` measures both)."""
 DARK_COLOURS = {
     "blue": "#54bafb", "rust": "#d56e1d", "green": "#0da57a", "pink": "#e58fc8", "sky": "#a9dcff", "orange": "#edc233",
     "purple": "#937ac1", "grey": "#c9b9b4", "maroon": "#b87b45", "olive": "#a5c652", "crimson": "#ff5879",
-    "teal": "#137788",
+    "teal": "#137788", "violet": "#a801f3", "indigo": "#6effaa", "magenta": "#b20cc8", "plum": "#f6f90e",
 }  # fmt: skip
 """The same colours for the dark theme."""
 PALETTE = tuple(COLOURS.values())
+FREE = 4
+"""Number of colours, the last ones, that are left to rows without an entry in ``colours``: those that users add."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "h", ">", "*")
 WIDTH = 4.9
 """Width of a plot in inches: its text is readable on a phone."""
@@ -95,8 +97,8 @@ def printable(name: str) -> str:
 def slots(names: Iterable[str], colours: Mapping[str, str]) -> dict[str, int]:
     """Index of each row's colour and marker, the argument of ``look``. A row at the end does not change the others.
 
-    A row in ``colours`` has that colour; a second row with the same colour has another marker. Other rows have a pair
-    of colour and marker by the hash of their name, or the next free pair.
+    A row in ``colours`` has that colour; a second row with the same colour has another marker. Other rows have one of
+    the last `FREE` colours: a pair of colour and marker by the hash of their name, or the next free pair.
 
     Args:
         names: rows; earlier rows take precedence.
@@ -109,14 +111,15 @@ def slots(names: Iterable[str], colours: Mapping[str, str]) -> dict[str, int]:
         >>> slots(["dlt"], {"dlt": "rust"})
         {'dlt': 1}
     """
-    ours, places = len(PALETTE), len(PALETTE) * len(MARKERS)
+    count, places = len(PALETTE), FREE * len(MARKERS)
     slot_of: dict[str, int] = {}
     for name in sorted(names, key=lambda name: name not in colours):  # stable
         if (colour := colours.get(name)) is None:
             start = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big")
-            candidates = [ours + (start + k) % (places - ours) for k in range(places - ours)]
+            pairs = (divmod((start + k) % places, FREE) for k in range(places))
+            candidates = [marker * count + count - FREE + free for marker, free in pairs]
         elif colour in COLOURS:
-            candidates = list(range(list(COLOURS).index(colour), places, ours))
+            candidates = list(range(list(COLOURS).index(colour), count * len(MARKERS), count))
         else:
             raise ResultError(f"colours.{name}: there is no colour {colour!r}; name one of {', '.join(COLOURS)}")
         taken = set(slot_of.values())
@@ -136,7 +139,7 @@ def marker_path(index: int) -> str:
 
 
 def _marker(index: int) -> int:
-    return (index + index // len(PALETTE)) % len(MARKERS)
+    return sum(divmod(index, len(PALETTE))) % len(MARKERS)
 
 
 def look(index: int) -> dict[str, Any]:
@@ -144,7 +147,7 @@ def look(index: int) -> dict[str, Any]:
     return {
         "color": PALETTE[index % len(PALETTE)],
         "marker": MARKERS[_marker(index)],
-        "linestyle": DASHES[(index + index // len(PALETTE)) % len(DASHES)],
+        "linestyle": DASHES[sum(divmod(index, len(PALETTE))) % len(DASHES)],
     }
 
 

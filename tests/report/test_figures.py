@@ -81,9 +81,15 @@ def test_a_colour_that_is_asked_for_is_had_and_two_of_one_colour_have_two_marker
         figures.slots(["a"], {"a": "puce"})
 
 
-def test_no_two_of_a_hundred_rows_look_alike():
-    found = figures.slots([f"row{k}" for k in range(100)], {})
-    assert len({(figures.look(slot)["color"], figures.look(slot)["marker"]) for slot in found.values()}) == 100
+def test_no_two_of_48_rows_look_alike_and_none_has_a_colour_of_ours():
+    params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+    of_users = [f"row{k}" for k in range(48)]
+    ours = [row for row in params["methods"] if row != "backbone"]  # it predicts nothing
+    found = figures.slots([*ours, *of_users], params["colours"])
+    looks = {row: figures.look(slot) for row, slot in found.items()}
+    assert len({(looks[row]["color"], looks[row]["marker"]) for row in of_users}) == 48
+    assert {looks[row]["color"] for row in of_users}.isdisjoint(looks[row]["color"] for row in ours)
+    assert set(params["colours"].values()) <= set(list(figures.COLOURS)[: -figures.FREE])
     assert len(figures.slots([f"row{k}" for k in range(200)], {})) == 200
 
 
