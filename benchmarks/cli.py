@@ -250,9 +250,9 @@ def data_synthetic(
 ) -> None:
     """Render a synthetic world in a published on-disk layout.
 
-    The tree is what the real preparation leaves: images and label files. The same options give the same bytes;
-    manifest.json says which, contact_sheet.png shows them. What is left out is as the layout has it; an option that the
-    layout does not have is refused.
+    The tree is what the real preparation leaves: images and label files. The folder must be new or empty. The same
+    options give the same bytes; manifest.json says which, contact_sheet.png shows them. What is left out is as the
+    layout has it; an option that the layout does not have is refused.
 
     Example: poseboard data synthetic /tmp/world --subjects S1 --train-frames 2 --test-frames 1
     """
@@ -261,6 +261,8 @@ def data_synthetic(
     from poseboard.benchmarks.data import render
     from poseboard.datasets.catalog import catalog
 
+    if out.is_dir() and any(out.iterdir()):
+        raise InputError(out, "is not empty", "name a new folder")
     layout = layout or next(name for name, entry in catalog().items() if entry.layout is not None)
     named = {
         "seed": seed,
@@ -404,6 +406,7 @@ def compare(
     settings = _settings()
     for record in scoring.compare_all(settings) if dataset is None else [scoring.compare_stage(settings, dataset)]:
         print(f"{record.dataset}: {len(record.tables)} tables compared")
+    _say_store()
 
 
 @app.command()
@@ -436,6 +439,13 @@ def report() -> None:
     for path in row_paths(settings.results, "scores"):
         if (row := path.parent.name) in rows and path.stem not in rows[row]:
             print(f"{row}: its scores on {path.stem} are not shown, params.yaml does not run it there")
+    _say_store()
+
+
+def _say_store() -> None:
+    """Outside of a run, whose last stage is `sync`."""
+    if "DVC_STAGE" not in os.environ:
+        print("MLflow's runs are not updated by this command: `poseboard sync` does it", file=sys.stderr)
 
 
 def _losses(training: TrainingFile) -> NDArray[np.uint8]:
@@ -524,6 +534,9 @@ def demo(
     row: Annotated[
         str | None, typer.Option(help="row whose method is used; left out: the first that finds roots of people")
     ] = None,
+    min_score: Annotated[
+        float, typer.Option(help="smallest score of a detected box that is used; boxes without a score always are")
+    ] = 0.3,
     out: Annotated[Path, typer.Option(help="folder for the pictures")] = Path("demo"),
     as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
 ) -> None:
@@ -542,7 +555,7 @@ def demo(
     focal_of = of_photos.focal_of(focal, fov)
     settings = _settings()
     weights = of_photos.find_weights(settings, row, checkpoint)
-    taken = of_photos.photos(images, focal_of, boxes, say)
+    taken = of_photos.photos(images, focal_of, boxes, say, min_score)
     seen = of_photos.run(settings, weights, taken)
     pictures = of_photos.write_pictures(seen, out)
     if boxes is None:

@@ -265,7 +265,11 @@ class Weights:
 
 
 def photos(
-    paths: Sequence[Path], focal: FocalOf, boxes: Path | None, say: Callable[[str], None] = lambda line: None
+    paths: Sequence[Path],
+    focal: FocalOf,
+    boxes: Path | None,
+    say: Callable[[str], None] = lambda line: None,
+    min_score: float = -np.inf,
 ) -> list[Photo]:
     """The photographs with their cameras, and their boxes: those of a file, or people whom HOG detects.
 
@@ -274,6 +278,7 @@ def photos(
         focal: see `focal_of`.
         boxes: file of boxes, see `read_boxes`; None: they are detected.
         say: called with a line where boxes are left out.
+        min_score: detected boxes with a lower score are left out.
 
     Raises:
         InputError: an image or the file cannot be read, or a focal length is not known.
@@ -291,6 +296,8 @@ def photos(
         ends = boxes_xywh[:, :2] + boxes_xywh[:, 2:]
         within = np.asarray(((boxes_xywh[:, :2] < size) & (ends > 0)).all(axis=1))
         kept = left_out.keep(within, np.ones(len(boxes_xywh), dtype=np.bool_), "boxes beyond the image")
+        if scores is not None:
+            kept = left_out.keep(scores >= min_score, kept, f"boxes with a score below {min_score:g}")
         kept = used_boxes(boxes_xywh, size, kept, left_out)
         if left_out.counts:
             say(f"{path.name}{left_out}")

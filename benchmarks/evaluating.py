@@ -31,6 +31,8 @@ def evaluate_stage(settings: Settings, row: str, dataset: str | None = None) -> 
     Raises:
         InputError: a data set, the row, its checkpoint, its answers or a table cannot be used.
     """
+    if dataset is not None:
+        settings.dataset_options(dataset)  # refuses a name that is not in params.yaml
     for kind in KINDS:
         settings.row_folder(kind, row).mkdir(parents=True, exist_ok=True)
     if not predicts(find_learner(settings.entry(row).spec)):

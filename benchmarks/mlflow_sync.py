@@ -173,8 +173,12 @@ def _save_view(client: MlflowClient, experiment: Experiment, records: Sequence[S
     for record in records:
         for score in record.scores:
             rows.setdefault(_score_name(score, record), []).append(score)
-    # Tables that most rows have come first; a number of one set of cameras is left to the list of columns.
-    tables = sorted((name for name in rows if "/" not in name), key=lambda name: (-len(rows[name]), name))
+    # Headline tables come first, then those that most rows have. A number of one set of cameras is left to the list of
+    # columns.
+    tables = sorted(
+        (name for name in rows if "/" not in name),
+        key=lambda name: (not rows[name][0].headline, -len(rows[name]), name),
+    )
     if not tables:
         return
     state = {

@@ -85,6 +85,30 @@ def test_a_world_of_any_layout_is_rendered_by_its_own_options(ready_workspace: A
     assert not (tmp_path / "other").exists()
 
 
+def test_a_world_is_not_rendered_into_a_folder_with_files(ready_workspace: Any, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    error = ready_workspace.run("data", "synthetic", tmp_path, "--set", "side_px=64").error
+    assert error == f"poseboard: {tmp_path}: is not empty; name a new folder"
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "score", "evaluate"])
+def test_an_unknown_data_set_is_an_error_with_a_suggestion(spoil: Fail, command: str) -> None:
+    assert "did you mean human36m?" in spoil(command, "human63m", "dlt").error
+
+
+def test_compare_and_report_by_hand_say_that_mlflow_is_not_updated(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in ("compare", "report"):
+        monkeypatch.delenv("DVC_STAGE", raising=False)
+        done = workspace.must(command)
+        assert "`poseboard sync`" in done.err
+        assert not (workspace.folder / "mlflow.db").exists()
+        monkeypatch.setenv("DVC_STAGE", command)
+        assert "sync" not in workspace.must(command).err
+
+
 def test_methods_lists_rows_and_options(ready_workspace: Any) -> None:
     out = ready_workspace.must("methods").out
     assert re.search(r"dlt +dlt, after backbone; weighting=peak", out)

@@ -107,6 +107,19 @@ def test_without_boxes_the_detector_is_named(demo: Callable[..., Any], tmp_path:
     assert done.out == "photo_7.png: nobody\n"
 
 
+@pytest.mark.parametrize(("options", "people"), [((), 2), (("--min-score", "0.1"), 3), (("--min-score", "0.9"), 1)])
+def test_boxes_with_a_low_score_are_left_out_and_counted(
+    demo: Callable[..., Any], tmp_path: Path, options: tuple[str, ...], people: int
+) -> None:
+    entries = [{"image_id": 7, "bbox": BOX, "score": score} for score in (0.95, 0.31, 0.29)]
+    (tmp_path / "bbox_street_output.json").write_text(json.dumps(entries))
+    arguments = ("--focal", "100", "--boxes", tmp_path / "bbox_street_output.json", "--checkpoint", "crops.pt")
+    done = demo("photo_7.png", *arguments, "--out", tmp_path, *options)
+    assert done.code == 0, done.err
+    assert len([line for line in done.out.splitlines() if "person" in line]) == people
+    assert (f"{3 - people} boxes with a score below" in done.err) == (people < 3)
+
+
 @pytest.mark.skipif(not PHOTO.is_file(), reason="the photograph is not at hand")
 def test_the_detector_finds_the_skier() -> None:
     boxes, scores = detect_people(cv2.imread(str(PHOTO))[..., ::-1])

@@ -116,6 +116,23 @@ def test_an_experiment_opens_as_scored_runs_with_their_tables(workspace: Any) ->
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`T1`", True)
 
 
+def test_the_view_is_sorted_by_the_headline_table_and_not_by_that_of_most_rows(workspace: Any) -> None:
+    table = "human36m-pa-mpjpe"
+    path = workspace.folder / "results/smoke/scores/dlt/human36m.json"
+    file = ScoreFile.read(path)
+    other = file.scores[0].model_copy(update={"table": table, "headline": False})
+    more = file.model_copy(update={"method": "more", "scores": [other]})
+    more.write(workspace.folder / "results/smoke/scores/more/human36m.json")
+    file.model_copy(update={"scores": [*(s for s in file.scores if s.table != table), other]}).write(path)
+    workspace.must("sync")
+    (experiment,) = MlflowClient(tracking_uri(workspace.folder)).search_experiments(
+        filter_string="name = 'poseboard-smoke-human36m'"
+    )
+    state = json.loads(json.loads(experiment.tags["mlflow.sharedViewState.scores"])["state"])
+    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`T1`", True)
+    assert f"metrics.`{table}`" in state["selectedColumns"]
+
+
 def test_the_server_of_runs() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
