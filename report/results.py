@@ -258,7 +258,7 @@ def _read_profile(results: Path, profile: str, rows: Mapping[str, Collection[str
 
 
 def common_commit(files: Iterable[ScoreFile]) -> list[tuple[str, bool, int]]:
-    """Known commits of the results, with dirty flag and number of results, most results first."""
-    provenances = [file.provenance for file in files]
+    """Known commits of the results, with dirty flag and number of results, that of the newest result first."""
+    provenances = sorted((file.provenance for file in files), key=lambda one: one.created, reverse=True)
     counts = Counter((one.git_commit, bool(one.git_dirty)) for one in provenances if one.git_commit is not None)
-    return [(commit, dirty, count) for (commit, dirty), count in counts.most_common()]
+    return [(commit, dirty, count) for (commit, dirty), count in counts.items()]

@@ -240,6 +240,10 @@ def _index_context(
     swept |= {id(board) for table in moved for board in table.columns}
     controlled = controls(all_boards)
     swept |= {id(table.control) for table in controlled}
+    data = [
+        (file, [(path.name, _picture(folder, path, f"data-{file.dataset}")) for path in paths if file.synthetic])
+        for file, paths in results.data
+    ]
     plots: dict[tuple[str, bool], list[Plot]] = {}
     for dataset, columns in mains.items():
         plots[dataset] = _board_plots(
@@ -272,10 +276,8 @@ def _index_context(
         "several_profile": results.reference.profile if results.reference else "",
         "plots": plots,
         "papers": paper_tables(results, all_boards),
-        "data": [
-            (file, [(path.name, _picture(folder, path, f"data-{file.dataset}")) for path in paths if file.synthetic])
-            for file, paths in results.data
-        ],
+        "data": data,
+        "without_pictures": any(picture is None for _, pictures in data for _, picture in pictures),
         "catalog": results.catalog,
         "speed": results.speed,
         "recorded_speed": results.recorded_speed,

@@ -522,6 +522,47 @@ def test_pictures_of_real_people_stay_off_the_page(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").rglob("*synthetic-false*"))
 
 
+def test_a_page_of_what_git_keeps_says_once_how_to_get_pictures(results: Path, tmp_path: Path) -> None:
+    sentence = "Contact sheets and drawn predictions are not kept in git: make repro draws them."
+    kept = tmp_path / "results"
+    shutil.copytree(results, kept, ignore=shutil.ignore_patterns("examples", "predictions", "*.png"))
+    for name in ("one", "two"):
+        pictures = [f"{name}-contact-sheet.png"]
+        DataFile(
+            dataset=name, synthetic=True, state="ready", detail="", obtain="", manifest=None, pictures=pictures
+        ).write(kept / "default" / "data" / f"{name}.json")
+    build(kept, "default", tmp_path / "out")
+    text = page(tmp_path / "out" / "index.html").text
+    assert text.count(sentence) == 1
+    assert "contact-sheet" not in text
+    for path in (tmp_path / "out" / "methods").glob("*.html"):
+        assert "redictions</h2>" not in path.read_text(encoding="utf-8")
+        assert 'href="#predictions"' not in path.read_text(encoding="utf-8")
+    for path in (kept / "default" / "data").glob("*.json"):
+        for name in DataFile.read(path).pictures:
+            imsave(path.with_name(name), np.zeros((4, 4, 3), dtype=np.uint8))
+    build(kept, "default", tmp_path / "out")
+    whole = {path.name: sentence in page(path).text for path in (tmp_path / "out").rglob("*.html")}
+    assert not whole["index.html"]
+
+
+def test_one_commit_stands_at_the_top_and_all_of_them_at_the_foot(tmp_path: Path) -> None:
+    for k, method in enumerate(("dlt", "ransac", "algebraic")):
+        write_method(tmp_path, "human36m", method, 80.0 + k)
+        path = tmp_path / "default" / "scores" / method / "human36m.json"
+        file = ScoreFile.read(path)
+        made = {"git_commit": f"{min(k, 1)}" * 40, "created": f"2026-11-2{k}T00:00:00+00:00"}
+        path.unlink()  # a file that differs only by this is not rewritten
+        file.model_copy(update={"provenance": file.provenance.model_copy(update=made)}).write(path)
+    build(tmp_path, "default", tmp_path / "out")
+    text = page(tmp_path / "out" / "index.html").text
+    head, foot = text[: text.index("Leaderboard")], text[text.rindex("These results") :]
+    assert re.search(r"commit\s+1111111111\s+and 1 earlier", head), head
+    assert "0000000000" not in head
+    assert "1111111111 (2 results), 0000000000 (1 result)" in foot
+    assert "Check out 1111111111" in foot
+
+
 def test_the_contact_sheet_stands_at_the_top_as_a_small_jpeg(tmp_path: Path) -> None:
     file = DataFile(
         dataset="d", synthetic=True, state="ready", detail="", obtain="", manifest=None, pictures=["sheet.png"]
