@@ -75,12 +75,31 @@ def predict_alone(bench: Bench, row: str, split: str, sharing: Sharing) -> Itera
 
 def _unanswered(bench: Bench, row: str, splits: Sequence[str]) -> str:
     """Why nothing is predicted on splits of a data set: no weights, or nobody to see."""
-    if weights_path(bench, row, bench.settings.seeds(row, bench.dataset.name)[0]) is None:
-        try:
+    has_weights = weights_path(bench, row, bench.settings.seeds(row, bench.dataset.name)[0]) is not None
+    lacking = "it has no training samples, and {0.where}: {0.problem}"
+    try:
+        if not has_weights:
             bench.method(row).load(None, "cpu")
-        except InputError as error:
-            return f"it has no training samples, and {error.where}: {error.problem}"
-    return _sees_nobody(bench, row, splits)
+    except InputError as error:
+        return lacking.format(error)
+    if why := _sees_nobody(bench, row, splits):
+        return why
+    try:
+        # On data sets that a row names it can do without weights, or its error is one.
+        if not has_weights and bench.settings.on(row) is None:
+            _predict_first(bench, row, splits)
+    except InputError as error:
+        return lacking.format(error)
+    return ""
+
+
+def _predict_first(bench: Bench, row: str, splits: Sequence[str]) -> None:
+    """Predict one sample without weights, unless the row needs predicted roots; InputError if it cannot."""
+    method = bench.method(row)
+    method.load(None, "cpu")
+    key = next((key for split in splits for key in bench.dataset.keys(split)), None)
+    if key is not None and method.inputs.root != "predicted":
+        method.predict(bench.handover(method.inputs).shown(key))
 
 
 def _sees_nobody(bench: Bench, row: str, splits: Sequence[str]) -> str:

@@ -110,7 +110,7 @@ def awaited(settings: Settings) -> dict[Path, bytes]:
         values[own / "datasets" / f"{dataset}.json"] = {"options": options, "world": world}
     how = profile.model_dump(mode="json", include={"seeds", "processes", "threads"})
     for row, entry in rows.items():
-        values[own / "rows" / f"{row}.json"] = {"row": entry, **how}
+        values[own / "rows" / f"{row}.json"] = {"row": {**entry, "train_on": settings.train_on_entry(row)}, **how}
     for kind, paths in shared_code(settings).items():
         hashes = {str(path.relative_to(ROOMS_FOLDER)): code_sha256([path]) for path in dict.fromkeys(paths)}
         values[settings.home / "results" / "code" / f"{kind}.json"] = hashes

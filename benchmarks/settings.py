@@ -131,7 +131,7 @@ class MethodEntry(BaseModel):
     train_on: Annotated[Any, BeforeValidator(_of_words)] = Field(
         default=None,
         description="data sets that it is trained on together, those with depth and without half and half; left out: "
-        "the data set that it runs on",
+        "the data set that it runs on, or for a row without `on` those of the row under `after`",
     )
     weights: str | dict[str, Any] | None = Field(
         default=None, description="checkpoint of ours that is taken as it is, instead of a training"
@@ -364,11 +364,18 @@ class Settings:
 
     def train_on(self, method: str, dataset: str) -> list[str]:
         """The data sets that a row is trained on for a data set, absent ones too: that data set where it names none."""
-        named = self.entry(method).train_on
+        named = self.train_on_entry(method)
         while isinstance(named, Mapping):
             key = next((key for key in (dataset, self.params.profile, FALLBACK) if key in named), None)
             named = None if key is None else named[key]
         return [dataset] if named is None else list(dict.fromkeys(named))
+
+    def train_on_entry(self, method: str) -> Any:
+        """``train_on`` in params.yaml: of the row, or if it has neither `on` nor that, of the row under ``after``."""
+        entry = self.entry(method)
+        while entry.on is None and entry.train_on is None and entry.after in self.rows:
+            entry = self.rows[entry.after]
+        return entry.train_on
 
     def trained_as(self, method: str, dataset: str) -> str | None:
         """The one other data set, with the same joints, whose training of a row is that for a data set too, or None.

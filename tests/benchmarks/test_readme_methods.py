@@ -39,9 +39,13 @@ def readme_method(name: str) -> str:
     return code
 
 
-def readme_row(name: str) -> dict[str, Any]:
+def readme_line(name: str) -> str:
     (line,) = [block for block in blocks(README, "yaml") if block.startswith(f"  {name}: ")]
-    row = yaml.safe_load(line)[name]
+    return line
+
+
+def readme_row(name: str) -> dict[str, Any]:
+    row = yaml.safe_load(readme_line(name))[name]
     assert row["code"] == f"methods/{name}"
     return row
 

@@ -1,4 +1,4 @@
-"""The whole pipeline, by DVC, on copied trees that params.yaml names: every data set that has an adapter.
+"""The whole pipeline, by DVC, on copied trees that params.yaml names, and with the methods of the README as pasted.
 
 Run by CI. The commands of the stages are forked from one process that has imported what they need, which is most of
 their time; otherwise it is the pipeline of the repository but for the speed of our hot paths, which takes minutes and
@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 import yaml
+from test_readme_methods import readme_line, readme_method
 
 from poseboard.benchmarks.pipeline import write_run
 from poseboard.benchmarks.settings import ParamsLoader
 from poseboard.datasets.synthetic.layouts.human36m import WorldOptions, generate
-from poseboard.protocols.records import DataFile, ScoreFile
+from poseboard.protocols.records import DataFile, ScoreFile, TrainingFile
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = {
@@ -47,7 +48,8 @@ import os, signal, socket, sys
 import poseboard.benchmarks.cli as cli
 import poseboard.benchmarks.evaluating, poseboard.benchmarks.pipeline, poseboard.benchmarks.scoring
 import poseboard.benchmarks.training, poseboard.methods.loop, poseboard.report.site
-address, sys.executable = sys.argv[1:]
+address, sys.executable, methods = sys.argv[1:]
+poseboard.methods.__path__.append(methods)  # those that a test adds to the copy
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(address)
@@ -104,12 +106,13 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
             shutil.copy2(ROOT / name, home / name)
     dvc = yaml.safe_load((home / "dvc.yaml").read_text())
     del dvc["stages"]["speed"]
+    dvc["stages"]["report"]["deps"].remove("results/${run.profile}/speed")
     (home / "dvc.yaml").write_text(yaml.safe_dump(dvc, sort_keys=False))
     program, address = home / ".venv" / "bin" / "poseboard", str(tmp_path / "s")
     program.parent.mkdir(parents=True)
     program.write_text(CLIENT.format(python=sys.executable, address=address))
     program.chmod(0o755)
-    command = [sys.executable, "-c", SERVER, address, str(program.with_name("python"))]
+    command = [sys.executable, "-c", SERVER, address, str(program.with_name("python")), str(home / "methods")]
     server = subprocess.Popen(command, start_new_session=True)
     try:
         while not Path(address).exists():
@@ -188,3 +191,41 @@ def test_the_pipeline_runs_on_copied_trees(checkout: Path, made_up: Callable[...
     assert not list((checkout / "data").glob("synthetic*"))
 
     assert "up to date" in repro(checkout).stdout
+
+
+@pytest.mark.pipeline
+def test_the_methods_of_the_readme_run_as_pasted(checkout: Path) -> None:
+    params = yaml.load((checkout / "params.yaml").read_text(), ParamsLoader)
+    tiny = {"steps": 1, "batch_size": 2}
+    params["methods"] = {
+        name: {key: tiny.get(key, small(value)) for key, value in params["methods"][name].items()}
+        for name in ("backbone", "ransac")
+    }
+    params["colours"] = {"ransac": "rust"}
+    params["profile"] = "smoke"
+    worlds = {
+        "human36m": WORLD.model_dump(mode="json"),
+        "human36m-rigs": {"side_px": 96, "rigs": 2, "actions": ["Walking"], "frames_per_sequence": 1},
+        "panoptic-people": {"frames": 1},
+    }
+    params["profiles"] = {name: {"seeds": [0], "processes": 1, "worlds": worlds} for name in ("smoke", "default")}
+    for name in ("reweighted", "joint_powers"):
+        (checkout / "methods" / name).mkdir()
+        (checkout / "methods" / name / "method.py").write_text(readme_method(name))
+    text = yaml.safe_dump(params, sort_keys=False)
+    lines = "".join(map(readme_line, ("reweighted", "joint_powers")))
+    (checkout / "params.yaml").write_text(text.replace("methods:\n", f"methods:\n{lines}", 1))
+    write_run(checkout, "smoke")
+    done = repro(checkout)
+
+    results = checkout / "results" / "smoke"
+    for row in ("reweighted", "joint_powers"):
+        for dataset in ("human36m", "human36m-rigs"):
+            scores = ScoreFile.read(results / "scores" / row / f"{dataset}.json").scores
+            assert scores
+            assert all(score.value is not None for score in scores if score.headline)
+        assert not (results / "scores" / row / "panoptic-people.json").exists()
+        assert (results / "leaderboard" / "methods" / f"{row}.html").is_file()
+    assert TrainingFile.read(results / "training" / "joint_powers" / "human36m-rigs.json").same_as == "human36m"
+    said = "panoptic-people/joint_powers: left out, it has no training samples, and joint_powers: it has no weights yet"
+    assert said in done.stdout

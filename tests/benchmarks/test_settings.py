@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from poseboard.benchmarks.pipeline import awaited
 from poseboard.benchmarks.settings import ParamsLoader, Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import HUMAN36M
@@ -90,6 +91,32 @@ def test_options_differ_by_data_set_within_a_profile_and_the_other_way_round(tmp
         "side": 3,
     }
     assert full.options("cube", "human36m")["side"] == 2
+
+
+def test_a_row_without_on_and_train_on_is_trained_on_what_its_start_is(tmp_path: Path) -> None:
+    rows = {
+        "net": {**ROW, "train_on": {"human36m-rigs": ["human36m"]}},
+        "other": {**ROW, "after": "net"},
+        "third": {**ROW, "after": "other"},
+        "named": {**ROW, "after": "net", "on": ["human36m-rigs"]},
+        "own": {**ROW, "after": "net", "train_on": ["human36m-rigs"]},
+        "scratch_row": ROW,
+    }
+    settings = Settings.read(write(tmp_path, datasets={"human36m": {}, "human36m-rigs": {}}, methods=rows))
+    trained = {row: settings.train_on(row, "human36m-rigs")[0] for row in rows}
+    assert trained == {
+        "net": "human36m",
+        "other": "human36m",
+        "third": "human36m",
+        "named": "human36m-rigs",
+        "own": "human36m-rigs",
+        "scratch_row": "human36m-rigs",
+    }
+    assert settings.trained_as("third", "human36m-rigs") == "human36m"
+    # Its stages run again if that of the row under `after` changes.
+    files = {path.stem: content for path, content in awaited(settings).items() if path.parent.name == "rows"}
+    assert b'"human36m-rigs": [' in files["third"]
+    assert b'"train_on": null' in files["named"]
 
 
 def test_a_row_of_imported_weights_has_one_seed(tmp_path: Path) -> None:
