@@ -425,7 +425,11 @@ def speed(
 
 
 @app.command()
-def report() -> None:
+def report(
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="also draw the pictures of the README, report/images, from the results")
+    ] = False,
+) -> None:
     """Build the leaderboard page from results/; it needs no network and can be published as a folder."""
     from poseboard.report.site import build
 
@@ -436,6 +440,13 @@ def report() -> None:
     folders = {name: path.parent if path.name == "method.py" else path for name, path in code.items()}
     files = build(results, settings.params.profile, settings.page, rows, settings.params.colours, folders)
     print(f"{files[0]}: {len(files)} files")
+    if pictures:
+        from poseboard.report.pictures import write_pictures
+        from poseboard.report.results import read_results
+
+        contents = read_results(results, settings.params.profile, rows)
+        for picture in write_pictures(contents, rows, settings.params.colours, settings.home / "report" / "images"):
+            print(picture)
     for path in row_paths(settings.results, "scores"):
         if (row := path.parent.name) in rows and path.stem not in rows[row]:
             print(f"{row}: its scores on {path.stem} are not shown, params.yaml does not run it there")

@@ -139,10 +139,7 @@ def _pages(
     folders: Mapping[str, Path] | None,
 ) -> list[Page]:
     all_boards = boards(results)
-    shown = {entry.scores.method for entry in results.entries}
-    index = figures.slots(
-        [*(row for row in rows or () if row in shown), *sorted(shown - set(rows or ()))], colours or {}
-    )
+    index = row_slots(results, rows or {}, colours or {})
     pages = {name: f"methods/{file_name(name)}.html" for name in sorted(index)}
     environment = _environment()
     commits = common_commit(entry.scores for entry in results.entries)
@@ -182,6 +179,12 @@ def _pages(
         return folder.contents
 
     return [main_page, *(partial(method_page, name) for name in pages), tables]
+
+
+def row_slots(results: Results, rows: Mapping[str, Collection[str]], colours: Mapping[str, str]) -> dict[str, int]:
+    """`figures.slots` of all rows with results: those of the run in its order, then the others by name."""
+    shown = {entry.scores.method for entry in results.entries}
+    return figures.slots([*(row for row in rows if row in shown), *sorted(shown - set(rows))], colours)
 
 
 def _made(pages: Sequence[Page]) -> list[list[tuple[str, Content]]]:
@@ -369,6 +372,11 @@ def _unit(board: Board) -> str:
     return f"{board.unit}{_caveats(board)}"
 
 
+def axis_label(board: Board) -> str:
+    """Label of the axis of a board's values, for example "MPJPE, root-relative, mm, synthetic world"."""
+    return f"{board.name}, {_unit(board)}"
+
+
 def _board_plots(
     results: Results, dataset: tuple[str, bool], columns: Sequence[Board], boards_here: Sequence[Board],
     swept: Sequence[Sweep], index: Mapping[str, int], folder: _Folder,
@@ -383,7 +391,7 @@ def _board_plots(
                 f"{slug}-intervals", f"{board.name}: value and 95 % interval",
                 "Bootstrap over subject × sequence. If intervals overlap, see the paired differences."
                 + (" Rows with missing predictions are left out." if board.incomplete else ""),
-                figures.intervals(scores, index, f"{board.name}, {unit}"),
+                figures.intervals(scores, index, axis_label(board)),
             )
         )  # fmt: skip
         spent = {row.method: cost(results.training, dataset[0], row.method) for row in board.ranked}

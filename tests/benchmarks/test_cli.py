@@ -109,6 +109,14 @@ def test_compare_and_report_by_hand_say_that_mlflow_is_not_updated(
         assert "sync" not in workspace.must(command).err
 
 
+def test_report_draws_the_pictures_of_the_readme(workspace: Any) -> None:
+    out = workspace.must("report", "--pictures").out
+    for name in ("leaderboard.png", "people.jpg"):
+        path = workspace.folder / "report" / "images" / name
+        assert path.stat().st_size > 1000
+        assert str(path) in out
+
+
 def test_methods_lists_rows_and_options(ready_workspace: Any) -> None:
     out = ready_workspace.must("methods").out
     assert re.search(r"dlt +dlt, after backbone; weighting=peak", out)
