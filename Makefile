@@ -41,7 +41,7 @@ lock: $(VENV)/ready ## Compile constraints.txt anew
 	UV_FIND_LINKS= $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --extra peers --no-header --no-annotate --no-emit-index-url -o constraints.txt constraints.in pyproject.toml
 
 clean: ## Remove what was generated (not your data and weights in data/, nor the results kept in git)
-	rm -rf data/synthetic-* data/crops .venv results/smoke results/code results/run.yaml mlruns mlflow.db dvc.lock
+	rm -rf data/synthetic-* data/crops .venv results/smoke results/run.yaml mlruns mlflow.db dvc.lock
 	rm -rf $(foreach made,leaderboard predictions errors checkpoints examples catalog settings speed mlflow.json stage-times.json,results/*/$(made))
 
 runs: $(VENV)/ready ## Browse the runs in MLflow: prints where they are

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from poseboard.benchmarks.handover import Handover, Progress, Transfer, taken
-from poseboard.benchmarks.settings import SCRATCH, Settings
 from poseboard.datasets.camera import Array
-from poseboard.datasets.catalog import open_dataset
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Dataset, Poses
 from poseboard.datasets.skeleton import Skeleton
@@ -34,6 +34,10 @@ from poseboard.methods.base import (
 )
 from poseboard.methods.sizes import with_moments
 from poseboard.protocols.perturbation import Perturbation
+
+if TYPE_CHECKING:
+    # Predictions depend on the code that this module imports, and on the values in params.yaml, not on their parser.
+    from poseboard.benchmarks.settings import Settings
 
 CHUNK = 64
 """Samples that are handed to a method at once: its answers can depend on it in the last digit."""
@@ -54,8 +58,7 @@ class Bench:
     @classmethod
     def open(cls, settings: Settings, name: str) -> Bench:
         """Open a data set by its name in params.yaml; InputError if it is not ready."""
-        options: dict[str, Any] = {**settings.dataset_options(name), "root": settings.root(name)}
-        dataset = open_dataset(name, options)
+        dataset = settings.open_dataset(name)
         status = dataset.status()
         if settings.is_named(name) and not settings.root(name).is_dir():
             root = f"params.yaml: datasets.{name}.root"
@@ -129,11 +132,12 @@ class Bench:
         entry = self.settings.entry(method)
         if split in entry.roots:
             return len(self.dataset.views)  # nobody can say what such a file holds but answers from all of them
-        if entry.after == SCRATCH or not predicts(find_learner(self.settings.entry(entry.after).spec)):
+        after = self.settings.after(method)
+        if after is None or not predicts(find_learner(self.settings.entry(after).spec)):
             raise InputError(
                 f"methods.{method}.after", f"{entry.after} predicts no roots", "name a row that does, or roots"
             )
-        return self.method(entry.after).inputs.views[0]
+        return self.method(after).inputs.views[0]
 
     def roots_source(self, method: str, seed: int, split: str) -> Path:
         """The file that the roots of a row are from: a published results file, or weights that find them.
@@ -311,6 +315,21 @@ def check_answers(answers: object, samples: int, method: str) -> None:
         if not isinstance(answer, Poses):
             problem = f"answered sample {place} with {type(answer).__name__}"
             raise InputError(f"{method}.predict", problem, "return Poses, with NaN for what it does not know")
+
+
+def roots_of(skeleton: Skeleton, row: str, keys: Sequence[str], answers: Sequence[Poses]) -> dict[str, Array]:
+    """The roots (P, 3) of a row's answers in a joint set; InputError for one that is not in the world's frame."""
+    elsewhere = next((key for key, answer in zip(keys, answers, strict=True) if answer.frame != "world"), None)
+    if elsewhere is not None:
+        raise InputError(
+            f"methods.{row}", f"answers {elsewhere} in a camera's frame", "hand on roots of a row that answers in world"
+        )
+    nobody = np.full((1, 3), np.nan)
+    root_of = skeleton.root_of
+    return {
+        key: root_of(answer.joints_mm) if len(answer.score) else nobody
+        for key, answer in zip(keys, answers, strict=True)
+    }
 
 
 def _chunks(groups: Iterable[Sequence[str]], size: int) -> Iterator[list[str]]:

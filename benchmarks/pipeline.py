@@ -12,16 +12,18 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from poseboard.benchmarks import stage_server
 from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.plan import Countdown, dependencies, plan
-from poseboard.benchmarks.provenance import CODE_OF_DATA, CODE_OF_ROWS, ROOMS_FOLDER, adapter_code, code_sha256
+from poseboard.benchmarks.predicting import tables_on
+from poseboard.benchmarks.provenance import ROOMS_FOLDER, adapter_code, closure, code_name, code_sha256, row_code
 from poseboard.benchmarks.settings import PROFILE_VARIABLE, SCRATCH, Settings, run_file, snapshot
 from poseboard.benchmarks.stage_times import StageTimes
+from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
 from poseboard.protocols.decisions import REFERENCE
@@ -75,49 +77,52 @@ def keep_reference(settings: Settings) -> Path:
     return path
 
 
-def shared_code(settings: Settings) -> dict[str, list[Path]]:
-    """By kind of stage, the files and folders that every stage of the kind runs, whatever its row or data set.
-
-    What one row or one table alone runs is no part of it: dvc.yaml names that.
-    """
-    room = {name: ROOMS_FOLDER / name for name in ("benchmarks", "datasets", "methods", "protocols")}
-    adapters = sorted({path for dataset in settings.params.datasets for path in adapter_code(dataset)})
-    of_both = [*CODE_OF_ROWS, *CODE_OF_DATA, *adapters]
-    both = ("handover", "harness", "matching", "perturbing", "roots", "settings", "training_data")
-    evaluated = ("evaluating", "predicting", "pictures", "rig_plans", "root_plans", "scoring", "sharing")
-    stages = {"train": (*both, "training"), "evaluate": (*both, *evaluated)}
-    own = {kind: [room["benchmarks"] / f"{name}.py" for name in names] for kind, names in stages.items()}
-    return {
-        "data": [room["datasets"], room["benchmarks"] / "data.py"],
-        "train": [*of_both, room["methods"] / "loop.py", *own["train"]],
-        "evaluate": [*of_both, room["protocols"], *own["evaluate"]],
-    }
-
-
 def awaited(settings: Settings) -> dict[Path, bytes]:
-    """The files that stages depend on in place of code and parameters that dvc.yaml does not list, with their content.
+    """The files that stages depend on instead of code and parameters, with their content: one per stage.
 
-    That is a file per kind of stage with the hashes of the code that it shares, so that a change of it reruns them
-    and dvc.yaml need not list it once per stage; and what params.yaml says of each row, of each data set, and of all
-    of them, which would otherwise fill dvc.lock.
+    Each has the hashes of the code that the stage runs (`closure`), by file, and what params.yaml says of the stage's
+    row or data set. So dvc.yaml lists no code, and params.yaml does not fill dvc.lock.
     """
     params, profile = settings.params, settings.profile
     rows = {name: entry.model_dump(mode="json", by_alias=True) for name, entry in settings.rows.items()}
-    own = settings.results / "settings"
-    values: dict[Path, object] = {own / "board.json": {"datasets": params.datasets, "rows": rows}}
+    board = {"datasets": params.datasets, "rows": rows}
+    how = profile.model_dump(mode="json", include={"seeds", "processes", "threads"})
+    stages: dict[str, tuple[object, list[Path]]] = {
+        "compare": (board, closure(["poseboard.benchmarks.scoring", *_protocols(settings, params.datasets)])),
+        "speed": (None, closure(["poseboard.benchmarks.timing", ROOMS_FOLDER / "benchmarks" / "speed"])),
+        "report": (board, closure(["poseboard.report.site"])),
+        "sync": (None, closure(["poseboard.benchmarks.mlflow_sync"])),
+    }
     for dataset, options in params.datasets.items():
         world = settings.world_options(dataset) if dataset in profile.worlds else None
-        values[own / "datasets" / f"{dataset}.json"] = {"options": options, "world": world}
-    how = profile.model_dump(mode="json", include={"seeds", "processes", "threads"})
-    for row, entry in rows.items():
-        values[own / "rows" / f"{row}.json"] = {"row": {**entry, "train_on": settings.train_on_entry(row)}, **how}
-    for kind, paths in shared_code(settings).items():
-        hashes = {str(path.relative_to(ROOMS_FOLDER)): code_sha256([path]) for path in dict.fromkeys(paths)}
-        values[settings.home / "results" / "code" / f"{kind}.json"] = hashes
-    return {
-        path: (json.dumps(value, indent=1, sort_keys=True, default=str) + "\n").encode()
-        for path, value in values.items()
+        entry = catalog().get(dataset)
+        writer = [] if entry is None or entry.writer_module is None else [entry.writer_module]
+        code = closure(["poseboard.benchmarks.data", *adapter_code([dataset]), *writer])
+        stages[f"data/{dataset}"] = ({"options": options, "world": world}, code)
+    for row, of_row in rows.items():
+        on = settings.may_run(row)
+        datasets = dict.fromkeys([*on, *(name for dataset in on for name in settings.train_on(row, dataset))])
+        own = [*row_code(settings, row), *adapter_code(datasets)]
+        named = {**of_row, "train_on": settings.train_on_entry(row)}
+        judged = ["poseboard.benchmarks.evaluating", *_protocols(settings, on)]
+        stages[f"train/{row}"] = ({"row": named, **how}, closure([*own, "poseboard.benchmarks.training"]))
+        stages[f"evaluate/{row}"] = ({"row": named, **how}, closure([*own, *judged]))
+    values = {
+        stage: {"settings": values, "code": {code_name(path): code_sha256([path]) for path in code}}
+        for stage, (values, code) in stages.items()
     }
+    return {
+        settings.results / "settings" / f"{stage}.json": (
+            json.dumps(of_stage, indent=1, sort_keys=True, default=str) + "\n"
+        ).encode()
+        for stage, of_stage in values.items()
+    }
+
+
+def _protocols(settings: Settings, datasets: Iterable[str]) -> list[str]:
+    """The modules of the protocols of all tables on some data sets."""
+    tables = [table for dataset in datasets for table in tables_on(dataset, settings.params.profile)]
+    return list(dict.fromkeys(type(table.rule()).__module__ for table in tables))
 
 
 def changed_since_begin(settings: Settings) -> set[str]:

@@ -19,9 +19,13 @@ from poseboard.benchmarks.harness import Bench, LoadedRow, answers_of, chunks, d
 from poseboard.benchmarks.locks import is_first_process, only_writer
 from poseboard.benchmarks.pictures import write_pictures
 from poseboard.benchmarks.progress import Report, progress
-from poseboard.benchmarks.provenance import row_code_sha256, weights_sha256, weights_source
+from poseboard.benchmarks.provenance import (
+    code_sha256,
+    prediction_code,
+    weights_sha256,
+    weights_source,
+)
 from poseboard.benchmarks.roots import (
-    SHOWING,
     HandedOn,
     handed_roots_mm,
     images_state_sha256,
@@ -448,7 +452,7 @@ def _unchanged(path: Path, basis_sha256: str) -> PoseTable | None:
 def _code_sha256(settings: Settings, dataset: str, method: str, *, rooted: bool) -> list[str]:
     """Of the row, and of the one that predicts its roots."""
     rows = [method, settings.entry(method).after] if rooted else [method]
-    return [row_code_sha256(settings, dataset, row, *SHOWING) for row in rows]
+    return [code_sha256(prediction_code(settings, dataset, row)) for row in rows]
 
 
 def _sha256(values: object) -> str:

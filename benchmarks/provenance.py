@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
-import inspect
 import json
 import os
 import platform
-import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
@@ -22,10 +21,11 @@ import poseboard.methods.base
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.sample import FileState
+from poseboard.methods.base import module_and_class
 from poseboard.protocols.records import Provenance, TrainingFile, Weights, row_path
 
 ROOMS = ("benchmarks", "datasets", "methods", "protocols", "report", "pyproject.toml", "constraints.txt", "dvc.yaml")
-_OF_DATASETS = re.compile(r"^\s*from poseboard\.datasets\.([\w.]+) import", re.MULTILINE)
 _PACKAGES = ("torch", "numpy", "numba", "scipy", "lightning-fabric", "pandas", "pyarrow")
 
 
@@ -77,64 +77,147 @@ def weights_source(settings: Settings, dataset: str, method: str) -> Weights | N
     return TrainingFile.read(path).provenance.weights if path.is_file() else None
 
 
-def code_sha256(paths: Sequence[Path]) -> str:
-    """SHA-256 over the Python sources of files and folders, names included."""
-    digest = hashlib.sha256()
-    for path in paths:
-        files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
-        for file in files:
-            digest.update(str(file.relative_to(path.parent)).encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-ROOMS_FOLDER = Path(poseboard.methods.base.__file__).parent.parent
+ROOMS_FOLDER = Path(poseboard.methods.base.__file__).resolve().parents[1]
 """Where the rooms of the suite are installed."""
 
-CODE_OF_ROWS = tuple(
-    ROOMS_FOLDER / "methods" / name for name in ("base.py", "checkpoint.py", "batches", "geometry", "nets")
-)
-"""What every row runs, beside its own code."""
-
-CODE_OF_DATA = tuple(ROOMS_FOLDER / "datasets" / f"{name}.py" for name in ("camera", "crops", "sample", "skeleton"))
-"""What every data set goes through, beside its adapter."""
+_PREDICTING = "poseboard.benchmarks.harness"
+"""Asks a row for its predictions on what the hand-over shows it."""
+_TRAINING = ("poseboard.benchmarks.training_data", "poseboard.methods.loop")
+"""Chooses and makes the samples of a training, and trains on them."""
 
 
-def row_code_sha256(settings: Settings, dataset: str, method: str, *more: Path) -> str:
-    """SHA-256 of `row_code`, and of the files and folders ``more`` of the stage that asks."""
-    return code_sha256([*row_code(settings, dataset, method), *more])
-
-
-def row_code(settings: Settings, dataset: str, method: str) -> list[Path]:
-    """The files and folders that a row's work on a data set depends on: other rows and other adapters do not count.
-
-    Args:
-        settings: params.yaml in one profile.
-        dataset: whose adapter counts.
-        method: a row: its own code, and what all rows share.
+def prediction_code(settings: Settings, dataset: str, row: str) -> list[Path]:
+    """The files that the predictions of a row on a data set depend on.
 
     Raises:
         InputError: the code that the row names is not there.
     """
-    named = settings.entry(method).code
+    return closure([*row_code(settings, row), *adapter_code([dataset]), _PREDICTING])
+
+
+def training_code(settings: Settings, datasets: Iterable[str], row: str) -> list[Path]:
+    """The files that a training of a row on data sets depends on.
+
+    Raises:
+        InputError: the code that the row names is not there.
+    """
+    return closure([*row_code(settings, row), *adapter_code(datasets), *_TRAINING])
+
+
+def row_code(settings: Settings, row: str) -> list[str | Path]:
+    """Where the code of a row starts, for `closure`: the module of its class, or ``code`` if that is not in the suite.
+
+    Raises:
+        InputError: the code that the row names is not there.
+    """
+    entry = settings.entry(row)
     # Beside params.yaml, or where the suite itself is installed.
-    own = next((path for path in (settings.home / named, ROOMS_FOLDER / named) if path.exists()), None)
+    folders = (settings.home / entry.code, ROOMS_FOLDER / entry.code)
+    own = next((path.resolve() for path in folders if path.exists()), None)
     if own is None:
-        raise InputError(f"methods.{method}.code", f"there is no {named}", "name the method's file or folder")
-    return [own, *CODE_OF_ROWS, *CODE_OF_DATA, *adapter_code(dataset)]
+        raise InputError(f"methods.{row}.code", f"there is no {entry.code}", "name the method's file or folder")
+    module, _ = module_and_class(entry.spec)
+    return [module] if _module_files(module) else [own]
 
 
-def adapter_code(dataset: str) -> list[Path]:
-    """The files of datasets/ that the adapter of a data set consists of: its own, and those that it imports."""
-    entry = catalog().get(dataset)
-    own = None if entry is None else inspect.getsourcefile(entry.adapter)
-    waiting, files = [] if own is None else [Path(own)], set[Path]()
+def adapter_code(datasets: Iterable[str]) -> list[str]:
+    """The modules of the adapters of data sets; none for a data set that the suite does not know."""
+    known = catalog()
+    return [known[dataset].module for dataset in datasets if dataset in known]
+
+
+def closure(starts: Iterable[str | Path]) -> list[Path]:
+    """The files of the suite that some code runs: its own, and all that these import, directly or not, sorted.
+
+    Imports inside functions count; those for type checkers do not. What is imported by a computed name, as methods,
+    adapters and protocols are, has to be among ``starts``.
+
+    Args:
+        starts: modules of the suite by name, and files or folders of Python files. Modules of others are left out.
+
+    Example:
+        >>> [path.name for path in closure(["poseboard.datasets.camera"])]
+        ['__init__.py', 'camera.py']
+    """
+    waiting: list[Path] = []
+    for start in starts:
+        if isinstance(start, str):
+            waiting += _module_files(start)
+        else:
+            waiting += start.rglob("*.py") if start.is_dir() else [start]
+    files: set[Path] = set()
     while waiting:
         path = waiting.pop()
-        if path not in files and path.is_file():
+        if path not in files:
             files.add(path)
-            imported = _OF_DATASETS.findall(path.read_text(encoding="utf-8"))
-            waiting += [ROOMS_FOLDER / "datasets" / f"{name.replace('.', '/')}.py" for name in imported]
+            waiting += _imports(path, FileState.of(path))
     return sorted(files)
+
+
+def _module_files(name: str) -> list[Path]:
+    """The files that an import of a module of the suite runs: its own, and those of the packages it is in."""
+    room, *parts = name.split(".")
+    if room != "poseboard" or not parts:
+        return []
+    inits = [ROOMS_FOLDER.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
+    own = ROOMS_FOLDER.joinpath(*parts[:-1], f"{parts[-1]}.py")
+    return [path for path in (*inits, own) if path.is_file()]
+
+
+@lru_cache(maxsize=4096)
+def _imports(path: Path, state: FileState) -> tuple[Path, ...]:
+    """The files of the suite, or beside a file of others, that a file in a state imports.
+
+    Raises:
+        InputError: it is a Python file that does not parse.
+    """
+    if path.suffix != ".py":
+        return ()
+    try:
+        waiting: list[ast.AST] = [ast.parse(path.read_bytes())]
+    except SyntaxError as error:
+        raise InputError(f"{path}:{error.lineno}", f"is no Python ({error.msg})", "mend that line") from None
+    files: list[Path] = []
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            waiting += node.orelse
+            continue
+        waiting += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            files += [file for alias in node.names for file in _module_files(alias.name)]
+        elif isinstance(node, ast.ImportFrom):
+            files += _imported_from(node, path)
+    return tuple(dict.fromkeys(files))
+
+
+def _imported_from(node: ast.ImportFrom, path: Path) -> list[Path]:
+    """The files that ``from module import names`` runs, where each name may be a module of it."""
+    names = [".".join(filter(None, (node.module, name))) for name in ("", *(alias.name for alias in node.names))]
+    if not node.level:
+        return [file for name in names for file in _module_files(name)]
+    folder = path.parents[node.level - 1]
+    places = [folder.joinpath(*name.split(".")) for name in names]
+    files = [file for place in places for file in (place / "__init__.py", place.parent / f"{place.name}.py")]
+    return [file for file in files if file.is_file()]
+
+
+def code_sha256(files: Iterable[Path]) -> str:
+    """SHA-256 over files of code, names included."""
+    digest = hashlib.sha256()
+    for path in sorted(files, key=code_name):
+        digest.update(f"{code_name(path)} {_file_sha256(path, FileState.of(path))}\n".encode())
+    return digest.hexdigest()
+
+
+def code_name(path: Path) -> str:
+    """How a file of code is named in results/: by its place in the suite, or by its own name elsewhere."""
+    return path.relative_to(ROOMS_FOLDER).as_posix() if path.is_relative_to(ROOMS_FOLDER) else path.name
+
+
+@lru_cache(maxsize=4096)
+def _file_sha256(path: Path, state: FileState) -> str:
+    return file_sha256(path)
 
 
 @lru_cache(maxsize=1)

@@ -21,22 +21,16 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from poseboard.benchmarks.handover import Progress
-from poseboard.benchmarks.harness import Bench, LoadedRow, answers_of, chunks, device
+from poseboard.benchmarks.harness import Bench, LoadedRow, answers_of, chunks, device, roots_of
 from poseboard.benchmarks.locks import is_first_process
-from poseboard.benchmarks.provenance import row_code_sha256, weights_sha256
+from poseboard.benchmarks.provenance import code_sha256, prediction_code, weights_sha256
 from poseboard.benchmarks.sharing import Chunks, Sharing, Work
 from poseboard.benchmarks.transfer import transfer
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles, write_file
 from poseboard.datasets.sample import Poses
-from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols.condition import Condition
-
-SHOWING = tuple(
-    Path(__file__).with_name(name) for name in ("handover.py", "perturbing.py", "harness.py", "transfer.py")
-)
-"""Code that decides what a method sees, and asks it."""
 
 
 @runtime_checkable
@@ -186,7 +180,10 @@ def roots_basis(bench: Bench, row: str, seed: int, asked: Condition) -> str:
     values = [
         [dataset.name, dataset.manifest(), images_state_sha256(bench, keys), keys],
         [row, origin.options(row), weights_sha256(settings, weights), seed],
-        [asked.model_dump(mode="json", exclude_defaults=True), row_code_sha256(settings, dataset.name, row, *SHOWING)],
+        [
+            asked.model_dump(mode="json", exclude_defaults=True),
+            code_sha256(prediction_code(settings, dataset.name, row)),
+        ],
         *transfer_basis(bench, asked),
     ]
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
@@ -214,21 +211,6 @@ def images_state_sha256(bench: Bench, keys: Sequence[str]) -> str:
                 given.append(view.box_scores.tolist())
             digest.update(f"{key} {view.name} {view.image_state()} {view.boxes_px.tolist()} {given}\n".encode())
     return digest.hexdigest()
-
-
-def roots_of(skeleton: Skeleton, row: str, keys: Sequence[str], answers: Sequence[Poses]) -> dict[str, Array]:
-    """The roots (P, 3) of a row's answers in a joint set; InputError for one that is not in the world's frame."""
-    elsewhere = next((key for key, answer in zip(keys, answers, strict=True) if answer.frame != "world"), None)
-    if elsewhere is not None:
-        raise InputError(
-            f"methods.{row}", f"answers {elsewhere} in a camera's frame", "hand on roots of a row that answers in world"
-        )
-    nobody = np.full((1, 3), np.nan)
-    root_of = skeleton.root_of
-    return {
-        key: root_of(answer.joints_mm) if len(answer.score) else nobody
-        for key, answer in zip(keys, answers, strict=True)
-    }
 
 
 def write_roots(path: Path, roots_mm: Mapping[str, Array], basis: str, files: WholeFiles | None = None) -> None:

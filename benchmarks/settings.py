@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, field_validator
 
-from poseboard.datasets.catalog import catalog
+from poseboard.datasets.catalog import catalog, open_dataset
 from poseboard.datasets.errors import InputError, one_of, validated
+from poseboard.datasets.sample import Dataset
 from poseboard.protocols.records import RowKind, check_name, row_folder, row_path
 
 SCRATCH = "scratch"
@@ -121,7 +122,7 @@ class MethodEntry(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    code: str = Field(description="file or folder whose changes rerun the row")
+    code: str = Field(description="file or folder of its class; changes of it, and of what it imports, rerun the row")
     after: str = Field(description="row whose checkpoint it starts from, or 'scratch'")
     class_: str | None = Field(default=None, alias="class", description="package.module:Class, if not a room's folder")
     on: Annotated[Any, BeforeValidator(_of_words)] = Field(
@@ -442,6 +443,10 @@ class Settings:
             remedy = f"{one_of(name, self.params.datasets)}, or add it there"
             raise InputError(f"data set {name!r}", "is not in params.yaml", remedy)
         return {option: value for option, value in self.params.datasets[name].items() if option != PARTIAL}
+
+    def open_dataset(self, name: str) -> Dataset:
+        """Open a data set with its options, whatever its status; InputError for a wrong name, option or root."""
+        return open_dataset(name, {**self.dataset_options(name), "root": self.root(name)})
 
     def takes_partial(self, name: str) -> bool:
         """Whether a run takes a folder of the data set that lacks files, with what it has.

@@ -14,19 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-import poseboard.methods.loop
 from poseboard.benchmarks.handover import taken
 from poseboard.benchmarks.harness import Bench, options_in_force
 from poseboard.benchmarks.locks import is_first_process, only_writer
 from poseboard.benchmarks.matching import places
 from poseboard.benchmarks.progress import progress
-from poseboard.benchmarks.provenance import file_sha256, provenance, row_code_sha256, weights_sha256
+from poseboard.benchmarks.provenance import (
+    code_sha256,
+    file_sha256,
+    prediction_code,
+    provenance,
+    training_code,
+    weights_sha256,
+)
 from poseboard.benchmarks.roots import from_all_cameras, handed_roots_mm
 from poseboard.benchmarks.settings import Settings
 from poseboard.benchmarks.sharing import Sharing
-from poseboard.benchmarks.training_data import TrainingData
+from poseboard.benchmarks.training_data import TrainingData, fitted_constants
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
+from poseboard.datasets.sample import images_sha256
 from poseboard.methods.base import LabelledSamples, Training
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.loop import Fit, fit, launch
@@ -34,9 +41,6 @@ from poseboard.protocols.records import Curve, ResultError, TrainingFile, Traini
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-FINISH_SAMPLES = 256
-"""Training samples, evenly strided, that constants are fitted on after training."""
 
 
 class Processes:
@@ -180,8 +184,7 @@ def _train(data: TrainingData, bases: Mapping[int, dict[str, Any]], processes: P
             )
         parameters = sum(value.numel() for value in training.model.parameters())
         if leader:
-            some = [samples[place] for place in range(len(samples))[:: max(1, len(samples) // FINISH_SAMPLES)]]
-            constants = training.finish([sample for sample, _ in some], [truth for _, truth in some])
+            constants = fitted_constants(training, samples)
             folder = Path(settings.entry(row).code).name
             checkpoint = Checkpoint(folder, training.architecture, result.state, constants, data.trained_on)
             checkpoint.save(target)
@@ -379,13 +382,26 @@ def _bases(data: TrainingData) -> dict[int, dict[str, Any]]:
     common = {
         "options": options,
         "files": _files(settings, options),
-        **data.basis(Path(poseboard.methods.loop.__file__)),
+        "code": code_sha256(training_code(settings, data.names, row)),
+        **_data_basis(data),
     }
     starts = {seed: _start(settings, dataset, row, seed) for seed in settings.seeds(row, dataset)}
     return {
         seed: {**common, "start": weights_sha256(settings, start) if start is not None and start.is_file() else None}
         for seed, start in starts.items()
     }
+
+
+def _data_basis(data: TrainingData) -> dict[str, Any]:
+    """What weights depend on of the data."""
+    of_data = [
+        {
+            "manifest": bench.dataset.manifest(),
+            "images": images_sha256(bench.dataset.sample(key) for key in bench.dataset.keys("train")),
+        }
+        for bench in data.benches
+    ]
+    return of_data[0] if data.own else {"data": dict(zip(data.names, of_data, strict=True)), "joints": data.joints}
 
 
 def _files(settings: Settings, options: Mapping[str, Any]) -> dict[str, str]:
@@ -401,7 +417,7 @@ def _roots_sha256(bench: Bench, row: str, seed: int) -> str:
     if "train" in entry.roots:
         return source
     options = settings.options(entry.after, bench.dataset.name)
-    return _sha256([source, options, row_code_sha256(settings, bench.dataset.name, entry.after)])
+    return _sha256([source, options, code_sha256(prediction_code(settings, bench.dataset.name, entry.after))])
 
 
 def _finished(bench: Bench, row: str) -> Path:

@@ -9,22 +9,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from poseboard.benchmarks.handover import Handover, Progress
 from poseboard.benchmarks.harness import Bench
-from poseboard.benchmarks.provenance import code_sha256, row_code
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.sample import Dataset, images_sha256, skeleton_of_truth
+from poseboard.datasets.sample import Dataset, skeleton_of_truth
 from poseboard.datasets.skeleton import ROOT, Skeleton
 from poseboard.methods.base import Inputs, LabelledSamples, Learner, Training, find_learner
 from poseboard.methods.batches.mixing import Mixture, Roots
 
 LOOKED_AT = 64
 """Samples of a training split, evenly strided, that tell whether its truth has depth."""
+FINISH_SAMPLES = 256
+"""Training samples, evenly strided, that constants are fitted on after training."""
 
 
 def has_depth(dataset: Dataset) -> bool:
@@ -36,6 +35,12 @@ def has_depth(dataset: Dataset) -> bool:
     keys = dataset.keys("train")
     some = keys[:: max(1, len(keys) // LOOKED_AT)]
     return any(bool(np.isfinite(dataset.truth(key).joints_mm).any()) for key in some)
+
+
+def fitted_constants(training: Training, samples: LabelledSamples) -> dict[str, float]:
+    """The constants that a finished training fits on its samples (`Training.finish`)."""
+    some = [samples[place] for place in range(len(samples))[:: max(1, len(samples) // FINISH_SAMPLES)]]
+    return training.finish([sample for sample, _ in some], [truth for _, truth in some])
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class TrainingData:
         """Those that are there."""
         own = self.bench.dataset.name
         there = [name for name in self.named if name not in self.absent]
-        return tuple(self.bench if name == own else Bench.open(self.bench.settings, name) for name in there)
+        return tuple(self.bench.trained(None if name == own else name) for name in there)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -121,27 +126,10 @@ class TrainingData:
             return f"there is no copy of {', '.join(self.absent)}, and no depth in {', '.join(samples)}"
         return ""
 
-    def basis(self, more: Path) -> dict[str, Any]:
-        """All of the data and of the code that weights depend on: what is equal trains the same.
-
-        Args:
-            more: a file of code beside the row's own.
-        """
-        settings = self.bench.settings
-        code = dict.fromkeys(path for name in self.names for path in row_code(settings, name, self.row))
-        of_code = {"code": code_sha256([*code, more])}
-        of_data = [
-            {
-                "manifest": bench.dataset.manifest(),
-                "images": images_sha256(bench.dataset.sample(key) for key in bench.dataset.keys("train")),
-            }
-            for bench in self.benches
-        ]
-        if self.own:
-            return {**of_data[0], **of_code}
-        # The learner's joints are those of the data set, unless it is trained on roots.
-        joints = self._skeleton(self.bench.learner(self.row)).joints
-        return {"data": dict(zip(self.names, of_data, strict=True)), "joints": joints, **of_code}
+    @property
+    def joints(self) -> tuple[str, ...]:
+        """Of the training: those of the data set, unless the row is trained on roots."""
+        return self._skeleton(self.bench.learner(self.row)).joints
 
     def learner(self) -> Learner:
         """What is trained, with the joints of its training; epochs of unstated length are passes over all of it."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from poseboard.datasets.multi_human_pose import MultiHumanPose
+from poseboard.datasets.multi_human_pose import OBTAIN, MultiHumanPose
+
+__all__ = ["OBTAIN", "Campus"]
 
 
 class Campus(MultiHumanPose):

@@ -1,4 +1,7 @@
-"""The data sets that the suite knows, and opening those with an adapter."""
+"""The data sets that the suite knows, and opening those with an adapter.
+
+Adapters are named here and imported when they are used, so that a data set does not depend on the others' adapters.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +15,6 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, create_model
 
-from poseboard.datasets import (
-    campus,
-    human36m,
-    human36m_coco,
-    human36m_rigs,
-    human36m_toolbox,
-    mpii,
-    mscoco,
-    muco,
-    multi_human_pose,
-    mupots,
-    panoptic,
-    panoptic_people,
-    pw3d,
-    rhd,
-    shelf,
-    synthetic,
-)
 from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.sample import Dataset, Status
 from poseboard.datasets.skeleton import Skeleton
@@ -43,8 +28,7 @@ class Entry:
         name: in params.yaml.
         title: as its authors call it.
         licence: summary; only the data set's own page is binding.
-        obtain: where to get it.
-        adapter: opens it. Its parameters are the options in params.yaml.
+        opened_by: the adapter as "package.module:Class"; the module also has ``OBTAIN``, where to get the data.
         layout: module of ``datasets.synthetic.layouts`` that writes a synthetic world in the data set's layout, with
             its ``WorldOptions`` and ``generate``; None if there is none.
     """
@@ -52,9 +36,29 @@ class Entry:
     name: str
     title: str
     licence: str
-    obtain: str
-    adapter: Callable[..., Dataset]
+    opened_by: str
     layout: str | None = None
+
+    @property
+    def module(self) -> str:
+        """Name of the adapter's module."""
+        return self.opened_by.partition(":")[0]
+
+    @property
+    def adapter(self) -> Callable[..., Dataset]:
+        """Opens the data set. Its parameters are the options in params.yaml."""
+        adapter: Callable[..., Dataset] = getattr(import_module(self.module), self.opened_by.partition(":")[2])
+        return adapter
+
+    @property
+    def obtain(self) -> str:
+        """Where to get the data set."""
+        return str(import_module(self.module).OBTAIN)
+
+    @property
+    def writer_module(self) -> str | None:
+        """Name of the module that `layout` names."""
+        return None if self.layout is None else f"poseboard.datasets.synthetic.layouts.{self.layout}"
 
     @property
     def skeleton(self) -> Skeleton | None:
@@ -68,12 +72,12 @@ class Entry:
         Raises:
             InputError: the suite writes no synthetic world of the data set.
         """
-        if self.layout is None:
+        if self.writer_module is None:
             known = ", ".join(entry.name for entry in _ENTRIES if entry.layout is not None)
             raise InputError(
                 f"data set {self.name!r}", "no synthetic world is written in its layout", f"one of {known}"
             )
-        return import_module(f"{synthetic.__name__}.layouts.{self.layout}")
+        return import_module(self.writer_module)
 
     def status(self, root: Path | None = None) -> Status:
         """Whether the data set can be used from the folder ``root``; never raises."""
@@ -87,89 +91,78 @@ _ENTRIES = (
         "human36m",
         "Human3.6M (multi-view labels of learnable triangulation)",
         "academic use by registration and signed agreement, no redistribution",
-        human36m.OBTAIN,
-        human36m.Human36M,
+        "poseboard.datasets.human36m:Human36M",
         layout="human36m",
     ),
     Entry(
         "human36m-rigs",
         "Unseen rigs (in the layout of Human3.6M multi-view)",
         "none: rendered, or your own",
-        human36m_rigs.OBTAIN,
-        human36m_rigs.Human36MRigs,
+        "poseboard.datasets.human36m_rigs:Human36MRigs",
         layout="human36m_rigs",
     ),
     Entry(
         "human36m-toolbox",
         "Human3.6M (H36M-Toolbox annotations, as epipolar transformers)",
         "academic use by registration and signed agreement, no redistribution",
-        human36m_toolbox.OBTAIN,
-        human36m_toolbox.Human36MToolbox,
+        "poseboard.datasets.human36m_toolbox:Human36MToolbox",
     ),
     Entry(
         "human36m-coco",
         "Human3.6M (COCO-style annotations of RootNet)",
         "academic use by registration and signed agreement, no redistribution",
-        human36m_coco.OBTAIN,
-        human36m_coco.Human36MCoco,
+        "poseboard.datasets.human36m_coco:Human36MCoco",
         layout="human36m_coco",
     ),
     Entry(
         "panoptic",
         "CMU Panoptic",
         "non-commercial research",
-        panoptic.OBTAIN,
-        panoptic.Panoptic,
+        "poseboard.datasets.panoptic:Panoptic",
         layout="panoptic",
     ),
     Entry(
         "panoptic-people",
         "CMU Panoptic, several people with given 2D detections",
         "non-commercial research",
-        panoptic_people.OBTAIN,
-        panoptic_people.PanopticPeople,
+        "poseboard.datasets.panoptic_people:PanopticPeople",
         layout="panoptic_people",
     ),
     Entry(
         "mupots",
         "MuPoTS-3D",
         "non-commercial research, no redistribution",
-        mupots.OBTAIN,
-        mupots.MuPoTS,
+        "poseboard.datasets.mupots:MuPoTS",
         layout="mupots",
     ),
     Entry(
         "muco",
         "MuCo-3DHP",
         "non-commercial research, no redistribution",
-        muco.OBTAIN,
-        muco.MuCo,
+        "poseboard.datasets.muco:MuCo",
         layout="muco",
     ),
     Entry(
         "mscoco",
         "MSCOCO 2017 key points",
         "annotations CC BY 4.0; images under their Flickr licences",
-        mscoco.OBTAIN,
-        mscoco.MsCoco,
+        "poseboard.datasets.mscoco:MsCoco",
         layout="mscoco",
     ),
     Entry(
         "mpii",
         "MPII Human Pose",
         "annotations for research, no commercial use; images are YouTube frames",
-        mpii.OBTAIN,
-        mpii.Mpii,
+        "poseboard.datasets.mpii:Mpii",
     ),
-    Entry("pw3d", "3DPW", "research only", pw3d.OBTAIN, pw3d.Pw3d, layout="pw3d"),
-    Entry("campus", "Campus (TUM)", "research", multi_human_pose.OBTAIN, campus.Campus),
-    Entry("shelf", "Shelf (TUM)", "research", multi_human_pose.OBTAIN, shelf.Shelf),
+    Entry("pw3d", "3DPW", "research only", "poseboard.datasets.pw3d:Pw3d", layout="pw3d"),
+    Entry("campus", "Campus (TUM)", "research", "poseboard.datasets.campus:Campus"),
+    Entry("shelf", "Shelf (TUM)", "research", "poseboard.datasets.shelf:Shelf"),
     Entry(
         "rhd",
         "Rendered Hand Pose",
         "see the data set's page",
-        rhd.OBTAIN,
-        rhd.Rhd,
+        "poseboard.datasets.rhd:Rhd",
     ),
 )
 

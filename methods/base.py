@@ -276,12 +276,21 @@ def find_learner(spec: str) -> type[Learner]:
     return learner
 
 
-def _import_class(spec: str, contract: Sequence[str]) -> type[Any]:
+def module_and_class(spec: str) -> tuple[str, str]:
+    """Names of the module and the class of a method.
+
+    Example:
+        >>> module_and_class("rays_mlp"), module_and_class("package.module:Class")
+        (('poseboard.methods.rays_mlp.method', 'RaysMlp'), ('package.module', 'Class'))
+    """
     if ":" in spec:
         module_name, _, class_name = spec.partition(":")
-    else:
-        module_name = f"poseboard.methods.{spec}.method"
-        class_name = "".join(part.capitalize() for part in spec.split("_"))
+        return module_name, class_name
+    return f"poseboard.methods.{spec}.method", "".join(part.capitalize() for part in spec.split("_"))
+
+
+def _import_class(spec: str, contract: Sequence[str]) -> type[Any]:
+    module_name, class_name = module_and_class(spec)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

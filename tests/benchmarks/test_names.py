@@ -36,9 +36,9 @@ def test_every_path_with_a_name_in_it_waits_for_the_check() -> None:
 
     def waits(name: str) -> bool:
         deps = stages[name].get("deps", [])
-        return any(dep.startswith("results/code/") or made.get(dep) == "begin" for dep in deps) or any(
-            waits(maker) for dep in deps for out, maker in made.items() if out == dep or out.startswith(f"{dep}/")
-        )
+        return any(
+            dep.startswith("results/${run.profile}/settings/") or made.get(dep) == "begin" for dep in deps
+        ) or any(waits(maker) for dep in deps for out, maker in made.items() if out == dep or out.startswith(f"{dep}/"))
 
     for name, stage in stages.items():
         if name != "begin" and any("${" in str(out) for out in stage["outs"]):
@@ -64,7 +64,7 @@ def test_dvc_stops_at_an_odd_name(tmp_path: Path, change: dict[str, Any]) -> Non
     params = yaml.load((ROOT / "params.yaml").read_text(), ParamsLoader)
     (home / "params.yaml").write_text(yaml.safe_dump(params | change))
     write_run(home, "default")
-    for room in ("benchmarks", "datasets", "methods", "protocols"):
+    for room in ("benchmarks", "datasets", "methods", "protocols", "report"):
         (home / room).mkdir()
     (home / ".venv").mkdir()
     (home / ".venv" / "bin").symlink_to(Path(sys.executable).parent)

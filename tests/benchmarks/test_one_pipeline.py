@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -12,9 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from poseboard.benchmarks import pipeline, training
+from poseboard.benchmarks import training
 from poseboard.benchmarks.matching import datasets_of, places
-from poseboard.benchmarks.provenance import ROOMS_FOLDER, adapter_code, row_code
 from poseboard.benchmarks.settings import ParamsLoader, Settings
 from poseboard.datasets.catalog import catalog
 from poseboard.methods.checkpoint import Checkpoint
@@ -61,47 +59,6 @@ def test_no_shared_room_names_a_method_or_a_data_set() -> None:
             words += (node.module or "").split(".") if isinstance(node, ast.ImportFrom) else []
             named |= {(path.relative_to(ROOT).as_posix(), word) for word in words if word in names}
     assert named <= NAMED
-
-
-def test_each_adapter_counts_for_its_own_data_set_alone() -> None:
-    settings = Settings.read(ROOT / "params.yaml")
-    adapters = {name: set(adapter_code(name)) for name in settings.params.datasets}
-    own = {path.stem: path for paths in adapters.values() for path in paths}
-    assert own["rhd"] in adapters["rhd"]
-    assert own["rhd"] not in adapters["human36m"] | adapters["panoptic"] | adapters["human36m-toolbox"]
-    assert own["human36m"] in adapters["human36m-toolbox"], "which imports from it"
-    for row in settings.rows:
-        assert own["rhd"] not in row_code(settings, "human36m", row)
-        assert own["human36m"] in row_code(settings, "human36m", row)
-
-
-def test_metrics_and_tables_are_no_code_that_trains_or_predicts() -> None:
-    settings = Settings.read(ROOT / "params.yaml")
-    of_training = pipeline.shared_code(settings)["train"]
-    rows = [path for row in settings.rows for path in row_code(settings, "human36m", row)]
-    for path in [*of_training, *rows]:
-        assert "protocols" not in path.relative_to(ROOMS_FOLDER).parts if path.is_relative_to(ROOMS_FOLDER) else True
-        assert path.suffix != ".yaml"
-    assert ROOMS_FOLDER / "protocols" in pipeline.shared_code(settings)["evaluate"]
-
-
-def test_what_the_stages_share_is_hashed_by_file(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def hashes() -> dict[str, dict[str, str]]:
-        workspace.must("begin")
-        files = (workspace.folder / "results/code").glob("*.json")
-        return {path.stem: json.loads(path.read_text()) for path in files}
-
-    before = hashes()
-    assert before == hashes()
-    of_file = pipeline.code_sha256
-
-    def with_another_loop(paths: list[Path]) -> str:
-        return "another" if paths[0].name == "loop.py" else of_file(paths)
-
-    monkeypatch.setattr(pipeline, "code_sha256", with_another_loop)
-    after = hashes()
-    assert (after["evaluate"], after["data"]) == (before["evaluate"], before["data"])
-    assert {name for name, digest in after["train"].items() if digest != before["train"][name]} == {"methods/loop.py"}
 
 
 def test_a_finished_training_is_not_begun_again(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,8 +32,7 @@ def checkout(home: Path) -> None:
     folders = {next(iter(out)) for out in stages["begin"]["outs"]} - {"results/seeds/scores/README.md"}
     files = [
         "results/seeds/scores/README.md",
-        "results/code/evaluate.json",
-        "results/${run.profile}/settings/board.json",
+        *(f"results/${{run.profile}}/settings/{name}.json" for name in JUDGING),
     ]
     notes = [*files, *(f"{path}/note" for path in folders)]
     stages["begin"]["cmd"] = " && ".join(f"mkdir -p $(dirname {note}) && echo note > {note}" for note in sorted(notes))

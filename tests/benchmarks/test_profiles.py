@@ -133,5 +133,5 @@ def test_no_path_of_a_profile_is_shared() -> None:
     for name, entry in stages.items():
         stage = entry.get("do", entry)
         outs = [out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]]
-        of_none = {"results/code", "results/seeds/scores/README.md"}  # which all profiles share
+        of_none = {"results/seeds/scores/README.md"}  # which all profiles share
         assert all(out.startswith("results/${run.profile}/") for out in set(outs) - of_none), name
