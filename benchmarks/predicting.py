@@ -20,6 +20,7 @@ from poseboard.benchmarks.locks import is_first_process, only_writer
 from poseboard.benchmarks.pictures import write_pictures
 from poseboard.benchmarks.progress import Report, progress
 from poseboard.benchmarks.provenance import (
+    check_weights,
     code_sha256,
     prediction_code,
     weights_sha256,
@@ -324,6 +325,8 @@ class _Trained:
         """With the weights that a row has of a data set."""
         settings, dataset = origin.settings, origin.dataset.name
         weights, source = weights_path(origin, method, seed), weights_source(settings, dataset, method)
+        if weights is not None and weights.is_file():
+            check_weights(origin, method)
         row = LoadedRow(method, partial(origin.method, method), weights, device())
         return cls(
             row,

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 
@@ -24,6 +24,9 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import FileState
 from poseboard.methods.base import module_and_class
 from poseboard.protocols.records import Provenance, TrainingFile, Weights, row_path
+
+if TYPE_CHECKING:
+    from poseboard.benchmarks.harness import Bench
 
 ROOMS = ("benchmarks", "datasets", "methods", "protocols", "report", "pyproject.toml", "constraints.txt", "dvc.yaml")
 _PACKAGES = ("torch", "numpy", "numba", "scipy", "lightning-fabric", "pandas", "pyarrow")
@@ -69,6 +72,33 @@ def training_path(settings: Settings, weights: Path) -> Path | None:
             return row_path(results / profile, "training", row, dataset)
         case _:
             return None
+
+
+def check_weights(bench: Bench, row: str) -> None:
+    """Refuse weights of a row that were trained on another state of a data set than the one at hand.
+
+    Weights that come from a file (``weights: FILE``) state themselves what they were trained on, as far as it is known.
+
+    Raises:
+        InputError: the weights have no record of their training, or were trained on other data.
+        ResultError: the record cannot be read.
+    """
+    settings, dataset = bench.settings, bench.dataset
+    remedy = f"run `poseboard train {row}`; other weights are a row with `weights: FILE`, or `train_on`"
+    path = settings.row_path("training", row, dataset.name)
+    if not path.is_file():
+        problem = f"its weights for {dataset.name} have no record of their training ({settings.portable(str(path))})"
+        raise InputError(f"row {row}", problem, remedy)
+    record = TrainingFile.read(path)
+    if record.provenance.weights is not None and record.provenance.weights.origin == "imported":
+        return
+    manifests = record.training_manifests or {dataset.name: record.provenance.data_manifest}
+    for name, manifest in manifests.items():
+        if not settings.is_absent(name):
+            now = bench.trained(None if name == dataset.name else name).dataset.manifest()
+            if manifest != now:
+                problem = f"its weights were trained on another state of {name} ({manifest[:12]}… is now {now[:12]}…)"
+                raise InputError(f"row {row}", problem, remedy)
 
 
 def weights_source(settings: Settings, dataset: str, method: str) -> Weights | None:

@@ -23,7 +23,7 @@ import numpy as np
 from poseboard.benchmarks.handover import Progress
 from poseboard.benchmarks.harness import Bench, LoadedRow, answers_of, chunks, device, roots_of
 from poseboard.benchmarks.locks import is_first_process
-from poseboard.benchmarks.provenance import code_sha256, prediction_code, weights_sha256
+from poseboard.benchmarks.provenance import check_weights, code_sha256, prediction_code, weights_sha256
 from poseboard.benchmarks.sharing import Chunks, Sharing, Work
 from poseboard.benchmarks.transfer import transfer
 from poseboard.datasets.camera import Array
@@ -177,6 +177,7 @@ def roots_basis(bench: Bench, row: str, seed: int, asked: Condition) -> str:
     weights = settings.checkpoint(origin.dataset.name, row, seed)
     if not weights.is_file():
         raise InputError(weights, f"there is no checkpoint of {row}", "train it first: another row takes its roots")
+    check_weights(origin, row)
     values = [
         [dataset.name, dataset.manifest(), images_state_sha256(bench, keys), keys],
         [row, origin.options(row), weights_sha256(settings, weights), seed],

@@ -20,6 +20,7 @@ from poseboard.benchmarks.locks import is_first_process, only_writer
 from poseboard.benchmarks.matching import places
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import (
+    check_weights,
     code_sha256,
     file_sha256,
     prediction_code,
@@ -144,6 +145,8 @@ def _train(data: TrainingData, bases: Mapping[int, dict[str, Any]], processes: P
     roots_sha256: dict[int, str] = {}
     for seed, basis in bases.items():
         start = _start(settings, dataset, row, seed)
+        if start is not None and after is not None and start.is_file():
+            check_weights(bench, after)
         training = data.learner().training(start, seed)
         target = settings.checkpoint(dataset, row, seed)
         if training is None:
