@@ -548,14 +548,17 @@ class PairedDifference(Record):
         default_factory=list, description="the difference of equal seeds, where both have it"
     )
     ci95_groups: tuple[float, float] | None = Field(default=None, description="over subject × sequence alone")
-    training: Literal["none", "own", "reference", "unknown"] | None = Field(
+    training: Literal["none", "own", "reference", "prior", "unknown"] | None = Field(
         default=None,
-        description="where the spread between trainings comes from: nothing is trained; these seeds; results/seeds; "
-        "nowhere, and nothing is decided; null: not judged",
+        description="source of the variation between trainings: nothing is trained; these seeds; results/seeds; the "
+        "other pairs of the table; not known, and nothing is decided; null: not judged",
     )
-    training_sd: float | None = Field(default=None, description="standard deviation between seeds of the difference")
-    training_seeds: int = Field(
-        default=0, description="seeds it is estimated from; one less are its degrees of freedom"
+    training_sd: float | None = Field(
+        default=None, description="standard deviation between seeds of the difference, moderated by the other pairs"
+    )
+    training_seeds: int = Field(default=0, description="seeds of this pair that it is estimated from")
+    training_df: float | None = Field(
+        default=None, description="its degrees of freedom; null: not judged, or not known"
     )
     decided: bool | None = Field(
         default=None, description="whether one is better, all pairs of the table considered; null: not judged"
@@ -581,8 +584,8 @@ class TableComparison(Record):
     unranked: list[str] = Field(
         default_factory=list, description="rows with a number and no rank: bounds, and those that are not complete"
     )
-    marks: Literal["holm"] | None = Field(
-        default=None, description="how the decided pairs hold simultaneously; null: not judged"
+    marks: Literal["holm", "step-down"] | None = Field(
+        default=None, description="how the decided pairs hold simultaneously; holm: in older files; null: not judged"
     )
 
     @property

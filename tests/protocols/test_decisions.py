@@ -1,5 +1,7 @@
 """What may be claimed: intervals that know of training, marks that hold all at once, too few samples."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from predicted import answered
@@ -7,7 +9,7 @@ from scipy import stats
 
 from poseboard.protocols import bootstrap, decisions
 from poseboard.protocols.comparison import compare
-from poseboard.protocols.decisions import Spread, few_groups, holm, interval, judge, p_value, same_row, with_training
+from poseboard.protocols.decisions import Spread, few_groups, interval, judge, same_row, with_training
 from poseboard.protocols.records import (
     PairedDifference,
     Provenance,
@@ -62,19 +64,6 @@ def test_the_seeds_part_is_students_t_and_the_groups_part_the_bootstraps() -> No
     assert (5 - low, high - 5) == pytest.approx((np.hypot(1, 4.3027), np.hypot(2.5, 4.3027)), abs=1e-3)
 
 
-def test_p_is_where_the_interval_reaches_zero() -> None:
-    for spread in (decisions.FIXED, Spread(0.4, 3, 3), Spread(0.1, 3, 1)):
-        for difference in (-2.0, 1.1):
-            p = p_value(difference, (difference - 0.9, difference + 0.6), spread)
-            ends = interval(difference, (difference - 0.9, difference + 0.6), spread, 1 - p)
-            assert min(map(abs, ends)) == pytest.approx(0, abs=1e-6)
-    assert p_value(0.0, (-1, 1), decisions.FIXED) == 1
-    assert p_value(-2.0, (-2.0, -2.0), decisions.FIXED) < 1e-11
-    assert p_value(1.96, (0.0, 3.92), decisions.FIXED) == pytest.approx(0.05, abs=1e-6)
-    alone = p_value(3.0, (3.0, 3.0), Spread(1.0, 3, 1))
-    assert alone == pytest.approx(2 * stats.t.sf(3.0, 2), abs=1e-6)
-
-
 def test_intervals_of_three_seeds_hold_the_truth_as_often_as_they_say() -> None:
     """Trainings and recordings both random: the old interval misses often, the new one seldom."""
     rng = np.random.default_rng(11)
@@ -93,13 +82,6 @@ def test_intervals_of_three_seeds_hold_the_truth_as_often_as_they_say() -> None:
         new += low <= 0 <= high
     assert old / trials < 0.8
     assert 0.93 <= new / trials <= 1.0
-
-
-def test_holm_by_hand() -> None:
-    assert holm([]) == []
-    assert holm([0.01, 0.0125, 0.0166, 0.0251, 0.9]) == [True, True, True, False, False]
-    assert holm([0.011, 0.001, 0.02, 0.02, 0.02]) == [True, True, False, False, False]
-    assert holm([0.9, 0.001]) == [False, True]
 
 
 def test_marks_hold_all_at_once() -> None:
@@ -141,8 +123,38 @@ def test_a_spread_from_other_trainings_undoes_what_one_seed_seemed_to_decide() -
     assert found.decided is False
     fixed = judge(table(pair("control", "baseline", -0.6)), one, of_three, ()).pairs[0]
     assert (fixed.training, fixed.ci95, fixed.decided) == ("none", fixed.ci95_groups, True)
-    large = judge(table(pair("control", "baseline", -6.0)), one, of_three, ("control", "baseline")).pairs[0]
+    far = {"control": row(77.9, 74.3, 75.9), "baseline": row(84.46, 80.53, 81.75)}
+    large = judge(table(pair("control", "baseline", -6.56)), one, far, ("control", "baseline")).pairs[0]
     assert large.decided is True
+    lucky = judge(table(pair("control", "baseline", -6.56)), one, of_three, ("control", "baseline")).pairs[0]
+    assert lucky.decided is False, "three trainings differ by 0.2 on average"
+
+
+def test_trainings_of_a_table_are_pooled_and_rows_without_seeds_take_the_prior() -> None:
+    three = {
+        "a": row(70, 71, 72.4),
+        "b": row(80, 81.5, 81.7),
+        "c": row(90, 91, 93),
+        "d": row(60, 60.4, 63),
+        "u": row(99.0),
+    }
+    pairs = [pair(x, y, three[x].value - three[y].value) for x, y in combinations("abcd", 2)]
+    pairs += [pair(x, "u", three[x].value - 99.0) for x in "abcd"]
+    found = {(p.a, p.b): p for p in judge(table(*pairs), three, {}, "abcdu").pairs}
+    own, unknown = found["a", "b"], found["a", "u"]
+    assert (own.training, own.training_seeds) == ("own", 3)
+    assert own.training_df > 2
+    s = np.std([-10, -10.5, -9.3], ddof=1)
+    assert s != pytest.approx(own.training_sd), "moderated"
+    assert (unknown.training, unknown.training_seeds) == ("prior", 0)
+    assert 1 <= unknown.training_df <= 2
+    sd = {p.training_sd for key, p in found.items() if "u" in key}
+    assert len(sd) == 1
+    d0, d = own.training_df - 2, 2
+    assert own.training_sd**2 == pytest.approx((d0 * sd.pop() ** 2 + d * s**2) / (d0 + d))
+    few = {name: three[name] for name in "abu"}
+    (alone,) = judge(table(pair("a", "u", -28.0)), few, {}, "abu").pairs
+    assert (alone.training, alone.decided) == ("unknown", False)
 
 
 def test_an_unknown_spread_decides_nothing() -> None:
@@ -171,7 +183,7 @@ def test_judging_twice_changes_nothing() -> None:
     both = {"a": row(70.0, 60.0, 65.0), "b": row(71.0, 61.2, 65.8)}
     once = judge(table(pair("a", "b", -1.0), ranks="ab"), both, {}, ("a", "b"))
     assert judge(once, both, {}, ("a", "b")) == once
-    assert once.marks == "holm"
+    assert once.marks == "step-down"
 
 
 def test_places_follow_from_the_marks() -> None:

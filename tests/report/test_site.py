@@ -220,7 +220,7 @@ def test_of_many_numbers_the_first_are_listed_and_the_others_folded(
 def test_the_spread_of_training_is_on_the_page(site: Path, results: Path, tmp_path: Path) -> None:
     text = page(site / "index.html").text
     assert "The number is of one training; the standard deviation between trainings is 0.5 mm" in text
-    assert "Holm’s procedure" in text
+    assert "step-down comparison" in text
     assert "Over several trainings" in text
     cells = [text.replace("\xa0", " ") for _, text in page(site / "index.html").cells]
     assert "0: 71.9, 1: 72.9, 2: 72.4" in cells
