@@ -53,7 +53,7 @@ class Inputs:
         views: (minimum, maximum) number of views; a monocular method has a maximum of 1.
         intrinsics: K and lens distortion.
         extrinsics: R, t, names and order of the cameras, keys and image paths. Without them the method predicts in the
-            frame of a camera.
+            frame of a camera, samples and views come in a drawn order, and several views are rescaled a little with K.
         images: False for a method that only uses given 2D detections.
         root: "none", "predicted": root positions that another method predicted, or "truth": true root positions.
         hand: which hand a sample shows; signatures state it.
