@@ -200,6 +200,16 @@ def test_the_page_starts_with_the_finding_and_ranks_no_bound(results: Path, tmp_
     assert "<b>" not in row
 
 
+def test_a_board_without_a_ranked_row_says_that_nothing_is_decided(results: Path, tmp_path: Path) -> None:
+    source = tmp_path / "results"
+    shutil.copytree(results, source)
+    for path in (source / "default" / "scores").glob("*/human36m.json"):
+        ScoreFile.read(path).model_copy(update={"bound": True}).write(path)
+    build(source, "default", tmp_path / "out")
+    html = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert re.search(r"<h3>human36m</h3>\s*<p>Nothing is decided by ", html)
+
+
 def test_of_many_numbers_the_first_are_listed_and_the_others_folded(
     results: Path, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
