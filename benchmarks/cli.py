@@ -175,13 +175,13 @@ def plan_() -> None:
     from poseboard.benchmarks.disk import disk_plan, lines
     from poseboard.benchmarks.pipeline import changed_since_begin, dvc_status
     from poseboard.benchmarks.plan import plan, total, up_to_date
-    from poseboard.benchmarks.settings import profile_of_run
+    from poseboard.benchmarks.settings import profile_of_run, run_file
     from poseboard.benchmarks.summary import duration
 
     settings = _settings()
     stages = plan(settings)
     # DVC reads the profile from the run's file and can say nothing about another one.
-    is_own = settings.params.profile == profile_of_run(settings.home)
+    is_own = run_file(settings.home).is_file() and settings.params.profile == profile_of_run(settings.home)
     skipped = up_to_date(stages, dvc_status(settings), changed_since_begin(settings)) if is_own else None
     width = max(len(stage.name) for stage in stages)
     for stage in stages:

@@ -12,7 +12,8 @@ from poseboard.benchmarks.scoring import lines, score_stage
 from poseboard.benchmarks.settings import Settings
 from poseboard.benchmarks.sharing import Sharing
 from poseboard.datasets.errors import InputError
-from poseboard.methods.base import find_learner, predicts
+from poseboard.datasets.sample import Sample
+from poseboard.methods.base import Inputs, find_learner, predicts
 from poseboard.protocols.records import RowKind
 
 KINDS: tuple[RowKind, ...] = ("predictions", "scores", "errors", "examples")
@@ -84,22 +85,30 @@ def _unanswered(bench: Bench, row: str, splits: Sequence[str]) -> str:
         return lacking.format(error)
     if why := _sees_nobody(bench, row, splits):
         return why
+    # On data sets that a row names it can do without weights, or its error is one.
+    if has_weights or bench.settings.on(row) is not None:
+        return ""
+    method = bench.method(row)
+    method.load(None, "cpu")
+    if method.inputs.root == "predicted":
+        return ""
+    samples = _first_samples(bench, method.inputs, splits)
     try:
-        # On data sets that a row names it can do without weights, or its error is one.
-        if not has_weights and bench.settings.on(row) is None:
-            _predict_first(bench, row, splits)
+        method.predict(samples)
     except InputError as error:
         return lacking.format(error)
     return ""
 
 
-def _predict_first(bench: Bench, row: str, splits: Sequence[str]) -> None:
-    """Predict one sample without weights, unless the row needs predicted roots; InputError if it cannot."""
-    method = bench.method(row)
-    method.load(None, "cpu")
+def _first_samples(bench: Bench, inputs: Inputs, splits: Sequence[str]) -> Sequence[Sample]:
+    """What a method is given of the first sample; InputError if an image cannot be read."""
     key = next((key for split in splits for key in bench.dataset.keys(split)), None)
-    if key is not None and method.inputs.root != "predicted":
-        method.predict(bench.handover(method.inputs).shown(key))
+    samples = () if key is None else bench.handover(inputs).shown(key)
+    for sample in samples:
+        for view in sample.views:
+            if view.image is not None:
+                view.pixels()
+    return samples
 
 
 def _sees_nobody(bench: Bench, row: str, splits: Sequence[str]) -> str:

@@ -66,9 +66,9 @@ KEPT_VIEWS = 20_000
 """Views whose cameras and boxes are kept between two uses of a sample: some kilobytes each, pixels apart."""
 
 SCALE = 0.02
-"""Most by which an axis of a view is rescaled, of 1: some times what focal lengths of a rig differ by."""
+"""Largest relative change of an axis; several times the differences between focal lengths of a rig."""
 MARGIN = 0.14
-"""Of a whole frame's side: how much longer the black canvas is at least, at whose drawn place a rescaled frame lies."""
+"""Least margin of the black canvas, as a share of the frame's side. The frame is placed on it at random."""
 CANVAS_STEP_PX = 64
 """Sides of a canvas are multiples of it, so that frames of slightly different sizes have the same."""
 FRAME_PX = 1000
@@ -301,7 +301,7 @@ def rescale(
         salt: of the draws.
         crops: whether the views are crops of one person, and no whole frames.
         group: of samples that it may be used with; None: it is alone.
-        person: whom a crop shows.
+        person: index of the person in the crop.
     """
     rig = sample.key if group is None else group.keys[0]
 
@@ -778,10 +778,10 @@ class Handover:
         if self._turn is not None:
             steps.append(partial(turned, turn=self._turn))
         # One view says nothing of where other cameras are, and the exact box is an input of monocular methods: RootNet
-        # reads the distance from its area.
-        if inputs.intrinsics and not inputs.extrinsics and inputs.views[1] > 1:
+        # reads the distance from its area. Without K, a crop says nothing of the camera; the size of a frame does.
+        crops = inputs.crop_px is not None
+        if not inputs.extrinsics and inputs.views[1] > 1 and (inputs.intrinsics or not crops):
             group = None if inputs.frames_per_rig == 1 else self._group(key)
-            crops = inputs.crop_px is not None
             steps.append(partial(rescale, salt=self._salt, crops=crops, group=group, person=person))
         return steps
 
@@ -821,8 +821,8 @@ class Handover:
     def _prepared(self, key: str, person: int | None) -> Sample:
         """A sample after all steps but withholding.
 
-        A training comes back to the same samples, and making the cameras of their crops takes longer than all else. So
-        some are kept, whose pixels lie in the memory map, as many as `KEPT_VIEWS` says, whatever the data set's size.
+        A training uses the same samples again, and making the cameras of their crops takes longer than all else. So up
+        to `KEPT_VIEWS` views are kept, if their pixels lie in the memory map: rescaled crops do not.
         """
         sample = self._kept.get((key, person))
         if sample is None:

@@ -90,7 +90,7 @@ def awaited(settings: Settings) -> dict[Path, bytes]:
     stages: dict[str, tuple[object, list[Path]]] = {
         "compare": (board, closure(["poseboard.benchmarks.scoring", *_protocols(settings, params.datasets)])),
         "speed": (None, closure(["poseboard.benchmarks.timing", ROOMS_FOLDER / "benchmarks" / "speed"])),
-        "report": (board, closure(["poseboard.report.site"])),
+        "report": ({**board, "colours": params.colours}, closure(["poseboard.report.site"])),
         "sync": (None, closure(["poseboard.benchmarks.mlflow_sync"])),
     }
     for dataset, options in params.datasets.items():

@@ -105,7 +105,7 @@ def dependencies(settings: Settings) -> dict[str, list[Path]]:
         name: [
             settings.home
             / dep.replace("${run.profile}", settings.params.profile).replace("${key}", name.partition("@")[2])
-            for dep in entry.get("do", entry)["deps"]
+            for dep in entry.get("do", entry).get("deps", ())
         ]
         for stage, entry in _pipeline(settings).items()
         for name in _expanded(settings, stage, entry)

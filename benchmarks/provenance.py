@@ -241,8 +241,8 @@ def code_sha256(files: Iterable[Path]) -> str:
 
 
 def code_name(path: Path) -> str:
-    """How a file of code is named in results/: by its place in the suite, or by its own name elsewhere."""
-    return path.relative_to(ROOMS_FOLDER).as_posix() if path.is_relative_to(ROOMS_FOLDER) else path.name
+    """Name of a file of code in results/: its path relative to the suite, so that no two files share a name."""
+    return Path(os.path.relpath(path, ROOMS_FOLDER)).as_posix()
 
 
 @lru_cache(maxsize=4096)

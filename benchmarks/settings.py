@@ -143,7 +143,7 @@ class MethodEntry(BaseModel):
     )
     bound: bool = Field(
         default=False,
-        description="a bound that other rows are read against, because it is told what their users do not know: "
+        description="a bound that other rows are read against, because it gets inputs that their users do not have: "
         "shown, and never ranked",
     )
 

@@ -36,7 +36,7 @@ _UNITS = {1000.0: "metres", 10.0: "centimetres"}
 _BOX_SCALE = 1.5
 """By which a box is enlarged before joints are looked for in it."""
 _FEW = 10
-"""People in a view of whom fewer say nothing of its camera, if other views have more."""
+"""Fewest people in a view to judge its camera, if other views have more."""
 _LEAST_SHARE = 0.5
 """Smallest median share of a person's joints that project into the box, or to their 2D annotation."""
 _LEAST_SIZES = 0.2, 0.01
@@ -140,7 +140,7 @@ class Labels:
         return boxes_px if in_order else None
 
     def share(self, view: str, joints_scale: float = 1.0, camera_scale: float = 1.0) -> float | None:
-        """Median over people of the share of joints that project to their place; None: nobody's place is known.
+        """Median over people of the share of joints that project to their place; None without boxes and 2D joints.
 
         Args:
             view: name.

@@ -29,6 +29,8 @@ for 55 pairs and three seeds. With the moderated t its error exceeds 5 %, becaus
 dependent. The groups' part is normal over an estimated standard error. `tests/protocols/test_marks.py` simulates error
 and power.
 
+A pair whose own interval contains zero has no mark, so that a mark never contradicts the interval beside it.
+
 Pairs of fewer than G groups with ``2^(1 - G) <= 5 % / pairs`` are not tested: not even unanimous groups could decide
 them. The interval of ranks follows from the marks: as many rows are ahead as are significantly better (Mohamad, Goeman
 and van Zwet, Statistics in Medicine 2022).
@@ -374,19 +376,23 @@ def judge(
     prior = _prior(comparison.pairs, trainings, learned)
     spreads = [_spread_of(of_pair, prior) for of_pair in trainings]
     decided = _decided(comparison, trainings, spreads, prior)
+    intervals = [
+        _groups(pair) if spread is None else interval(pair.difference, _groups(pair), spread)
+        for pair, (_, spread) in zip(comparison.pairs, spreads, strict=True)
+    ]
     pairs = [
         pair.model_copy(
             update={
-                "ci95": _groups(pair) if spread is None else interval(pair.difference, _groups(pair), spread),
+                "ci95": (low, high),
                 "ci95_groups": _groups(pair),
                 "training": kind,
                 "training_sd": None if spread is None else spread.sd,
                 "training_seeds": 0 if spread is None else spread.seeds,
                 "training_df": None if spread is None else spread.degrees_of_freedom,
-                "decided": mark,
+                "decided": mark and not low <= 0 <= high,
             }
         )
-        for pair, (kind, spread), mark in zip(comparison.pairs, spreads, decided, strict=True)
+        for pair, (kind, spread), mark, (low, high) in zip(comparison.pairs, spreads, decided, intervals, strict=True)
     ]
     ranks = [_placed(rank, len(comparison.ranks), pairs, scores) for rank in comparison.ranks]
     return comparison.model_copy(update={"pairs": pairs, "ranks": ranks, "marks": "step-down"})
@@ -464,6 +470,8 @@ def _decided(
         ranked = {pair.a, pair.b}.isdisjoint(comparison.unranked)
         if not ranked or spread is None or few_groups(pair.n_groups, len(comparison.ranked_pairs)):
             continue
+        # Two recorded rows without common seeds: the variance of neither is known in this pair.
+        unrecorded = tuple(name for name in (pair.a, pair.b) if name not in known)
         mean = float(np.mean([*values.values()])) if kind == "reference" else pair.difference
         if mean * pair.difference <= 0:
             continue
@@ -475,7 +483,7 @@ def _decided(
             groups_sd=max(half, 0.0) / NORMAL,
             groups=pair.n_groups,
             trainings=values,
-            unknown=tuple(name for name in (pair.a, pair.b) if name not in known) if kind == "unknown" else (),
+            unknown=(unrecorded or (pair.a, pair.b)) if kind == "unknown" else (),
         )
     for k, significant in zip(tested, step_down([*tested.values()], prior), strict=True):
         decided[k] = significant

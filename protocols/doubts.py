@@ -211,7 +211,11 @@ def _root_unit_doubt(table: PoseTable, truth: TruthTable) -> str | None:
         float(np.median(norms[np.isfinite(norms)])) if np.isfinite(norms).any() else 0.0
         for norms in (np.linalg.norm(poses[:, 0], axis=-1) for poses in (pairs.predicted_mm, pairs.true_mm))
     )
-    factor = None if not far_mm or 0.2 <= far_mm / true_mm <= 5 else scale_to(far_mm, (0.5 * true_mm, 2 * true_mm))
+    factor = (
+        None
+        if not far_mm or not true_mm or 0.2 <= far_mm / true_mm <= 5
+        else scale_to(far_mm, (0.5 * true_mm, 2 * true_mm))
+    )
     if factor is None:
         return None
     measured = f"the median root is {far_mm:.3g} mm from the origin of its frame, that of the truth {true_mm:.0f} mm"

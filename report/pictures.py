@@ -45,7 +45,7 @@ def write_pictures(
         ResultError: there is no board, or no contact sheet of its data set.
     """
     board, shown = _first(results), current(results, rows, colours)
-    scores = {row.method: row.score for row in board.rows}
+    scores = {row.method: row.score for row in board.rows if row.score.complete}
     buffer = io.BytesIO()
     figure = figures.intervals(scores, row_slots(results, rows, colours), axis_label(board))
     figure.savefig(
@@ -64,7 +64,9 @@ def current(results: Results, rows: Mapping[str, Collection[str]], colours: Mapp
     """Picture -> hash of what it would show if it were drawn from these results."""
     board = _first(results)
     index = row_slots(results, rows, colours)
-    plotted = [(row.method, row.score.value, row.score.ci95, index[row.method]) for row in board.rows]
+    plotted = [
+        (row.method, row.score.value, row.score.ci95, index[row.method]) for row in board.rows if row.score.complete
+    ]
     hashes = {LEADERBOARD: _sha256([axis_label(board), plotted])}
     file, _ = _data(results, board)
     return {**hashes, PEOPLE: _sha256([file.manifest, file.images])} if file.synthetic else hashes

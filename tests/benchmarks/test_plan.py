@@ -151,6 +151,9 @@ def test_what_begin_will_write_anew_is_not_up_to_date(tmp_path: Path) -> None:
     assert up_to_date(stages, '{"begin": []}', changed_since_begin(edited)) == {"train@dlt"}
     params.write_text(text.replace("rhd: {root: null}", "rhd: {root: elsewhere}"))
     assert changed_since_begin(Settings.read(params)) == {"data@rhd", "compare", "report"}
+    # DVC would record the colours at the end of a run, while its page has those of the start.
+    params.write_text(text.replace("  dlt: grey", "  dlt: blue", 1))
+    assert changed_since_begin(Settings.read(params)) == {"report"}
     params.write_text("# Nothing that a stage depends on.\n" + text)
     assert changed_since_begin(Settings.read(params)) == set()
 

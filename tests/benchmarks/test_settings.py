@@ -114,7 +114,7 @@ def test_a_row_without_on_and_train_on_is_trained_on_what_its_start_is(tmp_path:
     }
     assert settings.trained_as("third", "human36m-rigs") == "human36m"
     # Its stages run again if that of the row under `after` changes.
-    files = {path.stem: content for path, content in awaited(settings).items() if path.parent.name == "rows"}
+    files = {path.stem: content for path, content in awaited(settings).items() if path.parent.name == "train"}
     assert b'"human36m-rigs": [' in files["third"]
     assert b'"train_on": null' in files["named"]
 

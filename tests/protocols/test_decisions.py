@@ -275,3 +275,24 @@ def test_compare_records_the_differences_of_equal_seeds(make_truth, make_predict
     assert (judged.pairs[0].training, judged.pairs[0].training_sd) == ("reference", pytest.approx(1, abs=1e-4))
     (uneven,) = compare(table, {"a": scored(10, 12, 14), "b": scored(20, 24)}, resamples=50)
     assert uneven.pairs[0].seeds == []
+
+
+def test_rows_without_common_seeds_vary_by_the_prior_in_their_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has recorded seeds, and yet the spread of their difference is not known: it is not taken for none."""
+    first = {name: row(*(level + 8 * np.array(of_row))) for name, level, of_row in zip(
+        "acde", (70, 71, 72, 73), [(0, 1, 2), (1, 0, 2), (2, 1, 0), (1, 2, 0)], strict=True)}  # fmt: skip
+    others = {
+        name: row(*values).model_copy(
+            update={"seeds": [SeedValue(seed=k, value=v) for k, v in zip((3, 4, 5), values, strict=True)]}
+        )
+        for name, values in {"b": (80.0, 90.0, 101.0), "f": (85.0, 90.0, 95.0)}.items()
+    }
+    scores = {**first, **others}
+    pairs = [pair(a, b, scores[a].value - scores[b].value) for a, b in combinations(scores, 2)]
+    tested = []
+    monkeypatch.setattr(decisions, "step_down", lambda tests, prior: tested.extend(tests) or [True] * len(tests))
+    judged = judge(table(*pairs), scores, {}, set(scores))
+    without = {(p.a, p.b) for p in judged.pairs if (p.a in first) != (p.b in first)}
+    assert {p.training for p in judged.pairs if (p.a, p.b) in without} == {"prior"}
+    assert {test.rows: test.unknown for test in tested if test.unknown} == {rows: rows for rows in without}
+    assert all(not p.decided for p in judged.pairs if p.ci95[0] <= 0 <= p.ci95[1]), "no mark against its interval"

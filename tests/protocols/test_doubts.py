@@ -141,3 +141,8 @@ def test_no_common_samples_or_joints_are_not_doubted(truth, noisy, make_predicti
     assert doubt(make_predictions(truth, noisy[:0], keys=truth.keys[:0]), truth) is None
     unknown = make_predictions(truth, noisy[:, ::-1])
     assert doubt(replace(unknown, frame=np.full(len(unknown), "nowhere", dtype=object)), truth) is None
+
+
+def test_roots_of_unknown_truth_are_not_doubted(truth, noisy, make_predictions) -> None:
+    unknown = replace(truth, joints_mm=np.full_like(truth.joints_mm, np.nan))
+    assert doubt(make_predictions(truth, noisy[:, [6]], joints=ROOT.joints), unknown) is None

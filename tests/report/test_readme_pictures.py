@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricated_results import write_everything
+from fabricated_results import INCOMPLETE, write_everything
 from matplotlib.image import imsave
 from PIL import Image
 
 from poseboard.benchmarks.settings import Settings
 from poseboard.protocols.records import DataFile, ResultError, ScoreFile
+from poseboard.report import figures
 from poseboard.report.pictures import LEADERBOARD, PEOPLE, current, drawn, write_pictures
 from poseboard.report.results import read_results
 
@@ -49,6 +50,16 @@ def test_pictures_carry_what_they_show_and_are_old_once_it_changes(home: Path) -
     record = home / "default" / "data" / "human36m.json"
     DataFile.read(record).model_copy(update={"manifest": "f" * 64}).write(record)
     assert current(read_results(home, "default", ROWS), ROWS, COLOURS)[PEOPLE] != before[PEOPLE]
+
+
+def test_a_row_with_missing_predictions_is_not_drawn(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn_rows = []
+    intervals = figures.intervals
+    monkeypatch.setattr(
+        figures, "intervals", lambda scores, *rest: drawn_rows.extend(scores) or intervals(scores, *rest)
+    )
+    write_pictures(read_results(home, "default", ROWS), ROWS, COLOURS, home / "images")
+    assert set(drawn_rows) == set(ROWS) - {INCOMPLETE}
 
 
 def test_nothing_is_written_without_a_contact_sheet(home: Path) -> None:
