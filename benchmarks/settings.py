@@ -224,7 +224,7 @@ class Settings:
         profile = os.environ.get(PROFILE_VARIABLE)
         if stage is None or not run_file(home).is_file():
             settings = cls._parse(path, home)
-            return settings.in_profile(profile, PROFILE_VARIABLE) if profile else settings
+            return settings.in_profile(profile, "profile") if profile else settings
         of_run = profile_of_run(home)
         settings = cls._parse(path if stage == _BEGIN else snapshot(home, of_run), home)
         if of_run != (expected := profile or settings.params.profile):
