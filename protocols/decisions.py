@@ -148,7 +148,7 @@ class Prior:
             variances: pair of rows -> its sample variance between seeds and the number of seeds. Zeros do not enter.
         """
         pairs = [pair for pair, (variance, _) in variances.items() if variance > 0]
-        rows = {row for pair in pairs for row in pair}
+        rows = sorted({row for pair in pairs for row in pair})  # sums over a set differ in the last digit by its order
         freedom = np.array([variances[pair][1] - 1 for pair in pairs])
         # log of the variance, less the bias of the log of a chi-square
         logs = np.array([np.log(variances[pair][0]) for pair in pairs])

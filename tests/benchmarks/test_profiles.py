@@ -106,7 +106,7 @@ def test_one_run_at_a_time_and_only_in_a_profile_that_exists(path: Path, monkeyp
     with in_profile(path), pytest.raises(InputError, match="another process is running"), in_profile(path):
         pass
     monkeypatch.setenv("POSEBOARD_PROFILE", "smke")
-    with pytest.raises(InputError, match="^profile smke: no such profile"):
+    with pytest.raises(InputError, match=r"^profile smke: no such profile"):
         Settings.read(path)
 
 

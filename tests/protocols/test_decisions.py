@@ -1,5 +1,8 @@
 """What may be claimed: intervals that know of training, marks that hold all at once, too few samples."""
 
+import os
+import subprocess
+import sys
 from itertools import combinations
 
 import numpy as np
@@ -296,3 +299,22 @@ def test_rows_without_common_seeds_vary_by_the_prior_in_their_pairs(monkeypatch:
     assert {p.training for p in judged.pairs if (p.a, p.b) in without} == {"prior"}
     assert {test.rows: test.unknown for test in tested if test.unknown} == {rows: rows for rows in without}
     assert all(not p.decided for p in judged.pairs if p.ci95[0] <= 0 <= p.ci95[1]), "no mark against its interval"
+
+
+def test_the_prior_does_not_depend_on_the_order_of_a_set() -> None:
+    """The hash of a text differs between processes, and with it the order in which a set is iterated over."""
+    program = (
+        "import numpy as np\n"
+        "from itertools import combinations\n"
+        "from poseboard.protocols.decisions import Prior\n"
+        "names = ['algebraic', 'dlt', 'dlt_peak', 'epipolar', 'ransac', 'ransac_swap', 'volumetric', 'lifting']\n"
+        "for values in np.random.default_rng(0).chisquare(2, (40, 28)):\n"
+        "    print(Prior.of({p: (float(v), 3) for p, v in zip(combinations(names, 2), values)}))"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3", "4", "5")
+    }
+    assert len(printed) == 1
