@@ -661,7 +661,7 @@ class Handover:
     def rigs(self, keys: Sequence[str]) -> list[tuple[str, ...]]:
         """The keys, those together that a method may use together because the samples share their cameras.
 
-        They are in the order in which a method is handed the samples: for one without extrinsics a drawn one.
+        Their order is that of the calls: the order of ``keys``, or a drawn one for a method without extrinsics.
 
         Args:
             keys: of samples; of a group only those that are named are together.

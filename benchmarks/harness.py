@@ -324,10 +324,10 @@ def roots_of(skeleton: Skeleton, row: str, keys: Sequence[str], answers: Sequenc
         raise InputError(
             f"methods.{row}", f"answers {elsewhere} in a camera's frame", "hand on roots of a row that answers in world"
         )
-    nobody = np.full((1, 3), np.nan)
+    missing = np.full((1, 3), np.nan)
     root_of = skeleton.root_of
     return {
-        key: root_of(answer.joints_mm) if len(answer.score) else nobody
+        key: root_of(answer.joints_mm) if len(answer.score) else missing
         for key, answer in zip(keys, answers, strict=True)
     }
 

@@ -222,7 +222,7 @@ def _imports(path: Path, state: FileState) -> tuple[Path, ...]:
 
 
 def _imported_from(node: ast.ImportFrom, path: Path) -> list[Path]:
-    """The files that ``from module import names`` runs, where each name may be a module of it."""
+    """The files that ``from module import names`` runs. A name can be a submodule."""
     names = [".".join(filter(None, (node.module, name))) for name in ("", *(alias.name for alias in node.names))]
     if not node.level:
         return [file for name in names for file in _module_files(name)]

@@ -102,8 +102,8 @@ class ApPeople(FoundPeople):
         """See :class:`Protocol`; a row per predicted person, and per person whom nobody found.
 
         ``error`` of AP and recall is 100 for who was found, else 0; of the MPJPE the distance of who was found.
-        ``distance_mm`` is to the nearest person of whom half of the joints are predicted. A predicted person without
-        any of the joints is none.
+        ``distance_mm`` is the distance to the nearest true person, of those with at least half of their joints
+        predicted. A predicted person without any of the joints is ignored.
         """
         people = gather(pred, truth, self.joints or truth.skeleton.joints)
         there = np.flatnonzero(np.any(np.isfinite(people.pred).all(axis=2), axis=1))

@@ -71,7 +71,7 @@ class Spread:
 
     Args:
         sd: standard deviation between seeds, of a number or of a paired difference.
-        seeds: that it is estimated from.
+        seeds: number of seeds in the estimate.
         draws: trainings that the number is the mean of.
         prior: degrees of freedom from the other pairs of the table.
     """
@@ -185,7 +185,7 @@ class PairTest:
     """A paired difference whose sign is to be decided.
 
     Args:
-        rows: that are compared.
+        rows: the two compared rows.
         difference: mean over trainings.
         groups_sd: its standard error over groups.
         groups: their number.

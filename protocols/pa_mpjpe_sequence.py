@@ -35,7 +35,7 @@ class PaMpjpeSequence(SinglePerson):
     recovered is missing. Which camera a pose was predicted in does not matter.
 
     Args:
-        frames: that share a similarity, at most.
+        frames: largest number of frames that share a similarity.
 
     Example:
         >>> PaMpjpeSequence(frames=10).metric_name(), PaMpjpeSequence(frames=10).columns

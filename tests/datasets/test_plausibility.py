@@ -199,6 +199,7 @@ def test_a_rendered_world_passes_and_is_found_in_metres(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["shelf", "campus"])
 def test_samples_of_real_data_pass(name: str) -> None:
+    # The samples are under licence and not part of the repository: the test uses a copy where there is one.
     if not (SHARED / name).is_dir():
         pytest.skip(f"the sample of {name} is not beside the repository")
     real = labels_of(open_dataset(name, {"root": SHARED / name}), "test")
