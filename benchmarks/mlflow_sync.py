@@ -348,7 +348,7 @@ def _log_more(client: MlflowClient, run: str, record: TrainingFile | ScoreFile, 
                 "ci95_high": None if score.ci95 is None else score.ci95[1],
                 "n_samples": score.n_samples,
                 "n_missing": score.n_missing,
-                "predicted_per_true": score.predicted_per_true,
+                "secondary": json.dumps(score.secondary),
             }
             for score in record.scores
         ]

@@ -337,10 +337,8 @@ def _line(found: Score) -> str:
     counts = ((found.n_missing, "missing"), (found.n_false, "false"), (found.n_unjudged, "unjudged"))
     counted = "".join(f", {count} {what}" for count, what in counts if count)
     counted += ", not ranked: incomplete" if found.n_left_out else ""
-    if found.predicted_per_true is not None:
-        counted += f", {found.predicted_per_true:.2f} predicted per true person"
-    beside = "".join(f", {name} {figure:.2f}" for name, figure in found.beside.items() if figure is not None)
-    return f"{found.table:<24} {value}{interval}{beside}  n={found.n_samples}{counted}  {found.signature}"
+    secondary = "".join(f", {name} {figure:.2f}" for name, figure in found.secondary.items() if figure is not None)
+    return f"{found.table:<24} {value}{interval}{secondary}  n={found.n_samples}{counted}  {found.signature}"
 
 
 def _predicted(settings: Settings, dataset: str, method: str, truth: TruthTable) -> Predictions:

@@ -296,8 +296,8 @@ class Protocol(BaseModel, ABC):
             str(name): float(value) if np.isfinite(value) else None for name, value in zip(names, values, strict=True)
         }
 
-    def beside(self, table: pd.DataFrame) -> dict[str, float | None]:
-        """Figures of one seed without which the number is not to be read, name (unit) -> value; default none."""
+    def secondary(self, table: pd.DataFrame) -> dict[str, float | None]:
+        """Figures of one seed to read with the number, name (unit) -> value; default none."""
         return {}
 
     def curves(self, table: pd.DataFrame) -> dict[str, Curve]:

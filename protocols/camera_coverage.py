@@ -35,7 +35,7 @@ class CameraCoverage(RecoveredCameras):
     degrees of freedom. A covariance that is not positive definite holds nothing.
 
     The number says nothing about the size of the regions: the coverage itself and their median radius stand beside it
-    (`beside`). It is a distance, so that close to zero its interval may lie above it.
+    (`secondary`). It is a distance, so that close to zero its interval may lie above it.
 
     Args:
         level: of the region.
@@ -110,7 +110,7 @@ class CameraCoverage(RecoveredCameras):
         }
         return {"action": by_kind["action"], "subject": by_kind["subject"], "camera": of_cameras}
 
-    def beside(self, table: pd.DataFrame) -> dict[str, float | None]:
+    def secondary(self, table: pd.DataFrame) -> dict[str, float | None]:
         """The coverage, and the median radius of the regions over poses and cameras."""
         radii = table[[column for column in table.columns if column.startswith(RADIUS_COLUMN)]]
         return {

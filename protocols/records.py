@@ -397,11 +397,6 @@ class Score(Record):
     n_unjudged: int = Field(
         default=0, description="predicted people of images whose people are not annotated, over all seeds"
     )
-    predicted_per_true: float | None = Field(
-        default=None,
-        description="of protocols that match several people: predicted people per true person, over the samples that "
-        "have one; copies of people show here",
-    )
     counted: Literal["poses", "people"] = Field(
         default="poses", description="what n_samples and the counts beside it count: true poses, or people as predicted"
     )
@@ -414,9 +409,10 @@ class Score(Record):
     breakdown: dict[str, dict[str, float | None]] = Field(
         default_factory=dict, description="'action' -> value by action, 'joint' -> value by joint, 'subject' -> …"
     )
-    beside: dict[str, float | None] = Field(
+    secondary: dict[str, float | None] = Field(
         default_factory=dict,
-        description="figures without which the number is not to be read, name (unit) -> mean over seeds",
+        description="figures to read with the number, by name (unit): coverage and size of regions, predicted people "
+        "per true person",
     )
     curves: dict[str, Curve] = Field(default_factory=dict, description="'pck' -> share of joints below a threshold, …")
     notes: list[str] = Field(default_factory=list, description="of the table, for whoever reads the number")

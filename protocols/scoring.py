@@ -22,6 +22,8 @@ from poseboard.protocols.table import Table
 
 Predictions = Mapping[Condition, Mapping[int, PoseTable]]
 """Of one row: what it was shown -> training seed -> its answers."""
+PREDICTED_PER_TRUE = "predicted per true person"
+"""Secondary figure of protocols that match several people: copies of people show in it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +90,8 @@ def score(
         of_sets = _over_cameras(protocol, list(tables.values()), of_group) if numbers[number].subsets else []
         update = {"group": number, "over_cameras": of_sets}
         if protocol.several_people:
-            update["predicted_per_true"] = _predicted_per_true(of_group, chosen)
+            ratio = {PREDICTED_PER_TRUE: _predicted_per_true(of_group, chosen)}
+            update["secondary"] = {**of_conditions.secondary, **ratio}
         scores.append(of_conditions.model_copy(update=update))
         for seed, rows in tables.items():
             place = np.full(len(rows), number, dtype=np.int16)
@@ -351,7 +354,7 @@ def _summary(
         n_groups=of_sequences[1],
         seeds=seeds,
         breakdown=_mean_breakdown([area.breakdown(protocol, of_seed) for of_seed in rows]),
-        beside={} if signature.severities else _mean_figures([protocol.beside(of_seed) for of_seed in rows]),
+        secondary={} if signature.severities else _mean_figures([protocol.secondary(of_seed) for of_seed in rows]),
         curves={}
         if signature.severities
         else protocol.curves(rows[0] if len(rows) == 1 else pd.concat(rows, ignore_index=True)),

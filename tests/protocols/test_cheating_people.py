@@ -6,7 +6,7 @@ from crowd import STANDING_MM, crowd, told
 from predicted import answered
 
 from poseboard.datasets.mupots import MUPOTS
-from poseboard.protocols.scoring import score
+from poseboard.protocols.scoring import PREDICTED_PER_TRUE, score
 from poseboard.protocols.table import Table
 
 HONEST = 1.0
@@ -92,8 +92,8 @@ def test_many_guesses_gain_nothing_or_their_number_is_in_the_row(cheat: str, wor
     per_true = {"grid of 3,150 roots": 3 * 3150 / 8, "968 mean poses": 3 * 968 / 8, "100 shifted copies": 101}
     for name, table in TABLES.items():
         honest, found = one(table, world.honest, world), one(table, pred, world)
-        assert honest.predicted_per_true == HONEST
-        assert found.predicted_per_true == pytest.approx(per_true.get(cheat, 301)), name
+        assert honest.secondary[PREDICTED_PER_TRUE] == HONEST
+        assert found.secondary[PREDICTED_PER_TRUE] == pytest.approx(per_true.get(cheat, 301)), name
         if name in ("ap", "ap-root", "mpjpe") and "copies" in cheat:
             gain = found.value - honest.value
             assert (-gain if honest.lower_is_better else gain) <= 1e-9, f"{name}: nothing is gained"
@@ -106,7 +106,7 @@ def test_the_recall_of_guesses_everywhere_is_high_and_said_to_be_cheap(world: Wo
     """What the flag is for: a grid of roots finds more people than the honest row does."""
     pred = CHEATS["grid of 3,150 roots"](world)
     found = one(TABLES["recall-root"], pred, world)
-    assert (found.value, found.predicted_per_true) == (100, 3 * 3150 / 8)
+    assert (found.value, found.secondary[PREDICTED_PER_TRUE]) == (100, 3 * 3150 / 8)
     assert found.n_false == 3 * 3150 - 8
 
 
@@ -118,7 +118,7 @@ def test_one_joint_is_no_person(world: World) -> None:
     assert one(TABLES["recall"], world.honest, world).value == 100
     for name, number in (("ap", 0), ("mpjpe", None), ("recall", 0)):
         found = one(TABLES[name], pred, world)
-        assert (found.value, found.n_missing, found.predicted_per_true) == (number, len(head), 1), name
+        assert (found.value, found.n_missing, found.secondary[PREDICTED_PER_TRUE]) == (number, len(head), 1), name
     rest = world.guesses.copy()
     rest[:, 8:] = np.nan
     eight_of_17 = world.predicted(rest, np.arange(len(rest)), world.scores)
@@ -132,11 +132,11 @@ def test_predicted_people_per_true_person_are_of_samples_with_people_and_of_all_
     rows = [*range(len(truth)), 0, 1]
     with_others = told(truth, joints[rows], rows=rows, keys=keys, roots_only=False)
     (found,) = score(table, answered(with_others), truth, resamples=10).scores
-    assert found.predicted_per_true == 1, "the two others are in an image without people"
+    assert found.secondary[PREDICTED_PER_TRUE] == 1, "the two others are in an image without people"
     half = told(truth, joints[:2], rows=[0, 1], roots_only=False, seed=1)
     (found,) = score(table, answered(with_others, half), truth, resamples=10).scores
-    assert found.predicted_per_true == pytest.approx((5 + 2) / 10)
+    assert found.secondary[PREDICTED_PER_TRUE] == pytest.approx((5 + 2) / 10)
     nothing = np.full((1, 17, 3), np.nan)
     lacking = told(truth, np.concatenate([joints, nothing]), rows=[*range(len(truth)), 0], roots_only=False)
     (found,) = score(table, answered(lacking), truth, resamples=10).scores
-    assert found.predicted_per_true == 1, "a person without joints is none"
+    assert found.secondary[PREDICTED_PER_TRUE] == 1, "a person without joints is none"

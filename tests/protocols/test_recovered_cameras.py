@@ -152,12 +152,12 @@ def test_coverage_counts_how_often_the_region_holds_the_truth(judge, truth, reco
     honest = replace(pred, columns={**pred.columns, "camera_R": R, "camera_covariance": covariance.astype("f4")})
     found = judge("camera_coverage", honest)
     assert (found.unit, found.lower_is_better) == ("%", True)
-    coverage = found.beside["coverage (%)"]
+    coverage = found.secondary["coverage (%)"]
     assert 88 < coverage < 100
     assert found.value == pytest.approx(abs(coverage - 95))
     radii = np.cbrt(np.abs(np.linalg.det(root[:, 1:])))
     expected = np.rad2deg(np.median(radii) * np.sqrt(7.8147))
-    assert found.beside["median radius (deg)"] == pytest.approx(expected, rel=1e-3)
+    assert found.secondary["median radius (deg)"] == pytest.approx(expected, rel=1e-3)
     curve = found.curves["coverage"]
     np.testing.assert_allclose(curve.y, curve.x, atol=14)
     assert judge("camera_coverage", honest, level=0.5).value < 14
@@ -166,13 +166,13 @@ def test_coverage_counts_how_often_the_region_holds_the_truth(judge, truth, reco
     none = replace(honest, columns={**honest.columns, "camera_covariance": (covariance * 0).astype("f4")})
     found = judge("camera_coverage", none)
     assert found.value == 95, "a region without extent holds nothing"
-    assert found.beside == {"coverage (%)": 0, "median radius (deg)": 0}
+    assert found.secondary == {"coverage (%)": 0, "median radius (deg)": 0}
     # larger regions are no better, and neither is the frame of another camera
     wide = replace(honest, columns={**honest.columns, "camera_covariance": (covariance * 100).astype("f4")})
     found = judge("camera_coverage", wide)
     assert found.value == pytest.approx(5)
-    assert found.beside["coverage (%)"] == 100
-    assert found.beside["median radius (deg)"] == pytest.approx(10 * expected, rel=1e-3)
+    assert found.secondary["coverage (%)"] == 100
+    assert found.secondary["median radius (deg)"] == pytest.approx(10 * expected, rel=1e-3)
     assert judge("camera_coverage", honest).value < 5
     for label in (np.full(34, CAMERAS[2], dtype=object), np.array([CAMERAS[n % V] for n in range(34)], dtype=object)):
         assert judge("camera_coverage", replace(honest, frame=label)).value > judge("camera_coverage", honest).value
@@ -187,7 +187,7 @@ def test_coverage_is_of_a_rotation_on_the_left(judge, recovered):
         # the reference's own rotation is exact, and the others' errors of a millionth do not count
         columns["camera_covariance"][..., 1, 1] = columns["camera_covariance"][..., 2, 2] = 1e-8
         found = judge("camera_coverage", replace(pred, columns=columns))
-        assert (found.beside["coverage (%)"], found.value) == (coverage, abs(coverage - 95))
+        assert (found.secondary["coverage (%)"], found.value) == (coverage, abs(coverage - 95))
 
 
 @pytest.mark.parametrize("protocol", OF_CAMERAS)

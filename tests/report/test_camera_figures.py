@@ -50,7 +50,7 @@ def coverage(held: float = 93.5) -> Score:
             "unit": "%",
             "value": 95 - held,
             "ci95": (0.2, 97 - held),
-            "beside": {"coverage (%)": held, "median radius (deg)": 4.56},
+            "secondary": {"coverage (%)": held, "median radius (deg)": 4.56},
             "curves": {COVERAGE: curve},
             "headline": False,
             "published": None,
@@ -158,7 +158,10 @@ def test_a_page_says_how_often_the_stated_region_holds_the_truth(site: Path) -> 
     assert "as stated" in (site / "figures" / "coverage-free-human36m-0.svg").read_text(encoding="utf-8")
     index = (site / "index.html").read_text(encoding="utf-8")
     assert "Stated and observed uncertainty (camera-coverage)" in index
-    assert '<span class="aside">coverage (%) 93.50</span> <span class="aside">median radius (deg) 4.56</span>' in index
+    assert (
+        '<span class="aside line">coverage (%) 93.50</span> <span class="aside line">median radius (deg) 4.56</span>'
+        in index
+    )
 
 
 def test_rows_that_recover_no_cameras_or_state_no_uncertainty_show_none(site: Path) -> None:

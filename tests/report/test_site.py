@@ -28,6 +28,7 @@ from fabricated_results import (
 from matplotlib.image import imsave
 
 from poseboard.protocols.records import DataFile, PublishedTable, ResultError, ScoreFile, TrainingFile
+from poseboard.protocols.scoring import PREDICTED_PER_TRUE
 from poseboard.report.site import build
 
 HOSTILE = "../../<img src=x onerror=alert(1)>\"'&$x^2$\x1b"
@@ -721,7 +722,14 @@ def test_numbers_of_predicted_people_state_who_is_false_and_who_is_not_judged(tm
     for path in (tmp_path / "default" / "scores").glob("*/*.json"):
         file = ScoreFile.read(path)
         of_people = [
-            one.model_copy(update={"counted": "people", "n_false": 1234, "n_unjudged": 56, "predicted_per_true": 300.5})
+            one.model_copy(
+                update={
+                    "counted": "people",
+                    "n_false": 1234,
+                    "n_unjudged": 56,
+                    "secondary": {PREDICTED_PER_TRUE: 300.5},
+                }
+            )
             for one in file.scores
         ]
         file.model_copy(update={"scores": of_people}).write(path)
@@ -730,9 +738,9 @@ def test_numbers_of_predicted_people_state_who_is_false_and_who_is_not_judged(tm
     beside = [text for shown in (index, method) for _, text in shown.cells if "false" in text]
     assert len(beside) > 10
     assert all("1 234 false" in " ".join(text.split()) and "56 unjudged" in text for text in beside)
-    assert all("300.50 predicted per true person" in text for text in beside)
+    assert all(any("predicted per true person 300.5" in text for _, text in shown.cells) for shown in (index, method))
     assert re.search(r"n = \d+ people, \d+ sequences", index.text)
     assert not re.search(r"n = \d+ poses", index.text)
     flat = json.loads((tmp_path / "pages" / "leaderboard.json").read_text(encoding="utf-8"))
     assert {(row["counted"], row["n_false"], row["n_unjudged"]) for row in flat} == {("people", 1234, 56)}
-    assert {row["predicted_per_true"] for row in flat} == {300.5}
+    assert {row["secondary"] for row in flat} == {"predicted per true person: 300.5"}
