@@ -32,7 +32,8 @@ SCALES = (1000.0, 100.0, 10.0, 0.1, 0.01, 0.001)
 """Factors between the units of length in use: metres, decimetres, centimetres and millimetres."""
 
 _LIMBS = tuple(map(frozenset, (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"))))
-_UNITS = {1000.0: "metres", 10.0: "centimetres"}
+UNITS = {1000.0: "metres", 10.0: "centimetres", 0.001: "micrometres"}
+"""Factor to millimetres -> unit that is named in a remedy."""
 _BOX_SCALE = 1.5
 """By which a box is enlarged before joints are looked for in it."""
 _FEW = 10
@@ -184,7 +185,7 @@ def check_size(labels: Labels) -> Finding | None:
     factor = scale_to(size_mm, bounds)
     if factor is None:
         return Finding("joints", problem, "check their unit and their order")
-    unit = f"labels look like {_UNITS[factor]}: " if factor in _UNITS else ""
+    unit = f"labels look like {UNITS[factor]}: " if factor in UNITS else ""
     # If the cameras are in the same wrong unit, joints project to their place as they are, and not once scaled.
     with_cameras = _projects(labels) and not _projects(labels, factor)
     what = "the joints and the cameras' t" if with_cameras else "the joints"

@@ -12,14 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from poseboard.datasets.plausibility import BODY_MM, HAND_MM, extents_mm, scale_to
+from poseboard.datasets.plausibility import BODY_MM, HAND_MM, UNITS, extents_mm, scale_to
 from poseboard.datasets.skeleton import ROOT
 from poseboard.protocols.base import TruthTable
 from poseboard.protocols.metrics import Array
 from poseboard.protocols.predictions import PoseTable
 
-_UNITS = {1000.0: "metres", 10.0: "centimetres", 0.001: "micrometres"}
-"""Factor to millimetres -> unit; no other factor is suggested."""
 _POSES = 1000
 """Poses, evenly chosen, whose size is measured."""
 _SAMPLES = 300
@@ -223,9 +221,9 @@ def _root_unit_doubt(table: PoseTable, truth: TruthTable) -> str | None:
 
 
 def _hint(factor: float | None) -> str:
-    if factor not in _UNITS:
+    if factor not in UNITS:
         return "check the unit, predictions are in millimetres"
-    return f"these seem to be {_UNITS[factor]}: multiply them by {factor:g}, predictions are in millimetres"
+    return f"these seem to be {UNITS[factor]}: multiply them by {factor:g}, predictions are in millimetres"
 
 
 def _median_size_mm(joints_mm: NDArray[np.floating]) -> float | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from poseboard.datasets.files import WholeFiles
-from poseboard.protocols.records import DataFile, ResultError
+from poseboard.protocols.records import DataFile, ResultError, Score
 from poseboard.report import figures
 from poseboard.report.board import Board, boards, main_boards
 from poseboard.report.results import Results
@@ -45,9 +45,8 @@ def write_pictures(
         ResultError: there is no board, or no contact sheet of its data set.
     """
     board, shown = _first(results), current(results, rows, colours)
-    scores = {row.method: row.score for row in board.rows if row.score.complete}
     buffer = io.BytesIO()
-    figure = figures.intervals(scores, row_slots(results, rows, colours), axis_label(board))
+    figure = figures.intervals(_plotted(board), row_slots(results, rows, colours), axis_label(board))
     figure.savefig(
         buffer, format="png", dpi=_DPI, facecolor="white", metadata={_KEY: shown[LEADERBOARD], "Software": None}
     )
@@ -64,9 +63,7 @@ def current(results: Results, rows: Mapping[str, Collection[str]], colours: Mapp
     """Picture -> hash of what it would show if it were drawn from these results."""
     board = _first(results)
     index = row_slots(results, rows, colours)
-    plotted = [
-        (row.method, row.score.value, row.score.ci95, index[row.method]) for row in board.rows if row.score.complete
-    ]
+    plotted = [(method, score.value, score.ci95, index[method]) for method, score in _plotted(board).items()]
     hashes = {LEADERBOARD: _sha256([axis_label(board), plotted])}
     file, _ = _data(results, board)
     return {**hashes, PEOPLE: _sha256([file.manifest, file.images])} if file.synthetic else hashes
@@ -77,6 +74,11 @@ def drawn(path: Path) -> str:
     with Image.open(path) as image:
         value = image.info.get(_KEY, image.info.get("comment", ""))
     return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _plotted(board: Board) -> dict[str, Score]:
+    """The scores of rows without missing predictions; others have no place in a plot of errors."""
+    return {row.method: row.score for row in board.rows if row.score.complete}
 
 
 def _first(results: Results) -> Board:

@@ -80,7 +80,7 @@ def test_people_pass() -> None:
         (0.001, 1, "the median person is 1.", "labels look like metres: multiply the joints by 1000"),
         (0.1, 1, "the median person is 16", "labels look like centimetres: multiply the joints by 10"),
         (0.001, 0.001, "the median person", "labels look like metres: multiply the joints and the cameras' t by 1000"),
-        (1000, 1, "the median person is 1.6", "multiply the joints by 0.001"),
+        (1000, 1, "the median person is 1.6", "labels look like micrometres: multiply the joints by 0.001"),
         (0.25, 1, "the median person is 4", "check their unit and their order"),
     ],
 )
