@@ -38,7 +38,7 @@ from poseboard.benchmarks.sharing import Chunks, Sharing, Work
 from poseboard.benchmarks.training_data import TrainingData
 from poseboard.benchmarks.transfer import check_transfers, no_transfer, transfer
 from poseboard.datasets.camera import Array
-from poseboard.datasets.errors import InputError, one_of
+from poseboard.datasets.errors import InputError, did_you_mean
 from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.sample import FileState, Poses
 from poseboard.datasets.skeleton import Skeleton
@@ -76,7 +76,9 @@ def control_of(table: Table, profile: str) -> Table | None:
         return None
     by_id = {one.id: one for one in _tables()}
     if table.control not in by_id:
-        raise InputError(f"table {table.id}: control", f"no table {table.control!r}", one_of(table.control, by_id))
+        raise InputError(
+            f"table {table.id}: control", f"no table {table.control!r}", did_you_mean(table.control, by_id)
+        )
     check_control(table, by_id[table.control])
     return next((one for one in tables_on(table.dataset, profile) if one.id == table.control), None)
 

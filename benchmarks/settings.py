@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, field_validator
 
 from poseboard.datasets.catalog import catalog, open_dataset
-from poseboard.datasets.errors import InputError, one_of, validated
+from poseboard.datasets.errors import InputError, did_you_mean, validated
 from poseboard.datasets.sample import Dataset
 from poseboard.protocols.records import RowKind, check_name, row_folder, row_path
 
@@ -260,7 +260,7 @@ class Settings:
                 )
         if params.profile not in params.profiles:
             raise InputError(
-                f"{path}: profile", f"no profile {params.profile!r}", one_of(params.profile, params.profiles)
+                f"{path}: profile", f"no profile {params.profile!r}", did_you_mean(params.profile, params.profiles)
             )
         settings = cls(home, params, params.profile)
         settings._check_rows(path)
@@ -278,7 +278,7 @@ class Settings:
             InputError: params.yaml has no such profile.
         """
         if profile not in self.params.profiles:
-            raise InputError(f"{where} {profile}", "no such profile", one_of(profile, self.params.profiles))
+            raise InputError(f"{where} {profile}", "no such profile", did_you_mean(profile, self.params.profiles))
         return replace(self, params=self.params.model_copy(update={"profile": profile}))
 
     def with_root(self, dataset: str, root: Path) -> Settings:
@@ -349,7 +349,7 @@ class Settings:
         """A row of ``methods``; InputError if there is none of that name."""
         if method not in self.rows:
             # What follows an @ is the row of a stage, of which this is none.
-            meant = one_of(method.rpartition("@")[2], self.rows)
+            meant = did_you_mean(method.rpartition("@")[2], self.rows)
             raise InputError(f"method {method!r}", "is not in params.yaml", meant)
         return self.rows[method]
 
@@ -440,7 +440,7 @@ class Settings:
     def dataset_options(self, name: str) -> dict[str, Any]:
         """The options of a data set's adapter, and its root; InputError if params.yaml has no such data set."""
         if name not in self.params.datasets:
-            remedy = f"{one_of(name, self.params.datasets)}, or add it there"
+            remedy = f"{did_you_mean(name, self.params.datasets)}, or add it there"
             raise InputError(f"data set {name!r}", "is not in params.yaml", remedy)
         return {option: value for option, value in self.params.datasets[name].items() if option != PARTIAL}
 
@@ -527,14 +527,14 @@ class Settings:
             raise InputError(f"{path}: datasets.{min(both)}", "is a profile's name as well", "rename the profile")
         for name in self.params.colours:
             if name not in self.rows:
-                raise InputError(f"{path}: colours.{name}", "no such row", one_of(name, self.rows))
+                raise InputError(f"{path}: colours.{name}", "no such row", did_you_mean(name, self.rows))
         for name, entry in self.rows.items():
             where = f"{path}: methods.{name}"
             if name == SCRATCH:
                 raise InputError(where, "stands for no row, where `after` says it", "choose another name")
             if entry.after != SCRATCH and entry.after not in self.rows:
                 raise InputError(
-                    f"{where}.after", f"no row {entry.after!r}", f"{one_of(entry.after, self.rows)}, or {SCRATCH}"
+                    f"{where}.after", f"no row {entry.after!r}", f"{did_you_mean(entry.after, self.rows)}, or {SCRATCH}"
                 )
             self._check_chain(name, f"{where}.after")
             fields = {"on": entry.on, "train_on": entry.train_on, "weights": entry.weights, **(entry.model_extra or {})}
@@ -543,7 +543,7 @@ class Settings:
             for option, lists in {"on": [self.on(name) or []], "train_on": _lists(entry.train_on)}.items():
                 for dataset in (dataset for names in lists for dataset in names):
                     if dataset not in self.params.datasets:
-                        meant = one_of(dataset, self.params.datasets)
+                        meant = did_you_mean(dataset, self.params.datasets)
                         raise InputError(f"{where}.{option}", f"no data set {dataset!r}", meant)
 
     def _check_worlds(self, path: Path) -> None:
@@ -553,12 +553,12 @@ class Settings:
             for name in of_profile.worlds:
                 if name not in known:
                     where = f"{path}: profiles.{profile}.worlds.{name}"
-                    raise InputError(where, "no synthetic world is written in its layout", one_of(name, known))
+                    raise InputError(where, "no synthetic world is written in its layout", did_you_mean(name, known))
             for name, options in of_profile.worlds.items():
                 rig = options.get("known_rig")
                 if isinstance(rig, str) and rig not in self.params.datasets:
                     where = f"{path}: profiles.{profile}.worlds.{name}.known_rig"
-                    raise InputError(where, f"no data set {rig!r}", one_of(rig, self.params.datasets))
+                    raise InputError(where, f"no data set {rig!r}", did_you_mean(rig, self.params.datasets))
 
     def _check_keys(self, where: str, value: Any) -> None:
         """Refuse a mapping by profile or data set with a key that is neither: it would be taken for a value."""
@@ -568,7 +568,7 @@ class Settings:
         for key in map(str, value):
             meant = difflib.get_close_matches(key, names, n=1, cutoff=0.7)
             if key not in names and (meant or not set(names).isdisjoint(value)):
-                raise InputError(where, f"no profile or data set {key!r}", one_of(key, names))
+                raise InputError(where, f"no profile or data set {key!r}", did_you_mean(key, names))
         for key, inner in value.items():
             self._check_keys(f"{where}.{key}", inner)
 

@@ -17,7 +17,7 @@ from poseboard.benchmarks.provenance import weights_source
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.camera import Array
 from poseboard.datasets.catalog import catalog
-from poseboard.datasets.errors import InputError, one_of
+from poseboard.datasets.errors import InputError, did_you_mean
 from poseboard.datasets.sample import Dataset
 from poseboard.protocols.table import Table
 
@@ -87,7 +87,7 @@ def check_transfers(tables: Iterable[Table]) -> None:
         for name in dict.fromkeys(group.trained_on for group in table.groups if group.trained_on is not None):
             where = f"table {table.id}: groups.trained_on"
             if name not in known:
-                raise InputError(where, f"no data set {name!r}", one_of(name, known))
+                raise InputError(where, f"no data set {name!r}", did_you_mean(name, known))
             if name == table.dataset:
                 raise InputError(where, f"{name} is the data set of the table", "leave it out for its own weights")
             entry = known.get(table.dataset)

@@ -1,4 +1,4 @@
-"""The error for users of Poseboard: one line with place, problem and remedy."""
+"""Error messages for users: place, problem and remedy in one line."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -11,12 +11,12 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class InputError(ValueError):
-    """A file, setting or argument cannot be used.
+    """Invalid input from the user: a file, a setting or an argument.
 
     Args:
-        where: the file, setting or argument, with the field if there is one.
-        problem: what is wrong.
-        remedy: what the user can do.
+        where: file, setting or argument, with the field if it has fields.
+        problem: what is wrong with the value.
+        remedy: action that solves it.
 
     Example:
         >>> str(InputError("labels.npy: table", "field is missing", "build the labels again"))
@@ -31,20 +31,20 @@ class InputError(ValueError):
         return type(self), (self.where, self.problem, self.remedy), self.__dict__
 
 
-def one_of(name: str, known: Iterable[str]) -> str:
-    """The remedy for an unknown name: the most similar name, and all known names.
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """Remedy for an unknown name: the most similar valid name and the list of all valid names.
 
     Example:
-        >>> one_of("ransak", ["dlt", "ransac"])
+        >>> did_you_mean("ransak", ["dlt", "ransac"])
         'did you mean ransac? One of dlt, ransac'
     """
-    names = list(known)
+    names = list(valid)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return (f"did you mean {close[0]}? One of " if close else "one of ") + ", ".join(names)
 
 
 def validated(kind: type[ModelT], values: Mapping[str, Any], where: str | Path) -> ModelT:
-    """``values`` as a pydantic model; InputError names ``where``, the first wrong field and the known fields."""
+    """Build a pydantic model; InputError names ``where``, the first invalid field and the model's fields."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:

@@ -25,9 +25,9 @@ import numpy as np
 import scipy  # its parts load when they are used
 
 from poseboard.datasets.camera import Array, Camera
+from poseboard.datasets.detections import boxes_about, detections_name, detections_path, read_detections
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import Facts
-from poseboard.datasets.given_detections import boxes_about, detections_name, detections_path, read_detections
 from poseboard.datasets.sample import Group, Sample, Status, Truth, View
 from poseboard.datasets.skeleton import COCO, Skeleton
 

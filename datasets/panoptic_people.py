@@ -4,7 +4,7 @@ On disk, below one root, for each sequence, the files of `datasets.panoptic` and
 
     <sequence>/calibration_<sequence>.json
     <sequence>/hdPose3d_stage1_coco19/body3DScene_%08d.json
-    <sequence>/pred_<sequence>_maskrcnn_hrnet_coco.pkl or .npz     see `datasets.given_detections`; the camera is the
+    <sequence>/pred_<sequence>_maskrcnn_hrnet_coco.pkl or .npz     see `datasets.detections`; the camera is the
                                                                    node of an HD camera: 3 of 00_03
     <sequence>/hdImgs/<camera>/<camera>_%08d.jpg                   optional: they are drawn, not seen by methods
 
@@ -27,15 +27,15 @@ from typing import Literal
 import numpy as np
 
 from poseboard.datasets.camera import Array
-from poseboard.datasets.errors import InputError
-from poseboard.datasets.facts import Facts, TruthSource
-from poseboard.datasets.given_detections import (
+from poseboard.datasets.detections import (
     Detections,
     boxes_about,
     detections_name,
     detections_path,
     read_detections,
 )
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.facts import Facts, TruthSource
 from poseboard.datasets.panoptic import HD_CAMERAS, Panoptic
 from poseboard.datasets.panoptic import OBTAIN as OBTAIN_SEQUENCES
 from poseboard.datasets.sample import FileState, Group, ReadImage, Sample, Status, View, read_image

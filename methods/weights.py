@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 import poseboard.methods
-from poseboard.datasets.errors import InputError, one_of
+from poseboard.datasets.errors import InputError, did_you_mean
 from poseboard.methods.checkpoint import Checkpoint, read_tensors, refuse_unusable
 
 
@@ -61,7 +61,9 @@ def _options(name: str, module: ModuleType, given: Mapping[str, object]) -> dict
     for option, value in given.items():
         where = f"weights import {name} --set {option}"
         if option not in known:
-            raise InputError(where, "no such option", one_of(option, known) if known else "leave it out: there is none")
+            raise InputError(
+                where, "no such option", did_you_mean(option, known) if known else "leave it out: there is none"
+            )
         try:
             chosen[option] = TypeAdapter(kinds.get(option, Any)).validate_python(value)
         except ValidationError as error:

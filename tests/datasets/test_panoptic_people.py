@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from made_up_panoptic_people import CAMERAS, FRAMES, SEQUENCES, write_panoptic_people
 
+from poseboard.datasets.detections import detections_path, read_detections, write_detections
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import Facts
-from poseboard.datasets.given_detections import detections_path, read_detections, write_detections
 from poseboard.datasets.panoptic_people import PanopticPeople
 
 ONE = SEQUENCES[:1]

@@ -12,7 +12,7 @@ from poseboard.methods.geometry.triangulation import dlt
 from poseboard.methods.nets.detector import Detector
 
 
-def test_given_detections_need_no_network():
+def test_detections_need_no_network():
     method = find_method("dlt")({}, COCO)
     method.load(None, "cpu")
     assert not method.inputs.images

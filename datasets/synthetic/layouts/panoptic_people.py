@@ -18,8 +18,8 @@ import numpy as np
 
 from poseboard.datasets.camera import Array
 from poseboard.datasets.contact_sheet import write_contact_sheet
+from poseboard.datasets.detections import Detections, detections_name, write_detections
 from poseboard.datasets.files import write_file
-from poseboard.datasets.given_detections import Detections, detections_name, write_detections
 from poseboard.datasets.panoptic import HD_CAMERAS, JOINTS19
 from poseboard.datasets.panoptic_people import PanopticPeople
 from poseboard.datasets.skeleton import COCO
