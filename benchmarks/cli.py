@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,12 +19,6 @@ from poseboard.benchmarks.settings import PROFILE_VARIABLE, Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
 from poseboard.protocols.records import ResultError, RowKind, row_paths
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from poseboard.protocols.records import TrainingFile
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -459,13 +454,6 @@ def _say_store() -> None:
         print("MLflow's runs are not updated by this command: `poseboard sync` does it", file=sys.stderr)
 
 
-def _losses(training: TrainingFile) -> NDArray[np.uint8]:
-    """Imports what it draws with only when something is drawn: most times nothing is."""
-    from poseboard.report.figures import to_pixels, training_curves
-
-    return to_pixels(training_curves(training, 0))
-
-
 @app.command()
 def sync(
     record: Annotated[
@@ -473,24 +461,24 @@ def sync(
         typer.Option(help="file of results/<profile> to write the number of runs into (the `sync` stage)"),
     ] = None,
 ) -> None:
-    """Bring the MLflow store level with results/: one run a training and a score, none twice.
+    """Add a run to the MLflow store for each training and each score in results/ that has none yet.
 
-    A file that cannot be a run is named; the others are added, and the exit code is 2.
+    A file that MLflow cannot store is named and skipped; the exit code is then 2.
     """
     import json
 
     from poseboard.benchmarks.mlflow_sync import sync as run
 
     settings = _settings()
-    added, kept, refused = run(settings, _losses)
+    added, kept, skipped = run(settings.home, settings.params.profile, settings.results)
     if record is not None:
         write_file(
             settings.results / record, (json.dumps({"runs": added + kept, "store": "mlflow.db"}) + "\n").encode()
         )
     print(f"mlflow: {added} runs added, {kept} there already; browse them with `make runs`")
-    for line in refused:
+    for line in skipped:
         print(f"poseboard: {' '.join(line.split())}", file=sys.stderr)
-    if refused:
+    if skipped:
         raise typer.Exit(2)
 
 
@@ -499,20 +487,18 @@ def runs(
     port: Annotated[int, typer.Option(help="of this machine, to serve on", min=1, max=65535)] = 5000,
 ) -> None:
     """Browse the runs in MLflow: start its server and print where each experiment is, until Ctrl-C."""
-    from poseboard.benchmarks.mlflow_server import HOST, command, serving
-    from poseboard.benchmarks.mlflow_sync import pages, tracking_uri
+    from poseboard.benchmarks.mlflow_sync import HOST, pages, server_command
 
     settings = Settings.read()
-    found = pages(settings.home)
-    print("MLflow starts; where the runs are follows in a moment", flush=True)
-    try:
-        with serving(command(tracking_uri(settings.home), port), port) as server:
-            for name, page in found.items():
-                print(f"{name}: http://{HOST}:{port}/{page}")
-            print("Ctrl-C stops it", flush=True)
-            server.wait()
-    except KeyboardInterrupt:
-        print("stopped")
+    with socket.socket() as probe:
+        if probe.connect_ex((HOST, port)) == 0:
+            raise InputError(f"port {port}", "another program uses it", "stop that, or name another one with --port")
+    for name, page in pages(settings.home).items():
+        print(f"{name}: http://{HOST}:{port}/{page}")
+    print("MLflow starts in a few seconds; Ctrl-C stops it", flush=True)
+    command = server_command(settings.home, port)
+    # Evaluations by language models would start seven more processes.
+    os.execve(command[0], command, {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
 
 
 @app.command()

@@ -15,7 +15,6 @@ import yaml
 from poseboard.benchmarks import predicting
 from poseboard.benchmarks.handover import Handover, Transfer
 from poseboard.benchmarks.harness import Bench, predict
-from poseboard.benchmarks.mlflow_sync import _score_name
 from poseboard.benchmarks.predicting import tables_on
 from poseboard.benchmarks.provenance import file_sha256
 from poseboard.benchmarks.roots import read_roots, roots_basis
@@ -165,12 +164,6 @@ def test_a_row_without_such_weights_says_so_and_stands_in_no_table_of_transfer(
     params["methods"]["late"] = {"code": "methods/dlt", "after": "backbone"}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     assert no_transfer(Settings.read(), "human36m", "late", "panoptic") == "it has no weights of panoptic"
-
-
-def test_numbers_of_both_trainings_have_names_of_their_own_in_mlflow(settings: Settings) -> None:
-    record = ScoreFile.read(settings.row_path("scores", "dlt", "human36m"))
-    names = {_score_name(one, record) for one in record.scores if one.table == "transfer-human36m"}
-    assert names == {"transfer-human36m/all", "transfer-human36m/all/trained-on-panoptic"}
 
 
 @pytest.mark.parametrize(
