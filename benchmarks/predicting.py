@@ -48,7 +48,7 @@ from poseboard.protocols.condition import Condition
 from poseboard.protocols.controls import check_control
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import Weights
-from poseboard.protocols.table import Group, Table
+from poseboard.protocols.table import Group, Table, read_tables
 
 TABLES = Path(__file__).parent / "tables"
 HELD_SAMPLES = 50_000
@@ -95,14 +95,22 @@ def splits_with_samples(bench: Bench) -> list[str]:
 
 
 def _tables() -> list[Table]:
-    """All tables, by id."""
-    return [_table(path, FileState.of(path)) for path in sorted(TABLES.glob("*.yaml"))]
+    """All tables, in the order of their ids; InputError where two have the same."""
+    by_id: dict[str, tuple[Table, Path]] = {}
+    for path in sorted(TABLES.glob("*.yaml")):
+        for table in _tables_in(path, FileState.of(path)):
+            if table.id in by_id:
+                other = by_id[table.id][1].name
+                raise InputError(f"{path}: id", f"{table.id!r} is also in {other}", "give each number an id of its own")
+            by_id[table.id] = table, path
+    # T7-x before T7, as files of these names are listed: the order in the files of results/
+    return [table for table, _ in sorted(by_id.values(), key=lambda entry: f"{entry[0].id}.yaml")]
 
 
 @lru_cache(maxsize=1024)
-def _table(path: Path, state: FileState) -> Table:
-    """The table of a file in a state: every stage asks for all of them often."""
-    return Table.read(path)
+def _tables_in(path: Path, state: FileState) -> tuple[Table, ...]:
+    """The tables of a file in a state: every stage asks for all of them often."""
+    return read_tables(path)
 
 
 def asked(

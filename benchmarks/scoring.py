@@ -48,7 +48,7 @@ from poseboard.protocols.records import (
     row_paths,
 )
 from poseboard.protocols.recovered_cameras import RecoveredCameras
-from poseboard.protocols.scoring import Predictions, Scored, answers, score
+from poseboard.protocols.scoring import Predictions, Scored, answers, score_together
 from poseboard.protocols.table import Table
 
 EXAMPLES = 9
@@ -105,12 +105,17 @@ def _score(
     method = named or method
     with progress(f"score {dataset}/{method}") as report:
         splits = _answered(bench, method, of_dataset, given, doubt)
-        scored: dict[str, Scored] = {}
-        for done, table in enumerate(of_dataset, start=1):
+        by_id: dict[str, Scored] = {}
+        of_basis: dict[str, list[Table]] = defaultdict(list)
+        for table in of_dataset:
+            of_basis[table.basis].append(table)
+        for done, alike in enumerate(of_basis.values(), start=1):
             for truth, answered in splits:
-                if truth.split == table.split and _can_be_scored(table, answered, truth):
-                    scored[table.id] = score(table, answered, truth)
-            report(done, len(of_dataset))
+                tables = [t for t in alike if t.split == truth.split and _can_be_scored(t, answered, truth)]
+                if tables:
+                    by_id |= zip((t.id for t in tables), score_together(tables, answered, truth), strict=True)
+            report(done, len(of_basis))
+    scored = {table.id: by_id[table.id] for table in of_dataset if table.id in by_id}
     if not scored:
         raise InputError(
             f"{dataset}/{method}", "no table can be scored from these predictions", "see benchmarks/tables"

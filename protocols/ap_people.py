@@ -31,13 +31,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
+from poseboard.datasets.camera import Array
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols import bootstrap
 from poseboard.protocols.average_precision import average_precision, match_nearest
 from poseboard.protocols.base import Breakdown, TruthTable
-from poseboard.protocols.camera_frame import gather
+from poseboard.protocols.camera_frame import People, gather
 from poseboard.protocols.found_people import FoundPeople, precision_curve, records
-from poseboard.protocols.pairing import mean_distances
+from poseboard.protocols.pairing import Index, mean_distances
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import Curve, Measure
 
@@ -66,6 +67,7 @@ class ApPeople(FoundPeople):
 
     name: ClassVar[str] = "ap_people"
     version: ClassVar[int] = 2
+    matched_by: ClassVar[tuple[str, ...]] = ("joints", "lacking_mm")
 
     report: Literal["ap", "mpjpe", "recall"] = "ap"
     within_mm: float = Field(default=25, gt=0)
@@ -98,20 +100,26 @@ class ApPeople(FoundPeople):
             version=self.version,
         )
 
-    def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
-        """See :class:`Protocol`; a row per predicted person, and per person whom nobody found.
-
-        ``error`` of AP and recall is 100 for who was found, else 0; of the MPJPE the distance of who was found.
-        ``distance_mm`` is the distance to the nearest true person, of those with at least half of their joints
-        predicted. A predicted person without any of the joints is ignored.
-        """
+    def match(self, pred: PoseTable, truth: TruthTable) -> tuple[People, Index, tuple[Index, Index, Array]]:
+        """See :class:`MatchingProtocol`: people, rows of the annotated ones, and `mean_distances` of all pairs."""
         people = gather(pred, truth, self.joints or truth.skeleton.joints)
-        there = np.flatnonzero(np.any(np.isfinite(people.pred).all(axis=2), axis=1))
-        people = people.take_predicted(there)
+        people = people.take_predicted(np.flatnonzero(np.any(np.isfinite(people.pred).all(axis=2), axis=1)))
         annotated = np.flatnonzero(np.any(np.isfinite(people.truth).all(axis=2), axis=1))
-        p, t, distance = mean_distances(
+        distances = mean_distances(
             people.pred, people.pred_place, people.truth[annotated], people.truth_place[annotated], self.lacking_mm
         )
+        return people, annotated, distances
+
+    def records_of(
+        self, matched: tuple[People, Index, tuple[Index, Index, Array]], pred: PoseTable, truth: TruthTable
+    ) -> pd.DataFrame:
+        """See :class:`MatchingProtocol`; a row per predicted person, and per true person that is not found.
+
+        ``error`` of AP and recall is 100 for a person that is found, else 0; of the MPJPE the distance of a person that
+        is found. ``distance_mm`` is the distance to the nearest true person, of those with at least half of their
+        joints predicted. A predicted person without any of the joints is ignored.
+        """
+        people, annotated, (p, t, distance) = matched
         score = pred.score[people.pred_row]
         matches = match_nearest(p, t, distance, score, len(annotated), self.within_mm)
         table = records(pred, truth, people, np.append(annotated, -1)[matches.truth])

@@ -43,6 +43,7 @@ class ApRoot(FoundPeople):
 
     name: ClassVar[str] = "ap_root"
     version: ClassVar[int] = 1
+    matched_by: ClassVar[tuple[str, ...]] = ()
 
     rule: Literal["sound", "published"] = "sound"
     report: Literal["ap", "recall"] = "ap"
@@ -72,17 +73,23 @@ class ApRoot(FoundPeople):
             version=self.version,
         )
 
-    def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
-        """See :class:`Protocol`; a row per predicted person, and per person that nobody found.
-
-        ``error`` is 100 for one that was found, else 0; ``distance_mm`` is to the nearest person. A predicted person
-        without a root is none.
-        """
+    def match(self, pred: PoseTable, truth: TruthTable) -> tuple[People, NDArray[np.integer]]:
+        """See :class:`MatchingProtocol`: people with a root, and rows of the annotated ones."""
         people = _with_root(gather(pred, truth, ROOT.joints))
-        annotated = np.flatnonzero(np.isfinite(people.truth[:, 0]).all(axis=1))
+        return people, np.flatnonzero(np.isfinite(people.truth[:, 0]).all(axis=1))
+
+    def records_of(
+        self, matched: tuple[People, NDArray[np.integer]], pred: PoseTable, truth: TruthTable
+    ) -> pd.DataFrame:
+        """See :class:`MatchingProtocol`; a row per predicted person, and per true person that is not found.
+
+        ``error`` is 100 for one that is found, else 0; ``distance_mm`` is to the nearest person. A predicted person
+        without a root is ignored.
+        """
+        people, annotated = matched
         score = pred.score[people.pred_row]
-        matched = match_published if self.rule == "published" else match
-        matches = matched(
+        match_roots = match_published if self.rule == "published" else match
+        matches = match_roots(
             people.pred[:, 0],
             people.pred_place,
             score,

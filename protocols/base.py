@@ -310,6 +310,40 @@ class Protocol(BaseModel, ABC):
         return float(value) if np.isfinite(value) else None
 
 
+class MatchingProtocol(Protocol):
+    """A protocol whose costly part is to match people, which several numbers of a table can share."""
+
+    matched_by: ClassVar[tuple[str, ...]]
+    """Parameters that `match` depends on."""
+
+    @abstractmethod
+    def match(self, pred: PoseTable, truth: TruthTable) -> Any:
+        """Pairs of predicted and true people, or what they are found from; equal for equal ``matched_by``."""
+
+    @abstractmethod
+    def records_of(self, matched: Any, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
+        """See :meth:`errors`, from what :meth:`match` returned."""
+
+    def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
+        """See :class:`Protocol`."""
+        return self.records_of(self.match(pred, truth), pred, truth)
+
+
+def errors_of(protocols: Iterable[Protocol], pred: PoseTable, truth: TruthTable) -> list[pd.DataFrame]:
+    """`Protocol.errors` of several protocols; those that match people in the same way share it."""
+    matches: dict[tuple[object, ...], Any] = {}
+    errors = []
+    for protocol in protocols:
+        if isinstance(protocol, MatchingProtocol):
+            way = (protocol.name, *(getattr(protocol, name) for name in protocol.matched_by))
+            if way not in matches:
+                matches[way] = protocol.match(pred, truth)
+            errors.append(protocol.records_of(matches[way], pred, truth))
+        else:
+            errors.append(protocol.errors(pred, truth))
+    return errors
+
+
 def find_protocol(name: str, parameters: Mapping[str, Any], where: str) -> Protocol:
     """The protocol of protocols/<name>.py with its parameters; InputError names ``where`` and what is wrong."""
     module_name = f"poseboard.protocols.{name}"

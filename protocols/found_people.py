@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from poseboard.protocols.base import Breakdown, Protocol, TruthTable
+from poseboard.protocols.base import Breakdown, MatchingProtocol, TruthTable
 from poseboard.protocols.camera_frame import People
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import Curve
 
 
-class FoundPeople(Protocol):
+class FoundPeople(MatchingProtocol):
     """People of a camera's frame, as many as a method finds. Two methods are compared on the same samples."""
 
     records: ClassVar[Literal["truth", "predicted"]] = "predicted"

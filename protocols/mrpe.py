@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import ROOT, Skeleton
 from poseboard.protocols import bootstrap
-from poseboard.protocols.base import Breakdown, Protocol, TruthTable
+from poseboard.protocols.base import Breakdown, MatchingProtocol, TruthTable
 from poseboard.protocols.camera_frame import gather
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import Measure
@@ -43,7 +43,7 @@ def root_errors(pred: Array, truth: Array) -> Array:
     return np.concatenate([np.linalg.norm(parts, axis=1, keepdims=True), parts], axis=1)
 
 
-class Mrpe(Protocol):
+class Mrpe(MatchingProtocol):
     """Mean over people, or mean of the actions' means.
 
     Args:
@@ -55,6 +55,7 @@ class Mrpe(Protocol):
     name: ClassVar[str] = "mrpe"
     version: ClassVar[int] = 1
     any_frame: ClassVar[bool] = True
+    matched_by: ClassVar[tuple[str, ...]] = ()
 
     part: Literal["all", "x", "y", "z"] = "all"
     average: Literal["frames", "actions"] = "frames"
@@ -81,17 +82,13 @@ class Mrpe(Protocol):
             version=self.version,
         )
 
-    def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
-        """See :class:`Protocol`; ``all``, ``x``, ``y`` and ``z`` hold every part.
+    def match(self, pred: PoseTable, truth: TruthTable) -> tuple[TruthTable, Array, str | None]:
+        """See :class:`MatchingProtocol`: the annotated people, their `root_errors` in mm, and the camera.
 
         Raises:
-            InputError: also where one part is asked for and several cameras were seen, whose axes differ.
+            InputError: numbers of people repeat within a sample.
         """
         people = gather(pred, truth, ROOT.joints)
-        if people.view is None and self.part != "all":
-            raise InputError(
-                f"{pred.source}: condition", f"{len(pred.info.condition.cameras)} cameras were seen", "show one"
-            )
         answer = pd.Series(np.arange(len(people.pred)), _of(people.pred_place, pred.person[people.pred_row]))
         if answer.index.has_duplicates:
             raise InputError(f"{pred.source}: person", "numbers repeat within a sample", "number people from 0")
@@ -100,9 +97,22 @@ class Mrpe(Protocol):
         answered = np.flatnonzero(~np.isnan(rows))
         found[answered] = people.pred[rows[answered].astype(np.int64), 0]
         annotated = np.flatnonzero(np.isfinite(people.truth[:, 0]).all(axis=1))
-        parts = root_errors(found[annotated], people.truth[annotated, 0])
+        return truth.take(annotated), root_errors(found[annotated], people.truth[annotated, 0]), people.view
+
+    def records_of(
+        self, matched: tuple[TruthTable, Array, str | None], pred: PoseTable, truth: TruthTable
+    ) -> pd.DataFrame:
+        """See :class:`MatchingProtocol`; ``all``, ``x``, ``y`` and ``z`` hold every part.
+
+        Raises:
+            InputError: the number is of one axis, and several cameras were used, whose axes differ.
+        """
+        truth, parts, view = matched
+        if view is None and self.part != "all":
+            raise InputError(
+                f"{pred.source}: condition", f"{len(pred.info.condition.cameras)} cameras were seen", "show one"
+            )
         parts = parts / 1000 if self.in_metres else parts
-        truth = truth.take(annotated)
         return pd.DataFrame(
             {
                 "key": pd.Series(truth.keys, dtype=object),

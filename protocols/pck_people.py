@@ -34,8 +34,8 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import ROOT, Skeleton
 from poseboard.protocols import bootstrap
 from poseboard.protocols.average_precision import greedy, same_image
-from poseboard.protocols.base import Breakdown, Protocol, TruthTable
-from poseboard.protocols.camera_frame import gather, pixels
+from poseboard.protocols.base import Breakdown, MatchingProtocol, TruthTable
+from poseboard.protocols.camera_frame import People, gather, pixels
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import Measure
 
@@ -131,7 +131,7 @@ def _apart_px(
     return p, t, np.abs(pred_px[p] - truth_px[t]).max(axis=2)
 
 
-class PckPeople(Protocol):
+class PckPeople(MatchingProtocol):
     """Percent of joints that are right, mean over joints, then over people, or over sequences too.
 
     Args:
@@ -149,6 +149,7 @@ class PckPeople(Protocol):
     version: ClassVar[int] = 2
     several_people: ClassVar[bool] = True
     any_frame: ClassVar[bool] = True
+    matched_by: ClassVar[tuple[str, ...]] = ("rule", "joints", "within_px")
 
     rule: Literal["sound", "published"] = "sound"
     relative: bool = False
@@ -204,9 +205,15 @@ class PckPeople(Protocol):
             version=self.version,
         )
 
-    def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
-        """See :class:`Protocol`; a row per annotated person, ``missing`` where nobody was matched."""
-        joints, further = self.joints or truth.skeleton.joints, truth.skeleton.root_joints if self.relative else ()
+    def match(self, pred: PoseTable, truth: TruthTable) -> tuple[People, tuple[str, ...], int, NDArray[np.int64]]:
+        """See :class:`MatchingProtocol`.
+
+        Returns:
+            people; names of their joints; how many of these are evaluated, the first ones; the true person that each
+            predicted one is matched with, -1: none.
+        """
+        joints = self.joints or truth.skeleton.joints
+        further = () if self.roots_suffice else truth.skeleton.root_joints
         matching, match = slice(None), match_in_image
         if self.rule == "published":
             if lacking := [name for name in JOINTS if name not in truth.skeleton.joints]:
@@ -225,6 +232,16 @@ class PckPeople(Protocol):
             for joints_mm, place in ((people.pred, people.pred_place), (people.truth, people.truth_place))
         ]
         found = match(points[0], people.pred_place, points[1], people.truth_place, self.within_px)
+        return people, names, len(joints), found
+
+    def records_of(
+        self,
+        matched: tuple[People, tuple[str, ...], int, NDArray[np.int64]],
+        pred: PoseTable,
+        truth: TruthTable,
+    ) -> pd.DataFrame:
+        """See :class:`MatchingProtocol`; a row per annotated person, ``missing`` where no prediction is matched."""
+        people, names, joints, found = matched
         answer = np.full(len(truth), -1, dtype=np.int64)
         answer[found[found >= 0]] = np.flatnonzero(found >= 0)
         predicted = np.full(people.truth.shape, np.nan)
@@ -236,8 +253,8 @@ class PckPeople(Protocol):
             true = true - true[:, root].mean(axis=1, keepdims=True)
         if self.rule == "published":
             predicted = with_true_bone_lengths(predicted, true)
-        distance = np.linalg.norm(predicted - true, axis=2)[:, : len(joints)]
-        evaluated = np.isfinite(true[:, : len(joints)]).all(axis=2)
+        distance = np.linalg.norm(predicted - true, axis=2)[:, :joints]
+        evaluated = np.isfinite(true[:, :joints]).all(axis=2)
         count = evaluated.sum(axis=1)
         right = (distance < self.threshold_mm) & evaluated  # not for NaN
         share = 100 * right.sum(axis=1) / np.maximum(count, 1)

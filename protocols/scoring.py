@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import starmap
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from poseboard.datasets.errors import InputError
 from poseboard.protocols import area, bootstrap
-from poseboard.protocols.base import Breakdown, Protocol, TruthTable
+from poseboard.protocols.base import Breakdown, Protocol, TruthTable, errors_of
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.decisions import with_training
 from poseboard.protocols.predictions import PoseTable, positions
@@ -40,72 +41,101 @@ class Scored:
     errors: pd.DataFrame
 
 
-def score(
-    table: Table,
+def score(table: Table, predictions: Predictions, truth: TruthTable, resamples: int = bootstrap.RESAMPLES) -> Scored:
+    """Score one method on one table; see :func:`score_together`."""
+    return score_together([table], predictions, truth, resamples)[0]
+
+
+def score_together(
+    tables: Sequence[Table],
     predictions: Predictions,
     truth: TruthTable,
     resamples: int = bootstrap.RESAMPLES,
-) -> Scored:
-    """Score one method on one table.
+) -> list[Scored]:
+    """Score one method on tables of equal `Table.basis`, whose people are matched once.
 
-    The number is the mean over seeds of each seed's number; its interval is over the groups that are evaluated and,
+    A number is the mean over seeds of each seed's number; its interval is over the groups that are evaluated and,
     where there are several, over seeds (:mod:`poseboard.protocols.decisions`). A group of conditions has a score where
     there are predictions under any of them with the columns that the protocol needs. What a table offers a row need
     not take: predictions of a method that was handed no root count under conditions that offer one. Groups that differ
     in how many frames per rig they offer have one score, the first one's, where a method uses as many in both.
 
     Args:
-        table: that asks for the number.
+        tables: numbers of equal samples, conditions and protocol.
         predictions: of the method.
-        truth: the whole split; the table chooses its rows.
+        truth: the whole split; the tables choose its rows.
         resamples: of the bootstrap.
+
+    Returns:
+        One for each table, in their order.
 
     Raises:
         InputError: predictions of another split or data set state, unknown keys, unusable joints.
-        ValueError: no group has predictions, or the table is for another data set or split.
+        ValueError: no group has predictions, the tables differ in more than their numbers, or they are for another data
+            set or split.
     """
-    if (table.dataset, table.split) != (truth.dataset, truth.split):
-        raise ValueError(f"table {table.id} is for {table.dataset}/{table.split}, not {truth.dataset}/{truth.split}")
-    protocol = table.rule()
-    chosen = table.select(truth)
-    groups, numbers = table.conditions(truth.views), table.numbers
+    first = tables[0]
+    if (first.dataset, first.split) != (truth.dataset, truth.split):
+        raise ValueError(f"table {first.id} is for {first.dataset}/{first.split}, not {truth.dataset}/{truth.split}")
+    if any(table.basis != first.basis for table in tables):
+        raise ValueError(f"tables {', '.join(table.id for table in tables)} differ in more than their numbers")
+    rules = [table.rule() for table in tables]
+    chosen = first.select(truth)
+    groups = first.conditions(truth.views)
+    answered = _answered_groups(first, rules[0], predictions, groups)
+    if not answered:
+        raise ValueError(f"table {first.id}: no predictions for any of {[c.slug for group in groups for c in group]}")
+    scores: list[list[Score]] = [[] for _ in tables]
+    errors: list[list[pd.DataFrame]] = [[] for _ in tables]
+    for number, of_group in answered.items():
+        by_rule = _errors(rules, of_group, truth, chosen)
+        ratio = _predicted_per_true(of_group, chosen) if rules[0].several_people else None
+        for place, (table, rule, of_seeds) in enumerate(zip(tables, rules, by_rule, strict=True)):
+            summary = _summary(table, rule, _signature(table, rule, of_group, truth), of_seeds, resamples)
+            of_sets = _over_cameras(rule, list(of_seeds.values()), of_group) if first.all_groups[number].subsets else []
+            update: dict[str, Any] = {"group": number, "over_cameras": of_sets}
+            if rule.several_people:
+                update["secondary"] = {**summary.secondary, PREDICTED_PER_TRUE: ratio}
+            scores[place].append(summary.model_copy(update=update))
+            for seed, rows in of_seeds.items():
+                errors[place].append(rows.assign(seed=seed, group=np.full(len(rows), number, dtype=np.int16)))
+    sizes = {number: len(conditions[0].cameras) for number, conditions in enumerate(groups) if conditions}
+    return [
+        Scored(
+            _with_camera_curve(of_table, sizes),
+            (rows[0] if len(rows) == 1 else pd.concat(rows, ignore_index=True)).astype({"cameras": "category"}),
+        )
+        for of_table, rows in zip(scores, errors, strict=True)
+    ]
+
+
+def _answered_groups(
+    table: Table, protocol: Protocol, predictions: Predictions, groups: Sequence[Sequence[Condition]]
+) -> dict[int, dict[Condition, Mapping[int, PoseTable]]]:
+    """Place of a group of conditions -> its predictions by condition and seed; without groups that have no score."""
     answered: dict[int, dict[Condition, Mapping[int, PoseTable]]] = {}
-    known: set[tuple[Condition, ...]] = set()
-    for number, conditions in enumerate(groups):
+    scored: set[tuple[Condition, ...]] = set()
+    for number, (group, conditions) in enumerate(zip(table.all_groups, groups, strict=True)):
         of_group = {offered: by_seed for offered in conditions if (by_seed := answers(protocol, predictions, offered))}
         used = tuple(starmap(_with_frames_used, of_group.items()))
-        whole = len(of_group) == len(conditions) or not (numbers[number].severities or numbers[number].subsets)
-        if used and used not in known and whole:
+        whole = len(of_group) == len(conditions) or not (group.severities or group.subsets)
+        if used and used not in scored and whole:
             answered[number] = of_group
-            known.add(used)
-    if not answered:
-        raise ValueError(f"table {table.id}: no predictions for any of {[c.slug for group in groups for c in group]}")
-    sizes = {number: len(conditions[0].cameras) for number, conditions in enumerate(groups) if conditions}
-    grows = len(set(sizes.values())) > 1
-    scores: list[Score] = []
-    errors: list[pd.DataFrame] = []
-    for number, of_group in answered.items():
-        tables = _tables(protocol, of_group, truth, chosen)
-        of_conditions = _summary(table, protocol, _signature(table, protocol, of_group, truth), tables, resamples)
-        of_sets = _over_cameras(protocol, list(tables.values()), of_group) if numbers[number].subsets else []
-        update = {"group": number, "over_cameras": of_sets}
-        if protocol.several_people:
-            ratio = {PREDICTED_PER_TRUE: _predicted_per_true(of_group, chosen)}
-            update["secondary"] = {**of_conditions.secondary, **ratio}
-        scores.append(of_conditions.model_copy(update=update))
-        for seed, rows in tables.items():
-            place = np.full(len(rows), number, dtype=np.int16)
-            errors.append(rows.assign(seed=seed, group=place))
-    if grows and len(scores) > 1:
-        sweep = Curve(
-            x=[float(sizes[one.group]) for one in scores],
-            y=[one.value for one in scores],
-            x_label="cameras",
-            y_label=f"{scores[0].signature.metric} ({scores[0].unit})",
-        )
-        scores = [one.model_copy(update={"curves": {**one.curves, "cameras": sweep}}) for one in scores]
-    together = errors[0] if len(errors) == 1 else pd.concat(errors, ignore_index=True)
-    return Scored(scores, together.astype({"cameras": "category"}))
+            scored.add(used)
+    return answered
+
+
+def _with_camera_curve(scores: list[Score], sizes: Mapping[int, int]) -> list[Score]:
+    """With a curve over the number of cameras, where a table's groups differ in it; ``sizes`` by group."""
+    if len(set(sizes.values())) < 2 or len(scores) < 2:
+        return scores
+    sweep = Curve(
+        x=[float(sizes[score.group]) for score in scores],
+        y=[score.value for score in scores],
+        x_label="cameras",
+        y_label=f"{scores[0].signature.metric} ({scores[0].unit})",
+    )
+    return [score.model_copy(update={"curves": {**score.curves, "cameras": sweep}}) for score in scores]
 
 
 def answers(protocol: Protocol, predictions: Predictions, offered: Condition) -> Mapping[int, PoseTable]:
@@ -179,13 +209,13 @@ def _trained_on(answered: Sequence[PoseTable]) -> tuple[str, ...] | None:
     return None if first.info.trained_on == (first.info.dataset,) else first.info.trained_on
 
 
-def _tables(
-    protocol: Protocol,
+def _errors(
+    rules: Sequence[Protocol],
     answered: Mapping[Condition, Mapping[int, PoseTable]],
     truth: TruthTable,
     chosen: TruthTable,
-) -> dict[int, pd.DataFrame]:
-    """The protocol's rows under all conditions of a group by seed, with the column ``cameras``: those of each row."""
+) -> list[dict[int, pd.DataFrame]]:
+    """Rows of each protocol under all conditions of a group by seed, with the column ``cameras``: those of each row."""
     seeds = {frozenset(by_seed) for by_seed in answered.values()}
     if len(seeds) > 1:
         source = next(iter(next(iter(answered.values())).values())).source
@@ -193,18 +223,21 @@ def _tables(
     labels = [", ".join(offered.cameras) for offered in answered]
     names = pd.Index(list(dict.fromkeys(labels)), dtype=object)
     severities = [0 if offered.perturbation is None else offered.perturbation.severity for offered in answered]
-    of_seeds: dict[int, list[pd.DataFrame]] = {seed: [] for seed in sorted(next(iter(seeds)))}
+    parts: list[dict[int, list[pd.DataFrame]]] = [{seed: [] for seed in sorted(next(iter(seeds)))} for _ in rules]
     for label, severity, by_seed in zip(labels, severities, answered.values(), strict=True):
         place = names.get_loc(label)
-        for seed, parts in of_seeds.items():
-            _check_origin(by_seed[seed], truth)
-            rows = _with_rigs(protocol.errors(by_seed[seed], chosen), by_seed[seed], truth)
-            cameras = pd.Categorical.from_codes(np.full(len(rows), place, dtype=np.int8), categories=names)
-            rows = rows.assign(cameras=cameras)
-            parts.append(rows.assign(**{area.SEVERITY: np.float32(severity)}) if len(set(severities)) > 1 else rows)
-    return {
-        seed: parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True) for seed, parts in of_seeds.items()
-    }
+        for seed, pred in by_seed.items():
+            _check_origin(pred, truth)
+            for of_rule, of_pred in zip(parts, errors_of(rules, pred, chosen), strict=True):
+                rows = _with_rigs(of_pred, pred, truth)
+                cameras = pd.Categorical.from_codes(np.full(len(rows), place, dtype=np.int8), categories=names)
+                rows = rows.assign(cameras=cameras)
+                rows = rows.assign(**{area.SEVERITY: np.float32(severity)}) if len(set(severities)) > 1 else rows
+                of_rule[seed].append(rows)
+    return [
+        {seed: rows[0] if len(rows) == 1 else pd.concat(rows, ignore_index=True) for seed, rows in of_rule.items()}
+        for of_rule in parts
+    ]
 
 
 def _predicted_per_true(answered: Mapping[Condition, Mapping[int, PoseTable]], truth: TruthTable) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -177,8 +177,15 @@ class Group(BaseModel):
         return [self.perturbation.model_copy(update={"severity": severity}) for severity in self.severities]
 
 
+NUMBER_FIELDS = ("id", "title", "parameters", "headline", "published", "control", "notes")
+"""Fields of a table that an entry of `numbers` may have."""
+
+
 class Table(BaseModel):
-    """A table that is run: what is shown, what is judged, and how."""
+    """A number of a data set: the samples, the conditions of the rows, and the protocol.
+
+    A file may hold several (`read_tables`), which share all but `NUMBER_FIELDS`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -213,26 +220,14 @@ class Table(BaseModel):
     headline: bool = Field(default=False, description="whether it is a column of its data set's main board")
     notes: tuple[str, ...] = ()
 
-    @classmethod
-    def read(cls, path: Path) -> Table:
-        """Parse the YAML of a table and check its protocol's parameters; InputError names file and field."""
-        try:
-            table = cls.model_validate(yaml.load(path.read_text(encoding="utf-8"), _LOADER))
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            known = ", ".join(cls.model_fields)
-            raise InputError(f"{path}: {field}", first["msg"].lower(), f"fields: {known}") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(path, f"table cannot be read ({str(error).splitlines()[0]})", "check the file") from None
-        if table.id != path.stem:
-            raise InputError(f"{path}: id", f"is {table.id!r}", f"name the file {table.id}.yaml, or it {path.stem!r}")
-        find_protocol(table.protocol, table.parameters, str(path))
-        return table
-
     def rule(self) -> Protocol:
         """The protocol with this table's parameters."""
         return find_protocol(self.protocol, self.parameters, f"table {self.id}")
+
+    @property
+    def basis(self) -> str:
+        """Equal for tables of equal samples, conditions and protocol, which are scored together."""
+        return self.model_dump_json(exclude=set(NUMBER_FIELDS))
 
     def conditions(self, names: Sequence[str]) -> list[tuple[Condition, ...]]:
         """The conditions of each group, as they are offered; () for a group that is left out.
@@ -263,7 +258,7 @@ class Table(BaseModel):
                 one if one.perturbation is None else one.model_copy(update={"every": every})
                 for one in group.conditions(names, self.split, self.id)
             )
-            for group in self.numbers
+            for group in self.all_groups
         ]
 
     def in_profile(self, profile: str) -> Table:
@@ -271,7 +266,7 @@ class Table(BaseModel):
         return self.model_copy(update={"perturbed": self.perturbed_in.get(profile, self.perturbed)})
 
     @property
-    def numbers(self) -> tuple[Group, ...]:
+    def all_groups(self) -> tuple[Group, ...]:
         """The groups, and those that `perturbed` adds after them; each one number."""
         added = [
             group.model_copy(update={"perturbation": Perturbation(kind=kind, severity=severity), "severities": curve})
@@ -318,3 +313,66 @@ class Table(BaseModel):
         left = [place for place, key in enumerate(truth.split_keys) if not key.startswith(prefixes)]
         chosen[left[:: self.every]] = True
         return replace(truth.take(np.flatnonzero(chosen[truth.place])), chosen=chosen)
+
+
+def read_tables(path: Path) -> tuple[Table, ...]:
+    """Parse a file of benchmarks/tables: one table, or several numbers of one protocol under ``numbers``.
+
+    An entry of ``numbers`` has an id and a title, parameters beside those of the file, and may replace the other
+    `NUMBER_FIELDS` of the file.
+
+    Raises:
+        InputError: the file cannot be read, or a field is wrong.
+    """
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _LOADER)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(path, f"table cannot be read ({str(error).splitlines()[0]})", "check the file") from None
+    if not isinstance(values, dict) or "numbers" not in values:
+        table = _parse(values, str(path))
+        if table.id != path.stem:
+            raise InputError(f"{path}: id", f"is {table.id!r}", f"name the file {table.id}.yaml, or it {path.stem!r}")
+        return (table,)
+    numbers = values.pop("numbers")
+    if not isinstance(numbers, list) or not numbers:
+        raise InputError(f"{path}: numbers", "is not a list of numbers", "list an id and a title for each")
+    for field in ("id", "title"):
+        if field in values:
+            raise InputError(f"{path}: {field}", "belongs to each entry of numbers", "move it there")
+    tables = []
+    for place, number in enumerate(numbers):
+        where = f"{path}: numbers.{place}"
+        tables.append(_parse(_with_number(values, number, where), where))
+    return tuple(tables)
+
+
+def _with_number(values: Mapping[str, Any], number: object, where: str) -> dict[str, Any]:
+    """The fields of one table: those of a file, and those of an entry of its ``numbers``.
+
+    Example:
+        >>> number = {"id": "ap025", "title": "AP at 25 mm", "parameters": {"within_mm": 25}}
+        >>> _with_number({"dataset": "d", "parameters": {"lacking_mm": 400}}, number, "people.yaml")["parameters"]
+        {'lacking_mm': 400, 'within_mm': 25}
+    """
+    if not isinstance(number, dict):
+        raise InputError(where, "is not a mapping", f"fields: {', '.join(NUMBER_FIELDS)}")
+    if wrong := [field for field in number if field not in NUMBER_FIELDS]:
+        raise InputError(f"{where}.{wrong[0]}", "is no field of a number", f"fields: {', '.join(NUMBER_FIELDS)}")
+    both = [of.get("parameters") or {} for of in (values, number)]
+    if not all(isinstance(parameters, dict) for parameters in both):
+        raise InputError(f"{where}.parameters", "is not a mapping", "name the protocol's parameters")
+    return {**values, **number, "parameters": {**both[0], **both[1]}}
+
+
+def _parse(values: object, where: str) -> Table:
+    """A table with checked parameters; InputError names ``where`` and the field."""
+    try:
+        table = Table.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"{where}: {field}", first["msg"].lower(), f"fields: {', '.join(Table.model_fields)}"
+        ) from None
+    find_protocol(table.protocol, table.parameters, where)
+    return table

@@ -12,7 +12,7 @@ from poseboard.datasets.skeleton import COCO
 from poseboard.methods.nets.pose_resnet import PoseResNet
 from poseboard.protocols import predictions
 from poseboard.protocols.records import DataFile, ScoreFile
-from poseboard.protocols.table import Table
+from poseboard.protocols.table import read_tables
 
 TABLE = Path(__file__).resolve().parents[2] / "benchmarks" / "tables" / "T4.yaml"
 OF_FOUR = f"test-{'+'.join(CAMERAS)}-*.parquet"
@@ -34,7 +34,7 @@ def panoptic(workspace_with, tmp_path_factory):
 
 
 def test_the_table_is_on_the_cameras_that_are_read_by_default():
-    board = Table.read(TABLE)
+    (board,) = read_tables(TABLE)
     (group,) = board.groups
     assert (board.dataset, board.published, group.cameras) == ("panoptic", "T4", CAMERAS)
     assert not {f"00_{c}" for c in (22, 23, 25, 26, 29)} & set(CAMERAS)  # known to be faulty

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from crowd import crowd, told
 from predicted import answered, seen_by, with_cameras
 
 import poseboard.protocols
@@ -22,17 +23,18 @@ from poseboard.datasets.human36m import CAMERAS, DAMAGED
 from poseboard.datasets.rhd import RHD_HAND
 from poseboard.datasets.sample import Group, Sample, Truth
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.protocols.base import Protocol, TruthTable, find_protocol
+from poseboard.protocols.ap_people import ApPeople
+from poseboard.protocols.base import Protocol, TruthTable, errors_of, find_protocol
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.records import PublishedTable, ResultError, Score
 from poseboard.protocols.scoring import score
 from poseboard.protocols.single_person import SinglePerson
 from poseboard.protocols.table import Group as CameraGroup
-from poseboard.protocols.table import Subsets, Table
+from poseboard.protocols.table import Subsets, Table, read_tables
 
 SEQUENCES = {"Walking-1": 7, "Walking-2": 5, "Sitting-1": 3}
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = sorted((ROOT / "benchmarks" / "tables").glob("*.yaml"))
+TABLES = [table for path in sorted((ROOT / "benchmarks/tables").glob("*.yaml")) for table in read_tables(path)]
 PUBLISHED = sorted((ROOT / "results" / "published").glob("*.yaml"))
 OURS = set(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["methods"])
 
@@ -53,7 +55,7 @@ ONE_PERSON = sorted(name for name, kind in protocols().items() if issubclass(kin
 
 def test_the_protocols_of_the_suite_are_found() -> None:
     assert set(ONE_PERSON) >= {"mpjpe_relative", "mpjpe_absolute", "pa_mpjpe", "pck"}
-    used = {table.protocol for table in map(Table.read, TABLES)}
+    used = {table.protocol for table in TABLES}
     assert used == set(protocols())
 
 
@@ -65,7 +67,7 @@ def recovering(predicted):
 @pytest.mark.parametrize("name", ONE_PERSON)
 def test_protocol_keeps_its_contract(name: str, make_truth, make_predictions) -> None:
     """Every one of a single person, with the parameters of each table that uses it."""
-    tables = [table for table in map(Table.read, TABLES) if table.protocol == name]
+    tables = [table for table in TABLES if table.protocol == name]
     for table in tables:
         truth = make_truth(skeleton=RHD_HAND if table.dataset == "rhd" else HUMAN36M)
         if name == "mpjpe_true_size":  # its answers are about the root as they stand
@@ -120,11 +122,10 @@ def cameras_of(table: Table) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in TABLES if Table.read(path).protocol in ONE_PERSON], ids=lambda path: path.stem
+    "table", [table for table in TABLES if table.protocol in ONE_PERSON], ids=lambda table: table.id
 )
-def test_table_runs(path: Path, make_truth, make_predictions) -> None:
+def test_table_runs(table: Table, make_truth, make_predictions) -> None:
     """The whole contract of each table, on the oracle with noise."""
-    table = Table.read(path)
     protocol = table.rule()
     names = cameras_of(table)
     skeleton = RHD_HAND if table.dataset == "rhd" else HUMAN36M
@@ -135,7 +136,10 @@ def test_table_runs(path: Path, make_truth, make_predictions) -> None:
         truth = replace(truth, seen_by=seen_by(np.broadcast_to(np.eye(3), (len(truth), len(names), 3, 3))))
     groups = table.conditions(names)
     single = [
-        condition for group, of in zip(groups, table.numbers, strict=True) if not of.severities for condition in group
+        condition
+        for group, of in zip(groups, table.all_groups, strict=True)
+        if not of.severities
+        for condition in group
     ]
     offered = list(dict.fromkeys(condition for group in groups for condition in group))
     assert len(set(single)) == len(single)
@@ -166,7 +170,7 @@ def test_table_runs(path: Path, make_truth, make_predictions) -> None:
 
 
 def test_tables_are_those_of_the_suite() -> None:
-    tables = {table.id: table for table in map(Table.read, TABLES) if table.dataset == "human36m"}
+    tables = {table.id: table for table in TABLES if table.dataset == "human36m"}
     assert {"T1", "T1-actions", "T2", "T2-all-scenes", "human36m-pa-mpjpe", "human36m-pck", "human36m-cameras"} <= set(
         tables
     )
@@ -175,7 +179,7 @@ def test_tables_are_those_of_the_suite() -> None:
     assert [len(group[0].cameras) for group in tables["human36m-cameras"].conditions(CAMERAS)] == [2, 3, 4]
     numbers = [
         (table.dataset, table.every, table.exclude, table.rule().measure(HUMAN36M).model_dump_json(), group)
-        for table in map(Table.read, TABLES)
+        for table in TABLES
         for group in table.conditions(cameras_of(table))
     ]
     # the sweep over all cameras is T1 by its signature, that over four of the dome T4, one frame per rig is PA-MPJPE as
@@ -184,7 +188,7 @@ def test_tables_are_those_of_the_suite() -> None:
 
 
 def test_the_sweep_over_the_dome_is_nested_and_holds_the_four_cameras_of_its_table() -> None:
-    tables = {table.id: table for table in map(Table.read, TABLES)}
+    tables = {table.id: table for table in TABLES}
     sets = [set(group.cameras) for group in tables["F1"].groups]
     assert [len(cameras) for cameras in sets] == [2, 3, 4, 6, 8, 12, 16, 24, 31]
     assert all(fewer < more for fewer, more in pairwise(sets))
@@ -265,15 +269,71 @@ def test_of_a_partial_table_groups_without_their_cameras_are_left_out(make_truth
         ("id: T2\ntitle: t\ndataset: d\nprotocol: pck", "name the file T2.yaml"),
         ("id: [", "cannot be read"),
         ("- a", "valid dictionary"),
+        ("dataset: d\nprotocol: pck\nnumbers: []", "numbers: is not a list"),
+        ("dataset: d\nprotocol: pck\nnumbers: [T1]", "numbers.0: is not a mapping"),
+        ("id: T1\ndataset: d\nprotocol: pck\nnumbers: [{id: a, title: t}]", "id: belongs to each entry of numbers"),
+        (
+            "dataset: d\nprotocol: pck\nnumbers: [{id: a, title: t, split: s}]",
+            "numbers.0.split: is no field of a number",
+        ),
+        (
+            "dataset: d\nprotocol: pck\nnumbers: [{id: a, title: t, parameters: x}]",
+            "numbers.0.parameters: is not a mapping",
+        ),
+        ("dataset: d\nprotocol: pck\nnumbers: [{id: a, title: t}, {id: b}]", "numbers.1: title"),
+        ("dataset: d\nprotocol: pck\nnumbers: [{id: a, title: t, parameters: {c: 1}}]", "numbers.0: parameters.c"),
     ],
 )
 def test_wrong_tables_are_refused(tmp_path: Path, text: str, problem: str) -> None:
     path = tmp_path / "T1.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=problem) as caught:
-        Table.read(path)
+        read_tables(path)
     assert "T1.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+SEVERAL_NUMBERS = """
+dataset: crowd
+protocol: ap_people
+parameters: {lacking_mm: 500}
+notes: [of the file]
+numbers:
+  - {id: near, title: t, parameters: {within_mm: 25}, headline: true}
+  - {id: far, title: t, parameters: {within_mm: 150}, notes: [of the number]}
+  - {id: stricter, title: t, parameters: {lacking_mm: 1000}}
+"""
+
+
+def test_numbers_of_a_file_share_its_fields_and_their_people_are_matched_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "crowd.yaml"
+    path.write_text(SEVERAL_NUMBERS)
+    near, far, stricter = tables = read_tables(path)
+    assert [table.id for table in tables] == ["near", "far", "stricter"]
+    assert (near.parameters, near.notes, near.headline) == (
+        {"lacking_mm": 500, "within_mm": 25},
+        ("of the file",),
+        True,
+    )
+    assert (far.parameters, far.notes, far.headline) == (
+        {"lacking_mm": 500, "within_mm": 150},
+        ("of the number",),
+        False,
+    )
+    assert near.basis == far.basis == stricter.basis
+    assert near.basis != near.model_copy(update={"every": 2}).basis
+    truth, joints = crowd()
+    pred = told(truth, joints + np.random.default_rng(0).normal(0, 40, joints.shape), roots_only=False)
+    alone = [table.rule().errors(pred, truth) for table in tables]
+    matched = []
+    match = ApPeople.match
+    monkeypatch.setattr(ApPeople, "match", lambda self, *of: matched.append(self) or match(self, *of))
+    together = errors_of([table.rule() for table in tables], pred, truth)
+    for rows, of_one in zip(together, alone, strict=True):
+        pd.testing.assert_frame_equal(rows, of_one)
+    assert [rule.lacking_mm for rule in matched] == [500, 1000]
 
 
 def test_cameras_that_are_not_there(make_table) -> None:
@@ -341,8 +401,7 @@ def test_published_tables_are_complete_and_apart() -> None:
     transfer = {row.name: row.values["paper"] for row in tables["F2"].rows}
     assert transfer["algebraic"] == 36
     assert transfer["volumetric"] == 34
-    ours = [Table.read(path) for path in TABLES]
-    assert {one.published for one in ours if one.published} <= set(tables)
+    assert {ours.published for ours in TABLES if ours.published} <= set(tables)
 
 
 def test_a_published_table_with_an_unknown_field_is_refused(tmp_path: Path) -> None:
