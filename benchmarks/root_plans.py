@@ -1,4 +1,4 @@
-"""Plans of the evaluate stage: where a row put the people of a few samples, and where they are, seen from above."""
+"""Root plans of the evaluate stage: predicted and true roots of a few samples, in the image and from above."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.sample import Dataset, View, skeleton_of_truth
 from poseboard.datasets.skeleton import ROOT
-from poseboard.methods.geometry.figures import pixels
-from poseboard.methods.geometry.plan import STYLE, Photograph, draw_plan, plan_caption
+from poseboard.methods.drawing.root_plan import Photograph, draw_plan, plan_caption
+from poseboard.methods.drawing.style import pixels
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import DrawnPicture, PictureFile
 
 SAMPLES = 3
-"""Of how many samples plans are drawn: the middle ones of equal parts of those in which somebody was found."""
+"""Number of samples drawn: the middle ones of equal parts of the samples with a predicted person."""
 INDEX = "pictures.json"
 
 
 def write_plans(table: PoseTable, dataset: Dataset, folder: Path, files: WholeFiles) -> set[Path]:
-    """Draw the plans of a few samples, with true and predicted people, where a row answers with roots alone.
+    """Draw the plans of a few samples with true and predicted roots, for a row that predicts only roots.
 
-    Photographs are seen of synthetic people only: those of real data sets are not ours to pass on.
+    Photographs are drawn for synthetic data only: the licences of real data sets do not let us publish theirs.
 
     Args:
-        table: what the row answered.
-        dataset: that it was asked about.
-        folder: for the pictures and their index.
-        files: that they are written together with.
+        table: predictions of the row.
+        dataset: the data set of these predictions.
+        folder: of the pictures and their index.
+        files: group of files that are written together.
 
     Returns:
-        The files that will be there; none for poses of another joint set.
+        Paths of the written files; empty for poses of another joint set.
     """
     if table.info.joints != ROOT.joints:
         return set()
-    found = np.isfinite(table.joints_mm).all(axis=(1, 2))
-    keys = list(dict.fromkeys(table.keys[found].tolist()))
+    predicted = np.isfinite(table.joints_mm).all(axis=(1, 2))
+    keys = list(dict.fromkeys(table.keys[predicted].tolist()))
     chosen = [keys[(2 * i + 1) * len(keys) // (2 * SAMPLES)] for i in range(min(SAMPLES, len(keys)))]
     drawn = []
     written = set()
@@ -68,12 +68,12 @@ def _plan(table: PoseTable, dataset: Dataset, key: str) -> np.ndarray[tuple[int,
     image = view.pixels() if dataset.synthetic and view.image is not None else None
     photograph = Photograph(view.camera, image, _boxes(view, table.person[rows]))
     known = true_mm[np.isfinite(true_mm).all(axis=1)]
-    return pixels(draw_plan(photograph, roots_mm, known if len(known) else None), STYLE)
+    return pixels(draw_plan(photograph, roots_mm, known if len(known) else None))
 
 
 def _boxes(view: View, people: np.ndarray[tuple[int, ...], np.dtype[np.int32]]) -> Array:
-    """(P, 4) of the predicted people, NaN for one without a box."""
+    """(P, 4) boxes of the predicted people; NaN: no box."""
     boxes = np.full((len(people), 4), np.nan)
-    there = people < len(view.boxes_px)
-    boxes[there] = view.boxes_px[people[there]]
+    with_box = people < len(view.boxes_px)
+    boxes[with_box] = view.boxes_px[people[with_box]]
     return boxes

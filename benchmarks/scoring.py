@@ -23,7 +23,6 @@ from poseboard.benchmarks.predicting import (
 )
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import provenance
-from poseboard.benchmarks.rig_plans import write_rig_plans
 from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
@@ -48,6 +47,7 @@ from poseboard.protocols.records import (
     row_paths,
 )
 from poseboard.protocols.recovered_cameras import RecoveredCameras
+from poseboard.protocols.rig_plans import write_rig_plans
 from poseboard.protocols.scoring import Predictions, Scored, answers, score_together
 from poseboard.protocols.table import Table
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from poseboard.datasets.files import WholeFiles
 from poseboard.protocols.records import DataFile, ResultError, Score
-from poseboard.report import figures
 from poseboard.report.board import Board, boards, main_boards
+from poseboard.report.drawing import charts
 from poseboard.report.results import Results
 from poseboard.report.site import axis_label, row_slots
 
@@ -46,7 +46,7 @@ def write_pictures(
     """
     board, shown = _first(results), current(results, rows, colours)
     buffer = io.BytesIO()
-    figure = figures.intervals(_plotted(board), row_slots(results, rows, colours), axis_label(board))
+    figure = charts.intervals(_plotted(board), row_slots(results, rows, colours), axis_label(board))
     figure.savefig(
         buffer, format="png", dpi=_DPI, facecolor="white", metadata={_KEY: shown[LEADERBOARD], "Software": None}
     )

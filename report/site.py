@@ -25,9 +25,9 @@ from PIL import Image
 from poseboard.datasets.files import Content, WholeFiles
 from poseboard.datasets.forks import can_fork, forked
 from poseboard.protocols.records import COVERAGE, Curve, DrawnPicture, ResultError, RigPlan, ScoreFile
-from poseboard.report import camera_figures, figures
 from poseboard.report.board import Board, Row, boards, caveats, finding, main_boards
 from poseboard.report.controls import ControlTable, controls
+from poseboard.report.drawing import cameras, charts
 from poseboard.report.examples import Example, overlay, pick_examples
 from poseboard.report.formatting import duration, file_name, integer, number, signed
 from poseboard.report.papers import paper_tables
@@ -85,9 +85,9 @@ class _Folder:
         self.write(name, text.encode())
 
     def plot(self, name: str, title: str, caption: str, figure: Figure) -> Plot:
-        svg = figures.to_svg(figure, name)
+        svg = charts.to_svg(figure, name)
         self.text(f"figures/{name}.svg", svg)
-        return Plot(title, caption, Markup(figures.to_inline(svg, name, title)), f"figures/{name}.svg")
+        return Plot(title, caption, Markup(charts.to_inline(svg, name, title)), f"figures/{name}.svg")
 
 
 def build(
@@ -107,7 +107,7 @@ def build(
         profile: a folder of ``results``.
         out: folder of the pages; created if absent.
         rows: row of the run -> data sets that it runs on; no other results of the pipeline are shown. None: all are.
-        colours: row -> name of its colour (`figures.COLOURS`); others have a colour by the hash of their name.
+        colours: row -> name of its colour (`charts.COLOURS`); others have a colour by the hash of their name.
         folders: row -> folder of its method, whose README.md its page shows.
 
     Returns:
@@ -182,9 +182,9 @@ def _pages(
 
 
 def row_slots(results: Results, rows: Mapping[str, Collection[str]], colours: Mapping[str, str]) -> dict[str, int]:
-    """`figures.slots` of all rows with results: those of the run in its order, then the others by name."""
+    """`charts.slots` of all rows with results: those of the run in its order, then the others by name."""
     shown = {entry.scores.method for entry in results.entries}
-    return figures.slots([*(row for row in rows if row in shown), *sorted(shown - set(rows))], colours)
+    return charts.slots([*(row for row in rows if row in shown), *sorted(shown - set(rows))], colours)
 
 
 def _made(pages: Sequence[Page]) -> list[list[tuple[str, Content]]]:
@@ -219,10 +219,10 @@ def _environment() -> Environment:
         finding=finding,
         is_bound=lambda boards, name: any(board.is_bound(name) for board in boards),
         cost=cost,
-        palette=len(figures.PALETTE),
-        light_colours=list(figures.COLOURS.values()),
-        dark_colours=list(figures.DARK_COLOURS.values()),
-        shape=figures.marker_path,
+        palette=len(charts.PALETTE),
+        light_colours=list(charts.COLOURS.values()),
+        dark_colours=list(charts.DARK_COLOURS.values()),
+        shape=charts.marker_path,
         compared_speed=compared_speed,
         aim_of_speed=aim_of_speed,
         measured=measured,
@@ -391,7 +391,7 @@ def _board_plots(
                 f"{slug}-intervals", f"{board.name}: value and 95 % interval",
                 "Bootstrap over subject × sequence. If intervals overlap, see the paired differences."
                 + (" Rows with missing predictions are left out." if board.incomplete else ""),
-                figures.intervals(scores, index, axis_label(board)),
+                charts.intervals(scores, index, axis_label(board)),
             )
         )  # fmt: skip
         spent = {row.method: cost(results.training, dataset[0], row.method) for row in board.ranked}
@@ -411,13 +411,13 @@ def _board_plots(
                     f"Training in {measure}, including the trainings that a method starts from. Dashed: Pareto front."
                     + ("" if alike else " Rows with another unit are left out.")
                     + ("" if len(board.ranked) == len(board.rows) else " Rows without a rank are left out."),
-                    figures.error_against_cost(costs, index, f"{board.name}, {unit}", measure),
+                    charts.error_against_cost(costs, index, f"{board.name}, {unit}", measure),
                 )
             )  # fmt: skip
     for sweep in swept:
         if curves := _labelled(sweep.curves(), sweep.columns[-1]):
-            crowded = len(curves) > figures.CROWDED
-            drawing = figures.each if crowded else partial(figures.lines, marks=True, from_zero=False)
+            crowded = len(curves) > charts.CROWDED
+            drawing = charts.each if crowded else partial(charts.lines, marks=True, from_zero=False)
             plots.append(
                 folder.plot(
                     f"{slug}-{file_name(sweep.over)}-{file_name(sweep.table.lower())}",
@@ -442,7 +442,7 @@ def _board_plots(
                         f"{slug}-{kind}", f"{board.name}, {title}",
                         f"Hardest {kind} on top. Grey bar: from the best to the worst method."
                         + ("" if len(board.ranked) == len(board.rows) else " Rows without a rank are left out."),
-                        figures.breakdown(with_kind, index, kind, f"{board.name}, {_unit(board)}"),
+                        charts.breakdown(with_kind, index, kind, f"{board.name}, {_unit(board)}"),
                     )
                 )  # fmt: skip
     for board in boards_here:
@@ -459,7 +459,7 @@ def _board_plots(
                         f"{slug}-{file_name(board.table.lower())}-{key}",
                         f"Stated and observed uncertainty ({board.table})",
                         f"{board.label}. Below the dashed line a row is surer than it may be.",
-                        camera_figures.reliability(curves, index),
+                        cameras.reliability(curves, index),
                     )
                 )
                 continue
@@ -470,7 +470,7 @@ def _board_plots(
                     if key == "pck"
                     else f"{board.name}: {key.replace('_', ' ')}",
                     f"{board.label}.",
-                    figures.lines(curves, index, marks=key != "pck", from_zero=True),
+                    charts.lines(curves, index, marks=key != "pck", from_zero=True),
                 )
             )
     return plots
@@ -485,7 +485,7 @@ def _robustness_plot(table: RobustnessTable, index: Mapping[str, int], folder: _
     of_kind = {curve.title: curves for curve in table.curves if (curves := curve.curves())}
     if not of_kind:
         return None
-    crowded = len({name for curves in of_kind.values() for name in curves}) > figures.CROWDED
+    crowded = len({name for curves in of_kind.values() for name in curves}) > charts.CROWDED
     first = table.of.columns[0]
     slug = file_name(f"{first.dataset}{'' if first.synthetic else '-real'}")
     withheld = "-withheld" if first.calibration_free else ""
@@ -494,7 +494,7 @@ def _robustness_plot(table: RobustnessTable, index: Mapping[str, int], folder: _
         f"{table.name}, against the severity of perturbations",
         f"{table.details}. A panel per kind, all on one axis; severity 0 is the number without a perturbation."
         + (" A kind has several panels where there are many rows, the others in grey." if crowded else ""),
-        figures.panels(of_kind, index, f"{metric_label(table.signature)}, {_unit(first)}"),
+        charts.panels(of_kind, index, f"{metric_label(table.signature)}, {_unit(first)}"),
     )
 
 
@@ -506,7 +506,7 @@ def _transfer_plots(table: TransferTable, index: Mapping[str, int], folder: _Fol
         folder.plot(
             f"{slug}-{k}", f"{own.dataset}: {table.heads[0]} and {table.heads[k]}",
             f"{table.title}. Filled: {table.heads[0]}. Outlined: {table.heads[k]}.",
-            figures.transfer(
+            charts.transfer(
                 table.pairs(other), index, (table.heads[0], table.heads[k]),
                 f"{metric_label(own.signature)}, {_unit(own)}",
             ),
@@ -523,7 +523,7 @@ def _increase_plot(k: int, table: ControlTable, index: Mapping[str, int], folder
         f"{slug}-increase-{k}",
         f"{board.name}: increase against the control",
         f"{board.details}, against {table.control.table}, with 95 % interval.",
-        figures.intervals(table.increases, index, f"{metric_label(board.signature)}, increase in %", zero=True),
+        charts.intervals(table.increases, index, f"{metric_label(board.signature)}, increase in %", zero=True),
     )
 
 
@@ -541,7 +541,7 @@ def _method_context(
             plot = folder.plot(
                 f"training-{slug}-{file_name(entry.scores.dataset)}", f"Training on {' and '.join(file.trained_on)}",
                 "Terms of the loss. Faint: mean over a few batches. Bold: running mean.",
-                figures.training_curves(file, index[name]),
+                charts.training_curves(file, index[name]),
             )  # fmt: skip
         curves.append((entry.scores, file, plot))
     return {
@@ -557,7 +557,7 @@ def _method_context(
         "pictures": [shown for entry in entries for shown in _pictures(entry, slug, folder)],
         "rigs": [(entry.scores, plan, plot) for entry in entries for plan, plot in _rigs(entry, slug, folder)],
         "reliability": _reliability(name, slug, all_boards, index, folder),
-        "level": camera_figures.LEVEL,
+        "level": cameras.LEVEL,
     }
 
 
@@ -595,7 +595,7 @@ def _rigs(entry: Entry, slug: str, folder: _Folder) -> list[tuple[RigPlan, Plot]
         words = [*(["synthetic world"] if file.synthetic else []), plan.key, shown]
         words += [f"spoiled by {plan.perturbation}"] if plan.perturbation else []
         name = f"rig-{slug}-{file_name(file.dataset)}-{k}"
-        figure = camera_figures.rig_plan(plan)
+        figure = cameras.rig_plan(plan)
         drawn.append(
             (
                 plan,
@@ -618,7 +618,7 @@ def _reliability(
         title = f"Stated and observed uncertainty ({board.table})"
         plot = folder.plot(
             f"{COVERAGE}-{slug}-{file_name(board.dataset)}-{len(judged)}", title,
-            f"{board.label} on {board.dataset}.", camera_figures.reliability(curve, index),
+            f"{board.label} on {board.dataset}.", cameras.reliability(curve, index),
         )  # fmt: skip
         judged.append((board, row, plot))
     return judged

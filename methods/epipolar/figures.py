@@ -15,28 +15,26 @@ from numpy.typing import NDArray
 
 from poseboard.datasets.camera import Array
 from poseboard.datasets.sample import Image
+from poseboard.methods.drawing import style
+from poseboard.methods.drawing.style import INK, RULE
 
 JOINT = "right_wrist"
-"""The joint that is shown: far from the trunk and often occluded, so that one view alone is not enough."""
+"""The joint whose attention is drawn. It is far from the trunk and often occluded, so one view is not enough."""
 
 _DPI = 150
-_INK, _RULE = "#1b1e23", "#d5d8dc"
-STYLE: Any = {  # matplotlib types every key of it as a literal
-    "font.family": "DejaVu Sans",
+STYLE: Any = {
+    **style.STYLE,
     "font.size": 9.0,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.titlecolor": _INK,
-    "axes.linewidth": 0.7,
-    "grid.color": _RULE,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "grid.color": RULE,
     "grid.linewidth": 0.6,
-    "text.color": _INK,
-    "text.parse_math": False,  # a camera's name may hold dollar signs
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5,
     "legend.frameon": False,
@@ -71,14 +69,14 @@ class Match:
 def draw_matches(
     names: Sequence[str], crops: Sequence[Image] | None, side_px: int, predicted_px: Array, matches: Sequence[Match]
 ) -> Figure:
-    """The pixel in the first view, and its samples in every other view.
+    """Draw a pixel of the first view and its samples in every other view.
 
     Top: the crops with the epipolar line and the samples, larger and brighter with their weight. Bottom: the weights
     along the line, or by distance from the predicted joint if the samples are not on a line.
 
     Args:
         names: of the V views.
-        crops: (S, S, 3) per view; None if images must not be shown.
+        crops: (S, S, 3) per view; None: images are not shown.
         side_px: S.
         predicted_px: (V, 2) the predicted joint in each crop.
         matches: of the V - 1 other views.
@@ -108,7 +106,7 @@ def draw_matches(
         below[1].set_ylabel("weight")
         keys = {"query": _QUERY, "predicted": _PREDICTED, "largest weight": _BEST}
         handles = [Line2D([], [], linestyle="none", **mark) for mark in keys.values()]
-        handles.append(Line2D([], [], color=_INK, linewidth=0.7, linestyle=(0, (3, 2))))
+        handles.append(Line2D([], [], color=INK, linewidth=0.7, linestyle=(0, (3, 2))))
         below[0].axis("off")
         below[0].legend(handles, [*keys, "equal weights"], loc="center left", borderaxespad=0)
     return figure
@@ -134,7 +132,7 @@ def _weights(axes: Axes, match: Match, joint_px: Array, shades: NDArray[np.float
     else:
         at, joint_at = np.linalg.norm(match.samples_px - joint_px, axis=1), 0.0
     axes.vlines(at, 0, match.weights, colors=[tuple(shade) for shade in shades], linewidth=2.2)
-    axes.axhline(1 / len(at), color=_INK, linewidth=0.7, linestyle=(0, (3, 2)))
+    axes.axhline(1 / len(at), color=INK, linewidth=0.7, linestyle=(0, (3, 2)))
     axes.axvline(joint_at, color=_PREDICTED["color"], linewidth=1.4, zorder=0)
     axes.set_xlabel("along the line, px" if straight else "from the predicted joint, px")
     axes.spines[["top", "right"]].set_visible(False)

@@ -153,8 +153,8 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
 
     def figures(self, sample: Sample, answer: Poses, *, images: bool) -> list[Picture]:
         """The attention of the first view to the others at the predicted `JOINT`; nothing without fusion."""
+        from poseboard.methods.drawing.style import pixels
         from poseboard.methods.epipolar.figures import JOINT, STYLE, draw_matches
-        from poseboard.methods.geometry.figures import pixels
 
         if JOINT not in self.skeleton.joints or len(sample.views) < 2 or not len(answer.joints_mm):
             return []

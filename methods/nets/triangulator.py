@@ -95,7 +95,8 @@ class Triangulator(ABC):
 
         Residuals are those of the associated detections, undistorted.
         """
-        from poseboard.methods.geometry.figures import ViewOfPeople, draw_people, pixels
+        from poseboard.methods.drawing.people import ViewOfPeople, draw_people
+        from poseboard.methods.drawing.style import pixels
 
         if not has_detections(sample) or answer.frame != "world" or not len(answer.score):
             return []

@@ -118,8 +118,8 @@ class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
 
     def figures(self, sample: Sample, answer: Poses, *, images: bool) -> list[Picture]:
         """The root plan: everyone in the photograph from above. None of one person's crop, which shows no place."""
-        from poseboard.methods.geometry.figures import pixels
-        from poseboard.methods.geometry.plan import STYLE, Photograph, draw_plan, plan_caption
+        from poseboard.methods.drawing.root_plan import Photograph, draw_plan, plan_caption
+        from poseboard.methods.drawing.style import pixels
 
         view = sample.views[0] if sample.views else None
         side = self.inputs.crop_px
@@ -128,7 +128,7 @@ class Rootnet(NetworkMethod[RootnetOptions, RootNet]):
         image = view.pixels() if images and view.image is not None else None
         photograph = Photograph(view.camera, image, view.boxes_px)
         plan = draw_plan(photograph, answer.joints_mm[:, 0])
-        return [Picture("Root plan", plan_caption(true=False), pixels(plan, STYLE))]
+        return [Picture("Root plan", plan_caption(true=False), pixels(plan))]
 
     def training(self, start: Path | None, seed: int) -> Training:
         """From the backbone in ``start`` or of the option ``start_weights``, else from fresh weights."""

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, PathCollection
 
+from poseboard.methods.drawing.style import pixels
 from poseboard.methods.epipolar.figures import STYLE, Match, draw_matches
-from poseboard.methods.geometry.figures import pixels
 
 NAMES = ["54138969", "55011271", "58860488", "60457274"]
 SIDE, PLACES = 48, 12

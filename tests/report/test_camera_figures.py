@@ -23,8 +23,8 @@ from poseboard.protocols.records import (
     ScoreFile,
 )
 from poseboard.report.board import boards
-from poseboard.report.camera_figures import ellipse_semi_axes, reliability, rig_plan
-from poseboard.report.figures import lines, to_svg
+from poseboard.report.drawing.cameras import ellipse_semi_axes, reliability, rig_plan
+from poseboard.report.drawing.charts import lines, to_svg
 from poseboard.report.papers import paper_tables
 from poseboard.report.results import Results, read_results
 from poseboard.report.site import build

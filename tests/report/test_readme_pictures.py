@@ -10,7 +10,7 @@ from PIL import Image
 
 from poseboard.benchmarks.settings import Settings
 from poseboard.protocols.records import DataFile, ResultError, ScoreFile
-from poseboard.report import figures
+from poseboard.report.drawing import charts
 from poseboard.report.pictures import LEADERBOARD, PEOPLE, current, drawn, write_pictures
 from poseboard.report.results import read_results
 
@@ -54,9 +54,9 @@ def test_pictures_carry_what_they_show_and_are_old_once_it_changes(home: Path) -
 
 def test_a_row_with_missing_predictions_is_not_drawn(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn_rows = []
-    intervals = figures.intervals
+    intervals = charts.intervals
     monkeypatch.setattr(
-        figures, "intervals", lambda scores, *rest: drawn_rows.extend(scores) or intervals(scores, *rest)
+        charts, "intervals", lambda scores, *rest: drawn_rows.extend(scores) or intervals(scores, *rest)
     )
     write_pictures(read_results(home, "default", ROWS), ROWS, COLOURS, home / "images")
     assert set(drawn_rows) == set(ROWS) - {INCOMPLETE}

@@ -9,7 +9,8 @@ import pytest
 from fabricated_results import LEVELS, score, write_everything
 
 from poseboard.protocols.records import PublishedRow, PublishedTable, ScoreFile
-from poseboard.report import board, figures
+from poseboard.report import board
+from poseboard.report.drawing import charts
 from poseboard.report.papers import paper_tables
 from poseboard.report.results import read_results
 from poseboard.report.site import build
@@ -90,7 +91,7 @@ def test_the_page_has_a_table_and_a_plot(results: Path, tmp_path: Path) -> None:
 def test_bars_are_drawn_for_both_scores_of_each_method(results: Path) -> None:
     (table,) = transfers(board.boards(read_results(results, "default")))
     pairs = table.pairs(table.others[0])
-    figure = figures.transfer(pairs, {name: k for k, name in enumerate(pairs)}, ("a", "b"), "MPJPE, mm")
+    figure = charts.transfer(pairs, {name: k for k, name in enumerate(pairs)}, ("a", "b"), "MPJPE, mm")
     (axes,) = figure.axes
     assert sorted(bar.get_width() for bar in axes.patches) == sorted(one.value for of in pairs.values() for one in of)
     assert len(axes.lines) == 4, "an interval each"

@@ -11,7 +11,8 @@ from poseboard.datasets.shelf import Shelf
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Drawing
 from poseboard.methods.dlt.method import Dlt
-from poseboard.methods.geometry.figures import ViewOfPeople, draw_people, pixels
+from poseboard.methods.drawing.people import ViewOfPeople, draw_people
+from poseboard.methods.drawing.style import pixels
 from poseboard.methods.ransac.method import Ransac
 
 SHELF = Path(__file__).parents[2] / "../shared/data/shelf"
@@ -69,7 +70,7 @@ def test_methods_that_triangulate_draw_what_they_were_given(kind: type, images: 
     assert len(answer.score) == 2
     drawn = []
     monkeypatch.setattr(
-        "poseboard.methods.geometry.figures.draw_people", lambda *views: drawn.append(views) or draw_people(*views)
+        "poseboard.methods.drawing.people.draw_people", lambda *views: drawn.append(views) or draw_people(*views)
     )
     (picture,) = method.figures(shown, answer, images=images)
     assert picture.image.shape[2] == 3

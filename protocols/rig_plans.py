@@ -1,4 +1,4 @@
-"""Plans of the evaluate stage: where a row that recovers cameras put them, and where they are, seen from above."""
+"""Plans of recovered rigs: true and recovered cameras from above, as plain data for a figure."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _DIGITS = 5
 
 
 def write_rig_plans(judged: Sequence[tuple[TruthTable, PoseTable]], folder: Path, files: WholeFiles) -> set[Path]:
-    """Write down the plans of a few rigs.
+    """Write the plans of a few rigs.
 
     Args:
         judged: predictions with recovered cameras, each with the truth of its split.
-        folder: for the file.
-        files: that it is written together with.
+        folder: of the file.
+        files: group of files that are written together.
 
     Returns:
-        The files that will be there; none where no rig was recovered.
+        Paths of the written files; empty if no rig was recovered.
     """
     plans = [plan for truth, table in judged for plan in plan_rigs(truth, table)]
     if not plans:
@@ -44,17 +44,17 @@ def write_rig_plans(judged: Sequence[tuple[TruthTable, PoseTable]], folder: Path
 def plan_rigs(truth: TruthTable, table: PoseTable) -> list[RigPlan]:
     """The rigs of median and of largest rotation error, each moved onto the true one.
 
-    A rig is all answers with the same recovered cameras. Rigs with a camera that was not recovered are left out.
+    A rig is all predictions with the same recovered cameras. Rigs with a missing camera are left out.
 
     Args:
         truth: of the split, with its cameras.
         table: predictions with the columns of recovered cameras.
 
     Returns:
-        The median and the worst, or the only one; none where no rig was recovered.
+        The median and the worst, or the only one; empty if no rig was recovered.
 
     Raises:
-        InputError: what is recovered are no cameras of those that were shown (`collect_rigs`).
+        InputError: the recovered cameras are not those of the sample (`collect_rigs`).
     """
     rows = one_answer_each(table, truth)
     answered = np.flatnonzero((rows >= 0) & np.isfinite(truth.joints_mm).any(axis=(1, 2)))
@@ -79,7 +79,7 @@ def plan_rigs(truth: TruthTable, table: PoseTable) -> list[RigPlan]:
 
 
 def _distinct(*values: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The first of each set of equal rows, in their order, and the set of each row; NaN equals NaN."""
+    """Indices of the first row of each set of equal rows, and the set of each row; NaN equals NaN."""
     flat = np.ascontiguousarray(np.concatenate([value.reshape(len(value), -1) for value in values], axis=1))
     as_bytes = flat.view(f"V{flat.itemsize * flat.shape[1]}").ravel()
     _, first, group = np.unique(as_bytes, return_index=True, return_inverse=True)
@@ -119,7 +119,7 @@ def _plan(
     place: Literal["median", "worst"],
     count: int,
 ) -> RigPlan:
-    """The plan of the rig of some answers, with the first pose of which all joints are known."""
+    """The plan of a rig, with the pose that has most known joints."""
     predicted = table.mapped(truth.skeleton.joints)[rigs.rows[members]].astype(np.float64)
     known = np.isfinite(predicted).all(axis=2) & np.isfinite(truth.joints_mm[rigs.poses[members]]).all(axis=2)
     best = int(np.argmax(known.sum(axis=1)))
@@ -131,7 +131,7 @@ def _plan(
     true_joints = truth.joints_mm[rigs.poses[row]].astype(np.float64)
     joints, seen = predicted[best], known[best]
 
-    # what is moved along tells how directions are moved
+    # four further points, moved by the same similarity, give its linear part
     beyond = np.concatenate([np.zeros((1, 3)), 1000 * np.eye(3)])
     points = np.concatenate([centres, joints, beyond])
     target = np.concatenate([true_centres, true_joints, np.full((4, 3), np.nan)])
@@ -202,7 +202,7 @@ def _on_plan(point: Array) -> PlanPoint:
 
 
 def _spread(covariance: Array) -> tuple[float, float, float] | None:
-    """xx, xy, yy; None where it is not known, and where it is no covariance."""
+    """xx, xy, yy; None if the matrix is not finite or not positive semidefinite."""
     if not np.isfinite(covariance).all() or np.linalg.eigvalsh(covariance)[0] < -1e-9 * np.abs(covariance).max():
         return None
     xx, xy, yy = (float(f"{value:.6g}") for value in covariance[[0, 0, 1], [0, 1, 1]])

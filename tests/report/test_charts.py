@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from poseboard.protocols.records import Curve, ResultError
-from poseboard.report import figures
+from poseboard.report.drawing import charts
 
 # Machado, Oliveira and Fernandes, A Physiologically-based Model for Simulation of Color Vision Deficiency (2009),
 # severity 1.0, on linear RGB.
@@ -42,7 +42,7 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("vision", VISION)
-@pytest.mark.parametrize(("colours", "page"), [(figures.COLOURS, "#ffffff"), (figures.DARK_COLOURS, "#121519")])
+@pytest.mark.parametrize(("colours", "page"), [(charts.COLOURS, "#ffffff"), (charts.DARK_COLOURS, "#121519")])
 def test_colours_stay_apart_in_every_vision_and_stand_out_from_the_page(colours, page, vision):
     seen = lab(np.clip(linear(colours.values()) @ np.transpose(VISION[vision]), 0, 1))
     apart = np.linalg.norm(seen[:, None] - seen, axis=-1)[np.triu_indices(len(seen), 1)]
@@ -50,7 +50,7 @@ def test_colours_stay_apart_in_every_vision_and_stand_out_from_the_page(colours,
     of_colours, of_page = linear(colours.values()) @ np.array(TO_XYZ)[1], linear([page]) @ np.array(TO_XYZ)[1]
     lighter, darker = np.maximum(of_colours, of_page), np.minimum(of_colours, of_page)
     assert ((lighter + 0.05) / (darker + 0.05)).min() > 3  # WCAG 2.2, 1.4.11
-    assert list(colours) == list(figures.COLOURS)
+    assert list(colours) == list(charts.COLOURS)
 
 
 NAMES = st.text(min_size=1, max_size=12)
@@ -58,57 +58,57 @@ NAMES = st.text(min_size=1, max_size=12)
 
 @given(st.lists(NAMES, unique=True, max_size=30), st.lists(NAMES, unique=True, max_size=30), st.data())
 def test_added_rows_change_no_look(names, added, data):
-    colours = data.draw(st.dictionaries(st.sampled_from(names or ["x"]), st.sampled_from(list(figures.COLOURS))))
-    before = figures.slots(names, colours)
-    after = figures.slots([*names, *(name for name in added if name not in names)], colours)
+    colours = data.draw(st.dictionaries(st.sampled_from(names or ["x"]), st.sampled_from(list(charts.COLOURS))))
+    before = charts.slots(names, colours)
+    after = charts.slots([*names, *(name for name in added if name not in names)], colours)
     assert {name: after[name] for name in names} == before
 
 
 @given(st.permutations([f"row{k}" for k in range(9)]), st.integers(0, 9))
 def test_a_look_belongs_to_the_name_wherever_the_row_stands(names, count):
-    alone = {name: figures.slots([name], {})[name] for name in names}
+    alone = {name: charts.slots([name], {})[name] for name in names}
     assert len(set(alone.values())) == 9  # these share no pair of colour and marker, so none moves
-    assert figures.slots(names[:count], {}) == {name: alone[name] for name in names[:count]}
+    assert charts.slots(names[:count], {}) == {name: alone[name] for name in names[:count]}
 
 
 def test_a_colour_that_is_asked_for_is_had_and_two_of_one_colour_have_two_markers():
-    found = figures.slots(["new", "a", "b", "c"], {"a": "green", "b": "green", "c": "blue"})
-    looks = {name: figures.look(slot) for name, slot in found.items()}
-    assert looks["a"]["color"] == looks["b"]["color"] == figures.COLOURS["green"]
+    found = charts.slots(["new", "a", "b", "c"], {"a": "green", "b": "green", "c": "blue"})
+    looks = {name: charts.look(slot) for name, slot in found.items()}
+    assert looks["a"]["color"] == looks["b"]["color"] == charts.COLOURS["green"]
     assert looks["a"]["marker"] != looks["b"]["marker"]
-    assert looks["c"]["color"] == figures.COLOURS["blue"]
+    assert looks["c"]["color"] == charts.COLOURS["blue"]
     with pytest.raises(ResultError, match=r"colours\.a: there is no colour 'puce'; name one of blue, "):
-        figures.slots(["a"], {"a": "puce"})
+        charts.slots(["a"], {"a": "puce"})
 
 
 def test_no_two_of_48_rows_look_alike_and_none_has_a_colour_of_ours():
     params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
     of_users = [f"row{k}" for k in range(48)]
     ours = [row for row in params["methods"] if row != "backbone"]  # it predicts nothing
-    found = figures.slots([*ours, *of_users], params["colours"])
-    looks = {row: figures.look(slot) for row, slot in found.items()}
+    found = charts.slots([*ours, *of_users], params["colours"])
+    looks = {row: charts.look(slot) for row, slot in found.items()}
     assert len({(looks[row]["color"], looks[row]["marker"]) for row in of_users}) == 48
     assert {looks[row]["color"] for row in of_users}.isdisjoint(looks[row]["color"] for row in ours)
-    assert set(params["colours"].values()) <= set(list(figures.COLOURS)[: -figures.FREE])
-    assert len(figures.slots([f"row{k}" for k in range(200)], {})) == 200
+    assert set(params["colours"].values()) <= set(list(charts.COLOURS)[: -charts.FREE])
+    assert len(charts.slots([f"row{k}" for k in range(200)], {})) == 200
 
 
 def test_no_two_rows_of_the_committed_run_look_alike():
     params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
     assert set(params["colours"]) <= set(params["methods"])
-    slots = figures.slots(params["methods"], params["colours"])
-    looks = {row: figures.look(slot) for row, slot in slots.items()}
+    slots = charts.slots(params["methods"], params["colours"])
+    looks = {row: charts.look(slot) for row, slot in slots.items()}
     assert len({(look["color"], look["marker"]) for look in looks.values()}) == len(looks)
     named = [(looks[row]["color"], looks[row]["linestyle"]) for row in params["colours"]]
     assert len(set(named)) == len(named), "where a plot has no markers"
     for slot in slots.values():
-        assert figures.marker_path(slot).startswith("M")
+        assert charts.marker_path(slot).startswith("M")
 
 
 def test_the_words_of_a_long_label_stay_inside_the_picture():
     scores = {"a_method_of_a_very_long_name": score("a", 50.0, "T1", np.random.default_rng(0))}
     label = "MPJPE, root-relative, mm, synthetic world, plumbing only: the numbers mean nothing"
-    figure = figures.intervals(scores, dict.fromkeys(scores, 0), label)
+    figure = charts.intervals(scores, dict.fromkeys(scores, 0), label)
     FigureCanvasAgg(figure).draw()
     words = figure.get_supxlabel()
     assert words.replace("\n", " ") == f"{label}, with 95 % interval"
@@ -124,21 +124,21 @@ def test_intervals_of_a_curve_stand_side_by_side_and_none_is_made_up():
         name: Curve(x=x, y=y, x_label="cameras", y_label="mm") for name, y in {"a": [9, 7, 6], "b": [8, 7, 5]}.items()
     }
     ranges = {"a": [(8.0, 10.0), None, (5.0, 9.0)], "b": [(7.5, 8.5), (6.0, 8.0), (4.0, 6.0)]}
-    bare = figures.lines(curves, {"a": 0, "b": 1}, marks=True, from_zero=False)
-    figure = figures.lines(curves, {"a": 0, "b": 1}, marks=True, from_zero=False, ranges=ranges)
+    bare = charts.lines(curves, {"a": 0, "b": 1}, marks=True, from_zero=False)
+    figure = charts.lines(curves, {"a": 0, "b": 1}, marks=True, from_zero=False, ranges=ranges)
     FigureCanvasAgg(figure).draw()
     (axes,) = figure.get_axes()
     bars = [[segment.tolist() for segment in bars.get_segments()] for bars in axes.collections]
     assert bars[0] == [[[2, 8], [2, 10]], [[8, 5], [8, 9]]]
     assert bars[1] == [[[2, 7.5], [2, 8.5]], [[4, 6], [4, 8]], [[8, 4], [8, 6]]]
     left, right = (line.get_transform().transform((4.0, 7.0)) for line in axes.lines)
-    assert right[0] - left[0] == pytest.approx(figures.ASIDE_PT / 72 * figure.dpi)
+    assert right[0] - left[0] == pytest.approx(charts.ASIDE_PT / 72 * figure.dpi)
     assert left[1] == right[1]
     low, high = axes.get_ylim()
     assert low < 4, "the bars are inside"
     assert high > 10
     thin = {"a": [None, None, (3.0, 9.5)]}
-    (axes_of_two,) = figures.lines(
+    (axes_of_two,) = charts.lines(
         curves, {"a": 0, "b": 1}, marks=True, from_zero=False, ranges=ranges, widest=thin
     ).get_axes()
     of_a = axes_of_two.collections[:2]
@@ -154,14 +154,14 @@ def test_of_many_rows_each_has_a_panel_with_the_others_in_grey() -> None:
     index = {name: k for k, name in enumerate([*names, "bound"])}
     curves = {n: Curve(x=x, y=[9, None, 6 - k / 9, 5, 4], x_label="cameras", y_label="mm") for k, n in enumerate(names)}
     ranges = {"m0": [(8.0, 10.0), None, None, None, (3.0, 5.0)]}
-    figure = figures.each(curves, index, bounds={"bound": 2.0}, ranges=ranges)
+    figure = charts.each(curves, index, bounds={"bound": 2.0}, ranges=ranges)
     FigureCanvasAgg(figure).draw()
     panels = [axes for axes in figure.get_axes() if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in panels] == names
     for name, axes in zip(names, panels, strict=True):
         *of_rows, bound = axes.lines
-        coloured = [line for line in of_rows if line.get_color() != figures.RULE]
-        assert [line.get_color() for line in coloured] == [figures.look(index[name])["color"]]
+        coloured = [line for line in of_rows if line.get_color() != charts.RULE]
+        assert [line.get_color() for line in coloured] == [charts.look(index[name])["color"]]
         np.testing.assert_array_equal(coloured[0].get_ydata(), [np.nan if v is None else v for v in curves[name].y])
         assert len(of_rows) == len(names)
         assert list(bound.get_ydata()) == [2.0, 2.0]
@@ -176,12 +176,12 @@ def test_of_many_rows_each_is_in_one_of_the_panels_of_every_kind() -> None:
     names = [f"m{k}" for k in range(8)]
     index = {name: k for k, name in enumerate(names)}
     curves = {n: Curve(x=[0, 1], y=[9, 10 + k], x_label="severity", y_label="mm") for k, n in enumerate(names)}
-    few = figures.panels({"blur": dict(list(curves.items())[:6]), "noise": {"m0": curves["m0"]}}, index, "mm")
+    few = charts.panels({"blur": dict(list(curves.items())[:6]), "noise": {"m0": curves["m0"]}}, index, "mm")
     assert [axes.get_title(loc="left") for axes in few.get_axes()] == ["blur", "noise"]
-    many = figures.panels({"blur": curves, "noise": {"m0": curves["m0"]}}, index, "mm")
+    many = charts.panels({"blur": curves, "noise": {"m0": curves["m0"]}}, index, "mm")
     drawn = [axes for axes in many.get_axes() if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in drawn] == ["blur", "blur", "noise", "noise"]
-    grey = [[line.get_color() == figures.RULE for line in axes.lines] for axes in drawn]
+    grey = [[line.get_color() == charts.RULE for line in axes.lines] for axes in drawn]
     assert grey[:2] == [[False, True] * 4, [True, False] * 4]
     assert grey[2:] == [[False], [True]]
 
@@ -189,12 +189,12 @@ def test_of_many_rows_each_is_in_one_of_the_panels_of_every_kind() -> None:
 def test_a_figure_that_is_laid_out_first_is_that_which_savefig_draws_twice() -> None:
     scores = {f"method {'long ' * k}": score(f"m{k}", 20.0 + k, "T1", np.random.default_rng(k)) for k in range(3)}
     index = {name: k for k, name in enumerate(scores)}
-    figure = figures.intervals(scores, index, "MPJPE, mm")
-    with mpl.rc_context({**figures.STYLE, "svg.hashsalt": "name"}):
+    figure = charts.intervals(scores, index, "MPJPE, mm")
+    with mpl.rc_context({**charts.STYLE, "svg.hashsalt": "name"}):
         buffer = io.StringIO()
-        figures.intervals(scores, index, "MPJPE, mm").savefig(buffer, format="svg")
+        charts.intervals(scores, index, "MPJPE, mm").savefig(buffer, format="svg")
     twice = re.sub(r"<metadata>.*?</metadata>\s*|<!DOCTYPE[^>]*>\s*", "", buffer.getvalue(), flags=re.DOTALL)
-    assert figures.to_svg(figure, "name") == twice
+    assert charts.to_svg(figure, "name") == twice
 
 
 @pytest.mark.parametrize(("lower", "top"), [(True, "worst when lower is better"), (False, "worst when higher is")])
@@ -203,5 +203,5 @@ def test_the_worst_category_is_on_top_whichever_way_is_better(lower: bool, top: 
     of_row = score("dlt", 50.0, "T1", np.random.default_rng(0)).model_copy(
         update={"breakdown": {"action": of_action}, "lower_is_better": lower}
     )
-    (axes,) = figures.breakdown({"dlt": of_row}, {"dlt": 0}, "action", "label").get_axes()
+    (axes,) = charts.breakdown({"dlt": of_row}, {"dlt": 0}, "action", "label").get_axes()
     assert axes.get_yticklabels()[-1].get_text() == top

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d.axes3d import Axes3D
@@ -17,28 +15,21 @@ from mpl_toolkits.mplot3d.axes3d import Axes3D
 from poseboard.datasets.camera import Array
 from poseboard.datasets.sample import Image
 from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.drawing.style import COLOURS, NO_IMAGE, STYLE
 
 _DPI = 120
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
-_STYLE: Any = {  # matplotlib types every key of it as a literal
-    "font.family": "DejaVu Sans",
-    "font.size": 8.0,
-    "axes.titlesize": 8.5,
-    "axes.titlelocation": "left",
-    "text.parse_math": False,  # a camera's name may hold dollar signs
-}
 
 
 @dataclass(frozen=True, eq=False)
 class ViewOfPeople:
-    """One view and the people in it.
+    """One view with its detections and projected people.
 
     Args:
         title: of the panel.
         size_px: (width, height) of the image.
-        image: (H, W, 3) uint8 RGB; None if it must not be shown.
-        detected_px: (N, J, 2) detected joints; NaN where there is none.
-        projected_px: (P, J, 2) projections of the 3D poses, in their order; NaN for unknown joints.
+        image: (H, W, 3) uint8 RGB; None: not shown.
+        detected_px: (N, J, 2) detected joints; NaN: not detected.
+        projected_px: (P, J, 2) projections of the 3D poses, in the same order; NaN: not predicted.
     """
 
     title: str
@@ -49,10 +40,10 @@ class ViewOfPeople:
 
 
 def draw_people(views: Sequence[ViewOfPeople], joints_mm: Array, skeleton: Skeleton) -> Figure:
-    """One panel per view, with detected joints as dots and projected people as lines, and one of the 3D poses.
+    """Draw one panel per view (dots: detected joints, lines: projected people) and one panel of the 3D poses.
 
-    A person has the same colour in all panels. Colours follow the positions of people, so that a person keeps a colour
-    in neighbouring frames.
+    A person has the same colour in all panels. Colours are assigned by position, so that a person keeps a colour in
+    neighbouring frames.
 
     Args:
         views: at least one.
@@ -62,9 +53,9 @@ def draw_people(views: Sequence[ViewOfPeople], joints_mm: Array, skeleton: Skele
     panels = len(views) + 1
     columns = min(panels, 3)
     rows = -(-panels // columns)
-    order = np.argsort(_middles(joints_mm), kind="stable")
-    colours = {int(person): _COLOURS[place % len(_COLOURS)] for place, person in enumerate(order)}
-    with mpl.rc_context(_STYLE):
+    order = np.argsort(_mean_y(joints_mm), kind="stable")
+    colours = {int(person): COLOURS[place % len(COLOURS)] for place, person in enumerate(order)}
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.3 * columns, 2.8 * rows), dpi=_DPI, layout="constrained")
         for place, view in enumerate(views):
             _draw_view(figure.add_subplot(rows, columns, place + 1), view, skeleton, colours)
@@ -72,20 +63,12 @@ def draw_people(views: Sequence[ViewOfPeople], joints_mm: Array, skeleton: Skele
     return figure
 
 
-def pixels(figure: Figure, style: Any = _STYLE) -> Image:
-    """The figure as (H, W, 3) uint8 RGB, drawn with matplotlib's settings ``style``."""
-    canvas = FigureCanvasAgg(figure)
-    with mpl.rc_context(style):
-        canvas.draw()
-    return np.array(canvas.buffer_rgba())[..., :3].copy()
-
-
 def _draw_view(axes: Axes, view: ViewOfPeople, skeleton: Skeleton, colours: dict[int, str]) -> None:
     width, height = view.size_px
     if view.image is not None:
         axes.imshow(view.image)
     else:
-        axes.set_facecolor("#f2f2f2")
+        axes.set_facecolor(NO_IMAGE)
     x, y = view.detected_px.reshape(-1, 2).T
     axes.scatter(x, y, s=5, color="black", alpha=0.55, linewidths=0, zorder=3)
     for person, joints_px in enumerate(view.projected_px):
@@ -107,8 +90,8 @@ def _draw_in_space(axes: Axes3D, joints_mm: Array, skeleton: Skeleton, colours: 
         axis.set_major_locator(MaxNLocator(3))
 
 
-def _middles(joints_mm: Array) -> Array:
-    """(P,) mean y of each person's known joints; 0 without any."""
+def _mean_y(joints_mm: Array) -> Array:
+    """(P,) mean y of each person's predicted joints; 0 for a person without any."""
     known = np.isfinite(joints_mm).all(axis=-1)
     total = np.where(known, joints_mm[..., 1], 0.0).sum(axis=1)
     return np.asarray(total / np.maximum(known.sum(axis=1), 1))

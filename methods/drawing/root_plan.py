@@ -1,9 +1,8 @@
-"""Figure of the root plan: a photograph with boxes and roots, and everyone in it from above."""
+"""Figure of the root plan: a photograph with boxes and roots, and the same people from above."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -13,33 +12,25 @@ from matplotlib.patches import Arc, Rectangle
 
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.sample import Image
+from poseboard.methods.drawing.style import COLOURS, INK, NO_IMAGE, STYLE
 
-STYLE: Any = {  # matplotlib types every key of it as a literal
-    "font.family": "DejaVu Sans",
-    "font.size": 8.0,
-    "axes.titlesize": 8.5,
-    "axes.titlelocation": "left",
-    "axes.linewidth": 0.7,
-    "text.parse_math": False,  # a title may hold dollar signs
-}
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
-_INK, _RULE = "#1b1e23", "#b9bec6"
+_RING_COLOUR = "#b9bec6"
 _DPI = 120
 _HEIGHT, _PLAN_WIDTH, _MARGIN, _FOOT = 3.4, 3.4, 0.3, 0.42  # inches
 _RINGS = 5
-"""At most as many range rings are drawn."""
+"""Maximum number of range rings."""
 _STEPS_M = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 """Distances between range rings."""
 
 
 @dataclass(frozen=True, eq=False)
 class Photograph:
-    """What a camera saw, with the P people whose roots were predicted.
+    """An image and the boxes of the P people whose roots were predicted.
 
     Args:
-        camera: whose K, lens and size are used: its frame is that of the roots.
-        image: (H, W, 3) uint8 RGB; None if it must not be shown.
-        boxes_px: (P, 4) left, upper, right, lower, as a detector or an annotator drew them; NaN without one.
+        camera: of the image; roots are in its frame.
+        image: (H, W, 3) uint8 RGB; None: not shown.
+        boxes_px: (P, 4) left, upper, right, lower, detected or annotated; NaN: no box.
     """
 
     camera: Camera
@@ -48,15 +39,15 @@ class Photograph:
 
 
 def draw_plan(photograph: Photograph, roots_mm: Array, true_mm: Array | None = None, title: str = "") -> Figure:
-    """The photograph with boxes and roots, beside the people from above.
+    """Draw the photograph with boxes and roots, and next to it the people from above.
 
-    The plan has x to the right and z, the distance from the camera's plane, upwards, both in metres; with the camera's
-    field of view and range rings about it. A person has one number and one colour in both. True roots are open circles.
+    The plan has x to the right and depth z upwards, both in metres, with the camera's field of view and range rings. A
+    person has the same number and colour in both panels. True roots are open circles.
 
     Args:
-        photograph: what was seen.
+        photograph: the image and its boxes.
         roots_mm: (P, 3) predicted roots in the camera's frame, mm; NaN: not predicted.
-        true_mm: (T, 3) true roots in the camera's frame, mm, of whomever is annotated; None: not known.
+        true_mm: (T, 3) true roots of the annotated people in the camera's frame, mm; None: not annotated.
         title: of the photograph.
     """
     width, height = photograph.camera.size
@@ -84,11 +75,11 @@ def ring_step_m(farthest_m: float) -> float:
 
 
 def _colour(person: int) -> str:
-    return _COLOURS[person % len(_COLOURS)]
+    return COLOURS[person % len(COLOURS)]
 
 
 def _projected(camera: Camera, roots_mm: Array) -> Array:
-    """(P, 2) px; NaN where a root is behind the camera or not known."""
+    """(P, 2) px; NaN where a root is behind the camera or not predicted."""
     z = np.where(roots_mm[:, 2:] > 0, roots_mm[:, 2:], np.nan)
     return camera.image(roots_mm[:, :2] / z)
 
@@ -98,7 +89,7 @@ def _draw_photograph(axes: Axes, photograph: Photograph, roots_mm: Array, true_m
     if photograph.image is not None:
         axes.imshow(photograph.image)
     else:
-        axes.set_facecolor("#f2f2f2")
+        axes.set_facecolor(NO_IMAGE)
     for person, (x0, y0, x1, y1) in enumerate(photograph.boxes_px):
         if not np.isfinite((x0, y0, x1, y1)).all():
             continue
@@ -118,7 +109,7 @@ def _mark(axes: Axes, points: Array, true: Array | None, labels: bool = False) -
     """Predicted roots as dots in their person's colour, true ones as open circles."""
     if true is not None:
         axes.scatter(true[:, 0], true[:, 1], s=75, facecolors="none", edgecolors="white", linewidths=2.6, zorder=3)
-        axes.scatter(true[:, 0], true[:, 1], s=75, facecolors="none", edgecolors=_INK, linewidths=1.1, zorder=4)
+        axes.scatter(true[:, 0], true[:, 1], s=75, facecolors="none", edgecolors=INK, linewidths=1.1, zorder=4)
     colours = [_colour(person) for person in range(len(points))]
     axes.scatter(points[:, 0], points[:, 1], s=24, c=colours, edgecolors="white", linewidths=0.7, zorder=5)
     for person, point in enumerate(points if labels else ()):
@@ -142,7 +133,7 @@ def _draw_from_above(axes: Axes, camera: Camera, roots_mm: Array, true_mm: Array
     angles = np.degrees(np.arctan2(1.0, edges))  # of the left and the right edge of the image, from x to z
     for radius in rings:
         axes.add_patch(
-            Arc((0, 0), 2 * radius, 2 * radius, theta1=angles[1], theta2=angles[0], color=_RULE, linewidth=0.7)
+            Arc((0, 0), 2 * radius, 2 * radius, theta1=angles[1], theta2=angles[0], color=_RING_COLOUR, linewidth=0.7)
         )
         axes.annotate(
             f"{radius:g} m", (radius * np.cos(np.radians(angles[1])), radius * np.sin(np.radians(angles[1]))), (3, -3),
@@ -150,8 +141,8 @@ def _draw_from_above(axes: Axes, camera: Camera, roots_mm: Array, true_mm: Array
         )  # fmt: skip
     for edge in edges:
         direction = np.array([edge, 1.0]) / np.hypot(edge, 1.0)
-        axes.plot(*np.outer(direction, [0, reach]), color=_INK, linewidth=0.9)
-    axes.plot(0, 0, marker="^", color=_INK, markersize=6, clip_on=False)
+        axes.plot(*np.outer(direction, [0, reach]), color=INK, linewidth=0.9)
+    axes.plot(0, 0, marker="^", color=INK, markersize=6, clip_on=False)
     _mark(axes, roots, true, labels=True)
     lower, upper = _limits(every, edges, reach)
     axes.set(xlim=(lower[0], upper[0]), ylim=(lower[1], upper[1]), aspect="equal", xlabel="x (m)", ylabel="z (m)")
@@ -161,7 +152,7 @@ def _draw_from_above(axes: Axes, camera: Camera, roots_mm: Array, true_mm: Array
 
 
 def _limits(every: Array, edges: Array, reach: float) -> tuple[Array, Array]:
-    """Lower left and upper right corner (x, z) of a square plan that holds everyone, the camera and the rings."""
+    """Lower left and upper right corner (x, z) of a square plan that contains all people, the camera and the rings."""
     direction = edges / np.hypot(edges, 1.0)
     points = np.concatenate([every, [[0.0, 0.0], [0.0, reach]], np.stack([reach * direction, [0.0, 0.0]], axis=1)])
     lower, upper = points.min(axis=0), points.max(axis=0)

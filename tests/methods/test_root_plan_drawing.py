@@ -7,7 +7,7 @@ from poseboard.datasets.camera import Camera
 from poseboard.datasets.sample import Group, Poses, Sample, View
 from poseboard.datasets.skeleton import HUMAN36M, ROOT
 from poseboard.methods.base import Drawing
-from poseboard.methods.geometry.plan import Photograph, draw_plan, ring_step_m
+from poseboard.methods.drawing.root_plan import Photograph, draw_plan, ring_step_m
 from poseboard.methods.rootnet.method import Rootnet
 
 SIZE = (200, 100)

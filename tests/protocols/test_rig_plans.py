@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from poseboard.benchmarks.rig_plans import centre_covariance, plan_rigs, write_rig_plans
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.sample import Group, Poses, Sample, Truth, View
@@ -17,6 +16,7 @@ from poseboard.protocols.base import TruthTable
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.predictions import PoseTable, PredictionInfo
 from poseboard.protocols.records import RigFile, RigPlan
+from poseboard.protocols.rig_plans import centre_covariance, plan_rigs, write_rig_plans
 
 NAMES = ("north", "east", "south")
 KEYS = [f"k{i}" for i in range(6)]

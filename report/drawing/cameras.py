@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from poseboard.protocols.records import Curve, PlannedCamera, RigPlan
-from poseboard.report.figures import COLOURS, INK, LINE_CHARACTERS, RULE, STYLE, WIDTH, in_lines, look, printable
+from poseboard.report.drawing.charts import COLOURS, INK, LINE_CHARACTERS, RULE, STYLE, WIDTH, in_lines, look, printable
 
 LEVEL, BAND = 95.0, (90.0, 98.0)
 """Level of the ellipses and of the regions that a row is judged by, and how many of these should hold the truth; %."""

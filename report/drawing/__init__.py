@@ -1,0 +1,1 @@
+"""Plots of the pages: all that imports matplotlib or seaborn."""
