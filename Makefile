@@ -24,7 +24,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[test,peers]"
-	@$(BIN)/poseboard begin >/dev/null
+	@$(BIN)/poseboard plan --write >/dev/null
 	@touch $@
 
 page: $(VENV)/ready ## Write the page of the recorded results, without data or training
@@ -42,7 +42,7 @@ lock: $(VENV)/ready ## Compile constraints.txt anew
 
 clean: ## Remove what was generated (not your data and weights in data/, nor the results kept in git)
 	rm -rf data/synthetic-* data/crops .venv results/smoke results/run.yaml mlruns mlflow.db dvc.lock
-	rm -rf $(foreach made,leaderboard predictions errors checkpoints examples catalog settings speed mlflow.json stage-times.json,results/*/$(made))
+	rm -rf $(foreach made,leaderboard predictions errors checkpoints examples catalog plan settings speed mlflow.json stage-times.json,results/*/$(made))
 
 runs: $(VENV)/ready ## Browse the runs in MLflow: prints where they are
 	@$(BIN)/poseboard runs

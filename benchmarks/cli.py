@@ -44,19 +44,17 @@ roots_app = typer.Typer(
 )
 app.add_typer(roots_app, name="roots")
 
-_STAGES = {"prepare": "data", "train": "train", "evaluate": "evaluate"}
-"""Command -> what its stages in dvc.yaml are called, before the data set or the row: train@ROW."""
+_STAGES = ("train", "evaluate")
+"""Commands of the stages that dvc.yaml has for each row, named train@ROW."""
 
 
 def _of_stage(context: typer.Context, name: str) -> str:
-    """The data set or row of a name, which may be its stage's; one with another stage before it is left as it is."""
-    stage, _, own = name.rpartition("@")
-    return own if stage and stage == _STAGES.get(str(context.command.name)) else name
+    """The row of a name, which may be that of the command's own stage; any other name is left as it is."""
+    stage, _, row = name.rpartition("@")
+    return row if stage in _STAGES and stage == context.command.name else name
 
 
-DatasetName = Annotated[
-    str, typer.Argument(metavar="DATASET", help="a data set of `datasets` in params.yaml", callback=_of_stage)
-]
+DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="a data set of `datasets` in params.yaml")]
 RowName = Annotated[str, typer.Argument(metavar="ROW", help="a row of `methods` in params.yaml")]
 Names = Annotated[
     list[str], typer.Argument(metavar="[DATASET] ROW", help="a row of `methods`; on one data set, that before it")
@@ -129,68 +127,51 @@ def repro() -> None:
     from poseboard.benchmarks.dvc_files import remove_damage
     from poseboard.benchmarks.matching import check_rows
     from poseboard.benchmarks.pipeline import in_profile, run_pipeline
-    from poseboard.benchmarks.summary import duration, summary
+    from poseboard.benchmarks.summary import disk_line, duration, summary
 
     began = time.monotonic()
     with in_profile(Path("params.yaml")) as settings:
         check_rows(settings)
         if settings.profile.warning:
             print(f"profile {settings.params.profile}: {settings.profile.warning}", file=sys.stderr)
-        for line in remove_damage(settings.home):
-            print(f"poseboard: {line}", file=sys.stderr)
+        for line in (*remove_damage(settings.home), disk_line(settings.home)):
+            if line:
+                print(f"poseboard: {line}", file=sys.stderr)
         # What DVC and the stages say on the way is no result of this command: the summary is.
         run_pipeline(settings)
     print(summary(settings))
     print(f"took {duration(time.monotonic() - began)}")
 
 
-@app.command("begin", hidden=True)
-def begin_() -> None:
-    """Check the names in params.yaml, hash the code that stages share, and record the data sets that no run uses."""
-    from poseboard.benchmarks.data import record_others
-    from poseboard.benchmarks.pipeline import begin
-
-    settings = _settings()
-    for path in begin(settings):
-        print(settings.portable(str(path)))
-    for record in record_others(settings):
-        print(f"{record.dataset}: {record.state}, {record.detail}")
-
-
 @app.command("plan")
-def plan_() -> None:
-    """List the stages of a run with the time of each, and the disk it takes, before any of them runs: estimates.
+def plan_(
+    write: Annotated[
+        bool, typer.Option("--write", help="only write what the stages of a run depend on (the `plan` stage)")
+    ] = False,
+) -> None:
+    """List the stages that a run would make, with the wall time of each in its last run here.
 
-    Stages that are up to date are named and not counted, for the profile that params.yaml names.
-    Times are those of earlier trainings, scaled, of other stages those of the last run in the same profile here, and
-    otherwise assumed; they can be off by several times. A training has none where nothing comparable was measured.
+    Rows, data sets and the code that each stage runs are written to results/<profile>/plan, on whose files DVC's stages
+    depend. Stages that depend on the output of a listed one may follow it.
     """
-    import shutil
+    from poseboard.benchmarks.data import record_others
+    from poseboard.benchmarks.pipeline import due_stages, in_profile, stage_names, stage_times, write_plan
+    from poseboard.benchmarks.summary import disk_line, duration
 
-    from poseboard.benchmarks.disk import disk_plan, lines
-    from poseboard.benchmarks.pipeline import changed_since_begin, dvc_status
-    from poseboard.benchmarks.plan import plan, total, up_to_date
-    from poseboard.benchmarks.settings import profile_of_run, run_file
-    from poseboard.benchmarks.summary import duration
-
-    settings = _settings()
-    stages = plan(settings)
-    # DVC reads the profile from the run's file and can say nothing about another one.
-    is_own = run_file(settings.home).is_file() and settings.params.profile == profile_of_run(settings.home)
-    skipped = up_to_date(stages, dvc_status(settings), changed_since_begin(settings)) if is_own else None
-    width = max(len(stage.name) for stage in stages)
-    for stage in stages:
-        kept = skipped is not None and stage.name in skipped
-        seconds = "unknown" if stage.seconds is None else duration(stage.seconds)
-        print(f"{stage.name:{width}}  {seconds:>8}  {'up to date' if kept else stage.basis}")
-    left = [stage for stage in stages if stage.name not in (skipped or ())]
-    seconds_left, unknown = total(left)
-    more = f" and {unknown} trainings of unknown length" if unknown else ""
-    print(f"{len(left)} of {len(stages)} stages to run, about {duration(seconds_left)}{more} (estimate)")
-    if skipped is None:
-        print("which of them are up to date DVC could not say; it leaves those out")
-    free = shutil.disk_usage(settings.home).free
-    print("\n".join(lines(disk_plan(settings, free), free)))
+    if write:
+        settings = _settings()
+        write_plan(settings)
+        record_others(settings)
+        return
+    with in_profile(Path("params.yaml")) as settings:
+        write_plan(settings)
+        record_others(settings)
+        due, times = due_stages(settings), stage_times(settings)
+    for name in due:
+        print(f"{name:32}{duration(times[name]) if name in times else '-':>8}")
+    print(f"{len(due)} of {len(stage_names(settings))} stages are due in profile {settings.params.profile}")
+    if line := disk_line(settings.home):
+        print(line)
 
 
 @data_app.command("status")
@@ -208,16 +189,22 @@ def data_status() -> None:
 
 
 @data_app.command("prepare")
-def data_prepare(dataset: DatasetName) -> None:
-    """Make a data set ready for a run and record its status (the `data` stage).
+def data_prepare(
+    dataset: Annotated[
+        str | None, typer.Argument(metavar="DATASET", help="a data set of `datasets` in params.yaml; left out: all")
+    ] = None,
+) -> None:
+    """Make data sets ready for a run and record their status (the `data` stage).
 
     Where params.yaml gives no root, the synthetic world of the profile is rendered in the data set's published layout.
     A data set that is absent is recorded as such and is no failure.
     """
     from poseboard.benchmarks.data import prepare
 
-    record = prepare(_settings(), dataset)
-    print(f"{dataset}: {record.state}, {record.detail}")
+    settings = _settings()
+    for name in settings.params.datasets if dataset is None else [dataset]:
+        record = prepare(settings, name)
+        print(f"{name}: {record.state}, {record.detail}")
 
 
 @data_app.command("synthetic")

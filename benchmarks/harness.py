@@ -32,7 +32,6 @@ from poseboard.methods.base import (
     find_method,
     predicts,
 )
-from poseboard.methods.sizes import with_moments
 from poseboard.protocols.perturbation import Perturbation
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ class Bench:
             moments: samples of a pass, for a row that is trained on other data sets.
         """
         options = self.settings.options(name, self.dataset.name)
-        return with_moments(options, len(self.dataset.keys("train")) if moments is None else moments)
+        return _with_samples_of_pass(options, len(self.dataset.keys("train")) if moments is None else moments)
 
     def learner(self, name: str, skeleton: Skeleton | None = None, moments: int | None = None) -> Learner:
         """What a row of params.yaml learns, constructed with its options.
@@ -150,6 +149,16 @@ class Bench:
         if split in entry.roots:
             return self.settings.home / entry.roots[split]
         return self.settings.checkpoint(self.dataset.name, entry.after, seed)
+
+
+def _with_samples_of_pass(options: dict[str, Any], samples: int) -> dict[str, Any]:
+    """Options with the ``moments`` of ``steps: {epochs, every}`` filled in: the samples of a pass that are used."""
+    steps = options.get("steps")
+    if isinstance(steps, Mapping) and "epochs" in steps and steps.get("moments") is None:
+        every = steps.get("every", 1)
+        if isinstance(every, int) and every > 0:
+            return {**options, "steps": {**steps, "moments": len(range(0, samples, every)) or None}}
+    return options
 
 
 def device() -> str:

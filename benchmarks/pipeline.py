@@ -7,27 +7,32 @@ of a plain ``dvc repro`` refuse to run until ``poseboard repro`` has written the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from poseboard.benchmarks import stage_server
+from poseboard.benchmarks.layout import run_file
 from poseboard.benchmarks.locks import only_writer
-from poseboard.benchmarks.plan import Countdown, dependencies, plan
+from poseboard.benchmarks.params import SCRATCH, parse_yaml
 from poseboard.benchmarks.predicting import tables_on
 from poseboard.benchmarks.provenance import ROOMS_FOLDER, adapter_code, closure, code_name, code_sha256, row_code
-from poseboard.benchmarks.settings import PROFILE_VARIABLE, SCRATCH, Settings, run_file, snapshot
-from poseboard.benchmarks.stage_times import StageTimes
+from poseboard.benchmarks.settings import PROFILE_VARIABLE, Settings
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
 from poseboard.protocols.decisions import REFERENCE
 from poseboard.protocols.records import RowKind
+
+_STAGE = re.compile(r"(?:(Running) stage '([^']+)'|Stage '([^']+)' (?:didn't change|is cached))")
+"""Lines of DVC's about a stage: one that runs, and one that is skipped."""
 
 _ADVICE = re.compile(r"Use `dvc push`")
 """What DVC says at the end about a remote store, which a run here has no use for."""
@@ -77,28 +82,26 @@ def keep_reference(settings: Settings) -> Path:
     return path
 
 
-def awaited(settings: Settings) -> dict[Path, bytes]:
-    """The files that stages depend on instead of code and parameters, with their content: one per stage.
+def planned(settings: Settings) -> dict[Path, bytes]:
+    """The files of results/<profile>/plan that stages depend on, with their content: one per stage.
 
     Each has the hashes of the code that the stage runs (`closure`), by file, and what params.yaml says of the stage's
-    row or data set. So dvc.yaml lists no code, and params.yaml does not fill dvc.lock.
+    row or data sets. So dvc.yaml lists no code, and params.yaml does not fill dvc.lock.
     """
     params, profile = settings.params, settings.profile
     rows = {name: entry.model_dump(mode="json", by_alias=True) for name, entry in settings.rows.items()}
     board = {"datasets": params.datasets, "rows": rows}
     how = profile.model_dump(mode="json", include={"seeds", "processes", "threads"})
+    worlds = {name: settings.world_options(name) for name in params.datasets if name in profile.worlds}
+    writers = [entry.writer_module for name, entry in catalog().items() if name in worlds and entry.writer_module]
+    data_code = ["poseboard.benchmarks.data", *adapter_code(params.datasets), *writers]
     stages: dict[str, tuple[object, list[Path]]] = {
+        "data": ({"datasets": params.datasets, "worlds": worlds}, closure(data_code)),
         "compare": (board, closure(["poseboard.benchmarks.scoring", *_protocols(settings, params.datasets)])),
         "speed": (None, closure(["poseboard.benchmarks.timing", ROOMS_FOLDER / "benchmarks" / "speed"])),
         "report": ({**board, "colours": params.colours}, closure(["poseboard.report.site"])),
         "sync": (None, closure(["poseboard.benchmarks.mlflow_sync"])),
     }
-    for dataset, options in params.datasets.items():
-        world = settings.world_options(dataset) if dataset in profile.worlds else None
-        entry = catalog().get(dataset)
-        writer = [] if entry is None or entry.writer_module is None else [entry.writer_module]
-        code = closure(["poseboard.benchmarks.data", *adapter_code([dataset]), *writer])
-        stages[f"data/{dataset}"] = ({"options": options, "world": world}, code)
     for row, of_row in rows.items():
         on = settings.may_run(row)
         datasets = dict.fromkeys([*on, *(name for dataset in on for name in settings.train_on(row, dataset))])
@@ -108,11 +111,11 @@ def awaited(settings: Settings) -> dict[Path, bytes]:
         stages[f"train/{row}"] = ({"row": named, **how}, closure([*own, "poseboard.benchmarks.training"]))
         stages[f"evaluate/{row}"] = ({"row": named, **how}, closure([*own, *judged]))
     values = {
-        stage: {"settings": values, "code": {code_name(path): code_sha256([path]) for path in code}}
+        stage: {"params": values, "code": {code_name(path): code_sha256([path]) for path in code}}
         for stage, (values, code) in stages.items()
     }
     return {
-        settings.results / "settings" / f"{stage}.json": (
+        settings.layout.plan / f"{stage}.json": (
             json.dumps(of_stage, indent=1, sort_keys=True, default=str) + "\n"
         ).encode()
         for stage, of_stage in values.items()
@@ -125,72 +128,96 @@ def _protocols(settings: Settings, datasets: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(type(table.rule()).__module__ for table in tables))
 
 
-def changed_since_begin(settings: Settings) -> set[str]:
-    """Stages that a run makes again because the `begin` stage will write another file of `awaited` than lies there.
+def write_plan(settings: Settings) -> None:
+    """Write results/<profile>/plan, and the folders that stages depend on whether or not a run fills them.
 
-    ``dvc status`` cannot say so before that stage has run.
+    These are the files of `planned`, the copy of params.yaml, the starts of rows that start from nothing, and the
+    folder of `keep_reference`.
     """
-    changed = {
-        path for path, content in awaited(settings).items() if not path.is_file() or path.read_bytes() != content
-    }
-    return {name for name, paths in dependencies(settings).items() if not changed.isdisjoint(paths)}
-
-
-def begin(settings: Settings) -> list[Path]:
-    """Write what the stages of rows and data sets wait for, after the names in params.yaml have been checked.
-
-    That is the files of `awaited`; an empty place of what a row starts from that starts from nothing; and the folder
-    of `keep_reference`.
-
-    Returns:
-        The files.
-    """
-    files = [keep_reference(settings), snapshot(settings.home, settings.params.profile)]
-    write_file(files[-1], (settings.home / "params.yaml").read_bytes())
-    if not run_file(settings.home).is_file():  # by `make setup`: a plain `dvc repro` needs it
+    keep_reference(settings)
+    if not settings.layout.run_file.is_file():  # by `make setup`: a plain `dvc repro` needs it
         write_run(settings.home, settings.own_profile)
-    for path, content in awaited(settings).items():
-        files.append(path)
+    write_file(settings.layout.snapshot, (settings.home / "params.yaml").read_bytes())
+    for path, content in planned(settings).items():
         write_file(path, content)
     kinds: tuple[RowKind, ...] = ("checkpoints", "predictions")
-    for folder in (settings.row_folder(kind, SCRATCH) for kind in kinds):
-        files.append(folder / "README.md")
-        write_file(files[-1], f"What a row with `after: {SCRATCH}` starts from: nothing.\n".encode())
-    return files
+    for kind in kinds:
+        note = f"What a row with `after: {SCRATCH}` starts from: nothing.\n"
+        write_file(settings.row_folder(kind, SCRATCH) / "README.md", note.encode())
+
+
+def stage_names(settings: Settings) -> list[str]:
+    """All stages of dvc.yaml, one per row where they are generated: "train@dlt"."""
+    stages = parse_yaml((settings.home / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    return [
+        name
+        for stage, entry in stages.items()
+        for name in ([f"{stage}@{row}" for row in settings.rows] if "foreach" in entry else [stage])
+    ]
+
+
+def due_stages(settings: Settings) -> list[str]:
+    """The stages whose dependencies changed, as ``dvc status`` says in the profile of `in_profile`.
+
+    Stages that depend on their outputs may follow.
+
+    Raises:
+        InputError: DVC cannot say.
+    """
+    command = [str(Path(sys.executable).with_name("dvc")), "status", "--json"]
+    done = subprocess.run(command, cwd=settings.home, capture_output=True, text=True, check=False)
+    try:
+        changed = json.loads(done.stdout)
+    except json.JSONDecodeError:
+        problem = f"did not say which stages are due ({done.stderr.strip()[-200:]})"
+        raise InputError("dvc status", problem, "run `dvc status` to see why") from None
+    return [name for name in stage_names(settings) if name in changed]
+
+
+def stage_times(settings: Settings) -> dict[str, float]:
+    """Wall time of each stage in its last run here, in seconds; empty if no run left any."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return dict(json.loads(settings.layout.stage_times.read_text(encoding="utf-8")))
+    return {}
 
 
 def run_pipeline(settings: Settings) -> None:
-    """Run ``dvc repro`` in the profile of `in_profile`; all that it and the stages say goes to stderr.
+    """Run ``dvc repro`` in the profile of `in_profile`; all that it and the stages print goes to stderr.
 
-    Before each stage a line says which of how many it is, and about how long the rest takes. How long each took is
-    kept for the estimates of the next run.
+    A line before each stage says which it is ("stage 3 of 53"). The wall time of each is written down for
+    `poseboard plan`.
 
     Raises:
         InputError: a stage failed.
     """
     command = [str(Path(sys.executable).with_name("dvc")), "repro"]
     environment = {**os.environ, PROFILE_VARIABLE: settings.params.profile}
-    countdown, times = Countdown(plan(settings)), StageTimes(settings.stage_times)
+    count, place, times = len(stage_names(settings)), 0, stage_times(settings)
+    running, began = "", time.monotonic()
     with (
         stage_server.serving(environment) as served,
         subprocess.Popen(command, env=served, stdout=subprocess.PIPE, text=True, errors="replace") as process,
     ):
         assert process.stdout is not None
         for line in process.stdout:
-            times.follow(line)
-            if progress := countdown.line(line):
-                print(progress, file=sys.stderr, flush=True)
+            if stage := _STAGE.match(line):
+                place += 1
+                _note_time(settings, times, running, began)
+                running, began = stage[2] or "", time.monotonic()
+                if running:
+                    print(f"stage {place} of {count}", file=sys.stderr, flush=True)
             if not _ADVICE.match(line):
                 print(line, end="", file=sys.stderr, flush=True)
     if process.returncode:
         raise InputError(
             "dvc repro", f"stopped with exit code {process.returncode}", "the failing stage says why above"
         )
-    times.finish()
+    _note_time(settings, times, running, began)
 
 
-def dvc_status(settings: Settings) -> str:
-    """What ``dvc status --json`` prints; nothing where DVC is busy, damaged or cannot say for another reason."""
-    command = [str(Path(sys.executable).with_name("dvc")), "status", "--json"]
-    done = subprocess.run(command, cwd=settings.home, capture_output=True, text=True, check=False)
-    return done.stdout if done.returncode == 0 else ""
+def _note_time(settings: Settings, times: dict[str, float], stage: str, began: float) -> None:
+    """Add the wall time of a stage that has ended to `Layout.stage_times`; a full disk is no error here."""
+    if stage:
+        times[stage] = round(time.monotonic() - began, 1)
+        with contextlib.suppress(OSError):
+            write_file(settings.layout.stage_times, (json.dumps(times, indent=1, sort_keys=True) + "\n").encode())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import poseboard.methods
 from poseboard.benchmarks.settings import Settings
 from poseboard.protocols.records import Score, ScoreFile, row_paths
+
+FREE_BYTES = 3 * 10**9
+"""Free disk that a first run of the default profile needs; the README states it."""
 
 
 def summary(settings: Settings) -> str:
@@ -56,6 +60,14 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def disk_line(home: Path) -> str:
+    """A warning if less disk is free than a run of the default profile needs; empty if enough is."""
+    free = shutil.disk_usage(home).free
+    if free >= FREE_BYTES:
+        return ""
+    return f"{free / 1e9:.1f} GB of disk are free, and a first run in profile default needs {FREE_BYTES / 1e9:.0f} GB"
 
 
 def method_lines(settings: Settings) -> Iterator[str]:

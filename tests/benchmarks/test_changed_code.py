@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from poseboard.benchmarks import pipeline, provenance
+from poseboard.benchmarks.params import parse_yaml
 from poseboard.benchmarks.provenance import closure, code_sha256, prediction_code, training_code
-from poseboard.benchmarks.settings import ParamsLoader, Settings
+from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
 
@@ -24,13 +25,12 @@ SHARED = ("batches", "geometry", "nets")
 STATEMENT = "_X = 1\n"
 EVERYTHING = (
     "benchmarks/handover.py", "benchmarks/harness.py", "benchmarks/perturbing.py", "protocols/perturbation.py",
-    "methods/base.py", "methods/sizes.py", "datasets/camera.py", "datasets/crops.py", "datasets/sample.py",
+    "methods/base.py", "datasets/camera.py", "datasets/crops.py", "datasets/sample.py",
 )  # fmt: skip
 """Files that all trainings and predictions run."""
 NOTHING = (
     "benchmarks/cli.py",
     "benchmarks/demo.py",
-    "benchmarks/plan.py",
     "benchmarks/pipeline.py",
     "report/pictures.py",
 )
@@ -69,8 +69,8 @@ def hashes(settings: Settings) -> dict[tuple[str, ...], object]:
         of_training = training_code(settings, settings.train_on(row, dataset), row)
         found["train", row, dataset] = code_sha256(of_training)
         found["predict", row, dataset] = code_sha256(prediction_code(settings, dataset, row))
-    folder = settings.results / "settings"
-    for path, content in pipeline.awaited(settings).items():
+    folder = settings.layout.plan
+    for path, content in pipeline.planned(settings).items():
         stage, _, item = path.relative_to(folder).with_suffix("").as_posix().partition("/")
         found[("stage", stage, item) if item else ("stage", stage)] = content
     return found
@@ -82,7 +82,7 @@ def due(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, di
     with pytest.MonkeyPatch.context() as monkeypatch:
         rooms = copy_rooms(tmp_path_factory.mktemp("changed") / "suite", monkeypatch)
         monkeypatch.setattr(pipeline, "tables_on", lru_cache(pipeline.tables_on))  # they do not change here
-        params = yaml.load((ROOT / "params.yaml").read_text(), ParamsLoader)
+        params = parse_yaml((ROOT / "params.yaml").read_text())
         methods = {row: {**params["methods"][row], "after": "scratch"} for row in ROWS}
         (rooms / "params.yaml").write_text(yaml.safe_dump({**params, "methods": methods, "colours": {}}))
         settings = Settings.read(rooms / "params.yaml")
@@ -136,7 +136,7 @@ def test_an_adapter_makes_due_its_data_sets_alone(due: tuple[Settings, dict[str,
         assert {entry for entry in changed[path] if entry[0] != "stage"} == predicted | trained, path
         rows = {row for _, row, _ in predicted | trained}
         stages = {("stage", stage, row) for stage in ("train", "evaluate") for row in rows}
-        assert changed[path] - predicted - trained - {("stage", "data", name)} <= stages | {
+        assert changed[path] - predicted - trained - {("stage", "data")} <= stages | {
             # Rows take the data set of the training of another one.
             ("stage", stage, row) for stage in ("train", "evaluate") for row in settings.rows
             if any(name in settings.train_on(row, dataset) for dataset in settings.may_run(row))

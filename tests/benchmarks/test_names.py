@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from poseboard.benchmarks.params import parse_yaml
 from poseboard.benchmarks.pipeline import write_run
-from poseboard.benchmarks.settings import ParamsLoader
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,12 +36,12 @@ def test_every_path_with_a_name_in_it_waits_for_the_check() -> None:
 
     def waits(name: str) -> bool:
         deps = stages[name].get("deps", [])
-        return any(
-            dep.startswith("results/${run.profile}/settings/") or made.get(dep) == "begin" for dep in deps
-        ) or any(waits(maker) for dep in deps for out, maker in made.items() if out == dep or out.startswith(f"{dep}/"))
+        return any(dep.startswith("results/${run.profile}/plan/") or made.get(dep) == "plan" for dep in deps) or any(
+            waits(maker) for dep in deps for out, maker in made.items() if out == dep or out.startswith(f"{dep}/")
+        )
 
     for name, stage in stages.items():
-        if name != "begin" and any("${" in str(out) for out in stage["outs"]):
+        if name != "plan" and any("${" in str(out) for out in stage["outs"]):
             assert waits(name), name
 
 
@@ -61,7 +61,7 @@ def test_dvc_stops_at_an_odd_name(tmp_path: Path, change: dict[str, Any]) -> Non
     (home / ".dvc").mkdir(parents=True)
     (home / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
     shutil.copy(ROOT / "dvc.yaml", home)
-    params = yaml.load((ROOT / "params.yaml").read_text(), ParamsLoader)
+    params = parse_yaml((ROOT / "params.yaml").read_text())
     (home / "params.yaml").write_text(yaml.safe_dump(params | change))
     write_run(home, "default")
     for room in ("benchmarks", "datasets", "methods", "protocols", "report"):
@@ -69,7 +69,7 @@ def test_dvc_stops_at_an_odd_name(tmp_path: Path, change: dict[str, Any]) -> Non
     (home / ".venv").mkdir()
     (home / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
     before = {path for path in tmp_path.rglob("*") if ".dvc" not in path.parts}
-    command = [str(Path(sys.executable).with_name("dvc")), "repro", "data@shelf"]
+    command = [str(Path(sys.executable).with_name("dvc")), "repro", "data"]
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     refused = r"^poseboard: params\.yaml: (\w+: .* is no name; use letters|profile: no profile)"

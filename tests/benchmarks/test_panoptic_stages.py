@@ -140,7 +140,7 @@ def test_absent_it_is_no_failure_and_the_page_says_so(workspace):
     params["datasets"] |= {"panoptic": {"root": None}, "shelf": {"root": None}}
     workspace.write_params(**params)
     assert "missing panoptic" in workspace.must("data", "status").out
-    workspace.must("begin")
+    workspace.must("plan", "--write")
     results = workspace.folder / "results" / "smoke"
     assert not (results / "catalog" / "panoptic.json").exists()
     assert "missing, CMU Panoptic" in workspace.must("data", "prepare", "panoptic").out

@@ -73,7 +73,7 @@ def run(program: str, *arguments: str, **environment: str) -> subprocess.Complet
 def test_a_second_run_has_nothing_to_do() -> None:
     done = run("dvc", "repro")
     # It hashes the code of all stages, and they find nothing changed.
-    assert re.findall(r"Running stage '(\S+?)'", done.stdout) == ["begin"]
+    assert re.findall(r"Running stage '(\S+?)'", done.stdout) == ["plan"]
 
 
 def test_every_row_is_scored_and_on_the_page() -> None:

@@ -14,7 +14,7 @@ from poseboard.benchmarks.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 JUDGING = ("compare", "report")
-BEGIN = {"begin": ["always changed"]}
+PLAN = {"plan": ["always changed"]}
 
 
 def dvc(home: Path, *arguments: str) -> str:
@@ -30,13 +30,13 @@ def checkout(home: Path) -> None:
     (home / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
     shutil.copy(ROOT / "params.yaml", home)
     stages: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    folders = {next(iter(out)) for out in stages["begin"]["outs"]} - {"results/seeds/scores/README.md"}
+    folders = {next(iter(out)) for out in stages["plan"]["outs"]} - {"results/seeds/scores/README.md"}
     files = [
         "results/seeds/scores/README.md",
-        *(f"results/${{run.profile}}/settings/{name}.json" for name in JUDGING),
+        *(f"results/${{run.profile}}/plan/{name}.json" for name in JUDGING),
     ]
     notes = [*files, *(f"{path}/note" for path in folders)]
-    stages["begin"]["cmd"] = " && ".join(f"mkdir -p $(dirname {note}) && echo note > {note}" for note in sorted(notes))
+    stages["plan"]["cmd"] = " && ".join(f"mkdir -p $(dirname {note}) && echo note > {note}" for note in sorted(notes))
     for name in JUDGING:
         for dep in stages[name]["deps"]:
             path = home / dep.replace("${run.profile}", "default")
@@ -46,7 +46,7 @@ def checkout(home: Path) -> None:
                     path.touch()
         made = [next(iter(out)) if isinstance(out, dict) else out for out in stages[name]["outs"]]
         stages[name]["cmd"] = " && ".join(f"mkdir -p {out} && echo made > {out}/made" for out in made)
-    kept = {name: stages[name] for name in ("begin", *JUDGING)}
+    kept = {name: stages[name] for name in ("plan", *JUDGING)}
     (home / "dvc.yaml").write_text(yaml.safe_dump({"vars": ["results/run.yaml"], "stages": kept}))
     write_run(home, "default")
 
@@ -54,14 +54,14 @@ def checkout(home: Path) -> None:
 def test_new_seeds_are_judged_anew_and_none_is_no_error(tmp_path: Path) -> None:
     checkout(tmp_path)
     dvc(tmp_path, "repro")
-    assert json.loads(dvc(tmp_path, "status", "--json")) == BEGIN
+    assert json.loads(dvc(tmp_path, "status", "--json")) == PLAN
     recorded = tmp_path / "results/seeds/scores/dlt/human36m.json"
     recorded.parent.mkdir()
     recorded.write_text("{}")
-    assert set(json.loads(dvc(tmp_path, "status", "--json"))) == {*BEGIN, *JUDGING}
+    assert set(json.loads(dvc(tmp_path, "status", "--json"))) == {*PLAN, *JUDGING}
     shutil.rmtree(tmp_path / "results/seeds")
     dvc(tmp_path, "repro")
-    assert json.loads(dvc(tmp_path, "status", "--json")) == BEGIN
+    assert json.loads(dvc(tmp_path, "status", "--json")) == PLAN
 
 
 def test_the_kept_note_is_the_committed_one(tmp_path: Path) -> None:

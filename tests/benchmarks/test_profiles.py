@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from poseboard.benchmarks.cli import command
-from poseboard.benchmarks.pipeline import begin, in_profile, write_run
+from poseboard.benchmarks.pipeline import in_profile, write_plan, write_run
 from poseboard.benchmarks.settings import Settings, profile_of_run
 from poseboard.datasets.errors import InputError
 
@@ -59,18 +59,18 @@ def test_a_run_leaves_params_as_it_is(path: Path) -> None:
 def test_stages_run_in_the_profile_of_the_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with in_profile(path, "smoke") as settings:
         monkeypatch.setenv("POSEBOARD_PROFILE", "smoke")  # as `poseboard repro` does for DVC
-        begin(settings)
-        assert [in_stage(monkeypatch, path, stage) for stage in ("begin", "train@dlt", "report")] == ["smoke"] * 3
+        write_plan(settings)
+        assert [in_stage(monkeypatch, path, stage) for stage in ("plan", "train@dlt", "report")] == ["smoke"] * 3
 
 
 def test_after_a_killed_run_stages_refuse_its_profile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with in_profile(path, "smoke") as settings:
-        begin(settings)
+        write_plan(settings)
     done = subprocess.run([sys.executable, "-c", DIES], cwd=path.parent, env=os.environ, check=False, timeout=100)
     assert done.returncode == -signal.SIGKILL
     assert profile_of_run(path.parent) == "smoke"
     assert Settings.read(path).params.profile == "default"
-    for stage in ("begin", "train@dlt"):
+    for stage in ("plan", "train@dlt"):
         with pytest.raises(InputError, match=r"has profile smoke, and this run is of default; run `poseboard repro`"):
             in_stage(monkeypatch, path, stage)
     with in_profile(path) as settings:
@@ -87,12 +87,12 @@ def test_an_edit_during_a_run_changes_the_next_run_only(path: Path, monkeypatch:
 
     before = path.read_bytes()
     with in_profile(path) as settings:
-        begin(settings)
+        write_plan(settings)
         path.write_bytes(before.replace(b"weighting: uniform", b"weighting: peak"))
         assert weighting("evaluate@dlt") == "uniform"
         assert Settings.read(path).options("dlt", "human36m")["weighting"] == "peak"  # of a command by hand
     with in_profile(path) as settings:
-        begin(settings)
+        write_plan(settings)
         path.write_bytes(before)
         assert weighting("evaluate@dlt") == "peak"
 

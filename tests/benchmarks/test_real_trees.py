@@ -19,8 +19,8 @@ import pytest
 import yaml
 from test_readme_methods import readme_line, readme_method
 
+from poseboard.benchmarks.params import parse_yaml
 from poseboard.benchmarks.pipeline import write_run
-from poseboard.benchmarks.settings import ParamsLoader
 from poseboard.datasets.synthetic.layouts.human36m import WorldOptions, generate
 from poseboard.protocols.records import DataFile, ScoreFile, TrainingFile
 
@@ -133,7 +133,7 @@ def small(value: Any) -> Any:
 
 
 def write_params(home: Path, trees: Path) -> None:
-    params = yaml.load((home / "params.yaml").read_text(), ParamsLoader)
+    params = parse_yaml((home / "params.yaml").read_text())
     rows = {"backbone", *(row for of_dataset in ROWS.values() for row in of_dataset)}
     tiny = {"steps": 1, "batch_size": 2}
     params["methods"] = {
@@ -191,12 +191,12 @@ def test_the_pipeline_runs_on_copied_trees(checkout: Path, made_up: Callable[...
     assert {path: path.stat().st_mtime_ns for path in trees.rglob("*")} == before
     assert not list((checkout / "data").glob("synthetic*"))
 
-    assert re.findall(r"Running stage '(\S+?)'", repro(checkout).stdout) == ["begin"]
+    assert re.findall(r"Running stage '(\S+?)'", repro(checkout).stdout) == ["plan"]
 
 
 @pytest.mark.pipeline
 def test_the_methods_of_the_readme_run_as_pasted(checkout: Path) -> None:
-    params = yaml.load((checkout / "params.yaml").read_text(), ParamsLoader)
+    params = parse_yaml((checkout / "params.yaml").read_text())
     tiny = {"steps": 1, "batch_size": 2}
     params["methods"] = {
         name: {key: tiny.get(key, small(value)) for key, value in params["methods"][name].items()}

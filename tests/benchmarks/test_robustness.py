@@ -226,7 +226,7 @@ def test_a_row_that_stands_twice(workspace: Any, spoil: Fail) -> None:
     )
     error = spoil("predict", "human36m", "dlt").error
     assert "params.yaml" in error
-    assert "'dlt' stands twice" in error
+    assert 'duplicate key "dlt"' in error
 
 
 @pytest.mark.parametrize("seeds", [[0, 0], [-1]])
@@ -306,7 +306,7 @@ def test_every_known_data_set_has_a_status_and_a_record(workspace: Any) -> None:
     folder = workspace.folder / "results/smoke/catalog"
     folder.mkdir(parents=True)
     (folder / "of_long_ago.json").write_text("{}")
-    workspace.must("begin")
+    workspace.must("plan", "--write")
     status = workspace.must("data", "status").out
     for name, entry in catalog().items():
         assert name in status

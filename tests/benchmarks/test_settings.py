@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from poseboard.benchmarks.pipeline import awaited
-from poseboard.benchmarks.settings import ParamsLoader, Settings
+from poseboard.benchmarks.params import parse_yaml
+from poseboard.benchmarks.pipeline import planned
+from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.base import find_learner
@@ -39,7 +40,7 @@ def write(folder: Path, **changes: object) -> Path:
 
 def committed(folder: Path, profile: str) -> Settings:
     """The committed params.yaml, read in a profile."""
-    values = yaml.load((ROOT / "params.yaml").read_text(), ParamsLoader)
+    values = parse_yaml((ROOT / "params.yaml").read_text())
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(values | {"profile": profile}))
     return Settings.read(path)
@@ -114,7 +115,7 @@ def test_a_row_without_on_and_train_on_is_trained_on_what_its_start_is(tmp_path:
     }
     assert settings.trained_as("third", "human36m-rigs") == "human36m"
     # Its stages run again if that of the row under `after` changes.
-    files = {path.stem: content for path, content in awaited(settings).items() if path.parent.name == "train"}
+    files = {path.stem: content for path, content in planned(settings).items() if path.parent.name == "train"}
     assert b'"human36m-rigs": [' in files["third"]
     assert b'"train_on": null' in files["named"]
 
@@ -245,7 +246,7 @@ def test_no_file_and_no_yaml(tmp_path: Path) -> None:
 
 
 def test_a_name_that_begins_with_true_is_a_name() -> None:
-    read = yaml.load("{true_cameras: 1, False: 2, truest: true}", Loader=ParamsLoader)
+    read = parse_yaml("{true_cameras: 1, False: 2, truest: true}")
     assert read == {"true_cameras": 1, False: 2, "truest": True}
 
 

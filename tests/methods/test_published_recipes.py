@@ -13,7 +13,8 @@ import yaml
 from made_up import SIDE, dotted_moment
 
 from poseboard.benchmarks.harness import Bench
-from poseboard.benchmarks.settings import ParamsLoader, Settings
+from poseboard.benchmarks.params import parse_yaml
+from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.rhd import RHD_HAND
 from poseboard.datasets.skeleton import HUMAN36M
@@ -45,7 +46,7 @@ class Counted:
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
     folder = tmp_path_factory.mktemp("full")
-    params = yaml.load((ROOT / "params.yaml").read_text(), ParamsLoader)
+    params = parse_yaml((ROOT / "params.yaml").read_text())
     (folder / "params.yaml").write_text(yaml.safe_dump(params | {"profile": "full"}))
     return Settings.read(folder / "params.yaml")
 
