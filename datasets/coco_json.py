@@ -8,8 +8,7 @@ categories, boxes without area or beyond the image) is left out and counted; `St
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from poseboard.datasets.boxes import cut_boxes
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import read_file
 from poseboard.datasets.plausibility import BODY_MM, extents_mm, scale_to
 
 Number = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
@@ -112,11 +112,7 @@ def decode(path: Path, kind: type[KindT], obtain: str) -> KindT:
     Raises:
         InputError: the file is absent or truncated, or a field is missing or of another form; names file and field.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(path, f"file cannot be read ({error.strerror})", obtain) from None
-    return parse(content, kind, path)
+    return parse(read_file(path, obtain), kind, path)
 
 
 def parse(content: bytes | msgspec.Raw, kind: type[KindT], path: Path, part: str = "") -> KindT:
@@ -187,7 +183,7 @@ class Images:
 
     @classmethod
     def of(cls, path: Path, images: Sequence[Image]) -> Images:
-        """InputError for an id that stands twice, and for a name that leads out of the folder."""
+        """InputError for an id that occurs twice, and for a name that leads out of the folder."""
         ids = np.array([image.id for image in images], dtype=np.int64)
         names = [image.file_name for image in images]
         for row, name in enumerate(names):
@@ -195,7 +191,7 @@ class Images:
                 raise InputError(f"{path}: images[{row}].file_name", "is no path below the images", COPY)
         if len(np.unique(ids)) < len(ids):
             values, counts = np.unique(ids, return_counts=True)
-            raise InputError(f"{path}: images", f"id {values[counts > 1][0]} stands twice", COPY)
+            raise InputError(f"{path}: images", f"id {values[counts > 1][0]} occurs twice", COPY)
         sizes = np.array([(image.width, image.height) for image in images], dtype=np.int64).reshape(-1, 2)
         return cls(path, ids, names, sizes)
 
@@ -359,26 +355,3 @@ def check_millimetres(joints_mm: Array, root: int, where: str) -> None:
                 factor = scale_to(float(np.median(extents_mm(joints_mm[:1000]))), BODY_MM)
                 remedy = COPY if factor is None else f"multiply the joints by {factor:g}"
                 raise InputError(where, f"median {name} of people is {value:.4g} mm: the unit is another one", remedy)
-
-
-def files_sha256(options: str, paths: Iterable[Path], remedy: str) -> str:
-    """SHA-256 of options and of the content of files, of which some may be absent.
-
-    Args:
-        options: of the data set.
-        paths: its annotation files, in a fixed order.
-        remedy: said where one cannot be read.
-
-    Raises:
-        InputError: a file is there and cannot be read.
-    """
-    digest = hashlib.sha256(options.encode())
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        except FileNotFoundError:
-            digest.update(b"absent")
-        except OSError as error:
-            raise InputError(path, f"file cannot be read ({error.strerror})", remedy) from None
-    return digest.hexdigest()

@@ -1,5 +1,6 @@
-"""Atomic writing of files: to a temporary file in the same folder, which is then renamed.
+"""Reading, hashing and atomic writing of files.
 
+A file is written to a temporary file in the same folder, which is then renamed.
 All results, weights, pages and worlds are written this way. After a kill the file is the old one or the new one; a
 ``<name>.partial`` may remain, which the next run overwrites. After an error, such as a full disk, only the old file
 remains.
@@ -8,12 +9,15 @@ remains.
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
+
+from poseboard.datasets.errors import InputError
 
 Content = bytes | Callable[[BinaryIO], object]
 """Content of a file, or a function that writes it into an open file."""
@@ -38,7 +42,7 @@ class WholeFiles:
         """Write a temporary file, which is renamed at the end of the block; folders are created.
 
         Args:
-            path: of the final file.
+            path: final path.
             content: bytes, or a function that writes them into an open file.
             durable: wait until the file is on the disk, so that a power failure does not lose it.
 
@@ -82,6 +86,37 @@ def write_file(path: Path, content: Content, *, durable: bool = False) -> None:
     """Write one file, completely or not at all; see `WholeFiles.write`."""
     with WholeFiles() as files:
         files.write(path, content, durable=durable)
+
+
+def read_file(path: Path, remedy: str) -> bytes:
+    """Content of a file; InputError with ``remedy`` if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(path, f"file cannot be read ({error.strerror})", remedy) from None
+
+
+def files_sha256(options: str, paths: Iterable[Path], remedy: str) -> str:
+    """SHA-256 of options and of files, which may be absent.
+
+    Args:
+        options: text to hash before the files.
+        paths: files in a fixed order.
+        remedy: what to do if a file exists and cannot be read.
+
+    Raises:
+        InputError: a file exists and cannot be read.
+    """
+    digest = hashlib.sha256(options.encode())
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except FileNotFoundError:
+            digest.update(b"absent")
+        except OSError as error:
+            raise InputError(path, f"file cannot be read ({error.strerror})", remedy) from None
+    return digest.hexdigest()
 
 
 class _Disk(io.FileIO):

@@ -15,17 +15,18 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from poseboard.datasets.adapter import Adapter, Scale
 from poseboard.datasets.camera import Array, Camera, scale_box
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.facts import Facts
-from poseboard.datasets.sample import Group, Sample, Status, Truth, View, read_image
+from poseboard.datasets.facts import DataState, Facts
+from poseboard.datasets.manifest import labels_digest, verify
+from poseboard.datasets.sample import Group, Sample, Truth, View, read_image
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.datasets.synthetic.manifest import labels_digest, verify
 from poseboard.datasets.unpickle import read_pickle
 
 DAMAGED = ("S9/Greeting-2", "S9/SittingDown-2", "S9/Waiting-1")
@@ -38,10 +39,6 @@ CAMERAS = ("54138969", "55011271", "58860488", "60457274")
 """Serial numbers of the published cameras, in the order of the labels."""
 
 LABELS = Path("extra") / "human36m-multiview-labels-GTbboxes.npy"
-OBTAIN = (
-    "images: register at vision.imar.ro/human3.6m (academic use, no redistribution) and extract them; labels: run the "
-    f"learnable-triangulation Human3.6M preprocessing, whose output belongs at {LABELS}"
-)
 
 _REBUILD = "build the labels again with the learnable-triangulation preprocessing"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ .-]*")
@@ -68,19 +65,16 @@ def image_path(root: Path, subject: str, sequence: str, tree: str, camera: str, 
     return root / f"processed/{subject}/{sequence}/{tree}/{camera}/img_{frame + 1:06d}.jpg"
 
 
-class Human36M:
-    """The adapter: a `Dataset` of the published layout.
+class Human36M(Adapter):
+    """Adapter of the published layout.
 
     Args:
         root: folder with ``processed/`` and ``extra/``.
         images: image tree. Cameras of "undistorted" images have no distortion; those of "original" images have the
             distortion of the labels, in the model of the Human3.6M release.
         labels: labels file; None: `LABELS` below ``root``.
-        synthetic: whether the people are rendered; always True for a tree with a ``manifest.json`` of our generator.
+        synthetic: see `Adapter`.
         box_scale: factor on the boxes about their integer centres.
-
-    Raises:
-        InputError: an option has a wrong value. A damaged labels file raises on first use and names the field.
 
     Example:
         >>> dataset = Human36M(Path("data/human36m"))
@@ -90,9 +84,14 @@ class Human36M:
     """
 
     name = "human36m"
+    title = "Human3.6M (multi-view labels of learnable triangulation)"
+    licence = "academic use by registration and signed agreement, no redistribution"
+    obtain = (
+        "images: register at vision.imar.ro/human3.6m (academic use, no redistribution) and extract them; labels: run "
+        f"the learnable-triangulation Human3.6M preprocessing, whose output belongs at {LABELS}"
+    )
+    layout = "human36m"
     skeleton = HUMAN36M
-    splits: tuple[str, ...] = ("train", "test")
-    obtain: ClassVar[str] = OBTAIN
 
     def __init__(
         self,
@@ -100,18 +99,12 @@ class Human36M:
         images: Literal["undistorted", "original"] = "undistorted",
         labels: Path | None = None,
         synthetic: bool = False,
-        box_scale: float = 1.0,
+        box_scale: Scale = 1.0,
     ) -> None:
-        if images not in _TREE_OF:
-            raise InputError(f"{self.name}: images", f"{images!r} is no image tree", f"one of {', '.join(_TREE_OF)}")
-        if not (np.isfinite(box_scale) and box_scale > 0):
-            raise InputError(f"{self.name}: box_scale", f"{box_scale} is not above 0", "1.0 keeps the labelled boxes")
-        self.root = Path(root)
+        super().__init__(root, synthetic)
+        self.is_generated = self.is_generated and labels is None
         self._images = images
         self._labels_path = Path(labels) if labels is not None else self.root / LABELS
-        own_manifest = self.root / "manifest.json"
-        self.synthetic = synthetic or own_manifest.is_file()
-        self._own_manifest = own_manifest if labels is None and own_manifest.is_file() else None
         self._box_scale = float(box_scale)
         self._cameras: dict[int, tuple[Camera, ...]] = {}
 
@@ -120,14 +113,11 @@ class Human36M:
         """Camera names in the order of the labels; the four published cameras if there are no labels."""
         return self._labels.camera_names if self._labels_path.is_file() else CAMERAS
 
-    def status(self) -> Status:
+    def inspect(self) -> tuple[DataState, str]:
         """Ready if the labels can be read and every sequence and camera has its first and last image."""
         if not self._labels_path.is_file():
-            return Status("missing", f"no labels at {self._labels_path}", self.obtain)
-        try:
-            labels = self._labels
-        except InputError as error:
-            return Status("damaged", str(error), self.obtain)
+            return "missing", f"no labels at {self._labels_path}"
+        labels = self._labels
         count, incomplete = 0, []
         for rows in labels.sequences():
             present = labels.present[rows]
@@ -140,26 +130,22 @@ class Human36M:
                     if not all(path.is_file() for path in ends):
                         incomplete.append(ends[0].parent.relative_to(self.root).as_posix())
         if not incomplete:
-            return Status("ready", f"{len(labels.frame)} labelled frames, {count} image sequences", self.obtain)
-        detail = f"{len(incomplete)} of {count} image sequences are incomplete, first {incomplete[0]}"
-        return Status("partial", detail, self.obtain)
+            return "ready", f"{len(labels.frame)} labelled frames, {count} image sequences"
+        return "partial", f"{len(incomplete)} of {count} image sequences are incomplete, first {incomplete[0]}"
 
-    def manifest(self) -> str:
-        """SHA-256 of the content of the labels and of the options, equal on all machines that have the same labels.
-
-        Images do not count: another processor renders and stores some pixels otherwise.
-
-        Raises:
-            InputError: the labels cannot be read, or a generated world was changed.
-        """
-        return self._manifest
+    def content_sha256(self) -> str:
+        """SHA-256 of the labels, and of options other than the defaults."""
+        content, options = self._labels.digest.hexdigest(), (self._images, self._box_scale)
+        if options == ("undistorted", 1.0):
+            return content
+        return hashlib.sha256(f"{content} {options}".encode()).hexdigest()
 
     def facts(self, split: str) -> Facts:
-        """Boxes of the data set's foreground masks; poses of motion capture, those of a synthetic tree known.
+        """Boxes of foreground masks, poses of motion capture.
 
-        The labels do not say whose boxes they hold: these are the published ones, of a file named for ground truth.
+        The labels do not state the source of their boxes. We take them for the published ones.
         """
-        return Facts(boxes="annotated", truth="synthetic" if self.synthetic else "motion capture")
+        return Facts(boxes="annotated", truth=self.truth_source("motion capture"))
 
     def read_results(self, path: Path, split: str) -> Array:
         """Poses of a published results file (N, J, 3), world mm, in the order of the keys of a split.
@@ -170,7 +156,7 @@ class Human36M:
         return read_predictions(path, self.keys(split))
 
     def verified(self, every_byte: bool = False) -> dict[str, Any]:
-        """The manifest of a generated world, compared with its files; see `synthetic.manifest.verify`."""
+        """Compare a generated world with its manifest; see `manifest.verify`."""
         labels = self._labels
         sequences: dict[str, list[Path]] = {}
         for rows in sorted(labels.sequences(), key=lambda rows: int(rows[0])):
@@ -183,8 +169,12 @@ class Human36M:
             ]
         return verify(self.root, labels.digest, sequences, every_byte)
 
+    def verify(self) -> None:
+        """Raise InputError if a generated world was changed."""
+        self.verified()
+
     def split_of(self, subject: str) -> str:
-        """The split of a subject of the labels: S9 and S11 are for testing."""
+        """Split of a subject: "test" for S9 and S11."""
         return "test" if subject in TEST_SUBJECTS else "train"
 
     def keys(self, split: str) -> Sequence[str]:
@@ -192,26 +182,21 @@ class Human36M:
         return self.select(split)
 
     def select(self, split: str, damaged: bool = True, every: int = 1) -> tuple[str, ...]:
-        """Keys of the split, without damaged sequences if ``damaged`` is False, then every n-th.
+        """Keys of a split, optionally without damaged sequences and with a stride.
 
         Args:
-            split: one of `splits`; see `split_of`.
+            split: one of `splits`.
             damaged: False leaves out `DAMAGED`.
             every: stride over the remaining rows, in table order.
 
         Returns:
             Keys "S9/Walking-1/000123": subject, sequence, frame_idx.
         """
-        if split not in self.splits:
-            known = ", ".join(f'"{name}"' for name in self.splits)
-            raise InputError(f"{self.name}: split", f"{split!r} is no split", f"one of {known}")
-        if every < 1:
-            raise InputError(f"{self.name}: every", f"stride {every} is not positive", "1 keeps every frame")
+        self.check_split(split)
         labels = self._labels
         chosen = np.array([self.split_of(subject) == split for subject in labels.subjects])[labels.subject]
         if not damaged:
-            pairs = [name.split("/") for name in DAMAGED]
-            for subject, action in pairs:
+            for subject, action in (name.split("/") for name in DAMAGED):
                 chosen &= ~(
                     (np.array(labels.subjects) == subject)[labels.subject]
                     & (np.array(labels.actions) == action)[labels.action]
@@ -240,26 +225,11 @@ class Human36M:
     def _labels(self) -> _Labels:
         return _Labels(self._labels_path)
 
-    @cached_property
-    def _manifest(self) -> str:
-        content = self._content_hash()
-        settings = (self._images, self._box_scale)
-        if settings == ("undistorted", 1.0):
-            return content
-        return hashlib.sha256(f"{content} {settings}".encode()).hexdigest()
-
-    def _content_hash(self) -> str:
-        if self._own_manifest is not None:
-            self.verified()
-        return self._labels.digest.hexdigest()
-
     def _row(self, key: str) -> int:
         try:
             return self._labels.rows[key]
         except KeyError:
-            raise InputError(
-                f"{self.name}: key {key!r}", "there is no such frame", f"see {self._labels_path}"
-            ) from None
+            raise self.unknown_key(key, self._labels_path) from None
 
     def _image(self, row: int, camera: int) -> Path:
         labels = self._labels
@@ -353,7 +323,7 @@ class _Labels:
         _, first = np.unique(sequence * 1_000_000 + self.frame, return_index=True)
         again = np.setdiff1d(np.arange(len(table)), first)
         if again.size:
-            raise self._wrong("table", f"{self.keys[again[0]]} stands twice")
+            raise self._wrong("table", f"{self.keys[again[0]]} occurs twice")
         self.joints_mm: NDArray[Any] = table["keypoints"].reshape(len(table), len(HUMAN36M), 3)
         self._reject("keypoints", ~np.isfinite(self.joints_mm).all(axis=(1, 2)), "is not finite")
 
@@ -448,7 +418,7 @@ def read_predictions(path: Path, keys: Sequence[str], every: int = 1) -> Array:
         (len(keys), J, 3) world mm, float64, in the order of ``keys``.
 
     Raises:
-        InputError: a field is missing, an index is missing or stands twice, or the lengths differ.
+        InputError: a field is missing, an index is missing or occurs twice, or the lengths differ.
     """
     content = read_pickle(path)
     remedy = "write it with the same labels, split and filter, and stride 1"

@@ -9,17 +9,19 @@ On disk, below one root:
     images/s_SS_act_AA_subact_BB_ca_CC/*.jpg
     bbox/bbox_human36m_output.json                   optional, a detector's boxes of the test subjects
 
-World frame: millimetres, z up. Samples are moments, with those of the four cameras that have an image and a box; images
-have no lens. Joints: `skeleton.HUMAN36M`. Files made by the converter of the PoseNet repository, and downloads from
-before June 2020, hold the camera's centre as ``t``: which one it is, is found by projecting people (RootNet's
-``x_cam = R X + t`` puts them into the images, the other does not).
+World frame: millimetres, z up. A sample is one instant, with the cameras that have an image and a box. Cameras have no
+lens distortion. Joints: `skeleton.HUMAN36M`.
+
+``t`` has two meanings. RootNet's files hold ``x_cam = R X + t``. Files by the converter of the PoseNet repository, and
+downloads from before June 2020, hold the camera's centre. The adapter projects people with both and takes the meaning
+that puts them into the images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,6 +29,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from poseboard.datasets.adapter import Adapter, Stride
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.coco_json import (
     COPY,
@@ -42,18 +45,17 @@ from poseboard.datasets.coco_json import (
     check_millimetres,
     corners,
     decode,
-    files_sha256,
     parse,
     read_detections,
     used_boxes,
 )
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.facts import Facts, TruthSource
-from poseboard.datasets.human36m import CAMERAS
+from poseboard.datasets.facts import DataState, Facts
+from poseboard.datasets.files import files_sha256
+from poseboard.datasets.human36m import CAMERAS, Human36M
 from poseboard.datasets.human36m_toolbox import ACTIONS, ROWS
-from poseboard.datasets.sample import FileState, Group, ReadImage, Sample, Status, Truth, View, read_image
+from poseboard.datasets.sample import Group, ReadImage, Sample, Truth, View
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.datasets.synthetic.manifest import NAME, verify_files
 
 SUBJECTS: dict[int, dict[str, tuple[int, ...]]] = {
     1: {"train": (1, 5, 6, 7, 8, 9), "test": (11,)},
@@ -61,14 +63,14 @@ SUBJECTS: dict[int, dict[str, tuple[int, ...]]] = {
 }
 """Subjects of the protocols."""
 
-OBTAIN = (
+_OBTAIN = (
     "images: register at vision.imar.ro/human3.6m (academic use, no redistribution); annotations and boxes: linked "
     "from the RootNet README (github.com/mks0601/3DMPPE_ROOTNET_RELEASE)"
 )
 _MISSING = (11, 2, 2, 1)
-"""Subject, action, sub-action and camera of which there is no video."""
-_LOOKED_AT = 64
-"""Moments of a subject that decide what ``t`` is."""
+"""Subject, action, sub-action and camera without a video."""
+_PROJECTED = 64
+"""Number of instants of a subject that decide the meaning of ``t``."""
 
 _Index = Annotated[int, msgspec.Meta(ge=0, le=999_999)]
 _Length = msgspec.Meta(min_length=len(HUMAN36M), max_length=len(HUMAN36M))
@@ -93,26 +95,24 @@ class _Camera(msgspec.Struct):
     c: Pair
 
 
-class Human36MCoco:
-    """The adapter: a `Dataset` of the moments of each 5th frame for training and of each 64th for testing.
-
-    The files of a subject are read whole at the first question that needs them.
+class Human36MCoco(Adapter):
+    """Adapter: every 5th frame for training, every 64th for testing.
 
     Args:
-        root: folder that holds ``annotations/`` and ``images/``.
-        protocol: 1 or 2, which `SUBJECTS` are for training and which for testing.
-        boxes: of the test split. "annotated": about the true joints. "detected": of the detector's file.
-        every_train: frames whose index is a multiple of it are used for training.
+        root: folder with ``annotations/`` and ``images/``.
+        protocol: 1 or 2, the assignment of `SUBJECTS` to the splits.
+        boxes: boxes of the test split. "annotated": about the true joints. "detected": those of the detector's file.
+        every_train: use frames for training if their index is a multiple of this number.
         every_test: the same for testing.
-        synthetic: whether these are rendered people; a tree with a ``manifest.json`` of our generator always is.
-
-    Raises:
-        InputError: an option is no such value. Damaged annotations raise on first use, naming file and field.
+        synthetic: see `Adapter`.
     """
 
     name = "human36m-coco"
+    title = "Human3.6M (COCO-style annotations of RootNet)"
+    licence = Human36M.licence
+    obtain = _OBTAIN
+    layout = "human36m_coco"
     skeleton = HUMAN36M
-    splits = ("train", "test")
     views = CAMERAS
 
     def __init__(
@@ -120,39 +120,27 @@ class Human36MCoco:
         root: Path,
         protocol: Literal[1, 2] = 2,
         boxes: Literal["annotated", "detected"] = "annotated",
-        every_train: int = 5,
-        every_test: int = 64,
+        every_train: Stride = 5,
+        every_test: Stride = 64,
         synthetic: bool = False,
     ) -> None:
-        if protocol not in SUBJECTS:
-            raise InputError("human36m-coco: protocol", f"{protocol!r} is none", "1 or 2")
-        if boxes not in ("annotated", "detected"):
-            raise InputError("human36m-coco: boxes", f"{boxes!r} is none", "one of annotated, detected")
-        for field, every in (("every_train", every_train), ("every_test", every_test)):
-            if every < 1:
-                raise InputError(f"human36m-coco: {field}", f"stride {every} is not positive", "1 keeps every frame")
-        self.root = Path(root)
-        self._is_generated = (self.root / NAME).is_file()
-        self.synthetic = synthetic or self._is_generated
+        super().__init__(root, synthetic)
         self._subjects, self._boxes = SUBJECTS[protocol], boxes
         self._every = {"train": every_train, "test": every_test}
         self._read_subjects: dict[int, _Subject] = {}
 
-    def status(self) -> Status:
-        """Annotations readable, and the first and last used image of each sequence and camera there."""
-        there = [number for number in self._numbers if self._has(number)]
-        if not set(there) & set(self._subjects["test"]):
-            return Status("missing", f"no {self._path(self._subjects['test'][0], 'data')}", OBTAIN)
+    def inspect(self) -> tuple[DataState, str]:
+        """Ready if annotations can be read and every sequence and camera has its first and last image."""
+        present = [number for number in self._numbers if self._has(number)]
+        if not set(present) & set(self._subjects["test"]):
+            return "missing", f"no {self._path(self._subjects['test'][0], 'data')}"
         if self._boxes == "detected" and not self._detections_path.is_file():
-            return Status("missing", f"no {self._detections_path}", OBTAIN)
-        absent = [self._path(number, "data").name for number in self._numbers if number not in there]
+            return "missing", f"no {self._detections_path}"
+        absent = [self._path(number, "data").name for number in self._numbers if number not in present]
         no_image: list[str] = []
         moments, images, left_out, converted = 0, 0, LeftOut(), []
-        for number in there:
-            try:
-                subject = self._subject(number)
-            except InputError as error:
-                return Status("damaged", str(error), OBTAIN)
+        for number in present:
+            subject = self._subject(number)
             moments += len(subject.moments)
             images += len(subject.paths)
             for why, count in subject.left_out.counts.items():
@@ -167,29 +155,28 @@ class Human36MCoco:
             detail += f"; no {', '.join(absent)}"
         if no_image:
             detail += f"; {len(no_image)} images at the ends of sequences are missing, first {no_image[0]}"
-        return Status("partial" if absent or no_image else "ready", detail, OBTAIN)
+        return "partial" if absent or no_image else "ready", detail
 
     def facts(self, split: str) -> Facts:
-        """Recorded poses; boxes about their joints, or those of the detector, of which there are none for training."""
+        """Recorded poses; boxes about their joints, or detected ones for testing."""
         detected = split == "test" and self._boxes == "detected"
-        truth: TruthSource = "synthetic" if self.synthetic else "motion capture"
-        return Facts(boxes="detected" if detected else "true joints", truth=truth)
+        return Facts(boxes="detected" if detected else "true joints", truth=self.truth_source("motion capture"))
 
-    def manifest(self) -> str:
-        """SHA-256 of the annotations and of the options that decide what is used of them.
-
-        Raises:
-            InputError: a file cannot be read, or a generated world was changed.
-        """
-        return self._manifest
+    def content_sha256(self) -> str:
+        """SHA-256 of the annotations and the options."""
+        paths = [self._path(number, kind) for number in self._numbers for kind in ("data", "camera", "joint_3d")]
+        if not any(path.is_file() for path in paths):
+            raise InputError(paths[0], "there is no such file", self.obtain)
+        detections = [self._detections_path] if self._boxes == "detected" else []
+        options = f"{self._subjects} {self._boxes} {self._every}"
+        return files_sha256(options, (*paths, *detections), self.obtain)
 
     def keys(self, split: str) -> Sequence[str]:
-        """Moments "S9/Walking-1/000128" (index of the frame) by subject, action, sub-action and frame.
+        """Keys "S9/Walking-1/000128" (index of the frame) by subject, action, sub-action and frame.
 
-        A subject whose files are absent has none, where those of another are there; ``status`` tells.
+        Subjects without files are skipped, unless none has any.
         """
-        if split not in self.splits:
-            raise InputError(f"{self.name}: split", f"{split!r} is no split", 'one of "train", "test"')
+        self.check_split(split)
         numbers = self._subjects[split]
         if any(self._has(number) for number in self._numbers):
             numbers = tuple(number for number in numbers if self._has(number))
@@ -201,8 +188,7 @@ class Human36MCoco:
         views = []
         for row in rows:
             camera = subject.camera(row)
-            path = self.root / "images" / subject.paths[row]
-            image = ReadImage(partial(read_image, path, camera.size), partial(FileState.of, path))
+            image = ReadImage.of(self.root / "images" / subject.paths[row], camera.size)
             score = None if subject.scores is None else subject.scores[row : row + 1]
             views.append(View(CAMERAS[subject.cam[row]], camera, image, subject.boxes_px[row][None], box_scores=score))
         sequence = key.split("/")[1]
@@ -215,12 +201,12 @@ class Human36MCoco:
         return Truth(subject.joints_mm[subject.moment[rows[0]]][None], seen)
 
     def image_id(self, key: str, view: str) -> int:
-        """Id of a moment's image in one camera, as the files that the community exchanges name it."""
+        """Id of an image in the annotation file; exchanged prediction files refer to it."""
         subject, _, rows = self._find(key)
         for row in rows:
             if CAMERAS[subject.cam[row]] == view:
                 return int(subject.ids[row])
-        raise InputError(f"{self.name}: key {key!r}", f"view {view!r} does not show it", "see its sample")
+        raise InputError(f"{self.name}: key {key!r}", f"the sample has no view {view!r}", "use one of its views")
 
     @cached_property
     def _numbers(self) -> tuple[int, ...]:
@@ -248,17 +234,7 @@ class Human36MCoco:
         for number in self._numbers:
             if key.startswith(f"S{number}/") and self._has(number) and key in (s := self._subject(number)).moments:
                 return s, number, s.moments[key]
-        raise InputError(f"{self.name}: key {key!r}", "there is no such moment", f"see {self.root / 'annotations'}")
-
-    @cached_property
-    def _manifest(self) -> str:
-        if self._is_generated:
-            verify_files(self.root)
-        paths = [self._path(number, kind) for number in self._numbers for kind in ("data", "camera", "joint_3d")]
-        if not any(path.is_file() for path in paths):
-            raise InputError(paths[0], "there is no such file", OBTAIN)
-        detections = [self._detections_path] if self._boxes == "detected" else []
-        return files_sha256(f"{self._subjects} {self._boxes} {self._every}", (*paths, *detections), OBTAIN)
+        raise self.unknown_key(key, self.root / "annotations")
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,7 +288,7 @@ class _Subject:
 
 def _read_subject(number: int, paths: Sequence[Path], detections: Path | None, every: int) -> _Subject:
     path, cameras_path, joints_path = paths
-    file = decode(path, File[_Image, _Annotation], OBTAIN)
+    file = decode(path, File[_Image, _Annotation], _OBTAIN)
     images = Images.of(path, file.images)
     annotated = images.rows([a.image_id for a in file.annotations], f"{path}: annotations")
     counts = np.bincount(annotated, minlength=len(images.ids))
@@ -349,7 +325,7 @@ def _read_subject(number: int, paths: Sequence[Path], detections: Path | None, e
     moment = moment.reshape(-1)
     twice = np.flatnonzero((np.diff(moment) == 0) & (np.diff(cam[rows]) == 0))
     if twice.size:
-        raise InputError(f"{path}: images", f"{images.names[rows[twice[0]]]} is a moment that stands twice", COPY)
+        raise InputError(f"{path}: images", f"{images.names[rows[twice[0]]]} is a moment that occurs twice", COPY)
     joints_mm = _read_joints(joints_path, unique)
     cameras, centres = _read_cameras(cameras_path, joints_mm[moment], cam[rows] - 1, images.sizes[rows])
     keys = [f"S{number}/{ACTIONS[a - 2]}-{s}/{f:06d}" for a, s, f in unique.tolist()]
@@ -374,7 +350,7 @@ def _read_subject(number: int, paths: Sequence[Path], detections: Path | None, e
 
 def _detected(path: Path, images: Images, kept: NDArray[np.bool_], left_out: LeftOut) -> tuple[Array, Array | None]:
     """(n, 4) corners and scores (n,) of each image's detected box; InputError where a used image has not just one."""
-    found = read_detections(path, images, OBTAIN, left_out, others=True)
+    found = read_detections(path, images, _OBTAIN, left_out, others=True)
     counts = np.bincount(found.image, minlength=len(images.ids))
     wrong = np.flatnonzero(kept & (counts != 1))
     if wrong.size:
@@ -392,7 +368,7 @@ def _detected(path: Path, images: Images, kept: NDArray[np.bool_], left_out: Lef
 
 def _read_joints(path: Path, moments: NDArray[np.int64]) -> Array:
     """(k, 17, 3) mm in the world, in the file's order of joints, of moments (k, 3): action, sub-action, frame."""
-    content = decode(path, dict[str, dict[str, dict[str, msgspec.Raw]]], OBTAIN)
+    content = decode(path, dict[str, dict[str, dict[str, msgspec.Raw]]], _OBTAIN)
     joints = np.empty((len(moments), len(HUMAN36M), 3))
     for row, (action, sub, frame) in enumerate(moments.astype(str).tolist()):
         part = f"[{action}][{sub}][{frame}]"
@@ -415,7 +391,7 @@ def _read_cameras(
         cam: (n,) place of the image's camera.
         sizes: (n, 2) of the images.
     """
-    content = decode(path, dict[str, _Camera], OBTAIN)
+    content = decode(path, dict[str, _Camera], _OBTAIN)
     cameras: dict[int, tuple[Camera, Camera]] = {}
     for place in np.unique(cam).tolist():
         where = f"{path}: {place + 1}"
@@ -428,15 +404,15 @@ def _read_cameras(
             cameras[place] = Camera(K, R, t), Camera(K, R, -R @ t)
         except ValueError as error:
             raise InputError(where, str(error), COPY) from None
-    step = max(1, len(joints_mm) // _LOOKED_AT)
+    step = max(1, len(joints_mm) // _PROJECTED)
     inside = np.zeros(2)
-    looked_at = range(0, len(joints_mm), step)
-    for row in looked_at:
+    rows = range(0, len(joints_mm), step)
+    for row in rows:
         for kind, camera in enumerate(cameras[int(cam[row])]):
             pixels = camera.project(joints_mm[row])
             inside[kind] += ((pixels >= 0) & (pixels < sizes[row])).all(axis=-1).mean()
     kind = int(inside[1] > inside[0])
-    if inside[kind] < len(looked_at) / 2:
+    if inside[kind] < len(rows) / 2:
         raise InputError(path, "cameras do not show the people, whatever t is taken for", COPY)
     of_camera = np.stack([cameras[int(c)][kind].to_camera(j) for c, j in zip(cam, joints_mm, strict=True)])
     check_millimetres(of_camera, 0, f"{path}: t, with the joints of joint_3d.json")

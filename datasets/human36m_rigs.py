@@ -1,10 +1,9 @@
-"""People before rigs that no training has seen, in the multi-view layout of Human3.6M.
+"""Rigs that differ from the training rig, in the multi-view layout of Human3.6M.
 
-A "subject" of the labels is a rig (R01, R02, …) with its own cameras; everything is for testing. Rows are trained on
-`human36m` (``train_on`` in params.yaml), so that a network which has learnt its rig by heart is found out here.
-Subjects K01, K02, … are the control, the split "known": who R01, R02, … are, before the rig of the training.
-There is no published data set of this kind: it is rendered (`synthetic.rigs`), or a folder of your own in the same
-layout.
+A "subject" of the labels is a rig (R01, R02, …) with its own cameras. All samples are for testing: rows are trained on
+`human36m` (``train_on`` in params.yaml), so a network that has memorised its rig fails here. Subjects K01, K02, … form
+the split "known", the control: the people of R01, R02, … in front of the training rig. No data set of this kind is
+published. It is rendered (`synthetic.rigs`), or a folder of your own in the same layout.
 """
 
 from __future__ import annotations
@@ -12,15 +11,11 @@ from __future__ import annotations
 from poseboard.datasets.human36m import LABELS, Human36M
 
 KNOWN, UNSEEN = "K", "R"
-"""First letters: K07 is who R07 is, before the rig of the training."""
-OBTAIN = (
-    "it is rendered where a profile has a world for it; of your own: sequences of any rigs in the layout of human36m, "
-    f"with labels at {LABELS}"
-)
+"""First letters of subjects: K07 is the person of R07 in front of the training rig."""
 
 
 class Human36MRigs(Human36M):
-    """The adapter: `Human36M` whose subjects are rigs, all for testing.
+    """Adapter: `Human36M` with rigs as subjects, all for testing.
 
     Example:
         >>> dataset = Human36MRigs(Path("data/human36m-rigs"))  # doctest: +SKIP
@@ -29,10 +24,16 @@ class Human36MRigs(Human36M):
     """
 
     name = "human36m-rigs"
-    splits: tuple[str, ...] = ("train", "test", "known")
-    obtain = OBTAIN
+    title = "Unseen rigs (in the layout of Human3.6M multi-view)"
+    licence = "none: rendered, or your own"
+    obtain = (
+        "it is rendered where a profile has a world for it; of your own: sequences of any rigs in the layout of "
+        f"human36m, with labels at {LABELS}"
+    )
+    layout = "human36m_rigs"
+    splits = ("train", "test", "known")
 
     def split_of(self, subject: str) -> str:
-        """The split of a subject of the labels: "known" for K07 where there is an R07, else "test"."""
+        """Split of a subject: "known" for K07 if there is an R07, else "test"."""
         twin = UNSEEN + subject.removeprefix(KNOWN)
         return "known" if subject.startswith(KNOWN) and twin in self._labels.subjects else "test"

@@ -12,7 +12,6 @@ and undistorted; boxes are squares of ``200 x scale`` at the undistorted ``cente
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zipfile
 import zlib
@@ -26,17 +25,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from poseboard.datasets.adapter import Adapter
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.facts import Facts
-from poseboard.datasets.human36m import CAMERAS, TEST_SUBJECTS
+from poseboard.datasets.facts import DataState, Facts
+from poseboard.datasets.files import files_sha256
+from poseboard.datasets.human36m import CAMERAS, TEST_SUBJECTS, Human36M
 from poseboard.datasets.sample import (
     FileState,
     Group,
     Image,
     ReadImage,
     Sample,
-    Status,
     Truth,
     View,
     decode_image,
@@ -66,20 +66,15 @@ ROWS = [JOINTS.index(name) for name in HUMAN36M.joints]
 
 FILES = {"train": Path("annot") / "h36m_train.pkl", "test": Path("annot") / "h36m_validation.pkl"}
 
-OBTAIN = (
-    "images: register at vision.imar.ro/human3.6m (academic use, no redistribution); annotations and frames: make them "
-    "with github.com/CHUNYUWANG/H36M-Toolbox"
-)
-
 SIDE_PX = 1000
 _REMEDY = "make it again with the H36M-Toolbox"
 _ARCHIVES = {"original": "images.zip", "undistorted": "undistoredimages.zip"}
 
 
-class Human36MToolbox:
-    """The adapter: a `Dataset` of the toolbox's layout, with the samples of epipolar transformers' release.
+class Human36MToolbox(Adapter):
+    """Adapter of the toolbox's layout, with the samples of epipolar transformers' release.
 
-    The annotations of a split are read on first use, one second per 10,000 images.
+    Reading the annotations of a split takes one second per 10,000 images.
 
     Args:
         root: folder with ``annot/`` and the images.
@@ -87,15 +82,16 @@ class Human36MToolbox:
             ``undistoredimages.zip``.
         truth: of the test split. "triangulated": linear triangulation of the recorded 2D joints, the truth of the
             release except for its baseline. "recorded": the recorded 3D joints.
-
-    Raises:
-        InputError: an option has a wrong value. Damaged annotations raise on first use and name record and field.
     """
 
     name = "human36m-toolbox"
+    title = "Human3.6M (H36M-Toolbox annotations, as epipolar transformers)"
+    licence = Human36M.licence
+    obtain = (
+        "images: register at vision.imar.ro/human3.6m (academic use, no redistribution); annotations and frames: make "
+        "them with github.com/CHUNYUWANG/H36M-Toolbox"
+    )
     skeleton = HUMAN36M
-    synthetic = False
-    splits = ("train", "test")
     views = CAMERAS
 
     def __init__(
@@ -104,21 +100,15 @@ class Human36MToolbox:
         images: Literal["original", "undistorted"] = "original",
         truth: Literal["triangulated", "recorded"] = "triangulated",
     ) -> None:
-        for field, value, values in (("images", images, _ARCHIVES), ("truth", truth, ("triangulated", "recorded"))):
-            if value not in values:
-                raise InputError(f"{self.name}: {field}", f"{value!r} is none", f"one of {', '.join(values)}")
-        self.root = Path(root)
+        super().__init__(root)
         self._images, self._truth = images, truth
 
-    def status(self) -> Status:
+    def inspect(self) -> tuple[DataState, str]:
         """Ready if the annotations can be read and each split has its first and last image."""
-        annotated = {split: self.root / path for split, path in FILES.items() if (self.root / path).is_file()}
+        annotated = [split for split, path in FILES.items() if (self.root / path).is_file()]
         if "test" not in annotated:
-            return Status("missing", f"no {self.root / FILES['test']}", OBTAIN)
-        try:
-            records = {split: self._records(split) for split in annotated}
-        except InputError as error:
-            return Status("damaged", str(error), OBTAIN)
+            return "missing", f"no {self.root / FILES['test']}"
+        records = {split: self._records(split) for split in annotated}
         absent = [str(FILES[split]) for split in FILES if split not in annotated]
         for of_split in records.values():
             for path in (of_split.images[0], of_split.images[-1]):
@@ -127,23 +117,23 @@ class Human36MToolbox:
                 except InputError as error:
                     absent.append(str(error))
         if absent:
-            return Status("partial", f"incomplete, first {absent[0]}", OBTAIN)
+            return "partial", f"incomplete, first {absent[0]}"
         count = sum(len(of_split.moments) for of_split in records.values())
-        return Status("ready", f"{count} moments of four cameras; truth of the test split is {self._truth}", OBTAIN)
+        return "ready", f"{count} moments of four cameras; truth of the test split is {self._truth}"
 
-    def manifest(self) -> str:
+    def content_sha256(self) -> str:
         """SHA-256 of the annotations and the options."""
-        return self._manifest
+        paths = [self.root / path for path in FILES.values()]
+        return files_sha256(f"{self._images} {self._truth}", paths, self.obtain)
 
     def facts(self, split: str) -> Facts:
-        """Boxes that the toolbox draws about the true pelvis, two metres wide; poses as ``truth`` chose them."""
+        """Boxes of 2 x 2 m about the true pelvis; poses by the option ``truth``."""
         triangulated = split == "test" and self._truth == "triangulated"
         return Facts(boxes="true joints", truth="triangulated" if triangulated else "motion capture")
 
     def keys(self, split: str) -> Sequence[str]:
         """Keys "S9/Greeting-2/000123" (number of the image) in the order of the records."""
-        if split not in FILES:
-            raise InputError(f"{self.name}: split", f"{split!r} is no split", 'one of "train", "test"')
+        self.check_split(split)
         if not (self.root / FILES[split]).is_file() and split == "train":
             return ()
         return tuple(self._records(split).moments)
@@ -184,19 +174,6 @@ class Human36MToolbox:
         return Truth(joints[None, ROWS], seen, annotated)
 
     @cached_property
-    def _manifest(self) -> str:
-        digest = hashlib.sha256(f"{self._images} {self._truth}".encode())
-        for path in FILES.values():
-            try:
-                with (self.root / path).open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-            except FileNotFoundError:
-                digest.update(b"absent")
-            except OSError as error:
-                raise InputError(self.root / path, f"file cannot be read ({error.strerror})", OBTAIN) from None
-        return digest.hexdigest()
-
-    @cached_property
     def _read_splits(self) -> dict[str, _Records]:
         return {}
 
@@ -211,7 +188,7 @@ class Human36MToolbox:
         for split in sorted(FILES, key=lambda name: name != likely):
             if (self.root / FILES[split]).is_file() and key in (records := self._records(split)).moments:
                 return records, records.moments[key]
-        raise InputError(f"{self.name}: key {key!r}", "there is no such moment", f"see {self.root / 'annot'}")
+        raise self.unknown_key(key, self.root / "annot")
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,7 +259,7 @@ def _read_records(path: Path, split: str) -> _Records:
         key = f"S{subject}/{ACTIONS[action - 2]}-{subaction}/{number:06d}"
         rows = of_key.setdefault(key, [-1] * len(CAMERAS))
         if rows[camera] >= 0:
-            raise InputError(where, f"{key}, camera {camera} stands twice", _REMEDY)
+            raise InputError(where, f"{key}, camera {camera} occurs twice", _REMEDY)
         rows[camera] = row
         images.append(image)
         for name, size in sizes.items():
@@ -350,7 +327,7 @@ def _read(root: Path, images: str, path: str) -> Image:
         members = _archive(archive, os.getpid())
         return decode_image(members.read(_member(members, archive, path)), archive / path)
     except FileNotFoundError:
-        raise InputError(archive, "there is no such file", OBTAIN) from None
+        raise InputError(archive, "there is no such file", Human36MToolbox.obtain) from None
     except (OSError, KeyError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(
             archive, f"{path} cannot be read ({str(error)[:80] or 'it ends too early'})", "copy the archive again"

@@ -1,4 +1,4 @@
-"""MPII Human Pose: photographs of people, annotated by hand in the image alone; for training.
+"""MPII Human Pose: photographs of people with 2D annotations by hand; for training.
 
 On disk, below one root:
 
@@ -7,11 +7,10 @@ On disk, below one root:
 
 RootNet's form is COCO-style: ``file_name`` begins "images/"; ``bbox``, ``num_keypoints``, ``keypoints`` = 16 x (x, y,
 v). The form of simple baselines, HRNet and mmpose is a list of people: ``image``, ``center``, ``scale`` (in 200 px),
-``joints``, ``joints_vis``; it has neither boxes nor the sizes of images, which are read from the images, so that these
-must be there. A person's box is then the square of side 200 x scale about the centre moved down by 15 x scale, as those
-who use this form have it.
+``joints``, ``joints_vis``. It has no boxes and no image sizes. Sizes are read from the images. A person's box is the
+square of side 200 x scale about the centre moved down by 15 x scale, as in the code of these releases.
 
-No camera is known, see `mscoco`. Used are people with key points. Joints: `MPII`, whose root is the pelvis.
+Cameras are not calibrated, see `mscoco`. People with key points are used. Joints: `MPII`.
 """
 
 from __future__ import annotations
@@ -79,10 +78,6 @@ MPII = Skeleton(
 )
 """MPII's 16 joints."""
 
-OBTAIN = (
-    "human-pose.mpi-inf.mpg.de: images (12.9 GB; research, no commercial use); annotations as JSON: linked from the "
-    "RootNet README, or those of HRNet and mmpose"
-)
 _SCALE_PX, _DOWN_PX = 200.0, 15.0
 
 
@@ -95,20 +90,25 @@ class _Person(msgspec.Struct, gc=False):
 
 
 class Mpii(Photographs):
-    """The adapter: a `Dataset` of photographs "images/015601864" with 2D truth alone and no test split.
+    """Adapter of photographs "images/015601864", with 2D truth only and without a test split.
 
     Args:
         root: folder with the files above.
-        synthetic: see `Photographs`.
+        synthetic: see `Adapter`.
     """
 
     name = "mpii"
+    title = "MPII Human Pose"
+    licence = "annotations for research, no commercial use; images are YouTube frames"
+    obtain = (
+        "human-pose.mpi-inf.mpg.de: images (12.9 GB; research, no commercial use); annotations as JSON: linked from "
+        "the RootNet README, or those of HRNet and mmpose"
+    )
     skeleton = MPII
-    obtain = OBTAIN
 
     def facts(self, split: str) -> Facts:
-        """Joints annotated by hand, and boxes made of them."""
-        return Facts(boxes="true joints", truth=self._truth_of("annotated"))
+        """Joints annotated by hand, and boxes computed from them."""
+        return Facts(boxes="true joints", truth=self.truth_source("annotated"))
 
     def _file(self, split: str) -> Path | None:
         return self.root / "annotations" / "train.json" if split == "train" else None
@@ -118,7 +118,7 @@ class Mpii(Photographs):
 
     def _read(self, split: str, path: Path) -> Photos:
         either: Any = File[Image, KeyPoints] | list[_Person]
-        file: File[Image, KeyPoints] | list[_Person] = decode(path, either, OBTAIN)
+        file: File[Image, KeyPoints] | list[_Person] = decode(path, either, self.obtain)
         return self._of_list(file, path) if isinstance(file, list) else labelled_photos(file, path, len(MPII))
 
     def _of_list(self, file: list[_Person], path: Path) -> Photos:
@@ -147,7 +147,7 @@ def _boxes(centre_scale: Array) -> Array:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """Width and height of an image, of which no pixel is read."""
+    """Width and height of an image from its header."""
     try:
         with PIL.Image.open(path) as image:
             return image.size

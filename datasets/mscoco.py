@@ -1,13 +1,13 @@
-"""MSCOCO 2017 person key points: photographs of people, annotated by hand in the image alone.
+"""MSCOCO 2017 person key points: photographs of people with 2D annotations by hand.
 
 On disk, below one root:
 
     annotations/person_keypoints_{train,val}2017.json      bbox, num_keypoints, keypoints = 17 x (x, y, v)
     images/{train,val}2017/%012d.jpg                       or {train,val}2017/ beside annotations/, as they are unpacked
 
-No camera is known: each has the focal length of 1500 px and the principal point (width / 2, height / 2), as RootNet
-assumes. A joint counts as seen where it is labelled (v > 0), hidden or not. Split "test" is val2017. Joints:
-`skeleton.COCO`, whose root is the middle of the hips. Used are annotations of single people with key points.
+Cameras are not calibrated. As in RootNet, the focal length is 1500 px and the principal point (width / 2, height / 2).
+All labelled joints (v > 0), occluded ones included, count as visible. Split "test" is val2017. Joints: `skeleton.COCO`.
+Annotations of single people with key points are used.
 """
 
 from __future__ import annotations
@@ -19,28 +19,30 @@ from poseboard.datasets.facts import Facts
 from poseboard.datasets.photographs import Photographs, Photos, labelled_photos
 from poseboard.datasets.skeleton import COCO
 
-OBTAIN = (
-    "cocodataset.org: 2017 train and val images (19 GB; under their Flickr licences) and train/val annotations "
-    "(CC BY 4.0)"
-)
 _SETS = {"train": "train2017", "test": "val2017"}
 
 
 class MsCoco(Photographs):
-    """The adapter: a `Dataset` of photographs "val2017/000000000785" with 2D truth alone.
+    """Adapter of photographs "val2017/000000000785", with 2D truth only.
 
     Args:
         root: folder with the files above.
-        synthetic: see `Photographs`.
+        synthetic: see `Adapter`.
     """
 
     name = "mscoco"
+    title = "MSCOCO 2017 key points"
+    licence = "annotations CC BY 4.0; images under their Flickr licences"
+    obtain = (
+        "cocodataset.org: 2017 train and val images (19 GB; under their Flickr licences) and train/val annotations "
+        "(CC BY 4.0)"
+    )
+    layout = "mscoco"
     skeleton = COCO
-    obtain = OBTAIN
 
     def facts(self, split: str) -> Facts:
-        """Boxes and joints drawn by hand."""
-        return Facts(boxes="annotated", truth=self._truth_of("annotated"))
+        """Boxes and joints annotated by hand."""
+        return Facts(boxes="annotated", truth=self.truth_source("annotated"))
 
     def _file(self, split: str) -> Path:
         return self.root / "annotations" / f"person_keypoints_{_SETS[split]}.json"
@@ -53,4 +55,4 @@ class MsCoco(Photographs):
         return f"{_SETS[split]}/"
 
     def _read(self, split: str, path: Path) -> Photos:
-        return labelled_photos(decode(path, File[Image, KeyPoints], OBTAIN), path, len(COCO), self._prefix(split))
+        return labelled_photos(decode(path, File[Image, KeyPoints], self.obtain), path, len(COCO), self._prefix(split))

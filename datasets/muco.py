@@ -5,8 +5,9 @@ On disk, below one root, as RootNet publishes it:
     data/MuCo-3DHP.json                     f, c; bbox, keypoints_cam (mm), keypoints_img, keypoints_vis
     data/{augmented_set,unaugmented_set}/   images
 
-Frame: the camera's, mm. Joints: `MUCO`. Of each image the closest person is used, and of the others those whose root is
-at least 500 mm beside that of every other person; of these the ones from 1500 to 7500 mm away (RootNet, release code).
+Frame: the camera's, mm. Joints: `MUCO`. The closest person of an image is used, and others with a root at least 500 mm
+beside every other root in x and y. People nearer than 1500 mm or farther than 7500 mm are left out (RootNet, release
+code).
 """
 
 from __future__ import annotations
@@ -74,13 +75,9 @@ MUCO = Skeleton(
 )
 """MuCo's 21 joints."""
 
-OBTAIN = (
-    "generator: SingleShotMultiPerson page of the MPI-INF graphics group (non-commercial research, no redistribution); "
-    "composites and MuCo-3DHP.json: linked from the RootNet README"
-)
 _APART_MM, _NEAREST_MM, _FARTHEST_MM = 500.0, 1500.0, 7500.0
 _NO_NEIGHBOUR_MM = 1e7
-"""How far apart images are placed to look for neighbours in all of them at once."""
+"""Distance between images in one k-d tree of all people: larger than any distance within an image."""
 
 
 class _Image(Image, gc=False):
@@ -89,22 +86,28 @@ class _Image(Image, gc=False):
 
 
 class MuCo(Photographs):
-    """The adapter: a `Dataset` of images "augmented_set/0/000000", and no test split.
+    """Adapter of images "augmented_set/0/000000", without a test split.
 
-    The closest person of an image comes first, the others in the order of the file.
+    The closest person of an image is first, the others follow in the order of the file.
 
     Args:
         root: folder with the files above.
-        synthetic: see `Photographs`.
+        synthetic: see `Adapter`.
     """
 
     name = "muco"
+    title = "MuCo-3DHP"
+    licence = "non-commercial research, no redistribution"
+    obtain = (
+        "generator: SingleShotMultiPerson page of the MPI-INF graphics group (non-commercial research, no "
+        "redistribution); composites and MuCo-3DHP.json: linked from the RootNet README"
+    )
+    layout = "muco"
     skeleton = MUCO
-    obtain = OBTAIN
 
     def facts(self, split: str) -> Facts:
-        """Recorded poses; the file does not say how its boxes were made: they are taken for drawn about the joints."""
-        return Facts(boxes="true joints", truth=self._truth_of("motion capture"))
+        """Recorded poses. The source of the boxes is not documented; we assume the true joints."""
+        return Facts(boxes="true joints", truth=self.truth_source("motion capture"))
 
     def _file(self, split: str) -> Path | None:
         return self.root / "data" / "MuCo-3DHP.json" if split == "train" else None
@@ -113,7 +116,7 @@ class MuCo(Photographs):
         return self.root / "data"
 
     def _read(self, split: str, path: Path) -> Photos:
-        file = decode(path, File[_Image, Posed], OBTAIN)
+        file = decode(path, File[_Image, Posed], self.obtain)
         images, left_out = Images.of(path, file.images), LeftOut()
         joints_mm, joints_px, seen = posed_joints(file.annotations, len(MUCO), path)
         check_millimetres(joints_mm, MUCO.root_index, f"{path}: keypoints_cam")
@@ -135,7 +138,7 @@ class MuCo(Photographs):
 
 
 def _closest(root_mm: Array, image: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(m,) whether a person is the closest of its image, the first of those as close; roots (m, 3), images (m,)."""
+    """Whether each person (m,) is the closest of its image, the first of equals; roots (m, 3), images (m,)."""
     closest = np.zeros(len(root_mm), dtype=np.bool_)
     order = np.lexsort([root_mm[:, 2], image])
     closest[order[np.unique(image[order], return_index=True)[1]]] = True
@@ -143,7 +146,7 @@ def _closest(root_mm: Array, image: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _apart(root_mm: Array, image: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(m,) whether a person is beside every other one of its image; roots (m, 3), images (m,)."""
+    """Whether each person (m,) is far enough in x and y from all others of its image; roots (m, 3), images (m,)."""
     if len(root_mm) < 2:
         return np.ones(len(root_mm), dtype=np.bool_)
     places = np.column_stack([root_mm[:, :2], image * _NO_NEIGHBOUR_MM])

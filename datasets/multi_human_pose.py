@@ -1,4 +1,4 @@
-"""Base of Shelf and Campus, the Multi Human Pose data sets of TUM: several people, several calibrated cameras.
+"""Base class of Shelf and Campus, the Multi Human Pose data sets of TUM: several people, calibrated cameras.
 
 On disk, below one root, with the calibration and detections that VoxelPose published:
 
@@ -12,11 +12,9 @@ World frame: millimetres, z up.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -24,11 +22,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import scipy  # its parts load when they are used
 
+from poseboard.datasets.adapter import Adapter
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.detections import boxes_about, detections_name, detections_path, read_detections
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.facts import Facts
-from poseboard.datasets.sample import Group, Sample, Status, Truth, View
+from poseboard.datasets.facts import DataState, Facts
+from poseboard.datasets.files import files_sha256, read_file
+from poseboard.datasets.sample import Group, Sample, Truth, View
 from poseboard.datasets.skeleton import COCO, Skeleton
 
 TUM14 = Skeleton(
@@ -72,7 +72,7 @@ TUM14 = Skeleton(
 )
 """The 14 annotated joints of Shelf and Campus."""
 
-OBTAIN = (
+_OBTAIN = (
     "campar.in.tum.de/Chair/MultiHumanPose (research use); calibration and detections: github.com/microsoft/"
     "voxelpose-pytorch (MIT)"
 )
@@ -80,107 +80,94 @@ _ACTORS = "actorsGT.mat"
 _COPY = "copy it again from its source"
 
 
-class MultiHumanPose:
-    """The adapter of one of them: a `Dataset` of several people with given 2D detections.
+class MultiHumanPose(Adapter):
+    """Adapter of frames of several people with 2D detections.
 
-    Predictions are of ``skeleton`` (COCO's 17 joints, as the detections); the truth has the 14 joints of
+    Predictions have the joints of ``skeleton`` (COCO's 17, like the detections), the truth has the 14 of
     ``truth_skeleton``. They are mapped by name, not by index.
 
-    Frames are those of the detections and those of the truth, from 0; the usual ones of a published set.
+    Frames are those of the detections and of the truth, from 0; the evaluated ones for a complete published set.
 
-    The truth of a frame is the entry of ``actorsGT.mat`` with the same number, one row per actor. In a folder with only
-    a few frames, such as a sample of a test suite, detections and annotations with the same number can be of different
-    instants: there, detections must not be scored against this truth.
+    The truth of a frame is the entry of ``actorsGT.mat`` with the same number, one row per actor. In a folder with few
+    frames, such as a sample of a test suite, equal numbers can be different instants. Set ``truth`` to "none" there.
 
     Args:
         root: folder with the files above.
-        truth: "actors": poses of ``actorsGT.mat``. "none": no truth, for such a folder; the file is not read, and the
-            frames are those of the detections.
+        truth: "actors": poses of ``actorsGT.mat``. "none": no truth; the frames are those of the detections.
     """
 
-    name: ClassVar[str]
     image_size: ClassVar[tuple[int, int]]
     """Width and height, pixels."""
     evaluated: ClassVar[tuple[range, ...]]
-    """Frames that are scored by convention; all frames of shorter files."""
+    """Frames scored by convention; shorter files are scored completely."""
     published_views: ClassVar[int]
-    """Number of cameras, if there is no calibration file."""
+    """Number of cameras without a calibration file."""
     image_file: ClassVar[str]
     """Path of an image below the root, with the fields ``camera`` and ``frame``."""
 
+    licence = "research"
+    obtain = _OBTAIN
     skeleton = COCO
     truth_skeleton = TUM14
-    splits = ("train", "test")
-    synthetic = False
 
     def __init__(self, root: Path, truth: Literal["actors", "none"] = "actors") -> None:
-        self.root = Path(root)
+        super().__init__(root)
         self._has_truth = truth == "actors"
 
     @property
     def views(self) -> tuple[str, ...]:
-        """Camera0, Camera1 … of the calibration; the published ones without a calibration."""
+        """Camera0, Camera1 … of the calibration, or the published number of them."""
         if not self._calibration.is_file():
             return tuple(f"Camera{c}" for c in range(self.published_views))
         return tuple(self._cameras)
 
-    def status(self) -> Status:
+    def inspect(self) -> tuple[DataState, str]:
         """Ready with calibration, annotations and detections; images are optional."""
         needed = self.root / _ACTORS if self._has_truth else self._detections_path or self._detections_file
         for path in (self._calibration, needed):
             if not path.is_file():
-                return Status("missing", f"no {path.name} in {self.root}", OBTAIN)
-        try:
-            frames = list(self._frames)
-            has_images = all(
-                self._image(camera, frame) for camera in range(len(self.views)) for frame in (frames[0], frames[-1])
-            )
-            detections = self._detections
-        except InputError as error:
-            return Status("damaged", str(error), OBTAIN)
+                return "missing", f"no {path.name} in {self.root}"
+        frames = list(self._frames)
+        has_images = all(
+            self._image(camera, frame) for camera in range(len(self.views)) for frame in (frames[0], frames[-1])
+        )
         images = "images" if has_images else "no images"
-        if detections:
+        if self._detections:
             annotated = sum(frame < len(self._actors) for frame in frames) if self._has_truth else len(frames)
             of_truth = "" if annotated == len(frames) else f", {annotated} of them in {_ACTORS}"
-            return Status("ready", f"{len(frames)} frames with detections{of_truth}, {images}", OBTAIN)
-        return Status("partial", f"{len(frames)} frames, {images}; no {self._detections_file.name}", OBTAIN)
+            return "ready", f"{len(frames)} frames with detections{of_truth}, {images}"
+        return "partial", f"{len(frames)} frames, {images}; no {self._detections_file.name}"
 
-    def manifest(self) -> str:
+    def content_sha256(self) -> str:
         """SHA-256 of calibration, annotations and detections."""
-        digest = hashlib.sha256()
-        annotations = self.root / _ACTORS if self._has_truth else None
-        for path in (self._calibration, annotations, self._detections_path):
-            if path is not None:
-                try:
-                    digest.update(path.read_bytes())
-                except OSError as error:
-                    raise InputError(path, f"file cannot be read ({error.strerror})", OBTAIN) from None
-        if not self._has_truth:
-            digest.update(b"no truth")
-        return digest.hexdigest()
+        paths = [self._calibration, self._detections_path or self._detections_file]
+        if not self._calibration.is_file():
+            raise InputError(self._calibration, "there is no such file", self.obtain)
+        if self._has_truth:
+            paths.append(self.root / _ACTORS)
+        return files_sha256("actors" if self._has_truth else "no truth", paths, self.obtain)
 
     def facts(self, split: str) -> Facts:
-        """Boxes around given detections; poses triangulated from joints annotated by hand."""
+        """Boxes around 2D detections; poses triangulated from joints annotated by hand."""
         return Facts(boxes="detected", truth="annotated", associated=False)
 
     def keys(self, split: str) -> Sequence[str]:
         """Frames of "test" as "<name>/000300"; "train" is empty, because there are few frames."""
-        if split not in self.splits:
-            raise InputError(f"{self.name}: split", f"{split!r} is no split", 'one of "train", "test"')
+        self.check_split(split)
         return [f"{self.name}/{frame:06d}" for frame in self._frames] if split == "test" else []
 
     def sample(self, key: str) -> Sample:
         """The views of all cameras with the detections of all people, (P, 17, 2) and (P, 17), and their boxes.
 
-        Without a file of detections there are none in any view, and no boxes.
+        Without a file of detections, views have neither detections nor boxes.
         """
         frame = self._frame(key)
         views = []
         for camera, (name, calibration) in enumerate(self._cameras.items()):
             people = self._detections.get((camera, frame), np.zeros((0, len(COCO), 3)))
-            joints = people[..., :2]
-            view = View(name, calibration, self._image(camera, frame), boxes_about(joints))
-            views.append(replace(view, joints_px=joints, confidence=people[..., 2]) if self._detections else view)
+            joints_px, confidence = (people[..., :2], people[..., 2]) if self._detections else (None, None)
+            boxes_px = boxes_about(people[..., :2])
+            views.append(View(name, calibration, self._image(camera, frame), boxes_px, joints_px, confidence))
         return Sample(key, tuple(views), Group(self.name, self.name, self.name))
 
     def truth(self, key: str) -> Truth:
@@ -196,7 +183,7 @@ class MultiHumanPose:
     def _frame(self, key: str) -> int:
         match = re.fullmatch(rf"{self.name}/([0-9]{{6}})", key)
         if match is None or int(match[1]) not in self._frames:
-            raise InputError(f"{self.name}: key {key!r}", "there is no such frame", f"see the files in {self.root}")
+            raise self.unknown_key(key, self.root)
         return int(match[1])
 
     def _image(self, camera: int, frame: int) -> Path | None:
@@ -211,7 +198,9 @@ class MultiHumanPose:
             if not detected:
                 path = self._detections_path
                 problem = "there is no such file" if path is None else "holds no frame"
-                raise InputError(path or self._detections_file, problem, f"without truth frames come from it; {OBTAIN}")
+                raise InputError(
+                    path or self._detections_file, problem, f"without truth, it defines the frames; {self.obtain}"
+                )
             return dict.fromkeys(sorted(detected))
         numbers = sorted(detected | set(range(len(self._actors))))
         if len(self._actors) >= max(part.stop for part in self.evaluated):
@@ -233,10 +222,9 @@ class MultiHumanPose:
     @cached_property
     def _cameras(self) -> dict[str, Camera]:
         path = self._calibration
+        data = read_file(path, self.obtain)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(path, f"file cannot be read ({error.strerror})", OBTAIN) from None
+            content = json.loads(data)
         except ValueError as error:
             raise InputError(path, f"is no JSON ({error})", _COPY) from None
         if not isinstance(content, dict) or sorted(content) != sorted(map(str, range(len(content)))) or not content:
@@ -250,7 +238,7 @@ class MultiHumanPose:
         try:
             content = scipy.io.loadmat(path, variable_names=["actor3D"])
         except FileNotFoundError:
-            raise InputError(path, "there is no such file", OBTAIN) from None
+            raise InputError(path, "there is no such file", self.obtain) from None
         except Exception as error:  # scipy raises many types for damaged files
             raise InputError(path, f"is no MATLAB file ({str(error)[:80]})", _COPY) from None
         if "actor3D" not in content:

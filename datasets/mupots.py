@@ -6,8 +6,8 @@ On disk, below one root, as RootNet publishes the annotations:
     data/MultiPersonTestSet/             images TS{1..20}/img_%06d.jpg
     bbox/bbox_mupots_output.json         optional, a detector's: image_id, bbox, score
 
-Frame: the camera's, mm. Joints: `MUPOTS`. Used are the annotations whose ``is_valid`` is not 0; every image is used,
-also those without people. Some people who can be seen are not annotated.
+Frame: the camera's, mm. Joints: `MUPOTS`. Annotations with ``is_valid`` 0 are left out. Images without people are kept.
+Some visible people are not annotated.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ from poseboard.datasets.coco_json import (
     read_detections,
     single_people,
 )
-from poseboard.datasets.errors import InputError
-from poseboard.datasets.facts import Facts
+from poseboard.datasets.facts import BoxSource, Facts
 from poseboard.datasets.muco import MUCO
 from poseboard.datasets.photographs import Photographs, Photos, people_of
 from poseboard.datasets.skeleton import Skeleton
@@ -47,12 +46,7 @@ MUPOTS = Skeleton(
     root=MUCO.root,
     flip_pairs=tuple((a, b) for a, b in MUCO.flip_pairs if a in _JOINTS),
 )
-"""The first 17 of MuCo's joints: those without hands and toes."""
-
-OBTAIN = (
-    "images: SingleShotMultiPerson page of the MPI-INF graphics group (6 GB; non-commercial research, no "
-    "redistribution); MuPoTS-3D.json and the detector's boxes: linked from the RootNet README"
-)
+"""The first 17 of MuCo's joints, without hands and toes."""
 
 
 class _Image(Image, gc=False):
@@ -64,37 +58,37 @@ class _Annotation(Posed, kw_only=True, gc=False):
 
 
 class MuPoTS(Photographs):
-    """The adapter: a `Dataset` of images "TS1/img_000000", and no training split.
+    """Adapter of images "TS1/img_000000", without a training split.
 
-    The truth is everybody who is valid; a person without a usable box is in it, and is handed over to no method.
+    The truth has all valid people; those without a usable box are in no view.
 
     Args:
         root: folder with the files above.
-        boxes: "annotated", or "detected", those of the detector's file: they are not in the order of the truth, there
-            may be more or fewer, and each has a score.
-        synthetic: see `Photographs`.
-
-    Raises:
-        InputError: ``boxes`` is no such value.
+        boxes: "annotated", or "detected": those of the detector's file. Detected boxes have scores; order and number
+            differ from the people of the truth.
+        synthetic: see `Adapter`.
     """
 
     name = "mupots"
+    title = "MuPoTS-3D"
+    licence = "non-commercial research, no redistribution"
+    obtain = (
+        "images: SingleShotMultiPerson page of the MPI-INF graphics group (6 GB; non-commercial research, no "
+        "redistribution); MuPoTS-3D.json and the detector's boxes: linked from the RootNet README"
+    )
+    layout = "mupots"
     skeleton = MUPOTS
-    obtain = OBTAIN
 
     def __init__(
         self, root: Path, boxes: Literal["annotated", "detected"] = "annotated", synthetic: bool = False
     ) -> None:
-        if boxes not in ("annotated", "detected"):
-            raise InputError("mupots: boxes", f"{boxes!r} is none", "one of annotated, detected")
         super().__init__(root, synthetic)
         self._boxes = boxes
 
     def facts(self, split: str) -> Facts:
-        """Recorded poses; the file does not say how its boxes were made: they are taken for drawn about the joints."""
-        return Facts(
-            boxes="detected" if self._boxes == "detected" else "true joints", truth=self._truth_of("motion capture")
-        )
+        """Recorded poses. The source of the boxes is not documented; we assume the true joints."""
+        boxes: BoxSource = "detected" if self._boxes == "detected" else "true joints"
+        return Facts(boxes=boxes, truth=self.truth_source("motion capture"))
 
     def _file(self, split: str) -> Path | None:
         return self.root / "data" / "MuPoTS-3D.json" if split == "test" else None
@@ -109,14 +103,14 @@ class MuPoTS(Photographs):
         return {"boxes": self._boxes}
 
     def _read(self, split: str, path: Path) -> Photos:
-        file = decode(path, File[_Image, _Annotation], OBTAIN)
+        file = decode(path, File[_Image, _Annotation], self.obtain)
         images, left_out = Images.of(path, file.images), LeftOut()
         joints_mm, joints_px, seen = posed_joints(file.annotations, len(MUPOTS), path)
         check_millimetres(joints_mm, MUPOTS.root_index, f"{path}: keypoints_cam")
         valid = np.array([a.is_valid != 0 for a in file.annotations], dtype=np.bool_)
         valid = left_out.keep(valid, single_people(file, left_out), "people that are not valid")
         if self._boxes == "detected":
-            boxes = read_detections(self._other_files()[0], images, OBTAIN, left_out)
+            boxes = read_detections(self._other_files()[0], images, self.obtain, left_out)
         else:
             shown = people_of(images, file.annotations, boxed(file, images, valid, left_out), seen, None, None)
             boxes = Boxes(shown.image, shown.boxes_px, None)

@@ -21,19 +21,20 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from poseboard.datasets.adapter import Adapter, Scale, Stride
 from poseboard.datasets.camera import Array, Box, Camera, scale_box, square_box
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.facts import Facts, TruthSource
-from poseboard.datasets.sample import FileState, Group, ReadImage, Sample, Status, Truth, View, read_image
+from poseboard.datasets.facts import BoxSource, DataState, Facts
+from poseboard.datasets.files import read_file
+from poseboard.datasets.sample import Group, ReadImage, Sample, Truth, View
 from poseboard.datasets.skeleton import COCO
-from poseboard.datasets.synthetic.manifest import NAME, verify_files
 
 Split = Literal["train", "test"]
 
@@ -79,7 +80,7 @@ JOINTS19 = (
 )
 """The joints of the files in their order. (A table in circulation has wrong names for the last four.)"""
 
-OBTAIN = (
+_OBTAIN = (
     "non-commercial research: sequences, HD videos, calibration and poses with the scripts of "
     "github.com/CMU-Perceptual-Computing-Lab/panoptic-toolbox, whose hdImgsExtractor makes the images"
 )
@@ -88,8 +89,8 @@ _LEAST_CONFIDENCE = 0.1
 _LEAST_DETECTION = 0.01
 _LARGEST_BOX_PX = 10_000
 _RECENT_VIEWS = 4096
-"""Samples of so many views are kept: every set of cameras comes back to the same ones, and drawing boxes about the
-joints in 31 cameras takes longer than all else that is done with them."""
+"""Number of views whose samples are kept in memory: camera sets share samples, and computing the boxes of 31 cameras is
+slow."""
 _MM = 10.0
 _ROWS = [JOINTS19.index(name) for name in COCO.joints]
 _COPY = "download or extract it again"
@@ -97,10 +98,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _CAMERA = re.compile(r"[0-9]{2}_[0-9]{2}")
 
 
-class Panoptic:
-    """The adapter: a `Dataset` of the HD cameras.
-
-    Label files are read on first use: about ten seconds for the default split.
+class Panoptic(Adapter):
+    """Adapter of the HD cameras. Reading the labels of the default split takes about ten seconds.
 
     Args:
         root: folder of the sequences.
@@ -116,29 +115,30 @@ class Panoptic:
             joints.
         box_scale: factor on the square boxes; None: 1 for detections, as published, and 1.3 for joints, which end at
             the eyes and the ankles.
-        synthetic: whether the people are rendered; always True for a tree with a ``manifest.json`` of our generator.
+        synthetic: see `Adapter`.
 
     Raises:
-        InputError: an option has a wrong value. Damaged files raise on first use and name file and field.
+        InputError: options contradict each other, or a name is invalid.
     """
 
     name = "panoptic"
-    obtain = OBTAIN
-    """Where what is missing is obtained."""
-    centre_annotated = False
-    """Whether only people whose body centre is annotated count."""
+    title = "CMU Panoptic"
+    licence = "non-commercial research"
+    obtain = _OBTAIN
+    layout = "panoptic"
     skeleton = COCO
-    splits = ("train", "test")
+    centre_annotated = False
+    """Whether to use only people with an annotated body centre."""
 
     def __init__(
         self,
         root: Path,
         sequences: dict[Split, tuple[str, ...]] | None = None,
         cameras: tuple[str, ...] | Literal["all"] = CAMERAS,
-        every: int = 1,
+        every: Stride = 1,
         people: Literal["one", "all"] = "one",
         boxes: Literal["detections", "joints"] | None = None,
-        box_scale: float | None = None,
+        box_scale: Scale | None = None,
         synthetic: bool = False,
     ) -> None:
         by_split = SEQUENCES if sequences is None else sequences
@@ -154,15 +154,9 @@ class Panoptic:
                 raise InputError(
                     f"{self.name}: {field}", problem, f"such as {', '.join((*SEQUENCES['test'], *CAMERAS))}"
                 )
-        if every < 1:
-            raise InputError(f"{self.name}: every", f"stride {every} is not positive", "1 keeps every frame")
-        if box_scale is not None and not (np.isfinite(box_scale) and box_scale > 0):
-            raise InputError(f"{self.name}: box_scale", f"{box_scale} is not above 0", "1.0 keeps the boxes")
         if boxes == "detections" and people == "all":
             raise InputError(f"{self.name}: boxes", "detections are of one person", "set boxes: joints, or people: one")
-        self.root = Path(root)
-        self._is_generated = (self.root / NAME).is_file()
-        self.synthetic = synthetic or self._is_generated
+        super().__init__(root, synthetic)
         self._cameras, self._every, self._people = tuple(cameras), every, people
         self._boxes_option, self._scale_option = boxes, box_scale
         self._recent: OrderedDict[str, Sample] = OrderedDict()
@@ -176,31 +170,28 @@ class Panoptic:
         """Names of the cameras."""
         return self._cameras
 
-    def status(self) -> Status:
+    def inspect(self) -> tuple[DataState, str]:
         """Ready if labels, calibrations and detections can be read and each camera has its first and last image."""
         present = self._present
         if not present:
             return self._missing()
         absent = [f"sequence {name}" for name in self._named() if name not in present]
         frames = left_out = unseen = 0
-        try:
-            for name in present:
-                scene, cameras = self._scene(name), self._calibration(name)
-                used = self._used(name)
-                frames, left_out = frames + len(used), left_out + scene.left_out
-                unseen += len(scene.frames) - len(used)
-                if not used:
-                    absent.append(f"labelled frames of {name}")
-                for camera in cameras:
-                    if self._boxes == "detections":
-                        if not (path := self._detections_path(name, camera)).is_file():
-                            return Status("missing", f"no {path}", OBTAIN)
-                        self._detected(name, camera)
-                    ends = dict.fromkeys(used[i] for i in (0, -1) if used)
-                    images = (self._image_path(name, camera, frame) for frame in ends)
-                    absent += [str(path.relative_to(self.root)) for path in images if not path.is_file()]
-        except InputError as error:
-            return Status("damaged", str(error), OBTAIN)
+        for name in present:
+            scene, cameras = self._scene(name), self._calibration(name)
+            used = self._used(name)
+            frames, left_out = frames + len(used), left_out + scene.left_out
+            unseen += len(scene.frames) - len(used)
+            if not used:
+                absent.append(f"labelled frames of {name}")
+            for camera in cameras:
+                if self._boxes == "detections":
+                    if not (path := self._detections_path(name, camera)).is_file():
+                        return "missing", f"no {path}"
+                    self._detected(name, camera)
+                ends = dict.fromkeys(used[i] for i in (0, -1) if used)
+                images = (self._image_path(name, camera, frame) for frame in ends)
+                absent += [str(path.relative_to(self.root)) for path in images if not path.is_file()]
         people = "one person" if self._people == "one" else "people"
         others = "nobody or several people" if self._people == "one" else "nobody"
         boxes = "detected boxes" if self._boxes == "detections" else "boxes about the true joints"
@@ -209,20 +200,28 @@ class Panoptic:
             f"{frames} frames of {people} in {len(self.views)} cameras "
             f"({left_out} with {others}{hidden} left out), {boxes}"
         )
-        return self._whole_but_for(absent, detail)
+        return self._state(absent, detail)
 
-    def manifest(self) -> str:
-        """SHA-256 of the options and of the calibrations, labels and detections.
-
-        Raises:
-            InputError: a file cannot be read, or the tree is a generated world that was changed.
-        """
-        return self._manifest
+    def content_sha256(self) -> str:
+        """SHA-256 of the options and of the calibrations, labels and detections."""
+        options = [self._sequences, self._cameras, self._every, self._people, self._boxes, self._box_scale]
+        digest = hashlib.sha256(json.dumps(options).encode())
+        for name in self._named():
+            if name not in self._present:
+                digest.update(f"{name} absent".encode())
+                continue
+            files = [self._calibration_path(name)]
+            if self._boxes == "detections":
+                files += [self._detections_path(name, camera) for camera in self._cameras]
+            for path in files:
+                digest.update(hashlib.sha256(read_file(path, _OBTAIN)).digest())
+            digest.update(self._scene(name).digest)
+        return digest.hexdigest()
 
     def facts(self, split: str) -> Facts:
-        """Boxes as ``boxes`` chose them; poses that the dome triangulated from detections, or that were rendered."""
-        truth: TruthSource = "synthetic" if self.synthetic else "triangulated"
-        return Facts(boxes="detected" if self._boxes == "detections" else "true joints", truth=truth)
+        """Boxes by the option ``boxes``; poses triangulated in the dome from 2D detections."""
+        boxes: BoxSource = "detected" if self._boxes == "detections" else "true joints"
+        return Facts(boxes=boxes, truth=self.truth_source("triangulated"))
 
     def keys(self, split: str) -> Sequence[str]:
         """Frames "171204_pose5/00000400" of "train" or "test", by sequence and number.
@@ -232,8 +231,7 @@ class Panoptic:
         Raises:
             InputError: the split is unknown, or one of its sequences is absent.
         """
-        if split not in self._sequences:
-            raise InputError(f"{self.name}: split", f"{split!r} is no split", 'one of "train", "test"')
+        self.check_split(split)
         return [f"{name}/{frame:08d}" for name in self._sequences[split] for frame in self._used(name)]
 
     def sample(self, key: str) -> Sample:
@@ -258,8 +256,7 @@ class Panoptic:
             else:
                 boxes = _boxes_about(camera, scene.people[frame])
             if any(boxes):
-                path = self._image_path(name, camera_name, frame)
-                image = ReadImage(partial(read_image, path, camera.size), partial(FileState.of, path))
+                image = ReadImage.of(self._image_path(name, camera_name, frame), camera.size)
                 squares = [scale_box(square_box(box), self._box_scale) if box else [np.nan] * 4 for box in boxes]
                 views.append(View(camera_name, camera, image, np.array(squares, dtype=np.float64)))
         take = next((f"{name}/{a}-{b}" for a, b in RANGES.get(name, ()) if a <= frame < b), name)
@@ -270,14 +267,14 @@ class Panoptic:
         name, frame = self._frame(key)
         return Truth(self._scene(name).people[frame].copy())
 
-    def _missing(self) -> Status:
+    def _missing(self) -> tuple[DataState, str]:
         first = self._calibration_path(next(self._named()))
-        return Status("missing", f"no {first}, nor any other of {len(list(self._named()))} sequences", self.obtain)
+        return "missing", f"no {first}, nor any other of {len(list(self._named()))} sequences"
 
-    def _whole_but_for(self, absent: Sequence[str], detail: str) -> Status:
+    def _state(self, absent: Sequence[str], detail: str) -> tuple[DataState, str]:
         if absent:
-            detail = f"{detail}; {len(absent)} things missing, first {absent[0]}"
-        return Status("partial" if absent else "ready", detail, self.obtain)
+            return "partial", f"{detail}; {len(absent)} things missing, first {absent[0]}"
+        return "ready", detail
 
     def _named(self) -> Iterator[str]:
         return (name for names in self._sequences.values() for name in names)
@@ -308,35 +305,17 @@ class Panoptic:
             return self._scale_option
         return 1.0 if self._boxes == "detections" else 1.3
 
-    @cached_property
-    def _manifest(self) -> str:
-        if self._is_generated:
-            verify_files(self.root)
-        options = [self._sequences, self._cameras, self._every, self._people, self._boxes, self._box_scale]
-        digest = hashlib.sha256(json.dumps(options).encode())
-        for name in self._named():
-            if name not in self._present:
-                digest.update(f"{name} absent".encode())
-                continue
-            files = [self._calibration_path(name)]
-            if self._boxes == "detections":
-                files += [self._detections_path(name, camera) for camera in self._cameras]
-            for path in files:
-                digest.update(hashlib.sha256(_read(path)).digest())
-            digest.update(self._scene(name).digest)
-        return digest.hexdigest()
-
     def _frame(self, key: str) -> tuple[str, int]:
         match = re.fullmatch(rf"({_NAME.pattern})/([0-9]{{8}})", key)
         if match is None or match[1] not in self._named() or int(match[2]) not in self._scene(match[1]).people:
-            raise InputError(f"{self.name}: key {key!r}", "there is no such frame", f"see {self.root}")
+            raise self.unknown_key(key, self.root)
         return match[1], int(match[2])
 
     def _scene(self, name: str) -> _Scene:
         if name not in self._scenes:
             if name not in self._present:
-                remedy = f"get it, or name those that you have under datasets.{self.name}.sequences"
-                raise InputError(self._calibration_path(name), f"sequence {name} is not there", remedy)
+                remedy = f"get it, or list only your sequences under datasets.{self.name}.sequences"
+                raise InputError(self._calibration_path(name), f"sequence {name} is missing", remedy)
             self._scenes[name] = _read_scene(
                 self.root / name, RANGES.get(name), self._every, self._people == "all", self.centre_annotated
             )
@@ -425,7 +404,7 @@ def _read_scene(
     numbers = numbers[::every]
     for number in numbers:
         path = labels / f"body3DScene_{number:08d}.json"
-        content = _read(path)
+        content = read_file(path, _OBTAIN)
         digest.update(path.name.encode() + hashlib.sha256(content).digest())
         bodies = _bodies(_parsed(content, path), path, centre)
         if len(bodies) == 1 or (crowds and len(bodies)):
@@ -453,7 +432,7 @@ def _bodies(content: Any, path: Path, centre: bool) -> Array:
 
 
 def _read_calibration(path: Path, names: Sequence[str], option: str) -> dict[str, Camera]:
-    content = _parsed(_read(path), path)
+    content = _parsed(read_file(path, _OBTAIN), path)
     entries = content.get("cameras") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"{path}: cameras", "is no list of cameras", _COPY)
@@ -482,7 +461,7 @@ def _read_calibration(path: Path, names: Sequence[str], option: str) -> dict[str
 
 def _read_detections(path: Path) -> Array:
     """(frames, 5): left, top, right, bottom, confidence."""
-    values = _numbers(_parsed(_read(path), path))
+    values = _numbers(_parsed(read_file(path, _OBTAIN), path))
     if values is None or values.ndim != 2 or values.shape[1] != 5:
         problem = "is no list of [left, top, right, bottom, confidence]"
         raise InputError(path, problem, "detect people again, or set boxes: joints")
@@ -522,13 +501,6 @@ def _widest(dist: tuple[float, ...]) -> float:
     squares = np.roots([7 * k3, 5 * k2, 3 * k1, 1])  # where its derivative is zero
     turns = squares.real[(np.abs(squares.imag) < 1e-9) & (squares.real > 0)]
     return float(np.arctan(np.sqrt(turns.min(initial=np.inf))))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(path, f"file cannot be read ({error.strerror})", OBTAIN) from None
 
 
 def _parsed(content: bytes, path: Path) -> Any:

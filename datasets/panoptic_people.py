@@ -1,4 +1,4 @@
-"""CMU Panoptic with several people and given 2D detections, as VoxelPose and its successors evaluate it.
+"""CMU Panoptic with several people and 2D detections, as VoxelPose and its successors evaluate it.
 
 On disk, below one root, for each sequence, the files of `datasets.panoptic` and a file of detections:
 
@@ -6,26 +6,25 @@ On disk, below one root, for each sequence, the files of `datasets.panoptic` and
     <sequence>/hdPose3d_stage1_coco19/body3DScene_%08d.json
     <sequence>/pred_<sequence>_maskrcnn_hrnet_coco.pkl or .npz     see `datasets.detections`; the camera is the
                                                                    node of an HD camera: 3 of 00_03
-    <sequence>/hdImgs/<camera>/<camera>_%08d.jpg                   optional: they are drawn, not seen by methods
+    <sequence>/hdImgs/<camera>/<camera>_%08d.jpg                   optional: for figures only, methods get no images
 
-Detections are undistorted by nobody: they lie in the images as these are. Nobody published them for these sequences;
-run a detector of COCO's joints on the HD images.
+Detections are in distorted image coordinates. None are published for these sequences: run a detector of COCO's joints
+on the HD images.
 
 The convention is that of VoxelPose (github.com/microsoft/voxelpose-pytorch, lib/dataset/panoptic.py): the test
-sequences and cameras below, every twelfth labelled frame with a person, and of the people those whose body centre is
-annotated with a confidence above 0.1. Its poses have 15 joints, of which COCO lacks the neck and the body centre.
+sequences and cameras below, every twelfth labelled frame with a person, and the people with a body centre of confidence
+above 0.1. VoxelPose's poses have 15 joints; COCO lacks two of them, the neck and the body centre.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from poseboard.datasets.adapter import Stride
 from poseboard.datasets.camera import Array
 from poseboard.datasets.detections import (
     Detections,
@@ -35,12 +34,12 @@ from poseboard.datasets.detections import (
     read_detections,
 )
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.facts import Facts, TruthSource
+from poseboard.datasets.facts import DataState, Facts
+from poseboard.datasets.files import read_file
+from poseboard.datasets.manifest import NAME
 from poseboard.datasets.panoptic import HD_CAMERAS, Panoptic
-from poseboard.datasets.panoptic import OBTAIN as OBTAIN_SEQUENCES
-from poseboard.datasets.sample import FileState, Group, ReadImage, Sample, Status, View, read_image
+from poseboard.datasets.sample import Group, ReadImage, Sample, View
 from poseboard.datasets.skeleton import COCO
-from poseboard.datasets.synthetic.manifest import NAME
 
 SEQUENCES = ("160906_pizza1", "160422_haggling1", "160906_ian5", "160906_band4")
 """VoxelPose's test sequences."""
@@ -51,28 +50,25 @@ CAMERAS = ("00_03", "00_06", "00_12", "00_13", "00_23")
 EVERY = 12
 """VoxelPose's stride over the labelled frames of a test sequence."""
 
-OBTAIN = f"{OBTAIN_SEQUENCES}; 2D detections: run a detector of COCO's joints on the HD images"
-
 
 class PanopticPeople(Panoptic):
-    """The adapter: a `Dataset` of frames with any number of people, for methods that answer given 2D detections.
+    """Adapter of frames with any number of people and 2D detections.
 
-    There is no training split: who is who in the views is not given, and no row learns from that.
+    There is no training split: detections are not associated across views, and no row learns from such samples.
 
     Args:
         root: folder of the sequences.
-        sequences: of "test".
-        cameras: names of the cameras, in that order; "all": all HD cameras.
-        every: stride over the labelled frames of a sequence; None: `EVERY`, and 1 for a tree of our generator, which
-            has no frames between.
-        synthetic: whether the people are rendered; always True for a tree with a ``manifest.json`` of our generator.
-
-    Raises:
-        InputError: an option has a wrong value. Damaged files raise on first use and name file and field.
+        sequences: sequences of "test".
+        cameras: names of the cameras, in order; "all": all HD cameras.
+        every: stride over the labelled frames of a sequence; None: `EVERY`, or 1 for a generated world, which has no
+            frames in between.
+        synthetic: see `Adapter`.
     """
 
     name = "panoptic-people"
-    obtain = OBTAIN
+    title = "CMU Panoptic, several people with given 2D detections"
+    obtain = f"{Panoptic.obtain}; 2D detections: run a detector of COCO's joints on the HD images"
+    layout = "panoptic_people"
     centre_annotated = True
 
     def __init__(
@@ -80,7 +76,7 @@ class PanopticPeople(Panoptic):
         root: Path,
         sequences: tuple[str, ...] = SEQUENCES,
         cameras: tuple[str, ...] | Literal["all"] = CAMERAS,
-        every: int | None = None,
+        every: Stride | None = None,
         synthetic: bool = False,
     ) -> None:
         if every is None:
@@ -90,51 +86,40 @@ class PanopticPeople(Panoptic):
         super().__init__(root, {"test": sequences}, cameras, every, people="all", synthetic=synthetic)
         self._of_scene: dict[str, Detections] = {}
 
-    def status(self) -> Status:
+    def inspect(self) -> tuple[DataState, str]:
         """Ready if calibrations, labels and detections of all sequences can be read; images are optional."""
         present = self._present
         if not present:
             return self._missing()
         absent = [f"sequence {name}" for name in self._named() if name not in present]
         frames = people = detected = drawn = 0
-        try:
-            for name in present:
-                scene, cameras = self._scene(name), self._calibration(name)
-                if not scene.frames:
-                    absent.append(f"labelled frames of {name}")
-                frames, people = frames + len(scene.frames), people + sum(map(len, scene.people.values()))
-                if detections_path(self.root / name, name) is None:
-                    absent.append(f"{name}/{detections_name(name)}.pkl")
-                    continue
-                known = self._detections_of(name)
-                detected += sum(len(self._detected_people(known, c, f)) for c in cameras for f in scene.frames)
-                ends = dict.fromkeys(scene.frames[i] for i in (0, -1) if scene.frames)
-                drawn += all(self._image_path(name, camera, frame).is_file() for camera in cameras for frame in ends)
-        except InputError as error:
-            return Status("damaged", str(error), OBTAIN)
+        for name in present:
+            scene, cameras = self._scene(name), self._calibration(name)
+            if not scene.frames:
+                absent.append(f"labelled frames of {name}")
+            frames, people = frames + len(scene.frames), people + sum(map(len, scene.people.values()))
+            if detections_path(self.root / name, name) is None:
+                absent.append(f"{name}/{detections_name(name)}.pkl")
+                continue
+            detections = self._detections_of(name)
+            detected += sum(len(self._detected_people(detections, c, f)) for c in cameras for f in scene.frames)
+            ends = dict.fromkeys(scene.frames[i] for i in (0, -1) if scene.frames)
+            drawn += all(self._image_path(name, camera, frame).is_file() for camera in cameras for frame in ends)
         images = "images" if drawn == len(present) else "no images" if not drawn else f"images of {drawn} sequences"
         detail = f"{frames} frames with {people} people, {detected} detections in {len(self.views)} cameras, {images}"
-        return self._whole_but_for(absent, detail)
+        return self._state(absent, detail)
 
-    def manifest(self) -> str:
-        """SHA-256 of the options and of the calibrations, labels and detections.
-
-        Raises:
-            InputError: a file cannot be read, or the tree is a generated world that was changed.
-        """
-        digest = hashlib.sha256(super().manifest().encode())
+    def content_sha256(self) -> str:
+        """SHA-256 of the options and of the calibrations, labels and detections."""
+        digest = hashlib.sha256(super().content_sha256().encode())
         for name in self._present:
             path = detections_path(self.root / name, name)
-            try:
-                digest.update(b"absent" if path is None else hashlib.sha256(path.read_bytes()).digest())
-            except OSError as error:
-                raise InputError(f"{path}", f"file cannot be read ({error.strerror})", OBTAIN) from None
+            digest.update(b"absent" if path is None else hashlib.sha256(read_file(path, self.obtain)).digest())
         return digest.hexdigest()
 
     def facts(self, split: str) -> Facts:
-        """Detected people, view by view; poses that the dome triangulated, or that were rendered."""
-        truth: TruthSource = "synthetic" if self.synthetic else "triangulated"
-        return Facts(boxes="detected", truth=truth, associated=False)
+        """People detected in each view on its own; poses triangulated in the dome."""
+        return Facts(boxes="detected", truth=self.truth_source("triangulated"), associated=False)
 
     def sample(self, key: str) -> Sample:
         """The views of all cameras with the detections of all people, (P, 17, 2) and (P, 17), and boxes about them.
@@ -148,9 +133,9 @@ class PanopticPeople(Panoptic):
         for camera_name, camera in self._calibration(name).items():
             people = self._detected_people(detections, camera_name, frame)
             path = self._image_path(name, camera_name, frame)
-            image = ReadImage(partial(read_image, path, camera.size), partial(FileState.of, path))
-            view = View(camera_name, camera, image if path.is_file() else None, boxes_about(people[..., :2]))
-            views.append(replace(view, joints_px=people[..., :2], confidence=people[..., 2]))
+            image = ReadImage.of(path, camera.size) if path.is_file() else None
+            joints_px = people[..., :2]
+            views.append(View(camera_name, camera, image, boxes_about(joints_px), joints_px, people[..., 2]))
         return Sample(key, tuple(views), Group(name, name, name))
 
     def _detections_of(self, name: str) -> Detections:

@@ -1,24 +1,25 @@
-"""Data sets of single photographs with any number of people: what their adapters share.
+"""Base class of the adapters of single photographs with any number of people.
 
-The world frame of a photograph is its camera's frame (R = I, t = 0), its one view is called "camera". Rows of the truth
-are the people of the boxes, unless the boxes are those of a detector. A joint that nobody has placed in 3D is NaN in
-``Truth.joints_mm``; where its place in the image is labelled, ``Truth.annotated`` has it.
+The world frame of a photograph is its camera's frame (R = I, t = 0). Its only view is called "camera". Boxes and truth
+have the same people in the same order, unless the boxes are a detector's. Joints without 3D annotation are NaN in
+``Truth.joints_mm``; ``Truth.annotated`` has their 2D annotation.
 """
 
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from poseboard.datasets.adapter import Adapter
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.coco_json import (
     COPY,
@@ -32,20 +33,18 @@ from poseboard.datasets.coco_json import (
     LeftOut,
     boxed,
     corners,
-    files_sha256,
     single_people,
 )
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.facts import Facts, TruthSource
-from poseboard.datasets.sample import FileState, Group, ReadImage, Sample, Status, Truth, View, read_image
-from poseboard.datasets.skeleton import Skeleton
-from poseboard.datasets.synthetic.manifest import NAME, verify_files
+from poseboard.datasets.facts import DataState
+from poseboard.datasets.files import files_sha256
+from poseboard.datasets.sample import Group, ReadImage, Sample, Truth, View
 
 CAMERA = "camera"
 """Name of the one view of a photograph."""
 
 ASSUMED_FOCAL_PX = 1500.0
-"""Focal length of photographs whose camera nobody knows."""
+"""Focal length of photographs without calibration (RootNet)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +55,9 @@ class People:
         image: (m,) row of the image.
         boxes_px: (m, 4) left, upper, right, lower.
         seen: (m, J) whether a joint is annotated as visible.
-        joints_mm: (m, J, 3) in the camera's frame, or None: nobody knows.
-        joints_px: (m, J, 2), NaN where a joint is not labelled; None: the projections of ``joints_mm``.
-        ids: (m,) of the annotations, -1 where they have none.
+        joints_mm: (m, J, 3) in the camera's frame; None: no 3D annotation.
+        joints_px: (m, J, 2), NaN for joints without label; None: the projections of ``joints_mm``.
+        ids: (m,) ids of the annotations, -1 for those without an id.
     """
 
     image: NDArray[np.int64]
@@ -74,14 +73,15 @@ class Photos:
     """The n images of one split, in columns.
 
     Args:
-        images: their ids, names and sizes.
+        images: ids, names and sizes.
         intrinsics: (n, 4) fx, fy, cx, cy, px.
-        people: annotated.
-        left_out: entries that are not used.
-        boxes: those that are handed over instead of the ones of ``people``.
-        order: rows of ``people`` in the order in which those of an image are handed over, without those that are not.
-        sequences: name of each image's scene; None: each image is one of its own.
-        empty: whether images without people are kept.
+        people: annotated people.
+        left_out: counts of unused entries.
+        boxes: boxes of the views; None: those of ``people``.
+        order: rows of ``people`` in the order of boxes and truth; rows that are not listed are left out.
+        sequences: name of each image's scene; None: each image is a sequence.
+        empty: whether to keep images without people.
+        prefix: first part of the keys.
     """
 
     images: Images
@@ -101,7 +101,7 @@ class Photos:
         keys = [self.prefix + name for name in names]
         if len(set(keys)) < len(keys):
             again = Counter(keys).most_common(1)[0][0]
-            raise InputError(f"{self.images.path}: images", f"{again} stands twice", COPY)
+            raise InputError(f"{self.images.path}: images", f"{again} occurs twice", COPY)
         kept = self.of_people.counts > 0
         if self.empty:
             kept[:] = True
@@ -113,117 +113,99 @@ class Photos:
 
     @cached_property
     def of_people(self) -> ByImage:
-        """Annotated people of each image."""
+        """Rows of the annotated people of each image."""
         return ByImage.of(self.people.image, len(self.images.ids), self.order)
 
     @cached_property
     def of_boxes(self) -> ByImage | None:
-        """The boxes of each image that are handed over instead."""
+        """Rows of ``boxes`` of each image."""
         return None if self.boxes is None else ByImage.of(self.boxes.image, len(self.images.ids))
 
     def camera(self, row: int) -> Camera:
-        """Of an image, at the origin of its own frame."""
+        """Camera of an image, at the origin of its own frame."""
         fx, fy, cx, cy = self.intrinsics[row]
         width, height = self.images.sizes[row].tolist()
         K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
         return Camera(K, np.eye(3), np.zeros(3), np.zeros(5), (width, height))
 
 
-class Photographs(ABC):
-    """Base of an adapter: a `Dataset` over `Photos`, one for each split that the data set has.
+class Photographs(Adapter):
+    """Adapter over `Photos`, one for each split of the data set.
 
-    Annotations of a split are read whole at the first question that needs them. What is left out of them is counted in
-    ``status()``. An image that is absent, unreadable or of another size than its annotation says is an InputError
-    when it is read, and makes the state "partial" where it is absent.
+    `inspect` counts the entries that are left out. Reading an image raises InputError if it is absent, unreadable or of
+    another size than annotated.
 
     Args:
         root: folder of the data set.
-        synthetic: whether these are rendered people; a tree with a ``manifest.json`` of our generator always is.
+        synthetic: see `Adapter`.
     """
 
-    name: str
-    skeleton: Skeleton
-    splits: tuple[str, ...] = ("train", "test")
     views = (CAMERA,)
-    obtain: str
-    length_unit: Literal["mm", "m"] = "mm"
-    """Of the published files, which exchanged files have as well; everything here is in millimetres."""
+    length_unit: ClassVar[Literal["mm", "m"]] = "mm"
+    """Unit of the published files, and of exchanged predictions."""
 
     def __init__(self, root: Path, synthetic: bool = False) -> None:
-        self.root = Path(root)
-        self._is_generated = (self.root / NAME).is_file()
-        self.synthetic = synthetic or self._is_generated
+        super().__init__(root, synthetic)
         self._read_splits: dict[str, Photos] = {}
 
     @abstractmethod
-    def facts(self, split: str) -> Facts:
-        """Whose boxes, and whose truth."""
-
-    @abstractmethod
     def _file(self, split: str) -> Path | None:
-        """The annotations of a split; None where the data set has no such split."""
+        """The annotation file of a split; None if the data set lacks the split."""
 
     @abstractmethod
     def _folder(self, split: str) -> Path:
-        """The folder that names of images are below."""
+        """The folder of the images."""
 
     @abstractmethod
     def _read(self, split: str, path: Path) -> Photos:
         """Read the annotations of a split."""
 
-    def _truth_of(self, published: TruthSource) -> TruthSource:
-        """Whose truth: the published one's, or that of rendered people."""
-        return "synthetic" if self.synthetic else published
-
     def _prefix(self, split: str) -> str:
-        """What keys of a split begin with."""
+        """First part of the keys of a split."""
         return ""
 
     def _options(self) -> Mapping[str, object]:
-        """Options that the numbers depend on."""
+        """Options that select or change labels."""
         return {}
 
     def _other_files(self) -> Sequence[Path]:
-        """Files that are needed beside the annotations."""
+        """Required files besides the annotations."""
         return ()
 
-    def status(self) -> Status:
-        """Annotations readable and each image of theirs present; how many people are used and left out."""
+    def inspect(self) -> tuple[DataState, str]:
+        """Ready if annotations can be read and all their images exist; counts used and unused people."""
         files = {split: path for split in self.splits if (path := self._file(split)) is not None}
-        there = {split: path for split, path in files.items() if path.is_file()}
-        if not there:
-            return Status("missing", f"no {next(iter(files.values()))}", self.obtain)
+        present = [split for split, path in files.items() if path.is_file()]
+        if not present:
+            return "missing", f"no {next(iter(files.values()))}"
         for path in self._other_files():
             if not path.is_file():
-                return Status("missing", f"no {path}", self.obtain)
-        details, absent = [], [f"no {path}" for split, path in files.items() if split not in there]
-        for split in there:
-            try:
-                photos = self._photos(split)
-            except InputError as error:
-                return Status("damaged", str(error), self.obtain)
+                return "missing", f"no {path}"
+        details, absent = [], [f"no {path}" for split, path in files.items() if split not in present]
+        for split in present:
+            photos = self._photos(split)
             people = len(photos.of_people.rows)
             details.append(f"{split}: {len(photos.rows)} images, {people} people{photos.left_out}")
             names = [photos.images.names[row] for row in photos.rows.values()]
             missing = _absent(self._folder(split), names)
             if missing:
                 absent.append(f"{len(missing)} of {len(names)} images are missing, first {missing[0]}")
-        return Status("partial" if absent else "ready", "; ".join([*details, *absent]), self.obtain)
+        return "partial" if absent else "ready", "; ".join([*details, *absent])
 
-    def manifest(self) -> str:
-        """SHA-256 of the files and of the options that decide what is used of them.
-
-        Raises:
-            InputError: a file cannot be read, or a generated world was changed.
-        """
-        return self._manifest
+    def content_sha256(self) -> str:
+        """SHA-256 of the files and the options."""
+        annotations = [path for split in self.splits if (path := self._file(split)) is not None]
+        if not any(path.is_file() for path in annotations):
+            raise InputError(annotations[0], "there is no such file", self.obtain)
+        options = str(sorted(self._options().items()))
+        return files_sha256(options, (*annotations, *self._other_files()), self.obtain)
 
     def keys(self, split: str) -> Sequence[str]:
-        """Images by their names, in the order of the file; none of a split whose file is absent where another's is."""
-        if split not in self.splits:
-            raise InputError(
-                f"{self.name}: split", f"{split!r} is no split", "one of " + ", ".join(f'"{s}"' for s in self.splits)
-            )
+        """Names of the images in the order of the file.
+
+        A split without its file is empty, unless all splits lack theirs.
+        """
+        self.check_split(split)
         path = self._file(split)
         if path is None or (not path.is_file() and any(self._has(other) for other in self.splits)):
             return ()
@@ -233,17 +215,16 @@ class Photographs(ABC):
         """The photograph with the boxes of its people."""
         split, photos, row = self._find(key)
         camera = photos.camera(row)
-        path = self._folder(split) / photos.images.names[row]
+        image = ReadImage.of(self._folder(split) / photos.images.names[row], camera.size)
         boxes, scores = photos.people.boxes_px[photos.of_people[row]], None
         if photos.boxes is not None and photos.of_boxes is not None:
             chosen = photos.of_boxes[row]
             boxes = photos.boxes.boxes_px[chosen]
             scores = None if photos.boxes.scores is None else photos.boxes.scores[chosen]
-        image = ReadImage(partial(read_image, path, camera.size), partial(FileState.of, path))
         return Sample(key, (View(CAMERA, camera, image, boxes, box_scores=scores),), self._group(key, photos, row))
 
     def truth(self, key: str) -> Truth:
-        """(P, J, 3) mm in the camera's frame, NaN where only the image is annotated; what is visible, and where."""
+        """Poses (P, J, 3), mm in the camera's frame; NaN for joints without 3D annotation."""
         _, photos, row = self._find(key)
         people, chosen = photos.people, photos.of_people[row]
         seen = people.seen[chosen]
@@ -254,12 +235,12 @@ class Photographs(ABC):
         return Truth(joints, {CAMERA: seen}, annotated)
 
     def image_id(self, key: str, view: str = CAMERA) -> int:
-        """Id of an image in its file, as the files that the community exchanges name it; every view is the one."""
+        """Id of an image in the annotation file; exchanged prediction files refer to it."""
         _, photos, row = self._find(key)
         return int(photos.images.ids[row])
 
     def annotation_ids(self, key: str) -> list[int]:
-        """Ids of an image's annotated people, in the order of ``truth``."""
+        """Ids of the annotated people of an image, in the order of ``truth``."""
         _, photos, row = self._find(key)
         return [int(number) for number in photos.people.ids[photos.of_people[row]]]
 
@@ -285,31 +266,21 @@ class Photographs(ABC):
                 if key in photos.rows:
                     return split, photos, photos.rows[key]
         files = [path for split in self.splits if (path := self._file(split)) is not None]
-        raise InputError(f"{self.name}: key {key!r}", "there is no such image", f"see {files[0]}")
-
-    @cached_property
-    def _manifest(self) -> str:
-        if self._is_generated:
-            verify_files(self.root)
-        annotations = [path for split in self.splits if (path := self._file(split)) is not None]
-        if not any(path.is_file() for path in annotations):
-            raise InputError(annotations[0], "there is no such file", self.obtain)
-        options = str(sorted(self._options().items()))
-        return files_sha256(options, (*annotations, *self._other_files()), self.obtain)
+        raise self.unknown_key(key, files[0])
 
 
 def _absent(folder: Path, names: Sequence[str]) -> list[str]:
-    """Those of ``names`` below ``folder`` that are no files; each folder is listed once."""
-    there: dict[str, set[str]] = {}
+    """The ``names`` that are missing below ``folder``; each folder is listed once, which is faster than a stat each."""
+    files: dict[str, set[str]] = {}
     absent = []
     for name in names:
         parent, _, file = name.rpartition("/")
-        if parent not in there:
+        if parent not in files:
             try:
-                there[parent] = set(os.listdir(folder / parent))
+                files[parent] = set(os.listdir(folder / parent))
             except OSError:
-                there[parent] = set()
-        if file not in there[parent]:
+                files[parent] = set()
+        if file not in files[parent]:
             absent.append(name)
     return absent
 
@@ -322,7 +293,7 @@ def people_of(
     joints_mm: Array | None,
     joints_px: Array | None,
 ) -> People:
-    """Those of m annotations that are ``kept`` (m,), with what their data set says of the joints of all m."""
+    """The ``kept`` (m,) of m annotations as people; ``seen`` and joints are those of all m."""
     used = [annotations[row] for row in np.flatnonzero(kept).tolist()]
     return People(
         images.rows([a.image_id for a in used], f"{images.path}: annotations"),
@@ -335,7 +306,7 @@ def people_of(
 
 
 def labelled_photos(file: File[Image, KeyPoints], path: Path, joints: int, prefix: str = "") -> Photos:
-    """Photographs of COCO's form, annotated in the image alone; used are single people with key points.
+    """Photographs with 2D annotations in COCO's format; single people with key points are used.
 
     Raises:
         InputError: an annotation does not have ``joints`` key points.
@@ -356,11 +327,11 @@ def labelled_photos(file: File[Image, KeyPoints], path: Path, joints: int, prefi
 
 
 def assumed_intrinsics(images: Images) -> Array:
-    """(n, 4) of photographs whose camera nobody knows: 1500 px, and the middle of the image (RootNet)."""
+    """Intrinsics (n, 4) of uncalibrated photographs: 1500 px and the centre of the image (RootNet)."""
     return np.concatenate([np.full((len(images.ids), 2), ASSUMED_FOCAL_PX), images.sizes / 2], axis=1)
 
 
 def key_points(values: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """COCO's x, y, v (m, J, 3) as pixels (m, J, 2), NaN where v is 0, and whether v is above 0 (m, J)."""
+    """Split COCO's x, y, v (m, J, 3) into pixels (m, J, 2), NaN for v = 0, and whether v is above 0 (m, J)."""
     seen = values[..., 2] > 0
     return np.where(seen[..., None], values[..., :2], np.nan), seen

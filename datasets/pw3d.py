@@ -1,12 +1,11 @@
-"""3DPW: people in the street before one moving camera, whose poses come from sensors that they wear.
+"""3DPW: people in the street, one moving camera, poses from body-worn sensors.
 
 On disk, below one root, as RootNet publishes the annotations:
 
     data/3DPW_{train,validation,test}.json      sequence, cam_param (focal, princpt); bbox, joint_cam (metres)
     data/imageFiles/<sequence>/image_%05d.jpg   or imageFiles/ beside data/
 
-Frame: the camera's, metres on disk and mm here. Joints: `SMPL`. A joint counts as seen where it projects into the
-image.
+Frame: the camera's, metres on disk and mm here. Joints: `SMPL`. Joints that project into the image count as visible.
 """
 
 from __future__ import annotations
@@ -57,10 +56,6 @@ SMPL = Skeleton(
 )
 """The 24 joints of SMPL."""
 
-OBTAIN = (
-    "images: virtualhumans.mpi-inf.mpg.de/3DPW (5 GB; research only, by a form); 3DPW_{train,validation,test}.json: "
-    "linked from the RootNet README"
-)
 _MM = 1000.0
 _SIZE = 3 * len(SMPL)
 
@@ -80,22 +75,28 @@ class _Annotation(Annotation, kw_only=True, gc=False):
 
 
 class Pw3d(Photographs):
-    """The adapter: a `Dataset` of images "test/downtown_walking_00/image_00000".
+    """Adapter of images "test/downtown_walking_00/image_00000".
 
     Args:
         root: folder with the files above.
-        synthetic: see `Photographs`.
+        synthetic: see `Adapter`.
     """
 
     name = "pw3d"
+    title = "3DPW"
+    licence = "research only"
+    obtain = (
+        "images: virtualhumans.mpi-inf.mpg.de/3DPW (5 GB; research only, by a form); "
+        "3DPW_{train,validation,test}.json: linked from the RootNet README"
+    )
+    layout = "pw3d"
     skeleton = SMPL
     splits = ("train", "validation", "test")
-    obtain = OBTAIN
     length_unit = "m"
 
     def facts(self, split: str) -> Facts:
-        """Recorded poses, and boxes about their joints."""
-        return Facts(boxes="true joints", truth=self._truth_of("motion capture"))
+        """Recorded poses and boxes about their joints."""
+        return Facts(boxes="true joints", truth=self.truth_source("motion capture"))
 
     def _file(self, split: str) -> Path:
         return self.root / "data" / f"3DPW_{split}.json"
@@ -108,7 +109,7 @@ class Pw3d(Photographs):
         return f"{split}/"
 
     def _read(self, split: str, path: Path) -> Photos:
-        file = decode(path, File[_Image, _Annotation], OBTAIN)
+        file = decode(path, File[_Image, _Annotation], self.obtain)
         entries = [Image(i.id, f"{i.sequence}/{i.file_name}", i.width, i.height) for i in file.images]
         images, left_out = Images.of(path, entries), LeftOut()
         joints_mm = _joints(file.annotations, path)
@@ -123,7 +124,7 @@ class Pw3d(Photographs):
 
 
 def _joints(annotations: list[_Annotation], path: Path) -> Array:
-    """(m, 24, 3) mm, of 24 lists of 3 metres or of 72 in one list."""
+    """Joints (m, 24, 3) mm, from 24 lists of 3 numbers or one list of 72, in metres."""
     for row, annotation in enumerate(annotations):
         nested = sum(isinstance(value, tuple) for value in annotation.joint_cam)
         if (nested, len(annotation.joint_cam)) not in ((len(SMPL), len(SMPL)), (0, _SIZE)):
@@ -132,7 +133,7 @@ def _joints(annotations: list[_Annotation], path: Path) -> Array:
 
 
 def _within(joints_mm: Array, intrinsics: Array, sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(m, 24) whether joints (m, 24, 3) project into the images of people, with (m, 4) and (m, 2) of these."""
+    """Whether joints (m, 24, 3) project into their images, with intrinsics (m, 4) and sizes (m, 2); (m, 24)."""
     depth = joints_mm[..., 2:]
     pixels = joints_mm[..., :2] / np.where(depth > 0, depth, np.nan) * intrinsics[:, None, :2] + intrinsics[:, None, 2:]
     return np.asarray(((pixels >= 0) & (pixels < sizes[:, None])).all(axis=-1))

@@ -13,7 +13,6 @@ base of the middle finger.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,10 +24,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from poseboard.datasets.adapter import Adapter
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.facts import Facts
-from poseboard.datasets.sample import HANDS, Group, Sample, Status, Truth, View
+from poseboard.datasets.facts import DataState, Facts
+from poseboard.datasets.files import files_sha256
+from poseboard.datasets.sample import HANDS, Group, Sample, Truth, View
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.datasets.unpickle import read_pickle
 
@@ -54,7 +55,6 @@ RHD_HAND = Skeleton(
 """21 key points of one hand, each finger from its tip to its base."""
 
 SETS = {"train": "training", "test": "evaluation"}
-OBTAIN = "Rendered Handpose Dataset page of the Freiburg computer vision group (RHD_published_v2)"
 
 _COPY = "extract the published archive again"
 _SIZE = (320, 320)
@@ -66,8 +66,8 @@ _SIDE_PX = (50.0, 256.0)
 _RELEASED_SIDE_PX = (50.0, 500.0)
 
 
-class Rhd:
-    """The adapter: a `Dataset` of hands, one sample per image.
+class Rhd(Adapter):
+    """Adapter of hands, one sample per image.
 
     The action of a sample's group is "left hand", "right hand" or "both hands". Every image is a sequence of its own.
 
@@ -78,15 +78,14 @@ class Rhd:
         boxes: "hand": square centred at the base of the middle finger; half its side is the largest distance of a
             visible key point along either axis. "compat": the release's boxes, see `released_box`, for weights that
             were trained with them. Both are computed from the true key points.
-
-    Raises:
-        InputError: an option has a wrong value.
     """
 
     name = "rhd"
+    title = "Rendered Hand Pose"
+    licence = "see the data set's page"
+    obtain = "Rendered Handpose Dataset page of the Freiburg computer vision group (RHD_published_v2)"
     skeleton = RHD_HAND
-    synthetic = False
-    splits = tuple(SETS)
+    views = ("camera",)
 
     def __init__(
         self,
@@ -94,60 +93,39 @@ class Rhd:
         hands: Literal["dominant", "both"] = "dominant",
         boxes: Literal["hand", "compat"] = "hand",
     ) -> None:
-        for field, value, values in (("hands", hands, ("dominant", "both")), ("boxes", boxes, ("hand", "compat"))):
-            if value not in values:
-                raise InputError(f"{self.name}: {field}", f"{value!r} is none", f"one of {', '.join(values)}")
-        self.root = Path(root)
+        super().__init__(root)
         self._hands, self._boxes = hands, boxes
         self._shown: dict[str, tuple[int, ...]] = {}
 
-    @property
-    def views(self) -> tuple[str, ...]:
-        """The only camera."""
-        return ("camera",)
-
-    def status(self) -> Status:
+    def inspect(self) -> tuple[DataState, str]:
         """Ready if the annotations can be read and each set has its first and last image and mask."""
         annotated = [name for name in SETS.values() if self._annotation_path(name).is_file()]
         if not annotated:
-            return Status("missing", f"no {self._annotation_path('training')}", OBTAIN)
-        try:
-            sets = {name: self._sets[name] for name in annotated}
-        except InputError as error:
-            return Status("damaged", str(error), OBTAIN)
+            return "missing", f"no {self._annotation_path('training')}"
+        sets = {name: self._sets[name] for name in annotated}
         absent = [f"{name}/anno_{name}.pickle" for name in SETS.values() if name not in annotated]
         for name, of_set in sets.items():
             for number in (of_set.numbers[0], of_set.numbers[-1]):
                 files = [f"{name}/{kind}/{number:05d}.png" for kind in ("color", "mask")]
                 absent += [file for file in files if not (self.root / file).is_file()]
         if absent:
-            return Status("partial", f"{absent[0]} is missing", OBTAIN)
+            return "partial", f"{absent[0]} is missing"
         count = sum(len(of_set.numbers) for of_set in sets.values())
-        whose = {"hand": "boxes about the hand", "compat": "boxes as the release of epipolar transformers cuts them"}
-        return Status("ready", f"{count} pictures; {whose[self._boxes]}", OBTAIN)
+        source = {"hand": "about the hand", "compat": "as in the release of epipolar transformers"}
+        return "ready", f"{count} pictures; boxes {source[self._boxes]}"
 
-    def manifest(self) -> str:
+    def content_sha256(self) -> str:
         """SHA-256 of the annotations and the options."""
-        digest = hashlib.sha256(b"" if self._hands == "dominant" else self._hands.encode())
-        digest.update(b"" if self._boxes == "hand" else self._boxes.encode())
-        for name in SETS.values():
-            path = self._annotation_path(name)
-            try:
-                digest.update(path.read_bytes())
-            except FileNotFoundError:
-                digest.update(b"absent")
-            except OSError as error:
-                raise InputError(path, f"file cannot be read ({error.strerror})", OBTAIN) from None
-        return digest.hexdigest()
+        paths = [self._annotation_path(name) for name in SETS.values()]
+        return files_sha256(f"{self._hands} {self._boxes}", paths, self.obtain)
 
     def facts(self, split: str) -> Facts:
-        """Boxes about the true key points, poses that were rendered; a sample of one hand says which it is."""
+        """Boxes about the true key points; rendered poses; samples of one hand state which one."""
         return Facts(boxes="true joints", truth="synthetic", hand=True)
 
     def keys(self, split: str) -> Sequence[str]:
         """Images of "train" ("training/00000" …) or "test" ("evaluation/00000" …), by number."""
-        if split not in SETS:
-            raise InputError("rhd: split", f"{split!r} is no split", 'one of "train", "test"')
+        self.check_split(split)
         name = SETS[split]
         return [f"{name}/{number:05d}" for number in self._sets[name].numbers]
 
@@ -190,7 +168,7 @@ class Rhd:
         match = re.fullmatch(r"(training|evaluation)/([0-9]{5})", key)
         row = None if match is None else self._sets[match[1]].rows.get(int(match[2]))
         if match is None or row is None:
-            raise InputError(f"rhd: key {key!r}", "there is no such picture", f"see {self.root}")
+            raise self.unknown_key(key, self.root)
         return self._sets[match[1]], row, self.root / match[1]
 
     def _shown_hands(self, key: str) -> tuple[int, ...]:
@@ -233,7 +211,7 @@ class _Sets(dict[str, _Annotations]):
 
 def _read_annotations(path: Path) -> _Annotations:
     if not path.is_file():
-        raise InputError(path, "there is no such file", OBTAIN)
+        raise InputError(path, "there is no such file", Rhd.obtain)
     content = read_pickle(path)
     if not isinstance(content, dict) or not content:
         raise InputError(path, f"holds a {type(content).__name__}, not a dict of pictures", _COPY)

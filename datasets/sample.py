@@ -6,6 +6,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol, get_args, runtime_checkable
 
@@ -54,15 +55,20 @@ class FileState:
 
 @dataclass(frozen=True)
 class ReadImage:
-    """A function that reads an image, and the state of its file.
+    """An image that is read when it is used, and the state of its file.
 
     Args:
         read: returns (H, W, 3) uint8 RGB.
-        state: of the file.
+        state: returns the state of the file.
     """
 
     read: Callable[[], Image]
     state: Callable[[], FileState]
+
+    @classmethod
+    def of(cls, path: Path, size: tuple[int, int]) -> ReadImage:
+        """An image file that must have the (width, height) of its annotations."""
+        return cls(partial(read_image, path, size), partial(FileState.of, path))
 
     def __call__(self) -> Image:
         """The image."""

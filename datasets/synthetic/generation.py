@@ -28,7 +28,7 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
 from poseboard.datasets.forks import can_fork, forked
-from poseboard.datasets.synthetic.manifest import NAME, read_manifest, write_manifest
+from poseboard.datasets.manifest import NAME, read_manifest, write_manifest
 
 _STARTED = "generation.json"
 

@@ -25,6 +25,7 @@ from pydantic import Field, model_validator
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.files import write_file
+from poseboard.datasets.manifest import files_digest, verify_files
 from poseboard.datasets.sample import Dataset
 from poseboard.datasets.skeleton import COCO
 from poseboard.datasets.synthetic.body import sample_body, sample_outfit
@@ -39,7 +40,6 @@ from poseboard.datasets.synthetic.generation import (
     encode_jpeg,
     random_part,
 )
-from poseboard.datasets.synthetic.manifest import files_digest, verify_files
 from poseboard.datasets.synthetic.motion import ACTIONS, GAITS, SEATS, move
 from poseboard.datasets.synthetic.renderer import Light, Room, backdrop, render
 from poseboard.datasets.synthetic.scene import (

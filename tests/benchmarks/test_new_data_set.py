@@ -31,7 +31,7 @@ ROWS = {
 def gym(workspace_with: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A workspace with the data set, its tables and two rows."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "datasets"))
-    entry = importlib.import_module("made_up_gym").ENTRY
+    entry = catalog.Entry("gym", "made_up_gym")
     monkeypatch.setattr(catalog, "_ENTRIES", (*catalog._ENTRIES, entry))
     monkeypatch.setattr(predicting, "TABLES", tmp_path / "tables")
     (tmp_path / "tables").mkdir()

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from poseboard.datasets.adapter import Adapter
 from poseboard.datasets.camera import Camera
-from poseboard.datasets.catalog import Entry
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.facts import Facts
-from poseboard.datasets.sample import Group, Poses, Sample, Status, Truth, View
+from poseboard.datasets.facts import DataState, Facts
+from poseboard.datasets.sample import Group, Poses, Sample, Truth, View
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Inputs, Options, Training, parse_options
 from poseboard.methods.checkpoint import Checkpoint
@@ -40,30 +40,30 @@ def write_gym(root: Path) -> None:
     np.save(root / "poses.npy", shape + places + rng.normal(0, 30, (16, PEOPLE, 5, 3)))
 
 
-class Gym:
+class Gym(Adapter):
     """The adapter."""
 
-    name, skeleton, synthetic, views, splits = "gym", FIVE, False, ("left", "middle", "right"), tuple(FRAMES)
+    name, title, licence, obtain = "gym", "Gym", "made up", "ask them"
+    skeleton, views, splits = FIVE, ("left", "middle", "right"), tuple(FRAMES)
 
     def __init__(self, root: Path) -> None:
-        self.root = Path(root)
+        super().__init__(root)
         self._cameras = [
             Camera(_K, np.eye(3), (dx, 0, 5000.0), size=(640, 480)) for dx in (-1500.0, 0.0, 1500.0)
         ]  # the world's middle is five metres ahead
 
-    def status(self) -> Status:
-        there = (self.root / "poses.npy").is_file()
-        return Status("ready" if there else "missing", "16 moments" if there else "no poses.npy", "ask them")
+    def inspect(self) -> tuple[DataState, str]:
+        present = (self.root / "poses.npy").is_file()
+        return ("ready", "16 moments") if present else ("missing", "no poses.npy")
 
     def facts(self, split: str) -> Facts:
         return Facts(boxes="detected", truth="motion capture")
 
-    def manifest(self) -> str:
+    def content_sha256(self) -> str:
         return hashlib.sha256((self.root / "poses.npy").read_bytes()).hexdigest()
 
     def keys(self, split: str) -> list[str]:
-        if split not in FRAMES:
-            raise InputError("gym: split", f"{split!r} is no split", f"one of {', '.join(FRAMES)}")
+        self.check_split(split)
         return [f"gym/{frame:02d}" for frame in FRAMES[split]]
 
     def truth(self, key: str) -> Truth:
@@ -80,12 +80,8 @@ class Gym:
 
     def _poses(self, key: str) -> np.ndarray:
         if key not in {known for split in FRAMES for known in self.keys(split)}:
-            raise InputError(f"gym: key {key!r}", "there is no such moment", "see poses.npy")
+            raise self.unknown_key(key, self.root / "poses.npy")
         return np.load(self.root / "poses.npy")[int(key[-2:])]
-
-
-OBTAIN = "ask them"
-ENTRY = Entry("gym", "Gym", "made up", "made_up_gym:Gym")
 
 
 class MeanOptions(Options):

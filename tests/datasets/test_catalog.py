@@ -58,6 +58,13 @@ def test_options_reach_the_adapter(human36m_tree: Path) -> None:
         ("human36m", {"root": "x", "images": "sepia"}, r"'human36m': images: "),
         ("human36m", {"root": "x", "box_scale": "wide"}, r"'human36m': box_scale: "),
         ("human36m", {"root": "x", "box_scale": 0}, "box_scale"),
+        ("human36m", {"root": "x", "box_scale": float("nan")}, "box_scale"),
+        ("human36m-coco", {"root": "x", "protocol": 3}, "protocol"),
+        ("human36m-coco", {"root": "x", "every_test": 0}, "every_test"),
+        ("human36m-toolbox", {"root": "x", "truth": "drawn"}, "truth"),
+        ("panoptic", {"root": "x", "every": 0}, "every"),
+        ("panoptic-people", {"root": "x", "box_scale": 1.2}, "box_scale"),
+        ("rhd", {"root": "x", "hands": "left"}, "hands"),
         ("shelf", {"root": "x", "images": "original"}, r"'shelf': images: "),
     ],
 )

@@ -78,8 +78,6 @@ def test_status_tells_what_is_there_and_what_lacks(tmp_path: Path) -> None:
 def test_options_are_checked(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="panoptic-people: cameras: '50_01' is no HD camera"):
         PanopticPeople(tmp_path, cameras=("50_01",))
-    with pytest.raises(InputError, match="panoptic-people: every: stride 0 is not positive"):
-        PanopticPeople(tmp_path, every=0)
     assert len(PanopticPeople(tmp_path, cameras="all").views) == 31
 
 

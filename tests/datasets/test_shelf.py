@@ -114,7 +114,7 @@ def test_a_full_set_is_evaluated_on_the_usual_frames(tmp_path: Path) -> None:
     write_shelf(tmp_path, frames=602, cameras=1)
     keys = Shelf(tmp_path).keys("test")
     assert (keys[0], keys[-1], len(keys)) == ("shelf/000300", "shelf/000600", 301)
-    with pytest.raises(InputError, match="there is no such frame"):
+    with pytest.raises(InputError, match="no such sample"):
         Shelf(tmp_path).sample("shelf/000299")
 
 
@@ -131,7 +131,7 @@ def test_campus_has_files_frames_and_images_of_its_own(tmp_path: Path) -> None:
     assert view.camera.size == (360, 288)
     assert view.pixels()[0, 0].tolist() == [7, 7, 7]
     for key in ("campus/000471", "shelf/000350"):
-        with pytest.raises(InputError, match=r"campus: key .* there is no such frame"):
+        with pytest.raises(InputError, match=r"campus: key .* no such sample"):
             dataset.truth(key)
     (tmp_path / "pred_campus_maskrcnn_hrnet_coco.pkl").unlink()
     assert Campus(tmp_path).status().state == "partial"
@@ -202,7 +202,7 @@ def test_an_absent_set_says_where_it_is_to_be_had(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no split"):
         Shelf(tmp_path).keys("val")
     for key in ("shelf/1", "shelf/000009", "campus/000000", ""):
-        with pytest.raises(InputError, match="no such frame"):
+        with pytest.raises(InputError, match="no such sample"):
             Shelf(tmp_path).truth(key)
 
 

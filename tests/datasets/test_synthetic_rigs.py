@@ -166,7 +166,7 @@ def test_it_reads_any_tree_of_the_layout(human36m_tree: Path) -> None:
     assert not dataset.synthetic
     assert len(dataset.keys("test")) > 0
     assert len(dataset.keys("train")) == len(dataset.keys("known")) == 0
-    with pytest.raises(InputError, match=r"human36m-rigs: key 'R01/x': there is no such frame"):
+    with pytest.raises(InputError, match=r"human36m-rigs: key 'R01/x': .* no such sample"):
         dataset.sample("R01/x")
 
 

@@ -24,10 +24,10 @@ from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.files import write_file
 from poseboard.datasets.human36m import CAMERAS, LABELS, TREES, Human36M, image_path
+from poseboard.datasets.manifest import labels_digest
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.datasets.synthetic import generation, world
 from poseboard.datasets.synthetic.generation import Clip, Job, WrittenLabels, encode_jpeg
-from poseboard.datasets.synthetic.manifest import labels_digest
 from poseboard.datasets.synthetic.world import SEQUENCES, RosterOptions, StudioOptions, direct, jobs, shots
 
 PUBLISHED_SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")

@@ -23,9 +23,9 @@ from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.files import write_file
 from poseboard.datasets.human36m_coco import SUBJECTS, Human36MCoco
 from poseboard.datasets.human36m_toolbox import ACTIONS, JOINTS
+from poseboard.datasets.manifest import files_digest, verify_files
 from poseboard.datasets.synthetic import generation, motion, world
 from poseboard.datasets.synthetic.generation import Clip, Extent, Job, WrittenLabels, encode_jpeg, random_part
-from poseboard.datasets.synthetic.manifest import files_digest, verify_files
 from poseboard.datasets.synthetic.photographs import bounds, xywh
 from poseboard.datasets.synthetic.world import direct, jobs, rig, shots
 

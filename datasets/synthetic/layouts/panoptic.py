@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.files import write_file
+from poseboard.datasets.manifest import files_digest, verify_files
 from poseboard.datasets.panoptic import JOINTS19, RANGES, SEQUENCES, Panoptic
 from poseboard.datasets.synthetic import generation
 from poseboard.datasets.synthetic.body import Figure
 from poseboard.datasets.synthetic.dome import HD_RATE_HZ, DomeOptions
 from poseboard.datasets.synthetic.generation import Clip, Job, WrittenLabels, encode_jpeg
-from poseboard.datasets.synthetic.manifest import files_digest, verify_files
 from poseboard.datasets.synthetic.world import direct, shots
 
 WorldOptions = DomeOptions

@@ -20,6 +20,7 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.detections import Detections, detections_name, write_detections
 from poseboard.datasets.files import write_file
+from poseboard.datasets.manifest import files_digest, verify_files
 from poseboard.datasets.panoptic import HD_CAMERAS, JOINTS19
 from poseboard.datasets.panoptic_people import PanopticPeople
 from poseboard.datasets.skeleton import COCO
@@ -33,7 +34,6 @@ from poseboard.datasets.synthetic.layouts.panoptic import (
     joints19_annotated,
     joints19_mm,
 )
-from poseboard.datasets.synthetic.manifest import files_digest, verify_files
 
 WorldOptions = DomePeopleOptions
 
