@@ -17,8 +17,9 @@ from poseboard.datasets.files import WholeFiles
 from poseboard.protocols.records import DataFile, ResultError, Score
 from poseboard.report.board import Board, boards, main_boards
 from poseboard.report.drawing import charts
+from poseboard.report.page import row_slots
+from poseboard.report.plots import axis_label
 from poseboard.report.results import Results
-from poseboard.report.site import axis_label, row_slots
 
 LEADERBOARD, PEOPLE = "leaderboard.png", "people.jpg"
 _KEY = "Source"

@@ -137,19 +137,6 @@ def test_same_results_give_the_same_bytes(results: Path, site: Path, tmp_path: P
         assert path.read_bytes() == (site / path.relative_to(tmp_path)).read_bytes(), path.name
 
 
-def test_several_processes_give_the_same_bytes(
-    results: Path, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("poseboard.report.site.FEWEST_SHARED", 1)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
-    written = build(results, "default", tmp_path)
-    assert {path.relative_to(tmp_path) for path in written} == {
-        path.relative_to(site) for path in site.rglob("*") if path.is_file()
-    }
-    for path in written:
-        assert path.read_bytes() == (site / path.relative_to(tmp_path)).read_bytes(), path.name
-
-
 def test_the_board_shows_value_interval_rank_and_cost(site: Path) -> None:
     found = page(site / "index.html")
     cells = [text for _, text in found.cells]
@@ -219,7 +206,7 @@ def test_of_many_numbers_the_first_are_listed_and_the_others_folded(
         return [[text for _, text in table.cells] for table in tables if "numbers" in table.classes]
 
     assert "further numbers" not in page(site / "methods" / "dlt.html").text
-    monkeypatch.setattr("poseboard.report.site.MOST_LISTED", 1)
+    monkeypatch.setattr("poseboard.report.method_page.MOST_LISTED", 1)
     build(results, "default", tmp_path)
     folded = page(tmp_path / "methods" / "dlt.html")
     assert re.search(r"\d+ further numbers on human36m", folded.text)

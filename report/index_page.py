@@ -1,0 +1,116 @@
+"""The content of ``index.html``: what each section shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from poseboard.report import plots
+from poseboard.report.board import Board, boards, main_boards
+from poseboard.report.controls import controls
+from poseboard.report.page import PageFiles, Site
+from poseboard.report.papers import paper_tables
+from poseboard.report.results import Results
+from poseboard.report.robustness import predicted, robustness
+from poseboard.report.sweeps import Sweep, sweeps
+from poseboard.report.training_cost import cost, measure_of
+from poseboard.report.transfers import transfers
+
+
+def index_context(site: Site, files: PageFiles) -> dict[str, Any]:
+    """Variables of the template ``index.html.j2``; plots and pictures are added to ``files``."""
+    results, all_boards = site.results, site.boards
+    mains = main_boards(all_boards)
+    all_sweeps, curves = sweeps(all_boards), robustness(all_boards)
+    moved, controlled = transfers(all_boards), controls(all_boards)
+    on_board = {id(board) for columns in mains.values() for board in columns}
+    in_sections = {
+        *(id(board) for table in curves for curve in table.curves for board in curve.boards),
+        *(id(board) for sweep in all_sweeps for board in sweep.columns),
+        *(id(board) for table in moved for board in table.columns),
+        *(id(table.control) for table in controlled),
+        *_calibrated_twins(all_boards, all_sweeps),
+    }
+    data = [
+        (file, [(path.name, files.picture(path, f"data-{file.dataset}")) for path in paths if file.synthetic])
+        for file, paths in results.data
+    ]
+    return {
+        "mains": mains,
+        "methods_in": _methods,
+        "bounds_in": lambda columns: list(dict.fromkeys(row.method for board in columns for row in board.bounds)),
+        "measure_in": lambda methods, dataset: measure_of(
+            cost(results.training, dataset, method) for method in methods
+        ),
+        "hardware_of": lambda methods, dataset: list(
+            dict.fromkeys(name for m in methods for name in cost(results.training, dataset, m).hardware)
+        ),
+        "others": _tables(board for board in all_boards if id(board) not in on_board | in_sections),
+        "sweeps": all_sweeps,
+        "robustness": [(table, plots.robustness_plot(site, table, files)) for table in curves],
+        "predicted": predicted(curves),
+        "transfers": [(table, plots.transfer_plots(site, table, files)) for table in moved],
+        "controls": [(table, plots.increase_plot(site, table, k, files)) for k, table in enumerate(controlled, 1)],
+        "kinds": {curve.title: curve.scale for table in curves for curve in table.curves},
+        "breakdowns": [board for columns in mains.values() for board in columns if _has_actions(board)],
+        "compared": _compared(all_boards, on_board),
+        "several": _over_seeds(results),
+        "several_profile": results.reference.profile if results.reference else "",
+        "plots": {
+            dataset: plots.plots_of_dataset(
+                site,
+                columns,
+                [b for b in all_boards if b.data_key == dataset and (id(b) in on_board or id(b) not in in_sections)],
+                [sweep for sweep in all_sweeps if (sweep.dataset, sweep.synthetic) == dataset],
+                files,
+            )
+            for dataset, columns in mains.items()
+        },
+        "papers": paper_tables(results, all_boards),
+        "data": data,
+        "without_pictures": any(picture is None for _, pictures in data for _, picture in pictures),
+        "catalog": results.catalog,
+        "speed": results.speed,
+        "recorded_speed": results.recorded_speed,
+    }
+
+
+def _calibrated_twins(all_boards: Sequence[Board], all_sweeps: Sequence[Sweep]) -> set[int]:
+    """Boards of rows with extrinsics in a table by frames per rig: one frame is enough for them."""
+    tables = {
+        (sweep.dataset, sweep.synthetic, sweep.table) for sweep in all_sweeps if sweep.columns[0].calibration_free
+    }
+    return {id(b) for b in all_boards if (*b.data_key, b.table) in tables and not b.calibration_free}
+
+
+def _tables(further: Iterable[Board]) -> dict[tuple[str, bool, bool, bool], list[Board]]:
+    """Further boards by the table on the page whose columns they are.
+
+    A table is of one data set, of one camera or of several, and with extrinsics or without.
+    """
+    tables: dict[tuple[str, bool, bool, bool], list[Board]] = {}
+    for board in further:
+        key = (board.dataset, board.synthetic, board.from_one_camera, board.calibration_free)
+        tables.setdefault(key, []).append(board)
+    return {key: tables[key] for key in sorted(tables)}
+
+
+def _compared(all_boards: Sequence[Board], on_board: set[int]) -> list[tuple[Board, bool]]:
+    """Boards with paired differences, and whether each is on the leaderboard; these come first."""
+    pairs = [(board, id(board) in on_board) for board in all_boards if board.comparison and board.comparison.pairs]
+    return sorted(pairs, key=lambda pair: not pair[1])
+
+
+def _over_seeds(results: Results) -> list[Board]:
+    """The main boards of the run with several seeds; empty without such a run."""
+    if results.reference is None:
+        return []
+    return [board for columns in main_boards(boards(results.reference)).values() for board in columns]
+
+
+def _methods(columns: Sequence[Board]) -> list[str]:
+    return list(dict.fromkeys(row.method for board in columns for row in board.rows))
+
+
+def _has_actions(board: Board) -> bool:
+    return any(row.score.breakdown.get("action") for row in board.rows)
