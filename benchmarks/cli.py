@@ -17,7 +17,7 @@ from poseboard.benchmarks.allocation import keep_freed_memory
 from poseboard.benchmarks.locks import is_first_process
 from poseboard.benchmarks.settings import PROFILE_VARIABLE, Settings
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import write_file
+from poseboard.datasets.files import WholeFiles, write_file
 from poseboard.protocols.records import ResultError, RowKind, row_paths
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -531,27 +531,85 @@ def demo(
 
     Example: poseboard demo street.jpg --fov 70
     """
-    from poseboard.benchmarks import demo as of_photos
+    import json
+
+    from poseboard.benchmarks.harness import device
+    from poseboard.datasets.skeleton import ROOT
+    from poseboard.methods.rootnet import demo as photographs
+    from poseboard.methods.rootnet.method import Rootnet
 
     def say(line: str) -> None:
         print(f"poseboard: {line}", file=sys.stderr)
 
-    focal_of = of_photos.focal_of(focal, fov)
+    focal_of = photographs.focal_of(focal, fov)
     settings = _settings()
-    weights = of_photos.find_weights(settings, row, checkpoint)
-    taken = of_photos.photos(images, focal_of, boxes, say, min_score)
-    seen = of_photos.run(settings, weights, taken)
-    pictures = of_photos.write_pictures(seen, out)
+    row, weights = _root_finder(settings, row, checkpoint)
+    trained_on, synthetic = _training_data_of(settings, weights)
+    photos = photographs.read_photos(images, focal_of, boxes, min_score)
+    for photo in photos:
+        if photo.left_out:
+            say(f"{photo.path.name}{photo.left_out}")
+    dataset = next(iter(settings.on(row) or settings.params.datasets))  # options may differ between data sets
+    finder = Rootnet(settings.options(row, dataset), ROOT)
+    finder.load(weights, device())
+    located = photographs.locate(finder, photos)
+    pictures = photographs.write_pictures(located, out)
     if boxes is None:
-        say("no boxes are given: people are those that OpenCV's HOG detector finds, which are upright and often missed")
-    say(f"weights: {weights.path}, trained on: {weights.trained_on}")
-    if weights.synthetic:
-        say("these weights have seen rendered people alone: their distances in photographs mean little")
+        say("no boxes are given: OpenCV's HOG detector finds upright people only, and misses many")
+    say(f"weights: {weights}, trained on: {trained_on}")
+    if synthetic:
+        say("these weights were trained on rendered people only: distances in photographs mean little")
     if as_json:
-        print(of_photos.as_json(seen, weights, pictures))
+        used = {"row": row, "checkpoint": str(weights), "trained_on": trained_on, "synthetic": synthetic}
+        records = [
+            {**people.record(), "weights": used, "pictures": list(map(str, paths))}
+            for people, paths in zip(located, pictures, strict=True)
+        ]
+        print(json.dumps(records, indent=1))
         return
-    for one, of_one in zip(seen, pictures, strict=True):
-        print("\n".join([*one.lines(), *map(str, of_one)]))
+    for people, paths in zip(located, pictures, strict=True):
+        print("\n".join([*people.lines(), *map(str, paths)]))
+
+
+def _root_finder(settings: Settings, row: str | None, checkpoint: Path | None) -> tuple[str, Path]:
+    """Name and weights of a row that predicts roots of people: the first one if none is named."""
+    from poseboard.methods.base import find_learner
+    from poseboard.methods.rootnet.method import Rootnet
+
+    finders = [name for name in settings.rows if issubclass(find_learner(settings.entry(name).spec), Rootnet)]
+    if row is None and not finders:
+        raise InputError("params.yaml: methods", "no row finds the roots of people", "add one of methods/rootnet")
+    row = row or finders[0]
+    if row not in finders:
+        settings.entry(row)
+        remedy = f"name one that does: {', '.join(finders) or 'there is none'}"
+        raise InputError(f"row {row}", "does not find the roots of people", remedy)
+    trained = [
+        settings.checkpoint(dataset, row, seed)
+        for dataset in settings.params.datasets
+        for seed in settings.profile.seeds
+    ]
+    path = checkpoint or next((path for path in trained if path.is_file()), None)
+    if path is None:
+        remedy = f"run `poseboard train {row}`, or give --checkpoint FILE"
+        raise InputError(f"row {row}", f"has no checkpoint in {settings.portable(str(settings.results))}", remedy)
+    if not path.is_file():
+        raise InputError(path, "there is no such checkpoint", "give a checkpoint of ours or an imported one")
+    return row, path
+
+
+def _training_data_of(settings: Settings, weights: Path) -> tuple[str, bool | None]:
+    """What a checkpoint was trained on, in words, and whether that was synthetic; None if not known."""
+    from poseboard.benchmarks.provenance import training_path, weights_sha256
+    from poseboard.protocols.records import TrainingFile
+
+    weights_sha256(settings, weights)  # refuses a file that its training did not write
+    path = training_path(settings, weights)
+    record = TrainingFile.read(path) if path is not None and path.is_file() else None
+    if record is None or (record.provenance.weights is not None and record.provenance.weights.origin == "imported"):
+        return "not known", None
+    names = ", ".join(record.training_manifests or [record.dataset])
+    return (f"{names} (a synthetic world)" if record.synthetic else names), record.synthetic
 
 
 Split = Annotated[str, typer.Option(help="split of the data set")]
@@ -570,9 +628,24 @@ def roots_write(
 
     Boxes in it are those of the crops; its unit is that of the data set as it is published.
     """
-    from poseboard.benchmarks.exchanging import write_exchanged
+    from poseboard.benchmarks.harness import Bench
+    from poseboard.benchmarks.predicting import predictions_path
+    from poseboard.protocols import predictions, root_files
 
-    print(write_exchanged(_settings(), dataset, row, out, split))
+    settings = _settings()
+    opened = Bench.open(settings, dataset).dataset
+    folder = settings.row_path("predictions", row, dataset)
+    records: list[root_files.RootRecord] = []
+    for condition in root_files.camera_conditions(opened, split):
+        path = predictions_path(settings, dataset, row, condition, settings.seeds(row, dataset)[0])
+        if not path.is_file():
+            problem = f"there are no predictions of {split} from {condition.cameras[0]} alone"
+            remedy = f"run `poseboard predict {dataset} {row} --split {split}` first"
+            raise InputError(settings.portable(str(folder)), problem, remedy)
+        records += root_files.to_records(opened, predictions.read(path))
+    out, unit = out or folder / f"bbox_root_{dataset}_output.json", root_files.length_unit(opened)
+    root_files.write_roots(out, records, unit)
+    print(f"{settings.portable(str(out))}: {len(records)} people, in {unit}")
 
 
 @roots_app.command("read")
@@ -584,10 +657,19 @@ def roots_read(
     split: Split = "test",
 ) -> None:
     """Make predictions of a file of roots, to be scored by `poseboard score DATASET NAME --predictions`."""
-    from poseboard.benchmarks.exchanging import read_exchanged
+    from poseboard.benchmarks.harness import Bench
+    from poseboard.protocols import predictions, root_files
+    from poseboard.protocols.records import check_name
 
-    for path in read_exchanged(_settings(), dataset, file, named, out, split):
-        print(path)
+    opened = Bench.open(_settings(), dataset).dataset
+    records = root_files.read_roots(file, root_files.length_unit(opened))
+    tables = root_files.to_predictions(opened, split, records, named, str(file))
+    several = len(tables) > 1
+    paths = [out.with_stem(f"{out.stem}-{check_name('camera', camera)}") if several else out for camera in tables]
+    with WholeFiles() as outputs:
+        for path, table in zip(paths, tables.values(), strict=True):
+            predictions.write(path, table, outputs)
+    print("\n".join(map(str, paths)))
 
 
 @weights_app.command("import")

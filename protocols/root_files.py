@@ -1,10 +1,10 @@
-"""The file that the community exchanges roots by: ``bbox_root_<data set>_output.json``.
+"""The file in which the community exchanges roots, ``bbox_root_<data set>_output.json``, from and to predictions.
 
-A list with one entry per person: ``image_id``; ``root_cam``, x, y, z in the camera's frame, in millimetres (metres for
-3DPW); ``bbox``, x, y, width, height; ``score`` where there is one. Boxes are *processed*: squared and enlarged, as the
-network cropped them. A file of raw detections (``bbox_<data set>_output.json``) looks alike but has no ``root_cam``;
-who takes one for the other enlarges boxes twice (RootNet's AP on MuPoTS-3D is then 15 instead of 31). So ours say it:
-``bbox_processed`` is true, which readers of the release pass over.
+A JSON list with one entry per person: ``image_id``; ``root_cam``, x, y, z in the camera's frame, in millimetres (metres
+for 3DPW); ``bbox``, x, y, width, height; ``score``, optional. The boxes are *processed*: squared and enlarged, as the
+network cropped them. A file of raw detections (``bbox_<data set>_output.json``) looks alike but has no ``root_cam``.
+Mistaking one for the other enlarges boxes twice (RootNet's AP on MuPoTS-3D is then 15 instead of 31). So our files have
+``bbox_processed: true``, which readers of the release ignore.
 """
 
 from __future__ import annotations
@@ -14,20 +14,33 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from poseboard.datasets.boxes import crop_boxes
+from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
-from poseboard.datasets.sample import Poses, Sample, View
+from poseboard.datasets.sample import Dataset, Poses, Sample, View
 from poseboard.datasets.skeleton import ROOT
+from poseboard.protocols.condition import Condition
+from poseboard.protocols.predictions import PoseTable, PredictionInfo
 
 LengthUnit = Literal["mm", "m"]
 _MM = {"mm": 1.0, "m": 1000.0}
 _REMEDY = "give a bbox_root_*_output.json as RootNet writes it"
+_SAME_BOX_PX = 1.0
+"""Boxes that differ by less are the same: files round them."""
+
+
+@runtime_checkable
+class NumberedImages(Protocol):
+    """A data set whose images have ids in its own files."""
+
+    def image_id(self, key: str, view: str) -> int:
+        """Id of the image of a sample in a view."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -35,10 +48,10 @@ class RootRecord:
     """One person.
 
     Args:
-        image_id: of the data set's annotation file.
+        image_id: id in the data set's annotation file.
         root_mm: x, y, z in the camera's frame.
-        box_xywh: of the crop, squared and enlarged.
-        score: of the detector; 1 where the box was annotated.
+        box_xywh: box of the crop, squared and enlarged.
+        score: confidence of the detector; 1 for an annotated box.
     """
 
     image_id: int
@@ -47,36 +60,99 @@ class RootRecord:
     score: float = 1.0
 
 
-def processed_boxes(view: View) -> NDArray[np.float64]:
-    """(P, 4) x, y, width, height of the crops about the boxes of a view."""
-    left_upper, right_lower = view.boxes_px[:, :2], view.boxes_px[:, 2:]
-    return crop_boxes(np.concatenate([left_upper, right_lower - left_upper], axis=1), view.camera.size)
+def length_unit(dataset: Dataset) -> LengthUnit:
+    """Unit of the data set as it is published."""
+    unit: LengthUnit = getattr(dataset, "length_unit", "mm")
+    return unit
 
 
-def records_of(samples: Sequence[Sample], answers: Sequence[Poses], image_ids: Sequence[int]) -> list[RootRecord]:
-    """What was answered of whole frames, sample by sample and in the order of the boxes.
+def camera_conditions(dataset: Dataset, split: str) -> list[Condition]:
+    """One condition per camera: the file has no predictions from several cameras."""
+    return [Condition(split=split, cameras=(camera,)) for camera in dataset.views]
 
-    Args:
-        samples: with the frames and tight boxes that were handed over.
-        answers: of `ROOT`, one person per box.
-        image_ids: of the samples.
+
+def to_records(dataset: Dataset, table: PoseTable) -> list[RootRecord]:
+    """Roots in a predictions file from one camera, in the order of the data set.
 
     Raises:
-        InputError: an answer has another joint set, or not one person per box.
+        InputError: the images have no ids; or the predictions are of other joints, boxes or another state of the data
+            set.
     """
+    image_id, condition = _image_ids(dataset), table.info.condition
+    if table.info.joints != ROOT.joints:
+        raise InputError(f"{table.source}: metadata.joints", "are not only the root", "name a row that predicts roots")
+    if table.info.manifest != dataset.manifest():
+        remedy = f"run `poseboard predict {dataset.name} {table.info.method} --split {condition.split}` again"
+        raise InputError(f"{table.source}: metadata.manifest", f"is of another state of {dataset.name}", remedy)
+    rows_of: dict[str, list[int]] = {}
+    for row in np.lexsort((table.person, table.keys.astype(str))).tolist():
+        rows_of.setdefault(str(table.keys[row]), []).append(row)
     records = []
-    for sample, answer, image_id in zip(samples, answers, image_ids, strict=True):
-        view = sample.views[0]
-        if answer.skeleton.joints != ROOT.joints or len(answer.score) != len(view.boxes_px):
-            raise InputError(sample.key, "has not one root per box", "write what rootnet answered")
+    for key in dataset.keys(condition.split):
+        view = _view(dataset.sample(key), condition.cameras[0])
+        if view is None or key not in rows_of:
+            continue
         boxes = processed_boxes(view)
-        for root, box, score in zip(
-            answer.joints_mm[:, 0].tolist(), boxes.tolist(), answer.score.tolist(), strict=True
-        ):
-            records.append(
-                RootRecord(int(image_id), (root[0], root[1], root[2]), (box[0], box[1], box[2], box[3]), score)
-            )
+        for row in rows_of[key]:
+            if table.person[row] >= len(boxes):
+                raise InputError(f"{table.source}: {key}", "has not one root per box", "name a row that predicts roots")
+            x, y, z = table.joints_mm[row, 0].astype(np.float64).tolist()
+            left, upper, width, height = boxes[table.person[row]].tolist()
+            number = image_id.image_id(key, view.name)
+            records.append(RootRecord(number, (x, y, z), (left, upper, width, height), float(table.score[row])))
     return records
+
+
+def to_predictions(
+    dataset: Dataset, split: str, records: Iterable[RootRecord], method: str, source: str
+) -> dict[str, PoseTable]:
+    """Predictions by camera, from the entries of a file.
+
+    An entry with the box of a person of the data set gets the number of that person; the others follow. Protocols with
+    given boxes compare people with equal numbers.
+
+    Args:
+        dataset: data set with ids of images.
+        split: split of the data set.
+        records: entries of the file.
+        method: name of the method that wrote it.
+        source: the file, for errors.
+
+    Raises:
+        InputError: the images have no ids, or an entry is of an image that the split does not have.
+    """
+    image_id = _image_ids(dataset)
+    of_image: dict[int, list[RootRecord]] = {}
+    for record in records:
+        of_image.setdefault(record.image_id, []).append(record)
+    unused, keys, tables = set(of_image), list(dataset.keys(split)), {}
+    for condition in camera_conditions(dataset, split):
+        camera, poses = condition.cameras[0], []
+        for key in keys:
+            view = _view(dataset.sample(key), camera)
+            number = None if view is None else image_id.image_id(key, camera)
+            poses.append(_in_order_of_boxes([] if number is None else of_image.get(number, []), view))
+            unused -= {number}
+        info = PredictionInfo(
+            skeleton=ROOT.name,
+            joints=ROOT.joints,
+            dataset=dataset.name,
+            condition=condition,
+            manifest=dataset.manifest(),
+            method=method,
+            trained_on=(),
+        )
+        tables[camera] = PoseTable.collect(keys, poses, info)
+    if unused:
+        problem = f"{min(unused)} is no image of {split} of {dataset.name}"
+        raise InputError(f"{source}: image_id", problem, "name the split with --split")
+    return tables
+
+
+def processed_boxes(view: View) -> Array:
+    """(P, 4) x, y, width, height of the crops around the boxes of a view."""
+    left_upper, right_lower = view.boxes_px[:, :2], view.boxes_px[:, 2:]
+    return crop_boxes(np.concatenate([left_upper, right_lower - left_upper], axis=1), view.camera.size)
 
 
 def write_roots(path: Path, records: Iterable[RootRecord], unit: LengthUnit = "mm") -> None:
@@ -85,7 +161,7 @@ def write_roots(path: Path, records: Iterable[RootRecord], unit: LengthUnit = "m
     Args:
         path: ``bbox_root_<data set>_output.json``.
         records: people.
-        unit: of the file: that of the data set as it is published.
+        unit: unit of the file.
 
     Example:
         >>> write_roots(Path("bbox_root_mupots_output.json"), [])  # doctest: +SKIP
@@ -105,14 +181,15 @@ def write_roots(path: Path, records: Iterable[RootRecord], unit: LengthUnit = "m
 
 
 def read_roots(path: Path, unit: LengthUnit = "mm") -> list[RootRecord]:
-    """Read a file of ours or of others, in its order.
+    """Read a file, ours or another program's, in its order.
 
     Args:
-        path: of the file.
-        unit: of its roots.
+        path: the file.
+        unit: unit of the file.
 
     Raises:
-        InputError: it is absent or no JSON list; an entry lacks a field or holds what is no number; its boxes are raw.
+        InputError: the file is absent or no JSON list, an entry lacks a field or has no number in it, or its boxes are
+            raw.
     """
     try:
         entries = json.loads(path.read_bytes())
@@ -122,26 +199,10 @@ def read_roots(path: Path, unit: LengthUnit = "mm") -> list[RootRecord]:
         raise InputError(path, f"cannot be read as JSON ({str(error).splitlines()[0][:80]})", _REMEDY) from None
     if not isinstance(entries, list):
         raise InputError(path, "holds no list", _REMEDY)
-    return [_record(entry, f"{path}: entry {number}", unit) for number, entry in enumerate(entries)]
+    return [_record(entry, f"{path}: entry {number}", _MM[unit]) for number, entry in enumerate(entries)]
 
 
-def answers_of(records: Iterable[RootRecord], frame: str) -> dict[int, Poses]:
-    """Image id -> its people in the order of the file, in the frame of the camera ``frame``."""
-    of_image: dict[int, list[RootRecord]] = {}
-    for record in records:
-        of_image.setdefault(record.image_id, []).append(record)
-    return {
-        image_id: Poses(
-            ROOT,
-            np.array([record.root_mm for record in people])[:, None],
-            np.array([record.score for record in people]),
-            frame,
-        )
-        for image_id, people in of_image.items()
-    }
-
-
-def _record(entry: Any, where: str, unit: LengthUnit) -> RootRecord:
+def _record(entry: Any, where: str, mm: float) -> RootRecord:
     if not isinstance(entry, Mapping):
         raise InputError(where, "is no object", _REMEDY)
     if "root_cam" not in entry:
@@ -154,7 +215,6 @@ def _record(entry: Any, where: str, unit: LengthUnit) -> RootRecord:
     x, y, z = _numbers(entry["root_cam"], 3, f"{where}: root_cam")
     left, upper, width, height = _numbers(entry.get("bbox"), 4, f"{where}: bbox")
     (score,) = _numbers([entry.get("score", 1.0)], 1, f"{where}: score")
-    mm = _MM[unit]
     return RootRecord(image_id, (x * mm, y * mm, z * mm), (left, upper, width, height), score)
 
 
@@ -163,3 +223,32 @@ def _numbers(values: Any, count: int, where: str) -> list[float]:
     if not whole or any(type(value) not in (int, float) or not math.isfinite(value) for value in values):
         raise InputError(where, f"is not {count} finite numbers", _REMEDY)
     return [float(value) for value in values]
+
+
+def _image_ids(dataset: Dataset) -> NumberedImages:
+    if not isinstance(dataset, NumberedImages):
+        raise InputError(f"data set {dataset.name}", "its images have no ids", "roots cannot be exchanged by file")
+    return dataset
+
+
+def _view(sample: Sample, camera: str) -> View | None:
+    return next((view for view in sample.views if view.name == camera), None)
+
+
+def _in_order_of_boxes(people: Sequence[RootRecord], view: View | None) -> Poses:
+    """People in the order of the view's boxes, NaN for a box without a person; then people without a box."""
+    boxes = np.empty((0, 4)) if view is None else processed_boxes(view)
+    free, places, count = np.ones(len(boxes), dtype=np.bool_), [], len(boxes)
+    for record in people:
+        difference_px = np.abs(boxes - np.array(record.box_xywh)).max(axis=1, initial=0.0)
+        nearest = int(np.where(free, difference_px, np.inf).argmin()) if len(boxes) else -1
+        if nearest >= 0 and free[nearest] and difference_px[nearest] < _SAME_BOX_PX:
+            free[nearest] = False
+            places.append(nearest)
+        else:
+            places.append(count)
+            count += 1
+    joints_mm, score = np.full((count, 1, 3), np.nan), np.zeros(count)
+    for place, record in zip(places, people, strict=True):
+        joints_mm[place, 0], score[place] = record.root_mm, record.score
+    return Poses(ROOT, joints_mm, score, "world" if view is None else view.name)

@@ -30,7 +30,6 @@ EVERYTHING = (
 """Files that all trainings and predictions run."""
 NOTHING = (
     "benchmarks/cli.py",
-    "benchmarks/demo.py",
     "benchmarks/pipeline.py",
     "report/pictures.py",
 )

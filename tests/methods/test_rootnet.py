@@ -9,7 +9,7 @@ import torch
 from poseboard.datasets.boxes import crop_boxes
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.sample import Group, Poses, Sample, Truth, View
+from poseboard.datasets.sample import Group, Sample, Truth, View
 from poseboard.datasets.skeleton import COCO, HUMAN36M, ROOT
 from poseboard.methods.base import Method, Training
 from poseboard.methods.batches.mixing import Mixture, Roots
@@ -19,7 +19,7 @@ from poseboard.methods.rootnet.crop import PersonCrop
 from poseboard.methods.rootnet.method import Rootnet
 from poseboard.methods.rootnet.model import JOINTS, RootArchitecture, RootNet
 from poseboard.methods.rootnet.train import RootAugmentation
-from poseboard.protocols.root_files import RootRecord, answers_of, read_roots, records_of, write_roots
+from poseboard.protocols.root_files import RootRecord, processed_boxes, read_roots, write_roots
 
 SIZE = (320, 240)
 K = np.array([[400.0, 0, 150], [0, 420, 110], [0, 0, 1]])
@@ -230,23 +230,21 @@ def test_boxes_that_are_none_are_refused(tmp_path):
             method.predict([Sample("s", (outside,), sample.group)])
 
 
-def test_roots_are_exchanged_by_file(tmp_path):
+def test_a_file_of_roots_is_read_as_it_was_written(tmp_path):
     sample, _, roots = scene()
-    answer = Poses(ROOT, roots[:, None], np.array([0.9, 0.4]), "a")
-    records = records_of([sample], [answer], [7])
+    box = processed_boxes(sample.views[0])[0]
     left, upper, right, lower = sample.views[0].boxes_px[0]
-    np.testing.assert_allclose(records[0].box_xywh, crop_boxes([left, upper, right - left, lower - upper], SIZE)[0])
+    np.testing.assert_allclose(box, crop_boxes([left, upper, right - left, lower - upper], SIZE)[0])
+    record = RootRecord(7, tuple(roots[0].tolist()), tuple(box.tolist()), 0.4)
     for unit, factor in (("mm", 1), ("m", 1000)):
         path = tmp_path / f"bbox_root_{unit}_output.json"
-        write_roots(path, [*records, RootRecord(8, (np.nan,) * 3, (0, 0, 1, 1))], unit)
-        entries = json.loads(path.read_text())
-        assert [entry["image_id"] for entry in entries] == [7, 7]
-        assert all(entry["bbox_processed"] for entry in entries)
-        np.testing.assert_allclose(entries[0]["root_cam"], roots[0] / factor)
-        back = answers_of(read_roots(path, unit), "a")
-        assert list(back) == [7]
-        np.testing.assert_allclose(back[7].joints_mm, answer.joints_mm)
-        np.testing.assert_array_equal(back[7].score, answer.score)
+        write_roots(path, [record, RootRecord(8, (np.nan,) * 3, (0, 0, 1, 1))], unit)
+        (entry,) = json.loads(path.read_text())
+        assert entry["bbox_processed"]
+        np.testing.assert_allclose(entry["root_cam"], roots[0] / factor)
+        (back,) = read_roots(path, unit)
+        assert (back.image_id, back.box_xywh, back.score) == (7, record.box_xywh, 0.4)
+        np.testing.assert_allclose(back.root_mm, roots[0])
 
 
 @pytest.mark.parametrize(
