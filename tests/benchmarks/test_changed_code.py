@@ -21,7 +21,7 @@ from poseboard.datasets.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("benchmarks", "datasets", "methods", "protocols", "report")
 ROWS = ("backbone", "dlt", "lifting", "rootnet", "volumetric")
-SHARED = ("batches", "geometry", "nets")
+SHARED = ("batches", "drawing", "geometry", "nets")
 STATEMENT = "_X = 1\n"
 EVERYTHING = (
     "benchmarks/handover.py", "benchmarks/harness.py", "benchmarks/perturbing.py", "protocols/perturbation.py",
@@ -115,7 +115,7 @@ def test_every_file_makes_due_what_runs_it_and_nothing_else(due: tuple[Settings,
         elif room == "methods" and not folder.endswith(".py") and folder not in SHARED:
             rows = {row for row in settings.rows if settings.entry(row).code == f"methods/{folder}"}
             of_rows = {entry for entry in everything if entry[1] in rows}
-            assert made[name] == (set() if name.endswith("/published.py") else of_rows), name
+            assert made[name] == (set() if name.endswith(("/published.py", "/demo.py")) else of_rows), name
     for name in EVERYTHING:
         assert everything == made[name], name
     for name in ("benchmarks/training_data.py", "methods/loop.py", "methods/batches/mixing.py"):
