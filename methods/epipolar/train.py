@@ -12,18 +12,18 @@ from torch import Tensor
 
 from poseboard.datasets.sample import Sample, Truth, View
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Example, Inputs, Training
+from poseboard.methods.base import Example, Inputs
 from poseboard.methods.batches.crops import crop_pixels
 from poseboard.methods.batches.multiview import augmented_views, stack_changed
 from poseboard.methods.epipolar.attention import AttentionSettings
-from poseboard.methods.epipolar.model import Decoding, EpipolarPose, Fusion
+from poseboard.methods.epipolar.model import Decoding, EpipolarArchitecture, EpipolarPose, Fusion
 from poseboard.methods.epipolar.release_metrics import horizontal_pck, joint_detection_rate
 from poseboard.methods.epipolar.release_rules import HeatmapLoss, released_loss, scale_and_turn
 from poseboard.methods.epipolar.triangulation import CONFIDENCE, INLIER_MM, Scheme
 from poseboard.methods.nets.gaussian_maps import gaussian_maps
 from poseboard.methods.nets.heatmap_training import HeatmapOptions
 from poseboard.methods.nets.losses import heatmap_losses
-from poseboard.methods.nets.schedule import Epochs, Length, Milestones, warmup_cosine
+from poseboard.methods.nets.training import Epochs, Milestones, NetworkTraining, rate_groups
 
 
 class EpipolarOptions(HeatmapOptions):
@@ -99,45 +99,28 @@ _PCK_PX = (5, 10)
 """Distances of the release's PCK at which trained networks differ."""
 
 
-class EpipolarTraining(Training):
-    """The training pipeline.
-
-    Args:
-        model: with the weights to start from.
-        options: of the training.
-        skeleton: of the truth; mirror images swap its left and right joints.
-    """
-
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None
+class EpipolarTraining(NetworkTraining[EpipolarOptions, EpipolarArchitecture]):
+    """Training of backbone and attention on heat maps."""
 
     def __init__(self, model: EpipolarPose, options: EpipolarOptions, skeleton: Skeleton) -> None:
-        self._architecture = model.architecture
-        self._options = options
-        self._flip_order = skeleton.flip_order
-        self.architecture = model.architecture.plain()
-        self.model = model
-        length = Length(options.steps, options.batch_size)
-        self.steps, self.every = length.steps, length.every
-        self.batch_size = options.batch_size
-        self.clip_norm = options.clip_norm
+        small, network = options.recipe == "small", model.architecture
         # A rotated or enlarged box shows more than the crop: it is warped from the whole frame, as in the release.
-        whole = options.recipe == "published" and (options.scale_factor > 0 or options.rotation_deg > 0)
-        self.inputs = Inputs(None if whole else model.architecture.crop_px, resampling=model.architecture.resampling)
-        rate = options.learning_rate
-        if options.recipe == "published":
-            self.optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-            self.scheduler = length.falling(self.optimizer, options.milestones, shares=(0.5, 0.75))
-            return
-        groups = [{"params": list(model.backbone.parameters()), "lr": rate}]
-        if model.epipolar_sampler is not None:
-            groups.append({"params": list(model.epipolar_sampler.parameters()), "lr": rate * options.block_rate_factor})
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=True)
-        self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
+        whole = not small and (options.scale_factor > 0 or options.rotation_deg > 0)
+        super().__init__(
+            model,
+            network,
+            options,
+            skeleton,
+            Inputs(None if whole else network.crop_px, resampling=network.resampling),
+            rate_groups(model, options.learning_rate, {"epipolar_sampler": options.block_rate_factor} if small else {}),
+            options.milestones,
+            shares=(0.5, 0.75),
+        )
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
         """Views of a sample, see `stack_changed`; with "published" a reference view and, with fusion, its source."""
-        options, side = self._options, self._architecture.crop_px
-        if options.recipe == "small":
+        options, side = self.options, self.network.crop_px
+        if self.small:
             return augmented_views(
                 sample,
                 truth,
@@ -145,7 +128,7 @@ class EpipolarTraining(Training):
                 rng,
                 crop_px=side,
                 slots=options.views,
-                flip_order=self._flip_order,
+                flip_order=self.skeleton.flip_order,
             )
         slots = 1 if options.fusion == "none" else 2
         return stack_changed(
@@ -168,14 +151,14 @@ class EpipolarTraining(Training):
         if not others:
             return [own]
         distance = [float(np.linalg.norm(view.camera.centre_mm - own.camera.centre_mm)) for view in others]
-        near = np.argsort(distance, kind="stable")[: self._options.source_choice]
+        near = np.argsort(distance, kind="stable")[: self.options.source_choice]
         return [own, others[int(near[rng.integers(len(near))])]]
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The recipe's loss over all views, or ("published") over the reference views, with the release's metrics."""
-        arch, options, valid = self._architecture, self._options, batch["valid"]
+        arch, options, valid = self.network, self.options, batch["valid"]
         images = arch.prepare(batch["images"][valid])
-        if options.recipe == "small":
+        if self.small:
             heatmaps = self.model(images, batch["P"], valid).heatmaps
             points, weights = batch["points_px"][valid], batch["weights"][valid]
             return heatmap_losses(arch, heatmaps, points, weights, options.heatmap_weight, options.sigma_px)

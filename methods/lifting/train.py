@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import HANDS, Sample, Truth, View
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Example, Inputs, Options, Training
+from poseboard.methods.base import Example, Inputs
 from poseboard.methods.batches.augmentation import NO_AUGMENTATION, Augmentation, augment, transform_points
 from poseboard.methods.batches.crops import crop_pixels
 from poseboard.methods.batches.labels import inside_crop, visible_joints
@@ -24,36 +23,33 @@ from poseboard.methods.lifting.model import (
     CANONICAL,
     Joints,
     Lifting,
+    LiftingArchitecture,
     Network,
     canonical_indices,
     pose_loss,
     rotation_loss,
 )
 from poseboard.methods.nets.losses import heatmap_losses, keypoint_l2
-from poseboard.methods.nets.schedule import Epochs, Length, Milestones, Recipe, by_recipe, warmup_cosine
+from poseboard.methods.nets.training import Epochs, Milestones, NetworkTraining, TrainingOptions, rate_groups
 
 _ONLY_FOR_MAPS = ("deconv_layers.", "final_layer.", "lateral.", "smooth.")
 """Layers of the backbones that come after the image features."""
 
 
-class LiftingOptions(Options):
-    """Options of monocular lifting.
+class LiftingOptions(TrainingOptions):
+    """Options of monocular lifting; those of every training are `TrainingOptions`.
 
     Args:
         network: "direct", "rotation" or "image_rotation"; see `LiftingArchitecture`.
-        recipe: "small" is ours: joint distances and 2D losses, AdamW with a cosine schedule, augmentation, poses in the
-            frame of the camera turned to the crop. "published" is the release's: squared error, Adam 1e-5 with one
-            milestone, true heat maps, no augmentation, poses in the camera's frame.
+        recipe: "small" is ours: joint distances and 2D losses, augmentation, poses in the frame of the camera turned
+            to the crop. "published" is the release's: squared error, one milestone, true heat maps, no augmentation,
+            poses in the camera's frame.
         start_weights: checkpoint of a backbone to start from, instead of that of the row under ``after``; for
             "image_rotation" also an image network.
         image_px: side of the crops; None: that of the weights.
-        steps: optimiser steps, or `Epochs`.
         milestones: "published": epochs, or steps if ``steps`` is a number, at which the learning rate is divided by
             ten; None: three quarters of the steps.
-        batch_size: views per step.
         learning_rate: maximum; None: the recipe's own, 1e-3 or 1e-5.
-        warmup_steps: "small": steps of the warm-up.
-        weight_decay: "small": of AdamW.
         pool: side of the squares that heat maps are averaged over; None: the recipe's own, 2 or 8; 8 if drawn.
         maps: input of heat-map networks. "predicted": the backbone's maps. "drawn": Gaussians, see `RELEASED_MAPS`, at
             the true joints in training, where the backbone is not trained, and at the backbone's joints in prediction.
@@ -65,20 +61,15 @@ class LiftingOptions(Options):
             views, with the root that the row under ``after`` predicts.
         handed: left or right hand is an input (`Inputs.hand`); None: for skeletons of hands.
         mirror_right: right hands have the canonical pose of left ones, mirrored.
-        clip_norm: maximum gradient norm, larger gradients are clipped; None: no clipping. Default: 10 ("small"), None.
         augmentation: "small": of the crops and their poses.
     """
 
     network: Network = "direct"
-    recipe: Recipe = "small"
     start_weights: Path | None = None
     image_px: int | None = Field(default=None, ge=32, multiple_of=32)
     steps: PositiveInt | Epochs = 1200
     milestones: Milestones | None = None
     batch_size: int = Field(default=24, ge=1)
-    learning_rate: float | None = Field(default=None, gt=0)
-    warmup_steps: int = Field(default=20, ge=0)
-    weight_decay: float = Field(default=1e-4, ge=0)
     pool: int | None = Field(default=None, ge=1)
     maps: Literal["predicted", "drawn"] | None = None
     joints_2d_weight: float = Field(default=0.1, ge=0)
@@ -87,7 +78,6 @@ class LiftingOptions(Options):
     views: Literal["one", "median"] = "one"
     handed: bool | None = None
     mirror_right: bool = False
-    clip_norm: float | None = Field(default_factory=by_recipe(10.0, None), gt=0)
     augmentation: Augmentation = Augmentation(rotation_deg=15.0, scale=0.1)
 
     @model_validator(mode="after")
@@ -119,49 +109,34 @@ def crop_ray(view: View, side_px: int) -> Array:
     return ray_rotation(view.camera.K, (centre, centre))
 
 
-class LiftingTraining(Training):
-    """The training pipeline.
-
-    Args:
-        model: with the weights to start from.
-        options: of the training.
-        skeleton: of the truth.
+class LiftingTraining(NetworkTraining[LiftingOptions, LiftingArchitecture]):
+    """Training of the lifting network, and of its backbone unless heat maps are drawn.
 
     Raises:
         InputError: the skeleton has no canonical frame.
     """
 
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None
-
     def __init__(self, model: Lifting, options: LiftingOptions, skeleton: Skeleton) -> None:
-        self._architecture, self._options = model.architecture, options
-        self._flip_order, self._root = skeleton.flip_order, skeleton.root_index
+        small, network = options.recipe == "small", model.architecture
         self._axis, self._plane, self._scale = canonical_indices(skeleton)
         self._of_hands = CANONICAL[skeleton.name].handed
-        self._augmentation = options.augmentation if options.recipe == "small" else NO_AUGMENTATION
-        self.architecture = model.architecture.plain()
-        self.model = model
-        length = Length(options.steps, options.batch_size)
-        self.steps, self.every = length.steps, length.every
-        self.batch_size = options.batch_size
-        self.clip_norm = options.clip_norm
-        # Training needs the truth in the camera's frame and therefore R and t. Prediction has neither.
-        arch = model.architecture
-        self.inputs = Inputs(crop_px=arch.backbone.crop_px, views=(1, 1_000), hand=arch.handed)
-        if self._architecture.drawn is not None:
+        self._augmentation = options.augmentation if small else NO_AUGMENTATION
+        if network.drawn is not None:
             model.backbone.requires_grad_(False)
-        elif options.recipe == "published" and options.network == "image_rotation":  # layers without a gradient
+        elif not small and options.network == "image_rotation":  # layers without a gradient
             for name, parameter in model.backbone.named_parameters():
                 parameter.requires_grad_(not name.startswith(_ONLY_FOR_MAPS))
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        if options.recipe == "published":
-            self.optimizer = torch.optim.Adam(parameters, lr=options.learning_rate or 1e-5)
-            self.scheduler = length.falling(self.optimizer, options.milestones, shares=(0.75,))
-            return
-        self.optimizer = torch.optim.AdamW(
-            parameters, lr=options.learning_rate or 1e-3, weight_decay=options.weight_decay, fused=True
+        super().__init__(
+            model,
+            network,
+            options,
+            skeleton,
+            # Training needs the truth in the camera's frame and therefore R and t. Prediction has neither.
+            Inputs(crop_px=network.backbone.crop_px, views=(1, 1_000), hand=network.handed),
+            rate_groups(model, options.learning_rate or (1e-3 if small else 1e-5)),
+            options.milestones,
+            shares=(0.75,),
         )
-        self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
         """A random view and its pose.
@@ -172,25 +147,25 @@ class LiftingTraining(Training):
             3) with ``pose == canonical @ R``; known and framed (J, 1), 1 for valid joints of pose and canonical; side
             (1,).
         """
-        side_px = self._architecture.backbone.crop_px
+        side_px = self.network.backbone.crop_px
         view = sample.views[rng.integers(len(sample.views))]
         mirror = bool(rng.random() < self._augmentation.flip)
         image, A = augment(crop_pixels(view, side_px), self._augmentation, rng, mirrored=mirror)
         (joints_mm,) = truth.joints_mm
-        published = self._options.recipe == "published"
+        published = not self.small
         points, weights = visible_joints(view, truth, side_px, published=published)
         points = transform_points(A, points)
 
         turn = view.camera.R
-        if self._architecture.centre_ray:
+        if self.network.centre_ray:
             turn = crop_ray(view, side_px) @ turn
         # Rotation and reflection of the image about its centre are those of the pose about the axis through the centre.
         in_plane = np.eye(3)
         in_plane[:2, :2] = A[:2, :2] / np.sqrt(abs(np.linalg.det(A[:2, :2])))
-        about_root = (joints_mm - joints_mm[self._root]) @ (in_plane @ turn).T
-        side = which_hand(sample) if self._architecture.handed else 0.0
+        about_root = (joints_mm - joints_mm[self.skeleton.root_index]) @ (in_plane @ turn).T
+        side = which_hand(sample) if self.network.handed else 0.0
         if mirror:  # in a mirror image the left arm looks like a right arm
-            order = self._flip_order
+            order = self.skeleton.flip_order
             points, weights, about_root, side = points[order], weights[order], about_root[order], 1.0 - side
         weights = weights * inside_crop(points, side_px, published=published)
 
@@ -198,7 +173,7 @@ class LiftingTraining(Training):
         scale_mm = scale_mm if scale_mm > 0 else np.nan
         pose = about_root / scale_mm
         canonical, R = canonicalise(pose, self._axis, self._plane)
-        if self._options.mirror_right and side:
+        if self.options.mirror_right and side:
             canonical = canonical * (1.0, 1.0, -1.0)
         known, framed = (np.isfinite(a).all(axis=-1, keepdims=True) for a in (pose, canonical))
         drawn = weights > 0
@@ -229,15 +204,15 @@ class LiftingTraining(Training):
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The recipe's loss, and the mean error (mm, with the true size of the pose) of the batch."""
-        arch, options = self._architecture.backbone, self._options
-        side = batch["side"] if self._architecture.handed else None
-        drawn = self._architecture.drawn is not None
+        arch, options = self.network.backbone, self.options
+        side = batch["side"] if self.network.handed else None
+        drawn = self.network.drawn is not None
         joints = Joints(batch["points_px"], batch["drawn"]) if drawn else None
-        lifted, heatmaps = self.model(self._architecture.prepare(batch["image"]), side, joints)
+        lifted, heatmaps = self.model(self.network.prepare(batch["image"]), side, joints)
         pose, known, framed = batch["pose"], batch["known"], batch["framed"]
         scale_mm = batch["scale_mm"][..., None]
         logged = {"error_mm": keypoint_l2(lifted.pose.detach() * scale_mm, pose * scale_mm, known)}
-        if options.recipe == "published":
+        if not self.small:
             if lifted.canonical is None:
                 return {"total": pose_loss(lifted.pose, pose, known[..., 0]), **logged}
             canonical = pose_loss(lifted.canonical, batch["canonical"], framed[..., 0])

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from poseboard.datasets.sample import Sample, Truth
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Example, Inputs, Options, Training
+from poseboard.methods.base import Example, Inputs
 from poseboard.methods.batches.augmentation import NO_AUGMENTATION, Augmentation, augment, transform_points
 from poseboard.methods.batches.crops import crop_pixels
 from poseboard.methods.batches.labels import inside_crop, visible_joints
@@ -20,70 +19,36 @@ from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.gaussian_maps import gaussian_maps
 from poseboard.methods.nets.losses import heatmap_losses
-from poseboard.methods.nets.schedule import Epochs, Length, Recipe, by_recipe, warmup_cosine
 from poseboard.methods.nets.starting_weights import IMAGE_NETWORK, load_backbone
+from poseboard.methods.nets.training import Epochs, NetworkTraining, TrainingOptions, by_recipe, rate_groups
 
 
-class HeatmapOptions(Options):
-    """How a backbone is trained on single views.
+class HeatmapOptions(TrainingOptions):
+    """Options of a backbone's training on single views; those of every training are `TrainingOptions`.
 
     Args:
-        recipe: "small" is ours: soft-argmax and cross-entropy, AdamW with a cosine schedule, augmentation. "published":
-            squared error of Gaussian maps, Adam at a constant rate, no augmentation.
-        steps: optimiser steps, or `Epochs`.
-        batch_size: crops per step.
-        learning_rate: maximum. "small": it rises over ``warmup_steps`` and falls along a cosine.
-        warmup_steps: "small": steps of the warm-up.
-        weight_decay: "small": of AdamW.
+        recipe: "small" is ours: soft-argmax and cross-entropy, augmentation. "published": squared error of Gaussian
+            maps at a constant rate, no augmentation.
         heatmap_weight: "small": weight of the heat-map cross-entropy; the smooth L1 of the soft-argmax has weight 1.
         sigma_px: of the true heat maps, heat-map pixels.
-        clip_norm: maximum gradient norm, larger gradients are clipped; None: no clipping. Default: 10 ("small"), None.
         augmentation: of the crops. Default: `Augmentation` ("small"), none ("published").
     """
 
-    recipe: Recipe = "small"
     steps: PositiveInt | Epochs = 3000
     batch_size: int = Field(default=20, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     warmup_steps: int = Field(default=50, ge=0)
-    weight_decay: float = Field(default=1e-4, ge=0)
     heatmap_weight: float = Field(default=0.3, ge=0)
     sigma_px: float = Field(default=1.0, gt=0)
-    clip_norm: float | None = Field(default_factory=by_recipe(10.0, None), gt=0)
     augmentation: Augmentation = Field(default_factory=by_recipe(Augmentation(), NO_AUGMENTATION))
 
 
-class HeatmapTraining(Training):
-    """The single-view training pipeline, for the backbone and for methods that train it further.
-
-    Args:
-        architecture: of ``net``.
-        net: the network to train.
-        options: of the training.
-        skeleton: of the truth; mirror images swap its left and right joints.
-    """
-
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None
-    optimizer: torch.optim.Optimizer
+class HeatmapTraining(NetworkTraining[HeatmapOptions, Architecture]):
+    """Training on single views, for the backbone and for methods that train it further."""
 
     def __init__(self, architecture: Architecture, net: nn.Module, options: HeatmapOptions, skeleton: Skeleton) -> None:
-        self._architecture = architecture
-        self._options = options
-        self._flip_order = skeleton.flip_order
-        self.architecture = architecture.plain()
-        self.model = net
-        length = Length(options.steps, options.batch_size)
-        self.steps, self.every = length.steps, length.every
-        self.batch_size = options.batch_size
-        if options.recipe == "published":
-            self.optimizer = torch.optim.Adam(net.parameters(), lr=options.learning_rate)
-        else:
-            self.optimizer = torch.optim.AdamW(
-                net.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
-            )
-            self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
-        self.clip_norm = options.clip_norm
-        self.inputs = Inputs(crop_px=architecture.crop_px, views=(1, 1_000), extrinsics=True)
+        inputs = Inputs(crop_px=architecture.crop_px, views=(1, 1_000), extrinsics=True)
+        super().__init__(net, architecture, options, skeleton, inputs, rate_groups(net, options.learning_rate))
 
     @classmethod
     def continued(cls, start: Path, options: HeatmapOptions, skeleton: Skeleton, seed: int = 0) -> HeatmapTraining:
@@ -112,13 +77,14 @@ class HeatmapTraining(Training):
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
         """A random view: image (S, S, 3) uint8; points_px (J, 2) and weights (J,) float32."""
         view = sample.views[rng.integers(len(sample.views))]
-        crop_px, settings = self._architecture.crop_px, self._options.augmentation
+        crop_px, settings = self.network.crop_px, self.options.augmentation
         mirrored = bool(rng.random() < settings.flip)
         image, A = augment(crop_pixels(view, crop_px), settings, rng, mirrored=mirrored)
         points, weights = visible_joints(view, truth, crop_px)
         points = transform_points(A, points)
         if mirrored:
-            points, weights = points[self._flip_order], weights[self._flip_order]
+            order = self.skeleton.flip_order
+            points, weights = points[order], weights[order]
         weights = weights * inside_crop(points, crop_px)
         return {
             "image": np.ascontiguousarray(image),
@@ -128,11 +94,11 @@ class HeatmapTraining(Training):
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The recipe's loss, and the mean 2D error in crop pixels."""
-        arch = self._architecture
+        arch = self.network
         heatmaps = arch.run(self.model, arch.prepare(batch["image"])).heatmaps
-        options, points, weights = self._options, batch["points_px"], batch["weights"]
+        options, points, weights = self.options, batch["points_px"], batch["weights"]
         losses = heatmap_losses(arch, heatmaps, points, weights, options.heatmap_weight, options.sigma_px)
-        if options.recipe == "small":
+        if self.small:
             return losses
         cells = points * (heatmaps.shape[-1] / arch.crop_px)
         targets = gaussian_maps(cells, (heatmaps.shape[-2], heatmaps.shape[-1]), options.sigma_px, cell_px=1)

@@ -15,12 +15,13 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Image, Sample, Truth, View
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Example, Inputs, Options, Training
+from poseboard.methods.base import Example, Inputs
 from poseboard.methods.batches.augmentation import Augmentation, augment
 from poseboard.methods.batches.crops import crop_pixels
 from poseboard.methods.batches.multiview import drawn_views, stack_changed
+from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.losses import heatmap_losses, keypoint_l2, keypoint_robust
-from poseboard.methods.nets.schedule import Epochs, Length, warmup_cosine
+from poseboard.methods.nets.training import Epochs, NetworkTraining, OneRecipeOptions, rate_groups
 from poseboard.methods.probabilistic.calibration import KnownRigs, fit_temperature, frames_of_rigs
 from poseboard.methods.probabilistic.model import ProbabilisticTriangulation, observe, relative
 from poseboard.methods.probabilistic.posterior import Sampling
@@ -28,8 +29,8 @@ from poseboard.methods.probabilistic.posterior import Sampling
 Solver = Literal["posterior", "bundle", "particles", "essential", "given"]
 
 
-class ProbabilisticOptions(Options):
-    """Options of probabilistic triangulation.
+class ProbabilisticOptions(OneRecipeOptions):
+    """Options of probabilistic triangulation; those of every training are `OneRecipeOptions`.
 
     Args:
         solver: how cameras are found. "posterior": as the method's README describes. "bundle": its start and bundle
@@ -43,11 +44,7 @@ class ProbabilisticOptions(Options):
         rounds: of drawing and refitting.
         seed: of the draws.
         steps: optimiser steps, or `Epochs`; 0: nothing is learned but the size of a person.
-        batch_size: samples per step.
-        learning_rate: maximum.
         head_rate_factor: factor on the learning rate of the confidence head.
-        warmup_steps: steps of the warm-up.
-        weight_decay: of AdamW.
         train_draws: draws per sample and step, in one round.
         adjust_steps: of bundle adjustment in training, from the true cameras.
         robust_scale_mm: error at which the robust loss has its largest gradient.
@@ -55,7 +52,6 @@ class ProbabilisticOptions(Options):
         heatmap_weight: weight of the heat-map cross-entropy within the 2D losses.
         sigma_px: of the true heat maps, heat-map pixels.
         fewest_effective: effective sample size to which a training's draws are tempered.
-        clip_norm: maximum gradient norm; larger gradients are clipped.
         views: maximum number of views of a training sample; drawn at random from more.
         augmentation: of the crops and their cameras.
     """
@@ -68,11 +64,8 @@ class ProbabilisticOptions(Options):
     rounds: int = Field(default=3, ge=1)
     seed: int = Field(default=0, ge=0)
     steps: NonNegativeInt | Epochs = 200
-    batch_size: int = Field(default=12, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     head_rate_factor: float = Field(default=4.0, gt=0)
-    warmup_steps: int = Field(default=20, ge=0)
-    weight_decay: float = Field(default=1e-4, ge=0)
     train_draws: int = Field(default=64, ge=2)
     adjust_steps: int = Field(default=8, ge=0)
     robust_scale_mm: float = Field(default=100.0, gt=0)
@@ -80,7 +73,6 @@ class ProbabilisticOptions(Options):
     heatmap_weight: float = Field(default=0.3, ge=0)
     sigma_px: float = Field(default=1.0, gt=0)
     fewest_effective: float = Field(default=16.0, ge=0)
-    clip_norm: float | None = Field(default=10.0, gt=0)
     views: int = Field(default=4, ge=2)
     augmentation: Augmentation = Augmentation()
 
@@ -97,54 +89,34 @@ def bone_lengths_mm(joints_mm: Array, skeleton: Skeleton) -> Array:
     )
 
 
-class ProbabilisticTraining(Training):
-    """The training pipeline.
+class ProbabilisticTraining(NetworkTraining[ProbabilisticOptions, Architecture]):
+    """Training of the backbone through the posterior of the cameras.
 
     Each sample is a rig of one frame. Its bundle adjustment starts from the true cameras, which only a training knows;
     draws and proposal are constants, and the loss of the posterior mean, aligned by a similarity, reaches the heat maps
     through the points that the draws triangulate and through the draws' weights.
-
-    Args:
-        model: with the weights to start from.
-        options: of the training.
-        skeleton: of the truth; mirror images swap its left and right joints.
     """
 
+    model: ProbabilisticTriangulation
+
     def __init__(self, model: ProbabilisticTriangulation, options: ProbabilisticOptions, skeleton: Skeleton) -> None:
-        self._architecture = model.architecture
-        self._options, self._skeleton = options, skeleton
-        self.architecture = model.architecture.plain()
-        self.model = model
-        self.batch_size = options.batch_size
-        self.clip_norm = options.clip_norm
-        self.inputs = Inputs(crop_px=model.architecture.crop_px)
-        rate = options.learning_rate
-        named = list(model.named_parameters())
-        head = [p for name, p in named if "alg_confidences" in name]
-        groups = [{"params": [p for name, p in named if "alg_confidences" not in name], "lr": rate}]
-        if head:
-            groups.append({"params": head, "lr": rate * options.head_rate_factor})
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=True)
-        if options.steps == 0:
-            self.steps = 0
-            return
-        length = Length(options.steps, options.batch_size)
-        self.steps, self.every = length.steps, length.every
-        self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
+        groups = rate_groups(model, options.learning_rate, {"alg_confidences": options.head_rate_factor})
+        network = model.architecture
+        super().__init__(model, network, options, skeleton, Inputs(crop_px=network.crop_px), groups)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
         """Up to ``views`` views of a sample, see `stack_changed`; besides K (V, 3, 3), R (V, 3, 3), t_mm (V, 3)."""
-        side, slots = self._architecture.crop_px, self._options.views
+        side, slots = self.network.crop_px, self.options.views
         views = drawn_views(sample, slots, slots, rng)
-        mirrored = bool(rng.random() < self._options.augmentation.flip)
+        mirrored = bool(rng.random() < self.options.augmentation.flip)
         affine: list[Array] = []
 
         def change(view: View) -> tuple[Image, Array]:
-            image, A = augment(crop_pixels(view, side), self._options.augmentation, rng, mirrored=mirrored)
+            image, A = augment(crop_pixels(view, side), self.options.augmentation, rng, mirrored=mirrored)
             affine.append(A)
             return image, A
 
-        flip = self._skeleton.flip_order if mirrored else None
+        flip = self.skeleton.flip_order if mirrored else None
         example = stack_changed(views, truth, change, crop_px=side, slots=slots, flip_order=flip)
         K, R, t = np.zeros((slots, 3, 3)), np.tile(np.eye(3), (slots, 1, 1)), np.zeros((slots, 3))
         for i, view in enumerate(views):
@@ -154,7 +126,7 @@ class ProbabilisticTraining(Training):
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Robust 3D loss of the aligned posterior mean, 2D losses, and the mean aligned error (mm) of the batch."""
-        arch, options, valid = self._architecture, self._options, batch["valid"]
+        arch, options, valid = self.network, self.options, batch["valid"]
         generator = torch.Generator().manual_seed(int(batch["seed"][0]))
         sampling = Sampling(options.train_draws, 1, 0.7, options.fewest_effective)
         posterior, joints = self.model(
@@ -195,12 +167,12 @@ class ProbabilisticTraining(Training):
         ``size_mm``: the median size of the training poses, by which recovered rigs are scaled to millimetres.
         ``temperature``: see `fit_temperature`.
         """
-        sizes = np.concatenate([bone_lengths_mm(truth.joints_mm, self._skeleton) for truth in truths])
+        sizes = np.concatenate([bone_lengths_mm(truth.joints_mm, self.skeleton) for truth in truths])
         known = sizes[np.isfinite(sizes)]
         if not known.size:
             raise InputError("probabilistic", "no training pose has all joints", "train on a data set in 3D")
-        options = self._options
-        sampling, (mirrored, swaps) = Sampling(options.draws, options.rounds), options.orders(self._skeleton)
+        options = self.options
+        sampling, (mirrored, swaps) = Sampling(options.draws, options.rounds), options.orders(self.skeleton)
         temperature = fit_temperature(self._rigs(samples, mirrored), sampling, options.seed, swaps)
         return {"size_mm": float(np.median(known)), "temperature": temperature}
 

@@ -12,7 +12,7 @@ from poseboard.datasets.sample import Sample, Truth
 from poseboard.methods.geometry.robust import ransac
 from poseboard.methods.nets.detector import Detector
 from poseboard.methods.nets.heatmap_training import HeatmapOptions, HeatmapTraining
-from poseboard.methods.nets.schedule import Epochs
+from poseboard.methods.nets.training import Epochs
 from poseboard.methods.nets.triangulator import ASSOCIATION_PX
 
 _GRID = np.geomspace(0.01, 0.5, 18)
@@ -54,9 +54,9 @@ class RansacTraining(HeatmapTraining):
     def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
         """``threshold_px`` (crop pixels) with the smallest mean 3D error on training samples; {} without any error."""
         device = str(next(self.model.parameters()).device)
-        seen = Detector(self._architecture, self.model, device).detect(samples)
-        true_mm = np.reshape([truth.joints_mm for truth in truths], (-1, len(self._architecture.joints), 3))
-        thresholds = _GRID * self._architecture.crop_px
+        seen = Detector(self.network, self.model, device).detect(samples)
+        true_mm = np.reshape([truth.joints_mm for truth in truths], (-1, len(self.network.joints), 3))
+        thresholds = _GRID * self.network.crop_px
         predicted_mm = np.stack([ransac(seen.P, seen.points_px, threshold).points_mm for threshold in thresholds])
         errors = np.linalg.norm(predicted_mm - true_mm, axis=-1)
         known = np.isfinite(errors).all(axis=0)  # the same joints for every threshold

@@ -22,7 +22,7 @@ from poseboard.methods.batches.augmentation import Augmentation, augment, transf
 from poseboard.methods.batches.crops import crop_pixels
 from poseboard.methods.batches.labels import inside_crop
 from poseboard.methods.nets.losses import heatmap_cross_entropy
-from poseboard.methods.nets.schedule import Recipe, by_recipe
+from poseboard.methods.nets.training import Recipe, by_recipe
 from poseboard.methods.rays_mlp.augmentation import ColourAugmentation, Floats, crop_frame, drawn_crop
 from poseboard.methods.rays_mlp.losses import (
     IMAGE_WING,

@@ -18,9 +18,16 @@ from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Example, Inputs, Options, Training
 from poseboard.methods.batches.augmentation import transform_points
 from poseboard.methods.nets.architecture import Precision
-from poseboard.methods.nets.schedule import Epochs, Length, Milestones, Recipe, by_recipe, warmup_cosine
+from poseboard.methods.nets.training import (
+    Epochs,
+    Milestones,
+    NetworkTraining,
+    TrainingOptions,
+    by_recipe,
+    rate_groups,
+)
 from poseboard.methods.rootnet.crop import PersonCrop, mirrored_box, patch_affine
-from poseboard.methods.rootnet.model import RootNet, coordinate_loss, gamma_loss
+from poseboard.methods.rootnet.model import RootArchitecture, RootNet, coordinate_loss, gamma_loss
 
 
 class RootAugmentation(Options):
@@ -76,8 +83,8 @@ NO_CHANGE = Change()
 NO_AUGMENTATION = RootAugmentation(rotation_deg=0, rotated=0, flip=0, colour=0)
 
 
-class RootnetOptions(Options):
-    """What is trained, and how.
+class RootnetOptions(TrainingOptions):
+    """Options of RootNet; those of every training are `TrainingOptions`.
 
     Args:
         network: "rootnet"; or "none": nothing is seen, the root is at the centre of the crop and gamma is the median of
@@ -91,20 +98,13 @@ class RootnetOptions(Options):
         precision: of a fresh backbone in training.
         compat: "published": images enter as 0 … 255, as the release's weights were trained. Imported weights say it
             themselves.
-        steps: of the optimiser, or `Epochs`.
         milestones: "published": epochs (steps, where ``steps`` is a number) from which on the rate is a tenth; None:
             after 17 of 20 parts.
-        batch_size: crops a step.
-        learning_rate: highest rate.
-        warmup_steps: "small": steps over which the rate rises.
-        weight_decay: "small": of AdamW.
         gamma_weight: "small": cells that an error of 1 in gamma stands for.
-        clip_norm: maximum gradient norm, larger gradients are clipped; None: never. Left out: 10 ("small") or never.
         augmentation: how crops are changed.
     """
 
     network: Literal["rootnet", "none"] = "rootnet"
-    recipe: Recipe = "small"
     architecture: str = Field(default_factory=by_recipe("small", "resnet50"))
     start_weights: Path | None = None
     image_px: int | None = Field(default=None, ge=32, multiple_of=32)
@@ -114,10 +114,7 @@ class RootnetOptions(Options):
     milestones: Milestones | None = None
     batch_size: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
-    warmup_steps: int = Field(default=20, ge=0)
-    weight_decay: float = Field(default=1e-4, ge=0)
     gamma_weight: float = Field(default=20.0, ge=0)
-    clip_norm: float | None = Field(default_factory=by_recipe(10.0, None), gt=0)
     augmentation: RootAugmentation = RootAugmentation()
 
 
@@ -154,37 +151,15 @@ def gammas(samples: Sequence[Sample], truths: Sequence[Truth], skeleton: Skeleto
     return values[np.isfinite(values)]
 
 
-class RootnetTraining(Training):
-    """The training pipeline.
-
-    Args:
-        model: with the weights to start from.
-        options: how.
-        skeleton: of the truth.
-    """
-
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None
+class RootnetTraining(NetworkTraining[RootnetOptions, RootArchitecture]):
+    """Training of backbone, heat map and depth factor on single people."""
 
     def __init__(self, model: RootNet, options: RootnetOptions, skeleton: Skeleton) -> None:
-        self._architecture, self._options, self._skeleton = model.architecture, options, skeleton
-        self.architecture = model.architecture.plain()
-        self.model = model
-        length = Length(options.steps, options.batch_size)
-        self.steps, self.every = length.steps, length.every
-        self.batch_size = options.batch_size
-        self.clip_norm = options.clip_norm
-        # Training needs the truth in the camera's frame; prediction is handed neither R nor t.
-        self.inputs = inputs_of(
-            whole_frames=model.architecture.whole_frames, crop_px=model.architecture.backbone.crop_px
-        )
-        if options.recipe == "published":
-            self.optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
-            self.scheduler = length.falling(self.optimizer, options.milestones, shares=(17 / 20,))
-            return
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
-        )
-        self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
+        network = model.architecture
+        # Training needs the truth in the camera's frame; prediction has neither R nor t.
+        inputs = inputs_of(whole_frames=network.whole_frames, crop_px=network.backbone.crop_px)
+        groups = rate_groups(model, options.learning_rate)
+        super().__init__(model, network, options, skeleton, inputs, groups, options.milestones, shares=(17 / 20,))
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
         """A person of the sample in its only view.
@@ -195,24 +170,24 @@ class RootnetTraining(Training):
         """
         (view,) = sample.views
         person = int(rng.integers(len(view.boxes_px)))
-        change = self._options.augmentation.draw(rng)
+        change = self.options.augmentation.draw(rng)
         return person_example(
             view,
-            root_in_view(view, truth, person, self._skeleton),
-            PersonCrop.of(view, person, cropped=not self._architecture.whole_frames),
+            root_in_view(view, truth, person, self.skeleton),
+            PersonCrop.of(view, person, cropped=not self.network.whole_frames),
             change,
-            self._architecture.backbone.crop_px,
+            self.network.backbone.crop_px,
         )
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The recipe's loss; also the mean error of the crop's pixels, and of the depth where it is known."""
-        root = self.model(self._architecture.prepare(batch["image"]), batch["k_mm"])
+        root = self.model(self.network.prepare(batch["image"]), batch["k_mm"])
         target, visible, has_depth = batch["root"], batch["visible"], batch["has_depth"]
         # Targets are in cells of a quarter of the crop, which every backbone answers.
-        if self._options.recipe == "published":
+        if not self.small:
             total = coordinate_loss(root.coordinates, target, visible, has_depth).mean()
         else:
-            weight = self._options.gamma_weight
+            weight = self.options.gamma_weight
             total = gamma_loss(root, target, batch["k_mm"], visible, has_depth, weight).mean()
         with torch.no_grad():
             errors = (root.coordinates - target).abs()

@@ -14,13 +14,13 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Sample, Truth
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Example, Inputs, Options, Training
+from poseboard.methods.base import Example, Inputs
 from poseboard.methods.batches.augmentation import NO_AUGMENTATION, Augmentation, augment
 from poseboard.methods.batches.crops import crop_pixels
 from poseboard.methods.batches.multiview import drawn_views
 from poseboard.methods.nets.architecture import Architecture, Precision
 from poseboard.methods.nets.losses import keypoint_l2, keypoint_mae
-from poseboard.methods.nets.schedule import Epochs, Length, Recipe, by_recipe, warmup_cosine
+from poseboard.methods.nets.training import Epochs, NetworkTraining, TrainingOptions
 from poseboard.methods.volumetric.lens import without_lens
 from poseboard.methods.volumetric.losses import voxel_cross_entropy
 from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
@@ -32,25 +32,21 @@ _CM = 0.1
 _AXES = ("x", "y", "z")
 
 
-class VolumetricOptions(Options):
-    """Options of volumetric triangulation.
+class VolumetricOptions(TrainingOptions):
+    """Options of volumetric triangulation; those of every training are `TrainingOptions`.
 
     Args:
-        recipe: "small" is ours: evidence of the heat maps, a small 3D network, frozen backbone, AdamW with a cosine
-            schedule, augmentation, random numbers of views. "published": the paper's network and the release's
-            training: Adam at three rates, randomly turned cubes, all views.
+        recipe: "small" is ours: evidence of the heat maps, a small 3D network, frozen backbone, augmentation, random
+            numbers of views. "published": the paper's network and the release's training: three learning rates,
+            randomly turned cubes, all views.
         aggregation: how views are combined, see `unproject`; None: "sum" of the evidence, or "softmax".
         voxels: per edge of the cube.
         cuboid_mm: length of the edges.
         use_gt_pelvis: the cube is centred at the true root instead of the predicted one.
         start_weights: checkpoint of a 2D backbone to start from, instead of that of the row under ``after``.
-        steps: optimiser steps, or `Epochs`.
-        batch_size: samples per step.
         learning_rate: of the 3D network; None: the recipe's, 1e-2 or 1e-3.
         projection_learning_rate: of the projection of the features, 0 freezes it; None: the recipe's, 0 or 1e-3.
         backbone_learning_rate: of the backbone, 0 freezes it; None: the recipe's, 0 or 1e-4.
-        warmup_steps: "small": steps of the warm-up.
-        weight_decay: "small": of AdamW.
         cross_entropy_weight: weight of the voxel cross-entropy; the mean absolute error in cm has weight 1.
         views: maximum number of views of a training sample.
         fewest_views: minimum number of views where it is drawn at random.
@@ -61,11 +57,9 @@ class VolumetricOptions(Options):
             axis nearest to the vertical of the images.
         transfer: see `VolumetricArchitecture`.
         precision: of the 3D network; None: float32, and "bf16" in training with "small".
-        clip_norm: maximum gradient norm, larger gradients are clipped; None: no clipping. Default: 10 ("small"), None.
         augmentation: "small": of the crops and their cameras.
     """
 
-    recipe: Recipe = "small"
     aggregation: Aggregation | None = None
     voxels: int = Field(default=32, ge=8)
     cuboid_mm: float = Field(default=2300.0, gt=0)
@@ -73,11 +67,9 @@ class VolumetricOptions(Options):
     start_weights: Path | None = None
     steps: PositiveInt | Epochs = 300
     batch_size: int = Field(default=4, ge=1)
-    learning_rate: float | None = Field(default=None, gt=0)
     projection_learning_rate: float | None = Field(default=None, ge=0)
     backbone_learning_rate: float | None = Field(default=None, ge=0)
     warmup_steps: int = Field(default=10, ge=0)
-    weight_decay: float = Field(default=1e-4, ge=0)
     cross_entropy_weight: float = Field(default=0.01, ge=0)
     views: int = Field(default=4, ge=1)
     fewest_views: int = Field(default=1, ge=1)
@@ -86,7 +78,6 @@ class VolumetricOptions(Options):
     up: Literal["x", "y", "z"] | None = None
     transfer: bool = False
     precision: Precision | None = None
-    clip_norm: float | None = Field(default_factory=by_recipe(10.0, None), gt=0)
     augmentation: Augmentation = Augmentation()
 
     @model_validator(mode="after")
@@ -128,58 +119,36 @@ class VolumetricOptions(Options):
             raise InputError(f"volumetric on {where}", error.errors()[0]["msg"], "change its options") from None
 
 
-class VolumetricTraining(Training):
-    """The training pipeline.
-
-    Args:
-        model: with the weights to start from.
-        options: of the training.
-        skeleton: of the truth; mirror images swap its left and right joints.
-    """
-
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None
+class VolumetricTraining(NetworkTraining[VolumetricOptions, VolumetricArchitecture]):
+    """Training of the 3D network, and of the projection and the backbone if their rates are not 0."""
 
     def __init__(self, model: VolumetricTriangulation, options: VolumetricOptions, skeleton: Skeleton) -> None:
         small = options.small
-        self._arch = model.architecture
-        self._options = options
-        self._flip_order, self._root = skeleton.flip_order, skeleton.indices(skeleton.root_joints)
-        self._root_of = skeleton.root_of
+        self._root = skeleton.indices(skeleton.root_joints)
         self._augmentation = options.augmentation if small else NO_AUGMENTATION
         self._noise_mm = (30.0 if small else 0.0) if options.centre_noise_mm is None else options.centre_noise_mm
         self._random_views = (0.3 if small else 0.0) if options.random_views is None else options.random_views
-        self.architecture = model.architecture.plain()
-        self.model = model
-        length = Length(options.steps, options.batch_size)
-        self.steps, self.every = length.steps, length.every
-        self.batch_size = options.batch_size
-        self.clip_norm = options.clip_norm
-        self.inputs = options.inputs(model.architecture.backbone.crop_px)
         rate = options.learning_rate or (1e-2 if small else 1e-3)
-        of_backbone, of_projection = options.backbone_learning_rate, options.projection_learning_rate
-        if of_backbone is None:
-            of_backbone = 0.0 if small else 1e-4
-        if of_projection is None:
-            of_projection = 0.0 if small else 1e-3
-        if of_backbone == 0:
+        backbone_rate, projection_rate = options.backbone_learning_rate, options.projection_learning_rate
+        if backbone_rate is None:
+            backbone_rate = 0.0 if small else 1e-4
+        if projection_rate is None:
+            projection_rate = 0.0 if small else 1e-3
+        if backbone_rate == 0:
             model.freeze_backbone()
         # The heat maps have no part in the loss.
         model.backbone.final_layer.requires_grad_(False)
         groups: list[dict[str, Any]] = [{"params": list(model.volume_net.parameters()), "lr": rate}]
         if model.architecture.evidence:
             groups[0]["params"].append(model.evidence_scale)
-        if of_projection == 0:
+        if projection_rate == 0:
             model.process_features.requires_grad_(False)
         else:
-            groups.append({"params": list(model.process_features.parameters()), "lr": of_projection})
-        if of_backbone:
-            groups.append({"params": [p for p in model.backbone.parameters() if p.requires_grad], "lr": of_backbone})
-        self.optimizer: torch.optim.Optimizer
-        if small:
-            self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=True)
-            self.scheduler = warmup_cosine(self.optimizer, self.steps, options.warmup_steps)
-        else:
-            self.optimizer = torch.optim.Adam(groups)
+            groups.append({"params": list(model.process_features.parameters()), "lr": projection_rate})
+        if backbone_rate:
+            groups.append({"params": [p for p in model.backbone.parameters() if p.requires_grad], "lr": backbone_rate})
+        inputs = options.inputs(model.architecture.backbone.crop_px)
+        super().__init__(model, model.architecture, options, skeleton, inputs, groups)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
         """Up to V views of a sample; slots without a view are zero and not valid.
@@ -188,8 +157,8 @@ class VolumetricTraining(Training):
             images (V, S, S, 3) uint8; P (V, 3, 4) float64; valid (V,) bool; base_mm (3,) float64, centre of the cube;
             turn (3, 3) float32, orientation of the cube; joints_mm (J, 3) and known (J, 1) float64.
         """
-        side, slots = self._arch.backbone.crop_px, self._options.views
-        fewest = self._options.fewest_views if rng.random() < self._random_views else slots
+        side, slots = self.network.backbone.crop_px, self.options.views
+        fewest = self.options.fewest_views if rng.random() < self._random_views else slots
         views = drawn_views(sample, fewest, slots, rng)
         mirrored = bool(rng.random() < self._augmentation.flip)
         images, P = np.zeros((slots, side, side, 3), dtype=np.uint8), np.zeros((slots, 3, 4))
@@ -204,7 +173,7 @@ class VolumetricTraining(Training):
         if mirrored:
             # Mirrored crops show the left arm on the right. The cube is mirrored as well, so that it contains a person
             # with the left arm on the left.
-            joints_mm, turn = joints_mm[self._flip_order], turn @ np.diag([-1.0, 1.0, 1.0])
+            joints_mm, turn = joints_mm[self.skeleton.flip_order], turn @ np.diag([-1.0, 1.0, 1.0])
         known = np.isfinite(joints_mm).all(axis=-1, keepdims=True) & np.isfinite(base).all()
         return {
             "images": images,
@@ -218,7 +187,7 @@ class VolumetricTraining(Training):
 
     def _vertical(self, sample: Sample) -> Array:
         """(3,) unit vector of the world's vertical axis."""
-        up = self._options.up
+        up = self.options.up
         down = np.mean([view.camera.R[1] for view in sample.views], axis=0)
         axis: Array = np.eye(3)[int(np.abs(down).argmax()) if up is None else _AXES.index(up)]
         return axis
@@ -226,21 +195,21 @@ class VolumetricTraining(Training):
     def _base(self, sample: Sample, joints_mm: Array) -> Array:
         """The sample's root; the true root if it has none."""
         if sample.root_mm is None or not np.isfinite(sample.root_mm).all():
-            return np.asarray(self._root_of(joints_mm), dtype=np.float64)
+            return np.asarray(self.skeleton.root_of(joints_mm), dtype=np.float64)
         (root_mm,) = sample.root_mm
         return np.asarray(root_mm, dtype=np.float64)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Mean absolute error in cm and voxel cross-entropy, and the mean 3D error (mm) of the batch."""
         valid, known, truth = batch["valid"], batch["known"], batch["joints_mm"]
-        images = self._arch.backbone.prepare(batch["images"][valid])
+        images = self.network.backbone.prepare(batch["images"][valid])
         volumes = self.model(images, batch["P"], valid, batch["base_mm"], batch["turn"])
         predicted, target, counted = self._single_views(volumes.joints_mm, truth, known, valid)
         mae = keypoint_mae(_CM * predicted, _CM * target, counted)
         offsets = (truth - batch["base_mm"][:, None]).float()
         entropy = voxel_cross_entropy(volumes.offsets_mm, volumes.probabilities, offsets, known)
         return {
-            "total": mae + self._options.cross_entropy_weight * entropy,
+            "total": mae + self.options.cross_entropy_weight * entropy,
             "mae_cm": mae.detach(),
             "cross_entropy": entropy.detach(),
             "error_mm": keypoint_l2(volumes.joints_mm.detach(), truth, known),

@@ -10,7 +10,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import View
 from poseboard.methods.batches.mixing import DRAWN, drawn_anew, half_and_half
 from poseboard.methods.nets.architecture import Architecture
-from poseboard.methods.nets.schedule import Epochs, Length
+from poseboard.methods.nets.training import Epochs, Length
 from poseboard.methods.rootnet.crop import PersonCrop, distance_prior_mm
 from poseboard.methods.rootnet.model import JOINTS, RootArchitecture, RootNet, coordinate_loss
 from poseboard.methods.rootnet.published import published

@@ -11,7 +11,7 @@ from poseboard.methods.base import Training
 from poseboard.methods.batches.augmentation import NO_AUGMENTATION, Augmentation, augment, transform_points
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.nets.heatmap_training import HeatmapTraining
-from poseboard.methods.nets.schedule import warmup_cosine
+from poseboard.methods.nets.training import warmup_cosine
 
 SIDE = 64
 TINY = {"image_px": SIDE, "steps": 4, "batch_size": 4, "warmup_steps": 0}

@@ -23,8 +23,8 @@ from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.loop import fit, launch
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.nets.pose_resnet import PoseResNet
-from poseboard.methods.nets.schedule import Epochs, Length
 from poseboard.methods.nets.starting_weights import IMAGE_NETWORK
+from poseboard.methods.nets.training import Epochs, Length
 from poseboard.methods.weights import import_weights
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -271,7 +271,7 @@ def test_a_single_view_is_judged_relative_to_the_root_in_training(backbone):
 
     # COCO's root is no joint: every joint is relative to it
     middle = replace(HUMAN36M, root=("left_hip", "right_hip"))
-    training = VolumetricTraining(training.model, training._options, middle)
+    training = VolumetricTraining(training.model, training.options, middle)
     known[0] = 1
     predicted, wanted, counted = training._single_views(moved, truth, known, valid)
     off = (predicted - wanted)[..., 0]
