@@ -58,8 +58,6 @@ from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Inputs
 from poseboard.protocols.perturbation import Perturbation
 
-Step = Callable[[Sample], Sample]
-"""One step of the hand-over: pure, and without a memory of other samples."""
 Progress = Callable[[int, int], None]
 
 KEPT_VIEWS = 20_000
@@ -732,58 +730,67 @@ class Handover:
         return [None] if self.inputs.people == "all" else range(count_people(self.dataset.sample(key)))
 
     def seen(self, key: str, person: int | None = None, *, others: bool = False) -> Sample:
-        """What the method sees of a sample.
+        """A sample as the method sees it: the whole chain.
 
         Args:
             key: of the sample.
             person: one of `people`; None for all.
-            others: whether there are further people, of whom it is not to learn.
+            others: whether there are further people, which the key must not tell.
         """
         prepared, alone = self._prepared(key, person), self.inputs.frames_per_rig == 1
         group = RigGroup((key,), tuple(view.name for view in prepared.views)) if alone else self._group(key)
-        # The samples before it have the names and the order of its views, where those are withheld.
+        salt, nonce = (b"", b"") if self.inputs.extrinsics else (self._salt, self._nonce)
+        # Earlier samples have the same names and order of views.
         last = partial(
-            withhold,
-            inputs=self.inputs,
-            nonce=self._nonce,
-            person=person if others else None,
-            group=group,
-            salt=b"" if self.inputs.extrinsics else self._salt,
+            withhold, inputs=self.inputs, nonce=nonce, person=person if others else None, group=group, salt=salt
         )
         past = tuple(last(self._prepared(earlier, person)) for earlier in self._before(key))
-        rig = None if alone else _opaque(group.keys[0], b"" if self.inputs.extrinsics else self._nonce, "rig")
-        return replace(last(prepared), past=past, rig=rig)
+        return replace(last(prepared), past=past, rig=None if alone else _opaque(group.keys[0], nonce, "rig"))
 
-    def steps(self, key: str, person: int | None = None) -> list[Step]:
-        """The chain for a sample, but for withholding, which is the last step."""
-        inputs, steps = self.inputs, list[Step]()
-        steps.append(partial(choose_cameras, cameras=self.cameras))
+    def _prepared(self, key: str, person: int | None) -> Sample:
+        """The chain up to withholding: choose cameras -> perturb -> one sample per person -> crop -> turn -> rescale.
+
+        A training uses the same samples again, and making the cameras of their crops takes longer than all else. So up
+        to `KEPT_VIEWS` views are kept, if their pixels lie in the memory map: rescaled crops do not.
+        """
+        if (kept := self._kept.get((key, person))) is not None:
+            return kept
+        inputs = self.inputs
+        sample = replace(self.dataset.sample(key), root_mm=self._root_mm(key), past=())
+        sample = choose_cameras(sample, self.cameras)
         if self._perturbation is not None:
-            steps.append(self._perturb)
+            sample = self._perturb(sample)
         if person is not None:
-            steps.append(partial(one_person, person=person))
-        if not inputs.images:  # which need not be read, then
-            steps.append(without_images)
+            sample = one_person(sample, person)
+        if not inputs.images:
+            sample = without_images(sample)
         if inputs.crop_px is not None:
-            stored = partial(self._store.pixels, key, person=person or 0) if self._store is not None else _not_stored
-            steps.append(
-                partial(
-                    crop,
-                    side_px=inputs.crop_px,
-                    box_scale=inputs.box_scale,
-                    resampling=inputs.resampling,
-                    stored=stored,
-                )
-            )
+            stored = _not_stored if self._store is None else partial(self._store.pixels, key, person=person or 0)
+            sample = crop(sample, inputs.crop_px, inputs.box_scale, inputs.resampling, stored)
         if self._turn is not None:
-            steps.append(partial(turned, turn=self._turn))
-        # One view says nothing of where other cameras are, and the exact box is an input of monocular methods: RootNet
-        # reads the distance from its area. Without K, a crop says nothing of the camera; the size of a frame does.
-        crops = inputs.crop_px is not None
-        if not inputs.extrinsics and inputs.views[1] > 1 and (inputs.intrinsics or not crops):
+            sample = turned(sample, self._turn)
+        if self._is_rescaled:
             group = None if inputs.frames_per_rig == 1 else self._group(key)
-            steps.append(partial(rescale, salt=self._salt, crops=crops, group=group, person=person))
-        return steps
+            sample = rescale(sample, self._salt, crops=inputs.crop_px is not None, group=group, person=person)
+        if not any(isinstance(view.image, np.ndarray) and view.image.base is None for view in sample.views):
+            self._kept[key, person] = sample
+            while len(self._kept) * len(self.cameras) > KEPT_VIEWS:
+                self._kept.popitem(last=False)
+        return sample
+
+    @property
+    def _is_rescaled(self) -> bool:
+        """Whether K or the size of a view could name its camera.
+
+        One view tells nothing about other cameras, and monocular methods need the exact box: RootNet reads the distance
+        from its area. Without K a crop tells nothing about the camera, but the size of a frame does.
+        """
+        inputs = self.inputs
+        return not inputs.extrinsics and inputs.views[1] > 1 and (inputs.intrinsics or inputs.crop_px is None)
+
+    def forget(self) -> None:
+        """Drop the samples that are kept."""
+        self._kept.clear()
 
     def is_perturbed(self, keys: Iterable[str]) -> bool:
         """Whether the perturbation changes what the method sees of any of these samples."""
@@ -817,27 +824,6 @@ class Handover:
         other = self._chosen(key)
         alone = all(len(view.boxes_px) == 1 for view in (*sample.views, *other.views))
         return other if other.group == sample.group and (alone or self.inputs.people == "all") else None
-
-    def _prepared(self, key: str, person: int | None) -> Sample:
-        """A sample after all steps but withholding.
-
-        A training uses the same samples again, and making the cameras of their crops takes longer than all else. So up
-        to `KEPT_VIEWS` views are kept, if their pixels lie in the memory map: rescaled crops do not.
-        """
-        sample = self._kept.get((key, person))
-        if sample is None:
-            sample = replace(self.dataset.sample(key), root_mm=self._root_mm(key), past=())
-            for step in self.steps(key, person):
-                sample = step(sample)
-            if not any(isinstance(view.image, np.ndarray) and view.image.base is None for view in sample.views):
-                self._kept[key, person] = sample
-                while len(self._kept) * len(self.cameras) > KEPT_VIEWS:
-                    self._kept.popitem(last=False)
-        return sample
-
-    def forget(self) -> None:
-        """Let go of the samples that are kept."""
-        self._kept.clear()
 
     def _root_mm(self, key: str) -> Array | None:
         if self.inputs.root == "truth":
