@@ -1,7 +1,7 @@
-"""Boxes of people as RootNet (Moon et al., ICCV 2019, release code) takes them: cut to the image, squared, enlarged.
+"""Boxes of people as in RootNet's release (Moon et al., ICCV 2019): cut to the image, squared, enlarged.
 
-A data set hands over tight boxes. What a network crops is made of them here, once: files that hold such crops
-(``bbox_root_*_output.json``) are marked as processed, since a box that is processed twice is enlarged twice.
+Data sets have tight boxes. A box that is processed twice is enlarged twice, so readers reject files with processed
+boxes (``bbox_root_*_output.json``).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ CROP_SCALE = 1.25
 
 
 def cut_boxes(boxes_xywh: ArrayLike, sizes: ArrayLike) -> Array:
-    """Boxes moved into the image, (N, 4) x, y, width, height in pixels; NaN where there is none.
+    """Move boxes into the image; (N, 4) x, y, width, height in pixels, NaN for unusable boxes.
 
-    The right and lower edges are measured from the corner that was moved, so a box with a negative x is shifted and not
-    cut; sides are one pixel shorter than given, as the release has it. There is none where width x height is not above
-    0 (two negative sides pass), or where the box lies beyond the image.
+    Two quirks of the release: a box with a negative x is shifted instead of cut, because the right edge is computed
+    from the moved corner; and sides become one pixel shorter. Boxes beyond the image, and those with width x height not
+    above 0, are unusable. (Two negative sides pass.)
 
     Args:
         boxes_xywh: (N, 4) x, y of the upper left corner, width, height.
@@ -35,19 +35,19 @@ def cut_boxes(boxes_xywh: ArrayLike, sizes: ArrayLike) -> Array:
     sides = boxes[:, 2:]
     upper_left = np.maximum(boxes[:, :2], 0)
     lower_right = np.minimum(last, upper_left + np.maximum(sides - 1, 0))
-    there = (sides.prod(axis=1) > 0) & np.all(lower_right >= upper_left, axis=1)
+    usable = (sides.prod(axis=1) > 0) & np.all(lower_right >= upper_left, axis=1)
     cut = np.concatenate([upper_left, lower_right - upper_left], axis=1)
-    return np.where(there[:, None], cut, np.nan)
+    return np.where(usable[:, None], cut, np.nan)
 
 
 def crop_boxes(boxes_xywh: ArrayLike, sizes: ArrayLike, aspect: float = 1.0, scale: float = CROP_SCALE) -> Array:
-    """What a network crops for tight boxes, (N, 4) x, y, width, height in pixels; NaN where `cut_boxes` has none.
+    """Crop regions of tight boxes, (N, 4) x, y, width, height in pixels; NaN for boxes that `cut_boxes` rejects.
 
-    The shorter side grows to the aspect about the centre, then both grow by ``scale``; what sticks out of the image is
-    meant to.
+    The shorter side grows to the aspect about the centre, then both sides grow by ``scale``. The region may extend
+    beyond the image.
 
     Args:
-        boxes_xywh: (N, 4) tight ones.
+        boxes_xywh: (N, 4) tight boxes.
         sizes: (N, 2) or (2,) width and height of the images.
         aspect: width by height of the crop.
         scale: factor on both sides.
@@ -64,7 +64,7 @@ def crop_boxes(boxes_xywh: ArrayLike, sizes: ArrayLike, aspect: float = 1.0, sca
 
 
 def key_point_box(points_px: ArrayLike) -> Array:
-    """Box about key points (..., J, 2), grown by a fifth, as the release's converter of Human3.6M has it; (..., 4)."""
+    """Boxes (..., 4) x, y, width, height about key points (..., J, 2), 1.2 times as large (the release's converter)."""
     points = np.asarray(points_px, dtype=np.float64)
     lower, upper = points.min(axis=-2), points.max(axis=-2)
     sides = 1.2 * (upper - lower - 1)

@@ -21,9 +21,9 @@ Array = NDArray[np.float64]
 Box = tuple[int, int, int, int]
 """Left, upper, right, lower, in pixels; right and lower are exclusive."""
 _TANGENTIAL = {"opencv": 2.0, "human36m": 1.0}
-"""Name of a lens model -> factor of its tangential coefficients."""
+"""Lens model -> factor of its tangential cross terms."""
 _FIXED_POINT_STEPS = 20
-"""By which a lens is undone."""
+"""Iterations of the inversion of the lens model; 20 reach float64 precision for the lenses of our data sets."""
 
 
 def _frozen(value: ArrayLike, shape: tuple[int, ...], name: str) -> Array:
@@ -113,7 +113,10 @@ class Camera:
         return self._to_normalised(np.asarray(points_px, dtype=np.float64))
 
     def undistort(self, points_px: ArrayLike) -> Array:
-        """Pixels (..., 2) of the distorted image -> pixels of the undistorted image, by fixed-point iteration."""
+        """Pixels (..., 2) of the distorted image -> pixels of the undistorted image.
+
+        The lens model has no closed inverse. The fixed point of m = m + (distorted - distort(m)) is the solution.
+        """
         points = np.asarray(points_px, dtype=np.float64)
         if not self.dist.any():
             return points.copy()
@@ -148,11 +151,11 @@ class Camera:
         K[0] *= size[0] / (right - left)
         K[1] *= size[1] / (lower - upper)
         K.flags.writeable = False
-        # As checked as this one: crops are made by the thousand, and checks take longer than all else.
+        # Without the checks of the constructor, which are the slowest part of a crop: K stays regular, R is unchanged.
         return self._with(K=K, size=(int(size[0]), int(size[1])))
 
     def withhold(self, *, intrinsics: bool, extrinsics: bool) -> Camera:
-        """The camera without K (and distortion), or without R and t: reading them raises AttributeError."""
+        """Remove K (and distortion), or R and t: reading them raises AttributeError."""
         camera = self._with()
         kept = camera.__dict__
         if intrinsics:
@@ -164,7 +167,7 @@ class Camera:
         return camera
 
     def _with(self, **changed: object) -> Camera:
-        """This camera with other values, which are not checked again."""
+        """A copy with other values, which are not checked."""
         camera = object.__new__(Camera)
         camera.__dict__.update(self.__dict__, **changed)
         return camera
@@ -181,7 +184,16 @@ class Camera:
 
 
 def _through_lens(m: Array, dist: Array, factor: Array | float) -> Array:
-    """Directions (..., 2) as lenses bend them: coefficients (..., 5), and a factor of the tangential ones."""
+    """Distorted directions (..., 2) by the Brown–Conrady model.
+
+    With r² = x² + y²: m (1 + k1 r² + k2 r⁴ + k3 r⁶) + tangential terms. For x these are f p1 x y + p2 (r² + f x²), with
+    f = 2 in OpenCV. Human3.6M's release uses f = 1.
+
+    Args:
+        m: (..., 2) undistorted directions.
+        dist: (..., 5) k1, k2, p1, p2, k3.
+        factor: f of the model.
+    """
     k1, k2, p, k3 = dist[..., :1], dist[..., 1:2], dist[..., 2:4], dist[..., 4:]
     x, y = m[..., :1], m[..., 1:]
     r2 = x * x + y * y
@@ -191,7 +203,7 @@ def _through_lens(m: Array, dist: Array, factor: Array | float) -> Array:
 
 
 def undistort_each(cameras: Sequence[Camera], points_px: Array) -> Array:
-    """`Camera.undistort` of n cameras at once, to the byte: points (n, J, 2), one row of each camera."""
+    """Undistort points (n, J, 2), row i by camera i; byte-equal to `Camera.undistort`."""
     out = np.array(points_px, dtype=np.float64)
     bent = [i for i, camera in enumerate(cameras) if camera.dist.any()]
     if not bent:
@@ -209,16 +221,16 @@ def undistort_each(cameras: Sequence[Camera], points_px: Array) -> Array:
 
 
 def crop_affine(centre_px: ArrayLike, side_px: float, size: tuple[int, int], rotation_deg: float = 0.0) -> Array:
-    """The affine transform (3, 3) from pixels of an image to pixels of a crop.
+    """Affine transform (3, 3) from pixels of an image to pixels of a crop.
 
-    It is solved from three points in float32, as in the releases of epipolar transformers and RootNet: errors of about
-    1e-5 px, and results equal to theirs to the last digit.
+    It is solved from three points in float32, as in the releases of epipolar transformers and RootNet. The error is
+    about 1e-5 px; results equal those of the releases to the last digit.
 
     Args:
         centre_px: (2,) point of the image that becomes (width / 2, height / 2).
         side_px: side of the square about the centre that fills the width.
         size: (width, height) of the crop.
-        rotation_deg: direction, clockwise from up in the image, that points up in the crop.
+        rotation_deg: direction of the image that points up in the crop, clockwise from up.
 
     Raises:
         ValueError: the square is empty.
@@ -237,14 +249,14 @@ def crop_affine(centre_px: ArrayLike, side_px: float, size: tuple[int, int], rot
 
 
 def _right_angle(centre: Array, arm: Array) -> NDArray[np.float32]:
-    """Three points (3, 2): the centre, the end of an arm, and that end plus the arm rotated by 90 degrees."""
+    """Three points (3, 2) that fix an affine transform: centre, end of an arm, and that end plus the rotated arm."""
     first, second = centre.astype(np.float32), (centre + arm).astype(np.float32)
     back = first - second
     return np.stack([first, second, second + np.array([-back[1], back[0]], dtype=np.float32)])
 
 
 def square_box(box_px: Box) -> Box:
-    """A square with the longer side of the box about its integer centre (learnable triangulation, release code).
+    """Square about the integer centre of a box, with its longer side (learnable triangulation, release code).
 
     Example:
         >>> square_box((10, 10, 20, 30))
@@ -262,7 +274,7 @@ def square_box(box_px: Box) -> Box:
 
 
 def scale_box(box_px: Box, scale: float) -> Box:
-    """The box scaled about its integer centre; sides are rounded down to whole pixels.
+    """Scale a box about its integer centre; sides are rounded down to whole pixels.
 
     Example:
         >>> scale_box((0, 0, 10, 10), 1.5)

@@ -1,9 +1,9 @@
-"""COCO-style annotation files: one JSON object of images and annotations, typed, checked and taken apart into columns.
+"""COCO-style annotation files: JSON of images and annotations, decoded into typed and checked columns.
 
-Files of hundreds of megabytes are decoded in seconds: fields that nobody names are skipped, not built. Whatever the
-fields that are named hold wrongly (absent, of another type or length, not finite, an image that does not exist) is an
-`InputError` that names the file and the field. What a file may well hold and a data set has no use for (crowds, other
-categories, boxes without area or beyond the image) is left out and counted; `Status` tells how much.
+Undeclared fields are skipped, so files of hundreds of megabytes are decoded in seconds. A declared field that is
+absent, not finite, of another type or length, or refers to a missing image raises an `InputError` with file and field.
+Valid entries that a data set cannot use (crowds, other categories, boxes without area or beyond the image) are left out
+and counted; `Status` reports the counts.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ Flag = bool | int | float
 
 COPY = "get the file again from its source"
 _DEPTHS_MM, _EXTENTS_MM = (300.0, 100_000.0), (100.0, 10_000.0)
-"""Between these lie the medians of people's distances and of the diagonals of the boxes about them."""
+"""Plausible medians of people's depths and of the diagonals of their 3D bounding boxes."""
 
 
 class Image(msgspec.Struct, gc=False):
-    """An entry of ``images``; a data set adds its fields."""
+    """An entry of ``images``; adapters add fields."""
 
     id: Number
     file_name: str
@@ -47,7 +47,7 @@ class Image(msgspec.Struct, gc=False):
 
 
 class Annotation(msgspec.Struct, kw_only=True, gc=False):
-    """An entry of ``annotations``: one person (or one thing of another category); a data set adds its fields."""
+    """An entry of ``annotations``: one person, or a thing of another category; adapters add fields."""
 
     image_id: Number
     bbox: tuple[float, float, float, float]
@@ -57,14 +57,14 @@ class Annotation(msgspec.Struct, kw_only=True, gc=False):
 
 
 class KeyPoints(Annotation, kw_only=True, gc=False):
-    """COCO's person: J times x, y, v in pixels; v is 0 where a joint is not labelled."""
+    """COCO's person: J times x, y, v in pixels; v = 0: not labelled."""
 
     num_keypoints: int
     keypoints: list[float]
 
 
 class Posed(Annotation, kw_only=True, gc=False):
-    """A person whose joints are known in 3D; they are decoded by `column`, which takes a tenth of the memory."""
+    """A person with 3D joints, kept as raw JSON: `column` decodes them with a tenth of the memory."""
 
     keypoints_cam: msgspec.Raw
     keypoints_img: msgspec.Raw
@@ -92,7 +92,7 @@ class File(msgspec.Struct, Generic[ImageT, AnnotationT]):
 
 
 class Detection(msgspec.Struct, kw_only=True, gc=False):
-    """An entry of a detector's file, which is a list of them."""
+    """An entry of a detector's file, a list of detections."""
 
     image_id: Number
     bbox: tuple[float, float, float, float]
@@ -102,21 +102,21 @@ class Detection(msgspec.Struct, kw_only=True, gc=False):
 
 
 def decode(path: Path, kind: type[KindT], obtain: str) -> KindT:
-    """A JSON file as a typed value.
+    """Decode a JSON file to a typed value.
 
     Args:
-        path: of the file.
-        kind: what msgspec is to make of it.
-        obtain: the remedy where it is absent.
+        path: path of the file.
+        kind: type of the value, for msgspec.
+        obtain: remedy for an absent file.
 
     Raises:
-        InputError: the file is absent or truncated, or a field is missing or of another form; names file and field.
+        InputError: the file is absent or truncated, or a field is missing or invalid; names file and field.
     """
     return parse(read_file(path, obtain), kind, path)
 
 
 def parse(content: bytes | msgspec.Raw, kind: type[KindT], path: Path, part: str = "") -> KindT:
-    """JSON as a typed value, see `decode`; ``part`` is what of the file it is."""
+    """Decode JSON to a typed value, see `decode`; ``part`` is its place in the file."""
     try:
         return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:
@@ -128,16 +128,16 @@ def parse(content: bytes | msgspec.Raw, kind: type[KindT], path: Path, part: str
 
 
 def column(parts: Sequence[msgspec.Raw], shape: tuple[int, ...], path: Path, place: str) -> Array:
-    """Lists of numbers or flags, nested as ``shape`` says, as one array (m, *shape).
+    """Decode m lists of numbers or flags, nested as ``shape``, to one array (m, *shape).
 
     Args:
-        parts: m pieces of a file.
+        parts: raw JSON of the m lists.
         shape: (J,) or (J, C).
-        path: of the file.
-        place: where in the file they are, with {} for the row.
+        path: path of the file.
+        place: place of the lists in the file, with {} for the row.
 
     Raises:
-        InputError: one is of another form; names its place.
+        InputError: a list has another form; names its place.
     """
     item: Any = Flag if len(shape) == 1 else tuple[(float,) * shape[1]]  # type: ignore[misc]
     kind = Annotated[list[item], msgspec.Meta(min_length=shape[0], max_length=shape[0])]
@@ -152,7 +152,7 @@ def column(parts: Sequence[msgspec.Raw], shape: tuple[int, ...], path: Path, pla
 
 
 def posed_joints(annotations: Sequence[Posed], joints: int, path: Path) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Joints of people in 3D (m, J, 3) mm, in the image (m, J, 2) px, and whether they are seen (m, J)."""
+    """Joints of m people in the camera frame (m, J, 3) mm, in the image (m, J, 2) px, and their visibility (m, J)."""
     mm, px, flags = (
         column(
             [getattr(annotation, name) for annotation in annotations],
@@ -167,11 +167,11 @@ def posed_joints(annotations: Sequence[Posed], joints: int, path: Path) -> tuple
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """The n images of a file, in its order.
+    """The n images of an annotation file, in its order.
 
     Args:
-        path: of the file.
-        ids: (n,).
+        path: path of the annotation file.
+        ids: (n,) ids.
         names: paths below the folder of the images.
         sizes: (n, 2) width and height, px.
     """
@@ -183,7 +183,7 @@ class Images:
 
     @classmethod
     def of(cls, path: Path, images: Sequence[Image]) -> Images:
-        """InputError for an id that occurs twice, and for a name that leads out of the folder."""
+        """Columns of image entries; InputError for a repeated id, and for a path that leaves the folder."""
         ids = np.array([image.id for image in images], dtype=np.int64)
         names = [image.file_name for image in images]
         for row, name in enumerate(names):
@@ -196,17 +196,17 @@ class Images:
         return cls(path, ids, names, sizes)
 
     def find(self, image_ids: Sequence[int]) -> NDArray[np.int64]:
-        """Rows of images by id, -1 where there is no such image."""
-        sought = np.array(image_ids, dtype=np.int64)
+        """Rows of images by id; -1 for an unknown id."""
+        wanted = np.array(image_ids, dtype=np.int64)
         if not len(self.ids):
-            return np.full(len(sought), -1)
+            return np.full(len(wanted), -1)
         order = np.argsort(self.ids, kind="stable")
-        places = np.searchsorted(self.ids, sought, sorter=order)
+        places = np.searchsorted(self.ids, wanted, sorter=order)
         rows = order[np.minimum(places, len(order) - 1)]
-        return np.asarray(np.where(self.ids[rows] == sought, rows, -1), dtype=np.int64)
+        return np.asarray(np.where(self.ids[rows] == wanted, rows, -1), dtype=np.int64)
 
     def rows(self, image_ids: Sequence[int], where: str) -> NDArray[np.int64]:
-        """Rows of images by id; InputError names the first entry of ``where`` whose image does not exist."""
+        """Rows of images by id; InputError names the first entry of ``where`` with an unknown id."""
         rows = self.find(image_ids)
         if (rows < 0).any():
             row = int((rows < 0).argmax())
@@ -216,14 +216,14 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class ByImage:
-    """Rows of a table that belong to image i: ``rows[first[i]:first[i + 1]]``, in the order they were given in."""
+    """Rows of a table by image: those of image i are ``rows[first[i]:first[i + 1]]``, in table order."""
 
     rows: NDArray[np.int64]
     first: NDArray[np.int64]
 
     @classmethod
     def of(cls, image: NDArray[np.int64], count: int, rows: NDArray[np.int64] | None = None) -> ByImage:
-        """Of the images (m,) of rows (all of them, or a selection ``rows`` in an order of its own)."""
+        """Group m rows, or a selection ``rows`` of them, by their images (m,)."""
         chosen = np.arange(len(image)) if rows is None else rows
         order = np.argsort(image[chosen], kind="stable")
         of_image = image[chosen][order]
@@ -234,18 +234,18 @@ class ByImage:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """(n,) rows of each image."""
+        """(n,) number of rows of each image."""
         return np.diff(self.first)
 
 
 @dataclass
 class LeftOut:
-    """How many entries of a file are not used, by why."""
+    """Counts of unused entries of a file by reason."""
 
     counts: dict[str, int] = field(default_factory=dict)
 
     def keep(self, good: NDArray[np.bool_], kept: NDArray[np.bool_], why: str) -> NDArray[np.bool_]:
-        """``kept`` without what is not ``good``, which is counted under ``why``."""
+        """``kept`` without bad entries, which are counted under the reason ``why``."""
         bad = int((kept & ~good).sum())
         if bad:
             self.counts[why] = self.counts.get(why, 0) + bad
@@ -256,7 +256,7 @@ class LeftOut:
 
 
 def single_people(file: File[ImageT, AnnotationT], left_out: LeftOut) -> NDArray[np.bool_]:
-    """(m,) which annotations are single people; things of other categories and crowds are counted."""
+    """Which annotations (m,) are single people; counts other categories and crowds."""
     people = {category.id for category in file.categories if category.name == "person"} if file.categories else {1}
     kept = np.ones(len(file.annotations), dtype=np.bool_)
     is_person = np.array([a.category_id in people for a in file.annotations], dtype=np.bool_)
@@ -267,7 +267,7 @@ def single_people(file: File[ImageT, AnnotationT], left_out: LeftOut) -> NDArray
 def boxed(
     file: File[ImageT, AnnotationT], images: Images, kept: NDArray[np.bool_], left_out: LeftOut
 ) -> NDArray[np.bool_]:
-    """(m,) which of the annotations ``kept`` have a box, see `used_boxes`."""
+    """Which of the annotations ``kept`` (m,) have a usable box, see `used_boxes`."""
     image = images.rows([a.image_id for a in file.annotations], f"{images.path}: annotations")
     boxes = np.array([a.bbox for a in file.annotations], dtype=np.float64).reshape(-1, 4)
     return used_boxes(boxes, images.sizes[image], kept, left_out)
@@ -276,10 +276,10 @@ def boxed(
 def used_boxes(
     boxes_xywh: Array, sizes: NDArray[np.int64], kept: NDArray[np.bool_], left_out: LeftOut, what: str = ""
 ) -> NDArray[np.bool_]:
-    """(m,) which of ``kept`` have a box from which a person can be cropped; the others are counted.
+    """Which of ``kept`` (m,) have a box from which a person can be cropped; counts the others.
 
-    None are boxes with a side that is not above 0, those of a single pixel, and those beyond the image (RootNet's rule,
-    see `boxes.cut_boxes`, but for two negative sides and single pixels, which give it a distance that is not finite).
+    Boxes with a side not above 0, of a single pixel, or beyond the image are unusable. This is RootNet's rule (see
+    `boxes.cut_boxes`), made stricter for two negative sides and single pixels, which lead to an infinite distance.
     """
     boxes = boxes_xywh.reshape(-1, 4)
     cut = cut_boxes(boxes, sizes)
@@ -293,19 +293,19 @@ def used_boxes(
 
 
 def corners(boxes_xywh: Array) -> Array:
-    """Boxes (m, 4) x, y, width, height as left, upper, right, lower."""
+    """Convert boxes (m, 4) from x, y, width, height to left, upper, right, lower."""
     boxes = np.asarray(boxes_xywh, dtype=np.float64).reshape(-1, 4)
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """Boxes of people, b of them in the order of their file.
+    """Boxes of b people, in the order of their file.
 
     Args:
         image: (b,) row of the image.
         boxes_px: (b, 4) left, upper, right, lower.
-        scores: (b,) of the detector; None: there are none.
+        scores: (b,) scores of the detector, or None.
     """
 
     image: NDArray[np.int64]
@@ -313,30 +313,30 @@ class Boxes:
     scores: Array | None
 
 
-def read_detections(path: Path, images: Images, obtain: str, left_out: LeftOut, *, others: bool = False) -> Boxes:
-    """A detector's file: a list of image_id, bbox (x, y, width, height) and score.
+def read_detections(path: Path, images: Images, obtain: str, left_out: LeftOut, *, partial: bool = False) -> Boxes:
+    """Read a detector's file: a list of image_id, bbox (x, y, width, height) and score.
 
     Args:
-        path: of the file.
-        images: those it is asked for.
-        obtain: the remedy where it is absent.
-        left_out: where it is counted what is not used.
-        others: whether it may hold other images too, which are passed over.
+        path: path of the file.
+        images: images of the annotations.
+        obtain: remedy for an absent file.
+        left_out: counts of unused entries, to add to.
+        partial: whether ``images`` are only some of the file's; detections in others are skipped.
 
     Raises:
-        InputError: it cannot be read; an image does not exist; or its boxes are RootNet's output (they carry
-            ``root_cam``), which are squared and enlarged already.
+        InputError: the file cannot be read; an image does not exist; or the boxes are RootNet's output (they have
+            ``root_cam``), which are already squared and enlarged.
     """
     entries = decode(path, list[Detection], obtain)
     for row, entry in enumerate(entries):
         if entry.root_cam is not None:
-            problem = "is RootNet's output, whose boxes are enlarged already"
+            problem = "marks RootNet's output, with enlarged boxes"
             raise InputError(f"{path}: [{row}].root_cam", problem, f"use the detector's own file; {obtain}")
     scored = [entry.score is not None for entry in entries]
     if any(scored) and not all(scored):
         raise InputError(f"{path}: [{scored.index(False)}].score", "field is missing", COPY)
     ids = [entry.image_id for entry in entries]
-    image = images.find(ids) if others else images.rows(ids, f"{path}: ")
+    image = images.find(ids) if partial else images.rows(ids, f"{path}: ")
     is_person = np.array([entry.category_id == 1 for entry in entries], dtype=np.bool_)
     kept = left_out.keep(is_person, image >= 0, "detections of no people")
     boxes = np.array([entry.bbox for entry in entries], dtype=np.float64).reshape(-1, 4)
@@ -346,7 +346,7 @@ def read_detections(path: Path, images: Images, obtain: str, left_out: LeftOut, 
 
 
 def check_millimetres(joints_mm: Array, root: int, where: str) -> None:
-    """InputError where people (m, J, 3) before cameras are not as far and as large as people are in millimetres."""
+    """Raise InputError if depth or size of people (m, J, 3) in camera frames is implausible in millimetres."""
     if len(joints_mm):
         depth = float(np.median(joints_mm[:, root, 2]))
         extent = float(np.median(np.linalg.norm(np.ptp(joints_mm, axis=1), axis=-1)))
@@ -354,4 +354,4 @@ def check_millimetres(joints_mm: Array, root: int, where: str) -> None:
             if not least <= value <= most:
                 factor = scale_to(float(np.median(extents_mm(joints_mm[:1000]))), BODY_MM)
                 remedy = COPY if factor is None else f"multiply the joints by {factor:g}"
-                raise InputError(where, f"median {name} of people is {value:.4g} mm: the unit is another one", remedy)
+                raise InputError(where, f"median {name} of people is {value:.4g} mm: wrong unit", remedy)

@@ -1,4 +1,4 @@
-"""A contact sheet: a few samples of a data set in one image, every second one with its boxes and poses."""
+"""Contact sheet: a few samples of a data set in one image, every second one with boxes and poses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BOX = (255, 220, 60)
 
 
 def spread(groups: Mapping[str, Group], count: int = 12) -> list[str]:
-    """Keys of up to ``count`` samples with as many actions and subjects as possible; a pure function of its arguments.
+    """Choose up to ``count`` samples that cover as many actions and subjects as possible.
 
     Args:
         groups: key -> group of the sample, in the data set's order.
@@ -49,14 +49,14 @@ def spread(groups: Mapping[str, Group], count: int = 12) -> list[str]:
 
 
 def contact_sheet(dataset: Dataset, keys: Sequence[str]) -> Image:
-    """Samples side by side, (H, W, 3) uint8 RGB: up to four views per sample, cropped to the people in them.
+    """Draw samples side by side, (H, W, 3) uint8 RGB: up to four views per sample, cropped to the people.
 
-    Every second sample has boxes and poses: the given 2D detections, else the projected true joints. A view without an
-    image is grey.
+    Every second sample has boxes and poses: the 2D detections, else the projected true joints. A view without an image
+    is grey.
 
     Args:
-        dataset: of the samples.
-        keys: of the samples, for example from `spread`.
+        dataset: data set of the samples.
+        keys: keys of the samples, for example from `spread`.
 
     Raises:
         InputError: an image cannot be read.
@@ -76,12 +76,12 @@ def contact_sheet(dataset: Dataset, keys: Sequence[str]) -> Image:
 
 
 def write_contact_sheet(dataset: Dataset, groups: Mapping[str, Group], path: Path) -> None:
-    """Write the contact sheet of a data set as a PNG file, whole or not at all.
+    """Write the contact sheet of a data set as a PNG file, atomically.
 
     Args:
-        dataset: of the samples.
+        dataset: data set to draw.
         groups: key -> group of the samples to choose from, see `spread`.
-        path: of the file.
+        path: path of the file.
 
     Raises:
         InputError: an image cannot be read.
@@ -104,7 +104,7 @@ def _block(dataset: Dataset, key: str, drawn: bool) -> Image:
 
 
 def _annotated(dataset: Dataset, key: str) -> Array | None:
-    """True poses (P, J, 3) mm; None without truth, or if the truth has other joints than the skeleton."""
+    """True poses (P, J, 3) mm; None without truth, or for a truth with other joints than the skeleton."""
     try:
         joints_mm = dataset.truth(key).joints_mm
     except InputError:
@@ -151,7 +151,7 @@ def _cell(view: View, skeleton: Skeleton, joints_mm: Array | None, drawn: bool) 
 
 
 def _draw(image: Image, skeleton: Skeleton, points_px: Array) -> None:
-    """Draw the edges between points (J, 2) that are known and not far outside of the image."""
+    """Draw the edges between points (J, 2) that are finite and not far outside of the image."""
     near = np.abs(points_px - CELL_PX / 2).max(axis=1) < 4 * CELL_PX  # false for NaN
     for a, b in skeleton.edge_indices:
         if near[a] and near[b]:

@@ -1,4 +1,4 @@
-"""A store of the pixels of person crops in memory-mapped files, which are decoded once."""
+"""Cache of person crops: decoded once, stored in memory-mapped files."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _FORMAT = 3
 
 @dataclass(frozen=True, eq=False)
 class _Selection:
-    """Samples whose crops are in one file.
+    """The samples of one crops file.
 
     Args:
-        folder: of the file; its name is a hash of everything that the crops depend on, with the images last.
-        keys: of the samples.
+        folder: folder of the file, named by a hash of everything that the crops depend on, the images last.
+        keys: keys of the samples.
         rows: (samples, cameras, people) int64, row of each crop in the file; -1 without a crop.
     """
 
@@ -43,21 +43,20 @@ class _Selection:
 
 
 class CropStore:
-    """The pixels of a data set's person crops, which are decoded once and then read from a memory map.
+    """Cached pixels of a data set's person crops.
 
-    It only caches pixels: cameras, boxes and 2D detections of a crop come from `View.crop`. The first request for a
-    crop of a split decodes all crops of the split; `build` decodes other selections of keys. If the crops of a split
-    would fill more than half of the free disk, nothing is stored, and the caller decodes each crop itself, with equal
-    values.
+    Only pixels are cached: cameras, boxes and 2D detections of a crop come from `View.crop`. The first request for a
+    crop decodes all crops of its split; `build` decodes other selections. If the crops of a split would fill more than
+    half of the free disk, nothing is stored and the caller decodes each crop itself, with equal values.
 
     Args:
-        dataset: with full frames.
+        dataset: data set with full frames.
         side_px: side of the crops.
         box_scale: factor on the box before the crop.
-        folder: of the crops, one sub-folder per content: manifest of the data set, side, scale, keys, and box, size and
-            time of modification of every image. Crops of earlier states of the images are removed.
+        folder: folder of the cache, with one sub-folder per content: manifest of the data set, side, scale, keys, and
+            box, size and time of modification of every image. Crops of earlier states of the images are removed.
         progress: called with (finished samples, all samples) while crops are decoded.
-        resampling: how images are cropped, see `View.crop`.
+        resampling: see `View.crop`.
 
     Raises:
         InputError: ``side_px`` or ``box_scale`` is not above 0.
@@ -88,7 +87,7 @@ class CropStore:
         """The stored crop (S, S, 3) uint8 of one person in one view, read-only; None if it is not stored.
 
         Args:
-            key: of the sample.
+            key: key of the sample.
             camera: name of the view.
             person: index of the person.
 
@@ -115,11 +114,11 @@ class CropStore:
         The file is written atomically; a second process that needs the same file waits for the first.
 
         Args:
-            keys: of the samples, in the order of the file.
+            keys: keys of the samples, in the order of the file.
             threads: number of decoding threads.
 
         Returns:
-            The folder of the file, or None if no view of ``keys`` has an image to crop.
+            The folder of the file, or None if ``keys`` have no images to crop.
 
         Raises:
             InputError: an image cannot be read, or the disk is too small.
@@ -151,7 +150,7 @@ class CropStore:
                     raise ValueError(f"{len(crops)} crops, {selection.count} expected")
             except (OSError, ValueError) as error:
                 raise InputError(
-                    target, f"crops cannot be read ({error})", "delete this folder, it is made again"
+                    target, f"crops cannot be read ({error})", "delete this folder; the next run builds it again"
                 ) from None
         self._place.update({key: (crops, rows) for key, rows in zip(selection.keys, selection.rows, strict=True)})
         return target
@@ -165,18 +164,18 @@ class CropStore:
         return {key: split for split in self._dataset.splits for key in self._dataset.keys(split)}
 
     def _select(self, keys: Sequence[str]) -> _Selection:
-        """Where the crops of ``keys`` lie: sample by sample, camera by camera, person by person."""
+        """Rows of the crops of ``keys``: sample by sample, camera by camera, person by person."""
         content = [_FORMAT, self._dataset.manifest(), self._side_px, self._box_scale, self._resampling, *keys]
         digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
         images = hashlib.sha256()
-        there: list[tuple[int, int, int]] = []
+        crops: list[tuple[int, int, int]] = []
         for place, key in enumerate(keys):
             for view in self._dataset.sample(key).views:
                 state = f"{view.name} {view.image is None} {view.image_state()} {view.boxes_px.tolist()}\n"
                 images.update(state.encode())
                 people = [] if view.image is None else np.flatnonzero(np.isfinite(view.boxes_px).all(axis=1)).tolist()
-                there += [(place, self._camera[view.name], person) for person in people]
-        places = np.array(there, dtype=np.int64).reshape(-1, 3)
+                crops += [(place, self._camera[view.name], person) for person in people]
+        places = np.array(crops, dtype=np.int64).reshape(-1, 3)
         rows = np.full((len(keys), len(self._camera), int(places[:, 2].max(initial=0)) + 1), -1, dtype=np.int64)
         rows[tuple(places.T)] = np.arange(len(places))
         name = f"{self._dataset.name}-{self._side_px}px-{digest}-{images.hexdigest()[:16]}"
@@ -210,7 +209,7 @@ class CropStore:
 
 
 def _reserve(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
-    """A new memory-mapped array whose disk space is taken now: writing into a hole of a full disk kills the process."""
+    """Create a memory-mapped array and reserve its space: writing to a full disk would be a SIGBUS."""
     size = int(np.prod(shape, dtype=np.int64))
     remedy = "free space, choose another folder for crops, or decode fewer frames"
     if shutil.disk_usage(path.parent).free < size:

@@ -1,9 +1,9 @@
-"""2D detections of people in several views, in a file of the form that VoxelPose published for Shelf and Campus.
+"""2D detections of people in several views, in VoxelPose's file format for Shelf and Campus.
 
     pred_<name>_maskrcnn_hrnet_coco.pkl     dict "{camera}_{frame}" -> list of {"pred": 17 x 3}: x px, y px, score
     pred_<name>_maskrcnn_hrnet_coco.npz     the same without a pickle: camera (n,), frame (n,), keypoints (n, 17, 3)
 
-Joints are `skeleton.COCO`. A detector looks at each view alone: the order of its people means nothing.
+Joints are `skeleton.COCO`. People are in any order: a detector processes each view on its own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _COPY = "copy it again from its source"
 
 
 def detections_name(name: str) -> str:
-    """Name of the file without its suffix.
+    """File name of the detections without its suffix.
 
     Example:
         >>> detections_name("shelf")
@@ -39,13 +39,13 @@ def detections_name(name: str) -> str:
 
 
 def detections_path(folder: Path, name: str) -> Path | None:
-    """The file in a folder, the pickle before the arrays; None without either."""
+    """Path of the detections in a folder, .pkl preferred to .npz; None without either."""
     paths = (folder / f"{detections_name(name)}{suffix}" for suffix in (".pkl", ".npz"))
     return next((path for path in paths if path.is_file()), None)
 
 
 def read_detections(path: Path) -> Detections:
-    """The detections of a file; views of nobody may be absent.
+    """Read detections; views without people may be absent.
 
     Raises:
         InputError: the file cannot be read or has other content.
@@ -54,7 +54,7 @@ def read_detections(path: Path) -> Detections:
 
 
 def write_detections(path: Path, detections: Mapping[tuple[int, int], Array]) -> None:
-    """Write the .npz form, whole or not at all; equal detections give equal bytes."""
+    """Write an .npz file atomically; equal detections give equal bytes."""
     counts = [len(people) for people in detections.values()]
     views = np.repeat(np.array(list(detections), dtype=np.int64).reshape(-1, 2), counts, axis=0)
     keypoints = np.concatenate([np.zeros((0, len(COCO), 3)), *detections.values()]).astype(np.float32)
@@ -64,7 +64,7 @@ def write_detections(path: Path, detections: Mapping[tuple[int, int], Array]) ->
 
 
 def boxes_about(joints_px: Array) -> Array:
-    """(P, 4) left, upper, right, lower about the joints (P, J, 2) of each person.
+    """Boxes (P, 4) left, upper, right, lower about joints (P, J, 2).
 
     Example:
         >>> boxes_about(np.array([[[1.0, 5.0], [3.0, 4.0]]])).tolist()
@@ -76,7 +76,7 @@ def boxes_about(joints_px: Array) -> Array:
 
 
 def _from_pickle(path: Path) -> Detections:
-    """The published format: ``"{camera}_{frame}"`` -> list of ``{"pred": 17 x 3}``."""
+    """Read the published format: ``"{camera}_{frame}"`` -> list of ``{"pred": 17 x 3}``."""
     content = read_pickle(path)
     if not isinstance(content, dict):
         raise InputError(path, f"holds a {type(content).__name__}, not a dict of detections", _COPY)
@@ -96,7 +96,7 @@ def _from_pickle(path: Path) -> Detections:
 
 
 def _from_npz(path: Path) -> Detections:
-    """The same as arrays without a pickle: camera (n,), frame (n,), keypoints (n, 17, 3)."""
+    """Read the arrays camera (n,), frame (n,), keypoints (n, 17, 3)."""
     try:
         with np.load(path, allow_pickle=False) as file:
             camera, frame, keypoints = (file[name] for name in ("camera", "frame", "keypoints"))

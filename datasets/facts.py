@@ -1,4 +1,4 @@
-"""Facts of a data set: whether it can be used, and what its numbers depend on."""
+"""Facts of a data set: its state, and the sources of boxes and truth."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from dataclasses import dataclass
 from typing import Literal
 
 DataState = Literal["ready", "partial", "missing", "damaged"]
-"""State of a data set at the time of a run."""
+"""State of a data set's folder."""
 
 BoxSource = Literal["annotated", "detected", "true joints"]
-"""Where the boxes of people come from: labels of the image (masks, by hand), a detector, or the true joints."""
+"""Source of the boxes: labels of the image (masks, by hand), a detector, or the true joints."""
 
 TruthSource = Literal["motion capture", "triangulated", "annotated", "synthetic"]
-"""Where the true poses come from: recorded, triangulated from 2D key points, annotated by hand, or rendered."""
+"""Source of the true poses: recorded, triangulated from 2D key points, annotated by hand, or rendered."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts of a split on which its numbers depend, for every method; signatures state the first two.
+    """Facts of a split that influence all numbers on it; signatures state the first two.
 
     Args:
-        boxes: source of the boxes. Boxes from "true joints" show a method the true position and size of a person.
+        boxes: source of the boxes. Boxes from "true joints" leak the true position and size of a person.
         truth: source of the true poses.
-        hand: whether samples say which hand they show, see `Sample.hand`.
-        associated: whether the same place among the boxes and detections of a sample's views is the same person. A
-            detector that looks at each view alone finds people in any order, be they equally many by chance.
+        hand: whether samples state which hand they show, see `Sample.hand`.
+        associated: whether row p of all views of a sample is the same person. False for a detector that processes each
+            view on its own: its people have any order.
 
     Example:
         >>> Facts(boxes="detected", truth="triangulated")

@@ -239,22 +239,22 @@ class Human36MCoco(Adapter):
 
 @dataclass(frozen=True, eq=False)
 class _Subject:
-    """The used images of a subject, n of them, in columns, and their moments, k of them.
+    """The n used images of a subject in columns, and its k moments.
 
     Args:
         moments: key -> rows of its images, by camera.
-        moment: (n,) row of the image's moment.
-        ids: (n,) of the images.
+        moment: (n,) index of the image's moment.
+        ids: (n,) ids of the images.
         paths: n paths below the folder of the images.
-        cam: (n,) place of the camera among `CAMERAS`.
+        cam: (n,) index of the camera in `CAMERAS`.
         sizes: (n, 2) px.
         boxes_px: (n, 4) left, upper, right, lower.
-        scores: (n,) of detected boxes, or None.
-        seen: (n, 17).
+        scores: (n,) scores of detected boxes, or None.
+        seen: (n, 17) visibility.
         joints_mm: (k, 17, 3) in the world.
-        cameras: of the subject; a camera's size is the image's.
-        centres: whether the file holds centres of cameras as ``t``.
-        left_out: what is not used.
+        cameras: cameras of the subject, without image size.
+        centres: whether the file has camera centres as ``t``.
+        left_out: counts of unused images.
     """
 
     moments: dict[str, list[int]]
@@ -272,13 +272,13 @@ class _Subject:
     left_out: LeftOut
 
     def camera(self, row: int) -> Camera:
-        """Of an image."""
+        """Camera of an image, with the image's size."""
         K, R, t = (getattr(self.cameras[int(self.cam[row])], part) for part in ("K", "R", "t"))
         width, height = self.sizes[row].tolist()
         return Camera(K, R, t, np.zeros(5), (width, height))
 
     def ends(self) -> Iterator[str]:
-        """First and last image of each folder."""
+        """Paths of the first and last image of each folder."""
         by_folder: dict[str, list[str]] = {}
         for path in self.paths:
             by_folder.setdefault(path.rpartition("/")[0], []).append(path)
@@ -349,9 +349,9 @@ def _read_subject(number: int, paths: Sequence[Path], detections: Path | None, e
 
 
 def _detected(path: Path, images: Images, kept: NDArray[np.bool_], left_out: LeftOut) -> tuple[Array, Array | None]:
-    """(n, 4) corners and scores (n,) of each image's detected box; InputError where a used image has not just one."""
-    found = read_detections(path, images, _OBTAIN, left_out, others=True)
-    counts = np.bincount(found.image, minlength=len(images.ids))
+    """Corners (n, 4) and scores (n,) of the detected boxes; InputError unless every used image has exactly one."""
+    detected = read_detections(path, images, _OBTAIN, left_out, partial=True)
+    counts = np.bincount(detected.image, minlength=len(images.ids))
     wrong = np.flatnonzero(kept & (counts != 1))
     if wrong.size:
         problem = f"{wrong.size} images have not one usable box, first image {images.ids[wrong[0]]}"
@@ -359,15 +359,15 @@ def _detected(path: Path, images: Images, kept: NDArray[np.bool_], left_out: Lef
             path, f"{problem} with {counts[wrong[0]]}", "detect people in every image, or set boxes: annotated"
         )
     boxes, scores = np.zeros((len(images.ids), 4)), np.zeros(len(images.ids))
-    boxes[found.image] = found.boxes_px
-    if found.scores is None:
+    boxes[detected.image] = detected.boxes_px
+    if detected.scores is None:
         return boxes, None
-    scores[found.image] = found.scores
+    scores[detected.image] = detected.scores
     return boxes, scores
 
 
 def _read_joints(path: Path, moments: NDArray[np.int64]) -> Array:
-    """(k, 17, 3) mm in the world, in the file's order of joints, of moments (k, 3): action, sub-action, frame."""
+    """Poses (k, 17, 3), mm in the world, in the file's order of joints, for (k, 3) action, sub-action, frame."""
     content = decode(path, dict[str, dict[str, dict[str, msgspec.Raw]]], _OBTAIN)
     joints = np.empty((len(moments), len(HUMAN36M), 3))
     for row, (action, sub, frame) in enumerate(moments.astype(str).tolist()):
@@ -383,13 +383,13 @@ def _read_joints(path: Path, moments: NDArray[np.int64]) -> Array:
 def _read_cameras(
     path: Path, joints_mm: Array, cam: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> tuple[dict[int, Camera], bool]:
-    """Cameras by their place among `CAMERAS`, and whether the file holds their centres as ``t``.
+    """Cameras by index in `CAMERAS`, and whether the file has camera centres as ``t``.
 
     Args:
-        path: of the file.
-        joints_mm: (n, 17, 3) in the world, of the images.
-        cam: (n,) place of the image's camera.
-        sizes: (n, 2) of the images.
+        path: path of the file.
+        joints_mm: (n, 17, 3) poses of the images in the world.
+        cam: (n,) index of the image's camera.
+        sizes: (n, 2) sizes of the images.
     """
     content = decode(path, dict[str, _Camera], _OBTAIN)
     cameras: dict[int, tuple[Camera, Camera]] = {}
@@ -413,7 +413,7 @@ def _read_cameras(
             inside[kind] += ((pixels >= 0) & (pixels < sizes[row])).all(axis=-1).mean()
     kind = int(inside[1] > inside[0])
     if inside[kind] < len(rows) / 2:
-        raise InputError(path, "cameras do not show the people, whatever t is taken for", COPY)
+        raise InputError(path, "most people project outside of the images with either meaning of t", COPY)
     of_camera = np.stack([cameras[int(c)][kind].to_camera(j) for c, j in zip(cam, joints_mm, strict=True)])
     check_millimetres(of_camera, 0, f"{path}: t, with the joints of joint_3d.json")
     return {place: pair[kind] for place, pair in cameras.items()}, bool(kind)

@@ -1,4 +1,4 @@
-"""The manifest of a generated tree: its options, and digests that show later changes."""
+"""Manifest of a generated world: its options, and digests that reveal later changes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from poseboard.datasets.files import write_file
 
 NAME = "manifest.json"
 _DIGEST = re.compile("[0-9a-f]{64}")
+_AGAIN = "remove the folder to generate it again"
 
 
 def labels_digest(names: Sequence[Sequence[str]], cameras: NDArray[Any], table: NDArray[Any]) -> hashlib._Hash:
-    """SHA-256 of the content of a labels file: names of subjects, cameras and actions, calibrations, the table."""
+    """SHA-256 of the content of a Human3.6M labels file: names, calibrations and table."""
     digest = hashlib.sha256(json.dumps([list(map(str, of_field)) for of_field in names]).encode())
     digest.update(cameras.tobytes())
     digest.update(table.tobytes())
@@ -27,7 +28,7 @@ def labels_digest(names: Sequence[Sequence[str]], cameras: NDArray[Any], table: 
 
 
 def read_manifest(root: Path) -> dict[str, Any] | None:
-    """Content of ``<root>/manifest.json``, None if it is absent; InputError if it is not a manifest of ours."""
+    """Content of ``<root>/manifest.json``; None if it is absent, InputError if it is no manifest."""
     path = root / NAME
     if not path.exists():
         return None
@@ -39,11 +40,11 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
             return dict(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
-    raise InputError(path, "is no manifest of a generated world", "remove the folder to have it generated anew")
+    raise InputError(path, "is no manifest of a generated world", _AGAIN)
 
 
 def write_manifest(root: Path, content: Mapping[str, Any]) -> None:
-    """Write ``<root>/manifest.json``, completely or not at all."""
+    """Write ``<root>/manifest.json`` atomically."""
     write_file(root / NAME, json.dumps(content, indent=1).encode())
 
 
@@ -53,27 +54,26 @@ def verify(
     sequences: Mapping[str, Sequence[Path]],
     every_byte: bool = False,
 ) -> dict[str, Any]:
-    """Compare a generated tree with its manifest.
+    """Compare a generated world with its manifest.
 
-    Labels are compared by content. Images that are newer than the manifest are compared by content, others by size;
-    with ``every_byte`` all images by content.
+    Labels are compared by content, images by size. Images newer than the manifest are compared by content.
 
     Args:
-        root: folder of the tree.
-        labels: digest of the tree's labels.
+        root: folder of the world.
+        labels: digest of the world's labels.
         sequences: name -> images, in the order of their digest.
-        every_byte: compare the content of all images.
+        every_byte: compare all images by content.
 
     Returns:
-        The manifest, with digests that a manifest of an earlier version lacks.
+        The manifest, completed by digests that manifests of earlier versions lack.
 
     Raises:
         InputError: a file was changed, or there is no manifest.
     """
     manifest = read_manifest(root)
     if manifest is None:
-        raise InputError(root / NAME, "there is no such file", "remove the folder to have it generated anew")
-    known: dict[str, dict[str, Any]] = manifest.get("images", {})
+        raise InputError(root / NAME, "there is no such file", _AGAIN)
+    recorded: dict[str, dict[str, Any]] = manifest.get("images", {})
     written_ns = (root / NAME).stat().st_mtime_ns
     if manifest.get("labels", labels.hexdigest()) != labels.hexdigest():
         raise _changed(root, "the labels are not those that were generated")
@@ -82,7 +82,7 @@ def verify(
         try:
             states = [path.stat() for path in paths]
             size = sum(state.st_size for state in states)
-            of_manifest = known.get(sequence, {})
+            of_manifest = recorded.get(sequence, {})
             later = any(state.st_mtime_ns > written_ns for state in states)
             if every_byte or later or not of_manifest:
                 digest = hashlib.sha256()
@@ -115,31 +115,30 @@ def files_digest(root: Path, files: Sequence[str]) -> hashlib._Hash:
 
 
 def verify_files(root: Path, every_byte: bool = False) -> dict[str, Any]:
-    """Compare a generated tree whose manifest lists its files with that manifest; see `verify`.
+    """Compare a generated world with its manifest, which lists the files; see `verify`.
 
     Raises:
-        InputError: a file was changed, or the manifest lists none.
+        InputError: a file was changed, or the manifest lists no files.
     """
     manifest = read_manifest(root)
     if manifest is None:
-        raise InputError(root / NAME, "there is no such file", "remove the folder to have it generated anew")
+        raise InputError(root / NAME, "there is no such file", _AGAIN)
     labels: Any = manifest.get("label_files")
     images: dict[str, Any] = {name: entry.get("files") for name, entry in manifest["images"].items()}
     for files in (labels, *images.values()):
         if not _are_paths(files):
-            problem = "does not list the files of a generated world"
-            raise InputError(root / NAME, problem, "remove the folder to have it generated anew")
+            raise InputError(root / NAME, "does not list the files of a generated world", _AGAIN)
     paths = {name: [root / file for file in files] for name, files in images.items()}
     return verify(root, files_digest(root, labels), paths, every_byte)
 
 
 def _are_paths(files: object) -> bool:
-    """Whether it is a list of paths that stay below the folder they are in."""
+    """Whether a value is a list of paths that stay below their folder."""
     return isinstance(files, list) and all(
         isinstance(name, str) and not {"", ".", ".."} & set(name.split("/")) and "\0" not in name for name in files
     )
 
 
 def _changed(root: Path, what: str) -> InputError:
-    remedy = f"remove the folder to have it generated anew, or its {NAME} and name it as `root` to use it as it is"
+    remedy = f"{_AGAIN}, or remove its {NAME} and set `root` to the folder to use it as it is"
     return InputError(root, f"the world was changed after it was generated: {what}", remedy)

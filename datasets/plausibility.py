@@ -1,9 +1,9 @@
-"""Checks whether the labels of a data set can be of people: their size, their bones, and where they project to.
+"""Plausibility checks of labels: size of people, length of bones, and projection into the images.
 
-Each check is a pure function of `Labels`, the samples and truths of one split. It returns what it found wrong, or None.
-`CHECKS` lists them from the cause to the effect: labels in metres also have short bones. All of them compare medians
-over people with wide bounds, so that single bad annotations, children and people who sit or are half visible pass.
-People without 3D annotations are not checked.
+Each check is a pure function of `Labels`, the samples and truths of one split. It returns a `Finding`, or None.
+`CHECKS` lists causes before effects: labels in metres also have short bones. Checks compare medians over people with
+wide bounds, so single bad annotations, children and seated or half visible people pass. People without 3D annotations are
+not checked.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ from poseboard.datasets.skeleton import Skeleton
 BODY_MM = (500.0, 2500.0)
 """Largest distance between two joints of a person, from sitting children to jumping players."""
 HAND_MM = (50.0, 300.0)
-"""Likewise of a hand, from a child's fist to a spread hand."""
+"""Largest distance between two joints of a hand, from a child's fist to a spread hand."""
 LIMB_MM = (60.0, 700.0)
 """Length of an upper arm, forearm, thigh or shin."""
 FINGER_BONE_MM = (5.0, 150.0)
-"""Length of an edge of a hand; those of the palm are the longest."""
+"""Length of an edge of a hand, palm included."""
 SCALES = (1000.0, 100.0, 10.0, 0.1, 0.01, 0.001)
 """Factors between the units of length in use: metres, decimetres, centimetres and millimetres."""
 
 _LIMBS = tuple(map(frozenset, (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"))))
 UNITS = {1000.0: "metres", 10.0: "centimetres", 0.001: "micrometres"}
-"""Factor to millimetres -> unit that is named in a remedy."""
+"""Factor to millimetres -> name of the unit in a remedy."""
 _BOX_SCALE = 1.5
-"""By which a box is enlarged before joints are looked for in it."""
+"""Factor on a box before joints are tested to lie inside."""
 _FEW = 10
-"""Fewest people in a view to judge its camera, if other views have more."""
+"""Minimum number of people to judge the camera of a view, if other views have more."""
 _LEAST_SHARE = 0.5
 """Smallest median share of a person's joints that project into the box, or to their 2D annotation."""
 _LEAST_SIZES = 0.2, 0.01
-"""Smallest extent of a projected person, relative to the box and to the image; a person too far away is a dot."""
+"""Smallest extent of a projected person relative to the box and to the image; smaller projections are dots."""
 _SURE_SHARE = 0.9
-"""Share from which a factor on a camera's t is the remedy."""
+"""Minimum share at which a factor on a camera's t is suggested."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with labels.
+    """A problem of labels.
 
     Args:
         field: "joints", "cameras" or "camera <name>".
-        problem: what was measured, and the bounds.
-        remedy: what the user can do, with the factor of a wrong unit.
+        problem: measured value and bounds.
+        remedy: action for the user, with the factor of a wrong unit.
     """
 
     field: str
@@ -67,9 +67,9 @@ class _Sight:
 
     Args:
         person: row of `Labels.joints_mm`.
-        camera: of the view.
-        box_px: (4,) of the person; None: not known.
-        points_px: (J, 2) annotated in the view, through the lens; None: not annotated.
+        camera: camera of the view.
+        box_px: (4,) box of the person, or None.
+        points_px: (J, 2) 2D annotation with lens distortion, or None.
     """
 
     person: int
@@ -83,10 +83,10 @@ class Labels:
     """Samples of a split with their truth.
 
     Args:
-        samples: of the split, or some of them.
-        truths: of the samples.
-        skeleton: of the truth.
-        facts: of the split.
+        samples: samples of the split, or a selection.
+        truths: truths of the samples.
+        skeleton: joints of the truth.
+        facts: facts of the split.
     """
 
     samples: Sequence[Sample]
@@ -96,12 +96,12 @@ class Labels:
 
     @cached_property
     def joints_mm(self) -> Array:
-        """(N, J, 3) of the people with at least half of their joints."""
+        """Poses (N, J, 3) of the people with at least half of their joints."""
         return np.concatenate([np.empty((0, len(self.skeleton), 3)), *(t.joints_mm[_whole(t)] for t in self.truths)])
 
     @cached_property
     def size_mm(self) -> tuple[float, float] | None:
-        """Bounds of the size of a pose; None: it is neither of a body nor of a hand."""
+        """Bounds of the size of a pose; None for a skeleton that is neither a body nor a hand."""
         if self.is_hand:
             return HAND_MM
         return BODY_MM if self.limbs else None
@@ -118,7 +118,7 @@ class Labels:
 
     @cached_property
     def sights(self) -> Mapping[str, list[_Sight]]:
-        """View -> people whose place in it is known, from their 2D annotation or from their box."""
+        """View -> people with a 2D annotation or a box in it."""
         sights: dict[str, list[_Sight]] = {}
         first = 0
         for sample, truth in zip(self.samples, self.truths, strict=True):
@@ -135,13 +135,13 @@ class Labels:
         return sights
 
     def _boxes(self, boxes_px: Array, people: int) -> Array | None:
-        """The box of each person; None where boxes are in another order than people, as a detector's may be."""
+        """The box of each person; None for boxes in another order than people, such as a detector's."""
         alone = people == 1 and self.facts.associated
         in_order = len(boxes_px) == people and (alone or self.facts.boxes != "detected")
         return boxes_px if in_order else None
 
     def share(self, view: str, joints_scale: float = 1.0, camera_scale: float = 1.0) -> float | None:
-        """Median over people of the share of joints that project to their place; None without boxes and 2D joints.
+        """Median over people of the share of joints that project into the box or near the 2D annotation, if there is any.
 
         Args:
             view: name.
@@ -156,7 +156,7 @@ class Labels:
 
     @property
     def in_images(self) -> float | None:
-        """Median over people of the share of joints in the image of the view with most of them; None without people."""
+        """Median over people of the largest share of joints in the image of any view; None without people."""
         shares = [
             max((_share_in_image(view.camera, joints) for view in sample.views), default=0.0)
             for sample, truth in zip(self.samples, self.truths, strict=True)
@@ -232,11 +232,11 @@ def check_images(labels: Labels) -> Finding | None:
 
 
 CHECKS: tuple[Check, ...] = (check_size, check_bones, check_projection, check_images)
-"""In the order in which findings are reported."""
+"""All checks, in the order of reporting."""
 
 
 def findings(labels: Labels) -> Iterator[Finding]:
-    """What the checks find, in their order."""
+    """Findings of all checks, in the order of `CHECKS`."""
     return (finding for check in CHECKS if (finding := check(labels)) is not None)
 
 
@@ -267,20 +267,20 @@ def _whole(truth: Truth) -> NDArray[np.bool_]:
 
 
 def _projects(labels: Labels, joints_scale: float = 1.0) -> bool:
-    """Whether scaled joints project to their places in the median view; True if no place is known."""
+    """Whether scaled joints project to their places in the median view; True without boxes and annotations."""
     shares = [share for view in labels.sights if (share := labels.share(view, joints_scale)) is not None]
     return not shares or float(np.median(shares)) >= _LEAST_SHARE
 
 
 def _share(sight: _Sight, joints_mm: Array, camera_scale: float) -> float:
-    """Share of a person's joints in the image that lie at their place; 0 if none is in the image, or all are a dot."""
+    """Share of a person's joints that project into the box or near their annotation; 0 for a dot."""
     points, inside = _inside(sight.camera, joints_mm, camera_scale)
     if sight.points_px is not None:
-        known = np.isfinite(sight.points_px).all(axis=-1) & np.isfinite(joints_mm).all(axis=-1)
-        if not known.any():
+        both = np.isfinite(sight.points_px).all(axis=-1) & np.isfinite(joints_mm).all(axis=-1)
+        if not both.any():
             return 1.0  # nothing to compare
-        extent_px = np.linalg.norm(np.ptp(sight.points_px[known], axis=0))
-        apart = np.linalg.norm(points - sight.points_px, axis=-1)[known]
+        extent_px = np.linalg.norm(np.ptp(sight.points_px[both], axis=0))
+        apart = np.linalg.norm(points - sight.points_px, axis=-1)[both]
         return float((apart < extent_px / 4).mean())
     assert sight.box_px is not None
     centre, sides = (sight.box_px[:2] + sight.box_px[2:]) / 2, sight.box_px[2:] - sight.box_px[:2]
@@ -296,12 +296,12 @@ def _share_in_image(camera: Camera, joints_mm: Array) -> float:
 
 
 def _is_dot(points_px: Array, least_px: float) -> bool:
-    """Whether several points (n, 2) are closer together than people project to."""
+    """Whether several points (n, 2) are closer together than any person's projection."""
     return len(points_px) > 1 and float(np.ptp(points_px, axis=0).max()) < least_px
 
 
 def _inside(camera: Camera, joints_mm: Array, camera_scale: float = 1.0) -> tuple[Array, NDArray[np.bool_]]:
-    """Pixels (J, 2) of joints (J, 3) by a camera with scaled t, and whether each is in the image (J,)."""
+    """Project joints (J, 3) by a camera with scaled t; (J, 2) pixels and whether each is in the image (J,)."""
     scaled = camera if camera_scale == 1.0 else replace(camera, t=camera_scale * camera.t)
     points = scaled.project(joints_mm)
     size = np.array([side or np.inf for side in camera.size])

@@ -1,4 +1,4 @@
-"""Samples, which methods see; poses, which methods predict; and data sets. A Sample never contains the truth."""
+"""Samples (input of methods), poses (their output), and the `Dataset` protocol. A sample never contains the truth."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from poseboard.datasets.skeleton import Skeleton
 
 Hand = Literal["left", "right"]
 HANDS: tuple[Hand, ...] = get_args(Hand)
-"""Left before right, wherever hands are numbered."""
+"""Both hands, left first; arrays number hands in this order."""
 
 Image = NDArray[np.uint8]
 ImageSource = Path | Image | Callable[[], Image]
 Resampling = Literal["area", "bilinear"]
-"""How an image is cropped and resized, see `View.crop`."""
+"""Method of cropping and resizing an image, see `View.crop`."""
 
 
 @dataclass(frozen=True)
 class FileState:
-    """The state of a file, by which changes are found.
+    """State of a file; a change of the file changes it.
 
     Args:
-        size_bytes: of the file; -1 if it is absent.
+        size_bytes: size of the file; -1 if it is absent.
         modified_ns: time of the last modification; None for content of an archive or in memory.
-        checksum: CRC-32 of the content; None for a file, which is not read.
+        checksum: CRC-32 of the content; None for a file on disk, which is not read for this.
     """
 
     size_bytes: int
@@ -76,14 +76,14 @@ class ReadImage:
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> Image:
-    """An image file as (H, W, 3) uint8 RGB.
+    """Read an image file as (H, W, 3) uint8 RGB.
 
     Args:
-        path: of the file.
-        size: width and height that its annotations are for.
+        path: path of the file.
+        size: width and height of the annotations; None: any size.
 
     Raises:
-        InputError: the file is absent, no image, or of another size.
+        InputError: the file is absent, not an image, or of another size.
     """
     try:
         data = np.fromfile(path, dtype=np.uint8)
@@ -100,9 +100,9 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Image:
 
 
 def decode_image(data: bytes | NDArray[np.uint8], path: Path) -> Image:
-    """The bytes of an image file as (H, W, 3) uint8 RGB; InputError names ``path`` if they are not an image.
+    """Decode the bytes of an image file to (H, W, 3) uint8 RGB; InputError names ``path`` if they are not an image.
 
-    Rows and columns are those of the file, which data sets annotate, whatever orientation its EXIF data states.
+    The EXIF orientation is ignored, because annotations refer to rows and columns of the file.
     """
     encoded = np.frombuffer(data, dtype=np.uint8)
     image = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if encoded.size else None
@@ -112,9 +112,9 @@ def decode_image(data: bytes | NDArray[np.uint8], path: Path) -> Image:
 
 
 def crop_image(image: Image, box_px: Box, size: tuple[int, int]) -> Image:
-    """The crop of a box, black outside of the image, resized to (width, height) by pixel area; (h, w, 3) uint8.
+    """Crop a box with black padding and resize it to (width, height) by pixel area; (h, w, 3) uint8.
 
-    Learnable triangulation, release code: crop with black padding, then area interpolation, also for enlargement.
+    As in the release code of learnable triangulation, area interpolation is also used for enlargement.
     """
     left, upper, right, lower = box_px
     height, width = image.shape[:2]
@@ -126,7 +126,7 @@ def crop_image(image: Image, box_px: Box, size: tuple[int, int]) -> Image:
 
 
 def warp_image(image: Image, A: Array, size: tuple[int, int]) -> Image:
-    """The image warped by A (3, 3), from its pixels to those of the result of ``size`` (width, height); bilinear."""
+    """Warp an image bilinearly; A (3, 3) maps its pixels to those of the result with ``size`` (width, height)."""
     return np.asarray(cv2.warpAffine(image, A[:2], size, flags=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
@@ -135,14 +135,14 @@ class View:
     """One camera's view of a sample.
 
     Args:
-        name: of the camera in its data set.
-        camera: calibrated in the world frame of the sample.
+        name: name of the camera in its data set.
+        camera: calibration in the world frame of the sample.
         image: a path, an array (H, W, 3) uint8 RGB, or a function that returns one (`ReadImage`, if its file may
-            change); None if there are only detections.
+            change); None for views with detections only.
         boxes_px: (P, 4) left, upper, right, lower per person.
-        joints_px: (P, J, 2) given 2D detections, or None.
-        confidence: (P, J) of those detections, or None.
-        box_scores: (P,) how sure the detector is of each box, higher is surer; None: the boxes are annotated.
+        joints_px: (P, J, 2) 2D detections, or None.
+        confidence: (P, J) confidence of the detections, or None.
+        box_scores: (P,) score of the detector for each box; None: the boxes are annotated.
 
     Example:
         >>> crop = view.crop(384)  # the first person
@@ -167,7 +167,7 @@ class View:
         return self.image() if callable(self.image) else self.image
 
     def image_state(self) -> FileState | None:
-        """State of the image, by which changes are found; None without an image or if its function has no state."""
+        """State of the image file; None without an image or for a function without a state."""
         if isinstance(self.image, Path):
             return FileState.of(self.image)
         if isinstance(self.image, ReadImage):
@@ -177,10 +177,10 @@ class View:
         return None
 
     def crop(self, side_px: int, box_scale: float = 1.0, person: int = 0, resampling: Resampling = "area") -> View:
-        """The view of one person's square crop; camera and 2D detections are transformed with the image.
+        """Crop one person to a square; camera and 2D detections are transformed with the image.
 
         Args:
-            side_px: of the crop.
+            side_px: side of the crop.
             box_scale: factor on the box.
             person: index of the person.
             resampling: "area": the box in whole pixels, resized by pixel area (learnable triangulation). "bilinear":
@@ -228,7 +228,7 @@ class View:
 
 @dataclass(frozen=True)
 class Group:
-    """Groups of a sample. The bootstrap resamples (subject, sequence); tables average over ``action``."""
+    """Groups of a sample: bootstraps resample (subject, sequence), tables average over actions."""
 
     subject: str
     action: str
@@ -237,17 +237,17 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One instant seen by one or many cameras.
+    """One instant in the views of one or several cameras.
 
     Args:
-        key: stable and unique in its data set: "S9/Walking-1/000123".
-        views: those the method is handed.
+        key: unique and stable name in the data set: "S9/Walking-1/000123".
+        views: views that the method may use.
         group: subject, action, sequence.
-        root_mm: (P, 3) root positions given to methods that declare them, else None.
-        hand: which hand it shows, for methods that declare it; None: a body, both hands, or not told.
+        root_mm: (P, 3) root positions for methods that declare them, else None.
+        hand: left or right hand, for methods that declare it; None: a body, both hands, or withheld.
         past: earlier samples of the sequence, for methods that declare a temporal window above 1.
-        rig: for methods that declare several frames per rig: a name that stands for nothing, equal for the samples that
-            they may use together, whose cameras are the same, and for no other. It differs from run to run.
+        rig: for methods that declare several frames per rig: a random name, equal for samples with the same cameras
+            that may be used together. It differs from run to run.
     """
 
     key: str
@@ -266,10 +266,10 @@ class Truth:
     Args:
         joints_mm: (P, J, 3) mm in the world frame; NaN for joints without annotation. People with only 2D annotations
             are rows of NaN (`Truth.in_views`).
-        seen: view -> (P, J) whether a joint is annotated as visible; in a view that is not named all joints are.
+        seen: view -> (P, J) whether a joint is annotated as visible; all joints are visible in views without an entry.
         annotated: view -> (P, J, 2) 2D annotations as undistorted directions (x / z, y / z) in the camera frame, which
-            do not change with crops; `Camera.image` converts them to pixels. A view that is not named has no annotation
-            except the projection of ``joints_mm``.
+            do not change with crops. `Camera.image` converts them to pixels. Views without an entry have no 2D
+            annotation but the projection of ``joints_mm``.
     """
 
     joints_mm: Array
@@ -278,10 +278,10 @@ class Truth:
 
     @classmethod
     def in_views(cls, annotated: Mapping[str, Array]) -> Truth:
-        """The truth of a sample with 2D annotations and without 3D poses.
+        """Truth with 2D annotations and without 3D poses.
 
         Args:
-            annotated: view -> (P, J, 2), the same people in every view; NaN without annotation.
+            annotated: view -> (P, J, 2) with the same people in every view; NaN without annotation.
 
         Raises:
             ValueError: views have different numbers of people or joints, or there is no view.
@@ -297,10 +297,10 @@ class Truth:
 
 
 CAMERA_COLUMNS: Mapping[str, tuple[int, ...]] = {"camera_R": (3, 3), "camera_t_mm": (3,), "camera_covariance": (6, 6)}
-"""Columns of `Poses` that hold recovered cameras, name -> shape of one camera's numbers; (P, V, ...) in all.
+"""Columns of `Poses` for recovered cameras: name -> shape per camera; a column is (P, V, ...).
 
-Of view v of the sample in the frame of the answer: ``x_v = R @ X + t``, t in the unit of the joints; and the covariance
-of (w, t), w a rotation vector in radians on the left (``R_true = exp(w) R``). NaN for a camera that is not recovered.
+View v of the sample has ``x_v = R @ X + t`` in the frame of the prediction, t in the unit of the joints. The covariance
+is that of (w, t), with w a rotation vector in radians on the left (``R_true = exp(w) R``). NaN: not recovered.
 """
 
 
@@ -309,12 +309,12 @@ class Poses:
     """Predicted people of one sample.
 
     Args:
-        skeleton: of the joints.
+        skeleton: joint set.
         joints_mm: (P, J, 3) mm; NaN for joints that are not predicted.
         score: (P,) confidence of each person; higher is more confident.
-        frame: of the joints: "world", or the name of a camera.
-        columns: further numbers per person, name -> (P, ...), which are stored with the predictions: ``size_mm``, the
-            size to which a method scaled a pose whose size it cannot see; recovered cameras (`CAMERA_COLUMNS`).
+        frame: coordinate frame: "world", or the name of a camera.
+        columns: further numbers per person, name -> (P, ...), stored with the predictions: ``size_mm``, the assumed size
+            of a pose without observable scale; recovered cameras (`CAMERA_COLUMNS`).
 
     Raises:
         ValueError: shapes do not match.
@@ -360,7 +360,7 @@ class Status:
 class Dataset(Protocol):
     """A data set, read from its published layout. Samples and their truth are separate.
 
-    One attribute is optional: ``truth_skeleton``, if the truth has other joints than the predictions
+    ``truth_skeleton`` is an optional attribute, for truths with other joints than the predictions
     (`skeleton_of_truth`).
 
     Example:
@@ -376,12 +376,12 @@ class Dataset(Protocol):
 
     @property
     def skeleton(self) -> Skeleton:
-        """Skeleton of predictions and given detections; of the truth, too, without a ``truth_skeleton``."""
+        """Joints of predictions and 2D detections, and of the truth unless there is a ``truth_skeleton``."""
         ...
 
     @property
     def synthetic(self) -> bool:
-        """Whether the people are rendered; all results state it."""
+        """Whether the people are rendered; results are labelled with it."""
         ...
 
     @property
@@ -391,7 +391,7 @@ class Dataset(Protocol):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of its splits; always with "train" and "test", which may be empty."""
+        """Names of the splits, with "train" and "test", which may be empty."""
         ...
 
     def status(self) -> Status:
@@ -399,41 +399,38 @@ class Dataset(Protocol):
         ...
 
     def facts(self, split: str) -> Facts:
-        """Facts of a split on which its numbers depend: source of the boxes, source of the truth."""
+        """Source of boxes and truth, and other facts that numbers on a split depend on."""
         ...
 
     def manifest(self) -> str:
-        """A hash of keys, truth, cameras and options, not of the images: equal on all machines with the same labels."""
+        """Hash of keys, truth, cameras and options, not of the images: equal on all machines with the same labels."""
         ...
 
     def keys(self, split: str) -> Sequence[str]:
-        """Keys of one of ``splits`` in a fixed order; InputError for another split."""
+        """Keys of a split in a fixed order; InputError for an unknown split."""
         ...
 
     def sample(self, key: str) -> Sample:
-        """The sample with ``key``; InputError if it is unknown."""
+        """The sample of a key; InputError for an unknown key."""
         ...
 
     def truth(self, key: str) -> Truth:
-        """The true poses of the sample with ``key``; InputError if the data set has none."""
+        """The true poses of a key; InputError for a data set without truth."""
         ...
 
 
 def skeleton_of_truth(dataset: Dataset) -> Skeleton:
-    """The joints that the truth of a data set has: its ``truth_skeleton``, else those of the answers."""
+    """Joints of the truth: ``truth_skeleton``, else ``skeleton``."""
     skeleton: Skeleton = getattr(dataset, "truth_skeleton", dataset.skeleton)
     return skeleton
 
 
 def images_sha256(samples: Iterable[Sample]) -> str:
-    """SHA-256 of the images of samples, by sizes of files and checksums of members of archives.
-
-    It does not depend on paths and times.
-    """
+    """SHA-256 of file sizes and archive checksums of the images; independent of paths and times."""
     digest = hashlib.sha256()
     for sample in samples:
         for view in sample.views:
             state = view.image_state()
-            known = None if state is None else (state.size_bytes, state.checksum)
-            digest.update(f"{sample.key} {view.name} {known}\n".encode())
+            content = None if state is None else (state.size_bytes, state.checksum)
+            digest.update(f"{sample.key} {view.name} {content}\n".encode())
     return digest.hexdigest()

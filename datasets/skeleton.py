@@ -1,4 +1,4 @@
-"""Skeletons: joint sets with names, by which they are mapped; never by bare index."""
+"""Skeletons: joint sets, which are mapped to each other by joint names, never by index."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Skeleton:
     """A joint set.
 
     Args:
-        name: of the joint set, as in the metadata of files.
-        joints: names in storage order.
+        name: name in the metadata of files.
+        joints: joint names in storage order.
         edges: pairs of joint names, drawn as limbs.
-        root: the point that relative metrics subtract: a joint, or the mean of several; None if the set has no root.
+        root: origin of relative metrics: a joint, or the mean of several; None: no root.
         flip_pairs: (left, right) names that a mirror image swaps.
 
     Raises:
@@ -108,7 +108,7 @@ _LIMBS = (
 )
 
 ROOT = Skeleton(name="root", joints=("root",), edges=(), root="root", flip_pairs=())
-"""The answer of methods that find where people are and not how they stand: the root of whichever joint set."""
+"""Joint set of methods that predict only the root."""
 
 HUMAN36M = Skeleton(
     name="human36m-17",
@@ -184,4 +184,4 @@ COCO = Skeleton(
 
 HeatMaps = Literal["human36m", "coco"]
 HEAT_MAP_JOINTS: Mapping[HeatMaps, Skeleton] = {"human36m": HUMAN36M, "coco": COCO}
-"""Joints of the heat maps of published networks, by the name that `poseboard weights import --set joints=` takes."""
+"""Joints of the heat maps of published networks, by the value of `poseboard weights import --set joints=`."""

@@ -1,4 +1,4 @@
-"""Reading pickles from outside without executing code from them.
+"""Reading pickles of others without executing code from them.
 
 Published labels, detections and precalculated poses are pickles, and a pickle is a program. This reader admits plain
 containers, strings, numbers, and numpy arrays, dtypes and scalars. It does not call numpy's own constructors with
@@ -81,7 +81,7 @@ def _npy_payload(data: bytes) -> bytes:
 
 
 def _load(data: bytes) -> Any:
-    # The opcodes are read first, to find truncation, and memo indices that would make the unpickler allocate gigabytes.
+    # A first pass over the opcodes detects truncation, and memo indices that would make the unpickler allocate gigabytes.
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if opcode.name in _MEMO and int(str(argument)) > count:
             raise ValueError("memo index beyond the file")
@@ -97,7 +97,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Call:
-    """A function that the file can call but not change: a pickle can set attributes of its objects."""
+    """Wrapper of a function, because a pickle could set attributes of the function itself."""
 
     __slots__ = ("_function",)
 
@@ -161,7 +161,7 @@ class _Array:
 
 
 class _Finish:
-    """Replaces placeholders by arrays, once per object: shared parts stay shared, a cycle is an error."""
+    """Replaces placeholders by arrays, once per object: shared parts stay shared; a cycle is an error."""
 
     def __init__(self) -> None:
         self._done: dict[int, Any] = {}

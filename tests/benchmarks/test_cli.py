@@ -177,7 +177,7 @@ def test_a_world_that_was_changed_is_told_and_left_as_it_is(workspace: Any, spoi
     for command in (["predict", "human36m", "dlt"], ["score", "human36m", "dlt"], ["data", "prepare", "human36m"]):
         error = spoil(*command).error
         assert "was changed after it was generated: images of S9/Greeting-1" in error
-        assert "remove the folder to have it generated anew" in error
+        assert "remove the folder to generate it again" in error
 
 
 def test_images_that_were_replaced_are_what_is_seen(workspace: Any) -> None:
