@@ -110,7 +110,7 @@ class Training(Protocol):
     norm (None: no clipping), and ``every``, the stride over the training samples.
 
     Example:
-        `poseboard.methods.algebraic.train.AlgebraicTraining`; README.md has a shorter one.
+        `poseboard.methods.algebraic.train.AlgebraicTraining`; docs/methods.md has a shorter one.
     """
 
     architecture: dict[str, Any]

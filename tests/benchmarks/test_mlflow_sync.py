@@ -16,7 +16,7 @@ from poseboard.benchmarks.mlflow_sync import _metric_name, pages, server_command
 from poseboard.protocols.records import ScoreFile
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENT = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENT = (ROOT / "docs/running.md").read_text(encoding="utf-8")
 ALL = {"train/backbone", "train/dlt", "score/dlt"}
 
 

@@ -1,4 +1,4 @@
-"""The whole pipeline, by DVC, on copied trees that params.yaml names, and with the methods of the README as pasted.
+"""The whole pipeline, by DVC, on copied trees that params.yaml names, and with the documented methods as pasted.
 
 Run by CI. The commands of the stages are forked from one process that has imported what they need, which is most of
 their time; otherwise it is the pipeline of the repository but for the speed of our hot paths, which takes minutes and
@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from test_readme_methods import readme_line, readme_method
+from test_documents import documented_line, documented_method
 
 from poseboard.benchmarks.params import parse_yaml
 from poseboard.benchmarks.pipeline import write_run
@@ -195,7 +195,7 @@ def test_the_pipeline_runs_on_copied_trees(checkout: Path, made_up: Callable[...
 
 
 @pytest.mark.pipeline
-def test_the_methods_of_the_readme_run_as_pasted(checkout: Path) -> None:
+def test_the_documented_methods_run_as_pasted(checkout: Path) -> None:
     params = parse_yaml((checkout / "params.yaml").read_text())
     tiny = {"steps": 1, "batch_size": 2}
     params["methods"] = {
@@ -212,9 +212,9 @@ def test_the_methods_of_the_readme_run_as_pasted(checkout: Path) -> None:
     params["profiles"] = {name: {"seeds": [0], "processes": 1, "worlds": worlds} for name in ("smoke", "default")}
     for name in ("reweighted", "joint_powers"):
         (checkout / "methods" / name).mkdir()
-        (checkout / "methods" / name / "method.py").write_text(readme_method(name))
+        (checkout / "methods" / name / "method.py").write_text(documented_method(name))
     text = yaml.safe_dump(params, sort_keys=False)
-    lines = "".join(map(readme_line, ("reweighted", "joint_powers")))
+    lines = "".join(map(documented_line, ("reweighted", "joint_powers")))
     (checkout / "params.yaml").write_text(text.replace("methods:\n", f"methods:\n{lines}", 1))
     write_run(checkout, "smoke")
     done = repro(checkout)

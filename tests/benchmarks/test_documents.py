@@ -28,24 +28,25 @@ from poseboard.protocols.table import Table
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("methods/*/README.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+METHODS = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
 
 
 def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def readme_method(name: str) -> str:
-    (code,) = [block for block in blocks(README, "python") if block.startswith(f"# methods/{name}/method.py\n")]
+def documented_method(name: str) -> str:
+    (code,) = [block for block in blocks(METHODS, "python") if block.startswith(f"# methods/{name}/method.py\n")]
     return code
 
 
-def readme_line(name: str) -> str:
-    (line,) = [block for block in blocks(README, "yaml") if block.startswith(f"  {name}: ")]
+def documented_line(name: str) -> str:
+    (line,) = [block for block in blocks(METHODS, "yaml") if block.startswith(f"  {name}: ")]
     return line
 
 
-def readme_row(name: str) -> dict[str, Any]:
-    row = yaml.safe_load(readme_line(name))[name]
+def documented_row(name: str) -> dict[str, Any]:
+    row = yaml.safe_load(documented_line(name))[name]
     assert row["code"] == f"methods/{name}"
     return row
 
@@ -63,32 +64,32 @@ def statements(code: str) -> int:
 
 
 @pytest.fixture
-def with_readme_method(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Puts a method of the README into the workspace as its text says; the workspace."""
+def with_documented_method(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Puts a method of docs/methods.md into the workspace as its text says; the workspace."""
 
     def add(name: str, **changes: Any) -> Any:
         room = workspace.folder / "their_methods"
         (room / name).mkdir(parents=True)
-        (room / name / "method.py").write_text(readme_method(name))
+        (room / name / "method.py").write_text(documented_method(name))
         monkeypatch.setattr(poseboard.methods, "__path__", [*poseboard.methods.__path__, str(room)])
         params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
-        params["methods"][name] = {**readme_row(name), "code": f"their_methods/{name}", **changes}
+        params["methods"][name] = {**documented_row(name), "code": f"their_methods/{name}", **changes}
         workspace.write_params(**params)
         return workspace
 
     return add
 
 
-def test_the_first_method_of_the_readme(with_readme_method: Any) -> None:
-    assert len(readme_method("reweighted").splitlines()) < 60
-    workspace = with_readme_method("reweighted", after="dlt")
+def test_the_first_documented_method(with_documented_method: Any) -> None:
+    assert len(documented_method("reweighted").splitlines()) < 60
+    workspace = with_documented_method("reweighted", after="dlt")
     # Both triangulate the same detections of the same barely trained network.
     assert 0.2 < workspace.error_mm("reweighted") / workspace.error_mm("dlt") < 5
 
 
-def test_the_learned_method_of_the_readme(with_readme_method: Any) -> None:
-    assert statements(readme_method("joint_powers")) <= 33
-    workspace = with_readme_method("joint_powers", steps=3)
+def test_the_learned_documented_method(with_documented_method: Any) -> None:
+    assert statements(documented_method("joint_powers")) <= 33
+    workspace = with_documented_method("joint_powers", steps=3)
     assert np.isfinite(workspace.error_mm("joint_powers"))
     folder = workspace.folder / "results/smoke"
     state = Checkpoint.read(folder / "checkpoints/joint_powers/human36m/seed0.pt").state
@@ -104,9 +105,9 @@ def test_the_learned_method_of_the_readme(with_readme_method: Any) -> None:
 
 
 def test_the_first_method_needs_two_views_and_no_origin(
-    with_readme_method: Any, monkeypatch: pytest.MonkeyPatch
+    with_documented_method: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = with_readme_method("reweighted", after="dlt")
+    workspace = with_documented_method("reweighted", after="dlt")
     monkeypatch.chdir(workspace.folder)
     settings = Settings.read()
     bench = Bench.open(settings, "human36m")
