@@ -29,14 +29,14 @@ from poseboard.report.wording import WITHHELD, camera_count, conditions, measure
 
 
 @dataclass(frozen=True)
-class Axis:
+class ValueAxis:
     """The common axis of the intervals of a column."""
 
     low: float
     high: float
 
     @classmethod
-    def around(cls, values: Iterable[float]) -> Axis | None:
+    def around(cls, values: Iterable[float]) -> ValueAxis | None:
         """The smallest axis with round ends that contains all values; None without values."""
         finite = [value for value in values if np.isfinite(value)]
         if not finite:
@@ -127,7 +127,7 @@ class Board:
     lower_is_better: bool
     rows: tuple[Row, ...]
     comparison: TableComparison | None
-    axis: Axis | None
+    axis: ValueAxis | None
     control: ControlComparison | None = None
     """How much larger its rows' errors are than in the table's control."""
     bounds: tuple[Row, ...] = ()
@@ -157,6 +157,12 @@ class Board:
     def label(self) -> str:
         """Name, conditions and id as plain text."""
         return ", ".join([self.name, *conditions(self.signature)]) + f" ({self.table})"
+
+    @property
+    def unit_label(self) -> str:
+        """The unit and the caveats, for the labels of plots, because plots are also used without the page."""
+        warnings = dict.fromkeys(row.file.warning for row in self.rows if row.file.warning)
+        return ", ".join([self.unit, *(["synthetic world"] if self.synthetic else []), *warnings])
 
     @property
     def data_key(self) -> tuple[str, bool]:
@@ -392,7 +398,7 @@ def boards(results: Results) -> list[Board]:
                     ),
                     comparison=comparison,
                     control=increases.get(key),
-                    axis=Axis.around(ends),
+                    axis=ValueAxis.around(ends),
                 )
             )
         )

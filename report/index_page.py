@@ -5,32 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from poseboard.report import plots
+from poseboard.report import axes, plots
 from poseboard.report.board import Board, boards, main_boards
-from poseboard.report.controls import controls
 from poseboard.report.page import PageFiles, Site
 from poseboard.report.papers import paper_tables
 from poseboard.report.results import Results
-from poseboard.report.robustness import predicted, robustness
-from poseboard.report.sweeps import Sweep, sweeps
 from poseboard.report.training_cost import cost, measure_of
-from poseboard.report.transfers import transfers
 
 
 def index_context(site: Site, files: PageFiles) -> dict[str, Any]:
     """Variables of the template ``index.html.j2``; plots and pictures are added to ``files``."""
     results, all_boards = site.results, site.boards
     mains = main_boards(all_boards)
-    all_sweeps, curves = sweeps(all_boards), robustness(all_boards)
-    moved, controlled = transfers(all_boards), controls(all_boards)
+    tables_of = [(axis, tables) for axis in axes.AXES if (tables := axis.tables(all_boards))]
     on_board = {id(board) for columns in mains.values() for board in columns}
-    in_sections = {
-        *(id(board) for table in curves for curve in table.curves for board in curve.boards),
-        *(id(board) for sweep in all_sweeps for board in sweep.columns),
-        *(id(board) for table in moved for board in table.columns),
-        *(id(table.control) for table in controlled),
-        *_calibrated_twins(all_boards, all_sweeps),
-    }
+    in_sections = axes.not_on_boards((table for _, tables in tables_of for table in tables), all_boards)
     data = [
         (file, [(path.name, files.picture(path, f"data-{file.dataset}")) for path in paths if file.synthetic])
         for file, paths in results.data
@@ -46,12 +35,10 @@ def index_context(site: Site, files: PageFiles) -> dict[str, Any]:
             dict.fromkeys(name for m in methods for name in cost(results.training, dataset, m).hardware)
         ),
         "others": _tables(board for board in all_boards if id(board) not in on_board | in_sections),
-        "sweeps": all_sweeps,
-        "robustness": [(table, plots.robustness_plot(site, table, files)) for table in curves],
-        "predicted": predicted(curves),
-        "transfers": [(table, plots.transfer_plots(site, table, files)) for table in moved],
-        "controls": [(table, plots.increase_plot(site, table, k, files)) for k, table in enumerate(controlled, 1)],
-        "kinds": {curve.title: curve.scale for table in curves for curve in table.curves},
+        "axes": [
+            (axis, [(table, [*plots.axis_plots(site, table, k, files)]) for k, table in enumerate(tables, 1)])
+            for axis, tables in tables_of
+        ],
         "breakdowns": [board for columns in mains.values() for board in columns if _has_actions(board)],
         "compared": _compared(all_boards, on_board),
         "several": _over_seeds(results),
@@ -61,7 +48,6 @@ def index_context(site: Site, files: PageFiles) -> dict[str, Any]:
                 site,
                 columns,
                 [b for b in all_boards if b.data_key == dataset and (id(b) in on_board or id(b) not in in_sections)],
-                [sweep for sweep in all_sweeps if (sweep.dataset, sweep.synthetic) == dataset],
                 files,
             )
             for dataset, columns in mains.items()
@@ -73,14 +59,6 @@ def index_context(site: Site, files: PageFiles) -> dict[str, Any]:
         "speed": results.speed,
         "recorded_speed": results.recorded_speed,
     }
-
-
-def _calibrated_twins(all_boards: Sequence[Board], all_sweeps: Sequence[Sweep]) -> set[int]:
-    """Boards of rows with extrinsics in a table by frames per rig: one frame is enough for them."""
-    tables = {
-        (sweep.dataset, sweep.synthetic, sweep.table) for sweep in all_sweeps if sweep.columns[0].calibration_free
-    }
-    return {id(b) for b in all_boards if (*b.data_key, b.table) in tables and not b.calibration_free}
 
 
 def _tables(further: Iterable[Board]) -> dict[tuple[str, bool, bool, bool], list[Board]]:

@@ -5,36 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
+from matplotlib.figure import Figure
+
 from poseboard.protocols.records import COVERAGE, Curve
+from poseboard.report.axes import AxisTable
 from poseboard.report.board import Board, Row
-from poseboard.report.controls import ControlTable
 from poseboard.report.drawing import cameras, charts
 from poseboard.report.formatting import file_name
 from poseboard.report.page import PageFiles, Plot, Site
-from poseboard.report.robustness import RobustnessTable
-from poseboard.report.sweeps import Sweep
 from poseboard.report.training_cost import cost, measure_of
-from poseboard.report.transfers import TransferTable
 from poseboard.report.wording import metric_label
 
 
 def axis_label(board: Board) -> str:
     """Label of the axis of a board's values, for example "MPJPE, root-relative, mm, synthetic world"."""
-    return f"{board.name}, {_unit(board)}"
-
-
-def _caveats(board: Board) -> str:
-    """Caveats of a board in the labels of its plots, because plots are also used without the page."""
-    warnings = dict.fromkeys(row.file.warning for row in board.rows if row.file.warning)
-    return "".join(f", {words}" for words in (*(["synthetic world"] if board.synthetic else []), *warnings))
-
-
-def _unit(board: Board) -> str:
-    return f"{board.unit}{_caveats(board)}"
+    return f"{board.name}, {board.unit_label}"
 
 
 def _with_caveats(curves: Mapping[str, Curve], board: Board) -> dict[str, Curve]:
-    caveats = _caveats(board)
+    caveats = board.unit_label.removeprefix(board.unit)
     return {name: curve.model_copy(update={"y_label": f"{curve.y_label}{caveats}"}) for name, curve in curves.items()}
 
 
@@ -78,29 +67,6 @@ def _unranked(board: Board) -> str:
     return "" if len(board.ranked) == len(board.rows) else " Rows without a rank are not shown."
 
 
-def sweep_plots(site: Site, sweep: Sweep, files: PageFiles) -> Iterator[Plot]:
-    """The values of a table against the number of cameras or frames."""
-    if not (curves := _with_caveats(sweep.curves(), sweep.columns[-1])):
-        return
-    crowded = len(curves) > charts.CROWDED
-    drawing = charts.each if crowded else partial(charts.lines, marks=True, from_zero=False)
-    yield files.plot(
-        f"{_slug(sweep.columns[0])}-{file_name(sweep.over)}-{file_name(sweep.table.lower())}",
-        f"{sweep.name}, against the number of {sweep.over}",
-        f"The table by number of {sweep.over} describes each point. Bars: 95 % intervals."
-        + (" Grey: the other rows." if crowded else "")
-        + (" Thin lines: from the best to the worst set of cameras." if sweep.over_sets else "")
-        + (" Dotted: the same weights with the true cameras." if sweep.bounds else ""),
-        drawing(
-            curves,
-            site.slots,
-            bounds=sweep.bound_values(),
-            ranges=sweep.intervals(),
-            widest=sweep.between_sets(),
-        ),
-    )
-
-
 def breakdown_plots(site: Site, board: Board, files: PageFiles) -> Iterator[Plot]:
     """The values of a board's ranked rows by action and by joint."""
     for kind in ("action", "joint"):
@@ -120,7 +86,7 @@ def curve_plots(site: Site, board: Board, files: PageFiles) -> Iterator[Plot]:
     for key in keys:
         of_key = {row.method: row.score.curves[key] for row in board.rows if key in row.score.curves}
         curves = {name: curve for name, curve in of_key.items() if any(value is not None for value in curve.y)}
-        if key == "cameras" or not curves:  # `sweep_plots` has the cameras
+        if key == "cameras" or not curves:  # `axis_plots` has the cameras
             continue
         curves = _with_caveats(curves, board)
         name = f"{_slug(board)}-{file_name(board.table.lower())}-{file_name(key.lower())}"
@@ -145,65 +111,69 @@ def reliability_plot(site: Site, board: Board, row: Row, name: str, files: PageF
     return files.plot(name, title, f"{board.label} on {board.dataset}.", cameras.reliability(curve, site.slots))
 
 
-def robustness_plot(site: Site, table: RobustnessTable, files: PageFiles) -> Plot | None:
-    """The curves of a table, one panel per kind; None if no kind has two severities."""
-    of_kind = {curve.title: curves for curve in table.curves if (curves := curve.curves())}
-    if not of_kind:
-        return None
-    crowded = len({name for curves in of_kind.values() for name in curves}) > charts.CROWDED
-    first = table.of.columns[0]
-    withheld = "-withheld" if first.calibration_free else ""
-    return files.plot(
-        f"{_slug(first)}-robustness-{file_name(table.of.table.lower())}{withheld}",
-        f"{table.name}, against the severity of perturbations",
-        f"{table.details}. One panel per kind, all with the same axis; severity 0: without a perturbation."
-        + (" With many rows a kind has several panels, the other rows in grey." if crowded else ""),
-        charts.panels(of_kind, site.slots, f"{metric_label(table.signature)}, {_unit(first)}"),
-    )
+def axis_plots(site: Site, table: AxisTable, number: int, files: PageFiles) -> Iterator[Plot]:
+    """The increases of a table, or its lines along an ordered axis, or its bars beside those of the base.
+
+    Args:
+        site: with the colours of the rows.
+        table: numbers along an axis.
+        number: of the table on its axis, for the names of the files.
+        files: for the plots.
+    """
+    sweep, board = table.sweeps[0], table.board
+    name = f"{_slug(board, f'-{table.axis.name}-{board.table.lower()}')}-{number}"
+    metric = metric_label(table.signature)
+    if sweep.increases:
+        title, caption = f"{table.name}: increase over the control", f"{table.details}, with 95 % interval."
+        figure = charts.intervals(sweep.increases, site.slots, f"{metric}, increase in %", zero=True)
+        yield files.plot(name, title, caption, figure)
+    elif table.axis.place is None:
+        for k, other in enumerate(sweep.columns):
+            if other is sweep.base:
+                continue
+            heads = sweep.heads[0], sweep.heads[k]
+            figure = charts.transfer(sweep.pairs(other), site.slots, heads, f"{metric}, {board.unit_label}")
+            caption = f"{board.title}. Filled: {heads[0]}. Outlined: {heads[1]}."
+            yield files.plot(f"{name}-{k}", f"{board.dataset}: {heads[0]} and {heads[1]}", caption, figure)
+    elif curves := {one.title: drawn for one in table.sweeps if (drawn := one.curves())}:
+        draw = _panels if table.by_title else _lines
+        caption, figure = draw(site, table, curves)
+        yield files.plot(name, f"{table.name}, against the {table.axis.quantity}", caption, figure)
 
 
-def transfer_plots(site: Site, table: TransferTable, files: PageFiles) -> list[Plot]:
-    """One plot per training on other data, with the values of the own training."""
-    own = table.own
-    slug = _slug(own, f"-{own.table.lower()}")
-    label = f"{metric_label(own.signature)}, {_unit(own)}"
-    return [
-        files.plot(
-            f"{slug}-{k}",
-            f"{own.dataset}: {table.heads[0]} and {table.heads[k]}",
-            f"{table.title}. Filled: {table.heads[0]}. Outlined: {table.heads[k]}.",
-            charts.transfer(table.pairs(other), site.slots, (table.heads[0], table.heads[k]), label),
-        )
-        for k, other in enumerate(table.others, 1)
-    ]
+def _panels(site: Site, table: AxisTable, curves: Mapping[str, Mapping[str, Curve]]) -> tuple[str, Figure]:
+    """Caption and figure with one panel per kind of curve."""
+    caption = f"{table.details}. One panel per kind, all with the same axis; 0: {table.columns[0].head}."
+    if len({name for of_kind in curves.values() for name in of_kind}) > charts.CROWDED:
+        caption += " With many rows a kind has several panels, the other rows in grey."
+    label = f"{metric_label(table.signature)}, {table.board.unit_label}"
+    return caption, charts.panels(curves, site.slots, label)
 
 
-def increase_plot(site: Site, table: ControlTable, number: int, files: PageFiles) -> Plot:
-    """The increase of each row's error over the control; ``number`` of the table among the tables with a control."""
-    board = table.board
-    return files.plot(
-        f"{_slug(board, f'-{board.table.lower()}')}-increase-{number}",
-        f"{board.name}: increase over the control",
-        f"{board.details}, against {table.control.table}, with 95 % interval.",
-        charts.intervals(table.increases, site.slots, f"{metric_label(board.signature)}, increase in %", zero=True),
-    )
+def _lines(site: Site, table: AxisTable, curves: Mapping[str, Mapping[str, Curve]]) -> tuple[str, Figure]:
+    """Caption and figure with the one curve of each method."""
+    (sweep,), (lines,) = table.sweeps, curves.values()
+    crowded = len(lines) > charts.CROWDED
+    caption = "The table describes each point. Bars: 95 % intervals." + (" Grey: the other rows." if crowded else "")
+    caption += " Thin lines: from the best to the worst set of cameras." if sweep.over_sets else ""
+    caption += " Dotted: the same weights with the true cameras." if sweep.bounds else ""
+    draw = charts.each if crowded else partial(charts.lines, marks=True, from_zero=False)
+    bounds = {name: row.over_all for name, row in sweep.bounds.items() if row.over_all is not None}
+    ranges, widest = sweep.intervals(), sweep.between_sets()
+    return caption, draw(lines, site.slots, bounds=bounds, ranges=ranges, widest=widest)
 
 
-def plots_of_dataset(
-    site: Site, columns: Sequence[Board], further: Sequence[Board], sweeps: Sequence[Sweep], files: PageFiles
-) -> list[Plot]:
+def plots_of_dataset(site: Site, columns: Sequence[Board], further: Sequence[Board], files: PageFiles) -> list[Plot]:
     """All plots of a data set in the section of figures.
 
     Args:
         site: with the costs of training.
         columns: of the leaderboard; the first one is drawn in detail.
         further: all boards whose curves are drawn.
-        sweeps: of the data set.
         files: for the plots.
     """
     return [
         *main_plots(site, columns[0], files),
-        *(plot for sweep in sweeps for plot in sweep_plots(site, sweep, files)),
         *breakdown_plots(site, columns[0], files),
         *(plot for board in further for plot in curve_plots(site, board, files)),
     ]

@@ -353,7 +353,7 @@ def test_older_files_leave_out_all_missing_poses_and_no_missing_people() -> None
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9))
 def test_an_axis_holds_its_values(values: list[float]) -> None:
-    axis = board.Axis.around(values)
+    axis = board.ValueAxis.around(values)
     assert axis is not None
     for value in values:
         assert -1e-6 <= float(axis.place(value)) <= 100 + 1e-6

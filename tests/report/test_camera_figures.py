@@ -22,13 +22,13 @@ from poseboard.protocols.records import (
     Score,
     ScoreFile,
 )
+from poseboard.report.axes import FRAMES
 from poseboard.report.board import boards
 from poseboard.report.drawing.cameras import ellipse_semi_axes, reliability, rig_plan
 from poseboard.report.drawing.charts import lines, to_svg
 from poseboard.report.papers import paper_tables
 from poseboard.report.results import Results, read_results
 from poseboard.report.site import build
-from poseboard.report.sweeps import sweeps
 
 DATASET = "human36m"
 
@@ -237,15 +237,16 @@ def test_the_bound_is_what_the_same_weights_reach_with_the_true_cameras(results:
 
 
 def test_a_curve_over_frames_per_rig_has_its_bound(results: Results, site: Path) -> None:
-    (sweep,) = [one for one in sweeps(boards(results)) if one.over == "frames per rig"]
+    ((sweep,),) = [table.sweeps for table in FRAMES.tables(boards(results))]
     assert sweep.methods == ("free",)
-    assert sweep.bound_values() == {"told": 40.0}
-    figure = lines(sweep.curves(), {"free": 0, "told": 1}, marks=True, from_zero=False, bounds=sweep.bound_values())
+    bounds = {name: row.over_all for name, row in sweep.bounds.items()}
+    assert bounds == {"told": 40.0}
+    figure = lines(sweep.curves(), {"free": 0, "told": 1}, marks=True, from_zero=False, bounds=bounds)
     (axes,) = figure.get_axes()
     assert axes.get_xscale() == "log"
     assert [line.get_ydata() for line in axes.lines if len(set(line.get_ydata())) == 1] == [[40.0, 40.0]]
     index = (site / "index.html").read_text(encoding="utf-8")
-    table = index[index.index("MPJPE, root-relative, by number of frames per rig") :]
+    table = index[index.index('<section id="frames">') :]
     table = " ".join(re.sub(r"<[^>]+>", " ", table[: table.index("</table>")]).split())
     assert re.findall(r"\d\.\d\d ×", table) == ["2.25 ×", "1.50 ×", "1.10 ×"]
     assert re.search(r"told true cameras, unranked 40\.0 .* 40\.0 .* 40\.0", table), table
