@@ -330,7 +330,7 @@ def read_detections(path: Path, images: Images, obtain: str, left_out: LeftOut, 
     entries = decode(path, list[Detection], obtain)
     for row, entry in enumerate(entries):
         if entry.root_cam is not None:
-            problem = "marks RootNet's output, with enlarged boxes"
+            problem = "is RootNet's output, with enlarged boxes"
             raise InputError(f"{path}: [{row}].root_cam", problem, f"use the detector's own file; {obtain}")
     scored = [entry.score is not None for entry in entries]
     if any(scored) and not all(scored):

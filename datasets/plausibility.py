@@ -2,8 +2,8 @@
 
 Each check is a pure function of `Labels`, the samples and truths of one split. It returns a `Finding`, or None.
 `CHECKS` lists causes before effects: labels in metres also have short bones. Checks compare medians over people with
-wide bounds, so single bad annotations, children and seated or half visible people pass. People without 3D annotations are
-not checked.
+wide bounds, so single bad annotations, children and seated or half visible people pass. People without 3D annotations
+are not checked.
 """
 
 from __future__ import annotations

@@ -4,17 +4,23 @@
 # ^ long loops: a call of a compiled function copies the headers of its arrays.
 """Compiled loops of the renderer: intersection of rays with round cones, rotated boxes and the room.
 
+A picture is made in five steps: `prepare` computes the cones' geometry, `screen_bounds` and `tiles` list the solids
+that each 8 x 8 px tile of the image can show, `light_grid` lists the solids that can shade each 6 cm cell of a plane
+perpendicular to the light, and `render` casts one ray per pixel, then four more where neighbouring pixels differ.
+
 Columns of the arrays, by their first index:
 
 * ``cones`` (N, 28): 0 end a, 3 axis, 6 length, 7 radii, 9 sine s of the half opening angle, 10 c^2 = 1 - s^2 (0 to 11
   from ``prepare``), 12 frame and texture origin, 24 paint, 27 owner.
 * ``boxes`` (B, 9): 0 centre, 3 half extents, 6 cosine and sine of the yaw, 8 material.
 * ``settings`` (26,): 0 camera centre, 3 direction of the light, 6 key, 7 ambient, 8 half extents and height of the
-room,
-  11 noise, 12 tint, 16 light grid.
+  room, 11 noise, 12 tint, 16 light grid.
 
 A round cone is the convex hull of two spheres. There are few, wide arrays because each one is a dozen machine arguments
 per call.
+
+Traps: images must be equal to the byte on every run, so there is no fastmath and no reordering of sums. Changing the
+order of operations in any function below changes the last bits of images, the hashes of worlds, and all scores.
 """
 
 from typing import Any
@@ -32,13 +38,13 @@ MATERIAL_COLUMNS = 16
 """Kind, colours A, B and C (3 each, linear light), pattern, period (mm), phase, folds, and two of the kind's own."""
 
 
-# Without fastmath, so that equal inputs give equal bytes.
+# No fastmath: it reorders sums, and equal inputs must give equal bytes.
 _compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_compiled
 def prepare(cones):
-    """(N, 12): end a, axis, length, radii, s = sine of the half opening angle, c2 = 1 - s^2, unused."""
+    """Geometry (N, 12) of round cones: end a, axis, length, radii, s = sine of the half opening angle, c2 = 1 - s^2, 0."""
     out = np.empty((cones.shape[0], 12))
     for i in range(cones.shape[0]):
         d0 = cones[i, 3] - cones[i, 0]
@@ -46,18 +52,22 @@ def prepare(cones):
         d2 = cones[i, 5] - cones[i, 2]
         length = np.sqrt(d0 * d0 + d1 * d1 + d2 * d2)
         ra, rb = cones[i, 6], cones[i, 7]
-        flip = length <= abs(ra - rb) + 1e-6 and rb > ra  # sphere b contains a
+        # One sphere contains the other: the cone is the larger sphere, stored as end a.
+        flip = length <= abs(ra - rb) + 1e-6 and rb > ra
         for k in range(3):
             out[i, k] = cones[i, 3 + k] if flip else cones[i, k]
         out[i, 7] = rb if flip else ra
         out[i, 8] = rb
-        if length <= abs(ra - rb) + 1e-6:  # one sphere: with s above 1 it is valid everywhere, without a side
+        if length <= abs(ra - rb) + 1e-6:
+            # s = 2 makes the test "y <= s ra" of sphere a true everywhere; length 0 skips the side and sphere b.
             out[i, 3], out[i, 4], out[i, 5], out[i, 6] = 0.0, 0.0, 1.0, 0.0
             out[i, 9], out[i, 10] = 2.0, 1.0
         else:
             out[i, 3], out[i, 4], out[i, 5] = d0 / length, d1 / length, d2 / length
             out[i, 6] = length
-            s = (ra - rb) / length
+            s = (
+                ra - rb
+            ) / length  # the side touches the spheres where their normals have this component along the axis
             out[i, 9], out[i, 10] = s, 1.0 - s * s
     return out
 
@@ -78,13 +88,14 @@ def _hit_cone(g, i, ox, oy, oz, ux, uy, uz):
     pp = px * px + py * py + pz * pz
     best, part = NOTHING, 0
     if length > 0.0:
+        # The side: insert p + t u into its equation, which gives a t^2 + 2 b t + c = 0.
         a = c2 - yu * yu
         b = c2 * pu - y0 * yu + ra * s * yu
         c = c2 * pp - y0 * y0 + 2.0 * ra * s * y0 - ra * ra
         disc = b * b - a * c
         if disc < 0.0:
             return best, part
-        if abs(a) > 1e-9:
+        if abs(a) > 1e-9:  # a = 0: parallel to a line on the side; ignored
             root = np.sqrt(disc)
             low, high = ra * s, length + rb * s
             t = (-b - root) / a
@@ -95,11 +106,13 @@ def _hit_cone(g, i, ox, oy, oz, ux, uy, uz):
             y = y0 + t * yu
             if 0.0 < t < best and low <= y <= high:
                 best = t
+    # Sphere a, only up to the circle in which the side touches it.
     disc = pu * pu - pp + ra * ra
     if disc > 0.0:
         t = -pu - np.sqrt(disc)
         if 0.0 < t < best and y0 + t * yu <= s * ra:
             best, part = t, 1
+    # Sphere b, relative to its centre q = p - length axis, only beyond its circle.
     if length > 0.0:
         qu = pu - length * yu
         disc = qu * qu - (pp - 2.0 * length * y0 + length * length) + rb * rb
@@ -112,7 +125,11 @@ def _hit_cone(g, i, ox, oy, oz, ux, uy, uz):
 
 @_compiled
 def _hit_box(b, i, ox, oy, oz, ux, uy, uz):
-    """Distance along the ray to a box rotated about z, and the face that is hit (axis + 1, with its sign)."""
+    """Distance along the ray to a box rotated about z, and the face that is hit (axis + 1, with its sign).
+
+    The slab method: a ray is inside of the box from the last entry into a slab to the first exit from one.
+    """
+    # Into the box's own frame: rotation by minus the yaw.
     cx, cy = ox - b[i, 0], oy - b[i, 1]
     px, py, pz = cx * b[i, 6] + cy * b[i, 7], cy * b[i, 6] - cx * b[i, 7], oz - b[i, 2]
     vx, vy = ux * b[i, 6] + uy * b[i, 7], uy * b[i, 6] - ux * b[i, 7]
@@ -121,7 +138,7 @@ def _hit_box(b, i, ox, oy, oz, ux, uy, uz):
         p = px if axis == 0 else (py if axis == 1 else pz)
         v = vx if axis == 0 else (vy if axis == 1 else uz)
         h = b[i, 3 + axis]
-        if abs(v) < 1e-12:
+        if abs(v) < 1e-12:  # parallel to the slab: always or never inside
             if abs(p) > h:
                 return NOTHING, 0
             continue
@@ -159,10 +176,11 @@ def first_hits(geometry, boxes, origin, targets, fraction, index):
 
 @_compiled
 def screen_bounds(cones, boxes, R, t, K, dist, width, height):
-    """(N + B, 4) first and last column and row of each solid in the image, plus one pixel (last < first: not visible).
+    """First and last column and row (N + B, 4) of each solid in the image, plus one pixel (last < first: not visible).
 
     The pinhole bounds of a cone's end spheres, or of a box's corners, are clipped to a frame that is a quarter larger
-    than the image, where the lens model is still valid. Points on the edges of the clipped bounds are then distorted.
+    than the image: farther outside, the polynomial of the lens is no longer monotonic. The edges of the clipped bounds
+    are then distorted point by point.
     """
     n, m = cones.shape[0], boxes.shape[0]
     out = np.empty((n + m, 4), np.int64)
@@ -184,7 +202,7 @@ def screen_bounds(cones, boxes, R, t, K, dist, width, height):
             x = R[0, 0] * wx + R[0, 1] * wy + R[0, 2] * wz + t[0]
             y = R[1, 0] * wx + R[1, 1] * wy + R[1, 2] * wz + t[1]
             z = R[2, 0] * wx + R[2, 1] * wy + R[2, 2] * wz + t[2]
-            if z <= r + 20.0:
+            if z <= r + 20.0:  # at or behind the camera: the projection has no bounds
                 whole = True
                 break
             # Tangent planes through the centre: (x z -+ r sqrt(x^2 + z^2 - r^2)) / (z^2 - r^2).
@@ -199,6 +217,7 @@ def screen_bounds(cones, boxes, R, t, K, dist, width, height):
         if x0 > x1 or y0 > y1:
             out[i, 0], out[i, 1], out[i, 2], out[i, 3] = 0, -1, 0, -1
             continue
+        # Distort 32 points on the edges of the rectangle; its interior stays within their bounds.
         u0, u1, v0, v1 = NOTHING, -NOTHING, NOTHING, -NOTHING
         for a in range(9):
             for b_ in range(9):
@@ -219,7 +238,10 @@ def screen_bounds(cones, boxes, R, t, K, dist, width, height):
 
 @_compiled
 def tiles(bounds, width, height):
-    """Solids per tile: starts (tiles + 1,) into a list of indices, which ascend within a tile."""
+    """Solids per tile: starts (tiles + 1,) into a list of indices, which ascend within a tile.
+
+    A counting sort: count per tile, add up to starts, fill.
+    """
     across, down = (width + TILE_PX - 1) // TILE_PX, (height + TILE_PX - 1) // TILE_PX
     start = np.zeros(across * down + 1, np.int64)
     for i in range(bounds.shape[0]):
@@ -277,7 +299,10 @@ def _shadows(geometry, boxes, axes):
 
 @_compiled
 def _shadows_cell(ends, u, v):
-    """Whether a cone's shadow can reach the cell at (u, v): nowhere is it wider than at its thicker end."""
+    """Whether a cone's shadow can reach the cell at (u, v).
+
+    Conservative: the shadow is taken as wide everywhere as at its thicker end, so the test is the distance to a segment.
+    """
     u, v = u - ends[0], v - ends[1]
     share = (u * ends[2] + v * ends[3]) / (ends[2] * ends[2] + ends[3] * ends[3] + 1e-9)
     share = min(1.0, max(0.0, share))
@@ -290,6 +315,7 @@ def light_grid(geometry, boxes, light):
     """Solids per cell of the light grid: starts, indices, and (10,) two axes, low corner, columns and rows."""
     n, m = geometry.shape[0], boxes.shape[0]
     frame, axes = np.zeros(10), np.zeros((2, 3))
+    # The plane's axes: horizontal and perpendicular to the light, and the cross product of light and first axis.
     scale = 1.0 / np.sqrt(light[0] * light[0] + light[1] * light[1] + 1e-12)
     axes[0, 0], axes[0, 1] = -light[1] * scale, light[0] * scale
     axes[1, 0], axes[1, 1] = -light[2] * axes[0, 1], light[2] * axes[0, 0]
@@ -341,7 +367,7 @@ def _corner(boxes, i, k):
 
 @_compiled
 def is_lit(px, py, pz, skip, cones, boxes, settings, start, items):
-    """Whether no solid is between a point and the light."""
+    """Whether no solid is between a point and the light. ``skip``: the solid of the point itself."""
     u = px * settings[16] + py * settings[17] + pz * settings[18] - settings[22]
     v = px * settings[19] + py * settings[20] + pz * settings[21] - settings[23]
     if u < 0.0 or v < 0.0:
@@ -359,7 +385,7 @@ def is_lit(px, py, pz, skip, cones, boxes, settings, start, items):
             t, _ = _hit_cone(cones, i, px, py, pz, settings[3], settings[4], settings[5])
         else:
             t, _ = _hit_box(boxes, i - n, px, py, pz, settings[3], settings[4], settings[5])
-        if 0.5 < t < NOTHING:
+        if 0.5 < t < NOTHING:  # 0.5 mm: rounding must not let a surface shade itself
             return False
     return True
 
@@ -377,6 +403,7 @@ def _value_noise(x, y, z):
     """Smooth noise in [0, 1] on a grid of size 1."""
     ix, iy, iz = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
     fx, fy, fz = x - ix, y - iy, z - iz
+    # Smoothstep 3 f^2 - 2 f^3, so that the noise has a continuous derivative at the grid.
     fx, fy, fz = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy), fz * fz * (3 - 2 * fz)
     total = 0.0
     for k in range(8):
@@ -396,15 +423,15 @@ def _cloth_pattern(m, j, qf, ql, qu):
     """Whether a garment has its second colour at (forward, left, up) mm from its origin."""
     pattern, period, phase = m[j, 10], m[j, 11], m[j, 12]
     second = False
-    if pattern == 1.0:
+    if pattern == 1.0:  # horizontal stripes
         second = (qu / period + phase) % 1.0 < 0.42
-    elif pattern == 2.0:
+    elif pattern == 2.0:  # vertical stripes
         second = (ql / period + phase) % 1.0 < 0.3
-    elif pattern == 3.0:
+    elif pattern == 3.0:  # checks
         second = ((qu / period + phase) % 1.0 < 0.5) != ((ql / period + phase) % 1.0 < 0.5)
-    elif pattern == 4.0:
+    elif pattern == 4.0:  # upper part
         second = qu > 250.0 + 120.0 * phase
-    elif pattern == 5.0:
+    elif pattern == 5.0:  # patches
         second = _value_noise(qf / period, ql / period, qu / period + 9.0 * phase) > 0.58
     return second
 
@@ -417,20 +444,23 @@ def _cone_albedo(m, j, nf, nl, nu, qf, ql, qu):
     if kind in (SHIRT, TROUSERS):
         if _cloth_pattern(m, j, qf, ql, qu):
             r, g, b = _pick(m, j, 4)
-        # The front is lighter than the back: without this cue left and right look the same.
+        # The front is lighter than the back. Without this cue the image of a person from the front equals that of its
+        # mirror image from the back, and left and right could not be learned.
         front = min(1.0, max(0.0, nf * 1.6 + 0.5))
         shade = (0.42 if kind == SHIRT else 0.6) * (1.0 - front) + front
         r, g, b = r * shade, g * shade, b * shade
         if kind == SHIRT:
             if nf > 0.25 and m[j, 14] > 0.5 and abs(ql) < 11.0:  # an open collar or a row of buttons
                 r, g, b = r * 0.45, g * 0.45, b * 0.45
+            # A print on the chest.
             if nf > 0.3 and m[j, 14] < 0.5 and abs(ql) < 75.0 and abs(qu - 330.0) < 45.0 + 30.0 * m[j, 15]:
                 r, g, b = _pick(m, j, 7)
             if nf < -0.35 and qu > 395.0:  # a yoke across the back
                 r, g, b = m[j, 7] * 0.55, m[j, 8] * 0.55, m[j, 9] * 0.55
-        elif abs(nl) > 0.985:
+        elif abs(nl) > 0.985:  # side seams of trousers
             r, g, b = r * 0.6, g * 0.6, b * 0.6
     elif kind == HEAD:
+        # The face is painted by direction from the centre of the head.
         norm = 1.0 / np.sqrt(qf * qf + ql * ql + qu * qu + 1e-9)
         f, side, u = qf * norm, abs(ql) * norm, qu * norm
         if f > 0.2:
@@ -438,14 +468,14 @@ def _cone_albedo(m, j, nf, nl, nu, qf, ql, qu):
                 r, g, b = (0.02, 0.02, 0.03) if side < 0.41 else (0.5, 0.5, 0.48)
             elif 0.22 < side < 0.55 and 0.2 < u < 0.3:  # brows
                 r, g, b = _pick(m, j, 4)
-            elif side < 0.26 and -0.66 < u < -0.54:
+            elif side < 0.26 and -0.66 < u < -0.54:  # mouth
                 r, g, b = m[j, 1] * 0.75, m[j, 2] * 0.38, m[j, 3] * 0.36
             elif m[j, 14] > 0.5 and (u < -0.42 or (side > 0.55 and u < 0.05)):  # beard
                 r, g, b = _pick(m, j, 4)
-        elif f < -0.05 and u > -0.35 and m[j, 15] > 0.5:
+        elif f < -0.05 and u > -0.35 and m[j, 15] > 0.5:  # hair
             r, g, b = _pick(m, j, 4)
     elif kind == SHOE:
-        if qu < -66.0:
+        if qu < -66.0:  # sole
             r, g, b = _pick(m, j, 4)
         elif qf > 60.0 and qu > -45.0:
             r, g, b = _pick(m, j, 7)
@@ -457,6 +487,7 @@ def _box_albedo(m, j, face, x, y, z, h0, h1, h2):
     """Colour of a box at a position in its own frame, mm."""
     kind = m[j, 0]
     r, g, b = _pick(m, j, 1)
+    # u, v: coordinates on the face, hu, hv: its half extents.
     axis = abs(face)
     u, v = (y, z) if axis == 1 else ((x, z) if axis == 2 else (x, y))
     hu = h1 if axis == 1 else h0
@@ -517,7 +548,7 @@ def _meet(ux, uy, uz, first, last, settings, cones, boxes, tile_items):
         i = tile_items[k]
         if i < n:
             t, p = _hit_cone(cones, i, settings[0], settings[1], settings[2], ux, uy, uz)
-            if t < NOTHING and cones[i, 27] == 0.0:
+            if t < NOTHING and cones[i, 27] == 0.0:  # also behind other solids: the silhouette ignores occlusion
                 person = True
         else:
             t, p = _hit_box(boxes, i - n, settings[0], settings[1], settings[2], ux, uy, uz)
@@ -528,7 +559,10 @@ def _meet(ux, uy, uz, first, last, settings, cones, boxes, tile_items):
 
 @_compiled
 def _room(ux, uy, uz, settings, textures):
-    """Distance to the room along a ray, the face that is hit, and its colour."""
+    """Distance to the room along a ray, the face that is hit, and its colour.
+
+    The camera is inside of the room: the nearest of the three planes ahead is the one that is hit.
+    """
     half_x, half_y, height_mm = settings[8], settings[9], settings[10]
     tx = ((half_x if ux > 0 else -half_x) - settings[0]) / ux if abs(ux) > 1e-12 else NOTHING
     ty = ((half_y if uy > 0 else -half_y) - settings[1]) / uy if abs(uy) > 1e-12 else NOTHING
@@ -557,7 +591,7 @@ def _inward(face):
 
 @_compiled
 def _shade(nx, ny, nz, settings):
-    """Light on a surface in the shadow of the key light, and the contribution of the key light."""
+    """Light on a surface in the shadow of the key light, and the contribution of the key light (Lambert)."""
     facing = nx * settings[3] + ny * settings[4] + nz * settings[5]
     # A weak light from the opposite side keeps the shape visible in the shadow.
     fill = 0.16 * max(0.0, -nx * settings[3] - ny * settings[4] + 0.3 * nz)
@@ -571,6 +605,7 @@ def _solid_surface(ux, uy, uz, best, index, part, settings, cones, boxes, materi
     nx, ny, nz = 0.0, 0.0, 0.0
     px, py, pz = settings[0] + best * ux, settings[1] + best * uy, settings[2] + best * uz
     if index < n:
+        # Normal of the part that was hit. y is the position along the axis.
         qx, qy, qz = px - cones[index, 0], py - cones[index, 1], pz - cones[index, 2]
         y = qx * cones[index, 3] + qy * cones[index, 4] + qz * cones[index, 5]
         if part == 1:
@@ -587,6 +622,7 @@ def _solid_surface(ux, uy, uz, best, index, part, settings, cones, boxes, materi
                 ny * scale + cones[index, 9] * cones[index, 4],
                 nz * scale + cones[index, 9] * cones[index, 5],
             )
+        # Material, and position and normal in the frame of the body part, in which textures are defined.
         j = int(cones[index, 24] if y <= cones[index, 26] * cones[index, 6] else cones[index, 25])
         dx, dy, dz = px - cones[index, 21], py - cones[index, 22], pz - cones[index, 23]
         qf, ql, qu = (
@@ -601,14 +637,14 @@ def _solid_surface(ux, uy, uz, best, index, part, settings, cones, boxes, materi
             nx * cones[index, 18] + ny * cones[index, 19] + nz * cones[index, 20],
             qf, ql, qu,
         )  # fmt: skip
-        if materials[j, 13] > 0.0:  # folds: noise on the normal
+        if materials[j, 13] > 0.0:  # folds: noise tilts the normal along the part's up and left axes
             bump = materials[j, 13] * (_value_noise(qf / 34.0, ql / 34.0, qu / 58.0) - 0.5)
             nx, ny, nz = nx + bump * cones[index, 18], ny + bump * cones[index, 19], nz + bump * cones[index, 20]
             bump = materials[j, 13] * (_value_noise(qf / 34.0 + 31.0, ql / 34.0, qu / 58.0) - 0.5)
             nx, ny, nz = nx + bump * cones[index, 15], ny + bump * cones[index, 16], nz + bump * cones[index, 17]
             scale = 1.0 / np.sqrt(nx * nx + ny * ny + nz * nz)
             nx, ny, nz = nx * scale, ny * scale, nz * scale
-    else:
+    else:  # a box: its faces' normals are the axes rotated by the yaw
         k = index - n
         axis, sign = abs(part), (1.0 if part > 0 else -1.0)
         if axis == 1:
@@ -627,7 +663,10 @@ def _solid_surface(ux, uy, uz, best, index, part, settings, cones, boxes, materi
 
 @_compiled
 def _changes(colour, ids, lit, u, v):
-    """Whether a pixel needs more rays: an edge or pattern of a solid, or the edge of a shadow on the room."""
+    """Whether a pixel needs more rays: an edge or pattern of a solid, or the edge of a shadow on the room.
+
+    Two neighbours on the room count only by their shadow: the backdrop's albedo already has five rays per pixel.
+    """
     grey = colour[v, u, 0] + colour[v, u, 1] + colour[v, u, 2]
     for k in range(4):
         y = v + (1 if k == 0 else (-1 if k == 1 else 0))
@@ -653,6 +692,7 @@ def backdrop(directions, R, settings, textures, albedo, distance, faces):
             x1 = min(u + 1, width - 1)
             r, g, b = 0.0, 0.0, 0.0
             for k in range(5):
+                # Directions within the pixel by linear interpolation between neighbours.
                 a, c = (0.0, 0.0) if k == 4 else _inside_pixel(k)
                 dx = directions[v, u, 0] + a * (directions[v, x1, 0] - directions[v, x1 - 1, 0])
                 dy = directions[v, u, 1] + a * (directions[v, x1, 1] - directions[v, x1 - 1, 1])
@@ -703,7 +743,11 @@ def render(
     directions, albedo, distance, faces, R, settings, cones, boxes, materials, textures, tile_start, tile_items,
     grid_start, grid_items, seed, image, ids, silhouette,
 ):  # fmt: skip
-    """Write image, ids and silhouette: one ray per pixel, then four more for pixels with ``_changes``."""
+    """Write image, ids and silhouette: one ray per pixel, then four more for pixels with ``_changes``.
+
+    The first pass writes ``colour``, ``lit``, ids and silhouette of all pixels. The second pass refines a pixel if needed
+    and writes the image. It reads the neighbours of the first pass, so the two passes cannot be one.
+    """
     height, width = ids.shape
     across = (width + TILE_PX - 1) // TILE_PX
     colour = np.empty((height, width, 3), np.float32)
@@ -732,6 +776,7 @@ def render(
                             dx += c * (directions[y1, u, 0] - directions[y1 - 1, u, 0])
                             dy += a * (directions[v, x1, 1] - directions[v, x1 - 1, 1])
                             dy += c * (directions[y1, u, 1] - directions[y1 - 1, u, 1])
+                        # Unit direction in the world: R^T d.
                         scale = 1.0 / np.sqrt(dx * dx + dy * dy + 1.0)
                         ux = (dx * R[0, 0] + dy * R[1, 0] + R[2, 0]) * scale
                         uy = (dx * R[0, 1] + dy * R[1, 1] + R[2, 1]) * scale
@@ -757,6 +802,7 @@ def render(
                             low, high = dim[face], key[face]
                         if not refine:
                             ids[v, u], silhouette[v, u] = index if index >= 0 else -1 - face, person
+                        # The shadow ray starts 0.5 mm above the surface.
                         if high > 0.0:
                             if is_lit(
                                 px + 0.5 * nx, py + 0.5 * ny, pz + 0.5 * nz, index, cones, boxes, settings, grid_start,
@@ -766,11 +812,12 @@ def render(
                             elif not refine:
                                 lit[v, u] = False
                         r, g, b = r + low * r1, g + low * g1, b + low * b1
-                    if refine:
+                    if refine:  # mean of the first ray and the four others
                         r, g, b = r * 0.2, g * 0.2, b * 0.2
                 if not refine:
                     colour[v, u, 0], colour[v, u, 1], colour[v, u, 2] = r, g, b
                 else:
+                    # 0x9E37… is the increment of splitmix64 (2^64 / golden ratio): each pixel has its own stream.
                     noise = seed + np.uint64(v * width + u + 1) * np.uint64(0x9E3779B97F4A7C15)
                     _expose(r, g, b, settings, noise, image, u, v)
 

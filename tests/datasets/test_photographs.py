@@ -358,7 +358,11 @@ ONLY: dict[str, list[tuple[str | None, Callable[[Any], None], str]]] = {
         ("camera", lambda c: c.pop("3"), r"camera\.json: 3: camera is missing"),
         ("camera", lambda c: c["3"].update(R=np.ones((3, 3)).tolist()), r"json: 3: camera R is not a rotation"),
         ("camera", lambda c: c["3"].pop("t"), r"json: \[\.\.\.\]: object missing required field t"),
-        ("camera", lambda c: [v.update(c=[9000, 9000]) for v in c.values()], r"most people project outside of the images"),
+        (
+            "camera",
+            lambda c: [v.update(c=[9000, 9000]) for v in c.values()],
+            r"most people project outside of the images",
+        ),
     ],
 }
 """Things wrong in one data set, in which of its files (None: the one of `MAIN`), and the error."""
