@@ -23,7 +23,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Poseboard needs Python 3.11 or newer; name one with PYTHON=python3.12" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[test,peers]"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[test,peers,cluster]"
 	@$(BIN)/poseboard plan --write >/dev/null
 	@touch $@
 
@@ -38,7 +38,7 @@ test: $(VENV)/ready ## Run the tests
 	@$(BIN)/python -m pytest tests/report tests --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lock: $(VENV)/ready ## Compile constraints.txt anew
-	UV_FIND_LINKS= $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --extra peers --no-header --no-annotate --no-emit-index-url -o constraints.txt constraints.in pyproject.toml
+	UV_FIND_LINKS= $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --extra peers --extra cluster --no-header --no-annotate --no-emit-index-url -o constraints.txt constraints.in pyproject.toml
 
 clean: ## Remove what was generated (not your data and weights in data/, nor the results kept in git)
 	rm -rf data/synthetic-* data/crops .venv results/smoke results/run.yaml mlruns mlflow.db dvc.lock

@@ -7,15 +7,15 @@ import os
 import socket
 import sys
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from poseboard.benchmarks.allocation import keep_freed_memory
 from poseboard.benchmarks.locks import is_first_process
-from poseboard.benchmarks.settings import PROFILE_VARIABLE, Settings
+from poseboard.benchmarks.settings import CLUSTER_VARIABLE, PROFILE_VARIABLE, Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles, write_file
 from poseboard.protocols.records import ResultError, RowKind, row_paths
@@ -97,12 +97,11 @@ def _settings(dataset: str | None = None, root: Path | None = None) -> Settings:
     return settings if dataset is None or root is None else settings.with_root(dataset, root)
 
 
-def _limit_threads(settings: Settings) -> None:
-    """Threads that share a few small samples cost more than they save."""
-    if settings.profile.threads is not None:
-        import torch
+def _workers(settings: Settings) -> AbstractContextManager[None]:
+    """Worker processes of the command, on this machine or on the cluster of params.yaml or ``--cluster``."""
+    from poseboard.benchmarks.jobs import workers
 
-        torch.set_num_threads(settings.profile.threads)
+    return workers(settings.profile.processes, settings.cluster)
 
 
 def _runs_nowhere(settings: Settings, row: str, kinds: Iterable[RowKind]) -> bool:
@@ -119,14 +118,13 @@ def _runs_nowhere(settings: Settings, row: str, kinds: Iterable[RowKind]) -> boo
 def repro() -> None:
     """Regenerate every table: run the pipeline, say where the page is and how long it took.
 
-    In the profile that params.yaml names this is `dvc repro`, except that damage which a killed run has left in DVC's
-    own files is removed first. Each profile has its results and its page in results/<profile>.
+    In the profile that params.yaml names this is `dvc repro`, except that a lock file of DVC that a killed run left
+    empty is removed first. Each profile has its results and its page in results/<profile>.
     """
     import time
 
-    from poseboard.benchmarks.dvc_files import remove_damage
     from poseboard.benchmarks.matching import check_rows
-    from poseboard.benchmarks.pipeline import in_profile, run_pipeline
+    from poseboard.benchmarks.pipeline import in_profile, remove_broken_lock, run_pipeline
     from poseboard.benchmarks.summary import disk_line, duration, summary
 
     began = time.monotonic()
@@ -134,9 +132,9 @@ def repro() -> None:
         check_rows(settings)
         if settings.profile.warning:
             print(f"profile {settings.params.profile}: {settings.profile.warning}", file=sys.stderr)
-        for line in (*remove_damage(settings.home), disk_line(settings.home)):
-            if line:
-                print(f"poseboard: {line}", file=sys.stderr)
+        remove_broken_lock(settings.home)
+        if line := disk_line(settings.home):
+            print(f"poseboard: {line}", file=sys.stderr)
         # What DVC and the stages say on the way is no result of this command: the summary is.
         run_pipeline(settings)
     print(summary(settings))
@@ -262,7 +260,7 @@ def data_synthetic(
             options[name] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise InputError(f"--set {entry}", "its value is not YAML", "for example --set frames=4") from None
-    print(f"{out}: manifest {render(layout, options, out, processes)}")
+    print(f"{out}: manifest {render(layout, options, out, processes, os.environ.get(CLUSTER_VARIABLE))}")
 
 
 def _assigned(entry: str, example: str) -> tuple[str, str]:
@@ -286,12 +284,14 @@ def train(context: typer.Context, names: Names, root: Root = None) -> None:
     if dataset is None and _runs_nowhere(settings, row, ("checkpoints", "training")):
         return
     from poseboard.benchmarks import training
+    from poseboard.benchmarks.jobs import use_one_thread
 
-    _limit_threads(settings)
-    lines = training.train_stage(settings, row) if dataset is None else iter([training.train(settings, dataset, row)])
-    for line in lines:
-        if line is not None:
-            print(line)
+    use_one_thread()
+    with _workers(settings):
+        named = None if dataset is None else training.train(settings, dataset, row)
+        for line in training.train_stage(settings, row) if dataset is None else [named]:
+            if line is not None:
+                print(line)
 
 
 @app.command()
@@ -301,11 +301,14 @@ def evaluate(context: typer.Context, names: Names, root: Root = None) -> None:
     settings = _settings(dataset, root)
     if dataset is None and _runs_nowhere(settings, row, ("predictions", "scores", "errors", "examples")):
         return
-    from poseboard.benchmarks import evaluating
+    if not is_first_process():
+        return
+    from poseboard.benchmarks.evaluating import evaluate_stage
+    from poseboard.benchmarks.jobs import use_one_thread
 
-    _limit_threads(settings)
-    for line in evaluating.evaluate_stage(settings, row, dataset):
-        if is_first_process():
+    use_one_thread()
+    with _workers(settings):
+        for line in evaluate_stage(settings, row, dataset):
             print(line)
 
 
@@ -320,18 +323,20 @@ def predict(
 ) -> None:
     """Predict every sample under every condition that a table asks for, one Parquet file each.
 
-    Samples are shared by as many processes as the profile names, or by those of torchrun or SLURM; the files are the
-    same to the byte. Weights from elsewhere are a row of their own in params.yaml, with `weights: FILE`.
+    As many processes as the profile names share the samples, or the workers of a Dask cluster; the files are the same
+    to the byte. Under torchrun or SLURM the first process predicts. Weights from elsewhere are a row of their own in
+    params.yaml, with `weights: FILE`.
     """
-    from poseboard.benchmarks.evaluating import predict_alone
-    from poseboard.benchmarks.harness import Bench, device
-    from poseboard.benchmarks.sharing import Sharing
-
     settings = _settings(dataset, root)
-    _limit_threads(settings)
-    sharing = Sharing(settings.profile.processes, device(), forks=settings.profile.evaluation_forks)
-    for line in predict_alone(Bench.open(settings, dataset), method, split, sharing):
-        if is_first_process():
+    if not is_first_process():
+        return
+    from poseboard.benchmarks.evaluating import predict_alone
+    from poseboard.benchmarks.harness import Bench
+    from poseboard.benchmarks.jobs import use_one_thread
+
+    use_one_thread()
+    with _workers(settings):
+        for line in predict_alone(Bench.open(settings, dataset), method, split):
             print(line)
 
 
@@ -729,6 +734,11 @@ def _take_profile(profile: str | None) -> None:
         os.environ[PROFILE_VARIABLE] = profile
 
 
+def _take_cluster(cluster: str | None) -> None:
+    if cluster is not None:
+        os.environ[CLUSTER_VARIABLE] = cluster
+
+
 _of_all = typer.Typer()
 
 
@@ -742,21 +752,30 @@ def _options_of_all(
             expose_value=False,
         ),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tcp://HOST:8786",
+            help="a Dask scheduler whose workers do the independent work, instead of processes of this machine",
+            callback=_take_cluster,
+            expose_value=False,
+        ),
+    ] = None,
 ) -> None:
     """Options that every command takes."""
 
 
 def command() -> Any:
-    """The command line: all of `app`, where every command takes ``--profile``."""
+    """The command line: all of `app`, where every command takes ``--profile`` and ``--cluster``."""
     whole = typer.main.get_command(app)
-    option = next(each for each in typer.main.get_command(_of_all).params if each.name == "profile")
+    options = [each for each in typer.main.get_command(_of_all).params if each.name in ("profile", "cluster")]
     groups: list[Any] = [whole]
     while groups:
         for each in groups.pop().commands.values():
             if hasattr(each, "commands"):
                 groups.append(each)
             else:
-                each.params.append(option)
+                each.params.extend(options)
     return whole
 
 
@@ -767,7 +786,6 @@ def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
-    keep_freed_memory()
     try:
         command()()
     except (InputError, ResultError) as error:

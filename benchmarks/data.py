@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from poseboard.benchmarks.jobs import workers
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.settings import PARTIAL, Settings
 from poseboard.datasets.catalog import Entry, catalog, open_dataset
@@ -37,14 +38,17 @@ def world(settings: Settings, dataset: str) -> GenerationOptions | None:
     return validated(kind, settings.world_options(dataset), f"world of {dataset}")
 
 
-def render(layout: str, options: Mapping[str, Any], root: Path, processes: int | None = None) -> str:
+def render(
+    layout: str, options: Mapping[str, Any], root: Path, processes: int | None = None, cluster: str | None = None
+) -> str:
     """Write the synthetic world with a progress bar; a whole one of the same options is left as it is.
 
     Args:
         layout: the data set in whose published layout it is written.
         options: fields of the layout's WorldOptions.
         root: folder of the tree.
-        processes: that render; None for as many as there are cores, or one for a small world.
+        processes: that render; None for one per core, or for a small world one in all.
+        cluster: address of a Dask scheduler whose workers render instead.
 
     Returns:
         The manifest's hash.
@@ -57,8 +61,8 @@ def render(layout: str, options: Mapping[str, Any], root: Path, processes: int |
         raise InputError(f"layout {layout!r}", "no such layout", f"one of {known}")
     writer = catalog()[layout].writer()
     chosen = validated(writer.WorldOptions, options, f"world of {layout}")
-    with progress(f"render {root.name}") as report:
-        return str(writer.generate(chosen, root, processes or _processes(chosen.extent), report))
+    with progress(f"render {root.name}") as report, workers(processes or _processes(chosen.extent), cluster):
+        return str(writer.generate(chosen, root, report))
 
 
 def _processes(extent: Extent) -> int:
@@ -78,7 +82,7 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
     target = settings.dataset_file("data", dataset)
     sheet = target.with_name(f"{dataset}-contact-sheet.png")
     if settings.is_world(dataset):
-        render(dataset, settings.world_options(dataset), settings.root(dataset))
+        render(dataset, settings.world_options(dataset), settings.root(dataset), cluster=settings.cluster)
     status, opened = open_named(settings, dataset)
     target.parent.mkdir(parents=True, exist_ok=True)
     if opened is None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from poseboard.benchmarks.harness import Bench, device
-from poseboard.benchmarks.locks import is_first_process
+from poseboard.benchmarks.harness import Bench
 from poseboard.benchmarks.matching import Place, places, shows_people
 from poseboard.benchmarks.predicting import predict_stage, splits_on, splits_with_samples, weights_path
 from poseboard.benchmarks.scoring import lines, score_stage
 from poseboard.benchmarks.settings import Settings
-from poseboard.benchmarks.sharing import Sharing
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Sample
 from poseboard.methods.base import Inputs, find_learner, predicts
@@ -39,7 +37,6 @@ def evaluate_stage(settings: Settings, row: str, dataset: str | None = None) -> 
     if not predicts(find_learner(settings.entry(row).spec)):
         yield f"{row}: it predicts nothing; other rows start from its weights"
         return
-    sharing = Sharing(settings.profile.processes, device(), forks=settings.profile.evaluation_forks)
     on = list(places(settings, row)) if dataset is None else [Place(dataset)]
     if not on:
         yield settings.nowhere(row)
@@ -51,19 +48,17 @@ def evaluate_stage(settings: Settings, row: str, dataset: str | None = None) -> 
             yield f"{place.dataset}/{row}: left out, {why}"
             continue
         for split in splits:
-            yield from predict_stage(bench, row, split, sharing)
-        if is_first_process():
-            yield from lines(score_stage(bench, row))
+            yield from predict_stage(bench, row, split)
+        yield from lines(score_stage(bench, row))
 
 
-def predict_alone(bench: Bench, row: str, split: str, sharing: Sharing) -> Iterator[str]:
+def predict_alone(bench: Bench, row: str, split: str) -> Iterator[str]:
     """`predict_stage` for who asked for it by name: a row that sees nobody is an error there, and not left out.
 
     Args:
         bench: the data set.
         row: of params.yaml.
         split: of the data set.
-        sharing: the processes of the command.
 
     Raises:
         InputError: the split shows the row nobody, or see `predict_stage`.
@@ -71,7 +66,7 @@ def predict_alone(bench: Bench, row: str, split: str, sharing: Sharing) -> Itera
     if why := _sees_nobody(bench, row, [split]):
         where = f"{bench.dataset.name}/{row}: split {split}"
         raise InputError(where, why, "complete the data set, or choose another row")
-    yield from predict_stage(bench, row, split, sharing)
+    yield from predict_stage(bench, row, split)
 
 
 def _unanswered(bench: Bench, row: str, splits: Sequence[str]) -> str:

@@ -788,10 +788,6 @@ class Handover:
         inputs = self.inputs
         return not inputs.extrinsics and inputs.views[1] > 1 and (inputs.intrinsics or inputs.crop_px is None)
 
-    def forget(self) -> None:
-        """Drop the samples that are kept."""
-        self._kept.clear()
-
     def is_perturbed(self, keys: Iterable[str]) -> bool:
         """Whether the perturbation changes what the method sees of any of these samples."""
         if self._perturbation is None:

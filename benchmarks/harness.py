@@ -9,15 +9,17 @@ reaches another.
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from poseboard.benchmarks.handover import Handover, Progress, Transfer, taken
+from poseboard.benchmarks.jobs import worker_number
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Dataset, Poses
@@ -46,6 +48,8 @@ CHUNK = 64
 class Bench:
     """A data set of params.yaml opened for work.
 
+    A job that contains a bench is pickled without its data set, which each worker opens once.
+
     Args:
         settings: params.yaml in one profile.
         dataset: the opened data set.
@@ -53,6 +57,9 @@ class Bench:
 
     settings: Settings
     dataset: Dataset
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open_in_worker, (pickle.dumps(self.settings), self.dataset.name, self.dataset.manifest())
 
     @classmethod
     def open(cls, settings: Settings, name: str) -> Bench:
@@ -161,12 +168,24 @@ def _with_samples_of_pass(options: dict[str, Any], samples: int) -> dict[str, An
     return options
 
 
+@lru_cache(maxsize=2)  # the data set of the samples and that of the weights
+def _open_in_worker(settings: bytes, name: str, manifest: str) -> Bench:
+    """Open a data set; InputError if this machine has another state of it."""
+    bench = Bench.open(pickle.loads(settings), name)
+    if bench.dataset.manifest() != manifest:
+        remedy = "let all workers read the same folder, and leave it unchanged during a run"
+        raise InputError(f"data set {name}", "a worker reads another state of it", remedy)
+    return bench
+
+
 def device() -> str:
-    """The torch device that rows predict on."""
+    """The torch device of this process: its own GPU in a worker, or in a process of torchrun or SLURM."""
     import torch  # scoring does without: it takes seconds to load
 
     if not torch.cuda.is_available():
         return "cpu"
+    if (worker := worker_number()) is not None:
+        return f"cuda:{worker % torch.cuda.device_count()}"
     return f"cuda:{os.environ['LOCAL_RANK']}" if os.environ.get("LOCAL_RANK") else "cuda"
 
 
@@ -176,8 +195,7 @@ class LoadedRow:
     Args:
         name: of the row, for errors.
         build: makes the method with the row's options.
-        weights: that each model loads; None for none.
-        device: torch device.
+        weights: that each model loads, onto `device`; None for none.
 
     Attributes:
         name: of the row.
@@ -188,19 +206,21 @@ class LoadedRow:
         InputError: the weights cannot be used, or what is declared is none of what `Inputs` describes.
 
     Example:
-        >>> row = LoadedRow("ransac", lambda: bench.method("ransac"), weights, "cpu")  # doctest: +SKIP
+        >>> row = LoadedRow("ransac", lambda: bench.method("ransac"), weights)  # doctest: +SKIP
         >>> for cameras in sets_of_cameras:  # doctest: +SKIP
         ...     answers = predict(row.model(), bench.handover(row.inputs, cameras), keys)
     """
 
-    def __init__(self, name: str, build: Callable[[], Method], weights: Path | None, device: str) -> None:
-        self.name, self._build, self._weights, self._device = name, build, weights, device
+    def __init__(self, name: str, build: Callable[[], Method], weights: Path | None) -> None:
+        self.name, self._build, self._weights = name, build, weights
         first = self._load()
         self.inputs = taken(first.inputs, f"row {name}")
         self.answers: Skeleton | None = getattr(first, "answers", None)
         self._options = options_in_force(first, {})
         self._unused: Method | None = first
-        self._at_work: tuple[object, Method] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_unused": None}  # a worker loads its own models
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The options in force: those that the model keeps, with the defaults, else those given."""
@@ -225,16 +245,9 @@ class LoadedRow:
             )
         return model
 
-    def model_at(self, work: object) -> Method:
-        """The model that was last asked for here, if for the same work, else another one, as `model` gives it."""
-        if self._at_work is None or self._at_work[0] is not work:
-            self._at_work = None  # before the next is loaded: both may be large
-            self._at_work = work, self.model()
-        return self._at_work[1]
-
     def _load(self) -> Method:
         model = self._build()
-        model.load(self._weights, self._device)
+        model.load(self._weights, device())
         return model
 
 

@@ -1,4 +1,4 @@
-"""One writer of a row at a time."""
+"""Locks against two commands that write the same files."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
 
 def is_first_process() -> bool:
-    """Whether this process is the first of those that torchrun or SLURM launched together, or was launched alone."""
+    """Whether this process is the first of those that torchrun or SLURM launched together, or the only one."""
     return all(os.environ.get(rank, "").strip() in ("", "0") for rank in _RANKS)
 
 
 @contextmanager
 def only_writer(path: Path, doing: str, *, group: bool = False) -> Iterator[None]:
-    """Hold a row's lock file; InputError where another process is ``doing`` the same.
+    """Hold a lock file during the block.
 
     Args:
         path: of the lock.
-        doing: what is done under it, for the message.
-        group: whether processes that were launched together share the work: their first one holds the lock for all.
+        doing: the work of the block, for the error.
+        group: whether processes that were launched together share the work. Their first one holds the lock for all.
+
+    Raises:
+        InputError: another process holds the lock.
     """
     if group and not is_first_process():
         yield

@@ -82,17 +82,7 @@ class Profile(_Strict):
     """The size of a run."""
 
     seeds: list[NonNegativeInt] = Field(min_length=1)
-    processes: int = Field(ge=1, description="processes of trainings and evaluations: CPU cores or GPUs")
-    evaluation_forks: int | None = Field(
-        default=None,
-        ge=1,
-        description="processes of evaluations on a CPU under Linux, where they are forks; left out: `processes`",
-    )
-    threads: int | None = Field(
-        default=None,
-        ge=1,
-        description="of PyTorch in one process; left out: one per core, or one in each of several processes",
-    )
+    processes: int = Field(ge=1, description="processes of trainings and evaluations, each with one CPU core or GPU")
     worlds: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="data set -> options of the synthetic world in its layout"
     )
@@ -119,6 +109,7 @@ class Params(_Strict):
     methods: dict[str, MethodEntry]
     profiles: dict[str, Profile]
     colours: dict[str, str] = Field(default_factory=dict, description="row -> its colour on the page")
+    cluster: str | None = Field(default=None, description="address of a Dask scheduler, such as tcp://host:8786")
 
     def in_profile(self, profile: str, where: str = "--profile") -> Params:
         """The same values in another profile.

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from poseboard.benchmarks.handover import Handover, answer_of
-from poseboard.benchmarks.sharing import Sharing
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.sample import Poses
@@ -30,7 +28,6 @@ def write_pictures(
     answers: Mapping[str, Poses],
     folder: Path,
     files: WholeFiles,
-    sharing: Sharing,
 ) -> set[Path]:
     """Ask a row for the pictures of a few samples, and write them down.
 
@@ -44,7 +41,6 @@ def write_pictures(
         answers: key -> what the row answered, every key of the split in order.
         folder: for the pictures and what stands under them.
         files: that they are written together with.
-        sharing: the processes that draw them.
 
     Returns:
         The files that will be there.
@@ -58,9 +54,8 @@ def write_pictures(
     chosen = [keys[(2 * i + 1) * len(keys) // (2 * SAMPLES)] for i in range(min(SAMPLES, len(keys)))]
     written: set[Path] = set()
     drawn: list[DrawnPicture] = []
-    tasks = [partial(_drawn, method, name, samples, key, answers[key]) for key in chosen]
-    for key, of_key in zip(chosen, sharing.each(tasks), strict=True):
-        for title, caption, png in of_key:
+    for key in chosen:
+        for title, caption, png in _drawn(method, name, samples, key, answers[key]):
             path = folder / f"{len(drawn)}.png"
             files.write(path, png)
             written.add(path)

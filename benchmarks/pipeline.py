@@ -18,7 +18,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from poseboard.benchmarks import stage_server
 from poseboard.benchmarks.layout import run_file
 from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.params import SCRATCH, parse_yaml
@@ -91,7 +90,7 @@ def planned(settings: Settings) -> dict[Path, bytes]:
     params, profile = settings.params, settings.profile
     rows = {name: entry.model_dump(mode="json", by_alias=True) for name, entry in settings.rows.items()}
     board = {"datasets": params.datasets, "rows": rows}
-    how = profile.model_dump(mode="json", include={"seeds", "processes", "threads"})
+    how = profile.model_dump(mode="json", include={"seeds", "processes"})
     worlds = {name: settings.world_options(name) for name in params.datasets if name in profile.worlds}
     writers = [entry.writer_module for name, entry in catalog().items() if name in worlds and entry.writer_module]
     data_code = ["poseboard.benchmarks.data", *adapter_code(params.datasets), *writers]
@@ -181,6 +180,20 @@ def stage_times(settings: Settings) -> dict[str, float]:
     return {}
 
 
+def remove_broken_lock(home: Path) -> None:
+    """Remove a lock file of DVC that a kill left empty or cut off, with which DVC does not start.
+
+    DVC removes the locks of dead processes, and names the living one that holds a lock.
+    """
+    path = home / ".dvc" / "tmp" / "rwlock"
+    try:
+        json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return
+    except ValueError:
+        path.unlink()
+
+
 def run_pipeline(settings: Settings) -> None:
     """Run ``dvc repro`` in the profile of `in_profile`; all that it and the stages print goes to stderr.
 
@@ -194,10 +207,7 @@ def run_pipeline(settings: Settings) -> None:
     environment = {**os.environ, PROFILE_VARIABLE: settings.params.profile}
     count, place, times = len(stage_names(settings)), 0, stage_times(settings)
     running, began = "", time.monotonic()
-    with (
-        stage_server.serving(environment) as served,
-        subprocess.Popen(command, env=served, stdout=subprocess.PIPE, text=True, errors="replace") as process,
-    ):
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, errors="replace") as process:
         assert process.stdout is not None
         for line in process.stdout:
             if stage := _STAGE.match(line):

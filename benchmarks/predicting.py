@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from poseboard.benchmarks.handover import Handover
-from poseboard.benchmarks.harness import Bench, LoadedRow, answers_of, chunks, device
-from poseboard.benchmarks.locks import is_first_process, only_writer
+from poseboard.benchmarks.harness import Bench, LoadedRow
+from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.pictures import write_pictures
-from poseboard.benchmarks.progress import Report, progress
+from poseboard.benchmarks.prediction_jobs import Prediction, predict_all
+from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import (
     check_weights,
     code_sha256,
@@ -34,9 +34,8 @@ from poseboard.benchmarks.roots import (
     transfer_basis,
 )
 from poseboard.benchmarks.settings import Settings
-from poseboard.benchmarks.sharing import Chunks, Sharing, Work
 from poseboard.benchmarks.training_data import TrainingData
-from poseboard.benchmarks.transfer import check_transfers, no_transfer, transfer
+from poseboard.benchmarks.transfer import check_transfers, no_transfer
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError, did_you_mean
 from poseboard.datasets.files import WholeFiles
@@ -51,8 +50,6 @@ from poseboard.protocols.records import Weights
 from poseboard.protocols.table import Group, Table, read_tables
 
 TABLES = Path(__file__).parent / "tables"
-HELD_SAMPLES = 50_000
-"""Samples whose answers wait in memory, a kilobyte or two each, until all processes have predicted their share."""
 PICTURES = "pictures"
 """Folder beside the predictions of a row: what the method drew for its page."""
 
@@ -161,7 +158,7 @@ def row_lock(settings: Settings, dataset: str, method: str) -> AbstractContextMa
     return only_writer(settings.row_lock("predictions", method, dataset), "predicting or scoring this row", group=True)
 
 
-def predict_stage(bench: Bench, method: str, split: str = "test", sharing: Sharing | None = None) -> Iterator[str]:
+def predict_stage(bench: Bench, method: str, split: str = "test") -> Iterator[str]:
     """Predict and write every file that the tables need; yields a line a file.
 
     A file that depends on nothing that changed is left as it is: so a table's note costs nothing, and a further
@@ -174,7 +171,6 @@ def predict_stage(bench: Bench, method: str, split: str = "test", sharing: Shari
         bench: the data set.
         method: row in params.yaml.
         split: of the data set; one that no table is run on, as "train", is predicted with all cameras only.
-        sharing: the processes of the command; None: this one, or those of torchrun or SLURM.
 
     Raises:
         InputError: the row, its checkpoint or its answers cannot be used, or another process is predicting or scoring
@@ -185,18 +181,15 @@ def predict_stage(bench: Bench, method: str, split: str = "test", sharing: Shari
     with row_lock(settings, dataset, method):
         # Together and last: whatever fails leaves the files of an earlier run, and never some of two runs.
         with WholeFiles() as outputs:
-            written = yield from _predict(bench, method, split, outputs, sharing or Sharing(1, device()))
-        if is_first_process():
-            _remove_others(settings.row_path("predictions", method, dataset), split, written)
+            written = yield from _predict(bench, method, split, outputs)
+        _remove_others(settings.row_path("predictions", method, dataset), split, written)
 
 
-def _predict(
-    bench: Bench, method: str, split: str, outputs: WholeFiles, sharing: Sharing
-) -> Generator[str, None, set[Path]]:
+def _predict(bench: Bench, method: str, split: str, outputs: WholeFiles) -> Generator[str, None, set[Path]]:
     settings, dataset = bench.settings, bench.dataset.name
     folder = settings.row_path("predictions", method, dataset)
     written: set[Path] = set()
-    shown: tuple[LoadedRow, Handover, dict[str, Poses]] | None = None
+    shown: tuple[Prediction, dict[str, Poses]] | None = None
     states = images_state_sha256(bench, keys := list(bench.dataset.keys(split)))
     # Before weights are looked for: it says what is wrong with a table.
     asked(dataset, settings.params.profile, bench.dataset.views, split)
@@ -236,35 +229,27 @@ def _predict(
                 continue
             due.append(_Due(condition, used, path, shown_keys, basis_sha256))
         of_root = dict.fromkeys(one.condition.of_root for one in due) if rooted else ()
-        roots_mm = {asked: _roots_mm(bench, method, seed, asked, sharing) for asked in of_root}
-        for together in _rounds(due):
-            with progress(f"predict {dataset}/{method} seed {seed}") as report:
-                handed_over = [
-                    bench.handover(
-                        one.used.row.inputs,
-                        one.condition.cameras,
-                        roots_mm[one.condition.of_root] if rooted else None,
-                        report,
-                        one.condition.perturbation,
-                        one.condition.frames_per_rig,
-                        transfer(bench, one.condition.trained_on),
-                    )
-                    for one in together
-                ]
-                answered = sharing.answers(list(map(_work, together, handed_over)), report)
-            if answered is None:
-                continue  # the first process writes them
-            for one, samples, by_key in zip(together, handed_over, answered, strict=True):
-                answers = [by_key[key] for key in one.keys]
-                table = _collected(one.keys, answers, _info(bench, method, seed, one, samples.skeleton))
+        roots_mm = {asked: _roots_mm(bench, method, seed, asked) for asked in of_root}
+        needed = [
+            Prediction(
+                bench, one.used.row, one.condition, one.keys, roots_mm[one.condition.of_root] if rooted else None
+            )
+            for one in due
+        ]
+        with progress(f"predict {dataset}/{method} seed {seed}") as report:
+            for one, prediction, poses in zip(due, needed, predict_all(needed, report), strict=True):
+                answers = [poses[key] for key in one.keys]
+                info = _info(bench, method, seed, one, prediction.handover().skeleton)
+                table = _collected(one.keys, answers, info)
                 predictions.write(one.path, table, outputs)
                 written |= {one.path, *handed_on.write(one.condition, answers, outputs)}
                 if one.condition == drawn:
-                    shown = one.used.row, samples, dict(zip(one.keys, answers, strict=True))
+                    shown = prediction, dict(zip(one.keys, answers, strict=True))
                 yield _told(settings, one.path, one.keys, table)
     if shown is not None:  # last, by a model that has predicted nothing: what it is asked here, no answer can rest on
-        row, samples, of_key = shown
-        written |= write_pictures(row.model(), method, samples, of_key, folder / PICTURES, outputs, sharing)
+        prediction, of_key = shown
+        model, samples = prediction.row.model(), prediction.handover()
+        written |= write_pictures(model, method, samples, of_key, folder / PICTURES, outputs)
     return written
 
 
@@ -285,29 +270,6 @@ class _Due:
     path: Path
     keys: Sequence[str]
     basis_sha256: str
-
-
-def _rounds(due: Sequence[_Due]) -> Iterator[list[_Due]]:
-    """What is predicted before the first process writes it: as much as fits `HELD_SAMPLES`, one file at least."""
-    together: list[_Due] = []
-    for one in due:
-        if together and sum(len(other.keys) for other in (*together, one)) > HELD_SAMPLES:
-            yield together
-            together = []
-        together.append(one)
-    if together:
-        yield together
-
-
-def _work(due: _Due, samples: Handover) -> Work[Poses]:
-    """The prediction for one file, by a model that has seen nothing yet."""
-
-    def predict(of_chunks: Chunks, report: Report) -> dict[str, Poses]:
-        answers = answers_of(due.used.row.model_at(due), samples, of_chunks, progress=report)
-        samples.forget()
-        return answers
-
-    return Work(chunks(samples, due.keys), predict, len(due.condition.cameras))
 
 
 @dataclass(frozen=True, eq=False)
@@ -337,7 +299,7 @@ class _Trained:
         weights, source = weights_path(origin, method, seed), weights_source(settings, dataset, method)
         if weights is not None and weights.is_file():
             check_weights(origin, method)
-        row = LoadedRow(method, partial(origin.method, method), weights, device())
+        row = LoadedRow(method, partial(origin.method, method), weights)
         return cls(
             row,
             source,
@@ -365,11 +327,11 @@ def _source_of_roots(bench: Bench, method: str, seed: int, split: str) -> tuple[
     return fewest, weights_sha256(bench.settings, bench.roots_source(method, seed, split))
 
 
-def _roots_mm(bench: Bench, method: str, seed: int, asked: Condition, sharing: Sharing) -> dict[str, Array]:
+def _roots_mm(bench: Bench, method: str, seed: int, asked: Condition) -> dict[str, Array]:
     """What the row is handed as roots under a condition."""
     after = bench.settings.row_path("predictions", bench.settings.entry(method).after, bench.dataset.name)
     with progress(f"roots of {bench.dataset.name}/{method} {asked.slug} seed {seed}") as report:
-        return handed_roots_mm(bench, method, seed, asked, sharing, predictions=after, progress=report)
+        return handed_roots_mm(bench, method, seed, asked, predictions=after, progress=report)
 
 
 def _info(bench: Bench, method: str, seed: int, due: _Due, skeleton: Skeleton) -> predictions.PredictionInfo:

@@ -21,10 +21,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from poseboard.benchmarks.handover import Progress
-from poseboard.benchmarks.harness import Bench, LoadedRow, answers_of, chunks, device, roots_of
-from poseboard.benchmarks.locks import is_first_process
+from poseboard.benchmarks.harness import Bench, LoadedRow, roots_of
+from poseboard.benchmarks.prediction_jobs import Prediction, predict_all
 from poseboard.benchmarks.provenance import check_weights, code_sha256, prediction_code, weights_sha256
-from poseboard.benchmarks.sharing import Chunks, Sharing, Work
 from poseboard.benchmarks.transfer import transfer
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
@@ -47,7 +46,6 @@ def handed_roots_mm(
     row: str,
     seed: int,
     asked: Condition,
-    sharing: Sharing,
     *,
     predictions: Path | None = None,
     kept: Path | None = None,
@@ -63,7 +61,6 @@ def handed_roots_mm(
         row: that is handed them.
         seed: of the training.
         asked: what the row is offered that predicts them (`Condition.of_root`).
-        sharing: the processes of the command, which ask for the same roots together and share the work.
         predictions: folder of the predictions of the row under ``after``.
         kept: file in which the roots lie that were predicted now, so that this is done once; None: nothing is kept.
         progress: called as they are predicted.
@@ -90,14 +87,13 @@ def handed_roots_mm(
         if roots_mm is not None:
             return roots_mm
 
-    found = None if kept is None else sharing.of_first(read_roots(kept, keys, basis))
-    if found is None:
-        found = sharing.of_first(_predicted(bench, entry.after, seed, asked, sharing, progress))
-        assert found is not None  # the first process has them
-        if kept is not None and is_first_process():
+    roots_mm = None if kept is None else read_roots(kept, keys, basis)
+    if roots_mm is None:
+        roots_mm = _predicted(bench, entry.after, seed, asked, progress)
+        if kept is not None:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            write_roots(kept, found, basis)
-    return found
+            write_roots(kept, roots_mm, basis)
+    return roots_mm
 
 
 def roots_asked(bench: Bench, row: str, offered: Sequence[Condition]) -> list[Condition]:
@@ -246,26 +242,10 @@ def read_roots(path: Path, keys: Sequence[str], basis: str) -> dict[str, Array] 
     return dict(zip(keys, np.split(roots_mm, np.cumsum(counts)[:-1]), strict=True))
 
 
-def _predicted(
-    bench: Bench, row: str, seed: int, asked: Condition, sharing: Sharing, progress: Progress | None
-) -> dict[str, Array] | None:
-    """The roots; of processes that share the work in the first one, None in the others."""
+def _predicted(bench: Bench, row: str, seed: int, asked: Condition, progress: Progress | None) -> dict[str, Array]:
     origin = bench.trained(asked.trained_on)
     keys = asked.samples(bench.dataset.keys(asked.split))
     weights = bench.settings.checkpoint(origin.dataset.name, row, seed)
-    loaded = LoadedRow(row, partial(origin.method, row), weights, device())
-    handover = bench.handover(
-        loaded.inputs,
-        asked.cameras,
-        progress=progress,
-        perturbation=asked.perturbation,
-        transfer=transfer(bench, asked.trained_on),
-    )
-
-    def predict(of_chunks: Chunks, report: Progress) -> dict[str, Poses]:
-        return answers_of(loaded.model_at(handover), handover, of_chunks, progress=report)
-
-    answered = sharing.answers([Work(chunks(handover, keys), predict)], progress)
-    if answered is None:
-        return None
-    return roots_of(origin.dataset.skeleton, row, keys, [answered[0][key] for key in keys])
+    loaded = LoadedRow(row, partial(origin.method, row), weights)
+    (poses,) = predict_all([Prediction(bench, loaded, asked, keys)], progress)
+    return roots_of(origin.dataset.skeleton, row, keys, [poses[key] for key in keys])

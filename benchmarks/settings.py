@@ -31,6 +31,9 @@ from poseboard.protocols.records import RowKind
 PROFILE_VARIABLE = "POSEBOARD_PROFILE"
 """Environment variable with the profile of a command, as ``--profile`` sets it, and of all stages of a run."""
 
+CLUSTER_VARIABLE = "POSEBOARD_CLUSTER"
+"""Environment variable with the cluster of a command, as ``--cluster`` sets it, and of all stages of a run."""
+
 _PLAN = "plan"
 """The first stage of a run. It reads params.yaml; the other stages read the copy that it makes."""
 
@@ -99,6 +102,11 @@ class Settings:
     def profile(self) -> Profile:
         """The profile in force."""
         return self.params.profiles[self.params.profile]
+
+    @property
+    def cluster(self) -> str | None:
+        """Address of the Dask scheduler in force; None for processes of this machine."""
+        return os.environ.get(CLUSTER_VARIABLE) or self.params.cluster
 
     @property
     def layout(self) -> Layout:

@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,6 @@ from poseboard.benchmarks.provenance import (
 )
 from poseboard.benchmarks.roots import from_all_cameras, handed_roots_mm
 from poseboard.benchmarks.settings import Settings
-from poseboard.benchmarks.sharing import Sharing
 from poseboard.benchmarks.training_data import TrainingData, fitted_constants
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
@@ -222,10 +222,25 @@ def _samples(
         if inputs.root != "predicted":
             return bench.handover(inputs, progress=report).examples("train", each_view=each_view), None
         asked = from_all_cameras(bench, "train")
-        sharing = Sharing(fabric.world_size, joined=True)
-        roots_mm = handed_roots_mm(bench, row, seed, asked, sharing, kept=kept, progress=report)
+        with _first_before_others(fabric):
+            roots_mm = handed_roots_mm(bench, row, seed, asked, kept=kept, progress=report)
         samples = bench.handover(inputs, roots_mm=roots_mm, progress=report).examples("train", each_view=each_view)
     return samples, _roots_sha256(bench, row, seed)
+
+
+@contextmanager
+def _first_before_others(fabric: Fabric) -> Iterator[None]:
+    """Run the block in the first process of a training, then in the others, which read the file that it left."""
+    try:
+        if not fabric.is_global_zero:
+            fabric.barrier()
+        yield
+        if fabric.is_global_zero:
+            fabric.barrier()
+    except RuntimeError:
+        if fabric.is_global_zero:
+            raise
+        raise SystemExit(2) from None  # the first process says why it ended
 
 
 def _equal(bench: Bench, row: str, bases: Mapping[int, dict[str, Any]], trained: Mapping[str, str]) -> str | None:

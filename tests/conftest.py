@@ -13,7 +13,6 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before either is imported
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as `poseboard` does
 
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=500, deadline=None)

@@ -35,7 +35,8 @@ def imported(folder: Path) -> dict[str, Path]:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_import_of_the_package_is_a_declared_dependency(room: str) -> None:
-    declared = {normal(name) for name in PROJECT["dependencies"]}
+    extras = PROJECT["optional-dependencies"]
+    declared = {normal(name) for name in (*PROJECT["dependencies"], *extras["cluster"], *extras["peers"])}
     owners = packages_distributions()
     for module, path in imported(ROOT / room).items():
         if module in sys.stdlib_module_names or module == "poseboard":

@@ -820,29 +820,3 @@ def render(
                     # 0x9E37… is the increment of splitmix64 (2^64 / golden ratio): each pixel has its own stream.
                     noise = seed + np.uint64(v * width + u + 1) * np.uint64(0x9E3779B97F4A7C15)
                     _expose(r, g, b, settings, noise, image, u, v)
-
-
-def compile_ahead():
-    """Compile for the arguments of ``renderer``, into numba's cache.
-
-    The last and largest loop of a picture comes first: a process that renders already compiles the others meanwhile.
-    """
-    empty = np.empty
-    cones, boxes, settings, room = empty((0, 28)), empty((0, 9)), np.zeros(26), empty((6, 2, 2, 3), np.float32)
-    geometry, directions, distance = empty((0, 12)), empty((0, 0, 3)), empty((0, 0))
-    albedo, faces = empty((0, 0, 3), np.float32), empty((0, 0), np.uint8)
-    R, t = np.zeros((3, 3)), np.zeros(3)
-    for of_camera in (R, t):  # as its arrays are
-        of_camera.flags.writeable = False
-    start, items = np.zeros(1, np.int64), empty(0, np.int32)
-    image, ids, silhouette = empty((0, 0, 3), np.uint8), empty((0, 0), np.int32), empty((0, 0), np.bool_)
-    render(
-        directions, albedo, distance, faces, R, settings, cones, boxes, empty((0, MATERIAL_COLUMNS)), room, start,
-        items, start, items, np.uint64(0), image, ids, silhouette,
-    )  # fmt: skip
-    first_hits(geometry, boxes, np.zeros(3), empty((0, 3)), empty(0), empty(0, np.int64))
-    tiles(empty((0, 4), np.int64), 0, 0)
-    screen_bounds(cones, boxes, R, t, R, np.zeros(6), 0, 0)
-    light_grid(geometry, boxes, np.zeros(3))
-    backdrop(directions, R, settings, room, albedo, distance, faces)
-    prepare(cones)

@@ -1,4 +1,4 @@
-"""Writing a world in a layout: once, over several processes, with a manifest that shows later changes.
+"""Writing a world in a layout: once, by the active joblib backend, with a manifest that shows later changes.
 
 ``<root>/manifest.json`` is written last and marks the tree as generated here and complete.
 """
@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import shutil
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
+from joblib import Parallel, delayed
 from numpy.random import Generator
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,7 +25,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
-from poseboard.datasets.forks import can_fork, forked
 from poseboard.datasets.manifest import NAME, read_manifest, write_manifest
 
 _STARTED = "generation.json"
@@ -148,17 +145,16 @@ def generate(
     layout: Layout[OptionsT, ClipT],
     options: OptionsT,
     root: Path,
-    processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
     """Write a world in a layout, unless the folder already has it.
+
+    The workers of the active joblib backend render (`joblib.parallel_config`); the bytes do not depend on them.
 
     Args:
         layout: of the files.
         options: of the world.
         root: folder of the data set; created if absent. An incomplete world, or one of other options, is replaced.
-        processes: number of processes; the bytes do not depend on it. With more than one, and where processes are
-            spawned and not forked, the caller's main module must be importable without side effects.
         progress: called with the number of finished images and their total.
 
     Returns:
@@ -187,7 +183,8 @@ def generate(
     total = options.extent.shots
     clips: list[ClipT] = []
     done = 0
-    for clip in _clips(layout, root, options, todo, processes):
+    parallel = Parallel(return_as="generator", batch_size=1)
+    for clip in parallel(delayed(layout.write_sequence)(root, options, job) for job in todo):
         clips.append(clip)
         done += clip.visibility.size
         if progress is not None:
@@ -217,21 +214,3 @@ def generate(
     write_manifest(root, manifest)
     started.unlink()
     return str(manifest["sha256"])
-
-
-def _clips(
-    layout: Layout[OptionsT, ClipT], root: Path, options: OptionsT, todo: Sequence[Job], processes: int
-) -> Iterator[ClipT]:
-    write = partial(layout.write_sequence, root, options)
-    if processes <= 1 or len(todo) <= 1:
-        yield from map(write, todo)
-        return
-    # The first job is done in this process, which also compiles what forks then have, or fills numba's cache with it.
-    yield write(todo[0])
-    if can_fork():
-        yield from forked([partial(write, job) for job in todo[1:]], processes)
-        return
-    with ProcessPoolExecutor(
-        processes, mp_context=multiprocessing.get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
-    ) as pool:
-        yield from pool.map(write, todo[1:])

@@ -99,10 +99,3 @@ def spread(weights, vectors, source, places, width, height, maps):
                     target = cells[cell]
                     for i in range(len(vector)):
                         target[i] += share * vector[i]
-
-
-def compile_ahead():
-    """Compile for the arguments of `sampling`, into numba's cache."""
-    maps, weights, places = np.empty((1, 1, 1), np.float32), np.empty((0, 1, 1), np.float32), np.empty((0, 1, 1, 2))
-    for loop in (products, sums, spread):
-        loop(weights, weights if loop is spread else maps, np.empty(0, np.int64), places, 1, 1, maps)

@@ -734,12 +734,3 @@ def see_by_draws(R, t, ray, w, f, sigma, points, log_likelihood):
                     # a point behind a camera is as bad as one far off
                     total += w[b, v * N + n] * math.log(1 + (u if z > 0 else max(u, 1e4)))
             log_likelihood[b, m] = -4.5 * total
-
-
-def compile_ahead():
-    """Compile for the arguments of `bundle`, `relative_pose` and the posterior, into numba's cache."""
-    d1, d2, d3, d4, d5 = (np.empty((0,) + (1,) * more) for more in range(5))  # by their number of dimensions
-    search_pairs(d3, d2, d4, d3, d2, 0, 0, 0)
-    adjust_rigs(d4, d3, d3, d4, d2, d2, d2, 0)
-    information_of_rigs(d4, d3, d3, d4, d2, d2, d3)
-    see_by_draws(d5, d4, d4, d2, d2, d1, d4, d2)

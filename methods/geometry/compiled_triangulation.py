@@ -168,9 +168,3 @@ def triangulate(P, points, weights, homogeneous, damp, safe_ratio, start, stop, 
         X[point, 0] = x - (i_xx * gx + i_xy * gy + i_xz * gz)
         X[point, 1] = y - (i_xy * gx + i_yy * gy + i_yz * gz)
         X[point, 2] = z - (i_xz * gx + i_yz * gy + i_zz * gz)
-
-
-def compile_ahead():
-    """Compile for the arguments of `triangulation.dlt`, into numba's cache."""
-    P, points, weights = np.empty((1, 2, 12)), np.empty((0, 2, 1, 2)), np.empty((0, 2, 1))
-    triangulate(P, points, weights, False, 0.0, 0.0, 0, 0, np.empty((0, 3)), np.empty(0, dtype=np.bool_))

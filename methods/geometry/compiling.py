@@ -1,8 +1,7 @@
 """How numba compiles the loops of methods.
 
 A file of compiled loops states its own options and constants: numba's cache on disk is renewed when the file changes
-that the loop is in, not another. Its function ``compile_ahead``, without arguments, calls each of its loops on empty
-arrays of the types that callers have: a run fills the cache by it before stages need the loops.
+that the loop is in, not another.
 """
 
 from __future__ import annotations

@@ -414,10 +414,3 @@ def triangulate(P, points, drawn, schedule, threshold_px, huber_px, steps, damp,
         X[point, 0] = x
         X[point, 1] = y
         X[point, 2] = z
-
-
-def compile_ahead():
-    """Compile for the arguments of `robust.ransac`, into numba's cache."""
-    indices, seen = np.empty((0, 2), dtype=np.int64), np.empty((0, 2, 1), dtype=np.bool_)
-    P, points, X = np.empty((1, 2, 12)), np.empty((0, 2, 1, 2)), np.empty((0, 3))
-    triangulate(P, points, indices, indices, 0.0, 0.0, 0, 0.0, 0, 0, X, seen, Scratch.of(2, 2))

@@ -512,11 +512,3 @@ def spread(R, t, share, mean_R, mean_t, covariance):
             for i in range(6):
                 for j in range(i):
                     covariance[b, v, j, i] = covariance[b, v, i, j]
-
-
-def compile_ahead():
-    """Compile for the arguments of `posterior`, into numba's cache."""
-    d1, d2, d3, d4, d5 = (np.empty((0,) + (1,) * more) for more in range(5))  # by their number of dimensions
-    noise, sound = np.empty((1, 1, 5, LANES)), np.empty(0, dtype=np.bool_)
-    sample(d4, d2, d3, d3, noise, 1.0, 1.0, d4, d2, d2, d1, d5, d4, d4, d2, d1, d3, sound)
-    spread(d5, d4, d2, d4, d3, d4)

@@ -115,7 +115,8 @@ class Workspace:
         finally:
             os.chdir(before[0])
             sys.argv = before[1]
-            os.environ.pop("POSEBOARD_PROFILE", None)  # which --profile sets
+            for variable in ("POSEBOARD_PROFILE", "POSEBOARD_CLUSTER"):  # which options set
+                os.environ.pop(variable, None)
         return Done(code, out.getvalue(), err.getvalue())
 
     def must(self, *arguments: str | Path) -> Done:

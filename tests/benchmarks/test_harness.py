@@ -191,14 +191,9 @@ def test_a_frame_that_the_method_does_not_see_is_refused(tmp_path: Path, frame: 
         predict(OneEye(frame), one, keys)  # type: ignore[arg-type]
 
 
-def test_a_work_keeps_its_model_until_another_one_begins() -> None:
+def test_each_model_of_a_row_is_another_one() -> None:
     class Loaded(OneEye):
         def load(self, weights: Path | None, device: str) -> None: ...
 
-    row = LoadedRow("one", lambda: Loaded("view-0"), None, "cpu")  # type: ignore[arg-type]
-    first, second = object(), object()
-    model = row.model_at(first)
-    assert row.model_at(first) is model
-    assert row.model_at(second) is not model
-    assert row.model_at(first) is not model, "of works that take turns each model has seen nothing yet"
+    row = LoadedRow("one", lambda: Loaded("view-0"), None)  # type: ignore[arg-type]
     assert row.model() is not row.model()

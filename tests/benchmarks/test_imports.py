@@ -30,17 +30,6 @@ def test_a_stage_imports_what_it_needs(statement: str, needed: set[str]) -> None
     assert imported(statement) <= needed
 
 
-def test_a_command_that_is_handed_over_imports_nothing_more() -> None:
-    program = "import sys, poseboard.benchmarks.stage_server\nprint(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    modules = done.stdout.split()
-    assert [name for name in modules if name.startswith("poseboard.")] == [
-        "poseboard.benchmarks",
-        "poseboard.benchmarks.stage_server",
-    ]
-    assert {"numpy", "typer", "pydantic", "dataclasses"}.isdisjoint(modules)
-
-
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 def test_a_row_that_runs_nowhere_imports_nothing(command: str, tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())

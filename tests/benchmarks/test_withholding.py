@@ -21,8 +21,7 @@ import pytest
 
 from poseboard.benchmarks import handover
 from poseboard.benchmarks.handover import Handover
-from poseboard.benchmarks.harness import answers_of, chunks, predict
-from poseboard.benchmarks.sharing import Sharing, Work
+from poseboard.benchmarks.harness import predict
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import Facts
@@ -587,7 +586,7 @@ def test_the_draws_follow_from_the_data_set_and_the_cameras_alone(tmp_path: Path
 
 
 @pytest.mark.parametrize("frames_per_rig", [1, 7])
-def test_answers_do_not_depend_on_chunks_and_processes(tmp_path: Path, frames_per_rig: int) -> None:
+def test_answers_do_not_depend_on_chunks(tmp_path: Path, frames_per_rig: int) -> None:
     gallery = Gallery(48)
     inputs = Inputs(images=False, crop_px=96, extrinsics=False, frames_per_rig=frames_per_rig)
     keys = gallery.keys("test")
@@ -601,11 +600,6 @@ def test_answers_do_not_depend_on_chunks_and_processes(tmp_path: Path, frames_pe
     method = Remembers(inputs, None)
     first = held(predict(method, given(), keys))  # type: ignore[arg-type]
     assert held(predict(method, given(), keys, chunk=5)) == first  # type: ignore[arg-type]
-    seen = given()
-    work = Work(chunks(seen, keys), lambda some, _: answers_of(method, seen, some))  # type: ignore[arg-type]
-    shared = Sharing(2).answers([work])
-    assert shared is not None
-    assert held([shared[0][key] for key in keys]) == first
 
 
 def dotted(size: tuple[int, int], at_px: tuple[float, float]) -> View:

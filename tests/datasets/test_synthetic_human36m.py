@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from joblib import parallel_config
 from pydantic import ValidationError
 
 from poseboard.datasets.camera import Camera
@@ -29,7 +30,7 @@ TINY = WorldOptions(
 def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("world")
     calls = []
-    digest = generate(TINY, root, 1, lambda done, total: calls.append((done, total)))
+    digest = generate(TINY, root, lambda done, total: calls.append((done, total)))
     assert calls[-1] == (48, 48)
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
     return root, digest
@@ -139,7 +140,8 @@ def test_undistorted_tree_agrees_with_the_camera_without_its_lens(world, labels)
 
 
 def test_bytes_do_not_depend_on_the_number_of_processes(world, tmp_path):
-    assert generate(TINY, tmp_path, 2) == world[1]
+    with parallel_config("loky", n_jobs=2):
+        assert generate(TINY, tmp_path) == world[1]
     assert _images(tmp_path) == _images(world[0])
 
 

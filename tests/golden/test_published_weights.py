@@ -37,7 +37,7 @@ WORLD = WorldOptions(
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published")
-    generate(WORLD, folder / "world", 1)
+    generate(WORLD, folder / "world")
     rows = {
         "algebraic": {"code": "methods/algebraic"},
         "algebraic_no_conf": {"code": "methods/algebraic", "use_confidences": False},

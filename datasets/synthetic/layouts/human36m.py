@@ -206,8 +206,6 @@ class Human36MLayout:
         return self.adapter(root, synthetic=True).verified(every_byte=True)
 
 
-def generate(
-    options: WorldOptions, root: Path, processes: int = 1, progress: Callable[[int, int], None] | None = None
-) -> str:
+def generate(options: WorldOptions, root: Path, progress: Callable[[int, int], None] | None = None) -> str:
     """Write a world in this layout, unless the folder already has it; see `generation.generate`."""
-    return generation.generate(Human36MLayout(), options, root, processes, progress)
+    return generation.generate(Human36MLayout(), options, root, progress)

@@ -218,8 +218,6 @@ def _detections(options: WorldOptions, subject: str, name: str, boxes_px: Array,
     ]
 
 
-def generate(
-    options: WorldOptions, root: Path, processes: int = 1, progress: Callable[[int, int], None] | None = None
-) -> str:
+def generate(options: WorldOptions, root: Path, progress: Callable[[int, int], None] | None = None) -> str:
     """Write a world in this layout, unless the folder already has it; see `generation.generate`."""
-    return generation.generate(Human36MCocoLayout(), options, root, processes, progress)
+    return generation.generate(Human36MCocoLayout(), options, root, progress)

@@ -13,9 +13,7 @@ from poseboard.datasets.synthetic.rigs import RigsOptions
 WorldOptions = RigsOptions
 
 
-def generate(
-    options: RigsOptions, root: Path, processes: int = 1, progress: Callable[[int, int], None] | None = None
-) -> str:
+def generate(options: RigsOptions, root: Path, progress: Callable[[int, int], None] | None = None) -> str:
     """Write a world of random rigs, unless the folder already has it; see `generation.generate`."""
     layout = Human36MLayout(Human36MRigs, "human36m-rigs-1")
-    return generation.generate(layout, options, root, processes, progress)
+    return generation.generate(layout, options, root, progress)

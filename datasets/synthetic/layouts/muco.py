@@ -75,8 +75,6 @@ class MuCoLayout(PhotographLayout):
         return {"data/MuCo-3DHP.json": {"images": images, "annotations": annotations}}
 
 
-def generate(
-    options: WorldOptions, root: Path, processes: int = 1, progress: Callable[[int, int], None] | None = None
-) -> str:
+def generate(options: WorldOptions, root: Path, progress: Callable[[int, int], None] | None = None) -> str:
     """Write a world in this layout, unless the folder already has it; see `generation.generate`."""
-    return generation.generate(MuCoLayout(MuCo), options, root, processes, progress)
+    return generation.generate(MuCoLayout(MuCo), options, root, progress)

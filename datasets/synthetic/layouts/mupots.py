@@ -97,8 +97,6 @@ class MuPoTSLayout(PhotographLayout):
         }
 
 
-def generate(
-    options: WorldOptions, root: Path, processes: int = 1, progress: Callable[[int, int], None] | None = None
-) -> str:
+def generate(options: WorldOptions, root: Path, progress: Callable[[int, int], None] | None = None) -> str:
     """Write a world in this layout, unless the folder already has it; see `generation.generate`."""
-    return generation.generate(MuPoTSLayout(MuPoTS), options, root, processes, progress)
+    return generation.generate(MuPoTSLayout(MuPoTS), options, root, progress)

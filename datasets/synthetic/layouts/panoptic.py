@@ -147,8 +147,6 @@ class PanopticLayout:
         return verify_files(root, every_byte=True)
 
 
-def generate(
-    options: DomeOptions, root: Path, processes: int = 1, progress: Callable[[int, int], None] | None = None
-) -> str:
+def generate(options: DomeOptions, root: Path, progress: Callable[[int, int], None] | None = None) -> str:
     """Write a world in this layout, unless the folder already has it; see `generation.generate`."""
-    return generation.generate(PanopticLayout(), options, root, processes, progress)
+    return generation.generate(PanopticLayout(), options, root, progress)

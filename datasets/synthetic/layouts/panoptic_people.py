@@ -130,8 +130,7 @@ class PanopticPeopleLayout:
 def generate(
     options: DomePeopleOptions,
     root: Path,
-    processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
     """Write a world in this layout, unless the folder already has it; see `generation.generate`."""
-    return generation.generate(PanopticPeopleLayout(), options, root, processes, progress)
+    return generation.generate(PanopticPeopleLayout(), options, root, progress)

@@ -99,8 +99,6 @@ def _people(photograph: Photograph, first_id: int) -> list[dict[str, Any]]:
     ]
 
 
-def generate(
-    options: WorldOptions, root: Path, processes: int = 1, progress: Callable[[int, int], None] | None = None
-) -> str:
+def generate(options: WorldOptions, root: Path, progress: Callable[[int, int], None] | None = None) -> str:
     """Write a world in this layout, unless the folder already has it; see `generation.generate`."""
-    return generation.generate(Pw3dLayout(Pw3d), options, root, processes, progress)
+    return generation.generate(Pw3dLayout(Pw3d), options, root, progress)
