@@ -141,7 +141,7 @@ class Labels:
         return boxes_px if in_order else None
 
     def share(self, view: str, joints_scale: float = 1.0, camera_scale: float = 1.0) -> float | None:
-        """Median over people of the share of joints that project into the box or near the 2D annotation, if there is any.
+        """Median over people of the share of joints that project into the box or near the 2D annotation, if any.
 
         Args:
             view: name.

@@ -313,8 +313,8 @@ class Poses:
         joints_mm: (P, J, 3) mm; NaN for joints that are not predicted.
         score: (P,) confidence of each person; higher is more confident.
         frame: coordinate frame: "world", or the name of a camera.
-        columns: further numbers per person, name -> (P, ...), stored with the predictions: ``size_mm``, the assumed size
-            of a pose without observable scale; recovered cameras (`CAMERA_COLUMNS`).
+        columns: further numbers per person, name -> (P, ...), stored with the predictions: ``size_mm``, the assumed
+            size of a pose without observable scale; recovered cameras (`CAMERA_COLUMNS`).
 
     Raises:
         ValueError: shapes do not match.

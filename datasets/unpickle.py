@@ -81,7 +81,8 @@ def _npy_payload(data: bytes) -> bytes:
 
 
 def _load(data: bytes) -> Any:
-    # A first pass over the opcodes detects truncation, and memo indices that would make the unpickler allocate gigabytes.
+    # A first pass over the opcodes detects truncation, and memo indices that would make the unpickler allocate gigabytes
+    # of memory.
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if opcode.name in _MEMO and int(str(argument)) > count:
             raise ValueError("memo index beyond the file")
