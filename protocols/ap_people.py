@@ -35,7 +35,7 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols import bootstrap
 from poseboard.protocols.average_precision import average_precision, match_nearest
-from poseboard.protocols.base import Breakdown, TruthTable
+from poseboard.protocols.base import Breakdown, TruthTable, joints_in_words
 from poseboard.protocols.camera_frame import People, gather
 from poseboard.protocols.found_people import FoundPeople, precision_curve, records
 from poseboard.protocols.pairing import Index, mean_distances
@@ -86,14 +86,11 @@ class ApPeople(FoundPeople):
 
     def measure(self, skeleton: Skeleton) -> Measure:
         """See :class:`Protocol`."""
-        joints = f"all {len(skeleton)} of {skeleton.name}"
-        if self.joints is not None:
-            joints = f"{len(self.joints)} of {skeleton.name}: {', '.join(self.joints)}"
         return Measure(
             metric=f"{_METRICS[self.report]}@{self.within_mm:g}mm",
             alignment="none",
             root="none",
-            joints=joints,
+            joints=joints_in_words(self.joints, skeleton),
             average=_AVERAGES[self.report],
             judged=f"the nearest person by the mean of the joints, {self.lacking_mm:g} mm for one not predicted, "
             "half of them predicted",

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from poseboard.protocols.base import Breakdown, Protocol
+from poseboard.protocols.base import Breakdown, Protocol, number_or_none
 
 SEVERITY = "severity"
 """Column of the rows of an area: the severity of each; NaN in rows of other numbers."""
@@ -35,8 +35,7 @@ def estimate(
 
 def summarise(protocol: Protocol, table: pd.DataFrame) -> float | None:
     """The number of rows of one seed; None where nothing was predicted at some severity."""
-    value = estimate(protocol, table, np.zeros(len(table), dtype=np.int64), np.ones((1, 1)))[0]
-    return float(value) if np.isfinite(value) else None
+    return number_or_none(estimate(protocol, table, np.zeros(len(table), dtype=np.int64), np.ones((1, 1)))[0])
 
 
 def breakdown(protocol: Protocol, table: pd.DataFrame) -> Breakdown:
@@ -50,8 +49,7 @@ def breakdown(protocol: Protocol, table: pd.DataFrame) -> Breakdown:
     def area(field: str, name: str) -> float | None:
         numbers = [one[field].get(name) for one in of_level]
         values = np.array([np.nan if number is None else number for number in numbers])
-        value = float(_mean_height(values[:, None], levels)[0])
-        return value if np.isfinite(value) else None
+        return number_or_none(_mean_height(values[:, None], levels)[0])
 
     return {field: {name: area(field, name) for name in entries} for field, entries in of_level[0].items()}
 

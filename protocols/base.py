@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -152,6 +152,17 @@ class TruthTable:
             facts=dataset.facts(split),
         )
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns that say which person a record of a protocol is about."""
+        return {
+            "key": pd.Series(self.keys, dtype=object),  # as strings they would be held a second time
+            "person": self.person,
+            "subject": self.subject,
+            "action": self.action,
+            "sequence": self.sequence,
+        }
+
     def take(self, rows: NDArray[np.integer]) -> TruthTable:
         """The table of those rows; the split's keys stay known."""
         return replace(
@@ -206,20 +217,22 @@ class Protocol(BaseModel, ABC):
     """What a row of ``errors`` is: a truth pose, or a predicted person and what nobody predicted."""
     paired_on: ClassVar[Literal["person", "sample"]] = "person"
     """What two methods are compared on: the same truth poses, or all records of the same samples."""
+    is_share: ClassVar[bool] = False
+    """Whether the number is the percentage of what is right, and not an error."""
     several_people: ClassVar[bool] = False
     """Whether it matches several people of a sample; scores then say how many people were predicted per true one."""
     any_frame: ClassVar[bool] = False
     """Whether poses in a camera's frame are judged like those in the world's; if not, they are an error."""
 
     @property
-    @abstractmethod
     def unit(self) -> str:
-        """Of the number: mm, %."""
+        """Unit of the number: "mm", or "%" of a share."""
+        return "%" if self.is_share else "mm"
 
     @property
     def lower_is_better(self) -> bool:
-        """Which way is better."""
-        return True
+        """Direction of better numbers: up for a share, down for an error."""
+        return not self.is_share
 
     @property
     def points(self) -> PointsKind | None:
@@ -292,9 +305,7 @@ class Protocol(BaseModel, ABC):
         """The number for each entry of a column of ``table``: the estimate where only its rows count."""
         codes, names = pd.factorize(table[column], sort=True)
         values = self.estimate(table, codes, np.eye(len(names))) if len(names) else np.empty(0)
-        return {
-            str(name): float(value) if np.isfinite(value) else None for name, value in zip(names, values, strict=True)
-        }
+        return {str(name): number_or_none(value) for name, value in zip(names, values, strict=True)}
 
     def secondary(self, table: pd.DataFrame) -> dict[str, float | None]:
         """Figures of one seed to read with the number, name (unit) -> value; default none."""
@@ -306,8 +317,31 @@ class Protocol(BaseModel, ABC):
 
     def summarise(self, table: pd.DataFrame) -> float | None:
         """The number of ``table`` (rows of one seed); None where nothing was predicted."""
-        value = self.estimate(table, np.zeros(len(table), dtype=np.int64), np.ones((1, 1)))[0]
-        return float(value) if np.isfinite(value) else None
+        return number_or_none(self.estimate(table, np.zeros(len(table), dtype=np.int64), np.ones((1, 1)))[0])
+
+
+def number_or_none(value: float) -> float | None:
+    """A number for a file: None for NaN and infinity."""
+    return float(value) if np.isfinite(value) else None
+
+
+def finite(statistic: Callable[[NDArray[np.float64]], np.floating], values: NDArray[np.floating]) -> float | None:
+    """A statistic of the finite values; None if there are none."""
+    numbers = values[np.isfinite(values)].astype(np.float64)
+    return float(statistic(numbers)) if numbers.size else None
+
+
+def joints_in_words(joints: Sequence[str] | None, skeleton: Skeleton) -> str:
+    """Which joints of a skeleton are evaluated, for a signature; None: all.
+
+    Example:
+        >>> from poseboard.datasets.skeleton import HUMAN36M
+        >>> joints_in_words(None, HUMAN36M), joints_in_words(("nose",), HUMAN36M)
+        ('all 17 of human36m-17', '1 of human36m-17: nose')
+    """
+    if joints is None:
+        return f"all {len(skeleton)} of {skeleton.name}"
+    return f"{len(joints)} of {skeleton.name}: {', '.join(joints)}"
 
 
 class MatchingProtocol(Protocol):

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.protocols.base import Breakdown, TruthTable
+from poseboard.protocols.base import Breakdown, TruthTable, finite
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import COVERAGE, Curve, Measure
-from poseboard.protocols.recovered_cameras import CAMERA_COLUMN, Array, RecoveredCameras, Rigs, finite
+from poseboard.protocols.recovered_cameras import CAMERA_COLUMN, Array, RecoveredCameras, Rigs
 
 RADIUS_COLUMN = "radius_deg/"
 """Prefix of the columns of the cameras' radii."""

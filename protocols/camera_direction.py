@@ -24,11 +24,6 @@ class CameraDirection(RecoveredCameras):
     version: ClassVar[int] = 1
     metric: ClassVar[str] = "camera direction"
 
-    @property
-    def unit(self) -> str:
-        """Degrees."""
-        return "deg"
-
     def camera_values(self, rigs: Rigs, pred: PoseTable, truth: TruthTable) -> tuple[Array, NDArray[np.bool_]]:
         """See :class:`RecoveredCameras`."""
         return direction_deg(rigs.relative[1], rigs.true_relative[1]), rigs.counts

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.protocols.base import TruthTable
+from poseboard.protocols.base import TruthTable, joints_in_words
 from poseboard.protocols.camera_frame import pixels
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import Measure
@@ -48,7 +48,7 @@ class CameraReprojection(RecoveredCameras):
 
     def measure(self, skeleton: Skeleton) -> Measure:
         """See :class:`Protocol`."""
-        joints = f"all {len(skeleton)} of {skeleton.name}"
+        joints = joints_in_words(None, skeleton)
         update = {"metric": self.metric_name(), "alignment": "in the images", "joints": joints}
         return super().measure(skeleton).model_copy(update=update)
 

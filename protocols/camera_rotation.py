@@ -24,11 +24,6 @@ class CameraRotation(RecoveredCameras):
     version: ClassVar[int] = 1
     metric: ClassVar[str] = "camera rotation"
 
-    @property
-    def unit(self) -> str:
-        """Degrees."""
-        return "deg"
-
     def camera_values(self, rigs: Rigs, pred: PoseTable, truth: TruthTable) -> tuple[Array, NDArray[np.bool_]]:
         """See :class:`RecoveredCameras`."""
         return angle_deg(rigs.relative[0], rigs.true_relative[0]), rigs.counts

@@ -21,16 +21,7 @@ class FoundPeople(MatchingProtocol):
     paired_on: ClassVar[Literal["person", "sample"]] = "sample"
     several_people: ClassVar[bool] = True
     any_frame: ClassVar[bool] = True
-
-    @property
-    def unit(self) -> str:
-        """Percent."""
-        return "%"
-
-    @property
-    def lower_is_better(self) -> bool:
-        """More is better."""
-        return False
+    is_share: ClassVar[bool] = True
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
         """By action and by subject; None for one without a person."""

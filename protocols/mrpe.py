@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import ROOT, Skeleton
 from poseboard.protocols import bootstrap
-from poseboard.protocols.base import Breakdown, MatchingProtocol, TruthTable
+from poseboard.protocols.base import Breakdown, MatchingProtocol, TruthTable, number_or_none
 from poseboard.protocols.camera_frame import gather
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import Measure
@@ -115,11 +115,7 @@ class Mrpe(MatchingProtocol):
         parts = parts / 1000 if self.in_metres else parts
         return pd.DataFrame(
             {
-                "key": pd.Series(truth.keys, dtype=object),
-                "person": truth.person,
-                "subject": truth.subject,
-                "action": truth.action,
-                "sequence": truth.sequence,
+                **truth.columns,
                 "error": parts[:, PARTS.index(self.part)],
                 "missing": np.isnan(parts).any(axis=1),
                 **{part: parts[:, i] for i, part in enumerate(PARTS)},
@@ -135,12 +131,11 @@ class Mrpe(MatchingProtocol):
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
         """By action, by subject and by part; None for an action without a person."""
         codes, ones = np.zeros(len(table), dtype=np.int64), np.ones((1, 1))
-        parts = {part: float(self._mean(part, table, codes, ones)[0]) for part in PARTS}
         of_all = super().breakdown(table)
         return {
             **of_all,
             "action": {**dict.fromkeys(map(str, table["action"].cat.categories)), **of_all["action"]},
-            "part": {name: value if np.isfinite(value) else None for name, value in parts.items()},
+            "part": {part: number_or_none(self._mean(part, table, codes, ones)[0]) for part in PARTS},
         }
 
     def _mean(

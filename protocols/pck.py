@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from poseboard.protocols import metrics
-from poseboard.protocols.base import Breakdown
+from poseboard.protocols.base import Breakdown, number_or_none
 from poseboard.protocols.metrics import Array
 from poseboard.protocols.mpjpe_relative import MpjpeRelative
 from poseboard.protocols.records import Curve
@@ -36,21 +36,12 @@ class Pck(MpjpeRelative):
     name: ClassVar[str] = "pck"
     version: ClassVar[int] = 1
     metric: ClassVar[str] = "pck"
+    is_share: ClassVar[bool] = True
 
     report: Literal["pck", "auc"] = "pck"
     threshold_mm: float = Field(default=150, gt=0)
     longest_mm: float = Field(default=150, gt=0)
     step_mm: float = Field(default=5, gt=0)
-
-    @property
-    def unit(self) -> str:
-        """Percent."""
-        return "%"
-
-    @property
-    def lower_is_better(self) -> bool:
-        """More is better."""
-        return False
 
     @property
     def thresholds_mm(self) -> list[float]:
@@ -86,13 +77,13 @@ class Pck(MpjpeRelative):
         values = {name: 100 * float(self._mean(v, table, codes, ones)[0]) for name, v in readings.items()}
         return {
             **super().breakdown(table),
-            "reading": {name: value if np.isfinite(value) else None for name, value in values.items()},
+            "reading": {name: number_or_none(value) for name, value in values.items()},
         }
 
     def curves(self, table: pd.DataFrame) -> dict[str, Curve]:
         """The curve, as a mean over all poses."""
         share = 100 * metrics.pck_curve(self._distances(table), self.thresholds_mm)
-        y = [float(v) if np.isfinite(v) else None for v in share]
+        y = [number_or_none(value) for value in share]
         return {"pck": Curve(x=self.thresholds_mm, y=y, x_label="distance (mm)", y_label="joints within it (%)")}
 
     @staticmethod

@@ -34,7 +34,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import ROOT, Skeleton
 from poseboard.protocols import bootstrap
 from poseboard.protocols.average_precision import greedy, same_image
-from poseboard.protocols.base import Breakdown, MatchingProtocol, TruthTable
+from poseboard.protocols.base import Breakdown, MatchingProtocol, TruthTable, joints_in_words
 from poseboard.protocols.camera_frame import People, gather, pixels
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import Measure
@@ -149,6 +149,7 @@ class PckPeople(MatchingProtocol):
     version: ClassVar[int] = 2
     several_people: ClassVar[bool] = True
     any_frame: ClassVar[bool] = True
+    is_share: ClassVar[bool] = True
     matched_by: ClassVar[tuple[str, ...]] = ("rule", "joints", "within_px")
 
     rule: Literal["sound", "published"] = "sound"
@@ -168,26 +169,13 @@ class PckPeople(MatchingProtocol):
         return self
 
     @property
-    def unit(self) -> str:
-        """Percent."""
-        return "%"
-
-    @property
-    def lower_is_better(self) -> bool:
-        """More is better."""
-        return False
-
-    @property
     def roots_suffice(self) -> bool:
         """Where the root alone is judged."""
         return self.joints == ROOT.joints
 
     def measure(self, skeleton: Skeleton) -> Measure:
         """See :class:`Protocol`."""
-        joints = f"all {len(skeleton)} of {skeleton.name}"
         evaluated = JOINTS[:_EVALUATED] if self.rule == "published" else self.joints
-        if evaluated is not None:
-            joints = f"{len(evaluated)} of {skeleton.name}: {', '.join(evaluated)}"
         alignment = "root, in the camera's frame" if self.relative else "none, in the camera's frame"
         judged = f"sound: most joints within {self.within_px:g} px in the image, then the closest"
         if self.rule == "published":
@@ -199,7 +187,7 @@ class PckPeople(MatchingProtocol):
             metric=f"pck_{'rel' if self.relative else 'abs'}@{self.threshold_mm:g}mm",
             alignment=alignment,
             root=", ".join(skeleton.root_joints) if self.relative else "none",
-            joints=joints,
+            joints=joints_in_words(evaluated, skeleton),
             average=f"{over}, {'all' if self.people == 'all' else 'matched ones only'}",
             judged=judged,
             version=self.version,
@@ -260,14 +248,9 @@ class PckPeople(MatchingProtocol):
         share = 100 * right.sum(axis=1) / np.maximum(count, 1)
         kept = np.flatnonzero(count > 0)
         missing = answer[kept] < 0
-        rows = truth.take(kept)
         return pd.DataFrame(
             {
-                "key": pd.Series(rows.keys, dtype=object),
-                "person": rows.person,
-                "subject": rows.subject,
-                "action": rows.action,
-                "sequence": rows.sequence,
+                **truth.take(kept).columns,
                 "error": np.where(missing & (self.people == "matched"), np.nan, share[kept]),
                 "missing": missing,
             }

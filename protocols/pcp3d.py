@@ -43,7 +43,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols import bootstrap
 from poseboard.protocols.average_precision import match_nearest
-from poseboard.protocols.base import Breakdown, Protocol, TruthTable
+from poseboard.protocols.base import Breakdown, Protocol, TruthTable, number_or_none
 from poseboard.protocols.pairing import Index, assigned, candidates, mean_distances, row_means
 from poseboard.protocols.predictions import LARGEST_MM, PoseTable, positions
 from poseboard.protocols.records import Measure
@@ -87,6 +87,7 @@ class Pcp3d(Protocol):
     name: ClassVar[str] = "pcp3d"
     version: ClassVar[int] = 2
     several_people: ClassVar[bool] = True
+    is_share: ClassVar[bool] = True
 
     actors: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     alpha: float = Field(default=0.5, gt=0)
@@ -94,16 +95,6 @@ class Pcp3d(Protocol):
     rule: Literal["sound", "compat"] = "sound"
     missed: Literal["wrong", "dropped"] = "wrong"
     within_mm: float = Field(default=500, gt=0)
-
-    @property
-    def unit(self) -> str:
-        """Percent."""
-        return "%"
-
-    @property
-    def lower_is_better(self) -> bool:
-        """More is better."""
-        return False
 
     def measure(self, skeleton: Skeleton) -> Measure:
         """See :class:`Protocol`."""
@@ -150,11 +141,7 @@ class Pcp3d(Protocol):
             [
                 pd.DataFrame(
                     {
-                        "key": pd.Series(truth.keys, dtype=object),
-                        "person": truth.person,
-                        "subject": truth.subject,
-                        "action": truth.action,
-                        "sequence": truth.sequence,
+                        **truth.columns,
                         "error": 100 * row_means(right),
                         "missing": missing,
                     }
@@ -177,8 +164,7 @@ class Pcp3d(Protocol):
         for kind in LIMBS:
             columns = [column for column in table.columns if column.startswith(f"{LIMB_COLUMN}{kind} ")]
             share = 100 * row_means(table[columns].to_numpy(dtype=np.float64))
-            mean = float(_mean_of_actors(share, table, codes, ones)[0])
-            limbs[kind] = mean if np.isfinite(mean) else None
+            limbs[kind] = number_or_none(_mean_of_actors(share, table, codes, ones)[0])
         actors = {f"actor {actor}": value for actor, value in self.by("person", table).items()}
         return {**super().breakdown(table), "actor": actors, "limb": limbs}
 

@@ -9,7 +9,7 @@ was not predicted does in :mod:`poseboard.protocols.single_person`: it is counte
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -22,7 +22,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import CAMERA_COLUMNS
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols import bootstrap
-from poseboard.protocols.base import Breakdown, Protocol, TruthTable
+from poseboard.protocols.base import Breakdown, Protocol, TruthTable, finite
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import Measure
 from poseboard.protocols.single_person import one_answer_each
@@ -125,6 +125,11 @@ class RecoveredCameras(Protocol):
         """Further values (N, V) of the cameras, by the prefix of their columns; default none."""
         return {}
 
+    @property
+    def unit(self) -> str:
+        """Degrees."""
+        return "deg"
+
     def number(self, values: Array) -> Array:
         """Values of cameras -> their numbers in ``unit``; NaN stays."""
         return values
@@ -160,14 +165,9 @@ class RecoveredCameras(Protocol):
         error[rigs.poses] = np.where(lost, np.nan, np.nansum(numbers, axis=1) / count)
         of_cameras = np.full((len(truth), len(rigs.names)), np.nan)
         of_cameras[rigs.poses] = values
-        judged = truth.take(evaluated)
         frame = pd.DataFrame(
             {
-                "key": pd.Series(judged.keys, dtype=object),
-                "person": judged.person,
-                "subject": judged.subject,
-                "action": judged.action,
-                "sequence": judged.sequence,
+                **truth.take(evaluated).columns,
                 "error": error[evaluated],
                 "missing": np.isnan(error[evaluated]),
             }
@@ -196,12 +196,6 @@ class RecoveredCameras(Protocol):
             },
             "median of poses": {"all": finite(np.median, table["error"].to_numpy(dtype=np.float64))},
         }
-
-
-def finite(statistic: Callable[[Array], np.floating], values: Array) -> float | None:
-    """A statistic of the values that are finite; None where none is."""
-    known = values[np.isfinite(values)]
-    return float(statistic(known)) if known.size else None
 
 
 def collect_rigs(pred: PoseTable, truth: TruthTable, rows: NDArray[np.integer], poses: NDArray[np.integer]) -> Rigs:

@@ -25,7 +25,7 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols import bootstrap
-from poseboard.protocols.base import Breakdown, Protocol, TruthTable
+from poseboard.protocols.base import Breakdown, Protocol, TruthTable, finite
 from poseboard.protocols.pairing import assigned, candidates, row_means
 from poseboard.protocols.predictions import PoseTable, positions
 from poseboard.protocols.records import Measure
@@ -128,12 +128,12 @@ class Reprojection(Protocol):
         of_joints = table[names].to_numpy(dtype=np.float64)
         of_view = table["view"].astype(str).to_numpy()
         views = [view for view in table["view"].cat.categories if (of_view == view).any()]
-        medians = {"all views": _median(of_joints), **{view: _median(of_joints[of_view == view]) for view in views}}
+        medians = {"all views": of_joints, **{view: of_joints[of_view == view] for view in views}}
         return {
             **super().breakdown(table),
             "view": self.by("view", table[table["view"].notna()]),
-            "joint": {name.removeprefix(JOINT_COLUMN): _mean(table[name].to_numpy()) for name in names},
-            "median of joints": medians,
+            "joint": {name.removeprefix(JOINT_COLUMN): finite(np.mean, table[name].to_numpy()) for name in names},
+            "median of joints": {view: finite(np.median, values) for view, values in medians.items()},
         }
 
     @staticmethod
@@ -192,13 +192,3 @@ def _in_image(projected_px: Array, seen_by: SeenBy, view: int, sample: Index) ->
     """(N,) whether any joint lies in the image."""
     inside = (projected_px >= 0) & (projected_px < seen_by.sizes_px(view, sample)[:, None])
     return np.asarray(inside.all(axis=-1).any(axis=-1))
-
-
-def _mean(values: NDArray[np.floating]) -> float | None:
-    known = values[np.isfinite(values)].astype(np.float64)
-    return float(known.mean()) if known.size else None
-
-
-def _median(values: NDArray[np.floating]) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if known.size else None

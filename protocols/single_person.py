@@ -21,7 +21,7 @@ from pydantic import Field
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols import bootstrap, metrics
-from poseboard.protocols.base import Breakdown, Protocol, TruthTable
+from poseboard.protocols.base import Breakdown, Protocol, TruthTable, joints_in_words, number_or_none
 from poseboard.protocols.metrics import Array, Rows
 from poseboard.protocols.predictions import PoseTable, positions
 from poseboard.protocols.records import Measure
@@ -51,11 +51,6 @@ class SinglePerson(Protocol):
 
     metric: ClassVar[str]
     alignment: ClassVar[str]
-
-    @property
-    def unit(self) -> str:
-        """See :class:`Protocol`."""
-        return "mm"
 
     def metric_name(self) -> str:
         """For the signature."""
@@ -87,15 +82,12 @@ class SinglePerson(Protocol):
 
     def measure(self, skeleton: Skeleton) -> Measure:
         """See :class:`Protocol`."""
-        joints = f"all {len(skeleton)} of {skeleton.name}"
-        if self.joints is not None:
-            joints = f"{len(self.joints)} of {skeleton.name}: {', '.join(self.joints)}"
         root = ", ".join(self.root_joints(skeleton)) or "none"
         return Measure(
             metric=self.metric_name(),
             alignment=self.alignment,
             root=f"mean of {root}" if len(self.root_joints(skeleton)) > 1 else root,
-            joints=joints,
+            joints=joints_in_words(self.joints, skeleton),
             average=self.average,
             version=self.version,
         )
@@ -115,11 +107,7 @@ class SinglePerson(Protocol):
         values = self.pose_values(distances)
         frame = pd.DataFrame(
             {
-                "key": pd.Series(truth.keys, dtype=object),  # as strings they would be held a second time
-                "person": truth.person,
-                "subject": truth.subject,
-                "action": truth.action,
-                "sequence": truth.sequence,
+                **truth.columns,
                 "error": np.where(np.isfinite(values), values, np.nan),
                 "missing": self.missing(distances),
             }
@@ -145,15 +133,12 @@ class SinglePerson(Protocol):
         missing = table["missing"].to_numpy(dtype=bool)
         codes, ones = np.zeros(len(table), dtype=np.int64), np.ones((1, 1))
         joints = {
-            name.removeprefix(JOINT_COLUMN): float(
+            name.removeprefix(JOINT_COLUMN): number_or_none(
                 self._mean(self.joint_values(table[name].to_numpy(), missing), table, codes, ones)[0]
             )
             for name in names
         }
-        return {
-            **super().breakdown(table),
-            "joint": {name: mean if np.isfinite(mean) else None for name, mean in joints.items()},
-        }
+        return {**super().breakdown(table), "joint": joints}
 
     def _mean(
         self,
