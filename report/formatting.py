@@ -25,7 +25,7 @@ def number(value: float | None, unit: str = "mm") -> str:
 
 
 def signed(value: float, unit: str = "mm") -> str:
-    """A difference with its sign; a difference that would be rounded to zero has two significant digits."""
+    """A difference with its sign; with two significant digits if it would be rounded to zero."""
     size = number(abs(value), unit)
     if value and not float(size):
         size = f"{abs(value):.2g}"
@@ -44,7 +44,7 @@ def ordinal(count: int) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A duration in the unit that it is read in: "92.7 µs", "115 ms", "34.4 s" (to two minutes), "2.5 min", "2.5 h"."""
+    """A duration in a readable unit: "92.7 µs", "115 ms", "34.4 s" (to two minutes), "2.5 min", "2.5 h"."""
     if seconds is None:
         return "–"
     for size, unit, of_unit in ((7200.0, "h", 3600.0), (120.0, "min", 60.0)):

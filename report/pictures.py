@@ -1,6 +1,6 @@
 """The pictures of the README: the first board as a plot, and rendered people of its data set.
 
-Each file carries a hash of what it shows, so that a test can tell whether it is older than the results.
+Each file contains a hash of its content, so that a test can find a picture that is older than the results.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def write_pictures(
 
     Args:
         results: of one profile.
-        rows: row of the run -> data sets that it runs on.
+        rows: row of the run -> its data sets.
         colours: row -> name of its colour.
         out: folder of the pictures.
 
     Returns:
-        The written files. People are drawn of a synthetic data set only.
+        The written files. People are drawn only of synthetic data sets.
 
     Raises:
         ResultError: there is no board, or no contact sheet of its data set.
@@ -61,7 +61,7 @@ def write_pictures(
 
 
 def current(results: Results, rows: Mapping[str, Collection[str]], colours: Mapping[str, str]) -> dict[str, str]:
-    """Picture -> hash of what it would show if it were drawn from these results."""
+    """Picture -> hash of its content if it were drawn from these results."""
     board = _first(results)
     index = row_slots(results, rows, colours)
     plotted = [(method, score.value, score.ci95, index[method]) for method, score in _plotted(board).items()]
@@ -71,14 +71,14 @@ def current(results: Results, rows: Mapping[str, Collection[str]], colours: Mapp
 
 
 def drawn(path: Path) -> str:
-    """The hash that a picture carries; empty if it has none."""
+    """The hash in a picture; empty if it has none."""
     with Image.open(path) as image:
         value = image.info.get(_KEY, image.info.get("comment", ""))
     return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _plotted(board: Board) -> dict[str, Score]:
-    """The scores of rows without missing predictions; others have no place in a plot of errors."""
+    """The scores of rows without missing predictions."""
     return {row.method: row.score for row in board.rows if row.score.complete}
 
 

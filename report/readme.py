@@ -1,4 +1,4 @@
-"""The README of a method: facts from its front matter, and its text as safe HTML."""
+"""The README of a method: its front matter, and its text as safe HTML."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def read_readme(path: Path) -> Readme | None:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0]}); mend the file") from None
+        raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0]}); write it as UTF-8 text") from None
     about, text = _front_matter(path, text)
     return Readme(about, render(text))
 
@@ -65,17 +65,17 @@ def _front_matter(path: Path, text: str) -> tuple[About | None, str]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ResultError(f"{path}: front matter: {where}: {first['msg']}; mend the file") from None
+        raise ResultError(f"{path}: front matter: {where}: {first['msg']}; correct it") from None
     except yaml.YAMLError as error:
-        said = " ".join(str(error).split())[:120]
-        raise ResultError(f"{path}: front matter: is not YAML ({said}); mend the file") from None
+        reason = " ".join(str(error).split())[:120]
+        raise ResultError(f"{path}: front matter: is not YAML ({reason}); correct it") from None
 
 
 def render(text: str) -> Markup:
-    """Markdown as HTML for a page that loads nothing from elsewhere.
+    """Markdown as HTML for a page that loads nothing from the network.
 
-    HTML is shown as text, links other than https become text, pictures become their description. The title is left
-    out; headings start at the third level.
+    HTML is shown as text, links other than https become text, pictures become their description. The title is removed;
+    headings start at the third level.
 
     Example:
         >>> render("See [a file](../x.py), <b>not</b> bold.").strip()
@@ -92,7 +92,7 @@ def render(text: str) -> Markup:
         if token.type == "th_open":
             token.attrSet("scope", "col")
         if token.type == "th_open" and not tokens[k + 1].content.strip():
-            token.tag, token.attrs, tokens[k + 2].tag = "td", {}, "td"  # an empty head is not a head
+            token.tag, token.attrs, tokens[k + 2].tag = "td", {}, "td"  # an empty cell is not a heading
         if token.type == "inline" and token.children:
             token.children = _harmless(token.children)
     # CommonMark without HTML: the parser escapes everything that is not Markdown.
@@ -114,13 +114,13 @@ def _label_cells(tokens: Sequence[Token]) -> None:
         elif token.type == "td_open":
             if column:
                 token.attrSet("class", "words")
-            if column and len(heads) > 2:  # with two columns the first one is the name of the second
+            if column and len(heads) > 2:  # with two columns the first is the name of the second
                 token.attrSet("data-label", heads[column])
             column += 1
 
 
 def _harmless(tokens: Sequence[Token]) -> list[Token]:
-    """Tokens with links that do not work on the page, and pictures, replaced by their text."""
+    """Tokens with pictures, and links that would not work on the page, replaced by their text."""
     kept: list[Token] = []
     open_links: list[bool] = []
     for token in tokens:

@@ -1,4 +1,4 @@
-"""Training cost: what a method was trained for, with the trainings that it starts from."""
+"""Cost of a method's training, including the trainings that it starts from."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Literal
 from poseboard.protocols.records import TrainingFile, TrainingRun
 
 Measure = Literal["processor s", "GPU s", "wall s × processes"]
-"""Units of training cost, which cannot be converted into each other: user + system time; wall time × GPUs; wall time ×
-processes, for files without the other two, which also depends on other programs."""
+"""Units of training cost. Processor s: user + system time. GPU s: wall time × GPUs. Wall s × processes: for files
+without the other two; it also depends on other programs. They cannot be converted into each other."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of a method's training. There is no sum if the trainings that it starts from have another unit."""
+    """Cost of a method's training."""
 
     own_s: float | None
     total_s: float | None
-    """With the trainings it starts from."""
+    """With the trainings that it starts from; None if these have another unit."""
     measure: Measure | None
     """Unit of its own training, or of the training that it starts from; None without any training."""
     parameters: int | None
@@ -63,13 +63,13 @@ def cost(training: Mapping[tuple[str, str], TrainingFile], dataset: str, method:
 
 
 def _own_training(training: Mapping[tuple[str, str], TrainingFile], dataset: str, method: str) -> TrainingFile | None:
-    """The training that gave a method its weights on a data set: of another one, where the two are equal."""
+    """The training of a method's weights on a data set; the training on another data set if the two are equal."""
     file = training.get((dataset, method))
     return file if file is None or file.same_as is None else training.get((file.same_as, method), file)
 
 
 def _mean_seconds(file: TrainingFile) -> tuple[Measure, float]:
-    """Unit and mean over seeds, which have one unit because one command trains them on one machine."""
+    """Unit and mean over seeds. All seeds have one unit, because one command trains them on one machine."""
     spent = [_spent(run) for run in file.runs]
     return spent[0][0], sum(seconds for _, seconds in spent) / len(spent)
 
@@ -83,6 +83,6 @@ def _spent(run: TrainingRun) -> tuple[Measure, float]:
 
 
 def measure_of(costs: Iterable[Cost]) -> Measure | None:
-    """The most frequent unit of these costs, the first of equals; None without any training."""
+    """The most frequent unit of the costs, the first one in a tie; None without any training."""
     counts = Counter(cost.measure for cost in costs if cost.measure is not None)
     return counts.most_common(1)[0][0] if counts else None

@@ -17,7 +17,7 @@ _METRIC_WORDS = {
     "recall": "recall",
     "sound": "sound ",
 }
-"""Parts of a metric's name that are no abbreviations."""
+"""Parts of a metric's name that are words, not abbreviations."""
 _ALIGNMENTS = {
     "root": "root-relative",
     "root and scale": "root-relative and scaled",
@@ -27,7 +27,7 @@ _ALIGNMENTS = {
 
 
 def measure(signature: Signature) -> str:
-    """Name of what a number measures: metric, alignment and number of cameras.
+    """Name of a measure: metric, alignment and number of cameras.
 
     Example:
         A signature of metric ``mpjpe<=150mm`` and alignment ``none`` gives "MPJPE clipped at 150 mm, absolute".
@@ -35,7 +35,7 @@ def measure(signature: Signature) -> str:
     metric = re.sub(r"≤(\S+?)mm", r" clipped at \1 mm", metric_label(signature))
     parts = [re.sub(r"@(\S+?)mm", r" at \1 mm", metric)]
     alignment = signature.alignment.partition(",")[0]
-    if not signature.metric.startswith("pa_"):  # says so itself
+    if not signature.metric.startswith("pa_"):  # its name says Procrustes
         parts.append(_ALIGNMENTS.get(alignment, alignment))
     if signature.each_alone and not signature.whole:
         parts.append("one camera")
@@ -49,7 +49,7 @@ WITHHELD = "extrinsics withheld"
 
 
 def conditions(signature: Signature) -> list[str]:
-    """Conditions that distinguish two numbers with one name; none for the usual ones."""
+    """Conditions that distinguish two numbers of the same measure; empty for a usual number."""
     words = []
     if signature.every > 1:
         words.append(f"every {ordinal(signature.every)} frame")
@@ -68,7 +68,7 @@ def conditions(signature: Signature) -> list[str]:
     if signature.frames_per_rig > 1:
         words.append(f"{signature.frames_per_rig} frames per rig")
     if signature.perturbation:
-        words.append(f"spoiled by {signature.perturbed}")
+        words.append(f"perturbed by {signature.perturbed}")
     return words
 
 
@@ -77,7 +77,7 @@ def metric_label(signature: Signature) -> str:
 
     Example:
         pa_mpjpe -> PA-MPJPE, pck@150mm -> PCK@150mm, mpjpe<=150mm -> MPJPE≤150mm, sound_ap_root@250mm -> sound AP of
-        roots@250mm; what is in words, as camera rotation, stays so.
+        roots@250mm; a name in words, such as camera rotation, is unchanged.
     """
     name, limit = re.fullmatch(r"([^@<>=]*)(.*)", signature.metric, re.DOTALL).groups()  # type: ignore[union-attr]
     parts = [_METRIC_WORDS.get(part, part if " " in part else f"-{part.upper()}") for part in name.split("_")]
@@ -90,7 +90,7 @@ def camera_count(signature: Signature) -> int:
 
 
 def inputs_in_words(inputs: Mapping[str, JsonValue]) -> list[tuple[str, str]]:
-    """Inputs of a method in words, from its score file: (name, value); facts that are not recorded are left out."""
+    """Inputs of a method in words, from its score file: (name, value); unrecorded inputs are skipped."""
     facts = []
     match inputs.get("views"):
         case [int() as fewest, int() as most] if most == 1:
@@ -101,11 +101,11 @@ def inputs_in_words(inputs: Mapping[str, JsonValue]) -> list[tuple[str, str]]:
     if "intrinsics" in inputs:
         facts.append(("calibration", " and ".join(calibration) or "none"))
     if inputs.get("images") is False:
-        facts.append(("images", "none: given 2D detections alone"))
+        facts.append(("images", "none, only 2D detections"))
     elif "crop_px" in inputs:
         side = inputs["crop_px"]
         facts.append(("images", "whole frames" if side is None else f"the person’s crops, {side} px square"))
-    roots = {"none": "not given", "predicted": "as another row predicts it", "truth": "the true one"}
+    roots = {"none": "none", "predicted": "predicted by another row", "truth": "ground truth"}
     if "root" in inputs:
         facts.append(("root", roots.get(str(inputs["root"]), str(inputs["root"]))))
     if isinstance(window := inputs.get("window"), int):
@@ -116,7 +116,7 @@ def inputs_in_words(inputs: Mapping[str, JsonValue]) -> list[tuple[str, str]]:
 
 
 def compared_speed(file: SpeedFile) -> str:
-    """A timing beside that of its peer: "5 times as fast"."""
+    """A timing relative to its peer: "5 times as fast"."""
     if file.ratio is None:
         return "no peer"
     times, word = (file.ratio, "fast") if file.ratio >= 1 else (1 / file.ratio, "slow")
@@ -124,7 +124,7 @@ def compared_speed(file: SpeedFile) -> str:
 
 
 def aim_of_speed(file: SpeedFile) -> str:
-    """What a timing aims at, and whether it is reached; empty without an aim."""
+    """The aim of a timing, and whether it is reached; empty without an aim."""
     if file.aim.strip().lower() in ("", "none"):
         return ""
     return f"Aim: {file.aim}; {'reached' if file.met else 'not reached'}"
@@ -135,10 +135,11 @@ _DETAIL_UNITS = {"mb": "MB", "mib": "MiB", "mm": "mm", "s": "s", "px": "px"}
 
 def measured(file: SpeedFile) -> list[tuple[str, str]]:
     """Further measurements, each with its unit: ("largest difference", "4.97e-09 mm")."""
-    told = []
+    measurements = []
     for name, value in file.details.items():
-        words, _, unit = name.rpartition("_")
-        known = unit in _DETAIL_UNITS and words
         text = integer(value) if abs(value) >= 999.5 else f"{value:.3g}"
-        told.append(((words if known else name).replace("_", " "), f"{text} {_DETAIL_UNITS[unit]}" if known else text))
-    return told
+        words, _, unit = name.rpartition("_")
+        has_unit = words and unit in _DETAIL_UNITS
+        label = (words if has_unit else name).replace("_", " ")
+        measurements.append((label, f"{text} {_DETAIL_UNITS[unit]}" if has_unit else text))
+    return measurements

@@ -1,4 +1,4 @@
-"""Plots of recovered cameras: a rig from above, and how often regions of uncertainty hold the truth."""
+"""Charts of recovered cameras: a rig from above, and the calibration of predicted uncertainty."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from poseboard.protocols.records import Curve, PlannedCamera, RigPlan
 from poseboard.report.drawing.charts import COLOURS, INK, LINE_CHARACTERS, RULE, STYLE, WIDTH, in_lines, look, printable
 
 LEVEL, BAND = 95.0, (90.0, 98.0)
-"""Level of the ellipses and of the regions that a row is judged by, and how many of these should hold the truth; %."""
+"""Level of the ellipses and of the judged regions, and the range of accepted coverage at this level; %."""
 ZOOMS_PER_ROW = 4
 _LIMB_M = 0.9
-"""Length of a viewing direction on the plan."""
+"""Length of viewing directions on the plan."""
 _TRUE: Any = {"color": COLOURS["blue"], "linewidth": 1.1, "linestyle": (0, (4, 2))}
 _RECOVERED: Any = {"color": COLOURS["orange"], "linewidth": 1.4, "linestyle": "-"}
-"""As the skeletons on the crops of a method's page."""
+"""The colours of the skeletons on the crops of a method's page."""
 _TRUE_CENTRE: Any = {
     "marker": "o", "markersize": 7, "markerfacecolor": "none", "markeredgecolor": COLOURS["blue"], "linestyle": "none",
 }  # fmt: skip
@@ -58,13 +58,11 @@ def reliability(curves: Mapping[str, Curve], index: Mapping[str, int]) -> Figure
 
 
 def rig_plan(plan: RigPlan) -> Figure:
-    """A true and a recovered rig.
+    """Draw a true and a recovered rig.
 
-    Above left from above: centres and viewing directions of the cameras, and the person. Above right the person from
-    the side. Below each camera's centre, enlarged by one factor, about the true one; with the ellipse of `LEVEL`.
-
-    Args:
-        plan: of the rig.
+    Top left: camera centres, viewing directions and the person, from above. Top right: the person from the side.
+    Bottom: the recovered centre of each camera around its true centre, all enlarged by one factor, with the ellipse of
+    `LEVEL`.
     """
     rows = -(-len(plan.cameras) // ZOOMS_PER_ROW)
     with mpl.rc_context(STYLE):
@@ -151,7 +149,7 @@ def _zoom(axes: Axes, camera: PlannedCamera, number: int, reach_cm: float, *, fi
 
 
 def _reach_cm(cameras: Iterable[PlannedCamera]) -> float:
-    """Half the side of the enlarged panels: every centre and every ellipse is inside."""
+    """Half the side of the enlarged panels, which contain all centres and ellipses."""
     reach = [1e-3]
     for camera in cameras:
         region = 0.0 if camera.covariance_m2 is None else ellipse_semi_axes(camera.covariance_m2)[0]

@@ -1,4 +1,4 @@
-"""Plots: pure functions from results to a matplotlib Figure, and from a Figure to SVG or pixels."""
+"""Charts of results: pure functions from results to a matplotlib Figure, and from a Figure to SVG."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import seaborn as sns
 from markupsafe import escape
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -33,7 +32,7 @@ COLOURS = {
     "teal": "#0a4954", "violet": "#6007e0", "indigo": "#430889", "magenta": "#e712fd", "plum": "#4e1562",
 }  # fmt: skip
 """Names for ``colours`` in params.yaml. Each colour has enough contrast to white, and any two are distinguishable with
-protanopia, deuteranopia and tritanopia (`tests/report/test_figures.py` measures both)."""
+protanopia, deuteranopia and tritanopia (`tests/report/test_charts.py` measures both)."""
 DARK_COLOURS = {
     "blue": "#54bafb", "rust": "#d56e1d", "green": "#0da57a", "pink": "#e58fc8", "sky": "#a9dcff", "orange": "#edc233",
     "purple": "#937ac1", "grey": "#c9b9b4", "maroon": "#b87b45", "olive": "#a5c652", "crimson": "#ff5879",
@@ -42,7 +41,7 @@ DARK_COLOURS = {
 """The same colours for the dark theme."""
 PALETTE = tuple(COLOURS.values())
 FREE = 4
-"""Number of colours, the last ones, that are left to rows without an entry in ``colours``: those that users add."""
+"""Number of colours, the last ones, for rows without an entry in ``colours``, such as rows that users add."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "h", ">", "*")
 WIDTH = 4.9
 """Width of a plot in inches: its text is readable on a phone."""
@@ -50,13 +49,13 @@ LINE_CHARACTERS = 62
 """Characters per line of a label: at 9 points they fit into ``WIDTH``."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 LOG_FROM = 10
-"""Ratio of the last to the first of a few ticks from which they stand on a logarithmic axis."""
+"""Minimum ratio of the last to the first tick for a logarithmic axis."""
 ASIDE_PT, WIDEST_PT = 3.0, 12.0
-"""Between methods that stand side by side at one tick, and from the first to the last of them; points."""
+"""Maximum distance between two methods at one tick, and from the first to the last method; points."""
 CROWDED = 6
-"""Methods in one plot up to which their lines and intervals can be told apart."""
+"""Maximum number of methods in one plot: more lines and intervals cannot be distinguished."""
 SPREAD_FROM = 3
-"""Ratio of the largest to the smallest value from which panels have a logarithmic axis."""
+"""Minimum ratio of the largest to the smallest value for panels with a logarithmic axis."""
 _BOUND: Any = {"marker": "", "linestyle": (0, (1, 1)), "linewidth": 1.2}
 INK, RULE = "#1b1e23", "#d5d8dc"
 STYLE: Any = {  # matplotlib types every key of it as a literal
@@ -95,7 +94,7 @@ def printable(name: str) -> str:
 
 
 def slots(names: Iterable[str], colours: Mapping[str, str]) -> dict[str, int]:
-    """Index of each row's colour and marker, the argument of ``look``. A row at the end does not change the others.
+    """Index of each row's colour and marker, the argument of ``look``. A further row at the end changes no other row.
 
     A row in ``colours`` has that colour; a second row with the same colour has another marker. Other rows have one of
     the last `FREE` colours: a pair of colour and marker by the hash of their name, or the next free pair.
@@ -121,7 +120,7 @@ def slots(names: Iterable[str], colours: Mapping[str, str]) -> dict[str, int]:
         elif colour in COLOURS:
             candidates = list(range(list(COLOURS).index(colour), count * len(MARKERS), count))
         else:
-            raise ResultError(f"colours.{name}: there is no colour {colour!r}; name one of {', '.join(COLOURS)}")
+            raise ResultError(f"colours.{name}: unknown colour {colour!r}; use one of {', '.join(COLOURS)}")
         taken = set(slot_of.values())
         slot_of[name] = next((slot for slot in candidates if slot not in taken), candidates[0])
     return slot_of
@@ -193,7 +192,7 @@ def _legend(
 def intervals(
     scores: Mapping[str, Score | Increase], index: Mapping[str, int], label: str, *, zero: bool = False
 ) -> Figure:
-    """Forest plot: each method's value with its 95 % interval, best on top; with a line at zero."""
+    """Forest plot: each method's value with its 95 % interval, best on top; optionally with a line at zero."""
     shown = {name: (score.value, score.ci95) for name, score in scores.items() if score.value is not None}
     with mpl.rc_context(STYLE):
         figure, axes = _axes(WIDTH, 0.8 + 0.3 * max(len(shown), 1))
@@ -214,12 +213,12 @@ def intervals(
 def transfer(
     pairs: Mapping[str, tuple[Score, Score]], index: Mapping[str, int], heads: tuple[str, str], label: str
 ) -> Figure:
-    """Two bars with 95 % intervals per method: the first score filled, the second as an outline.
+    """Bar chart of two scores per method with 95 % intervals: the first filled, the second as an outline.
 
     Args:
         pairs: method -> its two scores, best on top.
-        index: of each method.
-        heads: what the two scores are of.
+        index: method -> argument of `look`.
+        heads: names of the two scores.
         label: of the values.
     """
     thickness = 0.36
@@ -279,17 +278,17 @@ def lines(
     ranges: Mapping[str, Sequence[tuple[float, float] | None]] | None = None,
     widest: Mapping[str, Sequence[tuple[float, float] | None]] | None = None,
 ) -> Figure:
-    """One line per method (PCK against threshold, error against number of cameras); curves have the axis labels.
+    """Line plot, one line per method, for example of PCK against the threshold.
 
     Args:
-        curves: of the methods.
-        index: of each method, and of those in ``bounds``.
+        curves: method -> curve; the first curve has the axis labels.
+        index: method -> argument of `look`, also for the methods in ``bounds``.
         marks: whether every value has a mark.
         from_zero: whether the axis of values starts at 0.
-        bounds: method that is told more -> its value, a level line.
-        ranges: method -> the interval of each value of its curve, None where there is none. Methods stand side by side
-            then, so that no bar hides another one.
-        widest: likewise, of another range, drawn as a thin line.
+        bounds: bound -> its value, drawn as a horizontal line.
+        ranges: method -> interval of each value (None: no interval), drawn as bars. Methods are shifted sideways, so
+            that no bar hides another one.
+        widest: likewise, drawn as thin lines.
     """
     bounds = bounds or {}
     with mpl.rc_context(STYLE):
@@ -298,7 +297,7 @@ def lines(
             style = look(index[name]) if marks else {**look(index[name]), "marker": ""}
             drawn: list[Artist] = [*axes.plot(curve.x, _values(curve), linewidth=1.7, markersize=5.5, **style)]
             drawn += _bars(axes, curve, style["color"], (ranges or {}).get(name, ()), (widest or {}).get(name, ()))
-            for artist in drawn if ranges else ():  # after the limits of the axes have been taken from where it is
+            for artist in drawn if ranges else ():  # after matplotlib has computed the limits
                 moved = ScaledTranslation(aside / 72, 0, figure.dpi_scale_trans)
                 artist.set_transform(axes.transData + moved)
         for name, value in bounds.items():
@@ -323,11 +322,11 @@ def each(
     ranges: Mapping[str, Sequence[tuple[float, float] | None]] | None = None,
     widest: Mapping[str, Sequence[tuple[float, float] | None]] | None = None,
 ) -> Figure:
-    """What `lines` shows, of more methods than one plot can: a panel for each, with the others behind it in grey.
+    """Line plots of many methods: one panel per method, with the other methods in grey.
 
     Args:
-        curves: of the methods; all have the same quantities along both axes.
-        index: of each method, and of those in ``bounds``.
+        curves: method -> curve; all have the same quantities along both axes.
+        index: method -> argument of `look`, also for the methods in ``bounds``.
         bounds: see `lines`.
         ranges: see `lines`.
         widest: see `lines`.
@@ -350,11 +349,11 @@ def each(
                 axes.axhline(value, **{**look(index[bound]), **_BOUND})
             axes.set_title(printable(name), color=colour, fontsize=STYLE["legend.fontsize"])
             _ticks(axes, ticks, named)
-            axes.margins(x=0.08)  # no mark is cut
+            axes.margins(x=0.08)  # no mark is clipped
             _finish(axes, "both")
         for axes in drawn[len(curves) :]:
             axes.set_visible(False)
-        for axes in drawn[max(len(curves) - columns, 0) : len(curves)]:  # those with none below them
+        for axes in drawn[max(len(curves) - columns, 0) : len(curves)]:  # the lowest panel of each column
             axes.tick_params(labelbottom=True)
         figure.supxlabel(printable(first.x_label), fontsize=STYLE["axes.labelsize"])
         figure.supylabel(in_lines(printable(first.y_label), LINE_CHARACTERS), fontsize=STYLE["axes.labelsize"])
@@ -364,7 +363,7 @@ def each(
 
 
 def _bars(axes: Axes, curve: Curve, colour: str, *ranges: Sequence[tuple[float, float] | None]) -> list[LineCollection]:
-    """A bar from end to end at each value of a curve that has such a range; those of a second range are thin lines."""
+    """Vertical bars for the ranges of a curve's values; the second ranges are thin lines."""
     drawn = []
     for of_curve, thickness in zip(ranges, (2.2, 0.7), strict=True):
         known = [(x, *ends) for x, ends in zip(curve.x, of_curve, strict=False) if ends is not None]
@@ -375,7 +374,7 @@ def _bars(axes: Axes, curve: Curve, colour: str, *ranges: Sequence[tuple[float, 
 
 
 def _ticks(axes: Axes, ticks: Sequence[float], named: Collection[float]) -> None:
-    """A few ticks along x, those in ``named`` with their number; on a logarithmic axis if they reach far."""
+    """Ticks along x, labelled if they are in ``named``; on a logarithmic axis if their ratio is at least `LOG_FROM`."""
     if 0 < LOG_FROM * ticks[0] <= ticks[-1]:
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
@@ -387,19 +386,19 @@ def _values(curve: Curve) -> list[float]:
 
 
 def _side_by_side(count: int) -> NDArray[np.float64]:
-    """How far to the right each of several methods is drawn, points."""
+    """Sideways shift of each method, points."""
     step = min(ASIDE_PT, WIDEST_PT / max(count - 1, 1))
     return np.asarray((np.arange(count) - (count - 1) / 2) * step)
 
 
 def panels(curves: Mapping[str, Mapping[str, Curve]], index: Mapping[str, int], label: str) -> Figure:
-    """A panel per title with a line per method, all on one axis of values; logarithmic where they differ much.
+    """One panel per title with a line per method, all with one axis of values; logarithmic if the values differ much.
 
-    Of more than `CROWDED` methods, a title has panels side by side, each with some of them and the others in grey.
+    With more than `CROWDED` methods a title has several panels, each with a part of the methods and the others in grey.
 
     Args:
-        curves: title -> method -> its curve; all have the same quantity along x, from 0.
-        index: of each method.
+        curves: title -> method -> curve; all have the same quantity along x, from 0.
+        index: method -> argument of `look`.
         label: of the values.
     """
     methods = list(dict.fromkeys(name for of_panel in curves.values() for name in of_panel))
@@ -500,40 +499,12 @@ def training_curves(training: TrainingFile, index: int) -> Figure:
     return figure
 
 
-def to_pixels(figure: Figure) -> NDArray[np.uint8]:
-    """A figure of equal panels as an opaque image (H, W, 3) uint8, with fixed margins.
-
-    Without a layout engine it takes half the time of ``savefig``.
-
-    Raises:
-        ValueError: the panels were not made by ``subplots``.
-    """
-    grid = figure.axes[0].get_gridspec()
-    if grid is None:
-        raise ValueError("the figure has no grid of panels")
-    (rows, columns), (width, height) = grid.get_geometry(), figure.get_size_inches()
-    left, right, above, below, foot = 0.6, 0.1, 0.3, 0.45, 0.2  # inches; the first four around each panel
-    figure.set_layout_engine(None)
-    figure.subplots_adjust(
-        left / width,
-        (foot + below) / height,
-        1 - right / width,
-        1 - above / height,
-        (left + right) / (width / columns - left - right),
-        (above + below) / ((height - foot) / rows - above - below),
-    )
-    figure.set_facecolor("white")
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
 def to_svg(figure: Figure, name: str) -> str:
     """The figure as a standalone SVG file; the same figure and name give the same bytes."""
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         buffer = io.StringIO()
         if (layout := figure.get_layout_engine()) is not None:
-            # ``savefig`` would draw the whole figure to have it laid out, at 72 dpi, and then again.
+            # ``savefig`` would draw the whole figure twice: once to lay it out at 72 dpi.
             dpi, figure.dpi = figure.dpi, 72
             FigureCanvasSVG(figure)
             layout.execute(figure)
@@ -546,12 +517,12 @@ def to_svg(figure: Figure, name: str) -> str:
 
 
 def to_inline(svg: str, name: str, title: str) -> str:
-    """The SVG of ``to_svg`` for use in a page: with unique ids, and colours as classes of the page's themes."""
+    """The SVG of ``to_svg`` for use in a page: with unique ids, and colours as variables of the page's themes."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
     width = re.search(r'\swidth="([\d.]+)pt"', body)
-    # On a phone a wide figure scrolls: it must not become too small to read.
+    # On a phone a wide figure scrolls instead of becoming too small to read.
     wide = width is not None and float(width[1]) > 100 * WIDTH
     least = f"min-width:{0.65 * float(width[1]):.0f}pt;" if width and wide else ""
     widest = f' style="{least}max-width:{(1.3 if wide else 1.6) * float(width[1]):.0f}pt"' if width else ""

@@ -141,7 +141,9 @@ def test_a_page_shows_the_rigs_with_their_errors(site: Path) -> None:
     assert "human36m: median of 30 rigs by rotation error" in text
     assert "human36m: worst of 30 rigs by rotation error" in text
     assert "S9/Posing-1/000032, 10 of up to 10 frames together" in text
-    assert "similarity (rotation, scale, shift) of least squares over all camera centres and the joints" in text
+    assert (
+        "similarity (rotation, scale, translation) that minimises the squared distances of all camera centres" in text
+    )
     assert "1 <b>0</b> reference – –" in text, "a name is text, and the reference has no error"
     assert "2 <b>1</b> 0.75 1.25" in text
     assert "Mean 0.75 1.25" in text
@@ -151,7 +153,7 @@ def test_a_page_shows_the_rigs_with_their_errors(site: Path) -> None:
 
 def test_a_page_says_how_often_the_stated_region_holds_the_truth(site: Path) -> None:
     text = section((site / "methods" / "free.html").read_text(encoding="utf-8"))
-    assert "human36m: 93.5 % of the true rotations are in the region of 95 %" in text
+    assert "human36m: 93.5 % of the true rotations are in the 95 % region" in text
     assert "distance from 95 %: 1.5 percentage points, 95 % interval 0.2 to 3.5." in text
     assert "Coverage (%): 93.50. Median radius (deg): 4.56." in text
     assert "95 93.5 99 97.4" in text, "the curve as numbers"

@@ -77,7 +77,7 @@ def test_a_colour_that_is_asked_for_is_had_and_two_of_one_colour_have_two_marker
     assert looks["a"]["color"] == looks["b"]["color"] == charts.COLOURS["green"]
     assert looks["a"]["marker"] != looks["b"]["marker"]
     assert looks["c"]["color"] == charts.COLOURS["blue"]
-    with pytest.raises(ResultError, match=r"colours\.a: there is no colour 'puce'; name one of blue, "):
+    with pytest.raises(ResultError, match=r"colours\.a: unknown colour 'puce'; use one of blue, "):
         charts.slots(["a"], {"a": "puce"})
 
 

@@ -162,7 +162,7 @@ def test_missing_poses_stand_beside_every_number(site: Path) -> None:
     beside = [text for _, text in found.cells if re.search(r"3 of (900|864) missing", text)]
     # further measures, three numbers of cameras, tables T1 and T2 of the papers
     assert len(beside) >= 6
-    assert "Such a row has no rank, is never best, and stands below the complete rows." in found.text
+    assert "Such a row has no rank, is never best, and is listed below the complete rows." in found.text
     assert "– 85.9 [" in found.text, "a dash instead of a rank"
     method = page(site / "methods" / "ransac.html")
     assert "of 900 missing" in method.text
@@ -217,7 +217,7 @@ def test_of_many_numbers_the_first_are_listed_and_the_others_folded(
 
 def test_the_spread_of_training_is_on_the_page(site: Path, results: Path, tmp_path: Path) -> None:
     text = page(site / "index.html").text
-    assert "The number is of one training; the standard deviation between trainings is 0.5 mm" in text
+    assert "The value is of one training; the standard deviation between trainings is 0.5 mm" in text
     assert "step-down comparison" in text
     assert "Over several trainings" in text
     cells = [text.replace("\xa0", " ") for _, text in page(site / "index.html").cells]
@@ -521,7 +521,7 @@ def test_pictures_of_real_people_stay_off_the_page(tmp_path: Path) -> None:
 
 
 def test_a_page_of_what_git_keeps_says_once_how_to_get_pictures(results: Path, tmp_path: Path) -> None:
-    sentence = "Contact sheets and drawn predictions are not kept in git: make repro draws them."
+    sentence = "Contact sheets and drawn predictions are not in git; make repro draws them."
     kept = tmp_path / "results"
     shutil.copytree(results, kept, ignore=shutil.ignore_patterns("examples", "predictions", "*.png"))
     for name in ("one", "two"):

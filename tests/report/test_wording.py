@@ -40,7 +40,7 @@ SPOILED = Perturbation(kind="boxes", severity=2)
         (
             {"perturbation": SPOILED},
             "MPJPE, root-relative",
-            ["spoiled by boxes 2: boxes moved and resized by 5 %; seed 0"],
+            ["perturbed by boxes 2: boxes moved and resized by 5 %; seed 0"],
         ),
     ],
 )
