@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
 
 from poseboard.protocols.decisions import REFERENCE, same_row
 from poseboard.protocols.records import (
@@ -29,32 +26,10 @@ from poseboard.protocols.records import (
     row_path,
     row_paths,
 )
+from poseboard.report.examples import Examples, read_examples
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 RecordT = TypeVar("RecordT", bound=Record)
-
-
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """Predictions and truth on the crops of the predictions (N samples, V views, J joints, S px).
-
-    Args:
-        images: (N, V, S, S, 3) uint8 RGB.
-        predicted_px: (N, V, J, 2) in crop pixels; NaN = not predicted.
-        truth_px: (N, V, J, 2) in crop pixels; NaN = not annotated.
-        edges: (E, 2) joint indices.
-        keys: (N,) sample keys.
-        error_mm: (N,) root-relative MPJPE; NaN where nothing was predicted.
-        views: (V,) camera names.
-    """
-
-    images: NDArray[np.uint8]
-    predicted_px: NDArray[np.float64]
-    truth_px: NDArray[np.float64]
-    edges: NDArray[np.int64]
-    keys: list[str]
-    error_mm: NDArray[np.float64]
-    views: list[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,22 +44,24 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """The content of results/ for one profile; what is absent is empty."""
+    """The content of results/ for one profile; absent files leave empty fields."""
 
     profile: str
     entries: tuple[Entry, ...]
     comparisons: tuple[ComparisonFile, ...]
     training: dict[tuple[str, str], TrainingFile]
+    """(data set, row) -> training."""
     data: tuple[tuple[DataFile, tuple[Path, ...]], ...]
+    """Data sets of the run, each with its pictures."""
     catalog: tuple[DataFile, ...]
     """Known data sets that are not part of the run."""
     published: tuple[PublishedTable, ...]
     speed: tuple[SpeedFile, ...]
-    """Comparisons that the run of the profile has measured, and the recorded ones of all others."""
+    """Timings of this run, and recorded timings of everything else."""
     recorded_speed: frozenset[str]
-    """Names of those that are recorded."""
+    """Names of the recorded timings."""
     reference: Results | None = None
-    """The run with several seeds of the same rows on the same data; None for that run itself."""
+    """The run with several seeds of the same rows on the same data; None for this run itself."""
 
 
 def _read_all(kind: type[RecordT], paths: Iterable[Path]) -> list[tuple[Path, RecordT]]:
@@ -93,79 +70,23 @@ def _read_all(kind: type[RecordT], paths: Iterable[Path]) -> list[tuple[Path, Re
 
 def _unique(path: Path, key: object, seen: dict[Any, Path]) -> None:
     if key in seen:
-        raise ResultError(f"{path}: method, dataset: {key} already stands in {seen[key]}; remove one of the two")
+        raise ResultError(f"{path}: method, dataset: {key} is already in {seen[key]}; remove one of the two")
     seen[key] = path
 
 
 def _same_profile(path: Path, stated: str, profile: str) -> None:
     if stated != profile:
-        raise ResultError(f"{path}: profile: says {stated!r} but lies under {profile!r}; run that profile again")
+        raise ResultError(f"{path}: profile: is {stated!r}, but the file is under {profile!r}; run that profile again")
 
 
 def picture_beside(path: Path, name: str) -> Path:
-    """The picture ``name`` in the folder of ``path``; ResultError for a name with a folder or a link to another one."""
+    """The picture ``name`` in the folder of ``path``; ResultError for a name with a folder, or a symbolic link."""
     if Path(name).name != name or "\\" in name or Path(name).suffix.lower() not in PICTURE_SUFFIXES:
         kinds = ", ".join(PICTURE_SUFFIXES)
         raise ResultError(f"{path}: pictures: {name!r} is no plain file name ending in {kinds}")
     if (path.parent / name).is_symlink():  # its target may be private, and pages are published
-        raise ResultError(f"{path}: pictures: {name!r} is a symbolic link; put the picture itself there")
+        raise ResultError(f"{path}: pictures: {name!r} is a symbolic link; replace it by the picture itself")
     return path.parent / name
-
-
-def _read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Arrays of an npz file, read without executing code; ResultError names file and array."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in names if name in archive}
-    except Exception as error:  # zipfile, zlib and numpy raise many types for damaged or hostile files
-        raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0] if str(error) else error!r})") from None
-    if lacking := [name for name in names if name not in arrays]:
-        raise ResultError(f"{path}: {lacking[0]}: array is missing")
-    return arrays
-
-
-def _require(
-    path: Path, arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]], kinds: Mapping[str, str]
-) -> None:
-    """ResultError unless every array has its shape and one of its kinds of dtype (default "f")."""
-    for name, shape in shapes.items():
-        array = arrays[name]
-        if array.shape != shape or array.dtype.kind not in kinds.get(name, "f"):
-            raise ResultError(f"{path}: {name}: is {array.dtype} {array.shape}, expected shape {shape}")
-
-
-def read_examples(path: Path) -> Examples:
-    """Read an examples file without executing code; ResultError names file and array."""
-    arrays = _read_arrays(path, ("images", "predicted_px", "truth_px", "edges", "keys", "error_mm", "views"))
-    n, v, s = (*arrays["images"].shape, 0, 0, 0)[:3]
-    j = arrays["truth_px"].shape[2] if arrays["truth_px"].ndim == 4 else 0
-    shapes = {
-        "images": (n, v, s, s, 3),
-        "predicted_px": (n, v, j, 2),
-        "truth_px": (n, v, j, 2),
-        "edges": (arrays["edges"].shape[0] if arrays["edges"].ndim else 0, 2),
-        "keys": (n,),
-        "error_mm": (n,),
-        "views": (v,),
-    }
-    _require(path, arrays, shapes, {"images": "u", "edges": "iu", "keys": "U", "views": "U"})
-    edges = arrays["edges"].astype(np.int64)
-    if edges.size and (edges.min() < 0 or edges.max() >= j):
-        raise ResultError(f"{path}: edges: name joints outside 0…{j - 1}")
-    return Examples(
-        images=arrays["images"].astype(np.uint8),
-        predicted_px=arrays["predicted_px"].astype(np.float64),
-        truth_px=arrays["truth_px"].astype(np.float64),
-        edges=edges,
-        keys=[str(key) for key in arrays["keys"]],
-        error_mm=arrays["error_mm"].astype(np.float64),
-        views=[str(view) for view in arrays["views"]],
-    )
-
-
-def read_pictures(path: Path) -> tuple[tuple[DrawnPicture, Path], ...]:
-    """The pictures that a method drew for its page, and their files; ResultError names an invalid file."""
-    return tuple((drawn, picture_beside(path, drawn.file)) for drawn in PictureFile.read(path).pictures)
 
 
 def table_key(table: str) -> tuple[int, int, str]:
@@ -179,8 +100,8 @@ def read_results(results: Path, profile: str, rows: Mapping[str, Collection[str]
 
     Args:
         results: the results/ folder.
-        profile: a folder of it.
-        rows: row of the run -> data sets that it runs on; other files of the pipeline are ignored. None: all are read.
+        profile: a folder of ``results``.
+        rows: row of the run -> its data sets; other files of the pipeline are ignored. None: all are read.
 
     Raises:
         ResultError: a file violates its schema, two files are of the same method, or two rows were scored on different
@@ -189,13 +110,13 @@ def read_results(results: Path, profile: str, rows: Mapping[str, Collection[str]
     own = _read_profile(results, profile, rows)
     if profile == REFERENCE or not (results / REFERENCE).is_dir():
         return own
-    ours = {(entry.scores.dataset, entry.scores.method): entry.scores for entry in own.entries}
-    other = _read_profile(results, REFERENCE, {row: {d for d, m in ours if m == row} for _, row in ours})
+    scores = {(entry.scores.dataset, entry.scores.method): entry.scores for entry in own.entries}
+    other = _read_profile(results, REFERENCE, {row: {d for d, m in scores if m == row} for _, row in scores})
 
     def same(file: ScoreFile) -> bool:
-        known = ours.get((file.dataset, file.method))
-        of_ours, of_other = ({m: t for (d, m), t in r.training.items() if d == file.dataset} for r in (own, other))
-        return known is not None and same_row(known, file, of_ours, of_other)
+        of_row = scores.get((file.dataset, file.method))
+        ours, theirs = ({m: t for (d, m), t in r.training.items() if d == file.dataset} for r in (own, other))
+        return of_row is not None and same_row(of_row, file, ours, theirs)
 
     entries = tuple(Entry(entry.scores, None) for entry in other.entries if same(entry.scores))
     return replace(own, reference=replace(other, entries=entries) if entries else None)
@@ -203,34 +124,11 @@ def read_results(results: Path, profile: str, rows: Mapping[str, Collection[str]
 
 def _read_profile(results: Path, profile: str, rows: Mapping[str, Collection[str]] | None) -> Results:
     root = results / profile
-    entries, seen, states = [], dict[Any, Path](), dict[tuple[str, bool], tuple[str, Path]]()
-    for path, file in _read_all(ScoreFile, row_paths(root, "scores")):
-        if rows is not None and file.source == "pipeline" and file.dataset not in rows.get(file.method, ()):
-            continue
-        _same_profile(path, file.profile, profile)
-        _unique(path, (file.dataset, file.method), seen)
-        manifest = file.provenance.data_manifest
-        known, other = states.setdefault((file.dataset, file.synthetic), (manifest, path))
-        if manifest != known:
-            raise ResultError(
-                f"{path}: provenance.data_manifest: is of another state of {file.dataset} than {other}; run `dvc repro`"
-            )
-        examples = row_path(root, "examples", path.parent.name, path.stem)
-        of_method = row_path(root, "predictions", path.parent.name, path.stem) / "pictures" / "pictures.json"
-        pictures = (examples.with_suffix("") / "pictures.json", of_method)
-        rigs = examples.with_suffix("") / "rigs.json"
-        entries.append(
-            Entry(
-                file,
-                read_examples(examples) if examples.is_file() else None,
-                tuple(picture for index in pictures if index.is_file() for picture in read_pictures(index)),
-                tuple(RigFile.read(rigs).plans) if rigs.is_file() else (),
-            )
-        )
-    training, trained = {}, dict[Any, Path]()
+    training: dict[tuple[str, str], TrainingFile] = {}
+    seen: dict[Any, Path] = {}
     for path, run in _read_all(TrainingFile, row_paths(root, "training")):
         _same_profile(path, run.profile, profile)
-        _unique(path, (run.dataset, run.method), trained)
+        _unique(path, (run.dataset, run.method), seen)
         training[run.dataset, run.method] = run
     comparisons = _read_all(ComparisonFile, sorted(root.glob("comparisons/*.json")))
     for path, comparison in comparisons:
@@ -243,7 +141,7 @@ def _read_profile(results: Path, profile: str, rows: Mapping[str, Collection[str
     published = [table for _, table in _read_all(PublishedTable, sorted(results.glob("published/*.yaml")))]
     return Results(
         profile=profile,
-        entries=tuple(entries),
+        entries=_read_entries(root, profile, rows),
         comparisons=tuple(file for _, file in comparisons),
         training=training,
         data=tuple(
@@ -257,8 +155,45 @@ def _read_profile(results: Path, profile: str, rows: Mapping[str, Collection[str
     )
 
 
+def _read_entries(root: Path, profile: str, rows: Mapping[str, Collection[str]] | None) -> tuple[Entry, ...]:
+    """The score files of a profile, each with what lies beside it."""
+    entries: list[Entry] = []
+    seen: dict[Any, Path] = {}
+    states: dict[tuple[str, bool], tuple[str, Path]] = {}
+    for path, file in _read_all(ScoreFile, row_paths(root, "scores")):
+        if rows is not None and file.source == "pipeline" and file.dataset not in rows.get(file.method, ()):
+            continue
+        _same_profile(path, file.profile, profile)
+        _unique(path, (file.dataset, file.method), seen)
+        manifest = file.provenance.data_manifest
+        first, first_path = states.setdefault((file.dataset, file.synthetic), (manifest, path))
+        if manifest != first:
+            raise ResultError(
+                f"{path}: provenance.data_manifest: differs from that of {first_path}: the two rows were scored on "
+                f"different states of {file.dataset}; run `dvc repro`"
+            )
+        examples = row_path(root, "examples", path.parent.name, path.stem)
+        predictions = row_path(root, "predictions", path.parent.name, path.stem)
+        indices = (examples.with_suffix("") / "pictures.json", predictions / "pictures" / "pictures.json")
+        rigs = examples.with_suffix("") / "rigs.json"
+        entries.append(
+            Entry(
+                scores=file,
+                examples=read_examples(examples) if examples.is_file() else None,
+                pictures=tuple(
+                    (drawn, picture_beside(index, drawn.file))
+                    for index in indices
+                    if index.is_file()
+                    for drawn in PictureFile.read(index).pictures
+                ),
+                rigs=tuple(RigFile.read(rigs).plans) if rigs.is_file() else (),
+            )
+        )
+    return tuple(entries)
+
+
 def common_commit(files: Iterable[ScoreFile]) -> list[tuple[str, bool, int]]:
-    """Known commits of the results, with dirty flag and number of results, that of the newest result first."""
-    provenances = sorted((file.provenance for file in files), key=lambda one: one.created, reverse=True)
-    counts = Counter((one.git_commit, bool(one.git_dirty)) for one in provenances if one.git_commit is not None)
+    """Known commits of the results, with dirty flag and number of results, the commit of the newest result first."""
+    provenances = sorted((file.provenance for file in files), key=lambda provenance: provenance.created, reverse=True)
+    counts = Counter((p.git_commit, bool(p.git_dirty)) for p in provenances if p.git_commit is not None)
     return [(commit, dirty, count) for (commit, dirty), count in counts.items()]

@@ -68,7 +68,7 @@ def conditions(signature: Signature) -> list[str]:
     if signature.frames_per_rig > 1:
         words.append(f"{signature.frames_per_rig} frames per rig")
     if signature.perturbation:
-        words.append(f"perturbed by {signature.perturbed}")
+        words.append(signature.perturbed if signature.severities else f"perturbed by {signature.perturbed}")
     return words
 
 
