@@ -81,8 +81,7 @@ def _npy_payload(data: bytes) -> bytes:
 
 
 def _load(data: bytes) -> Any:
-    # A first pass over the opcodes detects truncation, and memo indices that would make the unpickler allocate gigabytes
-    # of memory.
+    # A first pass over the opcodes detects truncation, and memo indices that would cost gigabytes of memory.
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if opcode.name in _MEMO and int(str(argument)) > count:
             raise ValueError("memo index beyond the file")
