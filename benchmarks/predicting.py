@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -40,7 +40,6 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError, did_you_mean
 from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.sample import FileState, Poses
-from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Inputs
 from poseboard.protocols import predictions
 from poseboard.protocols.condition import Condition
@@ -148,128 +147,214 @@ def predictions_path(settings: Settings, dataset: str, method: str, condition: C
 
 
 def weights_path(bench: Bench, method: str, seed: int) -> Path | None:
-    """The checkpoint of a row; None where there is none to be had, as on a data set that nothing can be trained on."""
+    """The checkpoint of a row; None on data sets on which it has none because nothing can be trained there."""
     path = bench.settings.checkpoint(bench.dataset.name, method, seed)
     return path if path.is_file() or not TrainingData(bench, method).nothing_to_learn else None
 
 
 def row_lock(settings: Settings, dataset: str, method: str) -> AbstractContextManager[None]:
-    """Held while a row's predictions are written or scored: nobody scores half of one run and half of another."""
+    """Lock for writing or scoring a row's predictions, so that a score never mixes two runs."""
     return only_writer(settings.row_lock("predictions", method, dataset), "predicting or scoring this row", group=True)
 
 
 def predict_stage(bench: Bench, method: str, split: str = "test") -> Iterator[str]:
-    """Predict and write every file that the tables need; yields a line a file.
+    """Write the predictions files that the tables need; yields a line per file.
 
-    A file that depends on nothing that changed is left as it is: so a table's note costs nothing, and a further
-    condition only its own predictions.
-
-    Files of the split that an earlier run left and this one does not write (of another seed or condition) are
-    removed, so that they are not scored beside these.
+    A file is kept where nothing that it depends on changed. Files of the split that this run does not need, of another
+    seed or condition, are removed, so that they are not scored.
 
     Args:
         bench: the data set.
         method: row in params.yaml.
-        split: of the data set; one that no table is run on, as "train", is predicted with all cameras only.
+        split: of the data set. A split without tables, such as "train", is predicted from all cameras.
 
     Raises:
-        InputError: the row, its checkpoint or its answers cannot be used, or another process is predicting or scoring
-            this row.
+        InputError: the row, its checkpoint or its predictions cannot be used, or another process is predicting or
+            scoring this row.
     """
     settings, dataset = bench.settings, bench.dataset.name
     settings.entry(method)
     with row_lock(settings, dataset, method):
-        # Together and last: whatever fails leaves the files of an earlier run, and never some of two runs.
+        # All files are replaced together and last, so that an error leaves those of the earlier run.
         with WholeFiles() as outputs:
-            written = yield from _predict(bench, method, split, outputs)
+            written = yield from _predict_split(bench, method, split, outputs)
         _remove_others(settings.row_path("predictions", method, dataset), split, written)
 
 
-def _predict(bench: Bench, method: str, split: str, outputs: WholeFiles) -> Generator[str, None, set[Path]]:
+def _predict_split(bench: Bench, method: str, split: str, outputs: WholeFiles) -> Generator[str, None, set[Path]]:
+    """Predict every seed and condition of a split; returns the files that belong to the run, kept ones included."""
     settings, dataset = bench.settings, bench.dataset.name
-    folder = settings.row_path("predictions", method, dataset)
-    written: set[Path] = set()
-    shown: tuple[Prediction, dict[str, Poses]] | None = None
-    states = images_state_sha256(bench, keys := list(bench.dataset.keys(split)))
-    # Before weights are looked for: it says what is wrong with a table.
-    asked(dataset, settings.params.profile, bench.dataset.views, split)
+    where = f"{dataset}/{method}"
+    asked(dataset, settings.params.profile, bench.dataset.views, split)  # a wrong table is named before missing weights
+    keys = list(bench.dataset.keys(split))
+    images_sha256 = images_state_sha256(bench, keys)
+    files: set[Path] = set()
+    to_draw: tuple[Prediction, dict[str, Poses]] | None = None
     for seed in settings.seeds(method, dataset):
-        of_training: dict[str | None, _Trained] = {None: (own := _Trained.on(bench, method, seed, split))}
-        inputs = own.row.inputs
-        of_tables = asked(dataset, settings.params.profile, bench.dataset.views, split, in_world=inputs.extrinsics)
-        offered = list(dict.fromkeys([*of_tables, *(of_others := roots_asked(bench, method, of_tables))]))
-        _refuse_unused(method, inputs, offered)
-        rooted = inputs.root == "predicted"
-        conditions = list(dict.fromkeys(_shown(condition, inputs) for condition in offered))
-        handed_on = HandedOn(
-            bench, method, seed, folder, {_shown(one, inputs): one for one in of_others if own.sha256 is not None}
-        )
-        drawn = max(conditions, key=_shown_most) if (split, seed) == ("test", settings.profile.seeds[0]) else None
-        common = {
-            "data": [dataset, bench.dataset.synthetic, bench.dataset.manifest(), states, keys],
-            "code": _code_sha256(settings, dataset, method, rooted=rooted),
-        }
-        due: list[_Due] = []
-        for condition in conditions:
-            if why := _left_out(bench, method, condition, inputs, own.fewest_of_roots):
-                yield f"{dataset}/{method}: {condition.slug} left out, {why}"
-                continue
-            if condition.trained_on not in of_training:
-                origin = bench.trained(condition.trained_on)
-                of_training[condition.trained_on] = _Trained.on(origin, method, seed, split)
-            used = of_training[condition.trained_on]
-            path, shown_keys = predictions_path(settings, dataset, method, condition, seed), condition.samples(keys)
-            # What a condition may state one day and this one does not is no change.
-            stated = condition.model_dump(mode="json", exclude_defaults=True)
-            basis_sha256 = _sha256([{**common, **used.basis(method, seed)}, stated, *transfer_basis(bench, condition)])
-            if handed_on.is_current(condition) and (kept := _unchanged(path, basis_sha256)) is not None:
-                pictures = (folder / PICTURES).glob("*") if condition == drawn else ()
-                written |= {path, *handed_on.files(condition), *pictures}
-                yield f"{_told(settings, path, shown_keys, kept)}; nothing that it depends on changed"
-                continue
-            due.append(_Due(condition, used, path, shown_keys, basis_sha256))
-        of_root = dict.fromkeys(one.condition.of_root for one in due) if rooted else ()
-        roots_mm = {asked: _roots_mm(bench, method, seed, asked) for asked in of_root}
-        needed = [
-            Prediction(
-                bench, one.used.row, one.condition, one.keys, roots_mm[one.condition.of_root] if rooted else None
-            )
-            for one in due
-        ]
-        with progress(f"predict {dataset}/{method} seed {seed}") as report:
-            for one, prediction, poses in zip(due, needed, predict_all(needed, report), strict=True):
-                answers = [poses[key] for key in one.keys]
-                info = _info(bench, method, seed, one, prediction.handover().skeleton)
-                table = _collected(one.keys, answers, info)
-                predictions.write(one.path, table, outputs)
-                written |= {one.path, *handed_on.write(one.condition, answers, outputs)}
-                if one.condition == drawn:
-                    shown = prediction, dict(zip(one.keys, answers, strict=True))
-                yield _told(settings, one.path, one.keys, table)
-    if shown is not None:  # last, by a model that has predicted nothing: what it is asked here, no answer can rest on
-        prediction, of_key = shown
-        model, samples = prediction.row.model(), prediction.handover()
-        written |= write_pictures(model, method, samples, of_key, folder / PICTURES, outputs)
-    return written
+        of_seed = _Seed(bench, method, split, seed, keys, images_sha256)
+        due: list[Condition] = []
+        for condition in of_seed.conditions:
+            if reason := of_seed.why_left_out(condition):
+                yield f"{where}: {condition.slug} left out, {reason}"
+            elif (table := of_seed.unchanged_table(condition)) is not None:
+                files |= of_seed.files(condition) | of_seed.pictures(condition)
+                yield f"{of_seed.summary(condition, table)}; nothing that it depends on changed"
+            else:
+                due.append(condition)
+        needed = of_seed.to_predict(due)
+        with progress(f"predict {where} seed {seed}") as report:
+            for prediction, poses in zip(needed, predict_all(needed, report), strict=True):
+                table = of_seed.write(prediction, poses, outputs)
+                files |= of_seed.files(prediction.condition)
+                yield of_seed.summary(prediction.condition, table)
+                if prediction.condition == of_seed.drawn_condition:
+                    to_draw = prediction, {key: poses[key] for key in prediction.keys}
+    if to_draw is not None:  # after all predictions: none can depend on what a method does here
+        prediction, poses = to_draw
+        model, handover = prediction.row.model(), prediction.handover()
+        folder = settings.row_path("predictions", method, dataset) / PICTURES
+        files |= write_pictures(model, method, handover, poses, folder, outputs)
+    return files
 
 
-@dataclass(frozen=True, eq=False)
-class _Due:
-    """What is to be predicted for one file.
+class _Seed:
+    """One seed of a row on a split: its conditions, and the file of each.
 
     Args:
-        condition: that it is of.
-        used: the row with its weights.
-        path: of the file.
-        keys: of the samples.
-        basis_sha256: of all that the answers depend on.
+        bench: the data set.
+        method: row in params.yaml.
+        split: of the data set.
+        seed: of the training.
+        keys: of all samples of the split.
+        images_sha256: see `images_state_sha256`.
+
+    Attributes:
+        conditions: those of all tables, reduced to the inputs that the method declares.
+        drawn_condition: the one whose samples the method draws; None on splits and seeds without pictures.
+
+    Raises:
+        InputError: the weights cannot be used, or no condition fits the method.
     """
 
-    condition: Condition
-    used: _Trained
-    path: Path
-    keys: Sequence[str]
-    basis_sha256: str
+    def __init__(
+        self, bench: Bench, method: str, split: str, seed: int, keys: Sequence[str], images_sha256: str
+    ) -> None:
+        settings, dataset = bench.settings, bench.dataset
+        self._bench, self._method, self._split, self._seed, self._keys = bench, method, split, seed, keys
+        self._folder = settings.row_path("predictions", method, dataset.name)
+        own = _Trained.on(bench, method, seed, split)
+        self._trained: dict[str | None, _Trained] = {None: own}
+        self._inputs = own.row.inputs
+
+        of_tables = asked(dataset.name, settings.params.profile, dataset.views, split, in_world=self._inputs.extrinsics)
+        of_roots = roots_asked(bench, method, of_tables)
+        offered = list(dict.fromkeys([*of_tables, *of_roots]))
+        _refuse_unused(method, self._inputs, offered)
+        self.conditions = list(dict.fromkeys(_shown(condition, self._inputs) for condition in offered))
+        has_pictures = (split, seed) == ("test", settings.profile.seeds[0])
+        self.drawn_condition = max(self.conditions, key=_shown_most) if has_pictures else None
+        by_condition = {_shown(one, self._inputs): one for one in of_roots if own.sha256 is not None}
+        self._root_files = HandedOn(bench, method, seed, self._folder, by_condition)
+        self._basis = {
+            "data": [dataset.name, dataset.synthetic, dataset.manifest(), images_sha256, keys],
+            "code": _code_sha256(settings, dataset.name, method, rooted=self._needs_roots),
+        }
+
+    def why_left_out(self, condition: Condition) -> str:
+        """Reason why the row cannot predict under a condition; empty if it can."""
+        return _left_out(self._bench, self._method, condition, self._inputs, self._trained[None].fewest_of_roots)
+
+    def unchanged_table(self, condition: Condition) -> PoseTable | None:
+        """The predictions of an earlier run, if nothing that they depend on changed."""
+        if not self._root_files.is_current(condition):
+            return None
+        return _unchanged(self._path(condition), self._basis_sha256(condition))
+
+    def files(self, condition: Condition) -> set[Path]:
+        """The files of a condition: predictions, and roots for other rows."""
+        return {self._path(condition), *self._root_files.files(condition)}
+
+    def pictures(self, condition: Condition) -> set[Path]:
+        """The pictures that an earlier run drew under a condition."""
+        return set((self._folder / PICTURES).glob("*")) if condition == self.drawn_condition else set()
+
+    def to_predict(self, conditions: Sequence[Condition]) -> list[Prediction]:
+        """The predictions under some conditions, with the roots that the row needs."""
+        roots_mm: dict[Condition, Mapping[str, Array] | None] = dict.fromkeys(conditions)
+        if self._needs_roots:
+            by_root = {root: self._roots_mm(root) for root in dict.fromkeys(one.of_root for one in conditions)}
+            roots_mm = {condition: by_root[condition.of_root] for condition in conditions}
+        return [
+            Prediction(
+                self._bench,
+                self._weights(condition).row,
+                condition,
+                condition.samples(self._keys),
+                roots_mm[condition],
+            )
+            for condition in conditions
+        ]
+
+    def write(self, prediction: Prediction, poses: Mapping[str, Poses], outputs: WholeFiles) -> PoseTable:
+        """Write the predictions of a condition, and the roots that other rows need of it."""
+        condition, in_order = prediction.condition, [poses[key] for key in prediction.keys]
+        table = _collected(prediction.keys, in_order, self._info(condition))
+        predictions.write(self._path(condition), table, outputs)
+        self._root_files.write(condition, in_order, outputs)
+        return table
+
+    def summary(self, condition: Condition, table: PoseTable) -> str:
+        """A line for the terminal: the file, and how many samples lack predictions."""
+        return _told(self._bench.settings, self._path(condition), condition.samples(self._keys), table)
+
+    @property
+    def _needs_roots(self) -> bool:
+        return self._inputs.root == "predicted"
+
+    def _path(self, condition: Condition) -> Path:
+        return predictions_path(self._bench.settings, self._bench.dataset.name, self._method, condition, self._seed)
+
+    def _weights(self, condition: Condition) -> _Trained:
+        """The weights of a condition, which may be trained on another data set."""
+        on = condition.trained_on
+        if on not in self._trained:
+            self._trained[on] = _Trained.on(self._bench.trained(on), self._method, self._seed, self._split)
+        return self._trained[on]
+
+    def _basis_sha256(self, condition: Condition) -> str:
+        """Hash of everything that the predictions depend on."""
+        # Without defaults, so that a new field of `Condition` makes no file due.
+        stated = condition.model_dump(mode="json", exclude_defaults=True)
+        basis = {**self._basis, **self._weights(condition).basis(self._method, self._seed)}
+        return _sha256([basis, stated, *transfer_basis(self._bench, condition)])
+
+    def _roots_mm(self, condition: Condition) -> dict[str, Array]:
+        """Root positions by key, predicted under a condition by the row that this one starts from."""
+        bench, method = self._bench, self._method
+        folder = bench.settings.row_path("predictions", bench.settings.entry(method).after, bench.dataset.name)
+        with progress(f"roots of {bench.dataset.name}/{method} {condition.slug} seed {self._seed}") as report:
+            return handed_roots_mm(bench, method, self._seed, condition, predictions=folder, progress=report)
+
+    def _info(self, condition: Condition) -> predictions.PredictionInfo:
+        """Metadata of a predictions file."""
+        bench, weights, on = self._bench, self._weights(condition), condition.trained_on
+        skeleton = weights.row.answers or bench.trained(on).dataset.skeleton
+        return predictions.PredictionInfo(
+            skeleton=skeleton.name,
+            joints=skeleton.joints,
+            dataset=bench.dataset.name,
+            condition=condition,
+            roots_sha256=weights.roots_sha256,
+            basis_sha256=self._basis_sha256(condition),
+            inputs=_INPUTS.dump_python(weights.row.inputs, mode="json"),
+            manifest=bench.dataset.manifest(),
+            method=self._method,
+            checkpoint_sha256=weights.sha256,
+            seed=self._seed,
+            options=weights.options,
+            weights=weights.source if weights.sha256 else None,
+            trained_on=weights.data if on is None else (on,),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,11 +363,11 @@ class _Trained:
 
     Args:
         row: with these weights.
-        source: where they come from; None: not recorded.
-        sha256: of the weights; None without any.
+        source: origin of the weights; None: not recorded.
+        sha256: hash of the weights; None: the row has none.
         options: in force.
-        fewest_of_roots: cameras that the roots are predicted from which it is handed; 0: it is handed none.
-        roots_sha256: of what these roots are from.
+        fewest_of_roots: minimum number of cameras for the roots that the row needs; 0: it needs none.
+        roots_sha256: hash of the file that predicts these roots.
     """
 
     row: LoadedRow
@@ -294,7 +379,7 @@ class _Trained:
 
     @classmethod
     def on(cls, origin: Bench, method: str, seed: int, split: str) -> _Trained:
-        """With the weights that a row has of a data set."""
+        """Load the weights that a row has for a data set."""
         settings, dataset = origin.settings, origin.dataset.name
         weights, source = weights_path(origin, method, seed), weights_source(settings, dataset, method)
         if weights is not None and weights.is_file():
@@ -309,7 +394,7 @@ class _Trained:
         )
 
     def basis(self, method: str, seed: int) -> dict[str, list[object]]:
-        """What answers depend on of the row and its weights."""
+        """The part of a predictions file's basis that belongs to the row and its weights."""
         return {
             "method": [method, self.options, _INPUTS.dump_python(self.row.inputs, mode="json")],
             "weights": [self.sha256, self.roots_sha256, seed],
@@ -317,52 +402,24 @@ class _Trained:
 
     @property
     def data(self) -> tuple[str, ...] | None:
-        """The data sets that the weights were trained on, as predictions state them."""
+        """The data sets that the weights were trained on, as the metadata of predictions names them."""
         return self.source.training_data if self.sha256 and self.source is not None else None
 
 
 def _source_of_roots(bench: Bench, method: str, seed: int, split: str) -> tuple[int, str]:
-    """From how many cameras the roots are that a row is handed, and the hash of the file that they are from."""
+    """Minimum number of cameras for the roots that a row needs, and the hash of the file that predicts them."""
     fewest = bench.fewest_root_views(method, split)
     return fewest, weights_sha256(bench.settings, bench.roots_source(method, seed, split))
 
 
-def _roots_mm(bench: Bench, method: str, seed: int, asked: Condition) -> dict[str, Array]:
-    """What the row is handed as roots under a condition."""
-    after = bench.settings.row_path("predictions", bench.settings.entry(method).after, bench.dataset.name)
-    with progress(f"roots of {bench.dataset.name}/{method} {asked.slug} seed {seed}") as report:
-        return handed_roots_mm(bench, method, seed, asked, predictions=after, progress=report)
-
-
-def _info(bench: Bench, method: str, seed: int, due: _Due, skeleton: Skeleton) -> predictions.PredictionInfo:
-    """What a file says of its predictions; ``skeleton`` is the one that the row was made with."""
-    used, of_others, answered = due.used, due.condition.trained_on, due.used.row.answers or skeleton
-    return predictions.PredictionInfo(
-        skeleton=answered.name,
-        joints=answered.joints,
-        dataset=bench.dataset.name,
-        condition=due.condition,
-        roots_sha256=used.roots_sha256,
-        basis_sha256=due.basis_sha256,
-        inputs=_INPUTS.dump_python(used.row.inputs, mode="json"),
-        manifest=bench.dataset.manifest(),
-        method=method,
-        checkpoint_sha256=used.sha256,
-        seed=seed,
-        options=used.options,
-        weights=used.source if used.sha256 else None,
-        trained_on=used.data if of_others is None else (of_others,),
-    )
-
-
 def _options(settings: Settings, dataset: str, row: LoadedRow, source: Weights | None) -> dict[str, Any]:
-    """The options in force: with all defaults, or of imported weights, which bring their own, those that are given."""
+    """The options in force: with all defaults, or for imported weights, which have their own, those of params.yaml."""
     given = settings.options(row.name, dataset)
     return source.stated(given) if source is not None and source.origin == "imported" else row.options(given)
 
 
 def _told(settings: Settings, path: Path, keys: Sequence[str], table: PoseTable) -> str:
-    """What a file holds, for the terminal."""
+    """Path and content of a predictions file, for the terminal."""
     lacking = set(table.keys[np.isnan(table.joints_mm).any(axis=(1, 2))]) | (set(keys) - set(table.keys))
     answered = f"{len(lacking)} without a whole answer" if lacking else "all answered"
     cameras = len(table.info.condition.cameras)
@@ -370,25 +427,25 @@ def _told(settings: Settings, path: Path, keys: Sequence[str], table: PoseTable)
 
 
 def _shown(offered: Condition, inputs: Inputs) -> Condition:
-    """What a row with these inputs is shown of what is offered."""
+    """The condition, reduced to the inputs that the method declares."""
     return offered.shown(inputs.root, inputs.hand, inputs.people, inputs.frames_per_rig)
 
 
 def _shown_most(condition: Condition) -> tuple[bool, int, int, int]:
-    """Orders conditions by how much is shown: unspoiled to its own weights, samples, cameras, frames per rig."""
+    """Sort key: own weights without perturbation first, then samples, cameras and frames per rig."""
     usual = condition.perturbation is None and condition.trained_on is None
     return usual, -condition.every, len(condition.cameras), condition.frames_per_rig
 
 
 def _refuse_unused(method: str, inputs: Inputs, offered: Sequence[Condition]) -> None:
-    """InputError for a row that can answer under no condition that is offered."""
+    """InputError if no condition of the tables fits the views that a method takes."""
     fewest, most = inputs.views
     if not any(fewest <= len(condition.cameras) <= most for condition in offered):
         raise InputError(f"method {method}", f"takes {fewest} to {most} views, no table offers that", "add a table")
 
 
 def _left_out(bench: Bench, method: str, condition: Condition, inputs: Inputs, fewest_of_roots: int) -> str:
-    """Why a row cannot answer under a condition; empty where it can."""
+    """Reason why a row cannot predict under a condition; empty if it can."""
     other = condition.trained_on
     if other is not None and (why := no_transfer(bench.settings, bench.dataset.name, method, other)):
         return why
@@ -406,7 +463,7 @@ def _left_out(bench: Bench, method: str, condition: Condition, inputs: Inputs, f
 
 
 def _collected(keys: Sequence[str], answers: Sequence[Poses], info: predictions.PredictionInfo) -> PoseTable:
-    """Answers as a table that says what it holds; InputError for another skeleton."""
+    """Predictions as a table with its metadata; InputError for another skeleton."""
     elsewhere = next((one.skeleton.name for one in answers if one.skeleton.joints != info.joints), None)
     if elsewhere is not None:
         raise InputError(f"method {info.method}", f"answers in {elsewhere}", "use the given skeleton")
@@ -415,7 +472,7 @@ def _collected(keys: Sequence[str], answers: Sequence[Poses], info: predictions.
 
 
 def _unchanged(path: Path, basis_sha256: str) -> PoseTable | None:
-    """The answers of the same basis that lie there whole, as the predict stage wrote them; None for any other file."""
+    """The predictions in a file, if the predict stage wrote them from the same basis; None otherwise."""
     try:
         table = predictions.read(path)
     except InputError:
@@ -425,7 +482,7 @@ def _unchanged(path: Path, basis_sha256: str) -> PoseTable | None:
 
 
 def _code_sha256(settings: Settings, dataset: str, method: str, *, rooted: bool) -> list[str]:
-    """Of the row, and of the one that predicts its roots."""
+    """Hashes of the code of a row, and of the row that predicts its roots."""
     rows = [method, settings.entry(method).after] if rooted else [method]
     return [code_sha256(prediction_code(settings, dataset, row)) for row in rows]
 
@@ -435,7 +492,7 @@ def _sha256(values: object) -> str:
 
 
 def _remove_others(folder: Path, split: str, written: set[Path]) -> None:
-    """What an earlier run left of a split and this one has not written."""
+    """Remove the files of a split that belong to an earlier run."""
     for path in (*folder.glob(f"{split}-*.parquet"), *folder.glob(f"{split}-*.roots.npz")):
         if path not in written:
             path.unlink()
