@@ -70,7 +70,7 @@ class Layout:
         return self.results / kind / f"{check_name('data set', dataset)}.json"
 
     def row_path(self, kind: RowKind, row: str, dataset: str) -> Path:
-        """The file or folder of a row's results on a data set, in the layout that protocols/records.py lists.
+        """The file or folder of a row's results on a data set, in the layout that protocols/records lists.
 
         Raises:
             InputError: one of the names would lead elsewhere.

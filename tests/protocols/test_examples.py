@@ -8,9 +8,9 @@ import pytest
 
 import poseboard.protocols
 
-MODULES = [module.name for module in pkgutil.iter_modules(poseboard.protocols.__path__)]
+MODULES = [module.name for module in pkgutil.walk_packages(poseboard.protocols.__path__, "poseboard.protocols.")]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_of_a_module_hold(name: str) -> None:
-    assert doctest.testmod(importlib.import_module(f"poseboard.protocols.{name}")).failed == 0
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
