@@ -25,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -392,7 +392,6 @@ def withhold(
         views=tuple(_declared(view, inputs) for view in sample.views),
         root_mm=None if inputs.root == "none" else _read_only(sample.root_mm),
         hand=sample.hand if inputs.hand else None,
-        past=(),
     )
     name = sample.key if person is None else f"{sample.key} {person}"
     if inputs.extrinsics:
@@ -740,12 +739,9 @@ class Handover:
         prepared, alone = self._prepared(key, person), self.inputs.frames_per_rig == 1
         group = RigGroup((key,), tuple(view.name for view in prepared.views)) if alone else self._group(key)
         salt, nonce = (b"", b"") if self.inputs.extrinsics else (self._salt, self._nonce)
-        # Earlier samples have the same names and order of views.
-        last = partial(
-            withhold, inputs=self.inputs, nonce=nonce, person=person if others else None, group=group, salt=salt
-        )
-        past = tuple(last(self._prepared(earlier, person)) for earlier in self._before(key))
-        return replace(last(prepared), past=past, rig=None if alone else _opaque(group.keys[0], nonce, "rig"))
+        of = person if others else None
+        sample = withhold(prepared, inputs=self.inputs, nonce=nonce, person=of, group=group, salt=salt)
+        return replace(sample, rig=None if alone else _opaque(group.keys[0], nonce, "rig"))
 
     def _prepared(self, key: str, person: int | None) -> Sample:
         """The chain up to withholding: choose cameras -> perturb -> one sample per person -> crop -> turn -> rescale.
@@ -756,7 +752,7 @@ class Handover:
         if (kept := self._kept.get((key, person))) is not None:
             return kept
         inputs = self.inputs
-        sample = replace(self.dataset.sample(key), root_mm=self._root_mm(key), past=())
+        sample = replace(self.dataset.sample(key), root_mm=self._root_mm(key))
         sample = choose_cameras(sample, self.cameras)
         if self._perturbation is not None:
             sample = self._perturb(sample)
@@ -879,22 +875,6 @@ class Handover:
             ordered[column] = np.full((len(values), len(self.cameras), *shape), np.nan)
             ordered[column][:, [self.cameras.index(camera) for camera in cameras]] = values
         return ordered
-
-    def _before(self, key: str) -> Iterator[str]:
-        """Keys of the samples before one in its sequence, as many as the window takes."""
-        if self.inputs.window == 1:
-            return
-        split, place = self._places[key]
-        whole = self.dataset.sample(key)
-        for earlier in self.dataset.keys(split)[max(0, place - self.inputs.window + 1) : place]:
-            if self.dataset.sample(earlier).group == whole.group:
-                if max(len(self.people(key)), len(self.people(earlier))) > 1:
-                    raise InputError(
-                        f"{key}: people",
-                        "several are there, and nobody says who is who in the samples before",
-                        "use a method that sees one sample at a time (window: 1), or all people (people: all)",
-                    )
-                yield earlier
 
     @cached_property
     def _places(self) -> dict[str, tuple[str, int]]:

@@ -346,7 +346,8 @@ class _Seed:
             condition=condition,
             roots_sha256=weights.roots_sha256,
             basis_sha256=self._basis_sha256(condition),
-            inputs=_INPUTS.dump_python(weights.row.inputs, mode="json"),
+            # The file format has `window`: methods see one sample of a sequence.
+            inputs={**_INPUTS.dump_python(weights.row.inputs, mode="json"), "window": 1},
             manifest=bench.dataset.manifest(),
             method=self._method,
             checkpoint_sha256=weights.sha256,

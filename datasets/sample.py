@@ -245,7 +245,6 @@ class Sample:
         group: subject, action, sequence.
         root_mm: (P, 3) root positions for methods that declare them, else None.
         hand: left or right hand, for methods that declare it; None: a body, both hands, or withheld.
-        past: earlier samples of the sequence, for methods that declare a temporal window above 1.
         rig: for methods that declare several frames per rig: a random name, equal for samples with the same cameras
             that may be used together. It differs from run to run.
     """
@@ -254,7 +253,6 @@ class Sample:
     views: tuple[View, ...]
     group: Group
     root_mm: Array | None = None
-    past: tuple[Sample, ...] = ()
     hand: Hand | None = None
     rig: str | None = None
 

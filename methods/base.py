@@ -1,8 +1,14 @@
 """The contract of a method: its inputs, its predictions, its training.
 
-A method is one folder, ``methods/<name>/method.py``, with a class of the folder's name in CamelCase (``ransac`` ->
-``Ransac``), or any importable ``package.module:Class`` that params.yaml names. It is constructed with the row's options
-from params.yaml and the skeleton of its predictions.
+A method is a class in ``methods/<name>/method.py``, named like the folder in CamelCase (``ransac`` -> ``Ransac``), or
+any importable ``package.module:Class`` that params.yaml names. It is constructed with the options of its row in
+params.yaml and the skeleton of its predictions.
+
+* `Inputs`: what the method may see.
+* `Method`: loads weights and predicts; it can also draw pictures (`Drawing`).
+* `Learner`: has a training; every method is a learner.
+* `Training`: what the training loop needs.
+* `Options`: base of a method's options.
 """
 
 from __future__ import annotations
@@ -27,43 +33,42 @@ if TYPE_CHECKING:
 
 
 class LabelledSamples(Protocol):
-    """Training data: samples with the inputs of the method, and their truths, in a fixed order."""
+    """Training data in a fixed order: samples with the inputs of the method, and their truths."""
 
     def __len__(self) -> int:
         """Number of samples."""
         ...
 
     def __getitem__(self, place: int, /) -> tuple[Sample, Truth]:
-        """A sample and the truth of its people."""
+        """The sample at a position, and the truth of its people."""
         ...
 
 
 Example = dict[str, Any]
-"""Arrays, tensors and numbers of one training example; the training loop stacks them over the batch."""
+"""Arrays, tensors and numbers of one training example by name; the training loop stacks them over the batch."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a method may see. The harness gives it exactly these inputs and withholds all others.
+    """What a method may see. The hand-over gives it exactly these inputs and withholds all others.
 
     Args:
-        crop_px: side of the square crops of people, whose cameras and boxes are changed accordingly; None: full frames.
+        crop_px: side of the square crops of people; cameras and boxes are changed accordingly. None: full frames.
         box_scale: factor on the box before the crop.
-        resampling: how images are cropped, see `View.crop`.
+        resampling: filter of the crops, see `View.crop`.
         views: (minimum, maximum) number of views; a monocular method has a maximum of 1.
         intrinsics: K and lens distortion.
         extrinsics: R, t, names and order of the cameras, keys and image paths. Without them the method predicts in the
-            frame of a camera, samples and views come in a drawn order, and several views are rescaled a little with K.
-        images: False for a method that only uses given 2D detections.
-        root: "none", "predicted": root positions that another method predicted, or "truth": true root positions.
+            frame of a camera, samples and views come in random order, and several views are slightly rescaled with K.
+        images: False for a method that uses only 2D detections.
+        root: "none"; "predicted": root positions that another row predicted; "truth": true root positions.
         hand: which hand a sample shows; signatures state it.
-        people: "each": samples with several people are split, so that the method sees the boxes, detections and root of
-            one person at a time and does not know of the others; its answers are merged. "all": whole frames with all
-            boxes and detections, which need not be associated across views.
-        window: number of consecutive samples of a sequence, the current one last.
-        frames_per_rig: the most samples with the same cameras that the method uses together. If above 1, one call of
-            ``predict`` is given all samples of such a group; they have the same `Sample.rig`, and a view has the same
-            name in each of them. Of several views without extrinsics, one call is given one group and no other.
+        people: "each": samples with several people are split. The method sees the boxes, detections and root of one
+            person at a time, and its predictions are merged. "all": whole frames with all boxes and detections, which
+            need not be associated across views.
+        frames_per_rig: maximum number of samples with the same cameras that the method uses together. If above 1, one
+            call of ``predict`` has all samples of such a group. They have the same `Sample.rig`, and a view has the
+            same name in each of them. With several views and no extrinsics, a call has only one group.
 
     Example:
         >>> Inputs(crop_px=384, views=(1, 1), extrinsics=False)  # a monocular method
@@ -78,14 +83,13 @@ class Inputs:
     extrinsics: bool = True
     images: bool = True
     root: Literal["none", "predicted", "truth"] = "none"
-    window: int = 1
     hand: bool = False
     people: Literal["each", "all"] = "each"
     frames_per_rig: int = 1
 
 
 class Options(BaseModel):
-    """Base of a method's options; an undeclared key is an error."""
+    """Base of a method's options, which are immutable; an undeclared key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -98,7 +102,7 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 def parse_options(kind: type[OptionsT], values: Mapping[str, Any], where: str) -> OptionsT:
-    """``values`` as options of ``kind``; InputError names ``where`` and the unknown or wrong field."""
+    """Parse ``values`` as options of ``kind``; InputError names ``where`` and the unknown or wrong field."""
     return validated(kind, values, where)
 
 
@@ -107,14 +111,15 @@ class Training(Protocol):
     """Everything that the training loop needs. ``example`` and ``loss`` are pure functions of their arguments.
 
     A class can inherit from it or have the same attributes. Optional attributes: ``clip_norm``, the maximum gradient
-    norm (None: no clipping), and ``every``, the stride over the training samples.
+    norm (None: no clipping), and ``every``, the stride over the training samples. `nets.training.NetworkTraining` has
+    all of them except ``example`` and ``loss``.
 
     Example:
         `poseboard.methods.algebraic.train.AlgebraicTraining`; docs/methods.md has a shorter one.
     """
 
     architecture: dict[str, Any]
-    """Plain values that the checkpoint stores and from which ``Method.load`` builds the network."""
+    """Plain values, stored in the checkpoint, from which ``Method.load`` builds the network."""
     model: nn.Module
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
@@ -127,8 +132,8 @@ class Training(Protocol):
         """One training example; all random choices come from ``rng``.
 
         Args:
-            sample: as `inputs` declares it: of one person, unless it declares ``people="all"``.
-            truth: of that person alone, joints_mm (1, J, 3); of all people where all are seen.
+            sample: one sample as `inputs` declares it, with one person unless ``people="all"``.
+            truth: true poses of the sample's people, joints_mm (P, J, 3); P is 1 unless ``people="all"``.
             rng: source of all random choices.
         """
         ...
@@ -138,15 +143,15 @@ class Training(Protocol):
         ...
 
     def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
-        """Constants fitted on training samples after training, which the checkpoint stores; {} without any."""
+        """Fit constants on training samples after the last step; the checkpoint stores them."""
         return {}
 
 
 class Learner(Protocol):
-    """What a row has to be. One that learns weights and is no `Method` predicts nothing: other rows start from it.
+    """A row that can be trained. A learner that is no `Method` predicts no poses; other rows start from its weights.
 
-    One attribute is optional: ``each_view``. If it is True, every view of a training sample is an example and counts in
-    an epoch; otherwise an example has all views.
+    One attribute is optional: ``each_view``. If it is True, every view of a training sample is an example of its own;
+    otherwise an example has all views.
 
     Example:
         >>> class Net:
@@ -157,13 +162,13 @@ class Learner(Protocol):
     """
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
-        """Take the row's options of params.yaml (InputError for one it does not know) and the joints to answer in."""
+        """Construct with the row's options and the skeleton of the predictions; InputError for an unknown option."""
         ...
 
     def training(self, start: Path | None, seed: int) -> Training | None:
-        """The training pipeline, from the checkpoint ``start`` of the row named under ``after`` in params.yaml.
+        """The training that starts from ``start``, the checkpoint of the row under ``after`` in params.yaml.
 
-        None: nothing is learned, and ``start`` is this row's checkpoint as it is.
+        None: nothing is learned, and ``start`` becomes this row's checkpoint unchanged.
         """
         ...
 
@@ -172,8 +177,8 @@ class Learner(Protocol):
 class Method(Learner, Protocol):
     """A method that predicts 3D poses.
 
-    One attribute is optional: ``answers``, the joint set of its poses where that is not the one it was made with
-    (`answer_skeleton`).
+    One attribute is optional: ``answers``, the skeleton of its predictions if it differs from the skeleton that the
+    method was constructed with (`answer_skeleton`).
 
     Example:
         >>> class Centre:  # predicts every joint at the world origin
@@ -193,15 +198,15 @@ class Method(Learner, Protocol):
     """
 
     inputs: Inputs
-    """Read once, after ``load``, because a checkpoint can set the crop size. Every condition is predicted by a new
-    instance, which must declare the same."""
+    """Read once, after ``load``, because a checkpoint can set the crop size. Each condition is predicted by a new
+    instance, which must declare the same inputs."""
 
     def load(self, checkpoint: Path | None, device: str) -> None:
-        """Load a checkpoint; InputError if it is of another method or contradicts the options."""
+        """Load a checkpoint; InputError if it belongs to another method or contradicts the options."""
         ...
 
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """One `Poses` per sample, in order. A person who cannot be predicted is NaN or left out.
+        """Predict one `Poses` per sample, in order. A person who cannot be predicted is NaN or left out.
 
         Raises:
             InputError: a sample needs weights that were not loaded.
@@ -214,7 +219,7 @@ class Picture:
     """A picture for the page of a method.
 
     Args:
-        title: a few words; the page adds the sample's key.
+        title: short title; the page adds the sample's key.
         caption: how to read the picture.
         image: (H, W, 3) uint8 RGB.
     """
@@ -254,24 +259,24 @@ _OF_LEARNER = ("training",)
 
 
 def predicts(kind: type[Learner]) -> bool:
-    """Whether what a row learns predicts poses itself, by its contract: it has all that a `Method` has."""
+    """Whether a class has all functions of a `Method`, so that its row predicts poses."""
     return all(callable(getattr(kind, name, None)) for name in _OF_METHOD)
 
 
 def answer_skeleton(method: Method, skeleton: Skeleton) -> Skeleton:
-    """The joints that a method answers in: its ``answers``, else those that it was made with."""
+    """Skeleton of a method's predictions: its ``answers`` if it has them, else ``skeleton``."""
     answers: Skeleton = getattr(method, "answers", skeleton)
     return answers
 
 
 def find_method(spec: str) -> type[Method]:
-    """The class of a method, by its folder ("ransac") or "package.module:Class"; InputError if there is none."""
+    """Import a method's class by its folder ("ransac") or "package.module:Class"; InputError if it does not exist."""
     method: type[Method] = _import_class(spec, _OF_METHOD)
     return method
 
 
 def find_learner(spec: str) -> type[Learner]:
-    """The class of a row, a method or not, by the same names; InputError if there is none."""
+    """Import a learner's class by the same names as `find_method`; InputError if it does not exist."""
     learner: type[Learner] = _import_class(spec, _OF_LEARNER)
     return learner
 
@@ -299,12 +304,14 @@ def _import_class(spec: str, contract: Sequence[str]) -> type[Any]:
         raise InputError(f"method {spec!r}", f"there is no module {module_name}", "see `poseboard methods`") from None
     except SyntaxError as error:
         where = f"{error.filename}:{error.lineno}" if error.lineno else str(error.filename)
-        raise InputError(where, f"is no Python ({error.msg})", "mend that line") from None
+        raise InputError(where, f"is no Python ({error.msg})", "correct that line") from None
     try:
         kind: type[Any] = getattr(module, class_name)
     except AttributeError:
-        raise InputError(f"method {spec!r}", f"{module_name} has no class {class_name}", "name it so") from None
+        raise InputError(f"method {spec!r}", f"{module_name} has no class {class_name}", "rename its class") from None
     missing = [name for name in contract if not callable(getattr(kind, name, None))]
     if missing:
-        raise InputError(f"method {spec!r}", f"{class_name} lacks {', '.join(missing)}", "see methods/base.py")
+        raise InputError(
+            f"method {spec!r}", f"{class_name} lacks {', '.join(missing)}", "define them as in methods/base.py"
+        )
     return kind

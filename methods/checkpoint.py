@@ -1,4 +1,4 @@
-"""Checkpoints: their content, reading them without executing code, loading them into a network."""
+"""Checkpoints: what they contain, reading them without executing code, loading them into a network."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Checkpoint:
         _refuse_constants(values["constants"], path)
         trained_on = values.get("trained_on", ())
         if not isinstance(trained_on, tuple) or not all(isinstance(name, str) for name in trained_on):
-            raise InputError(f"{path}: trained_on", "are no names of data sets", "import it again")
+            raise InputError(f"{path}: trained_on", "is no tuple of data set names", "import it again")
         return cls(**{name: values[name] for name in fields}, trained_on=trained_on)
 
 
@@ -117,7 +117,7 @@ def read_tensors(path: Path) -> Any:
     except Exception as error:  # torch and zipfile raise many types for damaged or hostile files
         first = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         if first.startswith("Weights only load failed"):  # what follows is advice to switch the safety off
-            first = "it holds other things than tensors and plain values, or is no file of PyTorch"
+            first = "it contains objects other than tensors and plain values, or is no PyTorch file"
         raise InputError(path, f"file cannot be read as weights ({first})", "train or import it again") from None
 
 
@@ -171,7 +171,7 @@ def fitted_state(module: nn.Module, state: Mapping[str, Tensor], where: str | Pa
             for kind, keys in problems.items()
             if keys
         ]
-        raise InputError(where, f"weights do not fit the network ({'; '.join(parts)})", "check whose weights they are")
+        raise InputError(where, f"weights do not fit the network ({'; '.join(parts)})", "give weights of this network")
     return kept
 
 

@@ -1,8 +1,8 @@
 """The training loop of all methods: ``fit`` trains a method's ``Training``.
 
-Batches, augmentation and dropout are pure functions of (seed, step). The state is written to one file, atomically. A
-training that was killed at any step and is started again therefore ends with bit-equal weights, on one process or on
-several (``torchrun``, SLURM or ``processes`` > 1). Lightning Fabric handles devices, processes and gradients.
+Batches, augmentation and dropout are pure functions of (seed, step), and the state is written to one file, atomically.
+Therefore a training that is killed at any step and started again ends with bit-equal weights, on one process or several
+(``torchrun``, SLURM or ``processes`` > 1). Lightning Fabric handles devices, processes and gradients.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from poseboard.methods.base import Example, LabelledSamples, Training
 from poseboard.methods.checkpoint import read_tensors, write_tensors
 
 if TYPE_CHECKING:
-    # Importing it takes a second, which rows without training save: `launch` imports it.
+    # `launch` imports it, because the import takes a second and rows without training do not need it.
     from lightning_fabric import Fabric
 
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -54,8 +54,8 @@ class Fit:
         curve: loss name -> [(step, mean since the last point)].
         seconds: wall time of all sessions. A session is one start of the program; a resumed training has several.
         processor_seconds: user and system time of all processes and sessions, including the preparation of batches;
-            None on a GPU. It is the measure of cost, because it counts everything that a step does (a count of
-            operations would leave out batches and unprojection) and hardly depends on other programs.
+            None on a GPU. It is our measure of cost: it counts everything that a step does, and other programs on the
+            machine hardly change it.
         gpu_seconds: wall time × GPUs of all sessions; None on a CPU.
         skipped: number of steps without an update because a gradient was not finite.
     """
@@ -73,9 +73,9 @@ def launch(processes: int, accelerator: str = "auto") -> Fabric:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies import DDPStrategy
 
-    # Of a 1x1 convolution channels-last and contiguous memory are the same, described in two ways.
+    # For a 1x1 convolution channels-last and contiguous strides describe the same memory.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides", UserWarning)
-    # On import it sets its own log level, at which it reports the number of processes at every start.
+    # Its default log level reports the number of processes at every start.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     processes, nodes = _launched_processes() or (processes, 1)
     several = processes * nodes > 1
@@ -83,11 +83,11 @@ def launch(processes: int, accelerator: str = "auto") -> Fabric:
     if several and accelerator == "cpu":
         torch.set_num_threads(1)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # The statistics of batch normalisation of all processes but the first are used by nobody: they are not sent around.
-    # Versions of PyTorch before 2.13 know no other name for it.
+    # Only the first process's batch-norm statistics are saved, so buffers are not broadcast. PyTorch before 2.13 has no
+    # other name for this argument.
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
-    # One process may score or decode images for longer than half an hour, after which the others would give it up. One
-    # that ends is noticed at once.
+    # One process may decode images for longer than the default timeout of half an hour. A process that dies is noticed
+    # at once.
     strategy = DDPStrategy(broadcast_buffers=False, timeout=timedelta(days=1)) if several else "auto"
     fabric = Fabric(accelerator=accelerator, devices=processes, num_nodes=nodes, strategy=strategy)
     fabric.launch()
@@ -129,11 +129,11 @@ def fit(
 
     Args:
         fabric: from ``launch``; every process calls ``fit`` alike.
-        training: what to train; its model holds the final weights afterwards, unwrapped.
-        samples: with their truths, as ``training.inputs`` declares them.
-        seed: with the step, the source of every random choice.
+        training: what to train; afterwards its model is unwrapped and has the final weights.
+        samples: training data with the inputs that ``training.inputs`` declares.
+        seed: source of every random choice, together with the step.
         state_path: file of the resumable state; written every ``save_every`` steps and at the end.
-        configuration: everything the weights depend on, the number of processes included by this function.
+        configuration: everything else that the weights depend on; this function adds the seed and the processes.
         save_every: steps between writes.
         workers: threads that prepare the next batch (images decoded on the fly); 0 prepares in the loop.
         progress: called on the first process only.

@@ -1,14 +1,14 @@
 """Import of published weights into checkpoints.
 
-The files are PyTorch state dicts, bare or under ``state_dict`` or ``model``; keys have the prefix ``module.`` if they
-were saved from distributed training. Each method converts its own weights by a function in
+The files are PyTorch state dicts, bare or under ``state_dict``, ``model`` or ``network``. Keys of weights saved from
+distributed training have the prefix ``module.``. Each method converts its weights by a function in
 ``methods/<name>/published.py``:
 
     def published(state: Mapping[str, Tensor], file: Path, *, …) -> Checkpoint
 
-Its keyword arguments, each with a type and a default, are facts that the method's files do not contain; whoever imports
-one gives them by name. If a release has several models with the same tensors, the module names them in ``VARIANTS``,
-and ``variant`` is one of them.
+Its keyword arguments, each with a type and a default, are facts that the published files do not contain; users set
+them by name. If a release has several models with the same tensors, the module lists them in ``VARIANTS``, and
+``variant`` is one of them.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def import_weights(name: str, file: Path, **options: object) -> Checkpoint:
     Args:
         name: a method, or a method and one of its variants: "volumetric", "volumetric_sum".
         file: a PyTorch state dict.
-        options: facts that the file does not contain, as the method's ``published`` names them; text is converted.
+        options: keyword arguments of the method's ``published``; text is converted to their types.
 
     Raises:
-        InputError: the method has no published weights, has no such option or another kind of value for it; the file is
-            absent, damaged, or contains code or anything but finite tensors; the network is not one of the method; keys
-            are missing, unexpected or of another shape.
+        InputError: the method has no published weights, or an option is unknown or has a wrong type; the file is
+            absent, damaged, or contains code or values other than finite tensors; keys are missing, unexpected or of
+            another shape.
 
     Example:
         >>> import_weights("algebraic", Path("human36m_alg.pth")).save(Path("algebraic.pt"))  # doctest: +SKIP
@@ -52,24 +52,23 @@ def import_weights(name: str, file: Path, **options: object) -> Checkpoint:
     return checkpoint
 
 
-def _options(name: str, module: ModuleType, given: Mapping[str, object]) -> dict[str, Any]:
-    """What is given, as values of the types that the method states."""
+def _options(name: str, module: ModuleType, values: Mapping[str, object]) -> dict[str, Any]:
+    """Convert options to the types of the keyword arguments of ``published``."""
     kinds = get_type_hints(module.published, include_extras=True)
     parameters = inspect.signature(module.published).parameters
-    known = [one for one, of in parameters.items() if of.kind is of.KEYWORD_ONLY and one != "variant"]
-    chosen: dict[str, Any] = {}
-    for option, value in given.items():
+    names = [key for key, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    names = [key for key in names if key != "variant"]
+    options: dict[str, Any] = {}
+    for option, value in values.items():
         where = f"weights import {name} --set {option}"
-        if option not in known:
-            raise InputError(
-                where, "no such option", did_you_mean(option, known) if known else "leave it out: there is none"
-            )
+        if option not in names:
+            raise InputError(where, "no such option", did_you_mean(option, names) if names else "leave it out")
         try:
-            chosen[option] = TypeAdapter(kinds.get(option, Any)).validate_python(value)
+            options[option] = TypeAdapter(kinds.get(option, Any)).validate_python(value)
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
             raise InputError(f"{where}={value}", problem[:1].lower() + problem[1:], "give another value") from None
-    return chosen
+    return options
 
 
 def published_names() -> Iterator[str]:
@@ -84,21 +83,23 @@ def _folders() -> list[str]:
 
 
 def _module(name: str) -> tuple[ModuleType, str]:
-    """The module of a method, and the variant that the name says."""
+    """The module of a method, and the variant in the name."""
     for folder in _folders():
         if name == folder or name.startswith(f"{folder}_"):
             module = _published(folder)
             for variant in _variants(module):
                 if name == _name(folder, variant):
                     return module, variant
-    known = ", ".join(published_names())
-    raise InputError(f"method {name!r}", "there are no published weights for it", f"one of {known}")
+    names = ", ".join(published_names())
+    raise InputError(f"method {name!r}", "there are no published weights for it", f"use one of {names}")
 
 
 def _published(folder: str) -> ModuleType:
     module = importlib.import_module(f"poseboard.methods.{folder}.published")
     if not callable(getattr(module, "published", None)):
-        raise InputError(f"methods/{folder}/published.py", "has no function published", "see methods/weights.py")
+        raise InputError(
+            f"methods/{folder}/published.py", "has no function published", "define it as in methods/weights.py"
+        )
     return module
 
 
@@ -114,7 +115,7 @@ _OTHER_FILES = (
     (b"", "is empty"),
     (b"version https://git-lfs", "is a Git LFS pointer, not the file it stands for"),
     (b"<", "is a web page, not the file behind it"),
-    (b"\x89HDF", "is an HDF5 file; PyTorch's are read here"),
+    (b"\x89HDF", "is an HDF5 file, not a PyTorch file"),
     (b"\x1f\x8b", "is packed (gzip)"),
 )
 
@@ -130,14 +131,14 @@ def _read_state(file: Path) -> dict[str, Tensor]:
     try:
         values = read_tensors(file)
     except InputError:
-        remedy = "download it again; of a file with other objects, save its state_dict() alone"
+        remedy = "download it again; if the file has other objects, save only its state_dict()"
         raise InputError(
-            file, "cannot be read: no PyTorch file, cut short, or with objects other than tensors", remedy
+            file, "cannot be read: no PyTorch file, truncated, or with objects other than tensors", remedy
         ) from None
     for wrapper in ("state_dict", "model", "network"):
         if isinstance(values, Mapping) and isinstance(values.get(wrapper), Mapping):
             values = values[wrapper]
     if not isinstance(values, Mapping) or not values:
-        raise InputError(file, "file holds no state dict", "give the published .pth file")
+        raise InputError(file, "file has no state dict", "give the published .pth file")
     refuse_unusable(values, file, "give the published .pth file, or download it again")
     return {key.replace("module.", ""): value for key, value in values.items()}

@@ -85,7 +85,7 @@ def handover(folder: Path, inputs: Inputs, cameras: Sequence[str] | None = None,
 
 def plain(sample: Sample) -> list[object]:
     """What a sample holds, by value."""
-    held: list[object] = [sample.key, sample.group, sample.hand, sample.root_mm, len(sample.past)]
+    held: list[object] = [sample.key, sample.group, sample.hand, sample.root_mm]
     for view in sample.views:
         camera = {name: value for name, value in vars(view.camera).items() if isinstance(value, np.ndarray)}
         held += [view.name, *camera.values(), view.image, view.boxes_px, view.joints_px, view.confidence]
@@ -216,13 +216,6 @@ def test_a_method_that_sees_all_people_sees_the_whole_frame(tmp_path: Path) -> N
     assert [view.boxes_px.shape for view in sample.views] == [(3, 4)] * 3
     with pytest.raises(InputError, match=r"row a: inputs\.people: is all, and a crop shows one person"):
         taken(Inputs(people="all", crop_px=8), "row a")
-
-
-def test_several_people_over_time_are_nobody_knows_who(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="test/3: people: several are there, and nobody says who is who"):
-        handover(tmp_path, Inputs(window=2)).shown("test/3")
-    (sample,) = handover(tmp_path, Inputs(window=2, people="all")).shown("test/3")
-    assert [earlier.key for earlier in sample.past] == ["test/1"]
 
 
 class Level:

@@ -76,7 +76,6 @@ def test_everything_declared_is_there(tmp_path: Path) -> None:
     assert [view.name for view in sample.views] == ["a", "b", "c", "d"]
     assert sample.views[0].camera.P.shape == (3, 4)
     assert sample.root_mm is None
-    assert sample.past == ()
 
 
 def test_a_monocular_method_sees_one_view(tmp_path: Path) -> None:
@@ -105,15 +104,6 @@ def test_roots(tmp_path: Path) -> None:
         seen(tmp_path, Inputs(root="predicted"))
     predicted = {"test/Walking-1/1": np.array([[5.0, 6.0, 7.0]])}
     np.testing.assert_array_equal(seen(tmp_path, Inputs(root="predicted"), roots_mm=predicted).root_mm, [[5, 6, 7]])
-
-
-def test_the_window_stays_in_its_sequence(tmp_path: Path) -> None:
-    def past(key: str) -> list[str]:
-        return [sample.key for sample in seen(tmp_path, Inputs(window=3), key).past]
-
-    assert past("test/Walking-1/2") == ["test/Walking-1/0", "test/Walking-1/1"]
-    assert past("test/Walking-2/0") == []
-    assert past("test/Walking-2/1") == ["test/Walking-2/0"]
 
 
 class Forgetful:
@@ -153,7 +143,7 @@ def arrays_in(value: object) -> Iterator[np.ndarray]:
 
 
 def test_truth_is_not_inside_a_sample(tmp_path: Path) -> None:
-    sample = seen(tmp_path, Inputs(root="truth", window=2))
+    sample = seen(tmp_path, Inputs(root="truth"))
     shapes = [array.shape for array in arrays_in(sample)]
     assert (1, 3) in shapes, "the root that was declared is found"
     assert not [shape for shape in shapes if shape[-2:] == (17, 3)]

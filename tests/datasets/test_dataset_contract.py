@@ -179,7 +179,6 @@ def test_truth_has_a_place_for_each_joint_and_is_not_in_the_sample(opened: Calla
         np.testing.assert_array_equal(truth, opened().truth(key).joints_mm)
         sample = dataset.sample(key)
         assert sample.root_mm is None
-        assert sample.past == ()
         known = truth[np.isfinite(truth)]
         for array in arrays(sample):
             assert not np.isin(known, array).any()

@@ -148,5 +148,5 @@ def test_a_checkpoint_says_what_it_was_trained_on_only_where_that_is_stated(tmp_
     replace(plain, trained_on=("mpii", "mscoco")).save(path)
     assert Checkpoint.read(path).trained_on == ("mpii", "mscoco")
     write_tensors(path, {**read_tensors(path), "trained_on": "mpii"})
-    with pytest.raises(InputError, match="trained_on: are no names of data sets"):
+    with pytest.raises(InputError, match="trained_on: is no tuple of data set names"):
         Checkpoint.read(path)

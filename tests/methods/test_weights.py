@@ -186,7 +186,7 @@ def test_imported_weights_are_a_checkpoint(net, tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer"),
         (b"\n<!DOCTYPE html><html>", "is a web page"),
         (b"\x1f\x8b\x08rest", "is packed"),
-        (b"PK\x03\x04 and no more", "cannot be read: .*cut short.*; download it again"),
+        (b"PK\x03\x04 and no more", "cannot be read: .*truncated.*; download it again"),
     ],
 )
 def test_a_file_that_is_no_checkpoint_is_told_for_what_it_is(tmp_path, content, said):
