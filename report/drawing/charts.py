@@ -333,33 +333,46 @@ def each(
     """
     bounds = bounds or {}
     first, ticks = next(iter(curves.values())), sorted({x for curve in curves.values() for x in curve.x})
-    named = {ticks[round(place)] for place in np.linspace(0, len(ticks) - 1, min(len(ticks), 4))}
+    labelled = {ticks[round(place)] for place in np.linspace(0, len(ticks) - 1, min(len(ticks), 4))}
     with mpl.rc_context(STYLE):
         columns = min(len(curves), 3)
-        rows = -(-len(curves) // columns)
-        figure = Figure(figsize=(WIDTH, 1.25 * rows + 0.6), layout="constrained")
-        drawn = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
-        for axes, (name, own) in zip(drawn, curves.items(), strict=False):
-            for other, curve in curves.items():
-                style = {**look(index[name]), "zorder": 3} if other == name else {"color": RULE}
-                axes.plot(curve.x, _values(curve), linewidth=1.5, markersize=3.5, **style)
+        panels = [(name, curves, {name}) for name in curves]
+        figure, drawn = _small_multiples(panels, index, columns, 1.25 * -(-len(curves) // columns) + 0.6)
+        for axes, (name, curve) in zip(drawn, curves.items(), strict=True):
             colour = look(index[name])["color"]
-            _bars(axes, own, colour, (ranges or {}).get(name, ()), (widest or {}).get(name, ()))
+            _bars(axes, curve, colour, (ranges or {}).get(name, ()), (widest or {}).get(name, ()))
             for bound, value in bounds.items():
                 axes.axhline(value, **{**look(index[bound]), **_BOUND})
             axes.set_title(printable(name), color=colour, fontsize=STYLE["legend.fontsize"])
-            _ticks(axes, ticks, named)
+            _ticks(axes, ticks, labelled)
             axes.margins(x=0.08)  # no mark is clipped
-            _finish(axes, "both")
-        for axes in drawn[len(curves) :]:
-            axes.set_visible(False)
-        for axes in drawn[max(len(curves) - columns, 0) : len(curves)]:  # the lowest panel of each column
-            axes.tick_params(labelbottom=True)
+        for axes in drawn[:-columns]:
+            axes.tick_params(labelbottom=False)
         figure.supxlabel(printable(first.x_label), fontsize=STYLE["axes.labelsize"])
         figure.supylabel(in_lines(printable(first.y_label), LINE_CHARACTERS), fontsize=STYLE["axes.labelsize"])
         if bounds:
             _legend(figure, list(bounds), index, lines=True, bounds=bounds)
     return figure
+
+
+def _small_multiples(
+    panels: Sequence[tuple[str, Mapping[str, Curve], Collection[str]]],
+    index: Mapping[str, int],
+    columns: int,
+    height: float,
+) -> tuple[Figure, list[Axes]]:
+    """A grid of panels with one axis of values: title, all curves, and the methods in colour; the others are grey."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    drawn = list(figure.subplots(-(-len(panels) // columns), columns, squeeze=False, sharey=True).flat)
+    for axes in drawn[len(panels) :]:
+        axes.set_visible(False)
+    for axes, (title, curves, coloured) in zip(drawn, panels, strict=False):
+        for name, curve in curves.items():
+            style = {**look(index[name]), "zorder": 3} if name in coloured else {"color": RULE}
+            axes.plot(curve.x, _values(curve), linewidth=1.5, markersize=4, **style)
+        axes.set_title(printable(title))
+        _finish(axes, "both")
+    return figure, drawn[: len(panels)]
 
 
 def _bars(axes: Axes, curve: Curve, colour: str, *ranges: Sequence[tuple[float, float] | None]) -> list[LineCollection]:
@@ -379,6 +392,13 @@ def _ticks(axes: Axes, ticks: Sequence[float], named: Collection[float]) -> None
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(ticks, [f"{x:g}" if x in named else "" for x in ticks])
+
+
+def _logarithmic(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _values(curve: Curve) -> list[float]:
@@ -404,30 +424,18 @@ def panels(curves: Mapping[str, Mapping[str, Curve]], index: Mapping[str, int], 
     methods = list(dict.fromkeys(name for of_panel in curves.values() for name in of_panel))
     known = [value for of_panel in curves.values() for curve in of_panel.values() for value in curve.y if value]
     parts = -(-len(methods) // CROWDED)
-    shown = [set(methods[part::parts]) for part in range(parts)]
-    titled = [(title, of_panel, part) for title, of_panel in curves.items() for part in shown]
+    coloured = [set(methods[part::parts]) for part in range(parts)]
+    titled = [(title, of_panel, part) for title, of_panel in curves.items() for part in coloured]
     with mpl.rc_context(STYLE):
         columns = min(len(titled), 2) if parts == 1 else parts
-        rows = -(-len(titled) // columns)
-        legend = 0.2 * -(-len(methods) // 3)
-        figure = Figure(figsize=(WIDTH, 1.9 * rows + legend + 0.4), layout="constrained")
-        drawn = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
-        for axes in drawn[len(titled) :]:
-            axes.set_visible(False)
-        for axes, (title, of_panel, part) in zip(drawn, titled, strict=False):
-            for name, curve in of_panel.items():
-                style = {**look(index[name]), "zorder": 3} if name in part else {"color": RULE}
-                axes.plot(curve.x, _values(curve), linewidth=1.4, markersize=4.5, **style)
+        height = 1.9 * -(-len(titled) // columns) + 0.2 * -(-len(methods) // 3) + 0.4
+        figure, drawn = _small_multiples(titled, index, columns, height)
+        for axes, (_, of_panel, _) in zip(drawn, titled, strict=True):
             ticks = sorted({x for curve in of_panel.values() for x in curve.x})
             axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
-            axes.set_title(printable(title))
-            _finish(axes, "both")
         if known and min(known) > 0 and max(known) > SPREAD_FROM * min(known):
             label = f"{label}, logarithmic"
-            drawn[0].set_yscale("log")
-            drawn[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            drawn[0].yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-            drawn[0].yaxis.set_minor_locator(NullLocator())
+            _logarithmic(drawn[0])
         figure.supylabel(in_lines(printable(label), LINE_CHARACTERS), fontsize=STYLE["axes.labelsize"])
         figure.supxlabel("severity", fontsize=STYLE["axes.labelsize"])
         _legend(figure, methods, index, lines=True)
@@ -486,10 +494,7 @@ def training_curves(training: TrainingFile, index: int) -> Figure:
                 if curve.y_label != name:
                     axes.set_ylabel(printable(curve.y_label))
             if low > 0 and high / low > 10:
-                axes.set_yscale("log")
-                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-                axes.yaxis.set_minor_locator(NullLocator())
+                _logarithmic(axes)
             axes.set_title(printable(name))
             _finish(axes, "both")
         if len(training.runs) > 1:
