@@ -14,7 +14,6 @@ import seaborn as sns
 from markupsafe import escape
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -508,13 +507,6 @@ def to_svg(figure: Figure, name: str) -> str:
     """The figure as a standalone SVG file; the same figure and name give the same bytes."""
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         buffer = io.StringIO()
-        if (layout := figure.get_layout_engine()) is not None:
-            # ``savefig`` would draw the whole figure twice: once to lay it out at 72 dpi.
-            dpi, figure.dpi = figure.dpi, 72
-            FigureCanvasSVG(figure)
-            layout.execute(figure)
-            figure.set_layout_engine(None)
-            figure.dpi = dpi
         figure.savefig(buffer, format="svg")
     # its date and version would differ from build to build
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", buffer.getvalue(), flags=re.DOTALL)
