@@ -18,7 +18,6 @@ import numpy as np
 
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import write_file
 from poseboard.datasets.skeleton import COCO
 from poseboard.datasets.unpickle import read_pickle
 
@@ -53,14 +52,14 @@ def read_detections(path: Path) -> Detections:
     return _from_pickle(path) if path.suffix == ".pkl" else _from_npz(path)
 
 
-def write_detections(path: Path, detections: Mapping[tuple[int, int], Array]) -> None:
-    """Write an .npz file atomically; equal detections give equal bytes."""
+def encode_detections(detections: Mapping[tuple[int, int], Array]) -> bytes:
+    """Content of an .npz file; equal detections give equal bytes."""
     counts = [len(people) for people in detections.values()]
     views = np.repeat(np.array(list(detections), dtype=np.int64).reshape(-1, 2), counts, axis=0)
     keypoints = np.concatenate([np.zeros((0, len(COCO), 3)), *detections.values()]).astype(np.float32)
     buffer = io.BytesIO()
     np.savez(buffer, camera=views[:, 0], frame=views[:, 1], keypoints=keypoints)
-    write_file(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def boxes_about(joints_px: Array) -> Array:

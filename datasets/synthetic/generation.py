@@ -10,10 +10,10 @@ import json
 import shutil
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Protocol, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -23,27 +23,29 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from poseboard.datasets.camera import Array
+from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
-from poseboard.datasets.manifest import NAME, read_manifest, write_manifest
+from poseboard.datasets.manifest import NAME, files_digest, read_manifest, verify_files, write_manifest
+from poseboard.datasets.sample import Dataset
 
 _STARTED = "generation.json"
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 JpegQuality = Annotated[int, Field(ge=10, le=100)]
 Job = tuple[str, str]
-"""What is rendered together: subject and sequence, or split and scene."""
+"""Unit of rendering: subject and sequence, or split and scene."""
 
 
 class Extent(NamedTuple):
-    """How large a world is, before it is rendered.
+    """Size of a world, computed before rendering.
 
     Args:
         shots: number of rendered images.
-        pixels: of each of them.
-        trees: number of files per shot.
-        folders: that the files are in.
-        views: cameras of a sample.
+        pixels: pixels per image.
+        trees: files per rendered image.
+        folders: number of folders.
+        views: cameras per sample.
     """
 
     shots: int
@@ -65,18 +67,18 @@ class GenerationOptions(BaseModel, ABC):
     @property
     @abstractmethod
     def extent(self) -> Extent:
-        """How large the world is."""
+        """Size of the world."""
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """One job that a layout has written.
+    """Record of one rendered job.
 
     Args:
-        visibility: one number per shot: the share of the joints that the camera sees.
-        sha256: of the images, in the order of the layout.
-        size_bytes: of the images.
-        files: paths of the images below the root, in that order; empty where the labels tell them.
+        visibility: share of visible joints per image.
+        sha256: checksum of the images, in the order of the layout.
+        size_bytes: total size of the images.
+        files: paths of the images below the root, in that order; empty if the labels list them.
     """
 
     visibility: Array
@@ -87,11 +89,11 @@ class Clip:
 
 @dataclass(frozen=True, eq=False)
 class WrittenLabels:
-    """The labels of a world.
+    """Record of the written labels.
 
     Args:
-        digest: of their content.
-        files: paths below the root, in the order of the digest; empty where it is of parsed content.
+        digest: digest of their content.
+        files: paths below the root, in the order of the digest; empty for a digest of parsed content.
     """
 
     digest: hashlib._Hash
@@ -100,41 +102,82 @@ class WrittenLabels:
 
 ClipT = TypeVar("ClipT", bound=Clip)
 OptionsT = TypeVar("OptionsT", bound=GenerationOptions)
-OptionsT_contra = TypeVar("OptionsT_contra", bound=GenerationOptions, contravariant=True)
 
 
-class Layout(Protocol[OptionsT_contra, ClipT]):
-    """Writer of a world in the format of one published data set. It is passed to processes and must be picklable."""
+class Layout(ABC, Generic[OptionsT, ClipT]):
+    """Writer of a world in the format of one published data set. It is sent to processes and must be picklable.
+
+    Args:
+        adapter: opens a written world from its root.
+    """
 
     version: str
-    """Changed whenever equal options give other bytes."""
+    """Must change whenever equal options give other bytes."""
     parts: tuple[str, ...]
-    """Folders of the tree that it writes."""
+    """Top-level folders of the world."""
 
-    def jobs(self, options: OptionsT_contra) -> Sequence[Job]:
-        """What is rendered, in this order."""
-        ...
+    def __init__(self, adapter: Callable[[Path], Dataset]) -> None:
+        self.adapter = adapter
 
-    def write_sequence(self, root: Path, options: OptionsT_contra, job: Job) -> ClipT:
+    @abstractmethod
+    def jobs(self, options: OptionsT) -> Sequence[Job]:
+        """All jobs in the order of rendering."""
+
+    @abstractmethod
+    def write_sequence(self, root: Path, options: OptionsT, job: Job) -> ClipT:
         """Render one job and write its images; a pure function of the arguments."""
-        ...
 
-    def write_labels(self, root: Path, options: OptionsT_contra, clips: Sequence[ClipT]) -> WrittenLabels:
-        """Write labels and contact sheet of the world."""
-        ...
+    @abstractmethod
+    def labels(self, options: OptionsT, clips: Sequence[ClipT]) -> Mapping[str, Any]:
+        """Label files: path below the root -> bytes, or a value to write as JSON."""
+
+    def write_labels(self, root: Path, options: OptionsT, clips: Sequence[ClipT]) -> WrittenLabels:
+        """Write the label files and a contact sheet."""
+        files = self.labels(options, clips)
+        for name, content in files.items():
+            data = content if isinstance(content, bytes) else json.dumps(content, separators=(",", ":")).encode()
+            write_file(root / name, data)
+        self.write_contact_sheet(root)
+        return WrittenLabels(files_digest(root, list(files)), tuple(files))
+
+    def write_contact_sheet(self, root: Path) -> None:
+        """Draw samples of the written world."""
+        world = self.adapter(root)
+        groups = {key: world.sample(key).group for split in world.splits for key in world.keys(split)}
+        write_contact_sheet(world, groups, root / "contact_sheet.png")
 
     def verified(self, root: Path) -> dict[str, Any]:
-        """The manifest of a complete tree after comparing every byte; InputError if a file was changed."""
-        ...
+        """The manifest of a complete world after comparing every byte; InputError if a file was changed."""
+        return verify_files(root, every_byte=True)
+
+
+class ImageWriter:
+    """Writes the images of one job as JPEG files, and records what the manifest needs of them."""
+
+    def __init__(self, root: Path, quality: int) -> None:
+        self._root, self._quality = root, quality
+        self._digest, self._size_bytes, self._files = hashlib.sha256(), 0, list[str]()
+
+    def write(self, file: str, rgb: NDArray[np.uint8]) -> None:
+        """Write an image (H, W, 3) at a path below the root."""
+        data = encode_jpeg(rgb, self._quality)
+        write_file(self._root / file, data)
+        self._digest.update(data)
+        self._size_bytes += len(data)
+        self._files.append(file)
+
+    def record(self) -> tuple[str, int, tuple[str, ...]]:
+        """Checksum, size in bytes and paths, in the order of the fields of `Clip`."""
+        return self._digest.hexdigest(), self._size_bytes, tuple(self._files)
 
 
 def random_part(seed: int, *names: str) -> Generator:
-    """A random generator for one part of a world; it depends only on the seed and the names."""
+    """Random generator of one part of a world; it depends only on the seed and the names."""
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
 
 
 def encode_jpeg(rgb: NDArray[np.uint8], quality: int) -> bytes:
-    """An image (H, W, 3) RGB as a JPEG file."""
+    """Encode an image (H, W, 3) RGB as a JPEG file."""
     fine, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not fine:
         raise RuntimeError("the JPEG encoder refused an image")

@@ -7,11 +7,9 @@ distance. A layout says how images are called and what its label files hold.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import zlib
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,21 +21,17 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from poseboard.datasets.camera import Array, Camera
-from poseboard.datasets.contact_sheet import write_contact_sheet
-from poseboard.datasets.files import write_file
-from poseboard.datasets.manifest import files_digest, verify_files
-from poseboard.datasets.sample import Dataset
 from poseboard.datasets.skeleton import COCO
 from poseboard.datasets.synthetic.body import sample_body, sample_outfit
 from poseboard.datasets.synthetic.generation import (
     Clip,
     Extent,
     GenerationOptions,
+    ImageWriter,
     Job,
     JpegQuality,
+    Layout,
     Seed,
-    WrittenLabels,
-    encode_jpeg,
     random_part,
 )
 from poseboard.datasets.synthetic.motion import ACTIONS, GAITS, SEATS, move
@@ -177,9 +171,24 @@ class Photograph:
         """(P, J, 2) projections."""
         return self.camera.project(self.joints_mm(names))
 
+    def entry(self, file_name: str, **fields: object) -> dict[str, Any]:
+        """Entry of ``images`` in a COCO-style file."""
+        width, height = self.camera.size
+        return {"id": self.number, "file_name": file_name, **fields, "width": width, "height": height}
+
+    @property
+    def focal_px(self) -> list[float]:
+        """Focal lengths along x and y."""
+        return [float(self.camera.K[0, 0]), float(self.camera.K[1, 1])]
+
+    @property
+    def principal_point_px(self) -> list[float]:
+        """Principal point x, y."""
+        return [float(self.camera.K[0, 2]), float(self.camera.K[1, 2])]
+
     @property
     def recognisable(self) -> NDArray[np.bool_]:
-        """(P,) of whom the camera sees enough."""
+        """Whether enough joints of each person (P,) are visible."""
         return np.asarray(self.seen.mean(axis=1) >= LEAST_SEEN)
 
     def inside(self, joints_px: Array) -> NDArray[np.bool_]:
@@ -321,26 +330,16 @@ def joint_boxes(joints_px: Array, scale: float) -> Array:
     return np.concatenate([(lower + upper) / 2 - half, (lower + upper) / 2 + half], axis=1)
 
 
-class PhotographLayout(ABC):
-    """Base of a layout of photographs; see `generation.Layout`.
-
-    Args:
-        adapter: opens the tree from its root.
-    """
-
-    version: str
-    parts: tuple[str, ...]
-
-    def __init__(self, adapter: Callable[[Path], Dataset]) -> None:
-        self._adapter = adapter
+class PhotographLayout(Layout[WorldOptions, PhotographedClip]):
+    """Base class of the layouts of photographs."""
 
     @abstractmethod
     def image(self, split: str, scene: int, frame: int, number: int) -> str:
         """Path of an image below the root."""
 
     @abstractmethod
-    def labels(self, options: WorldOptions, photographs: Sequence[Photograph]) -> dict[str, Any]:
-        """Path of each label file below the root, and its content, to be written as JSON."""
+    def annotations(self, options: WorldOptions, photographs: Sequence[Photograph]) -> dict[str, Any]:
+        """Label files: path below the root -> value to write as JSON."""
 
     def jobs(self, options: WorldOptions) -> list[Job]:
         """Split and number of all scenes."""
@@ -350,28 +349,13 @@ class PhotographLayout(ABC):
         """Render one scene and write its images."""
         split, scene = job[0], int(job[1])
         number = self.jobs(options).index(job) * options.frames
-        digest, size_bytes, files, photographs = hashlib.sha256(), 0, [], []
+        images, photographs = ImageWriter(root, options.jpeg_quality), []
         for photograph, image in _photograph(options, (split, scene), number, direct(options, split, scene)):
-            data = encode_jpeg(image, options.jpeg_quality)
-            file = self.image(split, scene, photograph.frame, photograph.number)
-            write_file(root / file, data)
-            digest.update(data)
-            size_bytes += len(data)
-            files.append(file)
+            images.write(self.image(split, scene, photograph.frame, photograph.number), image)
             photographs.append(photograph)
         visibility = np.array([photograph.seen.mean() for photograph in photographs])
-        return PhotographedClip(visibility, digest.hexdigest(), size_bytes, tuple(files), photographs=photographs)
+        return PhotographedClip(visibility, *images.record(), photographs=photographs)
 
-    def write_labels(self, root: Path, options: WorldOptions, clips: Sequence[PhotographedClip]) -> WrittenLabels:
-        """Write the label files and a contact sheet."""
-        files = self.labels(options, [photograph for clip in clips for photograph in clip.photographs])
-        for name, content in files.items():
-            write_file(root / name, json.dumps(content, separators=(",", ":")).encode())
-        written = self._adapter(root)
-        groups = {key: written.sample(key).group for split in written.splits for key in written.keys(split)}
-        write_contact_sheet(written, groups, root / "contact_sheet.png")
-        return WrittenLabels(files_digest(root, list(files)), tuple(files))
-
-    def verified(self, root: Path) -> dict[str, Any]:
-        """The manifest of a complete tree after comparing every byte; InputError if a file was changed."""
-        return verify_files(root, every_byte=True)
+    def labels(self, options: WorldOptions, clips: Sequence[PhotographedClip]) -> dict[str, Any]:
+        """Label files of all photographs."""
+        return self.annotations(options, [photograph for clip in clips for photograph in clip.photographs])

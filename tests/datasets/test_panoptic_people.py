@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_up_panoptic_people import CAMERAS, FRAMES, SEQUENCES, write_panoptic_people
 
-from poseboard.datasets.detections import detections_path, read_detections, write_detections
+from poseboard.datasets.detections import detections_path, encode_detections, read_detections
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import Facts
 from poseboard.datasets.panoptic_people import PanopticPeople
@@ -89,13 +89,13 @@ def test_detections_are_written_as_they_are_read(tmp_path: Path) -> None:
         (6, 0): np.zeros((0, 17, 3)),
     }
     path = tmp_path / "pred_x_maskrcnn_hrnet_coco.npz"
-    write_detections(path, people)
+    path.write_bytes(encode_detections(people))
     first = path.read_bytes()
     read = read_detections(path)
     assert set(read) == {(3, 12), (23, 0)}, "of nobody there is nothing to say"
     for view, of_view in read.items():
         np.testing.assert_array_equal(of_view, people[view].astype(np.float32))
-    write_detections(path, people)
+    path.write_bytes(encode_detections(people))
     assert path.read_bytes() == first
-    write_detections(path, {})
+    path.write_bytes(encode_detections({}))
     assert read_detections(path) == {}

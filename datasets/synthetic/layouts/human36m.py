@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,12 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from poseboard.datasets.camera import Array, Camera
-from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.files import write_file
 from poseboard.datasets.human36m import CAMERAS, LABELS, TREES, Human36M, image_path
 from poseboard.datasets.manifest import labels_digest
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.datasets.synthetic import generation, world
-from poseboard.datasets.synthetic.generation import Clip, Job, WrittenLabels, encode_jpeg
+from poseboard.datasets.synthetic.generation import Clip, Job, Layout, WrittenLabels, encode_jpeg
 from poseboard.datasets.synthetic.world import SEQUENCES, RosterOptions, StudioOptions, direct, jobs, shots
 
 PUBLISHED_SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
@@ -139,18 +138,19 @@ def label_file(options: RosterOptions, clips: Sequence[LabelledClip]) -> dict[st
     }
 
 
-@dataclass(eq=False)
-class Human36MLayout:
-    """See `generation.Layout`.
+class Human36MLayout(Layout[Any, LabelledClip]):
+    """Writer of this layout.
 
     Args:
-        adapter: that reads what is written.
+        adapter: class that reads the written world.
         version: see `generation.Layout`.
     """
 
-    adapter: type[Human36M] = Human36M
-    version: str = "human36m-1"
-    parts: tuple[str, ...] = ("processed", "extra")
+    parts = ("processed", "extra")
+
+    def __init__(self, adapter: type[Human36M] = Human36M, version: str = "human36m-1") -> None:
+        super().__init__(partial(adapter, synthetic=True))
+        self._kind, self.version = adapter, version
 
     def jobs(self, options: RosterOptions) -> list[Job]:
         """Subject and name of all sequences."""
@@ -188,24 +188,23 @@ class Human36MLayout:
             cameras=options.rig(subject),
         )
 
-    def write_labels(self, root: Path, options: RosterOptions, clips: Sequence[LabelledClip]) -> WrittenLabels:
-        """Write the label file and a contact sheet."""
-        labels = label_file(options, clips)
-        (root / LABELS).parent.mkdir(parents=True, exist_ok=True)
+    def labels(self, options: RosterOptions, clips: Sequence[LabelledClip]) -> dict[str, bytes]:
+        """The published label file."""
         pickled = io.BytesIO()
-        np.save(pickled, np.array(labels, dtype=object), allow_pickle=True)
-        write_file(root / LABELS, pickled.getvalue())
-        written = self.adapter(root, synthetic=True)
-        groups = {key: written.sample(key).group for split in written.splits for key in written.keys(split)}
-        write_contact_sheet(written, groups, root / "contact_sheet.png")
+        np.save(pickled, np.array(label_file(options, clips), dtype=object), allow_pickle=True)
+        return {LABELS.as_posix(): pickled.getvalue()}
+
+    def write_labels(self, root: Path, options: RosterOptions, clips: Sequence[LabelledClip]) -> WrittenLabels:
+        """Write the label file and a contact sheet; the digest is of the content, since a pickle's bytes may differ."""
+        super().write_labels(root, options, clips)
+        labels = label_file(options, clips)
         names = [labels[field] for field in ("subject_names", "camera_names", "action_names")]
         return WrittenLabels(labels_digest(names, labels["cameras"], labels["table"]))
 
     def verified(self, root: Path) -> dict[str, Any]:
-        """The manifest of a complete tree after comparing every byte; InputError if a file was changed."""
-        return self.adapter(root, synthetic=True).verified(every_byte=True)
+        """The manifest of a complete world after comparing every byte; InputError if a file was changed."""
+        return self._kind(root, synthetic=True).verified(every_byte=True)
 
 
-def generate(options: WorldOptions, root: Path, progress: Callable[[int, int], None] | None = None) -> str:
-    """Write a world in this layout, unless the folder already has it; see `generation.generate`."""
-    return generation.generate(Human36MLayout(), options, root, progress)
+generate = partial(generation.generate, Human36MLayout())
+"""Write a world in this layout, unless the folder already has it; see `generation.generate`."""

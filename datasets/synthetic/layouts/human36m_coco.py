@@ -6,10 +6,9 @@ multiples both of 5 and of 64: the adapter uses every one, for training and for 
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -19,13 +18,10 @@ from pydantic import Field, model_validator
 
 from poseboard.datasets.boxes import key_point_box
 from poseboard.datasets.camera import Array
-from poseboard.datasets.contact_sheet import write_contact_sheet
-from poseboard.datasets.files import write_file
 from poseboard.datasets.human36m_coco import SUBJECTS, Human36MCoco
 from poseboard.datasets.human36m_toolbox import ACTIONS, JOINTS
-from poseboard.datasets.manifest import files_digest, verify_files
 from poseboard.datasets.synthetic import generation, motion, world
-from poseboard.datasets.synthetic.generation import Clip, Extent, Job, WrittenLabels, encode_jpeg, random_part
+from poseboard.datasets.synthetic.generation import Clip, Extent, ImageWriter, Job, Layout, random_part
 from poseboard.datasets.synthetic.photographs import bounds, xywh
 from poseboard.datasets.synthetic.world import direct, jobs, rig, shots
 
@@ -80,11 +76,11 @@ class PosedClip(Clip):
     silhouettes_px: Array
 
 
-class Human36MCocoLayout:
-    """See `generation.Layout`."""
+class Human36MCocoLayout(Layout[WorldOptions, PosedClip]):
+    """Writer of this layout."""
 
     version = "human36m-coco-1"
-    parts: tuple[str, ...] = ("annotations", "images", "bbox")
+    parts = ("annotations", "images", "bbox")
 
     def jobs(self, options: WorldOptions) -> list[Job]:
         """Subject and name of all sequences."""
@@ -94,16 +90,11 @@ class Human36MCocoLayout:
         """Render one sequence and write its images."""
         subject, name = job
         take = direct(options, subject, name)
-        digest, size_bytes, files, visibility, rows, boxes = hashlib.sha256(), 0, [], [], [], []
+        images, visibility, rows, boxes = ImageWriter(root, options.jpeg_quality), [], [], []
         for i, v, picture, seen in shots(options, subject, name, take):
             if (subject, name, v) == _NO_VIDEO:
                 continue
-            data = encode_jpeg(picture.image, options.jpeg_quality)
-            file = f"images/{_file_name(subject, name, v, i * options.frame_step)}"
-            write_file(root / file, data)
-            digest.update(data)
-            size_bytes += len(data)
-            files.append(file)
+            images.write(f"images/{_file_name(subject, name, v, i * options.frame_step)}", picture.image)
             visibility.append(seen.mean())
             rows.append((i, v))
             boxes.append(bounds(picture.silhouette))
@@ -111,28 +102,16 @@ class Human36MCocoLayout:
         actor = take.people[0].figure
         return PosedClip(
             np.array(visibility),
-            digest.hexdigest(),
-            size_bytes,
-            tuple(files),
+            *images.record(),
             joints_mm=actor.landmarks_mm(JOINTS),
             instant=instant,
             view=view,
             silhouettes_px=np.array(boxes).reshape(-1, 4),
         )
 
-    def write_labels(self, root: Path, options: WorldOptions, clips: Sequence[PosedClip]) -> WrittenLabels:
-        """Write the label files and a contact sheet."""
-        files = label_files(options, clips)
-        for name, content in files.items():
-            write_file(root / name, json.dumps(content, separators=(",", ":")).encode())
-        written = Human36MCoco(root, every_train=1, every_test=1)
-        groups = {key: written.sample(key).group for split in written.splits for key in written.keys(split)}
-        write_contact_sheet(written, groups, root / "contact_sheet.png")
-        return WrittenLabels(files_digest(root, list(files)), tuple(files))
-
-    def verified(self, root: Path) -> dict[str, Any]:
-        """The manifest of a complete tree after comparing every byte; InputError if a file was changed."""
-        return verify_files(root, every_byte=True)
+    def labels(self, options: WorldOptions, clips: Sequence[PosedClip]) -> dict[str, Any]:
+        """See `label_files`."""
+        return label_files(options, clips)
 
 
 def _numbers(subject: str, name: str) -> tuple[int, int, int]:
@@ -218,6 +197,5 @@ def _detections(options: WorldOptions, subject: str, name: str, boxes_px: Array,
     ]
 
 
-def generate(options: WorldOptions, root: Path, progress: Callable[[int, int], None] | None = None) -> str:
-    """Write a world in this layout, unless the folder already has it; see `generation.generate`."""
-    return generation.generate(Human36MCocoLayout(), options, root, progress)
+generate = partial(generation.generate, Human36MCocoLayout(partial(Human36MCoco, every_train=1, every_test=1)))
+"""Write a world in this layout, unless the folder already has it; see `generation.generate`."""

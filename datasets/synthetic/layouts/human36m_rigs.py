@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 from poseboard.datasets.human36m_rigs import Human36MRigs
 from poseboard.datasets.synthetic import generation
@@ -13,7 +12,5 @@ from poseboard.datasets.synthetic.rigs import RigsOptions
 WorldOptions = RigsOptions
 
 
-def generate(options: RigsOptions, root: Path, progress: Callable[[int, int], None] | None = None) -> str:
-    """Write a world of random rigs, unless the folder already has it; see `generation.generate`."""
-    layout = Human36MLayout(Human36MRigs, "human36m-rigs-1")
-    return generation.generate(layout, options, root, progress)
+generate = partial(generation.generate, Human36MLayout(Human36MRigs, "human36m-rigs-1"))
+"""Write a world in this layout, unless the folder already has it; see `generation.generate`."""

@@ -1,12 +1,12 @@
 """A synthetic world in the layout of MSCOCO 2017's person key points; see `datasets.mscoco`.
 
-Boxes and key points are those of what can be seen: nobody is annotated of whom the image shows nothing.
+Boxes and key points are those of visible parts. People who are completely hidden are not annotated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,25 +29,23 @@ class WorldOptions(photographs.WorldOptions):
 
 
 class MsCocoLayout(PhotographLayout):
-    """See `generation.Layout`."""
+    """Writer of this layout."""
 
     version = "mscoco-1"
-    parts: tuple[str, ...] = ("images", "annotations")
+    parts = ("images", "annotations")
 
     def image(self, split: str, scene: int, frame: int, number: int) -> str:
         """Called by the id of the image."""
         return f"images/{_SETS[split]}/{number:012d}.jpg"
 
-    def labels(self, options: photographs.WorldOptions, photographs: Sequence[Photograph]) -> dict[str, Any]:
+    def annotations(self, options: photographs.WorldOptions, photographs: Sequence[Photograph]) -> dict[str, Any]:
         """A file of annotations for each split."""
         categories = [{"id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO.joints)}]
         files: dict[str, Any] = {}
         for split in options.splits:
             images, annotations = [], list[dict[str, Any]]()
             for photograph in (photograph for photograph in photographs if photograph.split == split):
-                width, height = photograph.camera.size
-                name = self.image(split, photograph.scene, photograph.frame, photograph.number)
-                images.append({"id": photograph.number, "file_name": Path(name).name, "width": width, "height": height})
+                images.append(photograph.entry(f"{photograph.number:012d}.jpg"))
                 annotations += _people(photograph, 100_000 * (split == "test") + len(annotations) + 1)
             name = f"annotations/person_keypoints_{_SETS[split]}.json"
             files[name] = {"images": images, "annotations": annotations, "categories": categories}
@@ -77,6 +75,5 @@ def _people(photograph: Photograph, first_id: int) -> list[dict[str, Any]]:
     ]
 
 
-def generate(options: WorldOptions, root: Path, progress: Callable[[int, int], None] | None = None) -> str:
-    """Write a world in this layout, unless the folder already has it; see `generation.generate`."""
-    return generation.generate(MsCocoLayout(MsCoco), options, root, progress)
+generate = partial(generation.generate, MsCocoLayout(MsCoco))
+"""Write a world in this layout, unless the folder already has it; see `generation.generate`."""

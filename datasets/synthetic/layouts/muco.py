@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +13,7 @@ from poseboard.datasets.synthetic import generation, photographs
 from poseboard.datasets.synthetic.photographs import Photograph, PhotographLayout, Scenes, Size, joint_boxes, xywh
 
 BOX_SCALE = 1.08
-"""Of boxes about the joints; so grown they are those of the whole person."""
+"""Factor on boxes about the joints, so that they contain the whole person."""
 
 
 class WorldOptions(photographs.WorldOptions):
@@ -26,7 +26,7 @@ class WorldOptions(photographs.WorldOptions):
 
 
 def people_of(photograph: Photograph, first_id: int, joints: int) -> list[dict[str, Any]]:
-    """Annotations of the people of an image with the first ``joints`` of MuCo's joints."""
+    """Annotations of the people of an image, with the first ``joints`` of MuCo's joints."""
     mm, px = photograph.joints_mm(MUCO.joints), photograph.joints_px(MUCO.joints)
     boxes = xywh(joint_boxes(px, BOX_SCALE))
     inside = photograph.inside(px)
@@ -44,37 +44,26 @@ def people_of(photograph: Photograph, first_id: int, joints: int) -> list[dict[s
 
 
 class MuCoLayout(PhotographLayout):
-    """See `generation.Layout`."""
+    """Writer of this layout."""
 
     version = "muco-1"
-    parts: tuple[str, ...] = ("data",)
+    parts = ("data",)
 
     def image(self, split: str, scene: int, frame: int, number: int) -> str:
-        """Each second scene is in the folder of the augmented set."""
+        """Every second scene is in the folder of the augmented set."""
         folder = "augmented_set" if scene % 2 else "unaugmented_set"
         return f"data/{folder}/{scene // 2}/{frame:06d}.jpg"
 
-    def labels(self, options: photographs.WorldOptions, photographs: Sequence[Photograph]) -> dict[str, Any]:
+    def annotations(self, options: photographs.WorldOptions, photographs: Sequence[Photograph]) -> dict[str, Any]:
         """The file of annotations."""
         images, annotations = [], list[dict[str, Any]]()
         for photograph in photographs:
             name = self.image(photograph.split, photograph.scene, photograph.frame, photograph.number)
-            K = photograph.camera.K
-            width, height = photograph.camera.size
-            images.append(
-                {
-                    "id": photograph.number,
-                    "file_name": name.removeprefix("data/"),
-                    "width": width,
-                    "height": height,
-                    "f": [float(K[0, 0]), float(K[1, 1])],
-                    "c": [float(K[0, 2]), float(K[1, 2])],
-                }
-            )
+            camera = {"f": photograph.focal_px, "c": photograph.principal_point_px}
+            images.append({**photograph.entry(name.removeprefix("data/")), **camera})
             annotations += people_of(photograph, len(annotations), len(MUCO))
         return {"data/MuCo-3DHP.json": {"images": images, "annotations": annotations}}
 
 
-def generate(options: WorldOptions, root: Path, progress: Callable[[int, int], None] | None = None) -> str:
-    """Write a world in this layout, unless the folder already has it; see `generation.generate`."""
-    return generation.generate(MuCoLayout(MuCo), options, root, progress)
+generate = partial(generation.generate, MuCoLayout(MuCo))
+"""Write a world in this layout, unless the folder already has it; see `generation.generate`."""

@@ -1,13 +1,13 @@
 """A synthetic world in the layout of MuPoTS-3D, with a detector's boxes, as RootNet reads it; see `datasets.mupots`.
 
-The detector misses people who are hidden, displaces the boxes of what it sees of the others, and reports boxes where
-nobody is, with lower scores. A person of whom the camera sees too few joints is annotated as not valid.
+The detector misses hidden people, displaces the boxes of visible parts, and reports false boxes with lower scores.
+People with too few visible joints are annotated as invalid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,7 +21,7 @@ from poseboard.datasets.synthetic.layouts.muco import people_of
 from poseboard.datasets.synthetic.photographs import Counts, Frames, Photograph, PhotographLayout, Scenes, xywh
 
 FALSE_BOXES = 0.4
-"""Mean number of boxes per image where nobody is."""
+"""Mean number of false boxes per image."""
 
 
 class WorldOptions(photographs.WorldOptions):
@@ -35,7 +35,7 @@ class WorldOptions(photographs.WorldOptions):
 
 
 def detections(photograph: Photograph, rng: Generator) -> list[dict[str, Any]]:
-    """What a detector reports of an image."""
+    """Simulated output of a detector for an image."""
     boxes, scores = [], []
     for box, seen in zip(photograph.surface_px, photograph.seen.mean(axis=1), strict=True):
         chance, displacement, noise = rng.random(), rng.normal(0, 0.03, 4), rng.normal(0, 0.07)
@@ -61,31 +61,22 @@ def _false_box(photograph: Photograph, rng: Generator) -> Array:
 
 
 class MuPoTSLayout(PhotographLayout):
-    """See `generation.Layout`."""
+    """Writer of this layout."""
 
     version = "mupots-1"
-    parts: tuple[str, ...] = ("data", "bbox")
+    parts = ("data", "bbox")
 
     def image(self, split: str, scene: int, frame: int, number: int) -> str:
-        """Scenes are called TS1, TS2, and so on."""
+        """Folders TS1, TS2, … are scenes."""
         return f"data/MultiPersonTestSet/TS{scene + 1}/img_{frame:06d}.jpg"
 
-    def labels(self, options: photographs.WorldOptions, photographs: Sequence[Photograph]) -> dict[str, Any]:
-        """The file of annotations, and that of the detector."""
+    def annotations(self, options: photographs.WorldOptions, photographs: Sequence[Photograph]) -> dict[str, Any]:
+        """The annotations and the detector's file."""
         images, annotations, detected = [], list[dict[str, Any]](), list[dict[str, Any]]()
         for photograph in photographs:
             name = self.image(photograph.split, photograph.scene, photograph.frame, photograph.number)
-            K = photograph.camera.K
-            width, height = photograph.camera.size
-            images.append(
-                {
-                    "id": photograph.number,
-                    "file_name": name.removeprefix("data/MultiPersonTestSet/"),
-                    "width": width,
-                    "height": height,
-                    "intrinsic": [float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2])],
-                }
-            )
+            intrinsic = [*photograph.focal_px, *photograph.principal_point_px]
+            images.append({**photograph.entry(name.removeprefix("data/MultiPersonTestSet/")), "intrinsic": intrinsic})
             people = people_of(photograph, len(annotations), len(MUPOTS))
             annotations += [
                 {**person, "is_valid": int(v)} for person, v in zip(people, photograph.recognisable, strict=True)
@@ -97,6 +88,5 @@ class MuPoTSLayout(PhotographLayout):
         }
 
 
-def generate(options: WorldOptions, root: Path, progress: Callable[[int, int], None] | None = None) -> str:
-    """Write a world in this layout, unless the folder already has it; see `generation.generate`."""
-    return generation.generate(MuPoTSLayout(MuPoTS), options, root, progress)
+generate = partial(generation.generate, MuPoTSLayout(MuPoTS))
+"""Write a world in this layout, unless the folder already has it; see `generation.generate`."""

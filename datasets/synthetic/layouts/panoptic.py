@@ -6,10 +6,9 @@ one that fewer than two cameras see cannot be triangulated and is missing: (0, 0
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poseboard.datasets.camera import Array, Camera
-from poseboard.datasets.contact_sheet import write_contact_sheet
-from poseboard.datasets.files import write_file
-from poseboard.datasets.manifest import files_digest, verify_files
 from poseboard.datasets.panoptic import JOINTS19, RANGES, SEQUENCES, Panoptic
 from poseboard.datasets.synthetic import generation
 from poseboard.datasets.synthetic.body import Figure
 from poseboard.datasets.synthetic.dome import HD_RATE_HZ, DomeOptions
-from poseboard.datasets.synthetic.generation import Clip, Job, WrittenLabels, encode_jpeg
+from poseboard.datasets.synthetic.generation import Clip, ImageWriter, Job, Layout
 from poseboard.datasets.synthetic.world import direct, shots
 
 WorldOptions = DomeOptions
 
 FROM_STUDIO = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-"""A point of the studio, z up, as one of the files, y down."""
+"""Rotation from the studio (z up) to the files (y down)."""
 _CM = 0.1
 _CONFIDENCE = (0.15, 0.75)
 SEEN_AS = {"neck": "thorax", "body_centre": "pelvis"}
-"""Points of a figure that stand for joints of other names, where it is asked whether a camera sees them."""
+"""Joint of the files -> point of a figure whose visibility it has."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,7 +45,7 @@ class DomeClip(Clip):
 
 
 def joints19_mm(figure: Figure) -> Array:
-    """The joints of the files (T, 19, 3), in the studio's frame, mm; the body's centre is the middle of the hips."""
+    """Joints of the files (T, 19, 3), in the studio's frame, mm; the body centre is the middle of the hips."""
     points = dict(figure.points_mm)
     points["neck"] = points["thorax"]
     points["body_centre"] = (points["left_hip"] + points["right_hip"]) / 2
@@ -57,7 +53,7 @@ def joints19_mm(figure: Figure) -> Array:
 
 
 def joints19_annotated(joints_mm: Array, seen: NDArray[np.bool_]) -> Array:
-    """What the files hold of one person, (T, 19, 4): cm, y down, and confidence.
+    """Joints of one person as in the files, (T, 19, 4): cm, y down, and confidence.
 
     Args:
         joints_mm: (T, 19, 3) from `joints19_mm`.
@@ -71,7 +67,7 @@ def joints19_annotated(joints_mm: Array, seen: NDArray[np.bool_]) -> Array:
 
 
 def calibration(cameras: Sequence[Camera], names: Sequence[str]) -> dict[str, Any]:
-    """The content of a calibration file."""
+    """Content of a calibration file."""
     entries = []
     for name, camera in zip(names, cameras, strict=True):
         panel, node = (int(part) for part in name.split("_"))
@@ -91,14 +87,29 @@ def calibration(cameras: Sequence[Camera], names: Sequence[str]) -> dict[str, An
     return {"calibDataSource": "synthetic_dome", "cameras": entries}
 
 
-class PanopticLayout:
-    """See `generation.Layout`."""
+def hd_image(subject: str, camera: str, number: int) -> str:
+    """Path of an HD image below the root."""
+    return f"{subject}/hdImgs/{camera}/{camera}_{number:08d}.jpg"
+
+
+def scene_file(subject: str, number: int, bodies: Sequence[Array]) -> tuple[str, dict[str, Any]]:
+    """Path and content of the poses of a frame; bodies are (19, 4) cm and confidence."""
+    return f"{subject}/hdPose3d_stage1_coco19/body3DScene_{number:08d}.json", {
+        "version": 0.7,
+        "univTime": round(1000 * number / HD_RATE_HZ, 3),
+        "fpsType": "hd_29_97",
+        "bodies": [{"id": p, "joints19": body.ravel().tolist()} for p, body in enumerate(bodies)],
+    }
+
+
+class PanopticLayout(Layout[DomeOptions, DomeClip]):
+    """Writer of this layout."""
 
     version = "panoptic-1"
     parts = tuple(RANGES)
 
     def jobs(self, options: DomeOptions) -> list[Job]:
-        """Sequence and name of all takes, those to train on first."""
+        """Sequence and name of all takes, training first."""
         names = (*SEQUENCES["train"], *SEQUENCES["test"])
         return [(subject, take) for subject in names for take in options.takes_of(subject)]
 
@@ -108,45 +119,25 @@ class PanopticLayout:
         numbers = options.numbers(subject, name)
         take = direct(options, subject, name)
         seen = np.zeros((len(numbers), len(options.cameras), len(JOINTS19)), dtype=np.bool_)
-        digest, size_bytes, files = hashlib.sha256(), 0, []
+        images = ImageWriter(root, options.jpeg_quality)
         names = [SEEN_AS.get(joint, joint) for joint in JOINTS19]
         for i, v, picture, of_joints in shots(options, subject, name, take, names):
-            data = encode_jpeg(picture.image, options.jpeg_quality)
-            camera = options.cameras[v]
-            file = f"{subject}/hdImgs/{camera}/{camera}_{numbers[i]:08d}.jpg"
-            write_file(root / file, data)
-            digest.update(data)
-            size_bytes += len(data)
-            files.append(file)
+            images.write(hd_image(subject, options.cameras[v], numbers[i]), picture.image)
             seen[i, v] = of_joints
         joints19 = joints19_annotated(joints19_mm(take.people[0].figure), seen)
-        return DomeClip(seen.mean(axis=2), digest.hexdigest(), size_bytes, tuple(files), joints19=joints19)
+        return DomeClip(seen.mean(axis=2), *images.record(), joints19=joints19)
 
-    def write_labels(self, root: Path, options: DomeOptions, clips: Sequence[DomeClip]) -> WrittenLabels:
-        """Write calibrations and poses, and a contact sheet."""
+    def labels(self, options: DomeOptions, clips: Sequence[DomeClip]) -> dict[str, Any]:
+        """Calibrations and poses."""
         content: dict[str, Any] = {}
         for subject in RANGES:
             content[f"{subject}/calibration_{subject}.json"] = calibration(options.rig(subject), options.cameras)
         for (subject, name), clip in zip(self.jobs(options), clips, strict=True):
             for number, body in zip(options.numbers(subject, name), clip.joints19, strict=True):
-                content[f"{subject}/hdPose3d_stage1_coco19/body3DScene_{number:08d}.json"] = {
-                    "version": 0.7,
-                    "univTime": round(1000 * number / HD_RATE_HZ, 3),
-                    "fpsType": "hd_29_97",
-                    "bodies": [{"id": 0, "joints19": body.ravel().tolist()}],
-                }
-        for file, values in content.items():
-            write_file(root / file, json.dumps(values, separators=(",", ":")).encode())
-        written = Panoptic(root, synthetic=True)
-        groups = {key: written.sample(key).group for split in written.splits for key in written.keys(split)}
-        write_contact_sheet(written, groups, root / "contact_sheet.png")
-        return WrittenLabels(files_digest(root, list(content)), tuple(content))
-
-    def verified(self, root: Path) -> dict[str, Any]:
-        """The manifest of a complete tree after comparing every byte; InputError if a file was changed."""
-        return verify_files(root, every_byte=True)
+                file, values = scene_file(subject, number, [body])
+                content[file] = values
+        return content
 
 
-def generate(options: DomeOptions, root: Path, progress: Callable[[int, int], None] | None = None) -> str:
-    """Write a world in this layout, unless the folder already has it; see `generation.generate`."""
-    return generation.generate(PanopticLayout(), options, root, progress)
+generate = partial(generation.generate, PanopticLayout(partial(Panoptic, synthetic=True)))
+"""Write a world in this layout, unless the folder already has it; see `generation.generate`."""

@@ -7,32 +7,29 @@ than two cameras see cannot be triangulated and is missing: (0, 0, 0, -1). Body 
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from poseboard.datasets.camera import Array
-from poseboard.datasets.contact_sheet import write_contact_sheet
-from poseboard.datasets.detections import Detections, detections_name, write_detections
-from poseboard.datasets.files import write_file
-from poseboard.datasets.manifest import files_digest, verify_files
+from poseboard.datasets.detections import Detections, detections_name, encode_detections
 from poseboard.datasets.panoptic import HD_CAMERAS, JOINTS19
 from poseboard.datasets.panoptic_people import PanopticPeople
 from poseboard.datasets.skeleton import COCO
 from poseboard.datasets.synthetic import generation
-from poseboard.datasets.synthetic.dome import HD_RATE_HZ
 from poseboard.datasets.synthetic.dome_people import DomePeopleOptions, detect, direct, shots, visible
-from poseboard.datasets.synthetic.generation import Clip, Job, WrittenLabels, encode_jpeg, random_part
+from poseboard.datasets.synthetic.generation import Clip, ImageWriter, Job, Layout, random_part
 from poseboard.datasets.synthetic.layouts.panoptic import (
     SEEN_AS,
     calibration,
+    hd_image,
     joints19_annotated,
     joints19_mm,
+    scene_file,
 )
 
 WorldOptions = DomePeopleOptions
@@ -51,8 +48,8 @@ class PeopleClip(Clip):
     detections: Detections
 
 
-class PanopticPeopleLayout:
-    """See `generation.Layout`."""
+class PanopticPeopleLayout(Layout[DomePeopleOptions, PeopleClip]):
+    """Writer of this layout."""
 
     version = "panoptic-people-1"
     parts = DomePeopleOptions.subjects
@@ -64,15 +61,9 @@ class PanopticPeopleLayout:
     def write_sequence(self, root: Path, options: DomePeopleOptions, job: Job) -> PeopleClip:
         """Render one sequence and write its images."""
         subject, scene = job[0], direct(options, job[0])
-        digest, size_bytes, files = hashlib.sha256(), 0, []
+        images = ImageWriter(root, options.jpeg_quality)
         for i, v, picture in shots(options, subject, scene):
-            data = encode_jpeg(picture.image, options.jpeg_quality)
-            camera = options.cameras[v]
-            file = f"{subject}/hdImgs/{camera}/{camera}_{options.numbers[i]:08d}.jpg"
-            write_file(root / file, data)
-            digest.update(data)
-            size_bytes += len(data)
-            files.append(file)
+            images.write(hd_image(subject, options.cameras[v], options.numbers[i]), picture.image)
         seen = visible(options, subject, scene, tuple(SEEN_AS.get(joint, joint) for joint in JOINTS19))
         joints19 = [
             joints19_annotated(joints19_mm(person.figure), seen[:, :, p]) for p, person in enumerate(scene.people)
@@ -93,44 +84,22 @@ class PanopticPeopleLayout:
         }
         return PeopleClip(
             seen[:, used].mean(axis=(2, 3)),
-            digest.hexdigest(),
-            size_bytes,
-            tuple(files),
+            *images.record(),
             joints19=np.stack(joints19, axis=1),
             detections=detections,
         )
 
-    def write_labels(self, root: Path, options: DomePeopleOptions, clips: Sequence[PeopleClip]) -> WrittenLabels:
-        """Write calibrations, poses and detections, and a contact sheet."""
-        files = []
+    def labels(self, options: DomePeopleOptions, clips: Sequence[PeopleClip]) -> dict[str, Any]:
+        """Calibrations, poses and detections."""
+        content: dict[str, Any] = {}
         for subject, clip in zip(options.subjects, clips, strict=True):
-            content: dict[str, Any] = {f"calibration_{subject}.json": calibration(options.dome(subject), HD_CAMERAS)}
+            content[f"{subject}/calibration_{subject}.json"] = calibration(options.dome(subject), HD_CAMERAS)
             for number, bodies in zip(options.numbers, clip.joints19, strict=True):
-                content[f"hdPose3d_stage1_coco19/body3DScene_{number:08d}.json"] = {
-                    "version": 0.7,
-                    "univTime": round(1000 * number / HD_RATE_HZ, 3),
-                    "fpsType": "hd_29_97",
-                    "bodies": [{"id": p, "joints19": body.ravel().tolist()} for p, body in enumerate(bodies)],
-                }
-            for file, values in content.items():
-                write_file(root / subject / file, json.dumps(values, separators=(",", ":")).encode())
-            detected = f"{detections_name(subject)}.npz"
-            write_detections(root / subject / detected, clip.detections)
-            files += [f"{subject}/{file}" for file in (*content, detected)]
-        written = PanopticPeople(root, every=1, synthetic=True)
-        groups = {key: written.sample(key).group for key in written.keys("test")}
-        write_contact_sheet(written, groups, root / "contact_sheet.png")
-        return WrittenLabels(files_digest(root, files), tuple(files))
-
-    def verified(self, root: Path) -> dict[str, Any]:
-        """The manifest of a complete tree after comparing every byte; InputError if a file was changed."""
-        return verify_files(root, every_byte=True)
+                file, values = scene_file(subject, number, bodies)
+                content[file] = values
+            content[f"{subject}/{detections_name(subject)}.npz"] = encode_detections(clip.detections)
+        return content
 
 
-def generate(
-    options: DomePeopleOptions,
-    root: Path,
-    progress: Callable[[int, int], None] | None = None,
-) -> str:
-    """Write a world in this layout, unless the folder already has it; see `generation.generate`."""
-    return generation.generate(PanopticPeopleLayout(), options, root, progress)
+generate = partial(generation.generate, PanopticPeopleLayout(partial(PanopticPeople, every=1, synthetic=True)))
+"""Write a world in this layout, unless the folder already has it; see `generation.generate`."""

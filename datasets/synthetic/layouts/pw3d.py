@@ -1,12 +1,12 @@
 """A synthetic world in the layout of 3DPW, in metres, as RootNet reads it; see `datasets.pw3d`.
 
-A person of whom the camera sees too few joints is not annotated.
+People with too few visible joints are not annotated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,7 +25,7 @@ from poseboard.datasets.synthetic.photographs import (
 )
 
 BOX_SCALE = 1.2
-"""Of boxes about the joints that are in the image."""
+"""Factor on boxes about the joints that are in the image."""
 
 
 class WorldOptions(photographs.WorldOptions):
@@ -42,36 +42,25 @@ class WorldOptions(photographs.WorldOptions):
 
 
 class Pw3dLayout(PhotographLayout):
-    """See `generation.Layout`."""
+    """Writer of this layout."""
 
     version = "pw3d-1"
-    parts: tuple[str, ...] = ("data",)
+    parts = ("data",)
 
     def image(self, split: str, scene: int, frame: int, number: int) -> str:
-        """Sequences are called by split and number."""
+        """Sequences are named by split and number."""
         return f"data/imageFiles/{_sequence(split, scene)}/image_{frame:05d}.jpg"
 
-    def labels(self, options: photographs.WorldOptions, photographs: Sequence[Photograph]) -> dict[str, Any]:
+    def annotations(self, options: photographs.WorldOptions, photographs: Sequence[Photograph]) -> dict[str, Any]:
         """A file of annotations for each split."""
         files: dict[str, Any] = {}
         for split in options.splits:
             images, annotations = [], list[dict[str, Any]]()
             for photograph in (photograph for photograph in photographs if photograph.split == split):
-                K, (width, height) = photograph.camera.K, photograph.camera.size
-                images.append(
-                    {
-                        "id": photograph.number,
-                        "file_name": f"image_{photograph.frame:05d}.jpg",
-                        "sequence": _sequence(split, photograph.scene),
-                        "frame_idx": photograph.frame,
-                        "width": width,
-                        "height": height,
-                        "cam_param": {
-                            "focal": [float(K[0, 0]), float(K[1, 1])],
-                            "princpt": [float(K[0, 2]), float(K[1, 2])],
-                        },
-                    }
-                )
+                place = {"sequence": _sequence(split, photograph.scene), "frame_idx": photograph.frame}
+                camera = {"focal": photograph.focal_px, "princpt": photograph.principal_point_px}
+                entry = photograph.entry(f"image_{photograph.frame:05d}.jpg", **place)
+                images.append({**entry, "cam_param": camera})
                 annotations += _people(photograph, len(annotations))
             files[f"data/3DPW_{split}.json"] = {"images": images, "annotations": annotations}
         return files
@@ -99,6 +88,5 @@ def _people(photograph: Photograph, first_id: int) -> list[dict[str, Any]]:
     ]
 
 
-def generate(options: WorldOptions, root: Path, progress: Callable[[int, int], None] | None = None) -> str:
-    """Write a world in this layout, unless the folder already has it; see `generation.generate`."""
-    return generation.generate(Pw3dLayout(Pw3d), options, root, progress)
+generate = partial(generation.generate, Pw3dLayout(Pw3d))
+"""Write a world in this layout, unless the folder already has it; see `generation.generate`."""
