@@ -44,7 +44,7 @@ _compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
 
 @_compiled
 def prepare(cones):
-    """Geometry (N, 12) of round cones: end a, axis, length, radii, s = sine of the half opening angle, c2 = 1 - s^2, 0."""
+    """Geometry (N, 12) of round cones: end a, axis, length, radii, s = sine of the half opening angle, 1 - s^2."""
     out = np.empty((cones.shape[0], 12))
     for i in range(cones.shape[0]):
         d0 = cones[i, 3] - cones[i, 0]
@@ -301,7 +301,7 @@ def _shadows(geometry, boxes, axes):
 def _shadows_cell(ends, u, v):
     """Whether a cone's shadow can reach the cell at (u, v).
 
-    Conservative: the shadow is taken as wide everywhere as at its thicker end, so the test is the distance to a segment.
+    Conservative: the shadow is as wide everywhere as at its thicker end, so the test is the distance to a segment.
     """
     u, v = u - ends[0], v - ends[1]
     share = (u * ends[2] + v * ends[3]) / (ends[2] * ends[2] + ends[3] * ends[3] + 1e-9)
@@ -745,8 +745,8 @@ def render(
 ):  # fmt: skip
     """Write image, ids and silhouette: one ray per pixel, then four more for pixels with ``_changes``.
 
-    The first pass writes ``colour``, ``lit``, ids and silhouette of all pixels. The second pass refines a pixel if needed
-    and writes the image. It reads the neighbours of the first pass, so the two passes cannot be one.
+    The first pass writes ``colour``, ``lit``, ids and silhouette of all pixels. The second pass refines a pixel if
+    needed and writes the image. It reads the neighbours of the first pass, so the two passes cannot be one.
     """
     height, width = ids.shape
     across = (width + TILE_PX - 1) // TILE_PX
