@@ -7,6 +7,7 @@ from typing import Any
 
 from poseboard.report import axes, plots
 from poseboard.report.board import Board, boards, main_boards
+from poseboard.report.formatting import integer, number
 from poseboard.report.page import PageFiles, Site
 from poseboard.report.papers import paper_tables
 from poseboard.report.results import Results
@@ -26,6 +27,7 @@ def index_context(site: Site, files: PageFiles) -> dict[str, Any]:
     ]
     return {
         "mains": mains,
+        "lead": lead,
         "methods_in": _methods,
         "bounds_in": lambda columns: list(dict.fromkeys(row.method for board in columns for row in board.bounds)),
         "measure_in": lambda methods, dataset: measure_of(
@@ -59,6 +61,31 @@ def index_context(site: Site, files: PageFiles) -> dict[str, Any]:
         "speed": results.speed,
         "recorded_speed": results.recorded_speed,
     }
+
+
+def lead(board: Board) -> str:
+    """A sentence on the first ranked row of a board: value, interval, number of samples, rank and training."""
+    if not board.ranked:
+        return ""
+    row = board.ranked[0]
+    score, best = row.score, "is best" if row.bold else "has the best mean"
+
+    def value(figure: float | None) -> str:
+        return number(figure, score.unit)
+
+    words = f"By {board.name}, {row.method} {best} with {value(score.value)} {score.unit}"
+    if score.ci95:
+        words += f" (95 % interval {value(score.ci95[0])} to {value(score.ci95[1])})"
+    words += f" over {integer(score.n_samples)} {score.counted} in {integer(score.n_groups)} sequences"
+    if row.rank and row.rank.ci95[1] > 1:
+        words += f"; its rank is between {row.rank.ci95[0]} and {row.rank.ci95[1]} (95 %)"
+    if row.of_one_training:
+        words += ". The value is of one training; "
+        if row.training:
+            words += f"the standard deviation between trainings is {value(row.training.sd)} {score.unit}"
+        else:
+            words += "the variation between trainings is not known"
+    return f"{words}."
 
 
 def _tables(further: Iterable[Board]) -> dict[tuple[str, bool, bool, bool], list[Board]]:
