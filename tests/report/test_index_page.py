@@ -140,7 +140,7 @@ def test_our_boxes_stand_beside_a_published_number_of_known_boxes(tmp_path: Path
     (tmp_path / "published" / "T1.yaml").write_text(yaml.safe_dump(table.model_dump(mode="json")))
     build(tmp_path, "default", tmp_path / "page")
     text = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
-    first, second, *_ = re.findall(r'<tr><th scope="row">RANSAC<.*?</tr>', text)  # of T1 and T2
+    first, second, *_ = re.findall(r'<tr><th scope="row">RANSAC<.*?</tr>', text, re.DOTALL)  # of T1 and T2
     assert "boxes: true joints" in first
     assert "boxes:" not in second
 
