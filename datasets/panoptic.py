@@ -193,7 +193,7 @@ class Panoptic(Adapter):
                 images = (self._image_path(name, camera, frame) for frame in ends)
                 absent += [str(path.relative_to(self.root)) for path in images if not path.is_file()]
         people = "one person" if self._people == "one" else "people"
-        others = "nobody or several people" if self._people == "one" else "nobody"
+        others = "no or several people" if self._people == "one" else "no people"
         boxes = "detected boxes" if self._boxes == "detections" else "boxes about the true joints"
         hidden = f", {unseen} of training that no camera shows" if unseen else ""
         detail = (

@@ -9,7 +9,7 @@ MVGFormer and others are evaluated on CMU Panoptic:
   is below the threshold and no surer one was right for the same true person; else it is false. AP is the area under the
   curve of the highest precision at each recall or beyond.
 * MPJPE: the mean distance of those who are right at 500 mm.
-* Recall: the share of true people for whom anybody stands below 500 mm.
+* Recall: the share of true people with a matched prediction below 500 mm.
 
 So a true person is matched once, and a second answer for it is false even where another person is within reach. AP_25
 of MuPoTS-3D (:mod:`poseboard.protocols.ap_root`) is another number: of roots, at 250 mm, in one camera's frame.

@@ -5,7 +5,7 @@ method is surer. Nothing here loops over images: a pair is a predicted and a tru
 
 There are three rules, and literature confuses them:
 
-* *sound*: people are taken by falling score, and each takes the nearest true person within reach that nobody has taken;
+* *sound*: people are taken by falling score, and each takes the nearest free true person within reach;
   among predictions of equal score the nearest pair comes first, so the order of a file decides nothing. AP is the area
   under the curve of the highest precision at each recall or beyond (VOC 2010), with one point for each distinct score.
 * *published*: MuPoTS-3D's AP_25 as RootNet's release computes it (Moon et al., ICCV 2019). Each prediction has the
@@ -243,7 +243,7 @@ def _first_is_right(correct: NDArray[np.bool_], codes: Images, multiplicity: Arr
 
 
 def greedy(p: NDArray[np.int64], t: NDArray[np.int64], predicted: int, true: int) -> NDArray[np.int64]:
-    """What each of so many predicted people is matched with if pairs are taken one after the other, -1: nobody.
+    """Match of each predicted person if pairs are taken one after the other; -1: none.
 
     Args:
         p: (K,) predicted person of each pair, the best pair first.

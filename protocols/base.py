@@ -11,8 +11,8 @@ because the score stage builds everything else from them:
 
 It declares five things beside them:
 
-* ``records``: whether a record is a truth pose, the same ones for every method, or a predicted person, of whom every
-  method has others;
+* ``records``: whether a record is a truth pose, the same ones for every method, or a predicted person, which
+  differ between methods;
 * ``paired_on``: what two methods are compared on. Truth poses are paired one by one. Predicted people cannot be:
   methods are then compared on the samples that all of them have a number for, with all their records there;
 * ``several_people``: whether it matches several people of a sample;
@@ -57,8 +57,8 @@ class TruthTable:
     Args:
         keys: (N,) str, the sample of each person.
         person: (N,) int32, from 0 within a key.
-        joints_mm: (N, J, 3) in the world frame; NaN = not annotated. A person of whom only 2D points are annotated is a
-            row of NaN.
+        joints_mm: (N, J, 3) in the world frame; NaN = not annotated. A person with only 2D annotations is a row of
+            NaN.
         subject: (N,) of the sample's group; categories.
         action: (N,) likewise.
         sequence: (N,) likewise.
@@ -214,7 +214,7 @@ class Protocol(BaseModel, ABC):
     columns: ClassVar[tuple[str, ...]] = ()
     """Further columns of the predictions that it needs; predictions without them have no score in its tables."""
     records: ClassVar[Literal["truth", "predicted"]] = "truth"
-    """What a row of ``errors`` is: a truth pose, or a predicted person and what nobody predicted."""
+    """What a row of ``errors`` is: a truth pose, or a predicted person (and each missed one)."""
     paired_on: ClassVar[Literal["person", "sample"]] = "person"
     """What two methods are compared on: the same truth poses, or all records of the same samples."""
     is_share: ClassVar[bool] = False

@@ -120,13 +120,13 @@ class Condition(BaseModel):
     def ways(self) -> list[Condition]:
         """All that a row may be shown where a table offers this, the most of what may be predicted first."""
         roots: tuple[Root, ...] = ("predicted", "none", "truth")
-        whom: tuple[People, ...] = ("each", "all")
+        seen: tuple[People, ...] = ("each", "all")
         return [
             self.shown(root, hand, people, frames)
             for frames in range(self.frames_per_rig, 0, -1)
             for root in roots
             for hand in (False, True)
-            for people in whom
+            for people in seen
         ]
 
     @property

@@ -99,7 +99,7 @@ def _paired(table: Table, several: Sequence[pd.DataFrame]) -> list[pd.DataFrame]
     """The rows of each that have a number in all, in one order, and the ``twin`` that each is of; empty without any.
 
     Raises:
-        InputError: nobody is in all.
+        InputError: no pose is in all.
     """
     indexed = [rows.set_axis(_same_pose(rows)) for rows in several]
     common = indexed[0].index

@@ -1,4 +1,4 @@
-"""What the protocols share whose records are predicted people: which were found, which are false, whom nobody found."""
+"""Base class of the protocols that match predicted people to true ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FoundPeople(MatchingProtocol):
 
     @staticmethod
     def readings(table: pd.DataFrame) -> dict[str, float | None]:
-        """Recall, and the precision of all that was predicted, in percent; None where there is nobody."""
+        """Recall, and the precision of all that was predicted, in percent; None without people."""
         false, missing, unjudged = (int(table[name].sum()) for name in ("false", "missing", "unjudged"))
         found = len(table) - false - missing - unjudged
         return {
@@ -59,7 +59,7 @@ def precision_curve(table: pd.DataFrame) -> dict[str, Curve]:
 
 
 def records(pred: PoseTable, truth: TruthTable, people: People, found: NDArray[np.integer]) -> pd.DataFrame:
-    """One row per predicted person, in the order of the file, then one per annotated person that nobody found.
+    """One row per predicted person, in the order of the file, then one per missed person.
 
     Args:
         pred: that is judged.

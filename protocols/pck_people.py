@@ -1,9 +1,8 @@
 """3D PCK of several people in the frame of one camera, as MuPoTS-3D has it (Mehta et al., 3DV 2018).
 
 Four numbers go by this name, and literature confuses them: *absolute* (PCK_abs) compares joints where they are in the
-camera's frame, *relative* (PCK_rel) each about its own root; and either counts *all* annotated people, of whom those
-that nobody predicted have no right joint, or those *matched* alone, which leaves out whoever was hard to find. Each is
-a signature of its own.
+camera's frame, *relative* (PCK_rel) each about its own root; and either counts *all* annotated people (missed ones have
+no right joint), or only *matched* people, which leaves out those who are hard to detect. Each has its own signature.
 
 A joint is right *strictly* within the distance. Everything else differs between two rules:
 

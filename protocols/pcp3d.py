@@ -132,8 +132,8 @@ class Pcp3d(Protocol):
         else:
             answer = self._as_published(answered_mm, place, true_mm[actors], truth.place[actors])
         truth, true_mm = truth.take(actors), true_mm[actors]
-        nobody = np.full((1, len(JOINTS), 3), np.nan)
-        right = self._right(np.concatenate([answered_mm, nobody])[answer], true_mm)  # -1 is the last: nobody
+        missed = np.full((1, len(JOINTS), 3), np.nan)
+        right = self._right(np.concatenate([answered_mm, missed])[answer], true_mm)  # -1 is the last, NaN: not matched
         missing = answer < 0
         if self.missed == "dropped":
             right[missing] = np.nan

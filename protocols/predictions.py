@@ -104,7 +104,7 @@ class PredictionInfo(BaseModel):
 
     @property
     def extrinsics_withheld(self) -> bool:
-        """Whether it says that several cameras were seen of which nobody told where they were."""
+        """Whether the method had several cameras without extrinsics."""
         return len(self.condition.cameras) > 1 and self.inputs is not None and self.inputs.get("extrinsics") is False
 
     @model_validator(mode="after")
@@ -196,7 +196,7 @@ class PoseTable:
         )
 
     def answers_sha256(self) -> str:
-        """SHA-256 of every column, which a file made by the predict stage carries: it shows that nobody edited it."""
+        """SHA-256 of every column, which files of the predict stage carry, so that later changes are noticed."""
         digest = hashlib.sha256(json.dumps([self.keys.tolist(), self.frame.tolist()]).encode())
         arrays = {"person": self.person, "score": self.score, "joints_mm": self.joints_mm, **self.columns}
         for name, values in sorted(arrays.items()):

@@ -1,8 +1,8 @@
 """What the protocols share that judge cameras which a method recovered beside its poses (`CAMERA_COLUMNS`).
 
-A record is a pose: its number is the mean over the cameras that the method was shown, of those that count. Only what is
-relative to the reference camera is judged, the one in whose frame the pose is answered: where that one is in the world
-nobody told the method. A camera that sees the sample and was not recovered makes the record *missing*, as a joint that
+A record is a pose: its number is the mean over those input cameras that count. Only poses relative to the reference
+camera are judged, the camera in whose frame the pose is predicted: the method does not know its place in the world.
+A camera that sees the sample and was not recovered makes the record *missing*, as a joint that
 was not predicted does in :mod:`poseboard.protocols.single_person`: it is counted and has no number.
 """
 

@@ -7,8 +7,8 @@ and no pair being further apart than a cap. The number is the mean over the pair
 Judged are the views that the method saw, or those that it did not: a held-out camera. The first says how well 2D
 points, association and calibration agree; an answer that is wrong in depth can make it small. The second it cannot.
 
-Nobody is dropped in silence: 2D people whom no predicted person explains count as missing, predicted people whom no 2D
-person supports in any judged view that they are in as false. Neither enters the mean, since no distance in pixels can
+No person is dropped in silence: a 2D person without a predicted one counts as missing, a predicted person without a 2D
+one in all judged views that contain it as false. Neither enters the mean, since no distance in pixels can
 stand for it: read the number with its counts.
 """
 
@@ -83,10 +83,10 @@ class Reprojection(Protocol):
         )
 
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
-        """See :class:`Protocol`; one row per pair, per 2D person whom nobody explains, per person without support.
+        """See :class:`Protocol`; one row per pair, per unmatched 2D person, per unmatched predicted person.
 
         Columns beside the common ones: ``view``, ``false``, and ``joint/<name>``, each pair's distances in pixels.
-        ``person`` is -1 where nobody explains a 2D person.
+        ``person`` is -1 for an unmatched 2D person.
 
         Raises:
             InputError: poses in a camera's frame, keys or joints that are not the data set's, or no view to judge.

@@ -238,8 +238,8 @@ class Table(BaseModel):
         Raises:
             InputError: a group names a camera that is not of ``names``, and the table is not partial.
 
-        Of a perturbed table that takes every k-th sample, only those are shown perturbed: nobody else asks for the
-        others. What is not perturbed is shown whole, because other tables have the same predictions. Where samples are
+        Of a perturbed table that takes every k-th sample, only those are shown perturbed: no other table needs the
+        rest. What is not perturbed is shown whole, because other tables have the same predictions. Where samples are
         left out before every k-th is taken, all are shown.
 
         Example:

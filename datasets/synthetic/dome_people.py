@@ -2,13 +2,13 @@
 
 People stand about the middle of the dome, move a little and hide each other. The detector looks at each view alone:
 
-* it misses people of whom it sees little, and reports the others in any order;
-* a joint that the camera sees is displaced by a share of the person's size in the image; one that is hidden, or outside
-  of the image, is a guess near by inside of the image, with a low score;
-* now and then it takes a person's left for the right, as detectors do with people who are seen from behind;
-* it reports people where nobody is, with lower scores.
+* it misses people who are hardly visible, and reports the others in random order;
+* a visible joint is displaced by a share of the person's size in the image; an occluded joint, or one outside the
+  image, is a guess nearby inside the image, with a low score;
+* sometimes it swaps left and right, as detectors do with people seen from behind;
+* it reports false people, with lower scores.
 
-Nobody has measured how like a real detector this one is.
+It has not been compared with a real detector.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FIRST_FRAME = 120
 STAND_MM, GAP_MM, REACH_MM = 1150.0, 650.0, 220.0
 """People stand so far from the middle at most, so far apart at least, and move by so much."""
 FALSE_PEOPLE = 0.2
-"""Mean number of reported people per view where nobody is."""
+"""Mean number of false detections per view."""
 SWAPPED = 0.04
 """Share of the reported people whose left is taken for the right."""
 SEEN_NOISE, HIDDEN_NOISE = 0.008, 0.03
@@ -194,7 +194,7 @@ def detect(camera: Camera, joints_mm: Array, seen: NDArray[np.bool_], rng: Gener
 
 
 def _nobody(camera: Camera, like_px: Array, rng: Generator) -> Array:
-    """(17, 3) a person where nobody is: the shape of another one, mirrored, smaller and elsewhere."""
+    """(17, 3) a false person: the shape of a true one, mirrored, smaller and elsewhere."""
     middle = (like_px.min(axis=0) + like_px.max(axis=0)) / 2
     shape = (like_px - middle) * rng.uniform(0.35, 0.8) * np.array([-1.0, 1.0])
     place = rng.uniform(0.1, 0.9, 2) * np.array(camera.size)

@@ -4,8 +4,8 @@ A network that has learnt the rig of its training data instead of reading the ca
 there. Other than in `world.WorldOptions`, position, height, direction, roll and focal length differ from rig to rig,
 and so does the order of the cameras around the person. Every camera sees the whole actor in every frame.
 
-How much harder these people and motions are than those of another world, nobody knows: so each is also filmed by the
-rig of the training. The difference is the cameras': how well they stand, and what a row has learnt of its own.
+These people and motions may be harder than those of another world. So each person is also filmed by the rig of the
+training. The gap has two causes: harder camera placement and overfitting to the training rig.
 """
 
 from __future__ import annotations

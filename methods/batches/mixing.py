@@ -101,7 +101,7 @@ class Roots:
         return len(self._samples)
 
     def __getitem__(self, place: int, /) -> tuple[Sample, Truth]:
-        """The sample, and the root of whom it shows: seen where all joints that it is the mean of are."""
+        """The sample and the root of its person, visible if all joints of its mean are."""
         sample, truth = self._samples[place]
         return sample, Truth(
             self._mean(truth.joints_mm),

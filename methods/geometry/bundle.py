@@ -119,7 +119,7 @@ def adjust(
         points: (B, N, 3) to start from; None: triangulated.
 
     Returns:
-        The rig; cameras that nobody observes stay where they were.
+        The rig; cameras without observations are unchanged.
 
     Example:
         >>> rig = adjust(R, t, rays, torch.ones(rays.shape[:3]), focal_px, steps=20)  # doctest: +SKIP

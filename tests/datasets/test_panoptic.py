@@ -46,7 +46,7 @@ def test_the_split_and_its_frames(whole):
     root, made = whole
     dataset = Panoptic(root)
     assert dataset.status().state == "ready"
-    assert dataset.status().detail.startswith("13 frames of one person in 4 cameras (0 with nobody or several people")
+    assert dataset.status().detail.startswith("13 frames of one person in 4 cameras (0 with no or several people")
     keys = {split: dataset.keys(split) for split in ("train", "test")}
     assert keys["test"] == [f"{name}/{f:08d}" for name in ("171204_pose5", "171204_pose6") for f in (1500, 1501, 15000)]
     assert [key.partition("/")[0] for key in keys["train"]] == list(SEQUENCES["train"])
@@ -185,7 +185,7 @@ def test_frames_with_nobody_or_several(small):
     one = Panoptic(small, {"test": ("171204_pose5",)})
     assert one.keys("test") == [KEY]
     assert one.status().detail.startswith(
-        "1 frames of one person in 4 cameras (2 with nobody or several people left out)"
+        "1 frames of one person in 4 cameras (2 with no or several people left out)"
     )
     everybody = Panoptic(small, {"test": ("171204_pose5",)}, people="all")
     assert everybody.keys("test") == [KEY, "171204_pose5/00015000"]
@@ -251,7 +251,7 @@ def test_frames_that_no_camera_shows(small, boxes):
     assert train.keys("train") == [f"171204_pose5/{frame:08d}" for frame in (1500, 15000)]
     assert train.sample(KEY).views
     assert train.status().detail.startswith("2 frames of one person")
-    assert "(0 with nobody or several people, 1 of training that no camera shows left out)" in train.status().detail
+    assert "(0 with no or several people, 1 of training that no camera shows left out)" in train.status().detail
     assert "shows" not in test.status().detail
     if boxes == "detections":  # one camera is enough
         detected[1501][4] = 0.5
