@@ -94,9 +94,9 @@ def write_contact_sheet(dataset: Dataset, groups: Mapping[str, Group], path: Pat
 
 def _block(dataset: Dataset, key: str, drawn: bool) -> Image:
     views = dataset.sample(key).views
-    shown = [views[v] for v in np.unique(np.linspace(0, len(views) - 1, VIEWS).round().astype(int))] if views else []
+    chosen = [views[v] for v in np.unique(np.linspace(0, len(views) - 1, VIEWS).round().astype(int))] if views else []
     joints_mm = _annotated(dataset, key)
-    cells = [_cell(view, dataset.skeleton, joints_mm, drawn) for view in shown]
+    cells = [_cell(view, dataset.skeleton, joints_mm, drawn) for view in chosen]
     block = np.concatenate(cells or [np.full((CELL_PX, CELL_PX, 3), 128, np.uint8)], 1)
     cv2.putText(block, key, (5, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA)
     edge = (_GAP_PX,) * 4

@@ -112,8 +112,8 @@ class MuPoTS(Photographs):
         if self._boxes == "detected":
             boxes = read_detections(self._other_files()[0], images, self.obtain, left_out)
         else:
-            shown = people_of(images, file.annotations, boxed(file, images, valid, left_out), seen, None, None)
-            boxes = Boxes(shown.image, shown.boxes_px, None)
+            boxed_people = people_of(images, file.annotations, boxed(file, images, valid, left_out), seen, None, None)
+            boxes = Boxes(boxed_people.image, boxed_people.boxes_px, None)
         return Photos(
             images,
             np.array([i.intrinsic for i in file.images], dtype=np.float64).reshape(-1, 4),

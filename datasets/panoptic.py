@@ -57,7 +57,7 @@ RANGES: dict[str, tuple[tuple[int, int], ...]] = {
 }
 """Sequence -> ranges of frames with one person, each from the first number to before the second.
 
-They are those of a public fork of learnable triangulation (Samleo8). Each range is a sequence of its own in the groups.
+They are those of a public fork of learnable triangulation (Samleo8). Each range is a sequence in the groups.
 """
 
 SEQUENCES: dict[Split, tuple[str, ...]] = {
@@ -70,7 +70,7 @@ HD_CAMERAS = tuple(f"00_{number:02d}" for number in range(31))
 """All HD cameras."""
 
 CAMERAS = ("00_01", "00_02", "00_10", "00_13")
-"""Four HD cameras that AdaFuse used on the same sequences; those of learnable triangulation's table are not known."""
+"""Four HD cameras of AdaFuse on the same sequences; learnable triangulation's choice is not published."""
 
 JOINTS19 = (
     *("neck", "nose", "body_centre"),
@@ -193,12 +193,12 @@ class Panoptic(Adapter):
                 images = (self._image_path(name, camera, frame) for frame in ends)
                 absent += [str(path.relative_to(self.root)) for path in images if not path.is_file()]
         people = "one person" if self._people == "one" else "people"
-        others = "no or several people" if self._people == "one" else "no people"
+        unused = "no or several people" if self._people == "one" else "no people"
         boxes = "detected boxes" if self._boxes == "detections" else "boxes about the true joints"
         hidden = f", {unseen} of training that no camera shows" if unseen else ""
         detail = (
             f"{frames} frames of {people} in {len(self.views)} cameras "
-            f"({left_out} with {others}{hidden} left out), {boxes}"
+            f"({left_out} with {unused}{hidden} left out), {boxes}"
         )
         return self._state(absent, detail)
 
@@ -441,7 +441,7 @@ def _read_calibration(path: Path, names: Sequence[str], option: str) -> dict[str
     for name in names:
         where = f"{path}: {name}"
         if name not in by_name:
-            raise InputError(where, "there is no such camera", f"choose others under {option}")
+            raise InputError(where, "there is no such camera", f"choose other cameras under {option}")
         fields = {}
         for field, shape in (("resolution", (2,)), ("K", (3, 3)), ("R", (3, 3)), ("t", (3, 1)), ("distCoef", (5,))):
             values = _numbers(by_name[name].get(field))
@@ -472,11 +472,11 @@ def _boxes_about(camera: Camera, people: Array) -> list[Box | None]:
     """Left, upper, right, lower around each person's joints in the image; None for a person with fewer than two."""
     boxes: list[Box | None] = []
     for points, inside in zip(*_seen_joints(camera, people), strict=True):
-        shown = points[inside]
-        if len(shown) < 2:
+        visible = points[inside]
+        if len(visible) < 2:
             boxes.append(None)
             continue
-        (left, upper), (right, lower) = np.floor(shown.min(axis=0)), np.floor(shown.max(axis=0)) + 1
+        (left, upper), (right, lower) = np.floor(visible.min(axis=0)), np.floor(visible.max(axis=0)) + 1
         boxes.append((int(left), int(upper), int(right), int(lower)))
     return boxes
 

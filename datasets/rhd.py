@@ -69,7 +69,7 @@ _RELEASED_SIDE_PX = (50.0, 500.0)
 class Rhd(Adapter):
     """Adapter of hands, one sample per image.
 
-    The action of a sample's group is "left hand", "right hand" or "both hands". Every image is a sequence of its own.
+    The action of a sample's group is "left hand", "right hand" or "both hands". Every image is a sequence.
 
     Args:
         root: folder with ``training/`` and ``evaluation/``.
@@ -95,7 +95,7 @@ class Rhd(Adapter):
     ) -> None:
         super().__init__(root)
         self._hands, self._boxes = hands, boxes
-        self._shown: dict[str, tuple[int, ...]] = {}
+        self._hands_by_key: dict[str, tuple[int, ...]] = {}
 
     def inspect(self) -> tuple[DataState, str]:
         """Ready if the annotations can be read and each set has its first and last image and mask."""
@@ -136,19 +136,19 @@ class Rhd(Adapter):
             InputError: the key is unknown, or the mask that shows the dominant hand cannot be read.
         """
         of_set, row, folder = self._row(key)
-        shown = self._shown_hands(key)
+        hands = self._hands_of(key)
         box = released_box if self._boxes == "compat" else _box
-        boxes = np.array([box(of_set.uv_px[row, hand], of_set.visible[row, hand]) for hand in shown]).reshape(-1, 4)
+        boxes = np.array([box(of_set.uv_px[row, hand], of_set.visible[row, hand]) for hand in hands]).reshape(-1, 4)
         camera = Camera(of_set.K[row], np.eye(3), np.zeros(3), size=_SIZE)
         view = View(self.views[0], camera, folder / "color" / f"{key.partition('/')[2]}.png", boxes)
-        action = f"{HANDS[shown[0]]} hand" if len(shown) == 1 else "both hands"
-        hand = HANDS[shown[0]] if len(shown) == 1 else None
+        action = f"{HANDS[hands[0]]} hand" if len(hands) == 1 else "both hands"
+        hand = HANDS[hands[0]] if len(hands) == 1 else None
         return Sample(key, (view,), Group(self.name, action, key), hand=hand)
 
     def truth(self, key: str) -> Truth:
         """Poses (hands, 21, 3), mm in the camera's frame, in the order of the boxes; also of hidden key points."""
         of_set, row, _ = self._row(key)
-        hands = list(self._shown_hands(key))
+        hands = list(self._hands_of(key))
         x, y = np.moveaxis(of_set.uv_px[row, hands], -1, 0)
         directions = np.stack([x, y, np.ones_like(x)], axis=-1) @ np.linalg.inv(of_set.K[row]).T
         return Truth(
@@ -171,18 +171,18 @@ class Rhd(Adapter):
             raise self.unknown_key(key, self.root)
         return self._sets[match[1]], row, self.root / match[1]
 
-    def _shown_hands(self, key: str) -> tuple[int, ...]:
+    def _hands_of(self, key: str) -> tuple[int, ...]:
         """0 for the left hand, 1 for the right one."""
-        if key not in self._shown:
+        if key not in self._hands_by_key:
             of_set, row, folder = self._row(key)
             if self._hands == "both":
-                self._shown[key] = tuple(np.flatnonzero(of_set.visible[row].any(axis=1)).tolist())
+                self._hands_by_key[key] = tuple(np.flatnonzero(of_set.visible[row].any(axis=1)).tolist())
             else:
                 labels = _read_mask(folder / "mask" / f"{key.partition('/')[2]}.png")
                 right = int((labels >= _FIRST_RIGHT_LABEL).sum())
                 left = int((labels > 1).sum()) - right
-                self._shown[key] = (int(right >= left),)
-        return self._shown[key]
+                self._hands_by_key[key] = (int(right >= left),)
+        return self._hands_by_key[key]
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,8 +270,8 @@ def released_box(uv_px: Array, visible: NDArray[np.bool_]) -> Array:
     """
     last = _SIZE[0] - 1
     centre = uv_px[_MIDDLE_BASE, ::-1]
-    shown = uv_px * visible[:, None]
-    low, high = np.maximum(shown.min(axis=0), 0.0), np.minimum(shown.max(axis=0), _SIZE[0])
+    points = uv_px * visible[:, None]
+    low, high = np.maximum(points.min(axis=0), 0.0), np.minimum(points.max(axis=0), _SIZE[0])
     side = np.clip(2 * np.maximum(high - centre, centre - low).max(), *_RELEASED_SIDE_PX)
     middle = np.clip(centre, 0, last)
     upper_left, lower_right = (np.clip(np.trunc(middle + sign * side / 2), 0, last) for sign in (-1, 1))

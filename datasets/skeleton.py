@@ -35,10 +35,10 @@ class Skeleton:
     flip_pairs: tuple[tuple[str, str], ...]
 
     def __post_init__(self) -> None:
-        known = set(self.joints)
+        joints = set(self.joints)
         named = {n for pair in (*self.edges, *self.flip_pairs, self.root_joints) for n in pair}
-        if len(known) != len(self.joints) or not named <= known:
-            raise ValueError(f"skeleton {self.name}: duplicate joints or unknown names {sorted(named - known)}")
+        if len(joints) != len(self.joints) or not named <= joints:
+            raise ValueError(f"skeleton {self.name}: duplicate joints or unknown names {sorted(named - joints)}")
 
     def __len__(self) -> int:
         return len(self.joints)

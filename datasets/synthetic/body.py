@@ -219,6 +219,8 @@ def pose(body: Body, angles_deg: Array, root_mm: Array, yaw_deg: Array, pitch_de
         pitch_deg: (T,) of the pelvis, positive leans forward.
         roll_deg: (T,) of the pelvis, positive leans right.
     """
+    # Frames are chained from the pelvis outward; columns of a frame are the part's forward, left and up axes.
+    # Rotation about y by a positive angle leans forward, because y is left.
     a = {name: angles_deg[:, i] for i, name in enumerate(ANGLES)}
     pelvis = _turn(2, yaw_deg) @ _turn(1, pitch_deg) @ _turn(0, roll_deg)
     spine = pelvis @ _turn(1, a["spine_flexion"]) @ _turn(0, a["spine_side"]) @ _turn(2, a["spine_twist"])
@@ -237,6 +239,8 @@ def pose(body: Body, angles_deg: Array, root_mm: Array, yaw_deg: Array, pitch_de
             )
     frames = {"pelvis": pelvis, "spine": spine, "thorax": thorax, "head": head}
     for side, sign in (("left", 1.0), ("right", -1.0)):
+        # Limbs hang along -z of their frames. Flexion lifts them forward: a negative turn about y. Abduction and
+        # rotation change their sign with the side.
         hip = (
             pelvis
             @ _turn(1, -a[f"hip_flexion_{side}"])

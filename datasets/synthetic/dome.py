@@ -1,7 +1,7 @@
 """A dome for the studio: 31 cameras all round and above one actor, modelled on the HD cameras of CMU Panoptic.
 
 The cameras lie on a part of a sphere, from the height of the knees to almost above the middle. Each day of recording
-has a calibration of its own, in which they are displaced a little. The dome is empty but for the actor and a chair.
+has its own calibration, with slightly displaced cameras. The dome is empty but for the actor and a chair.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from poseboard.datasets.synthetic.world import facing
 HD_CAMERAS = panoptic.HD_CAMERAS
 HD_RATE_HZ = 29.97
 RADIUS_MM, CENTRE_HEIGHT_MM = 2720.0, 1390.0
-"""Of the sphere that the cameras are on."""
+"""Radius and height of the centre of the sphere with the cameras."""
 HEIGHT_MM = (750.0, 3400.0)
-"""Of the cameras above the floor."""
+"""Height of the cameras above the floor."""
 FOCAL_PX = (1390.0, 1650.0)
-"""Of an image that is 1920 wide."""
+"""Focal lengths for images 1920 px wide."""
 TILT_MM = 120.0
-"""By how much a camera may look past the middle of the dome, along each axis."""
+"""Maximum distance of a camera's target from the middle of the dome, along each axis."""
 _DISPLACED_MM = 30.0
 _ROUND, _UP = 9, 24
-"""Steps from one camera to the next, of 31 round the middle and of 31 in height."""
+"""Steps from one camera to the next in azimuth and in height, of 31 each."""
 _HALF_ROOM_MM, _ROOM_HEIGHT_MM = 3000.0, 3700.0
 
 
@@ -67,7 +67,7 @@ class DomeOptions(GenerationOptions):
     def _inside_the_ranges(self) -> DomeOptions:
         shortest = min(end - first for ranges in panoptic.RANGES.values() for first, end in ranges)
         if (max(self.train_frames, self.test_frames) - 1) * self.frame_step >= shortest:
-            raise ValueError(f"frame_step: so many frames leave the shortest published range, {shortest} frames")
+            raise ValueError(f"frame_step: frames do not fit into the shortest published range of {shortest} frames")
         return self
 
     @property
@@ -107,7 +107,7 @@ class DomeOptions(GenerationOptions):
 
     @property
     def extent(self) -> Extent:
-        """How large the world is."""
+        """Size of the world."""
         moments, views = self.samples("train") + self.samples("test"), len(self.cameras)
         width, height = self.size_px
         return Extent(moments * views, width * height, 1, len(panoptic.RANGES) * (views + 3), views)
@@ -147,10 +147,9 @@ _TAKES = _named_takes()
 def dome_rig(options: DomeOptions, of_day: str) -> tuple[Camera, ...]:
     """The cameras of one day, in the order of `HD_CAMERAS`. World frame: that of the studio, z up, mm.
 
-    Directions and heights are a lattice: from each camera to the next it is so many steps of 31 round the middle, and
-    so many upwards. So no two stand close together, and the first few see the actor from all sides, as all 31 do.
-    Intrinsics do not change from day to day. Values are rounded to what the files have, so that they are read back as
-    they are.
+    Azimuths and heights are a rank-1 lattice: each camera is 9 steps of 31 round the middle and 24 steps of 31 upwards
+    from the one before. So no two are close together, and any first few surround the actor. Intrinsics do not change
+    from day to day. Values are rounded to the precision of the files, so that they are read back unchanged.
 
     Example:
         >>> cameras = dome_rig(DomeOptions(), "171204")

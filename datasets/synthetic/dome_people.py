@@ -1,14 +1,15 @@
-"""Several people in the dome: what the cameras see of them, and what a detector of 2D joints would report.
+"""Several people in the dome, and a simulated detector of 2D joints.
 
-People stand about the middle of the dome, move a little and hide each other. The detector looks at each view alone:
+People stand about the middle of the dome, move a little and occlude each other. The detector processes each view on its
+own:
 
-* it misses people who are hardly visible, and reports the others in random order;
-* a visible joint is displaced by a share of the person's size in the image; an occluded joint, or one outside the
-  image, is a guess nearby inside the image, with a low score;
-* sometimes it swaps left and right, as detectors do with people seen from behind;
-* it reports false people, with lower scores.
+* it misses mostly occluded people and reports the others in any order;
+* visible joints have noise proportional to the person's size in the image; occluded joints, and those outside of the
+  image, have more noise and a low score, and are moved into the image;
+* it sometimes swaps left and right, as detectors do for people seen from behind;
+* it reports false people with lower scores.
 
-It has not been compared with a real detector.
+Its errors have not been compared with those of a real detector.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ from poseboard.datasets.synthetic.world import Take, seat
 FIRST_FRAME = 120
 """Number of the first frame of a sequence."""
 STAND_MM, GAP_MM, REACH_MM = 1150.0, 650.0, 220.0
-"""People stand so far from the middle at most, so far apart at least, and move by so much."""
+"""Maximum distance of people from the middle, minimum distance between them, and extent of their motion."""
 FALSE_PEOPLE = 0.2
-"""Mean number of false detections per view."""
+"""Mean number of false people per view."""
 SWAPPED = 0.04
-"""Share of the reported people whose left is taken for the right."""
+"""Share of the detected people with left and right swapped."""
 SEEN_NOISE, HIDDEN_NOISE = 0.008, 0.03
 """Standard deviation of a joint along each axis, as a share of the person's size in the image."""
 LEAST_SEEN = 0.15
-"""Share of the joints that a camera has to see of a person who is reported."""
+"""Minimum share of visible joints of a detected person."""
 
 _Count = Annotated[int, Field(ge=1, le=8)]
 
@@ -91,7 +92,7 @@ class DomePeopleOptions(GenerationOptions):
 
     @property
     def extent(self) -> Extent:
-        """How large the world is."""
+        """Size of the world."""
         views = len(self.cameras)
         shots = len(self.subjects) * self.frames * views
         return Extent(shots, self.width_px * self.width_px * 9 // 16, 1, len(self.subjects) * (views + 3), views)
@@ -112,7 +113,7 @@ class Shot(NamedTuple):
 
 
 def places(rng: Generator, count: int) -> Array:
-    """(P, 2) places of up to ``count`` people on the floor, mm."""
+    """Sample places (P, 2) of up to ``count`` people on the floor, mm."""
     chosen: list[Array] = []
     for _ in range(200 * count):
         if len(chosen) == count:
@@ -139,7 +140,7 @@ def direct(options: DomePeopleOptions, subject: str) -> Take:
 
 
 def visible(options: DomePeopleOptions, subject: str, scene: Take, names: tuple[str, ...]) -> NDArray[np.bool_]:
-    """(T, 31, P, J) whether each camera of the dome sees each of the named points of each person."""
+    """Visibility (T, 31, P, J) of each person's named points in each camera of the dome."""
     return np.array(
         [
             [
@@ -167,13 +168,13 @@ def shots(options: DomePeopleOptions, subject: str, scene: Take) -> Iterator[Sho
 
 
 def detect(camera: Camera, joints_mm: Array, seen: NDArray[np.bool_], rng: Generator) -> Array:
-    """What a detector reports of one image, (people, 17, 3): x px, y px, score; in any order.
+    """Simulated detections of one image, (people, 17, 3): x px, y px, score; in any order.
 
     Args:
-        camera: of the image.
-        joints_mm: (P, 17, 3) joints of `COCO`, in the camera's world.
-        seen: (P, 17) whether the camera sees each.
-        rng: of all chances.
+        camera: camera of the image.
+        joints_mm: (P, 17, 3) joints of `COCO`, in the world frame.
+        seen: (P, 17) visibility of the joints.
+        rng: random generator.
     """
     points_px = camera.project(joints_mm)
     size_px = np.ptp(points_px, axis=1).max(axis=1)
@@ -186,15 +187,15 @@ def detect(camera: Camera, joints_mm: Array, seen: NDArray[np.bool_], rng: Gener
     points_px[swapped] = points_px[swapped][:, COCO.flip_order]
     people = [np.concatenate([points_px, scores[..., None]], axis=-1)[reported]]
     for _ in range(rng.poisson(FALSE_PEOPLE) if len(points_px) else 0):
-        people.append(_nobody(camera, points_px[rng.integers(len(points_px))], rng)[None])
+        people.append(_false_person(camera, points_px[rng.integers(len(points_px))], rng)[None])
     together = np.concatenate(people)
     together[..., :2] = np.clip(together[..., :2], 0, np.array(camera.size) - 1)
     together[..., 2] = np.clip(together[..., 2], 0.02, 1)
     return together[rng.permutation(len(together))]
 
 
-def _nobody(camera: Camera, like_px: Array, rng: Generator) -> Array:
-    """(17, 3) a false person: the shape of a true one, mirrored, smaller and elsewhere."""
+def _false_person(camera: Camera, like_px: Array, rng: Generator) -> Array:
+    """A false person (17, 3): the shape of a true one, mirrored, smaller and elsewhere."""
     middle = (like_px.min(axis=0) + like_px.max(axis=0)) / 2
     shape = (like_px - middle) * rng.uniform(0.35, 0.8) * np.array([-1.0, 1.0])
     place = rng.uniform(0.1, 0.9, 2) * np.array(camera.size)

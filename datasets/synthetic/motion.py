@@ -218,9 +218,11 @@ def move(
 def _variant(
     action: str, body: Body, time_s: Array, centre_mm: tuple[float, float], reach_mm: float, rng: Generator
 ) -> Motion:
+    # Blend the key poses by a softmax of smooth random curves; 2.6 makes one of them dominate most of the time.
     keys = np.stack([_angles(key) for key in KEY_POSES[action]])
     weights = np.exp(2.6 * _wander(rng, time_s, len(keys)))
     angles = weights @ keys / weights.sum(1, keepdims=True)
+    # A constant personal offset, and smooth variation over time.
     angles = angles + _DEVIATION * (0.75 * rng.standard_normal(len(ANGLES)))
     angles += _DEVIATION * 0.4 * _wander(rng, time_s, len(ANGLES), 6.0, 1.5)
     yaw = np.full(len(time_s), rng.uniform(0, 360))

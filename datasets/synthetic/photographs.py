@@ -1,8 +1,7 @@
-"""Scenes of several people before one camera, and what the layouts that write them as photographs share.
+"""Scenes of several people in front of one camera, and the base class of the layouts of photographs.
 
-A scene is a room with a still camera of its own: its focal length, height and distance differ from scene to scene, and
-people stand, walk and sit in front of and behind each other. So the size of a person in the image does not tell the
-distance. A layout says how images are called and what its label files hold.
+A scene is a room with one still camera. Focal length, height and distance differ from scene to scene, and people stand,
+walk and sit in front of each other, so that the size of a person in the image does not determine the distance.
 """
 
 from __future__ import annotations
@@ -49,14 +48,14 @@ from poseboard.datasets.synthetic.scene import (
 from poseboard.datasets.synthetic.world import FRAME_RATE_HZ, seat
 
 DEPTHS_MM = (2000.0, 8000.0)
-"""Between these distances people stand before the camera."""
+"""Range of distances of people from the camera."""
 _ROOMS = 6
 _FRAME_STEP = 32
 _GAP_MM, _WALK_MM = 750.0, 420.0
 LEAST_SEEN = 0.25
-"""Share of the joints that a camera has to see of a person who can be told."""
+"""Minimum share of visible joints of a recognisable person."""
 _ALMOST_BEHIND = 0.5
-"""Share of the people after the first who stand almost in line with another one."""
+"""Share of the people, after the first, who stand almost behind another person."""
 _BETWEEN = {
     "neck": ("thorax", "thorax", 0.0),
     "torso": ("pelvis", "spine", 0.5),
@@ -65,7 +64,7 @@ _BETWEEN = {
     **{f"{side}_thorax": ("thorax", f"{side}_shoulder", 0.4) for side in ("left", "right")},
     **{f"{side}_hand": (f"{side}_knuckles", f"{side}_knuckles", 0.0) for side in ("left", "right")},
 }
-"""Joints of other skeletons, each at a share of the way between two points of a figure."""
+"""Joints of other skeletons: two points of a figure, and the share of the way between them."""
 
 Scenes = Annotated[int, Field(ge=0, le=100_000)]
 Frames = Annotated[int, Field(ge=1, le=1000)]
@@ -84,7 +83,7 @@ class WorldOptions(GenerationOptions):
         frames: images per scene.
         people: least and most people per scene.
         focal: least and greatest focal length as a share of the height of the image.
-        occlusion: 0 no furniture, 1 much of it. People stand before each other in any case.
+        occlusion: amount of furniture, 0 to 1. People occlude each other in any case.
     """
 
     splits: ClassVar[tuple[str, ...]] = ()
@@ -104,9 +103,9 @@ class WorldOptions(GenerationOptions):
     def _consistent(self) -> WorldOptions:
         if self.people[0] > self.people[1] or self.focal[0] > self.focal[1]:
             raise ValueError("people and focal: the first is the least, the second the most")
-        others = [s for s in ("train", "validation", "test") if s not in self.splits and self.scenes(s)]
-        if others:
-            raise ValueError(f"{others[0]}_scenes: the layout's splits are {', '.join(self.splits)}")
+        unused = [s for s in ("train", "validation", "test") if s not in self.splits and self.scenes(s)]
+        if unused:
+            raise ValueError(f"{unused[0]}_scenes: the layout's splits are {', '.join(self.splits)}")
         if not any(self.scenes(split) for split in self.splits):
             raise ValueError("there is no scene")
         return self
@@ -116,12 +115,12 @@ class WorldOptions(GenerationOptions):
         return {"train": self.train_scenes, "validation": self.validation_scenes, "test": self.test_scenes}[split]
 
     def samples(self, split: str) -> int:
-        """Number of images of a split; those without anybody to use are left out by the adapters."""
+        """Number of images of a split; adapters leave out those without usable people."""
         return self.scenes(split) * self.frames
 
     @property
     def extent(self) -> Extent:
-        """How large the world is."""
+        """Size of the world."""
         scenes = sum(self.scenes(split) for split in self.splits)
         return Extent(scenes * self.frames, self.size_px[0] * self.size_px[1], 1, scenes, 1)
 
@@ -139,17 +138,17 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Photograph:
-    """What is known of one rendered image with P people.
+    """Ground truth of one rendered image with P people.
 
     Args:
-        split: of the image.
+        split: split of the image.
         scene: number of the scene in its split.
         frame: number of the image in its scene.
-        number: of the image in the world.
-        camera: at the origin of its own frame.
+        number: number of the image in the world.
+        camera: camera at the origin of its own frame.
         points_mm: named points (P, 3) in the camera's frame.
-        seen: (P, 17) which joints of `COCO` the camera sees.
-        surface_px: (P, 4) left, upper, right, lower of what the camera sees of a person; NaN where it is nothing.
+        seen: (P, 17) visibility of the joints of `COCO`.
+        surface_px: (P, 4) left, upper, right, lower of a person's visible parts; NaN if completely hidden.
     """
 
     split: str
@@ -162,13 +161,13 @@ class Photograph:
     surface_px: Array
 
     def joints_mm(self, names: Sequence[str]) -> Array:
-        """(P, J, 3) in the camera's frame; names are those of our skeletons."""
+        """Joints (P, J, 3) in the camera's frame, by the names of our skeletons."""
         ends = [_BETWEEN.get(name, (name, name, 0.0)) for name in names]
         points = [self.points_mm[a] + share * (self.points_mm[b] - self.points_mm[a]) for a, b, share in ends]
         return np.stack(points, axis=1)
 
     def joints_px(self, names: Sequence[str]) -> Array:
-        """(P, J, 2) projections."""
+        """Projections (P, J, 2) of joints by name."""
         return self.camera.project(self.joints_mm(names))
 
     def entry(self, file_name: str, **fields: object) -> dict[str, Any]:
@@ -192,7 +191,7 @@ class Photograph:
         return np.asarray(self.seen.mean(axis=1) >= LEAST_SEEN)
 
     def inside(self, joints_px: Array) -> NDArray[np.bool_]:
-        """Which of (..., 2) points are in the image."""
+        """Whether points (..., 2) are in the image."""
         return np.asarray(((joints_px >= 0) & (joints_px < np.array(self.camera.size))).all(axis=-1))
 
 
@@ -204,9 +203,10 @@ class PhotographedClip(Clip):
 
 
 def scene_camera(options: WorldOptions, rng: Generator, room: Room) -> tuple[Camera, float]:
-    """A camera near one end of a room, and how far before it the middle of the people is, mm."""
+    """Sample a camera near one end of a room; also returns the mean distance of the people, mm."""
     width, height = options.size_px
     focal = height * np.exp(rng.uniform(*np.log(options.focal)))
+    # A person of 1700 mm fills 36 to 62 % of the image's height at the mean distance, whatever the focal length.
     middle = float(np.clip(focal * 1700 / (height * rng.uniform(0.36, 0.62)), 2800, 6200))
     place = np.array([rng.uniform(-900, 900), -room.half_y_mm + rng.uniform(300, 700), rng.uniform(1000, 2100)])
     target = np.array([rng.uniform(-500, 500), place[1] + middle, rng.uniform(820, 1000)])
@@ -220,7 +220,7 @@ def scene_camera(options: WorldOptions, rng: Generator, room: Room) -> tuple[Cam
 
 
 def stand(options: WorldOptions, rng: Generator, room: Room, camera: Camera, middle_mm: float, count: int) -> Array:
-    """Places (P, 2) on the floor of up to ``count`` people, some of them almost behind another one; mm."""
+    """Sample places (P, 2) of up to ``count`` people on the floor, some almost behind another person; mm."""
     width, height = options.size_px
     focal, centre = float(camera.K[1, 1]), camera.centre_mm[:2]
     ahead, beside = camera.R[2, :2] / np.linalg.norm(camera.R[2, :2]), camera.R[0, :2]
@@ -233,6 +233,7 @@ def stand(options: WorldOptions, rng: Generator, room: Room, camera: Camera, mid
             break
         depth = float(np.clip(middle_mm + rng.normal(0, 1100), nearest, farthest))
         column = rng.uniform(0.14, 0.86) * width
+        # Almost behind another person: the same column of the image but for about 260 mm at the farther of both.
         if columns and rng.random() < _ALMOST_BEHIND:
             other, far = columns[rng.integers(len(columns))]
             column = other + rng.normal(0, 260) * focal / max(depth, far)
@@ -279,7 +280,7 @@ def direct(options: WorldOptions, split: str, number: int) -> Scene:
 def _photograph(
     options: WorldOptions, job: tuple[str, int], number: int, scene: Scene
 ) -> list[tuple[Photograph, NDArray[np.uint8]]]:
-    """What is known of the images of a scene, and the images; ``number`` is that of the first."""
+    """Ground truth and images of a scene; ``number`` is the first image's."""
     split, place = job
     view = backdrop(scene.room, scene.camera)
     own = Camera(scene.camera.K, np.eye(3), np.zeros(3), np.zeros(5), scene.camera.size)
@@ -309,7 +310,7 @@ def _photograph(
 
 
 def bounds(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
-    """Left, upper, right and lower end of a mask, the last two exclusive; NaN where it is empty."""
+    """Bounding box of a mask: left, upper, right, lower, the last two exclusive; NaN if it is empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not rows.size:
         return (np.nan,) * 4
@@ -317,14 +318,14 @@ def bounds(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
 
 
 def xywh(corners_px: Array) -> list[list[float]]:
-    """Boxes (N, 4) left, upper, right, lower as x, y, width, height, rounded for a file."""
+    """Convert boxes (N, 4) from left, upper, right, lower to x, y, width, height, rounded for a file."""
     boxes = np.concatenate([corners_px[:, :2], corners_px[:, 2:] - corners_px[:, :2]], axis=1)
     values: list[list[float]] = np.round(boxes, 2).tolist()
     return values
 
 
 def joint_boxes(joints_px: Array, scale: float) -> Array:
-    """(N, 4) left, upper, right, lower about joints (N, J, 2), of which NaN do not count, grown about their middle."""
+    """Boxes (N, 4) left, upper, right, lower about joints (N, J, 2), scaled about their centre; ignores NaN."""
     lower, upper = np.nanmin(joints_px, axis=1), np.nanmax(joints_px, axis=1)
     half = scale * (upper - lower) / 2
     return np.concatenate([(lower + upper) / 2 - half, (lower + upper) / 2 + half], axis=1)

@@ -3,9 +3,9 @@
 Frames: world with z up, millimetres; OpenCV cameras. Pixel centres have integer coordinates, as in ``camera``. Rays
 follow the lens model, so images have the distortion of the camera. Equal inputs give equal bytes.
 
-What makes it fast: the image of the empty room is computed once per camera. Solids are listed per screen tile, so that
-rays of background pixels test no solid. Solids are also listed per cell of a grid perpendicular to the light, so that a
-shadow ray tests only the solids of its cell.
+The image of the empty room is computed once per camera. Solids are listed per screen tile, so that rays of background
+pixels test no solid, and per cell of a grid perpendicular to the light, so that a shadow ray tests only the solids of
+its cell.
 """
 
 from __future__ import annotations
@@ -97,11 +97,11 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Backdrop:
-    """A camera's view of the empty room, which is stored because the cameras of a rig do not move.
+    """A camera's view of the empty room, computed once because cameras do not move.
 
     Args:
-        camera: with its image size.
-        room: that the camera is in.
+        camera: camera with its image size.
+        room: room of the camera.
         directions: (H, W, 3) ``rays(camera)``.
         albedo: (H, W, 3) float32 linear colour of the room, five rays per pixel.
         distance_mm: (H, W) distance to the room along the pixel's ray.
@@ -126,7 +126,7 @@ def rays(camera: Camera) -> Array:
 
 
 def backdrop(room: Room, camera: Camera, directions: Array | None = None) -> Backdrop:
-    """A camera's view of the empty room; ``directions`` are ``rays(camera)``, computed if they are not given."""
+    """Render the empty room; ``directions``: ``rays(camera)``, computed if None."""
     width, height = camera.size
     directions = rays(camera) if directions is None else directions
     albedo = np.empty((height, width, 3), np.float32)
@@ -149,8 +149,8 @@ def render(solids: Solids, view: Backdrop, light: Light, noise_seed: int) -> Pic
     Args:
         solids: people and furniture.
         view: the camera's view of the empty room.
-        light: and sensor.
-        noise_seed: of the sensor noise.
+        light: light and sensor.
+        noise_seed: seed of the sensor noise.
 
     Example:
         >>> picture = render(solids, backdrop(room, camera), light, noise_seed=0)

@@ -1,11 +1,11 @@
-"""Random rigs for the studio: every subject is seen by four cameras of its own, which no other world has.
+"""Random rigs for the studio: every subject has four cameras of its own, different from all other worlds.
 
-A network that has learnt the rig of its training data instead of reading the cameras that it is given is found out
-there. Other than in `world.WorldOptions`, position, height, direction, roll and focal length differ from rig to rig,
-and so does the order of the cameras around the person. Every camera sees the whole actor in every frame.
+They reveal networks that have memorised the training rig. Unlike in `world.WorldOptions`, position, height, direction,
+roll and focal length differ from rig to rig, and so does the order of the cameras around the person. The whole actor is
+in every image.
 
-These people and motions may be harder than those of another world. So each person is also filmed by the rig of the
-training. The gap has two causes: harder camera placement and overfitting to the training rig.
+These people and motions may be harder than those of another world. As a control, the training rig films each of them,
+too. The remaining difference has two causes: harder camera placement, and overfitting to the training rig.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from poseboard.datasets.synthetic.scene import make_room
 from poseboard.datasets.synthetic.world import CAMERAS, FRAME_RATE_HZ, WorldOptions, facing, perform, rig
 
 DISTANCE_MM = (3200.0, 4800.0)
-"""Of a camera from the middle of the room, along the floor."""
+"""Distance of a camera from the middle of the room, along the floor."""
 HEIGHT_MM = (800.0, 2500.0)
 LEAST_ANGLE_DEG = 25.0
-"""Between any two cameras of a rig, seen from above from the middle of the room."""
+"""Smallest angle between two cameras of a rig, from above, at the middle of the room."""
 ROLL_DEG = 5.0
 FOCAL_PX = (800.0, 1600.0)
-"""Per 1000 px of the image; the longest is also that with which the whole actor is inside."""
+"""Focal lengths per 1000 px of the image; also limited so that the whole actor is in the image."""
 _FLESH_MM = 130.0
-"""By how much the body may reach beyond its points."""
+"""Maximum distance of the body's surface from its points."""
 _MARGIN = 0.04
-"""Part of the image's side that stays free of the actor at each border."""
+"""Empty margin at each border, as a share of the image's side."""
 _HALF_ROOM_MM = (5400.0, 6300.0)
 _DRAWS = 200
 
@@ -50,7 +50,7 @@ class RigsOptions(GenerationOptions):
     seed: Seed = 0
     side_px: Annotated[int, Field(ge=48, le=1000)] = 288
     rigs: Annotated[int, Field(ge=1, le=99)] = 20
-    """Number of rigs, each with an actor of its own."""
+    """Number of rigs, each with its own actor."""
     known_rig: Seed | None = None
     """Seed of the world of one rig (`world.WorldOptions`) by whose cameras every actor is filmed as well; None: not."""
     actions: tuple[str, ...] = ("Greeting", "Sitting", "Walking")
@@ -70,7 +70,7 @@ class RigsOptions(GenerationOptions):
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """R01, R02, …: each is a rig and its actor; K01, K02, …: the same actors before the known rig."""
+        """R01, R02, …: a rig and its actor each; K01, K02, …: the same actors in front of the training rig."""
         letters = (UNSEEN,) if self.known_rig is None else (UNSEEN, KNOWN)
         return tuple(f"{letter}{number:02d}" for letter in letters for number in range(1, self.rigs + 1))
 
@@ -104,7 +104,7 @@ class RigsOptions(GenerationOptions):
 
     @property
     def extent(self) -> Extent:
-        """How large the world is: each moment is a frame of every camera, and its undistorted copy."""
+        """Size of the world: each moment is a frame of every camera, and its undistorted copy."""
         folders = (2 * len(CAMERAS) + 3) * len(self.actions) * len(self.subjects)
         samples = self.samples("test") + self.samples("known")
         return Extent(samples * len(CAMERAS), self.side_px**2, 2, folders, len(CAMERAS))
@@ -164,13 +164,14 @@ def _camera(rng: Generator, azimuth: float, actor_mm: Array, side_px: int) -> Ca
 
 
 def _longest_focal(lens: Camera, points_mm: Array, offset_px: Array) -> float:
-    """Focal length in pixels per 1000 px of the image with which all points are inside, through the lens or without.
+    """Longest focal length (px per 1000 px of image) with all points inside, with and without lens distortion.
 
     Args:
-        lens: with K of one.
+        lens: camera with the identity as K.
         points_mm: (N, 3) in the world; each stands for a ball of `_FLESH_MM`.
         offset_px: (2,) of the principal point from the middle of the image.
     """
+    # |x| / z of the balls' silhouettes, bounded by (|x| + r) / (z - r). Distortion may move points outward or inward.
     x_mm = lens.to_camera(points_mm)
     nearest = x_mm[:, 2:].min() - _FLESH_MM
     if nearest <= 0:

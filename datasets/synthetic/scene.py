@@ -46,7 +46,7 @@ class Furniture:
     def add_material(
         self, rng: Generator, kind: float, colour: Array | None = None, value: tuple[float, float] = (0.3, 0.9)
     ) -> int:
-        """Add a material and return its index; ``colour`` in display values, random if not given."""
+        """Add a material and return its index; ``colour`` in display values, random if None."""
         row = np.zeros(MATERIAL_COLUMNS)
         base = rng.uniform(*value) * (1 - rng.uniform(0.1, 0.75) * rng.uniform(0, 1, 3)) if colour is None else colour
         row[0], row[1:4] = kind, np.clip(base, 0, 1) ** 2
@@ -300,7 +300,7 @@ def _wall(rng: Generator, length_mm: float, height_mm: float) -> Array:
 
 
 def assemble(people: Sequence[Person], furniture: Furniture) -> list[Solids]:
-    """The solids of people and furniture at each of T instants; ``owner`` is the index in ``people``."""
+    """Solids of people and furniture at each of T instants; ``owner`` is the index in ``people``."""
     cones, frames, paint, owner, materials = [], [], [], [], []
     for number, person in enumerate(people):
         clothed = flesh(person.body, person.outfit, person.figure)
@@ -324,7 +324,10 @@ def assemble(people: Sequence[Person], furniture: Furniture) -> list[Solids]:
 def visible_joints(
     solids: Solids, person: Person, number: int, instant: int, camera: Camera, names: Sequence[str] = JOINTS
 ) -> NDArray[np.bool_]:
-    """(J,) whether a camera sees each joint: the first surface towards it is the person's own, near the joint."""
+    """Visibility (J,) of joints: the first surface towards a joint is the person's own, near the joint.
+
+    Joints are inside of the body, so a ray towards a visible joint always ends on a surface in front of it.
+    """
     joints = np.stack([person.figure.points_mm[name][instant] for name in names])
     reach_mm = np.array([_FLESH_MM[name.removeprefix("left_").removeprefix("right_")] for name in names])
     fraction, index = first_hits(solids, camera.centre_mm, joints)

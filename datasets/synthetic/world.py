@@ -1,8 +1,8 @@
-"""A synthetic studio: one actor among furniture and bystanders, seen by a rig of cameras.
+"""A synthetic studio: one actor among furniture and bystanders, in front of a rig of cameras.
 
-A layout (``layouts/``) writes it in the format of a published data set; nothing here depends on a format. The rig is
-that of `WorldOptions`, four cameras for all subjects, another one for each (`synthetic.rigs`), or that of a dome
-(`synthetic.dome`).
+A layout (``layouts/``) writes it in the format of a published data set; nothing here depends on a format. There are
+three kinds of rigs: four cameras for all subjects (`WorldOptions`), a random rig per subject (`synthetic.rigs`), and a
+dome (`synthetic.dome`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from poseboard.datasets.synthetic.scene import (
 )
 
 CAMERAS = human36m.CAMERAS
-"""Names of the cameras of a rig that is modelled on that of Human3.6M; a layout may call them otherwise."""
+"""Camera names of a rig modelled on Human3.6M's; a layout may rename them."""
 SEQUENCES = tuple(f"{action}-{trial}" for action in ACTIONS for trial in (1, 2))
 """All sequences of a subject: each action twice."""
 FRAME_RATE_HZ = 50.0
@@ -49,15 +49,15 @@ Subject = Annotated[str, Field(pattern=r"^S[1-9][0-9]{0,2}$")]
 
 
 class StudioOptions(Protocol):
-    """What the studio is told: who is filmed, by which cameras, doing what. Equal options are equal keys of a cache."""
+    """Options that the studio needs: subjects, cameras and actions. Hashable, because they are keys of caches."""
 
     def __hash__(self) -> int:
-        """Of the values."""
+        """Hash of the values."""
         ...
 
     @property
     def seed(self) -> int:
-        """Of people, motion, room and light."""
+        """Seed of people, motion, room and light."""
         ...
 
     @property
@@ -67,22 +67,22 @@ class StudioOptions(Protocol):
 
     @property
     def frame_rate_hz(self) -> float:
-        """Of the cameras."""
+        """Frame rate of the cameras."""
         ...
 
     @property
     def frame_step(self) -> int:
-        """Stride over frames at that rate."""
+        """Stride over frames at this rate."""
         ...
 
     @property
     def occlusion(self) -> float:
-        """How much furniture and how many bystanders, 0 to 1."""
+        """Amount of furniture and bystanders, 0 to 1."""
         ...
 
     @property
     def jpeg_quality(self) -> int:
-        """Of the images."""
+        """JPEG quality of the images."""
         ...
 
     def frames(self, subject: str) -> int:
@@ -90,7 +90,7 @@ class StudioOptions(Protocol):
         ...
 
     def actor(self, subject: str) -> str:
-        """The subject whose body, clothes, motion and light a subject has: itself, or one that others film."""
+        """The subject with the same body, clothes, motion and light; itself, unless several rigs film one actor."""
         ...
 
     def rig(self, subject: str) -> tuple[Camera, ...]:
@@ -98,7 +98,7 @@ class StudioOptions(Protocol):
         ...
 
     def room(self) -> Room:
-        """The room that all of it is in."""
+        """The room of the world."""
         ...
 
 
@@ -170,7 +170,7 @@ class WorldOptions(GenerationOptions):
         return rig(self, subject)
 
     def room(self) -> Room:
-        """The room that all of it is in."""
+        """The room of the world."""
         return make_room(random_part(self.seed, "room"))
 
     def samples(self, split: str) -> int:
@@ -180,7 +180,7 @@ class WorldOptions(GenerationOptions):
 
     @property
     def extent(self) -> Extent:
-        """How large the world is: each moment is a frame of every camera, and its undistorted copy."""
+        """Size of the world: each moment is a frame of every camera, and its undistorted copy."""
         shots = (self.samples("train") + self.samples("test")) * len(CAMERAS)
         trees = 2 if self.lens else 1
         folders = (trees * len(CAMERAS) + 3) * 2 * len(self.actions) * len(self.subjects)
@@ -189,7 +189,7 @@ class WorldOptions(GenerationOptions):
 
 @dataclass(frozen=True, eq=False)
 class Take:
-    """One sequence before rendering; where one of the people is the actor, that is the first."""
+    """One sequence before rendering; the actor, if there is one, is the first person."""
 
     people: list[Person]
     furniture: Furniture
@@ -203,7 +203,7 @@ class Shot(NamedTuple):
         instant: index in the sequence.
         view: index of the camera in the rig.
         picture: the rendered view.
-        seen: (J,) which of the actor's joints the camera sees.
+        seen: (J,) visibility of the actor's joints.
     """
 
     instant: int
@@ -213,7 +213,7 @@ class Shot(NamedTuple):
 
 
 def facing(place_mm: Array, target_mm: Array) -> Array:
-    """(3, 3) world to camera of a level camera at a place that looks at a target."""
+    """Rotation (3, 3) from world to camera of a level camera at a place that looks at a target."""
     forward = (target_mm - place_mm) / np.linalg.norm(target_mm - place_mm)
     right = np.cross(forward, [0.0, 0.0, 1.0])
     right /= np.linalg.norm(right)
@@ -229,6 +229,7 @@ def rig(options: WorldOptions, subject: str) -> tuple[Camera, ...]:
     rng = random_part(options.seed, "rig")
     cameras = []
     scale = options.side_px / 1000
+    # One camera near each corner of the room, as in Human3.6M.
     for name, (x, y) in zip(CAMERAS, ((1, -1), (-1, -1), (1, 1), (-1, 1)), strict=True):
         place = np.array([x * rng.uniform(1600, 2300), y * rng.uniform(4100, 5100), rng.uniform(1350, 1750)])
         target = np.array([*rng.uniform(-120, 120, 2), rng.uniform(840, 960)])
@@ -241,6 +242,7 @@ def rig(options: WorldOptions, subject: str) -> tuple[Camera, ...]:
             rng.uniform(-0.21, -0.19), rng.uniform(0.22, 0.27), rng.uniform(-0.002, 0.002), rng.uniform(-0.002, 0.002),
             rng.uniform(-0.01, 0.0),
         )  # fmt: skip
+        # A generator of its own, so that the rig of a subject does not depend on the other subjects.
         shift = random_part(options.seed, "rig", subject, name)
         place = place + shift.uniform(-40, 40, 3)
         target = target + shift.uniform(-40, 40, 3)
@@ -265,14 +267,14 @@ def subject_body(options: StudioOptions, subject: str) -> Body:
 
 @dataclass(frozen=True, eq=False)
 class Performance:
-    """What the actor does in a sequence, whatever cameras see it.
+    """Performance of the actor in a sequence, independent of the cameras.
 
     Args:
-        body: of the actor.
-        outfit: that is worn.
-        motion: at all instants.
-        time_s: (T,) of the instants.
-        rng: that the rest of the sequence is drawn from; to be copied.
+        body: body of the actor.
+        outfit: clothes of the actor.
+        motion: motion at all instants.
+        time_s: (T,) times of the instants.
+        rng: generator for the rest of the sequence. Copy it before use: the performance is cached.
     """
 
     body: Body
@@ -309,6 +311,7 @@ def direct(options: StudioOptions, subject: str, name: str) -> Take:
         place = free_place(rng, taken, (750, 1700), 500, _ROOM_FOR_OBJECTS_MM)
         if place is not None:
             put(furniture, rng, place, rng.uniform(0, 2 * np.pi))
+    # Sometimes a screen between the actor and one camera. It must not touch the actor's path.
     if rng.random() < 0.4 * options.occlusion:
         camera = cameras[rng.integers(len(cameras))].centre_mm[:2]
         middle = taken.mean(0) + rng.uniform(-250, 250, 2)
@@ -355,11 +358,11 @@ def shots(
     """Render every instant of a sequence for every camera, camera by camera.
 
     Args:
-        options: of the studio.
-        subject: that is seen.
-        name: of the sequence.
-        take: what is rendered.
-        joints: of the actor, by name, of which is told whether a camera sees them.
+        options: options of the studio.
+        subject: subject to render.
+        name: name of the sequence.
+        take: people, furniture and light.
+        joints: joints of the actor whose visibility is computed.
     """
     instants = assemble(take.people, take.furniture)
     for v, view in enumerate(_views(options, options.rig(subject))):

@@ -46,8 +46,8 @@ class WorldOptions(world.WorldOptions):
     def subjects(self) -> tuple[str, ...]:
         """All subjects in the order of the label file: published ones in their published order, then by number."""
         names = {*self.train_subjects, *self.test_subjects}
-        others = sorted(names - set(PUBLISHED_SUBJECTS), key=lambda name: int(name[1:]))
-        return (*(name for name in PUBLISHED_SUBJECTS if name in names), *others)
+        further = sorted(names - set(PUBLISHED_SUBJECTS), key=lambda name: int(name[1:]))
+        return (*(name for name in PUBLISHED_SUBJECTS if name in names), *further)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -57,7 +57,7 @@ class LabelledClip(Clip):
     Args:
         keypoints_mm: (T, 17, 3) in the world frame.
         boxes_tlbr: (T, V, 4) pixels.
-        cameras: of the subject.
+        cameras: cameras of the subject.
     """
 
     keypoints_mm: Array

@@ -27,7 +27,7 @@ from poseboard.datasets.synthetic.world import direct, jobs, rig, shots
 
 _TRAIN, _TEST = (tuple(f"S{number}" for number in SUBJECTS[2][split]) for split in ("train", "test"))
 _NO_VIDEO = ("S11", "Directions-2", 0)
-"""Subject, sequence and camera of which the data set has no video."""
+"""Subject, sequence and camera without a video."""
 _DISPLACEMENT = 0.02
 """Standard deviation of the edges of detected boxes, as a share of the box."""
 
@@ -53,7 +53,7 @@ class WorldOptions(world.WorldOptions):
 
     @property
     def extent(self) -> Extent:
-        """How large the world is; one video does not exist."""
+        """Size of the world; one video does not exist."""
         whole = super().extent
         lost = _NO_VIDEO[1].partition("-")[0] in self.actions
         return whole._replace(shots=whole.shots - lost * self.test_frames)
@@ -61,13 +61,13 @@ class WorldOptions(world.WorldOptions):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PosedClip(Clip):
-    """One sequence, with what the labels have of it; n images, camera by camera.
+    """One sequence with its labels; n images, camera by camera.
 
     Args:
         joints_mm: (T, 17, 3) in the world and in the order of the file.
-        instant: (n,) of the images.
+        instant: (n,) instants of the images.
         view: (n,) index of the images' camera.
-        silhouettes_px: (n, 4) left, upper, right, lower of the actor, hidden parts included.
+        silhouettes_px: (n, 4) left, upper, right, lower of the actor, occluded parts included.
     """
 
     joints_mm: Array
@@ -115,7 +115,7 @@ class Human36MCocoLayout(Layout[WorldOptions, PosedClip]):
 
 
 def _numbers(subject: str, name: str) -> tuple[int, int, int]:
-    """Of subject, action and sub-action."""
+    """Numbers of subject, action and sub-action."""
     action, _, trial = name.rpartition("-")
     return int(subject[1:]), motion.ACTIONS.index(action) + 2, int(trial)
 
@@ -127,7 +127,7 @@ def _file_name(subject: str, name: str, view: int, frame: int) -> str:
 
 
 def label_files(options: WorldOptions, clips: Sequence[PosedClip]) -> dict[str, Any]:
-    """Path of each label file below the root, and its content."""
+    """Label files: path below the root -> content."""
     files: dict[str, Any] = {}
     detected: list[dict[str, Any]] = []
     total = 0
@@ -186,7 +186,7 @@ def label_files(options: WorldOptions, clips: Sequence[PosedClip]) -> dict[str, 
 
 
 def _detections(options: WorldOptions, subject: str, name: str, boxes_px: Array, first_id: int) -> list[dict[str, Any]]:
-    """One displaced box of each image of a sequence."""
+    """Simulated detections: one displaced box per image of a sequence."""
     rng = random_part(options.seed, "detector", subject, name)
     sides = boxes_px[:, 2:] - boxes_px[:, :2]
     displaced = boxes_px + rng.normal(0, _DISPLACEMENT, boxes_px.shape) * np.tile(sides, 2)

@@ -59,7 +59,7 @@ def _people(photograph: Photograph, first_id: int) -> list[dict[str, Any]]:
     values = np.concatenate([np.rint(px), flags[..., None]], axis=-1).astype(int)
     values[flags == 0] = 0
     boxes = xywh(photograph.surface_px)
-    shown = np.flatnonzero(np.isfinite(photograph.surface_px).all(axis=1)).tolist()
+    annotated = np.flatnonzero(np.isfinite(photograph.surface_px).all(axis=1)).tolist()
     return [
         {
             "id": first_id + row,
@@ -71,7 +71,7 @@ def _people(photograph: Photograph, first_id: int) -> list[dict[str, Any]]:
             "num_keypoints": int((flags[person] > 0).sum()),
             "keypoints": values[person].reshape(-1).tolist(),
         }
-        for row, person in enumerate(shown)
+        for row, person in enumerate(annotated)
     ]
 
 

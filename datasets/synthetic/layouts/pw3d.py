@@ -73,8 +73,8 @@ def _sequence(split: str, scene: int) -> str:
 def _people(photograph: Photograph, first_id: int) -> list[dict[str, Any]]:
     mm, px = photograph.joints_mm(SMPL.joints), photograph.joints_px(SMPL.joints)
     inside = photograph.inside(px)
-    shown = np.flatnonzero(photograph.recognisable & inside.any(axis=1)).tolist()
-    boxes = xywh(joint_boxes(np.where(inside[..., None], px, np.nan)[shown], BOX_SCALE))
+    annotated = np.flatnonzero(photograph.recognisable & inside.any(axis=1)).tolist()
+    boxes = xywh(joint_boxes(np.where(inside[..., None], px, np.nan)[annotated], BOX_SCALE))
     return [
         {
             "id": first_id + row,
@@ -84,7 +84,7 @@ def _people(photograph: Photograph, first_id: int) -> list[dict[str, Any]]:
             "joint_cam": np.round(mm[person] / 1000, 6).tolist(),
             "joint_img": np.round(px[person], 2).tolist(),
         }
-        for row, person in enumerate(shown)
+        for row, person in enumerate(annotated)
     ]
 
 
