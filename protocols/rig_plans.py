@@ -162,15 +162,15 @@ def _plan(
         if sees[v]
     ]
     of_joints = slice(len(centres), len(centres) + len(joints))
-    shown = table.info.condition
+    condition = table.info.condition
     mean_deg = errors[:, row][:, rigs.counts[row]].mean(axis=1)
     return RigPlan(
         place=place,
         rigs=count,
         key=str(table.keys[rigs.rows[row]]),
         frames=len(members),
-        frames_per_rig=shown.frames_per_rig,
-        perturbation=shown.perturbation,
+        frames_per_rig=condition.frames_per_rig,
+        perturbation=condition.perturbation,
         rotation_deg=round(float(mean_deg[0]), _DIGITS),
         direction_deg=round(float(mean_deg[1]), _DIGITS),
         scale=round(scale, _DIGITS),

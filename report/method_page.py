@@ -45,7 +45,7 @@ def method_context(site: Site, name: str, files: PageFiles) -> dict[str, Any]:
         "published": [(table, row) for table in site.results.published for row in table.rows if row.method == name],
         "breakdowns": _breakdowns(site, rows),
         "examples": [(entry.scores, _examples(entry, slug, files)) for entry in entries],
-        "pictures": [shown for entry in entries for shown in _pictures(entry, slug, files)],
+        "pictures": [picture for entry in entries for picture in _pictures(entry, slug, files)],
         "rigs": [(entry.scores, plan, plot) for entry in entries for plan, plot in _rigs(entry, slug, files)],
         "reliability": _reliability(site, rows, slug, files),
         "level": cameras.LEVEL,
@@ -116,7 +116,7 @@ def _examples(entry: Entry, slug: str, files: PageFiles) -> list[Example]:
     """The best, the median and the worst example, their crops as files."""
     if (examples := entry.examples) is None:
         return []
-    shown = []
+    chosen = []
     for place, k in pick_examples(examples.error_mm):
         overlays = []
         for v in range(len(examples.views)):
@@ -124,8 +124,8 @@ def _examples(entry: Entry, slug: str, files: PageFiles) -> list[Example]:
             files.add(image, partial(imsave, arr=examples.images[k, v], format="jpg", pil_kwargs=_JPEG))
             overlays.append(overlay(examples, k, v, image))
         error_mm, side_px = float(examples.error_mm[k]), examples.images.shape[2]
-        shown.append(Example(place, examples.keys[k], error_mm, side_px, tuple(overlays)))
-    return shown
+        chosen.append(Example(place, examples.keys[k], error_mm, side_px, tuple(overlays)))
+    return chosen
 
 
 def _pictures(entry: Entry, slug: str, files: PageFiles) -> list[tuple[ScoreFile, DrawnPicture, Picture]]:

@@ -45,15 +45,15 @@ def write_pictures(
     Raises:
         ResultError: there is no board, or no contact sheet of its data set.
     """
-    board, shown = _first(results), current(results, rows, colours)
+    board, hashes = _first(results), current(results, rows, colours)
     buffer = io.BytesIO()
     figure = charts.intervals(_plotted(board), row_slots(results, rows, colours), axis_label(board))
     figure.savefig(
-        buffer, format="png", dpi=_DPI, facecolor="white", metadata={_KEY: shown[LEADERBOARD], "Software": None}
+        buffer, format="png", dpi=_DPI, facecolor="white", metadata={_KEY: hashes[LEADERBOARD], "Software": None}
     )
     contents = {LEADERBOARD: buffer.getvalue()}
-    if PEOPLE in shown:
-        contents[PEOPLE] = _people(_data(results, board)[1], shown[PEOPLE])
+    if PEOPLE in hashes:
+        contents[PEOPLE] = _people(_data(results, board)[1], hashes[PEOPLE])
     with WholeFiles() as files:
         for name, content in contents.items():
             files.write(out / name, content)

@@ -112,7 +112,7 @@ def reliability_plot(site: Site, board: Board, row: Row, name: str, files: PageF
 
 
 def axis_plots(site: Site, table: AxisTable, number: int, files: PageFiles) -> Iterator[Plot]:
-    """The increases of a table, or its lines along an ordered axis, or its bars beside those of the base.
+    """The increases of a table, or its lines along an ordered axis, or its bars next to the bars of the base.
 
     Args:
         site: with the colours of the rows.

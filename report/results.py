@@ -156,7 +156,7 @@ def _read_profile(results: Path, profile: str, rows: Mapping[str, Collection[str
 
 
 def _read_entries(root: Path, profile: str, rows: Mapping[str, Collection[str]] | None) -> tuple[Entry, ...]:
-    """The score files of a profile, each with what lies beside it."""
+    """The score files of a profile, each with the row's examples, pictures and rigs."""
     entries: list[Entry] = []
     seen: dict[Any, Path] = {}
     states: dict[tuple[str, bool], tuple[str, Path]] = {}

@@ -23,7 +23,7 @@ class Cost:
     total_s: float | None
     """With the trainings that it starts from; None if these have another unit."""
     measure: Measure | None
-    """Unit of its own training, or of the training that it starts from; None without any training."""
+    """Unit of the method's training, or of the training that it starts from; None without any training."""
     parameters: int | None
     chain: tuple[str, ...]
     hardware: tuple[str, ...]

@@ -192,18 +192,18 @@ def intervals(
     scores: Mapping[str, Score | Increase], index: Mapping[str, int], label: str, *, zero: bool = False
 ) -> Figure:
     """Forest plot: each method's value with its 95 % interval, best on top; optionally with a line at zero."""
-    shown = {name: (score.value, score.ci95) for name, score in scores.items() if score.value is not None}
+    values = {name: (score.value, score.ci95) for name, score in scores.items() if score.value is not None}
     with mpl.rc_context(STYLE):
-        figure, axes = _axes(WIDTH, 0.8 + 0.3 * max(len(shown), 1))
+        figure, axes = _axes(WIDTH, 0.8 + 0.3 * max(len(values), 1))
         if zero:
             axes.axvline(0, color=INK, linewidth=1)
-        for y, (name, (value, ci95)) in enumerate(shown.items()):
+        for y, (name, (value, ci95)) in enumerate(values.items()):
             style = look(index[name])
             if ci95 is not None:
                 axes.plot(ci95, [y, y], color=style["color"], linewidth=2.2, solid_capstyle="butt")
             axes.plot([value], [y], marker=style["marker"], color=style["color"], markersize=6.5)
-        axes.set_yticks(range(len(shown)), [printable(name) for name in shown])
-        axes.set_ylim(len(shown) - 0.4, -0.6)
+        axes.set_yticks(range(len(values)), [printable(name) for name in values])
+        axes.set_ylim(len(values) - 0.4, -0.6)
         _centred(figure, f"{label}, with 95 % interval")
         _finish(axes, "x")
     return figure
