@@ -23,6 +23,7 @@ def fundamental(P_a: Array, P_b: Array) -> Array:
         P_a: (..., 3, 4).
         P_b: (..., 3, 4).
     """
+    # F_ij is, up to its sign, the determinant of two rows of each camera; cyclic pairs of rows give the sign.
     other = ((1, 2), (2, 0), (0, 1))
     F = np.empty((*np.broadcast_shapes(P_a.shape, P_b.shape)[:-2], 3, 3))
     for i in range(3):
@@ -78,6 +79,7 @@ def associate(
         >>> people = associate(P, [left_px, right_px], [left_confidence, right_confidence], threshold_px=15)
     """
     views, counts = len(P), [len(points) for points in points_px]
+    # Detections of all views in one list; `cost` is the condensed distance matrix that SciPy's linkage takes.
     view = np.repeat(np.arange(views), counts)
     index = np.concatenate([np.arange(count) for count in counts]) if counts else np.zeros(0, dtype=int)
     if len(view) < 2:
@@ -90,6 +92,8 @@ def associate(
             pairs = np.flatnonzero((view[first] == a) & (view[second] == b))
             if not len(pairs):
                 continue
+            # Mean Sampson distance of the joints, weighted by the confidences of both detections. Joints are capped at
+            # `_CAP` thresholds, so that one swapped limb does not separate the detections of a person.
             i, j = first[pairs], second[pairs]
             distance = epipolar_distance(P[a], P[b], points[i], points[j])
             weight = np.where(np.isfinite(distance), np.sqrt(weights[i] * weights[j]), 0.0)
@@ -97,6 +101,7 @@ def associate(
             total = weight.sum(-1)
             mean = (weight * distance).sum(-1) / np.where(total > 0, total, 1.0)
             cost[pairs] = np.where(total > 0, mean, _NEVER)
+    # Average linkage keeps clusters apart that share a view: `_NEVER` pushes any average above the threshold.
     hierarchy = scipy.cluster.hierarchy
     label = hierarchy.fcluster(hierarchy.linkage(cost, "average"), threshold_px, "distance") - 1
     people = np.full((label.max() + 1, views), -1, dtype=np.intp)

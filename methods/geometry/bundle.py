@@ -1,7 +1,7 @@
 """Bundle adjustment of small rigs with known intrinsics, batched over rigs; the first camera is the reference.
 
 Conventions: rays are points (x / z, y / z) of a camera's own frame, ``X_view = R X + t``, the frame is the first
-camera's, lengths have the unit of the translations. An observation with weight 0 does not count, so rigs with other
+camera's, lengths have the unit of the translations. An observation with weight 0 does not count, so rigs with different
 numbers of views and points share a batch.
 """
 
@@ -26,7 +26,7 @@ class Rig(NamedTuple):
 
     Args:
         R: (B, V, 3, 3); the first is the identity.
-        t: (B, V, 3); the first is zero, and the second has length 1 where it is there.
+        t: (B, V, 3); the first is zero, and the second has length 1 unless the rig has no second view.
         points: (B, N, 3) in the first camera's frame.
         cost: (B,) mean robust cost of an observation, in squared robust scales.
         sigma_px: (B,) standard deviation of an observation's coordinate, from the residuals.
@@ -67,7 +67,7 @@ def triangulate(R: Tensor, t: Tensor, rays: Tensor, weights: Tensor) -> Tensor:
 
 
 def triangulate_compiled(R: Tensor, t: Tensor, rays: Tensor, weights: Tensor) -> Tensor:
-    """What `triangulate` answers, without gradients, in compiled code."""
+    """`triangulate` without gradients, in compiled code."""
     P = torch.cat([R, t[..., None]], dim=-1)
     return torch.from_numpy(np.nan_to_num(dlt(as_array(P), as_array(rays), as_array(weights)))).to(rays)
 
@@ -76,20 +76,25 @@ def residuals(R: Tensor, t: Tensor, points: Tensor, rays: Tensor, focal_px: Tens
     """Squared residuals (B, V, N), px², and depths."""
     in_view = torch.einsum("bvrc,bnc->bvnr", R, points) + t[..., None, :]
     depth = in_view[..., 2]
+    # The residual has a pole at depth 0: depths between -NEAREST and NEAREST are moved to the nearer bound.
     near = torch.where(depth < 0, -NEAREST, NEAREST).to(depth.dtype)
     projected = in_view[..., :2] / torch.where(depth.abs() < NEAREST, near, depth)[..., None]
     return focal_px**2 * ((projected - rays) ** 2).sum(-1), depth
 
 
 def _robust(squared: Tensor, weights: Tensor, scale_px: Tensor) -> tuple[Tensor, Tensor]:
-    """Cauchy cost (B,), mean of the observations, and the weights (B, V, N) of the equal least squares."""
+    """Mean Cauchy cost (B,) of an observation, and weights (B, V, N) of the least squares with the same gradient."""
+    # rho(u) = log(1 + u) with u = r² / s², so that rho'(u) = 1 / (1 + u).
     u = squared / (scale_px[:, None, None] ** 2)
     total = weights.sum((1, 2)).clamp_min(1e-12)
     return (weights * torch.log1p(u)).sum((1, 2)) / total, weights / (1 + u)
 
 
 def _scale_px(squared: Tensor, weights: Tensor) -> Tensor:
-    """(B,) three standard deviations of an observation's coordinate, by the median residual."""
+    """(B,) robust scale: three standard deviations of an observation's coordinate, from the median residual.
+
+    The length of a 2D Gaussian error has a Rayleigh distribution, whose median is 1.1774 standard deviations.
+    """
     used = torch.where(weights > 0, squared, torch.nan).flatten(1)
     median = torch.nan_to_num(used.nanmedian(dim=1).values, nan=1.0).sqrt()
     return (3 * median / MEDIAN_OF_RAYLEIGH).clamp(*SCALE_RANGE)
@@ -106,17 +111,17 @@ def adjust(
 ) -> Rig:
     """Robust bundle adjustment: Levenberg-Marquardt over cameras and points with Cauchy's loss.
 
-    The points are eliminated by the Schur complement. The loss's scale is three standard deviations of the residuals,
-    by their median in each step. Every rig has damping of its own, and keeps its best state.
+    The points are eliminated by the Schur complement. The scale of the loss is three standard deviations of the
+    residuals, from their median in each step. Every rig has its own damping, and a step that raises its cost is undone.
 
     Args:
-        R: (B, V, 3, 3) to start from.
-        t: (B, V, 3) likewise.
+        R: (B, V, 3, 3) starting rotations.
+        t: (B, V, 3) starting translations.
         rays: (B, V, N, 2) observations; finite where their weight is not 0.
         weights: (B, V, N) at least 0.
-        focal_px: (B, V, N), by which the residual of each observation becomes pixels.
-        steps: at most so many.
-        points: (B, N, 3) to start from; None: triangulated.
+        focal_px: (B, V, N), focal length that turns the residual of each observation into pixels.
+        steps: maximum number of steps.
+        points: (B, N, 3) starting points; None: triangulated.
 
     Returns:
         The rig; cameras without observations are unchanged.
@@ -151,9 +156,11 @@ def as_array(values: Tensor) -> Array:
 
 
 def _sigma_px(squared_px: Tensor, weights: Tensor, robust: Tensor) -> Tensor:
-    """(B,) of a coordinate of an observation with weight 1, by the residuals that the robust loss leaves."""
+    """(B,) standard deviation of a coordinate of an observation with weight 1, from robust residuals."""
     used = weights > 0
     cameras = used.any(2).sum(1)
+    # Degrees of freedom: two per observation, less three per point and six per camera after the first, but for the
+    # common scale. The robust weights shrink the sum of squares by SHARE_OF_VARIANCE even without outliers.
     free = 2 * used.sum((1, 2)) - 3 * (used.sum(1) >= 2).sum(1) - (6 * (cameras - 1) - 1).clamp_min(0)
     total = (robust * squared_px).sum((1, 2))
     share = robust.sum((1, 2)) / weights.sum((1, 2)).clamp_min(1e-12)
@@ -164,12 +171,13 @@ def _sigma_px(squared_px: Tensor, weights: Tensor, robust: Tensor) -> Tensor:
 def information(rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor) -> Tensor:
     """Information (B, D, D), D = 6 (V - 1), of the cameras after the first, px^-2: Gauss-Newton, points eliminated.
 
-    Coordinates of each camera: a left rotation vector, then its translation. It is singular along the common scale.
+    Coordinates of each camera: a left rotation vector, then its translation. The matrix is singular along the common
+    scale of all translations.
 
     Args:
-        rig: the state.
+        rig: linearisation point.
         rays: (B, V, N, 2).
-        weights: (B, V, N), those of the robust loss included.
+        weights: (B, V, N), multiplied by the weights of the robust loss.
         focal_px: (B, V, N).
     """
     rays = torch.where((weights > 0)[..., None], rays, torch.zeros_like(rays))
@@ -181,7 +189,7 @@ def information(rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor) -> Te
 
 
 def robust_weights(rig: Rig, rays: Tensor, weights: Tensor, focal_px: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (B, V, N) of the least squares that has the robust cost's minimum, and the loss's scale (B,) px."""
+    """Weights (B, V, N) of the least squares with the minimum of the robust cost, and the loss scale (B,) in px."""
     rays = torch.where((weights > 0)[..., None], rays, torch.zeros_like(rays))
     squared, _ = residuals(rig.R, rig.t, rig.points, rays, focal_px)
     scale = _scale_px(squared, weights)

@@ -4,8 +4,12 @@
 # ^ long loops: a call of a compiled function copies the headers of its arrays.
 """Compiled loops over rigs: search of relative poses, bundle adjustment, and triangulation by many cameras.
 
+Three entry points, each with its helpers above it: `search_pairs` (relative poses of pairs of views), `adjust_rigs` and
+`information_of_rigs` (bundle adjustment), `see_by_draws` (points and likelihoods of drawn cameras). Sums are written
+out term by term: so they are vectorised, and equal inputs give equal bytes.
+
 Conventions are those of `bundle`. Arrays are float64 and C-contiguous. Each rig and pair is solved by itself, so that
-its answer does not depend on those beside it. Of one rig:
+its result does not depend on the rest of the batch. Of one rig:
 
 * ``R`` (V, 3, 3), ``t`` (V, 3), ``X`` (3, N) points, ``ray`` (V, 2, N).
 * ``w`` weights, ``f`` focal lengths and ``squared`` residuals, px², of all its observations (V N), view after view.
@@ -50,7 +54,7 @@ _inner, _kept = inner(**_OPTIONS), kept(**_OPTIONS)
 
 @_inner
 def _kth(values, count, k):
-    """The k-th smallest of the first values; reorders them."""
+    """The k-th smallest of the first ``count`` values by Hoare's quickselect; reorders them."""
     low, high = 0, count - 1
     while low < high:
         pivot = values[(low + high) // 2]
@@ -75,7 +79,10 @@ def _kth(values, count, k):
 
 @_inner
 def _log(x):
-    """The logarithm of a normal positive number, in arithmetic alone, so that several are computed at a time."""
+    """The logarithm of a normal positive number by arithmetic only, so that loops over it are vectorised.
+
+    x = 2^e m, with m in [0.71, 1.41): log x = e log 2 + 2 artanh((m - 1) / (m + 1)).
+    """
     bits = np.float64(x).view(np.uint64)
     exponent = np.float64(np.int64(bits >> _SHIFT) - _BIAS)
     mantissa = np.uint64((bits & _MANTISSA) | _ONE).view(np.float64) * _HALF_ROOT  # 0.71 to 1.41
@@ -100,8 +107,8 @@ def _squared_scale(squared, w, over_median, buffer):
 
 @_inner
 def _change_of_cost(before, after, w, scale, buffer):
-    """By how much the sum of Cauchy's costs grows."""
-    for n in range(len(w)):  # several at a time, which a sum in order is not
+    """Change of the sum of Cauchy costs: sum w log((s + after) / (s + before)), s the squared scale."""
+    for n in range(len(w)):  # a loop of its own, because it is vectorised and the ordered sum below is not
         buffer[n] = _log((scale + after[n]) / (scale + before[n]))
     total = 0.0
     for n in range(len(w)):
@@ -124,7 +131,10 @@ def _turn(x, y, z, R, out):
 
 @_inner
 def _solve(A, b, size):
-    """Solve A x = b in place of b by Cholesky's factor in place of A's lower triangle; whether A is positive."""
+    """Solve A x = b by Cholesky's factorization; whether A is positive definite.
+
+    x overwrites b, and the factor overwrites the lower triangle of A, with the inverse of its diagonal.
+    """
     for i in range(size):
         for j in range(i):
             total = A[i, j]
@@ -151,7 +161,10 @@ def _solve(A, b, size):
 
 @_inner
 def _sampson(R, t, pair, squared):
-    """Squared Sampson distances (N), px²."""
+    """Squared Sampson distances (N), px²: (b' E a)² / (|E a|² + |E' b|²), norms over the first two entries.
+
+    E = [t]x R is the essential matrix; a and b are the rays of both views.
+    """
     r00, r01, r02 = R[0, 0], R[0, 1], R[0, 2]
     r10, r11, r12 = R[1, 0], R[1, 1], R[1, 2]
     r20, r21, r22 = R[2, 0], R[2, 1], R[2, 2]
@@ -169,14 +182,19 @@ def _sampson(R, t, pair, squared):
 
 @_inner
 def _sampson_system(R, t, tangent, pair, scale, H, g, rows):
-    """Normal equations (5, 5), (5,) of a left rotation vector and the translation's tangents, with constant norms."""
+    """Normal equations (5, 5), (5,) of Sampson's distance by a left rotation vector and two tangents of t.
+
+    The denominator of the distance and the Cauchy weight 1 / (1 + d² / s) are constant (iteratively reweighted).
+    With y = R a and k = b x t, the residual is e = b . (t x y) = y . k; its derivatives are y x k by the rotation and
+    y x b by the translation.
+    """
     r00, r01, r02 = R[0, 0], R[0, 1], R[0, 2]
     r10, r11, r12 = R[1, 0], R[1, 1], R[1, 2]
     r20, r21, r22 = R[2, 0], R[2, 1], R[2, 2]
     t0, t1, t2 = t[0], t[1], t[2]
     u0, u1, u2 = tangent[0, 0], tangent[0, 1], tangent[0, 2]
     v0, v1, v2 = tangent[1, 0], tangent[1, 1], tangent[1, 2]
-    for n in range(pair.shape[1]):  # several at a time, which sums in order are not
+    for n in range(pair.shape[1]):  # residuals and derivatives first: this loop is vectorised, ordered sums are not
         ax, ay, bx, by, w, f = pair[0, n], pair[1, n], pair[2, n], pair[3, n], pair[4, n], pair[5, n]
         y0, y1, y2 = r00 * ax + r01 * ay + r02, r10 * ax + r11 * ay + r12, r20 * ax + r21 * ay + r22
         c0, c1, c2 = t1 * y2 - t2 * y1, t2 * y0 - t0 * y2, t0 * y1 - t1 * y0
@@ -224,7 +242,12 @@ def _sampson_system(R, t, tangent, pair, scale, H, g, rows):
 
 @_inner
 def _epipolar_translation(R, pair, t):
-    """The translation with the smallest epipolar errors: the eigenvector by powers of the adjugate."""
+    """The translation with the smallest epipolar errors for a rotation.
+
+    Each point gives m = R a x b with m . t = 0. The solution is the eigenvector of M = sum m m' / |m|² with the
+    smallest eigenvalue, which is the largest of the adjugate of M. Five squarings of the adjugate leave only that
+    eigenvector (its 32nd power); all columns are parallel to it, and the one with the largest diagonal is precise.
+    """
     xx = xy = xz = yy = yz = zz = 0.0
     for n in range(pair.shape[1]):
         ax, ay, bx, by = pair[0, n], pair[1, n], pair[2, n], pair[3, n]
@@ -266,7 +289,7 @@ def _epipolar_translation(R, pair, t):
 
 @_inner
 def _tangents(t, tangent):
-    """Two unit vectors across t and each other."""
+    """Two unit vectors orthogonal to t and to each other; built from its two larger components."""
     x, y, z = t[0], t[1], t[2]
     if abs(x) <= abs(y) and abs(x) <= abs(z):
         a, b, c = 0.0, z, -y
@@ -282,7 +305,11 @@ def _tangents(t, tangent):
 
 @_inner
 def _refine_pose(R, t, pair, w, steps, squared, new_R, new_t, tangent, H, g, rows, trial, buffer):
-    """Damped Gauss-Newton of one pose, in place, with its squared distances; returns their squared robust scale."""
+    """Damped Gauss-Newton of one pose, in place, with its squared distances; returns their squared robust scale.
+
+    A step is kept if it lowers the Cauchy cost at the current scale. Then the damping is divided by 5, else multiplied
+    by 6. The translation stays on the unit sphere.
+    """
     damping = 1e-3
     scale = _squared_scale(squared, w, _OVER_MEDIAN_1D, buffer)
     for _ in range(steps):
@@ -319,7 +346,11 @@ def _refine_pose(R, t, pair, w, steps, squared, new_R, new_t, tangent, H, g, row
 
 @_inner
 def _take_in_front(R, t, pair, new_R):
-    """Of the four poses with the same essential matrix, take that with the fewest points behind a view; their share."""
+    """Choose among the four poses with the same essential matrix; returns the share of points behind a view.
+
+    They are (R, t), (R, -t) and the same with R turned by pi about t, R' = (2 t t' - I) R. The chosen one has the
+    fewest points behind a view. Depths have the opposite signs of ``of_a`` and ``of_b``, see `relative_pose._depths`.
+    """
     least, best, total = np.inf, 0, 1e-12
     for n in range(pair.shape[1]):
         total += pair[4, n]
@@ -362,10 +393,10 @@ def search_pairs(pairs, w, R, t, cost, keep, steps, more_steps):
         w: (P, N) the weights again.
         R: (P, H, 3, 3) rotations to start from; refined in place.
         t: (P, H, 3), filled.
-        cost: (P, H), filled: robust cost and share of points behind a view; infinite where a pose was given up.
-        keep: of the poses, so many are refined further.
-        steps: of all.
-        more_steps: of those.
+        cost: (P, H), filled: robust cost plus share of points behind a view; infinite for a dropped pose.
+        keep: number of poses that are refined further.
+        steps: refinement steps of all poses.
+        more_steps: further steps of those.
     """
     P, H, N = len(pairs), R.shape[1], w.shape[1]
     squared = np.empty((H, N))
@@ -376,7 +407,7 @@ def search_pairs(pairs, w, R, t, cost, keep, steps, more_steps):
         for n in range(N):
             total += w[p, n]
         worst = np.inf
-        for number in range(2):
+        for number in range(2):  # first all poses, then the best ``keep`` of them
             smallest = np.inf
             for h in range(H):
                 if number and cost[p, h] > worst:
@@ -389,7 +420,7 @@ def search_pairs(pairs, w, R, t, cost, keep, steps, more_steps):
                     new_R, new_t, tangent, A, g, rows, trial, buffer,
                 )  # fmt: skip
                 smallest = min(smallest, scale)
-            # One scale for all: a pose must not look good because its own is large.
+            # One scale for all poses: with its own, a pose with large residuals would look good.
             for h in range(H):
                 costs[h] = np.inf
                 if number and cost[p, h] > worst:
@@ -410,7 +441,10 @@ def search_pairs(pairs, w, R, t, cost, keep, steps, more_steps):
 
 @_inner
 def _triangulate(R, t, ray, w, X):
-    """Weighted linear triangulation (3, N), without refinement; zero where fewer than two views see a point."""
+    """Weighted linear triangulation (3, N), without refinement; zero for points of fewer than two views.
+
+    Normal equations of w (x r3 - r1) X = -w (x t3 - t1), likewise with y and r2, solved by cofactors.
+    """
     V, _, N = ray.shape
     for n in range(N):
         xx = xy = xz = yy = yz = zz = x = y = z = largest = 0.0
@@ -466,7 +500,10 @@ def _squared_residuals(R, t, X, ray, f, squared):
 
 @_inner
 def _system(R, t, X, ray, w, f, squared, scale, cameras, gradient, cross, of_points):
-    """Normal equations of the adjustment with Cauchy's weights.
+    """Normal equations of the adjustment with Cauchy's weights w f² / (1 + r² / s).
+
+    With the projection x = (R X + t)_x / z, the derivatives are (r1 - x r3) / z by the point, (1, 0, -x) / z by the
+    translation, and p x (1, 0, -x) / z by a left rotation vector, p = R X; y likewise.
 
     Fills cameras (V - 1, 6, 6) lower triangles, gradient (6 (V - 1)), cross (6 (V - 1), N, 3), and of_points (9, N):
     symmetric 3x3 matrices and gradients. Cameras move by a left rotation vector and a translation.
@@ -486,7 +523,7 @@ def _system(R, t, X, ray, w, f, squared, scale, cameras, gradient, cross, of_poi
         g0 = g1 = g2 = g3 = g4 = g5 = 0.0
         for n in range(N):
             a, b, c = X[0, n], X[1, n], X[2, n]
-            # the turned point
+            # the point R X
             p, q, r = r00 * a + r01 * b + r02 * c, r10 * a + r11 * b + r12 * c, r20 * a + r21 * b + r22 * c
             z = r + t2
             iz = 1 / math.copysign(max(abs(z), NEAREST), z)
@@ -508,7 +545,7 @@ def _system(R, t, X, ray, w, f, squared, scale, cameras, gradient, cross, of_poi
             of_points[8, n] += ex * a2 + ey * b2
             if v == 0:
                 continue
-            # derivatives of x and y by the rotation: the turned point times (1, 0, -x) and (0, 1, -y)
+            # derivatives of x and y by the rotation: cross products of R X with (1, 0, -x) and (0, 1, -y)
             u0, u1, u2 = -x * q, r + x * p, -q
             v0, v1, v2 = -y * q - r, y * p, p
             h00 += g * (u0 * u0 + v0 * v0)
@@ -559,11 +596,13 @@ def _system(R, t, X, ray, w, f, squared, scale, cameras, gradient, cross, of_poi
 
 @_inner
 def _reduce(cameras, gradient, cross, of_points, damping, matrix, right):
-    """The system of the cameras alone: lower triangle of matrix (D, D), right (D).
+    """Schur complement: the system of the cameras, lower triangle of matrix (D, D), right (D).
 
-    Afterwards of_points holds Cholesky's factors, with inverse diagonals, and the solved gradients; cross is solved.
+    With blocks A of the cameras, C of the points, B between them: (A - B C^-1 B') dx = g_x - B C^-1 g_p. Every point's
+    C = L L' is 3x3. Afterwards of_points holds L, with inverse diagonals, and L^-1 g_p; cross holds B L^-T.
     """
     D, N, _ = cross.shape
+    # L of each point, damped by Marquardt's rule, with a floor for points that one view observes.
     for n in range(N):
         trace = of_points[0, n] + of_points[2, n] + of_points[5, n]
         small = 1e-12 * trace + 1e-30
@@ -583,12 +622,13 @@ def _reduce(cameras, gradient, cross, of_points, damping, matrix, right):
             cross[i, n, 2] = (cross[i, n, 2] - l20 * a - l21 * b) * l22
             cross[i, n, 0] = a
             cross[i, n, 1] = b
+    # - (B L^-T) (B L^-T)'
     rows = cross.reshape(D, 3 * N)
     for i in range(0, D, 3):
         a0, a1, a2 = rows[i], rows[i + 1], rows[i + 2]
         for j in range(0, i + 1, 3):
             b0, b1, b2 = rows[j], rows[j + 1], rows[j + 2]
-            # nine sums at a time, which do not wait for each other
+            # nine independent sums at a time, which the processor overlaps
             s00 = s01 = s02 = s10 = s11 = s12 = s20 = s21 = s22 = 0.0
             for n in range(3 * N):
                 s00 += a0[n] * b0[n]
@@ -610,6 +650,7 @@ def _reduce(cameras, gradient, cross, of_points, damping, matrix, right):
                 cross[i, n, 0] * of_points[6, n] + cross[i, n, 1] * of_points[7, n] + cross[i, n, 2] * of_points[8, n]
             )
         right[i] = total
+    # + A, damped on its diagonal
     mean = 0.0
     for v in range(D // 6):
         k = 6 * v
@@ -625,7 +666,11 @@ def _reduce(cameras, gradient, cross, of_points, damping, matrix, right):
 
 @_kept
 def adjust_rigs(R, t, X, ray, w, f, squared, steps):
-    """Adjust B rigs (B, ...) in place; ``squared`` (B, V N) is filled with their squared residuals."""
+    """Adjust B rigs (B, ...) in place; ``squared`` (B, V N) is filled with their squared residuals.
+
+    Levenberg-Marquardt: a step that lowers the Cauchy cost is kept and divides the damping by 5; another multiplies it
+    by 6. It ends when a step gains less than `_CONVERGED` or the damping exceeds 1e6.
+    """
     B, V, _, N = ray.shape
     D = 6 * (V - 1)
     cameras, gradient, cross = np.empty((max(V - 1, 0), 6, 6)), np.empty(D), np.empty((D, N, 3))
@@ -648,11 +693,13 @@ def adjust_rigs(R, t, X, ray, w, f, squared, steps):
             _reduce(cameras, gradient, cross, of_points, damping, matrix, right)
             change = 0.0
             if _solve(matrix, right, D):
+                # Cameras: R <- turn(-dx) R, t <- t - dt.
                 for v in range(1, V):
                     k = 6 * (v - 1)
                     _turn(-right[k], -right[k + 1], -right[k + 2], R[b, v], new_R[v])
                     for i in range(3):
                         new_t[v, i] = t[b, v, i] - right[k + 3 + i]
+                # The common scale is free: keep the second camera at distance 1.
                 baseline = 0.0
                 for i in range(3):
                     baseline += new_t[1, i] ** 2 if V > 1 else 0.0
@@ -660,6 +707,7 @@ def adjust_rigs(R, t, X, ray, w, f, squared, steps):
                 for v in range(1, V):
                     for i in range(3):
                         new_t[v, i] *= s
+                # Points by back-substitution: dp = L^-T (L^-1 g_p - (B L^-T)' dx).
                 for n in range(N):
                     x, y, z = of_points[6, n], of_points[7, n], of_points[8, n]
                     for i in range(D):
@@ -713,9 +761,10 @@ def information_of_rigs(R, t, X, ray, w, f, matrix):
 
 @_kept
 def see_by_draws(R, t, ray, w, f, sigma, points, log_likelihood):
-    """Fill what M draws of the cameras of B rigs (B, M, ...) triangulate, (B, M, 3, N), and how likely each is, (B, M).
+    """Fill the points (B, M, 3, N) that M draws of the cameras of B rigs triangulate, and their log likelihoods (B, M).
 
-    Cauchy's tails begin at three standard deviations ``sigma`` (B,).
+    log likelihood = -9/2 sum w log(1 + r² / (9 sigma²)): Gaussian near 0, with Cauchy tails from three standard
+    deviations ``sigma`` (B,) on.
     """
     B, M, V = t.shape[:3]
     N = ray.shape[3]

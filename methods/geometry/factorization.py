@@ -1,8 +1,9 @@
-"""Cameras of a rig from all of its 2D points at once, as if no view had perspective.
+"""Cameras of a rig from all of its 2D points at once, by factorization under scaled orthography.
 
-A pair of views says little of its pose where the points fill a small part of the image and are uncertain. Without
-perspective, the points of all views are the product of cameras and points, and the cameras have a closed form (Tomasi
-and Kanade, IJCV 1992; scaled orthography: Poelman and Kanade, PAMI 1997). It is rough, and a start for `bundle`.
+Uncertain points in a small part of the image hardly determine the relative pose of a pair of views. Without
+perspective, the matrix of all observations is the product of cameras and points, and the cameras have a closed form
+(Tomasi and Kanade, IJCV 1992; scaled orthography: Poelman and Kanade, PAMI 1997). The result is rough: a start for
+`bundle`.
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ _SMALL = 1e-12
 
 
 def factorize(rays: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Two rigs of cameras from 2D points alone: without perspective, one and its mirror image explain them alike.
+    """Two rigs of cameras from 2D points only. Without perspective, a rig and its mirror image fit equally well.
 
-    Each view is turned to the middle of its points and scaled by their distance. Points that a view lacks are left out.
+    Each view is rotated so that its optical axis points at the mean direction of its points. A point counts only if all
+    views observe it.
 
     Args:
         rays: (B, V, N, 2) observations, V at least 2; finite where their weight is not 0.
-        weights: (B, V, N), at least 0; a view without any is absent and gets no pose of its own.
+        weights: (B, V, N), at least 0; a view without any is absent and has the pose R = I, t = 0.
 
     Returns:
-        R (B, 2, V, 3, 3) and t (B, 2, V, 3), up to a common turn and scale. Fewer than three views or four points do
-        not determine them: they are finite, and of no use.
+        R (B, 2, V, 3, 3) and t (B, 2, V, 3), up to a common rotation and scale. With fewer than three views or four
+        points they are not determined: finite and useless.
 
     Example:
         >>> R, t = factorize(torch.rand(8, 4, 17, 2), torch.ones(8, 4, 17))
@@ -39,6 +41,7 @@ def factorize(rays: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     w = torch.where(there[..., None], weights, torch.inf).amin(1)
     w = torch.where(torch.isfinite(w), w, 0)[:, None, :, None]  # (B, 1, N, 1)
     whole = w.sum(2, keepdim=True).clamp_min(_SMALL)
+    # Rotate each view to the mean direction of its points, where scaled orthography fits best, and centre the points.
     directions = torch.nn.functional.normalize(torch.cat([rays, torch.ones_like(rays[..., :1])], dim=-1), dim=-1)
     ahead = _ahead((w * directions).sum(2))  # (B, V, 3, 3) turns the middle to the axis
     turned = directions @ ahead.mT
@@ -46,16 +49,20 @@ def factorize(rays: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     middle = (w * flat).sum(2, keepdim=True) / whole
     flat = there[..., None, None] * w.sqrt() * (flat - middle)
 
+    # Rank-3 factorization by the three largest eigenvalues of the observations' second moment. Cameras are determined
+    # up to a 3x3 matrix A; A A' is the metric that makes both rows of each camera orthogonal and equally long.
     stacked = flat.mT.flatten(1, 2)  # (B, 2 V, N): cameras times points
     values, vectors = torch.linalg.eigh(stacked @ stacked.mT)
     cameras = (vectors[..., -3:] * values[..., None, -3:].clamp_min(0).sqrt()).unflatten(1, (-1, 2))
     upper = _root(_metric(cameras))
+    # The nearest pair of orthonormal rows (polar decomposition); the scale of a camera is the inverse of its depth.
     u, s, vh = torch.linalg.svd(cameras @ upper[:, None], full_matrices=False)
     x_y = u @ vh
     R = torch.cat([x_y, torch.linalg.cross(x_y[..., 0, :], x_y[..., 1, :])[..., None, :]], dim=-2)
     depth = 1 / s.mean(-1).clamp_min(_SMALL)
     t = depth[..., None] * torch.cat([middle[..., 0, :], torch.ones_like(depth)[..., None]], dim=-1)
     R, t = ahead.mT @ R, (ahead.mT @ t[..., None])[..., 0]
+    # The other solution: the points mirrored in depth.
     mirror = torch.diag(torch.tensor([1.0, 1.0, -1.0], dtype=R.dtype, device=R.device))
     R = torch.stack([R, ahead.mT @ (mirror @ ahead @ R @ mirror)], dim=1)
     t = torch.stack([t, t], dim=1)

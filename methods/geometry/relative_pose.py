@@ -1,4 +1,4 @@
-"""Cameras from 2D points alone: relative poses of all pairs of views, and the rig that starts from them.
+"""Cameras from 2D points only: relative poses of all pairs of views, and the rig that starts from them.
 
 Everything is batched over rigs, pairs and hypotheses. Conventions are those of `bundle`.
 """
@@ -18,18 +18,17 @@ from poseboard.methods.geometry.factorization import factorize
 from poseboard.methods.geometry.rotations import angle_deg, spread_rotations
 
 SEARCH = ((24, 4), (6, 6))
-"""Rotations from which each pair is searched, and steps of each; then the best of them, and further steps."""
+"""(starting rotations of each pair, steps of each), then (number of best ones, further steps of each)."""
 POINTS_OF_SEARCH = 64
-"""Points of a pair that the search uses at most, evenly strided over those that both views see."""
+"""Maximum number of points of a pair in the search, evenly strided over the points that both views observe."""
 POINTS_OF_HYPOTHESES = 136
-"""Points of a rig by which its hypotheses are adjusted and told apart at first, evenly strided over all."""
+"""Maximum number of points of a rig in the first rounds of `ADJUST`, evenly strided over all points."""
 ADJUST = ((10, 4), (4, 8), (1, 12))
-"""Of all hypotheses, so many at most are kept after so many steps of bundle adjustment, and so on; the last by all
-points."""
+"""Rounds of (hypotheses that are kept, steps of bundle adjustment before); the last round uses all points."""
 _GIVEN_UP = 0.2
-"""How far above that of the best hypothesis the mean robust cost is at which one is given up."""
+"""A hypothesis is dropped if its mean robust cost exceeds that of the best by more."""
 _SAME_DEG = 3.0
-"""A hypothesis whose cameras are all turned from those of the best by less is the same."""
+"""Hypotheses are the same if all cameras differ in rotation by less."""
 _DISTINCT_DEG = 15.0
 """The second hypothesis of a pair differs at least so much from the first."""
 
@@ -57,7 +56,8 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _depths(y: Tensor, b: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Depths of the two views that solve ``depth_b b = depth_a y + t``, where y is the turned ray of the first."""
+    """Depths of the two views that solve ``depth_b b = depth_a y + t``, where y is the rotated ray of the first."""
+    # Cross products with b and with y eliminate one depth each; both are then measured along the normal b × y.
     normal = torch.linalg.cross(b, y)
     squared = _dot(normal, normal).clamp_min(1e-15)
     return -_dot(normal, torch.linalg.cross(b, t)) / squared, -_dot(normal, torch.linalg.cross(y, t)) / squared
@@ -67,14 +67,14 @@ def relative_poses(a: Tensor, b: Tensor, weights: Tensor, focal_px: Tensor) -> P
     """The relative pose of two views from their rays, by robust minimisation of Sampson's distance from many rotations.
 
     For each rotation of `SEARCH`, spread over SO(3), the translation is the smallest eigenvector of the epipolar
-    constraints; both are then refined by damped Gauss-Newton with Cauchy weights. Each result is one of four poses with
-    the same essential matrix: the one with the most points in front of both views is taken.
+    constraints ``b · (t × R a) = 0``. Both are then refined by damped Gauss-Newton with Cauchy weights. Four poses have
+    the same essential matrix; the result is the one with the most points in front of both views.
 
     Args:
         a: (B, N, 2) rays of the first view; finite where their weight is not 0.
         b: (B, N, 2) of the second.
         weights: (B, N), at least 0.
-        focal_px: (B, N), by which distances become pixels.
+        focal_px: (B, N), focal length that turns distances into pixels.
 
     Returns:
         Pairs with batch dimension B.
@@ -88,6 +88,7 @@ def relative_poses(a: Tensor, b: Tensor, weights: Tensor, focal_px: Tensor) -> P
 
 
 def _two_best(R: Tensor, t: Tensor, cost: Tensor) -> Pairs:
+    """The best pose of each pair and the best of those that differ from it in rotation or direction of translation."""
     first = cost.argmin(1, keepdim=True)
     best = torch.take_along_dim(R, first[..., None, None], 1)
     apart = angle_deg(R @ best.mT) > _DISTINCT_DEG
@@ -105,7 +106,7 @@ def _two_best(R: Tensor, t: Tensor, cost: Tensor) -> Pairs:
 
 
 def _strided(weights: Tensor, count: int) -> Tensor:
-    """Places (B, count) of evenly strided points of those with a weight; padded by others where there are fewer."""
+    """Indices (B, count) of evenly strided points with a weight above 0, padded with the remaining points."""
     used = weights > 0
     order = used.to(torch.int8).argsort(dim=1, descending=True, stable=True)
     number = used.sum(1, keepdim=True).clamp_min(1)
@@ -115,19 +116,21 @@ def _strided(weights: Tensor, count: int) -> Tensor:
 
 
 def estimate(rays: Tensor, weights: Tensor, focal_px: Tensor, steps: int = 12) -> Rig:
-    """Cameras and points from 2D points alone: hypotheses of pairs and of all views; rounds leave one.
+    """Estimate cameras and points from 2D points only.
 
-    Each view in turn is the centre of a hypothesis: the others' poses are those of their pairs with it, with the scale
-    of each translation by the median ratio of the points' depths. Further hypotheses take the second pose of the pairs,
-    and two come from all views at once where there are more than two (`factorize`). The one with the smallest robust
-    reprojection cost and share of points behind a camera, after rounds of bundle adjustment that give up those that
-    cost more or are the same, is adjusted further.
+    1. Relative poses of all pairs of views, two hypotheses each (`relative_poses`).
+    2. Hypotheses of the rig. Each view in turn is the centre of a star: the poses of the other views are those of their
+       pairs with it. The scale of each translation follows from the median ratio of depths. The second poses of the
+       pairs give as many further stars. With three or more views, `factorize` adds two hypotheses.
+    3. Rounds of bundle adjustment (`ADJUST`). After each, hypotheses with a higher cost and duplicates are dropped. The
+       cost is the robust reprojection error and a penalty on points behind a camera.
+    4. Bundle adjustment of the last hypothesis with all points.
 
     Args:
         rays: (B, V, N, 2) observations, V at least 2; finite where their weight is not 0.
-        weights: (B, V, N), at least 0; 0 for a view that a rig lacks. The first two views must be there.
-        focal_px: (B, V, N), by which the residual of each observation becomes pixels.
-        steps: of the last adjustment.
+        weights: (B, V, N), at least 0; 0 for a view that a rig lacks. No rig may lack the first two views.
+        focal_px: (B, V, N), focal length that turns the residual of each observation into pixels.
+        steps: steps of the last adjustment.
 
     Returns:
         The rig, in the frame of the first view, with the second at distance 1.
@@ -144,6 +147,7 @@ def estimate(rays: Tensor, weights: Tensor, focal_px: Tensor, steps: int = 12) -
     if V < 2:
         raise ValueError(f"two views are needed, got {V}")
     rays = torch.where((weights > 0)[..., None], rays, torch.zeros_like(rays))
+    # Step 1. An observation of a pair has the geometric mean of both weights, so that one absent view removes it.
     pairs = list(combinations(range(V), 2))
     first, second = (torch.tensor(places, device=rays.device) for places in zip(*pairs, strict=True))
     both = (weights[:, first] * weights[:, second]).sqrt().flatten(0, 1)
@@ -153,11 +157,12 @@ def estimate(rays: Tensor, weights: Tensor, focal_px: Tensor, steps: int = 12) -
     focal = ((focal_px[:, first] + focal_px[:, second]) / 2).flatten(0, 1).gather(1, chosen)
     found = relative_poses(a, b, both.gather(1, chosen), focal)
     R, t = _table(found.R.unflatten(0, (B, -1)), found.t.unflatten(0, (B, -1)), first, second, V)
-    # (B, 2 V, V, 3, 3) and (B, 2, V, 3, 3)
+    # Step 2: stars (B, 2 V, V, 3, 3), factorizations (B, 2, V, 3, 3).
     rigs = [_stars(R, t, rays, weights), *([factorize(rays, weights)] if V > 2 else [])]
     R, t = (torch.cat(values, dim=1) for values in zip(*rigs, strict=True))
     of = torch.arange(B, device=rays.device).repeat_interleave(R.shape[1])  # the rig of each hypothesis
     R, t = R.flatten(0, 1), t.flatten(0, 1)
+    # Step 3. A subset of the points ranks hypotheses as well as all points, at a fraction of the time.
     few = _strided((weights > 0).sum(1), min(N, POINTS_OF_HYPOTHESES))[:, None].expand(-1, V, -1)
     some = torch.take_along_dim(rays, few[..., None], 2), weights.gather(2, few), focal_px.gather(2, few)
     for kept, of_round in ADJUST:
@@ -171,7 +176,7 @@ def estimate(rays: Tensor, weights: Tensor, focal_px: Tensor, steps: int = 12) -
 
 
 def _table(R: Tensor, t: Tensor, first: Tensor, second: Tensor, views: int) -> tuple[Tensor, Tensor]:
-    """Relative poses of all ordered pairs: (B, 2, V, V, 3, 3), from the row's view to the column's."""
+    """Relative poses of all ordered pairs: (B, 2, V, V, 3, 3), from the view of the row to the view of the column."""
     table_R = torch.eye(3, dtype=R.dtype, device=R.device).repeat(len(R), 2, views, views, 1, 1)
     table_t = torch.zeros(*table_R.shape[:-1], dtype=R.dtype, device=R.device)
     R, t = R.transpose(1, 2), t.transpose(1, 2)  # (B, 2, pairs, ...)
@@ -181,7 +186,7 @@ def _table(R: Tensor, t: Tensor, first: Tensor, second: Tensor, views: int) -> t
 
 
 def _stars(R: Tensor, t: Tensor, rays: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Rigs (B, 2 V, V, ...) about each view, of the pairs' first and of their second poses."""
+    """Rigs (B, 2 V, V, ...) of the relative poses to each view: first hypotheses of the pairs, then second ones."""
     f = _homogeneous(rays)  # (B, V, N, 3)
     y = torch.einsum("bhcvij,bcnj->bhcvni", R, f)
     depth, _ = _depths(y, f[:, None, None].expand_as(y), t[..., None, :].expand_as(y))  # (B, 2, V, V, N)
@@ -196,18 +201,18 @@ def _stars(R: Tensor, t: Tensor, rays: Tensor, weights: Tensor) -> tuple[Tensor,
 
 
 def best_hypotheses(rig: Rig, of: Tensor, rays: Tensor, weights: Tensor, focal_px: Tensor, kept: int) -> Tensor:
-    """Places of the hypotheses that are kept, rig after rig, the best one first, ``kept`` of a rig at most.
-
-    Costs have one robust scale for all hypotheses of a rig.
+    """Indices of the best hypotheses, rig after rig, the best one first.
 
     Args:
         rig: M hypotheses.
-        of: (M,) the rig of each, ascending; none of them is without.
+        of: (M,) rig of each hypothesis, ascending; every rig has at least one.
         rays: (M, V, N, 2).
         weights: (M, V, N).
         focal_px: (M, V, N).
-        kept: most of a rig.
+        kept: maximum number of hypotheses of a rig.
     """
+    # One robust scale for all hypotheses of a rig, that of the best fit: with its own scale, a hypothesis with large
+    # residuals would look good.
     least = torch.full_like(rig.sigma_px, torch.inf).scatter_reduce(0, of, rig.sigma_px, "amin")
     in_view = torch.einsum("bvrc,bnc->bvnr", rig.R, rig.points) + rig.t[..., None, :]
     depth = in_view[..., 2]
@@ -216,6 +221,7 @@ def best_hypotheses(rig: Rig, of: Tensor, rays: Tensor, weights: Tensor, focal_p
     u = (residual**2).sum(-1) / (9 * least[of][:, None, None] ** 2)
     cost = (weights * torch.log1p(u)).sum((1, 2)) / weights.sum((1, 2)).clamp_min(1e-12)
     cost = torch.nan_to_num(cost, nan=torch.inf) + 10 * rig.behind
+    # Sorted by rig, then by cost; drop copies of the best hypothesis and those that cost `_GIVEN_UP` more.
     order = cost.argsort(stable=True)
     order = order[of[order].argsort(stable=True)]
     first = torch.searchsorted(of, of)  # of the rig of each

@@ -25,7 +25,7 @@ _HUBER_SHARE = 1 / 5
 """Share of the threshold at which the Huber loss turns linear. The release code has 1 px for its threshold of 15, which
 costs precision (8.5 mm instead of 8.0 on its recorded scenario of four views) and gains nothing with heavy tails."""
 EXHAUSTIVE_VIEWS = 12
-"""Up to this many usable views every pair is tried."""
+"""Every pair is tried up to this number of usable views."""
 _WORK_PER_THREAD = 20_000
 """Observations below which another thread costs more than it saves."""
 _REFINEMENTS = 10
@@ -58,9 +58,8 @@ def ransac(
     so far had a wrong view is below 1e-6, given the share of views that agree with the best. The views that agree with
     the triangulation of that consensus replace it where they score higher.
 
-    Points are computed one by one in compiled code, in as many threads as torch has; their number changes nothing. The
-    first call after a change of the code compiles for seconds; the result is kept beside the code or, where that
-    cannot be written, in the user's cache.
+    Points are computed one by one in compiled code, in as many threads as torch has; the result does not depend on
+    their number. The first call after a change of the code compiles for seconds and caches the result on disk.
 
     Args:
         P: (..., V, 3, 4) projection matrices.
@@ -101,7 +100,7 @@ def ransac(
 
 
 def _disjoint_first(count: int) -> NDArray[np.int64]:
-    """(K, 2) all pairs of an even number, as a round robin plays them: those of a round have nothing in common."""
+    """(K, 2) all pairs of an even number of views in round-robin order: the pairs of a round are disjoint."""
     rest = np.arange(1, count)
     rounds = []
     for _ in range(count - 1):

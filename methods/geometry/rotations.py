@@ -25,6 +25,7 @@ def rotation_exp(w: Tensor) -> Tensor:
         >>> rotation_exp(torch.tensor([0.0, 0.0, torch.pi / 2])).round().tolist()
         [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     """
+    # R = I + sin(a) / a W + (1 - cos(a)) / a² W², with Taylor series of both factors near a = 0.
     squared = (w * w).sum(-1)[..., None, None]
     small = squared < _SMALL
     angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
@@ -36,6 +37,7 @@ def rotation_exp(w: Tensor) -> Tensor:
 
 def rotation_log(R: Tensor) -> Tensor:
     """Matrices (..., 3, 3) -> rotation vectors (..., 3) in radians, of angles up to pi."""
+    # Half the angle is atan2(|(x, y, z)|, w): precise near 0 and near pi, where arccos of the trace is not.
     q = quaternion_of_matrix(R)
     q = torch.where(q[..., :1] < 0, -q, q)
     sine = torch.linalg.vector_norm(q[..., 1:], dim=-1, keepdim=True)

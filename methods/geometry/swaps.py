@@ -1,6 +1,6 @@
-"""Views in which a detector took a person's left side for the right one: found by how well all views agree.
+"""Correction of views in which a detector confused the left and right side of a person.
 
-`without_swaps` serves any triangulation that is robust to single outliers, `swap_back` the weighted linear one.
+`without_swaps` works with any triangulation that is robust to single outliers, `swap_back` with the linear one.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Array = NDArray[np.float64]
 EXHAUSTIVE_VIEWS = 5
 """Up to this many views every set of at most half of them is tried."""
 _ROUNDS = 5
-"""Of the descent with more views."""
+"""Rounds of the descent with more views."""
 _PRICE = 1.0
-"""By how much the disagreement has to fall for each swapped view, in joints that do not fit: noise swaps none."""
+"""Cost of a swapped view, in joints that do not fit: noise alone swaps no view."""
 _LEFT = 0.6
-"""Share of the root mean squared residual that may be left where `swap_back` swaps: views disagree for other reasons,
+"""`swap_back` swaps only if the root mean squared residual falls below this share: views disagree for other reasons,
 too. On 960 frames of eight people of another synthetic world poses were equally good from 0.6 to 0.8, and fewest failed
 from 0.5 to 0.6."""
 
@@ -38,18 +38,18 @@ def without_swaps(
     flip_order: Sequence[int],
     threshold_px: float,
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """Triangulate people after left and right are swapped back in the views where that makes all views agree better.
+    """Triangulate people after swapping left and right back in the views where all views then agree better.
 
     The disagreement of a person is ``sum min(d / threshold, 1)²`` over views and joints, d the reprojection distance.
-    Up to `EXHAUSTIVE_VIEWS` views every set of at most half of them is tried, because a pose whose sides are swapped in
-    all views agrees as well. With more views those are swapped that fit the pose of all views better so, in turns.
+    Up to `EXHAUSTIVE_VIEWS` views every set of at most half of them is tried; a pose with swapped sides in all views
+    agrees equally well. With more views, rounds of descent swap all views that then fit the current pose better.
 
     Args:
         triangulate: P (n, V, 3, 4) and points (n, V, J, 2) to points (n, J, 3), robust to single outliers.
         P: (N, V, 3, 4) projection matrices.
         points_px: (N, V, J, 2) undistorted pixels, NaN where a view has no observation.
         flip_order: index of each joint's mirror image.
-        threshold_px: distance from which a joint does not fit at all.
+        threshold_px: distance at which a joint's disagreement reaches its maximum.
 
     Returns:
         Points (N, J, 3), world mm, and (N, V) whether each view was swapped back.
@@ -95,22 +95,22 @@ def without_swaps(
 def swap_back(
     R: Tensor, t: Tensor, rays: Tensor, weights: Tensor, focal_px: Tensor, flip_order: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Left and right swapped back in views that contradict the others.
+    """Swap left and right back in views that contradict the others.
 
-    One view after the other is swapped, the one that lowers the residuals of the triangulated joints most. The swaps
-    are kept where little of the residuals is left. Which side is which, the views with the larger weights say: a person
-    whose sides are swapped in all views has the same residuals.
+    Greedy: each round swaps the view that lowers the residuals of the triangulated joints most. The swaps of a person
+    are kept only if the residuals fall below `_LEFT`. Swapping all views leaves the residuals unchanged, so the views
+    with the larger weights decide which side is left.
 
     Args:
-        R: (B, V, 3, 3) of the cameras that see a person each.
-        t: (B, V, 3) likewise.
-        rays: (B, V, J, 2) of the joints; finite where their weight is not 0.
+        R: (B, V, 3, 3) cameras of each person.
+        t: (B, V, 3).
+        rays: (B, V, J, 2) joints; finite where their weight is not 0.
         weights: (B, V, J), at least 0; 0 where a view is absent.
-        focal_px: (B, V, J), by which a residual becomes pixels.
-        flip_order: of the joints, each at the place of its counterpart (`Skeleton.flip_order`).
+        focal_px: (B, V, J), focal length that turns a residual into pixels.
+        flip_order: index of each joint's mirror image (`Skeleton.flip_order`).
 
     Returns:
-        rays and weights, and in which views (B, V) they were swapped back.
+        rays, weights, and (B, V) bool, whether each view was swapped back.
 
     Example:
         >>> rays, weights, swapped = swap_back(R, t, rays, weights, focal_px, HUMAN36M.flip_order)  # doctest: +SKIP
@@ -130,7 +130,7 @@ def swap_back(
         choices = swapped.shape[1]
         of_choice = [value.repeat_interleave(choices, 0) for value in (R, t, focal_px)]
         seen, w = (value.flatten(0, 1) for value in seen_as(swapped))
-        w = w * ((w > 0).sum(1, keepdim=True) > 1)  # what one view alone sees has no place
+        w = w * ((w > 0).sum(1, keepdim=True) > 1)  # one view does not determine a point
         points = triangulate_compiled(of_choice[0], of_choice[1], seen, w)
         squared, _ = residuals(of_choice[0], of_choice[1], points, seen, of_choice[2])
         return ((w * squared).sum((1, 2)) / w.sum((1, 2)).clamp_min(1e-12)).unflatten(0, (-1, choices))

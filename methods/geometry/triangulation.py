@@ -118,7 +118,7 @@ def _compiled_dlt(P: Array, points_px: Array, weights: Array | None, homogeneous
 
 
 def owned(array: Array, shape: tuple[int, ...]) -> Array:
-    """Of a shape, contiguous and writable: numba would compile anew for another kind of array."""
+    """Broadcast to a shape, contiguous and writable: numba would compile again for any other kind of array."""
     if array.shape != shape:
         array = np.broadcast_to(array, shape)
     flags = array.flags
@@ -126,12 +126,12 @@ def owned(array: Array, shape: tuple[int, ...]) -> Array:
 
 
 def in_threads(fill: Callable[[int, int], None], points: int, work: int, per_thread: int) -> None:
-    """Fill ranges of points, in as many threads as torch has where the work is worth it.
+    """Call ``fill`` for ranges of points, in up to as many threads as torch has.
 
     Args:
-        fill: of the points from the first number to the one before the second.
+        fill: function of the first point and the end of a range.
         points: number of points.
-        work: observations of all of them.
+        work: number of observations of all points.
         per_thread: observations below which another thread costs more than it saves.
     """
     threads = 1 if work < 2 * per_thread else min(torch.get_num_threads(), work // per_thread, points)
@@ -144,7 +144,7 @@ def in_threads(fill: Callable[[int, int], None], points: int, work: int, per_thr
 
 
 def _batch(*shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """The leading dimensions to which all broadcast."""
+    """Leading dimensions after broadcasting."""
     longest = max(shapes, key=len)
     return longest if all(shape in ((), longest) for shape in shapes) else np.broadcast_shapes(*shapes)
 
@@ -157,6 +157,7 @@ def _check_shapes(P: Sequence[int], points_px: Sequence[int], weights: Sequence[
 
 
 def _dlt(P: Tensor, points_px: Tensor, weights: Tensor | None, homogeneous: bool) -> Tensor:
+    # Rows of A = [B|b], two per view: w (x P[2] - P[0]) and w (y P[2] - P[1]).
     rows, usable = equations(P, points_px, weights)
     B, b = rows[:3], rows[3]
     with torch.no_grad():
