@@ -18,17 +18,17 @@ KINDS: tuple[RowKind, ...] = ("predictions", "scores", "errors", "examples")
 
 
 def evaluate_stage(settings: Settings, row: str, dataset: str | None = None) -> Iterator[str]:
-    """Predict and score a row on every data set that it runs on; yields what was predicted, scored and left out.
+    """Predict and score a row on every data set that it runs on; yields a line per file, score and omission.
 
-    A row that predicts nothing, as its contract says, is passed over.
+    A row that predicts nothing is left out.
 
     Args:
         settings: params.yaml in one profile.
-        row: of it.
-        dataset: to do one alone, whether the row is run there or not.
+        row: name in params.yaml.
+        dataset: only this data set, even if the row does not run on it by default.
 
     Raises:
-        InputError: a data set, the row, its checkpoint, its answers or a table cannot be used.
+        InputError: a data set, the row, its checkpoint, its predictions or a table cannot be used.
     """
     if dataset is not None:
         settings.dataset_options(dataset)  # refuses a name that is not in params.yaml
@@ -44,7 +44,7 @@ def evaluate_stage(settings: Settings, row: str, dataset: str | None = None) -> 
         why = place.left_out or ("" if splits_on(place.dataset, settings.params.profile) else "no table is run on it")
         bench = None if why else Bench.open(settings, place.dataset)
         splits = [] if bench is None else splits_with_samples(bench)
-        if bench is None or (why := _unanswered(bench, row, splits)):
+        if bench is None or (why := _why_not_predicted(bench, row, splits)):
             yield f"{place.dataset}/{row}: left out, {why}"
             continue
         for split in splits:
@@ -53,24 +53,24 @@ def evaluate_stage(settings: Settings, row: str, dataset: str | None = None) -> 
 
 
 def predict_alone(bench: Bench, row: str, split: str) -> Iterator[str]:
-    """`predict_stage` for who asked for it by name: a row that sees nobody is an error there, and not left out.
+    """Like `predict_stage`, but a row without input raises instead of being skipped.
 
     Args:
         bench: the data set.
-        row: of params.yaml.
+        row: name in params.yaml.
         split: of the data set.
 
     Raises:
-        InputError: the split shows the row nobody, or see `predict_stage`.
+        InputError: the split has no input for the row; or see `predict_stage`.
     """
-    if why := _sees_nobody(bench, row, [split]):
+    if why := _why_no_input(bench, row, [split]):
         where = f"{bench.dataset.name}/{row}: split {split}"
         raise InputError(where, why, "complete the data set, or choose another row")
     yield from predict_stage(bench, row, split)
 
 
-def _unanswered(bench: Bench, row: str, splits: Sequence[str]) -> str:
-    """Why nothing is predicted on splits of a data set: no weights, or nobody to see."""
+def _why_not_predicted(bench: Bench, row: str, splits: Sequence[str]) -> str:
+    """Reason why the row cannot predict on these splits; empty if it can."""
     has_weights = weights_path(bench, row, bench.settings.seeds(row, bench.dataset.name)[0]) is not None
     lacking = "it has no training samples, and {0.where}: {0.problem}"
     try:
@@ -78,9 +78,9 @@ def _unanswered(bench: Bench, row: str, splits: Sequence[str]) -> str:
             bench.method(row).load(None, "cpu")
     except InputError as error:
         return lacking.format(error)
-    if why := _sees_nobody(bench, row, splits):
+    if why := _why_no_input(bench, row, splits):
         return why
-    # On data sets that a row names it can do without weights, or its error is one.
+    # A row that names its data sets either works without weights or raises an error of its own.
     if has_weights or bench.settings.on(row) is not None:
         return ""
     method = bench.method(row)
@@ -96,7 +96,7 @@ def _unanswered(bench: Bench, row: str, splits: Sequence[str]) -> str:
 
 
 def _first_samples(bench: Bench, inputs: Inputs, splits: Sequence[str]) -> Sequence[Sample]:
-    """What a method is given of the first sample; InputError if an image cannot be read."""
+    """The first sample as the method sees it; InputError if an image cannot be read."""
     key = next((key for split in splits for key in bench.dataset.keys(split)), None)
     samples = () if key is None else bench.handover(inputs).shown(key)
     for sample in samples:
@@ -106,8 +106,8 @@ def _first_samples(bench: Bench, inputs: Inputs, splits: Sequence[str]) -> Seque
     return samples
 
 
-def _sees_nobody(bench: Bench, row: str, splits: Sequence[str]) -> str:
-    """Why a row is shown nobody on splits of a data set; empty where it is, or finds people by itself."""
+def _why_no_input(bench: Bench, row: str, splits: Sequence[str]) -> str:
+    """Reason why splits have no input for a row; empty if they have boxes or detections, or the row detects people."""
     if shows_people(bench.dataset, splits):
         return ""
     method, weights = bench.method(row), weights_path(bench, row, bench.settings.seeds(row, bench.dataset.name)[0])

@@ -1,4 +1,4 @@
-"""The pictures that a method draws for its page: asked for after all predictions of the row, kept beside them."""
+"""The pictures that a method draws for its page, after all predictions of the row, kept beside them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from poseboard.methods.base import Drawing, Method, Picture
 from poseboard.protocols.records import DrawnPicture, PictureFile
 
 SAMPLES = 3
-"""Of how many samples pictures are drawn: the middle ones of equal parts of the split, the same for all rows."""
+"""Number of samples that are drawn: the middle ones of equal parts of the split, the same for all rows."""
 INDEX = "pictures.json"
 
 
@@ -29,24 +29,24 @@ def write_pictures(
     folder: Path,
     files: WholeFiles,
 ) -> set[Path]:
-    """Ask a row for the pictures of a few samples, and write them down.
+    """Let a method draw a few samples, and write its pictures.
 
-    Of several people the first is drawn. The method sees what it saw when it predicted, and its own answer: nothing of
-    the truth. Images may be seen in pictures of synthetic people only: those of real data sets are not ours to pass on.
+    Of several people the first is drawn. The method gets its inputs and its own prediction, and no ground truth. Only
+    pictures of synthetic people contain images: those of real data sets may not be published.
 
     Args:
-        method: loaded; one that is no `Drawing`, or has nothing to show, leaves no file.
+        method: loaded; one that is no `Drawing`, or draws nothing, leaves no file.
         name: of the row, for errors.
-        samples: as the row was handed them.
-        answers: key -> what the row answered, every key of the split in order.
-        folder: for the pictures and what stands under them.
-        files: that they are written together with.
+        samples: as the row sees them.
+        answers: key -> prediction, every key of the split in order.
+        folder: of the pictures and their captions.
+        files: predictions that the pictures are written together with.
 
     Returns:
-        The files that will be there.
+        The written files.
 
     Raises:
-        InputError: what it draws is no picture.
+        InputError: the method returns something else than pictures.
     """
     if not isinstance(method, Drawing):
         return set()

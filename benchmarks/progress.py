@@ -20,7 +20,7 @@ _LINE_EVERY_S = 10.0
 
 @contextmanager
 def progress(title: str) -> Iterator[Report]:
-    """A bar on a terminal; a line every ten seconds where stderr is a file or a pipe; of the first process alone."""
+    """Show a bar on a terminal, or a line every ten seconds in a file or pipe; only in the first process."""
     if not is_first_process():
         yield lambda done, total, values=None: None
         return
@@ -42,7 +42,7 @@ def progress(title: str) -> Iterator[Report]:
     def line(done: int, total: int, values: Mapping[str, float] | None = None) -> None:
         nonlocal began, last
         now = time.monotonic()
-        # Counted from the first report of a phase: a training that goes on has steps behind it that cost nothing now.
+        # Count from the first report of a phase: the steps before a resumed training cost nothing now.
         if began is None or total != began[2] or done < began[1]:
             began = (now, done, total)
         if now - last < _LINE_EVERY_S:

@@ -1,10 +1,9 @@
-"""Roots that one row hands to another: the answers of the row named under ``after``, read from what it predicted.
+"""Roots that one row predicts for another, which names it under ``after``.
 
-Predictions are kept in float32, which moves a root by up to 0.0003 mm, and with it the cube that a network looks at and
-every step of its training. So the roots themselves are kept as the row answered them, in float64, beside its
-predictions: ``<condition>-seed<k>.roots.npz``, written by the predict stage for the conditions that rows after it ask
-for. The roots of a training lie beside the checkpoints of the row that is trained. Where neither file is there, or it
-is of other weights, data or code, the roots are predicted now.
+Predictions are stored in float32, which moves a root by up to 0.0003 mm, and with it the cube that a network looks at
+and every step of its training. The predict stage therefore stores the roots that other rows need in float64 beside the
+predictions: ``<condition>-seed<k>.roots.npz``. The roots of a training lie beside the checkpoints of the trained row.
+Without a file of the same weights, data and code, the roots are predicted when they are needed.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from poseboard.protocols.condition import Condition
 
 @runtime_checkable
 class WithResultsFiles(Protocol):
-    """A data set of which others publish what they predicted, in a form of its own."""
+    """A data set whose format for predictions is published, so that the results of others can be read."""
 
     def read_results(self, path: Path, split: str) -> Array:
         """Poses (N, J, 3), world mm, in the order of the keys of a split; InputError for another file."""
@@ -51,22 +50,22 @@ def handed_roots_mm(
     kept: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Array]:
-    """Key -> root positions (P, 3), world mm, for a row that is handed predicted ones; NaN where nobody was predicted.
+    """Predicted root positions for a row: key -> (P, 3), world mm, NaN for samples without a prediction.
 
-    They are the answers of the row named under ``after`` with its weights of the same seed; or those of the published
-    results file that params.yaml names under ``roots``.
+    They come from the row named under ``after`` with its weights of the same seed, or from the published results file
+    that params.yaml names under ``roots``.
 
     Args:
         bench: the data set.
-        row: that is handed them.
+        row: the row that uses the roots.
         seed: of the training.
-        asked: what the row is offered that predicts them (`Condition.of_root`).
+        asked: condition of the row that predicts them (`Condition.of_root`).
         predictions: folder of the predictions of the row under ``after``.
-        kept: file in which the roots lie that were predicted now, so that this is done once; None: nothing is kept.
-        progress: called as they are predicted.
+        kept: file that keeps newly predicted roots for the next call; None: they are not kept.
+        progress: called with (samples done, samples in all).
 
     Raises:
-        InputError: there is no row that predicts them, it needs more cameras, or the file is of other samples.
+        InputError: no row predicts roots, it needs more cameras, or the file has other samples.
     """
     entry, split = bench.settings.entry(row), asked.split
     keys = asked.samples(bench.dataset.keys(split))
@@ -97,12 +96,12 @@ def handed_roots_mm(
 
 
 def roots_asked(bench: Bench, row: str, offered: Sequence[Condition]) -> list[Condition]:
-    """The conditions under which rows after a row are handed its roots, where tables offer these; each once.
+    """The conditions under which other rows need the roots of a row, each once.
 
     Args:
         bench: the data set.
-        row: that predicts roots.
-        offered: by the tables, of one split.
+        row: the row that predicts roots.
+        offered: conditions of the tables on one split.
     """
     asked: dict[Condition, None] = {}
     for name, entry in bench.settings.rows.items():
@@ -121,14 +120,14 @@ def roots_asked(bench: Bench, row: str, offered: Sequence[Condition]) -> list[Co
 
 
 class HandedOn:
-    """The roots that a row hands on, as files beside its predictions.
+    """The files beside a row's predictions with the roots that other rows need.
 
     Args:
         bench: the data set.
-        row: that predicts them.
+        row: the row that predicts the roots.
         seed: of its weights.
         folder: of its predictions.
-        conditions: what it is shown -> one of `roots_asked`.
+        conditions: condition of its predictions -> one of `roots_asked`.
     """
 
     def __init__(
@@ -138,19 +137,19 @@ class HandedOn:
         self._conditions = conditions
 
     def files(self, condition: Condition) -> list[Path]:
-        """The file of a condition; none where no row asks for its roots."""
+        """The file of a condition; empty if no row needs its roots."""
         asked = self._conditions.get(condition)
         return [] if asked is None else [self._folder / roots_name(asked, self._seed)]
 
     def is_current(self, condition: Condition) -> bool:
-        """Whether all roots that are asked for lie there, and depend on nothing that changed."""
+        """True if the file of the condition is there, or not needed, and nothing that it depends on changed."""
         keys = condition.samples(self._bench.dataset.keys(condition.split))
         basis = partial(roots_basis, self._bench, self._row, self._seed)
         asked = self._conditions.get(condition)
         return asked is None or all(read_roots(path, keys, basis(asked)) is not None for path in self.files(condition))
 
     def write(self, condition: Condition, answers: Sequence[Poses], files: WholeFiles) -> list[Path]:
-        """Write the roots of the answers of a split under a condition, if they are asked for; returns their file."""
+        """Write the roots of the predictions under a condition, if a row needs them; returns their file."""
         asked = self._conditions.get(condition)
         if asked is not None:
             keys = condition.samples(self._bench.dataset.keys(condition.split))
@@ -167,7 +166,7 @@ def roots_name(asked: Condition, seed: int) -> str:
 
 
 def roots_basis(bench: Bench, row: str, seed: int, asked: Condition) -> str:
-    """SHA-256 of all that the roots of a row depend on."""
+    """SHA-256 of everything that the roots of a row depend on."""
     settings, dataset, origin = bench.settings, bench.dataset, bench.trained(asked.trained_on)
     keys = asked.samples(dataset.keys(asked.split))
     weights = settings.checkpoint(origin.dataset.name, row, seed)
@@ -187,19 +186,19 @@ def roots_basis(bench: Bench, row: str, seed: int, asked: Condition) -> str:
 
 
 def transfer_basis(bench: Bench, shown: Condition) -> list[object]:
-    """What answers depend on beside the weights where these are of another data set; empty where they are not."""
+    """What predictions also depend on if the weights were trained on another data set; otherwise empty."""
     differs = transfer(bench, shown.trained_on)
     return [] if differs is None else [[shown.trained_on, differs.skeleton.joints, differs.turn.tolist()]]
 
 
 def from_all_cameras(bench: Bench, split: str) -> Condition:
-    """What a row is offered whose roots are handed to a training: all cameras at once."""
+    """The condition of the roots of a training: all cameras."""
     views = tuple(bench.dataset.views)
     return Condition(split=split, cameras=views, root="predicted", root_cameras=views)
 
 
 def images_state_sha256(bench: Bench, keys: Sequence[str]) -> str:
-    """SHA-256 of what changes when an image, a box or a given detection does."""
+    """SHA-256 of the state of all images, boxes and given detections."""
     digest = hashlib.sha256()
     for key in keys:
         for view in bench.dataset.sample(key).views:
@@ -223,7 +222,7 @@ def write_roots(path: Path, roots_mm: Mapping[str, Array], basis: str, files: Wh
 
 
 def read_roots(path: Path, keys: Sequence[str], basis: str) -> dict[str, Array] | None:
-    """Roots of the same basis that lie there whole; None for any other file.
+    """Read roots; None if the file is damaged or has another basis.
 
     Args:
         path: written by `write_roots`.

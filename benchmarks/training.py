@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -45,11 +45,11 @@ if TYPE_CHECKING:
 
 
 class Processes:
-    """The training processes of one command: launched when the first training needs them, and used by all of them.
+    """The training processes of one command, launched by its first training and used by all.
 
     Attributes:
-        trained: what this command has trained: hash of what it depends on -> data set. All processes know it alike,
-            while the first of them may still be writing the files.
+        trained: trainings of this command: hash of what they depend on -> data set. Equal in all processes, while the
+            first process may still be writing the files.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -58,18 +58,18 @@ class Processes:
 
     @cached_property
     def fabric(self) -> Fabric:
-        """The group, one process per GPU or as many as the profile names."""
+        """One process per GPU, or on a CPU as many as the profile names."""
         cuda = torch.cuda.is_available()
         return launch(min(self._most, torch.cuda.device_count()) if cuda else self._most, "cuda" if cuda else "cpu")
 
     @cached_property
     def alone(self) -> Fabric:
-        """This process, for a row that makes no step and only fits constants: others would take seconds to start."""
+        """Only this process, for a row without training steps, which only fits constants."""
         return launch(1, "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def train_stage(settings: Settings, row: str) -> Iterator[str]:
-    """Train a row on every data set that it runs on; yields a line per data set, or why there is none.
+    """Train a row on every data set that it runs on; yields a line per data set.
 
     Raises:
         InputError: a data set, the options or the checkpoint to start from cannot be used, or another process is
@@ -97,18 +97,18 @@ def _nothing_to_learn(settings: Settings, row: str, dataset: str) -> str:
 
 
 def train(settings: Settings, dataset: str, row: str, processes: Processes | None = None) -> str | None:
-    """Train one row on one data set, or take its weights from the file that it names, and write its TrainingFile.
+    """Train one row on one data set, or copy the weights that it names, and write its TrainingFile.
 
-    A training that is finished and depends on nothing that changed is left as it is.
+    A finished training is kept if nothing that it depends on changed.
 
     Args:
         settings: params.yaml in one profile.
         dataset: name in params.yaml.
         row: name in params.yaml.
-        processes: that trainings of the same command share; None for its own.
+        processes: shared by the trainings of a command; None: new ones.
 
     Returns:
-        What was done, or None on the further processes of a group.
+        A line for the terminal, or None in further processes.
 
     Raises:
         InputError: the data set, the options or the checkpoint to start from cannot be used, or another process
@@ -136,83 +136,107 @@ def train(settings: Settings, dataset: str, row: str, processes: Processes | Non
         return f"{line}{data.without}" if line is not None and is_first_process() else None
 
 
+class _Seed(NamedTuple):
+    """Weights of one seed; ``run`` is None if they are those of another row."""
+
+    parameters: int
+    weights: Weights | None
+    run: TrainingRun | None
+    roots_sha256: str | None
+
+
 def _train(data: TrainingData, bases: Mapping[int, dict[str, Any]], processes: Processes) -> str | None:
-    bench, row, settings, dataset = data.bench, data.row, data.bench.settings, data.bench.dataset.name
+    """Train every seed and write the record; None in further processes."""
+    settings, dataset, row = data.bench.settings, data.bench.dataset.name, data.row
     after = settings.after(row)
-    runs: list[TrainingRun] = []
-    parameters, leader = 0, True
-    weights: Weights | None = None
-    roots_sha256: dict[int, str] = {}
-    for seed, basis in bases.items():
-        start = _start(settings, dataset, row, seed)
-        if start is not None and after is not None and start.is_file():
-            check_weights(bench, after)
-        training = data.learner().training(start, seed)
-        target = settings.checkpoint(dataset, row, seed)
-        if training is None:
-            if start is None or after is None or not start.exists():
-                raise InputError(
-                    start or row,
-                    "there is no checkpoint to take over",
-                    f"train {after} first" if after else "name a row under `after`",
-                )
-            leader = is_first_process()
-            if not leader:  # two writers of one file would remove each other's
-                continue
-            _copy(start, target, basis["start"])
-            of_start = TrainingFile.read(settings.row_path("training", after, dataset))
-            parameters, weights = of_start.parameters, of_start.provenance.weights
-            continue
-        if why := data.nothing_to_learn:
-            status = bench.dataset.status()
-            lacking = f": {settings.portable(status.detail)}" if status.state == "partial" and data.own else ""
-            problem = "has no training samples" if data.own else f"{row} cannot be trained for it: {why}"
-            raise InputError(f"data set {dataset}", problem, f"give it some, or import weights{lacking}")
-        fabric = processes.fabric if training.steps else processes.alone
-        leader = fabric.is_global_zero
-        samples, of_roots = _samples(data, training, seed, target.with_suffix(".roots.npz"), fabric)
-        if of_roots is not None:
-            roots_sha256[seed] = of_roots
-        with progress(f"train {dataset}/{row} seed {seed}") as report:
-            result = fit(
-                fabric,
-                training,
-                samples,
-                seed=seed,
-                state_path=target.with_suffix(".state.pt"),
-                configuration={**basis, "roots": roots_sha256.get(seed)},
-                # On a GPU the processor prepares what comes next, frames that are decoded on the fly included.
-                workers=min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 0,
-                progress=report,
-            )
-        parameters = sum(value.numel() for value in training.model.parameters())
-        if leader:
-            constants = fitted_constants(training, samples)
-            folder = Path(settings.entry(row).code).name
-            checkpoint = Checkpoint(folder, training.architecture, result.state, constants, data.trained_on)
-            checkpoint.save(target)
-            weights = Weights(origin="trained", architecture=training.architecture, trained_on=data.trained_on)
-            runs.append(_run(seed, training, fabric.world_size, result, constants))
-    if not leader:
+    seeds = {seed: _train_seed(data, seed, basis, processes) for seed, basis in bases.items()}
+    done = {seed: of_seed for seed, of_seed in seeds.items() if of_seed is not None}
+    if not done:
         return None
+    last = list(done.values())[-1]
+    runs = [of_seed.run for of_seed in done.values() if of_seed.run is not None]
     options = options_in_force(data.learner(), settings.options(row, dataset))
-    written = _write(data, after, parameters, runs, options, weights)
-    _write_finished(bench, row, bases, roots_sha256)
+    written = _write(data, after, last.parameters, runs, options, last.weights)
+    roots_sha256 = {seed: of_seed.roots_sha256 for seed, of_seed in done.items() if of_seed.roots_sha256 is not None}
+    _write_finished(data.bench, row, bases, roots_sha256)
     seconds = sum(run.seconds for run in runs)
     return f"{dataset}/{row}: {len(runs)} trained, {written.parameters} parameters, {seconds:.0f} s"
+
+
+def _train_seed(data: TrainingData, seed: int, basis: dict[str, Any], processes: Processes) -> _Seed | None:
+    """Train one seed, or copy the weights that a row without training starts from; None in further processes."""
+    bench, row, settings, dataset = data.bench, data.row, data.bench.settings, data.bench.dataset.name
+    start, after, target = (
+        _start(settings, dataset, row, seed),
+        settings.after(row),
+        settings.checkpoint(dataset, row, seed),
+    )
+    if start is not None and after is not None and start.is_file():
+        check_weights(bench, after)
+    training = data.learner().training(start, seed)
+    if training is None:
+        return _take_start(settings, dataset, row, start, target, basis["start"])
+    _check_samples(data)
+    fabric = processes.fabric if training.steps else processes.alone
+    samples, roots_sha256 = _samples(data, training, seed, target.with_suffix(".roots.npz"), fabric)
+    with progress(f"train {dataset}/{row} seed {seed}") as report:
+        result = fit(
+            fabric,
+            training,
+            samples,
+            seed=seed,
+            state_path=target.with_suffix(".state.pt"),
+            configuration={**basis, "roots": roots_sha256},
+            # On a GPU the processor prepares the next batch, frames that are decoded on the fly included.
+            workers=min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 0,
+            progress=report,
+        )
+    if not fabric.is_global_zero:
+        return None
+    constants = fitted_constants(training, samples)
+    folder = Path(settings.entry(row).code).name
+    Checkpoint(folder, training.architecture, result.state, constants, data.trained_on).save(target)
+    weights = Weights(origin="trained", architecture=training.architecture, trained_on=data.trained_on)
+    parameters = sum(value.numel() for value in training.model.parameters())
+    return _Seed(parameters, weights, _run(seed, training, fabric.world_size, result, constants), roots_sha256)
+
+
+def _take_start(
+    settings: Settings, dataset: str, row: str, start: Path | None, target: Path, digest: str | None
+) -> _Seed | None:
+    """Copy the weights of the row that a row without training starts from; None in further processes."""
+    after = settings.after(row)
+    if start is None or after is None or not start.exists():
+        remedy = f"train {after} first" if after else "name a row under `after`"
+        raise InputError(start or row, "there is no checkpoint to take over", remedy)
+    if not is_first_process():  # two writers of one file would remove each other's
+        return None
+    _copy(start, target, digest)
+    of_start = TrainingFile.read(settings.row_path("training", after, dataset))
+    return _Seed(of_start.parameters, of_start.provenance.weights, None, None)
+
+
+def _check_samples(data: TrainingData) -> None:
+    """InputError if there is nothing to learn from."""
+    if reason := data.nothing_to_learn:
+        dataset = data.bench.dataset
+        status = dataset.status()
+        lacking = f": {data.bench.settings.portable(status.detail)}" if status.state == "partial" and data.own else ""
+        problem = "has no training samples" if data.own else f"{data.row} cannot be trained for it: {reason}"
+        raise InputError(f"data set {dataset.name}", problem, f"give it some, or import weights{lacking}")
 
 
 def _samples(
     data: TrainingData, training: Training, seed: int, kept: Path, fabric: Fabric
 ) -> tuple[LabelledSamples, str | None]:
-    """What a training sees, and the hash of what the roots depend on that it is handed, if it is handed any.
+    """Samples of a training, and the hash of the predicted roots (None: the row uses none).
 
     Args:
-        data: that it is trained on.
+        data: the training data.
         training: of the row.
-        seed: of the weights.
-        kept: file in which predicted roots lie.
-        fabric: the processes of the training.
+        seed: of the training.
+        kept: file of the predicted roots.
+        fabric: processes of the training.
     """
     bench, row, each_view = data.bench, data.row, data.each_view
     with progress(f"crops {bench.dataset.name}") as report:
@@ -244,13 +268,13 @@ def _first_before_others(fabric: Fabric) -> Iterator[None]:
 
 
 def _equal(bench: Bench, row: str, bases: Mapping[int, dict[str, Any]], trained: Mapping[str, str]) -> str | None:
-    """Another data set for which the row was trained on the same from the same, so that its weights are the same.
+    """Another data set for which the row has the same weights, because everything that they depend on is equal.
 
     Args:
         bench: the data set.
         row: name in params.yaml.
-        bases: all that the training depends on.
-        trained: what this command has trained, see `Processes`.
+        bases: everything that the training depends on, by seed.
+        trained: trainings of this command, see `Processes`.
     """
     if TrainingData(bench, row).own:
         return None
@@ -271,9 +295,9 @@ def _equal(bench: Bench, row: str, bases: Mapping[int, dict[str, Any]], trained:
 
 
 def _train_as(data: TrainingData, other: str, processes: Processes) -> str | None:
-    """Train the row on the data set that it names instead, unless that is done, and take its weights over as they are.
+    """Train the row on the data set that it names instead, unless that is done, and copy its weights.
 
-    That training is the other data set's own, with its options, its samples and the roots that it is handed.
+    The training uses the options, samples and predicted roots of the other data set.
     """
     settings, dataset, row = data.bench.settings, data.bench.dataset.name, data.row
     elsewhere = TrainingData(Bench.open(settings, other), row)
@@ -291,7 +315,7 @@ def _train_as(data: TrainingData, other: str, processes: Processes) -> str | Non
 
 
 def _holds_copies(data: TrainingData, other: str, digests: Mapping[Path, str]) -> bool:
-    """Whether the weights of another data set were taken over as they are now, for the data as it is now."""
+    """True if the weights are a copy of those of another data set, and neither they nor the data changed since."""
     settings, dataset = data.bench.settings, data.bench.dataset
     try:
         record = TrainingFile.read(settings.row_path("training", data.row, dataset.name))
@@ -306,7 +330,7 @@ def _holds_copies(data: TrainingData, other: str, digests: Mapping[Path, str]) -
 
 
 def _take_over(data: TrainingData, other: str, seeds: Iterable[int]) -> str:
-    """The weights of a training for another data set that is equal in everything."""
+    """Copy the weights of an equal training for another data set."""
     settings, dataset, row = data.bench.settings, data.bench.dataset.name, data.row
     record = TrainingFile.read(settings.row_path("training", row, other))
     for seed in seeds:
@@ -321,7 +345,7 @@ def _take_over(data: TrainingData, other: str, seeds: Iterable[int]) -> str:
 
 
 def _take_from_file(bench: Bench, row: str, file: Path) -> str:
-    """The weights of a row that is not trained: a checkpoint of ours, as it is."""
+    """Copy the checkpoint that params.yaml names for a row."""
     settings, dataset = bench.settings, bench.dataset.name
     if not file.is_file():
         raise InputError(
@@ -394,7 +418,7 @@ def _start(settings: Settings, dataset: str, row: str, seed: int) -> Path | None
 
 
 def _bases(data: TrainingData) -> dict[int, dict[str, Any]]:
-    """By seed, all that its weights depend on but the roots that a row is handed; what is equal trains the same."""
+    """By seed, everything that the weights depend on except the predicted roots; equal values train equal weights."""
     settings, dataset, row = data.bench.settings, data.bench.dataset.name, data.row
     options = settings.options(row, dataset)
     common = {
@@ -411,7 +435,7 @@ def _bases(data: TrainingData) -> dict[int, dict[str, Any]]:
 
 
 def _data_basis(data: TrainingData) -> dict[str, Any]:
-    """What weights depend on of the data."""
+    """The part of the data that weights depend on."""
     of_data = [
         {
             "manifest": bench.dataset.manifest(),
@@ -429,7 +453,7 @@ def _files(settings: Settings, options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _roots_sha256(bench: Bench, row: str, seed: int) -> str:
-    """Of what the roots depend on that a row is handed for its training."""
+    """Hash of everything that the predicted roots of a training depend on."""
     settings, entry = bench.settings, bench.settings.entry(row)
     source = weights_sha256(settings, bench.roots_source(row, seed, "train"))
     if "train" in entry.roots:
@@ -439,12 +463,12 @@ def _roots_sha256(bench: Bench, row: str, seed: int) -> str:
 
 
 def _finished(bench: Bench, row: str) -> Path:
-    """Beside the checkpoints: what the finished trainings depended on, by seed."""
+    """File beside the checkpoints with the hashes of what the finished trainings depend on, by seed."""
     return bench.settings.row_path("checkpoints", row, bench.dataset.name) / "finished.json"
 
 
 def _is_finished(bench: Bench, row: str, bases: Mapping[int, dict[str, Any]]) -> bool:
-    """Whether all seeds are trained, from the same, and their checkpoints are those that the training left."""
+    """True if all seeds are trained, nothing that they depend on changed, and their checkpoints are unchanged."""
     settings, dataset = bench.settings, bench.dataset.name
     try:
         known = json.loads(_finished(bench, row).read_text(encoding="utf-8"))
