@@ -46,7 +46,7 @@ from poseboard.datasets.photographs import (
     key_points,
     labelled_photos,
 )
-from poseboard.datasets.skeleton import Skeleton
+from poseboard.datasets.skeleton import Skeleton, sides
 
 MPII = Skeleton(
     name="mpii-16",
@@ -72,9 +72,7 @@ MPII = Skeleton(
         ("neck", "head_top"),
     ),
     root="pelvis",
-    flip_pairs=tuple(
-        (f"left_{part}", f"right_{part}") for part in ("ankle", "knee", "hip", "wrist", "elbow", "shoulder")
-    ),
+    flip_pairs=sides("ankle", "knee", "hip", "wrist", "elbow", "shoulder"),
 )
 """MPII's 16 joints."""
 

@@ -35,7 +35,7 @@ from poseboard.datasets.coco_json import (
 )
 from poseboard.datasets.facts import Facts
 from poseboard.datasets.photographs import Photographs, Photos, people_of
-from poseboard.datasets.skeleton import Skeleton
+from poseboard.datasets.skeleton import Skeleton, sides
 
 MUCO = Skeleton(
     name="muco-21",
@@ -68,10 +68,7 @@ MUCO = Skeleton(
         ("left_wrist", "left_hand"),
     ),
     root="pelvis",
-    flip_pairs=tuple(
-        (f"left_{part}", f"right_{part}")
-        for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle", "hand", "toe")
-    ),
+    flip_pairs=sides("shoulder", "elbow", "wrist", "hip", "knee", "ankle", "hand", "toe"),
 )
 """MuCo's 21 joints."""
 

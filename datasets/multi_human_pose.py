@@ -29,7 +29,7 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import DataState, Facts
 from poseboard.datasets.files import files_sha256, read_file
 from poseboard.datasets.sample import Group, Sample, Truth, View
-from poseboard.datasets.skeleton import COCO, Skeleton
+from poseboard.datasets.skeleton import COCO, Skeleton, sides
 
 TUM14 = Skeleton(
     name="tum-14",
@@ -66,9 +66,7 @@ TUM14 = Skeleton(
         ("chin", "head_top"),
     ),
     root=None,
-    flip_pairs=tuple(
-        (f"left_{part}", f"right_{part}") for part in ("ankle", "knee", "hip", "wrist", "elbow", "shoulder")
-    ),
+    flip_pairs=sides("ankle", "knee", "hip", "wrist", "elbow", "shoulder"),
 )
 """The 14 annotated joints of Shelf and Campus."""
 

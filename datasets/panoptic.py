@@ -18,7 +18,6 @@ import hashlib
 import json
 import os
 import re
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -88,9 +87,6 @@ _OBTAIN = (
 _LEAST_CONFIDENCE = 0.1
 _LEAST_DETECTION = 0.01
 _LARGEST_BOX_PX = 10_000
-_RECENT_VIEWS = 4096
-"""Number of views whose samples are kept in memory: camera sets share samples, and computing the boxes of 31 cameras is
-slow."""
 _MM = 10.0
 _ROWS = [JOINTS19.index(name) for name in COCO.joints]
 _COPY = "download or extract it again"
@@ -159,7 +155,6 @@ class Panoptic(Adapter):
         super().__init__(root, synthetic)
         self._cameras, self._every, self._people = tuple(cameras), every, people
         self._boxes_option, self._scale_option = boxes, box_scale
-        self._recent: OrderedDict[str, Sample] = OrderedDict()
         self._scenes: dict[str, _Scene] = {}
         self._calibrations: dict[str, dict[str, Camera]] = {}
         self._detections: dict[tuple[str, str], Array] = {}
@@ -239,14 +234,6 @@ class Panoptic(Adapter):
 
         The box of a person who is not in the view is NaN.
         """
-        sample = self._recent.get(key)
-        if sample is None:
-            sample = self._recent[key] = self._made(key)
-            while len(self._recent) * len(self._cameras) > _RECENT_VIEWS:
-                self._recent.popitem(last=False)
-        return sample
-
-    def _made(self, key: str) -> Sample:
         name, frame = self._frame(key)
         scene = self._scene(name)
         views = []

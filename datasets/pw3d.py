@@ -36,7 +36,7 @@ from poseboard.datasets.coco_json import (
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import Facts
 from poseboard.datasets.photographs import Photographs, Photos, people_of
-from poseboard.datasets.skeleton import Skeleton
+from poseboard.datasets.skeleton import Skeleton, sides
 
 _NAMES = (
     *("pelvis", "left_hip", "right_hip", "torso", "left_knee", "right_knee", "spine", "left_ankle", "right_ankle"),
@@ -49,10 +49,7 @@ SMPL = Skeleton(
     joints=_NAMES,
     edges=tuple((_NAMES[parent], name) for parent, name in zip(_PARENTS, _NAMES[1:], strict=True)),
     root="pelvis",
-    flip_pairs=tuple(
-        (f"left_{part}", f"right_{part}")
-        for part in ("hip", "knee", "ankle", "toe", "thorax", "shoulder", "elbow", "wrist", "hand")
-    ),
+    flip_pairs=sides("hip", "knee", "ankle", "toe", "thorax", "shoulder", "elbow", "wrist", "hand"),
 )
 """The 24 joints of SMPL."""
 

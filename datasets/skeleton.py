@@ -84,7 +84,8 @@ class Skeleton:
             raise ValueError(f"skeleton {self.name} has no joint {error.args[0]!r}") from None
 
 
-def _sides(*parts: str) -> tuple[tuple[str, str], ...]:
+def sides(*parts: str) -> tuple[tuple[str, str], ...]:
+    """Flip pairs of body parts: ``sides("knee")`` is ``(("left_knee", "right_knee"),)``."""
     return tuple((f"left_{part}", f"right_{part}") for part in parts)
 
 
@@ -133,7 +134,7 @@ HUMAN36M = Skeleton(
     ),
     edges=_LIMBS,
     root="pelvis",
-    flip_pairs=_sides("ankle", "knee", "hip", "shoulder", "elbow", "wrist"),
+    flip_pairs=sides("ankle", "knee", "hip", "shoulder", "elbow", "wrist"),
 )
 """The 17 joints of Human3.6M in the storage order of learnable triangulation."""
 
@@ -178,7 +179,7 @@ COCO = Skeleton(
         ("right_eye", "right_ear"),
     ),
     root=("left_hip", "right_hip"),
-    flip_pairs=_sides("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"),
+    flip_pairs=sides("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"),
 )
 """The 17 key points of MSCOCO. The root is the middle of the hips, as in learnable triangulation."""
 

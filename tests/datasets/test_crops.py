@@ -198,18 +198,6 @@ def test_each_of_several_people_has_a_crop_in_the_views_that_show_them(human36m_
                 np.testing.assert_array_equal(crop, view.crop(16, person=person).pixels())
 
 
-def test_views_without_images_have_nothing_to_store(human36m_tree: Path, tmp_path: Path) -> None:
-    crowd = Crowd(Human36M(human36m_tree))
-    whole = crowd.sample
-    crowd.sample = lambda key: replace(  # type: ignore[method-assign]
-        whole(key), views=tuple(replace(view, image=None) for view in whole(key).views)
-    )
-    store = CropStore(crowd, 16, 1.0, tmp_path)  # type: ignore[arg-type]
-    keys = crowd.keys("test")
-    assert store.build(keys) is None
-    assert store.pixels(keys[0], crowd.views[1]) is None
-
-
 def test_nonsense_sizes_are_refused(human36m_tree: Path, tmp_path: Path) -> None:
     for side_px, box_scale in ((0, 1.0), (32, 0.0), (32, float("nan"))):
         with pytest.raises(InputError, match="must be above 0"):

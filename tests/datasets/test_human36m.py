@@ -2,7 +2,6 @@ import json
 import os
 import pickle
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,28 +11,9 @@ import pytest
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import DAMAGED, Human36M, read_predictions
-from poseboard.datasets.sample import Dataset
 from poseboard.datasets.skeleton import HUMAN36M
 
 Save = Callable[[Any], Path]
-
-
-def test_it_is_a_dataset_even_when_absent(tmp_path: Path) -> None:
-    dataset = Human36M(tmp_path)
-    assert isinstance(dataset, Dataset)
-    assert len(dataset.views) == 4
-    status = dataset.status()
-    assert status.state == "missing"
-    assert "vision.imar.ro/human3.6m" in status.obtain
-    with pytest.raises(InputError, match="cannot be read"):
-        dataset.keys("test")
-    with pytest.raises(InputError, match="cannot be read"):
-        dataset.manifest()
-
-
-def test_a_complete_tree_is_ready(human36m_tree: Path) -> None:
-    for images in ("undistorted", "original"):
-        assert Human36M(human36m_tree, images=images).status().state == "ready"
 
 
 def test_splits_share_nothing_and_lose_nothing(human36m_tree: Path, labels: dict) -> None:
@@ -102,14 +82,6 @@ def test_boxes_can_be_scaled(human36m_tree: Path) -> None:
     plain = Human36M(human36m_tree).sample("S1/Walking-1/000005").views[0].boxes_px[0]
     wide = Human36M(human36m_tree, box_scale=1.5).sample("S1/Walking-1/000005").views[0].boxes_px[0]
     assert wide[2] - wide[0] == int(1.5 * (plain[2] - plain[0]))
-
-
-@pytest.mark.parametrize("key", ["S9/Walking-1/000006", "S11/Waiting-1/000000", "S3/Walking-1/000005", "", "../x"])
-def test_an_unknown_key_is_named(human36m_tree: Path, key: str) -> None:
-    dataset = Human36M(human36m_tree)
-    for ask in (dataset.sample, dataset.truth):
-        with pytest.raises(InputError, match="no such sample"):
-            ask(key)
 
 
 def test_missing_images_are_found_by_sequence(human36m_tree: Path, tmp_path: Path) -> None:
@@ -292,29 +264,6 @@ def test_hostile_and_truncated_labels_are_refused(save_labels: Save, labels: dic
         Human36M(tmp_path).keys("test")
     assert "system" in Human36M(tmp_path).status().detail
     assert not (tmp_path / "ran").exists()
-
-
-def test_a_large_table_stays_quick(save_labels: Save, labels: dict, tmp_path: Path) -> None:
-    """160 000 rows, as many as Human3.6M has; the bounds, in processor seconds, are tens of times what it takes."""
-    old = labels["table"]
-    table = np.zeros(160_000, dtype=old.dtype)
-    table[:] = old[np.arange(len(table)) % len(old)]
-    code = np.arange(len(table)) // 16
-    table["action_idx"], table["frame_idx"] = np.arange(len(table)) % 4, code % 30_000
-    table["subject_idx"] = (np.arange(len(table)) // 4) % 4
-    table["bbox_by_camera_tlbr"] = (0, 0, 50, 50)
-    labels["table"] = table
-    save_labels(labels)
-    started = time.process_time()
-    dataset = Human36M(tmp_path)
-    keys = dataset.keys("test")
-    assert len(keys) == 80_000
-    dataset.sample(keys[0])
-    assert time.process_time() - started < 10
-    started = time.process_time()
-    for key in keys[:1000]:
-        dataset.sample(key)
-    assert time.process_time() - started < 5
 
 
 def predictions(n: int = 8) -> dict[str, Any]:

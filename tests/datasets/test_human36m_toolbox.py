@@ -170,13 +170,6 @@ def test_triangulation_is_that_in_the_pixels_of_the_crops(root):
     np.testing.assert_allclose(data.truth(key).joints_mm[0], expected, atol=1e-6)
 
 
-def test_without_annotations_it_says_where_to_get_them(tmp_path):
-    status = Human36MToolbox(tmp_path).status()
-    assert status.state == "missing"
-    assert "h36m_validation.pkl" in status.detail
-    assert "H36M-Toolbox" in status.obtain
-
-
 def test_test_set_alone_will_do(root):
     (root / FILES["train"]).unlink()
     data = Human36MToolbox(root)

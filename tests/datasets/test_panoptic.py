@@ -184,9 +184,7 @@ def test_frames_with_nobody_or_several(small):
     write_label(small, "171204_pose5", 1500, [ghost, make_body(10)])
     one = Panoptic(small, {"test": ("171204_pose5",)})
     assert one.keys("test") == [KEY]
-    assert one.status().detail.startswith(
-        "1 frames of one person in 4 cameras (2 with no or several people left out)"
-    )
+    assert one.status().detail.startswith("1 frames of one person in 4 cameras (2 with no or several people left out)")
     everybody = Panoptic(small, {"test": ("171204_pose5",)}, people="all")
     assert everybody.keys("test") == [KEY, "171204_pose5/00015000"]
     truth = everybody.truth("171204_pose5/00015000").joints_mm

@@ -26,7 +26,6 @@ from made_up_photographs import (
 )
 
 from poseboard.datasets.catalog import open_dataset
-from poseboard.datasets.coco_json import Image, Images
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import CAMERAS
 from poseboard.datasets.human36m_coco import Human36MCoco
@@ -563,9 +562,3 @@ def test_the_people_of_mpii(tmp_path: Path) -> None:
 
 def _labelled_points(person: dict[str, Any]) -> np.ndarray:
     return np.where(np.array(person["joints_vis"])[:, None] > 0, person["joints"], 0)
-
-
-def test_rows_of_images_are_found_by_id(tmp_path: Path) -> None:
-    images = Images.of(tmp_path, [Image(number, f"{number}.jpg", 1, 1) for number in (30, -5, 7)])
-    assert images.find([7, 30, 8, -5]).tolist() == [2, 0, -1, 1]
-    assert Images.of(tmp_path, []).find([1]).tolist() == [-1]

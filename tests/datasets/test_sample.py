@@ -61,11 +61,6 @@ def test_a_view_without_image_says_so() -> None:
         view.pixels()
 
 
-def test_an_image_may_be_a_function() -> None:
-    view = View("a", CAMERA, picture, np.array([[0.0, 0, 10, 10]]))
-    np.testing.assert_array_equal(view.pixels(), picture())
-
-
 def test_poses_of_another_joint_set_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(P, 17, 3\)"):
         Poses(COCO, np.zeros((1, 14, 3)), np.ones(1))

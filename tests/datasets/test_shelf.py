@@ -190,22 +190,6 @@ def test_images_are_used_where_they_are(tmp_path: Path) -> None:
     assert (view.joints_px, view.confidence, len(view.boxes_px)) == (None, None, 0)
 
 
-def test_an_absent_set_says_where_it_is_to_be_had(tmp_path: Path) -> None:
-    dataset = Shelf(tmp_path)
-    assert dataset.status().state == "missing"
-    assert "voxelpose" in dataset.status().obtain
-    assert len(dataset.views) == 5
-    for ask in (lambda: dataset.keys("test"), dataset.manifest):
-        with pytest.raises(InputError):
-            ask()
-    write_shelf(tmp_path, frames=1)
-    with pytest.raises(InputError, match="no split"):
-        Shelf(tmp_path).keys("val")
-    for key in ("shelf/1", "shelf/000009", "campus/000000", ""):
-        with pytest.raises(InputError, match="no such sample"):
-            Shelf(tmp_path).truth(key)
-
-
 def _calibration(root: Path, change: dict[str, Any]) -> None:
     path = root / "calibration_shelf.json"
     content = json.loads(path.read_text())

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from poseboard.datasets.catalog import catalog, open_dataset
+from poseboard.datasets.catalog import open_dataset
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.human36m import LABELS, TREES, image_path
+from poseboard.datasets.human36m import LABELS
 from poseboard.datasets.human36m_rigs import Human36MRigs
-from poseboard.datasets.sample import read_image
 from poseboard.datasets.synthetic.layouts.human36m import Human36MLayout
 from poseboard.datasets.synthetic.layouts.human36m_rigs import WorldOptions, generate
 from poseboard.datasets.synthetic.rigs import DISTANCE_MM, FOCAL_PX, HEIGHT_MM, LEAST_ANGLE_DEG, ROLL_DEG, random_rig
@@ -180,20 +179,9 @@ def test_only_a_k_with_its_r_is_the_control(world: Path, tmp_path: Path) -> None
     assert {key.partition("/")[0] for key in dataset.keys("test")} == {"R01", "Karl"}
 
 
-def test_a_missing_tree_is_said_to_be_rendered_or_ones_own(tmp_path: Path) -> None:
-    status = catalog()["human36m-rigs"].status(tmp_path)
-    assert status.state == "missing"
-    assert "rendered" in status.obtain
-
-
 @pytest.mark.parametrize(
     "wrong", [{"actions": ("Flying",)}, {"actions": ()}, {"rigs": 0}, {"rigs": 100}, {"known_rig": -1}, {"train": 1}]
 )
 def test_options_refuse_nonsense(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         WorldOptions(**wrong)
-
-
-def test_images_lie_where_the_layout_has_them(world: Path) -> None:
-    path = image_path(world, "R03", "Greeting-1", TREES[0], CAMERAS[2], 32)
-    assert read_image(path).shape == (96, 96, 3)
