@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from matplotlib.image import imsave
+from PIL import Image
 
 from poseboard.protocols.records import COVERAGE, DrawnPicture, RigPlan, ScoreFile
 from poseboard.report import plots
@@ -20,7 +20,7 @@ from poseboard.report.wording import inputs_in_words
 
 MOST_LISTED = 6
 """Maximum number of values on one data set that are listed without folding some of them."""
-_JPEG = {"quality": 90, "subsampling": 0}
+_JPEG: dict[str, Any] = {"quality": 90, "subsampling": 0}
 
 
 def method_context(site: Site, name: str, files: PageFiles) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _examples(entry: Entry, slug: str, files: PageFiles) -> list[Example]:
         overlays = []
         for v in range(len(examples.views)):
             image = f"examples/{slug}-{file_name(entry.scores.dataset)}-{place}-{v}.jpg"
-            files.add(image, partial(imsave, arr=examples.images[k, v], format="jpg", pil_kwargs=_JPEG))
+            files.add(image, partial(Image.fromarray(examples.images[k, v]).save, format="JPEG", **_JPEG))
             overlays.append(overlay(examples, k, v, image))
         error_mm, side_px = float(examples.error_mm[k]), examples.images.shape[2]
         chosen.append(Example(place, examples.keys[k], error_mm, side_px, tuple(overlays)))

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
-from matplotlib.figure import Figure
 from PIL import Image
 
 from poseboard.datasets.files import Content
 from poseboard.protocols.records import ResultError
 from poseboard.report.board import Board
-from poseboard.report.drawing import charts
+from poseboard.report.drawing import Figure, charts
 from poseboard.report.formatting import file_name
 from poseboard.report.results import Results
 

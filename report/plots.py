@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from matplotlib.figure import Figure
-
 from poseboard.protocols.records import COVERAGE, Curve
 from poseboard.report.axes import AxisTable
 from poseboard.report.board import Board, Row
-from poseboard.report.drawing import cameras, charts
+from poseboard.report.drawing import Figure, cameras, charts
 from poseboard.report.formatting import file_name
 from poseboard.report.page import PageFiles, Plot, Site
 from poseboard.report.training_cost import cost, measure_of

@@ -1,1 +1,5 @@
-"""Plots of the pages: all that imports matplotlib or seaborn."""
+"""Figures of the pages: all that imports matplotlib or seaborn."""
+
+from matplotlib.figure import Figure
+
+__all__ = ["Figure"]
