@@ -411,7 +411,7 @@ def read_predictions(path: Path, keys: Sequence[str], every: int = 1) -> Array:
     Args:
         path: pickle with ``keypoints_3d`` (m, J, 3) world mm and ``indexes`` (m,), the position of each row in the
             predicted selection with stride 1.
-        keys: of the poses, for example ``dataset.select("test", every=every)``.
+        keys: keys of the poses, for example ``dataset.select("test", every=every)``.
         every: stride of ``keys`` in the predicted selection.
 
     Returns:

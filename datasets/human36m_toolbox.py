@@ -53,7 +53,7 @@ JOINTS = (
 """The 17 joints of a record in their order, with our names."""
 
 OF_20 = (*range(8), 9, 11, 12, *range(14, 20))
-"""Indices of those joints among the 20 of the release, which other data sets share; the others have no data."""
+"""Indices of these joints in the union of 20 joints that the release uses for several data sets."""
 
 ACTIONS = (
     *("Directions", "Discussion", "Eating", "Greeting", "Phoning", "Posing", "Purchases", "Sitting", "SittingDown"),
@@ -80,7 +80,7 @@ class Human36MToolbox(Adapter):
         root: folder with ``annot/`` and the images.
         images: "original": ``images/`` or ``images.zip``; every frame is undistorted when it is read. "undistorted":
             ``undistoredimages.zip``.
-        truth: of the test split. "triangulated": linear triangulation of the recorded 2D joints, the truth of the
+        truth: truth of the test split. "triangulated": linear triangulation of the recorded 2D joints, the truth of the
             release except for its baseline. "recorded": the recorded 3D joints.
     """
 
@@ -255,7 +255,7 @@ def _read_records(path: Path, split: str) -> _Records:
         if not isinstance(image, str) or not image or ".." in Path(image).parts or Path(image).is_absolute():
             raise InputError(f"{where}: image", "is no path below the images", _REMEDY)
         if not 2 <= action <= len(ACTIONS) + 1 or not 0 <= camera < len(CAMERAS):
-            raise InputError(where, f"has action {action}, camera {camera}: 2 … 16 and 0 … 3 are known", _REMEDY)
+            raise InputError(where, f"has action {action}, camera {camera}, not 2 … 16 and 0 … 3", _REMEDY)
         key = f"S{subject}/{ACTIONS[action - 2]}-{subaction}/{number:06d}"
         rows = of_key.setdefault(key, [-1] * len(CAMERAS))
         if rows[camera] >= 0:

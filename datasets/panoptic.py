@@ -363,7 +363,7 @@ class _Scene:
     Args:
         people: number of the frame -> (P, 17, 3) mm, in ascending order.
         left_out: number of frames that are left out because of their number of people.
-        digest: of the label files.
+        digest: digest of the label files.
     """
 
     people: Mapping[int, Array]

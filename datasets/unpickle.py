@@ -73,7 +73,7 @@ def _npy_payload(data: bytes) -> bytes:
     version = npy.read_magic(stream)
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
     if read is None:
-        raise ValueError(f"npy format {version} is not known")
+        raise ValueError(f"npy format {version} is not supported")
     _, _, dtype = read(stream)
     if dtype.kind != "O":
         raise ValueError(f"npy array is of dtype {dtype}, not object")

@@ -44,10 +44,10 @@ class DomeOptions(GenerationOptions):
     ranges of frames and shows one action.
 
     Args:
-        width_px: of the images, which are 16 to 9; the published ones are 1920 wide.
-        train_frames: per take.
-        test_frames: per take.
-        takes: the most per sequence.
+        width_px: width of the 16:9 images; the published ones are 1920 px wide.
+        train_frames: frames per take for training.
+        test_frames: frames per take for testing.
+        takes: maximum number of takes per sequence.
         frame_step: stride over frames at 29.97 Hz.
     """
 

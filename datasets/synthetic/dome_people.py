@@ -55,10 +55,10 @@ class DomePeopleOptions(GenerationOptions):
     """Options of a dome world of several people. Equal options give equal bytes on one machine.
 
     Args:
-        width_px: of the images, which are 16 to 9; the published ones are 1920 wide.
-        frames: per sequence.
+        width_px: width of the 16:9 images; the published ones are 1920 px wide.
+        frames: frames per sequence.
         frame_step: stride over frames at 29.97 Hz.
-        people: least and most per sequence.
+        people: minimum and maximum number per sequence.
     """
 
     cameras: ClassVar[tuple[str, ...]] = panoptic_people.CAMERAS
@@ -74,7 +74,7 @@ class DomePeopleOptions(GenerationOptions):
     @model_validator(mode="after")
     def _consistent(self) -> DomePeopleOptions:
         if self.people[0] > self.people[1]:
-            raise ValueError("people: the first is the least, the second the most")
+            raise ValueError("people: the first value must not exceed the second")
         return self
 
     @property

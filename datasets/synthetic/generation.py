@@ -195,8 +195,8 @@ def generate(
     The workers of the active joblib backend render (`joblib.parallel_config`); the bytes do not depend on them.
 
     Args:
-        layout: of the files.
-        options: of the world.
+        layout: writer of the files.
+        options: options of the world.
         root: folder of the data set; created if absent. An incomplete world, or one of other options, is replaced.
         progress: called with the number of finished images and their total.
 

@@ -189,7 +189,7 @@ def move(
 
     Args:
         action: one of ACTIONS.
-        body: of the person.
+        body: body of the person.
         time_s: (T,) instants.
         centre_mm: (2,) centre of the floor area.
         reach_mm: approximate maximum distance of the pelvis from the centre.

@@ -81,8 +81,8 @@ class WorldOptions(GenerationOptions):
     Args:
         size_px: width and height of the images.
         frames: images per scene.
-        people: least and most people per scene.
-        focal: least and greatest focal length as a share of the height of the image.
+        people: minimum and maximum number of people per scene.
+        focal: minimum and maximum focal length as a share of the image's height.
         occlusion: amount of furniture, 0 to 1. People occlude each other in any case.
     """
 
@@ -102,7 +102,7 @@ class WorldOptions(GenerationOptions):
     @model_validator(mode="after")
     def _consistent(self) -> WorldOptions:
         if self.people[0] > self.people[1] or self.focal[0] > self.focal[1]:
-            raise ValueError("people and focal: the first is the least, the second the most")
+            raise ValueError("people and focal: the first value must not exceed the second")
         unused = [s for s in ("train", "validation", "test") if s not in self.splits and self.scenes(s)]
         if unused:
             raise ValueError(f"{unused[0]}_scenes: the layout's splits are {', '.join(self.splits)}")

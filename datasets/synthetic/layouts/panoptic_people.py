@@ -41,7 +41,7 @@ class PeopleClip(Clip):
 
     Args:
         joints19: (T, P, 19, 4) cm and confidence, as in the files.
-        detections: of the cameras in use.
+        detections: detections of the rendered cameras.
     """
 
     joints19: Array
