@@ -79,7 +79,7 @@ _INPUTS = TypeAdapter(Inputs)
 
 
 def taken(inputs: Inputs, whose: str) -> Inputs:
-    """What a method declares as it stands now: a copy in plain values, which nobody else can change.
+    """A frozen copy of the method's declared inputs.
 
     Args:
         inputs: of a loaded method or of a training.
@@ -145,13 +145,13 @@ def count_people(sample: Sample) -> int:
         raise InputError(
             f"{sample.key}: people",
             f"{told}: they are not associated over its views, as the data set says they are",
-            "give each view a row per person, NaN for one whom it does not show",
+            "give each view a row per person, NaN for a person who is not visible",
         )
     return next(iter(counts.values()), 1)
 
 
 def one_person(sample: Sample, person: int) -> Sample:
-    """The sample of one of its people alone, with the views that show them; a root that nobody knows is NaN.
+    """The sample of one person, with the views of that person; an unknown root is NaN.
 
     Args:
         sample: whose people are in the same order in every view.
@@ -372,7 +372,7 @@ def withhold(
     group: RigGroup | None = None,
     salt: bytes = b"",
 ) -> Sample:
-    """The sample without what a method does not declare, as copies that nobody shares.
+    """The sample without undeclared inputs, as private copies.
 
     Where it declares no extrinsics the key, the group and the names of the views are replaced, the order of the views
     is drawn, and images lead to no file. The order depends on the salt and the keys alone: it comes out the same again,
@@ -444,7 +444,7 @@ def _read_only(array: Array) -> Array: ...
 @overload
 def _read_only(array: None) -> None: ...
 def _read_only(array: Array | None) -> Array | None:
-    """A copy that nobody can write into and that leads to no other array."""
+    """A read-only copy that leads to no other array."""
     if array is None:
         return None
     copy = np.array(array)
@@ -536,10 +536,10 @@ def together(answers: Sequence[Poses], skeleton: Skeleton, key: str) -> Poses:
     """The answers of a sample's people as one, in their order.
 
     The only answer of a sample of one person stays as it is. Of several, a person who was left out is NaN with score 0,
-    so that the others keep their places; where nobody was answered, nobody is there.
+    so that the others keep their places; without any prediction the result is empty.
 
     Args:
-        answers: one per person, each of nobody or of one person.
+        answers: one per person, each with one person or none.
         skeleton: of an answer without people.
         key: of the sample, for errors.
 
@@ -548,8 +548,8 @@ def together(answers: Sequence[Poses], skeleton: Skeleton, key: str) -> Poses:
 
     Example:
         >>> one = Poses(HUMAN36M, np.zeros((1, 17, 3)), np.ones(1))
-        >>> nobody = Poses(HUMAN36M, np.zeros((0, 17, 3)), np.ones(0))
-        >>> together([one, nobody, one], HUMAN36M, "key").score
+        >>> missed = Poses(HUMAN36M, np.zeros((0, 17, 3)), np.ones(0))
+        >>> together([one, missed, one], HUMAN36M, "key").score
         array([1., 0., 1.])
     """
     if len(answers) == 1:
@@ -608,8 +608,8 @@ class Handover:
         frames_per_rig: as many as are handed over together.
 
     Raises:
-        InputError: fewer cameras than the method needs, roots that nobody predicted, or a method that sees one person
-            at a time where nobody says who is who in several views.
+        InputError: fewer cameras than the method needs, roots that were not predicted, or a method that sees one person
+            at a time on people who are not associated across views.
 
     Example:
         >>> handover = Handover(dataset, Inputs(crop_px=96), folder)  # doctest: +SKIP
@@ -725,7 +725,7 @@ class Handover:
         return Examples(self, split, each_view=each_view)
 
     def people(self, key: str) -> Sequence[int | None]:
-        """Whom the method is shown a sample of its own of, by number; [None] where it sees all at once."""
+        """Numbers of the people with a sample each; [None] if the method sees all at once."""
         return [None] if self.inputs.people == "all" else range(count_people(self.dataset.sample(key)))
 
     def seen(self, key: str, person: int | None = None, *, others: bool = False) -> Sample:
@@ -805,7 +805,7 @@ class Handover:
     def _neighbour(self, sample: Sample, frames: int) -> Sample | None:
         """The sample of a frame of the same sequence, whose number ends the key; None where there is none.
 
-        Of several people nobody says who is who in another frame, which one who sees them all need not know.
+        Several people are not associated between frames; a method that sees all of them needs no association.
         """
         before, slash, frame = sample.key.rpartition("/")
         if not frame.isdecimal():
@@ -911,14 +911,14 @@ class Examples:
         return len(self._places)
 
     def __getitem__(self, place: int) -> tuple[Sample, Truth]:
-        """What is seen, and the truth (1, J, 3) of whom is seen, or of all people where all are seen."""
+        """The sample, and the truth (1, J, 3) of its person, or of all people if it has all."""
         key, person, others, views = self._places[place]
         truth = self._handover.dataset.truth(key)
         sample = self._handover.seen(key, person, others=others)
         return replace(sample, views=sample.views[views]), truth if person is None else truth_of(truth, person)
 
     def _with_a_view(self, key: str, people: Sequence[int | None]) -> Sequence[int | None]:
-        """Those whom a camera shows: of the others there is nothing to learn."""
+        """People who are visible in some camera; the others cannot be learned from."""
         annotated = len(self._handover.dataset.truth(key).joints_mm)
         if annotated != len(people):
             raise InputError(

@@ -137,7 +137,7 @@ class Bench:
         """
         entry = self.settings.entry(method)
         if split in entry.roots:
-            return len(self.dataset.views)  # nobody can say what such a file holds but answers from all of them
+            return len(self.dataset.views)  # such a file does not state its cameras: all are assumed
         after = self.settings.after(method)
         if after is None or not predicts(find_learner(self.settings.entry(after).spec)):
             raise InputError(

@@ -100,7 +100,7 @@ def _unshown(settings: Settings, dataset: str, inputs: Inputs) -> str:
 
 
 def shows_people(dataset: Dataset, splits: Iterable[str]) -> bool:
-    """Whether some view of the splits has a box of a person, or 2D detections, be they of nobody there.
+    """Whether any view has a box or a 2D detection, false positives included.
 
     Args:
         dataset: that is read as far as the first such view.

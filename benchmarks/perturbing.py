@@ -10,7 +10,7 @@ out of step, stays so. Pixels are changed where an image is read, and not before
 * outlier_views, left_right_swap and missing_cameras strike as many of a sample's views as the severity says, drawn for
   each sample. At least two views are left of several. An outlier is a detector that is off the person: the box, and
   given detections with it, lie a whole side of the box elsewhere.
-* left_right_swap is what detectors do to people whom they take for seen from the front. Of given detections the labels
+* left_right_swap is what detectors do to people seen from behind. Of given detections the labels
   are swapped. Images bear no labels: there the view is mirrored, image and camera together (the first row of K turns
   negative), so that every pixel keeps its ray while a left arm looks like a right one. Mirroring the image alone would
   be no swap: it would move every joint as well.

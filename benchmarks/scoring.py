@@ -204,7 +204,7 @@ def _answered(
 
 
 def _plans(table: PoseTable, bench: Bench, folder: Path, outputs: WholeFiles) -> set[Path]:
-    """See `write_plans`; what draws is loaded only where somebody answers with roots alone."""
+    """See `write_plans`; drawing is imported only for rows that predict roots."""
     if table.info.joints != ROOT.joints:
         return set()
     from poseboard.benchmarks.root_plans import write_plans
