@@ -204,51 +204,102 @@ class PairTest:
 def step_down(tests: Sequence[PairTest], prior: Prior | None) -> list[bool]:
     """Which of several differences are significant; the probability that any of these is zero is at most 5 %.
 
+    The statistic of a pair is |difference| / sqrt(groups_sd² + training variance). It is compared with the largest
+    statistic of all pairs under the null (Romano and Wolf 2005), drawn `DRAWS` times.
+
     Args:
-        tests: of one table.
+        tests: the pairs of one table.
         prior: of the variances between trainings, for ``unknown`` rows.
     """
     if not tests:
         return []
     rng = np.random.default_rng(SEED)
-    difference = np.abs([test.difference for test in tests])
-    seeds = sorted({seed for test in tests for seed in test.trainings})
-    values = np.array([[test.trainings.get(seed, np.nan) for test in tests] for seed in seeds])
-    values = values.reshape(len(seeds), len(tests)) * np.sign([test.difference for test in tests])
-    recorded = ~np.isnan(values)
-    n = recorded.sum(axis=0)
-    draws = np.maximum(n, 1)
-    residuals = np.where(recorded, values - np.where(recorded, values, 0).sum(axis=0) / draws, 0.0)
-
+    trainings = _BySeed.of(tests, prior)
     groups = np.array([test.groups for test in tests])
+    # from the variance over groups, which divides by G, to the unbiased one, which divides by G - 1
     groups_sd = np.array([test.groups_sd for test in tests]) * np.sqrt(groups / (groups - 1))
-    of_prior = np.array([prior.variance if prior and test.unknown else 0.0 for test in tests])
-    freedom = np.maximum(n - 1, 1)
-    variance = (residuals**2).sum(axis=0) / freedom / draws + of_prior
-    statistic = _ratio(difference, np.sqrt(groups_sd**2 + variance))
-
-    # The training's share of each difference, were there none between the rows. By the upper end of its variance:
-    # a variance that two degrees of freedom took for small must not pass for noise of the groups.
-    quantile = scipy.special.stdtrit(freedom, (1 + LEVEL) / 2) / NORMAL
-    share = np.sqrt(_ratio(quantile**2 * variance, groups_sd**2 + quantile**2 * variance))
-    seen = residuals + recorded * share * difference
-
-    # One rotation for all pairs: the mean over seeds becomes the component along a random direction.
-    direction = rng.normal(size=(DRAWS, len(seeds)))
-    along = _ratio(direction @ seen, np.sqrt(direction**2 @ recorded))
-    rotated = np.maximum((seen**2).sum(axis=0) - along**2, 0.0) / freedom / draws + of_prior
-    error = along / np.sqrt(draws) + _of_unknown(tests, prior, rng)
-    # normal over an estimated standard error: Student's t
+    statistic = _ratio(trainings.difference, np.sqrt(groups_sd**2 + trainings.variance))
+    error, variance = trainings.rotated(groups_sd, rng)
+    error = error + _of_unknown(tests, prior, rng)
+    # normal over an estimated standard error: Student's t with G - 1 degrees of freedom
     chi_square = rng.chisquare(groups - 1, size=(DRAWS, len(tests))) / (groups - 1)
     error += groups_sd * _of_groups(tests, groups_sd, rng) / np.sqrt(chi_square)
-    under_null = _ratio(np.abs(error), np.sqrt(groups_sd**2 + rotated))
+    under_null = _ratio(np.abs(error), np.sqrt(groups_sd**2 + variance))
+    p = _step_down_p(statistic, under_null)
+    return [bool(significant) for significant in (p <= SIZE) & (trainings.difference > 0)]
 
+
+def _step_down_p(statistic: Array, under_null: Array) -> Array:
+    """Adjusted p-values (T,): the k-th largest statistic against the maximum over the pairs from the k-th on.
+
+    Args:
+        statistic: (T,) of the pairs.
+        under_null: (DRAWS, T) of the same pairs without differences.
+    """
     order = np.argsort(-statistic, kind="stable")
     largest = np.maximum.accumulate(under_null[:, order[::-1]], axis=1)[:, ::-1]
     p = (1 + (largest >= statistic[order]).sum(axis=0)) / (DRAWS + 1)
-    significant = np.empty(len(tests), dtype=bool)
-    significant[order] = np.maximum.accumulate(p) <= SIZE
-    return [bool(x) for x in significant & (difference > 0)]
+    adjusted = np.empty(len(statistic))
+    adjusted[order] = np.maximum.accumulate(p)  # a pair is significant only if all before it are
+    return adjusted
+
+
+@dataclass(frozen=True, eq=False)
+class _BySeed:
+    """Differences of T pairs by seed, and the variances of their means.
+
+    Args:
+        difference: (T,) absolute differences.
+        residuals: (S, T) of each seed from the pair's mean, with the sign that makes the difference positive; 0 where a
+            pair lacks the seed.
+        recorded: (S, T) whether a pair has the seed.
+        draws: (T,) number of seeds n, at least 1.
+        freedom: (T,) n - 1, at least 1.
+        of_prior: (T,) variance of ``unknown`` rows.
+    """
+
+    difference: Array
+    residuals: Array
+    recorded: NDArray[np.bool_]
+    draws: NDArray[np.integer]
+    freedom: NDArray[np.integer]
+    of_prior: Array
+
+    @classmethod
+    def of(cls, tests: Sequence[PairTest], prior: Prior | None) -> _BySeed:
+        seeds = sorted({seed for test in tests for seed in test.trainings})
+        values = np.array([[test.trainings.get(seed, np.nan) for test in tests] for seed in seeds])
+        values = values.reshape(len(seeds), len(tests)) * np.sign([test.difference for test in tests])
+        recorded = ~np.isnan(values)
+        n = recorded.sum(axis=0)
+        draws = np.maximum(n, 1)
+        return cls(
+            difference=np.abs([test.difference for test in tests]),
+            residuals=np.where(recorded, values - np.where(recorded, values, 0).sum(axis=0) / draws, 0.0),
+            recorded=recorded,
+            draws=draws,
+            freedom=np.maximum(n - 1, 1),
+            of_prior=np.array([prior.variance if prior and test.unknown else 0.0 for test in tests]),
+        )
+
+    @property
+    def variance(self) -> Array:
+        """Of the means over seeds: s² / n, with the pair's own s² (T,)."""
+        return np.asarray((self.residuals**2).sum(axis=0) / self.freedom / self.draws + self.of_prior)
+
+    def rotated(self, groups_sd: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Means over seeds and their variances, (DRAWS, T) each, were there no differences (Langsrud 2005)."""
+        # The part of each difference that is due to trainings under the null. It uses the upper end of the variance: a
+        # variance that two degrees of freedom underestimate must not count as noise of the groups.
+        quantile = scipy.special.stdtrit(self.freedom, (1 + LEVEL) / 2) / NORMAL
+        part = _ratio(quantile**2 * self.variance, groups_sd**2 + quantile**2 * self.variance)
+        values = self.residuals + self.recorded * np.sqrt(part) * self.difference
+        # One rotation for all pairs: sqrt(n) times the mean over seeds becomes the component along a random direction.
+        direction = rng.normal(size=(DRAWS, len(self.residuals)))
+        along = _ratio(direction @ values, np.sqrt(direction**2 @ self.recorded))
+        # What is left of the sum of squares is the variance between seeds.
+        rest = np.maximum((values**2).sum(axis=0) - along**2, 0.0)
+        return np.asarray(along / np.sqrt(self.draws)), rest / self.freedom / self.draws + self.of_prior
 
 
 def _of_groups(tests: Sequence[PairTest], groups_sd: Array, rng: np.random.Generator) -> Array:
@@ -457,37 +508,41 @@ def _decided(
     spreads: Sequence[tuple[Kind, Spread | None]],
     prior: Prior | None,
 ) -> list[bool]:
-    """Which pairs are marked. Of a row of one seed the mean of its recorded seeds is tested."""
-    known = {
-        name
-        for pair, (_, values) in zip(comparison.pairs, trainings, strict=True)
-        if values
-        for name in (pair.a, pair.b)
-    }
-    decided = [False] * len(comparison.pairs)
-    tested = {}
-    for k, (pair, (kind, values), (_, spread)) in enumerate(zip(comparison.pairs, trainings, spreads, strict=True)):
+    """Which pairs are marked; pairs with an unranked row, without a spread or with too few groups are not tested."""
+    by_pair = list(zip(comparison.pairs, trainings, strict=True))
+    recorded = {name for pair, (_, values) in by_pair if values for name in (pair.a, pair.b)}
+    tests: dict[int, PairTest] = {}
+    for k, (pair, of_pair) in enumerate(by_pair):
         ranked = {pair.a, pair.b}.isdisjoint(comparison.unranked)
-        if not ranked or spread is None or few_groups(pair.n_groups, len(comparison.ranked_pairs)):
+        if not ranked or spreads[k][1] is None or few_groups(pair.n_groups, len(comparison.ranked_pairs)):
             continue
-        # Two recorded rows without common seeds: the variance of neither is known in this pair.
-        unrecorded = tuple(name for name in (pair.a, pair.b) if name not in known)
-        mean = float(np.mean([*values.values()])) if kind == "reference" else pair.difference
-        if mean * pair.difference <= 0:
-            continue
-        low, high = _groups(pair)
-        half = pair.difference - low if pair.difference > 0 else high - pair.difference  # on the side of zero
-        tested[k] = PairTest(
-            rows=(pair.a, pair.b),
-            difference=mean,
-            groups_sd=max(half, 0.0) / NORMAL,
-            groups=pair.n_groups,
-            trainings=values,
-            unknown=(unrecorded or (pair.a, pair.b)) if kind == "unknown" else (),
-        )
-    for k, significant in zip(tested, step_down([*tested.values()], prior), strict=True):
-        decided[k] = significant
-    return decided
+        if (test := _pair_test(pair, of_pair, recorded)) is not None:
+            tests[k] = test
+    significant = dict(zip(tests, step_down([*tests.values()], prior), strict=True))
+    return [significant.get(k, False) for k in range(len(by_pair))]
+
+
+def _pair_test(pair: PairedDifference, trainings: Trainings, recorded: Collection[str]) -> PairTest | None:
+    """The test of a pair; None where the mean of the recorded seeds and the difference have opposite signs.
+
+    For rows of one seed the mean of their recorded seeds is tested.
+    """
+    kind, values = trainings
+    mean = float(np.mean([*values.values()])) if kind == "reference" else pair.difference
+    if mean * pair.difference <= 0:
+        return None
+    low, high = _groups(pair)
+    half = pair.difference - low if pair.difference > 0 else high - pair.difference  # on the side of zero
+    # Two recorded rows without common seeds: the variance of neither is known in this pair.
+    unrecorded = tuple(name for name in (pair.a, pair.b) if name not in recorded)
+    return PairTest(
+        rows=(pair.a, pair.b),
+        difference=mean,
+        groups_sd=max(half, 0.0) / NORMAL,
+        groups=pair.n_groups,
+        trainings=values,
+        unknown=(unrecorded or (pair.a, pair.b)) if kind == "unknown" else (),
+    )
 
 
 def _differences(pair: PairedDifference, scores: Mapping[str, Score], learned: Collection[str]) -> dict[int, float]:
