@@ -1,25 +1,24 @@
-"""Which people were found in 3D, by the mean error of their joints: AP, MPJPE of the matched, and recall.
+"""AP, MPJPE of the matched and recall of people in 3D, matched by the mean error of their joints.
 
 The rule is that of VoxelPose (Tu et al., ECCV 2020; evaluate of lib/dataset/panoptic.py in its release), by which MvP,
 MVGFormer and others are evaluated on CMU Panoptic:
 
-* The distance of a predicted from a true person is the mean over the joints annotated of the latter, in the world, not
-  aligned. A predicted person stands for the nearest true one of its frame, and for no other.
-* AP at a threshold: predicted people are taken by falling score over all frames together. One is right if its distance
-  is below the threshold and no surer one was right for the same true person; else it is false. AP is the area under the
-  curve of the highest precision at each recall or beyond.
-* MPJPE: the mean distance of those who are right at 500 mm.
-* Recall: the share of true people with a matched prediction below 500 mm.
+* The distance between a predicted and a true person is the mean over the annotated joints, in the world, not aligned.
+  A predicted person can match only the nearest true one of its frame.
+* AP at a threshold: predicted people are sorted by falling score over all frames. A prediction is correct if its
+  distance is below the threshold and no prediction with a higher score matched the same true person; else it is false.
+  AP is the area under the curve of the highest precision at each recall or beyond.
+* MPJPE: the mean distance of the correct predictions at 500 mm.
+* Recall: the share of true people with a prediction below 500 mm.
 
-So a true person is matched once, and a second answer for it is false even where another person is within reach. AP_25
+So a true person is matched once, and a second prediction for it is false even if another person is within reach. AP_25
 of MuPoTS-3D (:mod:`poseboard.protocols.ap_root`) is another number: of roots, at 250 mm, in one camera's frame.
 
-Left to us by the rule, and decided here: of equal scores the farthest comes first, so that copies of a person lower no
-error, and they are one point of the curve, so that the order of a file decides nothing. A joint that is annotated and
-not predicted is off by ``lacking_mm``, so that leaving out a joint gains nothing. A predicted person with less than
-half of the joints of a true one is false: it stands for none. Predictions in frames without a true person are passed
-over, as the release does, which leaves out such frames (``unjudged`` counts them). The release adds 1e-5 to two counts
-that it divides by, which changes no printed digit.
+The rule leaves some cases open. Of equal scores the farthest comes first, so that copies of a person lower no error;
+they are one point of the curve, so that the order of the file does not matter. An annotated joint that is not predicted
+is off by ``lacking_mm``, so that leaving out a joint gains nothing. A predicted person with less than half of the
+joints of a true one is false. Predictions in frames without a true person are ignored, as in the release (``unjudged``
+counts them). The release adds 1e-5 to two counts that it divides by, which changes no printed digit.
 """
 
 from __future__ import annotations
@@ -54,8 +53,8 @@ class ApPeople(FoundPeople):
     """AP and recall in percent, or the MPJPE of the matched in mm.
 
     Args:
-        report: "ap"; "mpjpe", the mean error of the people who were found; "recall", the share of people who were.
-        within_mm: a person is found below this mean distance of the joints.
+        report: "ap"; "mpjpe": the mean error of the matched people; "recall": the share of matched people.
+        within_mm: a prediction can be correct below this mean distance of the joints.
         joints: names of those evaluated; None: all of the truth's.
         lacking_mm: distance of a joint that is annotated and not predicted.
 
@@ -76,12 +75,12 @@ class ApPeople(FoundPeople):
 
     @property
     def unit(self) -> str:
-        """Percent; of the mean error mm."""
+        """Percent, or mm for the mean error."""
         return "mm" if self.report == "mpjpe" else "%"
 
     @property
     def lower_is_better(self) -> bool:
-        """Of the mean error."""
+        """True for the mean error."""
         return self.report == "mpjpe"
 
     def measure(self, skeleton: Skeleton) -> Measure:

@@ -1,11 +1,11 @@
-"""Average precision of roots: which people were found, and how many that are not there, by the score of each.
+"""Average precision and recall of roots.
 
-AP_25 of MuPoTS-3D is that at 250 mm (RootNet, Moon et al., ICCV 2019). The published rule has quirks which move the
-number, so there are two signatures; :mod:`poseboard.protocols.average_precision` says how they differ. The recall is a
-third: the share of people who were found, whatever else was.
+AP_25 of MuPoTS-3D is that at 250 mm (RootNet, Moon et al., ICCV 2019). The published rule has quirks that move the
+number, so there are two signatures; :mod:`poseboard.protocols.average_precision` describes both. Recall is the share of
+true people with a matched root; false predictions do not change it.
 
-Predictions in an image whose people are all unannotated cannot be judged and are passed over; the published rule passes
-over those in an image without any person as well. ``unjudged`` counts them.
+Predictions in an image without annotated people cannot be judged and are ignored; the published rule also ignores
+those in an image without people. ``unjudged`` counts them.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class ApRoot(FoundPeople):
 
     Args:
         rule: "sound", or "published" (compat).
-        report: "ap", or "recall": the share of annotated people who were found, by the sound rule.
-        within_mm: a person is found below this distance.
+        report: "ap", or "recall": the share of annotated people that are matched, by the sound rule.
+        within_mm: a prediction can match a true root below this distance.
     """
 
     name: ClassVar[str] = "ap_root"
@@ -143,6 +143,5 @@ class ApRoot(FoundPeople):
 
 
 def _with_root(people: People) -> People:
-    """Without predicted people who have no root."""
-    there = np.flatnonzero(np.isfinite(people.pred[:, 0]).all(axis=1))
-    return people.take_predicted(there)
+    """Remove predicted people without a root."""
+    return people.take_predicted(np.flatnonzero(np.isfinite(people.pred[:, 0]).all(axis=1)))

@@ -1,4 +1,4 @@
-"""The contract of a protocol: what it is handed, what it gives back, and how a table names it.
+"""The contract of a protocol: its inputs, its results, and how a table names it.
 
 A protocol is one file, ``protocols/<name>.py``, whose class is the file's name in CamelCase; its parameters are its
 fields, so the YAML of a table sets them and an unknown one is an error. It states three things that cannot disagree,
@@ -9,15 +9,14 @@ because the score stage builds everything else from them:
   number itself, the bootstrap's multiplicities its interval;
 * ``measure``: what exactly that number is.
 
-It declares five things beside them:
+It also declares five things:
 
-* ``records``: whether a record is a truth pose, the same ones for every method, or a predicted person, which
-  differ between methods;
+* ``records``: whether a record is a true pose or a predicted person. True poses are the same for every method;
 * ``paired_on``: what two methods are compared on. Truth poses are paired one by one. Predicted people cannot be:
   methods are then compared on the samples that all of them have a number for, with all their records there;
 * ``several_people``: whether it matches several people of a sample;
-* ``any_frame``: whether it judges poses in a camera's frame or in the world's alone. A protocol decides this, not the
-  data set and not the method;
+* ``any_frame``: whether it judges poses in a camera's frame, or only those in the world's. A protocol decides this, not
+  the data set and not the method;
 * ``points``: the kind of 2D points that it judges by.
 
 It knows no table, no file and no set of cameras. Nothing here assumes one person, the world frame or a mean: a protocol
@@ -63,7 +62,7 @@ class TruthTable:
         action: (N,) likewise.
         sequence: (N,) likewise.
         split_keys: (S,) every key of the split, those without people and those a table excludes among them.
-        skeleton: of the joints, which need not be that of the answers.
+        skeleton: of the joints; predictions may have another.
         dataset: name of the data set.
         split: of the data set.
         views: (V) names of all cameras of the data set in its order.
@@ -71,9 +70,9 @@ class TruthTable:
         seen_by: the camera behind each view of each of ``split_keys``; None: not known, and nothing can be judged in a
             camera's frame or in pixels.
         groups: subject, action and sequence of each of ``split_keys``; None: known of people only.
-        points: 2D points by kind, as far as they were asked for.
-        chosen: (S,) bool, which of ``split_keys`` a table evaluates; None: all. Rows are of these alone.
-        facts: of the split: whose boxes and whose truth; None: not known.
+        points: 2D points of the kinds that the protocols need.
+        chosen: (S,) bool, which of ``split_keys`` a table evaluates; None: all. Only these have rows.
+        facts: source of boxes and truth of the split; None: not known.
     """
 
     keys: NDArray[np.object_]
@@ -102,9 +101,9 @@ class TruthTable:
         """All truth of a split of a data set.
 
         Args:
-            dataset: that is read.
-            split: of it.
-            points: kinds of 2D points that some protocol judges by.
+            dataset: the data set.
+            split: its split.
+            points: kinds of 2D points that the protocols need.
 
         Raises:
             InputError: the data set has no such split, or its files cannot be used.
@@ -212,9 +211,9 @@ class Protocol(BaseModel, ABC):
     version: ClassVar[int]
     """Raised whenever the same predictions would get another number."""
     columns: ClassVar[tuple[str, ...]] = ()
-    """Further columns of the predictions that it needs; predictions without them have no score in its tables."""
+    """Further columns of the predictions that it needs; predictions without them have no score."""
     records: ClassVar[Literal["truth", "predicted"]] = "truth"
-    """What a row of ``errors`` is: a truth pose, or a predicted person (and each missed one)."""
+    """What a row of ``errors`` is: a true pose; or a predicted person, and each true person that is missed."""
     paired_on: ClassVar[Literal["person", "sample"]] = "person"
     """What two methods are compared on: the same truth poses, or all records of the same samples."""
     is_share: ClassVar[bool] = False
@@ -241,7 +240,7 @@ class Protocol(BaseModel, ABC):
 
     @abstractmethod
     def measure(self, skeleton: Skeleton) -> Measure:
-        """What the number is, on poses of a joint set, whatever the rows were shown."""
+        """The part of the signature that does not depend on the inputs of the rows."""
 
     @abstractmethod
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
@@ -249,8 +248,8 @@ class Protocol(BaseModel, ABC):
 
         Columns every protocol has: key, person, subject, action, sequence, ``error`` (this record's number in ``unit``,
         NaN where a missing one has none) and ``missing`` (bool). A protocol of predicted people adds ``false`` (bool),
-        people that nothing supports, and ``unjudged`` (bool) where it passes over some: those with neither a right nor
-        a wrong answer, as in an image whose people are not annotated. More columns are the protocol's own.
+        people without a true one, and ``unjudged`` (bool) where some predictions are ignored: those that
+        cannot be right or wrong, as in an image without annotated people. More columns are the protocol's own.
 
         Raises:
             InputError: predictions that this protocol cannot judge.
@@ -294,7 +293,7 @@ class Protocol(BaseModel, ABC):
 
     @property
     def roots_suffice(self) -> bool:
-        """Whether answers of the joint set `ROOT` can be judged; rows with such answers have no number otherwise."""
+        """Whether predictions of the joint set `ROOT` can be judged; if not, they have no number."""
         return False
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
@@ -345,7 +344,7 @@ def joints_in_words(joints: Sequence[str] | None, skeleton: Skeleton) -> str:
 
 
 class MatchingProtocol(Protocol):
-    """A protocol whose costly part is to match people, which several numbers of a table can share."""
+    """A protocol that matches people, which is the costly part: several numbers of a table share it."""
 
     matched_by: ClassVar[tuple[str, ...]]
     """Parameters that `match` depends on."""

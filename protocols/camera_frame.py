@@ -1,4 +1,4 @@
-"""Predicted and true people brought into one frame: that of the one camera that a row was shown, else the world's."""
+"""Predicted and true people in one frame: the camera's if the input has one camera, else the world's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class People:
         pred_row: (N,) row of each in the predictions.
         truth: (M, J, 3) mm; NaN = not annotated.
         truth_place: (M,) likewise.
-        view: the camera whose frame it is; None: the world's.
+        view: camera of the frame; None: the world.
     """
 
     pred: Array
@@ -39,12 +39,12 @@ class People:
     view: str | None
 
     def take_predicted(self, rows: Places) -> People:
-        """With those of the predicted people alone."""
+        """Keep these rows of the predicted people."""
         return replace(self, pred=self.pred[rows], pred_place=self.pred_place[rows], pred_row=self.pred_row[rows])
 
 
 def mapped_or_root(pred: PoseTable, joints: tuple[str, ...], skeleton: Skeleton) -> Array:
-    """(N, J, 3) mm of the named joints, where ("root",) is the root of ``skeleton`` or what a root-only row answers.
+    """(N, J, 3) mm of the named joints; ("root",) is the root of ``skeleton``, or the prediction of a root-only row.
 
     Raises:
         InputError: the predictions lack a joint.

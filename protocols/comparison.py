@@ -41,20 +41,20 @@ def compare(
 ) -> list[TableComparison]:
     """Compare methods on one table, once for each signature that at least two of them have.
 
-    Of a curve over the severities of a perturbation the areas are compared, and not each severity as well.
+    Of a curve over severities only the areas are compared, not each severity.
 
     Args:
-        table: that they are compared on.
-        methods: name of the method -> its scores of this table and their per-pose errors.
-        resamples: of the bootstrap.
-        learned: methods whose weights came out of a training; None: all of them.
-        reference: name of the method -> its scores in a run of several seeds.
-        bounds: methods that others are read against (`ScoreFile.bound`).
+        table: the table.
+        methods: method -> its scores on this table and their per-pose errors.
+        resamples: number of resamples of the bootstrap.
+        learned: methods with trained weights; None: all.
+        reference: method -> its scores in a run of several seeds.
+        bounds: methods that are bounds (`ScoreFile.bound`).
 
     Returns:
-        Pairs in the order of the scores (a before b); no pair and no ranks where less than two groups are common: one
-        group resamples to itself, and its interval of width zero would be a lie. Pairs with a bound or with a row that
-        is not complete are there, never decided.
+        Pairs in the order of the scores (a before b). No pairs and no ranks for fewer than two common groups: one group
+        resamples to itself, and its interval would have width zero. Pairs with a bound or an incomplete row are listed
+        but never decided.
     """
     protocol = table.rule()
     sign = 1 if protocol.lower_is_better else -1
@@ -108,7 +108,7 @@ def _is_area(score: Score) -> bool:
 
 
 def _kind(signature: Signature) -> tuple[str, int] | None:
-    """Kind and seed of a perturbation; None of what is not spoiled, which is of no curve alone."""
+    """Kind and seed of a perturbation; None without one."""
     return None if signature.perturbation is None else (signature.perturbation.kind, signature.perturbation.seed)
 
 
@@ -121,7 +121,7 @@ Compared = dict[tuple[str, int], pd.MultiIndex]
 
 
 def _compared(protocol: Protocol, tables: Tables) -> Compared:
-    """Of a whole table, once: its methods are compared in hundreds of pairs."""
+    """Person or sample of each row of a table; computed once, since methods are compared in hundreds of pairs."""
     severity = [area.SEVERITY] if area.is_area(_any(tables)) else []
     person = ["key", "person", "cameras", *severity]
     return {
@@ -154,7 +154,7 @@ def _common(protocol: Protocol, tables: Tables, compared: Compared) -> dict[str,
 
 def _of(common: pd.MultiIndex, rows: pd.DataFrame, index: pd.MultiIndex, by_person: bool) -> pd.DataFrame:
     """The rows about what is common: those of people in its order."""
-    if index.equals(common):  # most rows answer everything
+    if index.equals(common):  # most methods predict everything
         return rows
     chosen = rows.set_axis(index).loc[common] if by_person else rows[index.isin(common)]
     return chosen.reset_index(drop=True)
@@ -167,7 +167,7 @@ def _n_samples(protocol: Protocol, tables: Tables) -> int:
 
 
 def _of_sample(rows: pd.DataFrame) -> list[str]:
-    """Columns that tell what was shown."""
+    """Columns that identify a sample under a condition."""
     return ["key", "cameras", *([area.SEVERITY] if area.is_area(rows) else [])]
 
 
@@ -188,16 +188,16 @@ def _estimates(
 
 
 class _Paired:
-    """The numbers of pairs of methods over what both have, of which those over all rows are computed once.
+    """Numbers of pairs of methods over their common rows. Numbers over all rows are computed once.
 
     Most methods have a number for everything. Then their rows are about the same truths in the same order, and a
     method's number and its resamples are the same in each pair.
 
     Args:
-        protocol: that judged.
-        tables: of all methods.
-        compared: what their rows are about.
-        resamples: of the bootstrap.
+        protocol: the protocol of the table.
+        tables: rows of all methods.
+        compared: person or sample of each row.
+        resamples: number of resamples of the bootstrap.
     """
 
     def __init__(self, protocol: Protocol, tables: Tables, compared: Compared, resamples: int) -> None:
@@ -228,10 +228,10 @@ class _Paired:
         return [[self._of_whole[method] for method in both]], groups
 
     def _groups_of_whole(self, both: Tables) -> tuple[NDArray[np.integer], int] | None:
-        """Group of each row, and their number, where two methods are compared over the rows of all such pairs.
+        """Group of each row, and the number of groups, if two methods are compared over all rows of the table.
 
-        None where some rows are left out, are others than those of the first such pair, or are of predicted people or
-        of rigs, whose groups are not those of truths alone.
+        None if rows are left out or differ from those of the first such pair, and for predicted people and recovered
+        rigs, whose groups do not follow from the true poses.
         """
         if self._protocol.records != "truth" or any("rig" in rows for rows in _rows(both)):
             return None
@@ -249,7 +249,7 @@ class _Paired:
         return all(rows is self._tables[method][seed] for seed, rows in seeds.items())
 
     def of_equal_seeds(self, both: Tables) -> list[SeedValue]:
-        """The difference of each seed that both have; none where they have others, whose mean the difference is too."""
+        """The difference of each seed; empty if the two methods have other seeds than each other."""
         a, b = both.values()
         if a.keys() != b.keys():
             return []

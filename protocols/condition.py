@@ -1,4 +1,4 @@
-"""Conditions: what a row is shown of a data set, and what its weights were trained on.
+"""Conditions: the input of a row, and the data set that its weights were trained on.
 
 The only place where such a fact is stated. A condition names the file of predictions that were made under it, stands in
 that file's metadata, and fills the fields of the signature of every number that is scored from it. A table lists
@@ -17,19 +17,19 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from poseboard.protocols.perturbation import Perturbation
 
 Root = Literal["none", "predicted", "truth"]
-"""Where the root that a row is handed comes from."""
+"""Source of the root in a row's input."""
 
 People = Literal["each", "all"]
-"""Whether a row is shown one person at a time, or all people of a sample at once."""
+"""Whether a sample holds one person or all people."""
 
 _READABLE = re.compile(r"[A-Za-z0-9_+-]{1,48}")
 
 
 class Condition(BaseModel):
-    """What a row is shown, and on what its weights were trained; nothing else of the row itself.
+    """The input of a row and the training data of its weights; nothing else of the row.
 
-    As a table offers it, ``root`` is "predicted": a row that declares no root is shown the same without one
-    (:meth:`shown`). A row that uses fewer frames per rig than are offered is shown as many as it uses.
+    The conditions of a table have ``root`` "predicted" and the most frames per rig. :meth:`shown` reduces them to the
+    inputs that a row declares.
 
     Example:
         >>> offered = Condition(cameras=("a", "b"), root="predicted", root_cameras=("a", "b", "c"))
@@ -46,26 +46,26 @@ class Condition(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     split: str = Field(default="test", min_length=1, description="of the data set")
-    every: int = Field(default=1, ge=1, description="of the split's samples every so many from the first; 1: all")
-    cameras: tuple[str, ...] = Field(min_length=1, description="that are handed over, in the data set's order")
+    every: int = Field(default=1, ge=1, description="every k-th sample of the split, from the first; 1: all")
+    cameras: tuple[str, ...] = Field(min_length=1, description="of the input, in the data set's order")
     people: People = Field(default="each", description="each person alone, or all of a sample at once")
-    root: Root = Field(default="none", description="whether a root is handed over, and where it comes from")
+    root: Root = Field(default="none", description="source of the root in the input")
     root_cameras: tuple[str, ...] = Field(default=(), description="cameras that a predicted root was predicted from")
-    hand: bool = Field(default=False, description="whether it is told which hand each sample shows")
+    hand: bool = Field(default=False, description="whether the input says which hand is visible")
     frames_per_rig: int = Field(
         default=1, ge=1, description="the most samples with the same cameras that may be used together"
     )
-    perturbation: Perturbation | None = Field(default=None, description="how what is shown is spoiled; null: it is not")
+    perturbation: Perturbation | None = Field(default=None, description="of the input; null: none")
     trained_on: str | None = Field(
         default=None,
         min_length=1,
-        description="another data set, whose training of the row the weights are of; null: that for this data set",
+        description="another data set that the weights were trained on; null: this one",
     )
 
     @field_validator("perturbation")
     @classmethod
     def _of_no_severity(cls, perturbation: Perturbation | None) -> Perturbation | None:
-        """Severity 0 is no perturbation: what is shown is the same, and so is the file of predictions."""
+        """Severity 0 is no perturbation: the input and the file of predictions are the same."""
         return None if perturbation is None or perturbation.severity == 0 else perturbation
 
     @model_validator(mode="after")
@@ -81,22 +81,22 @@ class Condition(BaseModel):
         return self
 
     def samples(self, keys: Sequence[str]) -> list[str]:
-        """The samples that are shown, of all ``keys`` of the split in the data set's order."""
+        """The samples of the input, of all ``keys`` of the split in the data set's order."""
         return list(keys[:: self.every])
 
     @property
     def fewest_views(self) -> int:
-        """How many cameras it shows at least, of those that see a sample."""
+        """Fewest views of a sample that all cameras see."""
         return len(self.cameras) - (self.perturbation.missing_cameras if self.perturbation else 0)
 
     def shown(self, root: Root, hand: bool = False, people: People = "each", frames_per_rig: int = 1) -> Condition:
-        """What a row is shown where a table offers this.
+        """The condition, reduced to the inputs that a row declares.
 
         Args:
-            root: whether it is handed no root, a predicted or the true one.
-            hand: whether it is told which hand it sees.
-            people: whether it sees each person alone, or all.
-            frames_per_rig: the most samples with the same cameras that it uses together.
+            root: source of the root that the row needs.
+            hand: whether the row needs to know which hand is visible.
+            people: whether the row takes one person at a time or all.
+            frames_per_rig: the most samples with the same cameras that the row uses together.
         """
         root_cameras = self.root_cameras if root == "predicted" else ()
         frames = min(self.frames_per_rig, frames_per_rig)
@@ -105,7 +105,7 @@ class Condition(BaseModel):
 
     @property
     def of_root(self) -> Condition:
-        """What the row is offered that predicts the root which is handed over, where one is predicted."""
+        """The condition of the row that predicts the root, before it is reduced to that row's inputs."""
         return Condition(
             split=self.split,
             every=self.every,
@@ -118,20 +118,20 @@ class Condition(BaseModel):
 
     @property
     def ways(self) -> list[Condition]:
-        """All that a row may be shown where a table offers this, the most of what may be predicted first."""
+        """All conditions that this one may be reduced to, by falling number of frames per rig."""
         roots: tuple[Root, ...] = ("predicted", "none", "truth")
-        seen: tuple[People, ...] = ("each", "all")
+        both: tuple[People, ...] = ("each", "all")
         return [
             self.shown(root, hand, people, frames)
             for frames in range(self.frames_per_rig, 0, -1)
             for root in roots
             for hand in (False, True)
-            for people in seen
+            for people in both
         ]
 
     @property
     def slug(self) -> str:
-        """Name for files: split, cameras, and eight digits that stand for all facts that are not the usual ones."""
+        """Name for files: split, cameras, and eight digits of a hash of all facts."""
         names = "+".join(self.cameras)
         cameras = names if _READABLE.fullmatch(names) else f"{len(self.cameras)}-cameras"
         split = self.split if _READABLE.fullmatch(self.split) else "split"

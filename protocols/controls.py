@@ -1,4 +1,4 @@
-"""How much larger errors are than in a control, which shows the same people in the same poses as in training.
+"""Increase of the error over a control: the same people in the same poses, on the split of the training.
 
 Two numbers of one protocol differ for many reasons: other people, other actions, other cameras. A table with a control
 leaves one of them. Both numbers are of the poses that have one in both, and people are resampled together.
@@ -48,7 +48,7 @@ def increases(
     in_control: Mapping[str, Scored],
     resamples: int = bootstrap.RESAMPLES,
 ) -> list[ControlComparison]:
-    """By how many percent errors are larger than in the control, once for each signature of the table.
+    """Increase of the errors over those in the control, in percent, for each signature of the table.
 
     A method counts where it has a number of equal signature in both, but for the split, in the same seeds, on poses
     that have one in both. Two subjects are the same person where their names are equal but for the letters before
@@ -96,17 +96,17 @@ def _by_seed(scored: Scored, score: Score) -> dict[int, pd.DataFrame]:
 
 
 def _paired(table: Table, several: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
-    """The rows of each that have a number in all, in one order, and the ``twin`` that each is of; empty without any.
+    """The rows of each with a number in all, in one order, with the ``twin`` of each row; empty without any.
 
     Raises:
-        InputError: no pose is in all.
+        InputError: no person is in all.
     """
     indexed = [rows.set_axis(_same_pose(rows)) for rows in several]
     common = indexed[0].index
     for rows in indexed[1:]:
         common = common[common.isin(rows.index)]
     if not len(common):
-        where, problem = f"table {table.id}: control: {table.control}", "shows none of its people in its sequences"
+        where, problem = f"table {table.id}: control: {table.control}", "has none of its people in its sequences"
         raise InputError(where, problem, "name a table of the same people, or leave it out")
     for rows in indexed:
         common = common[rows["error"].loc[common].notna().to_numpy()]
@@ -167,6 +167,6 @@ def _increase(
 
 
 def _percent(number: bootstrap.Array, of_control: bootstrap.Array) -> bootstrap.Array:
-    """By how much a number is larger than that of the control; NaN where that is 0."""
+    """Increase of a number over the control, in percent; NaN where the control is 0."""
     share = np.divide(number, of_control, out=np.full(number.shape, np.nan), where=of_control > 0)
     return np.asarray(100 * (share - 1))

@@ -1,7 +1,7 @@
-"""The share of poses that failed: no answer, or one whose shape is so far off that it is no pose of this person.
+"""Share of failed poses: missing, or with an error after Procrustes alignment above a limit.
 
-A mean over poses hides how many are lost: a method that answers only what is easy has a low one. Here every pose that
-is evaluated counts, those without an answer as failures.
+A mean error hides failures: a method that predicts only easy poses has a low one. Here every evaluated pose counts, and
+a missing pose is a failure.
 """
 
 from __future__ import annotations

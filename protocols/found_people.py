@@ -15,7 +15,7 @@ from poseboard.protocols.records import Curve
 
 
 class FoundPeople(MatchingProtocol):
-    """People of a camera's frame, as many as a method finds. Two methods are compared on the same samples."""
+    """Predicted people are matched, false or unjudged; true people are matched or missed."""
 
     records: ClassVar[Literal["truth", "predicted"]] = "predicted"
     paired_on: ClassVar[Literal["person", "sample"]] = "sample"
@@ -24,7 +24,7 @@ class FoundPeople(MatchingProtocol):
     is_share: ClassVar[bool] = True
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
-        """By action and by subject; None for one without a person."""
+        """By action and by subject; None for an entry without people."""
         return {
             field: {**dict.fromkeys(map(str, table[field].cat.categories)), **of_field}
             for field, of_field in super().breakdown(table).items()
@@ -32,7 +32,7 @@ class FoundPeople(MatchingProtocol):
 
     @staticmethod
     def readings(table: pd.DataFrame) -> dict[str, float | None]:
-        """Recall, and the precision of all that was predicted, in percent; None without people."""
+        """Recall, and precision over all predictions, in percent; None without people."""
         false, missing, unjudged = (int(table[name].sum()) for name in ("false", "missing", "unjudged"))
         found = len(table) - false - missing - unjudged
         return {
@@ -59,12 +59,12 @@ def precision_curve(table: pd.DataFrame) -> dict[str, Curve]:
 
 
 def records(pred: PoseTable, truth: TruthTable, people: People, found: NDArray[np.integer]) -> pd.DataFrame:
-    """One row per predicted person, in the order of the file, then one per missed person.
+    """One row per predicted person, in the order of the file, then one per annotated person that is missed.
 
     Args:
-        pred: that is judged.
+        pred: the predictions.
         truth: the people of the table.
-        people: of both, where all points of the truth are annotated or none counts.
+        people: predicted and true people in one frame.
         found: (N,) row of ``truth`` that each predicted person was matched with, -1: none.
 
     Returns:

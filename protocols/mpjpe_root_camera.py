@@ -1,8 +1,8 @@
-"""Mean per-joint position error of monocular methods: about the root, in the frame of the one camera that was seen.
+"""Mean per-joint position error of monocular methods: about the root, in the frame of the input's camera.
 
-A method answers from each camera of the data set alone, and the number is over the answers from all of them. The truth
-is turned into the camera's frame, so a method that sees no extrinsics can answer; where the root is, it need not know.
-A pose that is given in the world's frame is compared there, which is the same distance.
+Each camera of the data set is an input of its own, and the number is over the predictions from all cameras. The truth
+is rotated into the camera's frame, so that the method needs no extrinsics and no position of the root. A pose in the
+world frame is compared there, which gives the same distance.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from poseboard.protocols.predictions import PoseTable
 
 
 class MpjpeRootCamera(MpjpeRelative):
-    """As `MpjpeRelative`, for poses in the frame of a camera that the method was handed."""
+    """`MpjpeRelative` of poses in the frame of a camera of the input."""
 
     name: ClassVar[str] = "mpjpe_root_camera"
     version: ClassVar[int] = 2
@@ -32,11 +32,10 @@ class MpjpeRootCamera(MpjpeRelative):
         return {**super().breakdown(table), **({"camera": self.by("cameras", table)} if "cameras" in table else {})}
 
     def true_joints(self, truth: TruthTable, joints: tuple[str, ...], pred: PoseTable, rows: Rows) -> Array:
-        """See :class:`SinglePerson`; the truth turned, not moved: only differences to the root count.
+        """See :class:`SinglePerson`; the truth is rotated, not moved: only differences from the root count.
 
         Raises:
-            InputError: a pose is in the frame of no camera that the method was handed, or of one that does not see the
-                sample.
+            InputError: a pose is not in the frame of a camera of the input, or that camera does not see the sample.
         """
         joints_mm = truth.mapped(joints)
         answered = np.flatnonzero(rows >= 0)

@@ -25,16 +25,16 @@ from poseboard.protocols.predictions import LARGEST_MM, PoseTable
 from poseboard.protocols.records import Measure
 
 SMALLEST_MM = 1e-3
-"""Smallest size of an answer."""
+"""Smallest size of a prediction."""
 
 
 class MpjpeTrueSize(MpjpeRootCamera):
-    """Distance of every joint, at most ``limit_mm``, after the size all answers have is replaced by each true one; mm.
+    """Distance of every joint, at most ``limit_mm``, after each prediction is scaled to the true size; mm.
 
-    Judges predictions that say which size they have been given (the column ``size_mm``) and no others.
+    Judges only predictions that state the size that they are scaled to (column ``size_mm``).
 
     Args:
-        size: the two joints whose distance is the size of a true pose.
+        size: two joints; their distance is the size of a true pose.
         limit_mm: what a joint counts at most. A joint that is not predicted stays missing.
     """
 

@@ -1,8 +1,8 @@
-"""Mean root position error: how far the root is from where it is, in the frame of the camera that was seen.
+"""Mean root position error: distance of the predicted from the true root, in the frame of the input's camera.
 
 RootNet (Moon et al., ICCV 2019) and its release: Euclidean distance, and the mean absolute error along each axis of the
-camera (x right, y down, z the depth). Nothing is aligned. A method answers for people whose boxes it is handed: the
-answer of a true person is the predicted one of the same number in the sample.
+camera (x right, y down, z the depth). Nothing is aligned. The input has the boxes of people: the
+prediction for a true person is the one with the same number in the sample.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Mrpe(MatchingProtocol):
         """See :class:`MatchingProtocol`; ``all``, ``x``, ``y`` and ``z`` hold every part.
 
         Raises:
-            InputError: the number is of one axis, and several cameras were used, whose axes differ.
+            InputError: the number is of one axis, and the input has several cameras, with other axes.
         """
         truth, parts, view = matched
         if view is None and self.part != "all":

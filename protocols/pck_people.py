@@ -1,23 +1,24 @@
 """3D PCK of several people in the frame of one camera, as MuPoTS-3D has it (Mehta et al., 3DV 2018).
 
 Four numbers go by this name, and literature confuses them: *absolute* (PCK_abs) compares joints where they are in the
-camera's frame, *relative* (PCK_rel) each about its own root; and either counts *all* annotated people (missed ones have
-no right joint), or only *matched* people, which leaves out those who are hard to detect. Each has its own signature.
+camera's frame, *relative* (PCK_rel) each about its own root. Either counts *all* annotated people, where every joint of
+a missed person is wrong, or only *matched* people, which leaves out those who are hard to detect. Each has its own
+signature.
 
 A joint is right *strictly* within the distance. Everything else differs between two rules:
 
 * "sound": a predicted person is matched with a true one in the image, by how many joints lie within 40 px of each other
-  along x and along y. Pairs with more such joints come first, then those that are closer, so that the order of people
-  decides nothing. All joints count, where they were predicted.
+  along x and along y. Pairs with more such joints come first, then closer pairs, so that the order of people does not
+  matter. All predicted joints count.
 * "published": the evaluation code that is released with MuPoTS-3D (Matlab; mpii_mupots_multiperson_eval and what it
-  calls). True people choose in the order of the file: each takes, of the predicted people that are left, the first with
-  the most joints within 40 px, among joints 2 to 14 of the file. Each bone of the prediction is scaled to its true
+  calls). True people choose in the order of the file: each takes, of the remaining predicted people, the first with the
+  most joints within 40 px, among joints 2 to 14 of the file. Each bone of the prediction is scaled to its true
   length, from the pelvis outwards, its direction kept. The number is over the 14 joints of the groups of
   MPI-INF-3DHP: pelvis, spine and head do not count. The release prints it per sequence, papers their mean
   (``average: sequences``). It compares with poses that are scaled to one height (univ_annot3), which the JSON file that
   is read here does not have; here it compares with the poses in mm.
 
-Read both beside the predicted people per true person: people predicted in vain cost nothing.
+Read both with the predicted people per true person: false people cost nothing.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def match_in_file_order(
 def with_true_bone_lengths(pred_mm: Array, truth_mm: Array) -> Array:
     """Poses (N, 17, 3) of `JOINTS` with the bone directions of ``pred_mm`` and the bone lengths of ``truth_mm``.
 
-    The pelvis stays. A joint whose bone has no length or no end is NaN, and so are the joints beyond it.
+    The pelvis stays. A joint at the end of a bone without length is NaN, and so are the joints beyond it.
     """
     scaled = pred_mm.copy()
     for child, parent in _PARENTS.items():
@@ -136,7 +137,7 @@ class PckPeople(MatchingProtocol):
     Args:
         rule: "sound", or "published".
         relative: joints about their own root.
-        people: "all" annotated ones, or those that were "matched".
+        people: "all" annotated ones, or only "matched" ones.
         average: "frames": mean over people; "sequences": mean of the sequences' means, as MuPoTS-3D prints it.
         joints: names of those evaluated; None: all of the data set's, by the published rule its 14. ("root",) is the
             root, whatever else is predicted.
@@ -169,7 +170,7 @@ class PckPeople(MatchingProtocol):
 
     @property
     def roots_suffice(self) -> bool:
-        """Where the root alone is judged."""
+        """True if only the root is judged."""
         return self.joints == ROOT.joints
 
     def measure(self, skeleton: Skeleton) -> Measure:

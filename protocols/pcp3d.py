@@ -5,28 +5,28 @@ Ten limbs of the 14 annotated joints count: two lower and two upper arms, two lo
 to top of the head) and the torso (middle of the hips to chin). An actor's number is over the frames in which the actor
 is annotated; the number of a table is the mean of its actors' numbers, by convention the first three.
 
-An answer in COCO's joints is brought to the 14: twelve of them by their names, chin and top of the head by one of the
-two published rules (``head``), both from the evaluation code of VoxelPose (github.com/microsoft/voxelpose-pytorch,
+Predictions in COCO's joints are converted to the 14: twelve by their names, chin and top of the head by one of the two
+published rules (``head``), both from the evaluation code of VoxelPose (github.com/microsoft/voxelpose-pytorch,
 lib/dataset), with s the middle of the shoulders, e that of the ears, n the nose:
 
 * "ears", on Campus: chin = (s + e) / 2, top = chin + 2 (e - chin), which is 2 e - chin;
 * "nose_and_ears", on Shelf: a quarter of that, and three quarters of chin = s + (n - s) / 2 and
   top = s + (n - s) * (0.75, 0.75, 1.5) along x, y and z of the world, z up.
 
-Answers that have the 14 joints already are taken as they are.
+Predictions with the 14 joints are used unchanged.
 
-Who answers an actor is decided in one of two ways (``rule``):
+There are two ways to match predicted people with actors (``rule``):
 
-* "sound": one to one. A predicted person stands for the true one nearest by the mean distance of the joints, within
-  ``within_mm``, as in :mod:`poseboard.protocols.ap_people`; of several predictions that stand for one person, that of
-  the highest score answers, of equal scores the farthest. So copies of a prediction gain nothing.
+* "sound": one to one. A predicted person can match the nearest true one by the mean distance of the joints, within
+  ``within_mm``, as in :mod:`poseboard.protocols.ap_people`. Of several predictions for one person the one with the
+  highest score is matched, of equal scores the farthest. So copies of a prediction gain nothing.
 * "compat": the published conventions, which the number of predicted people can raise. In the evaluation of MVPose
   (github.com/zju3dv/mvpose, src/m_utils/evaluate.py) and of VoxelPose it is the predicted person nearest by the mean
-  distance of the 14 joints, whoever else it answers; where no person is predicted all limbs are wrong. Others pair
-  people one to one and leave out actors without an answer (an open issue of github.com/zhangyux15/4d_association,
-  number 10, says so of its script), which raises the number of a method that misses people: ``missed: dropped``.
+  distance of the 14 joints, even if another actor has the same one; without a prediction all limbs are wrong. Others
+  pair people one to one and leave out actors without a prediction (see issue 10 of github.com/zhangyux15/4d_association
+  on its script), which raises the number of a method that misses people: ``missed: dropped``.
 
-People who are predicted and answer no actor cost nothing. Read the number beside the predicted people per true person.
+False people cost nothing. Read the number with the predicted people per true person.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Pcp3d(Protocol):
         alpha: share of a limb's length by which its ends may be off on average.
         head: how chin and top of the head are made of COCO's joints.
         rule: how predicted people are matched with true ones: "sound", or "compat" as published.
-        missed: an actor without an answer is "wrong" in every limb, or "dropped".
-        within_mm: of the sound rule: mean distance below which a predicted person stands for a true one.
+        missed: an actor without a prediction is "wrong" in every limb, or "dropped".
+        within_mm: of the sound rule: mean distance below which a predicted person can match a true one.
 
     Example:
         >>> from poseboard.datasets.skeleton import COCO
@@ -115,10 +115,10 @@ class Pcp3d(Protocol):
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
         """See :class:`Protocol`; ``error`` is the percent of the actor's limbs that are right.
 
-        Columns beside the common ones: ``limb/<group> <number>``.
+        Further columns: ``limb/<group> <number>``.
 
         Raises:
-            InputError: joints of the truth or of the answers do not do, or poses are in a camera's frame.
+            InputError: the truth or the predictions lack a joint, or poses are in a camera's frame.
         """
         self.in_frame(pred)
         if lacking := [name for name in JOINTS if name not in truth.skeleton.joints]:
@@ -126,14 +126,14 @@ class Pcp3d(Protocol):
         place = positions(pred, truth.split_keys)
         truth = truth.take(np.flatnonzero(np.isfinite(truth.mapped(JOINTS)).all(axis=2).any(axis=1)))
         actors = np.flatnonzero(np.isin(truth.person, self.actors))
-        true_mm, answered_mm = truth.mapped(JOINTS).astype(np.float64), self._of_truth(pred)
+        true_mm, predicted_mm = truth.mapped(JOINTS).astype(np.float64), self._of_truth(pred)
         if self.rule == "sound":  # among all annotated people: a person who is no actor is no answer of one
-            answer = self._by_score(answered_mm, place, pred.score, true_mm, truth.place)[actors]
+            answer = self._by_score(predicted_mm, place, pred.score, true_mm, truth.place)[actors]
         else:
-            answer = self._as_published(answered_mm, place, true_mm[actors], truth.place[actors])
+            answer = self._as_published(predicted_mm, place, true_mm[actors], truth.place[actors])
         truth, true_mm = truth.take(actors), true_mm[actors]
-        missed = np.full((1, len(JOINTS), 3), np.nan)
-        right = self._right(np.concatenate([answered_mm, missed])[answer], true_mm)  # -1 is the last, NaN: not matched
+        nobody = np.full((1, len(JOINTS), 3), np.nan)
+        right = self._right(np.concatenate([predicted_mm, nobody])[answer], true_mm)  # -1 is the last: nobody
         missing = answer < 0
         if self.missed == "dropped":
             right[missing] = np.nan
@@ -169,7 +169,7 @@ class Pcp3d(Protocol):
         return {**super().breakdown(table), "actor": actors, "limb": limbs}
 
     def _of_truth(self, pred: PoseTable) -> Array:
-        """Answers in the joints of the truth, (N, 14, 3) mm."""
+        """Predictions in the joints of the truth, (N, 14, 3) mm."""
         if set(JOINTS) <= set(pred.info.joints):
             return pred.mapped(JOINTS).astype(np.float64)
         limbs = tuple(name for name in JOINTS if name not in _HEAD)
@@ -178,20 +178,20 @@ class Pcp3d(Protocol):
         return joined[:, [(*limbs, *_HEAD).index(name) for name in JOINTS]]
 
     def _by_score(
-        self, answered_mm: Array, place: Index, score: NDArray[np.floating], true_mm: Array, true_place: Index
+        self, predicted_mm: Array, place: Index, score: NDArray[np.floating], true_mm: Array, true_place: Index
     ) -> Index:
-        """Row of ``answered_mm`` that answers each true pose by the sound rule, -1: none."""
-        there = np.flatnonzero(np.any(np.isfinite(answered_mm).all(axis=2), axis=1))
-        p, t, apart_mm = mean_distances(answered_mm[there], place[there], true_mm, true_place, self.within_mm)
+        """Row of ``predicted_mm`` for each true pose by the sound rule, -1: none."""
+        there = np.flatnonzero(np.any(np.isfinite(predicted_mm).all(axis=2), axis=1))
+        p, t, apart_mm = mean_distances(predicted_mm[there], place[there], true_mm, true_place, self.within_mm)
         matches = match_nearest(p, t, apart_mm, score[there], len(true_mm), self.within_mm)
         answer = np.full(len(true_mm), -1, dtype=np.int64)
         answer[matches.truth[matches.correct]] = there[matches.correct]
         return answer
 
-    def _as_published(self, answered_mm: Array, place: Index, true_mm: Array, true_place: Index) -> Index:
-        """Row of ``answered_mm`` that answers each true pose by the compat rule, -1: none."""
+    def _as_published(self, predicted_mm: Array, place: Index, true_mm: Array, true_place: Index) -> Index:
+        """Row of ``predicted_mm`` for each true pose by the compat rule, -1: none."""
         first, second = candidates(true_place, place)
-        cost = row_means(np.linalg.norm(answered_mm[second] - true_mm[first], axis=-1))
+        cost = row_means(np.linalg.norm(predicted_mm[second] - true_mm[first], axis=-1))
         known = np.isfinite(cost)
         first, second, cost = first[known], second[known], cost[known]
         answer = np.full(len(true_mm), -1, dtype=np.int64)
@@ -203,9 +203,9 @@ class Pcp3d(Protocol):
             answer[first[farthest_first]] = second[farthest_first]  # of several the last, the nearest, stays
         return answer
 
-    def _right(self, answered_mm: Array, true_mm: Array) -> Array:
+    def _right(self, predicted_mm: Array, true_mm: Array) -> Array:
         """(N, 10) 1 where a limb is right, 0 where it is not, NaN where it is not annotated."""
-        (from_mm, to_mm), (true_from_mm, true_to_mm) = _ends(answered_mm), _ends(true_mm)
+        (from_mm, to_mm), (true_from_mm, true_to_mm) = _ends(predicted_mm), _ends(true_mm)
         off_mm = (np.linalg.norm(from_mm - true_from_mm, axis=-1) + np.linalg.norm(to_mm - true_to_mm, axis=-1)) / 2
         length_mm = np.linalg.norm(true_from_mm - true_to_mm, axis=-1)
         right = np.where(np.isfinite(off_mm) & (off_mm <= self.alpha * length_mm), 1.0, 0.0)

@@ -1,7 +1,6 @@
-"""Perturbations: how what a row is shown is spoiled, by a kind and a severity from 0 to 5.
+"""Perturbations of a row's input: kinds, severities from 0 to 5, and their amounts.
 
-Here stands what each severity means; it is applied in the hand-over, and a number's signature states it in units, so
-that a number is of what was done and not of a word for it.
+The hand-over applies them. The signature of a number states the amount in units, not only the severity.
 """
 
 from __future__ import annotations
@@ -131,9 +130,9 @@ SCALES: Mapping[PerturbationKind, Scale] = {
 
 
 class Perturbation(BaseModel):
-    """How what a row is shown is spoiled, the same for the same seed.
+    """A perturbation of a row's input, the same for the same seed.
 
-    Draws do not depend on the severity, so that a sweep over severities spoils each sample more and more in one way.
+    Draws do not depend on the severity: with each severity a sample is perturbed further in the same direction.
 
     Example:
         >>> str(Perturbation(kind="extrinsics", severity=3))

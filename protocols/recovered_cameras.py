@@ -1,9 +1,9 @@
-"""What the protocols share that judge cameras which a method recovered beside its poses (`CAMERA_COLUMNS`).
+"""Base class of the protocols that judge recovered cameras (`CAMERA_COLUMNS`).
 
-A record is a pose: its number is the mean over those input cameras that count. Only poses relative to the reference
-camera are judged, the camera in whose frame the pose is predicted: the method does not know its place in the world.
-A camera that sees the sample and was not recovered makes the record *missing*, as a joint that
-was not predicted does in :mod:`poseboard.protocols.single_person`: it is counted and has no number.
+A record is a pose; its number is the mean over the cameras of the input. Cameras are judged relative to the reference
+camera, the one that the pose is in the frame of, because the method does not know the world frame. A camera that sees
+the sample and is not recovered makes the record *missing*, as a missing joint does in
+:mod:`poseboard.protocols.single_person`: it is counted and has no number.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ ORTHONORMAL = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Rigs:
-    """The cameras of N poses, V of each, as they are and as they were recovered.
+    """True and recovered cameras of N poses, V of each.
 
     Args:
         names: of the cameras, V.
-        reference: (N,) place of the camera in whose frame each pose is.
+        reference: (N,) place of the camera that defines the frame of each pose.
         R: (N, V, 3, 3) of the recovered cameras; NaN = not recovered.
         t_mm: (N, V, 3) likewise.
         true_rotation: (N, V, 3, 3) world to camera; NaN = does not see the sample.
@@ -150,7 +150,7 @@ class RecoveredCameras(Protocol):
         """See :class:`Protocol`; ``camera/<name>`` columns hold the cameras' values, others `further` ones.
 
         Raises:
-            InputError: what is recovered are no cameras of those that were shown, or poses are in the frame of none.
+            InputError: see `collect_rigs`.
         """
         rows = one_answer_each(pred, truth)
         annotated: NDArray[np.bool_] = np.any(np.isfinite(truth.joints_mm), axis=(1, 2))
@@ -199,17 +199,17 @@ class RecoveredCameras(Protocol):
 
 
 def collect_rigs(pred: PoseTable, truth: TruthTable, rows: NDArray[np.integer], poses: NDArray[np.integer]) -> Rigs:
-    """The cameras of some true poses.
+    """True and recovered cameras of some poses.
 
     Args:
         pred: with the columns of recovered cameras.
-        truth: whose cameras are known.
+        truth: with true cameras.
         rows: row of ``pred`` for each true pose.
-        poses: those that are answered.
+        poses: true poses with a prediction.
 
     Raises:
-        InputError: cameras of the truth are not known, a column has another shape, a rotation is none, or a pose is in
-            the frame of no camera that was shown.
+        InputError: true cameras are not known, a column has another shape, a matrix is not a rotation, or a pose is not
+            in the frame of a camera of the input.
     """
     if truth.seen_by is None:
         raise InputError(f"{truth.dataset}: cameras", "are not known", "collect them with the truth")

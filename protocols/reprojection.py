@@ -1,15 +1,14 @@
-"""How far predicted people are, in the images, from 2D points of people there. No 3D truth is needed.
+"""Distance in the images between predicted people and 2D points of people. No 3D truth is needed.
 
-Every predicted person is projected into the judged views, through the lens. In each view people and 2D points are
-paired one to one so that the sum of their distances is least, a distance being the mean over the joints that both have
-and no pair being further apart than a cap. The number is the mean over the pairs of that distance, in pixels.
+Every predicted person is projected into the judged views, through the lens. In each view predicted people and 2D people
+are paired one to one, with the smallest sum of distances. The distance of a pair is the mean over the joints that both
+have, and at most a cap. The number is the mean distance over the pairs, in pixels.
 
-Judged are the views that the method saw, or those that it did not: a held-out camera. The first says how well 2D
-points, association and calibration agree; an answer that is wrong in depth can make it small. The second it cannot.
+The judged views are those of the input, or those held out. Views of the input measure how well 2D points, association
+and calibration agree; a pose with a wrong depth can have a small error. In a held-out view it cannot.
 
-No person is dropped in silence: a 2D person without a predicted one counts as missing, a predicted person without a 2D
-one in all judged views that contain it as false. Neither enters the mean, since no distance in pixels can
-stand for it: read the number with its counts.
+All people are counted: 2D people without a predicted one are missing, predicted people without a 2D one in any judged
+view are false. Neither enters the mean, since neither has a distance: read the number with its counts.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ Index = NDArray[np.int64]
 
 
 class Reprojection(Protocol):
-    """Mean distance in pixels between people as they are projected and as they are seen; the pairs weigh alike.
+    """Mean distance in pixels between projected and 2D people, over all pairs.
 
     Args:
-        judged: "seen": the views that the method was handed; "held_out": all others of the data set.
-        against: "detected": the 2D points that the data set gives its methods; "annotated": those of its truth.
-        cap_px: mean distance beyond which a predicted and a 2D person are never one.
+        judged: "seen": the views of the input; "held_out": all other views of the data set.
+        against: "detected": 2D points of the input; "annotated": those of the truth.
+        cap_px: largest mean distance of a pair.
 
     Example:
         >>> from poseboard.datasets.skeleton import COCO
@@ -83,10 +82,10 @@ class Reprojection(Protocol):
         )
 
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
-        """See :class:`Protocol`; one row per pair, per unmatched 2D person, per unmatched predicted person.
+        """See :class:`Protocol`; one row per pair, per missing 2D person and per false predicted person.
 
-        Columns beside the common ones: ``view``, ``false``, and ``joint/<name>``, each pair's distances in pixels.
-        ``person`` is -1 for an unmatched 2D person.
+        Further columns: ``view``, ``false``, and ``joint/<name>``, the distances of each pair in pixels. ``person`` is
+        -1 for a missing 2D person.
 
         Raises:
             InputError: poses in a camera's frame, keys or joints that are not the data set's, or no view to judge.
@@ -143,7 +142,7 @@ class Reprojection(Protocol):
     def _of_view(
         self, joints_mm: Array, sample: Index, points: ViewPoints, truth: TruthTable, view: int
     ) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
-        """Pairs and unexplained 2D people of a view; and which predicted people are in its image at least in part.
+        """Pairs and missing 2D people of a view; and which predicted people are in its image at least in part.
 
         Columns: row (of the predicted person, -1), sample, view, error, and a column per joint.
         """

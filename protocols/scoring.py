@@ -29,12 +29,12 @@ PREDICTED_PER_TRUE = "predicted per true person"
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """What scoring one method on one table gives.
+    """The scores of one method on one table.
 
     Args:
-        scores: one for each group of the table's conditions that it has answers for.
+        scores: one for each group of the table's conditions with predictions.
         errors: the protocol's rows of all groups and seeds, with the columns ``group`` (`Score.group`), ``cameras``
-            (those that the answer is from) and ``seed`` added.
+            (those of the input) and ``seed``.
     """
 
     scores: list[Score]
@@ -55,10 +55,9 @@ def score_together(
     """Score one method on tables of equal `Table.basis`, whose people are matched once.
 
     A number is the mean over seeds of each seed's number; its interval is over the groups that are evaluated and,
-    where there are several, over seeds (:mod:`poseboard.protocols.decisions`). A group of conditions has a score where
-    there are predictions under any of them with the columns that the protocol needs. What a table offers a row need
-    not take: predictions of a method that was handed no root count under conditions that offer one. Groups that differ
-    in how many frames per rig they offer have one score, the first one's, where a method uses as many in both.
+    if there are several, over seeds (:mod:`poseboard.protocols.decisions`). A group of conditions has a score if it has
+    predictions with the columns that the protocol needs, under any of its conditions reduced to the row's inputs
+    (`Condition.shown`). Two groups in which a method uses equally many frames per rig have one score, in the first.
 
     Args:
         tables: numbers of equal samples, conditions and protocol.
@@ -139,11 +138,11 @@ def _with_camera_curve(scores: list[Score], sizes: Mapping[int, int]) -> list[Sc
 
 
 def answers(protocol: Protocol, predictions: Predictions, offered: Condition) -> Mapping[int, PoseTable]:
-    """Predictions by seed under what a table offers that a protocol can judge; {} where there are none.
+    """Predictions by seed of a table's condition, as far as a protocol can judge them; {} without any.
 
-    It cannot judge those without the columns that it needs, nor, in the world's frame, those of a method that was not
-    told where its cameras are. Those of the most frames per rig come first, then those with a predicted root, of
-    methods that are handed none, and with the true one.
+    A protocol cannot judge predictions without the columns that it needs. A protocol of the world's frame cannot judge
+    methods without extrinsics. Of several predictions the most frames per rig come first; then those with a predicted
+    root, without a root and with the true root.
     """
     by_seed = next((tables for shown in offered.ways if (tables := predictions.get(shown))), {})
     judged = all(
@@ -155,7 +154,7 @@ def answers(protocol: Protocol, predictions: Predictions, offered: Condition) ->
 
 
 def _with_frames_used(offered: Condition, by_seed: Mapping[int, PoseTable]) -> Condition:
-    """What is offered, with as many frames per rig as the answers rest on."""
+    """The condition, with as many frames per rig as the predictions use."""
     frames = max(table.info.condition.frames_per_rig for table in by_seed.values())
     return offered.model_copy(update={"frames_per_rig": frames})
 
@@ -163,7 +162,7 @@ def _with_frames_used(offered: Condition, by_seed: Mapping[int, PoseTable]) -> C
 def _signature(
     table: Table, protocol: Protocol, answered: Mapping[Condition, Mapping[int, PoseTable]], truth: TruthTable
 ) -> Signature:
-    """What the number of a group is: the protocol's measure, the table's choice and what was shown."""
+    """The signature of a group: the measure of the protocol, the samples of the table and the input of the row."""
     measure = protocol.measure(truth.skeleton)
     infos = [answer.info for by_seed in answered.values() for answer in by_seed.values()]
     shown = [info.condition for info in infos]
@@ -219,7 +218,7 @@ def _errors(
     seeds = {frozenset(by_seed) for by_seed in answered.values()}
     if len(seeds) > 1:
         source = next(iter(next(iter(answered.values())).values())).source
-        raise InputError(source, "has other seeds than the conditions beside it", "predict all of them")
+        raise InputError(source, "has other seeds than the other conditions", "predict all of them")
     labels = [", ".join(offered.cameras) for offered in answered]
     names = pd.Index(list(dict.fromkeys(labels)), dtype=object)
     severities = [0 if offered.perturbation is None else offered.perturbation.severity for offered in answered]
@@ -257,7 +256,7 @@ def _predicted_per_true(answered: Mapping[Condition, Mapping[int, PoseTable]], t
 def _over_cameras(
     protocol: Protocol, tables: Sequence[pd.DataFrame], answered: Mapping[Condition, object]
 ) -> list[float | None]:
-    """The number of each set of cameras alone, in the order of ``answered``, mean over seeds."""
+    """The number of each set of cameras, mean over seeds, in the order of ``answered``."""
     of_seeds = [protocol.by("cameras", rows) for rows in tables]
     labels = dict.fromkeys(", ".join(offered.cameras) for offered in answered)
     values = np.array([[np.nan if (one := of.get(label)) is None else one for label in labels] for of in of_seeds])
@@ -266,7 +265,7 @@ def _over_cameras(
 
 
 def _with_rigs(rows: pd.DataFrame, answer: PoseTable, truth: TruthTable) -> pd.DataFrame:
-    """With the column ``rig`` where cameras are recovered from several samples: equal where they are the same."""
+    """Add the column ``rig`` if cameras are recovered from several samples: equal for samples of one estimate."""
     frames = answer.info.condition.frames_per_rig
     if frames == 1 or truth.seen_by is None:
         return rows
@@ -281,17 +280,17 @@ def group_codes(table: pd.DataFrame) -> tuple[NDArray[np.int64], int]:
     subject, _ = pd.factorize(table["subject"], sort=True)
     sequence, sequences = pd.factorize(table["sequence"], sort=True)
     pair = subject * len(sequences) + sequence
-    there = np.flatnonzero(np.bincount(pair))
-    number = np.zeros(int(there[-1]) + 1 if there.size else 0, dtype=np.int64)
-    number[there] = np.arange(len(there))
-    return number[pair], len(there)
+    pairs = np.flatnonzero(np.bincount(pair))
+    number = np.zeros(int(pairs[-1]) + 1 if pairs.size else 0, dtype=np.int64)
+    number[pairs] = np.arange(len(pairs))
+    return number[pair], len(pairs)
 
 
 def groupings(protocol: Protocol, tables: Sequence[pd.DataFrame]) -> list[tuple[Sequence[NDArray[np.integer]], int]]:
-    """The groups that may be drawn: sequences, and then, where all answers have them, rigs that are recovered together.
+    """The groupings that a bootstrap may resample: sequences; and rigs, if all rows have recovered cameras.
 
-    Poses of one sequence are alike, and so are those whose cameras are one estimate, from frames of many sequences.
-    Neither grouping holds both: what an interval is taken from is the one under which it is the widest.
+    Poses of one sequence are alike, and so are poses of one estimated rig, whose frames are of many sequences. Neither
+    grouping covers both, so an interval is the wider one of the two.
     """
     of_sequences = _of_sequences(protocol, tables)
     if not all("rig" in table and table["rig"].notna().all() for table in tables):
@@ -324,13 +323,13 @@ def seed_estimates(
     codes: Sequence[NDArray[np.integer]],
     multiplicity: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """The mean over seeds of the number under each resample, (R,); a seed without a number there is left out.
+    """Mean over seeds of the number under each resample, (R,); seeds without a number are left out.
 
     Args:
-        protocol: that judged.
-        tables: one a seed.
-        codes: the groups of each one's rows.
-        multiplicity: (R, G) how often each counts.
+        protocol: the protocol of the rows.
+        tables: rows of each seed.
+        codes: group of each row, for each seed.
+        multiplicity: (R, G) how often each group counts.
     """
     pairs = zip(tables, codes, strict=True)
     of_seeds = [area.estimate(protocol, table, of_table, multiplicity) for table, of_table in pairs]
@@ -338,10 +337,10 @@ def seed_estimates(
 
 
 def mean_without_nan(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over the first axis of what is there; NaN where nothing is."""
-    there = np.isfinite(values)
-    count = there.sum(axis=0)
-    total = np.where(there, values, 0.0).sum(axis=0)
+    """Mean of the finite values over the first axis; NaN without any."""
+    finite = np.isfinite(values)
+    count = finite.sum(axis=0)
+    total = np.where(finite, values, 0.0).sum(axis=0)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 

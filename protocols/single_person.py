@@ -1,11 +1,11 @@
-"""What the protocols share that compare one predicted person with one true person, joint by joint.
+"""Base class of the protocols that compare one predicted with one true person, joint by joint.
 
-Rules. Predictions answer by key. Joints are mapped by name, so a file in another joint set is scored if it has every
+Rules. Predictions are found by key. Joints are mapped by name, so a file in another joint set is scored if it has every
 joint that the table evaluates. A truth joint that is not annotated is not evaluated; a truth pose without any is no
 sample. A pose that lacks any evaluated joint is *missing*: it is counted in ``n_missing`` and left out of the mean,
-because no error in millimetres can stand for "no answer" without inventing one, and because the mean of its other
-joints would reward leaving out the hard ones. A method that misses poses has a number and no rank
-(:mod:`poseboard.protocols.comparison`); by PCK it has both, since what is missing is wrong there.
+because a missing pose has no error in millimetres, and because the mean of its other joints would reward leaving out
+the hard ones. A method that misses poses has a number and no rank (:mod:`poseboard.protocols.comparison`). With PCK it
+has both, since missing joints count as wrong.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class SinglePerson(Protocol):
         """(N, J) distances in mm by the conventions of :mod:`poseboard.protocols.metrics`."""
 
     def true_joints(self, truth: TruthTable, joints: tuple[str, ...], pred: PoseTable, rows: Rows) -> Array:
-        """(N, J, 3) of the named joints in the frame that row ``rows`` of ``pred`` answers in; here the world's."""
+        """(N, J, 3) of the named joints in the frame of row ``rows`` of ``pred``; here the world's."""
         return truth.mapped(joints)
 
     def root_joints(self, skeleton: Skeleton) -> tuple[str, ...]:
-        """The joints whose mean is subtracted; empty: nothing is."""
+        """Joints that define the root: their mean is subtracted; empty: nothing is."""
         return ()
 
     def missing(self, errors: Array) -> NDArray[np.bool_]:
@@ -168,7 +168,7 @@ def one_answer_each(pred: PoseTable, truth: TruthTable) -> Rows:
     """Row of ``pred`` for each truth pose, -1 where none.
 
     Raises:
-        InputError: samples have several people, or predictions answer a key twice or one that is not the split's.
+        InputError: samples have several people, or predictions repeat a key or have one that is not in the split.
     """
     place = positions(pred, truth.split_keys)
     if truth.person.any():

@@ -1,4 +1,4 @@
-"""Tables: benchmarks/tables/<id>.yaml, a data set, groups of conditions and the protocol that judges them."""
+"""Tables: a data set, groups of conditions and the protocol that judges them, from benchmarks/tables/<id>.yaml."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from poseboard.protocols.condition import Condition
 from poseboard.protocols.perturbation import Perturbation, PerturbationKind
 
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""By libyaml where it is there: a stage reads all tables."""
+"""libyaml if it is installed: a stage reads all tables."""
 
 
 class Subsets(BaseModel):
     """Random sets of cameras of one size: the first cameras of random orders, one order per set.
 
-    The orders follow from the seed and the cameras' names alone, so that sets of other sizes are nested in these, order
-    by order, and a set stays where further ones are asked for. Where there are no more sets of the size than are asked
-    for, all of them are taken.
+    The orders depend only on the seed and the names of the cameras. So the sets of another size are nested in these,
+    order by order, and a larger ``most`` keeps the sets of a smaller one. If there are at most ``most`` sets of the
+    size, all are used.
 
     Example:
         >>> Subsets(size=2, most=9).of(("a", "b", "c"))
@@ -43,7 +43,7 @@ class Subsets(BaseModel):
 
     size: int = Field(ge=1, description="number of cameras in each")
     most: int = Field(ge=1, description="number of sets")
-    seed: int = Field(default=0, ge=0, description="of the random orders")
+    seed: int = Field(default=0, ge=0, description="seed of the random orders")
 
     def of(self, cameras: Sequence[str]) -> tuple[tuple[str, ...], ...]:
         """The sets, each in the order of ``cameras``; none where there are fewer cameras than ``size``."""
@@ -75,32 +75,30 @@ class Group(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    cameras: Literal["all"] | tuple[str, ...] = Field(default="all", description="that are handed over")
-    each: bool = Field(default=False, description="each of them alone, one number over the answers from all")
-    leave_out: bool = Field(
-        default=False, description="each of them left out in turn and the others handed over, one number over all"
-    )
+    cameras: Literal["all"] | tuple[str, ...] = Field(default="all", description="cameras of the input")
+    each: bool = Field(default=False, description="each camera separately, one number over all predictions")
+    leave_out: bool = Field(default=False, description="each camera left out in turn, one number over all predictions")
     subsets: Subsets | None = Field(
-        default=None, description="random sets of them are handed over, one number over the answers from all sets"
+        default=None, description="random sets of the cameras, one number over all predictions"
     )
     roots: Literal["seen", "all"] = Field(
-        default="seen", description="cameras that roots are predicted from which a row is handed: those it sees, all"
+        default="seen", description="cameras that the root of the input is predicted from: those of the input, or all"
     )
     frames_per_rig: int = Field(
         default=1, ge=1, description="the most samples with the same cameras that a row may use together"
     )
     perturbation: Perturbation | None = Field(
-        default=None, description="how what is shown is spoiled: {kind: extrinsics, severity: 3, seed: 0}"
+        default=None, description="of the input: {kind: extrinsics, severity: 3, seed: 0}"
     )
     trained_on: str | None = Field(
         default=None,
         min_length=1,
-        description="another data set, whose training of a row the weights are of: a number of transfer",
+        description="another data set that the weights were trained on: a number of transfer",
     )
 
     severities: tuple[int, ...] = Field(
         default=(),
-        description="of the perturbation; the number is the area under the curve over them, which ends at its severity",
+        description="the number is the area under the curve over these severities, up to that of the perturbation",
     )
 
     @model_validator(mode="after")
@@ -125,12 +123,12 @@ class Group(BaseModel):
 
     def fits(self, names: Sequence[str]) -> bool:
         """Whether a data set with the cameras ``names`` has those of the group, and enough of them for its subsets."""
-        there = self.cameras == "all" or set(self.cameras) <= set(names)
+        has_all = self.cameras == "all" or set(self.cameras) <= set(names)
         chosen = names if self.cameras == "all" else self.cameras
-        return there and (self.subsets is None or self.subsets.size <= len(chosen))
+        return has_all and (self.subsets is None or self.subsets.size <= len(chosen))
 
     def conditions(self, names: Sequence[str], split: str, table: str) -> tuple[Condition, ...]:
-        """The conditions of a data set with the cameras ``names``, as they are offered.
+        """The conditions on a data set with the cameras ``names``, before they are reduced to a row's inputs.
 
         Raises:
             InputError: the group names a camera that the data set does not have.
@@ -193,30 +191,32 @@ class Table(BaseModel):
     title: str = Field(min_length=1)
     dataset: str
     split: str = Field(default="test", min_length=1, description="of the data set")
-    groups: tuple[Group, ...] = Field(default=(Group(),), min_length=1, description="of conditions, one number each")
+    groups: tuple[Group, ...] = Field(
+        default=(Group(),), min_length=1, description="groups of conditions, one number each"
+    )
     partial: bool = Field(
         default=False, description="whether groups that name a camera which the data set does not have are left out"
     )
     perturbed: dict[PerturbationKind, tuple[int, ...]] = Field(
         default_factory=dict,
-        description="kind -> severities from 1 that the groups are also shown with, one number each, and one for the "
-        "area under the curve from 0",
+        description="kind -> severities from 1, a number for each group and severity, and one for the area under the "
+        "curve from 0",
     )
     perturbed_in: dict[str, dict[PerturbationKind, tuple[int, ...]]] = Field(
-        default_factory=dict, description="profile of params.yaml -> what it has in place of `perturbed`"
+        default_factory=dict, description="profile of params.yaml -> what replaces `perturbed` there"
     )
-    profiles: tuple[str, ...] = Field(default=(), description="of params.yaml that it is run in; left out: in all")
-    exclude: tuple[str, ...] = Field(default=(), description="prefixes of keys left out: S9/Greeting-2")
-    every: int = Field(default=1, ge=1, description="of the samples that are left, every k-th from the first")
+    profiles: tuple[str, ...] = Field(default=(), description="profiles of params.yaml that run it; empty: all")
+    exclude: tuple[str, ...] = Field(default=(), description="prefixes of excluded keys: S9/Greeting-2")
+    every: int = Field(default=1, ge=1, description="every k-th of the samples after exclusion, from the first")
     protocol: str
     parameters: dict[str, Any] = Field(default_factory=dict)
     control: str | None = Field(
         default=None,
         min_length=1,
-        description="id of the table with the same protocol in another split, whose people are the same and shown as "
-        "in training: errors are told in percent of those there",
+        description="id of the table of the same people as in training, on another split: errors are also stated as "
+        "increases over the errors there",
     )
-    published: str | None = Field(default=None, description="id of the published table it stands beside")
+    published: str | None = Field(default=None, description="id of the published table with the same number")
     headline: bool = Field(default=False, description="whether it is a column of its data set's main board")
     notes: tuple[str, ...] = ()
 
@@ -230,7 +230,7 @@ class Table(BaseModel):
         return self.model_dump_json(exclude=set(NUMBER_FIELDS))
 
     def conditions(self, names: Sequence[str]) -> list[tuple[Condition, ...]]:
-        """The conditions of each group, as they are offered; () for a group that is left out.
+        """The conditions of each group; () for a group that is left out.
 
         Args:
             names: all cameras of the data set in its order.
@@ -238,9 +238,9 @@ class Table(BaseModel):
         Raises:
             InputError: a group names a camera that is not of ``names``, and the table is not partial.
 
-        Of a perturbed table that takes every k-th sample, only those are shown perturbed: no other table needs the
-        rest. What is not perturbed is shown whole, because other tables have the same predictions. Where samples are
-        left out before every k-th is taken, all are shown.
+        A perturbed table of every k-th sample needs only these perturbed. Unperturbed conditions have all samples,
+        because other tables share the predictions. With exclusions, which come before every k-th is taken, all samples
+        are perturbed.
 
         Example:
             >>> groups = (Group(cameras=("a", "b")), Group(cameras=("a", "b", "c")))
@@ -262,7 +262,7 @@ class Table(BaseModel):
         ]
 
     def in_profile(self, profile: str) -> Table:
-        """The table as a profile runs it: with what it has there in place of `perturbed`."""
+        """The table in a profile: with the severities of `perturbed_in` instead of `perturbed`."""
         return self.model_copy(update={"perturbed": self.perturbed_in.get(profile, self.perturbed)})
 
     @property
@@ -296,15 +296,14 @@ class Table(BaseModel):
         """The samples that are evaluated, with all of their people: exclusions first, then every k-th of the rest.
 
         Raises:
-            InputError: an exclusion matches no key of the split: it is misspelt, and the number would not be what the
-                table says.
+            InputError: an exclusion matches no key of the split.
         """
         for prefix in self.exclude:
             if not any(key.startswith(f"{prefix.rstrip('/')}/") for key in truth.split_keys):
                 raise InputError(
                     f"table {self.id}: exclude",
                     f"{prefix!r} matches no key of split {truth.split!r} of {truth.dataset}",
-                    "name what it has, by whole parts of its keys, or leave it out",
+                    "use whole parts of the keys of the split, or remove it",
                 )
         if not self.exclude and self.every == 1:
             return truth

@@ -1,4 +1,4 @@
-"""What the views of a split hold beside poses: the cameras, and 2D points of people, each kept once."""
+"""Cameras and 2D points of the views of a split, each kept once."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class ViewPoints:
         view: (D,) int32, place of the view in the data set.
         person: (D,) int32, from 0 within (sample, view); of annotated points the person of the truth.
         points_px: (D, J, 2) pixels of the image as it is, its lens included; NaN = no point.
-        skeleton: whose joints these are.
+        skeleton: of the joints.
     """
 
     sample: NDArray[np.int64]
@@ -138,7 +138,7 @@ class PointsOfSplit:
                     self._points.append(points)
 
     def table(self) -> ViewPoints:
-        """All that was added."""
+        """All points that were added."""
         where = np.array(self._where, dtype=np.int64).reshape(-1, 3)
         points_px = np.array(self._points, dtype=np.float64).reshape(-1, len(self._skeleton), 2)
         person = where[:, 2].astype(np.int32)

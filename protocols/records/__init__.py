@@ -2,7 +2,7 @@
 
 ``results/<profile>/checkpoints/<row>/<dataset>/``        weights, and what a killed training resumes from
 ``results/<profile>/training/<row>/<dataset>.json``       TrainingFile: curves and cost of the training
-``results/<profile>/predictions/<row>/<dataset>/``        answers, one Parquet per condition and seed; pictures/
+``results/<profile>/predictions/<row>/<dataset>/``        one Parquet per condition and seed; pictures/
 ``results/<profile>/scores/<row>/<dataset>.json``         ScoreFile, one per row and data set, kept in git
 ``results/<profile>/errors/<row>/<dataset>.parquet``      errors per pose, of every table (`error_files`)
 ``results/<profile>/examples/<row>/<dataset>.npz``        the predictions that are drawn on the page
@@ -14,8 +14,8 @@
 ``results/published/<table>.yaml``                        PublishedTable: numbers of the papers, each with its source
 ``results/speed/<name>.json``                             SpeedFile: ratios against a peer in the same run
 
-What is made of one row on one data set is found by `row_path` and `row_paths` alone. Names of profiles, rows, data sets
-and tables become folders: `Name` is their form in every file, `check_name` checks one that is from elsewhere.
+`row_path` and `row_paths` are the only way to the files of a row. Names of profiles, rows, data sets and tables become
+folders: `Name` checks them in every file, `check_name` elsewhere.
 """
 
 from poseboard.protocols.records.comparison import (

@@ -74,7 +74,7 @@ class TableComparison(Record):
 
 
 class Increase(Record):
-    """By how many percent a method's error is larger than in the control (`protocols.controls`)."""
+    """Increase of a method's error over the control, in percent (`protocols.controls`)."""
 
     method: str
     value: float
@@ -92,7 +92,7 @@ class Increase(Record):
 
 
 class ControlComparison(Record):
-    """How much larger errors are than in a control: the same people in the same poses, shown as in training."""
+    """Increases of the errors over a control: the same people in the same poses, on the split of the training."""
 
     table: Name
     control: Name = Field(description="id of the table that the numbers are compared with")

@@ -11,7 +11,7 @@ from poseboard.protocols.records.record import Record
 
 
 class DrawnPicture(Record):
-    """A picture that a method drew of one of its answers."""
+    """A picture of one prediction, drawn by the method."""
 
     file: str = Field(description="beside this one")
     key: str = Field(description="of the sample")
@@ -20,7 +20,7 @@ class DrawnPicture(Record):
 
 
 class PictureFile(Record):
-    """What a method drew of its answers for its page."""
+    """Pictures of a method's predictions for its page."""
 
     format: Literal[1] = 1
     pictures: list[DrawnPicture]
@@ -57,9 +57,9 @@ class RigPlan(Record):
     place: Literal["median", "worst"] = Field(description="by rotation error, among all rigs that were recovered")
     rigs: int = Field(description="how many were recovered, with all their cameras")
     key: str = Field(description="of the sample whose pose is drawn")
-    frames: int = Field(description="samples that these cameras were recovered from and answered")
+    frames: int = Field(description="samples that these cameras were recovered from, with predictions")
     frames_per_rig: int = Field(description="the most that could be")
-    perturbation: Perturbation | None = Field(default=None, description="how what was shown was spoiled")
+    perturbation: Perturbation | None = Field(default=None, description="of the input")
     rotation_deg: float = Field(description="mean over the cameras but the reference")
     direction_deg: float = Field(description="likewise")
     scale: float = Field(description="of the similarity: mm of the world per mm of the answer")

@@ -20,7 +20,7 @@ RowKind = Literal["checkpoints", "training", "predictions", "scores", "errors", 
 _SUFFIXES: dict[RowKind, str] = {"training": ".json", "scores": ".json", "errors": ".parquet", "examples": ".npz"}
 """Of a row's file per data set; kinds without one have a folder per data set."""
 
-_REMEDY = "mend the file, or run the stage that writes it again"
+_REMEDY = "correct the file, or run its stage again"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
@@ -73,7 +73,7 @@ def row_folder(profile: Path, kind: RowKind, row: str) -> Path:
 
 
 def row_paths(profile: Path, kind: RowKind) -> list[Path]:
-    """Those of all rows and data sets that are there, by data set, then by row."""
+    """The existing files of all rows and data sets, by data set, then by row."""
     return sorted(profile.glob(f"{kind}/*/*{_SUFFIXES.get(kind, '')}"), key=lambda path: (path.name, path.parent.name))
 
 
@@ -87,21 +87,21 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     passing: ClassVar[frozenset[str]] = frozenset()
-    """Fields that say when something was made or how long it took, and not what came out."""
+    """Fields of date, cost and commit, which do not count as a difference."""
 
     def text(self) -> str:
         """As JSON with sorted keys."""
         return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     def write(self, path: Path, files: WholeFiles | None = None) -> None:
-        """Write as JSON, whole or not at all, unless the file says the same already but for date and timing.
+        """Write as JSON, whole or not at all, unless the file differs only in date and timing.
 
-        So a rerun that comes to the same leaves no change behind, and a file tells when its numbers first came out so,
-        at which commit, and what they took then. One made with uncommitted changes gives way to one made without.
+        So an equal rerun changes no file, and a file states when, at which commit and at what cost its numbers were
+        first computed. A file from uncommitted changes is replaced by one without.
 
         Args:
-            path: of the file.
-            files: that it takes its place together with; None for alone.
+            path: the file.
+            files: files that are replaced together with it; None: none.
 
         Raises:
             OSError: the file cannot be written.

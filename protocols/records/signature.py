@@ -12,7 +12,7 @@ from poseboard.protocols.records.record import Record
 
 
 class Measure(Record):
-    """What a number measures, whatever the rows were shown: a protocol's part of the signature."""
+    """What a number measures: the part of the signature that the protocol states."""
 
     metric: str = Field(description="mpjpe, pa_mpjpe, pck, mrpe, …")
     alignment: str = Field(description="none, root (the root is subtracted), procrustes")
@@ -22,7 +22,7 @@ class Measure(Record):
         description="frames: mean over frames; actions: of the action means; worst_subject: the worst subject's mean"
     )
     given: tuple[Literal["root", "hand", "size"], ...] = Field(
-        default=(), description="what of the truth the method was handed, or its answers are measured with"
+        default=(), description="truth in the input, or in the measure"
     )
     judged: str = Field(
         default="", description="in which views, and how people are paired; empty: in space, one by one"
@@ -31,13 +31,13 @@ class Measure(Record):
 
 
 class Signature(Measure):
-    """What exactly a number is; two numbers may be compared only where their signatures agree."""
+    """Everything that defines a number; only numbers of equal signatures may be compared."""
 
     split: str
-    every: int = Field(default=1, ge=1, description="every so many samples from the first; 1: all")
+    every: int = Field(default=1, ge=1, description="every k-th sample from the first; 1: all")
     exclusions: tuple[str, ...] = Field(default=(), description="prefixes of the keys that are left out")
     cameras: tuple[tuple[str, ...], ...] = Field(
-        min_length=1, description="sets of cameras that were seen, the answers from all sets in one number"
+        min_length=1, description="sets of cameras of the input; the number is over the predictions from all sets"
     )
     cameras_of_dataset: int = Field(ge=1, description="how many cameras the data set has")
     root_cameras: tuple[str, ...] = Field(
@@ -50,16 +50,16 @@ class Signature(Measure):
         description="data sets that the weights were trained on, where not on that of the number alone; null: on the "
         "training split of that one, or not at all; empty: not known",
     )
-    perturbation: Perturbation | None = Field(default=None, description="how what was shown was spoiled")
+    perturbation: Perturbation | None = Field(default=None, description="of the input; null: none")
     severities: tuple[int, ...] = Field(
         default=(),
-        description="of the perturbation, that the number is the area under the curve over; empty: it is of one",
+        description="the number is the area under the curve over these; empty: of one severity",
     )
     frames_per_rig: int = Field(
         default=1, ge=1, description="the most samples with the same cameras that were used together"
     )
     extrinsics: Literal["given", "withheld"] = Field(
-        default="given", description="whether a row that saw several cameras was told where they are"
+        default="given", description="whether the input of several cameras has extrinsics"
     )
 
     def in_split(self, split: str) -> Signature:
@@ -73,17 +73,17 @@ class Signature(Measure):
 
     @property
     def usual(self) -> bool:
-        """Whether nothing of the truth was given or spoiled and no other training data is known: a main board's."""
+        """Whether the input has no truth and no perturbation and the weights are of this data set: a main board's."""
         return not self.given and not self.trained_on and self.perturbation is None
 
     @property
     def each_alone(self) -> bool:
-        """Whether every answer is from one camera."""
+        """Whether every prediction is from one camera."""
         return all(len(cameras) == 1 for cameras in self.cameras)
 
     @property
     def views(self) -> str:
-        """For a reader: "all 4", "a, b", "each alone" or "each of a, b / c", and the cameras of the root."""
+        """The cameras in words: "all 4", "a, b", "each alone" or "each of a, b / c", and the cameras of the root."""
         if self.whole:
             seen = f"all {self.cameras_of_dataset}"
         elif self.each_alone and len(self.cameras) == self.cameras_of_dataset:
@@ -95,7 +95,7 @@ class Signature(Measure):
 
     @property
     def perturbed(self) -> str:
-        """How what was shown was spoiled, for a reader; empty where it was not."""
+        """The perturbation in words; empty without one."""
         if self.perturbation is None or not self.severities:
             return "" if self.perturbation is None else str(self.perturbation)
         levels = ", ".join(map(str, self.severities))

@@ -140,7 +140,7 @@ def test_people_in_one_of_the_two_are_left_out(make_truth, scored, compared) -> 
     increase = compared({"a": scored(truth, 30.0)}, {"a": scored(some, 20.0)})["a"]
     assert (increase.value, increase.n_people) == (pytest.approx(50), 1)
     others = as_control(make_truth(sequences={"Posing-1": 7}))
-    with pytest.raises(InputError, match=f"table {TABLE}: control: known: shows none of its people"):
+    with pytest.raises(InputError, match=f"table {TABLE}: control: known: has none of its people"):
         compared({"a": scored(truth, 20.0)}, {"a": scored(others, 20.0)})
 
 
