@@ -45,7 +45,7 @@ class AlgebraicTriangulation(nn.Module):
     """The backbone, soft-argmax and triangulation; its tensors are ``backbone.*``, as in published weights.
 
     Args:
-        architecture: of the backbone; ``alg_confidences`` turns the confidence head on.
+        architecture: architecture of the backbone; ``alg_confidences`` turns the confidence head on.
         backbone: built from it.
     """
 

@@ -33,10 +33,10 @@ class AlgebraicOptions(TrainingOptions):
         robust_scale_mm: "small": error at which the robust loss has its largest gradient.
         joints_2d_weight: "small": weight of the 2D losses; the 3D loss has weight 1.
         heatmap_weight: "small": weight of the heat-map cross-entropy within the 2D losses.
-        sigma_px: "small": of the true heat maps, heat-map pixels.
+        sigma_px: "small": standard deviation of the true heat maps, heat-map pixels.
         smooth_threshold_cm2: "published": threshold of MSESmooth.
         views: maximum number of views of a training sample; drawn at random from more.
-        augmentation: "small": of the crops and their cameras.
+        augmentation: "small": random changes of the crops and their cameras.
     """
 
     use_confidences: bool = True

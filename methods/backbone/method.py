@@ -38,7 +38,7 @@ class Backbone:
 
     Args:
         options: see `BackboneOptions`.
-        skeleton: of its heat maps.
+        skeleton: skeleton of its heat maps.
 
     Raises:
         InputError: an option is unknown or wrong.

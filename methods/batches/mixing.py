@@ -53,8 +53,8 @@ def drawn_anew(epoch: NDArray[np.int64], sizes: Sequence[Sequence[int]], rng: np
 class Mixture:
     """Several data sets as one for the training loop, those with a depth and those without half and half.
 
-    Its length is that of so many epochs of `half_and_half`; what an epoch draws at random is drawn anew for each, and
-    is a function of the seed alone. So a training that is killed goes on with the same samples.
+    Its length is ``epochs`` times that of `half_and_half`. Each epoch has its own random elements, a function of the
+    seed and the epoch, so that a resumed training continues with the same samples.
 
     Args:
         with_depth: data sets whose truth has depths, as the method may see them.

@@ -36,7 +36,7 @@ class Dlt(Triangulator):
 
     Args:
         options: see `DltOptions`.
-        skeleton: of the answers.
+        skeleton: skeleton of the predictions.
 
     Raises:
         InputError: an option is unknown or wrong.

@@ -130,7 +130,7 @@ class EpipolarPose(nn.Module):
     """The backbone (``backbone.*``) and the block (``epipolar_sampler.*``, the published names).
 
     Args:
-        architecture: of both.
+        architecture: architecture of encoder and fusion.
         backbone: built from it.
         seed: of the block's random weights.
     """

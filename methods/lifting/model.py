@@ -59,7 +59,7 @@ def canonical_indices(skeleton: Skeleton) -> tuple[int, int, tuple[int, int]]:
 
 
 class DrawnMaps(Options):
-    """Heat maps that are drawn from joints, in place of the backbone's.
+    """Heat maps drawn from joints, instead of those of the backbone.
 
     Args:
         side: of the square maps, in cells of 4 px.
@@ -295,7 +295,7 @@ class Lifting(nn.Module):
     """A backbone and a lifting network.
 
     Args:
-        architecture: of both.
+        architecture: architecture of encoder and fusion.
         backbone: built from ``architecture.backbone``.
     """
 

@@ -56,12 +56,12 @@ class LiftingOptions(TrainingOptions):
             None: the recipe's own, "predicted" or "drawn".
         joints_2d_weight: "small": weight of the 2D losses; the loss of the pose has weight 1.
         heatmap_weight: "small": weight of the heat-map cross-entropy within the 2D losses.
-        sigma_px: "small": of the true heat maps, heat-map pixels.
+        sigma_px: "small": standard deviation of the true heat maps, heat-map pixels.
         views: of prediction. "one": a single view without extrinsics. "median": the median over two or more calibrated
             views, with the root that the row under ``after`` predicts.
         handed: left or right hand is an input (`Inputs.hand`); None: for skeletons of hands.
         mirror_right: right hands have the canonical pose of left ones, mirrored.
-        augmentation: "small": of the crops and their poses.
+        augmentation: "small": random changes of the crops and their poses.
     """
 
     network: Network = "direct"

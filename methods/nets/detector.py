@@ -58,7 +58,7 @@ class Detector:
     """Detects joints in crops, in float32.
 
     Args:
-        architecture: of ``net``.
+        architecture: architecture of ``net``.
         net: the backbone; it is put into evaluation mode.
         device: torch device.
         decode: "softargmax": expected position. "argmax": whole heat-map pixels, as in the RANSAC baseline of learnable

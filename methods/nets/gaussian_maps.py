@@ -22,7 +22,7 @@ def gaussian_maps(
     Args:
         points_px: (..., J, 2) x and y in crop pixels; inf for outside, never NaN.
         size: (height, width) of the maps in cells.
-        sigma_px: of the Gaussian, in crop pixels.
+        sigma_px: standard deviation of the Gaussian, crop pixels.
         known: (..., J); the map of a joint with 0 is 0 everywhere. None: all joints are known.
         cell_px: crop pixels per cell.
 

@@ -30,8 +30,8 @@ class HeatmapOptions(TrainingOptions):
         recipe: "small" is ours: soft-argmax and cross-entropy, augmentation. "published": squared error of Gaussian
             maps at a constant rate, no augmentation.
         heatmap_weight: "small": weight of the heat-map cross-entropy; the smooth L1 of the soft-argmax has weight 1.
-        sigma_px: of the true heat maps, heat-map pixels.
-        augmentation: of the crops. Default: `Augmentation` ("small"), none ("published").
+        sigma_px: standard deviation of the true heat maps, heat-map pixels.
+        augmentation: random changes of the crops. Default: `Augmentation` ("small"), none ("published").
     """
 
     steps: PositiveInt | Epochs = 3000

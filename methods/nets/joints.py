@@ -30,7 +30,7 @@ def see_joints(architecture: Architecture, backbone: nn.Module, images: Tensor) 
     """2D joints and confidences of normalised crops (n, 3, S, S).
 
     Args:
-        architecture: of the backbone; ``alg_confidences`` tells whether it has the confidence head.
+        architecture: architecture of the backbone; ``alg_confidences`` tells whether it has the confidence head.
         backbone: built from it.
         images: as `Architecture.prepare` makes them.
 
@@ -54,7 +54,7 @@ def see_both_ways(architecture: Architecture, backbone: nn.Module, images: Tenso
         architecture: see `see_joints`.
         backbone: see `see_joints`.
         images: see `see_joints`.
-        flip_order: of the joints, each at the place of its counterpart (`Skeleton.flip_order`).
+        flip_order: index of each joint's mirror image (`Skeleton.flip_order`).
 
     Returns:
         Joints; the heat maps are those of the crops themselves.

@@ -73,7 +73,7 @@ def heatmap_cross_entropy(logits: Tensor, points_px: Tensor, weights: Tensor, si
         logits: (n, J, h, w).
         points_px: (n, J, 2) in heat-map pixels.
         weights: (n, J), 0 leaves a joint out.
-        sigma_px: of the Gaussian, heat-map pixels.
+        sigma_px: standard deviation of the Gaussian, heat-map pixels.
     """
     height, width = logits.shape[-2:]
     x = torch.arange(width, device=logits.device, dtype=logits.dtype)
@@ -102,12 +102,12 @@ def heatmap_losses(
     """2D losses of the "small" recipes.
 
     Args:
-        architecture: of the backbone.
+        architecture: architecture of the backbone.
         heatmaps: (n, J, h, w), raw.
         points_px: (n, J, 2) true points in crop pixels.
         weights: (n, J), 0 leaves a joint out.
-        heatmap_weight: of the cross-entropy in "total".
-        sigma_px: of the true heat maps, heat-map pixels.
+        heatmap_weight: weight of the cross-entropy in "total".
+        sigma_px: standard deviation of the true heat maps, heat-map pixels.
 
     Returns:
         "total", "heatmap", "smooth_l1", and the mean error "error_px" in crop pixels.

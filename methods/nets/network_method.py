@@ -22,9 +22,9 @@ class NetworkMethod(ABC, Generic[OptionsT, NetworkT]):
     """A method with a network. Subclasses define `network`, ``predict`` and ``training``.
 
     Args:
-        name: of the method, in its checkpoints and errors.
-        options: of the row.
-        skeleton: of the answers.
+        name: name of the method, in its checkpoints and errors.
+        options: options of the row.
+        skeleton: skeleton of the predictions.
         inputs: what the method may see; ``load`` sets the crop size.
 
     Example:
@@ -54,7 +54,7 @@ class NetworkMethod(ABC, Generic[OptionsT, NetworkT]):
         """The network of a checkpoint with random weights, and the side of its crops.
 
         Args:
-            checkpoint: whose architecture is built.
+            checkpoint: checkpoint with the architecture to build.
             where: its file, for errors.
 
         Raises:

@@ -45,7 +45,7 @@ def published_backbone(
     """A 2D backbone of learnable triangulation's release and its complete state, from keys ``backbone.…``.
 
     Args:
-        state: of the file.
+        state: state dict of the file.
         file: for errors.
         joints: names of the heat maps in order.
         alg_confidences: with the confidence head of algebraic triangulation.

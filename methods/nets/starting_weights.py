@@ -27,9 +27,9 @@ def starting_checkpoint(method: str, start: Path | None, after: str = "`after: b
     """The checkpoint that a training starts from; InputError says what to set if there is none.
 
     Args:
-        method: whose training it is.
+        method: name of the trained method, for errors.
         start: checkpoint of the row under ``after`` in params.yaml.
-        after: what to set.
+        after: setting that an error tells the user to make.
     """
     if start is None:
         raise InputError(method, "training starts from a 2D backbone", f"set {after} in params.yaml")
@@ -59,10 +59,10 @@ def load_backbone(
     out. All other weights must match.
 
     Args:
-        architecture: of the network.
+        architecture: architecture of the network.
         checkpoint: with the weights.
         where: file of the checkpoint, for errors.
-        seed: of the random initialisation.
+        seed: seed of the random initialisation.
         fresh_maps: the heat-map layer is initialised anew: N(0, 0.001), bias 0, whatever the checkpoint's joints.
 
     Raises:

@@ -117,7 +117,7 @@ class OneRecipeOptions(Options):
         batch_size: examples per step.
         learning_rate: maximum; None: a default of the method.
         warmup_steps: steps over which the rate rises.
-        weight_decay: of AdamW.
+        weight_decay: weight decay of AdamW.
         clip_norm: maximum gradient norm, larger gradients are clipped; None: no clipping. Default: 10 ("small"), None.
     """
 
@@ -152,17 +152,17 @@ class NetworkTraining(Training, Generic[TrainingOptionsT, ArchitectureT]):
     """Base of a network's training; subclasses define ``example`` and ``loss``.
 
     Attributes:
-        options: of the training.
+        options: options of the training.
         network: architecture of the model.
-        skeleton: of the truth.
+        skeleton: skeleton of the truth.
         small: whether the recipe is ours, not the release's.
 
     Args:
         model: with the weights to start from.
         network: its architecture, which the checkpoint stores.
-        options: of the training.
-        skeleton: of the truth.
-        inputs: of training.
+        options: options of the training.
+        skeleton: skeleton of the truth.
+        inputs: inputs of training.
         groups: parameters with their learning rates, see `rate_groups`.
         milestones: "published": epochs, or steps if ``options.steps`` is a number, at which the rate is divided by ten.
         shares: the same as shares of the length, if ``milestones`` is None; without any the rate is constant.

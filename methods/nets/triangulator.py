@@ -29,8 +29,8 @@ class Triangulator(ABC):
     the checkpoint that was loaded, with constants and further weights for `triangulate`; None without one.
 
     Args:
-        name: of the method, for errors.
-        skeleton: of the answers.
+        name: name of the method, for errors.
+        skeleton: skeleton of the predictions.
         association_px: mean epipolar distance up to which detections are one person.
         decode: how heat maps become points.
         checkpoints_of: methods whose checkpoints can be loaded; None: only its own.

@@ -66,7 +66,7 @@ def squared_errors(posterior: Posterior, R: Tensor) -> Tensor:
 def fit_temperature(
     batches: Iterable[KnownRigs], sampling: Sampling, seed: int, flip_order: Sequence[int] | None = None
 ) -> float:
-    """The temperature at which regions of `LEVEL` hold so many of the true rotations, at least 1.
+    """The temperature, at least 1, at which the share of true rotations inside regions of `LEVEL` is `LEVEL`.
 
     Wider regions follow from a higher temperature, nearly in proportion: it is multiplied by the quotient of the
     distances' quantile to that of their distribution, a few times. Regions of other levels are then as wide as the
@@ -74,9 +74,9 @@ def fit_temperature(
 
     Args:
         batches: training rigs; without any the answer is 1.
-        sampling: of the posterior, whose temperature does not matter.
-        seed: of the draws.
-        flip_order: of the joints, where left and right are swapped back (`rigs_without_swaps`).
+        sampling: draws and rounds of the posterior; its temperature is not used.
+        seed: seed of the draws.
+        flip_order: index of each joint's mirror image, to swap left and right back (`rigs_without_swaps`); None: never.
     """
     rigs = [(known, estimate(known.rays, known.weights, known.focal_px)) for known in batches]
     if flip_order is not None:

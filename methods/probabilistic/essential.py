@@ -29,7 +29,7 @@ def essential_start(
     Args:
         rays: (V, N, 2) normalised image points.
         weights: (V, N); an observation with weight 0 does not count.
-        threshold: of MAGSAC, in the unit of rays.
+        threshold: threshold of MAGSAC, in the unit of rays.
         pair: the two views.
 
     Returns:
@@ -76,7 +76,7 @@ def essential_rigs(rays: Tensor, weights: Tensor, focal_px: Tensor, steps: int =
         rays: (B, V, N, 2).
         weights: (B, V, N).
         focal_px: (B, V, N).
-        steps: of the last adjustment.
+        steps: steps of the last adjustment.
     """
     views = rays.shape[1]
     beside = np.tile(np.eye(3), (views, 1, 1)), np.arange(views)[:, None] * np.array([[-1.0, 0.0, 0.0]])

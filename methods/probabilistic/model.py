@@ -22,7 +22,7 @@ class ProbabilisticTriangulation(nn.Module):
     """A backbone with a confidence head; its tensors are ``backbone.*``. The geometry has no weights.
 
     Args:
-        architecture: of the backbone.
+        architecture: architecture of the backbone.
         backbone: built from it.
     """
 
@@ -60,9 +60,9 @@ class ProbabilisticTriangulation(nn.Module):
             t: (B, V, 3) likewise.
             valid: (B, V) bool with n true.
             lens_px: (n, J, 2) offsets that undo the lens.
-            sampling: of the posterior.
-            steps: of bundle adjustment.
-            generator: of the draws.
+            sampling: draws and rounds of the posterior.
+            steps: steps of bundle adjustment.
+            generator: random generator of the draws.
         """
         joints = self.see(images)
         rays, confidences, focal_px = observations(joints.points_px + lens_px, joints.confidences, K, valid)
@@ -80,7 +80,7 @@ def observe(
     Args:
         model: on ``device``.
         samples: with crops or whole images of the network's size.
-        device: of the network.
+        device: device of the network.
         flip_order: see `ProbabilisticTriangulation.see`.
     """
     arch = model.architecture
@@ -142,8 +142,8 @@ def rigs_without_swaps(
         rays: (B, V, T J, 2) of T frames; finite where their weight is not 0.
         weights: (B, V, T J).
         focal_px: (B, V, T J).
-        flip_order: of the J joints.
-        steps: of bundle adjustment, of rigs in which something was swapped.
+        flip_order: index of each joint's mirror image.
+        steps: steps of bundle adjustment of rigs in which views were swapped.
 
     Returns:
         The rigs, rays and weights.

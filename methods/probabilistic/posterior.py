@@ -50,13 +50,13 @@ class Sampling:
     """How the posterior is sampled.
 
     Args:
-        draws: per round.
-        rounds: of drawing and refitting.
+        draws: draws per round.
+        rounds: rounds of drawing and refitting.
         inflation: factor on the scale of the proposals.
-        fewest_effective: the weights are tempered, by a power below 1, where fewer draws would count; 0: never. For
-            training: of a wide posterior, few draws say little, and their gradients less.
-        temperature: so many observations count as one: the likelihood's power is its inverse. Errors of a network's
-            joints are alike within a frame and a view (`calibration`).
+        fewest_effective: effective sample size below which the weights are tempered, by a power below 1; 0: never. For
+            training, where gradients of few effective draws are mostly noise.
+        temperature: number of observations that count as one; its inverse is the power of the likelihood. The errors
+            of a network are correlated within a frame and a view (`calibration`).
     """
 
     draws: int = 256
@@ -275,7 +275,7 @@ def sample_posterior(
         weights: (B, V, N), at least 0.
         focal_px: (B, V, N).
         sampling: numbers of draws and rounds.
-        generator: of the draws; the same state gives the same draws.
+        generator: random generator of the draws; the same state gives the same draws.
 
     Example:
         >>> posterior = sample_posterior(rig, rays, weights, focal_px, Sampling(), torch.Generator())  # doctest: +SKIP
@@ -447,7 +447,10 @@ def _refitted(
     covariance: Tensor,
     inflation: float,
 ) -> _Proposal:
-    """The next proposal: the moments of all draws so far, where enough count; the first one's otherwise."""
+    """The next proposal: moments of all draws so far; those of the start if the effective sample size is too small.
+
+    Adaptive multiple importance sampling: draws of all rounds have the weight likelihood · prior / (sum of proposals).
+    """
     z = torch.cat([one.z for one in rounds], dim=1)
     likelihood = torch.cat([one.likelihood for one in rounds], dim=1)
     log_proposal = torch.stack([one.log_prob(z) for one in proposals]).logsumexp(0)
@@ -455,7 +458,7 @@ def _refitted(
     effective = 1 / (share**2).sum(1)
     mean = (share[..., None] * z).sum(1)
     centred = z - mean[:, None]
-    # Few draws say little of so many directions: the start's covariance is kept as so many draws more.
+    # Shrinkage: the covariance of the start counts as one draw per dimension, as few draws do not fill all dimensions.
     kept = z.shape[-1]
     spread = (share[..., None] * centred).mT @ centred
     spread = (effective[:, None, None] * spread + kept * covariance) / (effective[:, None, None] + kept)
@@ -490,7 +493,7 @@ def _means(R: Tensor, t: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _with_start(sampled: Tensor, space: Coordinates, covariance: Tensor, effective: Tensor) -> Tensor:
-    """The covariance (B, V, 6, 6) of draws, with that of the start; where few draws count, that of the start alone."""
+    """The covariance (B, V, 6, 6) of draws, shrunk to that of the start; only the start's if too few draws count."""
     C = space.q.shape[1]
     to_t = space.basis @ covariance[:, 3 * C :, 3 * C :] @ space.basis.mT
     cross = covariance[:, : 3 * C, 3 * C :] @ space.basis.mT
@@ -498,7 +501,7 @@ def _with_start(sampled: Tensor, space: Coordinates, covariance: Tensor, effecti
     blocks = whole.view(-1, 2, C, 3, 2, C, 3).diagonal(dim1=2, dim2=5)  # (B, 2, 3, 2, 3, C)
     laplace = torch.zeros_like(sampled)
     laplace[:, 1:] = blocks.permute(0, 5, 1, 2, 3, 4).reshape(-1, C, 6, 6)
-    # The mean of both, weighted by what is known of each: 6 draws' worth of the start's.
+    # The mean of both, weighted by the effective number of draws; the start counts as 6 draws.
     kept = 6.0
     known = effective[:, None, None, None]
     both = torch.where(known > ENOUGH, (known * sampled + kept * laplace) / (known + kept), laplace)

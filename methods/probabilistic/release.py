@@ -162,7 +162,7 @@ def particle_rigs(rig: Rig, rays: Tensor, weights: Tensor, seed: int) -> Rig:
         rig: to start from.
         rays: (B, V, N, 2) observations; finite where their weight is not 0.
         weights: (B, V, N).
-        seed: of the noise.
+        seed: seed of the noise.
     """
     generator = torch.Generator().manual_seed(seed)
     batch, views = rig.t.shape[:2]

@@ -40,20 +40,20 @@ class ProbabilisticOptions(OneRecipeOptions):
         mirrored: predict from each crop and from its mirror image: joints are the mean of both.
         swaps: swap left and right in views that contradict the others (`swap_back`), once cameras are found.
         frames_per_rig: most frames of a rig whose points are used together.
-        draws: of the cameras per round.
-        rounds: of drawing and refitting.
-        seed: of the draws.
+        draws: draws of the cameras per round.
+        rounds: rounds of drawing and refitting.
+        seed: seed of the draws.
         steps: optimiser steps, or `Epochs`; 0: nothing is learned but the size of a person.
         head_rate_factor: factor on the learning rate of the confidence head.
         train_draws: draws per sample and step, in one round.
-        adjust_steps: of bundle adjustment in training, from the true cameras.
+        adjust_steps: steps of bundle adjustment in training, from the true cameras.
         robust_scale_mm: error at which the robust loss has its largest gradient.
         joints_2d_weight: weight of the 2D losses; the 3D loss has weight 1.
         heatmap_weight: weight of the heat-map cross-entropy within the 2D losses.
-        sigma_px: of the true heat maps, heat-map pixels.
+        sigma_px: standard deviation of the true heat maps, heat-map pixels.
         fewest_effective: effective sample size to which a training's draws are tempered.
         views: maximum number of views of a training sample; drawn at random from more.
-        augmentation: of the crops and their cameras.
+        augmentation: random changes of the crops and their cameras.
     """
 
     solver: Solver = "posterior"

@@ -25,7 +25,7 @@ class Ransac(Triangulator):
 
     Args:
         options: see `RansacOptions`.
-        skeleton: of the answers.
+        skeleton: skeleton of the predictions.
 
     Raises:
         InputError: an option is unknown or wrong.

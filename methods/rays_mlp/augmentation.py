@@ -46,7 +46,7 @@ class ColourAugmentation(Options):
     """Ranges of random changes of colour; zeros change nothing. The defaults are those of the release.
 
     Args:
-        probability: of each of the five changes.
+        probability: probability of each of the five changes.
         brightness: largest change, in grey levels.
         contrast: largest relative change.
         saturation: largest relative change.
@@ -62,7 +62,7 @@ class ColourAugmentation(Options):
     channels: bool = True
 
     def draw(self, rng: np.random.Generator) -> ColourChange:
-        """One change; the generator is asked for as many numbers whatever comes out."""
+        """Draw one change; it always takes the same number of random numbers from the generator."""
         drawn = rng.random(5) < self.probability
         brightness, contrast, saturation, hue = drawn[:4] * rng.uniform(-1, 1, size=4)
         order = rng.permutation(3)
@@ -81,7 +81,7 @@ def jittered_square(box_px: Box, scale: float, shift: tuple[float, float]) -> Bo
     Args:
         box_px: left, upper, right, lower.
         scale: factor on the box's longer side.
-        shift: of the centre, in shares of the box's width and height.
+        shift: shift of the centre, in shares of the box's width and height.
 
     Example:
         >>> jittered_square((10, 10, 20, 30), 1.5, (0.0, 0.0))
@@ -116,10 +116,10 @@ def crop_frame(
     """The crop (S, S, 3) float32 of the one person in a whole frame, cubic, and its camera.
 
     Args:
-        view: of one person, with or without extrinsics.
-        side_px: of the crop.
+        view: view of one person, with or without extrinsics.
+        side_px: side of the crop.
         scale: see `jittered_square`.
-        shift: likewise.
+        shift: shift of the centre, in shares of the box.
     """
     left, upper, right, lower = (round(float(value)) for value in view.boxes_px[0])
     box = jittered_square((left, upper, right, lower), scale, shift)

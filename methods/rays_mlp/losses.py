@@ -61,7 +61,7 @@ def heatmap_targets(points_px: Tensor, crop_px: int, size: int, *, compat: bool 
 
 
 def focal_loss(heatmaps: Tensor, targets: Tensor, clamp: float = 1e-6) -> Tensor:
-    """Of probabilities (n, J, h, w) against targets; divided by the number of peaks, the sum where there is none."""
+    """Focal loss of probabilities (n, J, h, w), divided by the number of peaks; the sum if there are none."""
     p = heatmaps.clamp(clamp, 1 - clamp)
     peak = targets >= 0.9
     at_peaks = torch.where(peak, p.log() * (1 - p).square(), torch.zeros((), device=p.device))
@@ -128,8 +128,8 @@ def seven_figures(
 
     Args:
         predicted: by the network.
-        truth: of it.
-        heatmap_loss: of the encoder, the mean over the views.
+        truth: true joints and poses.
+        heatmap_loss: loss of the encoder, mean over the views.
         seen: (B, V, J) joints with a position in 2D; None: all.
         known: (B, J) joints with a position in 3D; None: all.
 

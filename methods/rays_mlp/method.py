@@ -73,7 +73,7 @@ class RaysMlp(NetworkMethod[RaysMlpOptions, RaysNet]):
         model, arch = self._predicting or loaded, loaded.architecture
         if (most := max((len(sample.views) for sample in samples), default=0)) > arch.views:
             raise InputError(
-                "rays_mlp", f"is handed {most} views, and its weights are for {arch.views}", "train it for that many"
+                "rays_mlp", f"got {most} views, and its weights are for {arch.views}", f"train it with views: {most}"
             )
         seen = [i for i, sample in enumerate(samples) if len(sample.views) == arch.views]
         joints_mm, score = np.full((len(samples), len(self.skeleton), 3), np.nan), np.zeros(len(samples))

@@ -23,8 +23,8 @@ class EncoderSizes(Options):
     """Sizes of the network; the defaults are those of MobileOne-S4 with the published neck.
 
     Args:
-        channels: of the five stages.
-        pairs: of a depthwise and a pointwise block in stages 1 to 4.
+        channels: channels of the five stages.
+        pairs: number of depthwise and pointwise blocks in stages 1 to 4.
         excited: how many of them, the last ones, have squeeze-and-excitation.
         neck: channels after the last two pairs of the neck; the last number is that of the features.
     """
@@ -72,8 +72,8 @@ class MobileOneBlock(nn.Module):
         width_in: channels of the input.
         width_out: channels of the output.
         kernel: side of the convolution; above 1 there is a 1x1 branch, too.
-        stride: of the convolution.
-        groups: of the convolution.
+        stride: stride of the convolution.
+        groups: groups of the convolution.
         branches: number of k x k branches.
         excite: with squeeze-and-excitation before the ReLU.
         linear: without the ReLU.
@@ -206,7 +206,7 @@ class MobileOnePose(nn.Module):
 
     Args:
         joints: number of heat maps.
-        sizes: of its layers.
+        sizes: sizes of its layers.
         compat: the heads of the release: both end in ReLU, so that no offset is negative, and probabilities are a
             soft-max over the joints of each cell. Else they are linear, with a sigmoid for probabilities.
         deploy: one convolution instead of the branches of each block.

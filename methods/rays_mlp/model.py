@@ -172,7 +172,7 @@ class Fusion(nn.Module):
         joints: number of joints.
         views: number of views, whose order matters.
         features: channels of the features.
-        sizes: of the layers.
+        sizes: sizes of the layers.
     """
 
     def __init__(self, joints: int, views: int, features: int, sizes: FusionSizes) -> None:
@@ -197,7 +197,7 @@ class Fusion(nn.Module):
 
 
 class Answer(NamedTuple):
-    """Of `RaysNet`: what was asked for, None for the rest."""
+    """Output of `RaysNet`; None for parts that were not computed."""
 
     seen: Seen | None
     pose_mm: Tensor | None
@@ -207,7 +207,7 @@ class RaysNet(nn.Module):
     """Encoder and fusion; tensors are ``backbone.*`` and ``fusion.*``, as in published weights.
 
     Args:
-        architecture: of both.
+        architecture: architecture of encoder and fusion.
         backbone: the encoder; None: a fresh MobileOne.
     """
 

@@ -27,7 +27,7 @@ def published(
     """A checkpoint of the whole network, in training form or as exported; or of MobileOne-S4's stages, to start from.
 
     Args:
-        state: of the file.
+        state: state dict of the file.
         file: for errors.
         image_px: side of the crops; None: 384, which the release has.
         variant: "imagenet": the official unfused MobileOne-S4, whose classifier is left out.

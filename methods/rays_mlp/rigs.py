@@ -58,7 +58,7 @@ def in_random_rigs(poses_mm: Tensor, known: Tensor, views: int, rigs: int, range
         known: (B, J) joints that count; the lowest of them stands on the floor.
         views: V cameras per rig.
         rigs: G per pose.
-        ranges: of what is drawn.
+        ranges: ranges of the random rigs.
 
     Returns:
         (B, G, V, J, 3) mm in the frame of each camera.

@@ -51,28 +51,27 @@ def _colours_of_the_encoder(options: dict[str, Any]) -> ColourAugmentation:
 
 
 class RaysMlpOptions(Options):
-    """What is trained, and how.
+    """Options of the ray network.
 
     Args:
-        encoder: "backbone": the shared 2D backbone under ``after``, which is not trained any further. "mobileone": the
-            published network.
+        encoder: "backbone": the 2D backbone of the row under ``after``, frozen. "mobileone": the published network.
         sizes: of MobileOne and the fusion: "small" or "published".
         recipe: "small" is ours: rates that rise and fall in each phase, and in the last one only the fusion learns.
             "published" is the release's: constant rates, crops from whole frames with a drawn scale and shift, and in
             the last phase the neck, the heads and the fusion learn together.
-        compat: the release as it is, defects included; see the README. Imported weights say it themselves.
+        compat: the release with its defects, see the README. Imported weights state it.
         start_weights: "mobileone": checkpoint to start from, of this method or of MobileOne on labelled images; its
             stages are frozen.
         views: number of views, which the weights fix.
         image_px: "mobileone": side of the crops.
-        features: features under the joints enter the fusion. They show which rig an image is of, so the default is not
-            to, where rigs are random.
-        rigs: "random": the fusion is trained on random rigs; "own": on those of the data set alone.
-        rig_range: how far random rigs vary.
-        rigs_per_pose: rigs that each pose of a batch is seen in.
+        features: features under the joints enter the fusion. They reveal the rig of an image. Default: only with rigs
+            "own".
+        rigs: "random": the fusion is trained on random rigs; "own": only on those of the data set.
+        rig_range: ranges of the random rigs.
+        rigs_per_pose: number of rigs for each pose of a batch.
         noise_px: standard deviation of the errors of generated rays: crop pixels ("small", 1.5) or pixels of the whole
             frame ("published", 2).
-        map_steps: steps of the first phase, heat maps and offsets; "backbone" has none.
+        map_steps: steps of the first phase, heat maps and offsets; 0 for "backbone".
         ray_steps: of the second phase, generated rays.
         image_steps: of the third phase, 3D poses from images.
         batch_size: samples per step.
@@ -129,8 +128,8 @@ class RaysMlpTraining(Training):
 
     Args:
         model: with the weights to start from.
-        options: of the training.
-        skeleton: of the truth.
+        options: options of the training.
+        skeleton: skeleton of the truth.
     """
 
     scheduler: torch.optim.lr_scheduler.LambdaLR
@@ -149,7 +148,7 @@ class RaysMlpTraining(Training):
         self.steps, self.every = sum(self._phases.values()), 1
         self.batch_size, self.clip_norm = options.batch_size, options.clip_norm
         arch = model.architecture
-        # Training needs the truth in the frames of the cameras; prediction is handed neither R nor t.
+        # Training needs the truth in the frames of the cameras; prediction has neither R nor t.
         self.inputs = inputs_of(arch, extrinsics=True)
         if arch.backbone is not None:
             model.backbone.requires_grad_(False)

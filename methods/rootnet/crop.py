@@ -45,8 +45,8 @@ def patch_affine(box_xywh: ArrayLike, size: tuple[int, int], rotation_deg: float
 
     Args:
         box_xywh: (4,) x, y of the upper left corner, width, height.
-        size: of the patch.
-        rotation_deg: of the patch about its centre.
+        size: width and height of the patch.
+        rotation_deg: rotation of the patch about its centre.
 
     Example:
         >>> patch_affine((100, 50, 200, 200), (64, 64))[:2].tolist()
@@ -74,7 +74,7 @@ class PersonCrop:
 
     Args:
         box_xywh: (4,) of the crop, in pixels of the view.
-        camera: of the view.
+        camera: camera of the view.
     """
 
     box_xywh: Array
@@ -86,7 +86,7 @@ class PersonCrop:
 
         Args:
             view: a whole frame, or one person's crop.
-            person: whose box.
+            person: index of the person.
             cropped: whether the view is the crop already.
 
         Raises:

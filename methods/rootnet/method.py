@@ -24,7 +24,7 @@ from poseboard.methods.rootnet.model import JOINTS, RootArchitecture, RootNet
 from poseboard.methods.rootnet.train import NO_CHANGE, PriorTraining, RootnetOptions, RootnetTraining, inputs_of
 
 PRIOR_CROP_PX = 32
-"""Side of the crops that "none" is handed, whose cameras alone it uses."""
+"""Side of the crops of network "none", which uses only their cameras."""
 
 
 class Rootnet(NetworkMethod[RootnetOptions, RootNet]):

@@ -74,7 +74,7 @@ class RootNet(nn.Module):
     """The network.
 
     Args:
-        architecture: of it.
+        architecture: architecture of the network.
         backbone: with its weights; its heat map is of the root.
         gamma: where the factor starts: 0 as published, or near what it comes to.
     """

@@ -26,7 +26,7 @@ def published(state: Mapping[str, Tensor], file: Path, *, image_px: CropSide | N
     """A snapshot: ResNet-50, -101 or -152 with its two heads, which sees images as 0 … 255 (see `RootArchitecture`).
 
     Args:
-        state: of the file, its ``network``.
+        state: state dict of the file, its ``network``.
         file: for errors.
         image_px: side of the crops; None: 256, which the release's configuration has.
 

@@ -31,11 +31,11 @@ from poseboard.methods.rootnet.model import RootArchitecture, RootNet, coordinat
 
 
 class RootAugmentation(Options):
-    """How crops are changed in training, as the release does it. k is kept, so there is no change of scale.
+    """Random changes of crops in training, as in the release. k stays the same, so there is no change of scale.
 
     Args:
-        rotation_deg: standard deviation of the turn about the crop's centre, which is at most two of them.
-        rotated: share of the crops that are turned.
+        rotation_deg: standard deviation of the rotation about the centre of the crop, clipped at two of them.
+        rotated: share of the crops that are rotated.
         flip: share of the crops that are mirrored.
         colour: largest relative change of each channel.
     """
@@ -46,18 +46,18 @@ class RootAugmentation(Options):
     colour: float = Field(default=0.2, ge=0, lt=1)
 
     def draw(self, rng: np.random.Generator) -> Change:
-        """One change; the generator is asked for as many numbers whatever comes out."""
+        """Draw one change; it always takes the same number of random numbers from the generator."""
         turn, turned, mirrored, colour = rng.standard_normal(), rng.random(), rng.random(), rng.uniform(-1, 1, size=3)
         rotation = float(np.clip(turn, -2, 2)) * self.rotation_deg if turned < self.rotated else 0.0
         return Change(rotation, bool(mirrored < self.flip), 1 + self.colour * colour)
 
 
 class Change:
-    """What is done to a crop.
+    """A change of a crop.
 
     Args:
-        rotation_deg: what points so far clockwise from up will point up.
-        mirrored: whether left and right are exchanged, before it is turned.
+        rotation_deg: clockwise direction from up that points up in the changed crop.
+        mirrored: whether left and right are exchanged, before the rotation.
         gains: (3,) factors on red, green, blue.
     """
 
@@ -87,21 +87,21 @@ class RootnetOptions(TrainingOptions):
     """Options of RootNet; those of every training are `TrainingOptions`.
 
     Args:
-        network: "rootnet"; or "none": nothing is seen, the root is at the centre of the crop and gamma is the median of
-            the training split (the baseline that shows what the network adds).
+        network: "rootnet"; or "none": the baseline without images. The root is at the centre of the crop, and gamma is
+            the median of the training split.
         recipe: "small" is ours (errors of gamma, AdamW with a cosine, crops of the hand-over); "published" is that of
             the release (errors of depth in mm, Adam 1e-3 with one step down, crops of whole frames).
-        architecture: of a fresh backbone, where none is given to start from: one of `pose_resnet.NETWORKS`.
+        architecture: architecture of a new backbone, if training starts from none: one of `pose_resnet.NETWORKS`.
         start_weights: checkpoint of a backbone to start from, instead of that of the row under ``after``; an image
             network will do.
         image_px: side of the crops of a fresh backbone, or where it is not that of the weights.
-        precision: of a fresh backbone in training.
+        precision: precision of a new backbone in training.
         compat: "published": images enter as 0 … 255, as the release's weights were trained. Imported weights say it
             themselves.
         milestones: "published": epochs (steps, where ``steps`` is a number) from which on the rate is a tenth; None:
             after 17 of 20 parts.
         gamma_weight: "small": cells that an error of 1 in gamma stands for.
-        augmentation: how crops are changed.
+        augmentation: random changes of the crops.
     """
 
     network: Literal["rootnet", "none"] = "rootnet"
@@ -119,14 +119,14 @@ class RootnetOptions(TrainingOptions):
 
 
 def root_of(values: Array, skeleton: Skeleton) -> Array:
-    """The root (..., k) of joints (..., J, k) in whatever they are given."""
+    """Root (..., k) of joints (..., J, k) in any coordinates: the mean of the root joints."""
     return np.asarray(values[..., skeleton.indices(skeleton.root_joints), :].mean(axis=-2))
 
 
 def root_in_view(view: View, truth: Truth, person: int, skeleton: Skeleton) -> tuple[Array, float, float]:
-    """The true root in a view: where it is seen (2,) px, its depth in mm, and whether it counts, 1 or 0.
+    """The true root in a view: pixels (2,), depth in mm, and its weight, 1 or 0.
 
-    Where the view itself is annotated, that is where it is seen. NaN for a depth that is not annotated.
+    Pixels are the 2D annotation of the view if there is one, else the projection. The depth is NaN if not annotated.
     """
     root_mm = view.camera.to_camera(root_of(truth.joints_mm[person], skeleton))
     if view.name in truth.annotated:
@@ -162,7 +162,7 @@ class RootnetTraining(NetworkTraining[RootnetOptions, RootArchitecture]):
         super().__init__(model, network, options, skeleton, inputs, groups, options.milestones, shares=(17 / 20,))
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """A person of the sample in its only view.
+        """A random person of the sample in its only view.
 
         Returns:
             float32: image (S, S, 3) RGB, 0 … 255; k_mm (); root (3,), x and y in cells and depth in mm; visible (1,);
@@ -180,7 +180,7 @@ class RootnetTraining(NetworkTraining[RootnetOptions, RootArchitecture]):
         )
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The recipe's loss; also the mean error of the crop's pixels, and of the depth where it is known."""
+        """The loss of the recipe, the mean error in crop pixels, and the mean error of known depths."""
         root = self.model(self.network.prepare(batch["image"]), batch["k_mm"])
         target, visible, has_depth = batch["root"], batch["visible"], batch["has_depth"]
         # Targets are in cells of a quarter of the crop, which every backbone answers.
@@ -204,9 +204,9 @@ def person_example(
     """One person's example, see `RootnetTraining.example`.
 
     Args:
-        view: that shows the person.
+        view: view of the person.
         root: where it is seen (px), its depth (mm, NaN: not known), and how much it counts.
-        crop: of the person in the view.
+        crop: crop of the person in the view.
         change: done to the crop.
         crop_px: side of the patch.
     """
@@ -228,7 +228,7 @@ def person_example(
 
 
 def inputs_of(*, whole_frames: bool, crop_px: int, extrinsics: bool = True, images: bool = True) -> Inputs:
-    """What it sees: whole frames, of which it takes its crops itself; or crops of the hand-over, or their cameras."""
+    """Inputs of RootNet: whole frames that it crops itself, or crops of the hand-over, or only their cameras."""
     if whole_frames:
         return Inputs(views=(1, 1_000 if extrinsics else 1), extrinsics=extrinsics)
     return Inputs(
@@ -242,11 +242,11 @@ def inputs_of(*, whole_frames: bool, crop_px: int, extrinsics: bool = True, imag
 
 
 class PriorTraining(Training):
-    """Nothing is learned but the constant: gamma is the median of the training split.
+    """Training of the baseline: no steps, and gamma is the median of the training split.
 
     Args:
-        architecture: whose crops it looks at.
-        skeleton: of the truth.
+        architecture: architecture whose crops are used.
+        skeleton: skeleton of the truth.
     """
 
     def __init__(self, crop_px: int, skeleton: Skeleton) -> None:
@@ -260,11 +260,11 @@ class PriorTraining(Training):
         self.inputs = inputs_of(whole_frames=False, crop_px=crop_px, images=False)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """None is asked for: there are no steps."""
+        """Unused, because there are no steps."""
         return {}
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """None is asked for: there are no steps."""
+        """Unused, because there are no steps."""
         return {"total": self.model(torch.zeros(1)).sum()}
 
     def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:

@@ -57,7 +57,7 @@ class VolumetricOptions(TrainingOptions):
             axis nearest to the vertical of the images.
         transfer: see `VolumetricArchitecture`.
         precision: of the 3D network; None: float32, and "bf16" in training with "small".
-        augmentation: "small": of the crops and their cameras.
+        augmentation: "small": random changes of the crops and their cameras.
     """
 
     aggregation: Aggregation | None = None

@@ -279,7 +279,7 @@ def test_answers_depend_on_the_order_of_views_and_on_nothing_withheld(backbone, 
     assert answer.frame == sample.views[0].name
     assert answer.columns == {}
     five = image_sample(0, 5)
-    with pytest.raises(InputError, match="handed 5 views, and its weights are for 4"):
+    with pytest.raises(InputError, match="got 5 views, and its weights are for 4"):
         method.predict([five])
     with pytest.raises(InputError, match=r"own\.pt.*for 4 views.*views: 3"):
         RaysMlp({"views": 3}, HUMAN36M).load(tmp_path / "own.pt", "cpu")
