@@ -10,15 +10,18 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from poseboard.benchmarks.locks import is_first_process
-from poseboard.benchmarks.settings import CLUSTER_VARIABLE, PROFILE_VARIABLE, Settings
+from poseboard.benchmarks.params import CLUSTER_VARIABLE, PROFILE_VARIABLE
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles, write_file
 from poseboard.protocols.records import ResultError, RowKind, row_paths
+
+if TYPE_CHECKING:
+    from poseboard.benchmarks.plan import Plan, Run
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -88,30 +91,31 @@ def _options(
     pass
 
 
-def _settings(dataset: str | None = None, root: Path | None = None) -> Settings:
-    settings = Settings.read()
+def _read_plan(dataset: str | None = None, root: Path | None = None) -> Plan:
+    from poseboard.benchmarks.plan import Plan, check_rows
+
+    plan = Plan.read()
     if "DVC_STAGE" not in os.environ:  # stages of a run check the rows that they use; the run has checked all
-        from poseboard.benchmarks.matching import check_rows
-
-        check_rows(settings)
-    return settings if dataset is None or root is None else settings.with_root(dataset, root)
+        check_rows(plan)
+    return plan if dataset is None or root is None else plan.with_root(dataset, root)
 
 
-def _workers(settings: Settings) -> AbstractContextManager[None]:
+def _workers(plan: Plan) -> AbstractContextManager[None]:
     """Worker processes of the command, on this machine or on the cluster of params.yaml or ``--cluster``."""
     from poseboard.benchmarks.jobs import workers
 
-    return workers(settings.profile.processes, settings.cluster)
+    return workers(plan.profile.processes, plan.cluster)
 
 
-def _runs_nowhere(settings: Settings, row: str, kinds: Iterable[RowKind]) -> bool:
-    """Whether params.yaml runs a row on no data set: its stage says so and makes its folders, no more."""
-    if settings.on(row) != []:
-        return False
+def _runs(plan: Plan, row: str, dataset: str | None, kinds: Iterable[RowKind]) -> list[Run]:
+    """The run of a row on one data set, or all its runs, after making the folders of their results."""
+    plan.entry(row)  # refuses other names before they are those of folders
     for kind in kinds:
-        settings.row_folder(kind, row).mkdir(parents=True, exist_ok=True)
-    print(settings.nowhere(row))
-    return True
+        plan.layout.row_folder(kind, row).mkdir(parents=True, exist_ok=True)
+    runs = list(plan.runs(row)) if dataset is None else [plan.run(row, dataset)]
+    if not runs:
+        print(f"{row}: left out, params.yaml runs it on no data set in profile {plan.params.profile}")
+    return runs
 
 
 @app.command()
@@ -123,21 +127,21 @@ def repro() -> None:
     """
     import time
 
-    from poseboard.benchmarks.matching import check_rows
     from poseboard.benchmarks.pipeline import in_profile, remove_broken_lock, run_pipeline
+    from poseboard.benchmarks.plan import check_rows
     from poseboard.benchmarks.summary import disk_line, duration, summary
 
     began = time.monotonic()
-    with in_profile(Path("params.yaml")) as settings:
-        check_rows(settings)
-        if settings.profile.warning:
-            print(f"profile {settings.params.profile}: {settings.profile.warning}", file=sys.stderr)
-        remove_broken_lock(settings.home)
-        if line := disk_line(settings.home):
+    with in_profile(Path("params.yaml")) as plan:
+        check_rows(plan)
+        if plan.profile.warning:
+            print(f"profile {plan.params.profile}: {plan.profile.warning}", file=sys.stderr)
+        remove_broken_lock(plan.home)
+        if line := disk_line(plan.home):
             print(f"poseboard: {line}", file=sys.stderr)
         # What DVC and the stages say on the way is no result of this command: the summary is.
-        run_pipeline(settings)
-    print(summary(settings))
+        run_pipeline(plan)
+    print(summary(plan))
     print(f"took {duration(time.monotonic() - began)}")
 
 
@@ -157,18 +161,18 @@ def plan_(
     from poseboard.benchmarks.summary import disk_line, duration
 
     if write:
-        settings = _settings()
-        write_plan(settings)
-        record_others(settings)
+        plan = _read_plan()
+        write_plan(plan)
+        record_others(plan)
         return
-    with in_profile(Path("params.yaml")) as settings:
-        write_plan(settings)
-        record_others(settings)
-        due, times = due_stages(settings), stage_times(settings)
+    with in_profile(Path("params.yaml")) as plan:
+        write_plan(plan)
+        record_others(plan)
+        due, times = due_stages(plan), stage_times(plan)
     for name in due:
         print(f"{name:32}{duration(times[name]) if name in times else '-':>8}")
-    print(f"{len(due)} of {len(stage_names(settings))} stages are due in profile {settings.params.profile}")
-    if line := disk_line(settings.home):
+    print(f"{len(due)} of {len(stage_names(plan))} stages are due in profile {plan.params.profile}")
+    if line := disk_line(plan.home):
         print(line)
 
 
@@ -180,7 +184,7 @@ def data_status() -> None:
     """
     from poseboard.benchmarks.data import status_lines
 
-    lines, damaged = status_lines(_settings())
+    lines, damaged = status_lines(_read_plan())
     print("\n".join(lines))
     if damaged:
         raise typer.Exit(2)
@@ -199,9 +203,9 @@ def data_prepare(
     """
     from poseboard.benchmarks.data import prepare
 
-    settings = _settings()
-    for name in settings.params.datasets if dataset is None else [dataset]:
-        record = prepare(settings, name)
+    plan = _read_plan()
+    for name in plan.params.datasets if dataset is None else [dataset]:
+        record = prepare(plan.source(name), plan.layout, plan.cluster)
         print(f"{name}: {record.state}, {record.detail}")
 
 
@@ -280,35 +284,39 @@ def train(context: typer.Context, names: Names, root: Root = None) -> None:
     or SLURM the processes given there are used instead of the profile's.
     """
     dataset, row = _names(names, context)
-    settings = _settings(dataset, root)
-    if dataset is None and _runs_nowhere(settings, row, ("checkpoints", "training")):
+    plan = _read_plan(dataset, root)
+    runs = _runs(plan, row, dataset, ("checkpoints", "training"))
+    if not runs:
         return
-    from poseboard.benchmarks import training
     from poseboard.benchmarks.jobs import use_one_thread
+    from poseboard.benchmarks.training import Processes, train_stage
+    from poseboard.benchmarks.training import train as train_run
 
     use_one_thread()
-    with _workers(settings):
-        named = None if dataset is None else training.train(settings, dataset, row)
-        for line in training.train_stage(settings, row) if dataset is None else [named]:
-            if line is not None:
+    with _workers(plan):
+        if dataset is None:
+            for line in train_stage(runs, plan.profile.processes):
                 print(line)
+            return
+        siblings = [plan.run(row, each) for each in plan.may_run(row)]
+        if (line_of_run := train_run(runs[0], siblings, Processes(plan.profile.processes))) is not None:
+            print(line_of_run)
 
 
 @app.command()
 def evaluate(context: typer.Context, names: Names, root: Root = None) -> None:
     """Predict and score a row on every data set that it runs on, or on one; answers that still hold are kept."""
     dataset, row = _names(names, context)
-    settings = _settings(dataset, root)
-    if dataset is None and _runs_nowhere(settings, row, ("predictions", "scores", "errors", "examples")):
-        return
-    if not is_first_process():
+    plan = _read_plan(dataset, root)
+    runs = _runs(plan, row, dataset, ("predictions", "scores", "errors", "examples"))
+    if not runs or not is_first_process():
         return
     from poseboard.benchmarks.evaluating import evaluate_stage
     from poseboard.benchmarks.jobs import use_one_thread
 
     use_one_thread()
-    with _workers(settings):
-        for line in evaluate_stage(settings, row, dataset):
+    with _workers(plan):
+        for line in evaluate_stage(runs):
             print(line)
 
 
@@ -327,16 +335,16 @@ def predict(
     to the byte. Under torchrun or SLURM the first process predicts. Weights from elsewhere are a row of their own in
     params.yaml, with `weights: FILE`.
     """
-    settings = _settings(dataset, root)
+    plan = _read_plan(dataset, root)
+    run = plan.run(method, dataset)
     if not is_first_process():
         return
-    from poseboard.benchmarks.evaluating import predict_alone
-    from poseboard.benchmarks.harness import Bench
+    from poseboard.benchmarks.evaluating import predict_split
     from poseboard.benchmarks.jobs import use_one_thread
 
     use_one_thread()
-    with _workers(settings):
-        for line in predict_alone(Bench.open(settings, dataset), method, split):
+    with _workers(plan):
+        for line in predict_split(run, split):
             print(line)
 
 
@@ -363,12 +371,11 @@ def score(
     another unit, or with joints, sides or axes in another order, are scored with a warning.
     """
     from poseboard.benchmarks import scoring
-    from poseboard.benchmarks.harness import Bench
 
-    settings = _settings(dataset, root)
+    plan = _read_plan(dataset, root)
+    run = plan.submission(method, dataset) if predictions else plan.run(method, dataset)
     record = scoring.score_stage(
-        Bench.open(settings, dataset),
-        method,
+        run,
         predictions,
         named,
         lambda line: print(f"poseboard: warning: {line}", file=sys.stderr),
@@ -376,8 +383,8 @@ def score(
     if as_json:
         print(record.text(), end="")
         return
-    if settings.profile.warning:
-        print(f"profile {settings.params.profile}: {settings.profile.warning}")
+    if plan.profile.warning:
+        print(f"profile {plan.params.profile}: {plan.profile.warning}")
     print("\n".join(scoring.lines(record)))
 
 
@@ -390,8 +397,13 @@ def compare(
     """Compare all scored rows of a data set: paired differences and rank intervals."""
     from poseboard.benchmarks import scoring
 
-    settings = _settings()
-    for record in scoring.compare_all(settings) if dataset is None else [scoring.compare_stage(settings, dataset)]:
+    plan = _read_plan()
+    (plan.layout.results / "comparisons").mkdir(parents=True, exist_ok=True)
+    for name in plan.params.datasets if dataset is None else [dataset]:
+        runs = plan.runs_on(name)
+        if dataset is None and not any(run.path("scores").is_file() for run in runs):
+            continue
+        record = scoring.compare_stage(name, runs)
         print(f"{record.dataset}: {len(record.tables)} tables compared")
     _say_store()
 
@@ -408,7 +420,8 @@ def speed(
     """
     from poseboard.benchmarks.timing import speed_stage
 
-    print("\n".join(speed_stage(_settings(), record=record)))
+    plan = _read_plan()
+    print("\n".join(speed_stage(plan.layout, full_size=plan.profile.full_size, record=record)))
 
 
 @app.command()
@@ -420,21 +433,21 @@ def report(
     """Build the leaderboard page from results/; it needs no network and can be published as a folder."""
     from poseboard.report.site import build
 
-    settings = _settings()
-    results = settings.home / "results"
-    rows = {row: settings.may_run(row) for row in settings.rows}
-    code = {name: settings.home / entry.code for name, entry in settings.rows.items()}
+    plan = _read_plan()
+    results = plan.home / "results"
+    rows = {row: plan.may_run(row) for row in plan.rows}
+    code = {name: plan.home / entry.code for name, entry in plan.rows.items()}
     folders = {name: path.parent if path.name == "method.py" else path for name, path in code.items()}
-    files = build(results, settings.params.profile, settings.page, rows, settings.params.colours, folders)
+    files = build(results, plan.params.profile, plan.layout.page, rows, plan.params.colours, folders)
     print(f"{files[0]}: {len(files)} files")
     if pictures:
         from poseboard.report.pictures import write_pictures
         from poseboard.report.results import read_results
 
-        contents = read_results(results, settings.params.profile, rows)
-        for picture in write_pictures(contents, rows, settings.params.colours, settings.home / "report" / "images"):
+        contents = read_results(results, plan.params.profile, rows)
+        for picture in write_pictures(contents, rows, plan.params.colours, plan.home / "report" / "images"):
             print(picture)
-    for path in row_paths(settings.results, "scores"):
+    for path in row_paths(plan.layout.results, "scores"):
         if (row := path.parent.name) in rows and path.stem not in rows[row]:
             print(f"{row}: its scores on {path.stem} are not shown, params.yaml does not run it there")
     _say_store()
@@ -461,11 +474,11 @@ def sync(
 
     from poseboard.benchmarks.mlflow_sync import sync as run
 
-    settings = _settings()
-    added, kept, skipped = run(settings.home, settings.params.profile, settings.results)
+    plan = _read_plan()
+    added, kept, skipped = run(plan.home, plan.params.profile, plan.layout.results)
     if record is not None:
         write_file(
-            settings.results / record, (json.dumps({"runs": added + kept, "store": "mlflow.db"}) + "\n").encode()
+            plan.layout.results / record, (json.dumps({"runs": added + kept, "store": "mlflow.db"}) + "\n").encode()
         )
     print(f"mlflow: {added} runs added, {kept} there already; browse them with `make runs`")
     for line in skipped:
@@ -480,15 +493,16 @@ def runs(
 ) -> None:
     """Browse the runs in MLflow: start its server and print where each experiment is, until Ctrl-C."""
     from poseboard.benchmarks.mlflow_sync import HOST, pages, server_command
+    from poseboard.benchmarks.plan import Plan
 
-    settings = Settings.read()
+    plan = Plan.read()
     with socket.socket() as probe:
         if probe.connect_ex((HOST, port)) == 0:
             raise InputError(f"port {port}", "another program uses it", "stop that, or name another one with --port")
-    for name, page in pages(settings.home).items():
+    for name, page in pages(plan.home).items():
         print(f"{name}: http://{HOST}:{port}/{page}")
     print("MLflow starts in a few seconds; Ctrl-C stops it", flush=True)
-    command = server_command(settings.home, port)
+    command = server_command(plan.home, port)
     # Evaluations by language models would start seven more processes.
     os.execve(command[0], command, {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
 
@@ -498,7 +512,7 @@ def methods() -> None:
     """List the rows of params.yaml and the methods that can be used in one, with their options."""
     from poseboard.benchmarks.summary import method_lines
 
-    print("\n".join(method_lines(_settings())))
+    print("\n".join(method_lines(_read_plan())))
 
 
 @app.command()
@@ -547,15 +561,15 @@ def demo(
         print(f"poseboard: {line}", file=sys.stderr)
 
     focal_of = photographs.focal_of(focal, fov)
-    settings = _settings()
-    row, weights = _root_finder(settings, row, checkpoint)
-    trained_on, synthetic = _training_data_of(settings, weights)
+    plan = _read_plan()
+    row, weights = _root_finder(plan, row, checkpoint)
+    trained_on, synthetic = _training_data_of(plan, weights)
     photos = photographs.read_photos(images, focal_of, boxes, min_score)
     for photo in photos:
         if photo.left_out:
             say(f"{photo.path.name}{photo.left_out}")
-    dataset = next(iter(settings.on(row) or settings.params.datasets))  # options may differ between data sets
-    finder = Rootnet(settings.options(row, dataset), ROOT)
+    dataset = next(iter(plan.may_run(row) or plan.params.datasets))  # options may differ between data sets
+    finder = Rootnet(plan.options(row, dataset), ROOT)
     finder.load(weights, device())
     located = photographs.locate(finder, photos)
     pictures = photographs.write_pictures(located, out)
@@ -576,40 +590,38 @@ def demo(
         print("\n".join([*people.lines(), *map(str, paths)]))
 
 
-def _root_finder(settings: Settings, row: str | None, checkpoint: Path | None) -> tuple[str, Path]:
+def _root_finder(plan: Plan, row: str | None, checkpoint: Path | None) -> tuple[str, Path]:
     """Name and weights of a row that predicts roots of people: the first one if none is named."""
     from poseboard.methods.base import find_learner
     from poseboard.methods.rootnet.method import Rootnet
 
-    finders = [name for name in settings.rows if issubclass(find_learner(settings.entry(name).spec), Rootnet)]
+    finders = [name for name in plan.rows if issubclass(find_learner(plan.entry(name).spec), Rootnet)]
     if row is None and not finders:
         raise InputError("params.yaml: methods", "no row finds the roots of people", "add one of methods/rootnet")
     row = row or finders[0]
     if row not in finders:
-        settings.entry(row)
+        plan.entry(row)
         remedy = f"name one that does: {', '.join(finders) or 'there is none'}"
         raise InputError(f"row {row}", "does not find the roots of people", remedy)
     trained = [
-        settings.checkpoint(dataset, row, seed)
-        for dataset in settings.params.datasets
-        for seed in settings.profile.seeds
+        plan.layout.checkpoint(dataset, row, seed) for dataset in plan.params.datasets for seed in plan.profile.seeds
     ]
     path = checkpoint or next((path for path in trained if path.is_file()), None)
     if path is None:
         remedy = f"run `poseboard train {row}`, or give --checkpoint FILE"
-        raise InputError(f"row {row}", f"has no checkpoint in {settings.portable(str(settings.results))}", remedy)
+        raise InputError(f"row {row}", f"has no checkpoint in {plan.layout.portable(str(plan.layout.results))}", remedy)
     if not path.is_file():
         raise InputError(path, "there is no such checkpoint", "give a checkpoint of ours or an imported one")
     return row, path
 
 
-def _training_data_of(settings: Settings, weights: Path) -> tuple[str, bool | None]:
+def _training_data_of(plan: Plan, weights: Path) -> tuple[str, bool | None]:
     """What a checkpoint was trained on, in words, and whether that was synthetic; None if not known."""
     from poseboard.benchmarks.provenance import training_path, weights_sha256
     from poseboard.protocols.records import TrainingFile
 
-    weights_sha256(settings, weights)  # refuses a file that its training did not write
-    path = training_path(settings, weights)
+    weights_sha256(plan.layout, weights)  # refuses a file that its training did not write
+    path = training_path(plan.layout, weights)
     record = TrainingFile.read(path) if path is not None and path.is_file() else None
     if record is None or (record.provenance.weights is not None and record.provenance.weights.origin == "imported"):
         return "not known", None
@@ -633,24 +645,21 @@ def roots_write(
 
     Boxes in it are those of the crops; its unit is that of the data set as it is published.
     """
-    from poseboard.benchmarks.harness import Bench
-    from poseboard.benchmarks.predicting import predictions_path
     from poseboard.protocols import predictions, root_files
 
-    settings = _settings()
-    opened = Bench.open(settings, dataset).dataset
-    folder = settings.row_path("predictions", row, dataset)
+    run = _read_plan().run(row, dataset)
+    opened, folder, layout = run.dataset, run.path("predictions"), run.layout
     records: list[root_files.RootRecord] = []
     for condition in root_files.camera_conditions(opened, split):
-        path = predictions_path(settings, dataset, row, condition, settings.seeds(row, dataset)[0])
+        path = layout.predictions(dataset, row, condition, run.seeds[0])
         if not path.is_file():
             problem = f"there are no predictions of {split} from {condition.cameras[0]} alone"
             remedy = f"run `poseboard predict {dataset} {row} --split {split}` first"
-            raise InputError(settings.portable(str(folder)), problem, remedy)
+            raise InputError(layout.portable(str(folder)), problem, remedy)
         records += root_files.to_records(opened, predictions.read(path))
     out, unit = out or folder / f"bbox_root_{dataset}_output.json", root_files.length_unit(opened)
     root_files.write_roots(out, records, unit)
-    print(f"{settings.portable(str(out))}: {len(records)} people, in {unit}")
+    print(f"{layout.portable(str(out))}: {len(records)} people, in {unit}")
 
 
 @roots_app.command("read")
@@ -662,11 +671,10 @@ def roots_read(
     split: Split = "test",
 ) -> None:
     """Make predictions of a file of roots, to be scored by `poseboard score DATASET NAME --predictions`."""
-    from poseboard.benchmarks.harness import Bench
     from poseboard.protocols import predictions, root_files
     from poseboard.protocols.records import check_name
 
-    opened = Bench.open(_settings(), dataset).dataset
+    opened = _read_plan().source(dataset).dataset
     records = root_files.read_roots(file, root_files.length_unit(opened))
     tables = root_files.to_predictions(opened, split, records, named, str(file))
     several = len(tables) > 1

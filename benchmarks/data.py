@@ -6,36 +6,28 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from poseboard.benchmarks.jobs import workers
+from poseboard.benchmarks.layout import Layout
+from poseboard.benchmarks.params import PARTIAL
 from poseboard.benchmarks.progress import progress
-from poseboard.benchmarks.settings import PARTIAL, Settings
-from poseboard.datasets.catalog import Entry, catalog, open_dataset
+from poseboard.datasets.catalog import Entry, catalog
 from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.files import write_file
 from poseboard.datasets.plausibility import Labels, findings
 from poseboard.datasets.sample import Dataset, Group, Status, images_sha256, skeleton_of_truth
-from poseboard.datasets.synthetic.generation import Extent, GenerationOptions
+from poseboard.datasets.synthetic.generation import Extent
 from poseboard.protocols.records import DataFile
+
+if TYPE_CHECKING:
+    from poseboard.benchmarks.plan import DataSource, Plan
 
 _CHECKED_SAMPLES = 500
 """Samples of a data set, evenly chosen of its splits, of which the labels are checked."""
 _SMALL_WORLD_PX = 20_000_000
 """Pixels of a world that one process renders in a few seconds."""
-
-
-def world(settings: Settings, dataset: str) -> GenerationOptions | None:
-    """Options of the synthetic world that stands for a data set in the profile in force; None where none does.
-
-    Raises:
-        InputError: an option is unknown or wrong.
-    """
-    if not settings.is_world(dataset):
-        return None
-    kind: type[GenerationOptions] = catalog()[dataset].writer().WorldOptions
-    return validated(kind, settings.world_options(dataset), f"world of {dataset}")
 
 
 def render(
@@ -70,7 +62,7 @@ def _processes(extent: Extent) -> int:
     return (os.cpu_count() or 1) if extent.shots * extent.pixels > _SMALL_WORLD_PX else 1
 
 
-def prepare(settings: Settings, dataset: str) -> DataFile:
+def prepare(source: DataSource, layout: Layout, cluster: str | None = None) -> DataFile:
     """Make a data set ready and write results/<profile>/data/<dataset>.json, and beside it a contact sheet.
 
     That params.yaml names no folder, and that there is none at the default place, is a state and no error.
@@ -79,26 +71,26 @@ def prepare(settings: Settings, dataset: str) -> DataFile:
         InputError: the folder is not there although params.yaml names it, or lacks files and is not said to be partial;
             its labels cannot be of people; or params.yaml does not have the data set.
     """
-    target = settings.dataset_file("data", dataset)
-    sheet = target.with_name(f"{dataset}-contact-sheet.png")
-    if settings.is_world(dataset):
-        render(dataset, settings.world_options(dataset), settings.root(dataset), cluster=settings.cluster)
-    status, opened = open_named(settings, dataset)
+    target = layout.dataset_file("data", source.name)
+    sheet = target.with_name(f"{source.name}-contact-sheet.png")
+    if source.world is not None and source.root is not None:
+        render(source.name, source.world, source.root, cluster=cluster)
+    status, opened = open_named(source, layout)
     target.parent.mkdir(parents=True, exist_ok=True)
     if opened is None:
-        record = _absent(catalog()[dataset], status)
+        record = _absent(catalog()[source.name], status)
         sheet.unlink(missing_ok=True)
     else:
-        check_labels(opened, settings.portable(str(settings.root(dataset))))
+        check_labels(opened, layout.portable(str(source.root)))
         groups = {split: _groups(opened, split) for split in opened.splits}
         write_contact_sheet(
             opened, {key: group for of_split in groups.values() for key, group in of_split.items()}, sheet
         )
         record = DataFile(
-            dataset=dataset,
+            dataset=source.name,
             synthetic=opened.synthetic,
             state=status.state,
-            detail=settings.portable(status.detail),
+            detail=layout.portable(status.detail),
             obtain=status.obtain,
             manifest=opened.manifest(),
             images=images_sha256(opened.sample(key) for of_split in groups.values() for key in of_split),
@@ -128,43 +120,39 @@ def check_labels(dataset: Dataset, where: str) -> None:
             raise InputError(f"{where}: {split} labels: {found.field}", found.problem, found.remedy)
 
 
-def open_named(settings: Settings, dataset: str) -> tuple[Status, Dataset | None]:
+def open_named(source: DataSource, layout: Layout) -> tuple[Status, Dataset | None]:
     """The status of a data set of params.yaml, and the data set itself unless it is absent.
 
     Raises:
-        InputError: params.yaml does not have it, an option is wrong, or the folder is not there although it is named,
-            or lacks files although params.yaml does not say that it may.
+        InputError: an option is wrong, or the folder does not exist although it is named, or lacks files although
+            params.yaml does not say that it may.
     """
-    options = settings.dataset_options(dataset)
-    if settings.is_absent(dataset) and dataset in catalog():
-        default = f"no folder is named for it in params.yaml, and data/{dataset} is not there"
-        return replace(catalog()[dataset].status(), detail=default), None
-    root = settings.root(dataset)
-    opened = open_dataset(dataset, {**options, "root": root})
-    status = opened.status()
-    if status.state != "ready" and not (status.state == "partial" and settings.takes_partial(dataset)):
-        where = f"params.yaml: datasets.{dataset}.root" if settings.is_named(dataset) else str(root)
+    if source.root is None and source.name in catalog():
+        default = f"no folder is named for it in params.yaml, and data/{source.name} is not there"
+        return replace(catalog()[source.name].status(), detail=default), None
+    dataset = source.open()
+    status, root = dataset.status(), source.root
+    if status.state != "ready" and not (status.state == "partial" and source.is_partial) and root is not None:
+        where = f"params.yaml: datasets.{source.name}.root" if source.is_named else str(root)
         as_it_is = f", or say `{PARTIAL}: true` there to run on what it has" if status.state == "partial" else ""
         raise InputError(
             where,
-            settings.portable(status.detail if root.is_dir() else f"there is no folder {root}"),
+            layout.portable(status.detail if root.is_dir() else f"there is no folder {root}"),
             f"complete the folder, name another one, or none{as_it_is}; the data is to be had so: {status.obtain}",
         )
-    return status, opened
+    return status, dataset
 
 
 _CATALOG = "Data sets that the suite knows and params.yaml does not name: one file each, none where it names all.\n"
 
 
-def record_others(settings: Settings) -> list[DataFile]:
+def record_others(plan: Plan) -> list[DataFile]:
     """Write results/<profile>/catalog/<name>.json for every known data set that params.yaml does not have.
 
     The page takes from it why ours are absent beside a published table, and where the data is to be had.
     """
-    folder = settings.results / "catalog"
-    records = [
-        _absent(entry, entry.status()) for name, entry in catalog().items() if name not in settings.params.datasets
-    ]
+    folder = plan.layout.results / "catalog"
+    records = [_absent(entry, entry.status()) for name, entry in catalog().items() if name not in plan.params.datasets]
     folder.mkdir(parents=True, exist_ok=True)
     for left in {path.stem for path in folder.glob("*.json")} - {record.dataset for record in records}:
         (folder / f"{left}.json").unlink()
@@ -174,8 +162,8 @@ def record_others(settings: Settings) -> list[DataFile]:
     return records
 
 
-def status_lines(settings: Settings) -> tuple[list[str], bool]:
-    """A line per data set the suite knows: state, title, what is there; of one that is not, where to get it and how.
+def status_lines(plan: Plan) -> tuple[list[str], bool]:
+    """A line per data set of the catalogue: state, title, content; of a missing one, where to get it and how.
 
     Returns:
         The lines, and whether any data set is damaged.
@@ -183,18 +171,19 @@ def status_lines(settings: Settings) -> tuple[list[str], bool]:
     lines, damaged = [], False
     width = 2 + max(map(len, catalog()))
     for name, entry in catalog().items():
-        if not settings.is_absent(name):
-            root = settings.root(name)
-            synthetic = settings.is_world(name)
-            options = {**settings.dataset_options(name), "root": root}
-            status = open_dataset(name, options).status()
-            detail = (
-                status.detail if status.state != "missing" or not synthetic else "synthetic world, not rendered yet"
-            )
-            label = " (synthetic world)" if synthetic and status.state == "ready" else ""
+        source = plan.sources.get(name)
+        label = ""
+        if source is None:
+            status = entry.status(None)
+            detail = status.detail
+        elif source.is_absent:
+            status = open_named(source, plan.layout)[0]
+            detail = status.detail
         else:
-            status = entry.status(None) if name not in settings.params.datasets else open_named(settings, name)[0]
-            detail, label = status.detail, ""
+            status, synthetic = source.open().status(), source.world is not None
+            is_rendered = status.state != "missing" or not synthetic
+            detail = status.detail if is_rendered else "synthetic world, not rendered yet"
+            label = " (synthetic world)" if synthetic and status.state == "ready" else ""
         damaged |= status.state == "damaged"
         lines.append(f"{status.state:8}{name:{width}}{entry.title}{label}: {detail}")
         if status.state != "ready":

@@ -72,13 +72,16 @@ CANVAS_STEP_PX = 64
 FRAME_PX = 1000
 """Side of a frame that has no image and no known size."""
 
+LOOKED_AT = 64
+"""Samples of a split, evenly strided, whose cameras tell where up is."""
+
 WITHHELD = Group("withheld", "withheld", "withheld")
 """Of a sample whose cameras are not to be known."""
 
 _INPUTS = TypeAdapter(Inputs)
 
 
-def taken(inputs: Inputs, whose: str) -> Inputs:
+def declared_inputs(inputs: Inputs, whose: str) -> Inputs:
     """A frozen copy of the method's declared inputs.
 
     Args:
@@ -125,7 +128,7 @@ def choose_cameras(sample: Sample, cameras: Sequence[str]) -> Sample:
     return replace(sample, views=tuple(by_name[name] for name in cameras if name in by_name))
 
 
-def can_be_taken_apart(dataset: Dataset, inputs: Inputs) -> bool:
+def is_separable(dataset: Dataset, inputs: Inputs) -> bool:
     """Whether samples of several views can be shown as a method with these inputs sees people: one by one, or all."""
     return inputs.people == "all" or all(dataset.facts(split).associated for split in dataset.splits)
 
@@ -525,6 +528,46 @@ def turned_back(answer: Poses, turn: Array) -> Poses:
     return replace(answer, joints_mm=answer.joints_mm @ turn, columns=columns)
 
 
+def transfer(dataset: Dataset, origin: Dataset) -> Transfer:
+    """The transfer to a data set of weights that were trained on another one."""
+    return Transfer(origin.skeleton, turn_between(upwards(dataset), upwards(origin)))
+
+
+def upwards(dataset: Dataset) -> Array:
+    """The axis of a data set's world (3,) that is nearest to the vertical of its images, with its sign.
+
+    Example: (0, 0, 1) of Human3.6M, (0, -1, 0) of CMU Panoptic.
+
+    Raises:
+        InputError: no sample has a view.
+    """
+    for split in dataset.splits:
+        keys = dataset.keys(split)
+        samples = map(dataset.sample, keys[:: max(1, len(keys) // LOOKED_AT)])
+        down = [view.camera.R[1] for sample in samples for view in sample.views]
+        if down:
+            mean = np.mean(down, axis=0)
+            axis = int(np.abs(mean).argmax())
+            return np.asarray(-np.sign(mean[axis]) * np.eye(3)[axis])
+    raise InputError(f"data set {dataset.name}", "no sample has a view, which would tell where up is", "complete it")
+
+
+def turn_between(a: Array, b: Array) -> Array:
+    """The rotation (3, 3) that takes one signed axis to another one, about an axis of the world.
+
+    Example:
+        >>> turn_between(np.array([0.0, 0.0, 1.0]), np.array([0.0, -1.0, 0.0])) @ [0.0, 0.0, 5.0]
+        array([ 0., -5.,  0.])
+    """
+    if (a == b).all():
+        return np.eye(3)
+    if (a == -b).all():
+        about = np.roll(np.abs(a), 1)
+        return np.asarray(2 * np.outer(about, about) - np.eye(3))
+    about = np.cross(a, b)
+    return np.asarray(np.outer(b, a) - np.outer(a, b) + np.outer(about, about))
+
+
 def answer_of(answer: Poses, person: int) -> Poses:
     """What was answered of one person."""
     only = slice(person, person + 1)
@@ -629,14 +672,14 @@ class Handover:
         frames_per_rig: int = 1,
         transfer: Transfer | None = None,
     ) -> None:
-        inputs = taken(inputs, "method")
+        inputs = declared_inputs(inputs, "method")
         fewest, most = inputs.views
         chosen = tuple(dataset.views if cameras is None else cameras)[:most]
         if len(chosen) < fewest:
             raise InputError(f"views {', '.join(chosen)}", f"the method needs at least {fewest}", "choose more cameras")
         if inputs.root == "predicted" and roots_mm is None:
             raise InputError("inputs.root", "the method needs predicted roots", "name the row under `after`")
-        if len(chosen) > 1 and not can_be_taken_apart(dataset, inputs):
+        if len(chosen) > 1 and not is_separable(dataset, inputs):
             raise InputError(
                 f"{dataset.name}: people",
                 "are not associated over its views",

@@ -1,4 +1,4 @@
-"""The harness between data sets and methods: opens data sets, loads rows, and asks them for their answers.
+"""The harness between data sets and methods: builds and loads rows, and lets them predict.
 
 What a method sees is decided by the hand-over (:mod:`poseboard.benchmarks.handover`). What a model declares is taken
 once, when it has been loaded (`LoadedRow`), and every condition (a set of cameras, and where the roots come from) gets
@@ -9,23 +9,21 @@ reaches another.
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from poseboard.benchmarks.handover import Handover, Progress, Transfer, taken
-from poseboard.benchmarks.jobs import worker_number
+from poseboard.benchmarks.handover import Handover, Progress, declared_inputs, transfer
+from poseboard.benchmarks.jobs import run_jobs, worker_number
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.sample import Dataset, Poses
+from poseboard.datasets.sample import Poses
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import (
-    Inputs,
     Learner,
     Method,
     Options,
@@ -34,128 +32,50 @@ from poseboard.methods.base import (
     find_method,
     predicts,
 )
-from poseboard.protocols.perturbation import Perturbation
 
 if TYPE_CHECKING:
     # Predictions depend on the code that this module imports, and on the values in params.yaml, not on their parser.
-    from poseboard.benchmarks.settings import Settings
+    from poseboard.benchmarks.plan import DataSource, Run
+    from poseboard.protocols.condition import Condition
 
+PIECE = 256
+"""Samples of a job: enough that loading a model costs little, few enough that workers end together."""
 CHUNK = 64
 """Samples that are handed to a method at once: its answers can depend on it in the last digit."""
 
 
-@dataclass(frozen=True)
-class Bench:
-    """A data set of params.yaml opened for work.
-
-    A job that contains a bench is pickled without its data set, which each worker opens once.
+def build_learner(run: Run, skeleton: Skeleton | None = None, moments: int | None = None) -> Learner:
+    """The class of a row, constructed with its options; epochs of unstated length are passes over the data set.
 
     Args:
-        settings: params.yaml in one profile.
-        dataset: the opened data set.
+        run: the row on a data set.
+        skeleton: joints of the training; None: the data set's.
+        moments: samples of a pass, for a row that is trained on other data sets.
     """
+    options = options_of_pass(run, moments)
+    return find_learner(run.spec)(options, skeleton or run.dataset.skeleton)
 
-    settings: Settings
-    dataset: Dataset
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _open_in_worker, (pickle.dumps(self.settings), self.dataset.name, self.dataset.manifest())
+def build_method(run: Run) -> Method:
+    """The method of a row, constructed with its options; InputError for a row that predicts nothing."""
+    return find_method(run.spec)(options_of_pass(run), run.dataset.skeleton)
 
-    @classmethod
-    def open(cls, settings: Settings, name: str) -> Bench:
-        """Open a data set by its name in params.yaml; InputError if it is not ready."""
-        dataset = settings.open_dataset(name)
-        status = dataset.status()
-        if settings.is_named(name) and not settings.root(name).is_dir():
-            root = f"params.yaml: datasets.{name}.root"
-            raise InputError(root, f"there is no folder {settings.root(name)}", "name another one, or none")
-        if status.state in ("missing", "damaged"):
-            raise InputError(
-                f"data set {name}", status.detail, f"run `poseboard data prepare {name}`, or {status.obtain}"
-            )
-        return cls(settings, dataset)
 
-    def options(self, name: str, moments: int | None = None) -> dict[str, Any]:
-        """The options of a row; epochs of unstated length are passes over this data set.
+def fewest_root_views(run: Run) -> int:
+    """Number of cameras from which the roots of a row can be predicted at least.
 
-        Args:
-            name: of the row.
-            moments: samples of a pass, for a row that is trained on other data sets.
-        """
-        options = self.settings.options(name, self.dataset.name)
-        return _with_samples_of_pass(options, len(self.dataset.keys("train")) if moments is None else moments)
+    Raises:
+        InputError: the row names nothing that predicts roots.
+    """
+    if run.start is None or not predicts(find_learner(run.start.spec)):
+        start = "scratch" if run.start is None else run.start.row
+        raise InputError(f"methods.{run.row}.after", f"{start} predicts no roots", "name a row that does")
+    return build_method(run.start).inputs.views[0]
 
-    def learner(self, name: str, skeleton: Skeleton | None = None, moments: int | None = None) -> Learner:
-        """What a row of params.yaml learns, constructed with its options.
 
-        Args:
-            name: of the row.
-            skeleton: of the poses that it learns from; None: the data set's.
-            moments: see `options`.
-        """
-        return find_learner(self.settings.entry(name).spec)(
-            self.options(name, moments), skeleton or self.dataset.skeleton
-        )
-
-    def method(self, name: str) -> Method:
-        """The method of a row, constructed with its options; InputError for a row that predicts nothing."""
-        return find_method(self.settings.entry(name).spec)(self.options(name), self.dataset.skeleton)
-
-    def handover(
-        self,
-        inputs: Inputs,
-        cameras: Sequence[str] | None = None,
-        roots_mm: Mapping[str, Array] | None = None,
-        progress: Progress | None = None,
-        perturbation: Perturbation | None = None,
-        frames_per_rig: int = 1,
-        transfer: Transfer | None = None,
-    ) -> Handover:
-        """The data set as a method with these inputs may see it."""
-        crops = self.settings.home / "data" / "crops"
-        return Handover(
-            self.dataset, inputs, crops, cameras, roots_mm, progress, perturbation, frames_per_rig, transfer
-        )
-
-    def trained(self, on: str | None) -> Bench:
-        """The bench of the data set whose training weights are of (`Condition.trained_on`); None: this one."""
-        if on is None:
-            return self
-        if on not in self._others:
-            self._others[on] = Bench.open(self.settings, on)
-        return self._others[on]
-
-    @cached_property
-    def _others(self) -> dict[str, Bench]:
-        return {}
-
-    def fewest_root_views(self, method: str, split: str) -> int:
-        """From how many cameras at least the roots can be predicted that a row is handed.
-
-        Raises:
-            InputError: the row names nothing that predicts roots.
-        """
-        entry = self.settings.entry(method)
-        if split in entry.roots:
-            return len(self.dataset.views)  # such a file does not state its cameras: all are assumed
-        after = self.settings.after(method)
-        if after is None or not predicts(find_learner(self.settings.entry(after).spec)):
-            raise InputError(
-                f"methods.{method}.after", f"{entry.after} predicts no roots", "name a row that does, or roots"
-            )
-        return self.method(after).inputs.views[0]
-
-    def roots_source(self, method: str, seed: int, split: str) -> Path:
-        """The file that the roots of a row are from: a published results file, or weights that find them.
-
-        Raises:
-            InputError: the row names nothing that predicts roots.
-        """
-        self.fewest_root_views(method, split)
-        entry = self.settings.entry(method)
-        if split in entry.roots:
-            return self.settings.home / entry.roots[split]
-        return self.settings.checkpoint(self.dataset.name, entry.after, seed)
+def options_of_pass(run: Run, moments: int | None = None) -> dict[str, Any]:
+    """The options of a row, with epochs of unstated length as passes over ``moments`` samples, or the data set's."""
+    return _with_samples_of_pass(dict(run.options), len(run.dataset.keys("train")) if moments is None else moments)
 
 
 def _with_samples_of_pass(options: dict[str, Any], samples: int) -> dict[str, Any]:
@@ -166,16 +86,6 @@ def _with_samples_of_pass(options: dict[str, Any], samples: int) -> dict[str, An
         if isinstance(every, int) and every > 0:
             return {**options, "steps": {**steps, "moments": len(range(0, samples, every)) or None}}
     return options
-
-
-@lru_cache(maxsize=2)  # the data set of the samples and that of the weights
-def _open_in_worker(settings: bytes, name: str, manifest: str) -> Bench:
-    """Open a data set; InputError if this machine has another state of it."""
-    bench = Bench.open(pickle.loads(settings), name)
-    if bench.dataset.manifest() != manifest:
-        remedy = "let all workers read the same folder, and leave it unchanged during a run"
-        raise InputError(f"data set {name}", "a worker reads another state of it", remedy)
-    return bench
 
 
 def device() -> str:
@@ -206,15 +116,15 @@ class LoadedRow:
         InputError: the weights cannot be used, or what is declared is none of what `Inputs` describes.
 
     Example:
-        >>> row = LoadedRow("ransac", lambda: bench.method("ransac"), weights)  # doctest: +SKIP
+        >>> row = LoadedRow("ransac", partial(build_method, run), weights)  # doctest: +SKIP
         >>> for cameras in sets_of_cameras:  # doctest: +SKIP
-        ...     answers = predict(row.model(), bench.handover(row.inputs, cameras), keys)
+        ...     answers = predict(row.model(), Handover(run.dataset, row.inputs, crops, cameras), keys)
     """
 
     def __init__(self, name: str, build: Callable[[], Method], weights: Path | None) -> None:
         self.name, self._build, self._weights = name, build, weights
         first = self._load()
-        self.inputs = taken(first.inputs, f"row {name}")
+        self.inputs = declared_inputs(first.inputs, f"row {name}")
         self.answers: Skeleton | None = getattr(first, "answers", None)
         self._options = options_in_force(first, {})
         self._unused: Method | None = first
@@ -236,7 +146,7 @@ class LoadedRow:
             model, self._unused = self._unused, None
             return model
         model = self._load()
-        now = taken(model.inputs, f"row {self.name}")
+        now = declared_inputs(model.inputs, f"row {self.name}")
         if now != self.inputs:
             raise InputError(
                 f"row {self.name}: inputs",
@@ -363,3 +273,82 @@ def _chunks(groups: Iterable[Sequence[str]], size: int) -> Iterator[list[str]]:
         chunk.extend(group)
     if chunk:
         yield chunk
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """One row under one condition, with one file of weights.
+
+    Args:
+        source: the data set.
+        crops: folder of the crop store.
+        row: with its weights.
+        condition: the row's inputs.
+        keys: of the samples.
+        roots_mm: key -> root positions (P, 3) for a row that needs predicted ones.
+        origin: the data set that the weights were trained on, if it is another one.
+    """
+
+    source: DataSource
+    crops: Path
+    row: LoadedRow
+    condition: Condition
+    keys: Sequence[str]
+    roots_mm: Mapping[str, Array] | None = None
+    origin: DataSource | None = None
+
+    def handover(self) -> Handover:
+        """The samples as the row may see them."""
+        condition, dataset = self.condition, self.source.dataset
+        return Handover(
+            dataset,
+            self.row.inputs,
+            self.crops,
+            condition.cameras,
+            self.roots_mm,
+            perturbation=condition.perturbation,
+            frames_per_rig=condition.frames_per_rig,
+            transfer=None if self.origin is None else transfer(dataset, self.origin.dataset),
+        )
+
+
+class _Piece(NamedTuple):
+    prediction: Prediction
+    chunks: list[list[str]]
+
+
+def predict_all(predictions: Sequence[Prediction], progress: Progress | None = None) -> Iterator[dict[str, Poses]]:
+    """Yield the poses by key of each prediction, in order.
+
+    Args:
+        predictions: that do not depend on each other.
+        progress: called with (samples done, samples in all).
+    """
+    pieces = [[_Piece(prediction, part) for part in _parts(prediction)] for prediction in predictions]
+    results = run_jobs(_predict_piece, [piece for of_prediction in pieces for piece in of_prediction])
+    done, total = 0, sum(len(prediction.keys) for prediction in predictions)
+    for of_prediction in pieces:
+        poses: dict[str, Poses] = {}
+        for of_piece in islice(results, len(of_prediction)):
+            poses |= of_piece
+            done += len(of_piece)
+            if progress is not None:
+                progress(done, total)
+        yield poses
+
+
+def _parts(prediction: Prediction) -> Iterator[list[list[str]]]:
+    """The chunks of all samples, about `PIECE` samples together."""
+    part: list[list[str]] = []
+    for chunk in chunks(prediction.handover(), prediction.keys):
+        part.append(chunk)
+        if sum(map(len, part)) >= PIECE:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _predict_piece(piece: _Piece) -> dict[str, Poses]:
+    # A new model and hand-over: nothing that one condition showed reaches the next.
+    return answers_of(piece.prediction.row.model(), piece.prediction.handover(), piece.chunks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, field_validator
 from ruamel.yaml import YAML
@@ -15,6 +15,12 @@ from poseboard.benchmarks.layout import RESERVED_PROFILES
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError, did_you_mean, validated
 from poseboard.protocols.records import check_name
+
+PROFILE_VARIABLE = "POSEBOARD_PROFILE"
+"""Environment variable with the profile of a command, as ``--profile`` sets it, and of all stages of a run."""
+
+CLUSTER_VARIABLE = "POSEBOARD_CLUSTER"
+"""Environment variable with the cluster of a command, as ``--cluster`` sets it, and of all stages of a run."""
 
 SCRATCH = "scratch"
 """Value of ``after`` for a row that starts from no other row's checkpoint; no row may have this name."""
@@ -62,10 +68,6 @@ class MethodEntry(BaseModel):
     )
     weights: str | dict[str, Any] | None = Field(
         default=None, description="checkpoint of ours that the row uses as it is, instead of a training"
-    )
-    roots: dict[Literal["train", "test"], str] = Field(
-        default_factory=dict,
-        description="for a method that is handed predicted roots: published results files instead of `after`",
     )
     bound: bool = Field(
         default=False,

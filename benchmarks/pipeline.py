@@ -20,10 +20,9 @@ from pathlib import Path
 
 from poseboard.benchmarks.layout import run_file
 from poseboard.benchmarks.locks import only_writer
-from poseboard.benchmarks.params import SCRATCH, parse_yaml
-from poseboard.benchmarks.predicting import tables_on
+from poseboard.benchmarks.params import PROFILE_VARIABLE, SCRATCH, parse_yaml
+from poseboard.benchmarks.plan import Plan, Run
 from poseboard.benchmarks.provenance import ROOMS_FOLDER, adapter_code, closure, code_name, code_sha256, row_code
-from poseboard.benchmarks.settings import PROFILE_VARIABLE, Settings
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
@@ -44,7 +43,7 @@ say of itself; without scores here, and with one seed, they call no difference b
 
 
 @contextmanager
-def in_profile(path: Path, profile: str | None = None) -> Iterator[Settings]:
+def in_profile(path: Path, profile: str | None = None) -> Iterator[Plan]:
     """Let DVC run the stages of a profile, and of the profile that params.yaml names afterwards.
 
     Args:
@@ -55,14 +54,14 @@ def in_profile(path: Path, profile: str | None = None) -> Iterator[Settings]:
         InputError: params.yaml has no such profile, or another process runs the pipeline.
     """
     with only_writer(path.resolve().parent / ".repro.lock", "running the pipeline"):
-        settings = Settings.read(path)
+        plan = Plan.read(path)
         if profile is not None:
-            settings = settings.in_profile(profile)
-        write_run(settings.home, settings.params.profile)
+            plan = plan.in_profile(profile)
+        write_run(plan.home, plan.params.profile)
         try:
-            yield settings
+            yield plan
         finally:
-            write_run(settings.home, settings.own_profile)
+            write_run(plan.home, plan.own_profile)
 
 
 def write_run(home: Path, profile: str) -> None:
@@ -71,91 +70,88 @@ def write_run(home: Path, profile: str) -> None:
     write_file(run_file(home), text.encode())
 
 
-def keep_reference(settings: Settings) -> Path:
+def keep_reference(plan: Plan) -> Path:
     """Have a folder for the scores of profile `REFERENCE`, with a note, though that profile may never have run.
 
     The stages of every profile that judge differences depend on it; DVC refuses a dependency that is not there.
     """
-    path = settings.home / "results" / REFERENCE / "scores" / "README.md"
+    path = plan.home / "results" / REFERENCE / "scores" / "README.md"
     write_file(path, _REFERENCE_NOTE)
     return path
 
 
-def planned(settings: Settings) -> dict[Path, bytes]:
+def planned(plan: Plan) -> dict[Path, bytes]:
     """The files of results/<profile>/plan that stages depend on, with their content: one per stage.
 
-    Each has the hashes of the code that the stage runs (`closure`), by file, and what params.yaml says of the stage's
-    row or data sets. So dvc.yaml lists no code, and params.yaml does not fill dvc.lock.
+    Each has the hashes of the code that the stage runs (`closure`), by file, and its Runs or data sets. So dvc.yaml
+    lists no code, and params.yaml does not fill dvc.lock.
     """
-    params, profile = settings.params, settings.profile
-    rows = {name: entry.model_dump(mode="json", by_alias=True) for name, entry in settings.rows.items()}
-    board = {"datasets": params.datasets, "rows": rows}
-    how = profile.model_dump(mode="json", include={"seeds", "processes"})
-    worlds = {name: settings.world_options(name) for name in params.datasets if name in profile.worlds}
-    writers = [entry.writer_module for name, entry in catalog().items() if name in worlds and entry.writer_module]
+    params, worlds = plan.params, {name: source.world for name, source in plan.sources.items()}
+    writers = [entry.writer_module for name, entry in catalog().items() if worlds.get(name) and entry.writer_module]
     data_code = ["poseboard.benchmarks.data", *adapter_code(params.datasets), *writers]
+    by_row = {row: [plan.run(row, dataset) for dataset in plan.may_run(row)] for row in plan.rows}
+    board = {row: plan.may_run(row) for row in plan.rows}
+    all_runs = [run for runs in by_row.values() for run in runs]
     stages: dict[str, tuple[object, list[Path]]] = {
         "data": ({"datasets": params.datasets, "worlds": worlds}, closure(data_code)),
-        "compare": (board, closure(["poseboard.benchmarks.scoring", *_protocols(settings, params.datasets)])),
+        "compare": (board, closure(["poseboard.benchmarks.scoring", *_protocols(all_runs)])),
         "speed": (None, closure(["poseboard.benchmarks.timing", ROOMS_FOLDER / "benchmarks" / "speed"])),
-        "report": ({**board, "colours": params.colours}, closure(["poseboard.report.site"])),
+        "report": ({"rows": board, "colours": params.colours}, closure(["poseboard.report.site"])),
         "sync": (None, closure(["poseboard.benchmarks.mlflow_sync"])),
     }
-    for row, of_row in rows.items():
-        on = settings.may_run(row)
-        datasets = dict.fromkeys([*on, *(name for dataset in on for name in settings.train_on(row, dataset))])
-        own = [*row_code(settings, row), *adapter_code(datasets)]
-        named = {**of_row, "train_on": settings.train_on_entry(row)}
-        judged = ["poseboard.benchmarks.evaluating", *_protocols(settings, on)]
-        stages[f"train/{row}"] = ({"row": named, **how}, closure([*own, "poseboard.benchmarks.training"]))
-        stages[f"evaluate/{row}"] = ({"row": named, **how}, closure([*own, *judged]))
+    for row, runs in by_row.items():
+        facts = [run.facts() for run in runs]
+        names = [source.name for run in runs for source in (run.source, *run.training)]
+        own = [*(row_code(runs[0]) if runs else []), *adapter_code(dict.fromkeys(names))]
+        trained = {"runs": facts, "processes": plan.profile.processes}
+        stages[f"train/{row}"] = (trained, closure([*own, "poseboard.benchmarks.training"]))
+        stages[f"evaluate/{row}"] = (facts, closure([*own, "poseboard.benchmarks.evaluating", *_protocols(runs)]))
     values = {
         stage: {"params": values, "code": {code_name(path): code_sha256([path]) for path in code}}
         for stage, (values, code) in stages.items()
     }
     return {
-        settings.layout.plan / f"{stage}.json": (
+        plan.layout.plan / f"{stage}.json": (
             json.dumps(of_stage, indent=1, sort_keys=True, default=str) + "\n"
         ).encode()
         for stage, of_stage in values.items()
     }
 
 
-def _protocols(settings: Settings, datasets: Iterable[str]) -> list[str]:
-    """The modules of the protocols of all tables on some data sets."""
-    tables = [table for dataset in datasets for table in tables_on(dataset, settings.params.profile)]
-    return list(dict.fromkeys(type(table.rule()).__module__ for table in tables))
+def _protocols(runs: Iterable[Run]) -> list[str]:
+    """The modules of the protocols of all tables of some runs."""
+    return list(dict.fromkeys(type(table.rule()).__module__ for run in runs for table in run.tables))
 
 
-def write_plan(settings: Settings) -> None:
+def write_plan(plan: Plan) -> None:
     """Write results/<profile>/plan, and the folders that stages depend on whether or not a run fills them.
 
     These are the files of `planned`, the copy of params.yaml, the starts of rows that start from nothing, and the
     folder of `keep_reference`.
     """
-    keep_reference(settings)
-    if not settings.layout.run_file.is_file():  # by `make setup`: a plain `dvc repro` needs it
-        write_run(settings.home, settings.own_profile)
-    write_file(settings.layout.snapshot, (settings.home / "params.yaml").read_bytes())
-    for path, content in planned(settings).items():
+    keep_reference(plan)
+    if not plan.layout.run_file.is_file():  # by `make setup`: a plain `dvc repro` needs it
+        write_run(plan.home, plan.own_profile)
+    write_file(plan.layout.snapshot, (plan.home / "params.yaml").read_bytes())
+    for path, content in planned(plan).items():
         write_file(path, content)
     kinds: tuple[RowKind, ...] = ("checkpoints", "predictions")
     for kind in kinds:
         note = f"What a row with `after: {SCRATCH}` starts from: nothing.\n"
-        write_file(settings.row_folder(kind, SCRATCH) / "README.md", note.encode())
+        write_file(plan.layout.row_folder(kind, SCRATCH) / "README.md", note.encode())
 
 
-def stage_names(settings: Settings) -> list[str]:
+def stage_names(plan: Plan) -> list[str]:
     """All stages of dvc.yaml, one per row where they are generated: "train@dlt"."""
-    stages = parse_yaml((settings.home / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    stages = parse_yaml((plan.home / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     return [
         name
         for stage, entry in stages.items()
-        for name in ([f"{stage}@{row}" for row in settings.rows] if "foreach" in entry else [stage])
+        for name in ([f"{stage}@{row}" for row in plan.rows] if "foreach" in entry else [stage])
     ]
 
 
-def due_stages(settings: Settings) -> list[str]:
+def due_stages(plan: Plan) -> list[str]:
     """The stages whose dependencies changed, as ``dvc status`` says in the profile of `in_profile`.
 
     Stages that depend on their outputs may follow.
@@ -164,19 +160,19 @@ def due_stages(settings: Settings) -> list[str]:
         InputError: DVC cannot say.
     """
     command = [str(Path(sys.executable).with_name("dvc")), "status", "--json"]
-    done = subprocess.run(command, cwd=settings.home, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=plan.home, capture_output=True, text=True, check=False)
     try:
         changed = json.loads(done.stdout)
     except json.JSONDecodeError:
         problem = f"did not say which stages are due ({done.stderr.strip()[-200:]})"
         raise InputError("dvc status", problem, "run `dvc status` to see why") from None
-    return [name for name in stage_names(settings) if name in changed]
+    return [name for name in stage_names(plan) if name in changed]
 
 
-def stage_times(settings: Settings) -> dict[str, float]:
+def stage_times(plan: Plan) -> dict[str, float]:
     """Wall time of each stage in its last run here, in seconds; empty if no run left any."""
     with contextlib.suppress(OSError, ValueError, TypeError):
-        return dict(json.loads(settings.layout.stage_times.read_text(encoding="utf-8")))
+        return dict(json.loads(plan.layout.stage_times.read_text(encoding="utf-8")))
     return {}
 
 
@@ -194,7 +190,7 @@ def remove_broken_lock(home: Path) -> None:
         path.unlink()
 
 
-def run_pipeline(settings: Settings) -> None:
+def run_pipeline(plan: Plan) -> None:
     """Run ``dvc repro`` in the profile of `in_profile`; all that it and the stages print goes to stderr.
 
     A line before each stage says which it is ("stage 3 of 53"). The wall time of each is written down for
@@ -204,15 +200,15 @@ def run_pipeline(settings: Settings) -> None:
         InputError: a stage failed.
     """
     command = [str(Path(sys.executable).with_name("dvc")), "repro"]
-    environment = {**os.environ, PROFILE_VARIABLE: settings.params.profile}
-    count, place, times = len(stage_names(settings)), 0, stage_times(settings)
+    environment = {**os.environ, PROFILE_VARIABLE: plan.params.profile}
+    count, place, times = len(stage_names(plan)), 0, stage_times(plan)
     running, began = "", time.monotonic()
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, errors="replace") as process:
         assert process.stdout is not None
         for line in process.stdout:
             if stage := _STAGE.match(line):
                 place += 1
-                _note_time(settings, times, running, began)
+                _note_time(plan, times, running, began)
                 running, began = stage[2] or "", time.monotonic()
                 if running:
                     print(f"stage {place} of {count}", file=sys.stderr, flush=True)
@@ -222,12 +218,12 @@ def run_pipeline(settings: Settings) -> None:
         raise InputError(
             "dvc repro", f"stopped with exit code {process.returncode}", "the failing stage says why above"
         )
-    _note_time(settings, times, running, began)
+    _note_time(plan, times, running, began)
 
 
-def _note_time(settings: Settings, times: dict[str, float], stage: str, began: float) -> None:
+def _note_time(plan: Plan, times: dict[str, float], stage: str, began: float) -> None:
     """Add the wall time of a stage that has ended to `Layout.stage_times`; a full disk is no error here."""
     if stage:
         times[stage] = round(time.monotonic() - began, 1)
         with contextlib.suppress(OSError):
-            write_file(settings.layout.stage_times, (json.dumps(times, indent=1, sort_keys=True) + "\n").encode())
+            write_file(plan.layout.stage_times, (json.dumps(times, indent=1, sort_keys=True) + "\n").encode())

@@ -1,4 +1,4 @@
-"""The predict stage: a row's answers on every sample, one Parquet file per condition and seed."""
+"""The predict stage: a row's predictions on every sample, one Parquet file per condition and seed."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
 
-from poseboard.benchmarks.harness import Bench, LoadedRow
+from poseboard.benchmarks.handover import Handover
+from poseboard.benchmarks.harness import LoadedRow, Prediction, build_method, fewest_root_views, predict_all
 from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.pictures import write_pictures
-from poseboard.benchmarks.prediction_jobs import Prediction, predict_all
+from poseboard.benchmarks.plan import Run
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import (
     check_weights,
@@ -27,182 +28,81 @@ from poseboard.benchmarks.provenance import (
     weights_source,
 )
 from poseboard.benchmarks.roots import (
-    HandedOn,
-    handed_roots_mm,
+    RootFiles,
+    conditions_of_followers,
     images_state_sha256,
-    roots_asked,
+    predicted_roots_mm,
     transfer_basis,
 )
-from poseboard.benchmarks.settings import Settings
 from poseboard.benchmarks.training_data import TrainingData
-from poseboard.benchmarks.transfer import check_transfers, no_transfer
 from poseboard.datasets.camera import Array
-from poseboard.datasets.errors import InputError, did_you_mean
+from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
-from poseboard.datasets.sample import FileState, Poses
+from poseboard.datasets.sample import Poses
 from poseboard.methods.base import Inputs
 from poseboard.protocols import predictions
 from poseboard.protocols.condition import Condition
-from poseboard.protocols.controls import check_control
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import Weights
-from poseboard.protocols.table import Group, Table, read_tables
 
-TABLES = Path(__file__).parent / "tables"
 PICTURES = "pictures"
 """Folder beside the predictions of a row: what the method drew for its page."""
 
 _INPUTS = TypeAdapter(Inputs)
 
 
-def tables_on(dataset: str, profile: str, split: str | None = None) -> list[Table]:
-    """The tables that a profile runs on a data set, or on a split of it, by id; InputError names a wrong file."""
-    of_profile = [table for table in _tables() if not table.profiles or profile in table.profiles]
-    of_dataset = [table for table in of_profile if table.dataset == dataset and split in (None, table.split)]
-    return [table.in_profile(profile) for table in of_dataset]
-
-
-def control_of(table: Table, profile: str) -> Table | None:
-    """The table that a table names as its control; None without one, or where the profile does not run it.
-
-    Raises:
-        InputError: there is no such table, or the two cannot be compared.
-    """
-    if table.control is None:
-        return None
-    by_id = {one.id: one for one in _tables()}
-    if table.control not in by_id:
-        raise InputError(
-            f"table {table.id}: control", f"no table {table.control!r}", did_you_mean(table.control, by_id)
-        )
-    check_control(table, by_id[table.control])
-    return next((one for one in tables_on(table.dataset, profile) if one.id == table.control), None)
-
-
-def splits_on(dataset: str, profile: str) -> list[str]:
-    """The splits of a data set that some table is run on, in the order of the tables."""
-    return list(dict.fromkeys(table.split for table in tables_on(dataset, profile)))
-
-
-def splits_with_samples(bench: Bench) -> list[str]:
-    """Those of `splits_on` that the data set has samples of; all of them where it has none of any."""
-    splits = splits_on(bench.dataset.name, bench.settings.params.profile)
-    return [split for split in splits if bench.dataset.keys(split)] or splits
-
-
-def _tables() -> list[Table]:
-    """All tables, in the order of their ids; InputError where two have the same."""
-    by_id: dict[str, tuple[Table, Path]] = {}
-    for path in sorted(TABLES.glob("*.yaml")):
-        for table in _tables_in(path, FileState.of(path)):
-            if table.id in by_id:
-                other = by_id[table.id][1].name
-                raise InputError(f"{path}: id", f"{table.id!r} is also in {other}", "give each number an id of its own")
-            by_id[table.id] = table, path
-    # T7-x before T7, as files of these names are listed: the order in the files of results/
-    return [table for table, _ in sorted(by_id.values(), key=lambda entry: f"{entry[0].id}.yaml")]
-
-
-@lru_cache(maxsize=1024)
-def _tables_in(path: Path, state: FileState) -> tuple[Table, ...]:
-    """The tables of a file in a state: every stage asks for all of them often."""
-    return read_tables(path)
-
-
-def asked(
-    dataset: str, profile: str, names: Sequence[str], split: str = "test", *, in_world: bool = True
-) -> list[Condition]:
-    """The conditions that some table offers, each once; all cameras at once for a split that no table is run on.
-
-    Args:
-        dataset: its name in params.yaml.
-        profile: of params.yaml.
-        names: its cameras in order.
-        split: of it.
-        in_world: whether answers from several cameras are in the world's frame; without, tables that judge there alone
-            ask for none.
-
-    Raises:
-        InputError: a table names cameras, or another data set's weights, that cannot be.
-    """
-    tables = tables_on(dataset, profile, split)
-    check_transfers(tables)
-    for table in tables:
-        control_of(table, profile)
-    offered = [
-        condition
-        for table in tables
-        for group in table.conditions(names)
-        for condition in group
-        if in_world or len(condition.cameras) == 1 or table.rule().any_frame
-    ]
-    if not tables:
-        offered = list(Group().conditions(names, split, "none"))
-    return list(dict.fromkeys(offered))
-
-
-def predictions_path(settings: Settings, dataset: str, method: str, condition: Condition, seed: int) -> Path:
-    """File of a row's predictions."""
-    return settings.row_path("predictions", method, dataset) / f"{condition.slug}-seed{seed}.parquet"
-
-
-def weights_path(bench: Bench, method: str, seed: int) -> Path | None:
+def weights_path(run: Run, seed: int) -> Path | None:
     """The checkpoint of a row; None on data sets on which it has none because nothing can be trained there."""
-    path = bench.settings.checkpoint(bench.dataset.name, method, seed)
-    return path if path.is_file() or not TrainingData(bench, method).nothing_to_learn else None
+    path = run.checkpoint(seed)
+    return path if path.is_file() or not TrainingData(run).nothing_to_learn else None
 
 
-def row_lock(settings: Settings, dataset: str, method: str) -> AbstractContextManager[None]:
+def row_lock(run: Run) -> AbstractContextManager[None]:
     """Lock for writing or scoring a row's predictions, so that a score never mixes two runs."""
-    return only_writer(settings.row_lock("predictions", method, dataset), "predicting or scoring this row", group=True)
+    lock = run.layout.row_lock("predictions", run.row, run.source.name)
+    return only_writer(lock, "predicting or scoring this row", group=True)
 
 
-def predict_stage(bench: Bench, method: str, split: str = "test") -> Iterator[str]:
+def predict_stage(run: Run, split: str = "test") -> Iterator[str]:
     """Write the predictions files that the tables need; yields a line per file.
 
     A file is kept where nothing that it depends on changed. Files of the split that this run does not need, of another
     seed or condition, are removed, so that they are not scored.
 
     Args:
-        bench: the data set.
-        method: row in params.yaml.
+        run: the row on a data set.
         split: of the data set. A split without tables, such as "train", is predicted from all cameras.
 
     Raises:
         InputError: the row, its checkpoint or its predictions cannot be used, or another process is predicting or
             scoring this row.
     """
-    settings, dataset = bench.settings, bench.dataset.name
-    settings.entry(method)
-    with row_lock(settings, dataset, method):
+    with row_lock(run):
         # All files are replaced together and last, so that an error leaves those of the earlier run.
         with WholeFiles() as outputs:
-            written = yield from _predict_split(bench, method, split, outputs)
-        _remove_others(settings.row_path("predictions", method, dataset), split, written)
+            written = yield from _predict_split(run, split, outputs)
+        _remove_others(run.path("predictions"), split, written)
 
 
-def _predict_split(bench: Bench, method: str, split: str, outputs: WholeFiles) -> Generator[str, None, set[Path]]:
+def _predict_split(run: Run, split: str, outputs: WholeFiles) -> Generator[str, None, set[Path]]:
     """Predict every seed and condition of a split; returns the files that belong to the run, kept ones included."""
-    settings, dataset = bench.settings, bench.dataset.name
-    where = f"{dataset}/{method}"
-    asked(dataset, settings.params.profile, bench.dataset.views, split)  # a wrong table is named before missing weights
-    keys = list(bench.dataset.keys(split))
-    images_sha256 = images_state_sha256(bench, keys)
+    keys = list(run.dataset.keys(split))
+    images_sha256 = images_state_sha256(run.dataset, keys)
     files: set[Path] = set()
     to_draw: tuple[Prediction, dict[str, Poses]] | None = None
-    for seed in settings.seeds(method, dataset):
-        of_seed = _Seed(bench, method, split, seed, keys, images_sha256)
+    for seed in run.seeds:
+        of_seed = _Seed(run, split, seed, keys, images_sha256)
         due: list[Condition] = []
         for condition in of_seed.conditions:
             if reason := of_seed.why_left_out(condition):
-                yield f"{where}: {condition.slug} left out, {reason}"
+                yield f"{run}: {condition.slug} left out, {reason}"
             elif (table := of_seed.unchanged_table(condition)) is not None:
                 files |= of_seed.files(condition) | of_seed.pictures(condition)
                 yield f"{of_seed.summary(condition, table)}; nothing that it depends on changed"
             else:
                 due.append(condition)
         needed = of_seed.to_predict(due)
-        with progress(f"predict {where} seed {seed}") as report:
+        with progress(f"predict {run} seed {seed}") as report:
             for prediction, poses in zip(needed, predict_all(needed, report), strict=True):
                 table = of_seed.write(prediction, poses, outputs)
                 files |= of_seed.files(prediction.condition)
@@ -212,8 +112,8 @@ def _predict_split(bench: Bench, method: str, split: str, outputs: WholeFiles) -
     if to_draw is not None:  # after all predictions: none can depend on what a method does here
         prediction, poses = to_draw
         model, handover = prediction.row.model(), prediction.handover()
-        folder = settings.row_path("predictions", method, dataset) / PICTURES
-        files |= write_pictures(model, method, handover, poses, folder, outputs)
+        folder = run.path("predictions") / PICTURES
+        files |= write_pictures(model, run.row, handover, poses, folder, outputs)
     return files
 
 
@@ -221,8 +121,7 @@ class _Seed:
     """One seed of a row on a split: its conditions, and the file of each.
 
     Args:
-        bench: the data set.
-        method: row in params.yaml.
+        run: the row on a data set.
         split: of the data set.
         seed: of the training.
         keys: of all samples of the split.
@@ -236,33 +135,29 @@ class _Seed:
         InputError: the weights cannot be used, or no condition fits the method.
     """
 
-    def __init__(
-        self, bench: Bench, method: str, split: str, seed: int, keys: Sequence[str], images_sha256: str
-    ) -> None:
-        settings, dataset = bench.settings, bench.dataset
-        self._bench, self._method, self._split, self._seed, self._keys = bench, method, split, seed, keys
-        self._folder = settings.row_path("predictions", method, dataset.name)
-        own = _Trained.on(bench, method, seed, split)
+    def __init__(self, run: Run, split: str, seed: int, keys: Sequence[str], images_sha256: str) -> None:
+        self._run, self._seed, self._keys = run, seed, keys
+        own = _Trained.load(run, seed)
         self._trained: dict[str | None, _Trained] = {None: own}
         self._inputs = own.row.inputs
 
-        of_tables = asked(dataset.name, settings.params.profile, dataset.views, split, in_world=self._inputs.extrinsics)
-        of_roots = roots_asked(bench, method, of_tables)
-        offered = list(dict.fromkeys([*of_tables, *of_roots]))
-        _refuse_unused(method, self._inputs, offered)
-        self.conditions = list(dict.fromkeys(_shown(condition, self._inputs) for condition in offered))
-        has_pictures = (split, seed) == ("test", settings.profile.seeds[0])
-        self.drawn_condition = max(self.conditions, key=_shown_most) if has_pictures else None
-        by_condition = {_shown(one, self._inputs): one for one in of_roots if own.sha256 is not None}
-        self._root_files = HandedOn(bench, method, seed, self._folder, by_condition)
+        of_tables = run.conditions(split, in_world=self._inputs.extrinsics)
+        of_roots = conditions_of_followers(run, of_tables)
+        of_both = list(dict.fromkeys([*of_tables, *of_roots]))
+        _check_views(run.row, self._inputs, of_both)
+        self.conditions = list(dict.fromkeys(_reduced(condition, self._inputs) for condition in of_both))
+        has_pictures = (split, seed) == ("test", run.seeds[0])
+        self.drawn_condition = max(self.conditions, key=_extent) if has_pictures else None
+        by_condition = {_reduced(each, self._inputs): each for each in of_roots if own.sha256 is not None}
+        self._root_files = RootFiles(run, seed, by_condition)
         self._basis = {
-            "data": [dataset.name, dataset.synthetic, dataset.manifest(), images_sha256, keys],
-            "code": _code_sha256(settings, dataset.name, method, rooted=self._needs_roots),
+            "data": [run.source.name, run.dataset.synthetic, run.dataset.manifest(), images_sha256, keys],
+            "code": _code_sha256(run, needs_roots=self._needs_roots),
         }
 
     def why_left_out(self, condition: Condition) -> str:
         """Reason why the row cannot predict under a condition; empty if it can."""
-        return _left_out(self._bench, self._method, condition, self._inputs, self._trained[None].fewest_of_roots)
+        return _left_out(self._run, condition, self._inputs, self._trained[None].fewest_of_roots)
 
     def unchanged_table(self, condition: Condition) -> PoseTable | None:
         """The predictions of an earlier run, if nothing that they depend on changed."""
@@ -276,21 +171,23 @@ class _Seed:
 
     def pictures(self, condition: Condition) -> set[Path]:
         """The pictures that an earlier run drew under a condition."""
-        return set((self._folder / PICTURES).glob("*")) if condition == self.drawn_condition else set()
+        return set((self._run.path("predictions") / PICTURES).glob("*")) if condition == self.drawn_condition else set()
 
     def to_predict(self, conditions: Sequence[Condition]) -> list[Prediction]:
         """The predictions under some conditions, with the roots that the row needs."""
         roots_mm: dict[Condition, Mapping[str, Array] | None] = dict.fromkeys(conditions)
         if self._needs_roots:
-            by_root = {root: self._roots_mm(root) for root in dict.fromkeys(one.of_root for one in conditions)}
+            by_root = {root: self._roots_mm(root) for root in dict.fromkeys(each.of_root for each in conditions)}
             roots_mm = {condition: by_root[condition.of_root] for condition in conditions}
         return [
             Prediction(
-                self._bench,
+                self._run.source,
+                self._run.layout.crops,
                 self._weights(condition).row,
                 condition,
                 condition.samples(self._keys),
                 roots_mm[condition],
+                None if condition.trained_on is None else self._run.trained(condition.trained_on).source,
             )
             for condition in conditions
         ]
@@ -305,51 +202,51 @@ class _Seed:
 
     def summary(self, condition: Condition, table: PoseTable) -> str:
         """A line for the terminal: the file, and how many samples lack predictions."""
-        return _told(self._bench.settings, self._path(condition), condition.samples(self._keys), table)
+        return _line(self._run, self._path(condition), condition.samples(self._keys), table)
 
     @property
     def _needs_roots(self) -> bool:
         return self._inputs.root == "predicted"
 
     def _path(self, condition: Condition) -> Path:
-        return predictions_path(self._bench.settings, self._bench.dataset.name, self._method, condition, self._seed)
+        return self._run.layout.predictions(self._run.source.name, self._run.row, condition, self._seed)
 
     def _weights(self, condition: Condition) -> _Trained:
         """The weights of a condition, which may be trained on another data set."""
         on = condition.trained_on
         if on not in self._trained:
-            self._trained[on] = _Trained.on(self._bench.trained(on), self._method, self._seed, self._split)
+            self._trained[on] = _Trained.load(self._run.trained(on), self._seed)
         return self._trained[on]
 
     def _basis_sha256(self, condition: Condition) -> str:
         """Hash of everything that the predictions depend on."""
         # Without defaults, so that a new field of `Condition` makes no file due.
         stated = condition.model_dump(mode="json", exclude_defaults=True)
-        basis = {**self._basis, **self._weights(condition).basis(self._method, self._seed)}
-        return _sha256([basis, stated, *transfer_basis(self._bench, condition)])
+        basis = {**self._basis, **self._weights(condition).basis(self._run.row, self._seed)}
+        return _sha256([basis, stated, *transfer_basis(self._run, condition)])
 
     def _roots_mm(self, condition: Condition) -> dict[str, Array]:
         """Root positions by key, predicted under a condition by the row that this one starts from."""
-        bench, method = self._bench, self._method
-        folder = bench.settings.row_path("predictions", bench.settings.entry(method).after, bench.dataset.name)
-        with progress(f"roots of {bench.dataset.name}/{method} {condition.slug} seed {self._seed}") as report:
-            return handed_roots_mm(bench, method, self._seed, condition, predictions=folder, progress=report)
+        run = self._run
+        folder = None if run.start is None else run.start.path("predictions")
+        with progress(f"roots of {run} {condition.slug} seed {self._seed}") as report:
+            return predicted_roots_mm(run, self._seed, condition, predictions=folder, progress=report)
 
     def _info(self, condition: Condition) -> predictions.PredictionInfo:
         """Metadata of a predictions file."""
-        bench, weights, on = self._bench, self._weights(condition), condition.trained_on
-        skeleton = weights.row.answers or bench.trained(on).dataset.skeleton
+        run, weights, on = self._run, self._weights(condition), condition.trained_on
+        skeleton = weights.row.answers or run.trained(on).dataset.skeleton
         return predictions.PredictionInfo(
             skeleton=skeleton.name,
             joints=skeleton.joints,
-            dataset=bench.dataset.name,
+            dataset=run.source.name,
             condition=condition,
             roots_sha256=weights.roots_sha256,
             basis_sha256=self._basis_sha256(condition),
             # The file format has `window`: methods see one sample of a sequence.
             inputs={**_INPUTS.dump_python(weights.row.inputs, mode="json"), "window": 1},
-            manifest=bench.dataset.manifest(),
-            method=self._method,
+            manifest=run.dataset.manifest(),
+            method=run.row,
             checkpoint_sha256=weights.sha256,
             seed=self._seed,
             options=weights.options,
@@ -379,19 +276,18 @@ class _Trained:
     roots_sha256: str | None
 
     @classmethod
-    def on(cls, origin: Bench, method: str, seed: int, split: str) -> _Trained:
-        """Load the weights that a row has for a data set."""
-        settings, dataset = origin.settings, origin.dataset.name
-        weights, source = weights_path(origin, method, seed), weights_source(settings, dataset, method)
+    def load(cls, run: Run, seed: int) -> _Trained:
+        """The row with the weights of a training on the data set of a run."""
+        weights, source = weights_path(run, seed), weights_source(run)
         if weights is not None and weights.is_file():
-            check_weights(origin, method)
-        row = LoadedRow(method, partial(origin.method, method), weights)
+            check_weights(run)
+        row = LoadedRow(run.row, partial(build_method, run), weights)
         return cls(
             row,
             source,
-            None if weights is None else weights_sha256(settings, weights),
-            _options(settings, dataset, row, source),
-            *(_source_of_roots(origin, method, seed, split) if row.inputs.root == "predicted" else (0, None)),
+            None if weights is None else weights_sha256(run.layout, weights),
+            _options(run, row, source),
+            *(_source_of_roots(run, seed) if row.inputs.root == "predicted" else (0, None)),
         )
 
     def basis(self, method: str, seed: int) -> dict[str, list[object]]:
@@ -407,48 +303,48 @@ class _Trained:
         return self.source.training_data if self.sha256 and self.source is not None else None
 
 
-def _source_of_roots(bench: Bench, method: str, seed: int, split: str) -> tuple[int, str]:
-    """Minimum number of cameras for the roots that a row needs, and the hash of the file that predicts them."""
-    fewest = bench.fewest_root_views(method, split)
-    return fewest, weights_sha256(bench.settings, bench.roots_source(method, seed, split))
+def _source_of_roots(run: Run, seed: int) -> tuple[int, str]:
+    """Number of cameras that predicted roots need, and the hash of the weights that predict them."""
+    fewest = fewest_root_views(run)
+    assert run.start is not None  # or the line above raises
+    return fewest, weights_sha256(run.layout, run.start.checkpoint(seed))
 
 
-def _options(settings: Settings, dataset: str, row: LoadedRow, source: Weights | None) -> dict[str, Any]:
-    """The options in force: with all defaults, or for imported weights, which have their own, those of params.yaml."""
-    given = settings.options(row.name, dataset)
-    return source.stated(given) if source is not None and source.origin == "imported" else row.options(given)
+def _options(run: Run, row: LoadedRow, source: Weights | None) -> dict[str, Any]:
+    """The options in force: with all defaults, or of imported weights, which bring their own, those of params.yaml."""
+    options = dict(run.options)
+    return source.stated(options) if source is not None and source.origin == "imported" else row.options(options)
 
 
-def _told(settings: Settings, path: Path, keys: Sequence[str], table: PoseTable) -> str:
+def _line(run: Run, path: Path, keys: Sequence[str], table: PoseTable) -> str:
     """Path and content of a predictions file, for the terminal."""
     lacking = set(table.keys[np.isnan(table.joints_mm).any(axis=(1, 2))]) | (set(keys) - set(table.keys))
     answered = f"{len(lacking)} without a whole answer" if lacking else "all answered"
     cameras = len(table.info.condition.cameras)
-    return f"{path.relative_to(settings.home)}: {len(keys)} samples, {cameras} cameras, {answered}"
+    return f"{path.relative_to(run.layout.home)}: {len(keys)} samples, {cameras} cameras, {answered}"
 
 
-def _shown(offered: Condition, inputs: Inputs) -> Condition:
+def _reduced(condition: Condition, inputs: Inputs) -> Condition:
     """The condition, reduced to the inputs that the method declares."""
-    return offered.shown(inputs.root, inputs.hand, inputs.people, inputs.frames_per_rig)
+    return condition.shown(inputs.root, inputs.hand, inputs.people, inputs.frames_per_rig)
 
 
-def _shown_most(condition: Condition) -> tuple[bool, int, int, int]:
+def _extent(condition: Condition) -> tuple[bool, int, int, int]:
     """Sort key: own weights without perturbation first, then samples, cameras and frames per rig."""
     usual = condition.perturbation is None and condition.trained_on is None
     return usual, -condition.every, len(condition.cameras), condition.frames_per_rig
 
 
-def _refuse_unused(method: str, inputs: Inputs, offered: Sequence[Condition]) -> None:
-    """InputError if no condition of the tables fits the views that a method takes."""
+def _check_views(row: str, inputs: Inputs, conditions: Sequence[Condition]) -> None:
+    """InputError for a row that cannot predict under any condition."""
     fewest, most = inputs.views
-    if not any(fewest <= len(condition.cameras) <= most for condition in offered):
-        raise InputError(f"method {method}", f"takes {fewest} to {most} views, no table offers that", "add a table")
+    if not any(fewest <= len(condition.cameras) <= most for condition in conditions):
+        raise InputError(f"method {row}", f"takes {fewest} to {most} views, no table offers that", "add a table")
 
 
-def _left_out(bench: Bench, method: str, condition: Condition, inputs: Inputs, fewest_of_roots: int) -> str:
-    """Reason why a row cannot predict under a condition; empty if it can."""
-    other = condition.trained_on
-    if other is not None and (why := no_transfer(bench.settings, bench.dataset.name, method, other)):
+def _left_out(run: Run, condition: Condition, inputs: Inputs, fewest_of_roots: int) -> str:
+    """Reason why the row cannot predict under a condition; empty if it can."""
+    if condition.trained_on is not None and (why := no_transfer(run, condition.trained_on)):
         return why
     fewest, most = inputs.views
     if not (fewest <= condition.fewest_views and len(condition.cameras) <= most):
@@ -456,10 +352,34 @@ def _left_out(bench: Bench, method: str, condition: Condition, inputs: Inputs, f
     if fewest_of_roots and condition.of_root.fewest_views < fewest_of_roots:
         return f"the root it is handed takes at least {fewest_of_roots} views"
     if condition.perturbation is not None:
-        unrooted = replace(inputs, root="none")  # of roots nothing is spoiled but what they are predicted from
-        given = bench.handover(unrooted, condition.cameras, perturbation=condition.perturbation)
-        if not given.is_perturbed(condition.samples(bench.dataset.keys(condition.split))):
-            return f"{condition.perturbation.kind} does not apply: the row is shown nothing that it changes"
+        unrooted = replace(inputs, root="none")  # roots change only with their own inputs
+        handover = Handover(
+            run.dataset, unrooted, run.layout.crops, condition.cameras, perturbation=condition.perturbation
+        )
+        if not handover.is_perturbed(condition.samples(run.dataset.keys(condition.split))):
+            return f"{condition.perturbation.kind} does not apply: it changes none of the row's inputs"
+    return ""
+
+
+def no_transfer(run: Run, trained_on: str) -> str:
+    """Reason why a row has no number on a data set with its weights of another one; empty if it has.
+
+    Args:
+        run: the row on the data set of the test.
+        trained_on: name of the other data set.
+    """
+    origin = run.by_training.get(trained_on)
+    if origin is None or origin.source.is_absent:
+        return f"there is no copy of {trained_on}"
+    if origin.left_out:
+        return f"it does not run on {trained_on}"
+    source = weights_source(origin)
+    if source is None or not all(path.is_file() for path in origin.checkpoints.values()):
+        return f"it has no weights of {trained_on}"
+    if source.training_data is not None:
+        return f"its weights for {trained_on} were not trained on it alone"
+    if origin.seeds != run.seeds:
+        return f"its weights for {trained_on} are of other seeds"
     return ""
 
 
@@ -482,10 +402,10 @@ def _unchanged(path: Path, basis_sha256: str) -> PoseTable | None:
     return table if same else None
 
 
-def _code_sha256(settings: Settings, dataset: str, method: str, *, rooted: bool) -> list[str]:
-    """Hashes of the code of a row, and of the row that predicts its roots."""
-    rows = [method, settings.entry(method).after] if rooted else [method]
-    return [code_sha256(prediction_code(settings, dataset, row)) for row in rows]
+def _code_sha256(run: Run, *, needs_roots: bool) -> list[str]:
+    """Of the row, and of the one that predicts its roots."""
+    runs = [run, run.start] if needs_roots and run.start is not None else [run]
+    return [code_sha256(prediction_code(each)) for each in runs]
 
 
 def _sha256(values: object) -> str:

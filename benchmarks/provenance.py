@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 
 import poseboard.methods.base
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.layout import Layout
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import FileState
@@ -26,7 +26,7 @@ from poseboard.methods.base import module_and_class
 from poseboard.protocols.records import Provenance, TrainingFile, Weights, row_path
 
 if TYPE_CHECKING:
-    from poseboard.benchmarks.harness import Bench
+    from poseboard.benchmarks.plan import Run
 
 ROOMS = ("benchmarks", "datasets", "methods", "protocols", "report", "pyproject.toml", "constraints.txt", "dvc.yaml")
 _PACKAGES = ("torch", "numpy", "numba", "scipy", "lightning-fabric", "pandas", "pyarrow")
@@ -38,10 +38,10 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def weights_sha256(settings: Settings, weights: Path) -> str:
+def weights_sha256(layout: Layout, weights: Path) -> str:
     """SHA-256 of a file of weights, verified where a training of this checkout recorded it.
 
-    That is for checkpoints where `Settings.checkpoint` puts them, of any profile; a file elsewhere has no record, and
+    That is for checkpoints where `Layout.checkpoint` puts them, of any profile; a file elsewhere has no record, and
     its own checksums alone speak for it (`Checkpoint.read`).
 
     Raises:
@@ -50,7 +50,7 @@ def weights_sha256(settings: Settings, weights: Path) -> str:
         OSError: the file cannot be read.
     """
     digest = file_sha256(weights)
-    if (path := training_path(settings, weights)) is None or not path.is_file():
+    if (path := training_path(layout, weights)) is None or not path.is_file():
         return digest
     recorded = TrainingFile.read(path).provenance.checkpoint_sha256.get(weights.stem)
     if recorded not in (None, digest):
@@ -63,9 +63,9 @@ def weights_sha256(settings: Settings, weights: Path) -> str:
     return digest
 
 
-def training_path(settings: Settings, weights: Path) -> Path | None:
-    """The record of the training that left a checkpoint where `Settings.checkpoint` puts it; None elsewhere."""
-    results = (settings.home / "results").resolve()
+def training_path(layout: Layout, weights: Path) -> Path | None:
+    """The record of the training that left a checkpoint where `Layout.checkpoint` puts it; None elsewhere."""
+    results = (layout.home / "results").resolve()
     path = weights.resolve()
     match path.relative_to(results).parts if path.is_relative_to(results) else ():
         case (profile, "checkpoints", row, dataset, _):
@@ -74,7 +74,7 @@ def training_path(settings: Settings, weights: Path) -> Path | None:
             return None
 
 
-def check_weights(bench: Bench, row: str) -> None:
+def check_weights(run: Run) -> None:
     """Refuse weights of a row that were trained on another state of a data set than the one at hand.
 
     Weights that come from a file (``weights: FILE``) state themselves what they were trained on, as far as it is known.
@@ -83,27 +83,29 @@ def check_weights(bench: Bench, row: str) -> None:
         InputError: the weights have no record of their training, or were trained on other data.
         ResultError: the record cannot be read.
     """
-    settings, dataset = bench.settings, bench.dataset
-    remedy = f"run `poseboard train {row}`; other weights are a row with `weights: FILE`, or `train_on`"
-    path = settings.row_path("training", row, dataset.name)
+    remedy = f"run `poseboard train {run.row}`; other weights are a row with `weights: FILE`, or `train_on`"
+    path = run.path("training")
     if not path.is_file():
-        problem = f"its weights for {dataset.name} have no record of their training ({settings.portable(str(path))})"
-        raise InputError(f"row {row}", problem, remedy)
+        lacking = run.layout.portable(str(path))
+        problem = f"its weights for {run.source.name} have no record of their training ({lacking})"
+        raise InputError(f"row {run.row}", problem, remedy)
     record = TrainingFile.read(path)
     if record.provenance.weights is not None and record.provenance.weights.origin == "imported":
         return
-    manifests = record.training_manifests or {dataset.name: record.provenance.data_manifest}
-    for name, manifest in manifests.items():
-        if not settings.is_absent(name):
-            now = bench.trained(None if name == dataset.name else name).dataset.manifest()
-            if manifest != now:
-                problem = f"its weights were trained on another state of {name} ({manifest[:12]}… is now {now[:12]}…)"
-                raise InputError(f"row {row}", problem, remedy)
+    manifests = record.training_manifests or {run.source.name: record.provenance.data_manifest}
+    for source in {run.source.name: run.source, **{source.name: source for source in run.training}}.values():
+        if source.name in manifests and not source.is_absent:
+            then, now = manifests[source.name], source.dataset.manifest()
+            if then != now:
+                problem = (
+                    f"its weights were trained on another state of {source.name} ({then[:12]}… is now {now[:12]}…)"
+                )
+                raise InputError(f"row {run.row}", problem, remedy)
 
 
-def weights_source(settings: Settings, dataset: str, method: str) -> Weights | None:
-    """Where the checkpoints of a row come from, as its training recorded; None where nothing is recorded."""
-    path = settings.row_path("training", method, dataset)
+def weights_source(run: Run) -> Weights | None:
+    """Origin of the checkpoints of a row, as its training recorded; None if nothing is recorded."""
+    path = run.path("training")
     return TrainingFile.read(path).provenance.weights if path.is_file() else None
 
 
@@ -116,37 +118,36 @@ _TRAINING = ("poseboard.benchmarks.training_data", "poseboard.methods.loop")
 """Chooses and makes the samples of a training, and trains on them."""
 
 
-def prediction_code(settings: Settings, dataset: str, row: str) -> list[Path]:
+def prediction_code(run: Run) -> list[Path]:
     """The files that the predictions of a row on a data set depend on.
 
     Raises:
         InputError: the code that the row names is not there.
     """
-    return closure([*row_code(settings, row), *adapter_code([dataset]), _PREDICTING])
+    return closure([*row_code(run), *adapter_code([run.source.name]), _PREDICTING])
 
 
-def training_code(settings: Settings, datasets: Iterable[str], row: str) -> list[Path]:
+def training_code(run: Run, datasets: Iterable[str]) -> list[Path]:
     """The files that a training of a row on data sets depends on.
 
     Raises:
         InputError: the code that the row names is not there.
     """
-    return closure([*row_code(settings, row), *adapter_code(datasets), *_TRAINING])
+    return closure([*row_code(run), *adapter_code(datasets), *_TRAINING])
 
 
-def row_code(settings: Settings, row: str) -> list[str | Path]:
+def row_code(run: Run) -> list[str | Path]:
     """Where the code of a row starts, for `closure`: the module of its class, or ``code`` if that is not in the suite.
 
     Raises:
         InputError: the code that the row names is not there.
     """
-    entry = settings.entry(row)
     # Beside params.yaml, or where the suite itself is installed.
-    folders = (settings.home / entry.code, ROOMS_FOLDER / entry.code)
+    folders = (run.layout.home / run.code, ROOMS_FOLDER / run.code)
     own = next((path.resolve() for path in folders if path.exists()), None)
     if own is None:
-        raise InputError(f"methods.{row}.code", f"there is no {entry.code}", "name the method's file or folder")
-    module, _ = module_and_class(entry.spec)
+        raise InputError(f"methods.{run.row}.code", f"there is no {run.code}", "name the method's file or folder")
+    module, _ = module_and_class(run.spec)
     return [module] if _module_files(module) else [own]
 
 
@@ -277,9 +278,9 @@ def versions() -> dict[str, str]:
 
 
 def provenance(
-    settings: Settings,
+    layout: Layout,
     *,
-    run: str,
+    name: str,
     options: Mapping[str, Any],
     manifest: str,
     checkpoints: Mapping[int, str | None],
@@ -288,8 +289,8 @@ def provenance(
     """The provenance of a result made now.
 
     Args:
-        settings: params.yaml in one profile.
-        run: method/kind/dataset; with profile and moment it becomes the name of the MLflow run.
+        layout: of the results.
+        name: method/kind/dataset; with profile and moment it becomes the name of the MLflow run.
         options: of the method, that this result depends on.
         manifest: hash of the data set.
         checkpoints: seed -> hash of its checkpoint file, None where there is none; all seeds of the result.
@@ -298,9 +299,9 @@ def provenance(
     plain = json.loads(json.dumps(dict(options), sort_keys=True, default=str))
     created = datetime.now(UTC).isoformat(timespec="seconds")
     return Provenance(
-        git_commit=_git(settings.home, "rev-parse", "HEAD"),
+        git_commit=_git(layout.home, "rev-parse", "HEAD"),
         git_dirty=None
-        if (changes := _git(settings.home, "status", "--porcelain", "--", *ROOMS)) is None
+        if (changes := _git(layout.home, "status", "--porcelain", "--", *ROOMS)) is None
         else bool(changes),
         options=plain,
         params_sha256=hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest(),
@@ -311,7 +312,7 @@ def provenance(
         versions=versions(),
         hardware=hardware(),
         created=created,
-        mlflow_run=f"{run}/{settings.params.profile}/{created}",
+        mlflow_run=f"{name}/{layout.profile}/{created}",
     )
 
 

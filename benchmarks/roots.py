@@ -1,9 +1,10 @@
-"""Roots that one row predicts for another, which names it under ``after``.
+"""Roots that one row predicts for another: predictions of the row named under ``after``, kept as files.
 
-Predictions are stored in float32, which moves a root by up to 0.0003 mm, and with it the cube that a network looks at
-and every step of its training. The predict stage therefore stores the roots that other rows need in float64 beside the
-predictions: ``<condition>-seed<k>.roots.npz``. The roots of a training lie beside the checkpoints of the trained row.
-Without a file of the same weights, data and code, the roots are predicted when they are needed.
+Predictions are kept in float32, which moves a root by up to 0.0003 mm, and with it the cube that a network looks at and
+every step of its training. So the roots themselves are kept in float64, beside the predictions:
+``<condition>-seed<k>.roots.npz``, written by the predict stage for the conditions that rows after it need. The roots of
+a training lie beside the checkpoints of the row that is trained. Where neither file exists, or it is of other weights,
+data or code, the roots are predicted now.
 """
 
 from __future__ import annotations
@@ -15,193 +16,172 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from poseboard.benchmarks.handover import Progress
-from poseboard.benchmarks.harness import Bench, LoadedRow, roots_of
-from poseboard.benchmarks.prediction_jobs import Prediction, predict_all
+from poseboard.benchmarks.handover import Progress, transfer
+from poseboard.benchmarks.harness import (
+    LoadedRow,
+    Prediction,
+    build_method,
+    fewest_root_views,
+    options_of_pass,
+    predict_all,
+    roots_of,
+)
+from poseboard.benchmarks.plan import Run
 from poseboard.benchmarks.provenance import check_weights, code_sha256, prediction_code, weights_sha256
-from poseboard.benchmarks.transfer import transfer
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles, write_file
-from poseboard.datasets.sample import Poses
+from poseboard.datasets.sample import Dataset, Poses
 from poseboard.protocols.condition import Condition
 
 
-@runtime_checkable
-class WithResultsFiles(Protocol):
-    """A data set whose format for predictions is published, so that the results of others can be read."""
-
-    def read_results(self, path: Path, split: str) -> Array:
-        """Poses (N, J, 3), world mm, in the order of the keys of a split; InputError for another file."""
-        ...
-
-
-def handed_roots_mm(
-    bench: Bench,
-    row: str,
+def predicted_roots_mm(
+    run: Run,
     seed: int,
-    asked: Condition,
+    condition: Condition,
     *,
     predictions: Path | None = None,
     kept: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Array]:
-    """Predicted root positions for a row: key -> (P, 3), world mm, NaN for samples without a prediction.
+    """Predicted root positions (P, 3) by key, world mm, as input of a row; NaN for people without a prediction.
 
-    They come from the row named under ``after`` with its weights of the same seed, or from the published results file
-    that params.yaml names under ``roots``.
+    They are predictions of the row under ``after`` with its weights of the same seed.
 
     Args:
-        bench: the data set.
-        row: the row that uses the roots.
+        run: the row that needs them.
         seed: of the training.
-        asked: condition of the row that predicts them (`Condition.of_root`).
+        condition: inputs of the row that predicts them (`Condition.of_root`).
         predictions: folder of the predictions of the row under ``after``.
-        kept: file that keeps newly predicted roots for the next call; None: they are not kept.
+        kept: file for roots that are predicted now, so that this is done once; None: nothing is kept.
         progress: called with (samples done, samples in all).
 
     Raises:
-        InputError: no row predicts roots, it needs more cameras, or the file has other samples.
+        InputError: no row predicts them, or it needs more cameras.
     """
-    entry, split = bench.settings.entry(row), asked.split
-    keys = asked.samples(bench.dataset.keys(split))
-    fewest = bench.fewest_root_views(row, split)
-    if len(asked.cameras) < fewest:
-        raise InputError(f"views {', '.join(asked.cameras)}", f"roots need at least {fewest}", "choose more cameras")
-    source = bench.roots_source(row, seed, split)
-    if split in entry.roots:
-        if not isinstance(bench.dataset, WithResultsFiles):
-            problem = f"results of {bench.dataset.name} are not published as files"
-            remedy = "name a row that predicts them under `after`"
-            raise InputError(f"params.yaml: methods.{row}.roots", problem, remedy)
-        roots = bench.dataset.skeleton.root_of(bench.dataset.read_results(source, split))
-        return dict(zip(bench.dataset.keys(split), roots[:, None], strict=True))
-    basis = roots_basis(bench, entry.after, seed, asked)
+    keys = condition.samples(run.dataset.keys(condition.split))
+    fewest = fewest_root_views(run)
+    assert run.start is not None  # or the line above raises
+    if len(condition.cameras) < fewest:
+        where = f"views {', '.join(condition.cameras)}"
+        raise InputError(where, f"roots need at least {fewest}", "choose more cameras")
+    basis = roots_basis(run.start, seed, condition)
     if predictions is not None:
-        roots_mm = read_roots(predictions / roots_name(asked, seed), keys, basis)
+        roots_mm = read_roots(predictions / roots_name(condition, seed), keys, basis)
         if roots_mm is not None:
             return roots_mm
 
     roots_mm = None if kept is None else read_roots(kept, keys, basis)
     if roots_mm is None:
-        roots_mm = _predicted(bench, entry.after, seed, asked, progress)
+        roots_mm = _predict_roots(run.start, seed, condition, keys, progress)
         if kept is not None:
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_roots(kept, roots_mm, basis)
     return roots_mm
 
 
-def roots_asked(bench: Bench, row: str, offered: Sequence[Condition]) -> list[Condition]:
-    """The conditions under which other rows need the roots of a row, each once.
+def conditions_of_followers(run: Run, conditions: Sequence[Condition]) -> list[Condition]:
+    """The conditions under which rows after a row need its roots, each once.
 
     Args:
-        bench: the data set.
-        row: the row that predicts roots.
-        offered: conditions of the tables on one split.
+        run: the row that predicts roots.
+        conditions: of the tables, of one split.
     """
-    asked: dict[Condition, None] = {}
-    for name, entry in bench.settings.rows.items():
-        if entry.after != row:
-            continue
+    of_roots: dict[Condition, None] = {}
+    for follower in run.followers:
         try:
-            inputs = bench.method(name).inputs
-            fewest = bench.fewest_root_views(name, "") if inputs.root == "predicted" else 0
+            inputs = build_method(follower).inputs
+            fewest = fewest_root_views(follower) if inputs.root == "predicted" else 0
         except InputError:
-            continue  # it says so where it is run itself
-        for condition in offered if inputs.root == "predicted" else ():
+            continue  # its own evaluation says so
+        for condition in conditions if inputs.root == "predicted" else ():
             fits = inputs.views[0] <= len(condition.cameras) <= inputs.views[1]
-            if fits and len(condition.root_cameras) >= fewest and condition.split not in entry.roots:
-                asked[condition.of_root] = None
-    return list(asked)
+            if fits and len(condition.root_cameras) >= fewest:
+                of_roots[condition.of_root] = None
+    return list(of_roots)
 
 
-class HandedOn:
-    """The files beside a row's predictions with the roots that other rows need.
+class RootFiles:
+    """The roots that a row predicts for others, as files beside its predictions.
 
     Args:
-        bench: the data set.
-        row: the row that predicts the roots.
+        run: the row that predicts them.
         seed: of its weights.
-        folder: of its predictions.
-        conditions: condition of its predictions -> one of `roots_asked`.
+        conditions: its inputs -> one of `conditions_of_followers`.
     """
 
-    def __init__(
-        self, bench: Bench, row: str, seed: int, folder: Path, conditions: Mapping[Condition, Condition]
-    ) -> None:
-        self._bench, self._row, self._seed, self._folder = bench, row, seed, folder
-        self._conditions = conditions
+    def __init__(self, run: Run, seed: int, conditions: Mapping[Condition, Condition]) -> None:
+        self._run, self._seed, self._conditions = run, seed, conditions
 
     def files(self, condition: Condition) -> list[Path]:
-        """The file of a condition; empty if no row needs its roots."""
-        asked = self._conditions.get(condition)
-        return [] if asked is None else [self._folder / roots_name(asked, self._seed)]
+        """The file of a condition; none if no row needs its roots."""
+        of_roots = self._conditions.get(condition)
+        return [] if of_roots is None else [self._run.path("predictions") / roots_name(of_roots, self._seed)]
 
     def is_current(self, condition: Condition) -> bool:
-        """True if the file of the condition is there, or not needed, and nothing that it depends on changed."""
-        keys = condition.samples(self._bench.dataset.keys(condition.split))
-        basis = partial(roots_basis, self._bench, self._row, self._seed)
-        asked = self._conditions.get(condition)
-        return asked is None or all(read_roots(path, keys, basis(asked)) is not None for path in self.files(condition))
+        """Whether the file of a condition is whole and depends on nothing that changed, if one is needed."""
+        if (of_roots := self._conditions.get(condition)) is None:
+            return True
+        keys = condition.samples(self._run.dataset.keys(condition.split))
+        basis = roots_basis(self._run, self._seed, of_roots)
+        return all(read_roots(path, keys, basis) is not None for path in self.files(condition))
 
-    def write(self, condition: Condition, answers: Sequence[Poses], files: WholeFiles) -> list[Path]:
-        """Write the roots of the predictions under a condition, if a row needs them; returns their file."""
-        asked = self._conditions.get(condition)
-        if asked is not None:
-            keys = condition.samples(self._bench.dataset.keys(condition.split))
-            basis = roots_basis(self._bench, self._row, self._seed, asked)
-            path = self._folder / roots_name(asked, self._seed)
-            skeleton = self._bench.trained(condition.trained_on).dataset.skeleton
-            write_roots(path, roots_of(skeleton, self._row, keys, answers), basis, files)
+    def write(self, condition: Condition, predictions: Sequence[Poses], files: WholeFiles) -> list[Path]:
+        """Write the roots of the predictions of a split under a condition, if they are needed; returns their file."""
+        of_roots, run = self._conditions.get(condition), self._run
+        for path in self.files(condition) if of_roots is not None else ():
+            assert of_roots is not None
+            keys = condition.samples(run.dataset.keys(condition.split))
+            skeleton = run.trained(condition.trained_on).dataset.skeleton
+            roots_mm = roots_of(skeleton, run.row, keys, predictions)
+            write_roots(path, roots_mm, roots_basis(run, self._seed, of_roots), files)
         return self.files(condition)
 
 
-def roots_name(asked: Condition, seed: int) -> str:
+def roots_name(condition: Condition, seed: int) -> str:
     """Name of the file beside the predictions of a row."""
-    return f"{asked.slug}-seed{seed}.roots.npz"
+    return f"{condition.slug}-seed{seed}.roots.npz"
 
 
-def roots_basis(bench: Bench, row: str, seed: int, asked: Condition) -> str:
+def roots_basis(run: Run, seed: int, condition: Condition) -> str:
     """SHA-256 of everything that the roots of a row depend on."""
-    settings, dataset, origin = bench.settings, bench.dataset, bench.trained(asked.trained_on)
-    keys = asked.samples(dataset.keys(asked.split))
-    weights = settings.checkpoint(origin.dataset.name, row, seed)
+    dataset, origin = run.dataset, run.trained(condition.trained_on)
+    keys = condition.samples(dataset.keys(condition.split))
+    weights = origin.checkpoint(seed)
     if not weights.is_file():
-        raise InputError(weights, f"there is no checkpoint of {row}", "train it first: another row takes its roots")
-    check_weights(origin, row)
+        raise InputError(weights, f"there is no checkpoint of {run.row}", "train it first: another row needs its roots")
+    check_weights(origin)
     values = [
-        [dataset.name, dataset.manifest(), images_state_sha256(bench, keys), keys],
-        [row, origin.options(row), weights_sha256(settings, weights), seed],
-        [
-            asked.model_dump(mode="json", exclude_defaults=True),
-            code_sha256(prediction_code(settings, dataset.name, row)),
-        ],
-        *transfer_basis(bench, asked),
+        [dataset.name, dataset.manifest(), images_state_sha256(dataset, keys), keys],
+        [run.row, options_of_pass(origin), weights_sha256(run.layout, weights), seed],
+        [condition.model_dump(mode="json", exclude_defaults=True), code_sha256(prediction_code(run))],
+        *transfer_basis(run, condition),
     ]
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def transfer_basis(bench: Bench, shown: Condition) -> list[object]:
-    """What predictions also depend on if the weights were trained on another data set; otherwise empty."""
-    differs = transfer(bench, shown.trained_on)
-    return [] if differs is None else [[shown.trained_on, differs.skeleton.joints, differs.turn.tolist()]]
+def transfer_basis(run: Run, condition: Condition) -> list[object]:
+    """What predictions depend on beside the weights if these are of another data set; empty if they are not."""
+    if condition.trained_on is None:
+        return []
+    differs = transfer(run.dataset, run.trained(condition.trained_on).dataset)
+    return [[condition.trained_on, differs.skeleton.joints, differs.turn.tolist()]]
 
 
-def from_all_cameras(bench: Bench, split: str) -> Condition:
-    """The condition of the roots of a training: all cameras."""
-    views = tuple(bench.dataset.views)
+def from_all_cameras(dataset: Dataset, split: str) -> Condition:
+    """The condition of roots for a training: all cameras at once."""
+    views = tuple(dataset.views)
     return Condition(split=split, cameras=views, root="predicted", root_cameras=views)
 
 
-def images_state_sha256(bench: Bench, keys: Sequence[str]) -> str:
+def images_state_sha256(dataset: Dataset, keys: Sequence[str]) -> str:
     """SHA-256 of the state of all images, boxes and given detections."""
     digest = hashlib.sha256()
     for key in keys:
-        for view in bench.dataset.sample(key).views:
+        for view in dataset.sample(key).views:
             given = [None if values is None else values.tolist() for values in (view.joints_px, view.confidence)]
             if view.box_scores is not None:
                 given.append(view.box_scores.tolist())
@@ -241,10 +221,12 @@ def read_roots(path: Path, keys: Sequence[str], basis: str) -> dict[str, Array] 
     return dict(zip(keys, np.split(roots_mm, np.cumsum(counts)[:-1]), strict=True))
 
 
-def _predicted(bench: Bench, row: str, seed: int, asked: Condition, progress: Progress | None) -> dict[str, Array]:
-    origin = bench.trained(asked.trained_on)
-    keys = asked.samples(bench.dataset.keys(asked.split))
-    weights = bench.settings.checkpoint(origin.dataset.name, row, seed)
-    loaded = LoadedRow(row, partial(origin.method, row), weights)
-    (poses,) = predict_all([Prediction(bench, loaded, asked, keys)], progress)
-    return roots_of(origin.dataset.skeleton, row, keys, [poses[key] for key in keys])
+def _predict_roots(
+    run: Run, seed: int, condition: Condition, keys: Sequence[str], progress: Progress | None
+) -> dict[str, Array]:
+    origin = run.trained(condition.trained_on)
+    loaded = LoadedRow(run.row, partial(build_method, origin), origin.checkpoint(seed))
+    other = None if origin is run else origin.source
+    prediction = Prediction(run.source, run.layout.crops, loaded, condition, keys, origin=other)
+    (poses,) = predict_all([prediction], progress)
+    return roots_of(origin.dataset.skeleton, run.row, keys, [poses[key] for key in keys])

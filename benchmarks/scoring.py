@@ -12,20 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from poseboard.benchmarks.harness import Bench
-from poseboard.benchmarks.predicting import (
-    asked,
-    control_of,
-    predictions_path,
-    row_lock,
-    splits_with_samples,
-    tables_on,
-)
+from poseboard.benchmarks.plan import Run
+from poseboard.benchmarks.predicting import row_lock
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import provenance
-from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
+from poseboard.datasets.sample import Dataset
 from poseboard.datasets.skeleton import ROOT
 from poseboard.protocols import doubts, metrics, predictions
 from poseboard.protocols.base import TruthTable
@@ -57,8 +50,7 @@ EXAMPLE_PX = 160
 
 
 def score_stage(
-    bench: Bench,
-    method: str,
+    run: Run,
     files: Sequence[Path] | None = None,
     named: str | None = None,
     doubt: Callable[[str], None] = lambda line: None,
@@ -69,10 +61,9 @@ def score_stage(
     drawn examples are written; with them nothing is.
 
     Args:
-        bench: the data set.
-        method: the row; of ``files``, the method that they say they are of.
+        run: the row on a data set; of ``files``, the method that they state (`Plan.submission`).
         files: predictions to score instead of those of the predict stage.
-        named: what to call ``files`` in the record, whatever they say they are of.
+        named: name of ``files`` in the record, whatever method they state.
         doubt: called with a line for each file that is scored but seems to be in another unit or to have a simple
             mistake, and for each split whose tables are left out because nothing of it is predicted.
 
@@ -82,29 +73,24 @@ def score_stage(
     """
     if named is not None and not files:
         raise InputError(f"--as {named}", "names nothing", "give the files that it names by --predictions")
-    settings, dataset = bench.settings, bench.dataset.name
-    check_name("method" if named is None else "--as", named or method)
-    if not files:
-        settings.entry(method)
-    with nullcontext() if files else row_lock(settings, dataset, method):
-        return _score(bench, method, files, named, doubt)
+    check_name("method" if named is None else "--as", named or run.row)
+    with nullcontext() if files else row_lock(run):
+        return _score(run, files, named, doubt)
 
 
 def _score(
-    bench: Bench,
-    method: str,
+    run: Run,
     files: Sequence[Path] | None,
     named: str | None,
     doubt: Callable[[str], None],
 ) -> ScoreFile:
-    settings, dataset = bench.settings, bench.dataset.name
-    of_dataset = tables_on(dataset, settings.params.profile)
+    dataset, of_dataset = run.source.name, run.tables
     if not of_dataset:
         raise InputError(f"data set {dataset!r}", "no table is scored on it", "add one to benchmarks/tables")
-    given = _given(files, None if named else method) if files else None
-    method = named or method
+    given = _given(files, None if named else run.row) if files else None
+    method = named or run.row
     with progress(f"score {dataset}/{method}") as report:
-        splits = _answered(bench, method, of_dataset, given, doubt)
+        splits = _answered(run, given, doubt)
         by_id: dict[str, Scored] = {}
         of_basis: dict[str, list[Table]] = defaultdict(list)
         for table in of_dataset:
@@ -132,18 +118,18 @@ def _score(
     record = ScoreFile(
         method=method,
         dataset=dataset,
-        synthetic=bench.dataset.synthetic,
-        profile=settings.params.profile,
-        warning=settings.profile.warning,
+        synthetic=run.dataset.synthetic,
+        profile=run.layout.profile,
+        warning=run.warning,
         source="submission" if files else "pipeline",
-        bound=not files and settings.entry(method).bound,
+        bound=not files and run.is_bound,
         inputs=info[seeds[0]].inputs,
         scores=[found for of_table in scored.values() for found in of_table.scores],
         provenance=provenance(
-            settings,
-            run=f"{method}/score/{dataset}",
+            run.layout,
+            name=f"{method}/score/{dataset}",
             options=info[seeds[0]].options,
-            manifest=bench.dataset.manifest(),
+            manifest=run.dataset.manifest(),
             checkpoints={seed: info[seed].checkpoint_sha256 for seed in seeds},
             weights=info[seeds[0]].weights,
         ),
@@ -157,18 +143,18 @@ def _score(
         own = [condition for condition in answered if condition.trained_on is None] or list(answered)
         unspoiled = [condition for condition in own if condition.perturbation is None] or own
         first = answered[max(unspoiled, key=lambda condition: (len(condition.cameras), condition.frames_per_rig))]
-        examples = _examples(bench, first[seeds[0]], truth)
+        examples = _examples(run.dataset, first[seeds[0]], truth)
         # Together and last: whatever fails leaves the three files of an earlier run, which belong together.
         with WholeFiles() as outputs:
-            write_errors(settings.row_path("errors", method, dataset), together, record, outputs)
+            write_errors(run.path("errors"), together, record, outputs)
             outputs.write(
-                settings.row_path("examples", method, dataset),
+                run.path("examples"),
                 lambda file: np.savez_compressed(file, **examples),  # type: ignore[arg-type]  # as if arrays were flags
             )
-            plans = settings.row_path("examples", method, dataset).with_suffix("")
-            drawn = _plans(first[seeds[0]], bench, plans, outputs)
+            plans = run.path("examples").with_suffix("")
+            drawn = _plans(first[seeds[0]], run.dataset, plans, outputs)
             drawn |= write_rig_plans(_with_cameras(of_dataset, scored, splits, seeds[0]), plans, outputs)
-            record.write(settings.row_path("scores", method, dataset), outputs)
+            record.write(run.path("scores"), outputs)
         for path in plans.glob("*"):
             if path not in drawn:
                 path.unlink()
@@ -176,40 +162,41 @@ def _score(
 
 
 def _answered(
-    bench: Bench, method: str, tables: Sequence[Table], given: Predictions | None, doubt: Callable[[str], None]
+    run: Run, given: Predictions | None, doubt: Callable[[str], None]
 ) -> list[tuple[TruthTable, Predictions]]:
-    """The truth and the answers of the splits that are predicted; the arguments are those of `_score`."""
-    dataset, folder = bench.dataset.name, bench.settings.row_path("predictions", method, bench.dataset.name)
-    found: list[tuple[TruthTable, Predictions]] = []
+    """The truth and the predictions of the splits that are predicted; the arguments are those of `_score`."""
+    command = f"poseboard predict {run.source.name} {run.row} --split"
+    predicted: list[tuple[TruthTable, Predictions]] = []
     missing: list[str] = []
-    for split in splits_with_samples(bench):
-        points = {kind for table in tables if table.split == split and (kind := table.rule().points) is not None}
-        truth = TruthTable.collect(bench.dataset, split, points)
-        answered = _predicted(bench.settings, dataset, method, truth) if given is None else _of_split(given, split)
-        if answered:
-            found.append((truth, answered))
+    for split in run.splits:
+        points = {kind for table in run.tables if table.split == split and (kind := table.rule().points) is not None}
+        truth = TruthTable.collect(run.dataset, split, points)
+        of_split = _predicted(run, truth) if given is None else _of_split(given, split)
+        if of_split:
+            predicted.append((truth, of_split))
         elif given is None:
-            missing.append(f"poseboard predict {dataset} {method} --split {split}")
-    if missing and not found:
-        raise InputError(folder, "there are no predictions", f"run `{missing[0]}` first")
+            missing.append(f"{command} {split}")
+    if missing and not predicted:
+        raise InputError(run.path("predictions"), "there are no predictions", f"run `{missing[0]}` first")
     if given is None:
-        by_condition = [by_seed for _, answered in found for by_seed in answered.values()]
-        remedy = f"run `poseboard evaluate {dataset} {method}`"
+        by_condition = [by_seed for _, of_split in predicted for by_seed in of_split.values()]
+        remedy = f"run `poseboard evaluate {run.source.name} {run.row}`"
         if len({frozenset(by_seed) for by_seed in by_condition}) > 1:
-            raise InputError(folder, "some conditions have predictions of other seeds than others", remedy)
-        _one_run([table for by_seed in by_condition for table in by_seed.values()], method, remedy)
-    for command in missing:
-        doubt(f"{dataset}/{method}: tables are left out whose split is not predicted; `{command}` does that")
-    return found
+            problem = "some conditions have predictions of other seeds than others"
+            raise InputError(run.path("predictions"), problem, remedy)
+        _one_run([table for by_seed in by_condition for table in by_seed.values()], run.row, remedy)
+    for line in missing:
+        doubt(f"{run}: tables are left out whose split is not predicted; `{line}` does that")
+    return predicted
 
 
-def _plans(table: PoseTable, bench: Bench, folder: Path, outputs: WholeFiles) -> set[Path]:
+def _plans(table: PoseTable, dataset: Dataset, folder: Path, outputs: WholeFiles) -> set[Path]:
     """See `write_plans`; drawing is imported only for rows that predict roots."""
     if table.info.joints != ROOT.joints:
         return set()
     from poseboard.benchmarks.root_plans import write_plans
 
-    return write_plans(table, bench.dataset, folder, outputs)
+    return write_plans(table, dataset, folder, outputs)
 
 
 def _with_cameras(
@@ -250,40 +237,33 @@ def _can_be_scored(table: Table, answered: Predictions, truth: TruthTable) -> bo
     return any(answers(rule, answered, condition) for condition in elsewhere or offered)
 
 
-def compare_all(settings: Settings) -> Iterator[ComparisonFile]:
-    """Compare the rows on every data set of params.yaml that some row has been scored on."""
-    (settings.results / "comparisons").mkdir(parents=True, exist_ok=True)
-    for dataset in settings.params.datasets:
-        if any(path.is_file() for path in _scores_on(settings, dataset).values()):
-            yield compare_stage(settings, dataset)
-
-
-def _scores_on(settings: Settings, dataset: str) -> dict[str, Path]:
-    """The score file of each row that runs on a data set, which need not be there."""
-    rows = [row for row in settings.rows if dataset in settings.may_run(row)]
-    return {row: settings.row_path("scores", row, dataset) for row in rows}
-
-
-def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
-    """Compare the rows of params.yaml that run on a data set and have been scored there, table by table.
+def compare_stage(dataset: str, runs: Sequence[Run]) -> ComparisonFile:
+    """Compare the rows that have been scored on a data set, table by table.
 
     How far trainings of a row of one seed differ is taken from the results of profile `REFERENCE`, where they are of
     the same row on the same data.
+
+    Args:
+        dataset: name of the data set.
+        runs: on the data set; those without scores are left out.
 
     Raises:
         InputError: nothing has been scored, the per-pose errors of a row are gone or of other scores, or two rows were
             scored on two states of the data set.
         ResultError: a score file does not follow its schema.
     """
+    scored_runs = [run for run in runs if run.path("scores").is_file()]
+    if not scored_runs:
+        raise InputError(f"data set {dataset}", "nothing has been scored on it", "run `poseboard score` first")
+    layout, of_dataset = scored_runs[0].layout, scored_runs[0].tables
     scored: dict[str, dict[str, Scored]] = defaultdict(dict)
     synthetic, manifest, first = False, "", ""
     learned, bounds = set[str](), set[str]()
     reference: dict[str, list[Score]] = {}
-    of_reference = settings.home / "results" / REFERENCE
-    training, other_training = _training(settings.results, dataset), _training(of_reference, dataset)
-    for method, path in _scores_on(settings, dataset).items():
-        if not path.is_file():
-            continue
+    of_reference = layout.home / "results" / REFERENCE
+    training, other_training = _training(layout.results, dataset), _training(of_reference, dataset)
+    for run in scored_runs:
+        method, path = run.row, run.path("scores")
         record = ScoreFile.read(path)
         if first and record.provenance.data_manifest != manifest:
             raise InputError(
@@ -299,28 +279,27 @@ def compare_stage(settings: Settings, dataset: str) -> ComparisonFile:
         several = row_path(of_reference, "scores", method, dataset)
         if several.is_file() and same_row(record, other := ScoreFile.read(several), training, other_training):
             reference[method] = other.scores
-        errors = read_errors(settings.row_path("errors", method, dataset), record)
+        errors = read_errors(run.path("errors"), record)
         for name, rows in errors.groupby("table", observed=True):
             of_table = [found for found in record.scores if found.table == name]
             scored[str(name)][method] = Scored(of_table, rows.reset_index(drop=True))
-    if not scored:
-        raise InputError(f"data set {dataset}", "nothing has been scored on it", "run `poseboard score` first")
     tables: list[TableComparison] = []
     controls: list[ControlComparison] = []
     with progress(f"compare {dataset}") as report:
-        for done, table in enumerate(of_dataset := tables_on(dataset, settings.params.profile), 1):
+        for done, table in enumerate(of_dataset, 1):
             tables += compare(table, scored[table.id], learned=learned, reference=reference, bounds=bounds)
-            if (control := control_of(table, settings.params.profile)) is not None:
+            control = next((each for each in of_dataset if each.id == table.control), None)
+            if control is not None:
                 controls += increases(table, control, scored[table.id], scored[control.id])
             report(done, len(of_dataset))
     compared = ComparisonFile(
         dataset=dataset,
         synthetic=synthetic,
-        profile=settings.params.profile,
+        profile=layout.profile,
         tables=tables,
         controls=controls,
     )
-    compared.write(settings.dataset_file("comparisons", dataset))
+    compared.write(layout.dataset_file("comparisons", dataset))
     return compared
 
 
@@ -346,15 +325,15 @@ def _line(found: Score) -> str:
     return f"{found.table:<24} {value}{interval}{secondary}  n={found.n_samples}{counted}  {found.signature}"
 
 
-def _predicted(settings: Settings, dataset: str, method: str, truth: TruthTable) -> Predictions:
+def _predicted(run: Run, truth: TruthTable) -> Predictions:
     answered: dict[Condition, dict[int, PoseTable]] = defaultdict(dict)
-    offered = asked(dataset, settings.params.profile, truth.views, truth.split)
-    for condition in dict.fromkeys(shown for of_table in offered for shown in of_table.ways):
-        for seed in settings.seeds(method, dataset):
-            path = predictions_path(settings, dataset, method, condition, seed)
+    of_tables = run.conditions(truth.split)
+    for condition in dict.fromkeys(shown for of_table in of_tables for shown in of_table.ways):
+        for seed in run.seeds:
+            path = run.layout.predictions(run.source.name, run.row, condition, seed)
             if path.is_file():
                 answered[condition][seed] = predictions.read(path)
-    remedy = f"run `poseboard predict {dataset} {method} --split {truth.split}`"
+    remedy = f"run `poseboard predict {run.source.name} {run.row} --split {truth.split}`"
     for condition, by_seed in answered.items():
         for table in by_seed.values():
             if table.info.condition != condition:
@@ -409,7 +388,7 @@ def _doubts(splits: Sequence[tuple[TruthTable, Predictions]]) -> Iterator[str]:
         yield from filter(None, lines_of)
 
 
-def _examples(bench: Bench, table: PoseTable, truth: TruthTable) -> dict[str, NDArray[Any]]:
+def _examples(dataset: Dataset, table: PoseTable, truth: TruthTable) -> dict[str, NDArray[Any]]:
     """The best, middle and worst samples by root-relative error: crops, both poses in their pixels, edges.
 
     Crops are black unless people are synthetic: images of real data sets are not ours to pass on, and pages are made to
@@ -433,10 +412,10 @@ def _examples(bench: Bench, table: PoseTable, truth: TruthTable) -> dict[str, ND
     images = np.zeros((*shape, EXAMPLE_PX, EXAMPLE_PX, 3), dtype=np.uint8)
     drawn = {name: np.full((*shape, len(skeleton), 2), np.nan) for name in ("predicted_px", "truth_px")}
     for i, row in enumerate(chosen):
-        for view in bench.dataset.sample(truth.keys[row]).views:
+        for view in dataset.sample(truth.keys[row]).views:
             v = truth.views.index(view.name)
             crop = view.crop(EXAMPLE_PX)
-            if bench.dataset.synthetic:
+            if dataset.synthetic:
                 images[i, v] = crop.pixels()
             drawn["predicted_px"][i, v] = crop.camera.project(predicted_mm[row])
             drawn["truth_px"][i, v] = crop.camera.project(truth.joints_mm[row])

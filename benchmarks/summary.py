@@ -7,29 +7,29 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import poseboard.methods
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.plan import Plan
 from poseboard.protocols.records import Score, ScoreFile, row_paths
 
 FREE_BYTES = 3 * 10**9
 """Free disk that a first run of the default profile needs; the README states it."""
 
 
-def summary(settings: Settings) -> str:
+def summary(plan: Plan) -> str:
     """The scored rows by the first headline table, best first, rows without a rank last, and where the page is."""
     rows = []
-    for path in row_paths(settings.results, "scores"):
+    for path in row_paths(plan.layout.results, "scores"):
         record = ScoreFile.read(path)
-        if record.method not in settings.rows:
+        if record.method not in plan.rows:
             continue
         chosen = [found for found in record.scores if found.headline and found.signature.usual]
         if chosen:
             rows.append((record, chosen))
     if not rows:
-        return f"nothing has been scored in profile {settings.params.profile}"
+        return f"nothing has been scored in profile {plan.params.profile}"
     rows.sort(key=lambda row: (row[0].dataset, *_place(*row)))
     width = max(len(record.method) for record, _ in rows)
-    warning = settings.profile.warning
-    lines = [f"profile {settings.params.profile}" + (f": {warning}" if warning else "")]
+    warning = plan.profile.warning
+    lines = [f"profile {plan.params.profile}" + (f": {warning}" if warning else "")]
     for record, chosen in rows:
         values = "   ".join(
             f"{found.signature.metric} {'relative' if found.signature.alignment == 'root' else 'absolute'} "
@@ -45,7 +45,7 @@ def summary(settings: Settings) -> str:
         label = " (synthetic)" if record.synthetic else ""
         standing = "   (bound)" if record.bound else "" if chosen[0].complete else "   (incomplete, not ranked)"
         lines.append(f"  {record.dataset}{label}  {record.method:{width}}  {values}{standing}")
-    page = settings.page / "index.html"
+    page = plan.layout.page / "index.html"
     return "\n".join([*lines, f"page: {page.as_uri()}", "runs: make runs"])
 
 
@@ -70,15 +70,15 @@ def disk_line(home: Path) -> str:
     return f"{free / 1e9:.1f} GB of disk are free, and a first run in profile default needs {FREE_BYTES / 1e9:.0f} GB"
 
 
-def method_lines(settings: Settings) -> Iterator[str]:
+def method_lines(plan: Plan) -> Iterator[str]:
     """The rows of params.yaml with their options in force, then the folders of methods/ that no row uses."""
-    yield f"rows of params.yaml (profile {settings.params.profile}):"
-    width = max(map(len, settings.rows), default=0)
-    for name, entry in settings.rows.items():
-        options = ", ".join(f"{key}={value}" for key, value in settings.options(name).items())
+    yield f"rows of params.yaml (profile {plan.params.profile}):"
+    width = max(map(len, plan.rows), default=0)
+    for name, entry in plan.rows.items():
+        options = ", ".join(f"{key}={value}" for key, value in plan.options(name).items())
         yield f"  {name:{width}}  {entry.spec}, after {entry.after}" + (f"; {options}" if options else "")
     room = Path(poseboard.methods.__path__[0])
-    used = {entry.spec for entry in settings.rows.values()}
+    used = {entry.spec for entry in plan.rows.values()}
     unused = sorted(path.parent.name for path in room.glob("*/method.py") if path.parent.name not in used)
     if unused:
         yield f"folders without a row: {', '.join(unused)}"

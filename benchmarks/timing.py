@@ -7,12 +7,12 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.layout import Layout
 from poseboard.datasets.errors import InputError
 from poseboard.protocols.records import SpeedFile
 
 
-def speed_stage(settings: Settings, *, record: bool = False) -> list[str]:
+def speed_stage(layout: Layout, *, full_size: bool = True, record: bool = False) -> list[str]:
     """Run pytest over benchmarks/speed; a line per ratio.
 
     A profile without ``full_size`` leaves out the comparisons that take more than a few seconds. A ratio below its aim
@@ -20,22 +20,23 @@ def speed_stage(settings: Settings, *, record: bool = False) -> list[str]:
     itself, a ratio below its aim fails.
 
     Args:
-        settings: params.yaml in one profile.
+        layout: where results lie.
+        full_size: whether to run the comparisons that take more than a few seconds.
         record: write into results/speed, which is kept in git, instead of results/<profile>/speed.
 
     Raises:
         InputError: a comparison broke before it was measured.
     """
-    target = (settings.home / "results" if record else settings.results) / "speed"
+    target = (layout.home / "results" if record else layout.results) / "speed"
     target.mkdir(parents=True, exist_ok=True)
     began = datetime.now(UTC).replace(microsecond=0)
-    folder = settings.home / "benchmarks" / "speed"
+    folder = layout.home / "benchmarks" / "speed"
     command = [sys.executable, "-m", "pytest", "-q", str(folder), "--benchmark-quiet"]
     command += ["--no-header", "--no-summary", "--tb=no"]
-    if not settings.profile.full_size:
+    if not full_size:
         command += ["-m", "not full_size"]
     done = subprocess.run(
-        command, cwd=settings.home, check=False, env={**os.environ, "POSEBOARD_SPEED": str(target)}, stdout=sys.stderr
+        command, cwd=layout.home, check=False, env={**os.environ, "POSEBOARD_SPEED": str(target)}, stdout=sys.stderr
     )
     files = [SpeedFile.read(path) for path in sorted(target.glob("*.json"))]
     fresh = [file for file in files if datetime.fromisoformat(file.created) >= began]

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from poseboard.benchmarks.handover import taken
-from poseboard.benchmarks.harness import Bench, options_in_force
+from poseboard.benchmarks.handover import Handover, declared_inputs
+from poseboard.benchmarks.harness import fewest_root_views, options_in_force
 from poseboard.benchmarks.locks import is_first_process, only_writer
-from poseboard.benchmarks.matching import places
+from poseboard.benchmarks.plan import Run
 from poseboard.benchmarks.progress import progress
 from poseboard.benchmarks.provenance import (
     check_weights,
@@ -29,8 +29,7 @@ from poseboard.benchmarks.provenance import (
     training_code,
     weights_sha256,
 )
-from poseboard.benchmarks.roots import from_all_cameras, handed_roots_mm
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.roots import from_all_cameras, predicted_roots_mm
 from poseboard.benchmarks.training_data import TrainingData, fitted_constants
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
@@ -47,14 +46,17 @@ if TYPE_CHECKING:
 class Processes:
     """The training processes of one command, launched by its first training and used by all.
 
+    Args:
+        most: number of processes on a CPU, and the most on GPUs.
+
     Attributes:
-        trained: trainings of this command: hash of what they depend on -> data set. Equal in all processes, while the
-            first process may still be writing the files.
+        trained: what this command has trained: hash of what it depends on -> run. All processes know it alike, while
+            the first of them may still be writing the files.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._most = settings.profile.processes
-        self.trained: dict[str, str] = {}
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.trained: dict[str, Run] = {}
 
     @cached_property
     def fabric(self) -> Fabric:
@@ -68,44 +70,35 @@ class Processes:
         return launch(1, "cuda" if torch.cuda.is_available() else "cpu")
 
 
-def train_stage(settings: Settings, row: str) -> Iterator[str]:
-    """Train a row on every data set that it runs on; yields a line per data set.
+def train_stage(runs: Sequence[Run], processes: int) -> Iterator[str]:
+    """Train the runs of a row; yields a line per data set, or why there is none.
+
+    Args:
+        runs: of one row.
+        processes: number of training processes.
 
     Raises:
         InputError: a data set, the options or the checkpoint to start from cannot be used, or another process is
             training this row.
     """
-    for kind in ("checkpoints", "training"):
-        settings.row_folder(kind, row).mkdir(parents=True, exist_ok=True)
-    processes = Processes(settings)
-    on = list(places(settings, row))
-    if not on and is_first_process():
-        yield settings.nowhere(row)
-    for place in on:
-        if why := place.left_out or _nothing_to_learn(settings, row, place.dataset):
-            line: str | None = f"{place.dataset}/{row}: left out, {why}" if is_first_process() else None
-        else:
-            line = train(settings, place.dataset, row, processes)
-        if line is not None:
+    together = Processes(processes)
+    for run in runs:
+        why = run.left_out or ("" if run.weights is not None else TrainingData(run).nothing_to_learn)
+        if why and is_first_process():
+            yield f"{run}: left out, {why}"
+        elif not why and (line := train(run, runs, together)) is not None:
             yield line
 
 
-def _nothing_to_learn(settings: Settings, row: str, dataset: str) -> str:
-    if settings.weights(row, dataset) is not None:
-        return ""
-    return TrainingData(Bench.open(settings, dataset), row).nothing_to_learn
-
-
-def train(settings: Settings, dataset: str, row: str, processes: Processes | None = None) -> str | None:
+def train(run: Run, runs: Sequence[Run], processes: Processes) -> str | None:
     """Train one row on one data set, or copy the weights that it names, and write its TrainingFile.
 
     A finished training is kept if nothing that it depends on changed.
 
     Args:
-        settings: params.yaml in one profile.
-        dataset: name in params.yaml.
-        row: name in params.yaml.
-        processes: shared by the trainings of a command; None: new ones.
+        run: the row on a data set.
+        runs: all runs of the row, whose weights it can take over if it depends on the same.
+        processes: that trainings of the same command share.
 
     Returns:
         A line for the terminal, or None in further processes.
@@ -114,72 +107,68 @@ def train(settings: Settings, dataset: str, row: str, processes: Processes | Non
         InputError: the data set, the options or the checkpoint to start from cannot be used, or another process
             is training this row.
     """
-    file = settings.weights(row, dataset)
-    with only_writer(settings.row_lock("checkpoints", row, dataset), "training this row", group=True):
-        bench = Bench.open(settings, dataset)
-        if file is not None:
-            return _take_from_file(bench, row, file) if is_first_process() else None
-        data, processes = TrainingData(bench, row), processes or Processes(settings)
-        if (same := data.same_as) is not None:
-            return _train_as(data, same, processes)
+    lock = run.layout.row_lock("checkpoints", run.row, run.source.name)
+    with only_writer(lock, "training this row", group=True):
+        if run.weights is not None:
+            return _take_from_file(run, run.weights) if is_first_process() else None
+        data = TrainingData(run)
+        if run.same_as is not None and not run.same_as.source.is_absent:
+            return _train_as(data, run.same_as, runs, processes)
         bases = _bases(data)
         # What this command has trained, its first process may still be writing.
-        if processes.trained.get(_sha256(bases)) == dataset or _is_finished(bench, row, bases):
-            line: str | None = f"{dataset}/{row}: nothing that it depends on changed"
-        elif (other := _equal(bench, row, bases, processes.trained)) is not None:
+        trained = processes.trained.get(_sha256(bases))
+        if (trained is not None and trained.source.name == run.source.name) or _is_finished(run, bases):
+            line: str | None = f"{run}: nothing that it depends on changed"
+        elif (other := _equal(data, bases, runs, processes.trained)) is not None:
             line = _take_over(data, other, bases) if is_first_process() else None
             if is_first_process():
-                _write_finished(bench, row, bases, {})
+                _write_finished(run, bases, {})
         else:
             line = _train(data, bases, processes)
-            processes.trained[_sha256(bases)] = dataset
+            processes.trained[_sha256(bases)] = run
         return f"{line}{data.without}" if line is not None and is_first_process() else None
 
 
 class _Seed(NamedTuple):
-    """Weights of one seed; ``run`` is None if they are those of another row."""
+    """Weights of one seed; ``record`` is None if they are those of another row."""
 
     parameters: int
     weights: Weights | None
-    run: TrainingRun | None
+    record: TrainingRun | None
     roots_sha256: str | None
 
 
 def _train(data: TrainingData, bases: Mapping[int, dict[str, Any]], processes: Processes) -> str | None:
     """Train every seed and write the record; None in further processes."""
-    settings, dataset, row = data.bench.settings, data.bench.dataset.name, data.row
-    after = settings.after(row)
+    run = data.run
     seeds = {seed: _train_seed(data, seed, basis, processes) for seed, basis in bases.items()}
     done = {seed: of_seed for seed, of_seed in seeds.items() if of_seed is not None}
     if not done:
         return None
     last = list(done.values())[-1]
-    runs = [of_seed.run for of_seed in done.values() if of_seed.run is not None]
-    options = options_in_force(data.learner(), settings.options(row, dataset))
-    written = _write(data, after, last.parameters, runs, options, last.weights)
+    trained = [of_seed.record for of_seed in done.values() if of_seed.record is not None]
+    after = None if run.start is None else run.start.row
+    options = options_in_force(data.learner(), run.options)
+    written = _write(data, after, last.parameters, trained, options, last.weights)
     roots_sha256 = {seed: of_seed.roots_sha256 for seed, of_seed in done.items() if of_seed.roots_sha256 is not None}
-    _write_finished(data.bench, row, bases, roots_sha256)
-    seconds = sum(run.seconds for run in runs)
-    return f"{dataset}/{row}: {len(runs)} trained, {written.parameters} parameters, {seconds:.0f} s"
+    _write_finished(run, bases, roots_sha256)
+    seconds = sum(each.seconds for each in trained)
+    return f"{run}: {len(trained)} trained, {written.parameters} parameters, {seconds:.0f} s"
 
 
 def _train_seed(data: TrainingData, seed: int, basis: dict[str, Any], processes: Processes) -> _Seed | None:
     """Train one seed, or copy the weights that a row without training starts from; None in further processes."""
-    bench, row, settings, dataset = data.bench, data.row, data.bench.settings, data.bench.dataset.name
-    start, after, target = (
-        _start(settings, dataset, row, seed),
-        settings.after(row),
-        settings.checkpoint(dataset, row, seed),
-    )
-    if start is not None and after is not None and start.is_file():
-        check_weights(bench, after)
+    run = data.run
+    start, target = None if run.start is None else run.start.checkpoint(seed), run.checkpoint(seed)
+    if run.start is not None and start is not None and start.is_file():
+        check_weights(run.start)
     training = data.learner().training(start, seed)
     if training is None:
-        return _take_start(settings, dataset, row, start, target, basis["start"])
+        return _take_start(run, start, target, basis["start"])
     _check_samples(data)
     fabric = processes.fabric if training.steps else processes.alone
     samples, roots_sha256 = _samples(data, training, seed, target.with_suffix(".roots.npz"), fabric)
-    with progress(f"train {dataset}/{row} seed {seed}") as report:
+    with progress(f"train {run} seed {seed}") as report:
         result = fit(
             fabric,
             training,
@@ -194,42 +183,39 @@ def _train_seed(data: TrainingData, seed: int, basis: dict[str, Any], processes:
     if not fabric.is_global_zero:
         return None
     constants = fitted_constants(training, samples)
-    folder = Path(settings.entry(row).code).name
+    folder = Path(run.code).name
     Checkpoint(folder, training.architecture, result.state, constants, data.trained_on).save(target)
     weights = Weights(origin="trained", architecture=training.architecture, trained_on=data.trained_on)
     parameters = sum(value.numel() for value in training.model.parameters())
-    return _Seed(parameters, weights, _run(seed, training, fabric.world_size, result, constants), roots_sha256)
+    return _Seed(parameters, weights, _record(seed, training, fabric.world_size, result, constants), roots_sha256)
 
 
-def _take_start(
-    settings: Settings, dataset: str, row: str, start: Path | None, target: Path, digest: str | None
-) -> _Seed | None:
+def _take_start(run: Run, start: Path | None, target: Path, digest: str | None) -> _Seed | None:
     """Copy the weights of the row that a row without training starts from; None in further processes."""
-    after = settings.after(row)
-    if start is None or after is None or not start.exists():
-        remedy = f"train {after} first" if after else "name a row under `after`"
-        raise InputError(start or row, "there is no checkpoint to take over", remedy)
+    if run.start is None or start is None or not start.exists():
+        remedy = "name a row under `after`" if run.start is None else f"train {run.start.row} first"
+        raise InputError(start or run.row, "there is no checkpoint to take over", remedy)
     if not is_first_process():  # two writers of one file would remove each other's
         return None
     _copy(start, target, digest)
-    of_start = TrainingFile.read(settings.row_path("training", after, dataset))
+    of_start = TrainingFile.read(run.start.path("training"))
     return _Seed(of_start.parameters, of_start.provenance.weights, None, None)
 
 
 def _check_samples(data: TrainingData) -> None:
     """InputError if there is nothing to learn from."""
     if reason := data.nothing_to_learn:
-        dataset = data.bench.dataset
-        status = dataset.status()
-        lacking = f": {data.bench.settings.portable(status.detail)}" if status.state == "partial" and data.own else ""
-        problem = "has no training samples" if data.own else f"{data.row} cannot be trained for it: {reason}"
-        raise InputError(f"data set {dataset.name}", problem, f"give it some, or import weights{lacking}")
+        run = data.run
+        status = run.dataset.status()
+        lacking = f": {run.layout.portable(status.detail)}" if status.state == "partial" and data.own else ""
+        problem = "has no training samples" if data.own else f"{run.row} cannot be trained for it: {reason}"
+        raise InputError(f"data set {run.source.name}", problem, f"give it some, or import weights{lacking}")
 
 
 def _samples(
     data: TrainingData, training: Training, seed: int, kept: Path, fabric: Fabric
 ) -> tuple[LabelledSamples, str | None]:
-    """Samples of a training, and the hash of the predicted roots (None: the row uses none).
+    """The samples of a training, and the hash of its predicted roots (None: the row uses none).
 
     Args:
         data: the training data.
@@ -238,18 +224,19 @@ def _samples(
         kept: file of the predicted roots.
         fabric: processes of the training.
     """
-    bench, row, each_view = data.bench, data.row, data.each_view
-    with progress(f"crops {bench.dataset.name}") as report:
-        inputs = taken(training.inputs, f"row {row}")
+    run, each_view = data.run, data.each_view
+    with progress(f"crops {run.source.name}") as report:
+        inputs = declared_inputs(training.inputs, f"row {run.row}")
         if not data.own:
             return data.samples(training, inputs, seed, report), None
-        if inputs.root != "predicted":
-            return bench.handover(inputs, progress=report).examples("train", each_view=each_view), None
-        asked = from_all_cameras(bench, "train")
-        with _first_before_others(fabric):
-            roots_mm = handed_roots_mm(bench, row, seed, asked, kept=kept, progress=report)
-        samples = bench.handover(inputs, roots_mm=roots_mm, progress=report).examples("train", each_view=each_view)
-    return samples, _roots_sha256(bench, row, seed)
+        roots_mm, of_roots = None, None
+        if inputs.root == "predicted":
+            condition = from_all_cameras(run.dataset, "train")
+            with _first_before_others(fabric):
+                roots_mm = predicted_roots_mm(run, seed, condition, kept=kept, progress=report)
+            of_roots = _roots_sha256(run, seed)
+        handover = Handover(run.dataset, inputs, run.layout.crops, roots_mm=roots_mm, progress=report)
+        return handover.examples("train", each_view=each_view), of_roots
 
 
 @contextmanager
@@ -267,61 +254,60 @@ def _first_before_others(fabric: Fabric) -> Iterator[None]:
         raise SystemExit(2) from None  # the first process says why it ended
 
 
-def _equal(bench: Bench, row: str, bases: Mapping[int, dict[str, Any]], trained: Mapping[str, str]) -> str | None:
-    """Another data set for which the row has the same weights, because everything that they depend on is equal.
+def _equal(
+    data: TrainingData, bases: Mapping[int, dict[str, Any]], runs: Sequence[Run], trained: Mapping[str, Run]
+) -> Run | None:
+    """Another run of the row that was trained on the same from the same, so that its weights are the same.
 
     Args:
-        bench: the data set.
-        row: name in params.yaml.
+        data: that the row is trained on.
         bases: everything that the training depends on, by seed.
+        runs: of the row.
         trained: trainings of this command, see `Processes`.
     """
-    if TrainingData(bench, row).own:
+    if data.own:
         return None
     if (other := trained.get(_sha256(bases))) is not None:
         return other
-    settings = bench.settings
-    for name in settings.params.datasets:
-        record = settings.row_path("training", row, name)
-        if name == bench.dataset.name or settings.is_absent(name) or not record.is_file():
+    for other in runs:
+        record = other.path("training")
+        if other.source.name == data.run.source.name or other.source.is_absent or not record.is_file():
             continue
         try:
             is_copy = TrainingFile.read(record).same_as is not None
         except ResultError:
             continue
-        if not is_copy and _is_finished(Bench.open(settings, name), row, bases):
-            return name
+        if not is_copy and _is_finished(other, bases):
+            return other
     return None
 
 
-def _train_as(data: TrainingData, other: str, processes: Processes) -> str | None:
+def _train_as(data: TrainingData, other: Run, runs: Sequence[Run], processes: Processes) -> str | None:
     """Train the row on the data set that it names instead, unless that is done, and copy its weights.
 
-    The training uses the options, samples and predicted roots of the other data set.
+    That training is the other data set's own, with its options, its samples and the roots that it uses.
     """
-    settings, dataset, row = data.bench.settings, data.bench.dataset.name, data.row
-    elsewhere = TrainingData(Bench.open(settings, other), row)
-    if settings.weights(row, other) is None and (why := elsewhere.nothing_to_learn):
-        raise InputError(f"data set {dataset}", f"{row} cannot be trained for it: {why}", f"give {other} some samples")
-    train(settings, other, row, processes)
+    run = data.run
+    if other.weights is None and (why := TrainingData(other).nothing_to_learn):
+        problem = f"{run.row} cannot be trained for it: {why}"
+        raise InputError(f"data set {run.source.name}", problem, f"give {other.source.name} some samples")
+    train(other, runs, processes)
     if not is_first_process():
         return None
-    record = TrainingFile.read(settings.row_path("training", row, other))
-    digests = record.provenance.checkpoint_sha256
-    files = {seed: settings.checkpoint(dataset, row, seed) for seed in settings.seeds(row, other)}
-    if _holds_copies(data, other, {files[seed]: digests[f"seed{seed}"] for seed in files}):
-        return f"{dataset}/{row}: nothing that it depends on changed"
-    return _take_over(data, other, files)
+    digests = TrainingFile.read(other.path("training")).provenance.checkpoint_sha256
+    if _holds_copies(data, other, {run.checkpoint(seed): digests[f"seed{seed}"] for seed in other.seeds}):
+        return f"{run}: nothing that it depends on changed"
+    return _take_over(data, other, other.seeds)
 
 
-def _holds_copies(data: TrainingData, other: str, digests: Mapping[Path, str]) -> bool:
+def _holds_copies(data: TrainingData, other: Run, digests: Mapping[Path, str]) -> bool:
     """True if the weights are a copy of those of another data set, and neither they nor the data changed since."""
-    settings, dataset = data.bench.settings, data.bench.dataset
     try:
-        record = TrainingFile.read(settings.row_path("training", data.row, dataset.name))
+        record = TrainingFile.read(data.run.path("training"))
+        manifests = (record.training_manifests, record.provenance.data_manifest)
         return (
-            record.same_as == other
-            and (record.training_manifests, record.provenance.data_manifest) == (data.manifests, dataset.manifest())
+            record.same_as == other.source.name
+            and manifests == (data.manifests, data.run.dataset.manifest())
             and record.provenance.checkpoint_sha256 == {path.stem: digest for path, digest in digests.items()}
             and all(file_sha256(path) == digest for path, digest in digests.items())
         )
@@ -329,78 +315,71 @@ def _holds_copies(data: TrainingData, other: str, digests: Mapping[Path, str]) -
         return False
 
 
-def _take_over(data: TrainingData, other: str, seeds: Iterable[int]) -> str:
-    """Copy the weights of an equal training for another data set."""
-    settings, dataset, row = data.bench.settings, data.bench.dataset.name, data.row
-    record = TrainingFile.read(settings.row_path("training", row, other))
+def _take_over(data: TrainingData, other: Run, seeds: Iterable[int]) -> str:
+    """Take the weights of a training for another data set that is equal in everything."""
+    record = TrainingFile.read(other.path("training"))
     for seed in seeds:
         digest = record.provenance.checkpoint_sha256[f"seed{seed}"]
-        _copy(settings.checkpoint(other, row, seed), settings.checkpoint(dataset, row, seed), digest)
+        _copy(other.checkpoint(seed), data.run.checkpoint(seed), digest)
     weights = record.provenance.weights
     if weights is not None and weights.origin == "trained" and not weights.trained_on:
         weights = weights.model_copy(update={"trained_on": data.trained_on})
-    options = record.provenance.options
-    _write(data, record.after, record.parameters, [], options, weights, same_as=other)
-    return f"{dataset}/{row}: trained as for {other}, whose weights it takes over"
+    same_as = other.source.name
+    _write(data, record.after, record.parameters, [], record.provenance.options, weights, same_as=same_as)
+    return f"{data.run}: trained as for {same_as}, whose weights it takes over"
 
 
-def _take_from_file(bench: Bench, row: str, file: Path) -> str:
-    """Copy the checkpoint that params.yaml names for a row."""
-    settings, dataset = bench.settings, bench.dataset.name
+def _take_from_file(run: Run, file: Path) -> str:
+    """Take the weights of a row that is not trained: a checkpoint of ours, as it is."""
+    name = run.layout.portable(str(file))
     if not file.is_file():
         raise InputError(
-            f"params.yaml: methods.{row}.weights",
-            f"there is no {settings.portable(str(file))}",
+            f"params.yaml: methods.{run.row}.weights",
+            f"there is no {name}",
             "`poseboard weights import` writes it from a published checkpoint",
         )
     read, digest = Checkpoint.read(file), file_sha256(file)
-    for seed in settings.seeds(row, dataset):
-        target = settings.checkpoint(dataset, row, seed)
+    for target in run.checkpoints.values():
         if not target.is_file() or file_sha256(target) != digest:
             _copy(file, target, digest)
-    name = settings.portable(str(file))
     weights = Weights(
         origin="imported", file=name, file_sha256=digest, architecture=read.architecture, trained_on=read.trained_on
     )
-    options = weights.stated(settings.options(row, dataset))
     parameters = sum(value.numel() for value in read.state.values())
-    _write(TrainingData(bench, row), None, parameters, [], options, weights)
-    return f"{dataset}/{row}: not trained, weights from {name}, {parameters} parameters"
+    _write(TrainingData(run), None, parameters, [], weights.stated(dict(run.options)), weights)
+    return f"{run}: not trained, weights from {name}, {parameters} parameters"
 
 
 def _write(
     data: TrainingData,
     after: str | None,
     parameters: int,
-    runs: list[TrainingRun],
+    trained: list[TrainingRun],
     options: Mapping[str, Any],
     weights: Weights | None,
     same_as: str | None = None,
 ) -> TrainingFile:
-    bench, row = data.bench, data.row
-    settings, dataset = bench.settings, bench.dataset.name
+    run = data.run
     written = TrainingFile(
-        method=row,
-        dataset=dataset,
-        synthetic=bench.dataset.synthetic,
-        profile=settings.params.profile,
+        method=run.row,
+        dataset=run.source.name,
+        synthetic=run.dataset.synthetic,
+        profile=run.layout.profile,
         after=after,
         parameters=parameters,
         training_manifests=data.manifests,
         same_as=same_as,
-        runs=runs,
+        runs=trained,
         provenance=provenance(
-            settings,
-            run=f"{row}/train/{dataset}",
+            run.layout,
+            name=f"{run.row}/train/{run.source.name}",
             options=options,
-            manifest=bench.dataset.manifest(),
-            checkpoints={
-                seed: file_sha256(settings.checkpoint(dataset, row, seed)) for seed in settings.seeds(row, dataset)
-            },
+            manifest=run.dataset.manifest(),
+            checkpoints={seed: file_sha256(path) for seed, path in run.checkpoints.items()},
             weights=weights,
         ),
     )
-    written.write(settings.row_path("training", row, dataset))
+    written.write(run.path("training"))
     return written
 
 
@@ -412,24 +391,18 @@ def _copy(source: Path, target: Path, digest: str | None) -> None:
         raise InputError(target, f"its copy of {source} came out as another file", "check the disk")
 
 
-def _start(settings: Settings, dataset: str, row: str, seed: int) -> Path | None:
-    after = settings.after(row)
-    return None if after is None else settings.checkpoint(dataset, after, seed)
-
-
 def _bases(data: TrainingData) -> dict[int, dict[str, Any]]:
-    """By seed, everything that the weights depend on except the predicted roots; equal values train equal weights."""
-    settings, dataset, row = data.bench.settings, data.bench.dataset.name, data.row
-    options = settings.options(row, dataset)
+    """By seed, all that its weights depend on but predicted roots; what is equal trains the same."""
+    run = data.run
     common = {
-        "options": options,
-        "files": _files(settings, options),
-        "code": code_sha256(training_code(settings, data.names, row)),
+        "options": dict(run.options),
+        "files": _files(run),
+        "code": code_sha256(training_code(run, data.names)),
         **_data_basis(data),
     }
-    starts = {seed: _start(settings, dataset, row, seed) for seed in settings.seeds(row, dataset)}
+    starts = {seed: None if run.start is None else run.start.checkpoint(seed) for seed in run.seeds}
     return {
-        seed: {**common, "start": weights_sha256(settings, start) if start is not None and start.is_file() else None}
+        seed: {**common, "start": weights_sha256(run.layout, start) if start is not None and start.is_file() else None}
         for seed, start in starts.items()
     }
 
@@ -438,65 +411,60 @@ def _data_basis(data: TrainingData) -> dict[str, Any]:
     """The part of the data that weights depend on."""
     of_data = [
         {
-            "manifest": bench.dataset.manifest(),
-            "images": images_sha256(bench.dataset.sample(key) for key in bench.dataset.keys("train")),
+            "manifest": dataset.manifest(),
+            "images": images_sha256(dataset.sample(key) for key in dataset.keys("train")),
         }
-        for bench in data.benches
+        for dataset in data.datasets
     ]
     return of_data[0] if data.own else {"data": dict(zip(data.names, of_data, strict=True)), "joints": data.joints}
 
 
-def _files(settings: Settings, options: Mapping[str, Any]) -> dict[str, str]:
+def _files(run: Run) -> dict[str, str]:
     """Hashes of the files that options name, whose content may change under their name."""
-    paths = {key: settings.home / value for key, value in options.items() if isinstance(value, str) and value}
+    paths = {key: run.layout.home / value for key, value in run.options.items() if isinstance(value, str) and value}
     return {key: file_sha256(path) for key, path in paths.items() if path.is_file()}
 
 
-def _roots_sha256(bench: Bench, row: str, seed: int) -> str:
-    """Hash of everything that the predicted roots of a training depend on."""
-    settings, entry = bench.settings, bench.settings.entry(row)
-    source = weights_sha256(settings, bench.roots_source(row, seed, "train"))
-    if "train" in entry.roots:
-        return source
-    options = settings.options(entry.after, bench.dataset.name)
-    return _sha256([source, options, code_sha256(prediction_code(settings, bench.dataset.name, entry.after))])
+def _roots_sha256(run: Run, seed: int) -> str:
+    """Hash of what the roots depend on that a row uses in its training."""
+    fewest_root_views(run)  # or an error says why no roots are predicted
+    assert run.start is not None
+    source = weights_sha256(run.layout, run.start.checkpoint(seed))
+    return _sha256([source, dict(run.start.options), code_sha256(prediction_code(run.start))])
 
 
-def _finished(bench: Bench, row: str) -> Path:
+def _finished(run: Run) -> Path:
     """File beside the checkpoints with the hashes of what the finished trainings depend on, by seed."""
-    return bench.settings.row_path("checkpoints", row, bench.dataset.name) / "finished.json"
+    return run.path("checkpoints") / "finished.json"
 
 
-def _is_finished(bench: Bench, row: str, bases: Mapping[int, dict[str, Any]]) -> bool:
+def _is_finished(run: Run, bases: Mapping[int, dict[str, Any]]) -> bool:
     """True if all seeds are trained, nothing that they depend on changed, and their checkpoints are unchanged."""
-    settings, dataset = bench.settings, bench.dataset.name
     try:
-        known = json.loads(_finished(bench, row).read_text(encoding="utf-8"))
-        recorded = TrainingFile.read(settings.row_path("training", row, dataset)).provenance.checkpoint_sha256
+        known = json.loads(_finished(run).read_text(encoding="utf-8"))
+        recorded = TrainingFile.read(run.path("training")).provenance.checkpoint_sha256
         return set(known) == {f"seed{seed}" for seed in bases} and all(
             known[f"seed{seed}"]["basis"] == _sha256(basis)
-            and ((roots := known[f"seed{seed}"]["roots"]) is None or roots == _roots_sha256(bench, row, seed))
-            and recorded[f"seed{seed}"] == file_sha256(settings.checkpoint(dataset, row, seed))
+            and ((roots := known[f"seed{seed}"]["roots"]) is None or roots == _roots_sha256(run, seed))
+            and recorded[f"seed{seed}"] == file_sha256(run.checkpoint(seed))
             for seed, basis in bases.items()
         )
     except (OSError, ValueError, KeyError, TypeError, ResultError):
         return False
 
 
-def _write_finished(
-    bench: Bench, row: str, bases: Mapping[int, dict[str, Any]], roots_sha256: Mapping[int, str]
-) -> None:
+def _write_finished(run: Run, bases: Mapping[int, dict[str, Any]], roots_sha256: Mapping[int, str]) -> None:
     entries = {
         f"seed{seed}": {"basis": _sha256(basis), "roots": roots_sha256.get(seed)} for seed, basis in bases.items()
     }
-    write_file(_finished(bench, row), (json.dumps(entries, indent=1, sort_keys=True) + "\n").encode())
+    write_file(_finished(run), (json.dumps(entries, indent=1, sort_keys=True) + "\n").encode())
 
 
 def _sha256(values: object) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _run(seed: int, training: Training, processes: int, result: Fit, constants: dict[str, float]) -> TrainingRun:
+def _record(seed: int, training: Training, processes: int, result: Fit, constants: dict[str, float]) -> TrainingRun:
     curves = {
         name: Curve(
             x=[step for step, _ in points],

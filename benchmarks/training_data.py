@@ -9,16 +9,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from poseboard.benchmarks.handover import Handover, Progress
-from poseboard.benchmarks.harness import Bench
+from poseboard.benchmarks.harness import build_learner
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Dataset, skeleton_of_truth
 from poseboard.datasets.skeleton import ROOT, Skeleton
 from poseboard.methods.base import Inputs, LabelledSamples, Learner, Training, find_learner
 from poseboard.methods.batches.mixing import Mixture, Roots
+
+if TYPE_CHECKING:
+    # Trainings depend on the code that this module imports, and on the values in params.yaml, not on their parser.
+    from poseboard.benchmarks.plan import Run
 
 LOOKED_AT = 64
 """Samples of a training split, evenly strided, that tell whether its truth has depth."""
@@ -48,63 +53,48 @@ class TrainingData:
     """The data sets that a row is trained on.
 
     Args:
-        bench: the data set that it is trained for.
-        row: name in params.yaml.
+        run: the row on the data set that it is trained for.
 
     Raises:
         InputError: a data set that params.yaml names a folder of is not there, or cannot be read.
 
     Example:
-        >>> data = TrainingData(Bench.open(settings, "mupots"), "rootnet")  # doctest: +SKIP
+        >>> data = TrainingData(plan.run("rootnet", "mupots"))  # doctest: +SKIP
         >>> data.names  # doctest: +SKIP
         ('muco', 'mscoco')
     """
 
-    bench: Bench
-    row: str
-
-    @cached_property
-    def named(self) -> tuple[str, ...]:
-        """All that the row names, absent ones too."""
-        return tuple(self.bench.settings.train_on(self.row, self.bench.dataset.name))
+    run: Run
 
     @property
     def own(self) -> bool:
         """Whether it is trained on the data set itself and on no other."""
-        return self.named == (self.bench.dataset.name,)
+        return [source.name for source in self.run.training] == [self.run.source.name]
 
     @property
-    def same_as(self) -> str | None:
-        """The data set whose own training this is, where it is there; see `Settings.trained_as`."""
-        other = self.bench.settings.trained_as(self.row, self.bench.dataset.name)
-        return other if other is not None and other not in self.absent else None
-
-    @cached_property
     def absent(self) -> tuple[str, ...]:
-        """Those that are not there, and of which no folder is named."""
-        return tuple(name for name in self.named if self.bench.settings.is_absent(name))
+        """Names of those without a copy."""
+        return tuple(source.name for source in self.run.training if source.is_absent)
 
     @cached_property
-    def benches(self) -> tuple[Bench, ...]:
-        """Those that are there."""
-        own = self.bench.dataset.name
-        there = [name for name in self.named if name not in self.absent]
-        return tuple(self.bench.trained(None if name == own else name) for name in there)
+    def datasets(self) -> tuple[Dataset, ...]:
+        """Those with a copy, opened."""
+        return tuple(source.dataset for source in self.run.training if not source.is_absent)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of those that are there."""
-        return tuple(bench.dataset.name for bench in self.benches)
+        """Names of those with a copy."""
+        return tuple(dataset.name for dataset in self.datasets)
 
     @property
     def trained_on(self) -> tuple[str, ...]:
         """The names, as weights state them; empty where it is the data set itself alone."""
-        return () if self.names == (self.bench.dataset.name,) else self.names
+        return () if self.names == (self.run.source.name,) else self.names
 
     @property
     def manifests(self) -> dict[str, str]:
         """Data set -> its manifest; empty where the row names none."""
-        return {} if self.own else {bench.dataset.name: bench.dataset.manifest() for bench in self.benches}
+        return {} if self.own else {dataset.name: dataset.manifest() for dataset in self.datasets}
 
     @property
     def without(self) -> str:
@@ -114,7 +104,7 @@ class TrainingData:
     @cached_property
     def nothing_to_learn(self) -> str:
         """Why nothing can be learned; empty where something can."""
-        samples = {bench.dataset.name: len(bench.dataset.keys("train")) for bench in self.benches}
+        samples = {dataset.name: len(dataset.keys("train")) for dataset in self.datasets}
         if not any(samples.values()):
             if self.own:
                 return "it has no training samples"
@@ -129,26 +119,26 @@ class TrainingData:
     @property
     def joints(self) -> tuple[str, ...]:
         """Of the training: those of the data set, unless the row is trained on roots."""
-        return self._skeleton(self.bench.learner(self.row)).joints
+        return self._skeleton(build_learner(self.run)).joints
 
     def learner(self) -> Learner:
         """What is trained, with the joints of its training; epochs of unstated length are passes over all of it."""
         if self.own:
-            return self.bench.learner(self.row, moments=self.crops if self.each_view else None)
-        skeleton = self._skeleton(self.bench.learner(self.row))
-        return self.bench.learner(self.row, skeleton=skeleton, moments=self.crops)
+            return build_learner(self.run, moments=self.crops if self.each_view else None)
+        skeleton = self._skeleton(build_learner(self.run))
+        return build_learner(self.run, skeleton=skeleton, moments=self.crops)
 
     @property
     def each_view(self) -> bool:
         """Whether each view of a sample is an example (`Learner`)."""
-        return bool(getattr(find_learner(self.bench.settings.entry(self.row).spec), "each_view", False))
+        return bool(getattr(find_learner(self.run.spec), "each_view", False))
 
     @cached_property
     def crops(self) -> int:
         """People in views of one pass, data sets with depth and without half and half."""
         of_kind = {True: 0, False: 0}
-        for bench, depth in self._parts:
-            samples = map(bench.dataset.sample, bench.dataset.keys("train"))
+        for dataset, depth in self._parts:
+            samples = map(dataset.sample, dataset.keys("train"))
             of_kind[depth] += sum(len(view.boxes_px) for sample in samples for view in sample.views)
         return max(of_kind.values()) * sum(count > 0 for count in of_kind.values())
 
@@ -167,13 +157,13 @@ class TrainingData:
         """
         if inputs.root == "predicted":
             problem = "names data sets, and the row is handed roots that are predicted on its own alone"
-            raise InputError(f"params.yaml: methods.{self.row}.train_on", problem, "leave it out")
-        skeleton = self._skeleton(self.bench.learner(self.row))
+            raise InputError(f"params.yaml: methods.{self.run.row}.train_on", problem, "leave it out")
+        skeleton = self._skeleton(build_learner(self.run))
         of_kind: dict[bool, list[LabelledSamples]] = {True: [], False: []}
-        for bench, depth in self._parts:
-            handover: Handover = bench.handover(inputs, progress=progress)
+        for dataset, depth in self._parts:
+            handover = Handover(dataset, inputs, self.run.layout.crops, progress=progress)
             part: LabelledSamples = handover.examples("train", each_view=self.each_view)
-            of_truth = skeleton_of_truth(bench.dataset)
+            of_truth = skeleton_of_truth(dataset)
             of_kind[depth].append(part if of_truth.joints == skeleton.joints else Roots(part, of_truth))
         sizes = [sum(len(part) for part in parts) for parts in of_kind.values()]
         one_pass = max(sizes) * sum(size > 0 for size in sizes)
@@ -181,10 +171,9 @@ class TrainingData:
         return Mixture(of_kind[True], of_kind[False], passes, seed)
 
     @cached_property
-    def _parts(self) -> list[tuple[Bench, bool]]:
+    def _parts(self) -> list[tuple[Dataset, bool]]:
         """Those that have training samples, and whether with depth."""
-        some = [bench for bench in self.benches if bench.dataset.keys("train")]
-        return [(bench, has_depth(bench.dataset)) for bench in some]
+        return [(dataset, has_depth(dataset)) for dataset in self.datasets if dataset.keys("train")]
 
     def _skeleton(self, learner: Learner) -> Skeleton:
         """The joints of the training: the data set's, or the root where others differ and the learner answers it alone.
@@ -192,16 +181,16 @@ class TrainingData:
         Raises:
             InputError: the data sets have other joints than the one that it is trained for.
         """
-        own = self.bench.dataset.skeleton
-        other = next((b for b in self.benches if skeleton_of_truth(b.dataset).joints != own.joints), None)
+        own = self.run.dataset.skeleton
+        other = next((each for each in self.datasets if skeleton_of_truth(each).joints != own.joints), None)
         if other is None:
             return own
         answers: Skeleton = getattr(learner, "answers", own)
         if answers.joints != ROOT.joints:
             raise InputError(
-                f"params.yaml: methods.{self.row}.train_on",
-                f"{other.dataset.name} has other joints ({skeleton_of_truth(other.dataset).name}) than "
-                f"{self.bench.dataset.name} ({own.name})",
+                f"params.yaml: methods.{self.run.row}.train_on",
+                f"{other.name} has other joints ({skeleton_of_truth(other).name}) than "
+                f"{self.run.source.name} ({own.name})",
                 "name data sets with the same joints; only a row that answers roots alone can mix others",
             )
         return ROOT

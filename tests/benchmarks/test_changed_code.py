@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from poseboard.benchmarks import pipeline, provenance
+from poseboard.benchmarks import pipeline, plan, provenance
 from poseboard.benchmarks.params import parse_yaml
+from poseboard.benchmarks.plan import Plan
 from poseboard.benchmarks.provenance import closure, code_sha256, prediction_code, training_code
-from poseboard.benchmarks.settings import Settings
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
 
@@ -57,17 +57,22 @@ def append(path: Path, text: str = STATEMENT) -> None:
     path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
 
 
-def places(settings: Settings) -> list[tuple[str, str]]:
+def trained_on(settings: Plan, row: str, dataset: str) -> list[str]:
+    return [source.name for source in settings.run(row, dataset).training]
+
+
+def places(settings: Plan) -> list[tuple[str, str]]:
     return [(row, dataset) for row in settings.rows for dataset in settings.may_run(row)]
 
 
-def hashes(settings: Settings) -> dict[tuple[str, ...], object]:
+def hashes(settings: Plan) -> dict[tuple[str, ...], object]:
     """What trainings, predictions and stages depend on of the code."""
     found: dict[tuple[str, ...], object] = {}
     for row, dataset in places(settings):
-        of_training = training_code(settings, settings.train_on(row, dataset), row)
+        run = settings.run(row, dataset)
+        of_training = training_code(run, [source.name for source in run.training])
         found["train", row, dataset] = code_sha256(of_training)
-        found["predict", row, dataset] = code_sha256(prediction_code(settings, dataset, row))
+        found["predict", row, dataset] = code_sha256(prediction_code(run))
     folder = settings.layout.plan
     for path, content in pipeline.planned(settings).items():
         stage, _, item = path.relative_to(folder).with_suffix("").as_posix().partition("/")
@@ -76,15 +81,15 @@ def hashes(settings: Settings) -> dict[tuple[str, ...], object]:
 
 
 @pytest.fixture(scope="module")
-def due(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, dict[str, Due]]]:
+def due(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Plan, dict[str, Due]]]:
     """The settings, and what a change of each file makes due."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         rooms = copy_rooms(tmp_path_factory.mktemp("changed") / "suite", monkeypatch)
-        monkeypatch.setattr(pipeline, "tables_on", lru_cache(pipeline.tables_on))  # they do not change here
+        monkeypatch.setattr(plan, "tables_on", lru_cache(plan.tables_on))  # they do not change here
         params = parse_yaml((ROOT / "params.yaml").read_text())
         methods = {row: {**params["methods"][row], "after": "scratch"} for row in ROWS}
         (rooms / "params.yaml").write_text(yaml.safe_dump({**params, "methods": methods, "colours": {}}))
-        settings = Settings.read(rooms / "params.yaml")
+        settings = Plan.read(rooms / "params.yaml")
         before = hashes(settings)
         changed: dict[str, Due] = {}
         for path in sorted(file for room in ROOMS for file in (rooms / room).rglob("*.py")):
@@ -97,7 +102,7 @@ def due(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, di
         yield settings, changed
 
 
-def test_every_file_makes_due_what_runs_it_and_nothing_else(due: tuple[Settings, dict[str, Due]]) -> None:
+def test_every_file_makes_due_what_runs_it_and_nothing_else(due: tuple[Plan, dict[str, Due]]) -> None:
     settings, changed = due
     everything = {(kind, *place) for kind in ("train", "predict") for place in places(settings)}
     made = {name: {entry for entry in of_file if entry[0] != "stage"} for name, of_file in changed.items()}
@@ -124,13 +129,13 @@ def test_every_file_makes_due_what_runs_it_and_nothing_else(due: tuple[Settings,
         assert not changed[name], name
 
 
-def test_an_adapter_makes_due_its_data_sets_alone(due: tuple[Settings, dict[str, Due]]) -> None:
+def test_an_adapter_makes_due_its_data_sets_alone(due: tuple[Plan, dict[str, Due]]) -> None:
     settings, changed = due
     for name in catalog().keys() - BASES:
         path = f"datasets/{catalog()[name].module.rpartition('.')[2]}.py"
         predicted = {("predict", row, dataset) for row, dataset in places(settings) if dataset == name}
         trained = {
-            ("train", row, dataset) for row, dataset in places(settings) if name in settings.train_on(row, dataset)
+            ("train", row, dataset) for row, dataset in places(settings) if name in trained_on(settings, row, dataset)
         }
         assert {entry for entry in changed[path] if entry[0] != "stage"} == predicted | trained, path
         rows = {row for _, row, _ in predicted | trained}
@@ -138,11 +143,11 @@ def test_an_adapter_makes_due_its_data_sets_alone(due: tuple[Settings, dict[str,
         assert changed[path] - predicted - trained - {("stage", "data")} <= stages | {
             # Rows take the data set of the training of another one.
             ("stage", stage, row) for stage in ("train", "evaluate") for row in settings.rows
-            if any(name in settings.train_on(row, dataset) for dataset in settings.may_run(row))
+            if any(name in trained_on(settings, row, dataset) for dataset in settings.may_run(row))
         }, path  # fmt: skip
 
 
-def test_a_protocol_makes_due_the_scores_of_tables_that_use_it_alone(due: tuple[Settings, dict[str, Due]]) -> None:
+def test_a_protocol_makes_due_the_scores_of_tables_that_use_it_alone(due: tuple[Plan, dict[str, Due]]) -> None:
     settings, changed = due
     for name, datasets in {"pcp3d": {"campus", "shelf"}, "ap_root": {"mupots"}, "mpjpe_true_size": {"rhd"}}.items():
         rows = {row for row in settings.rows if not datasets.isdisjoint(settings.may_run(row))}
@@ -203,11 +208,11 @@ def test_a_class_of_others_counts_by_its_code(workspace: Any, rooms: Path) -> No
     params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
     params["methods"]["theirs"] = {"class": "theirs.method:Theirs", "code": "theirs/method.py", "after": "scratch"}
     workspace.write_params(**params)
-    settings = Settings.read(workspace.folder / "params.yaml")
-    before = code_sha256(files := prediction_code(settings, "human36m", "theirs"))
+    settings = Plan.read(workspace.folder / "params.yaml")
+    before = code_sha256(files := prediction_code(settings.run("theirs", "human36m")))
     assert {theirs / "net.py", theirs / "method.py", rooms / "methods/geometry/rotations.py"} <= set(files)
     append(theirs / "net.py")
-    assert code_sha256(prediction_code(settings, "human36m", "theirs")) != before
+    assert code_sha256(prediction_code(settings.run("theirs", "human36m"))) != before
     (theirs / "method.py").unlink()
     with pytest.raises(InputError, match=r"methods\.theirs\.code: there is no theirs/method\.py"):
-        prediction_code(settings, "human36m", "theirs")
+        prediction_code(settings.run("theirs", "human36m"))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from poseboard.benchmarks.handover import Handover, taken
+from poseboard.benchmarks.handover import Handover, declared_inputs
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import Human36M
 from poseboard.datasets.sample import Poses, View
@@ -144,15 +144,15 @@ def test_a_row_declares_the_same_whenever_it_is_loaded(predicted: Any) -> None:
 
 def test_what_is_declared_is_copied_and_checked() -> None:
     mine = Inputs(views=(2, 3))
-    copy = taken(mine, "row a")
+    copy = declared_inputs(mine, "row a")
     object.__setattr__(mine, "root", "truth")
     assert copy == Inputs(views=(2, 3))
     with pytest.raises(InputError, match=r"row a: inputs\.root: .*'none', 'predicted' or 'truth'"):
-        taken(Inputs(root="peek"), "row a")  # type: ignore[arg-type]
+        declared_inputs(Inputs(root="peek"), "row a")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"row a: inputs\.views\.1: "):
-        taken(Inputs(views=(1, "all")), "row a")  # type: ignore[arg-type]
+        declared_inputs(Inputs(views=(1, "all")), "row a")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="row a: inputs: dict is no Inputs"):
-        taken({}, "row a")  # type: ignore[arg-type]
+        declared_inputs({}, "row a")  # type: ignore[arg-type]
 
 
 def test_k_names_no_camera_of_the_rendered_world(workspace: Any, tmp_path: Path) -> None:

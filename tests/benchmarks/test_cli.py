@@ -1,6 +1,5 @@
 """The command line as a user meets it: stages on a miniature world, and bad input told in one line with exit code 2."""
 
-import pickle
 import re
 import subprocess
 import sys
@@ -412,17 +411,6 @@ def test_roots_are_the_answers_of_the_row_before_from_the_same_cameras(
     told = workspace.must("score", "human36m", "point").out
     assert f"root from:{', '.join(CAMERAS)}" in told
     assert "human36m-monocular" not in told
-    # A published results file takes their place; one of other samples is refused.
-    roots = np.arange(len(given) * 17 * 3, dtype=np.float64).reshape(-1, 17, 3)
-    path = workspace.folder / "val.pkl"
-    path.write_bytes(pickle.dumps({"keypoints_3d": roots, "indexes": np.arange(len(roots))}))
-    params["methods"]["point"] = {**entry, "roots": {"test": "val.pkl"}}
-    workspace.write_params(**params)
-    workspace.must("predict", "human36m", "point")
-    given = predictions.read(folder / "point/human36m" / file_name(root_cameras=CAMERAS))
-    np.testing.assert_allclose(given.joints_mm[:, 0], roots[:, pelvis])
-    path.write_bytes(pickle.dumps({"keypoints_3d": roots[1:], "indexes": np.arange(len(roots) - 1)}))
-    assert "val.pkl" in workspace.run("predict", "human36m", "point").error
     params["methods"]["point"] = {**entry, "after": "backbone"}
     workspace.write_params(**params)
     assert "methods.point.after" in workspace.run("predict", "human36m", "point").error
@@ -447,7 +435,7 @@ def test_an_interrupt_is_told_in_one_line(workspace: Any, monkeypatch: pytest.Mo
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_settings", interrupted)
+    monkeypatch.setattr(cli, "_read_plan", interrupted)
     done = workspace.run("report")
     assert (done.code, done.out) == (130, "")
     assert done.err == "poseboard: interrupted; the same command goes on from here\n"

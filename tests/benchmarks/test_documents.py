@@ -17,8 +17,9 @@ from predicted import file_name
 
 import poseboard.methods
 from poseboard.benchmarks import cli
-from poseboard.benchmarks.harness import Bench
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.handover import Handover
+from poseboard.benchmarks.harness import build_method
+from poseboard.benchmarks.plan import Plan
 from poseboard.datasets.catalog import catalog
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.protocols import predictions
@@ -109,11 +110,12 @@ def test_the_first_method_needs_two_views_and_no_origin(
 ) -> None:
     workspace = with_documented_method("reweighted", after="dlt")
     monkeypatch.chdir(workspace.folder)
-    settings = Settings.read()
-    bench = Bench.open(settings, "human36m")
-    method = bench.method("reweighted")
-    method.load(settings.checkpoint("human36m", "backbone", 0), "cpu")
-    (sample,) = bench.handover(method.inputs).shown(bench.dataset.keys("test")[0])
+    plan = Plan.read()
+    run = plan.run("reweighted", "human36m")
+    method = build_method(run)
+    method.load(plan.run("backbone", "human36m").checkpoint(0), "cpu")
+    handover = Handover(run.dataset, method.inputs, run.layout.crops)
+    (sample,) = handover.shown(run.dataset.keys("test")[0])
     answers = method.predict([replace(sample, views=sample.views[:count]) for count in (4, 1, 0, 2)])
     assert [bool(np.isfinite(answer.joints_mm).all()) for answer in answers] == [True, False, False, True]
     assert all(np.isfinite(answer.score).all() for answer in answers)

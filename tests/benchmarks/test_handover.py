@@ -17,9 +17,9 @@ from poseboard.benchmarks.handover import (
     choose_cameras,
     count_people,
     crop,
+    declared_inputs,
     one_person,
     rig_groups,
-    taken,
     together,
     truth_of,
     withhold,
@@ -215,7 +215,7 @@ def test_a_method_that_sees_all_people_sees_the_whole_frame(tmp_path: Path) -> N
     assert sample.key == "test/3"
     assert [view.boxes_px.shape for view in sample.views] == [(3, 4)] * 3
     with pytest.raises(InputError, match=r"row a: inputs\.people: is all, and a crop shows one person"):
-        taken(Inputs(people="all", crop_px=8), "row a")
+        declared_inputs(Inputs(people="all", crop_px=8), "row a")
 
 
 class Level:
@@ -466,7 +466,7 @@ def test_recovered_cameras_of_other_views_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"test/0: camera_R: is .*, for 3 views; answer \(people, 3, 3, 3\)"):
             given.answered("test/0", [answer])
     with pytest.raises(InputError, match=r"row a: inputs\.frames_per_rig: is 0; declare 1 or more"):
-        taken(Inputs(frames_per_rig=0), "row a")
+        declared_inputs(Inputs(frames_per_rig=0), "row a")
 
 
 # --- training ---

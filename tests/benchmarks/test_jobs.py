@@ -19,7 +19,7 @@ import torch
 from distributed import LocalCluster
 from joblib.externals.loky import get_reusable_executor
 
-from poseboard.benchmarks import prediction_jobs
+from poseboard.benchmarks import harness
 from poseboard.benchmarks.jobs import run_jobs, workers
 from poseboard.datasets.errors import InputError
 
@@ -163,7 +163,7 @@ def remove_predictions(folder: Path) -> None:
 def test_workers_and_a_cluster_write_the_same_bytes_as_one_process(
     workspace: Any, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction_jobs, "PIECE", 2)
+    monkeypatch.setattr(harness, "PIECE", 2)
     workspace.must("train", "human36m", "algebraic")
     alone = workspace.must("predict", "human36m", "algebraic")
     files = written(workspace.folder)

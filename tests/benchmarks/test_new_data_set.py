@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-from poseboard.benchmarks import predicting
-from poseboard.benchmarks.matching import places
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks import plan
+from poseboard.benchmarks.plan import Plan
 from poseboard.datasets import catalog
 from poseboard.protocols.records import ComparisonFile, ScoreFile, TrainingFile
 
@@ -33,7 +32,7 @@ def gym(workspace_with: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "datasets"))
     entry = catalog.Entry("gym", "made_up_gym")
     monkeypatch.setattr(catalog, "_ENTRIES", (*catalog._ENTRIES, entry))
-    monkeypatch.setattr(predicting, "TABLES", tmp_path / "tables")
+    monkeypatch.setattr(plan, "TABLES", tmp_path / "tables")
     (tmp_path / "tables").mkdir()
     for name, fields in TABLES.items():
         table = {"id": name, "title": f"Gym, {name}", "dataset": "gym", "protocol": "reprojection", **fields}
@@ -89,12 +88,12 @@ def test_a_row_fits_by_the_splits_that_tables_ask_for(gym: Any, monkeypatch: pyt
     made_up = importlib.import_module("made_up_gym")
     without_test = {split: frames for split, frames in made_up.FRAMES.items() if split != "test"}
     monkeypatch.setattr(made_up, "FRAMES", without_test)
-    (predicting.TABLES / "gym.yaml").unlink()
+    (plan.TABLES / "gym.yaml").unlink()
     rows = {"anywhere": {key: value for key, value in ROWS["mean"].items() if key != "on"}}
     gym.write_params(**{**yaml.safe_load((gym.folder / "params.yaml").read_text()), "methods": rows})
-    settings = Settings.read(gym.folder / "params.yaml")
-    (place,) = places(settings, "anywhere")
-    assert (place.dataset, place.left_out) == ("gym", "")
+    rows_on = Plan.read(gym.folder / "params.yaml")
+    (run,) = rows_on.runs("anywhere")
+    assert (run.source.name, run.left_out) == ("gym", "")
 
     sample = made_up.Gym.sample
 
@@ -104,5 +103,5 @@ def test_a_row_fits_by_the_splits_that_tables_ask_for(gym: Any, monkeypatch: pyt
 
     monkeypatch.setattr(made_up.Gym, "sample", without_points)
     monkeypatch.setattr(made_up.Mean, "inputs", replace(made_up.Mean.inputs, images=True))
-    (place,) = places(settings, "anywhere")
-    assert place.left_out == "it needs images, and there are none"
+    (run,) = rows_on.runs("anywhere")
+    assert run.left_out == "it needs images, and there are none"

@@ -12,9 +12,7 @@ import pytest
 import yaml
 
 from poseboard.benchmarks import evaluating, training
-from poseboard.benchmarks.harness import Bench
-from poseboard.benchmarks.matching import datasets_of, places
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.plan import Plan
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import View
@@ -28,7 +26,7 @@ SHARED_ROOMS = ("benchmarks", "protocols", "report")
 """Rooms in which no method and no data set is named; in datasets/ the catalogue names all of them."""
 NAMED = {
     ("benchmarks/cli.py", "human36m"),  # a joint set of published heat maps, beside "coco"
-    ("benchmarks/roots.py", "human36m"),  # the form of published results files, which a row may be handed roots from
+    ("benchmarks/cli.py", "rootnet"),  # the demo, and the file by which roots are exchanged
 }
 
 
@@ -135,15 +133,16 @@ def test_a_row_runs_where_it_fits_or_where_it_says(workspace: Any) -> None:
     params["methods"]["nowhere"] = {"code": "methods/dlt", "after": "hands"}
     params["methods"]["idle"] = {"code": "methods/dlt", "after": "backbone", "on": []}
     workspace.write_params(**params)
-    settings = Settings.read(workspace.folder / "params.yaml")
-    assert [datasets_of(settings, row) for row in ("dlt", "hands", "nowhere")] == [["human36m"], [], []]
-    (absent,) = places(settings, "hands")
+    plan = Plan.read(workspace.folder / "params.yaml")
+    by_row = {row: [run.source.name for run in plan.runs(row) if not run.left_out] for row in plan.rows}
+    assert [by_row[row] for row in ("dlt", "hands", "nowhere")] == [["human36m"], [], []]
+    (absent,) = plan.runs("hands")
     assert absent.left_out.startswith("no folder is named and data/rhd is not there; to be had from")
     assert "rhd/hands: left out" in workspace.must("train", "hands").out
     for command in ("train", "evaluate"):
         said = workspace.must(command, "idle").out.splitlines()
         assert said == ["idle: left out, params.yaml runs it on no data set in profile smoke"]
-    reasons = {place.dataset: place.left_out for place in places(settings, "nowhere")}
+    reasons = {run.source.name: run.left_out for run in plan.runs("nowhere")}
     assert reasons["human36m"] == "hands, whose weights it starts from, does not run on it"
 
 
@@ -171,12 +170,12 @@ def test_a_damaged_image_is_no_reason_to_leave_a_row_out(workspace: Any, monkeyp
     params = yaml.safe_load((workspace.folder / "params.yaml").read_text())
     params["methods"]["mine"] = {"code": "methods/dlt", "after": "dlt"}
     workspace.write_params(**params)
-    bench = Bench.open(Settings.read(workspace.folder / "params.yaml"), "human36m")
-    assert "no training samples, and dlt: " in evaluating._unanswered(bench, "mine", ["test"])
+    run = Plan.read(workspace.folder / "params.yaml").run("mine", "human36m")
+    assert "no training samples, and dlt: " in evaluating._no_input(run)
 
     def unreadable(self: View) -> None:
         raise InputError("image.jpg", "cannot be read", "copy it again")
 
     monkeypatch.setattr(View, "pixels", unreadable)
     with pytest.raises(InputError, match=r"image\.jpg: cannot be read"):
-        evaluating._first_samples(bench, Inputs(), ["test"])
+        evaluating._first_samples(run, Inputs())

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from poseboard.benchmarks.matching import datasets_of
 from poseboard.benchmarks.pipeline import in_profile
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.plan import Plan
 from poseboard.methods.base import find_learner, predicts
 from poseboard.protocols.records import ScoreFile, SpeedFile
 
@@ -77,18 +76,20 @@ def test_a_second_run_has_nothing_to_do() -> None:
 
 
 def test_every_row_is_scored_and_on_the_page() -> None:
-    settings = Settings.read(ROOT / "params.yaml").in_profile(PROFILE)
-    page = (settings.page / "index.html").read_text(encoding="utf-8")
-    for method, entry in settings.params.methods.items():
-        if not predicts(find_learner(entry.spec)) or "human36m" not in datasets_of(settings, method):
+    plan = Plan.read(ROOT / "params.yaml").in_profile(PROFILE)
+    page = (plan.layout.page / "index.html").read_text(encoding="utf-8")
+    for method, entry in plan.params.methods.items():
+        if not predicts(find_learner(entry.spec)) or not any(
+            run.source.name == "human36m" and not run.left_out for run in plan.runs(method)
+        ):
             continue
-        record = ScoreFile.read(settings.row_path("scores", method, "human36m"))
+        record = ScoreFile.read(plan.layout.row_path("scores", method, "human36m"))
         assert record.synthetic
         assert f"methods/{method}.html" in page
 
 
 def test_the_speed_aims_are_met() -> None:
-    folder = Settings.read(ROOT / "params.yaml").in_profile(PROFILE).results / "speed"
+    folder = Plan.read(ROOT / "params.yaml").in_profile(PROFILE).layout.results / "speed"
     files = {path.stem: SpeedFile.read(path) for path in folder.glob("*.json")}
     assert files["triangulation-dlt-2-views"].met
     # The others have little room above their aims, which pytest asserts over benchmarks/speed on a quiet machine.
@@ -109,15 +110,15 @@ def test_a_third_party_method_by_one_line(tmp_path: Path) -> None:
     )
     params = ROOT / "params.yaml"
     before = params.read_text(encoding="utf-8")
-    settings = Settings.read(params).in_profile(PROFILE)
+    plan = Plan.read(params).in_profile(PROFILE)
     try:
         params.write_text(before.replace("methods:\n", "methods:\n" + line, 1), encoding="utf-8")
-        assert "middle" in Settings.read(params).rows
+        assert "middle" in Plan.read(params).rows
         done = run("dvc", "repro", PYTHONPATH=str(tmp_path))
         ran = set(re.findall(r"Running stage '(\S+?)'", done.stdout))
         per_method = {stage for stage in ran if "@" in stage}
         assert per_method == {"train@middle", "evaluate@middle"}
-        page = (settings.page / "index.html").read_text(encoding="utf-8")
+        page = (plan.layout.page / "index.html").read_text(encoding="utf-8")
         assert "methods/middle.html" in page
         code = tmp_path / "middle_of_the_room.py"
         code.write_text(code.read_text() + "\n# edited\n")
@@ -127,5 +128,5 @@ def test_a_third_party_method_by_one_line(tmp_path: Path) -> None:
     finally:
         params.write_text(before, encoding="utf-8")
         for kind in ("scores", "training", "errors", "examples"):
-            shutil.rmtree(settings.row_folder(kind, "middle"), ignore_errors=True)
+            shutil.rmtree(plan.layout.row_folder(kind, "middle"), ignore_errors=True)
         run("dvc", "repro")

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from poseboard.benchmarks.pipeline import keep_reference, write_run
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
 JUDGING = ("compare", "report")
@@ -66,7 +66,7 @@ def test_new_seeds_are_judged_anew_and_none_is_no_error(tmp_path: Path) -> None:
 
 def test_the_kept_note_is_the_committed_one(tmp_path: Path) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    path = keep_reference(Settings.read(tmp_path / "params.yaml"))
+    path = keep_reference(Plan.read(tmp_path / "params.yaml"))
     committed = ROOT / "results/seeds/scores/README.md"
     assert path.relative_to(tmp_path) == committed.relative_to(ROOT)
     assert path.read_bytes() == committed.read_bytes()

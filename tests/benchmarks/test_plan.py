@@ -8,7 +8,7 @@ import pytest
 
 from poseboard.benchmarks.params import parse_yaml
 from poseboard.benchmarks.pipeline import planned, stage_names, stage_times
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,11 +22,11 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_every_stage_of_every_row_has_a_name(home: Path) -> None:
-    settings = Settings.read(home / "params.yaml")
-    names = stage_names(settings)
+    plan = Plan.read(home / "params.yaml")
+    names = stage_names(plan)
     stages = parse_yaml((ROOT / "dvc.yaml").read_text())["stages"]
     assert list(dict.fromkeys(name.partition("@")[0] for name in names)) == list(stages)
-    assert len(names) == 2 * len(settings.rows) + len(stages) - 2
+    assert len(names) == 2 * len(plan.rows) + len(stages) - 2
 
 
 def test_an_edit_changes_what_the_stages_of_its_row_depend_on(home: Path) -> None:
@@ -35,29 +35,28 @@ def test_an_edit_changes_what_the_stages_of_its_row_depend_on(home: Path) -> Non
 
     def changed(edited: str) -> set[str]:
         path.write_text(text)
-        before = planned(settings := Settings.read(path))
+        before = planned(plan := Plan.read(path))
         path.write_text(edited)
-        after = planned(Settings.read(path))
-        folder = settings.layout.plan
+        after = planned(Plan.read(path))
+        folder = plan.layout.plan
         return {file.relative_to(folder).with_suffix("").as_posix() for file in after if after[file] != before[file]}
 
-    judging = {"compare", "report"}
-    assert changed(text.replace("default: 8000,", "default: 9,", 1)) == {
-        "train/backbone",
-        "evaluate/backbone",
-        *judging,
-    }
-    assert changed(text.replace("rhd: {root: null}", "rhd: {root: elsewhere}")) == {"data", *judging}
+    of_backbone = {"train/backbone", "evaluate/backbone"}
+    assert changed(text.replace("default: 8000,", "default: 9,", 1)) == of_backbone
+    assert changed(text.replace("steps: {panoptic: {smoke: 12", "steps: {panoptic: {smoke: 13", 1)) == set(), (
+        "smoke only"
+    )
+    assert changed(text.replace("rhd: {root: null}", "rhd: {root: elsewhere}")) == {"data"}
     assert changed(text.replace("  dlt: grey", "  dlt: blue", 1)) == {"report"}
     assert changed("# Nothing that a stage depends on.\n" + text) == set()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "\x00"])
 def test_damaged_stage_times_are_none(home: Path, content: str) -> None:
-    settings = Settings.read(home / "params.yaml")
-    settings.layout.stage_times.parent.mkdir(parents=True)
-    settings.layout.stage_times.write_text(content)
-    assert stage_times(settings) == {}
+    plan = Plan.read(home / "params.yaml")
+    plan.layout.stage_times.parent.mkdir(parents=True)
+    plan.layout.stage_times.write_text(content)
+    assert stage_times(plan) == {}
 
 
 def test_a_plan_lists_what_is_due(workspace: Any) -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from poseboard.benchmarks.cli import command
 from poseboard.benchmarks.pipeline import in_profile, write_plan, write_run
-from poseboard.benchmarks.settings import Settings, profile_of_run
+from poseboard.benchmarks.plan import Plan, profile_of_run
 from poseboard.datasets.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,16 +40,16 @@ def in_stage(monkeypatch: pytest.MonkeyPatch, path: Path, stage: str) -> str:
     """The profile that a stage runs in."""
     monkeypatch.setenv("DVC_STAGE", stage)
     try:
-        return Settings.read(path).params.profile
+        return Plan.read(path).params.profile
     finally:
         monkeypatch.delenv("DVC_STAGE")
 
 
 def test_a_run_leaves_params_as_it_is(path: Path) -> None:
     before = path.read_bytes(), path.stat()
-    with in_profile(path, "smoke") as settings:
-        assert (profile_of_run(path.parent), settings.params.profile) == ("smoke", "smoke")
-        assert Settings.read(path).params.profile == "default"
+    with in_profile(path, "smoke") as plan:
+        assert (profile_of_run(path.parent), plan.params.profile) == ("smoke", "smoke")
+        assert Plan.read(path).params.profile == "default"
     assert profile_of_run(path.parent) == "default"
     after = path.read_bytes(), path.stat()
     assert after == before
@@ -57,42 +57,42 @@ def test_a_run_leaves_params_as_it_is(path: Path) -> None:
 
 
 def test_stages_run_in_the_profile_of_the_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with in_profile(path, "smoke") as settings:
+    with in_profile(path, "smoke") as plan:
         monkeypatch.setenv("POSEBOARD_PROFILE", "smoke")  # as `poseboard repro` does for DVC
-        write_plan(settings)
+        write_plan(plan)
         assert [in_stage(monkeypatch, path, stage) for stage in ("plan", "train@dlt", "report")] == ["smoke"] * 3
 
 
 def test_after_a_killed_run_stages_refuse_its_profile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with in_profile(path, "smoke") as settings:
-        write_plan(settings)
+    with in_profile(path, "smoke") as plan:
+        write_plan(plan)
     done = subprocess.run([sys.executable, "-c", DIES], cwd=path.parent, env=os.environ, check=False, timeout=100)
     assert done.returncode == -signal.SIGKILL
     assert profile_of_run(path.parent) == "smoke"
-    assert Settings.read(path).params.profile == "default"
+    assert Plan.read(path).params.profile == "default"
     for stage in ("plan", "train@dlt"):
         with pytest.raises(InputError, match=r"has profile smoke, and this run is of default; run `poseboard repro`"):
             in_stage(monkeypatch, path, stage)
-    with in_profile(path) as settings:
-        assert (profile_of_run(path.parent), settings.params.profile) == ("default", "default")
+    with in_profile(path) as plan:
+        assert (profile_of_run(path.parent), plan.params.profile) == ("default", "default")
 
 
 def test_an_edit_during_a_run_changes_the_next_run_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def weighting(stage: str) -> Any:
         monkeypatch.setenv("DVC_STAGE", stage)
         try:
-            return Settings.read(path).options("dlt", "human36m")["weighting"]
+            return Plan.read(path).run("dlt", "human36m").options["weighting"]
         finally:
             monkeypatch.delenv("DVC_STAGE")
 
     before = path.read_bytes()
-    with in_profile(path) as settings:
-        write_plan(settings)
+    with in_profile(path) as plan:
+        write_plan(plan)
         path.write_bytes(before.replace(b"weighting: uniform", b"weighting: peak"))
         assert weighting("evaluate@dlt") == "uniform"
-        assert Settings.read(path).options("dlt", "human36m")["weighting"] == "peak"  # of a command by hand
-    with in_profile(path) as settings:
-        write_plan(settings)
+        assert Plan.read(path).run("dlt", "human36m").options["weighting"] == "peak"  # of a command by hand
+    with in_profile(path) as plan:
+        write_plan(plan)
         path.write_bytes(before)
         assert weighting("evaluate@dlt") == "peak"
 
@@ -107,7 +107,7 @@ def test_one_run_at_a_time_and_only_in_a_profile_that_exists(path: Path, monkeyp
         pass
     monkeypatch.setenv("POSEBOARD_PROFILE", "smke")
     with pytest.raises(InputError, match=r"^profile smke: no such profile"):
-        Settings.read(path)
+        Plan.read(path)
 
 
 @pytest.mark.parametrize("text", ["", "run: 3", "run: {}", "profile: smoke", "\0", "[", "run: {profile: ../../x}"])

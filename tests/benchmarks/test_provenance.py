@@ -5,15 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from poseboard.benchmarks.layout import Layout
 from poseboard.benchmarks.provenance import provenance
-from poseboard.benchmarks.settings import Params, Profile, Settings
 from poseboard.protocols.records import Provenance
 
 
 def made_in(folder: Path) -> Provenance:
-    profile = Profile(seeds=[0], processes=1, worlds={"human36m": {}})
-    params = Params(profile="p", datasets={}, methods={}, profiles={"p": profile})
-    return provenance(Settings(folder, params), run="a/score/b", options={}, manifest="m", checkpoints={0: None})
+    return provenance(Layout(folder, "p"), name="a/score/b", options={}, manifest="m", checkpoints={0: None})
 
 
 def git(folder: Path, *arguments: str) -> str:

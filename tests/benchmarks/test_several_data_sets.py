@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 from poseboard.benchmarks import training
-from poseboard.benchmarks.harness import Bench
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.plan import Plan
 from poseboard.benchmarks.training_data import TrainingData, has_depth
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.protocols import predictions
@@ -58,13 +57,13 @@ def photographs(workspace_with: Any, tmp_path: Path) -> Any:
 
 
 @pytest.fixture
-def settings(photographs: Any, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def plan(photographs: Any, monkeypatch: pytest.MonkeyPatch) -> Plan:
     monkeypatch.chdir(photographs.folder)
-    return Settings.read()
+    return Plan.read()
 
 
-def _data(settings: Settings, dataset: str, row: str = "rootnet") -> TrainingData:
-    return TrainingData(Bench.open(settings, dataset), row)
+def _data(plan: Plan, dataset: str, row: str = "rootnet") -> TrainingData:
+    return TrainingData(plan.run(row, dataset))
 
 
 def test_it_is_trained_evaluated_compared_and_shown(photographs: Any) -> None:
@@ -115,21 +114,21 @@ def test_it_is_trained_evaluated_compared_and_shown(photographs: Any) -> None:
         assert name in page
 
 
-def test_which_data_sets_have_depth_follows_from_their_truth(settings: Settings) -> None:
+def test_which_data_sets_have_depth_follows_from_their_truth(plan: Plan) -> None:
     names = ("human36m-coco", "muco", "pw3d", "mscoco")
-    assert [has_depth(Bench.open(settings, name).dataset) for name in names] == [True, True, True, False]
+    assert [has_depth(plan.source(name).dataset) for name in names] == [True, True, True, False]
 
 
-def test_a_pass_is_half_with_depth_and_half_without(settings: Settings) -> None:
+def test_a_pass_is_half_with_depth_and_half_without(plan: Plan) -> None:
     """As many people of MSCOCO as of MuCo; the two moments of Human3.6M are seen by four cameras."""
-    data = _data(settings, "mupots")
+    data = _data(plan, "mupots")
     of_row = data.learner().training(None, 0)
     samples = data.samples(of_row, of_row.inputs, 0, lambda done, total: None)
     depths = [bool(np.isfinite(samples[place][1].joints_mm).any()) for place in range(len(samples))]
     assert sum(depths) == len(depths) / 2
-    people = sum(len(data.benches[0].dataset.truth(key).joints_mm) for key in data.benches[0].dataset.keys("train"))
+    people = sum(len(data.datasets[0].truth(key).joints_mm) for key in data.datasets[0].keys("train"))
     assert data.crops == 2 * max(people, 3)
-    of_moments = _data(settings, "human36m-coco")
+    of_moments = _data(plan, "human36m-coco")
     assert of_moments.crops == 2 * 4
     of_row = of_moments.learner().training(None, 0)
     one_pass = of_moments.samples(of_row, of_row.inputs, 0, lambda done, total: None)
@@ -138,9 +137,9 @@ def test_a_pass_is_half_with_depth_and_half_without(settings: Settings) -> None:
     assert {len(of_example) for of_example in seen} == {2}, "a key and one view"
 
 
-def test_the_order_of_the_samples_follows_from_the_seed_alone(settings: Settings) -> None:
+def test_the_order_of_the_samples_follows_from_the_seed_alone(plan: Plan) -> None:
     def drawn(seed: int) -> list[list[float]]:
-        data = _data(settings, "pw3d")
+        data = _data(plan, "pw3d")
         of_row = data.learner().training(None, 0)
         samples = data.samples(of_row, of_row.inputs, seed, lambda done, total: None)
         return [samples[place][0].views[0].camera.K.ravel().tolist() for place in range(len(samples))]

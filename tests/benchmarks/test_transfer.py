@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 import yaml
 
-from poseboard.benchmarks import predicting
-from poseboard.benchmarks.handover import Handover, Transfer
-from poseboard.benchmarks.harness import Bench, predict
-from poseboard.benchmarks.predicting import tables_on
+from poseboard.benchmarks import plan as planning
+from poseboard.benchmarks.handover import Handover, Transfer, transfer, turn_between, upwards
+from poseboard.benchmarks.harness import predict
+from poseboard.benchmarks.plan import Plan, check_trainings, tables_on
+from poseboard.benchmarks.predicting import no_transfer
 from poseboard.benchmarks.provenance import file_sha256
 from poseboard.benchmarks.roots import read_roots, roots_basis
-from poseboard.benchmarks.settings import Settings
-from poseboard.benchmarks.transfer import check_transfers, no_transfer, transfer, turn_between, upwards
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import CAMERAS
 from poseboard.datasets.sample import Poses, Sample
@@ -51,10 +50,10 @@ def two_worlds(workspace_with: Any, tmp_path_factory: pytest.TempPathFactory) ->
     """All rows trained on both trees and evaluated in a few tables: some seconds, once."""
     tables = tmp_path_factory.mktemp("tables")
     for name in ("T1", "T4", "transfer-human36m", "transfer-panoptic"):
-        shutil.copy(predicting.TABLES / f"{name}.yaml", tables)
+        shutil.copy(planning.TABLES / f"{name}.yaml", tables)
     workspace = workspace_with(tmp_path_factory.mktemp("two"), "panoptic", "panoptic", "dome", ROWS)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(predicting, "TABLES", tables)
+        patched.setattr(planning, "TABLES", tables)
         for dataset in ON:
             workspace.must("data", "prepare", dataset)
         for row in ("backbone", *ROWS):
@@ -65,59 +64,58 @@ def two_worlds(workspace_with: Any, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def settings(two_worlds: Any, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def plan(two_worlds: Any, monkeypatch: pytest.MonkeyPatch) -> Plan:
     monkeypatch.chdir(two_worlds.folder)
-    return Settings.read()
+    return Plan.read()
 
 
-def _scores(settings: Settings, row: str, dataset: str) -> dict[tuple[str, tuple[str, ...] | None], float]:
-    file = ScoreFile.read(settings.row_path("scores", row, dataset))
+def _scores(plan: Plan, row: str, dataset: str) -> dict[tuple[str, tuple[str, ...] | None], float]:
+    file = ScoreFile.read(plan.layout.row_path("scores", row, dataset))
     return {(one.table, one.signature.trained_on): one.value for one in file.scores if one.value is not None}
 
 
-def _answers(settings: Settings, row: str, dataset: str, trained_on: str) -> PoseTable:
-    files = [predictions.read(path) for path in settings.row_path("predictions", row, dataset).glob("*.parquet")]
+def _answers(plan: Plan, row: str, dataset: str, trained_on: str) -> PoseTable:
+    files = [predictions.read(path) for path in plan.layout.row_path("predictions", row, dataset).glob("*.parquet")]
     (file,) = [file for file in files if file.info.condition.trained_on == trained_on]
     return file
 
 
 @pytest.mark.parametrize("row", ["dlt", "algebraic", "volumetric"])
-def test_each_row_has_a_number_of_its_own_training_and_of_the_other(settings: Settings, row: str) -> None:
+def test_each_row_has_a_number_of_its_own_training_and_of_the_other(plan: Plan, row: str) -> None:
     for dataset, other in (ON, ON[::-1]):
-        values = _scores(settings, row, dataset)
+        values = _scores(plan, row, dataset)
         for table in (name for name in TABLES if name.startswith(f"transfer-{dataset}")):
             assert values[table, None] != values[table, (other,)]
         assert {table for table, training in values if training} == {
             name for name in TABLES if name.startswith(f"transfer-{dataset}")
         }, "no other table has weights of other data"
-        file = _answers(settings, row, dataset, other)
+        file = _answers(plan, row, dataset, other)
         assert file.info.joints == {"human36m": HUMAN36M, "panoptic": COCO}[other].joints
         assert file.info.trained_on == (other,)
         assert file.info.weights is not None
-        own = settings.checkpoint(other, row, 0)
+        own = plan.layout.checkpoint(other, row, 0)
         assert file.info.checkpoint_sha256 == file_sha256(own)
 
 
-def test_the_number_is_that_of_the_release_by_index(settings: Settings) -> None:
+def test_the_number_is_that_of_the_release_by_index(plan: Plan) -> None:
     """The indices are those by which the release compares COCO's joints with those of Human3.6M."""
-    bench, file = Bench.open(settings, "human36m"), _answers(settings, "dlt", "human36m", "panoptic")
+    dataset, file = plan.source("human36m").dataset, _answers(plan, "dlt", "human36m", "panoptic")
     left_out = ("S9/Greeting-2/", "S9/SittingDown-2/", "S9/Waiting-1/")
     errors = [
         np.linalg.norm(
-            file.joints_mm[place][[10, 8, 9, 7, 14, 13]]
-            - bench.dataset.truth(key).joints_mm[0][[10, 11, 15, 14, 1, 4]],
+            file.joints_mm[place][[10, 8, 9, 7, 14, 13]] - dataset.truth(key).joints_mm[0][[10, 11, 15, 14, 1, 4]],
             axis=-1,
         ).mean()
         for place, key in enumerate(file.keys)
         if not key.startswith(left_out)
     ]
-    value = _scores(settings, "dlt", "human36m")["transfer-human36m", ("panoptic",)]
+    value = _scores(plan, "dlt", "human36m")["transfer-human36m", ("panoptic",)]
     assert value == pytest.approx(np.mean(errors), rel=1e-5)
 
 
-def test_joints_are_mapped_by_name_alone(settings: Settings) -> None:
-    bench, file = Bench.open(settings, "human36m"), _answers(settings, "algebraic", "human36m", "panoptic")
-    truth = TruthTable.collect(bench.dataset, "test")
+def test_joints_are_mapped_by_name_alone(plan: Plan) -> None:
+    dataset, file = plan.source("human36m").dataset, _answers(plan, "algebraic", "human36m", "panoptic")
+    truth = TruthTable.collect(dataset, "test")
     order = np.random.default_rng(0).permutation(len(COCO))
     joints = tuple(np.array(file.info.joints)[order].tolist())
     permuted = replace(file, joints_mm=file.joints_mm[:, order], info=file.info.model_copy(update={"joints": joints}))
@@ -129,41 +127,39 @@ def test_joints_are_mapped_by_name_alone(settings: Settings) -> None:
             assert plain == other
 
 
-def test_a_root_that_is_handed_on_is_of_the_same_training(settings: Settings) -> None:
+def test_a_root_that_is_handed_on_is_of_the_same_training(plan: Plan) -> None:
     """The middle of the hips that algebraic answers, in the world of the data set that is tested."""
-    bench, file = Bench.open(settings, "human36m"), _answers(settings, "algebraic", "human36m", "panoptic")
-    asked = _answers(settings, "volumetric", "human36m", "panoptic").info.condition.of_root
+    file = _answers(plan, "algebraic", "human36m", "panoptic")
+    asked = _answers(plan, "volumetric", "human36m", "panoptic").info.condition.of_root
     (path,) = [
         path
-        for path in settings.row_path("predictions", "algebraic", "human36m").glob("*.roots.npz")
+        for path in plan.layout.row_path("predictions", "algebraic", "human36m").glob("*.roots.npz")
         if path.name.startswith(asked.slug)
     ]
-    roots_mm = read_roots(path, list(file.keys), roots_basis(bench, "algebraic", 0, asked))
+    roots_mm = read_roots(path, list(file.keys), roots_basis(plan.run("algebraic", "human36m"), 0, asked))
     assert roots_mm is not None
     of_answers = COCO.root_of(file.joints_mm.astype(np.float64))
     np.testing.assert_allclose(np.concatenate(list(roots_mm.values())), of_answers, atol=0.01)
 
 
-def test_nothing_is_predicted_again(two_worlds: Any, settings: Settings) -> None:
+def test_nothing_is_predicted_again(two_worlds: Any, plan: Plan) -> None:
     for row in ("algebraic", "volumetric"):
-        before = _answers(settings, row, "human36m", "panoptic").info
+        before = _answers(plan, row, "human36m", "panoptic").info
         said = two_worlds.must("predict", "human36m", row).out
         kept = [line for line in said.splitlines() if ELSEWHERE.slug.rsplit("-", 1)[0] in line and "nothing" in line]
         assert len(kept) >= 2
-        assert _answers(settings, row, "human36m", "panoptic").info == before
+        assert _answers(plan, row, "human36m", "panoptic").info == before
 
 
-def test_a_row_without_such_weights_says_so_and_stands_in_no_table_of_transfer(
-    two_worlds: Any, settings: Settings
-) -> None:
+def test_a_row_without_such_weights_says_so_and_stands_in_no_table_of_transfer(two_worlds: Any, plan: Plan) -> None:
     assert "left out, it does not run on panoptic" in two_worlds.must("predict", "human36m", "one_world").out
-    assert not any(table in TABLES for table, _ in _scores(settings, "one_world", "human36m"))
-    assert no_transfer(settings, "human36m", "dlt", "panoptic") == ""
-    assert no_transfer(settings, "human36m", "dlt", "rhd") == "there is no copy of rhd"
+    assert not any(table in TABLES for table, _ in _scores(plan, "one_world", "human36m"))
+    assert no_transfer(plan.run("dlt", "human36m"), "panoptic") == ""
+    assert no_transfer(plan.run("dlt", "human36m"), "rhd") == "there is no copy of rhd"
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["methods"]["late"] = {"code": "methods/dlt", "after": "backbone"}
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    assert no_transfer(Settings.read(), "human36m", "late", "panoptic") == "it has no weights of panoptic"
+    assert no_transfer(Plan.read().run("late", "human36m"), "panoptic") == "it has no weights of panoptic"
 
 
 @pytest.mark.parametrize(
@@ -172,9 +168,9 @@ def test_a_row_without_such_weights_says_so_and_stands_in_no_table_of_transfer(
 )
 def test_weights_that_cannot_answer_a_table_are_one_line(trained_on: str, problem: str) -> None:
     (table, *_) = [table for table in tables_on("human36m", "smoke") if table.id in TABLES]
-    check_transfers([table])
+    check_trainings(table)
     with pytest.raises(InputError, match=rf"table transfer-human36m\S*: groups\.trained_on.*{problem}"):
-        check_transfers([table.model_copy(update={"groups": (Group(trained_on=trained_on),)})])
+        check_trainings(table.model_copy(update={"groups": (Group(trained_on=trained_on),)}))
 
 
 def test_predictions_state_one_training() -> None:
@@ -186,14 +182,12 @@ def test_predictions_state_one_training() -> None:
             predictions.PredictionInfo.model_validate({**info, "condition": of_condition, "trained_on": stated})
 
 
-def test_up_is_read_off_the_cameras(settings: Settings) -> None:
-    human36m, panoptic = (Bench.open(settings, name) for name in ON)
-    np.testing.assert_array_equal(upwards(human36m.dataset), [0, 0, 1])
-    differs = transfer(human36m, "panoptic")
-    assert differs is not None
+def test_up_is_read_off_the_cameras(plan: Plan) -> None:
+    human36m, panoptic = (plan.source(name).dataset for name in ON)
+    np.testing.assert_array_equal(upwards(human36m), [0, 0, 1])
+    differs = transfer(human36m, panoptic)
     assert differs.skeleton == COCO
-    np.testing.assert_array_equal(differs.turn @ upwards(human36m.dataset), upwards(panoptic.dataset))
-    assert transfer(human36m, None) is None
+    np.testing.assert_array_equal(differs.turn @ upwards(human36m), upwards(panoptic))
 
 
 @pytest.mark.parametrize("a", AXES)
@@ -223,8 +217,8 @@ class Echo:
         return [Poses(COCO, of_sample, np.ones(1), columns=further) for of_sample, further in pairs]
 
 
-def test_a_world_is_turned_for_the_method_and_its_answers_back(settings: Settings, tmp_path: Path) -> None:
-    dataset = Bench.open(settings, "human36m").dataset
+def test_a_world_is_turned_for_the_method_and_its_answers_back(plan: Plan, tmp_path: Path) -> None:
+    dataset = plan.source("human36m").dataset
     (key, *_) = dataset.keys("test")
     root_mm = np.array([[100.0, 200.0, 900.0]])
     turn = turn_between(np.array([0.0, 0.0, 1.0]), np.array([0.0, -1.0, 0.0]))
@@ -240,9 +234,9 @@ def test_a_world_is_turned_for_the_method_and_its_answers_back(settings: Setting
         np.testing.assert_allclose(after.camera.project(turn @ point), before.camera.project(point), atol=1e-6)
 
 
-def test_a_signature_says_which_training(settings: Settings) -> None:
-    file = ScoreFile.read(settings.row_path("scores", "dlt", "human36m"))
+def test_a_signature_says_which_training(plan: Plan) -> None:
+    file = ScoreFile.read(plan.layout.row_path("scores", "dlt", "human36m"))
     own, other = (one.signature for one in file.scores if one.table == "transfer-human36m")
     assert isinstance(own, Signature)
     assert own == other.model_copy(update={"trained_on": None})
-    assert file.provenance.checkpoint_sha256 == {"seed0": file_sha256(settings.checkpoint("human36m", "dlt", 0))}
+    assert file.provenance.checkpoint_sha256 == {"seed0": file_sha256(plan.layout.checkpoint("human36m", "dlt", 0))}

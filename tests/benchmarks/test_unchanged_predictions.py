@@ -77,11 +77,11 @@ def test_options_weights_and_images_count(predicted: Any) -> None:
 def test_a_note_of_a_table_costs_nothing_and_a_further_condition_only_its_own(
     predicted: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from poseboard.benchmarks import predicting
+    from poseboard.benchmarks import plan
 
     tables = tmp_path / "tables"
-    shutil.copytree(predicting.TABLES, tables)
-    monkeypatch.setattr(predicting, "TABLES", tables)
+    shutil.copytree(plan.TABLES, tables)
+    monkeypatch.setattr(plan, "TABLES", tables)
     path = tables / "T1.yaml"
     assert made_anew(predicted, lambda: path.write_text(path.read_text() + "  - Another note.\n")) == set()
     further = path.read_text().replace("id: T1\n", "id: further\n").replace("published: T1\n", "")
@@ -94,11 +94,11 @@ def test_a_note_of_a_table_costs_nothing_and_a_further_condition_only_its_own(
 def test_a_further_severity_costs_its_own_predictions_and_a_further_metric_none(
     predicted: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from poseboard.benchmarks import predicting
+    from poseboard.benchmarks import plan
 
     tables = tmp_path / "tables"
-    shutil.copytree(predicting.TABLES, tables)
-    monkeypatch.setattr(predicting, "TABLES", tables)
+    shutil.copytree(plan.TABLES, tables)
+    monkeypatch.setattr(plan, "TABLES", tables)
     path = tables / "human36m-robustness.yaml"
     content = yaml.safe_load(path.read_text())
 

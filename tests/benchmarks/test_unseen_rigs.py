@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from poseboard.benchmarks import predicting
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks import plan
+from poseboard.benchmarks.plan import Plan
 from poseboard.datasets.errors import InputError
 from poseboard.protocols import predictions
 from poseboard.protocols.records import ComparisonFile, ScoreFile, TrainingFile
@@ -108,11 +108,10 @@ def test_a_row_that_is_handed_roots_is_the_same_training_too(rigs: Any, monkeypa
     # A control that is none is found before anything is predicted.
     for other, why in (("rigs-worst", "control: rigs-worst: is of the same split"), ("rigs-knwon", "'rigs-knwon'")):
         tables = [
-            table.model_copy(update={"control": other}) if table.id == "rigs" else table
-            for table in predicting.tables_on(RIGS, "smoke")
+            table.model_copy(update={"control": other}) if table.id == "rigs" else table for table in plan._tables()
         ]
         with monkeypatch.context() as patched:
-            patched.setattr(predicting, "tables_on", lambda *_, tables=tables: tables)
+            patched.setattr(plan, "_tables", lambda tables=tables: tables)
             error = rigs.run("predict", RIGS, "algebraic").error
         assert "table rigs: control" in error
         assert why in error
@@ -148,13 +147,14 @@ def test_without_human36m_there_is_nothing_to_take_over(rigs: Any) -> None:
 
 def test_which_training_is_another_ones(rigs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(rigs.folder)
-    settings = Settings.read()
-    assert settings.trained_as("dlt", RIGS) == "human36m"
-    assert settings.trained_as("dlt", "human36m") is None
-    assert settings.train_on("dlt", "human36m") == ["human36m"]
-    assert settings.seeds("dlt", RIGS) == settings.seeds("dlt", "human36m")
+    of_rigs, own = (Plan.read().run("dlt", name) for name in (RIGS, "human36m"))
+    assert of_rigs.same_as is not None
+    assert of_rigs.same_as.source.name == "human36m"
+    assert own.same_as is None
+    assert [source.name for source in own.training] == ["human36m"]
+    assert of_rigs.seeds == own.seeds
     params = yaml.safe_load((rigs.folder / "params.yaml").read_text())
     params["methods"]["algebraic"]["train_on"] = {RIGS: ["human"]}
     rigs.write_params(**params)
     with pytest.raises(InputError, match=r"train_on: no data set 'human'"):
-        Settings.read()
+        Plan.read()

@@ -36,7 +36,7 @@ def test_version_and_short_help(ready_workspace: Any) -> None:
         (["train", "human36m", "nonsense@dlt"], "method 'nonsense@dlt': is not in params.yaml; did you mean dlt?"),
         (["train", "human36m", "evaluate@dlt"], "method 'evaluate@dlt': is not in params.yaml; did"),
         (["predict", "human36m", "evaluate@dlt"], "method 'evaluate@dlt': is not in params.yaml; did you"),
-        (["score", "human36m", "@dlt"], "method: '@dlt' is no name; use letters"),
+        (["score", "human36m", "@dlt"], "method '@dlt': is not in params.yaml; did you mean dlt?"),
     ],
 )
 def test_a_name_that_was_nearly_right(ready_workspace: Any, command: list[str], meant: str) -> None:

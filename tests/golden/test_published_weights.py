@@ -17,7 +17,7 @@ import yaml
 from predicted import file_name
 from torch import nn
 
-from poseboard.benchmarks import cli, predicting
+from poseboard.benchmarks import cli, plan
 from poseboard.datasets.human36m import LABELS
 from poseboard.datasets.synthetic.layouts.human36m import WorldOptions, generate
 from poseboard.methods.geometry.robust import ransac_published
@@ -51,7 +51,7 @@ def workspace(tmp_path_factory):
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     (folder / "tables").mkdir()
-    shutil.copy(predicting.TABLES / "T1.yaml", folder / "tables")
+    shutil.copy(plan.TABLES / "T1.yaml", folder / "tables")
     return folder
 
 
@@ -117,7 +117,7 @@ def test_published_weights_predict_as_the_release_does(workspace, seen, fill_by_
     fill_by_rule(whole, WEIGHT_SEED)
     torch.save({f"module.{key}": value for key, value in whole.state_dict().items()}, workspace / "weights.pth")
     monkeypatch.chdir(workspace)
-    monkeypatch.setattr(predicting, "TABLES", workspace / "tables")  # one condition: all cameras
+    monkeypatch.setattr(plan, "TABLES", workspace / "tables")  # one condition: all cameras
     for command in (
         f"weights import {method} weights.pth --out {method}.pt",
         f"train human36m {method}",

@@ -12,9 +12,9 @@ import torch
 import yaml
 from made_up import SIDE, dotted_moment
 
-from poseboard.benchmarks.harness import Bench
+from poseboard.benchmarks.harness import build_method, options_of_pass
 from poseboard.benchmarks.params import parse_yaml
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.plan import Plan, Run
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.rhd import RHD_HAND
 from poseboard.datasets.skeleton import HUMAN36M
@@ -48,7 +48,7 @@ def full(tmp_path_factory):
     folder = tmp_path_factory.mktemp("full")
     params = parse_yaml((ROOT / "params.yaml").read_text())
     (folder / "params.yaml").write_text(yaml.safe_dump(params | {"profile": "full"}))
-    return Settings.read(folder / "params.yaml")
+    return Plan.read(folder / "params.yaml")
 
 
 def given(folder, kind="backbone", joints=HUMAN36M.joints):
@@ -59,11 +59,17 @@ def given(folder, kind="backbone", joints=HUMAN36M.joints):
     return path
 
 
+def counted(full: Plan, row: str, dataset: str = "human36m") -> Run:
+    """The run of a row on a data set of `MOMENTS` moments."""
+    run = full.run(row, dataset)
+    vars(run.source)["dataset"] = Counted(dataset)
+    return run
+
+
 def training_of(full, row, folder, dataset="human36m"):
     """The training of a row with its committed options, but for the weights, and crops of `SIDE`."""
-    bench = Bench(full, Counted(dataset))
-    method = bench.method(row)
-    options = bench.options(row)
+    run = counted(full, row, dataset)
+    method, options = build_method(run), options_of_pass(run)
     if options.get("start_weights"):
         kind = IMAGE_NETWORK if "imagenet" in options["start_weights"] else "backbone"
         options["start_weights"] = str(given(folder, kind))
@@ -172,7 +178,7 @@ def test_losses_targets_and_triangulation_of_the_four_published_configurations(f
 
 
 def test_hands_are_trained_on_every_sample(full):
-    steps = Bench(full, Counted("rhd")).options("lifting")["steps"]
+    steps = options_of_pass(counted(full, "lifting", "rhd"))["steps"]
     assert (steps["every"], steps["moments"]) == (1, MOMENTS)
 
 
@@ -182,7 +188,7 @@ def test_the_published_baseline_of_robust_triangulation_is_not_trained(full, tmp
 
 
 def backbone_of(full, path, skeleton=HUMAN36M):
-    return Backbone(Bench(full, Counted()).options("backbone") | {"start_weights": str(path)}, skeleton)
+    return Backbone(options_of_pass(counted(full, "backbone")) | {"start_weights": str(path)}, skeleton)
 
 
 def test_a_pose_network_for_the_same_joints_is_taken_as_it_is(full, tmp_path):
@@ -224,12 +230,12 @@ def test_the_backbones_loss_is_the_squared_error_of_gaussian_maps(full, tmp_path
 
 @pytest.mark.parametrize("weights", [None, "data/weights/none.pt"])
 def test_missing_weights_are_told_with_what_to_supply_and_how(full, tmp_path, weights):
-    options = Bench(full, Counted()).options("backbone") | {"start_weights": weights}
+    options = options_of_pass(counted(full, "backbone")) | {"start_weights": weights}
     with pytest.raises(
         InputError, match=r"backbone: start_weights: .*pose_resnet_4\.5.*ImageNet.*weights import backbone"
     ):
         Backbone(options, HUMAN36M).training(None, seed=0)
-    row = Bench(full, Counted()).method("epipolar")
+    row = build_method(counted(full, "epipolar"))
     with pytest.raises(InputError, match=r"epipolar: start_weights: there is no data.weights.resnet50_imagenet\.pt; "):
         row.training(given(tmp_path), seed=0)
 
@@ -248,15 +254,15 @@ def test_a_network_of_labelled_images_is_imported_for_training_alone(tmp_path):
 
 
 def test_lifting_maps_needs_a_pose_network(full, tmp_path):
-    options = Bench(full, Counted()).options("lifting") | {"start_weights": str(given(tmp_path, IMAGE_NETWORK))}
-    method = type(Bench(full, Counted()).method("lifting"))(options, HUMAN36M)
+    options = options_of_pass(counted(full, "lifting")) | {"start_weights": str(given(tmp_path, IMAGE_NETWORK))}
+    method = type(build_method(counted(full, "lifting")))(options, HUMAN36M)
     with pytest.raises(InputError, match="an image network finds no joints"):
         method.training(None, seed=0)
 
 
 def test_a_user_may_clip_or_not(full, tmp_path):
     for row, clip in (("algebraic", 5.0), ("epipolar", 5.0), ("volumetric", 5.0), ("lifting", 5.0)):
-        kind = type(Bench(full, Counted()).method(row))
+        kind = type(build_method(counted(full, row)))
         assert kind({"recipe": "published", "clip_norm": clip}, HUMAN36M).options.clip_norm == clip
         assert kind({}, HUMAN36M).options.clip_norm == 10.0
         assert kind({"clip_norm": None}, HUMAN36M).options.clip_norm is None

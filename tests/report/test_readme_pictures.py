@@ -8,7 +8,7 @@ from fabricated_results import INCOMPLETE, write_everything
 from matplotlib.image import imsave
 from PIL import Image
 
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.plan import Plan
 from poseboard.protocols.records import DataFile, ResultError, ScoreFile
 from poseboard.report.drawing import charts
 from poseboard.report.pictures import LEADERBOARD, PEOPLE, current, drawn, write_pictures
@@ -71,7 +71,7 @@ def test_nothing_is_written_without_a_contact_sheet(home: Path) -> None:
 
 
 def test_the_pictures_of_the_readme_show_the_recorded_results() -> None:
-    settings = Settings.read(ROOT / "params.yaml").in_profile("default")
+    settings = Plan.read(ROOT / "params.yaml").in_profile("default")
     rows = {row: settings.may_run(row) for row in settings.rows}
     results = read_results(ROOT / "results", "default", rows)
     in_git = {name: drawn(ROOT / "report" / "images" / name) for name in (LEADERBOARD, PEOPLE)}

@@ -7,8 +7,7 @@ import pytest
 import yaml
 
 from poseboard.benchmarks.params import parse_yaml
-from poseboard.benchmarks.pipeline import planned
-from poseboard.benchmarks.settings import Settings
+from poseboard.benchmarks.plan import Plan
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.base import find_learner
@@ -38,20 +37,20 @@ def write(folder: Path, **changes: object) -> Path:
     return path
 
 
-def committed(folder: Path, profile: str) -> Settings:
+def committed(folder: Path, profile: str) -> Plan:
     """The committed params.yaml, read in a profile."""
     values = parse_yaml((ROOT / "params.yaml").read_text())
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(values | {"profile": profile}))
-    return Settings.read(path)
+    return Plan.read(path)
 
 
 @pytest.mark.parametrize("profile", ["smoke", "default", "seeds", "full"])
 def test_every_row_of_every_profile_is_valid(tmp_path: Path, profile: str) -> None:
-    settings = committed(tmp_path, profile)
-    assert profile in settings.params.profiles
-    for row, entry in settings.rows.items():
-        options = settings.options(row, "human36m")
+    plan = committed(tmp_path, profile)
+    assert profile in plan.params.profiles
+    for row, entry in plan.rows.items():
+        options = plan.options(row, "human36m")
         find_learner(entry.spec)(options, HUMAN36M)
         recipe = options.get("recipe")
         assert recipe is None or recipe == ("published" if profile == "full" else "small")
@@ -61,14 +60,14 @@ def test_a_row_of_one_profile_is_none_of_another(tmp_path: Path) -> None:
     own = {"epipolar_augmented", "epipolar_extra_data"}
     full = committed(tmp_path, "full")
     for profile in full.params.profiles:
-        of_profile = {row: full.in_profile(profile).on(row) for row in own}
+        of_profile = {row: full.in_profile(profile).may_run(row) for row in own}
         assert of_profile == dict.fromkeys(own, ["human36m-toolbox"] if profile == "full" else [])
 
 
 def test_options_differ_by_profile_and_fall_back_to_default(tmp_path: Path) -> None:
     path = write(tmp_path)
-    assert Settings.read(path).options("net") == {"steps": 5}
-    full = Settings.read(path).in_profile("full")
+    assert Plan.read(path).options("net") == {"steps": 5}
+    full = Plan.read(path).in_profile("full")
     assert full.options("net") == {"steps": 9}
     assert full.options("dlt") == {"weighting": "peak"}
 
@@ -81,9 +80,9 @@ def test_options_differ_by_data_set_within_a_profile_and_the_other_way_round(tmp
         "side": {"human36m": {"default": 1, "full": 2}, "default": 3},
     }
     datasets = {"human36m": {"root": None}, "panoptic": {"root": None}}
-    settings = Settings.read(write(tmp_path, datasets=datasets, methods={"cube": {**ROW, **options}}))
-    full = settings.in_profile("full")
-    assert settings.options("cube", "human36m") == {"up": "z", "voxels": 32, "steps": 10, "side": 1}
+    plan = Plan.read(write(tmp_path, datasets=datasets, methods={"cube": {**ROW, **options}}))
+    full = plan.in_profile("full")
+    assert plan.options("cube", "human36m") == {"up": "z", "voxels": 32, "steps": 10, "side": 1}
     assert full.options("cube", "human36m")["steps"] == {"epochs": 3, "every": 5}
     assert full.options("cube", "panoptic") == {
         "up": "y",
@@ -103,8 +102,8 @@ def test_a_row_without_on_and_train_on_is_trained_on_what_its_start_is(tmp_path:
         "own": {**ROW, "after": "net", "train_on": ["human36m-rigs"]},
         "scratch_row": ROW,
     }
-    settings = Settings.read(write(tmp_path, datasets={"human36m": {}, "human36m-rigs": {}}, methods=rows))
-    trained = {row: settings.train_on(row, "human36m-rigs")[0] for row in rows}
+    plan = Plan.read(write(tmp_path, datasets={"human36m": {}, "human36m-rigs": {}}, methods=rows))
+    trained = {row: plan.run(row, "human36m-rigs").training[0].name for row in rows}
     assert trained == {
         "net": "human36m",
         "other": "human36m",
@@ -113,36 +112,40 @@ def test_a_row_without_on_and_train_on_is_trained_on_what_its_start_is(tmp_path:
         "own": "human36m-rigs",
         "scratch_row": "human36m-rigs",
     }
-    assert settings.trained_as("third", "human36m-rigs") == "human36m"
+    third = plan.run("third", "human36m-rigs")
+    assert third.same_as is not None
+    assert third.same_as.source.name == "human36m"
     # Its stages run again if that of the row under `after` changes.
-    files = {path.stem: content for path, content in planned(settings).items() if path.parent.name == "train"}
-    assert b'"human36m-rigs": [' in files["third"]
-    assert b'"train_on": null' in files["named"]
+    assert third.facts()["same training as"] == "human36m"
 
 
 def test_a_row_of_imported_weights_has_one_seed(tmp_path: Path) -> None:
     seeds = {"seeds": [0, 1], "processes": 1, "worlds": {"human36m": {}}}
     rows = {"trained": ROW, "imported": {**ROW, "weights": {"full": "x.pt", "default": None}}}
-    settings = Settings.read(write(tmp_path, methods=rows, profiles={"default": seeds, "full": seeds}))
-    assert settings.weights("imported", "human36m") is None
-    full = settings.in_profile("full")
-    assert full.weights("imported", "human36m") == tmp_path / "x.pt"
-    assert [full.seeds(row, "human36m") for row in rows] == [[0, 1], [0]]
+    plan = Plan.read(write(tmp_path, methods=rows, profiles={"default": seeds, "full": seeds}))
+    assert plan.run("imported", "human36m").weights is None
+    full = plan.in_profile("full")
+    assert full.run("imported", "human36m").weights == tmp_path / "x.pt"
+    assert [full.run(row, "human36m").seeds for row in rows] == [(0, 1), (0,)]
 
 
 def test_a_world_is_kept_by_its_options(tmp_path: Path) -> None:
-    one = Settings.read(write(tmp_path)).root("human36m")
-    other = Settings.read(
-        write(
-            tmp_path,
-            profiles={
-                name: {"seeds": [0], "processes": 1, "worlds": {"human36m": {"seed": 2}}}
-                for name in ("default", "full")
-            },
+    one = Plan.read(write(tmp_path)).source("human36m").root
+    other = (
+        Plan.read(
+            write(
+                tmp_path,
+                profiles={
+                    name: {"seeds": [0], "processes": 1, "worlds": {"human36m": {"seed": 2}}}
+                    for name in ("default", "full")
+                },
+            )
         )
-    ).root("human36m")
+        .source("human36m")
+        .root
+    )
     assert one != other
-    assert Settings.read(write(tmp_path, datasets={"human36m": {"root": "/real"}})).root("human36m") == Path("/real")
+    assert Plan.read(write(tmp_path, datasets={"human36m": {"root": "/real"}})).source("human36m").root == Path("/real")
 
 
 def test_worlds_are_told_apart_by_data_set_and_profile(tmp_path: Path) -> None:
@@ -152,14 +155,14 @@ def test_worlds_are_told_apart_by_data_set_and_profile(tmp_path: Path) -> None:
         "full": {"seeds": [0], "processes": 1, "worlds": {}},
     }
     datasets = {name: {"root": None} for name in ("human36m", "mupots", "muco")}
-    settings = Settings.read(write(tmp_path, datasets=datasets, profiles=profiles))
-    assert [settings.is_world(name) for name in datasets] == [True, True, False]
-    assert settings.root("mupots").name.startswith("synthetic-mupots-")
-    full = settings.in_profile("full")
-    assert [full.is_absent(name) for name in datasets] == [True, True, True]
+    plan = Plan.read(write(tmp_path, datasets=datasets, profiles=profiles))
+    assert [plan.source(name).world is not None for name in datasets] == [True, True, False]
+    assert str(plan.source("mupots").root).startswith(str(tmp_path / "data" / "synthetic-mupots-"))
+    full = plan.in_profile("full")
+    assert [full.source(name).is_absent for name in datasets] == [True, True, True]
     profiles["full"]["worlds"] = {"shelf": {}}
     with pytest.raises(InputError, match=r"profiles\.full\.worlds\.shelf: no synthetic world is written in its layout"):
-        Settings.read(write(tmp_path, datasets=datasets, profiles=profiles))
+        Plan.read(write(tmp_path, datasets=datasets, profiles=profiles))
 
 
 def test_the_known_rig_is_that_of_the_world_that_rows_are_trained_on(tmp_path: Path) -> None:
@@ -167,35 +170,33 @@ def test_the_known_rig_is_that_of_the_world_that_rows_are_trained_on(tmp_path: P
     worlds = {"human36m": {"seed": 7}, "human36m-rigs": {"seed": 2, "known_rig": "human36m"}}
     profiles = {name: {"seeds": [0], "processes": 1, "worlds": worlds} for name in ("default", "full")}
     datasets: dict[str, Any] = {"human36m": {"root": None}, "human36m-rigs": {"root": None}}
-    settings = Settings.read(write(tmp_path, datasets=datasets, profiles=profiles))
-    assert settings.world_options("human36m-rigs") == {"seed": 2, "known_rig": 7}
-    with_rig = settings.root("human36m-rigs")
+    plan = Plan.read(write(tmp_path, datasets=datasets, profiles=profiles))
+    assert plan.source("human36m-rigs").world == {"seed": 2, "known_rig": 7}
+    with_rig = plan.source("human36m-rigs").root
     datasets["human36m"]["root"] = "/real"
-    settings = Settings.read(write(tmp_path, datasets=datasets, profiles=profiles))
-    assert settings.world_options("human36m-rigs") == {"seed": 2}
-    assert settings.root("human36m-rigs") != with_rig
+    plan = Plan.read(write(tmp_path, datasets=datasets, profiles=profiles))
+    assert plan.source("human36m-rigs").world == {"seed": 2}
+    assert plan.source("human36m-rigs").root != with_rig
     worlds["human36m-rigs"]["known_rig"] = "human"
     with pytest.raises(InputError, match=r"human36m-rigs\.known_rig: no data set 'human'"):
-        Settings.read(write(tmp_path, datasets=datasets, profiles=profiles))
+        Plan.read(write(tmp_path, datasets=datasets, profiles=profiles))
 
 
 def test_without_a_world_no_folder_means_absent(tmp_path: Path) -> None:
     datasets = {"human36m": {"root": None}, "panoptic": {"root": None}, "shelf": {"root": "data/shelf"}}
     (tmp_path / "data" / "human36m").mkdir(parents=True)  # the world stands, whatever lies there
-    settings = Settings.read(write(tmp_path, datasets=datasets))
-    assert [name for name in ("human36m", "panoptic", "shelf", "rhd") if settings.is_absent(name)] == [
-        "panoptic",
-        "rhd",
-    ]
+    plan = Plan.read(write(tmp_path, datasets=datasets))
+    assert [name for name in datasets if plan.source(name).is_absent] == ["panoptic"]
     with pytest.raises(
         InputError, match=r"datasets\.panoptic\.root: names no folder, and data/panoptic is .*poseboard data status"
     ):
-        settings.root("panoptic")
-    assert not settings.with_root("panoptic", tmp_path).is_absent("panoptic")
-    assert [name for name in datasets if settings.is_named(name)] == ["shelf"]
+        plan.source("panoptic").open()
+    assert not plan.with_root("panoptic", tmp_path).source("panoptic").is_absent
+    assert [name for name in datasets if plan.source(name).is_named] == ["shelf"]
     (tmp_path / "data" / "panoptic").mkdir()
-    assert settings.root("panoptic") == tmp_path / "data" / "panoptic"
-    assert settings.root("human36m").name.startswith("synthetic-human36m-")
+    plan = Plan.read(tmp_path / "params.yaml")
+    assert plan.source("panoptic").root == tmp_path / "data" / "panoptic"
+    assert str(plan.source("human36m").root).startswith(str(tmp_path / "data" / "synthetic-human36m-"))
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_without_a_world_no_folder_means_absent(tmp_path: Path) -> None:
 def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, changes: dict[str, object], named: str) -> None:
     path = write(tmp_path, **changes)
     with pytest.raises(InputError) as caught:
-        Settings.read(path)
+        Plan.read(path)
     assert str(path) in str(caught.value)
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -230,19 +231,19 @@ def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, changes: dict[
 
 def test_plain_names_are_names(tmp_path: Path) -> None:
     row = {"code": "methods/dlt", "after": "scratch"}
-    read = Settings.read(write(tmp_path, methods=dict.fromkeys(("dlt-2", "_x", "3d", "A-b_c"), row)))
+    read = Plan.read(write(tmp_path, methods=dict.fromkeys(("dlt-2", "_x", "3d", "A-b_c"), row)))
     assert list(read.params.methods) == ["3d", "A-b_c", "_x", "dlt-2"]
     for name in ODD_NAMES:
         with pytest.raises(InputError, match="is no name"):
-            read.row_path("scores", "dlt-2", name)
+            read.layout.row_path("scores", "dlt-2", name)
 
 
 def test_no_file_and_no_yaml(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
-        Settings.read(tmp_path / "params.yaml")
+        Plan.read(tmp_path / "params.yaml")
     (tmp_path / "params.yaml").write_text("profile: [")
     with pytest.raises(InputError, match="is not YAML"):
-        Settings.read(tmp_path / "params.yaml")
+        Plan.read(tmp_path / "params.yaml")
 
 
 def test_a_name_that_begins_with_true_is_a_name() -> None:
@@ -255,4 +256,4 @@ def test_rows_that_start_from_one_another_are_refused(tmp_path: Path, of_net: st
     rows = {"net": {**ROW, "after": of_net}, "dlt": {**ROW, "after": "net"}, "far": {**ROW, "after": "dlt"}}
     problem = rf"methods\.\w+\.after: .*net after {of_net}.*: none of them can be first; let one start from scratch"
     with pytest.raises(InputError, match=problem):
-        Settings.read(write(tmp_path, methods=rows))
+        Plan.read(write(tmp_path, methods=rows))

@@ -1,0 +1,637 @@
+"""What is run: rows on data sets, resolved from params.yaml, the catalogue and the tables into frozen Runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml.error import YAMLError
+
+from poseboard.benchmarks.handover import declared_inputs, is_separable
+from poseboard.benchmarks.layout import Layout, run_file
+from poseboard.benchmarks.params import (
+    CLUSTER_VARIABLE,
+    FALLBACK,
+    PARTIAL,
+    PROFILE_VARIABLE,
+    SCRATCH,
+    MethodEntry,
+    Params,
+    Profile,
+    parse_yaml,
+    read_params,
+)
+from poseboard.datasets.catalog import catalog, open_dataset
+from poseboard.datasets.errors import InputError, did_you_mean
+from poseboard.datasets.sample import Dataset, FileState, Status
+from poseboard.datasets.skeleton import Skeleton
+from poseboard.methods.base import Inputs, Method, find_learner, predicts
+from poseboard.protocols.condition import Condition
+from poseboard.protocols.controls import check_control
+from poseboard.protocols.records import RowKind
+from poseboard.protocols.table import Group, Table, read_tables
+
+TABLES = Path(__file__).parent / "tables"
+
+_PLAN = "plan"
+"""The first stage of a run. It reads params.yaml; the other stages read the copy that it makes."""
+
+
+@dataclass(frozen=True, eq=False)
+class DataSource:
+    """A data set of params.yaml: where it lies and how it is opened.
+
+    Args:
+        name: name in params.yaml.
+        root: its folder: the named one, else that of the profile's synthetic world, else data/<name>; None: absent.
+        options: of its adapter, without the root.
+        is_named: whether params.yaml or ``--root`` names the folder: it must exist, and be whole unless `is_partial`.
+        world: options of the synthetic world that stands for it; None: none does.
+        is_partial: whether a run uses a folder that lacks files, with what it has.
+        manifest: hash that the opened data set must have, in a job; None: any.
+
+    A job that contains a data source is pickled without the opened data set, which each worker opens once.
+    """
+
+    name: str
+    root: Path | None
+    options: Mapping[str, Any]
+    is_named: bool = False
+    world: Mapping[str, Any] | None = None
+    is_partial: bool = False
+    manifest: str | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        manifest = self.dataset.manifest() if "dataset" in self.__dict__ else self.manifest
+        fields = (self.name, self.root, dict(self.options), self.is_named, self.world, self.is_partial, manifest)
+        return _source_in_worker, (pickle.dumps(fields),)
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether there is no copy: no folder is named, no world stands for it, and there is no data/<name>."""
+        return self.root is None
+
+    def open(self) -> Dataset:
+        """Open the data set, whatever its status.
+
+        Raises:
+            InputError: it is absent, or an option is wrong.
+        """
+        if self.root is None:
+            problem = f"names no folder, and data/{self.name} is not there"
+            remedy = f"name the folder of your copy, or see `poseboard data status` for where to get {self.name}"
+            raise InputError(f"params.yaml: datasets.{self.name}.root", problem, remedy)
+        return open_dataset(self.name, {**self.options, "root": self.root})
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set, opened.
+
+        Raises:
+            InputError: it is absent, missing or damaged, or an option is wrong.
+        """
+        dataset = self.open()
+        status: Status = dataset.status()
+        if self.is_named and self.root is not None and not self.root.is_dir():
+            where = f"params.yaml: datasets.{self.name}.root"
+            raise InputError(where, f"there is no folder {self.root}", "name another one, or none")
+        if status.state in ("missing", "damaged"):
+            remedy = f"run `poseboard data prepare {self.name}`, or {status.obtain}"
+            raise InputError(f"data set {self.name}", status.detail, remedy)
+        if self.manifest not in (None, dataset.manifest()):
+            remedy = "let all workers read the same folder, and leave it unchanged during a run"
+            raise InputError(f"data set {self.name}", "a worker reads another state of it", remedy)
+        return dataset
+
+
+@lru_cache(maxsize=32)
+def _source_in_worker(fields: bytes) -> DataSource:
+    return DataSource(*pickle.loads(fields))
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A row on a data set, resolved.
+
+    Args:
+        row: name in params.yaml.
+        source: the data set that it runs on.
+        layout: where results lie.
+        spec: argument of ``find_method``.
+        code: file or folder of the row's class.
+        options: in force for the data set and the profile.
+        seeds: of the row's weights.
+        start: the run of the row under ``after`` on the same data set; None: the row starts from scratch.
+        weights: file that the row's weights come from; None: they come from a training.
+        training: the data sets that it is trained on together, absent ones included.
+        same_as: run of the row on the one other data set, with the same joints, whose training is this one too; None:
+            it has a training of its own. Its weights are taken over as they are.
+        tables: all tables on the data set in the profile, by id.
+        is_bound: whether the row is a bound for others, never ranked.
+        names_dataset: whether params.yaml names the data set for the row.
+        warning: shown with every number of the profile.
+        by_training: runs of the row on other data sets whose weights tables of this one use (`Condition.trained_on`).
+        followers: runs on the data set of the rows that start from this one.
+        left_out: why the row does not run on the data set; empty if it does.
+    """
+
+    row: str
+    source: DataSource
+    layout: Layout
+    spec: str
+    code: str
+    options: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    start: Run | None
+    weights: Path | None
+    training: tuple[DataSource, ...]
+    same_as: Run | None
+    tables: tuple[Table, ...]
+    is_bound: bool = False
+    names_dataset: bool = False
+    warning: str = ""
+    by_training: Mapping[str, Run] = field(default_factory=dict)
+    followers: tuple[Run, ...] = ()
+    left_out: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.source.name}/{self.row}"
+
+    @property
+    def dataset(self) -> Dataset:
+        """The opened data set; see `DataSource.dataset`."""
+        return self.source.dataset
+
+    @property
+    def checkpoints(self) -> dict[int, Path]:
+        """Seed -> file of the final weights."""
+        return {seed: self.checkpoint(seed) for seed in self.seeds}
+
+    def checkpoint(self, seed: int) -> Path:
+        """File of the final weights of a seed."""
+        return self.layout.checkpoint(self.source.name, self.row, seed)
+
+    def path(self, kind: RowKind) -> Path:
+        """File or folder of results of one kind, see `Layout.row_path`."""
+        return self.layout.row_path(kind, self.row, self.source.name)
+
+    def trained(self, on: str | None) -> Run:
+        """The run whose weights predictions are of: on another data set, or None: this one."""
+        return self if on is None else self.by_training[on]
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that some table is run on and that have samples; if none has samples, those of the tables."""
+        splits = splits_of(self.tables)
+        return [split for split in splits if self.dataset.keys(split)] or splits
+
+    def conditions(self, split: str, *, in_world: bool = True) -> list[Condition]:
+        """The conditions of all tables on a split, each once; all cameras at once for a split without a table.
+
+        Args:
+            split: split of the data set.
+            in_world: whether predictions from several cameras are in the world's frame; if not, tables that judge only
+                there count for single cameras only.
+
+        Raises:
+            InputError: a table names cameras that the data set lacks.
+        """
+        return conditions_of(self.tables, self.dataset.views, split, in_world=in_world)
+
+    def facts(self) -> dict[str, Any]:
+        """Plain values of all that the stages of the run depend on and that is no file."""
+        return {
+            "row": self.row,
+            "dataset": self.source.name,
+            "class": self.spec,
+            "code": self.code,
+            "options": dict(self.options),
+            "seeds": list(self.seeds),
+            "after": None if self.start is None else self.start.row,
+            "weights": None if self.weights is None else self.layout.portable(str(self.weights)),
+            "trained on": [source.name for source in self.training],
+            "same training as": None if self.same_as is None else self.same_as.source.name,
+            "bound": self.is_bound,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """params.yaml in one profile, and the Runs that it stands for.
+
+    Args:
+        params: content of params.yaml, in the profile in force.
+        layout: where results lie.
+        own_profile: the profile that the file itself names.
+
+    Example:
+        >>> plan = Plan.read(Path("params.yaml"))  # doctest: +SKIP
+        >>> [run.source.name for run in plan.runs("dlt") if not run.left_out]  # doctest: +SKIP
+        ['human36m', 'human36m-rigs', 'panoptic', 'panoptic-people']
+    """
+
+    params: Params
+    layout: Layout
+    own_profile: str = ""
+
+    @classmethod
+    def read(cls, path: Path = Path("params.yaml")) -> Plan:
+        """Read params.yaml in the profile of ``POSEBOARD_PROFILE``, or else in the profile that it names.
+
+        Inside a stage of DVC this is the copy of params.yaml that the first stage of the run has made
+        (`Layout.snapshot`), so that an edit during a run changes the next run only.
+
+        Raises:
+            InputError: a value is wrong, or DVC runs the stages of another profile.
+        """
+        home, stage = path.resolve().parent, os.environ.get("DVC_STAGE")
+        profile = os.environ.get(PROFILE_VARIABLE)
+        if stage is None or not run_file(home).is_file():
+            params = read_params(path)
+            own, where = params.profile, "profile"
+        else:
+            of_run, where = profile_of_run(home), str(run_file(home))
+            params = read_params(path if stage == _PLAN else Layout(home, of_run).snapshot)
+            own = params.profile
+            if of_run != (expected := profile or own):
+                problem = f"has profile {of_run}, and this run is of {expected}"
+                raise InputError(run_file(home), problem, "run `poseboard repro` instead")
+            profile = of_run
+        params = params.in_profile(profile, where) if profile else params
+        return cls(params, Layout(home, params.profile), own)
+
+    def in_profile(self, profile: str) -> Plan:
+        """The same file in another profile; InputError if there is none of that name."""
+        params = self.params.in_profile(profile)
+        return replace(self, params=params, layout=replace(self.layout, profile=profile))
+
+    def with_root(self, dataset: str, root: Path) -> Plan:
+        """The same plan with another folder for a data set."""
+        entry = {**self.params.datasets.get(dataset, {}), "root": str(root.resolve())}
+        datasets = {**self.params.datasets, dataset: entry}
+        return replace(self, params=self.params.model_copy(update={"datasets": datasets}))
+
+    @property
+    def home(self) -> Path:
+        """Folder of params.yaml."""
+        return self.layout.home
+
+    @property
+    def profile(self) -> Profile:
+        """The profile in force."""
+        return self.params.profiles[self.params.profile]
+
+    @property
+    def cluster(self) -> str | None:
+        """Address of the Dask scheduler whose workers run the jobs; None: processes of this machine do."""
+        return os.environ.get(CLUSTER_VARIABLE) or self.params.cluster
+
+    @property
+    def rows(self) -> dict[str, MethodEntry]:
+        """The rows by name."""
+        return self.params.methods
+
+    def entry(self, row: str) -> MethodEntry:
+        """A row of ``methods``; InputError if there is none of that name."""
+        if row not in self.rows:
+            # `train@dlt` is a stage name; suggest its row.
+            similar = did_you_mean(row.rpartition("@")[2], self.rows)
+            raise InputError(f"method {row!r}", "is not in params.yaml", similar)
+        return self.rows[row]
+
+    @cached_property
+    def sources(self) -> dict[str, DataSource]:
+        """The data sets of params.yaml by name."""
+        return {name: self._source(name) for name in self.params.datasets}
+
+    def source(self, dataset: str) -> DataSource:
+        """A data set of params.yaml; InputError if there is none of that name."""
+        if dataset not in self.params.datasets:
+            remedy = f"{did_you_mean(dataset, self.params.datasets)}, or add it there"
+            raise InputError(f"data set {dataset!r}", "is not in params.yaml", remedy)
+        return self.sources[dataset]
+
+    def may_run(self, row: str) -> list[str]:
+        """The data sets that results of a row may be of: those that it names, else all, absent ones included.
+
+        Raises:
+            InputError: there is no such row.
+        """
+        on = self.params.chosen(self.entry(row).on, None)
+        return [dataset for dataset in self.params.datasets if on is None or dataset in on]
+
+    def runs(self, row: str) -> Iterator[Run]:
+        """The runs of a row in the order of params.yaml, including those that are left out (`Run.left_out`).
+
+        A data set that the row names and that is absent is left out, too: that is a normal run.
+
+        Raises:
+            InputError: there is no such row, its class cannot be found, or a data set exists and cannot be read.
+        """
+        for dataset in self.may_run(row):
+            run = self.run(row, dataset)
+            if not run.source.is_absent:
+                yield run if run.names_dataset else replace(run, left_out=self._misfit(run))
+                continue
+            entry = catalog().get(dataset)
+            where = f"; to be had from {entry.obtain}" if entry is not None else ""
+            yield replace(run, left_out=f"no folder is named and data/{dataset} is not there{where}")
+
+    def run(self, row: str, dataset: str) -> Run:
+        """A row on a data set, whether params.yaml runs it there or not.
+
+        Raises:
+            InputError: params.yaml has no such row or data set, or an option has no value for it.
+        """
+        run = self._alone(row, dataset)
+        start = run.start
+        trainings = {group.trained_on for table in run.tables for group in table.groups if group.trained_on is not None}
+        by_training = {name: self._alone(row, name) for name in self.params.datasets if name in trainings}
+        for name in by_training.keys() - self.may_run(row):
+            by_training[name] = replace(by_training[name], left_out="params.yaml does not run it there")
+        if start is not None:
+            of_start = {name: other.start for name, other in by_training.items() if other.start is not None}
+            start = replace(start, by_training=of_start)
+        after = [name for name, entry in self.rows.items() if entry.after == row]
+        followers = tuple(self._alone(name, dataset) for name in after)
+        return replace(run, start=start, by_training=by_training, followers=followers)
+
+    def runs_on(self, dataset: str) -> list[Run]:
+        """The runs on a data set, of all rows that may run there."""
+        self.source(dataset)
+        return [self._alone(row, dataset) for row in self.rows if dataset in self.may_run(row)]
+
+    def submission(self, name: str, dataset: str) -> Run:
+        """The run that predictions from elsewhere are scored as: without code, options and weights.
+
+        Raises:
+            InputError: params.yaml has no such data set.
+        """
+        return Run(
+            row=name,
+            source=self.source(dataset),
+            layout=self.layout,
+            spec="",
+            code="",
+            options={},
+            seeds=(),
+            start=None,
+            weights=None,
+            training=(),
+            same_as=None,
+            tables=self._tables_on(dataset),
+            warning=self.profile.warning,
+        )
+
+    def _alone(self, row: str, dataset: str) -> Run:
+        """The run without the runs that depend on it, or that only some conditions use."""
+        entry, source, chosen = self.entry(row), self.source(dataset), self.params.chosen
+        start = None if entry.after == SCRATCH else self._alone(entry.after, dataset)
+        weights = chosen(entry.weights, dataset)
+        if weights is not None and not (isinstance(weights, str) and weights):
+            raise InputError(f"params.yaml: methods.{row}.weights", f"{weights!r} is no path", "name a file, or null")
+        training = tuple(self.sources[name] for name in self._trained_on(row, dataset))
+        same_as = None
+        if len(training) == 1 and training[0].name != dataset and _have_same_joints(training[0].name, dataset):
+            same_as = self._alone(row, training[0].name)
+        is_imported = weights is not None or (same_as is not None and same_as.weights is not None)
+        return Run(
+            row=row,
+            source=source,
+            layout=self.layout,
+            spec=entry.spec,
+            code=entry.code,
+            options=self.options(row, dataset),
+            seeds=tuple(self.profile.seeds[:1] if is_imported else self.profile.seeds),
+            start=start,
+            weights=None if weights is None else self.home / weights,
+            training=training,
+            same_as=same_as,
+            tables=self._tables_on(dataset),
+            is_bound=entry.bound,
+            names_dataset=entry.on is not None,
+            warning=self.profile.warning,
+        )
+
+    def options(self, row: str, dataset: str | None = None) -> dict[str, Any]:
+        """Options of a row in the profile in force; without a data set, mappings from data sets stay as they are."""
+        return {key: self.params.chosen(value, dataset) for key, value in (self.entry(row).model_extra or {}).items()}
+
+    @cached_property
+    def _tables(self) -> dict[str, tuple[Table, ...]]:
+        return {}
+
+    def _tables_on(self, dataset: str) -> tuple[Table, ...]:
+        if dataset not in self._tables:
+            self._tables[dataset] = tuple(tables_on(dataset, self.params.profile))
+        return self._tables[dataset]
+
+    def _trained_on(self, row: str, dataset: str) -> list[str]:
+        """Names of the data sets that a row is trained on for a data set, absent ones included.
+
+        A row with neither ``on`` nor ``train_on`` is trained on those of the row under ``after``.
+        """
+        entry = self.entry(row)
+        while entry.on is None and entry.train_on is None and entry.after in self.rows:
+            entry = self.rows[entry.after]
+        names = entry.train_on
+        while isinstance(names, Mapping):
+            key = next((key for key in (dataset, self.params.profile, FALLBACK) if key in names), None)
+            names = None if key is None else names[key]
+        return [dataset] if names is None else list(dict.fromkeys(names))
+
+    def _source(self, name: str) -> DataSource:
+        options = dict(self.params.datasets[name])
+        where = f"params.yaml: datasets.{name}"
+        root, partial = options.pop("root", None), options.pop(PARTIAL, False)
+        if not isinstance(partial, bool):
+            raise InputError(f"{where}.{PARTIAL}", f"is {partial!r}", "say true or false")
+        if root is not None:
+            if not isinstance(root, str) or not root:
+                raise InputError(f"{where}.root", f"{root!r} is no path", "name a folder, or null")
+            return DataSource(name, (self.home / root).resolve(), options, is_named=True, is_partial=partial)
+        if (world := self._world(name)) is None:
+            folder = self.home / "data" / name
+            return DataSource(name, folder if folder.exists() else None, options, is_partial=partial)
+        digest = hashlib.sha256(json.dumps(world, sort_keys=True).encode()).hexdigest()
+        folder = self.home / "data" / f"synthetic-{name}-{digest[:10]}"
+        return DataSource(name, folder, options, world=world, is_partial=partial)
+
+    def _world(self, name: str) -> dict[str, Any] | None:
+        """Options of the synthetic world of a data set; where ``known_rig`` names one, the seed of that one's world.
+
+        If a folder is named for that one, the rig of the training is none of ours, and the option is left out.
+        """
+        worlds, datasets = self.profile.worlds, self.params.datasets
+        if name not in worlds or datasets[name].get("root") is not None:
+            return None
+        options = dict(worlds[name])
+        if isinstance(trained := options.get("known_rig"), str):
+            del options["known_rig"]
+            if trained in worlds and datasets.get(trained, {"root": ""}).get("root") is None:
+                options["known_rig"] = worlds[trained].get("seed", 0)
+        return options
+
+    def _misfit(self, run: Run) -> str:
+        """Why a row that names no data set does not run on one that exists; empty if it does."""
+        start, dataset = run.start, run.source.name
+        if start is not None and not any(of.source.name == dataset and not of.left_out for of in self.runs(start.row)):
+            return f"{start.row}, whose weights it starts from, does not run on it"
+        kind = find_learner(run.spec)
+        after = [self.params.chosen(self.rows[follower.row].on, None) for follower in run.followers]
+        if after and not predicts(kind) and not any(on is None or dataset in on for on in after):
+            return "no row that starts from it runs on it"
+        entry = catalog().get(dataset)
+        if entry is None:
+            return "there is no adapter for it"
+        try:
+            learner = kind(dict(run.options), entry.skeleton)
+        except InputError as error:  # what no data set's joints allow `check_rows` has refused
+            return f"{error.where}: {error.problem}"
+        return _unusable(run, declared_inputs(learner.inputs, run.row)) if isinstance(learner, Method) else ""
+
+
+def _unusable(run: Run, inputs: Inputs) -> str:
+    """Why a data set does not suit a method with these inputs; empty if it does."""
+    if not run.tables:
+        return "no table is run on it"
+    if run.source.root is None or not run.source.root.exists():
+        return ""  # a world that is not rendered yet
+    fewest, most = inputs.views
+    data, splits = run.dataset, splits_of(run.tables)
+    conditions = [each for split in splits for each in run.conditions(split, in_world=inputs.extrinsics)]
+    if not any(fewest <= len(condition.cameras) <= most for condition in conditions):
+        return f"it takes {fewest} to {most} views, and no table on it has so many"
+    if fewest > 1 and not is_separable(data, inputs):
+        return "its people are not associated over its views, and the row sees one person at a time"
+    first = next((data.sample(key) for split in splits for key in data.keys(split)), None)
+    lacks_images = first is not None and all(view.image is None and view.joints_px is None for view in first.views)
+    return "it needs images, and there are none" if lacks_images and inputs.images else ""
+
+
+def check_rows(plan: Plan) -> None:
+    """Try the options of every row, so that no command runs beside a typo in another row.
+
+    An option has to suit the joints of one data set that the row may run on. A row whose class cannot be found is left
+    to the commands that use it.
+
+    Raises:
+        InputError: a row has an option that it does not know, or a wrong value for one.
+    """
+    skeletons = {name: entry.skeleton for name, entry in catalog().items() if name in plan.params.datasets}
+    for row in plan.rows:
+        errors = [_option_error(plan, row, name, skeleton) for name, skeleton in skeletons.items()]
+        if errors and all(errors) and (error := errors[0]) is not None:
+            raise InputError(f"params.yaml: methods.{row}: {error.where}", error.problem, error.remedy)
+
+
+def _option_error(plan: Plan, row: str, dataset: str, skeleton: Skeleton) -> InputError | None:
+    try:
+        kind = find_learner(plan.entry(row).spec)
+    except InputError:
+        return None
+    try:
+        kind(plan.options(row, dataset), skeleton)
+    except InputError as error:
+        return error
+    return None
+
+
+def _have_same_joints(one: str, other: str) -> bool:
+    entries = [catalog().get(name) for name in (one, other)]
+    skeletons = [None if entry is None else entry.skeleton for entry in entries]
+    return skeletons[0] is not None and skeletons[0] == skeletons[1]
+
+
+def profile_of_run(home: Path) -> str:
+    """The profile that `run_file` names.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    path = run_file(home)
+    try:
+        return str(parse_yaml(path.read_text(encoding="utf-8"))["run"]["profile"])
+    except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError):
+        raise InputError(path, "does not name the profile of a run", "run `poseboard repro`, which writes it") from None
+
+
+def tables_on(dataset: str, profile: str) -> list[Table]:
+    """The tables that a profile runs on a data set, by id.
+
+    Raises:
+        InputError: a table is wrong, or names a control or another data set's weights that cannot be.
+    """
+    by_id = {table.id: table for table in _tables()}
+    tables = [table for table in by_id.values() if table.dataset == dataset]
+    tables = [table.in_profile(profile) for table in tables if not table.profiles or profile in table.profiles]
+    for table in tables:
+        check_trainings(table)
+        if table.control is not None:
+            if table.control not in by_id:
+                remedy = did_you_mean(table.control, by_id)
+                raise InputError(f"table {table.id}: control", f"no table {table.control!r}", remedy)
+            check_control(table, by_id[table.control])
+    return tables
+
+
+def splits_of(tables: Iterable[Table]) -> list[str]:
+    """The splits that some table is run on, in the order of the tables."""
+    return list(dict.fromkeys(table.split for table in tables))
+
+
+def conditions_of(
+    tables: Iterable[Table], cameras: Sequence[str], split: str, *, in_world: bool = True
+) -> list[Condition]:
+    """See `Run.conditions`."""
+    of_split = [table for table in tables if table.split == split]
+    if not of_split:
+        return list(dict.fromkeys(Group().conditions(cameras, split, "none")))
+    conditions = [
+        condition
+        for table in of_split
+        for group in table.conditions(cameras)
+        for condition in group
+        if in_world or len(condition.cameras) == 1 or table.rule().any_frame
+    ]
+    return list(dict.fromkeys(conditions))
+
+
+def check_trainings(table: Table) -> None:
+    """Refuse a table with weights of another data set that cannot predict it."""
+    for name in dict.fromkeys(group.trained_on for group in table.groups if group.trained_on is not None):
+        where = f"table {table.id}: groups.trained_on"
+        if name not in catalog():
+            raise InputError(where, f"no data set {name!r}", did_you_mean(name, catalog()))
+        if name == table.dataset:
+            raise InputError(where, f"{name} is the data set of the table", "leave it out for its own weights")
+        own = catalog().get(table.dataset)
+        if own is not None and set(own.skeleton.joints).isdisjoint(catalog()[name].skeleton.joints):
+            remedy = "name a data set with joints of the same names"
+            raise InputError(where, f"{name} and {table.dataset} have no joint in common", remedy)
+
+
+def _tables() -> list[Table]:
+    """All tables, in the order of their ids; InputError where two have the same."""
+    by_id: dict[str, tuple[Table, Path]] = {}
+    for path in sorted(TABLES.glob("*.yaml")):
+        for table in _tables_in(path, FileState.of(path)):
+            if table.id in by_id:
+                other = by_id[table.id][1].name
+                raise InputError(f"{path}: id", f"{table.id!r} is also in {other}", "give each number an id of its own")
+            by_id[table.id] = table, path
+    # T7-x before T7, as files of these names are listed: the order in the files of results/
+    return [table for table, _ in sorted(by_id.values(), key=lambda entry: f"{entry[0].id}.yaml")]
+
+
+@lru_cache(maxsize=1024)
+def _tables_in(path: Path, state: FileState) -> tuple[Table, ...]:
+    """The tables of a file in a state: every stage asks for all of them often."""
+    return read_tables(path)
