@@ -216,7 +216,7 @@ def test_scores_that_break_their_schema(workspace: Any, spoil: Fail, old: str, n
         error = spoil(*command).error
         assert "dlt/human36m.json" in error
         assert named in error
-        assert "run the stage" in error
+        assert "run its stage again" in error
 
 
 def test_a_row_that_stands_twice(workspace: Any, spoil: Fail) -> None:
