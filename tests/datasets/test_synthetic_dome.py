@@ -1,6 +1,7 @@
 """The dome world: 31 cameras all round, and the layout of CMU Panoptic read back as it was rendered."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from poseboard.datasets.catalog import open_dataset
-from poseboard.datasets.panoptic import HD_CAMERAS, JOINTS19, RANGES, SEQUENCES
+from poseboard.datasets.panoptic import HD_CAMERAS, JOINTS19, RANGES, SEQUENCES, Panoptic
 from poseboard.datasets.sample import Dataset, View
 from poseboard.datasets.skeleton import COCO
 from poseboard.datasets.synthetic.dome import CENTRE_HEIGHT_MM, HEIGHT_MM, RADIUS_MM, dome_rig
@@ -21,6 +22,7 @@ from poseboard.datasets.synthetic.world import direct, perform
 
 TINY = WorldOptions(seed=5, width_px=96, train_frames=1, test_frames=2, takes=1)
 TEST = SEQUENCES["test"]
+LAYOUT = PanopticLayout(partial(Panoptic, synthetic=True))
 
 
 @pytest.fixture(scope="module")
@@ -165,14 +167,14 @@ def test_a_whole_world_is_kept_and_a_take_follows_from_the_options_alone(world: 
     dome_rig.cache_clear()
     perform.cache_clear()
     job = (TEST[1], TINY.takes_of(TEST[1])[0])
-    assert PanopticLayout().write_sequence(tmp_path, TINY, job).sha256 == manifest["images"]["/".join(job)]["sha256"]
+    assert LAYOUT.write_sequence(tmp_path, TINY, job).sha256 == manifest["images"]["/".join(job)]["sha256"]
 
 
 def test_a_joint_that_fewer_than_two_cameras_see_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = WorldOptions(seed=5, width_px=96, train_frames=1, test_frames=1, takes=1)
     monkeypatch.setattr(WorldOptions, "cameras", HD_CAMERAS[:1])
     monkeypatch.setattr(WorldOptions, "rig", lambda self, subject: dome_rig(self, "171204")[:1])
-    clip = PanopticLayout().write_sequence(tmp_path, one, (TEST[0], one.takes_of(TEST[0])[0]))
+    clip = LAYOUT.write_sequence(tmp_path, one, (TEST[0], one.takes_of(TEST[0])[0]))
     np.testing.assert_array_equal(clip.joints19, np.broadcast_to((0, 0, 0, -1), (1, 19, 4)))
 
 
