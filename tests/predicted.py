@@ -21,6 +21,12 @@ def answered(*tables: PoseTable) -> Predictions:
     return gathered
 
 
+def rows_of(pred: PoseTable, rows: NDArray[np.int64] | slice) -> PoseTable:
+    """Some rows of predictions, in this order."""
+    parts = {name: getattr(pred, name)[rows] for name in ("keys", "person", "score", "frame", "joints_mm")}
+    return replace(pred, **parts, columns={name: values[rows] for name, values in pred.columns.items()})
+
+
 def file_name(*cameras: str, seed: int = 0, root_cameras: tuple[str, ...] = ()) -> str:
     """Name of the file of predictions from some cameras of Human3.6M, left out: all; with a predicted root or none."""
     root = "predicted" if root_cameras else "none"

@@ -5,15 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from crowd import BODY, VIEW, crowd, told, value
-from predicted import answered
 
 from poseboard.protocols.ap_people import ApPeople
 from poseboard.protocols.ap_root import ApRoot
-from poseboard.protocols.average_precision import match_nearest
-from poseboard.protocols.comparison import compare
-from poseboard.protocols.pairing import mean_distances
-from poseboard.protocols.scoring import score
-from poseboard.protocols.table import Table
 
 AP, MPJPE, RECALL = (
     ApPeople(within_mm=100),
@@ -187,49 +181,9 @@ def test_frames_without_annotated_people_are_passed_over():
     assert value(AP, pred, truth) == pytest.approx(100)
 
 
-def test_a_person_stands_for_the_nearest_alone():
-    # by the sound rule the second answer would be right for the other person, 400 mm off
-    p, t = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
-    matches = match_nearest(p, t, np.array([10.0, 410, 20, 400]), np.array([0.9, 0.8]), 2, 500)
-    assert (matches.truth.tolist(), matches.distance_mm.tolist()) == ([0, -1], [10, 20])
-    none = np.empty(0, dtype=np.int64)
-    assert match_nearest(none, none, np.empty(0), np.ones(2), 0, 500).judged.tolist() == [False, False]
-
-
-def test_distances_are_of_people_of_one_image():
-    people = np.arange(4.0).reshape(4, 1, 1) * np.ones((4, 2, 3))
-    p, t, apart = mean_distances(people, np.array([0, 0, 1, 2]), people, np.array([0, 1, 1, 3]), 500)
-    assert sorted(zip(p.tolist(), t.tolist(), apart.round(6).tolist(), strict=True)) == [
-        (0, 0, 0.0), (1, 0, round(np.sqrt(3), 6)), (2, 1, round(np.sqrt(3), 6)), (2, 2, 0.0),
-    ]  # fmt: skip
-
-
 def test_signatures_differ_from_those_of_roots_and_from_each_other():
     measures = [
         p.measure(BODY) for p in (*ALL, ApRoot(), ApPeople(within_mm=50), ApPeople(within_mm=100, joints=("head",)))
     ]
     assert len({one.model_dump_json() for one in measures}) == len(measures)
     assert [(p.unit, p.lower_is_better) for p in ALL] == [("%", False), ("mm", True), ("%", False)]
-
-
-@pytest.mark.parametrize("report", ["ap", "mpjpe", "recall"])
-def test_scores_have_intervals_over_sequences_and_are_compared(report):
-    truth, joints = crowd((2, 3, 1, 2, 2, 3, 1, 2), scenes=4, seed=8)
-    within = 500 if report == "mpjpe" else 60
-    parameters = {"report": report, "within_mm": within}
-    table = Table.model_validate(
-        {"id": "R", "title": "t", "dataset": "crowd", "protocol": "ap_people", "parameters": parameters}
-    )
-    rng = np.random.default_rng(1)
-    good, bad = (joints + rng.normal(0, sigma, joints.shape) for sigma in (20, 60))
-    scored = {
-        name: score(table, answered(pose(truth, guess)), truth, resamples=300)
-        for name, guess in (("good", good), ("bad", bad))
-    }
-    one = scored["good"].scores[0]
-    assert one.ci95[0] <= one.value <= one.ci95[1]
-    assert (one.counted, one.n_groups, one.n_samples) == ("people", 4, len(truth))
-    assert "reading" in one.breakdown
-    assert bool(one.curves) == (report == "ap")
-    pair = compare(table, scored, resamples=300)[0].pairs[0]
-    assert (pair.difference < 0 if one.lower_is_better else pair.difference > 0) == (pair.a == "good")

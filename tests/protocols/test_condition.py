@@ -21,6 +21,9 @@ def test_every_fact_changes_the_name_of_the_file() -> None:
     plain = Condition(cameras=("a", "b"))
     others = [
         plain.shown("none", people="all"),
+        plain.shown("predicted"),
+        plain.shown("truth"),
+        Condition(cameras=("a", "b"), split="train"),
         plain.shown("none", hand=True),
         Condition(cameras=("a", "b"), perturbation=Perturbation.model_validate(TURNED)),
         Condition(cameras=("a", "b"), perturbation=Perturbation.model_validate({**TURNED, "seed": 4})),
@@ -29,7 +32,7 @@ def test_every_fact_changes_the_name_of_the_file() -> None:
         Condition(cameras=("a", "b"), every=2),
         Condition(cameras=("a", "b"), trained_on="panoptic"),
     ]
-    assert len({condition.slug for condition in (plain, *others)}) == 9
+    assert len({condition.slug for condition in (plain, *others)}) == 12
 
 
 def test_a_row_of_one_frame_per_rig_is_shown_the_same_wherever_more_are_offered() -> None:

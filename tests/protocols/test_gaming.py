@@ -1,13 +1,12 @@
 """Rows that predict only what they are sure of: such a row has no rank and no mark, or its number gets worse."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from crowd import crowd, told
 from numpy.typing import NDArray
-from predicted import answered
+from predicted import answered, rows_of
 
 from poseboard.protocols.base import TruthTable
 from poseboard.protocols.comparison import compare
@@ -62,14 +61,6 @@ CHOICES: tuple[Choice, ...] = (
     all_but_the_hardest_action,
     usual_depths,
 )
-
-
-def only(pred: PoseTable, kept: Kept) -> PoseTable:
-    rows = np.flatnonzero(kept)
-    return replace(
-        pred, keys=pred.keys[rows], person=pred.person[rows], score=pred.score[rows], frame=pred.frame[rows],
-        joints_mm=pred.joints_mm[rows],
-    )  # fmt: skip
 
 
 def is_better(cheat: Scored, honest: Scored) -> bool:
@@ -127,7 +118,7 @@ def test_poses_that_are_left_out_bring_nothing(
 
     weak = make_predictions(truth, truth.joints_mm + off)
     rows = {"good": scored(make_predictions(truth, truth.joints_mm + 0.8 * off)), "weak": scored(weak)}
-    cheat = scored(only(weak, kept))
+    cheat = scored(rows_of(weak, np.flatnonzero(kept)))
     if choice in (surest_fifth, easier_half, three_surest) and protocol.startswith("mpjpe"):
         assert is_better(cheat, rows["good"]), "its number alone would have the first place"
     assert_nothing_is_gained(table, rows, cheat)
@@ -164,5 +155,5 @@ def test_people_who_are_left_out_bring_nothing(choice: Choice, protocol: str, pa
         return score(table, answered(pred), truth, resamples=200)
 
     good, weak = (told(truth, joints_mm + s * off, score=sureness, roots_only=False) for s in (0.8, 1.0))
-    cheat = scored(only(weak, kept))
+    cheat = scored(rows_of(weak, np.flatnonzero(kept)))
     assert_nothing_is_gained(table, {"good": scored(good), "weak": scored(weak)}, cheat)

@@ -57,23 +57,13 @@ def test_triangle_inequality(seed: int, root: int | None) -> None:
 
 @checked
 @given(seeds, st.floats(0.3, 3))
-def test_procrustes_undoes_a_similarity(seed: int, factor: float) -> None:
-    rng = np.random.default_rng(seed)
-    truth = poses(rng)
-    rotation = Rotation.random(len(truth), random_state=seed % 2**31).as_matrix()
-    moved = factor * truth @ rotation + rng.normal(0, 3000, (len(truth), 1, 3))
-    np.testing.assert_allclose(metrics.procrustes(moved, truth), truth, atol=1e-6)
-    np.testing.assert_allclose(metrics.pa_mpjpe(moved, truth), 0, atol=1e-6)
-
-
-@checked
-@given(seeds, st.floats(0.3, 3))
 def test_pa_mpjpe_ignores_a_similarity_of_the_prediction(seed: int, factor: float) -> None:
     rng = np.random.default_rng(seed)
     pred, truth = poses(rng), poses(rng)
     rotation = Rotation.random(len(truth), random_state=seed % 2**31).as_matrix()
     moved = factor * pred @ rotation + rng.normal(0, 3000, (len(truth), 1, 3))
     np.testing.assert_allclose(metrics.pa_mpjpe(moved, truth), metrics.pa_mpjpe(pred, truth), rtol=1e-7)
+    np.testing.assert_allclose(metrics.procrustes(moved, pred), pred, atol=1e-6)
 
 
 @checked
@@ -225,12 +215,3 @@ def test_pck_curve_rises_to_one_and_agrees_with_the_share(seed: int) -> None:
 def test_wrong_arrays_are_refused(pred: NDArray, truth: NDArray, kwargs: dict) -> None:
     with pytest.raises(ValueError, match=r"pred|predictions|root|rows|infinite"):
         metrics.joint_errors(pred, truth, **kwargs)
-
-
-def test_no_predictions_at_all() -> None:
-    truth = poses(np.random.default_rng(0), 3)
-    none = np.empty((0, J, 3))
-    rows = np.full(3, -1)
-    assert np.isposinf(metrics.joint_errors(none, truth, rows=rows)).all()
-    assert np.isposinf(metrics.aligned_joint_errors(none, truth, rows=rows)).all()
-    assert metrics.joint_errors(none, none).shape == (0, J)

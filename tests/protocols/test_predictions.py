@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.sample import CAMERA_COLUMNS, Poses
+from poseboard.datasets.sample import Poses
 from poseboard.datasets.skeleton import COCO, HUMAN36M
 from poseboard.protocols.predictions import METADATA_KEY, PoseTable, PredictionInfo, positions, read, write
 
@@ -122,27 +122,6 @@ def test_further_columns_are_kept(make_truth, make_predictions, tmp_path: Path) 
         Poses(HUMAN36M, np.zeros((2, 17, 3)), np.ones(2), columns={"size_mm": np.ones(1)})
 
 
-def test_recovered_cameras_come_back_in_their_shape(make_truth, make_predictions, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    answers = [
-        Poses(
-            *(HUMAN36M, rng.normal(size=(1, 17, 3)), np.ones(1), "54138969"),
-            columns={name: rng.normal(size=(1, 4, *shape)) for name, shape in CAMERA_COLUMNS.items()},
-        )
-        for _ in range(3)
-    ]
-    answers[1].columns["camera_R"][0, 2] = np.nan
-    table = PoseTable.collect(["x", "y", "z"], answers, make_predictions(make_truth()).info)
-    write(tmp_path / "pred.parquet", table)
-    again = read(tmp_path / "pred.parquet")
-    assert again.info.columns == {name: (4, *shape) for name, shape in CAMERA_COLUMNS.items()}
-    for name in CAMERA_COLUMNS:
-        stored = np.concatenate([answer.columns[name] for answer in answers]).astype(np.float32)
-        np.testing.assert_array_equal(again.column(name), stored)
-    assert again.answers_sha256() == table.answers_sha256()
-    assert set(again.frame) == {"54138969"}
-
-
 def test_a_failed_write_leaves_the_old_file(file: Path) -> None:
     before = file.read_bytes()
     table = read(file)
@@ -214,23 +193,6 @@ def test_bad_column(file: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_null_poses(file: Path) -> None:
-    nulls = pa.array([None] + [[0.0] * 51] * 33, pa.list_(pa.float32(), 51))
-    rewrite(file, with_column("joints_mm", nulls))
-    with pytest.raises(InputError, match=file.name):
-        read(file)
-
-
-def test_wider_types_of_other_writers_are_taken(file: Path) -> None:
-    expected = read(file)
-    rewrite(file, with_column("key", pq.read_table(file)["key"].cast(pa.large_string())))
-    rewrite(file, with_column("score", pq.read_table(file)["score"].cast(pa.float64())))
-    rewrite(file, with_column("person", pq.read_table(file)["person"].cast(pa.int64())))
-    again = read(file)
-    assert (again.keys == expected.keys).all()
-    assert again.person.dtype == np.int32
-
-
 @pytest.mark.parametrize(
     "stored",
     [
@@ -248,7 +210,11 @@ def test_lists_and_floats_of_other_writers_are_converted(file: Path, stored: pa.
     poses = expected.joints_mm.astype(np.float64)
     rows = (poses if nested else poses.reshape(len(poses), -1)).tolist()
     rewrite(file, with_column("joints_mm", pa.array(rows, stored)))
+    for column, wider in (("key", pa.large_string()), ("score", pa.float64()), ("person", pa.int64())):
+        rewrite(file, with_column(column, pq.read_table(file)[column].cast(wider)))
     again = read(file)
+    assert (again.keys == expected.keys).all()
+    assert again.person.dtype == np.int32
     assert again.joints_mm.dtype == np.float32
     np.testing.assert_array_equal(again.joints_mm, expected.joints_mm)
     assert again.answers_sha256() == expected.answers_sha256()
@@ -332,6 +298,12 @@ def test_unknown_keys_are_named(make_truth, make_predictions) -> None:
     assert positions(table, truth.split_keys).tolist() == list(range(4, 34))
     with pytest.raises(InputError, match=r"their.parquet: key: 3 rows .* first 'S9/Walking-1/000004'"):
         positions(table, truth.keys[7:])
+
+
+def test_null_poses(file: Path) -> None:
+    rewrite(file, with_column("joints_mm", pa.array([None] + [[0.0] * 51] * 33, pa.list_(pa.float32(), 51))))
+    with pytest.raises(InputError, match=file.name):
+        read(file)
 
 
 @pytest.mark.parametrize("name", ["key", "frame"])

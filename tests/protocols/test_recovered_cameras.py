@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from predicted import answered
+from predicted import answered, rows_of
 from scipy.spatial.transform import Rotation
 
 from poseboard.datasets.camera import Camera
@@ -198,12 +198,7 @@ def test_what_was_not_recovered_is_counted_and_has_no_number(judge, recovered, p
     columns["camera_covariance"][:3, 2] = np.nan
     found = judge(protocol, replace(pred, columns=columns))
     assert (found.n_samples, found.n_missing) == (34, 3)
-    some = replace(
-        pred,
-        **{name: getattr(pred, name)[5:] for name in ("keys", "person", "score", "frame", "joints_mm")},
-        columns={name: values[5:] for name, values in pred.columns.items()},
-    )
-    found = judge(protocol, some)
+    found = judge(protocol, rows_of(pred, slice(5, None)))
     assert (found.n_samples, found.n_missing) == (34, 5)
     for values in columns.values():
         values[:] = np.nan
@@ -224,12 +219,12 @@ def test_a_camera_that_does_not_see_the_sample_does_not_count(truth, recovered, 
         assert (found.n_samples, found.n_missing) == (34, 0)
 
 
-@pytest.mark.parametrize("protocol", OF_CAMERAS)
+@pytest.mark.parametrize("protocol", [*OF_CAMERAS, "pa_mpjpe_sequence"])
 def test_rows_without_the_columns_have_no_number(truth, make_predictions, make_table, protocol):
-    rule = find_protocol(protocol, {}, "test")
-    assert "camera_R" in rule.columns
+    parameters = {"frames": 10} if protocol == "pa_mpjpe_sequence" else {}
+    assert "camera_R" in find_protocol(protocol, parameters, "test").columns
     with pytest.raises(ValueError, match="no predictions"):
-        score(make_table(protocol), answered(make_predictions(truth)), truth, resamples=50)
+        score(make_table(protocol, **parameters), answered(make_predictions(truth)), truth, resamples=50)
 
 
 def test_what_are_no_cameras_is_refused(judge, recovered):
@@ -326,9 +321,7 @@ def test_the_camera_that_poses_are_predicted_in_does_not_matter(judge, recovered
     assert judge("pa_mpjpe_sequence", replace(one, frame=frame), frames=10).value == pytest.approx(expected, abs=0.01)
 
 
-def test_a_row_without_recovered_cameras_has_no_number_for_a_rig(judge, recovered, truth, make_predictions, make_table):
-    with pytest.raises(ValueError, match="no predictions"):
-        score(make_table("pa_mpjpe_sequence", frames=10), answered(make_predictions(truth)), truth, resamples=50)
+def test_a_pose_without_recovered_cameras_has_no_number_for_a_rig(judge, recovered):
     pred = recovered(reference=0)
     columns = {name: values.copy() for name, values in pred.columns.items()}
     columns["camera_R"][:5] = np.nan
@@ -373,10 +366,6 @@ def test_a_failure_is_no_answer_or_one_far_off(judge, recovered, truth):
     found = judge("failure_rate", replace(pred, joints_mm=joints_mm))
     assert found.value == pytest.approx(100 * 3 / 34)
     assert (found.unit, found.n_missing, found.lower_is_better) == ("%", 2, True)
-    some = replace(
-        pred,
-        **{name: getattr(pred, name)[17:] for name in ("keys", "person", "score", "frame", "joints_mm")},
-        columns={name: values[17:] for name, values in pred.columns.items()},
-    )
-    assert judge("failure_rate", some).value == pytest.approx(50), "who answers half has failed in half"
+    half = rows_of(pred, slice(17, None))
+    assert judge("failure_rate", half).value == pytest.approx(50), "who answers half has failed in half"
     assert judge("failure_rate", replace(pred, joints_mm=joints_mm), limit_mm=1e4).value == pytest.approx(100 * 2 / 34)

@@ -163,17 +163,24 @@ def test_scores_have_intervals_over_scenes_and_are_compared():
         ("ap_root", {"rule": "published"}),
         ("ap_root", {"report": "recall"}),
         ("mrpe", {}),
+        ("ap_people", {"within_mm": 300}),
+        ("ap_people", {"report": "mpjpe", "within_mm": 500}),
+        ("ap_people", {"report": "recall", "within_mm": 400}),
     ):
         table = table_of(protocol, **parameters)
+        of_roots = protocol != "ap_people"
         scored = {
-            name: score(table, answered(told(truth, guess)), truth, resamples=300)
+            name: score(table, answered(told(truth, guess, roots_only=of_roots)), truth, resamples=300)
             for name, guess in (("good", good), ("bad", bad))
         }
         one = scored["good"].scores[0]
         assert one.ci95 is not None
         assert one.ci95[0] <= one.value <= one.ci95[1]
-        assert one.n_groups == 6
-        assert one.n_samples == len(truth)
+        assert one.counted == ("poses" if protocol == "mrpe" else "people")
+        assert (one.n_groups, one.n_samples) == (6, len(truth))
+        assert ("reading" in one.breakdown) == (protocol != "mrpe")
+        if protocol == "ap_people":
+            assert bool(one.curves) == ("report" not in parameters)
         pair = compare(table, scored, resamples=300)[0].pairs[0]
         better = pair.difference < 0 if one.lower_is_better else pair.difference > 0
         assert better == (pair.a == "good")

@@ -57,7 +57,15 @@ def truth() -> TruthTable:
 def test_a_split_of_any_name_with_joints_of_its_own(truth: TruthTable) -> None:
     assert (truth.split, truth.skeleton) == ("middle", TRUTH)
     assert truth.keys.tolist() == ["h/0", "h/0", "h/1"]
+    assert truth.person.tolist() == [0, 1, 0]
+    assert truth.split_keys.tolist() == ["h/0", "h/1", "h/2"]
+    assert truth.place.tolist() == [0, 0, 1]
     assert np.isnan(truth.joints_mm[:2]).all()
+    assert (truth.joints_mm[2] == 2000).all()
+    assert truth.mapped(["d"]).shape == (3, 1, 3)
+    assert truth.take(np.array([2])).split_keys.tolist() == ["h/0", "h/1", "h/2"]
+    np.testing.assert_array_equal(truth.rotations("right", np.arange(3)), [np.eye(3)] * 3)
+    assert truth.rotations("middle", np.arange(3)) is None
     assert truth.groups is not None
     assert list(truth.groups["action"]) == ["h/0", "h/1", "h/2"]
     assert list(truth.action) == ["h/0", "h/0", "h/1"]
@@ -78,10 +86,6 @@ def test_annotated_points_are_pixels_of_the_image_with_its_lens(truth: TruthTabl
     assert list(zip(points.view.tolist(), points.person.tolist(), strict=True)) == [(0, 0), (1, 1)]
     expected = CAMERAS["left"].project([[200.0, 400.0, 2000.0], [0, 0, 1.0]])
     np.testing.assert_allclose(points.points_px[0], expected, atol=1e-9)
-
-
-def test_nothing_is_collected_that_nobody_asked_for() -> None:
-    assert not TruthTable.collect(Hall(), "middle").points
 
 
 def test_people_in_2d_alone_need_views_that_agree() -> None:
