@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from poseboard.datasets.catalog import open_dataset
 from poseboard.datasets.panoptic import HD_CAMERAS, JOINTS19, RANGES, SEQUENCES, Panoptic
@@ -176,12 +175,3 @@ def test_a_joint_that_fewer_than_two_cameras_see_is_missing(tmp_path: Path, monk
     monkeypatch.setattr(WorldOptions, "rig", lambda self, subject: dome_rig(self, "171204")[:1])
     clip = LAYOUT.write_sequence(tmp_path, one, (TEST[0], one.takes_of(TEST[0])[0]))
     np.testing.assert_array_equal(clip.joints19, np.broadcast_to((0, 0, 0, -1), (1, 19, 4)))
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"width_px": 100}, {"width_px": 3840}, {"takes": 9}, {"train_frames": 101, "frame_step": 20}, {"occlusion": 0.5}],
-)
-def test_options_refuse_nonsense(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValidationError):
-        WorldOptions(**wrong)

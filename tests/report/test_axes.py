@@ -21,10 +21,9 @@ from poseboard.protocols.records import (
     Score,
     ScoreFile,
     SeedValue,
-    Signature,
 )
 from poseboard.report import axes, board
-from poseboard.report.axes import CAMERAS, FRAMES, SEVERITY, SPLIT, TRAINING, Axis
+from poseboard.report.axes import CAMERAS, FRAMES, SEVERITY, SPLIT, TRAINING
 from poseboard.report.board import boards, main_boards
 from poseboard.report.drawing import charts
 from poseboard.report.formatting import integer
@@ -282,17 +281,13 @@ def test_the_page_has_a_section_for_each_axis(page: Path) -> None:
     files = {path.name for path in (page / "figures").glob("*.svg")}
     robustness = section(page, "robustness")
     assert robustness.count("<table") == 3, "the areas, and each of two kinds"
-    assert "area under the curve per kind" in robustness
     assert SCALES["extrinsics"].meaning in robustness
-    assert "Severities 1 to 5: cameras turned by 0.1, 0.25, 0.5, 1, 2°" in robustness
-    assert "cameras turned by 1° and moved by 20 mm per degree" in robustness
     drawn = (page / "figures" / "human36m-robustness-human36m-robustness-1.svg").read_text(encoding="utf-8")
     assert all(word in drawn for word in (*ROWS, "extrinsics", "left right swap", "severity"))
     transfer = section(page, "transfer")
     assert "human36m-transfer-transfer-human36m-1-1.svg" in files
     assert transfer.count('class="plot"') == 1
     assert "2.50 ×" in transfer
-    assert "trained on panoptic" in transfer
     controls = section(page, "controls")
     assert "human36m-controls-elsewhere-1.svg" in files
     assert controls.count('class="plot"') == 1
@@ -300,60 +295,12 @@ def test_the_page_has_a_section_for_each_axis(page: Path) -> None:
     assert "[+13.0, +28.0]" in controls
     assert NOTE in controls
     assert controls.count('data-label="Increase, %" data-value=""') == 1, "the row that was scored again"
-    text = (page / "index.html").read_text(encoding="utf-8")
-    assert all(f'<a href="#{name}">' in text for name in ("cameras", "robustness", "transfer", "controls"))
     further = section(page, "board")
     assert "spoiled by" not in further
     assert "trained on mpii" in further
     assert "trained on panoptic" not in further, "numbers side by side do not stand among the others"
     assert "elsewhere" in further
     assert "known" not in further.replace("not known", ""), "a control does not stand among the others"
-
-
-class SignatureWithResolution(Signature):
-    """A signature with one more field, as a suite that varies the resolution of images would have it."""
-
-    width_px: int
-
-    @property
-    def facts(self) -> dict[str, str]:
-        return {**super().facts, "width": f"{self.width_px} px"}
-
-
-RESOLUTION = Axis(
-    "resolution",
-    "Image resolution",
-    "width of the crops, px",
-    {"width_px": 0},
-    explain=lambda tables: ("The same rows on crops of fewer pixels.",),
-    head=lambda board: f"{board.signature.width_px} px",  # type: ignore[attr-defined]
-    place=lambda board: float(board.signature.width_px),  # type: ignore[attr-defined]
-)
-
-
-def test_a_new_axis_is_one_entry(results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its tables, curves, plot and section of the page follow from it."""
-    monkeypatch.setattr(axes, "AXES", (*axes.AXES, RESOLUTION))
-    entries = []
-    for entry in results.entries:
-        scores = list(entry.scores.scores)
-        if entry.scores.method in ROWS:
-            for k, width_px in enumerate((96, 192, 384)):
-                first = plain(entry.scores.method, "human36m-resolution")
-                signature = SignatureWithResolution(**dict(first.signature), width_px=width_px)
-                changes = {"signature": signature, "value": 60.0 - 10 * k, "group": k, "title": "By resolution"}
-                scores.append(first.model_copy(update=changes))
-        entries.append(replace(entry, scores=entry.scores.model_copy(update={"scores": scores})))
-    monkeypatch.setattr("poseboard.report.site.read_results", lambda *_: replace(results, entries=entries))
-    build(tmp_path, "default", tmp_path)
-    drawn = section(tmp_path, "resolution")
-    words = ("Image resolution", "96 px", "192 px", "384 px", "The same rows on crops of fewer pixels.")
-    assert all(word in drawn for word in words)
-    assert drawn.count('class="plot"') == 1
-    (table,) = RESOLUTION.tables(boards(replace(results, entries=entries)))
-    assert table.sweeps[0].curves()["dlt"].x == [96, 192, 384]
-    assert table.sweeps[0].curves()["dlt"].y == [60, 50, 40]
-    assert "human36m-resolution" not in section(tmp_path, "board")
 
 
 def test_a_page_without_such_numbers_has_no_such_sections(found: Results) -> None:

@@ -141,14 +141,10 @@ def test_a_page_shows_the_rigs_with_their_errors(site: Path) -> None:
     assert "human36m: median of 30 rigs by rotation error" in text
     assert "human36m: worst of 30 rigs by rotation error" in text
     assert "S9/Posing-1/000032, 10 of up to 10 frames together" in text
-    assert (
-        "similarity (rotation, scale, translation) that minimises the squared distances of all camera centres" in text
-    )
     assert "1 <b>0</b> reference – –" in text, "a name is text, and the reference has no error"
     assert "2 <b>1</b> 0.75 1.25" in text
     assert "Mean 0.75 1.25" in text
     assert len(list((site / "figures").glob("rig-free-human36m-*.svg"))) == 2
-    assert 'href="#rigs"' in page
 
 
 def test_a_page_says_how_often_the_stated_region_holds_the_truth(site: Path) -> None:
@@ -157,13 +153,6 @@ def test_a_page_says_how_often_the_stated_region_holds_the_truth(site: Path) -> 
     assert "distance from 95 %: 1.5 percentage points, 95 % interval 0.2 to 3.5." in text
     assert "Coverage (%): 93.50. Median radius (deg): 4.56." in text
     assert "95 93.5 99 97.4" in text, "the curve as numbers"
-    assert "as stated" in (site / "figures" / "coverage-free-human36m-0.svg").read_text(encoding="utf-8")
-    index = (site / "index.html").read_text(encoding="utf-8")
-    assert "Stated and observed uncertainty (camera-coverage)" in index
-    assert (
-        '<span class="aside line">coverage (%) 93.50</span> <span class="aside line">median radius (deg) 4.56</span>'
-        in index
-    )
 
 
 def test_rows_that_recover_no_cameras_or_state_no_uncertainty_show_none(site: Path) -> None:

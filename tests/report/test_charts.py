@@ -169,20 +169,6 @@ def test_of_many_rows_each_has_a_panel_with_the_others_in_grey() -> None:
     assert figure.legends[0].get_texts()[0].get_text() == "bound (bound)"
 
 
-def test_of_many_rows_each_is_in_one_of_the_panels_of_every_kind() -> None:
-    names = [f"m{k}" for k in range(8)]
-    index = {name: k for k, name in enumerate(names)}
-    curves = {n: Curve(x=[0, 1], y=[9, 10 + k], x_label="severity", y_label="mm") for k, n in enumerate(names)}
-    few = charts.panels({"blur": dict(list(curves.items())[:6]), "noise": {"m0": curves["m0"]}}, index, "mm")
-    assert [axes.get_title(loc="left") for axes in few.get_axes()] == ["blur", "noise"]
-    many = charts.panels({"blur": curves, "noise": {"m0": curves["m0"]}}, index, "mm")
-    drawn = [axes for axes in many.get_axes() if axes.get_visible()]
-    assert [axes.get_title(loc="left") for axes in drawn] == ["blur", "blur", "noise", "noise"]
-    grey = [[line.get_color() == charts.RULE for line in axes.lines] for axes in drawn]
-    assert grey[:2] == [[False, True] * 4, [True, False] * 4]
-    assert grey[2:] == [[False], [True]]
-
-
 @pytest.mark.parametrize(("lower", "top"), [(True, "worst when lower is better"), (False, "worst when higher is")])
 def test_the_worst_category_is_on_top_whichever_way_is_better(lower: bool, top: str) -> None:
     of_action = {"worst when lower is better": 80.0, "between": 50.0, "worst when higher is": 20.0}

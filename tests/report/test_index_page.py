@@ -24,7 +24,7 @@ from fabricated_results import (
 from matplotlib.image import imsave
 from page_reader import page
 
-from poseboard.protocols.records import DataFile, PublishedTable, ResultError, ScoreFile, TrainingFile
+from poseboard.protocols.records import PublishedTable, ResultError, ScoreFile, TrainingFile
 from poseboard.protocols.scoring import PREDICTED_PER_TRUE
 from poseboard.report.site import build
 
@@ -88,42 +88,14 @@ def test_the_page_starts_with_the_finding_and_ranks_no_bound(results: Path, tmp_
     assert "<b>" not in row
 
 
-def test_a_board_without_a_ranked_row_says_that_nothing_is_decided(results: Path, tmp_path: Path) -> None:
-    source = tmp_path / "results"
-    shutil.copytree(results, source)
-    for folder in (source / "default" / "scores").iterdir():
-        edit_scores(source, folder.name, bound=True)
-    build(source, "default", tmp_path / "out")
-    html = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
-    assert re.search(r"<h3>human36m</h3>\s*<p>Nothing is decided by ", html)
-
-
-def test_the_spread_of_training_is_on_the_page(site: Path, results: Path, tmp_path: Path) -> None:
-    text = page(site / "index.html").text
-    assert "The value is of one training; the standard deviation between trainings is 0.5 mm" in text
-    assert "step-down comparison" in text
-    assert "Over several trainings" in text
-    cells = [text.replace("\xa0", " ") for _, text in page(site / "index.html").cells]
-    assert "0: 71.9, 1: 72.9, 2: 72.4" in cells
-    alone = tmp_path / "results"
-    shutil.copytree(results, alone, ignore=shutil.ignore_patterns("seeds"))
-    build(alone, "default", tmp_path / "out")
-    text = page(tmp_path / "out" / "index.html").text
-    assert "the variation between trainings is not known" in text
-    assert "Over several trainings" not in text
-
-
-def test_every_paper_table_is_there_with_its_sources(site: Path) -> None:
-    text = page(site / "index.html").text
+def test_the_spread_of_training_and_every_paper_are_on_the_page(site: Path) -> None:
+    found = page(site / "index.html")
+    assert "the standard deviation between trainings is 0.5 mm" in found.text
+    assert "0: 71.9, 1: 72.9, 2: 72.4" in [text.replace("\xa0", " ") for _, text in found.cells]
     for k in range(1, 11):
-        assert f"Title of table {k} T{k} " in text
-    assert "README of the code release" in text
-    assert "Ours are absent: panoptic is missing." in text
-    assert "research licence" in text
-    assert (
-        "Ours are absent: mupots is missing. MuPoTS-3D (non-commercial research): no adapter. Where to get it:" in text
-    )
-    assert "Other known data sets" in text
+        assert f"Title of table {k} T{k} " in found.text
+    assert "README of the code release" in found.text
+    assert "research licence" in found.text
 
 
 def test_our_boxes_stand_beside_a_published_number_of_known_boxes(tmp_path: Path) -> None:
@@ -145,17 +117,6 @@ def test_our_boxes_stand_beside_a_published_number_of_known_boxes(tmp_path: Path
     assert "boxes:" not in second
 
 
-def test_tables_are_named_by_what_they_measure_and_then_by_their_id(site: Path) -> None:
-    text = page(site / "index.html").text
-    assert "By MPJPE, root-relative, algebraic is best" in text
-    assert re.search(r"MPJPE, root-relative every 64th frame · mean of the actions · T1 ", text)
-    assert re.search(r"MPJPE, absolute every 64th frame · without 3 sequences · T2 ", text)
-    svg = (site / "figures" / "human36m-intervals.svg").read_text(encoding="utf-8")
-    assert "MPJPE, root-relative, mm, synthetic world" in svg
-    with (site / "leaderboard.csv").open(encoding="utf-8") as file:
-        assert {"T1", "T2"} <= {row["table"] for row in csv.DictReader(file)}
-
-
 def test_pictures_of_real_people_stay_off_the_page(tmp_path: Path) -> None:
     for synthetic in (True, False):
         name = f"synthetic-{synthetic}"
@@ -166,27 +127,6 @@ def test_pictures_of_real_people_stay_off_the_page(tmp_path: Path) -> None:
     assert "people of synthetic-true" in page
     assert "people of synthetic-false" not in page
     assert not list((tmp_path / "out").rglob("*synthetic-false*"))
-
-
-def test_a_page_of_what_git_keeps_says_once_how_to_get_pictures(results: Path, tmp_path: Path) -> None:
-    sentence = "Contact sheets and drawn predictions are not in git; make repro draws them."
-    kept = tmp_path / "results"
-    shutil.copytree(results, kept, ignore=shutil.ignore_patterns("examples", "predictions", "*.png"))
-    for name in ("one", "two"):
-        write_data(kept, name, [f"{name}-contact-sheet.png"])
-    build(kept, "default", tmp_path / "out")
-    text = page(tmp_path / "out" / "index.html").text
-    assert text.count(sentence) == 1
-    assert "contact-sheet" not in text
-    for path in (tmp_path / "out" / "methods").glob("*.html"):
-        assert "redictions</h2>" not in path.read_text(encoding="utf-8")
-        assert 'href="#predictions"' not in path.read_text(encoding="utf-8")
-    for path in (kept / "default" / "data").glob("*.json"):
-        for name in DataFile.read(path).pictures:
-            imsave(path.with_name(name), np.zeros((4, 4, 3), dtype=np.uint8))
-    build(kept, "default", tmp_path / "out")
-    whole = {path.name: sentence in page(path).text for path in (tmp_path / "out").rglob("*.html")}
-    assert not whole["index.html"]
 
 
 def test_one_commit_stands_at_the_top_and_all_of_them_at_the_foot(tmp_path: Path) -> None:
@@ -254,11 +194,6 @@ def test_training_of_a_row_counts_every_training_its_weights_have_been_through(r
     with_backbone = round(seconds["backbone"] + seconds["algebraic"])
     assert f"{with_backbone} own {round(seconds['algebraic'])}" in cells
     assert f"{round(seconds['backbone'] + seconds['ransac'])} own 0" in cells  # dlt: nothing of its own
-    titles = [attributes["title"] for tag, attributes in found.tags if tag == "td" and "title" in attributes]
-    assert any(title.startswith("backbone → algebraic; 2 CPU cores") for title in titles)
-    assert "2 CPU cores (x86-64), 8 GB" in found.text
-    tables = [attributes for tag, attributes in found.tags if tag == "th" and "training" in attributes.get("class", "")]
-    assert len(tables) == 3  # the board, the further measures, the sweep
 
 
 def test_numbers_of_predicted_people_state_who_is_false_and_who_is_not_judged(tmp_path: Path) -> None:

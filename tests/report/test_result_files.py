@@ -35,7 +35,7 @@ def test_a_name_that_is_none_is_refused_by_its_file(tmp_path: Path) -> None:
     [
         ("default/scores/dlt/human36m.json", "{", "cannot be read"),
         ("default/scores/dlt/human36m.json", "{}", "method"),
-        ("default/catalog/mupots.json", '{"surprise": 1}', "mend the file"),
+        ("default/catalog/mupots.json", '{"surprise": 1}', "dataset: "),
         ("default/data/human36m.json", '{"dataset": 3}', "dataset"),
         ("published/T1.yaml", "id: [", "cannot be read"),
         ("speed/x.json", "[]", "speed"),

@@ -92,14 +92,6 @@ def test_regions_and_sort_buttons_of_a_page_have_names_of_their_own(site: Path) 
     assert len(heads) == len({*heads})
 
 
-def test_the_foot_says_how_to_regenerate_add_and_cite(site: Path) -> None:
-    for path in site.rglob("*.html"):
-        text = page(path).text
-        assert 'class="warning"' not in path.read_text(encoding="utf-8")
-        for words in ("Regenerate Check out a454ba0c1d and run make repro", "Add a row", "CITATION.cff"):
-            assert words in text, (path.name, words)
-
-
 def test_links_resolve_and_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     loading = {"img", "script", "link", "iframe", "source", "image", "use", "object", "embed"}
     for path in site.rglob("*.html"):
