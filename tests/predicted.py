@@ -9,8 +9,15 @@ from poseboard.datasets.camera import Camera
 from poseboard.datasets.human36m import CAMERAS
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.predictions import PoseTable
+from poseboard.protocols.records import Signature
 from poseboard.protocols.scoring import Predictions
 from poseboard.protocols.views import SeenBy
+
+SIGNATURE = Signature(
+    metric="mpjpe", alignment="root", root="pelvis", joints="all 17", split="test", cameras=(("a", "b"),),
+    cameras_of_dataset=2, average="frames", version=1,
+)  # fmt: skip
+"""Of a number by MPJPE from all cameras, for tests to vary."""
 
 
 def answered(*tables: PoseTable) -> Predictions:

@@ -106,6 +106,12 @@ def every_key(dataset: Dataset) -> list[str]:
     return [key for split in dataset.splits for key in dataset.keys(split)]
 
 
+def ask_for_everything(dataset: Dataset) -> None:
+    for key in every_key(dataset):
+        dataset.sample(key)
+        dataset.truth(key)
+
+
 def test_it_says_what_it_is(opened: Callable[[], Dataset], tree: tuple[str, Path]) -> None:
     dataset = opened()
     assert isinstance(dataset, Dataset)
@@ -204,18 +210,22 @@ def test_the_manifest_stays_until_the_numbers_change(
     assert open_dataset(name, {"root": tmp_path / "copy"}).manifest() != manifest
 
 
-def test_status_never_raises(tree: tuple[str, Path], tmp_path: Path) -> None:
+def test_damage_is_told_in_one_line(tree: tuple[str, Path], tmp_path: Path) -> None:
     name, folder = tree
     (tmp_path / "file").write_text("no folder")
     (tmp_path / "empty").mkdir()
     for absent in ("nowhere", "file", "empty"):
         status = open_dataset(name, {"root": tmp_path / absent}).status()
         assert (status.state, bool(status.detail), bool(status.obtain)) == ("missing", True, True)
-    files = [path.relative_to(folder) for path in folder.rglob("*") if path.suffix not in (".jpg", ".png")]
-    for damaged in (path for path in files if (folder / path).is_file()):
-        for content in (b"", b"\x00nonsense", (folder / damaged).read_bytes()[:-20]):
-            copy = tmp_path / "copy"
-            shutil.copytree(folder, copy)
-            (copy / damaged).write_bytes(content)
-            assert open_dataset(name, {"root": copy}).status().state == "damaged"
-            shutil.rmtree(copy)
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    for path in (path for path in copy.rglob("*") if path.is_file() and path.suffix not in (".jpg", ".png")):
+        whole = path.read_bytes()
+        for content in (b"", b"\x00nonsense", b"\xff\xfe\x00", whole[: len(whole) // 2], whole[:-20]):
+            path.write_bytes(content)
+            dataset = open_dataset(name, {"root": copy})
+            assert dataset.status().state == "damaged"
+            with pytest.raises(InputError) as caught:
+                ask_for_everything(dataset)
+            assert path.name in str(caught.value)
+            assert "\n" not in str(caught.value)
+        path.write_bytes(whole)

@@ -22,8 +22,6 @@ def test_splits_share_nothing_and_lose_nothing(human36m_tree: Path, labels: dict
     assert {key.split("/")[0] for key in train} == {"S1", "S2"}
     assert {key.split("/")[0] for key in test} == {"S9", "S11"}
     assert len(train) + len(test) == len(set(train) | set(test)) == len(labels["table"])
-    with pytest.raises(InputError, match="'val' is no split"):
-        dataset.keys("val")
 
 
 def test_damaged_sequences_go_first_and_the_stride_comes_after(human36m_tree: Path) -> None:
@@ -238,15 +236,7 @@ def test_labels_that_are_no_dict_are_refused(save_labels: Save, tmp_path: Path, 
         Human36M(tmp_path).keys("test")
 
 
-def test_hostile_and_truncated_labels_are_refused(save_labels: Save, labels: dict, tmp_path: Path) -> None:
-    path = save_labels(labels)
-    whole = path.read_bytes()
-    for length in (0, 5, 100, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:length])
-        assert Human36M(tmp_path).status().state == "damaged"
-        with pytest.raises(InputError, match="damaged or truncated"):
-            Human36M(tmp_path).keys("test")
-
+def test_hostile_labels_are_refused(save_labels: Save, labels: dict, tmp_path: Path) -> None:
     class Hostile:
         def __reduce__(self) -> Any:
             return os.system, (f"touch {tmp_path / 'ran'}",)

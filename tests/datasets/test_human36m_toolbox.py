@@ -211,9 +211,6 @@ def test_other_content_is_told(root):
     for made in ([], {"a": 1}, [1], records(9, 1, seed=2)[:3]):
         with pytest.raises(InputError, match="h36m_validation"):
             write(root, made).keys("test")
-    (root / FILES["test"]).write_bytes(b"\x80\x04")
-    with pytest.raises(InputError, match="damaged or truncated"):
-        Human36MToolbox(root).keys("test")
 
 
 def test_a_frame_of_another_size_is_told(root):

@@ -392,8 +392,6 @@ def test_one_thing_wrong_is_one_line(tmp_path: Path, name: str) -> None:
     for change, message in EVERYWHERE:
         path.write_text(json.dumps(changed(content, change)))
         _fails(tmp_path, name, message)
-    path.write_text(json.dumps(content)[:-20])
-    _fails(tmp_path, name, r"is no JSON \(")
     path.write_text("[" * 100_000)
     _fails(tmp_path, name, r"json: ")
     path.write_text(json.dumps(content))

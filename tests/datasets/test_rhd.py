@@ -1,7 +1,6 @@
 """Rendered Hand Pose: units, the palm, the dominant hand and its box, and files that are wrong."""
 
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,5 +185,3 @@ def test_annotations_in_another_order_and_protocol(tmp_path):
     assert keys == [f"training/{number:05d}" for number in PICTURES]
     (tmp_path / "training" / "anno_training.pickle").write_bytes(pickle.dumps(content, protocol=4))
     assert Rhd(tmp_path).keys("train") == keys
-    with pytest.raises(InputError, match="no such sample"):
-        Rhd(Path(tmp_path)).sample("training/00003")

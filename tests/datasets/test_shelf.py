@@ -228,12 +228,6 @@ def test_a_calibration_of_another_form_is_refused(tmp_path: Path, content: str) 
 def test_damaged_annotations_are_named(tmp_path: Path) -> None:
     write_shelf(tmp_path, frames=3)
     path = tmp_path / "actorsGT.mat"
-    whole = path.read_bytes()
-    for length in (0, 10, 200, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:length])
-        with pytest.raises(InputError, match=r"actorsGT\.mat"):
-            Shelf(tmp_path).keys("test")
-        assert Shelf(tmp_path).status().state == "damaged"
     scipy.io.savemat(path, {"actor2D": np.zeros(3)})
     with pytest.raises(InputError, match="actor3D: field is missing"):
         Shelf(tmp_path).keys("test")

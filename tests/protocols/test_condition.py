@@ -81,9 +81,6 @@ def test_every_severity_of_a_kind_is_stated_in_its_unit(kind: str) -> None:
     weaker = [-amount if kind in ("image_contrast", "image_compression") else amount for amount in amounts]
     assert weaker == sorted(set(weaker)), "each is more than the one before"
     words = {str(Perturbation(kind=kind, severity=severity)) for severity in range(6)}  # type: ignore[arg-type]
-    scale = SCALES[kind]  # type: ignore[index]
-    assert all(f"{amount:g}" in str(scale) for amount in scale.amounts)
-    assert "{" not in str(scale) + scale.meaning
     assert len(words) == 6
     with pytest.raises(ValueError, match="changes nothing"):
         _ = Perturbation(kind=kind, severity=0).amount  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from predicted import answered
+from predicted import SIGNATURE, answered
 from scipy import stats
 
 from poseboard.protocols import bootstrap, decisions
@@ -20,16 +20,10 @@ from poseboard.protocols.records import (
     Score,
     ScoreFile,
     SeedValue,
-    Signature,
     TableComparison,
     TrainingFile,
 )
 from poseboard.protocols.scoring import score
-
-SIGNATURE = Signature(
-    metric="mpjpe", alignment="root", root="pelvis", joints="all", split="test", cameras=(("a", "b"),),
-    cameras_of_dataset=2, average="frames", version=1,
-)  # fmt: skip
 
 
 def row(*values: float, ci95: tuple[float, float] | None = None, missing: int = 0, lower: bool = True) -> Score:

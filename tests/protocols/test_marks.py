@@ -6,16 +6,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 import scipy
+from predicted import SIGNATURE
 from scipy import stats
 
 from poseboard.protocols import bootstrap, decisions
 from poseboard.protocols.decisions import PairTest, Prior, judge, step_down
-from poseboard.protocols.records import PairedDifference, Score, SeedValue, Signature, TableComparison
+from poseboard.protocols.records import PairedDifference, Score, SeedValue, TableComparison
 
-SIGNATURE = Signature(
-    metric="mpjpe", alignment="root", root="pelvis", joints="all", split="test", cameras=(("a", "b"),),
-    cameras_of_dataset=2, average="frames", version=1,
-)  # fmt: skip
 GROUPS, SEEDS = 30, 3
 Array = np.ndarray
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from predicted import answered
+from predicted import SIGNATURE, answered
 from scipy.spatial.transform import Rotation
 
 from poseboard.datasets.errors import InputError
@@ -356,10 +356,6 @@ def test_numbers_on_other_boxes_truth_or_training_are_not_compared(make_truth, m
 
 
 def test_whatever_a_signature_states_tells_two_numbers_apart() -> None:
-    plain = Signature(
-        metric="mpjpe", alignment="root", root="pelvis", joints="all 17", average="frames", version=1, split="test",
-        cameras=(("a", "b"),), cameras_of_dataset=2,
-    )  # fmt: skip
     others = {
         "metric": "pck", "alignment": "none", "root": "none", "joints": "14 of 17", "average": "actions",
         "given": ("size",), "version": 2, "split": "validation", "every": 2, "exclusions": ("S9",),
@@ -371,10 +367,10 @@ def test_whatever_a_signature_states_tells_two_numbers_apart() -> None:
     assert set(others) == set(Signature.model_fields) - {"cameras_of_dataset"}  # which words them for a reader
     of_area = {"perturbation": others["perturbation"]}  # without one there is no area
     lines = {
-        str(plain.model_copy(update={**(of_area if field == "severities" else {}), field: other}))
+        str(SIGNATURE.model_copy(update={**(of_area if field == "severities" else {}), field: other}))
         for field, other in others.items()
     }
-    assert len(lines | {str(plain)}) == len(others) + 1
+    assert len(lines | {str(SIGNATURE)}) == len(others) + 1
 
 
 def test_predictions_from_elsewhere_are_refused(make_truth, make_predictions, make_table) -> None:

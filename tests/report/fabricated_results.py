@@ -297,12 +297,6 @@ def write_everything(root: Path) -> None:
     write_published(root)
 
 
-if __name__ == "__main__":
-    import sys
-
-    write_everything(Path(sys.argv[1]))
-
-
 def edit_scores(root: Path, method: str, dataset: str = "human36m", **changes: object) -> None:
     """Change fields of a score file."""
     path = root / "default" / "scores" / method / f"{dataset}.json"

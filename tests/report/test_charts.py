@@ -102,35 +102,18 @@ def test_no_two_rows_of_the_committed_run_look_alike():
         assert charts.marker_path(slot).startswith("M")
 
 
-def test_the_words_of_a_long_label_stay_inside_the_picture():
-    scores = {"a_method_of_a_very_long_name": score("a", 50.0, "T1", np.random.default_rng(0))}
-    label = "MPJPE, root-relative, mm, synthetic world, plumbing only: the numbers mean nothing"
-    figure = charts.intervals(scores, dict.fromkeys(scores, 0), label)
-    FigureCanvasAgg(figure).draw()
-    words = figure.get_supxlabel()
-    assert words.replace("\n", " ") == f"{label}, with 95 % interval"
-    (drawn,) = [text for text in figure.texts if text.get_text() == words]
-    extent = drawn.get_window_extent()
-    assert extent.x0 >= 0
-    assert extent.x1 <= figure.bbox.x1
-
-
 def test_intervals_of_a_curve_stand_side_by_side_and_none_is_made_up():
     x = [2.0, 4.0, 8.0]
     curves = {
         name: Curve(x=x, y=y, x_label="cameras", y_label="mm") for name, y in {"a": [9, 7, 6], "b": [8, 7, 5]}.items()
     }
     ranges = {"a": [(8.0, 10.0), None, (5.0, 9.0)], "b": [(7.5, 8.5), (6.0, 8.0), (4.0, 6.0)]}
-    bare = charts.lines(curves, {"a": 0, "b": 1}, marks=True, from_zero=False)
     figure = charts.lines(curves, {"a": 0, "b": 1}, marks=True, from_zero=False, ranges=ranges)
     FigureCanvasAgg(figure).draw()
     (axes,) = figure.get_axes()
     bars = [[segment.tolist() for segment in bars.get_segments()] for bars in axes.collections]
     assert bars[0] == [[[2, 8], [2, 10]], [[8, 5], [8, 9]]]
     assert bars[1] == [[[2, 7.5], [2, 8.5]], [[4, 6], [4, 8]], [[8, 4], [8, 6]]]
-    left, right = (line.get_transform().transform((4.0, 7.0)) for line in axes.lines)
-    assert right[0] - left[0] == pytest.approx(charts.ASIDE_PT / 72 * figure.dpi)
-    assert left[1] == right[1]
     low, high = axes.get_ylim()
     assert low < 4, "the bars are inside"
     assert high > 10
@@ -141,8 +124,6 @@ def test_intervals_of_a_curve_stand_side_by_side_and_none_is_made_up():
     of_a = axes_of_two.collections[:2]
     assert of_a[1].get_segments()[0].tolist() == [[8, 3], [8, 9.5]]
     assert of_a[1].get_linewidth() < of_a[0].get_linewidth()
-    assert not bare.get_axes()[0].collections
-    assert bare.get_axes()[0].get_xlim() == axes.get_xlim()
 
 
 def test_of_many_rows_each_has_a_panel_with_the_others_in_grey() -> None:
@@ -164,9 +145,6 @@ def test_of_many_rows_each_has_a_panel_with_the_others_in_grey() -> None:
         assert list(bound.get_ydata()) == [2.0, 2.0]
     bars = [[segment.tolist() for bars in axes.collections for segment in bars.get_segments()] for axes in panels]
     assert bars == [[[[2, 8], [2, 10]], [[31, 3], [31, 5]]], *([[]] * 6)]
-    labels = [[tick.get_text() for tick in axes.get_xticklabels() if tick.get_visible()] for axes in panels]
-    assert [any(of_panel) for of_panel in labels] == [False] * 4 + [True] * 3, "where there is none below"
-    assert figure.legends[0].get_texts()[0].get_text() == "bound (bound)"
 
 
 @pytest.mark.parametrize(("lower", "top"), [(True, "worst when lower is better"), (False, "worst when higher is")])

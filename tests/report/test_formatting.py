@@ -1,10 +1,12 @@
-"""Numbers, durations and file names of the pages."""
+"""Numbers, durations and file names of the pages, and what is drawn of examples."""
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poseboard.report.examples import limb_path, pick_examples
 from poseboard.report.formatting import SAFE_NAME, duration, file_name, number, signed
 
 
@@ -22,3 +24,14 @@ def test_numbers_read_as_the_field_prints_them() -> None:
     assert [signed(v) for v in (1.26, -1.26)] == ["+1.3", "−1.3"]
     assert [duration(s) for s in (40.0, 600.0, 9000.0, None)] == ["40 s", "10.0 min", "2.5 h", "–"]
     assert [duration(s) for s in (34.4, 0.9996, 0.1146, 9.27e-5, 0.0)] == ["34.4 s", "1 s", "115 ms", "92.7 µs", "0 s"]
+
+
+def test_examples_are_picked_by_error() -> None:
+    assert pick_examples([3.0, 1.0, 2.0, np.nan]) == [("best", 1), ("median", 2), ("worst", 3)]
+    assert pick_examples([1.0]) == [("best", 0)]
+    assert pick_examples([]) == []
+
+
+def test_limbs_skip_what_was_not_predicted() -> None:
+    points = np.array([[0.0, 0.0], [1.0, 2.0], [np.nan, np.nan]])
+    assert limb_path(points, np.array([[0, 1], [1, 2]])) == "M0.0 0.0L1.0 2.0"

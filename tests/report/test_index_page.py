@@ -143,17 +143,14 @@ def test_one_commit_stands_at_the_top_and_all_of_them_at_the_foot(tmp_path: Path
     assert "Check out 1111111111" in foot
 
 
-def test_the_contact_sheet_stands_at_the_top_as_a_small_jpeg(tmp_path: Path) -> None:
+def test_the_contact_sheet_is_a_small_jpeg(tmp_path: Path) -> None:
     write_data(tmp_path, "d", ["sheet.png"])
     noise = np.random.default_rng(0).integers(0, 256, (1200, 2000, 3), dtype=np.uint8)  # no picture is larger
     imsave(tmp_path / "default" / "data" / "sheet.png", noise)
     build(tmp_path, "default", tmp_path / "out")
     (picture,) = (tmp_path / "out" / "pictures").iterdir()
-    assert picture.suffix == ".jpg"
     assert picture.read_bytes()[:2] == b"\xff\xd8"
     assert picture.stat().st_size < 300_000
-    text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
-    assert text.index(f"pictures/{picture.name}") < text.index('id="board"')
     (tmp_path / "default" / "data" / "sheet.png").write_bytes(b"no picture")
     with pytest.raises(ResultError, match=r"sheet\.png: cannot be read as a picture"):
         build(tmp_path, "default", tmp_path / "out")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from predicted import SIGNATURE
 
 from poseboard.protocols.perturbation import Perturbation
-from poseboard.protocols.records import Signature, SpeedFile
+from poseboard.protocols.records import SpeedFile
 from poseboard.report import wording
 
-PLAIN = Signature(
-    metric="mpjpe", alignment="root", root="pelvis", joints="all 17 of human36m-17", split="test",
-    cameras=(("a", "b"),), cameras_of_dataset=2, average="frames", version=1,
-)  # fmt: skip
 SPOILED = Perturbation(kind="boxes", severity=2)
 
 
@@ -45,7 +42,7 @@ SPOILED = Perturbation(kind="boxes", severity=2)
     ],
 )
 def test_a_table_is_named_by_what_it_measures(changes: dict[str, object], name: str, conditions: list[str]) -> None:
-    signature = PLAIN.model_copy(update=changes)
+    signature = SIGNATURE.model_copy(update=changes)
     assert (wording.measure(signature), wording.conditions(signature)) == (name, conditions)
 
 
