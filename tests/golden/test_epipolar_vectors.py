@@ -47,11 +47,6 @@ SAMPLERS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-
-
 def tensor(stored, *names):
     made = [torch.from_numpy(stored[name]) for name in names]
     return made[0] if len(made) == 1 else made

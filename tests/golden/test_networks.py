@@ -21,11 +21,6 @@ def noise(seed, shape):
     return torch.from_numpy(values.astype(np.float32))
 
 
-@pytest.fixture(autouse=True)
-def _inference():
-    torch.set_num_threads(1)
-
-
 @pytest.mark.parametrize(("depth", "tolerance"), [(50, 1e-4), (152, 1e-3)])
 def test_pose_resnet(golden, fill_by_rule, depth, tolerance):
     stored = golden("pose_resnet")

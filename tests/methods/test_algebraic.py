@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from made_up import batch_of, ring_camera, totals_of_steps, write_checkpoint
+from made_up import batch_of, ring_camera, totals_of_steps
 from made_up import dotted_moment as moment
 
 from poseboard.datasets.errors import InputError
@@ -17,11 +17,6 @@ from poseboard.methods.geometry.triangulation import dlt
 
 J = len(HUMAN36M)
 TINY = {"steps": 6, "batch_size": 3, "views": 3, "warmup_steps": 0}
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("weights") / "backbone.pt", "backbone")
 
 
 def started(backbone, **options):
@@ -51,11 +46,8 @@ def test_the_head_learns_faster(backbone):
     assert len(started(backbone, use_confidences=False).optimizer.param_groups) == 1
 
 
-def test_published_recipe_is_plain_adam(backbone):
+def test_published_recipe_leaves_crops_as_they_are(backbone):
     training = started(backbone, recipe="published")
-    assert type(training.optimizer) is torch.optim.Adam
-    assert training.optimizer.param_groups[0]["lr"] == 1e-5
-    assert training.scheduler is None
     assert training.architecture["homogeneous"]
     assert not started(backbone).architecture["homogeneous"]
     example = training.example(*moment(0), np.random.default_rng(0))
@@ -71,13 +63,6 @@ def test_the_backbone_starts_as_it_was(backbone):
     head = "backbone.alg_confidences.first.weight"
     assert not torch.equal(state[head], other[head])
     assert torch.equal(state[head], started(backbone).model.state_dict()[head])
-
-
-def test_example_is_a_function_of_its_generator(backbone):
-    training = started(backbone)
-    first, again, other = (training.example(*moment(0), np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert all(np.array_equal(first[key], again[key]) for key in first)
-    assert not np.array_equal(first["images"], other["images"])
 
 
 @pytest.mark.parametrize("dist", [(0, 0, 0, 0, 0), (0.1, -0.1, 0.01, -0.02, 0)])
@@ -150,18 +135,6 @@ def test_triangulation_follows_the_confident_views():
         for confidences in (even, doubting)
     ]
     assert errors[1] < 0.05 * errors[0]
-
-
-def test_any_number_of_views(trained):
-    samples = [moment(0, views=2)[0], moment(1, views=5)[0], moment(2, views=1)[0], moment(3, views=0)[0]]
-    poses = trained.predict(samples)
-    assert [np.isfinite(pose.joints_mm).all() for pose in poses] == [True, True, False, False]
-    assert all(pose.joints_mm.shape == (1, J, 3) and pose.frame == "world" for pose in poses)
-    assert all(0 < pose.score[0] < 1 for pose in poses[:3])
-    assert poses[3].score[0] == 0
-    alone = trained.predict(samples[:1])[0]
-    np.testing.assert_allclose(alone.joints_mm, poses[0].joints_mm, rtol=1e-3, atol=0.5)
-    assert trained.predict([]) == []
 
 
 def test_prediction_undoes_the_lens(trained):

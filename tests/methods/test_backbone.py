@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from made_up import SIDE, batch_of, totals_of_steps
+from made_up import dotted_moment as moment
 
-from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.sample import Group, Sample, Truth, View
+from poseboard.datasets.sample import Truth
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.backbone.method import Backbone
 from poseboard.methods.base import Training
@@ -13,45 +14,7 @@ from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.nets.heatmap_training import HeatmapTraining
 from poseboard.methods.nets.training import warmup_cosine
 
-SIDE = 64
 TINY = {"image_px": SIDE, "steps": 4, "batch_size": 4, "warmup_steps": 0}
-JOINTS = len(HUMAN36M)
-
-
-def moment(seed, views=2, dist=(0, 0, 0, 0, 0)):
-    """A made-up person: a coloured dot a joint, seen from a ring."""
-    rng = np.random.default_rng(seed)
-    truth = rng.uniform(-600, 600, size=(1, JOINTS, 3))
-    colours = np.random.default_rng(1).integers(80, 256, size=(JOINTS, 3))
-    made = []
-    for i in range(views):
-        a = 2 * np.pi * i / 5 + 0.3
-        R = np.array([[-np.sin(a), np.cos(a), 0], [0, 0, -1], [-np.cos(a), -np.sin(a), 0]])
-        K = np.array([[1.3 * SIDE, 0, SIDE / 2], [0, 1.3 * SIDE, SIDE / 2], [0, 0, 1]])
-        camera = Camera(K, R, np.array([0, 0, 4000.0]), np.array(dist, dtype=float), (SIDE, SIDE))
-        image = np.full((SIDE, SIDE, 3), 30, dtype=np.uint8)
-        for (x, y), colour in zip(np.rint(camera.project(truth[0])).astype(int), colours, strict=True):
-            image[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = colour
-        made.append(View(f"c{i}", camera, image, np.array([[0.0, 0, SIDE, SIDE]])))
-    return Sample(f"s{seed}", tuple(made), Group("S1", "Walking", "1")), Truth(truth)
-
-
-def batch_of(training, count, seed=0):
-    examples = [training.example(*moment(i), np.random.default_rng([seed, i])) for i in range(count)]
-    return torch.utils.data.default_collate(examples)
-
-
-def run_steps(training, batch, steps):
-    totals = []
-    training.model.train()
-    for _ in range(steps):
-        training.optimizer.zero_grad()
-        losses = training.loss(batch)
-        losses["total"].backward()
-        assert all(torch.isfinite(p.grad).all() for p in training.model.parameters())
-        training.optimizer.step()
-        totals.append(losses["total"].item())
-    return totals
 
 
 def test_fulfils_the_contract():
@@ -63,7 +26,7 @@ def test_fulfils_the_contract():
 
 def test_a_few_steps_reduce_the_loss():
     training = Backbone(TINY, HUMAN36M).training(None, seed=0)
-    totals = run_steps(training, batch_of(training, 4), 8)
+    totals = totals_of_steps(training, batch_of(training, map(moment, range(4))), 8)
     assert totals[-1] < 0.9 * totals[0]
 
 
@@ -79,13 +42,6 @@ def test_building_leaves_the_random_state_alone():
     torch.manual_seed(5)
     Backbone(TINY, HUMAN36M).training(None, seed=0)
     assert torch.equal(torch.rand(3), wanted)
-
-
-def test_example_is_a_function_of_its_generator():
-    training = Backbone(TINY, HUMAN36M).training(None, seed=0)
-    first, again, other = (training.example(*moment(0), np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert all(np.array_equal(first[key], again[key]) for key in first)
-    assert not np.array_equal(first["image"], other["image"])
 
 
 def test_flip_mirrors_the_crop_and_swaps_left_and_right():

@@ -55,12 +55,6 @@ def test_a_sample_is_seen_alike_in_any_company(checkpoint):
     np.testing.assert_allclose(among.points_px[-1, :2], alone.points_px[0], atol=1e-3)
 
 
-def test_no_samples_and_no_views(checkpoint):
-    detector = Detector.read(checkpoint, "cpu")
-    assert detector.detect([]).points_px.shape == (0, 0, J, 2)
-    assert detector.detect([sample(0, 0)]).valid.shape == (1, 0)
-
-
 def test_the_lens_is_undone(checkpoint):
     detector = Detector.read(checkpoint, "cpu", decode="argmax")  # noise peaks anywhere, away from the lens' centre
     dist = (0.2, 0, 0.01, 0, 0)

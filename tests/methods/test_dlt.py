@@ -105,10 +105,6 @@ def test_compat_restores_the_published_weakness_at_the_world_origin():
     assert error[True] > 2 * error[False]
 
 
-def test_nothing_is_learned():
-    assert Dlt({}, COCO).training(None, 0) is None
-
-
 def test_wrong_use_is_told(tmp_path):
     with pytest.raises(InputError, match=r"^dlt.*\bweight\b.*known.*: association_px, compat, weighting"):
         Dlt({"weight": "peak"}, COCO)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import SIDE, batch_of, cameras, image_sample, person, totals_of_steps, write_checkpoint
+from made_up import SIDE, batch_of, cameras, image_sample, person, totals_of_steps
 from torch.nn import functional
 
 from poseboard.datasets.errors import InputError
@@ -47,11 +47,6 @@ J = len(HUMAN36M)
 TINY = {"steps": 6, "batch_size": 2, "views": 3, "warmup_steps": 0}
 PLAIN = {"layers": (), "residual": False}
 GRID = MapGrid(16, 16, 4, 0.0)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
 
 
 def projections(count=4):
@@ -288,11 +283,6 @@ def test_settings_that_contradict_each_other_are_refused(wrong):
 
 
 # --- the method
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("weights") / "backbone.pt", "backbone")
 
 
 def moment(seed, views=4):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import SIDE, cameras, image_sample, person, totals_of_steps, write_checkpoint
+from made_up import SIDE, cameras, image_sample, person, totals_of_steps
 from scipy.spatial.transform import Rotation
 from torch.utils.data import default_collate
 
@@ -26,11 +26,6 @@ from poseboard.methods.nets.architecture import Architecture
 PLAIN = NO_AUGMENTATION.model_dump()
 TINY = {"steps": 4, "batch_size": 2, "warmup_steps": 0}
 NETWORKS = ("direct", "rotation", "image_rotation")
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("weights") / "backbone.pt", "backbone")
 
 
 @pytest.fixture(scope="module")
@@ -405,16 +400,6 @@ def test_hidden_joints_are_masked_in_the_published_loss_alone(hand_backbone, rec
     assert made["weights"][7] == 0
     for mask in ("known", "framed"):
         assert made[mask][:, 0].tolist() == (shown if recipe == "published" else np.ones(21)).tolist()
-
-
-def test_published_recipe_steps_down_once(backbone):
-    training = Lifting({"recipe": "published", "steps": 16}, HUMAN36M).training(backbone, 0)
-    rates = []
-    for _ in range(16):
-        rates.append(training.optimizer.param_groups[0]["lr"])
-        training.optimizer.step()
-        training.scheduler.step()
-    assert rates == pytest.approx([1e-5] * 12 + [1e-6] * 4)
 
 
 @pytest.mark.parametrize("network", NETWORKS)

@@ -9,7 +9,6 @@ from made_up import image_sample, write_checkpoint
 from test_recovered_rigs import made_up_rigs
 
 from poseboard.datasets.camera import Camera
-from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Group, Sample, View
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.checkpoint import Checkpoint
@@ -193,12 +192,6 @@ def test_size_is_the_sum_of_the_bones():
     assert bone_lengths_mm(pose, HUMAN36M)[0] == 0
     pose[0, HUMAN36M.joints.index("right_wrist")] = [0, 0, 250]
     assert bone_lengths_mm(pose, HUMAN36M)[0] == 250
-
-
-@pytest.mark.parametrize(("option", "value"), [("solver", "guess"), ("draws", 0), ("nonsense", 1)])
-def test_a_wrong_option_is_named(option, value):
-    with pytest.raises(InputError, match=option):
-        Probabilistic({option: value}, HUMAN36M)
 
 
 def test_only_the_bound_sees_the_true_cameras():

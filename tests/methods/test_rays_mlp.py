@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from made_up import SIDE, batch_of, dotted_moment, image_sample, totals_of_steps, write_checkpoint
+from made_up import SIDE, batch_of, dotted_moment, image_sample, totals_of_steps
 from pydantic import ValidationError
 
 from poseboard.datasets.errors import InputError
@@ -22,11 +22,6 @@ from poseboard.methods.weights import import_weights
 TINY = EncoderSizes(channels=(4, 4, 6, 8, 8), pairs=(1, 1, 2, 1), excited=(0, 0, 1, 1), neck=(8, 8))
 MOBILEONE = {"encoder": "mobileone", "image_px": SIDE}
 ROOT = HUMAN36M.root_index
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("start") / "backbone.pt", "backbone")
 
 
 def stirred(network):
