@@ -98,6 +98,14 @@ def test_the_spread_of_training_and_every_paper_are_on_the_page(site: Path) -> N
     assert "research licence" in found.text
 
 
+def test_a_page_without_the_run_of_several_seeds_claims_less(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, tmp_path / "results", ignore=shutil.ignore_patterns("seeds"))
+    build(tmp_path / "results", "default", tmp_path / "out")
+    text = page(tmp_path / "out" / "index.html").text
+    assert "the variation between trainings is not known" in text
+    assert "its rank is between 1 and " in text
+
+
 def test_our_boxes_stand_beside_a_published_number_of_known_boxes(tmp_path: Path) -> None:
     write_method(tmp_path, "human36m", "ransac", 80.0)
     write_published(tmp_path)

@@ -58,3 +58,4 @@ def test_a_timing_is_told_the_right_way_round() -> None:
     assert wording.aim_of_speed(missed).endswith("not reached")
     unmatched = file.model_copy(update={"ratio": None, "peer_s": None, "met": False})
     assert wording.compared_speed(unmatched) == "no peer"
+    assert wording.aim_of_speed(file.model_copy(update={"aim": "none"})) == ""
