@@ -1,1 +1,1 @@
-"""How poses are predicted and learned: one folder a method, behind one interface."""
+"""The methods that predict 3D poses: one folder per method, behind one interface."""

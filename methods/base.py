@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 
 class LabelledSamples(Protocol):
-    """Training data in a fixed order: samples with the inputs of the method, and their truths."""
+    """Training samples in a fixed order, with the inputs of the method, and their ground truth."""
 
     def __len__(self) -> int:
         """Number of samples."""
         ...
 
     def __getitem__(self, place: int, /) -> tuple[Sample, Truth]:
-        """The sample at a position, and the truth of its people."""
+        """Sample at an index, and the ground truth of its people."""
         ...
 
 
@@ -108,7 +108,7 @@ def parse_options(kind: type[OptionsT], values: Mapping[str, Any], where: str) -
 
 @runtime_checkable
 class Training(Protocol):
-    """Everything that the training loop needs. ``example`` and ``loss`` are pure functions of their arguments.
+    """The object that the training loop trains. ``example`` and ``loss`` are pure functions of their arguments.
 
     A class can inherit from it or have the same attributes. Optional attributes: ``clip_norm``, the maximum gradient
     norm (None: no clipping), and ``every``, the stride over the training samples. `nets.training.NetworkTraining` has
@@ -139,11 +139,11 @@ class Training(Protocol):
         ...
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Scalars of a batch: "total" is minimised, others are logged. It must call ``self.model``."""
+        """Losses of a batch: "total" is minimised, the others are logged. The function must call ``self.model``."""
         ...
 
     def finish(self, samples: Sequence[Sample], truths: Sequence[Truth]) -> dict[str, float]:
-        """Fit constants on training samples after the last step; the checkpoint stores them."""
+        """Fit constants on the training samples after the last step. The checkpoint stores them."""
         return {}
 
 
@@ -166,7 +166,7 @@ class Learner(Protocol):
         ...
 
     def training(self, start: Path | None, seed: int) -> Training | None:
-        """The training that starts from ``start``, the checkpoint of the row under ``after`` in params.yaml.
+        """Training from ``start``, the checkpoint of the row under ``after`` in params.yaml.
 
         None: nothing is learned, and ``start`` becomes this row's checkpoint unchanged.
         """
@@ -301,14 +301,18 @@ def _import_class(spec: str, contract: Sequence[str]) -> type[Any]:
     except ModuleNotFoundError as error:
         if error.name is not None and not module_name.startswith(error.name):
             raise
-        raise InputError(f"method {spec!r}", f"there is no module {module_name}", "see `poseboard methods`") from None
+        raise InputError(
+            f"method {spec!r}", f"there is no module {module_name}", "choose a method that `poseboard methods` lists"
+        ) from None
     except SyntaxError as error:
         where = f"{error.filename}:{error.lineno}" if error.lineno else str(error.filename)
-        raise InputError(where, f"is no Python ({error.msg})", "correct that line") from None
+        raise InputError(where, f"is not valid Python ({error.msg})", "correct that line") from None
     try:
         kind: type[Any] = getattr(module, class_name)
     except AttributeError:
-        raise InputError(f"method {spec!r}", f"{module_name} has no class {class_name}", "rename its class") from None
+        raise InputError(
+            f"method {spec!r}", f"{module_name} has no class {class_name}", "rename the class or the row's method"
+        ) from None
     missing = [name for name in contract if not callable(getattr(kind, name, None))]
     if missing:
         raise InputError(

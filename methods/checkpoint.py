@@ -43,7 +43,7 @@ class Checkpoint:
     trained_on: tuple[str, ...] = ()
 
     def save(self, path: Path) -> None:
-        """Write the file, completely or not at all; InputError if weights are not finite: the training diverged."""
+        """Write the file atomically; InputError if weights are not finite because training diverged."""
         refuse_unusable(self.state, path, "the training diverged: lower its learning rate")
         _refuse_constants(self.constants, path)
         stated = {name: value for name, value in self.__dict__.items() if name != "trained_on" or value}
@@ -65,26 +65,26 @@ class Checkpoint:
             or any(not isinstance(values.get(name), kind) for name, kind in fields.items())
         ):
             raise InputError(
-                path, "file is no Poseboard checkpoint", "bring published weights in by `poseboard weights import`"
+                path, "file is not a Poseboard checkpoint", "import published weights with `poseboard weights import`"
             )
         refuse_unusable(values["state"], path, "train or import it again")
         _refuse_constants(values["constants"], path)
         trained_on = values.get("trained_on", ())
         if not isinstance(trained_on, tuple) or not all(isinstance(name, str) for name in trained_on):
-            raise InputError(f"{path}: trained_on", "is no tuple of data set names", "import it again")
+            raise InputError(f"{path}: trained_on", "is not a tuple of data set names", "import it again")
         return cls(**{name: values[name] for name in fields}, trained_on=trained_on)
 
 
 def refuse_unusable(state: Mapping[Any, Any], where: Path, remedy: str) -> None:
-    """InputError names the file and the first entry that is not a named tensor of finite real numbers."""
+    """Raise InputError for the first entry that is not a named tensor of finite real numbers."""
     floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
     for key, value in state.items():
         entry = f"entry {str(key)[:60]!r}"
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise InputError(where, f"{entry} is no named tensor", remedy)
+            raise InputError(where, f"{entry} is not a named tensor", remedy)
         plain = value.layout == torch.strided and not value.is_quantized and not value.is_meta
         if not plain or value.is_complex() or (value.is_floating_point() and value.dtype not in floats):
-            raise InputError(where, f"{entry} is no plain tensor of real numbers", remedy)
+            raise InputError(where, f"{entry} is not a plain tensor of real numbers", remedy)
         if not bool(torch.isfinite(value).all()):
             raise InputError(where, f"{entry} has values that are not finite", remedy)
 
@@ -92,7 +92,7 @@ def refuse_unusable(state: Mapping[Any, Any], where: Path, remedy: str) -> None:
 def _refuse_constants(constants: Mapping[Any, Any], where: Path) -> None:
     for key, value in constants.items():
         if not isinstance(key, str) or type(value) not in (int, float) or not math.isfinite(value):
-            raise InputError(f"{where}: constants", f"{str(key)[:60]!r} is no finite number", "train it again")
+            raise InputError(f"{where}: constants", f"{str(key)[:60]!r} is not a finite number", "train it again")
 
 
 def write_tensors(path: Path, values: object) -> None:
@@ -113,7 +113,7 @@ def read_tensors(path: Path) -> Any:
         _verify_archive(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise InputError(path, "there is no such checkpoint", "run `poseboard train` or `dvc repro` first") from None
+        raise InputError(path, "checkpoint does not exist", "run `poseboard train` or `dvc repro` first") from None
     except Exception as error:  # torch and zipfile raise many types for damaged or hostile files
         first = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         if first.startswith("Weights only load failed"):  # what follows is advice to switch the safety off
@@ -141,7 +141,7 @@ def _verify_archive(path: Path) -> None:
 
 
 def strip_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries under ``prefix``, without it."""
+    """Entries whose keys start with ``prefix``, with the prefix removed."""
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
@@ -171,10 +171,10 @@ def fitted_state(module: nn.Module, state: Mapping[str, Tensor], where: str | Pa
             for kind, keys in problems.items()
             if keys
         ]
-        raise InputError(where, f"weights do not fit the network ({'; '.join(parts)})", "give weights of this network")
+        raise InputError(where, f"weights do not fit the network ({'; '.join(parts)})", "use weights of this network")
     return kept
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str | Path) -> None:
-    """Load the complete ``state``; see `fitted_state`."""
+    """Load ``state`` into a module; InputError if it does not fit (`fitted_state`)."""
     module.load_state_dict(fitted_state(module, state, where))

@@ -24,23 +24,23 @@ from poseboard.methods.nets.starting_weights import load_backbone
 
 
 class Algebraic(NetworkMethod[AlgebraicOptions, AlgebraicTriangulation]):
-    """The 3D pose of one person from the crops of two or more calibrated views. Options: `AlgebraicOptions`."""
+    """Algebraic triangulation of one person from crops of two or more calibrated views. Options: `AlgebraicOptions`."""
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
         super().__init__("algebraic", parse_options(AlgebraicOptions, options, "algebraic"), skeleton, Inputs())
 
     def network(self, checkpoint: Checkpoint, where: Path) -> tuple[AlgebraicTriangulation, int]:
-        """With or without confidences, as the option ``use_confidences`` says."""
+        """The checkpoint's network; InputError if its confidence head contradicts the option ``use_confidences``."""
         architecture = Architecture.of(checkpoint, where).exact
         architecture.require(self.skeleton, where)
         if architecture.alg_confidences != self.options.use_confidences:
             have = "with" if architecture.alg_confidences else "without"
-            raise InputError(where, f"weights are {have} confidences", "set use_confidences accordingly")
+            raise InputError(where, f"weights are {have} confidences", "set use_confidences to match the weights")
         return AlgebraicTriangulation(architecture, architecture.build(seed=0)), architecture.crop_px
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """One person per sample, world frame; NaN with fewer than two views. The score is the mean confidence."""
+        """Predict one person per sample, world frame; NaN with fewer than two views. The score: the mean confidence."""
         model = self.loaded
         if not samples:
             return []
@@ -62,7 +62,7 @@ class Algebraic(NetworkMethod[AlgebraicOptions, AlgebraicTriangulation]):
         return [Poses(self.skeleton, joints_mm[i : i + 1], score[i : i + 1]) for i in range(len(samples))]
 
     def training(self, start: Path | None, seed: int) -> AlgebraicTraining:
-        """From the backbone in ``start``; a confidence head that it lacks is initialised from ``seed``."""
+        """Training from the backbone in ``start``. A missing confidence head is initialised from ``seed``."""
         content, start = self.read_start(start)
         update = {
             "alg_confidences": self.options.use_confidences,

@@ -24,9 +24,9 @@ def triangulate(
     """Weighted linear triangulation of n views that belong to B samples.
 
     Args:
-        points_px: (n, J, 2), the views of sample after sample, the lens undone.
-        confidences: (n, J).
-        P: (B, V, 3, 4).
+        points_px: (n, J, 2) undistorted pixels, ordered by sample, then view.
+        confidences: (n, J) weights of the points.
+        P: (B, V, 3, 4) projection matrices.
         valid: (B, V) bool with n true.
         homogeneous: the published system; see `dlt`.
 
@@ -42,11 +42,11 @@ def triangulate(
 
 
 class AlgebraicTriangulation(nn.Module):
-    """The backbone, soft-argmax and triangulation; its tensors are ``backbone.*``, as in published weights.
+    """A backbone, soft-argmax and triangulation. Its tensors are ``backbone.*``, as in published weights.
 
     Args:
         architecture: architecture of the backbone; ``alg_confidences`` turns the confidence head on.
-        backbone: built from it.
+        backbone: network built from the architecture.
     """
 
     def __init__(self, architecture: Architecture, backbone: nn.Module) -> None:
@@ -55,17 +55,17 @@ class AlgebraicTriangulation(nn.Module):
         self.backbone = backbone
 
     def see(self, images: Tensor) -> Joints:
-        """2D joints and confidences of normalised crops (n, 3, S, S)."""
+        """Detect 2D joints and their confidences in normalised crops (n, 3, S, S)."""
         return see_joints(self.architecture, self.backbone, images)
 
     def forward(
         self, images: Tensor, P: Tensor, valid: Tensor, lens_px: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Joints]:
-        """Triangulated joints of B samples.
+        """Triangulate the joints of B samples.
 
         Args:
-            images: (n, 3, S, S) normalised crops, the views of sample after sample.
-            P: (B, V, 3, 4).
+            images: (n, 3, S, S) normalised crops, ordered by sample, then view.
+            P: (B, V, 3, 4) projection matrices of the crops.
             valid: (B, V) bool with n true.
             lens_px: (n, J, 2) offsets that undo the lens, added to the 2D points; None: no lens.
 

@@ -17,16 +17,16 @@ VARIANTS = ("", "no_conf")
 def published(
     state: Mapping[str, Tensor], file: Path, *, variant: str = "", joints: HeatMaps = "human36m"
 ) -> Checkpoint:
-    """A checkpoint of a complete model with keys ``backbone.…``.
+    """Convert a complete model with keys ``backbone.…`` to a checkpoint.
 
     Args:
         state: state dict of the file.
-        file: for errors.
-        variant: "", or "no_conf" for one without the confidence head.
-        joints: which the heat maps are of, in order.
+        file: path of the file, named in errors.
+        variant: "" for a model with the confidence head, "no_conf" for a model without it.
+        joints: names of the heat maps, in order.
 
     Raises:
-        InputError: no PoseResNet, or keys that are missing, unexpected or of another shape.
+        InputError: the file is not a PoseResNet, or keys are missing, unexpected or of another shape.
     """
     architecture, whole = published_backbone(state, file, HEAT_MAP_JOINTS[joints].joints, alg_confidences=not variant)
     return Checkpoint("algebraic", architecture.plain(), whole)

@@ -22,13 +22,13 @@ _CM = 0.1
 
 
 class AlgebraicOptions(TrainingOptions):
-    """Options of algebraic triangulation; those of every training are `TrainingOptions`.
+    """Options of algebraic triangulation, in addition to `TrainingOptions`.
 
     Args:
         use_confidences: views are weighted by the confidence head; False: equally.
         recipe: "small" is ours: robust 3D loss and 2D losses, augmentation. "published" is the release's: MSESmooth in
             cm, no augmentation.
-        learning_rate: maximum; None: the recipe's own, 1e-3 or 1e-5.
+        learning_rate: maximum learning rate; None: 1e-3 ("small") or 1e-5 ("published").
         head_rate_factor: "small": factor on the learning rate of the confidence head.
         robust_scale_mm: "small": error at which the robust loss has its largest gradient.
         joints_2d_weight: "small": weight of the 2D losses; the 3D loss has weight 1.
@@ -62,7 +62,7 @@ class AlgebraicTraining(NetworkTraining[AlgebraicOptions, Architecture]):
         self._augmentation = options.augmentation if small else NO_AUGMENTATION
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """Up to ``views`` views of a sample; see `stack_changed`."""
+        """One training example with up to ``views`` views of a sample; see `stack_changed`."""
         return augmented_views(
             sample,
             truth,

@@ -1,1 +1,1 @@
-"""The 2D backbone: what the multi-view methods start from."""
+"""The 2D backbone from which the multi-view methods start."""

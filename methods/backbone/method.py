@@ -16,7 +16,7 @@ from poseboard.methods.nets.starting_weights import checkpoint_of_option
 
 
 class BackboneOptions(HeatmapOptions):
-    """Options of the 2D backbone; those of the training are `HeatmapOptions`.
+    """Options of the 2D backbone, in addition to `HeatmapOptions`.
 
     Args:
         architecture: one of `pose_resnet.NETWORKS`.
@@ -50,10 +50,10 @@ class Backbone:
         self.inputs = Inputs(crop_px=self.options.image_px, views=(1, 1_000))
 
     def training(self, start: Path | None, seed: int) -> HeatmapTraining:
-        """From the backbone in ``start``, else from that of the option ``start_weights``, else from random weights.
+        """Training from the backbone in ``start``, else from the option ``start_weights``, else from random weights.
 
         Raises:
-            InputError: there is no such checkpoint, or ("small") its backbone is for other joints.
+            InputError: the checkpoint does not exist, or ("small") its backbone is for other joints.
         """
         if self.options.recipe == "published" or self.options.start_weights is not None:
             start = start or checkpoint_of_option("backbone", self.options.start_weights)

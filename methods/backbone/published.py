@@ -1,7 +1,7 @@
 """Published 2D backbones, brought in by the lenient rule of learnable triangulation's release for starting weights.
 
-They are pose networks, whose heat maps are those of joints, or networks of labelled images (ImageNet), which answer no
-joints: only what is trained further can start from them.
+The file is a pose network with one heat map per joint, or an ImageNet classifier. A classifier detects no joints, so
+that it only serves as the start of training.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _log = logging.getLogger(__name__)
 
 
 def published(state: Mapping[str, Tensor], file: Path, *, joints: HeatMaps = "human36m") -> Checkpoint:
-    """A checkpoint of a 2D backbone; keys have no prefix.
+    """Convert a published 2D backbone, whose keys have no prefix, to a checkpoint.
 
     Args:
         state: state dict of the file.
-        file: for errors.
-        joints: which the heat maps are of, in order. Further heat maps of the file are left out (the published backbone
-            has 16 of MPII after 17 of Human3.6M, release code). Other tensors that do not fit are left out and logged.
+        file: path of the file, named in errors.
+        joints: names of the heat maps, in order. Further heat maps of the file are left out (the published backbone has
+            16 of MPII after 17 of Human3.6M, release code). Other tensors that do not fit are left out and logged.
 
     Raises:
-        InputError: no PoseResNet, or most of its tensors do not fit.
+        InputError: the file is not a PoseResNet, or most of its tensors do not fit.
     """
     architecture = Architecture.published(resnet_name(state, file), HEAT_MAP_JOINTS[joints].joints)
     of_images = not any(key.startswith(("deconv_layers.", "final_layer.")) for key in state)

@@ -35,7 +35,7 @@ NO_AUGMENTATION = Augmentation(flip=0, rotation_deg=0, scale=0, shift=0, brightn
 
 
 def augment(image: Image, settings: Augmentation, rng: np.random.Generator, *, mirrored: bool) -> tuple[Image, Array]:
-    """A randomly changed crop.
+    """Change a crop at random.
 
     Args:
         image: (S, S, 3) uint8.
@@ -73,5 +73,5 @@ def augment(image: Image, settings: Augmentation, rng: np.random.Generator, *, m
 
 
 def transform_points(A: Array, points_px: Array) -> Array:
-    """Pixels (..., 2) transformed by an affine A (3, 3)."""
+    """Transform pixels (..., 2) by an affine matrix A (3, 3)."""
     return np.asarray(points_px @ A[:2, :2].T + A[:2, 2])

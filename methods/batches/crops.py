@@ -22,7 +22,7 @@ def crop_pixels(view: View, crop_px: int) -> np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def stack_views(samples: Sequence[Sample], crop_px: int) -> tuple[Tensor, Array, np.ndarray[Any, np.dtype[np.bool_]]]:
-    """The crops and cameras of B samples with up to V views.
+    """Stack the crops and cameras of B samples with up to V views.
 
     Returns:
         crops (n, S, S, 3) uint8 of all n views, sample by sample; P (B, V, 3, 4), zero where a sample has fewer than V
@@ -38,7 +38,7 @@ def stack_views(samples: Sequence[Sample], crop_px: int) -> tuple[Tensor, Array,
 
 
 def stack_crops(samples: Sequence[Sample], crop_px: int) -> tuple[Tensor, np.ndarray[Any, np.dtype[np.bool_]]]:
-    """The crops of B samples with up to V views, for methods that do not know where their cameras are.
+    """Stack the crops of B samples with up to V views, for methods without extrinsics.
 
     Returns:
         crops (n, S, S, 3) uint8 of all n views, sample by sample; valid (B, V) bool, whether the sample has this view.

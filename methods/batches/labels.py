@@ -1,4 +1,4 @@
-"""True joints as pixels of a crop, and their weights in a loss."""
+"""Labels of 2D losses: true joints in crop pixels, and their weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from poseboard.datasets.sample import Truth, View
 
 
 def inside_crop(points_px: Array, crop_px: int, *, published: bool = False) -> Array:
-    """(J,) 1 for points (J, 2) inside the crop, else 0.
+    """Mask (J,) of points (J, 2): 1 inside the crop, else 0.
 
     Inside is between the centres of the outermost pixels: from 0 to ``crop_px - 1``. ``published`` is the rule of the
     release of epipolar transformers: from 0 to below ``crop_px``, which includes half of the last column and row.
@@ -19,16 +19,16 @@ def inside_crop(points_px: Array, crop_px: int, *, published: bool = False) -> A
 
 
 def visible_joints(view: View, truth: Truth, crop_px: int | None, *, published: bool = False) -> tuple[Array, Array]:
-    """True joints as pixels (J, 2) of the view, and weights (J,): 0 where unknown, annotated as hidden, or outside.
+    """True joints (J, 2) in pixels, and weights (J,): 0 if unknown, annotated as hidden, or outside.
 
     Joints are the projections of the pose; (0, 0) where their weight is 0.
 
     Args:
         view: a crop, or a whole frame.
-        truth: of its sample.
-        crop_px: side of the crop; None for a whole frame that is cropped later: no joint counts as outside.
-        published: the labels of the release of epipolar transformers: 2D annotations of the view where there are any,
-            hidden and outside joints keep their position, and its rule of `inside_crop`.
+        truth: ground truth of the view's sample.
+        crop_px: side of the crop; None for a whole frame that is cropped later, so that no joint counts as outside.
+        published: labels of the release of epipolar transformers. Joints are the 2D annotations of the view, if any.
+            Hidden and outside joints keep their position. `inside_crop` follows the release's rule.
     """
     if published and view.name in truth.annotated:
         (annotated,) = truth.annotated[view.name]

@@ -1,4 +1,4 @@
-"""Data sets with depth and data sets without it in one epoch, half and half."""
+"""Epochs in which half of the samples come from data sets with depth and half from data sets without it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ DRAWN = -1
 
 
 def half_and_half(with_depth: Sequence[int], without: Sequence[int]) -> NDArray[np.int64]:
-    """One epoch over data sets of both kinds, before it is shuffled: (total, 3) kind, data set of the kind, element.
+    """One epoch over both kinds of data sets, unshuffled: (total, 3) kind, data set of the kind, element.
 
     RootNet, release code: each kind is one list of all its data sets, and the shorter list is repeated to the length of
-    the longer one; what its last repetition does not fill is drawn at random from all of it. Where there is no data set
-    of one kind, the epoch is the other alone.
+    the longer one. Elements after its last whole repetition are drawn at random from the list. With data sets of only
+    one kind, the epoch is their list.
 
     Args:
         with_depth: sizes of the data sets of kind 0.
-        without: of kind 1.
+        without: sizes of the data sets of kind 1.
 
     Returns:
-        Where the element is drawn, both data set and element are `DRAWN`.
+        (total, 3) indices. Data set and element of a random draw are both `DRAWN`.
 
     Example:
         >>> half_and_half([2], [3]).tolist()
@@ -40,7 +40,7 @@ def half_and_half(with_depth: Sequence[int], without: Sequence[int]) -> NDArray[
 
 
 def drawn_anew(epoch: NDArray[np.int64], sizes: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
-    """An epoch of `half_and_half` with every `DRAWN` replaced; ``sizes``: those of both kinds."""
+    """Replace every `DRAWN` of an epoch of `half_and_half` by a random element; ``sizes``: sizes of both kinds."""
     chosen = epoch.copy()
     for kind, of_kind in enumerate(sizes):
         rows = np.flatnonzero((epoch[:, 0] == kind) & (epoch[:, 2] == DRAWN))
@@ -51,16 +51,16 @@ def drawn_anew(epoch: NDArray[np.int64], sizes: Sequence[Sequence[int]], rng: np
 
 
 class Mixture:
-    """Several data sets as one for the training loop, those with a depth and those without half and half.
+    """Several data sets as one for the training loop: half of the samples with depth, half without.
 
     Its length is ``epochs`` times that of `half_and_half`. Each epoch has its own random elements, a function of the
     seed and the epoch, so that a resumed training continues with the same samples.
 
     Args:
-        with_depth: data sets whose truth has depths, as the method may see them.
-        without: data sets annotated in their images.
-        epochs: of the training.
-        seed: of what is drawn.
+        with_depth: data sets with true depths, reduced to the inputs of the method.
+        without: data sets with 2D annotations only.
+        epochs: number of epochs of the training run.
+        seed: seed of the random elements.
 
     Example:
         >>> len(Mixture([muco], [mscoco], epochs=20, seed=0))  # doctest: +SKIP
@@ -80,17 +80,17 @@ class Mixture:
         return len(self._rows)
 
     def __getitem__(self, place: int, /) -> tuple[Sample, Truth]:
-        """The sample and its truth, of whichever data set."""
+        """Sample at an index over all data sets, and its ground truth."""
         kind, number, element = self._rows[place].tolist()
         return self._parts[kind][number][element]
 
 
 class Roots:
-    """Samples whose truth is reduced to the root, so that data sets with other joints can be mixed (joints: `ROOT`).
+    """Samples with ground truth reduced to the root (`ROOT`), so that data sets with different joints can be mixed.
 
     Args:
-        samples: as the method may see them.
-        skeleton: of their truth.
+        samples: samples with the inputs of the method.
+        skeleton: skeleton of their ground truth.
     """
 
     def __init__(self, samples: LabelledSamples, skeleton: Skeleton) -> None:
@@ -101,7 +101,7 @@ class Roots:
         return len(self._samples)
 
     def __getitem__(self, place: int, /) -> tuple[Sample, Truth]:
-        """The sample and the root of its person, visible if all joints of its mean are."""
+        """Sample and root of its person. The root is visible if all joints that define it are visible."""
         sample, truth = self._samples[place]
         return sample, Truth(
             self._mean(truth.joints_mm),

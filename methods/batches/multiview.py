@@ -1,4 +1,4 @@
-"""Training examples of several views of one instant; augmentation changes their cameras, too."""
+"""Training examples of several views of one frame. Augmentation also changes their cameras."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Change = Callable[[View], tuple[Image, Array]]
 
 
 def drawn_views(sample: Sample, fewest: int, most: int, rng: np.random.Generator) -> list[View]:
-    """A random number of a sample's views, from ``fewest`` to ``most``, in the sample's order and without repetition.
+    """Draw ``fewest`` to ``most`` views of a sample at random, in the sample's order and without repetition.
 
     Learnable triangulation, release code: all numbers are equally likely, and so are all choices of that many views. A
     sample with fewer views returns all of them.
@@ -40,7 +40,7 @@ def augmented_views(
     slots: int,
     flip_order: Sequence[int],
 ) -> Example:
-    """Up to ``slots`` randomly drawn views, augmented one by one but mirrored together; see `stack_changed`."""
+    """Stack up to ``slots`` random views, augmented one by one but mirrored together; see `stack_changed`."""
     views = drawn_views(sample, slots, slots, rng)
     mirrored = bool(rng.random() < settings.flip)
     return stack_changed(
@@ -66,11 +66,11 @@ def stack_changed(
     """One training example of up to V views; slots without a view are zero and not valid.
 
     Args:
-        views: at most ``slots``.
-        truth: of the one person.
-        change: makes the crop of a view; its camera is changed accordingly.
+        views: at most ``slots`` views.
+        truth: ground truth of the only person.
+        change: function that returns the crop of a view and its affine matrix; the camera is changed to match.
         crop_px: side S of the crops.
-        slots: V.
+        slots: number of views V.
         flip_order: index of each joint's mirror image if ``change`` mirrors; else None.
         published: ``points_px`` and ``weights`` as in the release of epipolar transformers, see `visible_joints`.
 

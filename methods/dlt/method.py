@@ -19,8 +19,8 @@ class DltOptions(Options):
     """Options of linear triangulation.
 
     Args:
-        weighting: of the views. "uniform": equal. "peak": the soft-max peak of the heat map, or the confidence of given
-            detections.
+        weighting: weighting of the views. "uniform": equal weights. "peak": the soft-max peak of the heat map, or the
+            confidence of given detections.
         association_px: mean epipolar distance up to which given detections are one person.
         compat: minimise over unit homogeneous vectors, as learnable triangulation does; less precise near the world
             origin, see `dlt`.
@@ -47,9 +47,9 @@ class Dlt(Triangulator):
         super().__init__("dlt", skeleton, self.options.association_px, checkpoints_of=("backbone", "ransac"))
 
     def triangulate(self, observations: Observations, keys: Sequence[str]) -> Array:
-        """One weighted linear system per joint, of all views."""
+        """Triangulate each joint by one weighted linear system over all views."""
         weights = observations.confidence if self.options.weighting == "peak" else None
         return dlt(observations.P, observations.points_px, weights, homogeneous=self.options.compat)
 
     def training(self, start: Path | None, seed: int) -> None:
-        """Nothing is learned."""
+        """Return None: the method learns nothing."""

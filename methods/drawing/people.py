@@ -25,7 +25,7 @@ class ViewOfPeople:
     """One view with its detections and projected people.
 
     Args:
-        title: of the panel.
+        title: title of the panel.
         size_px: (width, height) of the image.
         image: (H, W, 3) uint8 RGB; None: not shown.
         detected_px: (N, J, 2) detected joints; NaN: not detected.
@@ -46,9 +46,9 @@ def draw_people(views: Sequence[ViewOfPeople], joints_mm: Array, skeleton: Skele
     neighbouring frames.
 
     Args:
-        views: at least one.
+        views: at least one view.
         joints_mm: (P, J, 3) world mm.
-        skeleton: of all joints.
+        skeleton: skeleton of all joints.
     """
     panels = len(views) + 1
     columns = min(panels, 3)

@@ -28,7 +28,7 @@ class Photograph:
     """An image and the boxes of the P people whose roots were predicted.
 
     Args:
-        camera: of the image; roots are in its frame.
+        camera: camera of the image. Roots are in its frame.
         image: (H, W, 3) uint8 RGB; None: not shown.
         boxes_px: (P, 4) left, upper, right, lower, detected or annotated; NaN: no box.
     """
@@ -48,7 +48,7 @@ def draw_plan(photograph: Photograph, roots_mm: Array, true_mm: Array | None = N
         photograph: the image and its boxes.
         roots_mm: (P, 3) predicted roots in the camera's frame, mm; NaN: not predicted.
         true_mm: (T, 3) true roots of the annotated people in the camera's frame, mm; None: not annotated.
-        title: of the photograph.
+        title: title of the photograph.
     """
     width, height = photograph.camera.size
     photograph_width = (_HEIGHT - _MARGIN - _FOOT) * min(max(width / height, 0.4), 2.4)
@@ -163,7 +163,7 @@ def _limits(every: Array, edges: Array, reach: float) -> tuple[Array, Array]:
 
 
 def plan_caption(*, true: bool) -> str:
-    """How to read the figure."""
+    """Caption that explains the symbols of the figure."""
     known = " Open circles are true roots." if true else ""
     return (
         "Left: boxes, and each person's root. Right: the same people from above, in metres, with the camera at the "

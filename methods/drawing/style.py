@@ -25,7 +25,7 @@ STYLE: Any = {  # matplotlib types every key of it as a literal
 
 
 def pixels(figure: Figure, style: Any = STYLE) -> Image:
-    """The figure as (H, W, 3) uint8 RGB, drawn with matplotlib's settings ``style``."""
+    """Render a figure to (H, W, 3) uint8 RGB with the matplotlib settings ``style``."""
     canvas = FigureCanvasAgg(figure)
     with mpl.rc_context(style):
         canvas.draw()

@@ -95,8 +95,8 @@ class Samples(NamedTuple):
 
     Args:
         start: (m, H W, 2) fractional cells (x, y) of the source map.
-        span: (m, H W, 2).
-        path: (K, 2).
+        span: (m, H W, 2) vector from the first to the last sample, cells.
+        path: (K, 2) shares of the span along x and y.
         hit: (m, H W) bool, whether any sample is inside of the map.
     """
 
@@ -129,7 +129,7 @@ def everywhere(pairs: int, grid: MapGrid, samples: int, device: torch.device | s
 
 
 class Attended(NamedTuple):
-    """Output of the block for n reference views.
+    """Output of the attention block for n reference views.
 
     Args:
         features: (n, C, H, W), to be added to the reference features.
@@ -143,10 +143,10 @@ class Attended(NamedTuple):
 
 
 class EpipolarSampler(nn.Module):
-    """The block; its tensors have the published names.
+    """The attention block. Its tensors have the published names.
 
     Args:
-        channels: of the feature maps.
+        channels: number of channels of the feature maps.
         settings: see `AttentionSettings`.
     """
 
@@ -173,19 +173,19 @@ class EpipolarSampler(nn.Module):
         prior: Tensor | None = None,
         detail: bool = False,
     ) -> Attended:
-        """Attended features of the source views; the mean for a reference view with several sources.
+        """Attend to features of the source views; a reference view with several sources gets the mean.
 
         Args:
-            reference: (n, C, H, W).
-            source: (k, C, H, W).
+            reference: (n, C, H, W) features of the reference views.
+            source: (k, C, H, W) features of the source views.
             pairs: (m, 2) indices of a reference and a source view.
-            samples: of each pair.
-            grid: of the maps.
-            prior: (m, K, H, W), for settings with a prior.
+            samples: sample positions of each pair.
+            grid: cell positions of the maps.
+            prior: (m, K, H, W) prior of the weights; None without a prior in the settings.
             detail: also return weights and best samples of each pair.
 
         Raises:
-            ValueError: a prior without such settings, or such settings without a prior.
+            ValueError: the settings use a prior and none is given, or the other way round.
         """
         settings = self.settings
         if (prior is not None) != (settings.prior != "none" or settings.similarity == "prior"):

@@ -75,11 +75,11 @@ def draw_matches(
     along the line, or by distance from the predicted joint if the samples are not on a line.
 
     Args:
-        names: of the V views.
+        names: names of the V views.
         crops: (S, S, 3) per view; None: images are not shown.
-        side_px: S.
+        side_px: side S of the crops.
         predicted_px: (V, 2) the predicted joint in each crop.
-        matches: of the V - 1 other views.
+        matches: attention to each of the V - 1 other views.
     """
     highest = float(max(*(match.weights.max() for match in matches), 1e-12))
     lowest = min(0.0, *(float(match.weights.min()) for match in matches))

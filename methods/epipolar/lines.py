@@ -23,8 +23,8 @@ class MapGrid:
     """Positions of the cells of a feature map in its crop.
 
     Args:
-        height: in cells.
-        width: in cells.
+        height: number of rows of cells.
+        width: number of columns of cells.
         stride_px: crop pixels between neighbouring cells.
         offset_px: crop pixel of cell 0; published networks have ``stride / 2 - 0.5``.
     """
@@ -42,7 +42,7 @@ class MapGrid:
         return torch.stack([x, y], dim=-1).flatten(0, 1) * self.stride_px + self.offset_px
 
     def cells(self, points_px: Tensor) -> Tensor:
-        """Crop pixels (..., 2) as fractional cells."""
+        """Convert crop pixels (..., 2) to fractional cells."""
         return (points_px - self.offset_px) / self.stride_px
 
     @property
@@ -74,10 +74,10 @@ def camera_centres(P: Tensor) -> Tensor:
 
 
 def nearest_views(P: Tensor, valid: Tensor, count: int | None) -> Tensor:
-    """The source views of each view: those with the nearest camera centres.
+    """Source views of each view: the views with the nearest camera centres.
 
     Args:
-        P: (B, V, 3, 4).
+        P: (B, V, 3, 4) projection matrices.
         valid: (B, V) bool, whether the sample has this view.
         count: maximum number of sources per view; None: all other views.
 
@@ -96,7 +96,7 @@ def nearest_views(P: Tensor, valid: Tensor, count: int | None) -> Tensor:
 
 
 def epipole(P_ref: Tensor, P_src: Tensor) -> Tensor:
-    """(..., 3) homogeneous image of the reference camera's centre in the source view."""
+    """Epipole: homogeneous image (..., 3) of the reference camera's centre in the source view."""
     centre = camera_centres(P_ref)
     return (P_src[..., :3] @ centre[..., None])[..., 0] + P_src[..., 3]
 
@@ -105,8 +105,8 @@ def epipolar_lines(P_ref: Tensor, P_src: Tensor, points_px: Tensor, *, published
     """Epipolar lines (a, b, c), ``a x + b y + c = 0``, of points of the reference view in the source view.
 
     Args:
-        P_ref: (m, 3, 4).
-        P_src: (m, 3, 4).
+        P_ref: (m, 3, 4) projection matrices of the reference views.
+        P_src: (m, 3, 4) projection matrices of the source views.
         points_px: (N, 2) pixels of the reference view.
         published: the release's scale: the cross product of two points whose third component is 1, which is infinite
             for an epipole at infinity. Otherwise (a, b) has length 1.
@@ -132,7 +132,7 @@ def epipolar_lines(P_ref: Tensor, P_src: Tensor, points_px: Tensor, *, published
 
 
 def cut(lines: Tensor, grid: MapGrid) -> Segments:
-    """Lines (..., 3) of `epipolar_lines` clipped to the rectangle from the first to the last cell of a map."""
+    """Clip lines (..., 3) of `epipolar_lines` to the rectangle from the first to the last cell of a map."""
     normal, offset = lines[..., :2], lines[..., 2:]
     low = lines.new_full((2,), grid.offset_px)
     high = lines.new_tensor(grid.last_px)
@@ -174,7 +174,7 @@ def border_hits(lines: Tensor, grid: MapGrid) -> tuple[Tensor, Tensor]:
 
 
 def cut_published(lines: Tensor, grid: MapGrid) -> Segments:
-    """As `cut`, by the release's rule: from the first to the second intersection that counts; fewer are a miss."""
+    """Clip as `cut` by the release's rule: from the first to the second counted intersection; with fewer: a miss."""
     crossings, counts = border_hits(lines, grid)
     first = (
         counts.to(torch.uint8)
@@ -187,13 +187,13 @@ def cut_published(lines: Tensor, grid: MapGrid) -> Segments:
 
 
 def epipolar_segments(P_ref: Tensor, P_src: Tensor, grid: MapGrid, *, published: bool = False) -> Segments:
-    """The epipolar line of every cell of the reference map, clipped to the source map with the same grid.
+    """Epipolar line of every cell of the reference map, clipped to the source map with the same grid.
 
     Args:
         P_ref: (m, 3, 4) world mm to crop pixels.
-        P_src: (m, 3, 4).
-        grid: of both maps.
-        published: the release's border rule and direction.
+        P_src: (m, 3, 4) projection matrices of the source views.
+        grid: cell positions of both maps.
+        published: use the release's border rule and direction.
 
     Returns:
         (m, H W) segments, cells row by row. Between cameras with the same centre there are no lines: all miss.
@@ -208,11 +208,11 @@ def epipolar_segments(P_ref: Tensor, P_src: Tensor, grid: MapGrid, *, published:
 
 
 def normalised(cells: Tensor, grid: MapGrid, *, correct: bool = True) -> Tensor:
-    """Fractional cells (..., 2) as coordinates from -1 to 1 of a sampling grid.
+    """Convert fractional cells (..., 2) to sampling-grid coordinates from -1 to 1.
 
     Args:
-        cells: (..., 2) x, y.
-        grid: of the map.
+        cells: (..., 2) fractional cells (x, y).
+        grid: cell positions of the map.
         correct: True: -1 and 1 are the centres of the first and last cell. False: their outer borders, the older
             published rule.
     """
@@ -221,7 +221,7 @@ def normalised(cells: Tensor, grid: MapGrid, *, correct: bool = True) -> Tensor:
 
 
 def looked_up(cells: Tensor, grid: MapGrid, *, correct: bool = True, align_corners: bool = True) -> Tensor:
-    """The cells (..., 2) that bilinear sampling at ``normalised(cells)`` reads; others if the two rules disagree."""
+    """Cells (..., 2) that bilinear sampling reads at ``normalised(cells)``; not ``cells`` if the two rules disagree."""
     if correct == align_corners:
         return cells
     size = cells.new_tensor([grid.width, grid.height])

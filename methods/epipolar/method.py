@@ -53,7 +53,7 @@ class _Decoded(NamedTuple):
 
 
 class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
-    """The 3D pose of one person from the crops of two or more calibrated views. Options: `EpipolarOptions`."""
+    """Epipolar transformers for one person in crops of two or more calibrated views. Options: `EpipolarOptions`."""
 
     def __init__(self, options: Mapping[str, Any], skeleton: Skeleton) -> None:
         super().__init__("epipolar", parse_options(EpipolarOptions, options, "epipolar"), skeleton, Inputs())
@@ -64,17 +64,17 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         self.inputs = replace(self.inputs, resampling=self.loaded.architecture.resampling)
 
     def network(self, checkpoint: Checkpoint, where: Path) -> tuple[EpipolarPose, int]:
-        """The network, whose fusion must be that of the options; its joints may have another order."""
+        """The checkpoint's network. Its fusion must match the options; its joints may have another order."""
         architecture = EpipolarArchitecture.of(checkpoint, where).exact
         if set(architecture.joints) != set(self.skeleton.joints):
             architecture.require(self.skeleton, where)
         if architecture.fusion != self.options.fusion:
-            raise InputError(where, f"weights are of fusion {architecture.fusion!r}", "set fusion accordingly")
+            raise InputError(where, f"weights are of fusion {architecture.fusion!r}", "set fusion to match the weights")
         return EpipolarPose(architecture, architecture.build(seed=0)), architecture.crop_px
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """One person per sample, world frame; NaN with fewer than two views. The score is the mean peak."""
+        """Predict one person per sample, world frame; NaN with fewer than two views. The score is the mean peak."""
         model = self.loaded
         if not samples:
             return []
@@ -113,7 +113,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         """Samples and attention weights of one pixel of a view in other views.
 
         Args:
-            sample: with crops of ``inputs.crop_px``.
+            sample: sample with crops of ``inputs.crop_px``.
             reference: index of the reference view.
             sources: indices of the source views.
             pixel_px: (x, y) in the crop of the reference view; the nearest cell is used.
@@ -152,7 +152,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         return matches
 
     def figures(self, sample: Sample, answer: Poses, *, images: bool) -> list[Picture]:
-        """The attention of the first view to the others at the predicted `JOINT`; nothing without fusion."""
+        """Draw the attention of the first view to the others at the predicted `JOINT`; no picture without fusion."""
         from poseboard.methods.drawing.style import pixels
         from poseboard.methods.epipolar.figures import JOINT, STYLE, draw_matches
 
@@ -178,10 +178,7 @@ class Epipolar(NetworkMethod[EpipolarOptions, EpipolarPose]):
         return [Picture(joint.capitalize(), caption, pixels(drawn, STYLE))]
 
     def training(self, start: Path | None, seed: int) -> EpipolarTraining:
-        """From the backbone in ``start`` or the option ``start_weights``; the block has random weights from ``seed``.
-
-        With "published" so has the heat-map layer, because targets and joints differ from those of the backbone.
-        """
+        """Training from the backbone in ``start`` or the option ``start_weights``; the block starts from ``seed``."""
         content, start = self.read_start(start, weights=self.options.start_weights)
         options, released = self.options, self.options.recipe == "published"
         base = EpipolarArchitecture.of(content, start)

@@ -31,7 +31,7 @@ _STRIDE = 4
 
 
 class EpipolarArchitecture(Architecture):
-    """A backbone with its block.
+    """A backbone and its attention block.
 
     Args:
         fusion: "epipolar": attention along epipolar lines. "none": no attention. "unconstrained": the same network with
@@ -53,13 +53,13 @@ class EpipolarArchitecture(Architecture):
     def released(
         cls, network: str, joints: Sequence[str], crop_px: int = 256, **settings: object
     ) -> EpipolarArchitecture:
-        """The setting of the released H36M models: BGR, one source view, window of 8 cells at 256 px and 12 at 384."""
+        """Architecture of the released H36M models: BGR, one source view, window of 8 cells at 256 px and 12 at 384."""
         values = {"channels": "bgr", "compat": True, "window_cells": round(crop_px / 32), **settings}
         return cls.model_validate({"network": network, "joints": tuple(joints), "crop_px": crop_px, **values})
 
     @property
     def resampling(self) -> Resampling:
-        """Resampling of its crops."""
+        """Resampling filter of the crops."""
         return "bilinear" if self.compat else "area"
 
     def grid(self, maps: Tensor) -> MapGrid:
@@ -68,10 +68,10 @@ class EpipolarArchitecture(Architecture):
         return MapGrid(height, width, _STRIDE, (_STRIDE - 1) / 2 if self.compat else 0.0)
 
     def decode(self, heatmaps: Tensor, decoding: Decoding | None = None) -> tuple[Tensor, Tensor]:
-        """Heat maps (n, J, H, W) -> crop pixels (n, J, 2) and the certainty of each joint (n, J).
+        """Decode heat maps (n, J, H, W) into crop pixels (n, J, 2) and the certainty (n, J) of each joint.
 
         Args:
-            heatmaps: raw.
+            heatmaps: maps before soft-max.
             decoding: None: "window" with ``compat``, else "softargmax", as the weights were trained for.
         """
         decoding = decoding or ("window" if self.compat else "softargmax")
@@ -92,7 +92,7 @@ class Views(NamedTuple):
     Args:
         heatmaps: (r, J, H, W), raw.
         pairs: (m, 2) reference and source view of each pair, indices of the n input views.
-        samples: of the pairs; None without fusion.
+        samples: sample positions of the pairs; None without fusion.
         attended: output of the block; None without fusion.
     """
 
@@ -131,8 +131,8 @@ class EpipolarPose(nn.Module):
 
     Args:
         architecture: architecture of encoder and fusion.
-        backbone: built from it.
-        seed: of the block's random weights.
+        backbone: network built from the architecture.
+        seed: seed of the block's random weights.
     """
 
     def __init__(self, architecture: EpipolarArchitecture, backbone: nn.Module, seed: int = 0) -> None:
@@ -156,7 +156,7 @@ class EpipolarPose(nn.Module):
         sources: int | None = None,
         detail: bool = False,
     ) -> Views:
-        """Heat maps of views that attend to each other.
+        """Compute heat maps of views that attend to each other.
 
         Args:
             images: (n, 3, S, S) normalised crops, the views sample by sample.
@@ -165,7 +165,7 @@ class EpipolarPose(nn.Module):
             answer: (B, V) bool, the views whose heat maps are computed. The other views are a batch of their own that
                 goes through the backbone first, as in the release, so that batch statistics are of one kind of view.
                 None: all views in one batch.
-            sources: number of nearest views that each view attends to; None: that of the architecture.
+            sources: number of nearest views that each view attends to; None: the architecture's number.
             detail: return attention weights.
         """
         arch = self.architecture
@@ -193,7 +193,7 @@ class EpipolarPose(nn.Module):
 
     @staticmethod
     def pairs(P: Tensor, valid: Tensor, sources: int | None) -> Tensor:
-        """Pairs (m, 2) of every view and its sources, indices of the valid views sample by sample."""
+        """Pairs (m, 2) of each view and its source views, as indices of the valid views, ordered by sample."""
         flat = (valid.flatten().cumsum(0) - 1).unflatten(0, valid.shape)
         near = nearest_views(P, valid, sources)  # (B, V, S)
         present = near >= 0
@@ -212,7 +212,7 @@ class EpipolarPose(nn.Module):
 
 
 def final_layer(backbone: nn.Module) -> nn.Conv2d:
-    """The layer from features to heat maps."""
+    """Last layer, from features to heat maps."""
     layer = backbone.final_layer
     assert isinstance(layer, nn.Conv2d)
     return layer

@@ -22,7 +22,7 @@ _IN_A_NAME = re.compile(r"resnet\d+_(256|320|384)(?!\d)")
 
 
 def published(state: Mapping[str, Tensor], file: Path, *, image_px: CropSide | None = None) -> Checkpoint:
-    """A checkpoint of a released model; the settings of its block follow from the tensors.
+    """Convert a released model to a checkpoint; the settings of the attention block follow from the tensors.
 
     A single-view baseline has only ``backbone.…``. A block with theta, phi and g pools; one with only z is residual;
     one without tensors has no layers. Residual blocks for 17 joints have ``correct_normalise``, all others do not: so
@@ -34,14 +34,14 @@ def published(state: Mapping[str, Tensor], file: Path, *, image_px: CropSide | N
         image_px: side of the crops; None: see `image_px_of`.
 
     Raises:
-        InputError: a network of another kind, weights that do not fit, or the side of the crops is not known.
+        InputError: the file is another kind of network, weights do not fit, or the side of the crops is unknown.
     """
     copies = [copy for prefix in ("reference.", "backbone.") if (copy := strip_prefix(state, prefix))]
     stray = [key for key in state if not key.startswith(("reference.", "backbone."))]
     if stray or not copies:
         raise InputError(
             file,
-            f"{len(stray)} keys belong to no network of epipolar transformers: {', '.join(stray[:5])}",
+            f"{len(stray)} keys do not belong to a network of epipolar transformers: {', '.join(stray[:5])}",
             "whole models have keys reference.… and backbone.…; check METHOD",
         )
     bare, *twin = copies
@@ -81,13 +81,13 @@ def published(state: Mapping[str, Tensor], file: Path, *, image_px: CropSide | N
 
 
 def image_px_of(network: str, file: Path) -> int:
-    """Side of a model's crops, from the name of the configuration in the path of its file.
+    """Side of a model's crops, read from the configuration's name in the path of its file.
 
     Names nearest to the file take precedence. Without a name, ResNet-50 has 256 px, as the published models. ResNet-152
     has configurations with 320 and 384 px, so its size must be given.
 
     Raises:
-        InputError: the size is not known, or the network has no configuration with it.
+        InputError: the size is unknown, or no configuration of the network has this size.
 
     Example:
         >>> image_px_of("resnet152", Path("outs/epipolar/keypoint_h36m_resnet152_320/model_final.pth"))

@@ -17,14 +17,14 @@ _NEAR = 0.05
 
 
 def joint_detection_rate(heatmaps: Tensor, targets: Tensor) -> Tensor:
-    """Share per joint of maps whose maximum is within 5 % of the map's side from that of the target ("JDR").
+    """Joint detection rate ("JDR"): share of maps whose maximum is within 5 % of the side of the target's maximum.
 
     For maps that are not square, columns are divided by the height and rows by the width, as in the release. Maps whose
     target has its maximum in the first two rows or columns do not count.
 
     Args:
-        heatmaps: (n, J, H, W).
-        targets: (n, J, H, W).
+        heatmaps: (n, J, H, W) predicted maps.
+        targets: (n, J, H, W) target maps.
 
     Returns:
         (J,) from 0 to 1, NaN for a joint without any map that counts (the release logs -1). The release's total is the
@@ -38,13 +38,13 @@ def joint_detection_rate(heatmaps: Tensor, targets: Tensor) -> Tensor:
 
 
 def horizontal_hits(points_px: Tensor, truth_px: Tensor, weights: Tensor, within_px: Sequence[float]) -> Tensor:
-    """Number of visible joints per view within some distances of the truth, by the x coordinate alone.
+    """Number of visible joints per view whose x error is within each threshold.
 
     Args:
-        points_px: (n, J, 2).
-        truth_px: (n, J, 2).
+        points_px: (n, J, 2) predicted points.
+        truth_px: (n, J, 2) true points.
         weights: (n, J), 0 leaves a joint out.
-        within_px: (T,) distances.
+        within_px: (T,) distance thresholds.
 
     Returns:
         (n, T) counts.
@@ -55,6 +55,6 @@ def horizontal_hits(points_px: Tensor, truth_px: Tensor, weights: Tensor, within
 
 
 def horizontal_pck(points_px: Tensor, truth_px: Tensor, weights: Tensor, within_px: Sequence[float]) -> Tensor:
-    """Share (T,) of visible joints within some distances of the truth, by the x coordinate alone ("PCK@t")."""
+    """Share (T,) of visible joints whose x error is within each threshold ("PCK@t")."""
     hits = horizontal_hits(points_px, truth_px, weights, within_px).sum(dim=0)
     return hits.double() / (weights > 0).sum().clamp(min=1)

@@ -22,8 +22,8 @@ def joint_mse(heatmaps: Tensor, targets: Tensor, weights: Tensor, *, per_joint: 
     """Mean of ``(w (heatmap - target))²`` over batch, joints and cells.
 
     Args:
-        heatmaps: (n, J, H, W).
-        targets: (n, J, H, W).
+        heatmaps: (n, J, H, W) predicted maps.
+        targets: (n, J, H, W) target maps.
         weights: (n, J) visibility.
         per_joint: sum over the joints instead of the mean (older configurations; the release's flag has the opposite
             name).
@@ -43,8 +43,8 @@ def released_loss(kind: HeatmapLoss, heatmaps: Tensor, targets: Tensor, weights:
     Args:
         kind: "joint" and "joint_sum": see `joint_mse`. "smoothmse": mean over the cells of visible maps of the squared
             error, see `keypoint_mse_smooth`. "mse": mean squared error over all maps, visible or not.
-        heatmaps: (n, J, H, W).
-        targets: (n, J, H, W).
+        heatmaps: (n, J, H, W) predicted maps.
+        targets: (n, J, H, W) target maps.
         weights: (n, J) visibility.
     """
     if kind == "mse":
@@ -55,7 +55,7 @@ def released_loss(kind: HeatmapLoss, heatmaps: Tensor, targets: Tensor, weights:
 
 
 def largest_cells(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-    """The cell with the largest value.
+    """Cell with the largest value of each map.
 
     Args:
         heatmaps: (n, J, H, W).
@@ -69,7 +69,7 @@ def largest_cells(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def window_peaks(heatmaps: Tensor, radius: int, *, align_corners: bool = True) -> tuple[Tensor, Tensor]:
-    """The centroid of a window around the largest value.
+    """Centroid of a window around the largest value of each map.
 
     Values up to 1e-6 and outside of the map count as 0. A map without larger values returns its largest cell.
 
@@ -102,7 +102,7 @@ def window_peaks(heatmaps: Tensor, radius: int, *, align_corners: bool = True) -
 def scale_and_turn(
     view: View, crop_px: int, scale_factor: float, rotation_deg: float, rng: np.random.Generator
 ) -> tuple[Image, Array]:
-    """The release's augmentation: random size of the box and, with probability 0.6, random rotation.
+    """Augment a crop as the release does: random size of the box and, with probability 0.6, random rotation.
 
     Both are normally distributed and clipped.
 
@@ -126,7 +126,7 @@ def scale_and_turn(
 
 
 def turned_crop(view: View, crop_px: int, size: float, angle_deg: float) -> tuple[Image, Array]:
-    """The crop of the person's box, scaled by ``size`` and rotated, and A (3, 3); see `scale_and_turn`."""
+    """Crop the person's box, scaled by ``size`` and rotated; also returns A (3, 3), see `scale_and_turn`."""
     if not np.isfinite(view.boxes_px).all():
         raise InputError(f"view {view.name}", "has a person without a box", "train on views with boxes")
     A = view.crop_affine(crop_px, size, rotation_deg=angle_deg)

@@ -17,14 +17,14 @@ from poseboard.methods.epipolar.lines import MapGrid
 
 
 def products(vectors: Tensor, maps: Tensor, source: Tensor, places: Tensor, grid: MapGrid) -> Tensor:
-    """The product of each vector with each of its samples.
+    """Dot product of each vector with each of its samples.
 
     Args:
-        vectors: (b, R, C) float32.
-        maps: (n, H W, C) float32.
+        vectors: (b, R, C) float32 query vectors.
+        maps: (n, H W, C) float32 feature maps.
         source: (b,) index of the map that a row of vectors samples.
         places: (b, R, K, 2) float64 fractional cells (x, y).
-        grid: of the maps.
+        grid: cell positions of the maps.
 
     Returns:
         (b, R, K) float32.
@@ -39,7 +39,7 @@ def products(vectors: Tensor, maps: Tensor, source: Tensor, places: Tensor, grid
 
 
 def sums(weights: Tensor, maps: Tensor, source: Tensor, places: Tensor, grid: MapGrid) -> Tensor:
-    """The samples of each row, summed by their weights (b, R, K): (b, R, C). For the others see `products`."""
+    """Sums (b, R, C) of samples weighted by ``weights`` (b, R, K); the other arguments as in `products`."""
     return cast("Tensor", _Sums.apply(weights, maps, source, places, grid))
 
 

@@ -27,7 +27,7 @@ from poseboard.methods.nets.training import Epochs, Milestones, NetworkTraining,
 
 
 class EpipolarOptions(HeatmapOptions):
-    """Options of epipolar transformers; those of the 2D losses and of the "small" recipe are `HeatmapOptions`.
+    """Options of epipolar transformers, in addition to `HeatmapOptions`.
 
     Args:
         fusion: "epipolar"; "none": the single-view baseline; "unconstrained": the control, with the same network,
@@ -83,11 +83,13 @@ class EpipolarOptions(HeatmapOptions):
     @model_validator(mode="after")
     def _consistent(self) -> EpipolarOptions:
         if self.triangulation in ("epipolar", "epipolar_dlt") and self.fusion == "none":
-            raise ValueError(f"triangulation {self.triangulation!r} needs to look at other views, set fusion")
+            raise ValueError(
+                f"triangulation {self.triangulation!r} needs other views, set fusion to epipolar or unconstrained"
+            )
         if self.confidence is not None and self.triangulation not in CONFIDENCE:
-            raise ValueError(f"confidence is of triangulations {', '.join(CONFIDENCE)}")
+            raise ValueError(f"confidence is only for triangulation {', '.join(CONFIDENCE)}")
         if self.inlier_mm is not None and self.triangulation not in INLIER_MM:
-            raise ValueError(f"inlier_mm is of triangulations {', '.join(INLIER_MM)}")
+            raise ValueError(f"inlier_mm is only for triangulation {', '.join(INLIER_MM)}")
         return self
 
 
@@ -118,7 +120,7 @@ class EpipolarTraining(NetworkTraining[EpipolarOptions, EpipolarArchitecture]):
         )
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """Views of a sample, see `stack_changed`; with "published" a reference view and, with fusion, its source."""
+        """One example: views of a sample ("small"), or a reference view and, with fusion, its source ("published")."""
         options, side = self.options, self.network.crop_px
         if self.small:
             return augmented_views(
@@ -155,7 +157,7 @@ class EpipolarTraining(NetworkTraining[EpipolarOptions, EpipolarArchitecture]):
         return [own, others[int(near[rng.integers(len(near))])]]
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The recipe's loss over all views, or ("published") over the reference views, with the release's metrics."""
+        """Loss over all views ("small"), or loss and release metrics over the reference views ("published")."""
         arch, options, valid = self.network, self.options, batch["valid"]
         images = arch.prepare(batch["images"][valid])
         if self.small:

@@ -36,7 +36,7 @@ _CHUNK = 1_000_000
 
 
 class Correspondences(NamedTuple):
-    """Corresponding points of each view's joints in one source view.
+    """Points in one source view that correspond to each view's joints.
 
     Args:
         source: (..., V) index of the source view, -1 without one.
@@ -58,7 +58,7 @@ def triangulate_released(
     inlier_mm: float | None = None,
     compat: bool = False,
 ) -> Array:
-    """Joints by one of the release's schemes.
+    """Triangulate joints by one of the release's schemes.
 
     The release draws 100 random pairs of views per joint and keeps the first best one. Here every pair is tried once (6
     pairs with four views); among equally good pairs the one with the nearest rays wins. Results are those of the
@@ -99,7 +99,7 @@ def triangulate_released(
     used = used & several
     if scheme in ("epipolar", "epipolar_dlt"):
         if correspondences is None:
-            raise ValueError(f"{scheme} needs correspondences")
+            raise ValueError(f"{scheme} needs correspondences, give them or use another scheme")
         views = np.arange(scores.shape[-2])[:, None]
         surest = scores.argmax(axis=-2)[..., None, :]  # (..., 1, J)
         source = np.take_along_axis(np.broadcast_to(correspondences.source[..., None], scores.shape), surest, axis=-2)
@@ -112,7 +112,7 @@ def triangulate_released(
 
 
 def confident_dlt(P: Array, points_px: Array, scores: Array, confidence: float = CONFIDENCE["pymvg"]) -> Array:
-    """Linear triangulation of the confident views of each joint.
+    """Linear triangulation of each joint from its confident views.
 
     If fewer than two views score above the threshold, it is lowered by 0.05 until two do or it is below -1.
 

@@ -81,12 +81,12 @@ def test_every_bit_of_a_tensor_is_under_the_checksum(tmp_path: Path) -> None:
     [
         (torch.tensor([1.0, float("nan")]), "has values that are not finite"),
         (torch.tensor([1.0, float("-inf")]).half(), "has values that are not finite"),
-        (torch.ones(2, dtype=torch.complex64), "is no plain tensor of real numbers"),
-        (torch.ones(2, 2).to_sparse(), "is no plain tensor of real numbers"),
-        (torch.empty(2, device="meta"), "is no plain tensor of real numbers"),
-        (torch.ones(2).to(torch.float8_e4m3fn), "is no plain tensor of real numbers"),
-        ([1.0, 2.0], "is no named tensor"),
-        (None, "is no named tensor"),
+        (torch.ones(2, dtype=torch.complex64), "is not a plain tensor of real numbers"),
+        (torch.ones(2, 2).to_sparse(), "is not a plain tensor of real numbers"),
+        (torch.empty(2, device="meta"), "is not a plain tensor of real numbers"),
+        (torch.ones(2).to(torch.float8_e4m3fn), "is not a plain tensor of real numbers"),
+        ([1.0, 2.0], "is not a named tensor"),
+        (None, "is not a named tensor"),
     ],
     ids=["nan", "infinite", "complex", "sparse", "meta", "float8", "list", "none"],
 )
@@ -148,5 +148,5 @@ def test_a_checkpoint_says_what_it_was_trained_on_only_where_that_is_stated(tmp_
     replace(plain, trained_on=("mpii", "mscoco")).save(path)
     assert Checkpoint.read(path).trained_on == ("mpii", "mscoco")
     write_tensors(path, {**read_tensors(path), "trained_on": "mpii"})
-    with pytest.raises(InputError, match="trained_on: is no tuple of data set names"):
+    with pytest.raises(InputError, match="trained_on: is not a tuple of data set names"):
         Checkpoint.read(path)

@@ -668,8 +668,8 @@ def test_the_network_tells_where_it_found_a_joint(backbone, tmp_path):
             {"triangulation": "epipolarr"},
             "triangulation: input should be 'peak', 'robust', 'pymvg', .* or 'epipolar_dlt'",
         ),
-        ({"confidence": 0.5}, "confidence is of triangulations"),
-        ({"triangulation": "pymvg", "inlier_mm": 5}, "inlier_mm is of triangulations"),
+        ({"confidence": 0.5}, "confidence is only for triangulation"),
+        ({"triangulation": "pymvg", "inlier_mm": 5}, "inlier_mm is only for triangulation"),
     ],
 )
 def test_options_that_have_no_effect_are_refused(wrong, told):
