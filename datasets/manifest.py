@@ -38,7 +38,7 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
         whole = all(_DIGEST.fullmatch(entry["sha256"]) and isinstance(entry["bytes"], int) for entry in sequences)
         if whole and _DIGEST.fullmatch(content["sha256"]) and content["generator"] and content["options"]:
             return dict(content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise InputError(path, "is no manifest of a generated world", _AGAIN)
 

@@ -223,7 +223,7 @@ class MultiHumanPose(Adapter):
         data = read_file(path, self.obtain)
         try:
             content = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(path, f"is no JSON ({error})", _COPY) from None
         if not isinstance(content, dict) or sorted(content) != sorted(map(str, range(len(content)))) or not content:
             raise InputError(path, 'is no object of cameras "0", "1", …', _COPY)

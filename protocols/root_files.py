@@ -195,7 +195,7 @@ def read_roots(path: Path, unit: LengthUnit = "mm") -> list[RootRecord]:
         entries = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise InputError(path, "there is no such file", _REMEDY) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(path, f"cannot be read as JSON ({str(error).splitlines()[0][:80]})", _REMEDY) from None
     if not isinstance(entries, list):
         raise InputError(path, "holds no list", _REMEDY)

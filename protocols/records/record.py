@@ -136,7 +136,7 @@ class Record(BaseModel):
             first = error.errors()[0]
             problem = first["msg"].removeprefix("Value error, ")  # which pydantic puts before the text of our checks
             raise ResultError(f"{path}: {'.'.join(map(str, first['loc']))}: {problem}; {_REMEDY}") from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
             raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0]}); {_REMEDY}") from None
 
 

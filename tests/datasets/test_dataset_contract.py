@@ -220,7 +220,7 @@ def test_damage_is_told_in_one_line(tree: tuple[str, Path], tmp_path: Path) -> N
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     for path in (path for path in copy.rglob("*") if path.is_file() and path.suffix not in (".jpg", ".png")):
         whole = path.read_bytes()
-        for content in (b"", b"\x00nonsense", b"\xff\xfe\x00", whole[: len(whole) // 2], whole[:-20]):
+        for content in (b"", b"\x00nonsense", b"[" * 100_000, b"\xff\xfe\x00", whole[: len(whole) // 2], whole[:-20]):
             path.write_bytes(content)
             dataset = open_dataset(name, {"root": copy})
             assert dataset.status().state == "damaged"
