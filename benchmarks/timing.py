@@ -31,7 +31,7 @@ def speed_stage(layout: Layout, *, full_size: bool = True, record: bool = False)
     target.mkdir(parents=True, exist_ok=True)
     began = datetime.now(UTC).replace(microsecond=0)
     folder = layout.home / "benchmarks" / "speed"
-    command = [sys.executable, "-m", "pytest", "-q", str(folder)]
+    command = [sys.executable, "-m", "pytest", "-q", str(folder), "--benchmark-quiet"]
     command += ["--no-header", "--no-summary", "--tb=no"]
     if not full_size:
         command += ["-m", "not full_size"]

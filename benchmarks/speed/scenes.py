@@ -1,6 +1,8 @@
-"""Made-up cameras that several comparisons use."""
+"""Made-up cameras and the memory of a process, which several comparisons use."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,3 +24,9 @@ def ring(angle: Array, radius_mm: float, height_mm: Array | float) -> Array:
     """Camera centres (..., 3) on a circle about the z axis."""
     height = np.broadcast_to(height_mm, angle.shape)
     return np.stack([radius_mm * np.cos(angle), radius_mm * np.sin(angle), height], axis=-1)
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size of this process so far (getrusage would count the parent as well)."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024 / 1e6

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from poseboard.benchmarks.speed.measuring import record_speed
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.skeleton import ROOT, Skeleton
 from poseboard.protocols.ap_root import ApRoot
@@ -17,6 +17,9 @@ from poseboard.protocols.base import TruthTable
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.predictions import PoseTable, PredictionInfo
 from poseboard.protocols.views import SeenBy
+
+if TYPE_CHECKING:
+    from poseboard.benchmarks.speed.conftest import RecordSpeed
 
 IMAGES, FEW_IMAGES, LOOP_IMAGES, PEOPLE, SCENES = 100_000, 25_000, 2_000, 5, 20
 LONGEST_S, STEEPEST = 5.0, 2.0
@@ -83,7 +86,7 @@ def one_image_at_a_time(images: int) -> tuple[float, float]:
 
 
 @pytest.mark.full_size
-def test_a_hundred_thousand_images() -> None:
+def test_a_hundred_thousand_images(record_speed: RecordSpeed) -> None:
     published, sound = ApRoot(rule="published"), ApRoot()
     peer_s, expected = one_image_at_a_time(LOOP_IMAGES)
     assert abs(evaluated(published, LOOP_IMAGES)[1] - expected) < 1e-6

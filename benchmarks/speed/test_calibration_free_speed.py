@@ -10,16 +10,20 @@ outliers plain least squares is the maximum likelihood, so ours may be worse by 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import least_squares
 
-from poseboard.benchmarks.speed.measuring import race, record_speed
 from poseboard.benchmarks.speed.scenes import Array, looking_at, ring
 from poseboard.methods.geometry.relative_pose import estimate
 from poseboard.methods.probabilistic.posterior import Sampling, sample_posterior
+
+if TYPE_CHECKING:
+    from poseboard.benchmarks.speed.conftest import Race, RecordSpeed
 
 VIEWS, JOINTS, FOCAL_PX, NOISE_PX = 4, 17, 1145.0, 1.0
 FRAMES, JUDGED = 64, 96
@@ -176,7 +180,7 @@ def test_the_peers_jacobian_is_that_of_its_residuals() -> None:
 
 
 @pytest.mark.full_size
-def test_calibration_free_speed() -> None:
+def test_calibration_free_speed(race: Race, record_speed: RecordSpeed) -> None:
     rays, truth = scene(JUDGED, seed=7)
     error, peer_error = aligned_mm(ours(rays), truth), aligned_mm(one_at_a_time(rays), truth)
     assert (error > FAILED_MM).sum() <= (peer_error > FAILED_MM).sum()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from poseboard.benchmarks.speed.measuring import peak_memory, race, record_speed
 from poseboard.benchmarks.speed.scenes import looking_at, ring
 from poseboard.methods.epipolar.attention import AttentionSettings, EpipolarSampler, Samples, along_lines
 from poseboard.methods.epipolar.lines import MapGrid, epipolar_segments, normalised
+
+if TYPE_CHECKING:
+    from poseboard.benchmarks.speed.conftest import PeakMemory, Race, RecordSpeed
 
 CHANNELS, SIDE, SAMPLES = 256, 64, 64
 GRID = MapGrid(SIDE, SIDE, 4, 1.5)
@@ -80,7 +83,7 @@ def _with_gradients(name: str) -> Callable[[], Tensor]:
     return run
 
 
-def test_epipolar_attention_speed() -> None:
+def test_epipolar_attention_speed(race: Race, peak_memory: PeakMemory, record_speed: RecordSpeed) -> None:
     runs = {name: _forward(name) for name in BLOCKS}
     ours, theirs = race(runs["ours"], runs["peer"], rounds=5)
     difference = float((runs["ours"]() - runs["peer"]()).abs().max())

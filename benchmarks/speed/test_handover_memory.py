@@ -6,21 +6,24 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from poseboard.benchmarks.handover import Handover
-from poseboard.benchmarks.speed.measuring import in_own_process, peak_memory_mb, record_speed
-from poseboard.benchmarks.speed.scenes import looking_at, ring
+from poseboard.benchmarks.speed.scenes import looking_at, peak_memory_mb, ring
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.facts import Facts
 from poseboard.datasets.sample import Group, Sample, Status, Truth, View
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.base import Inputs
+
+if TYPE_CHECKING:
+    from poseboard.benchmarks.speed.conftest import RecordSpeed
 
 SAMPLES, CAMERAS, MOST_MB = 100_000, 31, 2000.0
 
@@ -90,8 +93,10 @@ def hand_over(samples: int) -> dict[str, float]:
 
 
 @pytest.mark.full_size
-def test_memory_does_not_grow_with_the_data_set() -> None:
-    ours = in_own_process(__file__, SAMPLES)
+def test_memory_does_not_grow_with_the_data_set(
+    own_process: Callable[..., dict[str, float]], record_speed: RecordSpeed
+) -> None:
+    ours = own_process(SAMPLES)
     record_speed(
         name="handover",
         title=f"Handing over {SAMPLES:,} samples of {CAMERAS} cameras",

@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from poseboard.benchmarks.speed.measuring import in_own_process, peak_memory_mb, record_speed
+from poseboard.benchmarks.speed.scenes import peak_memory_mb
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.protocols.base import TruthTable
@@ -23,6 +25,9 @@ from poseboard.protocols.predictions import PoseTable, PredictionInfo, read, wri
 from poseboard.protocols.scoring import score
 from poseboard.protocols.table import Table
 from poseboard.protocols.views import SeenBy
+
+if TYPE_CHECKING:
+    from poseboard.benchmarks.speed.conftest import RecordSpeed
 
 POSES, LOOP_POSES, GROUPS = 1_000_000, 5_000, 120
 LONGEST_S, MOST_MB = 10.0, 1000.0
@@ -105,11 +110,13 @@ def score_in_a_loop(path: Path, poses: int) -> dict[str, float]:
 
 
 @pytest.mark.full_size
-def test_a_million_poses(tmp_path: Path) -> None:
+def test_a_million_poses(
+    tmp_path: Path, own_process: Callable[..., dict[str, float]], record_speed: RecordSpeed
+) -> None:
     path, small = tmp_path / "million.parquet", tmp_path / "small.parquet"
     write_predictions(path, POSES)
     write_predictions(small, LOOP_POSES)
-    ours = in_own_process(__file__, path, POSES)
+    ours = own_process(path, POSES)
     peer = score_in_a_loop(small, LOOP_POSES)
     same = score_file(small, LOOP_POSES)
     worst = max(abs(same[table.protocol] - peer[table.protocol]) for table in TABLES)

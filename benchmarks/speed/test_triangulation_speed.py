@@ -5,11 +5,12 @@ PoseLib (2.0.5) estimates poses and triangulates nothing, so that pycolmap is th
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 import pytest
 
-from poseboard.benchmarks.speed.measuring import race, record_speed
 from poseboard.benchmarks.speed.scenes import Array, looking_at, ring
 from poseboard.methods.geometry.robust import ransac
 from poseboard.methods.geometry.triangulation import dlt
@@ -18,6 +19,9 @@ try:
     import pycolmap
 except ImportError:  # the extra `peers`
     pycolmap = None  # type: ignore[assignment]  # absent
+
+if TYPE_CHECKING:
+    from poseboard.benchmarks.speed.conftest import Race, RecordSpeed
 
 JOINTS, FRAMES, SHARES = 17, 64, (0.05, 0.2, 0.4)
 PEER_THRESHOLD_PX = 15.0
@@ -49,7 +53,7 @@ def detections(P: Array, outliers: float) -> tuple[Array, Array, Array]:
     return points, X, (right >= 3) & (2 * right > len(P))
 
 
-def test_dlt_of_two_views() -> None:
+def test_dlt_of_two_views(race: Race, record_speed: RecordSpeed) -> None:
     poses, P = rig(2)
     points, X, _ = detections(P, 0.0)
     # The peers' forms of the observations are made before the clock starts.
@@ -95,7 +99,7 @@ def test_dlt_of_two_views() -> None:
     )
 
 
-def test_ransac_of_four_views() -> None:
+def test_ransac_of_four_views(race: Race, record_speed: RecordSpeed) -> None:
     if pycolmap is None:
         pytest.skip("the peer is not installed: pip install 'poseboard[peers]'")
     views = 4

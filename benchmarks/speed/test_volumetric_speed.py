@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from poseboard.benchmarks.speed.measuring import peak_memory, race, record_speed
 from poseboard.benchmarks.speed.scenes import looking_at, ring
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.nets.architecture import Architecture
 from poseboard.methods.volumetric.model import VolumetricArchitecture, VolumetricTriangulation
 from poseboard.methods.volumetric.unprojection import unproject, voxel_offsets
+
+if TYPE_CHECKING:
+    from poseboard.benchmarks.speed.conftest import PeakMemory, Race, RecordSpeed
 
 VIEWS, VOXELS, CHANNELS, SIDE_MM = 4, 64, 32, 2500.0
 FRAMES, CROP_PX, TOLERANCE_MM = 2, 256, 0.1
@@ -51,7 +55,7 @@ def peaks(ours_mib: float | None, peer_mib: float | None) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def test_unprojection_speed() -> None:
+def test_unprojection_speed(race: Race, peak_memory: PeakMemory, record_speed: RecordSpeed) -> None:
     side = CROP_PX // 4
     features = torch.randn(FRAMES, VIEWS, CHANNELS, side, side, generator=torch.Generator().manual_seed(0))
     P = cameras(side).float().expand(FRAMES, -1, -1, -1)
@@ -80,7 +84,7 @@ def test_unprojection_speed() -> None:
 
 
 @torch.inference_mode()
-def test_forward_speed() -> None:
+def test_forward_speed(race: Race, peak_memory: PeakMemory, record_speed: RecordSpeed) -> None:
     backbone = Architecture.published("resnet50", HUMAN36M.joints).model_copy(update={"crop_px": CROP_PX})
     architecture = VolumetricArchitecture(backbone=backbone, voxels=VOXELS, cuboid_mm=SIDE_MM)
     plain, net = (VolumetricTriangulation.build(architecture).eval() for _ in range(2))
