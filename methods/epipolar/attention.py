@@ -196,18 +196,23 @@ class EpipolarSampler(nn.Module):
         query = _cells(reference if self.theta is None else self.theta(reference))
         value = _cells(source if self.g is None else self.g(source))
         key = value if self.phi is None and self.g is None else _cells(source if self.phi is None else self.phi(source))
+        # 1. Attention of every cell of each pair.
         out, weights = _attend(settings, query, key, value, pairs, samples, grid, prior, detail)
+        # 2. Mean over the sources of a reference view; a line that misses the map does not count.
         hit = samples.hit[..., None].to(out.dtype)
         shape = (len(reference), *out.shape[1:2], 1)
         count = hit.new_zeros(shape).index_add(0, pairs[:, 0], hit)
         summed = out.new_zeros((*shape[:2], out.shape[2])).index_add(0, pairs[:, 0], out * hit)
         attended = (summed / count.clamp(min=1)).mT.unflatten(2, reference.shape[2:])
+        # 3. Layer z with its batch normalisation, and the residual: bn(z(x)) + x.
         if self.z is not None and self.bn is not None:
             normalised = self.bn(self.z(attended))
             attended = attended + normalised if settings.residual else normalised
+            # The bias of the normalisation would reach views without any source; their output is 0.
             paired = torch.zeros(len(reference), dtype=torch.bool, device=out.device)
             paired[pairs[:, 0]] = True
             attended = torch.where(paired[:, None, None, None], attended, 0.0)
+        # 4. The position that got the largest weight, for figures and triangulations.
         best = None
         if weights is not None:
             k = weights.argmax(dim=-1)
@@ -234,9 +239,11 @@ def _attend(
     """Attended values (m, H W, D) and, with ``detail``, weights (m, H W, K), computed block by block."""
     count, cells = samples.start.shape[:2]
     summed = settings.linear and _is_compiled(query.device)
+    # Numbers held per cell: its samples (loops), its similarities to source cells (products) or all sampled features.
     gathering = settings.samples * query.shape[2]
     held = settings.samples if summed else min(cells, _DENSE_CELLS) if settings.linear else gathering
     learns = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
+    # Autograd would keep the intermediates of all blocks until the backward pass.
     recompute = learns and 2 * count * cells * held > _KEPT_NUMBERS
     # Whole maps at a time, of as many pairs as fit a block.
     whole = summed or (settings.linear and cells <= _DENSE_CELLS)
@@ -268,6 +275,7 @@ def _attend(
                 if recompute
                 else block(*arguments)
             )
+        # Undo the order of the blocks.
         back = order.argsort()
         outs.append(torch.cat([out for out, _ in parts], dim=1)[:, back])
         if detail:
@@ -353,6 +361,7 @@ def _interpolated(
     index, corner = _corners(places, grid)
     flat = index.flatten(2)
     if len(src) == 1 and key.shape[1] > _DENSE_CELLS:
+        # Keep only the source cells that the samples of this block use.
         touched = torch.zeros(key.shape[1], dtype=torch.bool, device=key.device)
         touched[flat.flatten()] = True
         place_of = touched.cumsum(0) - 1
@@ -367,9 +376,12 @@ def _interpolated(
         assert prior is not None
         similarity = prior.expand(corner.shape[:3])
     else:
+        # q · sum_c w_c k_c = sum_c w_c (q · k_c) over the four corners c of a sample: one product with all cells, then
+        # interpolation.
         products = torch.bmm(query, key.mT)
         similarity = (products.gather(2, flat).view_as(corner) * corner).sum(-1)
     weights = _weights(settings, similarity, prior)
+    # The same for values: add the weight of each sample to its four cells, then one product.
     spread = query.new_zeros((*query.shape[:2], key.shape[1]))
     spread = spread.scatter_add(2, flat, (weights[..., None] * corner).flatten(2))
     return torch.bmm(spread, value), weights
@@ -387,6 +399,7 @@ def _gathered(
 ) -> tuple[Tensor, Tensor]:
     """As `_interpolated`, for similarities that are not linear in the samples: gathers the samples of the block."""
     size = places.new_tensor([grid.width, grid.height])
+    # `places` follow the settings' convention already; here cells only become grid_sample's [-1, 1] of aligned corners.
     at = (2 * places / (size - 1) - 1).transpose(1, 2).float()  # (b, K, R, 2)
 
     def sampled(features: Tensor) -> Tensor:
@@ -397,6 +410,7 @@ def _gathered(
     keys = sampled(key)  # (b, C, K, R)
     values = keys if value is key else sampled(value)
     queries = query.mT[:, :, None]
+    # "max" compares cosines, whatever the similarity is.
     if settings.attention == "max" or settings.similarity == "cos":
         similarity = functional.cosine_similarity(queries, keys, dim=1, eps=1e-8).mT
     elif settings.similarity == "prior":

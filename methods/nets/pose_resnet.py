@@ -163,6 +163,7 @@ class PoseResNet(nn.Module):
         self.alg_confidences = ConfidenceHead(widths[3], joints) if alg_confidences else None
         self.vol_confidences = ConfidenceHead(widths[3], VOLUME_CONFIDENCES) if vol_confidences else None
         layers: list[nn.Module] = []
+        # Each doubles the resolution: from S/32 to S/4.
         for width in (widths[3], 256, 256):
             layers += [nn.ConvTranspose2d(width, 256, 4, 2, 1, bias=False), nn.BatchNorm2d(256), nn.ReLU()]
         self.deconv_layers = nn.Sequential(*layers)
@@ -202,6 +203,7 @@ class HeatmapConfidence(nn.Module):
 
     def _confidences(self, heatmaps: Tensor, features: Tensor) -> Tensor:
         logits = heatmaps.flatten(2)
+        # 1. Shape of each map: log peak, entropy, log variance of the position.
         log_p = logits.log_softmax(dim=-1)
         p = log_p.exp()
         height, width = heatmaps.shape[-2:]
@@ -211,8 +213,10 @@ class HeatmapConfidence(nn.Module):
         statistics = torch.stack(
             [log_p.amax(dim=-1), -(p * log_p).sum(dim=-1), variance.clamp(min=0).add(1e-6).log()], dim=-1
         )
+        # 2. Features at the joint, and of the whole crop for the rest of the scene.
         under_map = p @ features.transpose(1, 2)
         whole = features.mean(dim=-1)[:, None].expand_as(under_map)
+        # 3. One network for all joints; the vector of a joint is its bias.
         hidden = self.first(torch.cat([statistics, under_map, whole], dim=-1)) + self.joint
         return torch.as_tensor(self.last(hidden)[..., 0])
 

@@ -149,6 +149,7 @@ def _tril(covariance: Tensor) -> Tensor:
 
 def _proposal(mean: Tensor, covariance: Tensor, d: int, inflation: float) -> _Proposal:
     rotation, cross = covariance[:, :d, :d], covariance[:, d:, :d]
+    # Condition the joint normal: tau given x has mean S_tx S_xx^-1 x and covariance S_tt - S_tx S_xx^-1 S_xt.
     values, vectors = _floored(rotation)
     slope = cross @ ((vectors / values[..., None, :]) @ vectors.mT)
     given = covariance[:, d:, d:] - slope @ cross.mT
@@ -160,6 +161,7 @@ def _scale_free(t: Tensor) -> Tensor:
     direction = t / torch.linalg.vector_norm(t, dim=-1, keepdim=True).clamp_min(1e-12)
     last = torch.zeros_like(direction)
     last[..., -1] = torch.where(direction[..., -1] > 0, -1.0, 1.0).to(t)  # far from the direction: no cancellation
+    # Householder reflection that maps the last axis to the direction, up to sign; its other columns are the basis.
     normal = direction - last
     normal = normal / torch.linalg.vector_norm(normal, dim=-1, keepdim=True)
     eye = torch.eye(t.shape[-1], dtype=t.dtype, device=t.device)
@@ -198,6 +200,7 @@ class Coordinates(NamedTuple):
     def precision(self, information: Tensor) -> Tensor:
         """(B, 6 C - 1, 6 C - 1) from the information (B, 6 C, 6 C) of interleaved cameras, see `information`."""
         C = self.q.shape[1]
+        # (w, t) per camera -> all rotations, then all translations. The basis takes out the common scale.
         order = torch.arange(6 * C, device=information.device).view(C, 2, 3).transpose(0, 1).flatten()
         sorted_ = information[:, order][:, :, order]
         eye = torch.eye(3 * C, dtype=information.dtype, device=information.device).expand(len(information), -1, -1)
@@ -229,6 +232,7 @@ def log_likelihood(
     depth = in_view[..., 2]
     inverse = 1 / torch.where(depth.abs() < 1e-3, torch.where(depth < 0, -1e-3, 1e-3).to(depth), depth)
     error = focal_px[:, None, ..., None] * (in_view[..., :2] * inverse[..., None] - rays[:, None])
+    # log p = -(9/2) log(1 + e² / (9 σ²)): for small errors that of a Gaussian, -e² / (2 σ²).
     variance = 9 * (sigma_px**2)[:, None, None, None]
     u = (error**2).sum(-1) / variance
     # a point behind a camera is as bad as one far off
@@ -370,19 +374,23 @@ def _sample(
     sigma = rig.sigma_px
     C = rig.R.shape[1] - 1
     with torch.no_grad():
+        # 1. The first proposal: the covariance of the bundle adjustment.
         space, matrix = _linearised(rig, rays, weights, focal_px)
         covariance = space.covariance(matrix)
         mean = torch.zeros(len(covariance), 6 * C - 1, dtype=rays.dtype, device=rays.device)
         proposals = [_proposal(mean, covariance, 3 * C, sampling.inflation)]
         rounds: list[_Round] = []
+        # 2. Draw, refit the proposal to all draws so far, repeat.
         while True:
             rounds.append(_draw(space, proposals[-1], sampling.draws, generator, rays, weights, focal_px, sigma))
             if len(rounds) == sampling.rounds:
                 break
             proposals.append(_refitted(space, rounds, proposals, covariance, sampling.inflation))
+        # 3. Every draw is weighted by the mixture of all proposals, not only by its own (AMIS).
         z = torch.cat([one.z for one in rounds], dim=1)
         prior = space.prior(z) - torch.stack([one.log_prob(z) for one in proposals]).logsumexp(0)
     R, t = torch.cat([one.R for one in rounds], dim=1), torch.cat([one.t for one in rounds], dim=1)
+    # 4. Triangulate and weigh again with gradients; draws and proposals stay constants.
     if torch.is_grad_enabled() and (rays.requires_grad or weights.requires_grad):
         points = triangulate(R, t, rays[:, None], weights[:, None])
         likelihood = log_likelihood(R, t, rays, weights, focal_px, sigma, points)
@@ -392,6 +400,7 @@ def _sample(
     log_weights = likelihood + prior
     if sampling.fewest_effective:
         log_weights = log_weights * tempering(log_weights.detach(), sampling.fewest_effective)[:, None]
+    # 5. Self-normalised importance weights, and the effective sample size 1 / sum w².
     share = torch.softmax(log_weights, dim=1)
     constant = share.detach()
     effective = 1 / (constant**2).sum(1)

@@ -26,6 +26,7 @@ def rotation_about(axis: Tensor, theta: Tensor) -> Tensor:
     """Counter-clockwise rotations by ``theta`` (...) about unit axes (..., 3), as (..., 3, 3)."""
     x, y, z = axis.expand(*theta.shape, 3).unbind(-1)
     zero = torch.zeros_like(x)
+    # Rodrigues: R = cos I + sin [a]x + (1 - cos) a a^T.
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
     outer = axis[..., :, None] * axis[..., None, :]
     eye = torch.eye(3, dtype=theta.dtype, device=theta.device)
@@ -118,12 +119,14 @@ def unproject(
     # Maps padded with zeros, so that positions outside of a map need no mask: a zero column before every row, which is
     # also the column after the row above, and zero rows above and below.
     table = functional.pad(features, (1, 0, 1, 3)).permute(0, 2, 3, 1).reshape(-1, channels)
+    # First row of each view's map in the table. Absent views point to the first map; P = 0 sends them to its zeros.
     place = torch.where(valid, valid.flatten().cumsum(0).view_as(valid) - 1, 0) * ((height + 4) * (width + 1))
     P = torch.where(valid[..., None, None], P, 0).to(torch.promote_types(features.dtype, torch.float32))
     flat = positions_mm.flatten(1, 3).to(P.dtype).mT.contiguous()  # (B, 3, M)
     limit = memory_bytes or (_CACHE_BYTES if features.device.type == "cpu" else _DEVICE_BYTES)
     step = max(1, limit // (samples * views * max(32, channels * features.element_size())))
     parts = []
+    # A few voxels of all views at a time. The embedding bag sums the four weighted corners without storing them.
     for chunk in flat.split(step, dim=2):
         index, weight = _corners(P, chunk, place, (height, width), compat=compat)  # (V, B, m, 4)
         seen = functional.embedding_bag(
@@ -148,6 +151,7 @@ def _corners(
     """
     height, width = size
     stride = width + 1
+    # 1. Project: x = P X.
     x = (P[..., :3].flatten(1, 2) @ positions).unflatten(1, P.shape[1:3]) + P[..., 3:]  # (B, V, 3, m)
     x = x.permute(2, 1, 0, 3)
     ahead = x[2] > 0  # false for NaN as well
@@ -155,8 +159,11 @@ def _corners(
     u, v = x[0] * inverse, x[1] * inverse
     if compat:
         u, v = u * ((width - 1) / height), v * ((height - 1) / width)
+    # 2. Points behind the camera or outside go to the border of zeros, at -1 or at the size. The clamp also keeps the
+    # indices in the table.
     u = torch.where(ahead, u, -1.0).clamp_(-1, width)
     v = torch.where(ahead, v, -1.0).clamp_(-1, height)
+    # 3. Rows of the four pixels around (u, v), and their bilinear weights.
     left, upper = u.floor(), v.floor()
     first = torch.add(left, upper, alpha=stride).to(torch.int32)
     first += (place.T[..., None] + stride + 1).to(torch.int32)
@@ -173,6 +180,7 @@ def _aggregate(views: Tensor, valid: Tensor, aggregation: str) -> Tensor:
     counted = views if bool(valid.all()) else views.masked_fill(~valid.T[:, :, None, None], -torch.inf)
     if aggregation == "max":
         return counted.amax(dim=0)
+    # Soft-max over the views, per voxel and channel: sum_v softmax(f)_v f_v.
     weights = counted.softmax(dim=0)
     # In place if there is no gradient: faster on a CPU.
     weighted = weights * views if weights.requires_grad else weights.mul_(views)

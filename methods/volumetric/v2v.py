@@ -116,14 +116,17 @@ class _EncoderDecoder(nn.ModuleDict):
         return self._level(1, x)
 
     def _level(self, level: int, x: Tensor) -> Tensor:
+        # Skip connection at this resolution, then half the resolution.
         kept = self[f"skip_res{level}"](x)
         x = functional.max_pool3d(x, 2)
+        # The deepest volumes leave bfloat16, see `_LEAST_BF16_SIDE`.
         kind = x.device.type
         exact = min(x.shape[2:]) < _LEAST_BF16_SIDE
         with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind) and not exact):
             x = self[f"encoder_res{level}"](x.float() if exact else x)
             x = self._level(level + 1, x) if level < self.depth else self["mid_res"](x)
             x = self[f"decoder_res{level}"](x)
+        # The sum is after the ReLU of the upsampling and has none itself.
         return torch.as_tensor(self[f"decoder_upsample{level}"](x) + kept)
 
 
