@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poseboard.benchmarks.locks import is_first_process
 from poseboard.benchmarks.params import CLUSTER_VARIABLE, PROFILE_VARIABLE
+from poseboard.benchmarks.processes import is_first_process
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles, write_file
 from poseboard.protocols.records import ResultError, RowKind, row_paths
@@ -127,9 +127,8 @@ def repro() -> None:
     """
     import time
 
-    from poseboard.benchmarks.pipeline import in_profile, remove_broken_lock, run_pipeline
+    from poseboard.benchmarks.pipeline import disk_line, duration, in_profile, remove_broken_lock, run_pipeline, summary
     from poseboard.benchmarks.plan import check_rows
-    from poseboard.benchmarks.summary import disk_line, duration, summary
 
     began = time.monotonic()
     with in_profile(Path("params.yaml")) as plan:
@@ -157,8 +156,15 @@ def plan_(
     depend. Stages that depend on the output of a listed one may follow it.
     """
     from poseboard.benchmarks.data import record_others
-    from poseboard.benchmarks.pipeline import due_stages, in_profile, stage_names, stage_times, write_plan
-    from poseboard.benchmarks.summary import disk_line, duration
+    from poseboard.benchmarks.pipeline import (
+        disk_line,
+        due_stages,
+        duration,
+        in_profile,
+        stage_names,
+        stage_times,
+        write_plan,
+    )
 
     if write:
         plan = _read_plan()
@@ -311,8 +317,8 @@ def evaluate(context: typer.Context, names: Names, root: Root = None) -> None:
     runs = _runs(plan, row, dataset, ("predictions", "scores", "errors", "examples"))
     if not runs or not is_first_process():
         return
-    from poseboard.benchmarks.evaluating import evaluate_stage
     from poseboard.benchmarks.jobs import use_one_thread
+    from poseboard.benchmarks.scoring import evaluate_stage
 
     use_one_thread()
     with _workers(plan):
@@ -339,8 +345,8 @@ def predict(
     run = plan.run(method, dataset)
     if not is_first_process():
         return
-    from poseboard.benchmarks.evaluating import predict_split
     from poseboard.benchmarks.jobs import use_one_thread
+    from poseboard.benchmarks.predicting import predict_split
 
     use_one_thread()
     with _workers(plan):
@@ -418,7 +424,7 @@ def speed(
 
     Figures go to results/<profile>/speed. The page shows them instead of those recorded in results/speed.
     """
-    from poseboard.benchmarks.timing import speed_stage
+    from poseboard.benchmarks.speed.stage import speed_stage
 
     plan = _read_plan()
     print("\n".join(speed_stage(plan.layout, full_size=plan.profile.full_size, record=record)))
@@ -510,7 +516,7 @@ def runs(
 @app.command()
 def methods() -> None:
     """List the rows of params.yaml and the methods that can be used in one, with their options."""
-    from poseboard.benchmarks.summary import method_lines
+    from poseboard.benchmarks.pipeline import method_lines
 
     print("\n".join(method_lines(_read_plan())))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from poseboard.benchmarks.jobs import workers
 from poseboard.benchmarks.layout import Layout
 from poseboard.benchmarks.params import PARTIAL
-from poseboard.benchmarks.progress import progress
+from poseboard.benchmarks.processes import progress
 from poseboard.datasets.catalog import Entry, catalog
 from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.errors import InputError, validated

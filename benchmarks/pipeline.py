@@ -11,23 +11,25 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import poseboard.methods
 from poseboard.benchmarks.layout import run_file
-from poseboard.benchmarks.locks import only_writer
 from poseboard.benchmarks.params import PROFILE_VARIABLE, SCRATCH, parse_yaml
 from poseboard.benchmarks.plan import Plan, Run
+from poseboard.benchmarks.processes import only_writer
 from poseboard.benchmarks.provenance import ROOMS_FOLDER, adapter_code, closure, code_name, code_sha256, row_code
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
 from poseboard.protocols.decisions import REFERENCE
-from poseboard.protocols.records import RowKind
+from poseboard.protocols.records import RowKind, Score, ScoreFile, row_paths
 
 _STAGE = re.compile(r"(?:(Running) stage '([^']+)'|Stage '([^']+)' (?:didn't change|is cached))")
 """Lines of DVC's about a stage: one that runs, and one that is skipped."""
@@ -95,7 +97,7 @@ def planned(plan: Plan) -> dict[Path, bytes]:
     stages: dict[str, tuple[object, list[Path]]] = {
         "data": ({"datasets": params.datasets, "worlds": worlds}, closure(data_code)),
         "compare": (board, closure(["poseboard.benchmarks.scoring", *_protocols(all_runs)])),
-        "speed": (None, closure(["poseboard.benchmarks.timing", ROOMS_FOLDER / "benchmarks" / "speed"])),
+        "speed": (None, closure([ROOMS_FOLDER / "benchmarks" / "speed"])),
         "report": ({"rows": board, "colours": params.colours}, closure(["poseboard.report.site"])),
         "sync": (None, closure(["poseboard.benchmarks.mlflow_sync"])),
     }
@@ -105,7 +107,7 @@ def planned(plan: Plan) -> dict[Path, bytes]:
         own = [*(row_code(runs[0]) if runs else []), *adapter_code(dict.fromkeys(names))]
         trained = {"runs": facts, "processes": plan.profile.processes}
         stages[f"train/{row}"] = (trained, closure([*own, "poseboard.benchmarks.training"]))
-        stages[f"evaluate/{row}"] = (facts, closure([*own, "poseboard.benchmarks.evaluating", *_protocols(runs)]))
+        stages[f"evaluate/{row}"] = (facts, closure([*own, "poseboard.benchmarks.scoring", *_protocols(runs)]))
     values = {
         stage: {"params": values, "code": {code_name(path): code_sha256([path]) for path in code}}
         for stage, (values, code) in stages.items()
@@ -227,3 +229,77 @@ def _note_time(plan: Plan, times: dict[str, float], stage: str, began: float) ->
         times[stage] = round(time.monotonic() - began, 1)
         with contextlib.suppress(OSError):
             write_file(plan.layout.stage_times, (json.dumps(times, indent=1, sort_keys=True) + "\n").encode())
+
+
+FREE_BYTES = 3 * 10**9
+"""Free disk that a first run of the default profile needs; the README states it."""
+
+
+def summary(plan: Plan) -> str:
+    """The scored rows by the first headline table, best first, rows without a rank last, and where the page is."""
+    rows = []
+    for path in row_paths(plan.layout.results, "scores"):
+        record = ScoreFile.read(path)
+        if record.method not in plan.rows:
+            continue
+        chosen = [found for found in record.scores if found.headline and found.signature.usual]
+        if chosen:
+            rows.append((record, chosen))
+    if not rows:
+        return f"nothing has been scored in profile {plan.params.profile}"
+    rows.sort(key=lambda row: (row[0].dataset, *_place(*row)))
+    width = max(len(record.method) for record, _ in rows)
+    warning = plan.profile.warning
+    lines = [f"profile {plan.params.profile}" + (f": {warning}" if warning else "")]
+    for record, chosen in rows:
+        values = "   ".join(
+            f"{found.signature.metric} {'relative' if found.signature.alignment == 'root' else 'absolute'} "
+            + (
+                f"{found.value:6.1f} {found.unit}"
+                + (f" [{found.ci95[0]:.1f}, {found.ci95[1]:.1f}]" if found.ci95 else "")
+                + (f", {found.n_missing} missing" if found.n_missing else "")
+                if found.value is not None
+                else "     -"
+            )
+            for found in chosen
+        )
+        label = " (synthetic)" if record.synthetic else ""
+        standing = "   (bound)" if record.bound else "" if chosen[0].complete else "   (incomplete, not ranked)"
+        lines.append(f"  {record.dataset}{label}  {record.method:{width}}  {values}{standing}")
+    page = plan.layout.page / "index.html"
+    return "\n".join([*lines, f"page: {page.as_uri()}", "runs: make runs"])
+
+
+def _place(record: ScoreFile, chosen: Sequence[Score]) -> tuple[bool, bool, float]:
+    """Sort key of a row by its first number."""
+    value = chosen[0].value or 0.0
+    return record.bound, not chosen[0].complete, value if chosen[0].lower_is_better else -value
+
+
+def duration(seconds: float) -> str:
+    """A span of time as one says it: 40 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def disk_line(home: Path) -> str:
+    """A warning if less disk is free than a run of the default profile needs; empty if enough is."""
+    free = shutil.disk_usage(home).free
+    if free >= FREE_BYTES:
+        return ""
+    return f"{free / 1e9:.1f} GB of disk are free, and a first run in profile default needs {FREE_BYTES / 1e9:.0f} GB"
+
+
+def method_lines(plan: Plan) -> Iterator[str]:
+    """The rows of params.yaml with their options in force, then the folders of methods/ that no row uses."""
+    yield f"rows of params.yaml (profile {plan.params.profile}):"
+    width = max(map(len, plan.rows), default=0)
+    for name, entry in plan.rows.items():
+        options = ", ".join(f"{key}={value}" for key, value in plan.options(name).items())
+        yield f"  {name:{width}}  {entry.spec}, after {entry.after}" + (f"; {options}" if options else "")
+    room = Path(poseboard.methods.__path__[0])
+    used = {entry.spec for entry in plan.rows.values()}
+    unused = sorted(path.parent.name for path in room.glob("*/method.py") if path.parent.name not in used)
+    if unused:
+        yield f"folders without a row: {', '.join(unused)}"

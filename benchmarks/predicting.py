@@ -1,10 +1,18 @@
-"""The predict stage: a row's predictions on every sample, one Parquet file per condition and seed."""
+"""The predict stage: a row's predictions on every sample, one Parquet file per condition and seed.
+
+Predictions are stored in float32, which moves a root by up to 0.0003 mm, and with it the cube that a network sees and
+every step of its training. Roots that other rows need are therefore also stored in float64, next to the predictions:
+``<condition>-seed<k>.roots.npz``. Roots for a training run are stored next to the checkpoints of the trained row.
+If neither file exists, or the file is of other weights, data or code, the roots are predicted again.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import zipfile
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,14 +20,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from pydantic import TypeAdapter
 
-from poseboard.benchmarks.handover import Handover
-from poseboard.benchmarks.harness import LoadedRow, Prediction, build_method, fewest_root_views, predict_all
-from poseboard.benchmarks.locks import only_writer
-from poseboard.benchmarks.pictures import write_pictures
+from poseboard.benchmarks.handover import Handover, Progress, answer_of, transfer
+from poseboard.benchmarks.harness import (
+    LoadedRow,
+    Prediction,
+    build_method,
+    fewest_root_views,
+    options_of_pass,
+    predict_all,
+    roots_of,
+)
 from poseboard.benchmarks.plan import Run
-from poseboard.benchmarks.progress import progress
+from poseboard.benchmarks.processes import only_writer, progress
 from poseboard.benchmarks.provenance import (
     check_weights,
     code_sha256,
@@ -27,23 +42,16 @@ from poseboard.benchmarks.provenance import (
     weights_sha256,
     weights_source,
 )
-from poseboard.benchmarks.roots import (
-    RootFiles,
-    conditions_of_followers,
-    images_state_sha256,
-    predicted_roots_mm,
-    transfer_basis,
-)
 from poseboard.benchmarks.training_data import TrainingData
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import WholeFiles
-from poseboard.datasets.sample import Poses
-from poseboard.methods.base import Inputs
+from poseboard.datasets.files import WholeFiles, write_file
+from poseboard.datasets.sample import Dataset, Poses, Sample
+from poseboard.methods.base import Drawing, Inputs, Method, Picture
 from poseboard.protocols import predictions
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.predictions import PoseTable
-from poseboard.protocols.records import Weights
+from poseboard.protocols.records import DrawnPicture, PictureFile, Weights
 
 PICTURES = "pictures"
 """Folder beside the predictions of a row: what the method drew for its page."""
@@ -420,3 +428,335 @@ def _remove_others(folder: Path, split: str, written: set[Path]) -> None:
     for path in (folder / PICTURES).glob("*") if split == "test" else ():
         if path not in written:
             path.unlink()
+
+
+DRAWN_SAMPLES = 3
+"""Number of samples that are drawn: the middle ones of equal parts of the split, the same for all rows."""
+PICTURE_INDEX = "pictures.json"
+
+
+def write_pictures(
+    method: Method,
+    name: str,
+    samples: Handover,
+    answers: Mapping[str, Poses],
+    folder: Path,
+    files: WholeFiles,
+) -> set[Path]:
+    """Let a method draw a few samples, and write its pictures.
+
+    Of several people the first is drawn. The method gets its inputs and its own prediction, and no ground truth. Only
+    pictures of synthetic people contain images: those of real data sets may not be published.
+
+    Args:
+        method: loaded; one that is no `Drawing`, or draws nothing, leaves no file.
+        name: of the row, for errors.
+        samples: as the row sees them.
+        answers: key -> prediction, every key of the split in order.
+        folder: of the pictures and their captions.
+        files: predictions that the pictures are written together with.
+
+    Returns:
+        The written files.
+
+    Raises:
+        InputError: the method returns something else than pictures.
+    """
+    if not isinstance(method, Drawing):
+        return set()
+    keys = list(answers)
+    chosen = [keys[(2 * i + 1) * len(keys) // (2 * DRAWN_SAMPLES)] for i in range(min(DRAWN_SAMPLES, len(keys)))]
+    written: set[Path] = set()
+    drawn: list[DrawnPicture] = []
+    for key in chosen:
+        for title, caption, png in _drawn(method, name, samples, key, answers[key]):
+            path = folder / f"{len(drawn)}.png"
+            files.write(path, png)
+            written.add(path)
+            drawn.append(DrawnPicture(file=path.name, key=key, title=title, caption=caption))
+    if drawn:
+        files.write(folder / PICTURE_INDEX, PictureFile(pictures=drawn).text().encode())
+        written.add(folder / PICTURE_INDEX)
+    return written
+
+
+def _drawn(method: Drawing, name: str, samples: Handover, key: str, answer: Poses) -> list[tuple[str, str, bytes]]:
+    """Title, caption and PNG of each picture of a sample."""
+    shown = samples.shown(key)
+    if not shown or (len(shown) > 1 and len(answer.score) != len(shown)):
+        return []
+    found = []
+    of_first = answer if len(shown) == 1 else answer_of(answer, 0)
+    for picture in method.figures(shown[0], of_first, images=samples.dataset.synthetic):
+        png = io.BytesIO()
+        Image.fromarray(_pixels(picture, name)).save(png, format="PNG")
+        found.append((picture.title, picture.caption, png.getvalue()))
+    return found
+
+
+def _pixels(picture: Picture, name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    image = picture.image
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise InputError(
+            f"row {name}: figures",
+            f"drew {image.dtype} {image.shape}, which is no picture",
+            "draw (height, width, 3) uint8 RGB",
+        )
+    return image
+
+
+def predicted_roots_mm(
+    run: Run,
+    seed: int,
+    condition: Condition,
+    *,
+    predictions: Path | None = None,
+    kept: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Array]:
+    """Predicted root positions (P, 3) by key, world mm, as input of a row; NaN for people without a prediction.
+
+    They are predictions of the row under ``after`` with its weights of the same seed.
+
+    Args:
+        run: the row that needs them.
+        seed: of the training.
+        condition: inputs of the row that predicts them (`Condition.of_root`).
+        predictions: folder of the predictions of the row under ``after``.
+        kept: file for roots that are predicted now, so that this is done once; None: nothing is kept.
+        progress: called with (samples done, samples in all).
+
+    Raises:
+        InputError: no row predicts them, or it needs more cameras.
+    """
+    keys = condition.samples(run.dataset.keys(condition.split))
+    fewest = fewest_root_views(run)
+    assert run.start is not None  # or the line above raises
+    if len(condition.cameras) < fewest:
+        where = f"views {', '.join(condition.cameras)}"
+        raise InputError(where, f"roots need at least {fewest}", "choose more cameras")
+    basis = roots_basis(run.start, seed, condition)
+    if predictions is not None:
+        roots_mm = read_roots(predictions / roots_name(condition, seed), keys, basis)
+        if roots_mm is not None:
+            return roots_mm
+
+    roots_mm = None if kept is None else read_roots(kept, keys, basis)
+    if roots_mm is None:
+        roots_mm = _predict_roots(run.start, seed, condition, keys, progress)
+        if kept is not None:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_roots(kept, roots_mm, basis)
+    return roots_mm
+
+
+def conditions_of_followers(run: Run, conditions: Sequence[Condition]) -> list[Condition]:
+    """The conditions under which rows after a row need its roots, each once.
+
+    Args:
+        run: the row that predicts roots.
+        conditions: of the tables, of one split.
+    """
+    of_roots: dict[Condition, None] = {}
+    for follower in run.followers:
+        try:
+            inputs = build_method(follower).inputs
+            fewest = fewest_root_views(follower) if inputs.root == "predicted" else 0
+        except InputError:
+            continue  # its own evaluation says so
+        for condition in conditions if inputs.root == "predicted" else ():
+            fits = inputs.views[0] <= len(condition.cameras) <= inputs.views[1]
+            if fits and len(condition.root_cameras) >= fewest:
+                of_roots[condition.of_root] = None
+    return list(of_roots)
+
+
+class RootFiles:
+    """The roots that a row predicts for others, as files beside its predictions.
+
+    Args:
+        run: the row that predicts them.
+        seed: of its weights.
+        conditions: its inputs -> one of `conditions_of_followers`.
+    """
+
+    def __init__(self, run: Run, seed: int, conditions: Mapping[Condition, Condition]) -> None:
+        self._run, self._seed, self._conditions = run, seed, conditions
+
+    def files(self, condition: Condition) -> list[Path]:
+        """The file of a condition; none if no row needs its roots."""
+        of_roots = self._conditions.get(condition)
+        return [] if of_roots is None else [self._run.path("predictions") / roots_name(of_roots, self._seed)]
+
+    def is_current(self, condition: Condition) -> bool:
+        """Whether the file of a condition is whole and depends on nothing that changed, if one is needed."""
+        if (of_roots := self._conditions.get(condition)) is None:
+            return True
+        keys = condition.samples(self._run.dataset.keys(condition.split))
+        basis = roots_basis(self._run, self._seed, of_roots)
+        return all(read_roots(path, keys, basis) is not None for path in self.files(condition))
+
+    def write(self, condition: Condition, predictions: Sequence[Poses], files: WholeFiles) -> list[Path]:
+        """Write the roots of the predictions of a split under a condition, if they are needed; returns their file."""
+        of_roots, run = self._conditions.get(condition), self._run
+        for path in self.files(condition) if of_roots is not None else ():
+            assert of_roots is not None
+            keys = condition.samples(run.dataset.keys(condition.split))
+            skeleton = run.trained(condition.trained_on).dataset.skeleton
+            roots_mm = roots_of(skeleton, run.row, keys, predictions)
+            write_roots(path, roots_mm, roots_basis(run, self._seed, of_roots), files)
+        return self.files(condition)
+
+
+def roots_name(condition: Condition, seed: int) -> str:
+    """Name of the file beside the predictions of a row."""
+    return f"{condition.slug}-seed{seed}.roots.npz"
+
+
+def roots_basis(run: Run, seed: int, condition: Condition) -> str:
+    """SHA-256 of everything that the roots of a row depend on."""
+    dataset, origin = run.dataset, run.trained(condition.trained_on)
+    keys = condition.samples(dataset.keys(condition.split))
+    weights = origin.checkpoint(seed)
+    if not weights.is_file():
+        raise InputError(weights, f"there is no checkpoint of {run.row}", "train it first: another row needs its roots")
+    check_weights(origin)
+    values = [
+        [dataset.name, dataset.manifest(), images_state_sha256(dataset, keys), keys],
+        [run.row, options_of_pass(origin), weights_sha256(run.layout, weights), seed],
+        [condition.model_dump(mode="json", exclude_defaults=True), code_sha256(prediction_code(run))],
+        *transfer_basis(run, condition),
+    ]
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def transfer_basis(run: Run, condition: Condition) -> list[object]:
+    """What predictions depend on beside the weights if these are of another data set; empty if they are not."""
+    if condition.trained_on is None:
+        return []
+    differs = transfer(run.dataset, run.trained(condition.trained_on).dataset)
+    return [[condition.trained_on, differs.skeleton.joints, differs.turn.tolist()]]
+
+
+def from_all_cameras(dataset: Dataset, split: str) -> Condition:
+    """The condition of roots for a training: all cameras at once."""
+    views = tuple(dataset.views)
+    return Condition(split=split, cameras=views, root="predicted", root_cameras=views)
+
+
+def images_state_sha256(dataset: Dataset, keys: Sequence[str]) -> str:
+    """SHA-256 of the state of all images, boxes and given detections."""
+    digest = hashlib.sha256()
+    for key in keys:
+        for view in dataset.sample(key).views:
+            given = [None if values is None else values.tolist() for values in (view.joints_px, view.confidence)]
+            if view.box_scores is not None:
+                given.append(view.box_scores.tolist())
+            digest.update(f"{key} {view.name} {view.image_state()} {view.boxes_px.tolist()} {given}\n".encode())
+    return digest.hexdigest()
+
+
+def write_roots(path: Path, roots_mm: Mapping[str, Array], basis: str, files: WholeFiles | None = None) -> None:
+    """Write roots, whole or not at all; with ``files`` together with those."""
+    packed = io.BytesIO()
+    counts = np.array([len(of_key) for of_key in roots_mm.values()], dtype=np.int64)
+    together = np.concatenate([np.empty((0, 3)), *roots_mm.values()])
+    np.savez(packed, basis=np.array(basis), counts=counts, roots_mm=together)
+    if files is None:
+        write_file(path, packed.getvalue())
+    else:
+        files.write(path, packed.getvalue())
+
+
+def read_roots(path: Path, keys: Sequence[str], basis: str) -> dict[str, Array] | None:
+    """Read roots; None if the file is damaged or has another basis.
+
+    Args:
+        path: written by `write_roots`.
+        keys: of the split, in order.
+        basis: see `roots_basis`.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            if str(held["basis"]) != basis:
+                return None
+            counts, roots_mm = held["counts"], held["roots_mm"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    if len(counts) != len(keys) or roots_mm.shape != (counts.sum(), 3):
+        return None
+    return dict(zip(keys, np.split(roots_mm, np.cumsum(counts)[:-1]), strict=True))
+
+
+def _predict_roots(
+    run: Run, seed: int, condition: Condition, keys: Sequence[str], progress: Progress | None
+) -> dict[str, Array]:
+    origin = run.trained(condition.trained_on)
+    loaded = LoadedRow(run.row, partial(build_method, origin), origin.checkpoint(seed))
+    other = None if origin is run else origin.source
+    prediction = Prediction(run.source, run.layout.crops, loaded, condition, keys, origin=other)
+    (poses,) = predict_all([prediction], progress)
+    return roots_of(origin.dataset.skeleton, run.row, keys, [poses[key] for key in keys])
+
+
+def predict_split(run: Run, split: str) -> Iterator[str]:
+    """Like `predict_stage`, but a row without input raises instead of being skipped.
+
+    Raises:
+        InputError: the split has nothing that the row could predict people from, or see `predict_stage`.
+    """
+    if why := _no_people(run, [split]):
+        raise InputError(f"{run}: split {split}", why, "complete the data set, or choose another row")
+    yield from predict_stage(run, split)
+
+
+def has_people(dataset: Dataset, splits: Iterable[str]) -> bool:
+    """Whether any view has a box or a 2D detection, false positives included."""
+    views = (view for split in splits for key in dataset.keys(split) for view in dataset.sample(key).views)
+    return any(len(view.boxes_px) or view.joints_px is not None for view in views)
+
+
+def no_input(run: Run) -> str:
+    """Reason why the row cannot predict on a data set; empty if it can."""
+    has_weights = weights_path(run, run.seeds[0]) is not None
+    lacking = "it has no training samples, and {0.where}: {0.problem}"
+    try:
+        if not has_weights:
+            build_method(run).load(None, "cpu")
+    except InputError as error:
+        return lacking.format(error)
+    if why := _no_people(run, run.splits):
+        return why
+    # A row that names its data sets either works without weights or raises an error of its own.
+    if has_weights or run.names_dataset:
+        return ""
+    method = build_method(run)
+    method.load(None, "cpu")
+    if method.inputs.root == "predicted":
+        return ""
+    try:
+        method.predict(_first_samples(run, method.inputs))
+    except InputError as error:
+        return lacking.format(error)
+    return ""
+
+
+def _first_samples(run: Run, inputs: Inputs) -> Sequence[Sample]:
+    """The first sample as a method sees it; InputError if an image cannot be read."""
+    key = next((key for split in run.splits for key in run.dataset.keys(split)), None)
+    samples = () if key is None else Handover(run.dataset, inputs, run.layout.crops).shown(key)
+    for sample in samples:
+        for view in sample.views:
+            if view.image is not None:
+                view.pixels()
+    return samples
+
+
+def _no_people(run: Run, splits: Sequence[str]) -> str:
+    """Reason why a row finds no person in splits; empty if it may find some."""
+    if has_people(run.dataset, splits):
+        return ""
+    method: Method = build_method(run)
+    method.load(weights_path(run, run.seeds[0]), "cpu")  # what it declares may depend on its weights
+    finds_people = method.inputs.images and method.inputs.people == "all"
+    return "" if finds_people else "there are no boxes and no 2D detections of people, which it needs"

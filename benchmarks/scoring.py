@@ -1,25 +1,29 @@
-"""The score and compare stages: predictions in, one JSON of scores a row and one of comparisons a data set out."""
+"""The evaluate and compare stages: one JSON of scores per row, and one JSON of comparisons per data set."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from PIL import Image
 
 from poseboard.benchmarks.plan import Run
-from poseboard.benchmarks.predicting import row_lock
-from poseboard.benchmarks.progress import progress
+from poseboard.benchmarks.predicting import PICTURE_INDEX, no_input, predict_stage, row_lock
+from poseboard.benchmarks.processes import progress
 from poseboard.benchmarks.provenance import provenance
+from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
-from poseboard.datasets.sample import Dataset
+from poseboard.datasets.sample import Dataset, View, skeleton_of_truth
 from poseboard.datasets.skeleton import ROOT
+from poseboard.methods.base import find_learner, predicts
 from poseboard.protocols import doubts, metrics, predictions
 from poseboard.protocols.base import TruthTable
 from poseboard.protocols.comparison import compare
@@ -31,6 +35,8 @@ from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import (
     ComparisonFile,
     ControlComparison,
+    DrawnPicture,
+    PictureFile,
     Score,
     ScoreFile,
     TableComparison,
@@ -152,7 +158,7 @@ def _score(
                 lambda file: np.savez_compressed(file, **examples),  # type: ignore[arg-type]  # as if arrays were flags
             )
             plans = run.path("examples").with_suffix("")
-            drawn = _plans(first[seeds[0]], run.dataset, plans, outputs)
+            drawn = write_plans(first[seeds[0]], run.dataset, plans, outputs)
             drawn |= write_rig_plans(_with_cameras(of_dataset, scored, splits, seeds[0]), plans, outputs)
             record.write(run.path("scores"), outputs)
         for path in plans.glob("*"):
@@ -188,15 +194,6 @@ def _answered(
     for line in missing:
         doubt(f"{run}: tables are left out whose split is not predicted; `{line}` does that")
     return predicted
-
-
-def _plans(table: PoseTable, dataset: Dataset, folder: Path, outputs: WholeFiles) -> set[Path]:
-    """See `write_plans`; drawing is imported only for rows that predict roots."""
-    if table.info.joints != ROOT.joints:
-        return set()
-    from poseboard.benchmarks.root_plans import write_plans
-
-    return write_plans(table, dataset, folder, outputs)
 
 
 def _with_cameras(
@@ -444,3 +441,89 @@ def _in_world(table: PoseTable, truth: TruthTable, rows: NDArray[np.integer]) ->
             true_root = root_of(truth.joints_mm[of_camera])[:, None]
             joints_mm[of_camera] = about_root @ R + true_root
     return joints_mm
+
+
+PLANS = 3
+"""Number of samples drawn: the middle ones of equal parts of the samples with a predicted person."""
+
+
+def write_plans(table: PoseTable, dataset: Dataset, folder: Path, files: WholeFiles) -> set[Path]:
+    """Draw the plans of a few samples with true and predicted roots, for a row that predicts only roots.
+
+    Photographs are drawn for synthetic data only: the licences of real data sets do not let us publish theirs.
+
+    Args:
+        table: predictions of the row.
+        dataset: the data set of these predictions.
+        folder: of the pictures and their index.
+        files: group of files that are written together.
+
+    Returns:
+        Paths of the written files; empty for poses of another joint set.
+    """
+    if table.info.joints != ROOT.joints:
+        return set()
+    from poseboard.methods.drawing.root_plan import plan_caption
+
+    predicted = np.isfinite(table.joints_mm).all(axis=(1, 2))
+    keys = list(dict.fromkeys(table.keys[predicted].tolist()))
+    chosen = [keys[(2 * i + 1) * len(keys) // (2 * PLANS)] for i in range(min(PLANS, len(keys)))]
+    drawn = []
+    written = set()
+    for number, key in enumerate(chosen):
+        image = _plan(table, dataset, key)
+        path = folder / f"plan-{number}.png"
+        files.write(path, partial(Image.fromarray(image).save, format="PNG"))
+        written.add(path)
+        caption = f"{plan_caption(true=True)} Drawn by the evaluate stage: the method does not see the truth."
+        drawn.append(DrawnPicture(file=path.name, key=key, title="True and predicted roots", caption=caption))
+    if drawn:
+        files.write(folder / PICTURE_INDEX, PictureFile(pictures=drawn).text().encode())
+        written.add(folder / PICTURE_INDEX)
+    return written
+
+
+def _plan(table: PoseTable, dataset: Dataset, key: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    from poseboard.methods.drawing.root_plan import Photograph, draw_plan
+    from poseboard.methods.drawing.style import pixels
+
+    rows = np.flatnonzero(table.keys == key)
+    views = {view.name: view for view in dataset.sample(key).views}
+    frame = str(table.frame[rows[0]])
+    view = views.get(frame) or next(iter(views.values()))
+    roots_mm = table.joints_mm[rows, 0].astype(np.float64)
+    if frame not in views:
+        roots_mm = view.camera.to_camera(roots_mm)
+    true_mm = view.camera.to_camera(skeleton_of_truth(dataset).root_of(dataset.truth(key).joints_mm))
+    image = view.pixels() if dataset.synthetic and view.image is not None else None
+    photograph = Photograph(view.camera, image, _boxes(view, table.person[rows]))
+    known = true_mm[np.isfinite(true_mm).all(axis=1)]
+    return pixels(draw_plan(photograph, roots_mm, known if len(known) else None))
+
+
+def _boxes(view: View, people: np.ndarray[tuple[int, ...], np.dtype[np.int32]]) -> Array:
+    """(P, 4) boxes of the predicted people; NaN: no box."""
+    boxes = np.full((len(people), 4), np.nan)
+    with_box = people < len(view.boxes_px)
+    boxes[with_box] = view.boxes_px[people[with_box]]
+    return boxes
+
+
+def evaluate_stage(runs: Iterable[Run]) -> Iterator[str]:
+    """Predict and score the runs of a row; yields what was predicted, scored and left out.
+
+    A row that predicts nothing is left out.
+
+    Raises:
+        InputError: a data set, the row, its checkpoint, its predictions or a table cannot be used.
+    """
+    for run in runs:
+        if not predicts(find_learner(run.spec)):
+            yield f"{run.row}: it predicts nothing; other rows start from its weights"
+            return
+        if why := run.left_out or ("" if run.tables else "no table is run on it") or no_input(run):
+            yield f"{run}: left out, {why}"
+            continue
+        for split in run.splits:
+            yield from predict_stage(run, split)
+        yield from lines(score_stage(run))

@@ -17,9 +17,9 @@ import torch
 
 from poseboard.benchmarks.handover import Handover, declared_inputs
 from poseboard.benchmarks.harness import fewest_root_views, options_in_force
-from poseboard.benchmarks.locks import is_first_process, only_writer
 from poseboard.benchmarks.plan import Run
-from poseboard.benchmarks.progress import progress
+from poseboard.benchmarks.predicting import from_all_cameras, predicted_roots_mm
+from poseboard.benchmarks.processes import is_first_process, only_writer, progress
 from poseboard.benchmarks.provenance import (
     check_weights,
     code_sha256,
@@ -29,7 +29,6 @@ from poseboard.benchmarks.provenance import (
     training_code,
     weights_sha256,
 )
-from poseboard.benchmarks.roots import from_all_cameras, predicted_roots_mm
 from poseboard.benchmarks.training_data import TrainingData, fitted_constants
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from poseboard.benchmarks import evaluating, training
+from poseboard.benchmarks import predicting, training
 from poseboard.benchmarks.plan import Plan
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
@@ -171,11 +171,11 @@ def test_a_damaged_image_is_no_reason_to_leave_a_row_out(workspace: Any, monkeyp
     params["methods"]["mine"] = {"code": "methods/dlt", "after": "dlt"}
     workspace.write_params(**params)
     run = Plan.read(workspace.folder / "params.yaml").run("mine", "human36m")
-    assert "no training samples, and dlt: " in evaluating._no_input(run)
+    assert "no training samples, and dlt: " in predicting.no_input(run)
 
     def unreadable(self: View) -> None:
         raise InputError("image.jpg", "cannot be read", "copy it again")
 
     monkeypatch.setattr(View, "pixels", unreadable)
     with pytest.raises(InputError, match=r"image\.jpg: cannot be read"):
-        evaluating._first_samples(run, Inputs())
+        predicting._first_samples(run, Inputs())

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poseboard.benchmarks import root_plans
-from poseboard.benchmarks.root_plans import write_plans
+from poseboard.benchmarks.scoring import write_plans
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.sample import Group, Poses, Sample, Truth, View
 from poseboard.datasets.skeleton import HUMAN36M, ROOT
+from poseboard.methods.drawing import root_plan
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.predictions import PoseTable, PredictionInfo
 from poseboard.protocols.records import PictureFile
@@ -57,13 +57,13 @@ def answered(skeleton=ROOT, people: int = 2) -> PoseTable:
 def drawn(folder: Path, dataset: Street, table: PoseTable, monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     """What is drawn: (roots, true roots) of each plan."""
     calls = []
-    draw = root_plans.draw_plan
+    draw = root_plan.draw_plan
 
     def draw_plan(photograph, roots_mm, true_mm):
         calls.append((photograph, roots_mm, true_mm))
         return draw(photograph, roots_mm, true_mm)
 
-    monkeypatch.setattr(root_plans, "draw_plan", draw_plan)
+    monkeypatch.setattr(root_plan, "draw_plan", draw_plan)
     with WholeFiles() as files:
         written = write_plans(table, dataset, folder, files)
     assert set(folder.glob("*")) == written

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from poseboard.benchmarks.pipeline import summary
 from poseboard.benchmarks.plan import Plan
-from poseboard.benchmarks.summary import summary
 from poseboard.protocols.records import ComparisonFile, ScoreFile
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,16 +1,19 @@
-"""Progress with an estimate of the time left, on stderr, so that stdout can be piped."""
+"""Commands that run in several processes: locks on the files they write, and their progress on stderr."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
+import filelock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from poseboard.benchmarks.locks import is_first_process
+from poseboard.datasets.errors import InputError
 
 Report = Callable[..., None]
 """Called with (done, total) and, from a training, the losses of the step."""
@@ -56,3 +59,34 @@ def progress(title: str) -> Iterator[Report]:
 
 def _note(values: Mapping[str, float] | None) -> str:
     return "" if not values else " ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+_RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+
+
+def is_first_process() -> bool:
+    """Whether this process is the first of those that torchrun or SLURM launched together, or the only one."""
+    return all(os.environ.get(rank, "").strip() in ("", "0") for rank in _RANKS)
+
+
+@contextmanager
+def only_writer(path: Path, doing: str, *, group: bool = False) -> Iterator[None]:
+    """Hold a lock file during the block.
+
+    Args:
+        path: of the lock.
+        doing: the work of the block, for the error.
+        group: whether processes that were launched together share the work. Their first one holds the lock for all.
+
+    Raises:
+        InputError: another process holds the lock.
+    """
+    if group and not is_first_process():
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(path, timeout=0):
+            yield
+    except filelock.Timeout:
+        raise InputError(path, f"another process is {doing}", "wait for it or stop it") from None
