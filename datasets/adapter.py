@@ -1,4 +1,4 @@
-"""Base class of the adapters: a data set is one subclass, its reader and its catalogue entry."""
+"""Base class of the adapters: a subclass is both the reader and the catalogue entry of one data set."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from poseboard.datasets.sample import Sample, Status, Truth
 from poseboard.datasets.skeleton import Skeleton
 
 Stride = Annotated[int, Field(ge=1)]
-"""An option: use every n-th frame."""
+"""Type of an option: stride over frames, 1 or more."""
 Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-"""An option: a factor on boxes."""
+"""Type of an option: factor on the sides of boxes, above 0."""
 
 
 class Adapter(ABC):
@@ -31,7 +31,7 @@ class Adapter(ABC):
 
     Args:
         root: folder of the data set.
-        synthetic: whether the people are rendered; always True for a folder that Poseboard has generated.
+        synthetic: whether the people are rendered; always True for folders that Poseboard generated.
     """
 
     name: ClassVar[str]
@@ -43,7 +43,7 @@ class Adapter(ABC):
     obtain: ClassVar[str]
     """Where to get the data set."""
     layout: ClassVar[str | None] = None
-    """Module of `datasets.synthetic.layouts` that writes synthetic worlds in this layout, if there is one."""
+    """Module in `datasets.synthetic.layouts` that writes synthetic worlds in this layout; None without one."""
     skeleton: ClassVar[Skeleton]
     """Joints of predictions."""
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
@@ -56,31 +56,31 @@ class Adapter(ABC):
     @property
     @abstractmethod
     def views(self) -> tuple[str, ...]:
-        """See `Dataset`."""
+        """Camera names in the data set's order."""
 
     @abstractmethod
     def facts(self, split: str) -> Facts:
-        """See `Dataset`."""
+        """Sources of boxes and true poses of a split, and other facts that influence numbers on the split."""
 
     @abstractmethod
     def keys(self, split: str) -> Sequence[str]:
-        """See `Dataset`."""
+        """Keys of a split in a fixed order; InputError for an unknown split."""
 
     @abstractmethod
     def sample(self, key: str) -> Sample:
-        """See `Dataset`."""
+        """Sample of a key; InputError for an unknown key."""
 
     @abstractmethod
     def truth(self, key: str) -> Truth:
-        """See `Dataset`."""
+        """True poses of a key; InputError for an unknown key."""
 
     @abstractmethod
     def inspect(self) -> tuple[DataState, str]:
-        """State of the folder and one line of detail; may raise InputError where a file is damaged."""
+        """State of the folder and one line of detail; raises InputError if a file is damaged."""
 
     @abstractmethod
     def content_sha256(self) -> str:
-        """SHA-256 of the labels and of the options that select or change them."""
+        """SHA-256 of the labels and of the options that select or change labels."""
 
     def status(self) -> Status:
         """Whether the data set can be used; never raises."""
@@ -91,7 +91,7 @@ class Adapter(ABC):
         return Status(state, detail, self.obtain)
 
     def manifest(self) -> str:
-        """Hash of labels and options, not of the images: equal on all machines with the same labels.
+        """Hash of labels and options. It does not depend on the images, so it is equal wherever the labels are.
 
         Raises:
             InputError: a file cannot be read, or a generated world was changed.
@@ -99,7 +99,7 @@ class Adapter(ABC):
         return self._manifest
 
     def truth_source(self, published: TruthSource) -> TruthSource:
-        """Source of the published poses; "synthetic" if the people are rendered."""
+        """Source of the true poses: ``published``, or "synthetic" if the people are rendered."""
         return "synthetic" if self.synthetic else published
 
     def check_split(self, split: str) -> None:
@@ -109,7 +109,7 @@ class Adapter(ABC):
             raise InputError(f"{self.name}: split", f"{split!r} is no split", f"one of {names}")
 
     def unknown_key(self, key: str, file: Path) -> InputError:
-        """The error for a key that the data set lacks; ``file`` lists the valid ones."""
+        """InputError for an unknown key; ``file`` is the file that lists the valid keys."""
         return InputError(f"{self.name}: key {key!r}", "the data set has no such sample", f"see {file}")
 
     def verify(self) -> None:

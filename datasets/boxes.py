@@ -1,4 +1,4 @@
-"""Boxes of people as in RootNet's release (Moon et al., ICCV 2019): cut to the image, squared, enlarged.
+"""Boxes of people, computed as in RootNet's release (Moon et al., ICCV 2019): cut to the image, squared, enlarged.
 
 Data sets have tight boxes. A box that is processed twice is enlarged twice, so readers reject files with processed
 boxes (``bbox_root_*_output.json``).
@@ -12,15 +12,15 @@ from numpy.typing import ArrayLike
 from poseboard.datasets.camera import Array
 
 CROP_SCALE = 1.25
-"""Factor on the sides of a squared box."""
+"""Factor by which the release enlarges both sides of a squared box."""
 
 
 def cut_boxes(boxes_xywh: ArrayLike, sizes: ArrayLike) -> Array:
-    """Move boxes into the image; (N, 4) x, y, width, height in pixels, NaN for unusable boxes.
+    """Cut boxes to their images. Returns (N, 4) x, y, width, height in pixels, NaN for unusable boxes.
 
-    Two quirks of the release: a box with a negative x is shifted instead of cut, because the right edge is computed
-    from the moved corner; and sides become one pixel shorter. Boxes beyond the image, and those with width x height not
-    above 0, are unusable. (Two negative sides pass.)
+    The release has two quirks, which are kept. A box with a negative x is shifted instead of cut, because the right
+    edge is computed from the moved corner. Sides become one pixel shorter. Boxes outside the image are unusable, and so
+    are boxes with width x height <= 0. (A box with two negative sides passes.)
 
     Args:
         boxes_xywh: (N, 4) x, y of the upper left corner, width, height.
@@ -41,15 +41,15 @@ def cut_boxes(boxes_xywh: ArrayLike, sizes: ArrayLike) -> Array:
 
 
 def crop_boxes(boxes_xywh: ArrayLike, sizes: ArrayLike, aspect: float = 1.0, scale: float = CROP_SCALE) -> Array:
-    """Crop regions of tight boxes, (N, 4) x, y, width, height in pixels; NaN for boxes that `cut_boxes` rejects.
+    """Crop regions (N, 4) of tight boxes: x, y, width, height in pixels; NaN for boxes that `cut_boxes` rejects.
 
-    The shorter side grows to the aspect about the centre, then both sides grow by ``scale``. The region may extend
-    beyond the image.
+    The shorter side is extended around the centre to the aspect ratio, then both sides are scaled. The region may
+    extend beyond the image.
 
     Args:
         boxes_xywh: (N, 4) tight boxes.
         sizes: (N, 2) or (2,) width and height of the images.
-        aspect: width by height of the crop.
+        aspect: width of the crop divided by its height.
         scale: factor on both sides.
 
     Example:

@@ -23,7 +23,7 @@ Box = tuple[int, int, int, int]
 _TANGENTIAL = {"opencv": 2.0, "human36m": 1.0}
 """Lens model -> factor of its tangential cross terms."""
 _FIXED_POINT_STEPS = 20
-"""Iterations of the inversion of the lens model; 20 reach float64 precision for the lenses of our data sets."""
+"""Iterations that invert the lens model; 20 reach float64 precision for the lenses of our data sets."""
 
 
 def _frozen(value: ArrayLike, shape: tuple[int, ...], name: str) -> Array:
@@ -95,27 +95,27 @@ class Camera:
         return np.asarray(-self.R.T @ self.t)
 
     def to_camera(self, points_mm: ArrayLike) -> Array:
-        """World points (..., 3) mm -> points (..., 3) mm in the camera frame."""
+        """Transform world points (..., 3) mm to points (..., 3) mm in the camera frame."""
         return np.asarray(np.asarray(points_mm, dtype=np.float64) @ self.R.T + self.t)
 
     def project(self, points_mm: ArrayLike) -> Array:
-        """World points (..., 3) mm -> pixels (..., 2) with lens distortion; points behind the camera are NaN."""
+        """Project world points (..., 3) mm to pixels (..., 2) with lens distortion; NaN behind the camera."""
         x = self.to_camera(points_mm)
         z = np.where(x[..., 2:] > 0, x[..., 2:], np.nan)
         return self._to_pixels(self._distort(x[..., :2] / z))
 
     def image(self, normalised: ArrayLike) -> Array:
-        """Directions (..., 2), x / z and y / z in the camera frame -> pixels (..., 2) with lens distortion."""
+        """Convert directions (..., 2), x / z and y / z in the camera frame, to pixels (..., 2) with lens distortion."""
         return self._to_pixels(self._distort(np.asarray(normalised, dtype=np.float64)))
 
     def normalised(self, points_px: ArrayLike) -> Array:
-        """Undistorted pixels (..., 2) -> directions (..., 2), x / z and y / z in the camera frame."""
+        """Convert undistorted pixels (..., 2) to directions (..., 2), x / z and y / z in the camera frame."""
         return self._to_normalised(np.asarray(points_px, dtype=np.float64))
 
     def undistort(self, points_px: ArrayLike) -> Array:
-        """Pixels (..., 2) of the distorted image -> pixels of the undistorted image.
+        """Convert pixels (..., 2) of the distorted image to pixels of the undistorted image.
 
-        The lens model has no closed inverse. The fixed point of m = m + (distorted - distort(m)) is the solution.
+        The lens model has no closed inverse. The solution is the fixed point of m = m + (distorted - distort(m)).
         """
         points = np.asarray(points_px, dtype=np.float64)
         if not self.dist.any():
@@ -127,20 +127,21 @@ class Camera:
         return self._to_pixels(m)
 
     def distort(self, points_px: ArrayLike) -> Array:
-        """Pixels (..., 2) of the undistorted image -> pixels of the distorted image on the same ray."""
+        """Convert pixels (..., 2) of the undistorted image to pixels of the distorted image."""
         return self._to_pixels(self._distort(self._to_normalised(np.asarray(points_px, dtype=np.float64))))
 
     def undistorted(self) -> Camera:
-        """The same camera without distortion: the camera of an undistorted image."""
+        """Copy of the camera without lens distortion: the camera of the undistorted image."""
         return replace(self, dist=np.zeros(5))
 
     def crop_resize(self, box_px: Box, size: tuple[int, int]) -> Camera:
-        """The camera of the crop ``box_px`` resized to ``size`` (width, height).
+        """Camera of the crop ``box_px`` after resizing to ``size`` (width, height).
 
-        Learnable triangulation: the principal point is shifted by the corner of the box, then both rows are scaled.
+        As in learnable triangulation, the principal point is shifted by the corner of the box, then both rows of K are
+        scaled.
 
         Raises:
-            ValueError: the box or the size is empty, or not finite.
+            ValueError: the box or the size is empty or not finite.
         """
         left, upper, right, lower = box_px
         if not (0 < right - left < math.inf and 0 < lower - upper < math.inf and min(size) > 0):
@@ -155,7 +156,7 @@ class Camera:
         return self._with(K=K, size=(int(size[0]), int(size[1])))
 
     def withhold(self, *, intrinsics: bool, extrinsics: bool) -> Camera:
-        """Remove K (and distortion), or R and t: reading them raises AttributeError."""
+        """Copy of the camera without K and distortion, or without R and t; reading them raises AttributeError."""
         camera = self._with()
         kept = camera.__dict__
         if intrinsics:
@@ -167,7 +168,7 @@ class Camera:
         return camera
 
     def _with(self, **changed: object) -> Camera:
-        """A copy with other values, which are not checked."""
+        """Copy of the camera with replaced values, without checks."""
         camera = object.__new__(Camera)
         camera.__dict__.update(self.__dict__, **changed)
         return camera
@@ -184,7 +185,7 @@ class Camera:
 
 
 def _through_lens(m: Array, dist: Array, factor: Array | float) -> Array:
-    """Distorted directions (..., 2) by the Brown–Conrady model.
+    """Distort directions (..., 2) by the Brown–Conrady model.
 
     With r² = x² + y²: m (1 + k1 r² + k2 r⁴ + k3 r⁶) + tangential terms. For x these are f p1 x y + p2 (r² + f x²), with
     f = 2 in OpenCV. Human3.6M's release uses f = 1.
@@ -221,16 +222,16 @@ def undistort_each(cameras: Sequence[Camera], points_px: Array) -> Array:
 
 
 def crop_affine(centre_px: ArrayLike, side_px: float, size: tuple[int, int], rotation_deg: float = 0.0) -> Array:
-    """Affine transform (3, 3) from pixels of an image to pixels of a crop.
+    """Affine transform (3, 3) from pixels of the image to pixels of a rotated crop.
 
-    It is solved from three points in float32, as in the releases of epipolar transformers and RootNet. The error is
-    about 1e-5 px; results equal those of the releases to the last digit.
+    The transform is solved from three points in float32, as in the releases of epipolar transformers and RootNet. The
+    rounding error is about 1e-5 px. Results equal those of the releases to the last digit.
 
     Args:
-        centre_px: (2,) point of the image that becomes (width / 2, height / 2).
-        side_px: side of the square about the centre that fills the width.
+        centre_px: (2,) centre of the crop in the image, mapped to (width / 2, height / 2).
+        side_px: side of the square around the centre that fills the width of the crop.
         size: (width, height) of the crop.
-        rotation_deg: direction of the image that points up in the crop, clockwise from up.
+        rotation_deg: clockwise angle in the image between up and the direction that points up in the crop.
 
     Raises:
         ValueError: the square is empty.
@@ -249,14 +250,14 @@ def crop_affine(centre_px: ArrayLike, side_px: float, size: tuple[int, int], rot
 
 
 def _right_angle(centre: Array, arm: Array) -> NDArray[np.float32]:
-    """Three points (3, 2) that fix an affine transform: centre, end of an arm, and that end plus the rotated arm."""
+    """Three points (3, 2) of an affine transform: centre, end of an arm, and the end plus the rotated arm."""
     first, second = centre.astype(np.float32), (centre + arm).astype(np.float32)
     back = first - second
     return np.stack([first, second, second + np.array([-back[1], back[0]], dtype=np.float32)])
 
 
 def square_box(box_px: Box) -> Box:
-    """Square about the integer centre of a box, with its longer side (learnable triangulation, release code).
+    """Square around the integer centre of a box, with the box's longer side (learnable triangulation, release code).
 
     Example:
         >>> square_box((10, 10, 20, 30))
@@ -274,7 +275,7 @@ def square_box(box_px: Box) -> Box:
 
 
 def scale_box(box_px: Box, scale: float) -> Box:
-    """Scale a box about its integer centre; sides are rounded down to whole pixels.
+    """Scale a box around its integer centre; sides are rounded down to whole pixels.
 
     Example:
         >>> scale_box((0, 0, 10, 10), 1.5)

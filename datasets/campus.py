@@ -6,11 +6,11 @@ from poseboard.datasets.multi_human_pose import MultiHumanPose
 
 
 class Campus(MultiHumanPose):
-    """Adapter. Images: ``Camera{c}/campus4-c{c}-%05d.png``. All three actors are scored.
+    """Adapter of Campus. Images are ``Camera{c}/campus4-c{c}-%05d.png``. All three actors are scored.
 
     Args:
         root: folder with the files of :mod:`poseboard.datasets.multi_human_pose`.
-        truth: see `MultiHumanPose`.
+        truth: "actors": true poses of ``actorsGT.mat``; "none": no true poses.
     """
 
     name = "campus"

@@ -1,6 +1,6 @@
-"""The catalogue of data sets: names here, everything else in the adapters, which are imported on first use.
+"""Catalogue of the data sets. It lists only names; adapters are imported on first use.
 
-A data set's adapter is in the module of the same name: "human36m-rigs" is `datasets.human36m_rigs`.
+An adapter's module has the name of its data set: "human36m-rigs" is read by `datasets.human36m_rigs`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from poseboard.datasets.skeleton import Skeleton
 
 @dataclass(frozen=True)
 class Entry:
-    """A data set of the catalogue; its properties are those of the adapter.
+    """Catalogue entry of a data set. Its properties are read from the adapter.
 
     Args:
         name: name of the data set in params.yaml.
@@ -35,45 +35,45 @@ class Entry:
 
     @property
     def adapter(self) -> type[Adapter]:
-        """The class that reads the data set; its parameters are the options in params.yaml."""
+        """Class that reads the data set; the parameters of its constructor are the options in params.yaml."""
         content = vars(import_module(self.module)).values()
         return next(kind for kind in content if isinstance(kind, type) and vars(kind).get("name") == self.name)
 
     @property
     def title(self) -> str:
-        """See `Adapter.title`."""
+        """The authors' name of the data set."""
         return self.adapter.title
 
     @property
     def licence(self) -> str:
-        """See `Adapter.licence`."""
+        """Summary of the licence; only the data set's own page is binding."""
         return self.adapter.licence
 
     @property
     def obtain(self) -> str:
-        """See `Adapter.obtain`."""
+        """Where to get the data set."""
         return self.adapter.obtain
 
     @property
     def layout(self) -> str | None:
-        """See `Adapter.layout`."""
+        """Name of the module that writes synthetic worlds in this layout; None without one."""
         return self.adapter.layout
 
     @property
     def skeleton(self) -> Skeleton:
-        """See `Adapter.skeleton`."""
+        """Joints of predictions."""
         return self.adapter.skeleton
 
     @property
     def writer_module(self) -> str | None:
-        """Full name of the module that `layout` names."""
+        """Full name of the module that writes synthetic worlds in this layout."""
         return None if self.layout is None else f"poseboard.datasets.synthetic.layouts.{self.layout}"
 
     def writer(self) -> ModuleType:
         """Import the module that writes synthetic worlds in this layout.
 
         Raises:
-            InputError: there is no such module.
+            InputError: no module writes this layout.
         """
         if self.writer_module is None:
             names = ", ".join(entry.name for entry in _ENTRIES if entry.layout is not None)
@@ -96,7 +96,7 @@ _ENTRIES = tuple(Entry(name, f"poseboard.datasets.{name.replace('-', '_')}") for
 
 
 def catalog() -> dict[str, Entry]:
-    """All data sets by name."""
+    """All data sets: name -> entry."""
     return {entry.name: entry for entry in _ENTRIES}
 
 
@@ -105,7 +105,7 @@ def open_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
 
     Args:
         name: name in the catalogue.
-        options: values for the parameters of its adapter.
+        options: name -> value of the adapter's parameters.
 
     Raises:
         InputError: the data set or an option is unknown, or an option is missing or has an invalid value.

@@ -1,9 +1,9 @@
 """COCO-style annotation files: JSON of images and annotations, decoded into typed and checked columns.
 
-Undeclared fields are skipped, so files of hundreds of megabytes are decoded in seconds. A declared field that is
-absent, not finite, of another type or length, or refers to a missing image raises an `InputError` with file and field.
-Valid entries that a data set cannot use (crowds, other categories, boxes without area or beyond the image) are left out
-and counted; `Status` reports the counts.
+Undeclared fields are skipped, so files of hundreds of megabytes are decoded in seconds. A declared field must be
+present, finite, of its type and length, and refer to an existing image; otherwise an `InputError` names file and field.
+Some valid entries cannot be used: crowds, other categories, boxes without area or outside the image. They are left out,
+and `Status` reports their counts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from poseboard.datasets.files import read_file
 from poseboard.datasets.plausibility import BODY_MM, extents_mm, scale_to
 
 Number = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
-"""An id or index, as wide as a column of int64."""
+"""Type of an id or index that fits into int64."""
 Side = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 """Width or height of an image, px."""
 Focal = Annotated[float, msgspec.Meta(gt=0)]
@@ -34,11 +34,11 @@ Flag = bool | int | float
 
 COPY = "get the file again from its source"
 _DEPTHS_MM, _EXTENTS_MM = (300.0, 100_000.0), (100.0, 10_000.0)
-"""Plausible medians of people's depths and of the diagonals of their 3D bounding boxes."""
+"""Plausible ranges of the median depth of people and of the median diagonal of their 3D bounding boxes."""
 
 
 class Image(msgspec.Struct, gc=False):
-    """An entry of ``images``; adapters add fields."""
+    """Entry of ``images``; adapters add fields."""
 
     id: Number
     file_name: str
@@ -47,7 +47,7 @@ class Image(msgspec.Struct, gc=False):
 
 
 class Annotation(msgspec.Struct, kw_only=True, gc=False):
-    """An entry of ``annotations``: one person, or a thing of another category; adapters add fields."""
+    """Entry of ``annotations``: one person, or an object of another category; adapters add fields."""
 
     image_id: Number
     bbox: tuple[float, float, float, float]
@@ -57,14 +57,14 @@ class Annotation(msgspec.Struct, kw_only=True, gc=False):
 
 
 class KeyPoints(Annotation, kw_only=True, gc=False):
-    """COCO's person: J times x, y, v in pixels; v = 0: not labelled."""
+    """Annotation of a person in COCO's format: J times x, y, v in pixels; v = 0 for unlabelled joints."""
 
     num_keypoints: int
     keypoints: list[float]
 
 
 class Posed(Annotation, kw_only=True, gc=False):
-    """A person with 3D joints, kept as raw JSON: `column` decodes them with a tenth of the memory."""
+    """Annotation of a person with 3D joints. Joints are kept as raw JSON: `column` needs a tenth of the memory."""
 
     keypoints_cam: msgspec.Raw
     keypoints_img: msgspec.Raw
@@ -72,7 +72,7 @@ class Posed(Annotation, kw_only=True, gc=False):
 
 
 class Category(msgspec.Struct, gc=False):
-    """An entry of ``categories``."""
+    """Entry of ``categories``."""
 
     id: Number
     name: str
@@ -84,7 +84,7 @@ KindT = TypeVar("KindT")
 
 
 class File(msgspec.Struct, Generic[ImageT, AnnotationT]):
-    """A whole file."""
+    """Content of an annotation file."""
 
     images: list[ImageT]
     annotations: list[AnnotationT]
@@ -92,7 +92,7 @@ class File(msgspec.Struct, Generic[ImageT, AnnotationT]):
 
 
 class Detection(msgspec.Struct, kw_only=True, gc=False):
-    """An entry of a detector's file, a list of detections."""
+    """Entry of a detector's file, which is a list of detections."""
 
     image_id: Number
     bbox: tuple[float, float, float, float]
@@ -110,13 +110,13 @@ def decode(path: Path, kind: type[KindT], obtain: str) -> KindT:
         obtain: remedy for an absent file.
 
     Raises:
-        InputError: the file is absent or truncated, or a field is missing or invalid; names file and field.
+        InputError: the file is absent or truncated, or a field is missing or invalid.
     """
     return parse(read_file(path, obtain), kind, path)
 
 
 def parse(content: bytes | msgspec.Raw, kind: type[KindT], path: Path, part: str = "") -> KindT:
-    """Decode JSON to a typed value, see `decode`; ``part`` is its place in the file."""
+    """Decode JSON to a typed value, see `decode`; ``part`` is the place of the content in the file."""
     try:
         return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:
@@ -128,16 +128,16 @@ def parse(content: bytes | msgspec.Raw, kind: type[KindT], path: Path, part: str
 
 
 def column(parts: Sequence[msgspec.Raw], shape: tuple[int, ...], path: Path, place: str) -> Array:
-    """Decode m lists of numbers or flags, nested as ``shape``, to one array (m, *shape).
+    """Decode m nested lists of numbers or flags to one array (m, *shape).
 
     Args:
         parts: raw JSON of the m lists.
-        shape: (J,) or (J, C).
+        shape: shape (J,) or (J, C) of each list.
         path: path of the file.
-        place: place of the lists in the file, with {} for the row.
+        place: place of the lists in the file for errors, with {} for the row.
 
     Raises:
-        InputError: a list has another form; names its place.
+        InputError: a list has another shape or other values.
     """
     item: Any = Flag if len(shape) == 1 else tuple[(float,) * shape[1]]  # type: ignore[misc]
     kind = Annotated[list[item], msgspec.Meta(min_length=shape[0], max_length=shape[0])]
@@ -152,7 +152,7 @@ def column(parts: Sequence[msgspec.Raw], shape: tuple[int, ...], path: Path, pla
 
 
 def posed_joints(annotations: Sequence[Posed], joints: int, path: Path) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Joints of m people in the camera frame (m, J, 3) mm, in the image (m, J, 2) px, and their visibility (m, J)."""
+    """Joints of m people: (m, J, 3) mm in the camera frame, (m, J, 2) px in the image, and visibility (m, J)."""
     mm, px, flags = (
         column(
             [getattr(annotation, name) for annotation in annotations],
@@ -167,12 +167,12 @@ def posed_joints(annotations: Sequence[Posed], joints: int, path: Path) -> tuple
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """The n images of an annotation file, in its order.
+    """Columns of the n images of an annotation file, in the order of the file.
 
     Args:
         path: path of the annotation file.
-        ids: (n,) ids.
-        names: paths below the folder of the images.
+        ids: (n,) ids of the images.
+        names: n paths below the folder of the images.
         sizes: (n, 2) width and height, px.
     """
 
@@ -183,7 +183,7 @@ class Images:
 
     @classmethod
     def of(cls, path: Path, images: Sequence[Image]) -> Images:
-        """Columns of image entries; InputError for a repeated id, and for a path that leaves the folder."""
+        """Collect image entries in columns; InputError for a repeated id or a path outside the folder."""
         ids = np.array([image.id for image in images], dtype=np.int64)
         names = [image.file_name for image in images]
         for row, name in enumerate(names):
@@ -206,7 +206,7 @@ class Images:
         return np.asarray(np.where(self.ids[rows] == wanted, rows, -1), dtype=np.int64)
 
     def rows(self, image_ids: Sequence[int], where: str) -> NDArray[np.int64]:
-        """Rows of images by id; InputError names the first entry of ``where`` with an unknown id."""
+        """Rows of images by id; for an unknown id, InputError names the entry in the list ``where``."""
         rows = self.find(image_ids)
         if (rows < 0).any():
             row = int((rows < 0).argmax())
@@ -216,14 +216,14 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class ByImage:
-    """Rows of a table by image: those of image i are ``rows[first[i]:first[i + 1]]``, in table order."""
+    """Index of a table's rows by image: image i has ``rows[first[i]:first[i + 1]]``, in table order."""
 
     rows: NDArray[np.int64]
     first: NDArray[np.int64]
 
     @classmethod
     def of(cls, image: NDArray[np.int64], count: int, rows: NDArray[np.int64] | None = None) -> ByImage:
-        """Group m rows, or a selection ``rows`` of them, by their images (m,)."""
+        """Group m rows by their images (m,); ``rows`` selects some rows of the table (None: all)."""
         chosen = np.arange(len(image)) if rows is None else rows
         order = np.argsort(image[chosen], kind="stable")
         of_image = image[chosen][order]
@@ -245,7 +245,7 @@ class LeftOut:
     counts: dict[str, int] = field(default_factory=dict)
 
     def keep(self, good: NDArray[np.bool_], kept: NDArray[np.bool_], why: str) -> NDArray[np.bool_]:
-        """``kept`` without bad entries, which are counted under the reason ``why``."""
+        """Remove the entries of ``kept`` that are not ``good``, and count them under the reason ``why``."""
         bad = int((kept & ~good).sum())
         if bad:
             self.counts[why] = self.counts.get(why, 0) + bad
@@ -256,7 +256,7 @@ class LeftOut:
 
 
 def single_people(file: File[ImageT, AnnotationT], left_out: LeftOut) -> NDArray[np.bool_]:
-    """Which annotations (m,) are single people; counts other categories and crowds."""
+    """Mask (m,) of the annotations of single people; other categories and crowds are counted as left out."""
     people = {category.id for category in file.categories if category.name == "person"} if file.categories else {1}
     kept = np.ones(len(file.annotations), dtype=np.bool_)
     is_person = np.array([a.category_id in people for a in file.annotations], dtype=np.bool_)
@@ -267,7 +267,7 @@ def single_people(file: File[ImageT, AnnotationT], left_out: LeftOut) -> NDArray
 def boxed(
     file: File[ImageT, AnnotationT], images: Images, kept: NDArray[np.bool_], left_out: LeftOut
 ) -> NDArray[np.bool_]:
-    """Which of the annotations ``kept`` (m,) have a usable box, see `used_boxes`."""
+    """Mask (m,) of the annotations in ``kept`` that have a usable box, see `used_boxes`."""
     image = images.rows([a.image_id for a in file.annotations], f"{images.path}: annotations")
     boxes = np.array([a.bbox for a in file.annotations], dtype=np.float64).reshape(-1, 4)
     return used_boxes(boxes, images.sizes[image], kept, left_out)
@@ -276,10 +276,11 @@ def boxed(
 def used_boxes(
     boxes_xywh: Array, sizes: NDArray[np.int64], kept: NDArray[np.bool_], left_out: LeftOut, what: str = ""
 ) -> NDArray[np.bool_]:
-    """Which of ``kept`` (m,) have a box from which a person can be cropped; counts the others.
+    """Mask (m,) of the entries in ``kept`` that have a usable box; the other entries are counted as left out.
 
-    Boxes with a side not above 0, of a single pixel, or beyond the image are unusable. This is RootNet's rule (see
-    `boxes.cut_boxes`), made stricter for two negative sides and single pixels, which lead to an infinite distance.
+    Boxes are unusable if a side is not above 0, if they have a single pixel, or if they lie outside the image. This is
+    RootNet's rule (see `boxes.cut_boxes`), made stricter: boxes with two negative sides or a single pixel would give an
+    infinite distance.
     """
     boxes = boxes_xywh.reshape(-1, 4)
     cut = cut_boxes(boxes, sizes)
@@ -300,12 +301,12 @@ def corners(boxes_xywh: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """Boxes of b people, in the order of their file.
+    """Columns of b boxes of people, in the order of the file.
 
     Args:
         image: (b,) row of the image.
         boxes_px: (b, 4) left, upper, right, lower.
-        scores: (b,) scores of the detector, or None.
+        scores: (b,) scores of the detector; None for annotated boxes.
     """
 
     image: NDArray[np.int64]
@@ -320,12 +321,12 @@ def read_detections(path: Path, images: Images, obtain: str, left_out: LeftOut, 
         path: path of the file.
         images: images of the annotations.
         obtain: remedy for an absent file.
-        left_out: counts of unused entries, to add to.
-        partial: whether ``images`` are only some of the file's; detections in others are skipped.
+        left_out: counts of unused entries; the counts of this file are added.
+        partial: whether the file may have detections in images that are not in ``images``; they are skipped.
 
     Raises:
-        InputError: the file cannot be read; an image does not exist; or the boxes are RootNet's output (they have
-            ``root_cam``), which are already squared and enlarged.
+        InputError: the file cannot be read, an image id is unknown, or the boxes have ``root_cam``: such boxes are
+            RootNet's output, already squared and enlarged.
     """
     entries = decode(path, list[Detection], obtain)
     for row, entry in enumerate(entries):
@@ -346,7 +347,7 @@ def read_detections(path: Path, images: Images, obtain: str, left_out: LeftOut, 
 
 
 def check_millimetres(joints_mm: Array, root: int, where: str) -> None:
-    """Raise InputError if depth or size of people (m, J, 3) in camera frames is implausible in millimetres."""
+    """Raise InputError if people (m, J, 3) in camera frames have an implausible depth or size for millimetres."""
     if len(joints_mm):
         depth = float(np.median(joints_mm[:, root, 2]))
         extent = float(np.median(np.linalg.norm(np.ptp(joints_mm, axis=1), axis=-1)))

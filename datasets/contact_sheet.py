@@ -1,4 +1,4 @@
-"""Contact sheet: a few samples of a data set in one image, every second one with boxes and poses."""
+"""Contact sheet: a few samples of a data set in one image. Every second sample has boxes and poses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def spread(groups: Mapping[str, Group], count: int = 12) -> list[str]:
     """Choose up to ``count`` samples that cover as many actions and subjects as possible.
 
     Args:
-        groups: key -> group of the sample, in the data set's order.
+        groups: key of a sample -> its group, in the data set's order.
         count: maximum number of keys.
 
     Example:
@@ -51,8 +51,8 @@ def spread(groups: Mapping[str, Group], count: int = 12) -> list[str]:
 def contact_sheet(dataset: Dataset, keys: Sequence[str]) -> Image:
     """Draw samples side by side, (H, W, 3) uint8 RGB: up to four views per sample, cropped to the people.
 
-    Every second sample has boxes and poses: the 2D detections, else the projected true joints. A view without an image
-    is grey.
+    Boxes and poses are drawn on every second sample. Poses are the 2D detections, or the projected true joints if there
+    are no detections. A view without an image is grey.
 
     Args:
         dataset: data set of the samples.
@@ -104,7 +104,7 @@ def _block(dataset: Dataset, key: str, drawn: bool) -> Image:
 
 
 def _annotated(dataset: Dataset, key: str) -> Array | None:
-    """True poses (P, J, 3) mm; None without truth, or for a truth with other joints than the skeleton."""
+    """True poses (P, J, 3) mm; None without true poses, or if their joints differ from the data set's skeleton."""
     try:
         joints_mm = dataset.truth(key).joints_mm
     except InputError:
@@ -113,7 +113,7 @@ def _annotated(dataset: Dataset, key: str) -> Array | None:
 
 
 def _cell(view: View, skeleton: Skeleton, joints_mm: Array | None, drawn: bool) -> Image:
-    """A square around the people of a view; without people the largest square at the centre of the frame."""
+    """Square image around the people of a view; without people, the largest square at the centre of the image."""
     if view.image is None:
         width, height = view.camera.size
         image = np.full((height, width, 3), 96, np.uint8)
@@ -151,7 +151,7 @@ def _cell(view: View, skeleton: Skeleton, joints_mm: Array | None, drawn: bool) 
 
 
 def _draw(image: Image, skeleton: Skeleton, points_px: Array) -> None:
-    """Draw the edges between points (J, 2) that are finite and not far outside of the image."""
+    """Draw the skeleton's edges between those points (J, 2) that are finite and not far outside the image."""
     near = np.abs(points_px - CELL_PX / 2).max(axis=1) < 4 * CELL_PX  # false for NaN
     for a, b in skeleton.edge_indices:
         if near[a] and near[b]:

@@ -24,10 +24,10 @@ _FORMAT = 3
 
 @dataclass(frozen=True, eq=False)
 class _Selection:
-    """The samples of one crops file.
+    """Samples whose crops are in one file.
 
     Args:
-        folder: folder of the file, named by a hash of everything that the crops depend on, the images last.
+        folder: folder of the file; its name is a hash of everything that the crops depend on.
         keys: keys of the samples.
         rows: (samples, cameras, people) int64, row of each crop in the file; -1 without a crop.
     """
@@ -45,15 +45,15 @@ class _Selection:
 class CropStore:
     """Cached pixels of a data set's person crops.
 
-    Only pixels are cached: cameras, boxes and 2D detections of a crop come from `View.crop`. The first request for a
+    Only pixels are cached; `View.crop` computes the camera, box and 2D detections of a crop. The first request for a
     crop decodes all crops of its split; `build` decodes other selections. If the crops of a split would fill more than
-    half of the free disk, nothing is stored and the caller decodes each crop itself, with equal values.
+    half of the free disk, nothing is stored. The caller then decodes each crop itself, with equal values.
 
     Args:
         dataset: data set with full frames.
         side_px: side of the crops.
-        box_scale: factor on the box before the crop.
-        folder: folder of the cache, with one sub-folder per content: manifest of the data set, side, scale, keys, and
+        box_scale: factor on the sides of a box before the crop.
+        folder: folder of the cache. Each sub-folder has one content: manifest of the data set, side, scale, keys, and
             box, size and time of modification of every image. Crops of earlier states of the images are removed.
         progress: called with (finished samples, all samples) while crops are decoded.
         resampling: see `View.crop`.
@@ -84,7 +84,7 @@ class CropStore:
         self._prepared: set[str] = set()
 
     def pixels(self, key: str, camera: str, person: int = 0) -> Image | None:
-        """The stored crop (S, S, 3) uint8 of one person in one view, read-only; None if it is not stored.
+        """Stored crop (S, S, 3) uint8 of one person in one view, read-only; None if the crop is not stored.
 
         Args:
             key: key of the sample.
@@ -92,7 +92,7 @@ class CropStore:
             person: index of the person.
 
         Raises:
-            InputError: the crops of the split are decoded, and an image cannot be read.
+            InputError: an image of the split cannot be read.
         """
         split = None if key in self._place else self._split_of.get(key)
         if split is not None and split not in self._prepared:
@@ -109,7 +109,7 @@ class CropStore:
         return crops[row] if row >= 0 else None
 
     def build(self, keys: Sequence[str], threads: int = 2) -> Path | None:
-        """Decode the crops of ``keys`` into one file, unless it exists, and use it.
+        """Decode the crops of ``keys`` into one file unless the file exists, and use the file.
 
         The file is written atomically; a second process that needs the same file waits for the first.
 
@@ -118,7 +118,7 @@ class CropStore:
             threads: number of decoding threads.
 
         Returns:
-            The folder of the file, or None if ``keys`` have no images to crop.
+            Folder of the file; None if the samples have no images to crop.
 
         Raises:
             InputError: an image cannot be read, or the disk is too small.
@@ -209,7 +209,7 @@ class CropStore:
 
 
 def _reserve(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
-    """Create a memory-mapped array and reserve its space: writing to a full disk would be a SIGBUS."""
+    """Create a memory-mapped array and reserve its disk space; writing to a full disk would end in SIGBUS."""
     size = int(np.prod(shape, dtype=np.int64))
     remedy = "free space, choose another folder for crops, or decode fewer frames"
     if shutil.disk_usage(path.parent).free < size:

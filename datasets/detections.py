@@ -3,7 +3,7 @@
     pred_<name>_maskrcnn_hrnet_coco.pkl     dict "{camera}_{frame}" -> list of {"pred": 17 x 3}: x px, y px, score
     pred_<name>_maskrcnn_hrnet_coco.npz     the same without a pickle: camera (n,), frame (n,), keypoints (n, 17, 3)
 
-Joints are `skeleton.COCO`. People are in any order: a detector processes each view on its own.
+Joints are `skeleton.COCO`. A detector processes each view separately, so people are in any order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from poseboard.datasets.skeleton import COCO
 from poseboard.datasets.unpickle import read_pickle
 
 Detections = dict[tuple[int, int], Array]
-"""(camera, frame) -> (people, 17, 3): x px, y px, score."""
+"""2D detections: (camera, frame) -> (people, 17, 3) x px, y px, score."""
 
 _COPY = "copy it again from its source"
 
@@ -38,22 +38,22 @@ def detections_name(name: str) -> str:
 
 
 def detections_path(folder: Path, name: str) -> Path | None:
-    """Path of the detections in a folder, .pkl preferred to .npz; None without either."""
+    """Path of the detections in a folder: the .pkl file, else the .npz file, else None."""
     paths = (folder / f"{detections_name(name)}{suffix}" for suffix in (".pkl", ".npz"))
     return next((path for path in paths if path.is_file()), None)
 
 
 def read_detections(path: Path) -> Detections:
-    """Read detections; views without people may be absent.
+    """Read a file of detections. Views without people may be absent.
 
     Raises:
-        InputError: the file cannot be read or has other content.
+        InputError: the file cannot be read or does not contain detections.
     """
     return _from_pickle(path) if path.suffix == ".pkl" else _from_npz(path)
 
 
 def encode_detections(detections: Mapping[tuple[int, int], Array]) -> bytes:
-    """Content of an .npz file; equal detections give equal bytes."""
+    """Encode detections as the content of an .npz file; equal detections give equal bytes."""
     counts = [len(people) for people in detections.values()]
     views = np.repeat(np.array(list(detections), dtype=np.int64).reshape(-1, 2), counts, axis=0)
     keypoints = np.concatenate([np.zeros((0, len(COCO), 3)), *detections.values()]).astype(np.float32)
@@ -63,7 +63,7 @@ def encode_detections(detections: Mapping[tuple[int, int], Array]) -> bytes:
 
 
 def boxes_about(joints_px: Array) -> Array:
-    """Boxes (P, 4) left, upper, right, lower about joints (P, J, 2).
+    """Boxes (P, 4) left, upper, right, lower around joints (P, J, 2), in pixels.
 
     Example:
         >>> boxes_about(np.array([[[1.0, 5.0], [3.0, 4.0]]])).tolist()

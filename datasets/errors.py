@@ -14,9 +14,9 @@ class InputError(ValueError):
     """Invalid input from the user: a file, a setting or an argument.
 
     Args:
-        where: file, setting or argument, with the field if it has fields.
-        problem: what is wrong with the value.
-        remedy: action that solves it.
+        where: file, setting or argument, and the field if there are several.
+        problem: description of the wrong value.
+        remedy: action that solves the problem.
 
     Example:
         >>> str(InputError("labels.npy: table", "field is missing", "build the labels again"))
@@ -32,7 +32,7 @@ class InputError(ValueError):
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """Remedy for an unknown name: the most similar valid name and the list of all valid names.
+    """Remedy for an unknown name: the most similar valid name and a list of all valid names.
 
     Example:
         >>> did_you_mean("ransak", ["dlt", "ransac"])
@@ -44,7 +44,7 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
 
 
 def validated(kind: type[ModelT], values: Mapping[str, Any], where: str | Path) -> ModelT:
-    """Build a pydantic model; InputError names ``where``, the first invalid field and the model's fields."""
+    """Validate values as a pydantic model; InputError names ``where``, the first invalid field and all fields."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:

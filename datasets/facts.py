@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 DataState = Literal["ready", "partial", "missing", "damaged"]
-"""State of a data set's folder."""
+"""State of a data set's folder, see `sample.Status`."""
 
 BoxSource = Literal["annotated", "detected", "true joints"]
 """Source of the boxes: labels of the image (masks, by hand), a detector, or the true joints."""
@@ -17,14 +17,14 @@ TruthSource = Literal["motion capture", "triangulated", "annotated", "synthetic"
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts of a split that influence all numbers on it; signatures state the first two.
+    """Facts of a split that influence all its numbers. Signatures state the sources of boxes and true poses.
 
     Args:
         boxes: source of the boxes. Boxes from "true joints" leak the true position and size of a person.
         truth: source of the true poses.
-        hand: whether samples state which hand they show, see `Sample.hand`.
-        associated: whether row p of all views of a sample is the same person. False for a detector that processes each
-            view on its own: its people have any order.
+        hand: whether samples state left or right hand, see `Sample.hand`.
+        associated: whether row p is the same person in all views of a sample. False if a detector processes each view
+            separately, so that people are in any order.
 
     Example:
         >>> Facts(boxes="detected", truth="triangulated")

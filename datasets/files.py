@@ -1,9 +1,8 @@
 """Reading, hashing and atomic writing of files.
 
-A file is written to a temporary file in the same folder, which is then renamed.
-All results, weights, pages and worlds are written this way. After a kill the file is the old one or the new one; a
-``<name>.partial`` may remain, which the next run overwrites. After an error, such as a full disk, only the old file
-remains.
+All results, weights, pages and worlds are first written to a temporary file ``<name>.partial`` in the same folder,
+which is then renamed. If the process is killed, the file is the old one or the new one. A temporary file may remain,
+and the next run overwrites it. After an error, such as a full disk, only the old file remains.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Content = bytes | Callable[[BinaryIO], object]
 
 
 class WholeFiles:
-    """Several files that are renamed together at the end of the block, or none of them after an error.
+    """Context manager that writes several files, and renames all of them at the end of the block or none.
 
     Example:
         >>> with WholeFiles() as files:  # doctest: +SKIP
@@ -39,15 +38,15 @@ class WholeFiles:
         return self
 
     def write(self, path: Path, content: Content, *, durable: bool = False) -> None:
-        """Write a temporary file, which is renamed at the end of the block; folders are created.
+        """Write a temporary file, to be renamed at the end of the block. Missing folders are created.
 
         Args:
             path: final path.
             content: bytes, or a function that writes them into an open file.
-            durable: wait until the file is on the disk, so that a power failure does not lose it.
+            durable: wait until the content is on the disk, so that a power failure does not lose the file.
 
         Raises:
-            OSError: the file cannot be written; the error names ``path``, also where a library raised another one.
+            OSError: the file cannot be written. The error names ``path`` even if a library raised another error.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
@@ -89,7 +88,7 @@ def write_file(path: Path, content: Content, *, durable: bool = False) -> None:
 
 
 def read_file(path: Path, remedy: str) -> bytes:
-    """Content of a file; InputError with ``remedy`` if it cannot be read."""
+    """Content of a file; InputError with ``remedy`` if the file cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -97,12 +96,12 @@ def read_file(path: Path, remedy: str) -> bytes:
 
 
 def files_sha256(options: str, paths: Iterable[Path], remedy: str) -> str:
-    """SHA-256 of options and of files, which may be absent.
+    """SHA-256 of options and of the content of files. Files may be absent.
 
     Args:
-        options: text to hash before the files.
+        options: options as text, hashed before the files.
         paths: files in a fixed order.
-        remedy: what to do if a file exists and cannot be read.
+        remedy: remedy of the error for an unreadable file.
 
     Raises:
         InputError: a file exists and cannot be read.
@@ -120,7 +119,7 @@ def files_sha256(options: str, paths: Iterable[Path], remedy: str) -> str:
 
 
 class _Disk(io.FileIO):
-    """A file that stores its first error of writing, because libraries replace or hide such errors."""
+    """Open file that stores its first write error, because libraries replace or hide such errors."""
 
     failure: OSError | None = None
 

@@ -30,10 +30,10 @@ from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.datasets.unpickle import read_pickle
 
 DAMAGED = ("S9/Greeting-2", "S9/SittingDown-2", "S9/Waiting-1")
-"""Sequences whose annotations are shifted against the images; absolute errors leave them out."""
+"""Sequences whose annotations are shifted relative to the images. Absolute errors exclude them."""
 
 TEST_SUBJECTS = ("S9", "S11")
-"""Subjects of the published test split; all others are of the training split."""
+"""Subjects of the published test split. All other subjects are used for training."""
 
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")
 """Serial numbers of the published cameras, in the order of the labels."""
@@ -48,14 +48,14 @@ _TREE_OF = {"undistorted": TREES[1], "original": TREES[0]}
 
 
 def image_path(root: Path, subject: str, sequence: str, tree: str, camera: str, frame: int) -> Path:
-    """The image of one camera at one frame; images are numbered from 1, frames from 0.
+    """Path of the image of one camera and frame. Images are numbered from 1, frames from 0.
 
     Args:
-        root: folder that holds ``processed/``.
-        subject: "S9".
-        sequence: "Walking-1".
+        root: folder with ``processed/``.
+        subject: name of the subject, such as "S9".
+        sequence: name of the sequence, such as "Walking-1".
         tree: one of `TREES`.
-        camera: serial number.
+        camera: serial number of the camera.
         frame: ``frame_idx`` of the labels.
 
     Example:
@@ -66,15 +66,15 @@ def image_path(root: Path, subject: str, sequence: str, tree: str, camera: str, 
 
 
 class Human36M(Adapter):
-    """Adapter of the published layout.
+    """Adapter of Human3.6M in the published multi-view layout.
 
     Args:
         root: folder with ``processed/`` and ``extra/``.
         images: image tree. Cameras of "undistorted" images have no distortion; those of "original" images have the
             distortion of the labels, in the model of the Human3.6M release.
-        labels: labels file; None: `LABELS` below ``root``.
+        labels: path of the labels file; None: `LABELS` below ``root``.
         synthetic: see `Adapter`.
-        box_scale: factor on the boxes about their integer centres.
+        box_scale: factor on the sides of the boxes, around their integer centres.
 
     Example:
         >>> dataset = Human36M(Path("data/human36m"))
@@ -141,22 +141,22 @@ class Human36M(Adapter):
         return hashlib.sha256(f"{content} {options}".encode()).hexdigest()
 
     def facts(self, split: str) -> Facts:
-        """Boxes of foreground masks, poses of motion capture.
+        """Sources: boxes from foreground masks, true poses from motion capture.
 
-        The labels do not state the source of their boxes. We take them for the published ones.
+        The labels do not state the source of the boxes. We assume that they are the published boxes.
         """
         return Facts(boxes="annotated", truth=self.truth_source("motion capture"))
 
     def read_results(self, path: Path, split: str) -> Array:
-        """Poses of a published results file (N, J, 3), world mm, in the order of the keys of a split.
+        """Read the poses (N, J, 3), world mm, of a published results file, in the order of a split's keys.
 
         Raises:
-            InputError: it is no such file, or of another number of frames; see `read_predictions`.
+            InputError: the file is not a results file or has another number of frames, see `read_predictions`.
         """
         return read_predictions(path, self.keys(split))
 
     def verified(self, every_byte: bool = False) -> dict[str, Any]:
-        """Compare a generated world with its manifest; see `manifest.verify`."""
+        """Completed manifest of an unchanged generated world; see `manifest.verify`."""
         labels = self._labels
         sequences: dict[str, list[Path]] = {}
         for rows in sorted(labels.sequences(), key=lambda rows: int(rows[0])):
@@ -174,19 +174,19 @@ class Human36M(Adapter):
         self.verified()
 
     def split_of(self, subject: str) -> str:
-        """Split of a subject: "test" for S9 and S11."""
+        """Split of a subject: "test" for S9 and S11, else "train"."""
         return "test" if subject in TEST_SUBJECTS else "train"
 
     def keys(self, split: str) -> Sequence[str]:
-        """All keys of the split in table order, damaged sequences included."""
+        """All keys of a split in table order, including those of damaged sequences."""
         return self.select(split)
 
     def select(self, split: str, damaged: bool = True, every: int = 1) -> tuple[str, ...]:
-        """Keys of a split, optionally without damaged sequences and with a stride.
+        """Keys of a split with a stride, optionally without damaged sequences.
 
         Args:
             split: one of `splits`.
-            damaged: False leaves out `DAMAGED`.
+            damaged: whether to keep the sequences in `DAMAGED`.
             every: stride over the remaining rows, in table order.
 
         Returns:
@@ -205,7 +205,7 @@ class Human36M(Adapter):
         return tuple(keys[row] for row in np.flatnonzero(chosen)[::every].tolist())
 
     def sample(self, key: str) -> Sample:
-        """The views of one frame; cameras without a box are left out."""
+        """Sample of one frame. Cameras without a box are left out."""
         labels, row = self._labels, self._row(key)
         subject, action = int(labels.subject[row]), int(labels.action[row])
         cameras = self._cameras_of(subject)
@@ -218,7 +218,7 @@ class Human36M(Adapter):
         return Sample(key, views, Group(labels.subjects[subject], sequence.partition("-")[0], sequence))
 
     def truth(self, key: str) -> Truth:
-        """The labelled pose (1, 17, 3), world mm."""
+        """True pose (1, 17, 3) of one frame, world mm."""
         return Truth(self._labels.joints_mm[self._row(key)][None].astype(np.float64))
 
     @cached_property
@@ -259,7 +259,7 @@ class Human36M(Adapter):
         return self._cameras[subject]
 
     def _image_size(self, subject: int, camera: int) -> tuple[int, int]:
-        """Size of the subject's first existing image, because the labels do not have it and cameras differ."""
+        """Size of a camera's first existing image. The labels do not state image sizes, and cameras differ."""
         labels = self._labels
         rows = np.flatnonzero((labels.subject == subject) & labels.present[:, camera])
         for row in rows[np.unique(labels.action[rows], return_index=True)[1]].tolist():
@@ -274,10 +274,10 @@ class Human36M(Adapter):
 
 
 class _Labels:
-    """The labels file, validated and split into columns over the n rows of its table.
+    """Labels file, validated and split into columns over the n rows of the table.
 
     Raises:
-        InputError: names the field that is absent, of a wrong type or shape, or out of range.
+        InputError: a field is absent, of a wrong type or shape, or out of range.
     """
 
     def __init__(self, path: Path) -> None:
@@ -353,7 +353,7 @@ class _Labels:
         return {key: row for row, key in enumerate(self.keys)}
 
     def sequences(self) -> list[NDArray[np.intp]]:
-        """Rows of each (subject, action) that has any."""
+        """Rows of each (subject, action) with at least one row."""
         code = self.subject * len(self.actions) + self.action
         order = np.argsort(code, kind="stable")
         return np.split(order, np.flatnonzero(np.diff(code[order])) + 1)
@@ -404,18 +404,18 @@ class _Labels:
 
 
 def read_predictions(path: Path, keys: Sequence[str], every: int = 1) -> Array:
-    """Poses in the published format ("pred_results"): a pickled dict of ``keypoints_3d`` and ``indexes``.
+    """Read poses in the published format ("pred_results"): a pickled dict of ``keypoints_3d`` and ``indexes``.
 
-    Learnable triangulation, release code: rows are sorted by ``indexes``, then every n-th is kept.
+    As in the release code of learnable triangulation, rows are sorted by ``indexes``, then every n-th row is kept.
 
     Args:
-        path: pickle with ``keypoints_3d`` (m, J, 3) world mm and ``indexes`` (m,), the position of each row in the
-            predicted selection with stride 1.
+        path: path of the pickle. ``keypoints_3d`` is (m, J, 3) in world mm. ``indexes`` (m,) is the position of each
+            row in the predicted selection with stride 1.
         keys: keys of the poses, for example ``dataset.select("test", every=every)``.
         every: stride of ``keys`` in the predicted selection.
 
     Returns:
-        (len(keys), J, 3) world mm, float64, in the order of ``keys``.
+        Poses (len(keys), J, 3) in world mm, float64, in the order of ``keys``.
 
     Raises:
         InputError: a field is missing, an index is missing or occurs twice, or the lengths differ.

@@ -1,4 +1,4 @@
-"""Human3.6M as RootNet and PoseNet annotate it: COCO-style files, one set of them per subject.
+"""Human3.6M with the annotations of RootNet and PoseNet: COCO-style files, one set per subject.
 
 On disk, below one root:
 
@@ -9,12 +9,12 @@ On disk, below one root:
     images/s_SS_act_AA_subact_BB_ca_CC/*.jpg
     bbox/bbox_human36m_output.json                   optional, a detector's boxes of the test subjects
 
-World frame: millimetres, z up. A sample is one instant, with the cameras that have an image and a box. Cameras have no
-lens distortion. Joints: `skeleton.HUMAN36M`.
+World frame: millimetres, z up. A sample is one frame of a sequence, with all cameras that have an image and a box.
+Cameras have no lens distortion. Joints: `skeleton.HUMAN36M`.
 
-``t`` has two meanings. RootNet's files hold ``x_cam = R X + t``. Files by the converter of the PoseNet repository, and
-downloads from before June 2020, hold the camera's centre. The adapter projects people with both and takes the meaning
-that puts them into the images.
+``t`` has two meanings. In RootNet's files it is the translation of ``x_cam = R X + t``. In files by the converter of
+the PoseNet repository, and in downloads from before June 2020, it is the camera's centre. The adapter projects people
+with both meanings and uses the one that projects them into the images.
 """
 
 from __future__ import annotations
@@ -61,16 +61,16 @@ SUBJECTS: dict[int, dict[str, tuple[int, ...]]] = {
     1: {"train": (1, 5, 6, 7, 8, 9), "test": (11,)},
     2: {"train": (1, 5, 6, 7, 8), "test": (9, 11)},
 }
-"""Subjects of the protocols."""
+"""Subjects of each protocol and split."""
 
 _OBTAIN = (
     "images: register at vision.imar.ro/human3.6m (academic use, no redistribution); annotations and boxes: linked "
     "from the RootNet README (github.com/mks0601/3DMPPE_ROOTNET_RELEASE)"
 )
 _MISSING = (11, 2, 2, 1)
-"""Subject, action, sub-action and camera without a video."""
+"""Subject, action, sub-action and camera of the video that does not exist."""
 _PROJECTED = 64
-"""Number of instants of a subject that decide the meaning of ``t``."""
+"""Number of frames of a subject that decide the meaning of ``t``."""
 
 _Index = Annotated[int, msgspec.Meta(ge=0, le=999_999)]
 _Length = msgspec.Meta(min_length=len(HUMAN36M), max_length=len(HUMAN36M))
@@ -96,14 +96,14 @@ class _Camera(msgspec.Struct):
 
 
 class Human36MCoco(Adapter):
-    """Adapter: every 5th frame for training, every 64th for testing.
+    """Adapter of RootNet's Human3.6M: every 5th frame for training, every 64th for testing.
 
     Args:
         root: folder with ``annotations/`` and ``images/``.
         protocol: 1 or 2, the assignment of `SUBJECTS` to the splits.
-        boxes: boxes of the test split. "annotated": about the true joints. "detected": those of the detector's file.
-        every_train: use frames for training if their index is a multiple of this number.
-        every_test: the same for testing.
+        boxes: boxes of the test split. "annotated": around the true joints. "detected": from the detector's file.
+        every_train: stride over frames for training; the index of a used frame is a multiple of the stride.
+        every_test: stride over frames for testing.
         synthetic: see `Adapter`.
     """
 
@@ -158,7 +158,7 @@ class Human36MCoco(Adapter):
         return "partial" if absent or no_image else "ready", detail
 
     def facts(self, split: str) -> Facts:
-        """Recorded poses; boxes about their joints, or detected ones for testing."""
+        """Sources: recorded poses, and boxes around the true joints or, for testing, detected boxes."""
         detected = split == "test" and self._boxes == "detected"
         return Facts(boxes="detected" if detected else "true joints", truth=self.truth_source("motion capture"))
 
@@ -172,9 +172,9 @@ class Human36MCoco(Adapter):
         return files_sha256(options, (*paths, *detections), self.obtain)
 
     def keys(self, split: str) -> Sequence[str]:
-        """Keys "S9/Walking-1/000128" (index of the frame) by subject, action, sub-action and frame.
+        """Keys such as "S9/Walking-1/000128", in the order of subject, action, sub-action and frame index.
 
-        Subjects without files are skipped, unless none has any.
+        Subjects without files are skipped. If all subjects lack files, InputError is raised.
         """
         self.check_split(split)
         numbers = self._subjects[split]
@@ -183,7 +183,7 @@ class Human36MCoco(Adapter):
         return tuple(key for number in numbers for key in self._subject(number).moments)
 
     def sample(self, key: str) -> Sample:
-        """The views of those cameras that have an image and a box."""
+        """Sample of one frame, with the cameras that have an image and a box."""
         subject, number, rows = self._find(key)
         views = []
         for row in rows:
@@ -195,13 +195,13 @@ class Human36MCoco(Adapter):
         return Sample(key, tuple(views), Group(f"S{number}", sequence.partition("-")[0], sequence))
 
     def truth(self, key: str) -> Truth:
-        """(1, 17, 3) mm in the world, and which joints each camera is annotated to show."""
+        """True pose (1, 17, 3), world mm, and the annotated visibility of the joints in each camera."""
         subject, _, rows = self._find(key)
         seen = {CAMERAS[subject.cam[row]]: subject.seen[row][None] for row in rows}
         return Truth(subject.joints_mm[subject.moment[rows[0]]][None], seen)
 
     def image_id(self, key: str, view: str) -> int:
-        """Id of an image in the annotation file; exchanged prediction files refer to it."""
+        """Id of a view's image in the annotation file, used in exchanged prediction files."""
         subject, _, rows = self._find(key)
         for row in rows:
             if CAMERAS[subject.cam[row]] == view:
@@ -239,22 +239,22 @@ class Human36MCoco(Adapter):
 
 @dataclass(frozen=True, eq=False)
 class _Subject:
-    """The n used images of a subject in columns, and its k moments.
+    """Columns of the n used images of a subject, grouped into k frames.
 
     Args:
-        moments: key -> rows of its images, by camera.
-        moment: (n,) index of the image's moment.
+        moments: key of a frame -> rows of its images, by camera.
+        moment: (n,) index of the frame of each image.
         ids: (n,) ids of the images.
         paths: n paths below the folder of the images.
         cam: (n,) index of the camera in `CAMERAS`.
-        sizes: (n, 2) px.
+        sizes: (n, 2) width and height, px.
         boxes_px: (n, 4) left, upper, right, lower.
-        scores: (n,) scores of detected boxes, or None.
-        seen: (n, 17) visibility.
-        joints_mm: (k, 17, 3) in the world.
+        scores: (n,) scores of detected boxes; None for annotated boxes.
+        seen: (n, 17) visibility of the joints.
+        joints_mm: (k, 17, 3) poses in the world frame.
         cameras: cameras of the subject, without image size.
-        centres: whether the file has camera centres as ``t``.
-        left_out: counts of unused images.
+        centres: whether ``t`` in the file is the camera centre.
+        left_out: counts of unused images by reason.
     """
 
     moments: dict[str, list[int]]
@@ -272,7 +272,7 @@ class _Subject:
     left_out: LeftOut
 
     def camera(self, row: int) -> Camera:
-        """Camera of an image, with the image's size."""
+        """Camera of an image, including the image size."""
         K, R, t = (getattr(self.cameras[int(self.cam[row])], part) for part in ("K", "R", "t"))
         width, height = self.sizes[row].tolist()
         return Camera(K, R, t, np.zeros(5), (width, height))
@@ -349,7 +349,7 @@ def _read_subject(number: int, paths: Sequence[Path], detections: Path | None, e
 
 
 def _detected(path: Path, images: Images, kept: NDArray[np.bool_], left_out: LeftOut) -> tuple[Array, Array | None]:
-    """Corners (n, 4) and scores (n,) of the detected boxes; InputError unless every used image has exactly one."""
+    """Detected boxes: corners (n, 4) and scores (n,). InputError unless every used image has exactly one box."""
     detected = read_detections(path, images, _OBTAIN, left_out, partial=True)
     counts = np.bincount(detected.image, minlength=len(images.ids))
     wrong = np.flatnonzero(kept & (counts != 1))
@@ -367,7 +367,7 @@ def _detected(path: Path, images: Images, kept: NDArray[np.bool_], left_out: Lef
 
 
 def _read_joints(path: Path, moments: NDArray[np.int64]) -> Array:
-    """Poses (k, 17, 3), mm in the world, in the file's order of joints, for (k, 3) action, sub-action, frame."""
+    """Read poses (k, 17, 3), world mm, in the file's joint order; ``moments`` (k, 3): action, sub-action, frame."""
     content = decode(path, dict[str, dict[str, dict[str, msgspec.Raw]]], _OBTAIN)
     joints = np.empty((len(moments), len(HUMAN36M), 3))
     for row, (action, sub, frame) in enumerate(moments.astype(str).tolist()):
@@ -383,13 +383,13 @@ def _read_joints(path: Path, moments: NDArray[np.int64]) -> Array:
 def _read_cameras(
     path: Path, joints_mm: Array, cam: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> tuple[dict[int, Camera], bool]:
-    """Cameras by index in `CAMERAS`, and whether the file has camera centres as ``t``.
+    """Read the cameras: index in `CAMERAS` -> camera, and whether ``t`` in the file is the camera centre.
 
     Args:
         path: path of the file.
-        joints_mm: (n, 17, 3) poses of the images in the world.
-        cam: (n,) index of the image's camera.
-        sizes: (n, 2) sizes of the images.
+        joints_mm: (n, 17, 3) pose of each image in the world frame.
+        cam: (n,) index of the camera of each image in `CAMERAS`.
+        sizes: (n, 2) width and height of the images, px.
     """
     content = decode(path, dict[str, _Camera], _OBTAIN)
     cameras: dict[int, tuple[Camera, Camera]] = {}

@@ -3,7 +3,7 @@
 A "subject" of the labels is a rig (R01, R02, …) with its own cameras. All samples are for testing: rows are trained on
 `human36m` (``train_on`` in params.yaml), so a network that has memorised its rig fails here. Subjects K01, K02, … form
 the split "known", the control: the people of R01, R02, … in front of the training rig. No data set of this kind is
-published. It is rendered (`synthetic.rigs`), or a folder of your own in the same layout.
+published. Render one (`synthetic.rigs`), or use your own recordings in the same layout.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 from poseboard.datasets.human36m import LABELS, Human36M
 
 KNOWN, UNSEEN = "K", "R"
-"""First letters of subjects: K07 is the person of R07 in front of the training rig."""
+"""First letters of subjects. K07 is the person of R07 in front of the training rig."""
 
 
 class Human36MRigs(Human36M):
-    """Adapter: `Human36M` with rigs as subjects, all for testing.
+    """Adapter of unseen rigs: `Human36M` with rigs as subjects, all for testing.
 
     Example:
         >>> dataset = Human36MRigs(Path("data/human36m-rigs"))  # doctest: +SKIP

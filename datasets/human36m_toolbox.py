@@ -1,13 +1,14 @@
-"""Human3.6M with the annotations of the H36M-Toolbox, as in the release of epipolar transformers.
+"""Human3.6M with annotations made by the H36M-Toolbox, as used in the release of epipolar transformers.
 
 On disk, below one root:
 
     annot/h36m_train.pkl, annot/h36m_validation.pkl     a pickled list of records, one per image
     images/<path>, or images.zip with images/<path>     frames of 1000 x 1000 or 1000 x 1002, distorted
-    undistoredimages.zip                                the same, undistorted (spelling of the release)
+    undistoredimages.zip                                undistorted frames (spelling of the release)
 
-World frame: millimetres, z up. Samples are instants with images of all four cameras. Frames are cropped to 1000 rows
-and undistorted; boxes are squares of ``200 x scale`` at the undistorted ``center``. Joints: `skeleton.HUMAN36M`.
+World frame: millimetres, z up. A sample is one frame of a sequence with the images of all four cameras. Images are
+cropped to 1000 rows and undistorted. Boxes are squares of ``200 x scale`` at the undistorted ``center``. Joints:
+`skeleton.HUMAN36M`.
 """
 
 from __future__ import annotations
@@ -50,10 +51,10 @@ JOINTS = (
     *("spine", "thorax", "nose", "head_top"),
     *("left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"),
 )
-"""The 17 joints of a record in their order, with our names."""
+"""Names of the 17 joints of a record, in the order of the file."""
 
 OF_20 = (*range(8), 9, 11, 12, *range(14, 20))
-"""Indices of these joints in the union of 20 joints that the release uses for several data sets."""
+"""Indices of `JOINTS` in the release's union of 20 joints for several data sets."""
 
 ACTIONS = (
     *("Directions", "Discussion", "Eating", "Greeting", "Phoning", "Posing", "Purchases", "Sitting", "SittingDown"),
@@ -72,15 +73,15 @@ _ARCHIVES = {"original": "images.zip", "undistorted": "undistoredimages.zip"}
 
 
 class Human36MToolbox(Adapter):
-    """Adapter of the toolbox's layout, with the samples of epipolar transformers' release.
+    """Adapter of the H36M-Toolbox's layout, with the samples of epipolar transformers' release.
 
     Reading the annotations of a split takes one second per 10,000 images.
 
     Args:
         root: folder with ``annot/`` and the images.
-        images: "original": ``images/`` or ``images.zip``; every frame is undistorted when it is read. "undistorted":
+        images: "original": frames of ``images/`` or ``images.zip``, undistorted after reading. "undistorted": frames of
             ``undistoredimages.zip``.
-        truth: truth of the test split. "triangulated": linear triangulation of the recorded 2D joints, the truth of the
+        truth: true poses of the test split. "triangulated": linear triangulation of the recorded 2D joints, as in the
             release except for its baseline. "recorded": the recorded 3D joints.
     """
 
@@ -127,19 +128,19 @@ class Human36MToolbox(Adapter):
         return files_sha256(f"{self._images} {self._truth}", paths, self.obtain)
 
     def facts(self, split: str) -> Facts:
-        """Boxes of 2 x 2 m about the true pelvis; poses by the option ``truth``."""
+        """Sources: boxes of 2 x 2 m around the true pelvis, and true poses by the option ``truth``."""
         triangulated = split == "test" and self._truth == "triangulated"
         return Facts(boxes="true joints", truth="triangulated" if triangulated else "motion capture")
 
     def keys(self, split: str) -> Sequence[str]:
-        """Keys "S9/Greeting-2/000123" (number of the image) in the order of the records."""
+        """Keys such as "S9/Greeting-2/000123" (number of the image), in the order of the records."""
         self.check_split(split)
         if not (self.root / FILES[split]).is_file() and split == "train":
             return ()
         return tuple(self._records(split).moments)
 
     def sample(self, key: str) -> Sample:
-        """The four undistorted views."""
+        """Sample of one frame: four undistorted views."""
         records, rows = self._rows(key)
         subject, sequence, _ = key.split("/")
         views = tuple(
@@ -157,7 +158,7 @@ class Human36MToolbox(Adapter):
         return Sample(key, views, Group(subject, sequence.partition("-")[0], sequence))
 
     def truth(self, key: str) -> Truth:
-        """Pose (1, 17, 3) in world mm, and the visibility and 2D annotation of the joints per camera."""
+        """True pose (1, 17, 3), world mm, with visibility and 2D annotation of the joints per camera."""
         records, rows = self._rows(key)
         if self._truth == "triangulated" and records.split == "test":
             cameras = [records.camera(row) for row in rows]
@@ -193,18 +194,18 @@ class Human36MToolbox(Adapter):
 
 @dataclass(frozen=True, eq=False)
 class _Records:
-    """The records of one file in columns, n of them.
+    """Columns of the n records of one file.
 
     Args:
         split: "train" or "test".
         images: n paths below the folder of the images.
-        moments: key -> rows of the four cameras.
+        moments: key of a frame -> rows of the four cameras.
         joints_px: (n, 17, 2) in the distorted image.
         joints_camera_mm: (n, 17, 3) in the camera frame.
         seen: (n, 17) whether a joint is annotated as visible.
         centre_px: (n, 2) centre of the box in the distorted image.
         side_px: (n,) side of the box.
-        cameras: (n, 21) R, camera centre in world mm, fx, fy, cx, cy, k1, k2, k3, p1, p2.
+        cameras: (n, 21) calibration: R, camera centre in world mm, fx, fy, cx, cy, k1, k2, k3, p1, p2.
     """
 
     split: str
@@ -218,21 +219,21 @@ class _Records:
     cameras: Array
 
     def camera(self, row: int) -> Camera:
-        """The camera of a row, with distortion."""
+        """Camera of a record, with lens distortion."""
         values = self.cameras[row]
         R, (fx, fy, cx, cy), (k1, k2, k3, p1, p2) = values[:9].reshape(3, 3), values[12:16], values[16:]
         K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
         return Camera(K, R, -R @ values[9:12], np.array([k1, k2, p1, p2, k3]), (SIDE_PX, SIDE_PX))
 
     def box(self, row: int) -> Array:
-        """(4,) left, upper, right, lower in the undistorted image."""
+        """Box (4,) of a record: left, upper, right, lower in the undistorted image, px."""
         centre = _undistorted(self.camera(row), self.centre_px[row])
         half = self.side_px[row] / 2
         return np.concatenate([centre - half, centre + half])
 
 
 def _read_records(path: Path, split: str) -> _Records:
-    """InputError names the record and field that is absent or wrong."""
+    """Read the records of a split; InputError names the record and field that is absent or wrong."""
     content = read_pickle(path)
     if not isinstance(content, list | tuple) or not content:
         raise InputError(path, f"holds a {type(content).__name__}, not a list of records", _REMEDY)
@@ -297,7 +298,7 @@ def _read_records(path: Path, split: str) -> _Records:
 
 
 def _values(record: dict[str, Any], name: str, size: int | None, where: str) -> Array:
-    """A field as ``size`` finite numbers (None: one or more)."""
+    """Read a field of a record as ``size`` finite numbers; None: one or more."""
     if name not in record:
         raise InputError(f"{where}: {name}", "field is missing", _REMEDY)
     try:
@@ -312,7 +313,7 @@ def _values(record: dict[str, Any], name: str, size: int | None, where: str) -> 
 
 
 def _frame(root: Path, images: str, path: str, camera: Camera) -> Image:
-    """The undistorted frame, (1000, 1000, 3) uint8 RGB."""
+    """Read a frame and undistort it; (1000, 1000, 3) uint8 RGB."""
     frame = _read(root, images, path)[:SIDE_PX]
     if frame.shape[:2] != (SIDE_PX, SIDE_PX):
         raise InputError(root / "images" / path, f"frame is {frame.shape[1]} x {frame.shape[0]} px, not 1000", _REMEDY)
@@ -335,7 +336,7 @@ def _read(root: Path, images: str, path: str) -> Image:
 
 
 def _state(root: Path, images: str, path: str) -> FileState:
-    """State of a frame's file; for a frame in an archive its size and checksum from the index of the archive."""
+    """State of a frame's file. In an archive: size and checksum from the index of the archive."""
     archive = root / _ARCHIVES[images]
     if images == "original" and not archive.is_file():
         return FileState.of(root / "images" / path)
@@ -355,18 +356,18 @@ def _member(members: zipfile.ZipFile, archive: Path, path: str) -> str:
 
 @lru_cache(maxsize=4)
 def _archive(path: Path, process: int) -> zipfile.ZipFile:
-    """The archive, opened once per process: reading its index takes seconds, and forks would share a file handle."""
+    """Open an archive, once per process: its index takes seconds to read, and forks would share a file handle."""
     return zipfile.ZipFile(path)
 
 
 def _undistorted(camera: Camera, points_px: Array) -> Array:
-    """Undistorted points (..., 2) by OpenCV, whose few iterations are part of the release's numbers."""
+    """Undistort points (..., 2) with OpenCV. Its few iterations influence the release's numbers."""
     undistorted_px = cv2.undistortPoints(points_px.reshape(-1, 1, 2), camera.K, camera.dist, P=camera.K)
     return np.asarray(undistorted_px, dtype=np.float64).reshape(points_px.shape)
 
 
 def _triangulated(cameras: Sequence[Camera], points_px: Array, side_px: Array) -> Array:
-    """Homogeneous linear triangulation of distorted points (V, J, 2) -> (J, 3) mm, in pixels of the views' crops.
+    """Triangulate distorted points (V, J, 2) to (J, 3) mm by homogeneous linear triangulation in crop pixels.
 
     All crops have the same size, so the equations of a view are divided by the side (V,) of its box. The position of a
     crop has no influence.

@@ -1,4 +1,4 @@
-"""Manifest of a generated world: its options, and digests that reveal later changes."""
+"""Manifest of a generated world: the options, and digests that reveal later changes of the files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def labels_digest(names: Sequence[Sequence[str]], cameras: NDArray[Any], table: 
 
 
 def read_manifest(root: Path) -> dict[str, Any] | None:
-    """Content of ``<root>/manifest.json``; None if it is absent, InputError if it is no manifest."""
+    """Content of ``<root>/manifest.json``; None if the file is absent, InputError if it is not a manifest."""
     path = root / NAME
     if not path.exists():
         return None
@@ -54,18 +54,18 @@ def verify(
     sequences: Mapping[str, Sequence[Path]],
     every_byte: bool = False,
 ) -> dict[str, Any]:
-    """Compare a generated world with its manifest.
+    """Check that a generated world still equals its manifest.
 
-    Labels are compared by content, images by size. Images newer than the manifest are compared by content.
+    Labels are compared by content. Images are compared by size, or by content if they are newer than the manifest.
 
     Args:
         root: folder of the world.
         labels: digest of the world's labels.
-        sequences: name -> images, in the order of their digest.
-        every_byte: compare all images by content.
+        sequences: name of a sequence -> paths of its images, in the order of the digest.
+        every_byte: whether to compare all images by content.
 
     Returns:
-        The manifest, completed by digests that manifests of earlier versions lack.
+        The manifest. Digests that manifests of earlier versions lack are added.
 
     Raises:
         InputError: a file was changed, or there is no manifest.
@@ -104,7 +104,7 @@ def verify(
 
 
 def files_digest(root: Path, files: Sequence[str]) -> hashlib._Hash:
-    """SHA-256 of the bytes of files below a root; InputError if one cannot be read."""
+    """SHA-256 of the bytes of files below ``root``; InputError if a file cannot be read."""
     digest = hashlib.sha256()
     for name in files:
         try:
@@ -115,7 +115,7 @@ def files_digest(root: Path, files: Sequence[str]) -> hashlib._Hash:
 
 
 def verify_files(root: Path, every_byte: bool = False) -> dict[str, Any]:
-    """Compare a generated world with its manifest, which lists the files; see `verify`.
+    """Check that a generated world still equals its manifest, which lists the files; see `verify`.
 
     Raises:
         InputError: a file was changed, or the manifest lists no files.

@@ -1,4 +1,4 @@
-"""MPII Human Pose: photographs of people with 2D annotations by hand; for training.
+"""MPII Human Pose: photographs of people with manual 2D annotations; for training.
 
 On disk, below one root:
 
@@ -10,7 +10,7 @@ v). The form of simple baselines, HRNet and mmpose is a list of people: ``image`
 ``joints``, ``joints_vis``. It has no boxes and no image sizes. Sizes are read from the images. A person's box is the
 square of side 200 x scale about the centre moved down by 15 x scale, as in the code of these releases.
 
-Cameras are not calibrated, see `mscoco`. People with key points are used. Joints: `MPII`.
+Cameras are not calibrated; `mscoco` describes the assumed intrinsics. People with key points are used. Joints: `MPII`.
 """
 
 from __future__ import annotations
@@ -88,10 +88,10 @@ class _Person(msgspec.Struct, gc=False):
 
 
 class Mpii(Photographs):
-    """Adapter of photographs "images/015601864", with 2D truth only and without a test split.
+    """Adapter of MPII: photographs such as "images/015601864", with 2D ground truth only and no test split.
 
     Args:
-        root: folder with the files above.
+        root: folder with ``annotations/`` and ``images/``.
         synthetic: see `Adapter`.
     """
 
@@ -105,7 +105,7 @@ class Mpii(Photographs):
     skeleton = MPII
 
     def facts(self, split: str) -> Facts:
-        """Joints annotated by hand, and boxes computed from them."""
+        """Sources: joints annotated by hand, and boxes computed from these joints."""
         return Facts(boxes="true joints", truth=self.truth_source("annotated"))
 
     def _file(self, split: str) -> Path | None:
@@ -138,7 +138,7 @@ class Mpii(Photographs):
 
 
 def _boxes(centre_scale: Array) -> Array:
-    """(m, 4) x, y, width, height of centre (1-based) and scale (m, 3)."""
+    """Boxes (m, 4) x, y, width, height from 1-based centres and scales (m, 3)."""
     side = _SCALE_PX * centre_scale[:, 2:]
     centre = centre_scale[:, :2] - 1 + np.array([0.0, _DOWN_PX]) * centre_scale[:, 2:]
     return np.concatenate([centre - side / 2, side, side], axis=1)

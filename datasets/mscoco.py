@@ -1,11 +1,11 @@
-"""MSCOCO 2017 person key points: photographs of people with 2D annotations by hand.
+"""MSCOCO 2017 person key points: photographs of people with manual 2D annotations.
 
 On disk, below one root:
 
     annotations/person_keypoints_{train,val}2017.json      bbox, num_keypoints, keypoints = 17 x (x, y, v)
-    images/{train,val}2017/%012d.jpg                       or {train,val}2017/ beside annotations/, as they are unpacked
+    images/{train,val}2017/%012d.jpg                       or {train,val}2017/ next to annotations/, as unpacked
 
-Cameras are not calibrated. As in RootNet, the focal length is 1500 px and the principal point (width / 2, height / 2).
+Cameras are not calibrated. As in RootNet, we assume a focal length of 1500 px and the centre of the image.
 All labelled joints (v > 0), occluded ones included, count as visible. Split "test" is val2017. Joints: `skeleton.COCO`.
 Annotations of single people with key points are used.
 """
@@ -23,10 +23,10 @@ _SETS = {"train": "train2017", "test": "val2017"}
 
 
 class MsCoco(Photographs):
-    """Adapter of photographs "val2017/000000000785", with 2D truth only.
+    """Adapter of MSCOCO: photographs such as "val2017/000000000785", with 2D ground truth only.
 
     Args:
-        root: folder with the files above.
+        root: folder with ``annotations/`` and the images.
         synthetic: see `Adapter`.
     """
 
@@ -41,7 +41,7 @@ class MsCoco(Photographs):
     skeleton = COCO
 
     def facts(self, split: str) -> Facts:
-        """Boxes and joints annotated by hand."""
+        """Sources: boxes and joints annotated by hand."""
         return Facts(boxes="annotated", truth=self.truth_source("annotated"))
 
     def _file(self, split: str) -> Path:

@@ -5,9 +5,9 @@ On disk, below one root, as RootNet publishes it:
     data/MuCo-3DHP.json                     f, c; bbox, keypoints_cam (mm), keypoints_img, keypoints_vis
     data/{augmented_set,unaugmented_set}/   images
 
-Frame: the camera's, mm. Joints: `MUCO`. The closest person of an image is used, and others with a root at least 500 mm
-beside every other root in x and y. People nearer than 1500 mm or farther than 7500 mm are left out (RootNet, release
-code).
+World frame: the camera frame, mm. Joints: `MUCO`. Selection of people as in RootNet's release code: the closest person
+of an image is used. Other people are used if their root differs from every other root by at least 500 mm in x and y.
+People nearer than 1500 mm or farther than 7500 mm are left out.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ MUCO = Skeleton(
 
 _APART_MM, _NEAREST_MM, _FARTHEST_MM = 500.0, 1500.0, 7500.0
 _NO_NEIGHBOUR_MM = 1e7
-"""Distance between images in one k-d tree of all people: larger than any distance within an image."""
+"""Offset between images in one k-d tree of all people; larger than any distance within an image."""
 
 
 class _Image(Image, gc=False):
@@ -83,12 +83,12 @@ class _Image(Image, gc=False):
 
 
 class MuCo(Photographs):
-    """Adapter of images "augmented_set/0/000000", without a test split.
+    """Adapter of MuCo-3DHP: images such as "augmented_set/0/000000", without a test split.
 
-    The closest person of an image is first, the others follow in the order of the file.
+    The closest person of an image is first. The other people follow in the order of the file.
 
     Args:
-        root: folder with the files above.
+        root: folder with ``data/``.
         synthetic: see `Adapter`.
     """
 
@@ -103,7 +103,7 @@ class MuCo(Photographs):
     skeleton = MUCO
 
     def facts(self, split: str) -> Facts:
-        """Recorded poses. The source of the boxes is not documented; we assume the true joints."""
+        """Sources: recorded poses. The source of the boxes is not documented; we assume the true joints."""
         return Facts(boxes="true joints", truth=self.truth_source("motion capture"))
 
     def _file(self, split: str) -> Path | None:
@@ -135,7 +135,7 @@ class MuCo(Photographs):
 
 
 def _closest(root_mm: Array, image: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether each person (m,) is the closest of its image, the first of equals; roots (m, 3), images (m,)."""
+    """Mask (m,) of the closest person of each image (ties: the first); roots (m, 3), images (m,)."""
     closest = np.zeros(len(root_mm), dtype=np.bool_)
     order = np.lexsort([root_mm[:, 2], image])
     closest[order[np.unique(image[order], return_index=True)[1]]] = True
@@ -143,7 +143,7 @@ def _closest(root_mm: Array, image: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _apart(root_mm: Array, image: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether each person (m,) is far enough in x and y from all others of its image; roots (m, 3), images (m,)."""
+    """Mask (m,) of the people far enough in x and y from all others in the image; roots (m, 3), images (m,)."""
     if len(root_mm) < 2:
         return np.ones(len(root_mm), dtype=np.bool_)
     places = np.column_stack([root_mm[:, :2], image * _NO_NEIGHBOUR_MM])

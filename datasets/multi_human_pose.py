@@ -79,27 +79,28 @@ _COPY = "copy it again from its source"
 
 
 class MultiHumanPose(Adapter):
-    """Adapter of frames of several people with 2D detections.
+    """Adapter of frames with several people and 2D detections.
 
-    Predictions have the joints of ``skeleton`` (COCO's 17, like the detections), the truth has the 14 of
-    ``truth_skeleton``. They are mapped by name, not by index.
+    Predictions and detections have COCO's 17 joints (``skeleton``). The ground truth has the 14 joints of
+    ``truth_skeleton``. Joints are mapped by name, not by index.
 
-    Frames are those of the detections and of the truth, from 0; the evaluated ones for a complete published set.
+    Frames are the union of the frames with detections and with ground truth, numbered from 0. For a complete published
+    set, only the evaluated frames are used.
 
-    The truth of a frame is the entry of ``actorsGT.mat`` with the same number, one row per actor. In a folder with few
-    frames, such as a sample of a test suite, equal numbers can be different instants. Set ``truth`` to "none" there.
+    The ground truth of a frame is the entry of ``actorsGT.mat`` with the same number, one row per actor. In a folder
+    with few frames, such as a sample of a test suite, the numbers may not correspond. Then set ``truth`` to "none".
 
     Args:
-        root: folder with the files above.
-        truth: "actors": poses of ``actorsGT.mat``. "none": no truth; the frames are those of the detections.
+        root: folder with the calibration, ``actorsGT.mat`` and detections.
+        truth: "actors": true poses of ``actorsGT.mat``. "none": no true poses; frames are those with detections.
     """
 
     image_size: ClassVar[tuple[int, int]]
-    """Width and height, pixels."""
+    """Width and height of the images, pixels."""
     evaluated: ClassVar[tuple[range, ...]]
     """Frames scored by convention; shorter files are scored completely."""
     published_views: ClassVar[int]
-    """Number of cameras without a calibration file."""
+    """Number of published cameras, used if there is no calibration file."""
     image_file: ClassVar[str]
     """Path of an image below the root, with the fields ``camera`` and ``frame``."""
 
@@ -114,7 +115,7 @@ class MultiHumanPose(Adapter):
 
     @property
     def views(self) -> tuple[str, ...]:
-        """Camera0, Camera1 … of the calibration, or the published number of them."""
+        """Names Camera0, Camera1, … of the calibrated cameras, or of the published cameras without a calibration."""
         if not self._calibration.is_file():
             return tuple(f"Camera{c}" for c in range(self.published_views))
         return tuple(self._cameras)
@@ -146,16 +147,16 @@ class MultiHumanPose(Adapter):
         return files_sha256("actors" if self._has_truth else "no truth", paths, self.obtain)
 
     def facts(self, split: str) -> Facts:
-        """Boxes around 2D detections; poses triangulated from joints annotated by hand."""
+        """Sources: boxes around 2D detections, true poses triangulated from manually annotated joints."""
         return Facts(boxes="detected", truth="annotated", associated=False)
 
     def keys(self, split: str) -> Sequence[str]:
-        """Frames of "test" as "<name>/000300"; "train" is empty, because there are few frames."""
+        """Keys of "test", such as "shelf/000300"; "train" is empty, because there are few frames."""
         self.check_split(split)
         return [f"{self.name}/{frame:06d}" for frame in self._frames] if split == "test" else []
 
     def sample(self, key: str) -> Sample:
-        """The views of all cameras with the detections of all people, (P, 17, 2) and (P, 17), and their boxes.
+        """Sample of one frame. Each view has the detections (P, 17, 2) and scores (P, 17) of all people, and boxes.
 
         Without a file of detections, views have neither detections nor boxes.
         """
@@ -169,9 +170,9 @@ class MultiHumanPose(Adapter):
         return Sample(key, tuple(views), Group(self.name, self.name, self.name))
 
     def truth(self, key: str) -> Truth:
-        """Poses (actors, 14, 3), world mm, one row per actor of the file; NaN without annotation.
+        """True poses (actors, 14, 3) in world mm, one row per actor of the file; NaN without annotation.
 
-        By convention the first three actors are scored. No actor if ``truth`` is "none".
+        By convention the first three actors are scored. If ``truth`` is "none", there are no actors.
         """
         frame = self._frame(key)
         if not self._has_truth:
@@ -190,7 +191,7 @@ class MultiHumanPose(Adapter):
 
     @cached_property
     def _frames(self) -> dict[int, None]:
-        """Numbers of the frames in order, as keys of a dict for fast lookup."""
+        """Numbers of the frames in ascending order, as keys of a dict for fast lookup."""
         detected = {frame for _, frame in self._detections}
         if not self._has_truth:
             if not detected:
@@ -231,7 +232,7 @@ class MultiHumanPose(Adapter):
 
     @cached_property
     def _actors(self) -> Array:
-        """(frames, actors, 14, 3) mm."""
+        """True poses (frames, actors, 14, 3), world mm."""
         path = self.root / _ACTORS
         try:
             content = scipy.io.loadmat(path, variable_names=["actor3D"])
@@ -258,7 +259,7 @@ class MultiHumanPose(Adapter):
 
     @cached_property
     def _detections(self) -> dict[tuple[int, int], Array]:
-        """(camera, frame) -> (people, 17, 3): x px, y px, score."""
+        """2D detections: (camera, frame) -> (people, 17, 3) x px, y px, score."""
         path = self._detections_path
         return {} if path is None else read_detections(path)
 

@@ -1,4 +1,4 @@
-"""MuPoTS-3D: up to three people outdoors and indoors before one camera in each scene; for testing.
+"""MuPoTS-3D: up to three people, indoors and outdoors, with one camera per scene; for testing.
 
 On disk, below one root, as RootNet publishes the annotations:
 
@@ -6,8 +6,8 @@ On disk, below one root, as RootNet publishes the annotations:
     data/MultiPersonTestSet/             images TS{1..20}/img_%06d.jpg
     bbox/bbox_mupots_output.json         optional, a detector's: image_id, bbox, score
 
-Frame: the camera's, mm. Joints: `MUPOTS`. Annotations with ``is_valid`` 0 are left out. Images without people are kept.
-Some visible people are not annotated.
+World frame: the camera frame, mm. Joints: `MUPOTS`. Annotations with ``is_valid`` 0 are left out. Images without people
+are kept. Some visible people are not annotated.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ class _Annotation(Posed, kw_only=True, gc=False):
 
 
 class MuPoTS(Photographs):
-    """Adapter of images "TS1/img_000000", without a training split.
+    """Adapter of MuPoTS-3D: images such as "TS1/img_000000", without a training split.
 
-    The truth has all valid people; those without a usable box are in no view.
+    The ground truth has all valid people. People without a usable box are in no view.
 
     Args:
-        root: folder with the files above.
-        boxes: "annotated", or "detected": those of the detector's file. Detected boxes have scores; order and number
-            differ from the people of the truth.
+        root: folder with ``data/``.
+        boxes: "annotated": boxes of the annotations. "detected": boxes of the detector's file, with scores; their order
+            and number differ from the people of the ground truth.
         synthetic: see `Adapter`.
     """
 
@@ -86,7 +86,7 @@ class MuPoTS(Photographs):
         self._boxes = boxes
 
     def facts(self, split: str) -> Facts:
-        """Recorded poses. The source of the boxes is not documented; we assume the true joints."""
+        """Sources: recorded poses. The source of annotated boxes is not documented; we assume the true joints."""
         boxes: BoxSource = "detected" if self._boxes == "detected" else "true joints"
         return Facts(boxes=boxes, truth=self.truth_source("motion capture"))
 

@@ -5,7 +5,7 @@ On disk, below one root, for each sequence:
     <sequence>/calibration_<sequence>.json                     cameras: name, resolution, K, distCoef, R, t (cm)
     <sequence>/hdPose3d_stage1_coco19/body3DScene_%08d.json    bodies: joints19 = 19 x (x, y, z in cm, confidence)
     <sequence>/hdImgs/<camera>/<camera>_%08d.jpg               equal numbers are the same instant
-    <sequence>/mrcnn-detections/<camera>.json                  optional, of one person: left, top, right, bottom,
+    <sequence>/mrcnn-detections/<camera>.json                  optional, for one person: left, top, right, bottom,
                                                                confidence per frame, from frame 0
 
 World frame: millimetres (files: centimetres, x_cam = R X + t), y down. Images and cameras have lens distortion. Joints:
@@ -54,9 +54,9 @@ RANGES: dict[str, tuple[tuple[int, int], ...]] = {
     "171204_pose5": ((400, 4300), (5000, 8500), (9500, 13400), (14200, 18000), (19000, 22600), (23500, 27100)),
     "171204_pose6": ((1000, 4500), (5150, 9100), (9830, 13800), (14370, 18300), (19000, 22900)),
 }
-"""Sequence -> ranges of frames with one person, each from the first number to before the second.
+"""Sequence -> ranges (start, end) of frames with one person; the end is excluded.
 
-They are those of a public fork of learnable triangulation (Samleo8). Each range is a sequence in the groups.
+The ranges are from a public fork of learnable triangulation (Samleo8). Each range is one sequence of the bootstrap.
 """
 
 SEQUENCES: dict[Split, tuple[str, ...]] = {
@@ -66,10 +66,10 @@ SEQUENCES: dict[Split, tuple[str, ...]] = {
 """Learnable triangulation's split of the sequences with one person."""
 
 HD_CAMERAS = tuple(f"00_{number:02d}" for number in range(31))
-"""All HD cameras."""
+"""Names of all 31 HD cameras."""
 
 CAMERAS = ("00_01", "00_02", "00_10", "00_13")
-"""Four HD cameras of AdaFuse on the same sequences; learnable triangulation's choice is not published."""
+"""AdaFuse's four HD cameras on these sequences; the cameras of learnable triangulation are not published."""
 
 JOINTS19 = (
     *("neck", "nose", "body_centre"),
@@ -77,7 +77,7 @@ JOINTS19 = (
     *("right_shoulder", "right_elbow", "right_wrist", "right_hip", "right_knee", "right_ankle"),
     *("left_eye", "left_ear", "right_eye", "right_ear"),
 )
-"""The joints of the files in their order. (A table in circulation has wrong names for the last four.)"""
+"""Joints of the files, in their order. (A table in circulation has wrong names for the last four.)"""
 
 _OBTAIN = (
     "non-commercial research: sequences, HD videos, calibration and poses with the scripts of "
@@ -95,22 +95,24 @@ _CAMERA = re.compile(r"[0-9]{2}_[0-9]{2}")
 
 
 class Panoptic(Adapter):
-    """Adapter of the HD cameras. Reading the labels of the default split takes about ten seconds.
+    """Adapter of CMU Panoptic's HD cameras. Reading the labels of the default split takes about ten seconds.
 
     Args:
         root: folder of the sequences.
-        sequences: of "train" and of "test"; None: `SEQUENCES`. Sequences in `RANGES` are restricted to those frames;
-            others have all labelled frames. ``{"test": ["171204_pose5", "171204_pose6"]}`` needs no training sequences.
-        cameras: names of the cameras of both splits, in that order; "all": `HD_CAMERAS`.
+        sequences: sequences of "train" and of "test"; None: `SEQUENCES`. Sequences in `RANGES` are restricted to these
+            ranges; other sequences have all labelled frames. ``{"test": ["171204_pose5", "171204_pose6"]}`` needs no
+            training sequences.
+        cameras: names of the cameras of both splits, in order; "all": `HD_CAMERAS`.
         every: stride over the labelled frames of a sequence.
-        people: "one": frames with exactly one annotated person. "all": frames with any annotated person; people are in
-            the order of the file. A joint is annotated if its confidence is above 0.1, a person if any joint is.
-        boxes: "detections": from ``mrcnn-detections``; views with a confidence below 0.01 are left out. "joints":
-            around the true joints inside of the image; a person with fewer than two of them has a box of NaN, and a
-            view without any other person is left out. None: detections if all sequences and cameras have them, else
-            joints.
-        box_scale: factor on the square boxes; None: 1 for detections, as published, and 1.3 for joints, which end at
-            the eyes and the ankles.
+        people: "one": frames with exactly one annotated person. "all": frames with at least one annotated person;
+            people are in the order of the file. A joint is annotated if its confidence is above 0.1. A person is
+            annotated if any joint is.
+        boxes: "detections": boxes of ``mrcnn-detections``; views with a confidence below 0.01 are left out. "joints":
+            boxes around the true joints in the image. A person with fewer than two such joints has a box of NaN.
+            Views with only such people are left out. None: "detections" if all sequences and cameras have
+            detections, else "joints".
+        box_scale: factor on the square boxes; None: 1 for detections, as published, and 1.3 for joints, because the
+            joints end at the eyes and the ankles.
         synthetic: see `Adapter`.
 
     Raises:
@@ -124,7 +126,7 @@ class Panoptic(Adapter):
     layout = "panoptic"
     skeleton = COCO
     centre_annotated = False
-    """Whether to use only people with an annotated body centre."""
+    """Whether only people with an annotated body centre are used."""
 
     def __init__(
         self,
@@ -214,14 +216,14 @@ class Panoptic(Adapter):
         return digest.hexdigest()
 
     def facts(self, split: str) -> Facts:
-        """Boxes by the option ``boxes``; poses triangulated in the dome from 2D detections."""
+        """Sources: boxes by the option ``boxes``, true poses triangulated in the dome from 2D detections."""
         boxes: BoxSource = "detected" if self._boxes == "detections" else "true joints"
         return Facts(boxes=boxes, truth=self.truth_source("triangulated"))
 
     def keys(self, split: str) -> Sequence[str]:
-        """Frames "171204_pose5/00000400" of "train" or "test", by sequence and number.
+        """Keys such as "171204_pose5/00000400", in the order of sequence and frame number.
 
-        Frames without any view are left out of "train" but not of "test", where they count as missing predictions.
+        Frames without any view are left out of "train". They are kept in "test" and count as missing predictions.
 
         Raises:
             InputError: the split is unknown, or one of its sequences is absent.
@@ -230,9 +232,9 @@ class Panoptic(Adapter):
         return [f"{name}/{frame:08d}" for name in self._sequences[split] for frame in self._used(name)]
 
     def sample(self, key: str) -> Sample:
-        """The views of one frame with any person, each with a box per person of the truth, in its order.
+        """Sample of one frame. Each view has one box per true person, in the order of the ground truth.
 
-        The box of a person who is not in the view is NaN.
+        A person outside the view has a box of NaN. Views without people are left out.
         """
         name, frame = self._frame(key)
         scene = self._scene(name)
@@ -250,7 +252,7 @@ class Panoptic(Adapter):
         return Sample(key, tuple(views), Group(name, name, take))
 
     def truth(self, key: str) -> Truth:
-        """The annotated people (P, 17, 3), world mm; joints without annotation are NaN. Annotations are noisy."""
+        """True poses (P, 17, 3), world mm; NaN for joints without annotation. The annotations are noisy."""
         name, frame = self._frame(key)
         return Truth(self._scene(name).people[frame].copy())
 
@@ -309,7 +311,7 @@ class Panoptic(Adapter):
         return self._scenes[name]
 
     def _used(self, name: str) -> list[int]:
-        """Numbers of a sequence's frames; of a training sequence only those with a view."""
+        """Numbers of the used frames of a sequence. Training frames without any view are left out."""
         frames = self._scene(name).frames
         if name in self._sequences["test"] or not frames:
             return frames
@@ -319,7 +321,7 @@ class Panoptic(Adapter):
         return self._seen[name]
 
     def _shows(self, name: str, camera: str) -> NDArray[np.bool_]:
-        """Whether a camera shows any person, for each labelled frame of a sequence with labels."""
+        """For each labelled frame of a sequence, whether any person is in the camera's view."""
         people = self._scene(name).people
         if self._boxes == "detections":
             detected, frames = self._detected(name, camera), np.array(list(people))
@@ -358,11 +360,11 @@ class Panoptic(Adapter):
 
 @dataclass(frozen=True)
 class _Scene:
-    """The labels of one sequence.
+    """Labels of one sequence.
 
     Args:
-        people: number of the frame -> (P, 17, 3) mm, in ascending order.
-        left_out: number of frames that are left out because of their number of people.
+        people: frame number -> poses (P, 17, 3), world mm; numbers ascend.
+        left_out: count of the frames that are left out because of their number of people.
         digest: digest of the label files.
     """
 
@@ -372,7 +374,7 @@ class _Scene:
 
     @cached_property
     def frames(self) -> list[int]:
-        """Numbers of the frames in use."""
+        """Numbers of the used frames."""
         return list(self.people)
 
 
@@ -400,7 +402,7 @@ def _read_scene(
 
 
 def _bodies(content: Any, path: Path, centre: bool) -> Array:
-    """Poses (P, 17, 3), mm, of the bodies in a label file with any annotated joint, or with an annotated ``centre``."""
+    """Read the poses (P, 17, 3), mm, of bodies with an annotated joint, or with an annotated body centre."""
     bodies = content.get("bodies") if isinstance(content, dict) else None
     if not isinstance(bodies, list):
         raise InputError(f"{path}: bodies", "is no list", _COPY)
@@ -447,7 +449,7 @@ def _read_calibration(path: Path, names: Sequence[str], option: str) -> dict[str
 
 
 def _read_detections(path: Path) -> Array:
-    """(frames, 5): left, top, right, bottom, confidence."""
+    """Read a detector's file: (frames, 5) left, top, right, bottom, confidence."""
     values = _numbers(_parsed(read_file(path, _OBTAIN), path))
     if values is None or values.ndim != 2 or values.shape[1] != 5:
         problem = "is no list of [left, top, right, bottom, confidence]"
@@ -456,7 +458,7 @@ def _read_detections(path: Path) -> Array:
 
 
 def _boxes_about(camera: Camera, people: Array) -> list[Box | None]:
-    """Left, upper, right, lower around each person's joints in the image; None for a person with fewer than two."""
+    """Box around each person's joints in the image; None for a person with fewer than two such joints."""
     boxes: list[Box | None] = []
     for points, inside in zip(*_seen_joints(camera, people), strict=True):
         visible = points[inside]
@@ -469,7 +471,7 @@ def _boxes_about(camera: Camera, people: Array) -> list[Box | None]:
 
 
 def _seen_joints(camera: Camera, people: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Pixels (P, 17, 2) of people (P, 17, 3) mm, and whether each joint (P, 17) is inside of the image."""
+    """Project people (P, 17, 3) mm to pixels (P, 17, 2); also the mask (P, 17) of the joints inside the image."""
     points, in_camera = camera.project(people), camera.to_camera(people)
     off_axis = np.arctan2(np.hypot(in_camera[..., 0], in_camera[..., 1]), in_camera[..., 2])
     widest = _widest(tuple(camera.dist.tolist()))
@@ -479,10 +481,10 @@ def _seen_joints(camera: Camera, people: Array) -> tuple[Array, NDArray[np.bool_
 
 @lru_cache(maxsize=1024)
 def _widest(dist: tuple[float, ...]) -> float:
-    """Largest angle from the optical axis, radians, up to which the lens model ``dist`` is monotonic.
+    """Largest angle from the optical axis, in radians, up to which the lens model ``dist`` is monotonic.
 
-    Beyond it the polynomial r (1 + k1 r^2 + k2 r^4 + k3 r^6), which was fitted inside of the image, decreases, so that
-    points outside of the view would appear in the image.
+    The polynomial r (1 + k1 r^2 + k2 r^4 + k3 r^6) was fitted inside the image. Beyond this angle it decreases, so
+    points outside the view would appear in the image.
     """
     k1, k2, _, _, k3 = dist
     squares = np.roots([7 * k3, 5 * k2, 3 * k1, 1])  # where its derivative is zero
@@ -498,7 +500,7 @@ def _parsed(content: bytes, path: Path) -> Any:
 
 
 def _numbers(values: Any) -> Array | None:
-    """Nested lists of numbers below a million (pixels, centimetres) as an array; None for anything else."""
+    """Convert nested lists of numbers below a million (pixels, centimetres) to an array; None for other values."""
     if not isinstance(values, list):
         return None
     try:

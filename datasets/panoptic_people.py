@@ -1,4 +1,4 @@
-"""CMU Panoptic with several people and 2D detections, as VoxelPose and its successors evaluate it.
+"""CMU Panoptic with several people and 2D detections, as evaluated by VoxelPose and its successors.
 
 On disk, below one root, for each sequence, the files of `datasets.panoptic` and a file of detections:
 
@@ -6,10 +6,10 @@ On disk, below one root, for each sequence, the files of `datasets.panoptic` and
     <sequence>/hdPose3d_stage1_coco19/body3DScene_%08d.json
     <sequence>/pred_<sequence>_maskrcnn_hrnet_coco.pkl or .npz     see `datasets.detections`; the camera is the
                                                                    node of an HD camera: 3 of 00_03
-    <sequence>/hdImgs/<camera>/<camera>_%08d.jpg                   optional: for figures only, methods get no images
+    <sequence>/hdImgs/<camera>/<camera>_%08d.jpg                   optional, only for figures: methods get no images
 
-Detections are in distorted image coordinates. None are published for these sequences: run a detector of COCO's joints
-on the HD images.
+Detections are in distorted image coordinates. There are no published detections for these sequences: run a detector of
+COCO's joints on the HD images.
 
 The convention is that of VoxelPose (github.com/microsoft/voxelpose-pytorch, lib/dataset/panoptic.py): the test
 sequences and cameras below, every twelfth labelled frame with a person, and the people with a body centre of confidence
@@ -48,20 +48,20 @@ CAMERAS = ("00_03", "00_06", "00_12", "00_13", "00_23")
 """VoxelPose's five HD cameras."""
 
 EVERY = 12
-"""VoxelPose's stride over the labelled frames of a test sequence."""
+"""Stride of VoxelPose over the labelled frames of a test sequence."""
 
 
 class PanopticPeople(Panoptic):
-    """Adapter of frames with any number of people and 2D detections.
+    """Adapter of CMU Panoptic with several people: frames with 2D detections of any number of people.
 
-    There is no training split: detections are not associated across views, and no row learns from such samples.
+    There is no training split, because no row can be trained on detections that are not associated across views.
 
     Args:
         root: folder of the sequences.
-        sequences: sequences of "test".
+        sequences: sequences of the split "test".
         cameras: names of the cameras, in order; "all": all HD cameras.
-        every: stride over the labelled frames of a sequence; None: `EVERY`, or 1 for a generated world, which has no
-            frames in between.
+        every: stride over the labelled frames of a sequence; None: `EVERY`, or 1 for a generated world, in which only
+            every used frame is rendered.
         synthetic: see `Adapter`.
     """
 
@@ -118,14 +118,14 @@ class PanopticPeople(Panoptic):
         return digest.hexdigest()
 
     def facts(self, split: str) -> Facts:
-        """People detected in each view on its own; poses triangulated in the dome."""
+        """Sources: people detected separately in each view, true poses triangulated in the dome."""
         return Facts(boxes="detected", truth=self.truth_source("triangulated"), associated=False)
 
     def sample(self, key: str) -> Sample:
-        """The views of all cameras with the detections of all people, (P, 17, 2) and (P, 17), and boxes about them.
+        """Sample of one frame. Each view has the detections (P, 17, 2) and scores (P, 17) of all people, and boxes.
 
         Raises:
-            InputError: there is no such key, or no file of detections of its sequence.
+            InputError: the key is unknown, or the file of the sequence's detections is missing.
         """
         name, frame = self._frame(key)
         detections = self._detections_of(name)
@@ -149,5 +149,5 @@ class PanopticPeople(Panoptic):
 
     @staticmethod
     def _detected_people(detections: Detections, camera: str, frame: int) -> Array:
-        """(P, 17, 3) of one view: x px, y px, score."""
+        """Detections (P, 17, 3) of one view: x px, y px, score."""
         return detections.get((int(camera.partition("_")[2]), frame), np.zeros((0, len(COCO), 3)))

@@ -41,22 +41,22 @@ from poseboard.datasets.files import files_sha256
 from poseboard.datasets.sample import Group, ReadImage, Sample, Truth, View
 
 CAMERA = "camera"
-"""Name of the one view of a photograph."""
+"""Name of the only view of a photograph."""
 
 ASSUMED_FOCAL_PX = 1500.0
-"""Focal length of photographs without calibration (RootNet)."""
+"""Assumed focal length of photographs without calibration (RootNet)."""
 
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """The m annotated people of a file, in columns.
+    """Columns of the m annotated people of a file.
 
     Args:
-        image: (m,) row of the image.
+        image: (m,) row of each person's image.
         boxes_px: (m, 4) left, upper, right, lower.
         seen: (m, J) whether a joint is annotated as visible.
-        joints_mm: (m, J, 3) in the camera's frame; None: no 3D annotation.
-        joints_px: (m, J, 2), NaN for joints without label; None: the projections of ``joints_mm``.
+        joints_mm: (m, J, 3) poses in the camera frame; None: no 3D annotation.
+        joints_px: (m, J, 2) joints in the image, NaN for unlabelled joints; None: the projections of ``joints_mm``.
         ids: (m,) ids of the annotations, -1 for those without an id.
     """
 
@@ -70,15 +70,15 @@ class People:
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """The n images of one split, in columns.
+    """Columns of the n images of one split.
 
     Args:
-        images: ids, names and sizes.
+        images: ids, names and sizes of the images.
         intrinsics: (n, 4) fx, fy, cx, cy, px.
         people: annotated people.
         left_out: counts of unused entries.
         boxes: boxes of the views; None: those of ``people``.
-        order: rows of ``people`` in the order of boxes and truth; rows that are not listed are left out.
+        order: rows of ``people`` in the order of boxes and ground truth; unlisted rows are left out.
         sequences: name of each image's scene; None: each image is a sequence.
         empty: whether to keep images without people.
         prefix: first part of the keys.
@@ -94,7 +94,7 @@ class Photos:
     empty: bool = False
     prefix: str = ""
     rows: dict[str, int] = field(init=False)
-    """Key -> row of the image."""
+    """Key of a sample -> row of its image."""
 
     def __post_init__(self) -> None:
         names = (os.path.splitext(name)[0] for name in self.images.names)
@@ -113,7 +113,7 @@ class Photos:
 
     @cached_property
     def of_people(self) -> ByImage:
-        """Rows of the annotated people of each image."""
+        """Rows of ``people`` of each image."""
         return ByImage.of(self.people.image, len(self.images.ids), self.order)
 
     @cached_property
@@ -122,7 +122,7 @@ class Photos:
         return None if self.boxes is None else ByImage.of(self.boxes.image, len(self.images.ids))
 
     def camera(self, row: int) -> Camera:
-        """Camera of an image, at the origin of its own frame."""
+        """Camera of an image, at the origin of the world frame."""
         fx, fy, cx, cy = self.intrinsics[row]
         width, height = self.images.sizes[row].tolist()
         K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
@@ -130,10 +130,10 @@ class Photos:
 
 
 class Photographs(Adapter):
-    """Adapter over `Photos`, one for each split of the data set.
+    """Adapter of a data set of photographs. Subclasses read each split as `Photos`.
 
-    `inspect` counts the entries that are left out. Reading an image raises InputError if it is absent, unreadable or of
-    another size than annotated.
+    `inspect` counts the entries that are left out. Reading an image raises InputError if the image is absent,
+    unreadable or not of the annotated size.
 
     Args:
         root: folder of the data set.
@@ -150,26 +150,26 @@ class Photographs(Adapter):
 
     @abstractmethod
     def _file(self, split: str) -> Path | None:
-        """The annotation file of a split; None if the data set lacks the split."""
+        """Path of the annotation file of a split; None if the data set lacks the split."""
 
     @abstractmethod
     def _folder(self, split: str) -> Path:
-        """The folder of the images."""
+        """Path of the folder of a split's images."""
 
     @abstractmethod
     def _read(self, split: str, path: Path) -> Photos:
         """Read the annotations of a split."""
 
     def _prefix(self, split: str) -> str:
-        """First part of the keys of a split."""
+        """First part of all keys of a split."""
         return ""
 
     def _options(self) -> Mapping[str, object]:
-        """Options that select or change labels."""
+        """Names and values of the options that select or change labels."""
         return {}
 
     def _other_files(self) -> Sequence[Path]:
-        """Required files besides the annotations."""
+        """Paths of the files that are required in addition to the annotations."""
         return ()
 
     def inspect(self) -> tuple[DataState, str]:
@@ -193,7 +193,7 @@ class Photographs(Adapter):
         return "partial" if absent else "ready", "; ".join([*details, *absent])
 
     def content_sha256(self) -> str:
-        """SHA-256 of the files and the options."""
+        """SHA-256 of the annotations, other required files, and options."""
         annotations = [path for split in self.splits if (path := self._file(split)) is not None]
         if not any(path.is_file() for path in annotations):
             raise InputError(annotations[0], "there is no such file", self.obtain)
@@ -201,9 +201,9 @@ class Photographs(Adapter):
         return files_sha256(options, (*annotations, *self._other_files()), self.obtain)
 
     def keys(self, split: str) -> Sequence[str]:
-        """Names of the images in the order of the file.
+        """Keys of a split: names of the images in the order of the annotation file.
 
-        A split without its file is empty, unless all splits lack theirs.
+        A split without an annotation file is empty. If all splits lack the file, InputError is raised.
         """
         self.check_split(split)
         path = self._file(split)
@@ -212,7 +212,7 @@ class Photographs(Adapter):
         return tuple(self._photos(split).rows)
 
     def sample(self, key: str) -> Sample:
-        """The photograph with the boxes of its people."""
+        """Sample of one photograph, with the boxes of its people."""
         split, photos, row = self._find(key)
         camera = photos.camera(row)
         image = ReadImage.of(self._folder(split) / photos.images.names[row], camera.size)
@@ -224,7 +224,7 @@ class Photographs(Adapter):
         return Sample(key, (View(CAMERA, camera, image, boxes, box_scores=scores),), self._group(key, photos, row))
 
     def truth(self, key: str) -> Truth:
-        """Poses (P, J, 3), mm in the camera's frame; NaN for joints without 3D annotation."""
+        """True poses (P, J, 3), mm in the camera frame; NaN for joints without 3D annotation."""
         _, photos, row = self._find(key)
         people, chosen = photos.people, photos.of_people[row]
         seen = people.seen[chosen]
@@ -235,12 +235,12 @@ class Photographs(Adapter):
         return Truth(joints, {CAMERA: seen}, annotated)
 
     def image_id(self, key: str, view: str = CAMERA) -> int:
-        """Id of an image in the annotation file; exchanged prediction files refer to it."""
+        """Id of a sample's image in the annotation file, used in exchanged prediction files."""
         _, photos, row = self._find(key)
         return int(photos.images.ids[row])
 
     def annotation_ids(self, key: str) -> list[int]:
-        """Ids of the annotated people of an image, in the order of ``truth``."""
+        """Annotation ids of the people of a sample, in the order of ``truth``."""
         _, photos, row = self._find(key)
         return [int(number) for number in photos.people.ids[photos.of_people[row]]]
 
@@ -270,7 +270,7 @@ class Photographs(Adapter):
 
 
 def _absent(folder: Path, names: Sequence[str]) -> list[str]:
-    """The ``names`` that are missing below ``folder``; each folder is listed once, which is faster than a stat each."""
+    """Select the ``names`` that are missing below ``folder``. Listing each folder is faster than a stat per file."""
     files: dict[str, set[str]] = {}
     absent = []
     for name in names:
@@ -293,7 +293,7 @@ def people_of(
     joints_mm: Array | None,
     joints_px: Array | None,
 ) -> People:
-    """The ``kept`` (m,) of m annotations as people; ``seen`` and joints are those of all m."""
+    """Columns of those people of m annotations that the mask ``kept`` (m,) selects; other arguments have m rows."""
     used = [annotations[row] for row in np.flatnonzero(kept).tolist()]
     return People(
         images.rows([a.image_id for a in used], f"{images.path}: annotations"),
@@ -306,10 +306,10 @@ def people_of(
 
 
 def labelled_photos(file: File[Image, KeyPoints], path: Path, joints: int, prefix: str = "") -> Photos:
-    """Photographs with 2D annotations in COCO's format; single people with key points are used.
+    """Photographs with 2D annotations in COCO's format. Annotations of single people with key points are used.
 
     Raises:
-        InputError: an annotation does not have ``joints`` key points.
+        InputError: an annotation has another number of key points than ``joints``.
     """
     images, left_out = Images.of(path, file.images), LeftOut()
     for row, annotation in enumerate(file.annotations):
@@ -327,11 +327,11 @@ def labelled_photos(file: File[Image, KeyPoints], path: Path, joints: int, prefi
 
 
 def assumed_intrinsics(images: Images) -> Array:
-    """Intrinsics (n, 4) of uncalibrated photographs: 1500 px and the centre of the image (RootNet)."""
+    """Assumed intrinsics (n, 4) of uncalibrated photographs: focal length 1500 px, centre of the image (RootNet)."""
     return np.concatenate([np.full((len(images.ids), 2), ASSUMED_FOCAL_PX), images.sizes / 2], axis=1)
 
 
 def key_points(values: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Split COCO's x, y, v (m, J, 3) into pixels (m, J, 2), NaN for v = 0, and whether v is above 0 (m, J)."""
+    """Split COCO's x, y, v (m, J, 3) into pixels (m, J, 2), NaN for v = 0, and the mask v > 0 (m, J)."""
     seen = values[..., 2] > 0
     return np.where(seen[..., None], values[..., :2], np.nan), seen

@@ -1,9 +1,9 @@
 """Plausibility checks of labels: size of people, length of bones, and projection into the images.
 
 Each check is a pure function of `Labels`, the samples and truths of one split. It returns a `Finding`, or None.
-`CHECKS` lists causes before effects: labels in metres also have short bones. Checks compare medians over people with
-wide bounds, so single bad annotations, children and seated or half visible people pass. People without 3D annotations
-are not checked.
+`CHECKS` lists causes before effects: labels in metres, for example, also have short bones. Checks compare medians over
+people with wide bounds. So single bad annotations, children, and seated or half visible people pass. People without 3D
+annotations are not checked.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from poseboard.datasets.sample import Sample, Truth
 from poseboard.datasets.skeleton import Skeleton
 
 BODY_MM = (500.0, 2500.0)
-"""Largest distance between two joints of a person, from sitting children to jumping players."""
+"""Bounds of the largest distance between two joints of a person, from sitting children to jumping players."""
 HAND_MM = (50.0, 300.0)
-"""Largest distance between two joints of a hand, from a child's fist to a spread hand."""
+"""Bounds of the largest distance between two joints of a hand, from a child's fist to a spread hand."""
 LIMB_MM = (60.0, 700.0)
-"""Length of an upper arm, forearm, thigh or shin."""
+"""Bounds of the length of an upper arm, forearm, thigh or shin."""
 FINGER_BONE_MM = (5.0, 150.0)
-"""Length of an edge of a hand, palm included."""
+"""Bounds of the length of an edge of a hand, palm included."""
 SCALES = (1000.0, 100.0, 10.0, 0.1, 0.01, 0.001)
-"""Factors between the units of length in use: metres, decimetres, centimetres and millimetres."""
+"""Factors between common units of length: metres, decimetres, centimetres and millimetres."""
 
 _LIMBS = tuple(map(frozenset, (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"))))
 UNITS = {1000.0: "metres", 10.0: "centimetres", 0.001: "micrometres"}
-"""Factor to millimetres -> name of the unit in a remedy."""
+"""Factor to millimetres -> name of the unit, used in remedies."""
 _BOX_SCALE = 1.5
-"""Factor on a box before joints are tested to lie inside."""
+"""Factor on the sides of a box before the test whether joints are inside."""
 _FEW = 10
-"""Minimum number of people to judge the camera of a view, if other views have more."""
+"""Minimum number of people in a view to judge its camera, if other views have more people."""
 _LEAST_SHARE = 0.5
-"""Smallest median share of a person's joints that project into the box, or to their 2D annotation."""
+"""Minimum of the median share of a person's joints that project into the box or near the 2D annotation."""
 _LEAST_SIZES = 0.2, 0.01
-"""Smallest extent of a projected person relative to the box and to the image; smaller projections are dots."""
+"""Minimum extent of a projected person relative to the box and to the image; smaller projections are dots."""
 _SURE_SHARE = 0.9
-"""Minimum share at which a factor on a camera's t is suggested."""
+"""Minimum share of projected joints at which a remedy suggests a factor on a camera's t."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Finding:
     """A problem of labels.
 
     Args:
-        field: "joints", "cameras" or "camera <name>".
+        field: field with the problem: "joints", "cameras" or "camera <name>".
         problem: measured value and bounds.
         remedy: action for the user, with the factor of a wrong unit.
     """
@@ -68,8 +68,8 @@ class _Sight:
     Args:
         person: row of `Labels.joints_mm`.
         camera: camera of the view.
-        box_px: (4,) box of the person, or None.
-        points_px: (J, 2) 2D annotation with lens distortion, or None.
+        box_px: (4,) box of the person; None without a box.
+        points_px: (J, 2) 2D annotation with lens distortion; None without annotation.
     """
 
     person: int
@@ -80,12 +80,12 @@ class _Sight:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Samples of a split with their truth.
+    """Samples of a split with their ground truth.
 
     Args:
         samples: samples of the split, or a selection.
-        truths: truths of the samples.
-        skeleton: joints of the truth.
+        truths: ground truth of each sample.
+        skeleton: joints of the ground truth.
         facts: facts of the split.
     """
 
@@ -101,7 +101,7 @@ class Labels:
 
     @cached_property
     def size_mm(self) -> tuple[float, float] | None:
-        """Bounds of the size of a pose; None for a skeleton that is neither a body nor a hand."""
+        """Bounds of the size of a pose, mm; None for skeletons other than a body or a hand."""
         if self.is_hand:
             return HAND_MM
         return BODY_MM if self.limbs else None
@@ -113,12 +113,12 @@ class Labels:
 
     @property
     def limbs(self) -> list[tuple[str, str]]:
-        """Edges that are upper arms, forearms, thighs or shins."""
+        """Edges of the upper arms, forearms, thighs and shins."""
         return [edge for edge in self.skeleton.edges if frozenset(joint.split("_")[-1] for joint in edge) in _LIMBS]
 
     @cached_property
     def sights(self) -> Mapping[str, list[_Sight]]:
-        """View -> people with a 2D annotation or a box in it."""
+        """Name of a view -> people with a 2D annotation or a box in the view."""
         sights: dict[str, list[_Sight]] = {}
         first = 0
         for sample, truth in zip(self.samples, self.truths, strict=True):
@@ -135,16 +135,16 @@ class Labels:
         return sights
 
     def _boxes(self, boxes_px: Array, people: int) -> Array | None:
-        """The box of each person; None for boxes in another order than people, such as a detector's."""
+        """Box of each person; None if the boxes are not in the order of the people, such as a detector's boxes."""
         alone = people == 1 and self.facts.associated
         in_order = len(boxes_px) == people and (alone or self.facts.boxes != "detected")
         return boxes_px if in_order else None
 
     def share(self, view: str, joints_scale: float = 1.0, camera_scale: float = 1.0) -> float | None:
-        """Median over people of the share of joints that project into the box or near the 2D annotation, if any.
+        """Median over people of the share of joints that project near the 2D annotation, or else into the box.
 
         Args:
-            view: name.
+            view: name of the view.
             joints_scale: factor on the joints.
             camera_scale: factor on the camera's t.
         """
@@ -156,7 +156,7 @@ class Labels:
 
     @property
     def in_images(self) -> float | None:
-        """Median over people of the largest share of joints in the image of any view; None without people."""
+        """Median over people of the share of joints in the image, in each person's best view; None without people."""
         shares = [
             max((_share_in_image(view.camera, joints) for view in sample.views), default=0.0)
             for sample, truth in zip(self.samples, self.truths, strict=True)
@@ -169,7 +169,7 @@ Check = Callable[[Labels], Finding | None]
 
 
 def check_size(labels: Labels) -> Finding | None:
-    """People 0.5 to 2.5 m tall, hands 5 to 30 cm long: the largest distance between two joints, which has no axis.
+    """Check the size of poses, the largest distance between two joints: people 0.5 to 2.5 m, hands 5 to 30 cm.
 
     Example:
         >>> check_size(Labels(samples, [Truth(truth.joints_mm / 1000) for truth in truths], HUMAN36M, facts)).remedy
@@ -193,7 +193,7 @@ def check_size(labels: Labels) -> Finding | None:
 
 
 def check_bones(labels: Labels) -> Finding | None:
-    """Upper arms, forearms, thighs and shins of 60 to 700 mm, bones of a hand of 5 to 150 mm."""
+    """Check the length of bones: upper arms, forearms, thighs and shins 60 to 700 mm, bones of a hand 5 to 150 mm."""
     low, high = FINGER_BONE_MM if labels.is_hand else LIMB_MM
     for first, second in labels.skeleton.edges if labels.is_hand else labels.limbs:
         a, b = labels.skeleton.indices((first, second))
@@ -206,7 +206,7 @@ def check_bones(labels: Labels) -> Finding | None:
 
 
 def check_projection(labels: Labels) -> Finding | None:
-    """Joints that project to their 2D annotations, or into the person's box, enlarged by half, for each camera."""
+    """Check for each camera that joints project to their 2D annotations, or into the enlarged box of the person."""
     most = max(map(len, labels.sights.values()), default=0)
     judged = [view for view, sights in labels.sights.items() if len(sights) >= min(_FEW, most)]
     shares = {view: share for view in judged if (share := labels.share(view)) is not None}
@@ -223,7 +223,7 @@ def check_projection(labels: Labels) -> Finding | None:
 
 
 def check_images(labels: Labels) -> Finding | None:
-    """People whose joints project into the image of at least one camera."""
+    """Check that the joints of people project into the image of at least one camera."""
     share = labels.in_images
     if share is None or share >= _LEAST_SHARE:
         return None
@@ -236,12 +236,12 @@ CHECKS: tuple[Check, ...] = (check_size, check_bones, check_projection, check_im
 
 
 def findings(labels: Labels) -> Iterator[Finding]:
-    """Findings of all checks, in the order of `CHECKS`."""
+    """Run all checks and return their findings, in the order of `CHECKS`."""
     return (finding for check in CHECKS if (finding := check(labels)) is not None)
 
 
 def extents_mm(joints_mm: NDArray[np.floating]) -> Array:
-    """(N,) largest distance between two joints of poses (N, J, 3); 0 for fewer than two joints.
+    """Largest distance (N,) between two joints of poses (N, J, 3); 0 for fewer than two joints.
 
     Example:
         >>> extents_mm(np.array([[[0.0, 0, 0], [3, 4, 0], [1, 0, 0]]]))
@@ -252,7 +252,7 @@ def extents_mm(joints_mm: NDArray[np.floating]) -> Array:
 
 
 def scale_to(value: float, bounds: tuple[float, float]) -> float | None:
-    """The factor of `SCALES` that brings a value between bounds; None if none does.
+    """Factor in `SCALES` that brings a value between bounds; None if no factor does.
 
     Example:
         >>> scale_to(1.7, BODY_MM)
@@ -262,18 +262,18 @@ def scale_to(value: float, bounds: tuple[float, float]) -> float | None:
 
 
 def _whole(truth: Truth) -> NDArray[np.bool_]:
-    """(P,) whether a person has at least half of the joints."""
+    """Mask (P,) of the people with at least half of the joints."""
     return np.asarray(np.isfinite(truth.joints_mm).all(axis=-1).mean(axis=-1) >= 0.5)
 
 
 def _projects(labels: Labels, joints_scale: float = 1.0) -> bool:
-    """Whether scaled joints project to their places in the median view; True without boxes and annotations."""
+    """Whether scaled joints match boxes or 2D annotations in the median view; True without either."""
     shares = [share for view in labels.sights if (share := labels.share(view, joints_scale)) is not None]
     return not shares or float(np.median(shares)) >= _LEAST_SHARE
 
 
 def _share(sight: _Sight, joints_mm: Array, camera_scale: float) -> float:
-    """Share of a person's joints that project into the box or near their annotation; 0 for a dot."""
+    """Share of a person's joints that project near the 2D annotation or into the box; 0 for a dot."""
     points, inside = _inside(sight.camera, joints_mm, camera_scale)
     if sight.points_px is not None:
         both = np.isfinite(sight.points_px).all(axis=-1) & np.isfinite(joints_mm).all(axis=-1)
@@ -290,13 +290,13 @@ def _share(sight: _Sight, joints_mm: Array, camera_scale: float) -> float:
 
 
 def _share_in_image(camera: Camera, joints_mm: Array) -> float:
-    """Share of joints (J, 3) that project into the image; 0 if they are a dot there."""
+    """Share of joints (J, 3) that project into the image; 0 if the projection is a dot."""
     points, inside = _inside(camera, joints_mm)
     return 0.0 if _is_dot(points[inside], _LEAST_SIZES[1] * max(camera.size)) else float(inside.mean())
 
 
 def _is_dot(points_px: Array, least_px: float) -> bool:
-    """Whether several points (n, 2) are closer together than any person's projection."""
+    """Whether two or more points (n, 2) are too close together for the projection of a person."""
     return len(points_px) > 1 and float(np.ptp(points_px, axis=0).max()) < least_px
 
 

@@ -1,11 +1,12 @@
-"""3DPW: people in the street, one moving camera, poses from body-worn sensors.
+"""3DPW: people in the street, recorded by one moving camera; true poses from body-worn sensors.
 
 On disk, below one root, as RootNet publishes the annotations:
 
     data/3DPW_{train,validation,test}.json      sequence, cam_param (focal, princpt); bbox, joint_cam (metres)
-    data/imageFiles/<sequence>/image_%05d.jpg   or imageFiles/ beside data/
+    data/imageFiles/<sequence>/image_%05d.jpg   or imageFiles/ next to data/
 
-Frame: the camera's, metres on disk and mm here. Joints: `SMPL`. Joints that project into the image count as visible.
+World frame: the camera frame, in mm (files: metres). Joints: `SMPL`. Joints that project into the image count as
+visible.
 """
 
 from __future__ import annotations
@@ -72,10 +73,10 @@ class _Annotation(Annotation, kw_only=True, gc=False):
 
 
 class Pw3d(Photographs):
-    """Adapter of images "test/downtown_walking_00/image_00000".
+    """Adapter of 3DPW: images such as "test/downtown_walking_00/image_00000".
 
     Args:
-        root: folder with the files above.
+        root: folder with ``data/``.
         synthetic: see `Adapter`.
     """
 
@@ -92,7 +93,7 @@ class Pw3d(Photographs):
     length_unit = "m"
 
     def facts(self, split: str) -> Facts:
-        """Recorded poses and boxes about their joints."""
+        """Sources: recorded poses, and boxes around the true joints."""
         return Facts(boxes="true joints", truth=self.truth_source("motion capture"))
 
     def _file(self, split: str) -> Path:
@@ -121,7 +122,7 @@ class Pw3d(Photographs):
 
 
 def _joints(annotations: list[_Annotation], path: Path) -> Array:
-    """Joints (m, 24, 3) mm, from 24 lists of 3 numbers or one list of 72, in metres."""
+    """Read joints (m, 24, 3) mm from lists of 24 x 3 or 72 numbers in metres."""
     for row, annotation in enumerate(annotations):
         nested = sum(isinstance(value, tuple) for value in annotation.joint_cam)
         if (nested, len(annotation.joint_cam)) not in ((len(SMPL), len(SMPL)), (0, _SIZE)):
@@ -130,7 +131,7 @@ def _joints(annotations: list[_Annotation], path: Path) -> Array:
 
 
 def _within(joints_mm: Array, intrinsics: Array, sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether joints (m, 24, 3) project into their images, with intrinsics (m, 4) and sizes (m, 2); (m, 24)."""
+    """Mask (m, 24) of the joints (m, 24, 3) that project into images with intrinsics (m, 4) and sizes (m, 2)."""
     depth = joints_mm[..., 2:]
     pixels = joints_mm[..., :2] / np.where(depth > 0, depth, np.nan) * intrinsics[:, None, :2] + intrinsics[:, None, 2:]
     return np.asarray(((pixels >= 0) & (pixels < sizes[:, None])).all(axis=-1))

@@ -6,9 +6,9 @@ On disk, below one root (``RHD_published_v2``), for the sets ``training`` and ``
     <set>/color/%05d.png        320 x 320
     <set>/mask/%05d.png         0 background, 1 person, 2 to 17 left hand, 18 to 33 right hand
 
-Each image has one camera, whose frame is the world frame. Each hand has 21 key points, the left hand first. As in the
-release of epipolar transformers, the first key point, the wrist, is replaced by the palm: the mean of the wrist and the
-base of the middle finger.
+Each image has one camera. The world frame is the camera frame. Each hand has 21 key points, the left hand first. As in
+the release of epipolar transformers, the first key point, the wrist, is replaced by the palm: the mean of the wrist and
+the base of the middle finger.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ RHD_HAND = Skeleton(
     root="palm",
     flip_pairs=(),
 )
-"""21 key points of one hand, each finger from its tip to its base."""
+"""Joint set of one hand: 21 key points, each finger from tip to base."""
 
 SETS = {"train": "training", "test": "evaluation"}
 
@@ -62,22 +62,22 @@ _HAND = len(RHD_HAND)
 _MIDDLE_BASE = RHD_HAND.joints.index("middle_base")
 _FIRST_RIGHT_LABEL = 18
 _SIDE_PX = (50.0, 256.0)
-"""Minimum and maximum side of a box: the release clips it to 50 … 500 and its enlargement to 256 px to 1 … 10."""
+"""Minimum and maximum side of a box. The release clips the side to 50 … 500 and the factor to 256 px to 1 … 10."""
 _RELEASED_SIDE_PX = (50.0, 500.0)
 
 
 class Rhd(Adapter):
-    """Adapter of hands, one sample per image.
+    """Adapter of RHD, with one sample per image.
 
     The action of a sample's group is "left hand", "right hand" or "both hands". Every image is a sequence.
 
     Args:
         root: folder with ``training/`` and ``evaluation/``.
-        hands: "dominant": one hand per sample, the one with more pixels in the mask (right if equal), as in the release
-            of epipolar transformers. "both": every hand with a visible key point, left first.
-        boxes: "hand": square centred at the base of the middle finger; half its side is the largest distance of a
-            visible key point along either axis. "compat": the release's boxes, see `released_box`, for weights that
-            were trained with them. Both are computed from the true key points.
+        hands: "dominant": the hand with more pixels in the mask (ties: right), as in the release of epipolar
+            transformers. "both": every hand with a visible key point, left first.
+        boxes: "hand": square centred at the base of the middle finger; half the side is the largest distance of a
+            visible key point along either axis. "compat": boxes of the release, see `released_box`, for weights that
+            were trained on such boxes. Both kinds are computed from the true key points.
     """
 
     name = "rhd"
@@ -120,20 +120,20 @@ class Rhd(Adapter):
         return files_sha256(f"{self._hands} {self._boxes}", paths, self.obtain)
 
     def facts(self, split: str) -> Facts:
-        """Boxes about the true key points; rendered poses; samples of one hand state which one."""
+        """Sources: boxes around the true key points, rendered poses. Samples of one hand state left or right."""
         return Facts(boxes="true joints", truth="synthetic", hand=True)
 
     def keys(self, split: str) -> Sequence[str]:
-        """Images of "train" ("training/00000" …) or "test" ("evaluation/00000" …), by number."""
+        """Keys of "train" ("training/00000", …) or "test" ("evaluation/00000", …), by image number."""
         self.check_split(split)
         name = SETS[split]
         return [f"{name}/{number:05d}" for number in self._sets[name].numbers]
 
     def sample(self, key: str) -> Sample:
-        """The image with a box per hand.
+        """Sample of one image, with a box per hand.
 
         Raises:
-            InputError: the key is unknown, or the mask that shows the dominant hand cannot be read.
+            InputError: the key is unknown, or the mask that determines the dominant hand cannot be read.
         """
         of_set, row, folder = self._row(key)
         hands = self._hands_of(key)
@@ -146,7 +146,7 @@ class Rhd(Adapter):
         return Sample(key, (view,), Group(self.name, action, key), hand=hand)
 
     def truth(self, key: str) -> Truth:
-        """Poses (hands, 21, 3), mm in the camera's frame, in the order of the boxes; also of hidden key points."""
+        """True poses (hands, 21, 3), mm in the camera frame, in the order of the boxes; includes hidden key points."""
         of_set, row, _ = self._row(key)
         hands = list(self._hands_of(key))
         x, y = np.moveaxis(of_set.uv_px[row, hands], -1, 0)
@@ -172,7 +172,7 @@ class Rhd(Adapter):
         return self._sets[match[1]], row, self.root / match[1]
 
     def _hands_of(self, key: str) -> tuple[int, ...]:
-        """0 for the left hand, 1 for the right one."""
+        """Indices of the hands of a sample: 0 for the left hand, 1 for the right hand."""
         if key not in self._hands_by_key:
             of_set, row, folder = self._row(key)
             if self._hands == "both":
@@ -187,7 +187,7 @@ class Rhd(Adapter):
 
 @dataclass(frozen=True, eq=False)
 class _Annotations:
-    """The annotations of one set: n images, two hands, 21 key points."""
+    """Annotations of one set: n images, two hands, 21 key points."""
 
     numbers: list[int]
     rows: dict[int, int]
@@ -198,7 +198,7 @@ class _Annotations:
 
 
 class _Sets(dict[str, _Annotations]):
-    """Sets by name, each read on first use."""
+    """Annotations by name of the set, read on first use."""
 
     def __init__(self, path_of: Callable[[str], Path]) -> None:
         super().__init__()
@@ -247,7 +247,7 @@ def _read_annotations(path: Path) -> _Annotations:
 
 
 def _box(uv_px: Array, visible: NDArray[np.bool_]) -> Array:
-    """The box "hand" of `Rhd`; hidden key points count if none is visible."""
+    """Box "hand" of `Rhd`. If no key point is visible, hidden key points are used."""
     centre = uv_px[_MIDDLE_BASE]
     seen = uv_px[visible] if visible.any() else uv_px
     half = np.clip(2 * np.abs(seen - centre).max(), *_SIDE_PX) / 2
@@ -255,18 +255,18 @@ def _box(uv_px: Array, visible: NDArray[np.bool_]) -> Array:
 
 
 def released_box(uv_px: Array, visible: NDArray[np.bool_]) -> Array:
-    """The box of the release of epipolar transformers, whose crop is resized to a square.
+    """Box of one hand as in the release of epipolar transformers, which resizes the crop to a square.
 
-    A defect of the release: the centre is (row, column) of the base of the middle finger, but the extent of the key
-    points is (x, y), so that each axis is compared with the centre of the other. Hidden key points count as (0, 0). The
-    side is 50 to 500 px. Centre and box are clipped to the image, so that the box is rarely square.
+    The release has a defect: it compares the x of key points with the row of the centre, and the y with the column. The
+    centre is the base of the middle finger. Hidden key points count as (0, 0). The side is 50 to 500 px. Centre and box
+    are clipped to the image, so the box is rarely square.
 
     Args:
-        uv_px: (21, 2) key points.
-        visible: (21,).
+        uv_px: (21, 2) key points, px.
+        visible: (21,) whether each key point is visible.
 
     Returns:
-        (4,) left, upper, right, lower in whole pixels; right and lower are exclusive.
+        Box (4,): left, upper, right, lower in whole pixels; right and lower are exclusive.
     """
     last = _SIZE[0] - 1
     centre = uv_px[_MIDDLE_BASE, ::-1]

@@ -21,7 +21,7 @@ from poseboard.datasets.skeleton import Skeleton
 
 Hand = Literal["left", "right"]
 HANDS: tuple[Hand, ...] = get_args(Hand)
-"""Both hands, left first; arrays number hands in this order."""
+"""Names of the hands, left first; arrays number hands in this order."""
 
 Image = NDArray[np.uint8]
 ImageSource = Path | Image | Callable[[], Image]
@@ -31,12 +31,12 @@ Resampling = Literal["area", "bilinear"]
 
 @dataclass(frozen=True)
 class FileState:
-    """State of a file; a change of the file changes it.
+    """State of a file: size, time and checksum, to detect changes.
 
     Args:
         size_bytes: size of the file; -1 if it is absent.
         modified_ns: time of the last modification; None for content of an archive or in memory.
-        checksum: CRC-32 of the content; None for a file on disk, which is not read for this.
+        checksum: CRC-32 of the content; None for a file on disk, because computing it would read the file.
     """
 
     size_bytes: int
@@ -45,7 +45,7 @@ class FileState:
 
     @classmethod
     def of(cls, path: Path) -> FileState:
-        """State of a file, which may be absent."""
+        """State of a file on disk, also if the file is absent."""
         try:
             state = path.stat()
         except OSError:
@@ -55,11 +55,11 @@ class FileState:
 
 @dataclass(frozen=True)
 class ReadImage:
-    """An image that is read when it is used, and the state of its file.
+    """Image that is read on use, with the state of its file.
 
     Args:
-        read: returns (H, W, 3) uint8 RGB.
-        state: returns the state of the file.
+        read: function that returns the image, (H, W, 3) uint8 RGB.
+        state: function that returns the state of the file.
     """
 
     read: Callable[[], Image]
@@ -67,11 +67,11 @@ class ReadImage:
 
     @classmethod
     def of(cls, path: Path, size: tuple[int, int]) -> ReadImage:
-        """An image file that must have the (width, height) of its annotations."""
+        """Image file that must have the (width, height) of the annotations."""
         return cls(partial(read_image, path, size), partial(FileState.of, path))
 
     def __call__(self) -> Image:
-        """The image."""
+        """Read the image, (H, W, 3) uint8 RGB."""
         return self.read()
 
 
@@ -80,7 +80,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Image:
 
     Args:
         path: path of the file.
-        size: width and height of the annotations; None: any size.
+        size: width and height that the annotations state; None: any size.
 
     Raises:
         InputError: the file is absent, not an image, or of another size.
@@ -100,7 +100,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Image:
 
 
 def decode_image(data: bytes | NDArray[np.uint8], path: Path) -> Image:
-    """Decode the bytes of an image file to (H, W, 3) uint8 RGB; InputError names ``path`` if they are not an image.
+    """Decode the bytes of an image file to (H, W, 3) uint8 RGB; InputError if the bytes of ``path`` are not an image.
 
     The EXIF orientation is ignored, because annotations refer to rows and columns of the file.
     """
@@ -126,7 +126,7 @@ def crop_image(image: Image, box_px: Box, size: tuple[int, int]) -> Image:
 
 
 def warp_image(image: Image, A: Array, size: tuple[int, int]) -> Image:
-    """Warp an image bilinearly; A (3, 3) maps its pixels to those of the result with ``size`` (width, height)."""
+    """Warp an image bilinearly to ``size`` (width, height); A (3, 3) maps pixels of the image to the result."""
     return np.asarray(cv2.warpAffine(image, A[:2], size, flags=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
@@ -137,11 +137,11 @@ class View:
     Args:
         name: name of the camera in its data set.
         camera: calibration in the world frame of the sample.
-        image: a path, an array (H, W, 3) uint8 RGB, or a function that returns one (`ReadImage`, if its file may
+        image: path, array (H, W, 3) uint8 RGB, or function that returns such an array (`ReadImage` if the file may
             change); None for views with detections only.
         boxes_px: (P, 4) left, upper, right, lower per person.
-        joints_px: (P, J, 2) 2D detections, or None.
-        confidence: (P, J) confidence of the detections, or None.
+        joints_px: (P, J, 2) 2D detections; None without detections.
+        confidence: (P, J) confidence of the detections; None without detections.
         box_scores: (P,) score of the detector for each box; None: the boxes are annotated.
 
     Example:
@@ -159,7 +159,7 @@ class View:
     box_scores: Array | None = None
 
     def pixels(self) -> Image:
-        """The image, (H, W, 3) uint8 RGB; InputError if it cannot be read."""
+        """Read the image, (H, W, 3) uint8 RGB; InputError if the image cannot be read."""
         if self.image is None:
             raise InputError(f"view {self.name}", "this data set has no images", "use a method that takes detections")
         if isinstance(self.image, Path):
@@ -167,7 +167,7 @@ class View:
         return self.image() if callable(self.image) else self.image
 
     def image_state(self) -> FileState | None:
-        """State of the image file; None without an image or for a function without a state."""
+        """State of the image file; None if there is no image, or no file behind the image."""
         if isinstance(self.image, Path):
             return FileState.of(self.image)
         if isinstance(self.image, ReadImage):
@@ -177,14 +177,14 @@ class View:
         return None
 
     def crop(self, side_px: int, box_scale: float = 1.0, person: int = 0, resampling: Resampling = "area") -> View:
-        """Crop one person to a square; camera and 2D detections are transformed with the image.
+        """Crop one person to a square view. Camera and 2D detections are transformed like the image.
 
         Args:
             side_px: side of the crop.
-            box_scale: factor on the box.
+            box_scale: factor on the sides of the box.
             person: index of the person.
-            resampling: "area": the box in whole pixels, resized by pixel area (learnable triangulation). "bilinear":
-                the exact box, extended to a square and warped (epipolar transformers).
+            resampling: "area": crop the box in whole pixels and resize by pixel area (learnable triangulation).
+                "bilinear": extend the exact box to a square and warp the image (epipolar transformers).
         """
         if resampling == "bilinear":
             return self._warped(side_px, box_scale, person)
@@ -206,7 +206,7 @@ class View:
         )
 
     def crop_affine(self, side_px: int, box_scale: float = 1.0, person: int = 0, rotation_deg: float = 0.0) -> Array:
-        """The affine transform (3, 3) of the "bilinear" `crop`, with a rotation; see `camera.crop_affine`."""
+        """Affine transform (3, 3) of the "bilinear" `crop` with a rotation, see `camera.crop_affine`."""
         left, upper, right, lower = (float(v) for v in self.boxes_px[person])
         square_px = box_scale * max(right - left, lower - upper)
         return crop_affine(((left + right) / 2, (upper + lower) / 2), square_px, (side_px, side_px), rotation_deg)
@@ -228,7 +228,7 @@ class View:
 
 @dataclass(frozen=True)
 class Group:
-    """Groups of a sample: bootstraps resample (subject, sequence), tables average over actions."""
+    """Groups that a sample belongs to. Bootstraps resample (subject, sequence); tables average over actions."""
 
     subject: str
     action: str
@@ -237,16 +237,16 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One instant in the views of one or several cameras.
+    """Input of a method: one frame, in the views of one or several cameras.
 
     Args:
-        key: unique and stable name in the data set: "S9/Walking-1/000123".
+        key: unique and stable name in the data set, such as "S9/Walking-1/000123".
         views: views that the method may use.
-        group: subject, action, sequence.
-        root_mm: (P, 3) root positions for methods that declare them, else None.
-        hand: left or right hand, for methods that declare it; None: a body, both hands, or withheld.
-        rig: for methods that declare several frames per rig: a random name, equal for samples with the same cameras
-            that may be used together. It differs from run to run.
+        group: subject, action and sequence of the sample.
+        root_mm: (P, 3) root positions for methods that declare this input, else None.
+        hand: left or right hand, for methods that declare this input; None: a body, both hands, or withheld.
+        rig: random name of the rig, for methods that declare several frames per rig. Samples with equal names have the
+            same cameras and may be used together. Names differ from run to run.
     """
 
     key: str
@@ -264,10 +264,11 @@ class Truth:
     Args:
         joints_mm: (P, J, 3) mm in the world frame; NaN for joints without annotation. People with only 2D annotations
             are rows of NaN (`Truth.in_views`).
-        seen: view -> (P, J) whether a joint is annotated as visible; all joints are visible in views without an entry.
-        annotated: view -> (P, J, 2) 2D annotations as undistorted directions (x / z, y / z) in the camera frame, which
-            do not change with crops. `Camera.image` converts them to pixels. Views without an entry have no 2D
-            annotation but the projection of ``joints_mm``.
+        seen: name of a view -> (P, J) whether a joint is annotated as visible. In views without an entry, all joints
+            are visible.
+        annotated: name of a view -> (P, J, 2) 2D annotations as undistorted directions (x / z, y / z) in the camera
+            frame, which do not change with crops. `Camera.image` converts directions to pixels. Views without an
+            entry have only the projection of ``joints_mm``.
     """
 
     joints_mm: Array
@@ -276,10 +277,10 @@ class Truth:
 
     @classmethod
     def in_views(cls, annotated: Mapping[str, Array]) -> Truth:
-        """Truth with 2D annotations and without 3D poses.
+        """Ground truth with 2D annotations and without 3D poses.
 
         Args:
-            annotated: view -> (P, J, 2) with the same people in every view; NaN without annotation.
+            annotated: name of a view -> (P, J, 2) directions of the same people in every view; NaN without annotation.
 
         Raises:
             ValueError: views have different numbers of people or joints, or there is no view.
@@ -295,10 +296,11 @@ class Truth:
 
 
 CAMERA_COLUMNS: Mapping[str, tuple[int, ...]] = {"camera_R": (3, 3), "camera_t_mm": (3,), "camera_covariance": (6, 6)}
-"""Columns of `Poses` for recovered cameras: name -> shape per camera; a column is (P, V, ...).
+"""Columns of `Poses` for recovered cameras: name -> shape per camera. A column has the shape (P, V, *shape).
 
-View v of the sample has ``x_v = R @ X + t`` in the frame of the prediction, t in the unit of the joints. The covariance
-is that of (w, t), with w a rotation vector in radians on the left (``R_true = exp(w) R``). NaN: not recovered.
+View v of the sample has ``x_v = R @ X + t``, with X in the frame of the prediction and t in the unit of the joints. The
+covariance is of (w, t), where the rotation vector w (radians) acts on the left: ``R_true = exp(w) R``. Values are NaN
+for cameras that are not recovered.
 """
 
 
@@ -307,12 +309,12 @@ class Poses:
     """Predicted people of one sample.
 
     Args:
-        skeleton: joint set.
+        skeleton: joint set of the prediction.
         joints_mm: (P, J, 3) mm; NaN for joints that are not predicted.
         score: (P,) confidence of each person; higher is more confident.
         frame: coordinate frame: "world", or the name of a camera.
-        columns: further numbers per person, name -> (P, ...), stored with the predictions: ``size_mm``, the assumed
-            size of a pose without observable scale; recovered cameras (`CAMERA_COLUMNS`).
+        columns: name -> (P, ...) additional numbers per person, stored with the predictions: ``size_mm``, the assumed
+            size of a pose without observable scale, and recovered cameras (`CAMERA_COLUMNS`).
 
     Raises:
         ValueError: shapes do not match.
@@ -343,8 +345,8 @@ class Status:
     """Whether a data set can be used.
 
     Args:
-        state: "ready", "partial" (``detail`` says what is missing), "missing", or "damaged" (``detail`` names a file
-            that cannot be read).
+        state: "ready"; "partial": ``detail`` states what is missing; "missing"; or "damaged": ``detail`` names an
+            unreadable file.
         detail: one line for the user.
         obtain: where to get the data set.
     """
@@ -356,9 +358,9 @@ class Status:
 
 @runtime_checkable
 class Dataset(Protocol):
-    """A data set, read from its published layout. Samples and their truth are separate.
+    """Protocol of a data set, read from its published layout. Samples and ground truth are separate.
 
-    ``truth_skeleton`` is an optional attribute, for truths with other joints than the predictions
+    The optional attribute ``truth_skeleton`` is the joint set of the ground truth if predictions have other joints
     (`skeleton_of_truth`).
 
     Example:
@@ -374,12 +376,12 @@ class Dataset(Protocol):
 
     @property
     def skeleton(self) -> Skeleton:
-        """Joints of predictions and 2D detections, and of the truth unless there is a ``truth_skeleton``."""
+        """Joints of predictions and 2D detections, and of the ground truth unless ``truth_skeleton`` is set."""
         ...
 
     @property
     def synthetic(self) -> bool:
-        """Whether the people are rendered; results are labelled with it."""
+        """Whether the people are rendered; results state this."""
         ...
 
     @property
@@ -389,7 +391,7 @@ class Dataset(Protocol):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits, with "train" and "test", which may be empty."""
+        """Names of the splits, including "train" and "test"; a split may be empty."""
         ...
 
     def status(self) -> Status:
@@ -397,11 +399,11 @@ class Dataset(Protocol):
         ...
 
     def facts(self, split: str) -> Facts:
-        """Source of boxes and truth, and other facts that numbers on a split depend on."""
+        """Sources of boxes and true poses of a split, and other facts that influence numbers on the split."""
         ...
 
     def manifest(self) -> str:
-        """Hash of keys, truth, cameras and options, not of the images: equal on all machines with the same labels."""
+        """Hash of keys, ground truth, cameras and options. It does not depend on the images."""
         ...
 
     def keys(self, split: str) -> Sequence[str]:
@@ -409,16 +411,16 @@ class Dataset(Protocol):
         ...
 
     def sample(self, key: str) -> Sample:
-        """The sample of a key; InputError for an unknown key."""
+        """Sample of a key; InputError for an unknown key."""
         ...
 
     def truth(self, key: str) -> Truth:
-        """The true poses of a key; InputError for a data set without truth."""
+        """True poses of a key; InputError for a data set without true poses."""
         ...
 
 
 def skeleton_of_truth(dataset: Dataset) -> Skeleton:
-    """Joints of the truth: ``truth_skeleton``, else ``skeleton``."""
+    """Joint set of the ground truth: ``truth_skeleton``, else ``skeleton``."""
     skeleton: Skeleton = getattr(dataset, "truth_skeleton", dataset.skeleton)
     return skeleton
 

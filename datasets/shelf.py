@@ -6,11 +6,11 @@ from poseboard.datasets.multi_human_pose import MultiHumanPose
 
 
 class Shelf(MultiHumanPose):
-    """Adapter. Images: ``Camera{c}/img_%06d.png``. By convention the first three actors are scored.
+    """Adapter of Shelf. Images are ``Camera{c}/img_%06d.png``. By convention the first three actors are scored.
 
     Args:
         root: folder with the files of :mod:`poseboard.datasets.multi_human_pose`.
-        truth: see `MultiHumanPose`.
+        truth: "actors": true poses of ``actorsGT.mat``; "none": no true poses.
     """
 
     name = "shelf"

@@ -1,4 +1,4 @@
-"""Skeletons: joint sets, which are mapped to each other by joint names, never by index."""
+"""Skeletons: joint sets. Joints of different sets are matched by name, never by index."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Skeleton:
-    """A joint set.
+    """Joint set: names, order, limbs and root.
 
     Args:
-        name: name in the metadata of files.
+        name: name of the joint set in the metadata of files.
         joints: joint names in storage order.
-        edges: pairs of joint names, drawn as limbs.
+        edges: pairs of joint names that are drawn as limbs.
         root: origin of relative metrics: a joint, or the mean of several; None: no root.
         flip_pairs: (left, right) names that a mirror image swaps.
 
@@ -52,13 +52,13 @@ class Skeleton:
 
     @property
     def root_index(self) -> int:
-        """Index of the root joint; ValueError if there is none, or if the root is the mean of several."""
+        """Index of the root joint; ValueError if there is no root, or if the root is the mean of several joints."""
         if not isinstance(self.root, str):
             raise ValueError(f"skeleton {self.name} has no root joint")
         return self.joints.index(self.root)
 
     def root_of(self, joints: NDArray[Any]) -> NDArray[Any]:
-        """The root (..., 3) of poses (..., J, 3); NaN if one of its joints is. ValueError if the set has no root."""
+        """Root (..., 3) of poses (..., J, 3); NaN if a root joint is NaN. ValueError if the joint set has no root."""
         if not self.root_joints:
             raise ValueError(f"skeleton {self.name} has no root")
         mean: NDArray[Any] = joints[..., self.indices(self.root_joints), :].mean(axis=-2)
@@ -66,17 +66,17 @@ class Skeleton:
 
     @property
     def edge_indices(self) -> list[tuple[int, int]]:
-        """Edges as index pairs."""
+        """Edges as pairs of joint indices."""
         return [(self.joints.index(a), self.joints.index(b)) for a, b in self.edges]
 
     @property
     def flip_order(self) -> list[int]:
-        """Index of each joint's mirror image."""
+        """Index of each joint's mirror image, for example of the right knee for the left knee."""
         swap = {a: b for pair in self.flip_pairs for a, b in (pair, pair[::-1])}
         return [self.joints.index(swap.get(joint, joint)) for joint in self.joints]
 
     def indices(self, names: Iterable[str]) -> list[int]:
-        """Indices of the named joints; ValueError names one that the joint set lacks."""
+        """Indices of joints by name; ValueError for an unknown name."""
         index = {joint: i for i, joint in enumerate(self.joints)}
         try:
             return [index[name] for name in names]
@@ -85,7 +85,7 @@ class Skeleton:
 
 
 def sides(*parts: str) -> tuple[tuple[str, str], ...]:
-    """Flip pairs of body parts: ``sides("knee")`` is ``(("left_knee", "right_knee"),)``."""
+    """Left and right joint names of body parts: ``sides("knee")`` is ``(("left_knee", "right_knee"),)``."""
     return tuple((f"left_{part}", f"right_{part}") for part in parts)
 
 

@@ -1,9 +1,9 @@
-"""Reading pickles of others without executing code from them.
+"""Safe reading of published pickles, without executing code from the file.
 
 Published labels, detections and precalculated poses are pickles, and a pickle is a program. This reader admits plain
-containers, strings, numbers, and numpy arrays, dtypes and scalars. It does not call numpy's own constructors with
-values of the file: arrays are rebuilt from validated sizes, so that no file makes numpy read beyond its data or
-allocate more memory than the length of the file.
+containers, strings, numbers, and numpy arrays, dtypes and scalars. It never passes values of the file to numpy's own
+constructors. Arrays are rebuilt from validated sizes, so numpy cannot read beyond the data or allocate more memory than
+the length of the file.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ def read_pickle(path: Path) -> Any:
     """Content of a ``.pkl`` file, or of the object array of a ``.npy`` file.
 
     Args:
-        path: a pickle of any protocol, also of Python 2, or a ``.npy`` file of dtype object. A 0-dimensional array is
-            replaced by its only element.
+        path: path of a pickle of any protocol (including Python 2), or of a ``.npy`` file of dtype object. A
+            0-dimensional array is replaced by its only element.
 
     Returns:
-        dict, list, tuple, set, str, bytes, int, float, bool, None, numpy arrays (read-only) and scalars.
+        Content made of dict, list, tuple, set, str, bytes, int, float, bool, None, read-only numpy arrays and scalars.
 
     Raises:
-        InputError: the file is absent, truncated or damaged, or names anything but numpy's data types. No code of it
-            was executed.
+        InputError: the file is absent, truncated or damaged, or refers to objects other than numpy's data types. No
+            code of the file is executed.
 
     Example:
         >>> labels = read_pickle(Path("human36m-multiview-labels-GTbboxes.npy"))
@@ -65,7 +65,7 @@ def read_pickle(path: Path) -> Any:
 
 
 class _ForbiddenError(Exception):
-    """The pickle names a global that is not admitted."""
+    """The pickle refers to a forbidden global."""
 
 
 def _npy_payload(data: bytes) -> bytes:
@@ -97,7 +97,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Call:
-    """Wrapper of a function, because a pickle could set attributes of the function itself."""
+    """Wrapper of a function. Without it, a pickle could set attributes of the function."""
 
     __slots__ = ("_function",)
 
@@ -161,7 +161,7 @@ class _Array:
 
 
 class _Finish:
-    """Replaces placeholders by arrays, once per object: shared parts stay shared; a cycle is an error."""
+    """Replace placeholders by arrays, once per object. Shared parts stay shared; a cycle is an error."""
 
     def __init__(self) -> None:
         self._done: dict[int, Any] = {}

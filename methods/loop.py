@@ -47,7 +47,7 @@ _FORMAT = 2
 
 @dataclass
 class Fit:
-    """Result of a training.
+    """Result of a training run.
 
     Args:
         state: name -> tensor of the final weights, on the CPU.
@@ -109,7 +109,7 @@ def _launched_processes() -> tuple[int, int] | None:
 
 
 def configuration_hash(configuration: dict[str, Any]) -> str:
-    """SHA-256 of everything that the weights depend on; a state with another hash is not resumed."""
+    """SHA-256 of the configuration that the weights depend on. A state with another hash is not resumed."""
     return hashlib.sha256(json.dumps(configuration, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -125,11 +125,11 @@ def fit(
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Fit:
-    """Train to the last step; resume from ``state_path`` if its state has the same configuration.
+    """Train to the last step, resuming from ``state_path`` if its state has the same configuration.
 
     Args:
         fabric: from ``launch``; every process calls ``fit`` alike.
-        training: what to train; afterwards its model is unwrapped and has the final weights.
+        training: training to run. Afterwards its model is unwrapped and has the final weights.
         samples: training data with the inputs that ``training.inputs`` declares.
         seed: source of every random choice, together with the step.
         state_path: file of the resumable state; written every ``save_every`` steps and at the end.

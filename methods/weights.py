@@ -29,7 +29,7 @@ from poseboard.methods.checkpoint import Checkpoint, read_tensors, refuse_unusab
 
 
 def import_weights(name: str, file: Path, **options: object) -> Checkpoint:
-    """A checkpoint from a published file, with the published preprocessing.
+    """Convert a published file to a checkpoint with the published preprocessing.
 
     Args:
         name: a method, or a method and one of its variants: "volumetric", "volumetric_sum".

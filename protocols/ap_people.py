@@ -84,7 +84,7 @@ class ApPeople(FoundPeople):
         return self.report == "mpjpe"
 
     def measure(self, skeleton: Skeleton) -> Measure:
-        """See :class:`Protocol`."""
+        """Measure of this protocol for the signatures of its numbers."""
         return Measure(
             metric=f"{_METRICS[self.report]}@{self.within_mm:g}mm",
             alignment="none",
@@ -133,7 +133,7 @@ class ApPeople(FoundPeople):
     def estimate(
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """See :class:`Protocol`."""
+        """Number under each row of ``multiplicity``, (R,); see :class:`Protocol`."""
         if self.report == "mpjpe":
             return bootstrap.ratio(table["error"].to_numpy(dtype=np.float64), codes, multiplicity)
         false, missing, unjudged = (table[name].to_numpy(dtype=bool) for name in ("false", "missing", "unjudged"))

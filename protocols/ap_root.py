@@ -61,7 +61,7 @@ class ApRoot(FoundPeople):
         return True
 
     def measure(self, skeleton: Skeleton) -> Measure:
-        """See :class:`Protocol`."""
+        """Measure of this protocol for the signatures of its numbers."""
         recall = self.report == "recall"
         name = "recall" if recall else "ap" if self.rule == "published" else "sound_ap"
         return Measure(
@@ -117,7 +117,7 @@ class ApRoot(FoundPeople):
     def estimate(
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """See :class:`Protocol`."""
+        """Number under each row of ``multiplicity``, (R,); see :class:`Protocol`."""
         false, missing, unjudged = (table[name].to_numpy(dtype=bool) for name in ("false", "missing", "unjudged"))
         true = ~(false | unjudged)
         if self.report == "recall":

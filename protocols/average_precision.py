@@ -1,9 +1,9 @@
-"""Predicted people matched with true ones in each image, and the average precision of it. Pure functions.
+"""Matching of predicted with true people in each image, and average precision. Pure functions.
 
-Conventions. People are points (N, 3) in mm with the image that each is in, any integers; a score is higher where a
-method is surer. Nothing here loops over images: a pair is a predicted and a true person of the same image.
+Conventions. People are points (N, 3) in mm, each with an integer that identifies its image. A higher score means a more
+confident prediction. A pair is a predicted and a true person of the same image; no function loops over images.
 
-There are three rules, and literature confuses them:
+There are three rules, which the literature confuses:
 
 * *sound*: people are taken by falling score, and each takes the nearest free true person within reach;
   among predictions of equal score the nearest pair comes first, so the order of a file decides nothing. AP is the area
@@ -15,8 +15,8 @@ There are three rules, and literature confuses them:
   the sound one. Among predictions of equal score the farthest comes first, so that copies lower no error. VoxelPose's,
   of whole poses: `protocols.ap_people`.
 
-In all, a person is reached *strictly* within the distance. Predictions in images without a true person are no errors
-by the published rule, which passes over them.
+In all rules the distance of a match is *strictly* below the limit. The published rule ignores predictions in images
+without a true person.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _CELLS = 4_000_000  # resamples × points of the curve that are held at once
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """What became of N predicted people.
+    """Matches of N predicted people.
 
     Args:
-        truth: (N,) the true person that each was matched with, -1: none.
-        judged: (N,) bool; False: passed over, neither right nor wrong.
-        distance_mm: (N,) to the nearest true person of the image, NaN: it has none.
+        truth: (N,) index of the matched true person, -1 if unmatched.
+        judged: (N,) bool; False: ignored, neither right nor wrong.
+        distance_mm: (N,) distance to the nearest true person of the image; NaN if the image has none.
     """
 
     truth: NDArray[np.int64]
@@ -52,12 +52,12 @@ class Matches:
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """(N,) whether each was matched."""
+        """(N,) bool, whether each predicted person is matched."""
         return np.asarray(self.truth >= 0)
 
 
 def validate(pred: Points, pred_image: Images, score: Points, truth: Points, truth_image: Images) -> None:
-    """ValueError unless people are finite (N, 3) and (M, 3) with an image each, and predictions have a finite score."""
+    """Raise ValueError unless points are finite (N, 3) and (M, 3), each with an image, and scores are finite."""
     for name, points, image in (("pred", pred, pred_image), ("truth", truth, truth_image)):
         if points.ndim != 2 or points.shape[1] != 3 or image.shape != points.shape[:1]:
             raise ValueError(f"{name} needs (N, 3) points with an image each, got {points.shape} and {image.shape}")
@@ -68,7 +68,7 @@ def validate(pred: Points, pred_image: Images, score: Points, truth: Points, tru
 
 
 def by_score(score: Points) -> NDArray[np.int64]:
-    """Order of falling score; equal ones stay in theirs."""
+    """Indices by descending score; equal scores keep their order."""
     return np.asarray(np.argsort(-np.asarray(score, dtype=np.float64), kind="stable"))
 
 
@@ -83,10 +83,10 @@ def match(
         score: (N,).
         truth: (M, 3) mm.
         truth_image: (M,).
-        within_mm: distance below which a true person is in reach.
+        within_mm: a match has a distance below this.
 
     Raises:
-        ValueError: shapes do not fit or a value is not finite.
+        ValueError: shapes do not match or a value is not finite.
 
     Example:
         >>> people = np.array([[0.0, 0, 3000], [900, 0, 3000]])
@@ -139,12 +139,12 @@ def match_nearest(
     """Matches by the nearest rule; predictions in images without a true person are not judged.
 
     Args:
-        p: (K,) predicted person of each pair of an image, in any order; see `same_image`.
-        t: (K,) its true person.
-        distance: (K,) of the pair; infinite: it cannot be made.
-        score: (N,) of the predicted people.
+        p: (K,) index of the predicted person of each pair of an image, in any order; see `same_image`.
+        t: (K,) index of the true person of each pair.
+        distance: (K,) distance of each pair; infinite if the pair cannot match.
+        score: (N,) scores of the predicted people.
         true: number of true people.
-        within: distance below which a predicted person is right.
+        within: a predicted person is right below this distance.
 
     Example:
         >>> p, t = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
@@ -165,7 +165,7 @@ def match_nearest(
 
 
 def curve(matches: Matches, score: Points, people: int) -> tuple[Array, Array]:
-    """Precision and recall after each judged prediction, by falling score; recall is of so many true ``people``."""
+    """Precision and recall after each judged prediction, by descending score, for a number of true ``people``."""
     order = by_score(score)
     order = order[matches.judged[order]]
     right = np.cumsum(matches.correct[order])
@@ -187,13 +187,13 @@ def average_precision(
     Args:
         correct: (N,) whether each judged prediction is right.
         score: (N,).
-        codes: (N,) group of each, in [0, G).
-        people: (G,) true people of each group.
+        codes: (N,) group of each prediction, in [0, G).
+        people: (G,) number of true people in each group.
         multiplicity: (R, G) how often each group counts; ones (1, G) give the AP itself.
-        published: by the published rule instead of the sound one.
+        published: use the published rule instead of the sound one.
 
     Returns:
-        (R,); NaN where a resample has no true people, 0 where it has no predictions.
+        Average precision (R,); NaN where a resample has no true people, 0 where it has no predictions.
 
     Example:
         >>> one = np.ones((1, 1))
@@ -235,7 +235,7 @@ def average_precision(
 
 
 def _first_is_right(correct: NDArray[np.bool_], codes: Images, multiplicity: Array) -> Array:
-    """(R,) 1 where the first prediction that a resample holds is right: the rectangle that is left out."""
+    """(R,) 1 where the first prediction of a resample is right: the published rule omits its rectangle."""
     first = np.full(multiplicity.shape[1], len(correct))
     np.minimum.at(first, codes, np.arange(len(correct)))
     places = np.where(multiplicity > 0, first, len(correct)).min(axis=1)
@@ -243,16 +243,16 @@ def _first_is_right(correct: NDArray[np.bool_], codes: Images, multiplicity: Arr
 
 
 def greedy(p: NDArray[np.int64], t: NDArray[np.int64], predicted: int, true: int) -> NDArray[np.int64]:
-    """Match of each predicted person if pairs are taken one after the other; -1: none.
+    """Greedy one-to-one matching of pairs, in their order.
 
     Args:
-        p: (K,) predicted person of each pair, the best pair first.
-        t: (K,) its true person.
-        predicted: their number, N.
-        true: likewise.
+        p: (K,) index of the predicted person of each pair, best pair first.
+        t: (K,) index of the true person of each pair.
+        predicted: number of predicted people, N.
+        true: number of true people.
 
     Returns:
-        (N,) true person of each predicted one.
+        Index of the matched true person of each predicted person, (N,); -1 if unmatched.
     """
     found, taken = np.full(predicted, -1, dtype=np.int64), np.zeros(true, dtype=bool)
     while len(p):  # at most as many rounds as an image has people
@@ -264,7 +264,7 @@ def greedy(p: NDArray[np.int64], t: NDArray[np.int64], predicted: int, true: int
 
 
 def same_image(pred_image: Images, truth_image: Images) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Every predicted with every true person of the same image: their numbers.
+    """Pair every predicted person with every true person of the same image; two arrays (K,) of indices.
 
     Example:
         >>> [numbers.tolist() for numbers in same_image(np.array([7, 8]), np.array([8, 8, 9]))]

@@ -51,28 +51,28 @@ Breakdown = dict[str, dict[str, float | None]]
 
 @dataclass(frozen=True, eq=False)
 class TruthTable:
-    """Annotated people of a split, one a row, in the data set's order; and what its views hold.
+    """Annotated people of a split, one per row, in the data set's order, with the cameras and 2D points of its views.
 
     Args:
         keys: (N,) str, the sample of each person.
         person: (N,) int32, from 0 within a key.
         joints_mm: (N, J, 3) in the world frame; NaN = not annotated. A person with only 2D annotations is a row of
             NaN.
-        subject: (N,) of the sample's group; categories.
-        action: (N,) likewise.
-        sequence: (N,) likewise.
-        split_keys: (S,) every key of the split, those without people and those a table excludes among them.
-        skeleton: of the joints; predictions may have another.
+        subject: (N,) categories, subject of each sample.
+        action: (N,) categories, action of each sample.
+        sequence: (N,) categories, sequence of each sample.
+        split_keys: (S,) all keys of the split, including keys without people and keys that a table excludes.
+        skeleton: skeleton of ``joints_mm``; predictions may have another.
         dataset: name of the data set.
-        split: of the data set.
-        views: (V) names of all cameras of the data set in its order.
-        manifest: the data set's hash.
-        seen_by: the camera behind each view of each of ``split_keys``; None: not known, and nothing can be judged in a
-            camera's frame or in pixels.
-        groups: subject, action and sequence of each of ``split_keys``; None: known of people only.
-        points: 2D points of the kinds that the protocols need.
+        split: name of the split.
+        views: (V,) names of all cameras, in the data set's order.
+        manifest: hash of the data set's files.
+        seen_by: camera of each view of each key; None: unknown, so nothing can be judged in a camera's frame or in
+            pixels.
+        groups: subject, action and sequence of each key in ``split_keys``; None: known only for keys with people.
+        points: 2D points, by kind; only the kinds that the protocols need.
         chosen: (S,) bool, which of ``split_keys`` a table evaluates; None: all. Only these have rows.
-        facts: source of boxes and truth of the split; None: not known.
+        facts: source of the boxes and of the ground truth of the split; None: unknown.
     """
 
     keys: NDArray[np.object_]
@@ -98,15 +98,15 @@ class TruthTable:
 
     @classmethod
     def collect(cls, dataset: Dataset, split: str, points: Iterable[PointsKind] = ()) -> TruthTable:
-        """All truth of a split of a data set.
+        """Ground truth of a whole split.
 
         Args:
             dataset: the data set.
-            split: its split.
+            split: name of the split.
             points: kinds of 2D points that the protocols need.
 
         Raises:
-            InputError: the data set has no such split, or its files cannot be used.
+            InputError: the data set lacks the split, or its files are absent or damaged.
         """
         keys = list(dataset.keys(split))
         skeleton = skeleton_of_truth(dataset)
@@ -153,7 +153,7 @@ class TruthTable:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The columns that say which person a record of a protocol is about."""
+        """Columns that identify the person of each record: key, person, subject, action and sequence."""
         return {
             "key": pd.Series(self.keys, dtype=object),  # as strings they would be held a second time
             "person": self.person,
@@ -163,7 +163,7 @@ class TruthTable:
         }
 
     def take(self, rows: NDArray[np.integer]) -> TruthTable:
-        """The table of those rows; the split's keys stay known."""
+        """Keep only these rows; ``split_keys`` stays complete."""
         return replace(
             self,
             keys=self.keys[rows],
@@ -175,9 +175,9 @@ class TruthTable:
         )
 
     def rotations(self, view: str, rows: NDArray[np.integer]) -> NDArray[np.float64] | None:
-        """(len(rows), 3, 3) world to camera for people of these rows.
+        """World-to-camera rotations of these rows' samples, (len(rows), 3, 3).
 
-        NaN where the view does not see the sample; None where cameras or the view are not known.
+        A rotation is NaN if the view does not show the sample. None if the cameras or the view are unknown.
         """
         if self.seen_by is None or view not in self.views:
             return None
@@ -185,12 +185,12 @@ class TruthTable:
 
     @cached_property
     def place(self) -> NDArray[np.int64]:
-        """Place of each row's key among ``split_keys``."""
+        """Index of each row's key in ``split_keys``, (N,)."""
         known = pd.Index(self.split_keys, dtype=object)
         return np.asarray(known.get_indexer(pd.Index(self.keys, dtype=object)), dtype=np.int64)
 
     def mapped(self, joints: Sequence[str]) -> NDArray[np.floating]:
-        """The named joints in that order, (N, len(joints), 3); no copy where they are the skeleton's own."""
+        """Coordinates of the named joints, (N, len(joints), 3) mm; no copy if they are all joints of the skeleton."""
         if tuple(joints) == self.skeleton.joints:
             return self.joints_mm
         return self.joints_mm[:, self.skeleton.indices(joints)]
@@ -225,22 +225,22 @@ class Protocol(BaseModel, ABC):
 
     @property
     def unit(self) -> str:
-        """Unit of the number: "mm", or "%" of a share."""
+        """Unit of the number: "mm" for an error, "%" for a share."""
         return "%" if self.is_share else "mm"
 
     @property
     def lower_is_better(self) -> bool:
-        """Direction of better numbers: up for a share, down for an error."""
+        """Whether lower numbers are better: true for an error, false for a share."""
         return not self.is_share
 
     @property
     def points(self) -> PointsKind | None:
-        """The kind of 2D points that it judges by; None: it needs none."""
+        """Kind of 2D points that the protocol compares with; None if it needs none."""
         return None
 
     @abstractmethod
     def measure(self, skeleton: Skeleton) -> Measure:
-        """The part of the signature that does not depend on the inputs of the rows."""
+        """Measure of the protocol: the part of a signature that does not depend on a row's inputs."""
 
     @abstractmethod
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
@@ -248,41 +248,42 @@ class Protocol(BaseModel, ABC):
 
         Columns every protocol has: key, person, subject, action, sequence, ``error`` (this record's number in ``unit``,
         NaN where a missing one has none) and ``missing`` (bool). A protocol of predicted people adds ``false`` (bool),
-        people without a true one, and ``unjudged`` (bool) where some predictions are ignored: those that
-        cannot be right or wrong, as in an image without annotated people. More columns are the protocol's own.
+        predicted people without a true one. It may add ``unjudged`` (bool), predictions that are neither right nor
+        wrong, for example in an image without annotated people. A protocol may add further columns.
 
         Raises:
-            InputError: predictions that this protocol cannot judge.
+            InputError: the protocol cannot judge the predictions, for example because a joint is absent.
         """
 
     @abstractmethod
     def estimate(
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """The number under each row of ``multiplicity``.
+        """Number of the protocol under each row of ``multiplicity``.
 
         Args:
-            table: rows of :meth:`errors` of one seed.
-            codes: (N,) group of each row, in [0, G).
+            table: records of one seed, from :meth:`errors`.
+            codes: (N,) group of each record, in [0, G).
             multiplicity: (R, G) how often each group counts.
 
         Returns:
-            (R,) in ``unit``; NaN where nothing can be said.
+            Numbers (R,) in ``unit``; NaN where no record counts.
         """
 
     def interval(self, estimates: NDArray[np.float64]) -> tuple[float, float] | None:
-        """95 % interval of a number, or of the difference of two: here the percentiles of the resamples' estimates.
+        """95 % CI of a number or of a difference, from the percentiles of its bootstrap estimates.
 
         Args:
-            estimates: (R,) from :meth:`estimate`; NaN where nothing can be said.
+            estimates: (R,) from :meth:`estimate`; NaN where a resample has no number.
 
         Returns:
-            None where no resample has a value, or the protocol states no interval; rows are then not compared.
+            Lower and upper bound. None if no resample has a number or the protocol states no interval; rows are then
+            not compared.
         """
         return bootstrap.interval(estimates)
 
     def in_frame(self, pred: PoseTable) -> None:
-        """Raise InputError where poses are in a frame that this protocol does not judge."""
+        """Raise InputError if poses are in a frame that this protocol does not judge."""
         elsewhere = pred.frame != "world"
         if not self.any_frame and elsewhere.any():
             raise InputError(
@@ -293,45 +294,45 @@ class Protocol(BaseModel, ABC):
 
     @property
     def roots_suffice(self) -> bool:
-        """Whether predictions of the joint set `ROOT` can be judged; if not, they have no number."""
+        """Whether the protocol can judge predictions of only the root (joint set `ROOT`)."""
         return False
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
-        """The number by action and by subject: the estimate where only one of them counts. A protocol may add more."""
+        """Number for each action and each subject; a protocol may add other categories."""
         return {field: self.by(field, table) for field in ("action", "subject")}
 
     def by(self, column: str, table: pd.DataFrame) -> dict[str, float | None]:
-        """The number for each entry of a column of ``table``: the estimate where only its rows count."""
+        """Number for each value of a column of ``table``, over the records with that value."""
         codes, names = pd.factorize(table[column], sort=True)
         values = self.estimate(table, codes, np.eye(len(names))) if len(names) else np.empty(0)
         return {str(name): number_or_none(value) for name, value in zip(names, values, strict=True)}
 
     def secondary(self, table: pd.DataFrame) -> dict[str, float | None]:
-        """Figures of one seed to read with the number, name (unit) -> value; default none."""
+        """Secondary numbers of one seed, by name with unit; empty by default."""
         return {}
 
     def curves(self, table: pd.DataFrame) -> dict[str, Curve]:
-        """Lines to plot from the rows of one or several seeds; default none."""
+        """Curves to plot, by name, over the records of one or several seeds; empty by default."""
         return {}
 
     def summarise(self, table: pd.DataFrame) -> float | None:
-        """The number of ``table`` (rows of one seed); None where nothing was predicted."""
+        """Number over the records of one seed; None if nothing was predicted."""
         return number_or_none(self.estimate(table, np.zeros(len(table), dtype=np.int64), np.ones((1, 1)))[0])
 
 
 def number_or_none(value: float) -> float | None:
-    """A number for a file: None for NaN and infinity."""
+    """Convert a number for JSON: None instead of NaN and infinity."""
     return float(value) if np.isfinite(value) else None
 
 
 def finite(statistic: Callable[[NDArray[np.float64]], np.floating], values: NDArray[np.floating]) -> float | None:
-    """A statistic of the finite values; None if there are none."""
+    """Compute a statistic over the finite values; None if there are none."""
     numbers = values[np.isfinite(values)].astype(np.float64)
     return float(statistic(numbers)) if numbers.size else None
 
 
 def joints_in_words(joints: Sequence[str] | None, skeleton: Skeleton) -> str:
-    """Which joints of a skeleton are evaluated, for a signature; None: all.
+    """Describe the evaluated joints of a skeleton for a signature; ``joints`` None means all.
 
     Example:
         >>> from poseboard.datasets.skeleton import HUMAN36M
@@ -344,26 +345,26 @@ def joints_in_words(joints: Sequence[str] | None, skeleton: Skeleton) -> str:
 
 
 class MatchingProtocol(Protocol):
-    """A protocol that matches people, which is the costly part: several numbers of a table share it."""
+    """Base class of protocols whose matching is costly, so that several numbers of a table share one matching."""
 
     matched_by: ClassVar[tuple[str, ...]]
     """Parameters that `match` depends on."""
 
     @abstractmethod
     def match(self, pred: PoseTable, truth: TruthTable) -> Any:
-        """Pairs of predicted and true people, or what they are found from; equal for equal ``matched_by``."""
+        """Match predicted people with true people; protocols of equal ``matched_by`` share the result."""
 
     @abstractmethod
     def records_of(self, matched: Any, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
-        """See :meth:`errors`, from what :meth:`match` returned."""
+        """Records of :meth:`errors`, computed from the result of :meth:`match`."""
 
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
-        """See :class:`Protocol`."""
+        """One row per record, see :class:`Protocol`."""
         return self.records_of(self.match(pred, truth), pred, truth)
 
 
 def errors_of(protocols: Iterable[Protocol], pred: PoseTable, truth: TruthTable) -> list[pd.DataFrame]:
-    """`Protocol.errors` of several protocols; those that match people in the same way share it."""
+    """Records of several protocols; protocols of equal ``matched_by`` match people only once."""
     matches: dict[tuple[object, ...], Any] = {}
     errors = []
     for protocol in protocols:
@@ -378,7 +379,7 @@ def errors_of(protocols: Iterable[Protocol], pred: PoseTable, truth: TruthTable)
 
 
 def find_protocol(name: str, parameters: Mapping[str, Any], where: str) -> Protocol:
-    """The protocol of protocols/<name>.py with its parameters; InputError names ``where`` and what is wrong."""
+    """Load the protocol of protocols/<name>.py with its parameters; InputError names ``where`` and the wrong value."""
     module_name = f"poseboard.protocols.{name}"
     class_name = "".join(part.capitalize() for part in name.split("_"))
     try:

@@ -62,7 +62,7 @@ class CameraCoverage(RecoveredCameras):
         return f"{self.metric}@{100 * self.level:g}%"
 
     def measure(self, skeleton: Skeleton) -> Measure:
-        """See :class:`Protocol`."""
+        """Measure of this protocol for the signatures of its numbers."""
         return super().measure(skeleton).model_copy(update={"metric": self.metric_name()})
 
     def camera_values(self, rigs: Rigs, pred: PoseTable, truth: TruthTable) -> tuple[Array, NDArray[np.bool_]]:

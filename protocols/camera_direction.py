@@ -25,5 +25,5 @@ class CameraDirection(RecoveredCameras):
     metric: ClassVar[str] = "camera direction"
 
     def camera_values(self, rigs: Rigs, pred: PoseTable, truth: TruthTable) -> tuple[Array, NDArray[np.bool_]]:
-        """See :class:`RecoveredCameras`."""
+        """Value of each camera and mask of the cameras that count; see :class:`RecoveredCameras`."""
         return direction_deg(rigs.relative[1], rigs.true_relative[1]), rigs.counts

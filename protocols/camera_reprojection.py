@@ -47,7 +47,7 @@ class CameraReprojection(RecoveredCameras):
         return f"{self.metric}<={self.limit_px:g}px"
 
     def measure(self, skeleton: Skeleton) -> Measure:
-        """See :class:`Protocol`."""
+        """Measure of this protocol for the signatures of its numbers."""
         joints = joints_in_words(None, skeleton)
         update = {"metric": self.metric_name(), "alignment": "in the images", "joints": joints}
         return super().measure(skeleton).model_copy(update=update)

@@ -25,5 +25,5 @@ class CameraRotation(RecoveredCameras):
     metric: ClassVar[str] = "camera rotation"
 
     def camera_values(self, rigs: Rigs, pred: PoseTable, truth: TruthTable) -> tuple[Array, NDArray[np.bool_]]:
-        """See :class:`RecoveredCameras`."""
+        """Value of each camera and mask of the cameras that count; see :class:`RecoveredCameras`."""
         return angle_deg(rigs.relative[0], rigs.true_relative[0]), rigs.counts

@@ -1,16 +1,16 @@
-"""Which method is better, and how sure that is: paired differences and rank intervals within one table.
+"""Paired comparisons of methods within one table: differences with intervals, and intervals of ranks.
 
-Two methods are compared on the poses that have a number for both in every seed, under the same resamples of the groups,
-so that what is hard for both cancels. An error in millimetres has none where a pose is missing; PCK has, since what is
-missing is wrong. Predicted people cannot be paired: methods are then compared on the samples that have a number for
-both, with all records there, as the protocol declares (``Protocol.paired_on``).
+Two methods are compared on the poses that have a number for both in every seed, under the same resamples of groups.
+So difficulty common to both cancels. A missing pose has no error in millimetres, but it has a PCK: its joints are
+wrong. Predicted people cannot be paired. Methods are then compared on the samples that have a number for both, with
+all records of these samples (``Protocol.paired_on``).
 
 Ranks are over all poses, and only complete rows have one (`Score.complete`). A method chooses which poses it leaves
-out, and can choose the hard ones: the fifth that it is surest of has a much smaller error than the whole. Any rule that
-ranks such a row, on its own poses or on common ones, pays for leaving poses out. Bounds have no rank either.
+out and can choose the hard ones: its most confident fifth has a much smaller error than the whole. Any rule that ranks
+such a row, on its own poses or on common ones, rewards leaving poses out. Bounds have no rank either.
 
-Which differences are decided, :mod:`poseboard.protocols.decisions` says: with the spread between trainings, and for
-all pairs of ranked rows at once.
+:mod:`poseboard.protocols.decisions` decides which differences are significant: with the spread between training runs,
+and for all pairs of ranked rows at once.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def compare(
 
     Args:
         table: the table.
-        methods: method -> its scores on this table and their per-pose errors.
+        methods: method -> its scores on this table with their per-pose errors.
         resamples: number of resamples of the bootstrap.
         learned: methods with trained weights; None: all.
         reference: method -> its scores in a run of several seeds.
@@ -161,7 +161,7 @@ def _of(common: pd.MultiIndex, rows: pd.DataFrame, index: pd.MultiIndex, by_pers
 
 
 def _n_samples(protocol: Protocol, tables: Tables) -> int:
-    """What is compared: poses, or samples where those are what methods are compared on."""
+    """Number of compared units: poses, or samples if the protocol is paired on samples."""
     rows = _any(tables)
     return len(rows) if protocol.paired_on == "person" else len(rows[_of_sample(rows)].drop_duplicates())
 
@@ -207,10 +207,10 @@ class _Paired:
         self._groups: tuple[pd.MultiIndex, NDArray[np.integer], int] | None = None
 
     def estimates(self, both: Tables) -> tuple[list[list[NDArray[np.float64]]], int]:
-        """See `_estimates`, under each of `groupings` of more than one group; and how many there are under the first.
+        """`_estimates` under each grouping with more than one group, and the number of groups in the first grouping.
 
         Args:
-            both: two methods -> their rows for what is common.
+            both: the two methods -> their common records.
         """
         whole = self._groups_of_whole(both)
         if whole is None:
@@ -245,11 +245,11 @@ class _Paired:
         return (of_row, count) if known.equals(index) else None
 
     def _has_all(self, method: str, seeds: Mapping[int, pd.DataFrame]) -> bool:
-        """Whether these are all rows of a method."""
+        """Whether ``seeds`` contains all rows of a method."""
         return all(rows is self._tables[method][seed] for seed, rows in seeds.items())
 
     def of_equal_seeds(self, both: Tables) -> list[SeedValue]:
-        """The difference of each seed; empty if the two methods have other seeds than each other."""
+        """Difference for each seed; empty if the two methods have different seeds."""
         a, b = both.values()
         if a.keys() != b.keys():
             return []

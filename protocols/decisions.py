@@ -1,6 +1,6 @@
-"""What a comparison may claim: intervals that include the randomness of training, and marks that hold simultaneously.
+"""Confidence intervals that include the variance between training runs, and marks that hold simultaneously.
 
-A number of a learned row varies with the recordings that were tested and with the training that its weights come from.
+The score of a learned row varies with the test recordings and with the training run of its weights.
 The recordings are resampled as groups, subject × sequence (:mod:`poseboard.protocols.bootstrap`). Two or three seeds
 cannot be resampled; their part of an interval is Student's t. Every seed predicts the same recordings, so the two parts
 are independent and their half-widths add in squares, on each side separately (MOVER; Zou and Donner, Statistics in
@@ -29,7 +29,7 @@ for 55 pairs and three seeds. With the moderated t its error exceeds 5 %, becaus
 dependent. The groups' part is normal over an estimated standard error. `tests/protocols/test_marks.py` simulates error
 and power.
 
-A pair whose own interval contains zero has no mark, so that a mark never contradicts the interval beside it.
+A pair whose interval contains zero has no mark, so that a mark never contradicts the printed interval.
 
 Pairs of fewer than G groups with ``2^(1 - G) <= 5 % / pairs`` are not tested: not even unanimous groups could decide
 them. The interval of ranks follows from the marks: as many rows are ahead as are significantly better (Mohamad, Goeman
@@ -67,13 +67,13 @@ SEED = 20041101
 
 @dataclass(frozen=True)
 class Spread:
-    """How far trainings differ: the part of a number's uncertainty that is no recording's.
+    """Spread between training runs: the part of a number's uncertainty that is not due to the recordings.
 
     Args:
         sd: standard deviation between seeds, of a number or of a paired difference.
         seeds: number of seeds in the estimate.
-        draws: trainings that the number is the mean of.
-        prior: degrees of freedom from the other pairs of the table.
+        draws: number of training runs that the number averages.
+        prior: degrees of freedom added from the other pairs of the table.
     """
 
     sd: float
@@ -83,16 +83,16 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float], draws: int) -> Spread:
-        """Of the values of several seeds, of which the number is the mean of ``draws``."""
+        """Estimate the spread from the values of several seeds, for a number that averages ``draws`` training runs."""
         return cls(float(np.std(values, ddof=1)), len(values), draws)
 
     @property
     def degrees_of_freedom(self) -> float:
-        """Of ``sd``."""
+        """Degrees of freedom of ``sd``, those of the prior included."""
         return self.prior + max(self.seeds - 1, 0)
 
     def half_width(self, level: float) -> float:
-        """By Student's t."""
+        """Half-width of the confidence interval of a level, by Student's t."""
         if self.sd == 0:
             return 0.0
         quantile = -float(scipy.special.stdtrit(self.degrees_of_freedom, (1 - level) / 2))
@@ -104,12 +104,12 @@ FIXED = Spread(sd=0.0, seeds=0, draws=1)
 
 
 def interval(value: float, groups: Interval, spread: Spread) -> Interval:
-    """The 95 % interval of a number over groups, widened by the spread between trainings.
+    """95 % CI of a number over groups, widened by the spread between training runs.
 
     Args:
         value: the number.
-        groups: its 95 % interval over groups only.
-        spread: between trainings.
+        groups: 95 % CI of the number over groups only.
+        spread: spread between training runs.
 
     Example:
         >>> interval(10.0, (9.0, 12.0), Spread(sd=0.0, seeds=3, draws=3))
@@ -127,11 +127,11 @@ def interval(value: float, groups: Interval, spread: Spread) -> Interval:
 
 @dataclass(frozen=True)
 class Prior:
-    """Distribution of the variances between trainings of a table: scaled inverse chi-square (Smyth 2004).
+    """Scaled inverse chi-square distribution of a table's variances between training runs (Smyth 2004).
 
     Args:
-        degrees_of_freedom: d0, how alike the variances are.
-        variance: s0², about which they lie.
+        degrees_of_freedom: d0; large if the variances of the pairs are similar.
+        variance: s0², the centre of the distribution.
         of_unknown: degrees of freedom of s0² for a row without recorded seeds: at most those of one pair, since one
             cause may move all pairs alike.
     """
@@ -142,10 +142,10 @@ class Prior:
 
     @classmethod
     def of(cls, variances: Mapping[tuple[str, str], tuple[float, int]]) -> Prior | None:
-        """Estimate from the moments of the log variances; None for fewer than four rows.
+        """Estimate the prior from the moments of the log variances; None for fewer than four rows.
 
         Args:
-            variances: pair of rows -> its sample variance between seeds and the number of seeds. Zeros do not enter.
+            variances: pair of rows -> sample variance between seeds, number of seeds. Zero variances are ignored.
         """
         pairs = [pair for pair, (variance, _) in variances.items() if variance > 0]
         rows = sorted({row for pair in pairs for row in pair})  # sums over a set differ in the last digit by its order
@@ -166,7 +166,7 @@ class Prior:
         return cls(min(2 * half, pooled), variance, min(2 * half, float(freedom.min())))
 
     def moderated(self, variance: Array, freedom: Array) -> Array:
-        """Posterior variances: the weighted mean with a pair's own."""
+        """Posterior variances: means of s0² and each pair's variance, weighted by the degrees of freedom."""
         d0 = self.degrees_of_freedom
         return np.asarray((d0 * self.variance + freedom * variance) / (d0 + freedom))
 
@@ -182,15 +182,15 @@ def _trigamma_inverse(value: float) -> float:
 
 @dataclass(frozen=True)
 class PairTest:
-    """A paired difference whose sign is to be decided.
+    """Paired difference of two rows, with the uncertainty that a test of its sign needs.
 
     Args:
         rows: the two compared rows.
-        difference: mean over trainings.
-        groups_sd: its standard error over groups.
-        groups: their number.
-        trainings: seed -> difference; empty: nothing is trained, or ``unknown`` rows.
-        unknown: rows without recorded seeds, whose variance is the prior's.
+        difference: mean difference over training runs.
+        groups_sd: standard error of the difference over groups.
+        groups: number of groups.
+        trainings: seed -> difference; empty if no row is trained or a row is in ``unknown``.
+        unknown: rows without recorded seeds; the prior gives their variance.
     """
 
     rows: tuple[str, str]
@@ -202,14 +202,14 @@ class PairTest:
 
 
 def step_down(tests: Sequence[PairTest], prior: Prior | None) -> list[bool]:
-    """Which of several differences are significant; the probability that any of these is zero is at most 5 %.
+    """Decide which differences are significant, with a familywise error of at most 5 %.
 
     The statistic of a pair is |difference| / sqrt(groups_sd² + training variance). It is compared with the largest
     statistic of all pairs under the null (Romano and Wolf 2005), drawn `DRAWS` times.
 
     Args:
         tests: the pairs of one table.
-        prior: of the variances between trainings, for ``unknown`` rows.
+        prior: prior of the variances between training runs, for ``unknown`` rows.
     """
     if not tests:
         return []
@@ -343,7 +343,7 @@ def _ratio(a: Array, b: Array) -> Array:
 
 
 def few_groups(groups: int, pairs: int = 1, level: float = LEVEL) -> bool:
-    """Whether even unanimous groups cannot decide any of the pairs.
+    """Whether there are too few groups for any significant pair, even if all groups agree.
 
     Example:
         >>> few_groups(5), few_groups(6), few_groups(6, pairs=36), few_groups(11, pairs=36)
@@ -353,7 +353,7 @@ def few_groups(groups: int, pairs: int = 1, level: float = LEVEL) -> bool:
 
 
 def with_training(score: Score) -> Score:
-    """A score of several seeds whose interval includes their spread; any other, or one that does already, as it is."""
+    """Widen the interval of a score with several seeds by the spread between them; other scores are unchanged."""
     values = [seed.value for seed in score.seeds if seed.value is not None]
     if len(values) < 2 or score.value is None or score.ci95 is None or score.ci95_groups is not None:
         return score
@@ -366,7 +366,7 @@ def with_training(score: Score) -> Score:
 
 
 def trained(file: ScoreFile) -> bool:
-    """Whether the weights of a row came out of a training, its own or that of the row it started from."""
+    """Whether the weights of a row were trained, by the row or by the row that it starts from."""
     return bool(file.provenance.checkpoint_sha256)
 
 
@@ -376,16 +376,16 @@ def same_row(
     training: Mapping[str, TrainingFile],
     other_training: Mapping[str, TrainingFile],
 ) -> bool:
-    """Whether two runs trained the same row on the same data, so that one says how far trainings of the other differ.
+    """Whether two runs trained the same row on the same data and so share the spread between training runs.
 
-    They did where a checkpoint of the same seed is the same, or where they agree in every option that both state, of
-    the row and of all rows it starts from (an option that one does not state came later and had no other value).
+    True if checkpoints of an equal seed are equal, or if all options that both runs state are equal, for the row
+    and for the rows that it starts from. An option that only one run states is newer and had no other value before.
 
     Args:
-        file: the row in one run.
-        other: in the other.
-        training: of the first run on this data set, by row.
-        other_training: of the other.
+        file: scores of the row in the first run.
+        other: scores of the row in the second run.
+        training: training files of the first run on this data set, by row.
+        other_training: training files of the second run, by row.
     """
     ours, theirs = file.provenance, other.provenance
     if (file.method, file.dataset, ours.data_manifest) != (other.method, other.dataset, theirs.data_manifest):
@@ -415,13 +415,13 @@ def judge(
     reference: Mapping[str, Score],
     learned: Collection[str],
 ) -> TableComparison:
-    """A comparison with the spread of training in its intervals, its marks, and the places that follow from them.
+    """Add the spread between training runs, the marks and the intervals of ranks to a comparison.
 
     Args:
-        comparison: of one table, judged before or not.
-        scores: of its rows in this run.
-        reference: of the same rows in a run of several seeds, where there is one.
-        learned: rows whose weights came out of a training.
+        comparison: comparison of one table, judged before or not.
+        scores: scores of its rows in this run.
+        reference: scores of the same rows in a run of several seeds; rows without such a run are absent.
+        learned: rows with trained weights.
     """
     trainings = [_trainings(pair, scores, reference, learned) for pair in comparison.pairs]
     prior = _prior(comparison.pairs, trainings, learned)
@@ -508,7 +508,7 @@ def _decided(
     spreads: Sequence[tuple[Kind, Spread | None]],
     prior: Prior | None,
 ) -> list[bool]:
-    """Which pairs are marked; pairs with an unranked row, without a spread or with too few groups are not tested."""
+    """Pairs with a mark. Pairs with an unranked row, without a spread or with too few groups are not tested."""
     by_pair = list(zip(comparison.pairs, trainings, strict=True))
     recorded = {name for pair, (_, values) in by_pair if values for name in (pair.a, pair.b)}
     tests: dict[int, PairTest] = {}
@@ -578,13 +578,13 @@ def _placed(rank: Rank, rows: int, pairs: Sequence[PairedDifference], scores: Ma
 
 
 def places(scores: Mapping[str, Score]) -> list[Rank]:
-    """Ranks of complete rows by their numbers, equal ones sharing the better place; `judge` narrows the intervals.
+    """Ranks of complete rows by their numbers; ties share the better place. `judge` narrows the intervals of ranks.
 
     Args:
-        scores: of the rows to rank, all of one signature.
+        scores: scores of the rows to rank, all of one signature.
 
     Returns:
-        None of a single group: no difference could be decided.
+        Ranks, best first; empty for a single group, which cannot decide any difference.
     """
     if not scores or min(score.n_groups for score in scores.values()) < 2:
         return []

@@ -1,6 +1,6 @@
-"""Doubts about predictions that are scored as they are: another unit, or a mistake that a simple change would undo.
+"""Warnings about predictions: another unit, or a mistake that a simple change would undo.
 
-They are for files that others wrote. A doubt is a line for the user and changes no number.
+They help with files of other programs. A warning is a line for the user and changes no number.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _MUCH_LOWER = 1 / 3
 
 
 def doubt(table: PoseTable, truth: TruthTable) -> str | None:
-    """What to say of predictions before their numbers are believed; None if nothing.
+    """Warning about predictions that are probably in another unit, axis order or joint order; None if plausible.
 
     Args:
-        table: predictions of the split of ``truth``.
-        truth: of the split.
+        table: predictions of the split.
+        truth: ground truth of the split.
     """
     return unit_doubt(table, truth) or mistake_doubt(table, truth)
 
 
 def unit_doubt(table: PoseTable, truth: TruthTable) -> str | None:
-    """Doubt about poses of another size than people (hands, if the truth is of hands), or roots of another distance.
+    """Warning if poses have an implausible size, or roots an implausible distance; None if plausible.
 
     The size is the largest distance between two joints, which has no axis. The distance is that from the origin of the
     frame, in a camera's frame the camera.
@@ -60,7 +60,7 @@ def unit_doubt(table: PoseTable, truth: TruthTable) -> str | None:
 
 
 def mistake_doubt(table: PoseTable, truth: TruthTable) -> str | None:
-    """Doubt about poses whose mean error falls below a third by a change of the joints' order or of the axes.
+    """Warning if another order of joints or axes reduces the mean error below a third; None otherwise.
 
     The error is measured on a subset, of each true person to the nearest predicted one: as the poses are, and about the
     root for those that do not say where people are.

@@ -4,18 +4,18 @@ Conventions. ``pred`` and ``truth`` are (N, J, 3), millimetres, both in the same
 order. Arithmetic is float64 in blocks, whatever the arrays' type, so a million poses need no more memory than their
 errors; the result is float32 where both arrays are, else float64.
 
-What is absent is never dropped in silence:
+Absent joints are never dropped silently:
 
 * a truth joint that is NaN is *not evaluated*: its error is NaN and no mean or share counts it;
 * a joint that is evaluated but not predicted (NaN) has the error inf, "worse than anything";
-* hence a pose that lacks any evaluated joint has the pose error inf: the mean over the joints a method chose to
-  answer would reward leaving out the hard ones;
-* joints relative to a root need it: no true root, nothing is evaluated; no predicted root, every joint is inf.
+* a pose that lacks any evaluated joint therefore has the pose error inf: a mean over the predicted joints would
+  reward leaving out the hard ones;
+* errors relative to a root need that root: without a true root nothing is evaluated; without a predicted root every
+  joint has the error inf.
 
-Infinite coordinates are no answer and a ValueError. However far off an answer is, its error is a finite number: an
-error that no float32 holds is the largest one that it does, never inf, which would leave the pose out of the mean.
-Prediction and truth are brought to their own roots, each by itself, before they are compared: the difference of a
-number and a far larger one forgets the smaller, and with it how wrong the answer was.
+Infinite coordinates raise ValueError. The error of a predicted joint is always finite: an error beyond float32 becomes
+the largest float32, because inf would leave the pose out of the mean. Prediction and truth are first moved to their own
+roots and then subtracted: subtracting numbers of very different size would lose the digits of the smaller one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BLOCK = 8192  # poses; 17 joints in float64 are 3 MB, which stays in the cache
 
 
 def validate(pred: Array, truth: Array, rows: Rows | None = None, root: Sequence[int] = ()) -> None:
-    """ValueError unless the arrays are (N, J, 3) floats of equal J, as many as ``rows`` pairs them, root within J."""
+    """Raise ValueError unless the arrays are (N, J, 3) floats of equal J, with valid ``rows`` and ``root``."""
     for name, array in (("pred", pred), ("truth", truth)):
         if array.ndim != 3 or array.shape[2] != 3 or not np.issubdtype(array.dtype, np.floating):
             raise ValueError(f"{name} needs (N, J, 3) floats, got {array.shape} {array.dtype}")
@@ -48,17 +48,17 @@ def validate(pred: Array, truth: Array, rows: Rows | None = None, root: Sequence
 
 
 def joint_errors(pred: Array, truth: Array, root: int | Sequence[int] | None = None, rows: Rows | None = None) -> Array:
-    """Euclidean distance of every joint, (N, J) mm.
+    """Euclidean distance between predicted and true joints, (N, J) mm.
 
     Args:
         pred: (M, J, 3) mm.
         truth: (N, J, 3) mm.
-        root: joint subtracted from both first (its own error is then 0 and still counts), or several whose mean is;
-            None: absolute.
-        rows: (N,) row of ``pred`` that answers each truth pose, -1 where none does; default: row by row.
+        root: index of the joint to subtract from both poses, or several indices to subtract their mean. The root's own
+            error is then 0 and still counts. None: absolute positions.
+        rows: (N,) index in ``pred`` of the prediction for each true pose, -1 if missing; None: equal indices.
 
     Raises:
-        ValueError: shapes or types do not fit, or a coordinate is infinite.
+        ValueError: shapes or types do not match, or a coordinate is infinite.
 
     Example:
         >>> truth = np.array([[[0.0, 0, 0], [0, 0, 100]]])  # one pose of two joints
@@ -84,15 +84,15 @@ def joint_errors(pred: Array, truth: Array, root: int | Sequence[int] | None = N
 def sized_joint_errors(
     pred: Array, truth: Array, size_mm: NDArray[np.floating], limit_mm: float, rows: Rows | None = None
 ) -> Array:
-    """Distance of every joint in units of a pose's own size, times that size, at most a limit; (N, J) mm.
+    """Distance of every joint of poses in units of their own size, multiplied by that size and clipped, (N, J) mm.
 
-    Epipolar transformers, release code of the lifting networks. Nothing is aligned.
+    As in the release of epipolar transformers, for its lifting networks. Nothing is aligned.
 
     Args:
         pred: (M, J, 3) in units of the size.
-        truth: (N, J, 3) likewise.
-        size_mm: (N,) of each true pose; NaN: the pose is not evaluated.
-        limit_mm: what a joint counts at most.
+        truth: (N, J, 3) in units of the size.
+        size_mm: (N,) size of each true pose; NaN: the pose is not evaluated.
+        limit_mm: largest error of a joint.
         rows: as in :func:`joint_errors`.
 
     Example:
@@ -104,9 +104,9 @@ def sized_joint_errors(
 
 
 def scaled_joint_errors(pred: Array, truth: Array, root: Sequence[int], rows: Rows | None = None) -> Array:
-    """Distance of every joint about the root after each predicted pose is scaled to the truth, (N, J) mm.
+    """Root-relative distance of every joint after each predicted pose is scaled to the true one, (N, J) mm.
 
-    The factor is that of least squares on the evaluated joints, and never negative.
+    The factor minimises the squared error over the evaluated joints and is never negative.
 
     Args:
         pred: (M, J, 3) in any unit.
@@ -141,7 +141,7 @@ def scaled_joint_errors(pred: Array, truth: Array, root: Sequence[int], rows: Ro
 
 
 def clipped(errors: Array, limit_mm: float) -> Array:
-    """Errors of which none counts more than ``limit_mm``; a joint that is not predicted stays inf.
+    """Clip errors at ``limit_mm``; a joint that is not predicted stays inf.
 
     Example:
         >>> clipped(np.array([[10.0, 400.0, np.inf]]), 150.0).tolist()
@@ -174,15 +174,15 @@ def aligned_joint_errors(pred: Array, truth: Array, rows: Rows | None = None) ->
 
 
 def procrustes(pred: Array, truth: Array, use: NDArray[np.bool_] | None = None) -> Array:
-    """Each pose of ``pred`` moved onto ``truth`` by the similarity (rotation, scale, shift) of least squares.
+    """Align each pose of ``pred`` with ``truth`` by a least-squares similarity (rotation, scale, shift).
 
-    Umeyama, PAMI 1991, eq. 40-42: the rotation is proper (a mirrored pose is not mirrored back). A pose whose joints
-    coincide is shifted only.
+    Umeyama, PAMI 1991, eq. 40-42: the rotation is proper, so a mirrored pose is not mirrored back. A pose with
+    coinciding joints is only shifted.
 
     Args:
         pred: (N, J, 3) mm, finite where ``use``.
         truth: (N, J, 3) mm, finite where ``use``.
-        use: (N, J) joints to fit on; default all. Others are moved along.
+        use: (N, J) joints to fit on; None: all. The other joints are transformed too.
 
     Returns:
         (N, J, 3) float64.
@@ -215,13 +215,13 @@ def procrustes(pred: Array, truth: Array, use: NDArray[np.bool_] | None = None) 
 def procrustes_together(
     pred: Array, truth: Array, codes: NDArray[np.integer], use: NDArray[np.bool_] | None = None
 ) -> Array:
-    """Poses moved onto the truth by one similarity for all poses of a code, of least squares on all their joints.
+    """Align poses with the truth by one least-squares similarity transform for all poses of equal code.
 
     Args:
         pred: (N, J, 3) mm.
         truth: (N, J, 3) mm.
-        codes: (N,) which poses belong together, such as those of one sequence.
-        use: (N, J) joints to fit on, finite in both; default: those that are. Others are moved along.
+        codes: (N,) equal for poses that share a transform, for example poses of one sequence.
+        use: (N, J) joints to fit on, finite in both; None: all finite joints. The other joints are transformed too.
 
     Returns:
         (N, J, 3) float64.
@@ -246,9 +246,9 @@ def procrustes_together(
 
 
 def pose_errors(errors: Array) -> NDArray[np.float64]:
-    """Mean over the evaluated joints of each pose: (N, J) -> (N,); inf if one is not predicted, NaN if none counts.
+    """Mean error of each pose over its evaluated joints, (N,); inf if one is not predicted, NaN if none is evaluated.
 
-    All joints weigh the same, a subtracted root (error 0) included: learnable triangulation, release code.
+    All joints have equal weight, including a subtracted root (error 0), as in the release of learnable triangulation.
 
     Example:
         >>> pose_errors(np.array([[0.0, 10.0], [4.0, np.nan], [4.0, np.inf]])).tolist()
@@ -326,7 +326,7 @@ def pck_curve(errors: Array, thresholds_mm: Sequence[float]) -> NDArray[np.float
 
 
 def _share(errors: Array, credit: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Mean of ``credit`` over the evaluated joints, NaN where there is none."""
+    """Mean of ``credit`` over the evaluated joints of each pose; NaN if none is evaluated."""
     evaluated = ~np.isnan(errors)
     count = evaluated.sum(axis=1)
     total = np.where(evaluated, credit, 0).sum(axis=1, dtype=np.float64)

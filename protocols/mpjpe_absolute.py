@@ -23,5 +23,5 @@ class MpjpeAbsolute(SinglePerson):
     alignment: ClassVar[str] = "none"
 
     def joint_errors(self, pred: Array, truth: Array, rows: Rows, joints: tuple[str, ...], skeleton: Skeleton) -> Array:
-        """See :class:`SinglePerson`."""
+        """Error of each joint, (N, J); see :class:`SinglePerson`."""
         return metrics.joint_errors(pred, truth, rows=rows)

@@ -34,5 +34,5 @@ class MpjpeClipped(MpjpeAbsolute):
         return f"mpjpe<={self.limit_mm:g}mm"
 
     def joint_errors(self, pred: Array, truth: Array, rows: Rows, joints: tuple[str, ...], skeleton: Skeleton) -> Array:
-        """See :class:`SinglePerson`."""
+        """Error of each joint, (N, J); see :class:`SinglePerson`."""
         return metrics.clipped(metrics.joint_errors(pred, truth, rows=rows), self.limit_mm)

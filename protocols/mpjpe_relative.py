@@ -43,6 +43,6 @@ class MpjpeRelative(SinglePerson):
         return roots
 
     def joint_errors(self, pred: Array, truth: Array, rows: Rows, joints: tuple[str, ...], skeleton: Skeleton) -> Array:
-        """See :class:`SinglePerson`."""
+        """Error of each joint, (N, J); see :class:`SinglePerson`."""
         root = [joints.index(name) for name in self.root_joints(skeleton)]
         return metrics.joint_errors(pred, truth, root=root, rows=rows)

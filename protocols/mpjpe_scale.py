@@ -22,6 +22,6 @@ class MpjpeScale(MpjpeRootCamera):
     alignment: ClassVar[str] = "root and scale, in the camera's frame"
 
     def joint_errors(self, pred: Array, truth: Array, rows: Rows, joints: tuple[str, ...], skeleton: Skeleton) -> Array:
-        """See :class:`SinglePerson`."""
+        """Error of each joint, (N, J); see :class:`SinglePerson`."""
         root = [joints.index(name) for name in self.root_joints(skeleton)]
         return metrics.scaled_joint_errors(pred, truth, root, rows=rows)

@@ -63,7 +63,7 @@ class Mrpe(MatchingProtocol):
 
     @property
     def unit(self) -> str:
-        """See :class:`Protocol`."""
+        """Unit of the number."""
         return "m" if self.in_metres else "mm"
 
     @property
@@ -72,7 +72,7 @@ class Mrpe(MatchingProtocol):
         return True
 
     def measure(self, skeleton: Skeleton) -> Measure:
-        """See :class:`Protocol`."""
+        """Measure of this protocol for the signatures of its numbers."""
         return Measure(
             metric="mrpe" if self.part == "all" else f"mrpe_{self.part}",
             alignment="none, in the camera's frame",
@@ -125,7 +125,7 @@ class Mrpe(MatchingProtocol):
     def estimate(
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """See :class:`Protocol`."""
+        """Number under each row of ``multiplicity``, (R,); see :class:`Protocol`."""
         return self._mean("error", table, codes, multiplicity)
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:

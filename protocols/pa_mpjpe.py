@@ -25,5 +25,5 @@ class PaMpjpe(SinglePerson):
     any_frame: ClassVar[bool] = True
 
     def joint_errors(self, pred: Array, truth: Array, rows: Rows, joints: tuple[str, ...], skeleton: Skeleton) -> Array:
-        """See :class:`SinglePerson`."""
+        """Error of each joint, (N, J); see :class:`SinglePerson`."""
         return metrics.aligned_joint_errors(pred, truth, rows=rows)

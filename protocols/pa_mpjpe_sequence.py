@@ -52,7 +52,7 @@ class PaMpjpeSequence(SinglePerson):
     frames: int = Field(ge=2)
 
     def measure(self, skeleton: Skeleton) -> Measure:
-        """See :class:`Protocol`."""
+        """Measure of this protocol for the signatures of its numbers."""
         alignment = f"{self.alignment}, one per {self.frames} frames of a rig"
         return super().measure(skeleton).model_copy(update={"alignment": alignment})
 

@@ -1,4 +1,4 @@
-"""3D PCK of several people in the frame of one camera, as MuPoTS-3D has it (Mehta et al., 3DV 2018).
+"""3D PCK of several people in the frame of one camera, as on MuPoTS-3D (Mehta et al., 3DV 2018).
 
 Four numbers go by this name, and literature confuses them: *absolute* (PCK_abs) compares joints where they are in the
 camera's frame, *relative* (PCK_rel) each about its own root. Either counts *all* annotated people, where every joint of
@@ -63,14 +63,14 @@ _PARENTS = {
 def match_in_image(
     pred_px: Array, pred_image: NDArray[np.integer], truth_px: Array, truth_image: NDArray[np.integer], within_px: float
 ) -> NDArray[np.int64]:
-    """The true person that each predicted one is matched with by the sound rule, (N,), -1: none.
+    """True person matched with each predicted person by the sound rule, (N,); -1 if unmatched.
 
     Args:
         pred_px: (N, J, 2); NaN = no point.
         pred_image: (N,).
-        truth_px: (M, J, 2) likewise.
+        truth_px: (M, J, 2); NaN = no point.
         truth_image: (M,).
-        within_px: largest distance of a joint along either axis, itself too large.
+        within_px: a joint agrees if its distance along each axis is below this.
 
     Example:
         >>> match_in_image(np.full((1, 2, 2), 9.0), np.zeros(1, int), np.zeros((1, 2, 2)), np.zeros(1, int), 10)
@@ -132,15 +132,15 @@ def _apart_px(
 
 
 class PckPeople(MatchingProtocol):
-    """Percent of joints that are right, mean over joints, then over people, or over sequences too.
+    """Percentage of correct joints: mean over joints, then over people, and optionally over sequences.
 
     Args:
         rule: "sound", or "published".
-        relative: joints about their own root.
+        relative: compare joints relative to each person's root.
         people: "all" annotated ones, or only "matched" ones.
         average: "frames": mean over people; "sequences": mean of the sequences' means, as MuPoTS-3D prints it.
-        joints: names of those evaluated; None: all of the data set's, by the published rule its 14. ("root",) is the
-            root, whatever else is predicted.
+        joints: names of the evaluated joints; None: all of the data set, or the 14 of the published rule. ("root",)
+            evaluates only the root.
         threshold_mm: a joint is right below this distance.
         within_px: see `match_in_image`.
     """
@@ -170,11 +170,11 @@ class PckPeople(MatchingProtocol):
 
     @property
     def roots_suffice(self) -> bool:
-        """True if only the root is judged."""
+        """Whether only the root is evaluated."""
         return self.joints == ROOT.joints
 
     def measure(self, skeleton: Skeleton) -> Measure:
-        """See :class:`Protocol`."""
+        """Measure of this protocol for the signatures of its numbers."""
         evaluated = JOINTS[:_EVALUATED] if self.rule == "published" else self.joints
         alignment = "root, in the camera's frame" if self.relative else "none, in the camera's frame"
         judged = f"sound: most joints within {self.within_px:g} px in the image, then the closest"
@@ -194,11 +194,11 @@ class PckPeople(MatchingProtocol):
         )
 
     def match(self, pred: PoseTable, truth: TruthTable) -> tuple[People, tuple[str, ...], int, NDArray[np.int64]]:
-        """See :class:`MatchingProtocol`.
+        """Match people in the image, see :class:`MatchingProtocol`.
 
         Returns:
-            people; names of their joints; how many of these are evaluated, the first ones; the true person that each
-            predicted one is matched with, -1: none.
+            The people; the names of their joints; the number of evaluated joints, which come first; and the index of
+            the true person of each predicted person (-1: unmatched).
         """
         joints = self.joints or truth.skeleton.joints
         further = () if self.roots_suffice else truth.skeleton.root_joints
@@ -228,7 +228,7 @@ class PckPeople(MatchingProtocol):
         pred: PoseTable,
         truth: TruthTable,
     ) -> pd.DataFrame:
-        """See :class:`MatchingProtocol`; a row per annotated person, ``missing`` where no prediction is matched."""
+        """One record per annotated person, ``missing`` if unmatched; see :class:`MatchingProtocol`."""
         people, names, joints, found = matched
         answer = np.full(len(truth), -1, dtype=np.int64)
         answer[found[found >= 0]] = np.flatnonzero(found >= 0)
@@ -259,12 +259,12 @@ class PckPeople(MatchingProtocol):
     def estimate(
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """See :class:`Protocol`."""
+        """Number under each row of ``multiplicity``, (R,); see :class:`Protocol`."""
         strata = None if self.average == "frames" else pd.factorize(table["sequence"])[0]
         return bootstrap.ratio(table["error"].to_numpy(dtype=np.float64), codes, multiplicity, strata)
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
-        """By action, subject and sequence; None for an action without a person."""
+        """Number by action, subject and sequence; None for an action without people."""
         of_all = super().breakdown(table)
         return {
             **of_all,

@@ -1,4 +1,4 @@
-"""3D PCP: percent of limbs that are right, as Shelf and Campus are scored (Belagiannis et al., CVPR 2014).
+"""3D PCP: percentage of correct limbs, the metric of Shelf and Campus (Belagiannis et al., CVPR 2014).
 
 A limb is right if the mean distance of its two ends from the true ones is at most ``alpha`` times its true length.
 Ten limbs of the 14 annotated joints count: two lower and two upper arms, two lower and two upper legs, the head (chin
@@ -68,15 +68,15 @@ _OF_HEAD = ("left_shoulder", "right_shoulder", "left_ear", "right_ear", "nose")
 
 
 class Pcp3d(Protocol):
-    """Percent of limbs that are right, mean over an actor's frames, then over actors.
+    """Percentage of correct limbs: mean over an actor's frames, then over actors.
 
     Args:
-        actors: numbers of those evaluated, from 0 as the data set counts them.
+        actors: numbers of the evaluated actors, from 0 in the data set's order.
         alpha: share of a limb's length by which its ends may be off on average.
-        head: how chin and top of the head are made of COCO's joints.
-        rule: how predicted people are matched with true ones: "sound", or "compat" as published.
+        head: rule that computes chin and top of the head from COCO's joints.
+        rule: matching of predicted and true people: "sound", or "compat" as published.
         missed: an actor without a prediction is "wrong" in every limb, or "dropped".
-        within_mm: of the sound rule: mean distance below which a predicted person can match a true one.
+        within_mm: largest mean joint distance of a match by the sound rule, exclusive.
 
     Example:
         >>> from poseboard.datasets.skeleton import COCO
@@ -97,7 +97,7 @@ class Pcp3d(Protocol):
     within_mm: float = Field(default=500, gt=0)
 
     def measure(self, skeleton: Skeleton) -> Measure:
-        """See :class:`Protocol`."""
+        """Measure of this protocol for the signatures of its numbers."""
         made = self.head.replace("_", " ")
         people = f"sound: one to one by score, nearest person within {self.within_mm:g} mm"
         if self.rule == "compat":
@@ -113,7 +113,7 @@ class Pcp3d(Protocol):
         )
 
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
-        """See :class:`Protocol`; ``error`` is the percent of the actor's limbs that are right.
+        """One row per frame of an actor; ``error`` is the percentage of the actor's limbs that are correct.
 
         Further columns: ``limb/<group> <number>``.
 
@@ -132,8 +132,8 @@ class Pcp3d(Protocol):
         else:
             answer = self._as_published(predicted_mm, place, true_mm[actors], truth.place[actors])
         truth, true_mm = truth.take(actors), true_mm[actors]
-        nobody = np.full((1, len(JOINTS), 3), np.nan)
-        right = self._right(np.concatenate([predicted_mm, nobody])[answer], true_mm)  # -1 is the last: nobody
+        missing_pose = np.full((1, len(JOINTS), 3), np.nan)
+        right = self._right(np.concatenate([predicted_mm, missing_pose])[answer], true_mm)  # -1 is the last: nobody
         missing = answer < 0
         if self.missed == "dropped":
             right[missing] = np.nan
@@ -154,11 +154,11 @@ class Pcp3d(Protocol):
     def estimate(
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """See :class:`Protocol`: the mean of the actors' means."""
+        """Mean of the actors' means under each row of ``multiplicity``, (R,)."""
         return _mean_of_actors(table["error"].to_numpy(dtype=np.float64), table, codes, multiplicity)
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
-        """By action and subject, by actor, and by kind of limb."""
+        """Number by action, subject, actor and kind of limb."""
         codes, ones = np.zeros(len(table), dtype=np.int64), np.ones((1, 1))
         limbs = {}
         for kind in LIMBS:

@@ -1,6 +1,6 @@
-"""Predictions: the one Parquet file between predicting and scoring, which a third party can write as well.
+"""Predictions: the Parquet file between predicting and scoring, which other programs can write as well.
 
-One file a (data set, condition, method, seed). One row a predicted person: ``key`` (string), ``person`` (integer
+One file per data set, condition, method and seed. One row per predicted person: ``key`` (string), ``person`` (integer
 from 0, unique within a key), ``score`` (finite, higher is surer), ``frame`` ("world" or a camera's name) and
 ``joints_mm`` (fixed-size list of J·3 float32, x y z joint by joint). Further columns of numbers may follow
 (``size_mm``, recovered cameras, covariances), each declared in the metadata with its shape; they are stored as
@@ -9,8 +9,8 @@ are converted. The schema metadata holds one entry, ``poseboard``: the JSON of
 :class:`PredictionInfo`.
 
 A joint that is not predicted is NaN in all three coordinates; NaN in one or two of them, infinity, or a coordinate
-beyond `LARGEST_MM` is an error: an answer a kilometre away has diverged, and no table should rest on it. A person
-that is not predicted is a row of NaN or no row at all: both are counted as missing by the protocols.
+beyond `LARGEST_MM` is an error: a prediction a kilometre away has diverged and must not enter a table. A missed
+person is a row of NaN or no row at all; the protocols count both as missing.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ ColumnName = Annotated[str, StringConstraints(pattern=r"^[a-z][A-Za-z0-9_]{0,63}
 
 
 class PredictionInfo(BaseModel):
-    """What a file of predictions says about itself."""
+    """Metadata of a predictions file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -104,7 +104,7 @@ class PredictionInfo(BaseModel):
 
     @property
     def extrinsics_withheld(self) -> bool:
-        """Whether the method had several cameras without extrinsics."""
+        """Whether the input has several cameras without extrinsics."""
         return len(self.condition.cameras) > 1 and self.inputs is not None and self.inputs.get("extrinsics") is False
 
     @model_validator(mode="after")
@@ -132,7 +132,7 @@ class PredictionInfo(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class PoseTable:
-    """Predicted people, one a row.
+    """Predicted people, one per row.
 
     Args:
         keys: (N,) str.
@@ -140,9 +140,9 @@ class PoseTable:
         score: (N,) float32, higher is surer.
         frame: (N,) str, "world" or the camera whose frame the joints are in.
         joints_mm: (N, J, 3) float32; NaN = not predicted.
-        info: what the file says about itself.
-        source: file it was read from, for messages.
-        columns: the further columns that ``info`` declares, each (N, ...); NaN = not known.
+        info: metadata of the file.
+        source: path of the file, for error messages.
+        columns: further columns that ``info`` declares, each (N, ...); NaN = unknown.
     """
 
     keys: NDArray[np.object_]
@@ -168,16 +168,16 @@ class PoseTable:
 
     @classmethod
     def collect(cls, keys: Sequence[str], poses: Sequence[Poses], info: PredictionInfo) -> Self:
-        """The answers of a method, one :class:`Poses` a key, as a table.
+        """Collect a method's predictions, one :class:`Poses` per key, in one table.
 
         Args:
-            keys: of the answers.
-            poses: one a key.
-            info: what is said about them; the further columns that they have are added to it.
+            keys: keys of the samples.
+            poses: predicted people of each key.
+            info: metadata of the file; the names and shapes of further columns are added.
 
         Raises:
-            ValueError: an answer has another skeleton.
-            InputError: an answer lacks a column that another one has, or has it in another shape.
+            ValueError: the skeleton of some poses differs from that in ``info``.
+            InputError: some poses lack a further column of the other poses, or have it in another shape.
         """
         for answer in poses:
             if answer.skeleton.joints != info.joints:
@@ -196,7 +196,7 @@ class PoseTable:
         )
 
     def answers_sha256(self) -> str:
-        """SHA-256 of every column, which files of the predict stage carry, so that later changes are noticed."""
+        """SHA-256 of all columns; the predict stage stores it in the metadata to detect later changes."""
         digest = hashlib.sha256(json.dumps([self.keys.tolist(), self.frame.tolist()]).encode())
         arrays = {"person": self.person, "score": self.score, "joints_mm": self.joints_mm, **self.columns}
         for name, values in sorted(arrays.items()):
@@ -206,13 +206,13 @@ class PoseTable:
         return digest.hexdigest()
 
     def column(self, name: str) -> NDArray[np.float32]:
-        """A further column, (N, ...); InputError where the file does not have it."""
+        """Values of a further column, (N, ...); InputError if the file lacks it."""
         if name not in self.columns:
             raise InputError(f"{self.source}: {name}", "column is absent", "this table needs it: predict it as well")
         return self.columns[name]
 
     def mapped(self, joints: Sequence[str]) -> NDArray[np.float32]:
-        """The named joints in that order, (N, len(joints), 3); InputError names those the file does not have.
+        """Coordinates of the named joints, (N, len(joints), 3) mm; InputError names the joints that the file lacks.
 
         No copy is made where the file has exactly these joints.
         """
@@ -245,10 +245,10 @@ def _together(keys: Sequence[str], poses: Sequence[Poses], method: str) -> dict[
 
 
 def write(path: Path, table: PoseTable, files: WholeFiles | None = None) -> None:
-    """Write the file whole or not at all, with ``files`` together with those.
+    """Write a predictions file atomically, as part of the group ``files`` if given.
 
     Raises:
-        InputError: the table breaks the contract of this module.
+        InputError: the table violates the format, for example with a half-predicted joint.
         OSError: the file cannot be written.
     """
     _check_values(table, path)
@@ -278,9 +278,9 @@ def write(path: Path, table: PoseTable, files: WholeFiles | None = None) -> None
 def read(path: Path) -> PoseTable:
     """Read and check a file; InputError names the file, the field and the remedy.
 
-    Refused: a file that is absent, truncated or no Parquet; metadata that is absent, unknown or of another version;
-    an absent column or one of another type or width; nulls; joints that are infinite, beyond `LARGEST_MM` or
-    half-predicted; scores that are not finite; a (key, person) that repeats.
+    Errors are: a file that is absent, truncated or not Parquet; metadata that is absent, unknown or of another version;
+    a column that is absent or of another type or width; nulls; joints that are infinite, beyond `LARGEST_MM` or
+    half-predicted; scores that are not finite; a repeated pair of key and person.
     """
     if not path.is_file():
         raise InputError(
@@ -304,9 +304,9 @@ _PLACES: WeakKeyDictionary[PoseTable, tuple[NDArray[np.object_], NDArray[np.int6
 
 
 def positions(table: PoseTable, known_keys: NDArray[np.object_]) -> NDArray[np.int64]:
-    """Place of each row's key among the split's keys, (N,); InputError names file, first unknown key and how many.
+    """Index of each row's key in the split's keys, (N,); InputError names the first unknown key and their number.
 
-    Every table that scores the same predictions asks for the same places; they are found once.
+    The result is cached, because several tables score the same predictions.
     """
     keys, places = _PLACES.get(table, (None, np.empty(0, dtype=np.int64)))
     if keys is known_keys:

@@ -1,8 +1,8 @@
 """Base class of the protocols that judge recovered cameras (`CAMERA_COLUMNS`).
 
-A record is a pose; its number is the mean over the cameras of the input. Cameras are judged relative to the reference
-camera, the one that the pose is in the frame of, because the method does not know the world frame. A camera that sees
-the sample and is not recovered makes the record *missing*, as a missing joint does in
+A record is a pose; its number is the mean over the cameras of the input. The pose is in the frame of the reference
+camera. Cameras are judged relative to this camera, because the method does not know the world frame. A camera of the
+sample that is not recovered makes the record *missing*, as a missing joint does in
 :mod:`poseboard.protocols.single_person`: it is counted and has no number.
 """
 
@@ -39,14 +39,14 @@ class Rigs:
     """True and recovered cameras of N poses, V of each.
 
     Args:
-        names: of the cameras, V.
-        reference: (N,) place of the camera that defines the frame of each pose.
-        R: (N, V, 3, 3) of the recovered cameras; NaN = not recovered.
-        t_mm: (N, V, 3) likewise.
+        names: (V,) names of the cameras.
+        reference: (N,) index of the camera whose frame each pose is in.
+        R: (N, V, 3, 3) recovered rotations; NaN = not recovered.
+        t_mm: (N, V, 3) recovered translations; NaN = not recovered.
         true_rotation: (N, V, 3, 3) world to camera; NaN = does not see the sample.
-        true_translation_mm: (N, V, 3) likewise.
-        rows: (N,) of the predictions.
-        poses: (N,) of the truth.
+        true_translation_mm: (N, V, 3) world to camera; NaN = does not see the sample.
+        rows: (N,) indices of the predictions.
+        poses: (N,) indices of the true poses.
     """
 
     names: tuple[str, ...]
@@ -65,7 +65,7 @@ class Rigs:
 
     @cached_property
     def true_relative(self) -> tuple[Array, Array]:
-        """The true ones."""
+        """True rotations (N, V, 3, 3) and translations (N, V, 3) from the reference to each camera."""
         return _relative(self.true_rotation, self.true_translation_mm, self.reference)
 
     @cached_property
@@ -111,7 +111,7 @@ def direction_deg(a: Array, b: Array) -> Array:
 
 
 class RecoveredCameras(Protocol):
-    """The mean over poses of the mean over their cameras; one person a sample, in the frame of a camera."""
+    """Mean over poses of the mean over their cameras; one person per sample, in the frame of a camera."""
 
     columns: ClassVar[tuple[str, ...]] = ("camera_R", "camera_t_mm")
     any_frame: ClassVar[bool] = True
@@ -119,23 +119,23 @@ class RecoveredCameras(Protocol):
 
     @abstractmethod
     def camera_values(self, rigs: Rigs, pred: PoseTable, truth: TruthTable) -> tuple[Array, NDArray[np.bool_]]:
-        """Values (N, V) of the cameras, NaN where one was not recovered; and which of them count."""
+        """Values (N, V) of the cameras, NaN if not recovered; and a mask (N, V) of the cameras that count."""
 
     def further(self, rigs: Rigs, pred: PoseTable) -> dict[str, Array]:
-        """Further values (N, V) of the cameras, by the prefix of their columns; default none."""
+        """Further values (N, V) of the cameras, by prefix of their columns; empty by default."""
         return {}
 
     @property
     def unit(self) -> str:
-        """Degrees."""
+        """Unit of the number: degrees."""
         return "deg"
 
     def number(self, values: Array) -> Array:
-        """Values of cameras -> their numbers in ``unit``; NaN stays."""
+        """Convert camera values to numbers in ``unit``; NaN stays NaN."""
         return values
 
     def measure(self, skeleton: Skeleton) -> Measure:
-        """See :class:`Protocol`."""
+        """Measure of this protocol for the signatures of its numbers."""
         return Measure(
             metric=self.metric,
             alignment="relative to the reference camera",
@@ -147,7 +147,7 @@ class RecoveredCameras(Protocol):
         )
 
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
-        """See :class:`Protocol`; ``camera/<name>`` columns hold the cameras' values, others `further` ones.
+        """One row per pose; columns ``camera/<name>`` hold the cameras' values, other columns those of `further`.
 
         Raises:
             InputError: see `collect_rigs`.
@@ -182,11 +182,11 @@ class RecoveredCameras(Protocol):
     def estimate(
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """See :class:`Protocol`: the mean over poses."""
+        """Mean over poses under each row of ``multiplicity``, (R,)."""
         return bootstrap.ratio(table["error"].to_numpy(dtype=np.float64), codes, multiplicity)
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
-        """By action and subject, by camera, and the median of poses, which few far ones do not move."""
+        """Number by action, subject and camera, and the median over poses, which is robust to outliers."""
         names = [column for column in table.columns if column.startswith(CAMERA_COLUMN)]
         return {
             **super().breakdown(table),
@@ -199,16 +199,16 @@ class RecoveredCameras(Protocol):
 
 
 def collect_rigs(pred: PoseTable, truth: TruthTable, rows: NDArray[np.integer], poses: NDArray[np.integer]) -> Rigs:
-    """True and recovered cameras of some poses.
+    """Collect true and recovered cameras of the given poses.
 
     Args:
-        pred: with the columns of recovered cameras.
-        truth: with true cameras.
+        pred: predictions with the columns of recovered cameras.
+        truth: ground truth with its cameras.
         rows: row of ``pred`` for each true pose.
-        poses: true poses with a prediction.
+        poses: indices of the true poses that have a prediction.
 
     Raises:
-        InputError: true cameras are not known, a column has another shape, a matrix is not a rotation, or a pose is not
+        InputError: true cameras are unknown, a column has another shape, a matrix is not a rotation, or a pose is not
             in the frame of a camera of the input.
     """
     if truth.seen_by is None:

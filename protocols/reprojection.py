@@ -1,4 +1,4 @@
-"""Distance in the images between predicted people and 2D points of people. No 3D truth is needed.
+"""Distance in the images between predicted people and 2D points; needs no 3D ground truth.
 
 Every predicted person is projected into the judged views, through the lens. In each view predicted people and 2D people
 are paired one to one, with the smallest sum of distances. The distance of a pair is the mean over the joints that both
@@ -60,16 +60,16 @@ class Reprojection(Protocol):
 
     @property
     def unit(self) -> str:
-        """Pixels."""
+        """Unit of the number: pixels."""
         return "px"
 
     @property
     def points(self) -> PointsKind:
-        """See :class:`Protocol`."""
+        """Kind of 2D points that the protocol compares with."""
         return self.against
 
     def measure(self, skeleton: Skeleton) -> Measure:
-        """See :class:`Protocol`."""
+        """Measure of this protocol for the signatures of its numbers."""
         views = "views seen" if self.judged == "seen" else "views held out"
         return Measure(
             metric=f"reprojection to {self.against} points",
@@ -82,13 +82,13 @@ class Reprojection(Protocol):
         )
 
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
-        """See :class:`Protocol`; one row per pair, per missing 2D person and per false predicted person.
+        """One row per pair, per missing 2D person and per false predicted person; see :class:`Protocol`.
 
         Further columns: ``view``, ``false``, and ``joint/<name>``, the distances of each pair in pixels. ``person`` is
         -1 for a missing 2D person.
 
         Raises:
-            InputError: poses in a camera's frame, keys or joints that are not the data set's, or no view to judge.
+            InputError: poses are in a camera's frame, keys or joints are not in the data set, or no view can be judged.
         """
         self.in_frame(pred)
         points = truth.points.get(self.against)
@@ -118,11 +118,11 @@ class Reprojection(Protocol):
     def estimate(
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """See :class:`Protocol`: the mean over pairs."""
+        """Mean over pairs under each row of ``multiplicity``, (R,)."""
         return bootstrap.ratio(table["error"].to_numpy(dtype=np.float64), codes, multiplicity)
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
-        """By action and subject, by view, by joint; and medians over all joints, which few far ones do not move."""
+        """Number by action, subject, view and joint, and medians over all joints, which are robust to outliers."""
         names = [column for column in table.columns if column.startswith(JOINT_COLUMN)]
         of_joints = table[names].to_numpy(dtype=np.float64)
         of_view = table["view"].astype(str).to_numpy()

@@ -28,7 +28,7 @@ def write_rig_plans(judged: Sequence[tuple[TruthTable, PoseTable]], folder: Path
 
     Args:
         judged: predictions with recovered cameras, each with the truth of its split.
-        folder: of the file.
+        folder: folder of the file.
         files: group of files that are written together.
 
     Returns:
@@ -42,19 +42,19 @@ def write_rig_plans(judged: Sequence[tuple[TruthTable, PoseTable]], folder: Path
 
 
 def plan_rigs(truth: TruthTable, table: PoseTable) -> list[RigPlan]:
-    """The rigs of median and of largest rotation error, each moved onto the true one.
+    """Plans of the rigs with the median and the largest rotation error, each aligned with the true rig.
 
     A rig is all predictions with the same recovered cameras. Rigs with a missing camera are left out.
 
     Args:
-        truth: of the split, with its cameras.
+        truth: ground truth of the split, with its cameras.
         table: predictions with the columns of recovered cameras.
 
     Returns:
-        The median and the worst, or the only one; empty if no rig was recovered.
+        Plans of the median and the worst rig, or of the only rig; empty if no rig was recovered.
 
     Raises:
-        InputError: the recovered cameras are not those of the sample (`collect_rigs`).
+        InputError: the recovered cameras are not the cameras of the sample (`collect_rigs`).
     """
     rows = one_answer_each(table, truth)
     answered = np.flatnonzero((rows >= 0) & np.isfinite(truth.joints_mm).any(axis=(1, 2)))
@@ -87,12 +87,12 @@ def _distinct(*values: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 def centre_covariance(R: Array, t_mm: Array, covariance: Array) -> Array:
-    """Covariances (V, 3, 3) of the centres ``-R^T t`` of cameras, mm^2, to first order.
+    """Covariances of the camera centres ``-R^T t``, (V, 3, 3) mm², to first order.
 
     Args:
-        R: (V, 3, 3).
-        t_mm: (V, 3).
-        covariance: (V, 6, 6) of a rotation vector w, where the true rotation is ``exp(w) R``, and of t.
+        R: (V, 3, 3) rotations, world to camera.
+        t_mm: (V, 3) translations, world to camera.
+        covariance: (V, 6, 6) of a rotation vector w and of t; the true rotation is ``exp(w) R``.
 
     Example:
         >>> of_t = np.diag([0.0, 0, 0, 4, 0, 0])[None]  # 2 mm along the camera's own x axis

@@ -1,4 +1,4 @@
-"""The file in which the community exchanges roots, ``bbox_root_<data set>_output.json``, from and to predictions.
+"""Conversion between predictions and root files, ``bbox_root_<data set>_output.json``, as other programs exchange them.
 
 A JSON list with one entry per person: ``image_id``; ``root_cam``, x, y, z in the camera's frame, in millimetres (metres
 for 3DPW); ``bbox``, x, y, width, height; ``score``, optional. The boxes are *processed*: squared and enlarged, as the
@@ -36,7 +36,7 @@ _SAME_BOX_PX = 1.0
 
 @runtime_checkable
 class NumberedImages(Protocol):
-    """A data set whose images have ids in its own files."""
+    """Data set whose annotation files give each image an id."""
 
     def image_id(self, key: str, view: str) -> int:
         """Id of the image of a sample in a view."""
@@ -45,7 +45,7 @@ class NumberedImages(Protocol):
 
 @dataclass(frozen=True)
 class RootRecord:
-    """One person.
+    """One person of a root file.
 
     Args:
         image_id: id in the data set's annotation file.
@@ -61,22 +61,22 @@ class RootRecord:
 
 
 def length_unit(dataset: Dataset) -> LengthUnit:
-    """Unit of the data set as it is published."""
+    """Unit of length in the data set's published root files."""
     unit: LengthUnit = getattr(dataset, "length_unit", "mm")
     return unit
 
 
 def camera_conditions(dataset: Dataset, split: str) -> list[Condition]:
-    """One condition per camera: the file has no predictions from several cameras."""
+    """One condition per camera, because root files hold only predictions from one camera."""
     return [Condition(split=split, cameras=(camera,)) for camera in dataset.views]
 
 
 def to_records(dataset: Dataset, table: PoseTable) -> list[RootRecord]:
-    """Roots in a predictions file from one camera, in the order of the data set.
+    """Convert predictions from one camera to root records, in the order of the data set.
 
     Raises:
-        InputError: the images have no ids; or the predictions are of other joints, boxes or another state of the data
-            set.
+        InputError: the images have no ids, or the predictions have other joints, other boxes or another state of the
+            data set.
     """
     image_id, condition = _image_ids(dataset), table.info.condition
     if table.info.joints != ROOT.joints:
@@ -106,17 +106,17 @@ def to_records(dataset: Dataset, table: PoseTable) -> list[RootRecord]:
 def to_predictions(
     dataset: Dataset, split: str, records: Iterable[RootRecord], method: str, source: str
 ) -> dict[str, PoseTable]:
-    """Predictions by camera, from the entries of a file.
+    """Convert the entries of a root file to predictions, by camera.
 
-    An entry with the box of a person of the data set gets the number of that person; the others follow. Protocols with
-    given boxes compare people with equal numbers.
+    An entry whose box equals that of a person gets the number of this person; the other entries get the next numbers.
+    Protocols with given boxes compare people of equal numbers.
 
     Args:
         dataset: data set with ids of images.
         split: split of the data set.
         records: entries of the file.
-        method: name of the method that wrote it.
-        source: the file, for errors.
+        method: name of the method that wrote the file.
+        source: path of the file, for error messages.
 
     Raises:
         InputError: the images have no ids, or an entry is of an image that the split does not have.
@@ -156,11 +156,11 @@ def processed_boxes(view: View) -> Array:
 
 
 def write_roots(path: Path, records: Iterable[RootRecord], unit: LengthUnit = "mm") -> None:
-    """Write the file, whole or not at all; people without a root are left out.
+    """Write a root file atomically; people without a root are omitted.
 
     Args:
         path: ``bbox_root_<data set>_output.json``.
-        records: people.
+        records: people to write.
         unit: unit of the file.
 
     Example:
@@ -181,15 +181,15 @@ def write_roots(path: Path, records: Iterable[RootRecord], unit: LengthUnit = "m
 
 
 def read_roots(path: Path, unit: LengthUnit = "mm") -> list[RootRecord]:
-    """Read a file, ours or another program's, in its order.
+    """Read a root file, ours or another program's; entries keep their order.
 
     Args:
-        path: the file.
+        path: path of the file.
         unit: unit of the file.
 
     Raises:
-        InputError: the file is absent or no JSON list, an entry lacks a field or has no number in it, or its boxes are
-            raw.
+        InputError: the file is absent or not a JSON list, a field of an entry is absent or not a number, or the boxes
+            are raw.
     """
     try:
         entries = json.loads(path.read_bytes())

@@ -32,9 +32,9 @@ class Scored:
     """The scores of one method on one table.
 
     Args:
-        scores: one for each group of the table's conditions with predictions.
-        errors: the protocol's rows of all groups and seeds, with the columns ``group`` (`Score.group`), ``cameras``
-            (those of the input) and ``seed``.
+        scores: one score for each group of conditions that has predictions.
+        errors: records of the protocol for all groups and seeds, with the columns ``group`` (`Score.group`),
+            ``cameras`` (cameras of the input) and ``seed``.
     """
 
     scores: list[Score]
@@ -42,7 +42,7 @@ class Scored:
 
 
 def score(table: Table, predictions: Predictions, truth: TruthTable, resamples: int = bootstrap.RESAMPLES) -> Scored:
-    """Score one method on one table; see :func:`score_together`."""
+    """Score one method on one table, as :func:`score_together` does for several."""
     return score_together([table], predictions, truth, resamples)[0]
 
 
@@ -60,16 +60,16 @@ def score_together(
     (`Condition.shown`). Two groups in which a method uses equally many frames per rig have one score, in the first.
 
     Args:
-        tables: numbers of equal samples, conditions and protocol.
-        predictions: of the method.
-        truth: the whole split; the tables choose its rows.
-        resamples: of the bootstrap.
+        tables: tables that share samples, conditions and protocol.
+        predictions: predictions of the method, by condition and seed.
+        truth: ground truth of the whole split; the tables select its rows.
+        resamples: number of resamples of the bootstrap.
 
     Returns:
-        One for each table, in their order.
+        Scores of each table, in the order of ``tables``.
 
     Raises:
-        InputError: predictions of another split or data set state, unknown keys, unusable joints.
+        InputError: predictions are of another split or another state of the data set, have unknown keys or lack joints.
         ValueError: no group has predictions, the tables differ in more than their numbers, or they are for another data
             set or split.
     """
@@ -214,7 +214,7 @@ def _errors(
     truth: TruthTable,
     chosen: TruthTable,
 ) -> list[dict[int, pd.DataFrame]]:
-    """Rows of each protocol under all conditions of a group by seed, with the column ``cameras``: those of each row."""
+    """Records of each protocol under all conditions of a group, by seed; the column ``cameras`` names their cameras."""
     seeds = {frozenset(by_seed) for by_seed in answered.values()}
     if len(seeds) > 1:
         source = next(iter(next(iter(answered.values())).values())).source
@@ -276,7 +276,7 @@ def _with_rigs(rows: pd.DataFrame, answer: PoseTable, truth: TruthTable) -> pd.D
 
 
 def group_codes(table: pd.DataFrame) -> tuple[NDArray[np.int64], int]:
-    """Group (subject × sequence) of each row as a number in [0, G), in order of name; and G."""
+    """Group (subject × sequence) of each row as an index in [0, G), in order of name, and the number of groups G."""
     subject, _ = pd.factorize(table["subject"], sort=True)
     sequence, sequences = pd.factorize(table["sequence"], sort=True)
     pair = subject * len(sequences) + sequence
@@ -287,10 +287,10 @@ def group_codes(table: pd.DataFrame) -> tuple[NDArray[np.int64], int]:
 
 
 def groupings(protocol: Protocol, tables: Sequence[pd.DataFrame]) -> list[tuple[Sequence[NDArray[np.integer]], int]]:
-    """The groupings that a bootstrap may resample: sequences; and rigs, if all rows have recovered cameras.
+    """Groupings for the bootstrap: sequences, and rigs if all rows have recovered cameras.
 
-    Poses of one sequence are alike, and so are poses of one estimated rig, whose frames are of many sequences. Neither
-    grouping covers both, so an interval is the wider one of the two.
+    Errors are correlated within a sequence and within an estimated rig. One rig has frames of many sequences, so
+    neither grouping covers both, and the wider of the two intervals is reported.
     """
     of_sequences = _of_sequences(protocol, tables)
     if not all("rig" in table and table["rig"].notna().all() for table in tables):
@@ -301,7 +301,7 @@ def groupings(protocol: Protocol, tables: Sequence[pd.DataFrame]) -> list[tuple[
 
 
 def widest(intervals: Sequence[tuple[float, float] | None]) -> tuple[float, float] | None:
-    """The widest interval; None where there is none."""
+    """Widest of several intervals; None if all are None."""
     return max((one for one in intervals if one is not None), key=lambda one: one[1] - one[0], default=None)
 
 
@@ -323,12 +323,12 @@ def seed_estimates(
     codes: Sequence[NDArray[np.integer]],
     multiplicity: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Mean over seeds of the number under each resample, (R,); seeds without a number are left out.
+    """Mean of the number over seeds under each resample, (R,); seeds without a number are left out.
 
     Args:
-        protocol: the protocol of the rows.
-        tables: rows of each seed.
-        codes: group of each row, for each seed.
+        protocol: protocol of the records.
+        tables: records of each seed.
+        codes: group of each record, in [0, G), one array for each seed.
         multiplicity: (R, G) how often each group counts.
     """
     pairs = zip(tables, codes, strict=True)
@@ -337,7 +337,7 @@ def seed_estimates(
 
 
 def mean_without_nan(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of the finite values over the first axis; NaN without any."""
+    """Mean over the first axis without NaN; NaN where no value is finite."""
     finite = np.isfinite(values)
     count = finite.sum(axis=0)
     total = np.where(finite, values, 0.0).sum(axis=0)

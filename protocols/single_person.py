@@ -1,4 +1,4 @@
-"""Base class of the protocols that compare one predicted with one true person, joint by joint.
+"""Base class of the protocols that compare one predicted person with one true person, joint by joint.
 
 Rules. Predictions are found by key. Joints are mapped by name, so a file in another joint set is scored if it has every
 joint that the table evaluates. A truth joint that is not annotated is not evaluated; a truth pose without any is no
@@ -31,7 +31,7 @@ JOINT_COLUMN = "joint/"
 
 
 class SinglePerson(Protocol):
-    """One person a sample; in the world frame unless a subclass declares ``any_frame``.
+    """One person per sample, in the world frame unless a subclass declares ``any_frame``.
 
     Args:
         average: "frames": mean over all poses; "actions": mean of the actions' means, so that long actions weigh no
@@ -43,7 +43,7 @@ class SinglePerson(Protocol):
             simulations of 20 subjects of three sequences, percentiles held the true largest mean in 0 to 85 % of cases,
             and in 50 to 85 % once they were moved against the bias of resampling, which can move them off the number
             itself.
-        joints: names of those evaluated; None: all of the data set's.
+        joints: names of the evaluated joints; None: all of the data set.
     """
 
     average: Literal["frames", "actions", "worst_subject"] = "frames"
@@ -53,7 +53,7 @@ class SinglePerson(Protocol):
     alignment: ClassVar[str]
 
     def metric_name(self) -> str:
-        """For the signature."""
+        """Name of the metric in the signature."""
         return self.metric
 
     @abstractmethod
@@ -65,23 +65,23 @@ class SinglePerson(Protocol):
         return truth.mapped(joints)
 
     def root_joints(self, skeleton: Skeleton) -> tuple[str, ...]:
-        """Joints that define the root: their mean is subtracted; empty: nothing is."""
+        """Joints whose mean is the root that is subtracted; empty for absolute positions."""
         return ()
 
     def missing(self, errors: Array) -> NDArray[np.bool_]:
-        """(N,) whether each pose counts as missing."""
+        """(N,) bool, whether each pose counts as missing."""
         return np.asarray(np.fmax.reduce(errors, axis=1) == np.inf)
 
     def pose_values(self, errors: Array) -> NDArray[np.float64]:
-        """(N, J) distances -> (N,) the poses' numbers in ``unit``, inf or NaN where a pose has none."""
+        """Convert distances (N, J) to the poses' numbers (N,) in ``unit``; inf or NaN if a pose has none."""
         return metrics.pose_errors(errors)
 
     def joint_values(self, distances: Array, missing: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """One joint's distances (N,) -> its numbers in ``unit``, NaN where it does not count."""
+        """Convert one joint's distances (N,) to numbers in ``unit``; NaN where the joint does not count."""
         return np.where(missing, np.nan, distances.astype(np.float64))
 
     def measure(self, skeleton: Skeleton) -> Measure:
-        """See :class:`Protocol`."""
+        """Measure of this protocol for the signatures of its numbers."""
         root = ", ".join(self.root_joints(skeleton)) or "none"
         return Measure(
             metric=self.metric_name(),
@@ -93,7 +93,7 @@ class SinglePerson(Protocol):
         )
 
     def errors(self, pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
-        """See :class:`Protocol`; ``joint/<name>`` columns hold the distances."""
+        """One row per true pose; columns ``joint/<name>`` hold the distances."""
         rows = self._answers(pred, truth)
         joints = self.joints or truth.skeleton.joints
         # the root is needed even where it is not evaluated
@@ -120,15 +120,15 @@ class SinglePerson(Protocol):
     def estimate(
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """See :class:`Protocol`."""
+        """Number under each row of ``multiplicity``, (R,); see :class:`Protocol`."""
         return self._mean(table["error"].to_numpy(dtype=np.float64), table, codes, multiplicity)
 
     def interval(self, estimates: NDArray[np.float64]) -> tuple[float, float] | None:
-        """See :class:`Protocol`; none of the worst subject's mean."""
+        """95 % CI of :class:`Protocol`; None for the worst subject's mean."""
         return None if self.average == "worst_subject" else super().interval(estimates)
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
-        """By action, by subject and by joint."""
+        """Number by action, subject and joint."""
         names = [column for column in table.columns if column.startswith(JOINT_COLUMN)]
         missing = table["missing"].to_numpy(dtype=bool)
         codes, ones = np.zeros(len(table), dtype=np.int64), np.ones((1, 1))
@@ -158,17 +158,17 @@ class SinglePerson(Protocol):
         return bootstrap.ratio(values, codes, multiplicity, strata)
 
     def _answers(self, pred: PoseTable, truth: TruthTable) -> Rows:
-        """Row of ``pred`` for each truth pose, -1 where none."""
+        """Index in ``pred`` of the prediction for each true pose, (N,); -1 if missing."""
         rows = one_answer_each(pred, truth)
         self.in_frame(pred)
         return rows
 
 
 def one_answer_each(pred: PoseTable, truth: TruthTable) -> Rows:
-    """Row of ``pred`` for each truth pose, -1 where none.
+    """Index in ``pred`` of the prediction for each true pose, (N,); -1 if missing.
 
     Raises:
-        InputError: samples have several people, or predictions repeat a key or have one that is not in the split.
+        InputError: samples have several people, or a predicted key repeats or is not in the split.
     """
     place = positions(pred, truth.split_keys)
     if truth.person.any():

@@ -1,4 +1,4 @@
-"""Tables: a data set, groups of conditions and the protocol that judges them, from benchmarks/tables/<id>.yaml."""
+"""Tables: a data set, groups of conditions and a protocol, read from benchmarks/tables/<id>.yaml."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Subsets(BaseModel):
     seed: int = Field(default=0, ge=0, description="seed of the random orders")
 
     def of(self, cameras: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-        """The sets, each in the order of ``cameras``; none where there are fewer cameras than ``size``."""
+        """Random sets of ``size`` cameras, each in the order of ``cameras``; empty for fewer than ``size`` cameras."""
         if math.comb(len(cameras), self.size) <= self.most:
             return tuple(combinations(cameras, self.size))
         sets: dict[tuple[str, ...], None] = {}
@@ -122,13 +122,13 @@ class Group(BaseModel):
         return self
 
     def fits(self, names: Sequence[str]) -> bool:
-        """Whether a data set with the cameras ``names`` has those of the group, and enough of them for its subsets."""
+        """Whether the cameras ``names`` of a data set include those of the group and are enough for its subsets."""
         has_all = self.cameras == "all" or set(self.cameras) <= set(names)
         chosen = names if self.cameras == "all" else self.cameras
         return has_all and (self.subsets is None or self.subsets.size <= len(chosen))
 
     def conditions(self, names: Sequence[str], split: str, table: str) -> tuple[Condition, ...]:
-        """The conditions on a data set with the cameras ``names``, before they are reduced to a row's inputs.
+        """Conditions of the group on a data set with the cameras ``names``, before they are reduced to a row's inputs.
 
         Raises:
             InputError: the group names a camera that the data set does not have.
@@ -180,7 +180,7 @@ NUMBER_FIELDS = ("id", "title", "parameters", "headline", "published", "control"
 
 
 class Table(BaseModel):
-    """A number of a data set: the samples, the conditions of the rows, and the protocol.
+    """Definition of one number: data set, samples, groups of conditions and protocol.
 
     A file may hold several (`read_tables`), which share all but `NUMBER_FIELDS`.
     """
@@ -226,21 +226,21 @@ class Table(BaseModel):
 
     @property
     def basis(self) -> str:
-        """Equal for tables of equal samples, conditions and protocol, which are scored together."""
+        """Key of samples, conditions and protocol as JSON; tables with equal keys are scored together."""
         return self.model_dump_json(exclude=set(NUMBER_FIELDS))
 
     def conditions(self, names: Sequence[str]) -> list[tuple[Condition, ...]]:
-        """The conditions of each group; () for a group that is left out.
+        """Conditions of each group; () for a group that the data set cannot have.
 
         Args:
-            names: all cameras of the data set in its order.
+            names: names of all cameras, in the data set's order.
 
         Raises:
-            InputError: a group names a camera that is not of ``names``, and the table is not partial.
+            InputError: a group names a camera that is not in ``names``, and the table is not partial.
 
-        A perturbed table of every k-th sample needs only these perturbed. Unperturbed conditions have all samples,
-        because other tables share the predictions. With exclusions, which come before every k-th is taken, all samples
-        are perturbed.
+        If a perturbed table evaluates every k-th sample, only these are perturbed. Unperturbed conditions have all
+        samples, because other tables share the predictions. A table with exclusions perturbs all samples, because the
+        exclusions are applied before every k-th sample is selected.
 
         Example:
             >>> groups = (Group(cameras=("a", "b")), Group(cameras=("a", "b", "c")))
@@ -262,12 +262,12 @@ class Table(BaseModel):
         ]
 
     def in_profile(self, profile: str) -> Table:
-        """The table in a profile: with the severities of `perturbed_in` instead of `perturbed`."""
+        """The table for a profile, with the severities of `perturbed_in` instead of `perturbed`."""
         return self.model_copy(update={"perturbed": self.perturbed_in.get(profile, self.perturbed)})
 
     @property
     def all_groups(self) -> tuple[Group, ...]:
-        """The groups, and those that `perturbed` adds after them; each one number."""
+        """All groups, including the perturbed groups that `perturbed` adds; one number for each."""
         added = [
             group.model_copy(update={"perturbation": Perturbation(kind=kind, severity=severity), "severities": curve})
             for kind, severities in self.perturbed.items()
@@ -293,7 +293,7 @@ class Table(BaseModel):
         return self
 
     def select(self, truth: TruthTable) -> TruthTable:
-        """The samples that are evaluated, with all of their people: exclusions first, then every k-th of the rest.
+        """Select the evaluated samples with all their people: apply the exclusions, then keep every k-th sample.
 
         Raises:
             InputError: an exclusion matches no key of the split.
@@ -315,10 +315,10 @@ class Table(BaseModel):
 
 
 def read_tables(path: Path) -> tuple[Table, ...]:
-    """Parse a file of benchmarks/tables: one table, or several numbers of one protocol under ``numbers``.
+    """Read a file of benchmarks/tables: one table, or one for each entry of ``numbers``.
 
-    An entry of ``numbers`` has an id and a title, parameters beside those of the file, and may replace the other
-    `NUMBER_FIELDS` of the file.
+    An entry of ``numbers`` has an id, a title and parameters in addition to those of the file. It may override the
+    other `NUMBER_FIELDS` of the file.
 
     Raises:
         InputError: the file cannot be read, or a field is wrong.

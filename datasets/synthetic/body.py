@@ -46,14 +46,14 @@ LIMITS_DEG: dict[str, tuple[float, float]] = {
 ANGLES = tuple(LIMITS_DEG)
 JOINTS = HUMAN36M.joints
 FACE_LANDMARKS = {"eye": (87.0, 29.0, 195.0), "ear": (0.0, 75.5, 178.0)}
-"""Painted eyes and centres of ears: forward, outward and up from the thorax, for a head of 285 mm."""
+"""Positions of painted eyes and ear centres: forward, outward and up from the thorax, for a head of 285 mm."""
 SKIN_PART, SHIRT_PART, SLEEVE_PART, TROUSERS_PART, SHOE_PART, HEAD_PART, HAIR_PART = range(7)
 MATERIALS_PER_PERSON = 7
 
 
 @dataclass(frozen=True)
 class Body:
-    """Lengths of a person, mm, and girths as factors of an average build."""
+    """Body of a person: lengths in mm, and girths as factors on an average build."""
 
     height: float
     thigh: float
@@ -92,7 +92,7 @@ class Outfit:
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """A posed body over T instants.
+    """Posed body over T frames.
 
     Args:
         points_mm: named points (T, 3): the joints of ``HUMAN36M``, toes, knuckles, eyes and ears.
@@ -114,7 +114,7 @@ class Figure:
 
 @dataclass(frozen=True, eq=False)
 class Flesh:
-    """Round cones of a figure over T instants; columns as in ``renderer.Solids``."""
+    """Round cones of a figure over T frames; columns as in ``renderer.Solids``."""
 
     cones: Array
     frames: Array
@@ -122,7 +122,7 @@ class Flesh:
 
 
 def sample_body(rng: Generator) -> Body:
-    """A random person: height 1.52–1.95 m, segments within 5 % of their average share, thin to stout."""
+    """Sample a random body: height 1.52–1.95 m, segments within 5 % of their average share, thin to stout."""
     height = rng.uniform(1520, 1950)
     fractions = {
         "thigh": 0.245, "shin": 0.246, "upper_arm": 0.17, "forearm": 0.145, "hip": 0.066, "shoulder": 0.098,
@@ -137,7 +137,7 @@ def sample_body(rng: Generator) -> Body:
 
 
 def _linear(hue: float, saturation: float, value: float) -> Array:
-    """An HSV colour in linear light (display value squared)."""
+    """Convert an HSV colour to linear light (display value squared)."""
     ramp = np.clip(np.abs((hue * 6 + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
     return np.asarray((value * (1 - saturation * (1 - ramp))) ** 2)
 
@@ -149,7 +149,7 @@ def _material(kind: float, a: Array, b: Array | None = None, c: Array | None = N
 
 
 def sample_outfit(rng: Generator) -> Outfit:
-    """Random clothes, skin and hair."""
+    """Sample random clothes, skin and hair."""
     tone = rng.uniform(0, 1)
     skin = (1 - tone) * np.array([0.74, 0.48, 0.36]) + tone * np.array([0.19, 0.098, 0.06])
     hair_colours = ((0.03, 0.025, 0.022), (0.09, 0.05, 0.025), (0.42, 0.29, 0.12), (0.25, 0.08, 0.03), (0.4, 0.4, 0.4))
@@ -187,7 +187,7 @@ def sample_outfit(rng: Generator) -> Outfit:
 
 
 def _turn(axis: int, degrees: Array) -> Array:
-    """(T, 3, 3) rotations about x, y or z."""
+    """Rotation matrices (T, 3, 3) about the axis x, y or z."""
     angle = np.deg2rad(degrees)
     c, s = np.cos(angle), np.sin(angle)
     out = np.zeros((*angle.shape, 3, 3))
@@ -203,21 +203,21 @@ def _at(origin: Array, frame: Array, forward: float, left: float, up: float) -> 
 
 
 def clip_angles(angles_deg: Array) -> Array:
-    """Angles (T, 26) clipped to their limits."""
+    """Clip joint angles (T, 26), degrees, to their anatomical limits."""
     low, high = np.array(list(LIMITS_DEG.values())).T
     return np.asarray(np.clip(angles_deg, low, high))
 
 
 def pose(body: Body, angles_deg: Array, root_mm: Array, yaw_deg: Array, pitch_deg: Array, roll_deg: Array) -> Figure:
-    """Forward kinematics.
+    """Pose a body by forward kinematics.
 
     Args:
-        body: with the limb lengths.
-        angles_deg: (T, 26) in the order of ANGLES.
-        root_mm: (T, 3) pelvis.
-        yaw_deg: (T,) about the vertical axis; 0 faces +x.
-        pitch_deg: (T,) of the pelvis, positive leans forward.
-        roll_deg: (T,) of the pelvis, positive leans right.
+        body: body with the limb lengths.
+        angles_deg: (T, 26) joint angles in the order of ANGLES.
+        root_mm: (T, 3) position of the pelvis.
+        yaw_deg: (T,) rotation about the vertical axis; 0 faces +x.
+        pitch_deg: (T,) pitch of the pelvis; positive values lean forward.
+        roll_deg: (T,) roll of the pelvis; positive values lean right.
     """
     # Frames are chained from the pelvis outward; columns of a frame are the part's forward, left and up axes.
     # Rotation about y by a positive angle leans forward, because y is left.
@@ -272,7 +272,7 @@ def pose(body: Body, angles_deg: Array, root_mm: Array, yaw_deg: Array, pitch_de
 
 
 def lowest_mm(body: Body, figure: Figure) -> Array:
-    """(T,) height of the lowest point of a figure: soles, knees or seat."""
+    """Height (T,) of the lowest point of a figure: soles, knees or seat."""
     scale = body.height / 1720
     candidates = [figure.points_mm["pelvis"][:, 2] - 105 * scale * np.sqrt(body.girth)]
     for side in ("left", "right"):
@@ -286,7 +286,7 @@ def lowest_mm(body: Body, figure: Figure) -> Array:
 
 
 def penetration_mm(body: Body, figure: Figure) -> float:
-    """Approximate depth of self-penetration, summed over instants: hands and forearms in trunk and head, legs."""
+    """Approximate depth of self-penetration, summed over frames: arms in trunk and head, and legs in each other."""
     points, depth = figure.points_mm, 0.0
     scale = body.height / 1720
     trunk = [
@@ -306,7 +306,7 @@ def penetration_mm(body: Body, figure: Figure) -> float:
 
 
 class _Sculptor:
-    """Collects the round cones of one figure; lengths are for a body height of 1720 mm."""
+    """Builder of the round cones of one figure; lengths are for a body height of 1720 mm."""
 
     def __init__(self, body: Body, outfit: Outfit, figure: Figure) -> None:
         self.body, self.outfit = body, outfit
@@ -320,7 +320,7 @@ class _Sculptor:
         self.paint: list[tuple[float, float, float]] = []
 
     def at(self, point: str, frame: str, forward: float, left: float, up: float) -> Array:
-        """A point relative to a joint, in the frame of a body part."""
+        """World position of a point given relative to a joint, in the frame of a body part."""
         return _at(self.points[point], self.frames[frame], forward * self.s, left * self.s, up * self.s)
 
     def add(
@@ -335,7 +335,7 @@ class _Sculptor:
         self.paint.append((float(first), float(first if then is None else then), cut))
 
     def trunk(self) -> None:
-        """Trunk: two columns side by side, shoulders and hips.
+        """Add the trunk: two columns side by side, shoulders and hips.
 
         The texture of every part has its origin at the pelvis, in the part's own frame, so that stripes are continuous.
         """
@@ -363,7 +363,7 @@ class _Sculptor:
         self.add(points["left_hip"], points["right_hip"], 83 * legs, 83 * legs, "pelvis", low, TROUSERS_PART)
 
     def head(self) -> None:
-        """Skull, jaw, nose, ears and hair; lengths are for a head of 285 mm from thorax to top."""
+        """Add skull, jaw, nose, ears and hair; lengths are for a head of 285 mm from thorax to top."""
         k = (self.body.neck + self.body.head) / 285
 
         def on_head(forward: float, left: float, up: float) -> Array:
@@ -381,7 +381,7 @@ class _Sculptor:
             self.add(on_head(*a), on_head(*b), ra * k, rb * k, "head", crown, part)
 
     def leg(self, side: str, sign: float) -> None:
-        """Thigh, shin with a calf, shoe; skin below the end of the trousers."""
+        """Add thigh, shin with a calf, and shoe, with skin below the end of the trousers."""
         hip, knee, ankle = (self.points[f"{side}_{joint}"] for joint in ("hip", "knee", "ankle"))
         thigh, shin, foot = f"{side}_thigh", f"{side}_shin", f"{side}_foot"
         girth, s, hem = self.leg_girth, self.s, self.outfit.leg
@@ -401,7 +401,7 @@ class _Sculptor:
         self.add(instep, ball, 38 * s, 28 * s, foot, ankle, SHOE_PART)
 
     def arm(self, side: str, sign: float) -> None:
-        """Upper arm, forearm, palm, fingers, thumb; skin below the end of the sleeve."""
+        """Add upper arm, forearm, palm, fingers and thumb, with skin below the end of the sleeve."""
         shoulder, elbow, wrist = (self.points[f"{side}_{joint}"] for joint in ("shoulder", "elbow", "wrist"))
         upper, fore = f"{side}_upper_arm", f"{side}_forearm"
         girth, s, sleeve = self.arm_girth, self.s, self.outfit.sleeve
@@ -439,7 +439,7 @@ _HAIR: dict[str, list[_Shape]] = {
 
 
 def flesh(body: Body, outfit: Outfit, figure: Figure) -> Flesh:
-    """The about forty round cones of a clothed figure; materials are indices of the outfit's rows."""
+    """Round cones (about forty) of a clothed figure; materials are row indices of the outfit."""
     sculptor = _Sculptor(body, outfit, figure)
     sculptor.trunk()
     sculptor.head()

@@ -1,7 +1,7 @@
-"""A dome for the studio: 31 cameras all round and above one actor, modelled on the HD cameras of CMU Panoptic.
+"""Dome of 31 cameras around and above one actor, modelled on the HD cameras of CMU Panoptic.
 
-The cameras lie on a part of a sphere, from the height of the knees to almost above the middle. Each day of recording
-has its own calibration, with slightly displaced cameras. The dome is empty but for the actor and a chair.
+The cameras are on a part of a sphere, from the height of the knees to almost above the middle. Each day of recording
+has its own calibration, with slightly displaced cameras. The dome contains only the actor and a chair.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ HD_RATE_HZ = 29.97
 RADIUS_MM, CENTRE_HEIGHT_MM = 2720.0, 1390.0
 """Radius and height of the centre of the sphere with the cameras."""
 HEIGHT_MM = (750.0, 3400.0)
-"""Height of the cameras above the floor."""
+"""Range of the heights of the cameras above the floor."""
 FOCAL_PX = (1390.0, 1650.0)
-"""Focal lengths for images 1920 px wide."""
+"""Range of the focal lengths for images 1920 px wide."""
 TILT_MM = 120.0
 """Maximum distance of a camera's target from the middle of the dome, along each axis."""
 _DISPLACED_MM = 30.0
@@ -40,8 +40,8 @@ _HALF_ROOM_MM, _ROOM_HEIGHT_MM = 3000.0, 3700.0
 class DomeOptions(GenerationOptions):
     """Options of a dome world. Equal options give equal bytes on one machine, for any number of processes.
 
-    Subjects are the published sequences of one person, and each has another actor; a take lies in one of the published
-    ranges of frames and shows one action.
+    Subjects are the published sequences of one person. Each sequence has a different actor. A take is part of one
+    published range of frames and contains one action.
 
     Args:
         width_px: width of the 16:9 images; the published ones are 1920 px wide.
@@ -76,7 +76,7 @@ class DomeOptions(GenerationOptions):
         return self.width_px, self.width_px * 9 // 16
 
     def takes_of(self, subject: str) -> tuple[str, ...]:
-        """Names of the takes of a sequence, "Walking-3": the action, and the number of the range, from 1."""
+        """Names of the takes of a sequence, such as "Walking-3": action, and number of the range from 1."""
         return tuple(_TAKES[subject])[: self.takes]
 
     def frames(self, subject: str) -> int:
@@ -89,37 +89,37 @@ class DomeOptions(GenerationOptions):
         return list(range(first, first + self.frames(subject) * self.frame_step, self.frame_step))
 
     def actor(self, subject: str) -> str:
-        """The sequence itself."""
+        """Actor of a sequence: the name of the sequence, because each sequence has its own actor."""
         return subject
 
     def rig(self, subject: str) -> tuple[Camera, ...]:
-        """The cameras of a sequence, which are those of its day; see `dome_rig`."""
+        """Cameras of a sequence, shared by all sequences of a day; see `dome_rig`."""
         return dome_rig(self, day(subject))
 
     def room(self) -> Room:
-        """A room that is wide and high enough for all cameras."""
+        """Room that is wide and high enough for all cameras."""
         return dome_room(self.seed)
 
     def samples(self, split: str) -> int:
-        """Number of moments of a split, each seen by all cameras."""
+        """Number of samples of a split: frames in the views of all cameras."""
         names = {"train": panoptic.SEQUENCES["train"], "test": panoptic.SEQUENCES["test"]}.get(split, ())
         return sum(len(self.takes_of(name)) * self.frames(name) for name in names)
 
     @property
     def extent(self) -> Extent:
-        """Size of the world."""
+        """Size of the world: images, files and folders."""
         moments, views = self.samples("train") + self.samples("test"), len(self.cameras)
         width, height = self.size_px
         return Extent(moments * views, width * height, 1, len(panoptic.RANGES) * (views + 3), views)
 
 
 def dome_room(seed: int) -> Room:
-    """The room about the dome of a world with a seed."""
+    """Room around the dome; equal seeds give equal rooms."""
     return make_room(random_part(seed, "room"), _HALF_ROOM_MM, _HALF_ROOM_MM, _ROOM_HEIGHT_MM)
 
 
 def day(subject: str) -> str:
-    """The day of a sequence, with which its name begins.
+    """Day of a sequence, the first part of the sequence's name.
 
     Example:
         >>> day("171204_pose5")
@@ -129,7 +129,7 @@ def day(subject: str) -> str:
 
 
 def _named_takes() -> Mapping[str, Mapping[str, int]]:
-    """Sequence -> name of the take -> its first frame; actions follow each other over all sequences."""
+    """Sequence -> name of a take -> first frame of the take; actions follow each other over all sequences."""
     named: dict[str, dict[str, int]] = {}
     count = 0
     for subject, ranges in panoptic.RANGES.items():
@@ -145,11 +145,11 @@ _TAKES = _named_takes()
 
 @lru_cache(maxsize=8)
 def dome_rig(options: DomeOptions, of_day: str) -> tuple[Camera, ...]:
-    """The cameras of one day, in the order of `HD_CAMERAS`. World frame: that of the studio, z up, mm.
+    """Cameras of one day, in the order of `HD_CAMERAS`. World frame of the studio: z up, mm.
 
-    Azimuths and heights are a rank-1 lattice: each camera is 9 steps of 31 round the middle and 24 steps of 31 upwards
-    from the one before. So no two are close together, and any first few surround the actor. Intrinsics do not change
-    from day to day. Values are rounded to the precision of the files, so that they are read back unchanged.
+    Azimuths and heights are a rank-1 lattice: each camera is 9/31 of a turn and 24/31 of the height range after the
+    previous camera. So no two cameras are close together, and the first few always surround the actor. Intrinsics do
+    not change from day to day. Values are rounded to the precision of the files, so that reading returns equal values.
 
     Example:
         >>> cameras = dome_rig(DomeOptions(), "171204")

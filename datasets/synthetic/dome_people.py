@@ -1,11 +1,11 @@
 """Several people in the dome, and a simulated detector of 2D joints.
 
-People stand about the middle of the dome, move a little and occlude each other. The detector processes each view on its
-own:
+People stand around the middle of the dome, move a little and occlude each other. The detector processes each view
+separately:
 
-* it misses mostly occluded people and reports the others in any order;
-* visible joints have noise proportional to the person's size in the image; occluded joints, and those outside of the
-  image, have more noise and a low score, and are moved into the image;
+* it misses mostly occluded people and reports the other people in any order;
+* visible joints have noise proportional to the person's size in the image; joints that are occluded or outside the
+  image have more noise and a low score, and are moved into the image;
 * it sometimes swaps left and right, as detectors do for people seen from behind;
 * it reports false people with lower scores.
 
@@ -38,7 +38,7 @@ from poseboard.datasets.synthetic.world import Take, seat
 FIRST_FRAME = 120
 """Number of the first frame of a sequence."""
 STAND_MM, GAP_MM, REACH_MM = 1150.0, 650.0, 220.0
-"""Maximum distance of people from the middle, minimum distance between them, and extent of their motion."""
+"""Maximum distance of people from the middle, minimum distance between people, and extent of motion."""
 FALSE_PEOPLE = 0.2
 """Mean number of false people per view."""
 SWAPPED = 0.04
@@ -52,13 +52,13 @@ _Count = Annotated[int, Field(ge=1, le=8)]
 
 
 class DomePeopleOptions(GenerationOptions):
-    """Options of a dome world of several people. Equal options give equal bytes on one machine.
+    """Options of a dome world with several people. Equal options give equal bytes on one machine.
 
     Args:
         width_px: width of the 16:9 images; the published ones are 1920 px wide.
         frames: frames per sequence.
         frame_step: stride over frames at 29.97 Hz.
-        people: minimum and maximum number per sequence.
+        people: minimum and maximum number of people per sequence.
     """
 
     cameras: ClassVar[tuple[str, ...]] = panoptic_people.CAMERAS
@@ -83,26 +83,26 @@ class DomePeopleOptions(GenerationOptions):
         return list(range(FIRST_FRAME, FIRST_FRAME + self.frames * self.frame_step, self.frame_step))
 
     def dome(self, subject: str) -> tuple[Camera, ...]:
-        """All 31 cameras of a sequence; see `dome_rig`."""
+        """All 31 cameras of the dome for a sequence; see `dome_rig`."""
         return dome_rig(DomeOptions(seed=self.seed, width_px=self.width_px), day(subject))
 
     def samples(self, split: str) -> int:
-        """Number of moments of a split, each seen by the five cameras."""
+        """Number of samples of a split: frames in the views of the five cameras."""
         return len(self.subjects) * self.frames if split == "test" else 0
 
     @property
     def extent(self) -> Extent:
-        """Size of the world."""
+        """Size of the world: images, files and folders."""
         views = len(self.cameras)
         shots = len(self.subjects) * self.frames * views
         return Extent(shots, self.width_px * self.width_px * 9 // 16, 1, len(self.subjects) * (views + 3), views)
 
 
 class Shot(NamedTuple):
-    """The image of one camera at one instant.
+    """Image of one camera at one frame.
 
     Args:
-        instant: index in the sequence.
+        instant: index of the frame in the sequence.
         view: index of the camera among those that are rendered.
         picture: the rendered view.
     """
@@ -126,7 +126,7 @@ def places(rng: Generator, count: int) -> Array:
 
 
 def direct(options: DomePeopleOptions, subject: str) -> Take:
-    """People, furniture and light of one sequence."""
+    """Sample the people, furniture and light of one sequence."""
     rng = random_part(options.seed, "people", subject)
     time_s = np.arange(options.frames) * options.frame_step / HD_RATE_HZ
     people, furniture = [], Furniture()
@@ -140,7 +140,7 @@ def direct(options: DomePeopleOptions, subject: str) -> Take:
 
 
 def visible(options: DomePeopleOptions, subject: str, scene: Take, names: tuple[str, ...]) -> NDArray[np.bool_]:
-    """Visibility (T, 31, P, J) of each person's named points in each camera of the dome."""
+    """Visibility (T, 31, P, J) of each person's points, by name, in each camera of the dome."""
     return np.array(
         [
             [
@@ -159,7 +159,7 @@ def _views(seed: int, width_px: int, of_day: str, cameras: tuple[str, ...]) -> l
 
 
 def shots(options: DomePeopleOptions, subject: str, scene: Take) -> Iterator[Shot]:
-    """Render every instant of a sequence for every camera in use, camera by camera."""
+    """Render every frame of a sequence for every used camera, camera by camera."""
     instants = assemble(scene.people, scene.furniture)
     for v, view in enumerate(_views(options.seed, options.width_px, day(subject), options.cameras)):
         for i, solids in enumerate(instants):
@@ -195,7 +195,7 @@ def detect(camera: Camera, joints_mm: Array, seen: NDArray[np.bool_], rng: Gener
 
 
 def _false_person(camera: Camera, like_px: Array, rng: Generator) -> Array:
-    """A false person (17, 3): the shape of a true one, mirrored, smaller and elsewhere."""
+    """False detection (17, 3): the shape of a true person, mirrored, smaller and elsewhere."""
     middle = (like_px.min(axis=0) + like_px.max(axis=0)) / 2
     shape = (like_px - middle) * rng.uniform(0.35, 0.8) * np.array([-1.0, 1.0])
     place = rng.uniform(0.1, 0.9, 2) * np.array(camera.size)

@@ -1,4 +1,4 @@
-"""Motion of people: the fifteen actions of Human3.6M as key poses that are blended over time, and a gait for walking.
+"""Motion of people: the fifteen actions of Human3.6M as key poses blended over time, and a gait for walking.
 
 A motion is a function of continuous time, so that frames can be sampled at any rate.
 """
@@ -109,7 +109,7 @@ SEATS = {"Sitting": "chair", "SittingDown": "floor"}
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """Motion of a person over T instants: the arguments of ``body.pose``, and its result."""
+    """Motion of a person over T frames: arguments and result of ``body.pose``."""
 
     angles_deg: Array
     root_mm: Array
@@ -146,7 +146,7 @@ def _mirror(angles: Array) -> Array:
 
 
 def _wander(rng: Generator, time_s: Array, count: int, slowest_s: float = 9.0, fastest_s: float = 2.5) -> Array:
-    """Smooth random curves (T, count), sums of three sinusoids with a standard deviation of about 1."""
+    """Sample smooth random curves (T, count): sums of three sinusoids with a standard deviation of about 1."""
     period = rng.uniform(fastest_s, slowest_s, (3, count))
     phase = rng.uniform(0, 2 * np.pi, (3, count))
     return np.asarray(np.sin(2 * np.pi * time_s[:, None, None] / period + phase).sum(1) * np.sqrt(2 / 3))
@@ -185,19 +185,19 @@ def _gait(angles: Array, phase: Array, vigour: float, free_arms: tuple[bool, boo
 def move(
     action: str, body: Body, time_s: Array, centre_mm: tuple[float, float], reach_mm: float, rng: Generator
 ) -> Motion:
-    """The motion of one person who performs an action.
+    """Sample the motion of one person who performs an action.
 
     Args:
         action: one of ACTIONS.
         body: body of the person.
-        time_s: (T,) instants.
+        time_s: (T,) times of the frames.
         centre_mm: (2,) centre of the floor area.
         reach_mm: approximate maximum distance of the pelvis from the centre.
         rng: source of the random choices, which do not depend on ``time_s``.
 
     Returns:
-        The motion, with the lowest point of the body on the floor; the one of four variants with the least
-        self-penetration.
+        Motion with the lowest point of the body on the floor. It is the variant with the least self-penetration of four
+            random variants.
 
     Example:
         >>> rng = np.random.default_rng(0)

@@ -20,8 +20,8 @@ def fundamental(P_a: Array, P_b: Array) -> Array:
     """(..., 3, 3) F with ``x_b' F x_a = 0`` for projections of one point (Hartley and Zisserman, section 17.1).
 
     Args:
-        P_a: (..., 3, 4).
-        P_b: (..., 3, 4).
+        P_a: (..., 3, 4) projection matrices of the first view.
+        P_b: (..., 3, 4) projection matrices of the second view.
     """
     # F_ij is, up to its sign, the determinant of two rows of each camera; cyclic pairs of rows give the sign.
     other = ((1, 2), (2, 0), (0, 1))
@@ -40,7 +40,7 @@ def epipolar_distance(P_a: Array, P_b: Array, a_px: Array, b_px: Array) -> Array
         P_a: (..., 3, 4).
         P_b: (..., 3, 4).
         a_px: (..., J, 2) undistorted pixels in the first view.
-        b_px: (..., J, 2) in the second.
+        b_px: (..., J, 2) undistorted pixels in the second view.
 
     Returns:
         (..., J) pixels; NaN where an observation is NaN or the cameras have the same centre.
@@ -67,13 +67,13 @@ def associate(
     by average linkage up to the threshold. Detections of one view are never merged, and a person needs two views.
 
     Args:
-        P: (V, 3, 4).
+        P: (V, 3, 4) projection matrices.
         points_px: V arrays (N_v, J, 2), undistorted pixels, NaN where a joint is not detected.
         confidence: V arrays (N_v, J), at least 0.
         threshold_px: mean distance up to which detections are one person.
 
     Returns:
-        (people, V) index of the person's detection in each view, -1 where there is none; people with most views first.
+        (people, V) index of the person's detection in each view, -1 without one; people with the most views first.
 
     Example:
         >>> people = associate(P, [left_px, right_px], [left_confidence, right_confidence], threshold_px=15)

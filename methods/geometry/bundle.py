@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 
 class Rig(NamedTuple):
-    """Cameras of B rigs and the points that they see.
+    """Cameras and 3D points of B rigs.
 
     Args:
         R: (B, V, 3, 3); the first is the identity.
@@ -42,9 +42,9 @@ class Rig(NamedTuple):
 
 
 def first_frame(R: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Cameras (..., V, 3, 3), (..., V, 3) in the frame of the first one, with the second at distance 1.
+    """Transform cameras (..., V, 3, 3), (..., V, 3) to the frame of the first, with the second at distance 1.
 
-    Rigs of one camera, or whose first two coincide, keep their scale.
+    A rig keeps its scale if it has one camera or if its first two cameras coincide.
     """
     R0, t0 = R[..., :1, :, :], t[..., :1, :]
     R = R @ R0.mT
@@ -53,7 +53,7 @@ def first_frame(R: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def baseline(t: Tensor) -> Tensor:
-    """(..., V, 3) -> (..., 1, 1) distance of the second camera from the first; 1 where it is 0 or there is none."""
+    """Distance (..., 1, 1) of the second camera from the first; 1 if it is 0 or if there is no second camera."""
     if t.shape[-2] < 2:
         return torch.ones_like(t[..., :1, :1])
     length = torch.linalg.vector_norm(t[..., 1:2, :], dim=-1, keepdim=True)
@@ -73,7 +73,7 @@ def triangulate_compiled(R: Tensor, t: Tensor, rays: Tensor, weights: Tensor) ->
 
 
 def residuals(R: Tensor, t: Tensor, points: Tensor, rays: Tensor, focal_px: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared residuals (B, V, N), px², and depths."""
+    """Squared reprojection errors (B, V, N) in px², and depths (B, V, N)."""
     in_view = torch.einsum("bvrc,bnc->bvnr", R, points) + t[..., None, :]
     depth = in_view[..., 2]
     # The residual has a pole at depth 0: depths between -NEAREST and NEAREST are moved to the nearer bound.
@@ -151,7 +151,7 @@ def _copied(values: Tensor) -> Tensor:
 
 
 def as_array(values: Tensor) -> Array:
-    """A contiguous float64 array of a tensor; the same memory where it is one already."""
+    """Convert a tensor to a contiguous float64 array, without a copy if it already is one."""
     return np.ascontiguousarray(values.detach().cpu().double().numpy())
 
 

@@ -390,13 +390,13 @@ def search_pairs(pairs, w, R, t, cost, keep, steps, more_steps):
 
     Args:
         pairs: (P, 6, N).
-        w: (P, N) the weights again.
-        R: (P, H, 3, 3) rotations to start from; refined in place.
-        t: (P, H, 3), filled.
-        cost: (P, H), filled: robust cost plus share of points behind a view; infinite for a dropped pose.
+        w: (P, N) weights, the same as in ``pairs``.
+        R: (P, H, 3, 3) starting rotations; refined in place.
+        t: (P, H, 3) output, translations.
+        cost: (P, H) output, robust cost plus share of points behind a view; infinite for a dropped pose.
         keep: number of poses that are refined further.
         steps: refinement steps of all poses.
-        more_steps: further steps of those.
+        more_steps: further refinement steps of the kept poses.
     """
     P, H, N = len(pairs), R.shape[1], w.shape[1]
     squared = np.empty((H, N))

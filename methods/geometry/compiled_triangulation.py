@@ -4,7 +4,7 @@
 # ^ a long loop: a call of a compiled function copies the headers of its arrays.
 """Compiled linear triangulation, one point after another; `triangulation.dlt` says what it computes.
 
-Constants and functions are all of this file: numba's cache on disk is renewed when this file changes, not another.
+All constants and functions are in this file, because numba renews its cache on disk only when this file changes.
 """
 
 import numpy as np
@@ -101,14 +101,14 @@ def triangulate(P, points, weights, homogeneous, damp, safe_ratio, start, stop, 
     Args:
         P: (F or 1, V, 12).
         points: (F, V, J, 2).
-        weights: (F, V, J), or without frames: all alike.
+        weights: (F, V, J); without frames: equal weights.
         homogeneous: whether ``|A y|`` of unit ``y`` is minimised, by Rayleigh quotient iteration.
         damp: share of the trace that is added to the diagonal of normal equations.
         safe_ratio: of the quotient to the smallest eigenvalue's lower bound.
-        start: first point, of F x J.
-        stop: last point and one.
-        X: (F x J, 3), all NaN.
-        unsure: (F x J,), all false: whether the iteration may not converge to the solution.
+        start: index of the first of the F x J points.
+        stop: index after the last point.
+        X: (F x J, 3) output, all NaN at the start.
+        unsure: (F x J,) output, all false at the start: whether the iteration may miss the solution.
     """
     joints = points.shape[2]
     sound, rows = np.empty(points.shape[1], dtype=np.bool_), np.empty((2 * points.shape[1], 4))

@@ -1,7 +1,7 @@
-"""How numba compiles the loops of methods.
+"""Decorators that compile loops with numba.
 
-A file of compiled loops states its own options and constants: numba's cache on disk is renewed when the file changes
-that the loop is in, not another.
+Each file of compiled loops defines its own options and constants. numba renews a cached loop only when the loop's own
+file changes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _njit: Any = njit  # its stubs know fewer options than it has
 
 
 def inner(**options: Any) -> Decorator:
-    """A decorator of functions that only compiled ones call, compiled with them: less code, in half the time."""
+    """Decorator of functions that are called only by compiled code. They compile in half the time."""
     decorator: Decorator = _njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
     return decorator
 
 
 def kept(**options: Any) -> Decorator:
-    """A decorator that compiles at the first call, and keeps the result on disk where that can be written.
+    """Decorator that compiles a function at its first call and caches the result on disk if the folder is writable.
 
     Example:
         >>> @kept(error_model="numpy")

@@ -6,7 +6,7 @@ A point's views are compacted first: the rows of ``cameras`` are those that obse
 pixels; ``normals`` has one row of normal equations per view (upper triangle of B'B, then B'b). The pairs of views are
 hypotheses. `_propose` computes `LANES` of them at once, one per SIMD lane.
 
-Constants and functions are all of this file: numba's cache on disk is renewed when this file changes, not another.
+All constants and functions are in this file, because numba renews its cache on disk only when this file changes.
 """
 
 from typing import NamedTuple
@@ -294,7 +294,7 @@ def _refine(cameras, n, x, y, z, huber_px, steps, damp, state, trial, system):
 
 
 class Scratch(NamedTuple):
-    """Memory of `triangulate` for one point; V views, M of them drawn where they are many."""
+    """Working memory of `triangulate` for one point: V views, of which M are drawn if there are many."""
 
     sound: NDArray[np.bool_]  # (V,) cameras of the frame that can be used
     rows: Array  # (2, 4)
@@ -313,7 +313,7 @@ class Scratch(NamedTuple):
 
     @classmethod
     def of(cls, views: int, most: int) -> "Scratch":
-        """Memory for points of ``views`` views and pairs of up to ``most``."""
+        """Allocate memory for points in ``views`` views and pairs of at most ``most`` views."""
         return cls(
             sound=np.empty(views, dtype=np.bool_),
             rows=np.empty((2, 4)),
@@ -367,17 +367,17 @@ def triangulate(P, points, drawn, schedule, threshold_px, huber_px, steps, damp,
     Args:
         P: (F or 1, V, 12).
         points: (F, V, J, 2).
-        drawn: (V, J) order in which views are drawn where they are too many for all their pairs.
+        drawn: (V, J) order in which views are drawn if there are too many to try all pairs.
         schedule: (K, 2) pairs of drawn views, disjoint ones first.
         threshold_px: reprojection distance up to which a view agrees.
         huber_px: distance at which the loss turns linear.
-        steps: of the refinement; 0 for none.
+        steps: number of refinement steps; 0: no refinement.
         damp: share of the trace that is added to the diagonal of normal equations.
-        start: first point, of F x J.
-        stop: last point and one.
-        X: (F x J, 3), all NaN.
-        inliers: (F, V, J), all false.
-        scratch: one per thread.
+        start: index of the first of the F x J points.
+        stop: index after the last point.
+        X: (F x J, 3) output, all NaN at the start.
+        inliers: (F, V, J) output, all false at the start.
+        scratch: memory of the calling thread.
     """
     joints = points.shape[2]
     cameras, normals, agrees = scratch.cameras, scratch.normals, scratch.agrees

@@ -33,11 +33,11 @@ class Observations:
     sample: NDArray[np.intp]
 
     def answers(self, joints_mm: Array, skeleton: Skeleton, count: int) -> list[Poses]:
-        """The poses of each sample.
+        """Group poses by sample.
 
         Args:
             joints_mm: (N, J, 3) world mm.
-            skeleton: of the joints.
+            skeleton: skeleton of the joints.
             count: number of samples in the batch.
 
         Returns:
@@ -56,15 +56,15 @@ def has_detections(sample: Sample) -> bool:
 
 
 def observe(samples: Sequence[Sample], skeleton: Skeleton, threshold_px: float) -> Observations:
-    """The people of samples with given 2D detections; where a view has several, they are associated across views.
+    """Collect the 2D detections of people. Several detections per view are associated across views.
 
     Args:
-        samples: with ``joints_px`` in every view.
-        skeleton: of the detections.
+        samples: samples with ``joints_px`` in every view.
+        skeleton: skeleton of the detections.
         threshold_px: see `associate`.
 
     Raises:
-        InputError: the detections are of other joints than the skeleton's.
+        InputError: the detections have other joints than the skeleton.
 
     Example:
         >>> seen = observe(samples, skeleton, threshold_px=15)

@@ -1,4 +1,4 @@
-"""Cameras from 2D points only: relative poses of all pairs of views, and the rig that starts from them.
+"""Cameras from 2D points only: relative poses of all pairs of views, and the rig estimated from them.
 
 Everything is batched over rigs, pairs and hypotheses. Conventions are those of `bundle`.
 """
@@ -64,7 +64,7 @@ def _depths(y: Tensor, b: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def relative_poses(a: Tensor, b: Tensor, weights: Tensor, focal_px: Tensor) -> Pairs:
-    """The relative pose of two views from their rays, by robust minimisation of Sampson's distance from many rotations.
+    """Relative pose of two views: robust minimisation of Sampson's distance from many starting rotations.
 
     For each rotation of `SEARCH`, spread over SO(3), the translation is the smallest eigenvector of the epipolar
     constraints ``b · (t × R a) = 0``. Both are then refined by damped Gauss-Newton with Cauchy weights. Four poses have
@@ -72,7 +72,7 @@ def relative_poses(a: Tensor, b: Tensor, weights: Tensor, focal_px: Tensor) -> P
 
     Args:
         a: (B, N, 2) rays of the first view; finite where their weight is not 0.
-        b: (B, N, 2) of the second.
+        b: (B, N, 2) rays of the second view.
         weights: (B, N), at least 0.
         focal_px: (B, N), focal length that turns distances into pixels.
 
@@ -204,7 +204,7 @@ def best_hypotheses(rig: Rig, of: Tensor, rays: Tensor, weights: Tensor, focal_p
     """Indices of the best hypotheses, rig after rig, the best one first.
 
     Args:
-        rig: M hypotheses.
+        rig: M hypotheses of rigs.
         of: (M,) rig of each hypothesis, ascending; every rig has at least one.
         rays: (M, V, N, 2).
         weights: (M, V, N).

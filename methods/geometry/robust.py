@@ -66,7 +66,7 @@ def ransac(
         points_px: (..., V, J, 2) undistorted pixels, NaN where a view has no observation.
         threshold_px: reprojection distance at which a view stops agreeing.
         refined: minimise the Huber loss of the reprojection distances of the consensus.
-        seed: of the draw of views above 12; the result is a pure function of the arguments.
+        seed: seed of the draw from more than 12 views. The result is a pure function of the arguments.
 
     Example:
         >>> P = np.stack([camera.P for camera in cameras])
@@ -130,11 +130,12 @@ def ransac_published(
     and a numeric Jacobian.
 
     Args:
-        P: (..., V, 3, 4). The rows are formed in the inputs' precision (the release code's is float32).
+        P: (..., V, 3, 4) projection matrices. The rows are formed in the inputs' precision (the release code's is
+            float32).
         points_px: (..., V, J, 2), NaN where a view has no observation.
         rng: source of the draws; its state advances.
         draws: pairs of views per joint.
-        threshold_px: on the full reprojection distance.
+        threshold_px: threshold of the full reprojection distance.
         refined: whether scipy refines the consensus.
     """
     batch = np.broadcast_shapes(P.shape[:-3], points_px.shape[:-3])

@@ -12,7 +12,7 @@ _PHI, _PSI = 2.0**0.5, 1.533751168755204288118041
 
 
 def cross_matrix(v: Tensor) -> Tensor:
-    """(..., 3) -> (..., 3, 3), the matrix whose product with x is the cross product v × x."""
+    """Cross-product matrix of vectors v (..., 3): (..., 3, 3), which multiplies x to v × x."""
     x, y, z = v.unbind(-1)
     zero = torch.zeros_like(x)
     return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
@@ -124,7 +124,7 @@ def quaternion_of_matrix(R: Tensor) -> Tensor:
 
 
 def angle_deg(R: Tensor) -> Tensor:
-    """Angles (...) in degrees of matrices (..., 3, 3)."""
+    """Rotation angles (...) in degrees of matrices (..., 3, 3)."""
     return torch.rad2deg(torch.linalg.vector_norm(rotation_log(R), dim=-1))
 
 

@@ -65,9 +65,7 @@ def dlt(
         Where rays are parallel within rounding, a finite point on them near the foot of the world origin.
 
     Raises:
-        ValueError: shapes do not match.
-
-    Example:
+        ValueError: the shapes of the arguments do not match. Example:
         >>> P = np.stack([camera.P for camera in cameras])
         >>> joints_mm = dlt(P, np.stack([camera.project(pose_mm) for camera in cameras]))
     """

@@ -1,4 +1,4 @@
-"""Monocular lifting, as the release of epipolar transformers (He et al., CVPR 2020) has it."""
+"""Monocular lifting of the release of epipolar transformers (He et al., CVPR 2020)."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
         super().__init__("lifting", parsed, skeleton, inputs)
 
     def load(self, checkpoint: Path | None, device: str) -> None:
-        """Load the checkpoint; a handed network needs left or right hand as an input."""
+        """Load the checkpoint; ``inputs`` then includes the hand if the network needs it."""
         super().load(checkpoint, device)
         self.inputs = replace(self.inputs, hand=self.loaded.architecture.handed)
 
     def network(self, checkpoint: Checkpoint, where: Path) -> tuple[LiftingModel, int]:
-        """The network; the checkpoint must also have the constant ``scale_mm``, the size of a pose."""
+        """The checkpoint's network; InputError if the constant ``scale_mm``, the size of a pose, is missing."""
         architecture = parse_options(LiftingArchitecture, checkpoint.architecture, f"{where}: architecture")
         architecture.backbone.require(self.skeleton, where)
         if architecture.network != self.options.network:
@@ -134,7 +134,7 @@ class Lifting(NetworkMethod[LiftingOptions, LiftingModel]):
         return poses, scores
 
     def training(self, start: Path | None, seed: int) -> LiftingTraining:
-        """From the backbone in ``start`` and a lifting network with random weights from ``seed``."""
+        """Training from the backbone in ``start``; the lifting network is initialised from ``seed``."""
         options = self.options
         content, start = self.read_start(start, weights=options.start_weights)
         canonical_indices(self.skeleton)

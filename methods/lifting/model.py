@@ -59,7 +59,7 @@ def canonical_indices(skeleton: Skeleton) -> tuple[int, int, tuple[int, int]]:
 
 
 class DrawnMaps(Options):
-    """Heat maps drawn from joints, instead of those of the backbone.
+    """Settings of heat maps that are drawn from joints instead of predicted by the backbone.
 
     Args:
         side: of the square maps, in cells of 4 px.
@@ -180,16 +180,16 @@ def _turned(canonical: Tensor, axis_angle: Tensor, side: Tensor | None, mirror_r
 
 
 def mirrored(canonical: Tensor, side: Tensor) -> Tensor:
-    """Canonical poses (B, J, 3) with those of right hands, ``side`` (B, 1) of 1, mirrored in z."""
+    """Mirror the canonical poses (B, J, 3) of right hands (``side`` (B, 1) is 1) in z."""
     z = canonical[..., 2:] * (1 - 2 * side)[..., None]
     return torch.cat([canonical[..., :2], z], dim=-1)
 
 
 def keep_variance(layer: nn.Module) -> None:
-    """Draw a convolution's weights so that it keeps the variance of what it is given (He et al., ICCV 2015).
+    """Initialise a convolution so that its output has the variance of its input (He et al., ICCV 2015).
 
-    The framework's own weights divide it by six. After the six convolutions of a heat-map network little is left that
-    tells one pose from another: for its first third a training finds the mean pose alone, and some end there.
+    PyTorch's initial weights divide the variance by six. After the six convolutions of a heat-map network poses hardly
+    differ. Training then predicts only the mean pose for its first third, and sometimes until its end.
 
     Example:
         >>> network.apply(keep_variance)
@@ -230,8 +230,8 @@ class LiftingNet(nn.Module):
         joints: number of heat maps and of joints.
         map_px: side of the heat maps.
         pool: side of the squares that the maps are averaged over.
-        rotation: with the viewpoint branch.
-        handed: with left or right hand as an input.
+        rotation: whether there is a viewpoint branch.
+        handed: whether left or right hand is an input.
         mirror_right: see `LiftingArchitecture`.
     """
 
@@ -280,14 +280,14 @@ class ImageLiftingNet(nn.Module):
 
 
 def pose_loss(predicted: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Published: mean squared error of coordinates (B, J, 3); joints with ``known`` (B, J) of 0 count as 0."""
+    """Published loss: mean squared error of coordinates (B, J, 3); joints with ``known`` (B, J) of 0 count as 0."""
     mask = known[..., None] > 0
     zero = torch.zeros((), dtype=predicted.dtype, device=predicted.device)
     return (torch.where(mask, predicted, zero) - torch.where(mask, truth, zero)).square().mean()
 
 
 def rotation_loss(predicted: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Published: mean squared error of matrix entries (B, 3, 3); matrices with ``known`` (B,) of 0 count as 0."""
+    """Published loss: mean squared error of matrices (B, 3, 3); matrices with ``known`` (B,) of 0 count as 0."""
     return ((known > 0)[:, None, None] * (predicted - truth)).square().mean()
 
 
@@ -295,8 +295,8 @@ class Lifting(nn.Module):
     """A backbone and a lifting network.
 
     Args:
-        architecture: architecture of encoder and fusion.
-        backbone: built from ``architecture.backbone``.
+        architecture: architecture of backbone and lifting network.
+        backbone: network built from ``architecture.backbone``.
     """
 
     def __init__(self, architecture: LiftingArchitecture, backbone: nn.Module) -> None:
@@ -308,11 +308,11 @@ class Lifting(nn.Module):
     def forward(
         self, images: Tensor, side: Tensor | None = None, joints: Joints | None = None
     ) -> tuple[Lifted, Tensor]:
-        """Lift crops.
+        """Lift crops to root-relative poses.
 
         Args:
             images: (B, 3, S, S) from `LiftingArchitecture.prepare`.
-            side: (B, 1) of handed networks: 0 left, 1 right.
+            side: (B, 1) hand of handed networks: 0 left, 1 right.
             joints: with ``drawn``: true joints to draw the maps from. The backbone does not run.
 
         Returns:

@@ -29,20 +29,20 @@ _log = logging.getLogger(__name__)
 def published(
     state: Mapping[str, Tensor], file: Path, *, scale_mm: float | None = None, backbone: Path | None = None
 ) -> Checkpoint:
-    """A checkpoint of a lifting network with its backbone; the kind of network follows from the tensors.
+    """Convert a lifting network and its backbone to a checkpoint; the kind of network follows from the tensors.
 
     Bodies have 17 joints in the order of epipolar transformers' release, which become ours; hands have 21. Layers after
     the pooled image features are left out.
 
     Args:
         state: state dict of the file.
-        file: for errors.
+        file: path of the file, named in errors.
         scale_mm: size that poses are scaled to, mm.
         backbone: checkpoint of a 2D backbone, for a network that was trained on true heat maps and has none. Heat maps
             like those of its training are drawn from the joints of this backbone.
 
     Raises:
-        InputError: no lifting network, an option is missing or superfluous, or weights do not fit.
+        InputError: the file is not a lifting network, an option is missing or superfluous, or weights do not fit.
     """
     if scale_mm is None or not 0 < scale_mm < math.inf:
         raise InputError(

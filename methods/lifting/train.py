@@ -37,7 +37,7 @@ _ONLY_FOR_MAPS = ("deconv_layers.", "final_layer.", "lateral.", "smooth.")
 
 
 class LiftingOptions(TrainingOptions):
-    """Options of monocular lifting; those of every training are `TrainingOptions`.
+    """Options of monocular lifting, in addition to `TrainingOptions`.
 
     Args:
         network: "direct", "rotation" or "image_rotation"; see `LiftingArchitecture`.
@@ -139,13 +139,12 @@ class LiftingTraining(NetworkTraining[LiftingOptions, LiftingArchitecture]):
         )
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """A random view and its pose.
+        """Training example of a random view and its pose.
 
-        Returns:
-            image (S, S, 3) uint8; all others float32: points_px (J, 2); weights (J,) of the 2D losses; drawn (J,), 1
-            for joints with a drawn map; pose and canonical (J, 3), root-relative in units of ``scale_mm`` (1,); R (3,
-            3) with ``pose == canonical @ R``; known and framed (J, 1), 1 for valid joints of pose and canonical; side
-            (1,).
+        Arrays: image (S, S, 3) uint8; all others float32: points_px (J, 2); weights (J,) of the 2D losses; drawn (J,),
+        1 for joints with a drawn map; pose and canonical (J, 3), root-relative in units of ``scale_mm`` (1,); R (3,
+        3) with ``pose == canonical @ R``; known and framed (J, 1), 1 for valid joints of pose and canonical; side
+        (1,).
         """
         side_px = self.network.backbone.crop_px
         view = sample.views[rng.integers(len(sample.views))]
@@ -203,7 +202,7 @@ class LiftingTraining(NetworkTraining[LiftingOptions, LiftingArchitecture]):
         return {"image": np.array(image), **example}  # a copy: crops are in a read-only memory map
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The recipe's loss, and the mean error (mm, with the true size of the pose) of the batch."""
+        """Loss of the recipe, and the mean error of the batch (mm, with the true size of the pose)."""
         arch, options = self.network.backbone, self.options
         side = batch["side"] if self.network.handed else None
         drawn = self.network.drawn is not None

@@ -1,7 +1,7 @@
 """The architecture of a 2D backbone, with its preprocessing and decoding, in plain values.
 
-A checkpoint stores an `Architecture` beside the weights; the same network is built from it again. The channel order is
-part of it, because published weights were trained on BGR crops normalised with ImageNet's RGB constants.
+A checkpoint stores an `Architecture` with the weights. The network is rebuilt from it. The channel order is part of it,
+because published weights were trained on BGR crops normalised with ImageNet's RGB constants.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Architecture(Options):
     Args:
         network: one of `pose_resnet.NETWORKS`.
         joints: names of the heat maps, in order.
-        crop_px: side of the square crops it was trained on.
+        crop_px: side of the square crops in training.
         channels: channel order of the normalised crops; published weights were trained on "bgr".
         multiplier: factor on heat maps before the soft-max.
         softmax: True: soft-max before the expected position is computed. False: ReLU.
@@ -73,7 +73,7 @@ class Architecture(Options):
 
     @classmethod
     def published(cls, network: str, joints: Sequence[str], *, alg_confidences: bool = False) -> Architecture:
-        """The setting of learnable triangulation's published configurations: 384 px, BGR, multiplier 100."""
+        """Architecture of learnable triangulation's published configurations: 384 px, BGR, multiplier 100."""
         return cls(
             network=network,
             joints=tuple(joints),
@@ -90,11 +90,11 @@ class Architecture(Options):
 
     @property
     def exact(self) -> Self:
-        """The same in float32. In bfloat16 triangulated joints move by 0.8 mm on average, one in a hundred by 3 mm."""
+        """The same architecture in float32. bfloat16 moves triangulated joints by 0.8 mm on average, 1 % by 3 mm."""
         return self.model_copy(update={"precision": "float32"})
 
     def require(self, skeleton: Skeleton, where: str | Path) -> None:
-        """InputError if the heat maps are not those of the skeleton's joints, in its order."""
+        """Raise InputError if the heat maps do not match the skeleton's joints and their order."""
         if self.joints != skeleton.joints:
             raise InputError(
                 where,
@@ -115,7 +115,7 @@ class Architecture(Options):
         return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch stubs lack the keyword
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Normalised crops: (n, S, S, 3) uint8 RGB -> (n, 3, S, S) float32, channels-last in memory."""
+        """Normalise crops: (n, S, S, 3) uint8 RGB -> (n, 3, S, S) float32, channels-last in memory."""
         if self.channels == "bgr":
             images = images.flip(-1)
         mean = torch.tensor(_MEAN, device=images.device)
@@ -129,11 +129,11 @@ class Architecture(Options):
         return out._replace(heatmaps=out.heatmaps.float())
 
     def to_crop(self, points: Tensor, heatmaps: Tensor) -> Tensor:
-        """Heat-map pixels (..., 2) -> crop pixels, without half-pixel terms as in the release."""
+        """Convert heat-map pixels (..., 2) to crop pixels, without half-pixel terms as in the release."""
         height, width = heatmaps.shape[-2:]
         return points * torch.tensor([self.crop_px / width, self.crop_px / height], device=points.device)
 
     @property
     def chunk(self) -> int:
-        """Crops per forward pass at inference: 64 of 96 px, 4 of 384 px."""
+        """Number of crops per forward pass in prediction: 64 of 96 px, 4 of 384 px."""
         return max(1, _CHUNK_PIXELS // self.crop_px**2)

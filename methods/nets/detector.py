@@ -41,7 +41,7 @@ class Detections:
 
 
 def decode_heatmaps(architecture: Architecture, heatmaps: Tensor, decode: Decode) -> tuple[Tensor, Tensor]:
-    """Raw heat maps (n, J, h, w) -> points (n, J, 2) in crop pixels and soft-max peaks (n, J)."""
+    """Decode raw heat maps (n, J, h, w) into points (n, J, 2) in crop pixels and soft-max peaks (n, J)."""
     flat = heatmaps.flatten(2)
     # 1 / sum exp(z - max z) is the soft-max at the largest value
     peak = 1 / (architecture.multiplier * (flat - flat.amax(-1, keepdim=True))).exp().sum(-1)
@@ -78,12 +78,12 @@ class Detector:
 
     @classmethod
     def read(cls, checkpoint: Path, device: str, decode: Decode = "softargmax") -> Detector:
-        """From the checkpoint of a backbone, or of a method that contains one; InputError if it is neither."""
+        """Read a detector from the checkpoint of a backbone or of a method with one; InputError for any other file."""
         return cls.of(Checkpoint.read(checkpoint), checkpoint, device, decode)
 
     @classmethod
     def of(cls, content: Checkpoint, checkpoint: Path, device: str, decode: Decode = "softargmax") -> Detector:
-        """Of what was read from a checkpoint; InputError as `read`."""
+        """Build a detector from the content of a checkpoint; InputError as in `read`."""
         heads = {"alg_confidences": False, "vol_confidences": False}
         architecture = Architecture.of(content, checkpoint).model_copy(update=heads)
         return cls(architecture, load_backbone(architecture, content, checkpoint), device, decode)
@@ -100,12 +100,12 @@ class Detector:
 
     @property
     def crop_px(self) -> int:
-        """Side of the crops that it expects."""
+        """Side of the crops that the detector expects."""
         return self._architecture.crop_px
 
     @torch.inference_mode()
     def detect(self, samples: Sequence[Sample]) -> Detections:
-        """Joints in every view of ``samples``; the views are crops of ``crop_px``."""
+        """Detect joints in every view of ``samples``, whose views are crops of ``crop_px``."""
         images, P, valid = stack_views(samples, self.crop_px)
         decoded = [self._decoded(part.to(self._device)) for part in images.split(self._architecture.chunk)]
         points = np.full((*valid.shape, len(self.joints), 2), np.nan)

@@ -16,10 +16,10 @@ _PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
 
 
 def folded(network: ModuleT) -> ModuleT:
-    """A copy that answers alike to rounding in evaluation, in fewer passes over memory; it cannot be trained.
+    """Faster copy for prediction with folded normalisations: equal outputs up to rounding, not trainable.
 
     Args:
-        network: in evaluation mode.
+        network: network in evaluation mode.
 
     Example:
         >>> predicting = folded(network.eval())

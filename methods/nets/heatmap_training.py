@@ -24,7 +24,7 @@ from poseboard.methods.nets.training import Epochs, NetworkTraining, TrainingOpt
 
 
 class HeatmapOptions(TrainingOptions):
-    """Options of a backbone's training on single views; those of every training are `TrainingOptions`.
+    """Options of a backbone's training on single views, in addition to `TrainingOptions`.
 
     Args:
         recipe: "small" is ours: soft-argmax and cross-entropy, augmentation. "published": squared error of Gaussian
@@ -75,7 +75,7 @@ class HeatmapTraining(NetworkTraining[HeatmapOptions, Architecture]):
         return training
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """A random view: image (S, S, 3) uint8; points_px (J, 2) and weights (J,) float32."""
+        """Example of a random view: image (S, S, 3) uint8; points_px (J, 2) and weights (J,) float32."""
         view = sample.views[rng.integers(len(sample.views))]
         crop_px, settings = self.network.crop_px, self.options.augmentation
         mirrored = bool(rng.random() < settings.flip)
@@ -93,7 +93,7 @@ class HeatmapTraining(NetworkTraining[HeatmapOptions, Architecture]):
         }
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The recipe's loss, and the mean 2D error in crop pixels."""
+        """Loss of the recipe, and the mean 2D error in crop pixels."""
         arch = self.network
         heatmaps = arch.run(self.model, arch.prepare(batch["image"])).heatmaps
         options, points, weights = self.options, batch["points_px"], batch["weights"]

@@ -27,12 +27,12 @@ class Joints(NamedTuple):
 
 
 def see_joints(architecture: Architecture, backbone: nn.Module, images: Tensor) -> Joints:
-    """2D joints and confidences of normalised crops (n, 3, S, S).
+    """Detect 2D joints and their confidences in normalised crops (n, 3, S, S).
 
     Args:
-        architecture: architecture of the backbone; ``alg_confidences`` tells whether it has the confidence head.
-        backbone: built from it.
-        images: as `Architecture.prepare` makes them.
+        architecture: architecture of the backbone; ``alg_confidences`` turns the confidence head on.
+        backbone: network built from the architecture.
+        images: crops from `Architecture.prepare`.
 
     Example:
         >>> net = architecture.build(seed=0)  # doctest: +SKIP
@@ -46,9 +46,10 @@ def see_joints(architecture: Architecture, backbone: nn.Module, images: Tensor) 
 
 
 def see_both_ways(architecture: Architecture, backbone: nn.Module, images: Tensor, flip_order: Sequence[int]) -> Joints:
-    """Joints as the mean of what is seen in crops and in their mirror images; twice the work of `see_joints`.
+    """Mean of the joints detected in crops and in their mirror images, at twice the cost of `see_joints`.
 
-    Where the network takes left for right in one of the two, the joints end between both, and not on the wrong side.
+    If the network confuses left and right in one of the two images, the joints are between both sides instead of on the
+    wrong side.
 
     Args:
         architecture: see `see_joints`.
@@ -57,7 +58,7 @@ def see_both_ways(architecture: Architecture, backbone: nn.Module, images: Tenso
         flip_order: index of each joint's mirror image (`Skeleton.flip_order`).
 
     Returns:
-        Joints; the heat maps are those of the crops themselves.
+        Joints; their heat maps are those of the unmirrored crops.
     """
     seen = see_joints(architecture, backbone, images)
     _, mirrored_px, confidences = see_joints(architecture, backbone, images.flip(-1))

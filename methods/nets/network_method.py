@@ -1,4 +1,4 @@
-"""Base of methods with a network of their own: loading a checkpoint, and the checkpoint that training starts from."""
+"""Base class of methods with a network: loading a checkpoint, and the checkpoint from which training starts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class NetworkMethod(ABC, Generic[OptionsT, NetworkT]):
         name: name of the method, in its checkpoints and errors.
         options: options of the row.
         skeleton: skeleton of the predictions.
-        inputs: what the method may see; ``load`` sets the crop size.
+        inputs: inputs of the method; ``load`` sets their crop size.
 
     Example:
         `poseboard.methods.algebraic.method.Algebraic`.
@@ -55,7 +55,7 @@ class NetworkMethod(ABC, Generic[OptionsT, NetworkT]):
 
         Args:
             checkpoint: checkpoint with the architecture to build.
-            where: its file, for errors.
+            where: path of the checkpoint, named in errors.
 
         Raises:
             InputError: the architecture is not one of this method, is for other joints, or contradicts the options.
@@ -63,7 +63,7 @@ class NetworkMethod(ABC, Generic[OptionsT, NetworkT]):
 
     @property
     def loaded(self) -> NetworkT:
-        """The network with its weights; InputError before ``load``."""
+        """The network with its weights; InputError if no checkpoint was loaded."""
         if self._network is None:
             raise InputError(self._name, "it has no weights yet", "load a checkpoint before predicting")
         return self._network
@@ -71,7 +71,7 @@ class NetworkMethod(ABC, Generic[OptionsT, NetworkT]):
     def read_start(
         self, start: Path | None, after: str = "`after: backbone`", weights: Path | None = None
     ) -> tuple[Checkpoint, Path]:
-        """The checkpoint that training starts from, and its file.
+        """Read the checkpoint from which training starts; also returns its path.
 
         Args:
             start: checkpoint of the row under ``after``.
@@ -79,7 +79,7 @@ class NetworkMethod(ABC, Generic[OptionsT, NetworkT]):
             weights: checkpoint of the row's option ``weights``, which replaces ``start``.
 
         Raises:
-            InputError: there is neither; it names what to set.
+            InputError: neither checkpoint exists; the remedy names the setting.
         """
         if weights is not None:
             start = checkpoint_of_option(self._name, weights)

@@ -140,10 +140,10 @@ class PoseResNet(nn.Module):
     """ResNet, three transposed convolutions, a 1x1 convolution to the joints' heat maps.
 
     Args:
-        depth: a key of `BLOCKS`.
+        depth: number of layers, a key of `BLOCKS`.
         joints: number of heat maps.
-        alg_confidences: with the head of algebraic triangulation, one output per joint.
-        vol_confidences: with the head of volumetric triangulation, 32 outputs.
+        alg_confidences: whether there is the head of algebraic triangulation, one output per joint.
+        vol_confidences: whether there is the head of volumetric triangulation, 32 outputs.
     """
 
     def __init__(
@@ -279,7 +279,7 @@ class SmallPoseNet(nn.Module):
 def build_backbone(
     network: str, joints: int, *, alg_confidences: bool = False, vol_confidences: bool = False
 ) -> PoseResNet | SmallPoseNet:
-    """A backbone by its name, one of `NETWORKS`, with random weights from torch's current random state.
+    """Build a backbone by its name, one of `NETWORKS`; torch's random state draws its weights.
 
     Example:
         >>> net = build_backbone("small", joints=17)

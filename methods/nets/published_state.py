@@ -46,15 +46,15 @@ def published_backbone(
 
     Args:
         state: state dict of the file.
-        file: for errors.
+        file: path of the file, named in errors.
         joints: names of the heat maps in order.
         alg_confidences: with the confidence head of algebraic triangulation.
 
     Returns:
-        Its architecture, and its tensors (keys with the prefix).
+        Architecture of the backbone, and its tensors (keys with the prefix).
 
     Raises:
-        InputError: the tensors are not of a PoseResNet, or keys are missing, unexpected or of another shape.
+        InputError: the file is not a PoseResNet, or keys are missing, unexpected or of another shape.
     """
     network = resnet_name(strip_prefix(state, "backbone."), file)
     architecture = Architecture.published(network, joints, alg_confidences=alg_confidences)

@@ -1,4 +1,4 @@
-"""What a training starts from: a checkpoint with the weights of a 2D backbone, and a network that takes them."""
+"""Start of training: a checkpoint with the weights of a 2D backbone, and a network initialised from them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ IMAGE_NETWORK = "resnet"
 
 
 def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a 2D backbone, from its own state or from that of a method that has it under ``backbone.``."""
+    """Tensors of a 2D backbone, from the state of the backbone or of a method with keys ``backbone.…``."""
     return strip_prefix(state, "backbone.") or dict(state)
 
 
 def starting_checkpoint(method: str, start: Path | None, after: str = "`after: backbone`") -> Path:
-    """The checkpoint that a training starts from; InputError says what to set if there is none.
+    """Read the checkpoint from which training starts; InputError names the missing setting.
 
     Args:
         method: name of the trained method, for errors.
@@ -37,7 +37,7 @@ def starting_checkpoint(method: str, start: Path | None, after: str = "`after: b
 
 
 def checkpoint_of_option(row: str, weights: Path | None) -> Path:
-    """The checkpoint that a row's option ``start_weights`` names; InputError says what to supply if there is none."""
+    """Read the checkpoint of a row's option ``start_weights``; InputError names the missing file."""
     if weights is not None and weights.is_file():
         return weights
     problem = "names no file that training starts from" if weights is None else f"there is no {weights}"
@@ -53,15 +53,15 @@ def checkpoint_of_option(row: str, weights: Path | None) -> Path:
 def load_backbone(
     architecture: Architecture, checkpoint: Checkpoint, where: str | Path, seed: int = 0, *, fresh_maps: bool = False
 ) -> nn.Module:
-    """The backbone of ``architecture`` with a checkpoint's weights.
+    """Build the backbone of ``architecture`` with a checkpoint's weights.
 
     A confidence head that the checkpoint lacks keeps its random initialisation; one that the architecture lacks is left
     out. All other weights must match.
 
     Args:
         architecture: architecture of the network.
-        checkpoint: with the weights.
-        where: file of the checkpoint, for errors.
+        checkpoint: checkpoint with the weights.
+        where: path of the checkpoint, named in errors.
         seed: seed of the random initialisation.
         fresh_maps: the heat-map layer is initialised anew: N(0, 0.001), bias 0, whatever the checkpoint's joints.
 

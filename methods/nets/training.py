@@ -36,7 +36,7 @@ def by_recipe(small: ValueT, published: ValueT) -> Callable[[dict[str, Any]], Va
 
 
 class Epochs(Options):
-    """Length of a training in epochs; the option ``steps`` takes it instead of a number.
+    """Length of training in epochs: a value of the option ``steps`` instead of a number of steps.
 
     Args:
         epochs: passes over the samples.
@@ -53,7 +53,7 @@ class Epochs(Options):
 
 
 class Length:
-    """Length of a training in optimiser steps.
+    """Length of training in optimiser steps.
 
     Args:
         steps: their number, or epochs; an incomplete last batch of an epoch is left out.
@@ -85,7 +85,7 @@ class Length:
         """Learning rates that are divided by ten at each milestone.
 
         Args:
-            optimizer: its learning rates are changed.
+            optimizer: optimiser with the learning rates to schedule.
             milestones: in epochs, or in steps if the length is given in steps.
             shares: milestones as shares of the length, used if ``milestones`` is None.
         """
@@ -110,7 +110,7 @@ def warmup_cosine(optimizer: torch.optim.Optimizer, steps: int, warmup_steps: in
 
 
 class OneRecipeOptions(Options):
-    """Options of a training that has only our recipe: AdamW with a cosine schedule.
+    """Options of training with only our recipe: AdamW with a cosine schedule.
 
     Args:
         steps: optimiser steps, or `Epochs`.
@@ -136,7 +136,7 @@ class RecipeOption(Options):
 
 
 class TrainingOptions(OneRecipeOptions, RecipeOption):  # pydantic takes the last base first: ``recipe`` comes first
-    """Options of a training; subclasses give other defaults by declaring a field again.
+    """Options of training; subclasses change a default by declaring the field again.
 
     Args:
         recipe: "small" is ours: AdamW with a cosine schedule. "published" is the release's: Adam, with a constant rate
@@ -149,7 +149,7 @@ ArchitectureT = TypeVar("ArchitectureT", bound=Options)
 
 
 class NetworkTraining(Training, Generic[TrainingOptionsT, ArchitectureT]):
-    """Base of a network's training; subclasses define ``example`` and ``loss``.
+    """Base class of a network's training; subclasses define ``example`` and ``loss``.
 
     Attributes:
         options: options of the training.
@@ -158,8 +158,8 @@ class NetworkTraining(Training, Generic[TrainingOptionsT, ArchitectureT]):
         small: whether the recipe is ours, not the release's.
 
     Args:
-        model: with the weights to start from.
-        network: its architecture, which the checkpoint stores.
+        model: network with its starting weights.
+        network: architecture of the model, which the checkpoint stores.
         options: options of the training.
         skeleton: skeleton of the truth.
         inputs: inputs of training.

@@ -1,4 +1,4 @@
-"""Base of methods that triangulate 2D points: where the points come from, and the poses that they become."""
+"""Base class of methods that triangulate 2D points from a network or from the samples' detections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ASSOCIATION_PX = 15.0
 
 
 class Triangulator(ABC):
-    """2D points of a network, or given detections, to 3D. Subclasses define `triangulate`.
+    """Base class of methods that triangulate 2D points. Subclasses define `triangulate`.
 
     Samples with given detections do not use the network; their people are associated across views. ``checkpoint`` is
     the checkpoint that was loaded, with constants and further weights for `triangulate`; None without one.
@@ -73,10 +73,10 @@ class Triangulator(ABC):
         self.inputs = Inputs(crop_px=detector.crop_px)
 
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """People in the world frame; joints in fewer than two views are NaN; the score is the mean confidence.
+        """Predict people in the world frame. Joints in fewer than two views are NaN; the score is the mean confidence.
 
         Raises:
-            InputError: a sample has no detections and there is no network, or the detections are of other joints.
+            InputError: a sample has no detections and no network is loaded, or the detections have other joints.
         """
         with_detections = [i for i, sample in enumerate(samples) if has_detections(sample)]
         without = [i for i in range(len(samples)) if i not in set(with_detections)]
@@ -91,7 +91,7 @@ class Triangulator(ABC):
         return [answers[i] for i in range(len(samples))]
 
     def figures(self, sample: Sample, answer: Poses, *, images: bool) -> list[Picture]:
-        """Given detections of all views and the people triangulated from them; nothing for samples without detections.
+        """Draw the detections of all views and the triangulated people; no picture without detections.
 
         Residuals are those of the associated detections, undistorted.
         """
@@ -125,18 +125,18 @@ class Triangulator(ABC):
 
     @property
     def loaded(self) -> Checkpoint:
-        """The checkpoint that was loaded; InputError without one."""
+        """The loaded checkpoint; InputError if no checkpoint was loaded."""
         if self.checkpoint is None:
             raise InputError(self._name, "it has no weights yet", "load a checkpoint before predicting")
         return self.checkpoint
 
     def starting_checkpoint(self, start: Path | None) -> Path:
-        """The checkpoint that training starts from; InputError if there is none."""
+        """Read the checkpoint from which training starts; InputError if it does not exist."""
         return starting_checkpoint(self._name, start)
 
     @abstractmethod
     def triangulate(self, observations: Observations, keys: Sequence[str]) -> Array:
-        """Poses (N, J, 3) in world mm of the N observed people; ``keys`` holds the sample key of each person."""
+        """Triangulate N people: joints (N, J, 3) in world mm; ``keys`` holds the sample key of each person."""
 
     def _answers(self, samples: Sequence[Sample], observations: Observations) -> list[Poses]:
         keys = [samples[i].key for i in observations.sample]

@@ -11,7 +11,7 @@ from poseboard.datasets.sample import View
 
 
 def without_lens(view: View) -> View:
-    """The view with image, camera and detections undistorted, black outside of the image; unchanged without a lens."""
+    """Undistort the image, camera and detections of a view, black outside of the image; unchanged without a lens."""
     camera = view.camera
     if not camera.dist.any():
         return view

@@ -26,7 +26,7 @@ from poseboard.methods.volumetric.train import VolumetricOptions, VolumetricTrai
 
 
 class Volumetric(NetworkMethod[VolumetricOptions, VolumetricTriangulation]):
-    """The 3D pose of one person from crops of one or more calibrated views and a given root position.
+    """Volumetric triangulation of one person from crops of one or more calibrated views and a root position.
 
     Options: `VolumetricOptions`.
     """
@@ -36,7 +36,7 @@ class Volumetric(NetworkMethod[VolumetricOptions, VolumetricTriangulation]):
         super().__init__("volumetric", parsed, skeleton, parsed.inputs(None))
 
     def network(self, checkpoint: Checkpoint, where: Path) -> tuple[VolumetricTriangulation, int]:
-        """The network in float32, unless the options name a precision."""
+        """The checkpoint's network, in float32 unless the options name a precision."""
         architecture = VolumetricArchitecture.of(checkpoint, where)
         architecture.backbone.require(self.skeleton, where)
         if self.options.aggregation not in (None, architecture.aggregation):
@@ -47,7 +47,7 @@ class Volumetric(NetworkMethod[VolumetricOptions, VolumetricTriangulation]):
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Poses]:
-        """One person per sample, world frame; NaN without view or root. The score is the mean peak of the volumes."""
+        """Predict one person per sample, world frame; NaN without view or root. The score is the mean volume peak."""
         model = self.loaded
         joints_mm, score = np.full((len(samples), len(self.skeleton), 3), np.nan), np.zeros(len(samples))
         roots = [_root(sample) for sample in samples]
@@ -79,7 +79,7 @@ class Volumetric(NetworkMethod[VolumetricOptions, VolumetricTriangulation]):
         return volumes.joints_mm.cpu().numpy(), peaks.double().cpu().numpy()
 
     def training(self, start: Path | None, seed: int) -> VolumetricTraining:
-        """From the backbone in ``start``, the checkpoint of a 2D backbone or of a method that contains one."""
+        """Training from the backbone in ``start``, the checkpoint of a 2D backbone or of a method that contains one."""
         content, start = self.read_start(
             start, "`after: algebraic`, or `after: backbone` and `roots`,", self.options.start_weights
         )

@@ -29,14 +29,14 @@ _VOXELS_A_PASS = 2 * 64**3
 
 
 class VolumetricArchitecture(Options):
-    """A volumetric network with its cube.
+    """Architecture of a volumetric network and its cube.
 
     Args:
         backbone: the 2D network, with its preprocessing.
         aggregation: how the features of several views are combined per voxel; see `unproject`.
-        channels: of the projected features; 32 in the paper.
+        channels: number of channels of the projected features; 32 in the paper.
         volume_net: widths of the 3D network, a key of `v2v.SHAPES`.
-        voxels: per edge of the cube.
+        voxels: number of voxels per edge of the cube.
         cuboid_mm: length of the edges.
         multiplier: factor on the volumes before the soft-max.
         softmax: True: soft-max over a volume. False: ReLU as in the release, whose expected position is not normalised.
@@ -82,7 +82,7 @@ class VolumetricArchitecture(Options):
 
     @classmethod
     def published(cls, network: str, joints: Sequence[str], aggregation: Aggregation) -> VolumetricArchitecture:
-        """The setting of the published configurations: crops of 384 px, 64 voxels along 2.5 m."""
+        """Architecture of the published configurations: crops of 384 px, 64 voxels along 2.5 m."""
         head = {"vol_confidences": aggregation in ("conf", "conf_norm")}
         return cls(backbone=Architecture.published(network, joints).model_copy(update=head), aggregation=aggregation)
 
@@ -127,8 +127,8 @@ class VolumetricTriangulation(nn.Module):
     """Backbone, projection of its features, 3D network; the tensors have the names of published weights.
 
     Args:
-        architecture: of all three.
-        backbone: built from it.
+        architecture: architecture of all three.
+        backbone: network built from the architecture.
     """
 
     def __init__(self, architecture: VolumetricArchitecture, backbone: nn.Module) -> None:
@@ -150,7 +150,7 @@ class VolumetricTriangulation(nn.Module):
     def build(
         cls, architecture: VolumetricArchitecture, seed: int = 0, backbone: nn.Module | None = None
     ) -> VolumetricTriangulation:
-        """With random weights, a pure function of ``seed``, except those of a given ``backbone``."""
+        """Build the network with random weights, a pure function of ``seed``; ``backbone`` keeps its weights."""
         backbone = architecture.backbone.build(seed) if backbone is None else backbone
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -162,14 +162,14 @@ class VolumetricTriangulation(nn.Module):
         self.backbone.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> VolumetricTriangulation:
-        """As of any module; a frozen backbone stays in evaluation mode."""
+        """Set training or evaluation mode; a frozen backbone stays in evaluation mode."""
         super().train(mode)
         if self._frozen:
             self.backbone.eval()
         return self
 
     def see(self, images: Tensor) -> Maps:
-        """Projected features of normalised crops (n, 3, S, S)."""
+        """Compute projected features of normalised crops (n, 3, S, S)."""
         arch = self.architecture
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._frozen):
             out = arch.backbone.run(self.backbone, images)
@@ -182,7 +182,7 @@ class VolumetricTriangulation(nn.Module):
         return Maps(features, None if confidences is None else confidences.float())
 
     def fill(self, maps: Maps, P: Tensor, valid: Tensor, base_mm: Tensor, turn: Tensor) -> Volumes:
-        """Joints in the cubes of B samples; arguments as of `forward`."""
+        """Predict joints in the cubes of B samples; arguments as in `forward`."""
         arch = self.architecture
         height, width = maps.features.shape[-2:]
         scale = torch.tensor([width, height, arch.backbone.crop_px], dtype=P.dtype, device=P.device)
@@ -205,7 +205,7 @@ class VolumetricTriangulation(nn.Module):
         return Volumes(joints_mm.double() + base_mm[:, None].double(), p, offsets)
 
     def forward(self, images: Tensor, P: Tensor, valid: Tensor, base_mm: Tensor, turn: Tensor) -> Volumes:
-        """Joints of B samples.
+        """Predict the joints of B samples.
 
         Args:
             images: (n, 3, S, S) normalised crops, the views sample by sample.

@@ -29,16 +29,16 @@ VARIANTS = tuple(_AGGREGATIONS)
 def published(
     state: Mapping[str, Tensor], file: Path, *, variant: str = "", joints: HeatMaps = "human36m"
 ) -> Checkpoint:
-    """A checkpoint of a complete model with its 2D network under ``backbone.…``.
+    """Convert a complete model with its 2D network under ``backbone.…`` to a checkpoint.
 
     Args:
         state: state dict of the file.
-        file: for errors.
+        file: path of the file, named in errors.
         variant: one of `VARIANTS`; "" aggregates by soft-max.
-        joints: which the volumes are of, in order.
+        joints: names of the volumes, in order.
 
     Raises:
-        InputError: no PoseResNet, or keys that are missing, unexpected or of another shape.
+        InputError: the file is not a PoseResNet, or keys are missing, unexpected or of another shape.
     """
     network = resnet_name(strip_prefix(state, "backbone."), file)
     architecture = VolumetricArchitecture.published(network, HEAT_MAP_JOINTS[joints].joints, _AGGREGATIONS[variant])

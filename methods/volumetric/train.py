@@ -33,20 +33,20 @@ _AXES = ("x", "y", "z")
 
 
 class VolumetricOptions(TrainingOptions):
-    """Options of volumetric triangulation; those of every training are `TrainingOptions`.
+    """Options of volumetric triangulation, in addition to `TrainingOptions`.
 
     Args:
         recipe: "small" is ours: evidence of the heat maps, a small 3D network, frozen backbone, augmentation, random
             numbers of views. "published": the paper's network and the release's training: three learning rates,
             randomly turned cubes, all views.
         aggregation: how views are combined, see `unproject`; None: "sum" of the evidence, or "softmax".
-        voxels: per edge of the cube.
+        voxels: number of voxels per edge of the cube.
         cuboid_mm: length of the edges.
         use_gt_pelvis: the cube is centred at the true root instead of the predicted one.
         start_weights: checkpoint of a 2D backbone to start from, instead of that of the row under ``after``.
-        learning_rate: of the 3D network; None: the recipe's, 1e-2 or 1e-3.
-        projection_learning_rate: of the projection of the features, 0 freezes it; None: the recipe's, 0 or 1e-3.
-        backbone_learning_rate: of the backbone, 0 freezes it; None: the recipe's, 0 or 1e-4.
+        learning_rate: learning rate of the 3D network; None: 1e-2 ("small") or 1e-3 ("published").
+        projection_learning_rate: learning rate of the feature projection, 0 freezes it; None: 0 ("small") or 1e-3.
+        backbone_learning_rate: learning rate of the backbone, 0 freezes it; None: 0 ("small") or 1e-4.
         cross_entropy_weight: weight of the voxel cross-entropy; the mean absolute error in cm has weight 1.
         views: maximum number of views of a training sample.
         fewest_views: minimum number of views where it is drawn at random.
@@ -56,7 +56,7 @@ class VolumetricOptions(TrainingOptions):
         up: vertical axis of the world, about which cubes are turned in training; its sign does not matter. None: the
             axis nearest to the vertical of the images.
         transfer: see `VolumetricArchitecture`.
-        precision: of the 3D network; None: float32, and "bf16" in training with "small".
+        precision: precision of the 3D network; None: float32, and "bf16" in training with "small".
         augmentation: "small": random changes of the crops and their cameras.
     """
 
@@ -92,11 +92,11 @@ class VolumetricOptions(TrainingOptions):
         return self.recipe == "small"
 
     def inputs(self, crop_px: int | None) -> Inputs:
-        """What the method may see, with crops of ``crop_px``."""
+        """Inputs of the method, with crops of ``crop_px``."""
         return Inputs(crop_px=crop_px, views=(1, 1_000), root="truth" if self.use_gt_pelvis else "predicted")
 
     def architecture(self, backbone: Architecture, where: str | Path) -> VolumetricArchitecture:
-        """The network that these options describe, with this backbone; InputError if they do not match."""
+        """Architecture from these options and a backbone; InputError if they do not match."""
         aggregation = self.aggregation or ("sum" if self.small else "softmax")
         heads = {
             "alg_confidences": backbone.alg_confidences and self.small,
@@ -151,7 +151,7 @@ class VolumetricTraining(NetworkTraining[VolumetricOptions, VolumetricArchitectu
         super().__init__(model, model.architecture, options, skeleton, inputs, groups)
 
     def example(self, sample: Sample, truth: Truth, rng: np.random.Generator) -> Example:
-        """Up to V views of a sample; slots without a view are zero and not valid.
+        """Training example of up to V views of a sample; slots without a view are zero and not valid.
 
         Returns:
             images (V, S, S, 3) uint8; P (V, 3, 4) float64; valid (V,) bool; base_mm (3,) float64, centre of the cube;
@@ -200,7 +200,7 @@ class VolumetricTraining(NetworkTraining[VolumetricOptions, VolumetricArchitectu
         return np.asarray(root_mm, dtype=np.float64)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Mean absolute error in cm and voxel cross-entropy, and the mean 3D error (mm) of the batch."""
+        """Losses of a batch: mean absolute error in cm, voxel cross-entropy; also the mean 3D error in mm."""
         valid, known, truth = batch["valid"], batch["known"], batch["joints_mm"]
         images = self.network.backbone.prepare(batch["images"][valid])
         volumes = self.model(images, batch["P"], valid, batch["base_mm"], batch["turn"])

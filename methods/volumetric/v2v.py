@@ -19,7 +19,7 @@ class V2VShape(NamedTuple):
 
     Args:
         front: channels after the first convolution.
-        kernel: of the first convolution.
+        kernel: side of the first convolution's kernel.
         residuals: residual blocks before the encoder; the first one maps ``front`` to ``width`` channels.
         width: channels at the full resolution.
         levels: channels after each halving of the resolution.
@@ -33,7 +33,7 @@ class V2VShape(NamedTuple):
 
     @property
     def divisor(self) -> int:
-        """The sides of a volume must be multiples of it."""
+        """Number that divides the sides of every volume."""
         return int(2 ** len(self.levels))
 
 
@@ -134,9 +134,9 @@ class V2V(nn.Module):
     """The 3D network.
 
     Args:
-        channels: of the input volume.
+        channels: number of channels of the input volume.
         joints: number of output volumes.
-        shape: its widths.
+        shape: widths of the network.
     """
 
     def __init__(self, channels: int, joints: int, shape: V2VShape = PUBLISHED) -> None:
