@@ -94,6 +94,7 @@ def predict_stage(run: Run, split: str = "test") -> Iterator[str]:
 
 def _predict_split(run: Run, split: str, outputs: WholeFiles) -> Generator[str, None, set[Path]]:
     """Predict every seed and condition of a split; returns the files that belong to the run, kept ones included."""
+    run.conditions(split)  # names a wrong table before missing weights
     keys = list(run.dataset.keys(split))
     images_sha256 = images_state_sha256(run.dataset, keys)
     files: set[Path] = set()

@@ -78,7 +78,9 @@ class TrainingData:
 
     @cached_property
     def datasets(self) -> tuple[Dataset, ...]:
-        """Those with a copy, opened."""
+        """Those with a copy, opened; InputError if the run's own data set has none."""
+        if self.own:
+            return (self.run.dataset,)
         return tuple(source.dataset for source in self.run.training if not source.is_absent)
 
     @property
