@@ -321,7 +321,7 @@ def predict_all(predictions: Sequence[Prediction], progress: Progress | None = N
     """Yield the poses by key of each prediction, in order.
 
     Args:
-        predictions: that do not depend on each other.
+        predictions: independent predictions.
         progress: called with (samples done, samples in all).
     """
     pieces = [[_Piece(prediction, part) for part in _parts(prediction)] for prediction in predictions]

@@ -51,7 +51,7 @@ class DataSource:
     Args:
         name: name in params.yaml.
         root: its folder: the named one, else that of the profile's synthetic world, else data/<name>; None: absent.
-        options: of its adapter, without the root.
+        options: options of its adapter, without the root.
         is_named: whether params.yaml or ``--root`` names the folder: it must exist, and be whole unless `is_partial`.
         world: options of the synthetic world that stands for it; None: none does.
         is_partial: whether a run uses a folder that lacks files, with what it has.

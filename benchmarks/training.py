@@ -97,7 +97,7 @@ def train(run: Run, runs: Sequence[Run], processes: Processes) -> str | None:
     Args:
         run: the row on a data set.
         runs: all runs of the row, whose weights it can take over if it depends on the same.
-        processes: that trainings of the same command share.
+        processes: worker processes that the trainings of a command share.
 
     Returns:
         A line for the terminal, or None in further processes.

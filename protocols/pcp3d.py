@@ -133,7 +133,7 @@ class Pcp3d(Protocol):
             answer = self._as_published(predicted_mm, place, true_mm[actors], truth.place[actors])
         truth, true_mm = truth.take(actors), true_mm[actors]
         missing_pose = np.full((1, len(JOINTS), 3), np.nan)
-        right = self._right(np.concatenate([predicted_mm, missing_pose])[answer], true_mm)  # -1 is the last: nobody
+        right = self._right(np.concatenate([predicted_mm, missing_pose])[answer], true_mm)  # index -1: the appended NaN
         missing = answer < 0
         if self.missed == "dropped":
             right[missing] = np.nan

@@ -326,7 +326,7 @@ def visible_joints(
 ) -> NDArray[np.bool_]:
     """Visibility (J,) of joints: the first surface towards a joint is the person's own, near the joint.
 
-    Joints are inside of the body, so a ray towards a visible joint always ends on a surface in front of it.
+    Joints are inside the body, so a ray towards a visible joint always ends on a surface in front of it.
     """
     joints = np.stack([person.figure.points_mm[name][instant] for name in names])
     reach_mm = np.array([_FLESH_MM[name.removeprefix("left_").removeprefix("right_")] for name in names])
