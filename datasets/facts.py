@@ -25,13 +25,15 @@ class Facts:
         hand: whether samples state left or right hand, see `Sample.hand`.
         associated: whether row p is the same person in all views of a sample. False if a detector processes each view
             separately, so that people are in any order.
+        rate_hz: frames per second if keys of the split are consecutive frames; None: they are not, or it is unknown.
 
     Example:
         >>> Facts(boxes="detected", truth="triangulated")
-        Facts(boxes='detected', truth='triangulated', hand=False, associated=True)
+        Facts(boxes='detected', truth='triangulated', hand=False, associated=True, rate_hz=None)
     """
 
     boxes: BoxSource
     truth: TruthSource
     hand: bool = False
     associated: bool = True
+    rate_hz: float | None = None

@@ -79,6 +79,36 @@ def extreme(values: Array, codes: Codes, multiplicity: Array, strata: Codes, *, 
     return np.asarray((np.fmax if largest else np.fmin).reduce(of_strata, axis=1))
 
 
+def quantile(values: Array, codes: Codes, multiplicity: Array, share: float) -> Array:
+    """Quantile of the values under each resample, (R,): the smallest with at least ``share`` of the weight up to it.
+
+    Args:
+        values: (N,); NaN where there is none.
+        codes: (N,) group of each value, in [0, G).
+        multiplicity: (R, G), from :func:`draws`.
+        share: in (0, 1]; 0.5 is the median.
+
+    Returns:
+        (R,); NaN where a resample holds no value.
+
+    Example:
+        >>> values, groups = np.array([3.0, 1.0, 2.0, np.nan]), np.array([0, 0, 1, 1])
+        >>> quantile(values, groups, np.array([[1.0, 1.0], [0.0, 1.0]]), 0.5).tolist()
+        [2.0, 2.0]
+    """
+    order = np.argsort(values, kind="stable")[: np.isfinite(values).sum()]
+    if not order.size:
+        return np.full(len(multiplicity), np.nan)
+    ordered, groups = values[order], codes[order]
+    quantiles = np.full(len(multiplicity), np.nan)
+    for rows in np.array_split(np.arange(len(multiplicity)), -(-len(multiplicity) * order.size // 10**7)):
+        weight = np.cumsum(multiplicity[rows][:, groups], axis=1)
+        # The smallest value whose cumulative weight reaches the share, without rounding of equal sums.
+        place = (weight < share * weight[:, -1:] - 1e-9).sum(axis=1)
+        quantiles[rows] = np.where(weight[:, -1] > 0, ordered[np.minimum(place, order.size - 1)], np.nan)
+    return quantiles
+
+
 def interval(estimates: Array, level: float = LEVEL) -> tuple[float, float] | None:
     """Percentile interval of the resamples' estimates; None where none of them has a value."""
     finite = estimates[np.isfinite(estimates)]

@@ -13,6 +13,7 @@ view are false. Neither enters the mean, since neither has a distance: read the 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -33,6 +34,8 @@ from poseboard.protocols.views import PointsKind, SeenBy, ViewPoints
 
 Index = NDArray[np.int64]
 
+_SHARES = {"median": 0.5, "p90": 0.9}
+
 
 class Reprojection(Protocol):
     """Mean distance in pixels between projected and 2D people, over all pairs.
@@ -41,6 +44,7 @@ class Reprojection(Protocol):
         judged: "seen": the views of the input; "held_out": all other views of the data set.
         against: "detected": 2D points of the input; "annotated": those of the truth.
         cap_px: largest mean distance of a pair.
+        report: number over the pairs: their mean, their median, or their 90th percentile ("p90").
 
     Example:
         >>> from poseboard.datasets.skeleton import COCO
@@ -57,6 +61,7 @@ class Reprojection(Protocol):
     judged: Literal["seen", "held_out"] = "seen"
     against: PointsKind = "detected"
     cap_px: float = Field(default=50, gt=0)
+    report: Literal["mean", "median", "p90"] = "mean"
 
     @property
     def unit(self) -> str:
@@ -76,7 +81,7 @@ class Reprojection(Protocol):
             alignment="none",
             root="none",
             joints=f"those {self.against}",
-            average="frames",
+            average={"mean": "frames", "median": "median of pairs", "p90": "90th percentile of pairs"}[self.report],
             judged=f"{views}, people within {self.cap_px:g} px",
             version=self.version,
         )
@@ -118,8 +123,11 @@ class Reprojection(Protocol):
     def estimate(
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Mean over pairs under each row of ``multiplicity``, (R,)."""
-        return bootstrap.ratio(table["error"].to_numpy(dtype=np.float64), codes, multiplicity)
+        """Number over pairs under each row of ``multiplicity``, (R,)."""
+        distances_px = table["error"].to_numpy(dtype=np.float64)
+        if self.report == "mean":
+            return bootstrap.ratio(distances_px, codes, multiplicity)
+        return bootstrap.quantile(distances_px, codes, multiplicity, _SHARES[self.report])
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
         """Number by action, subject, view and joint, and medians over all joints, which are robust to outliers."""
@@ -127,11 +135,13 @@ class Reprojection(Protocol):
         of_joints = table[names].to_numpy(dtype=np.float64)
         of_view = table["view"].astype(str).to_numpy()
         views = [view for view in table["view"].cat.categories if (of_view == view).any()]
+        share = _SHARES.get(self.report)
+        statistic = np.mean if share is None else partial(np.quantile, q=share)
         medians = {"all views": of_joints, **{view: of_joints[of_view == view] for view in views}}
         return {
             **super().breakdown(table),
             "view": self.by("view", table[table["view"].notna()]),
-            "joint": {name.removeprefix(JOINT_COLUMN): finite(np.mean, table[name].to_numpy()) for name in names},
+            "joint": {name.removeprefix(JOINT_COLUMN): finite(statistic, table[name].to_numpy()) for name in names},
             "median of joints": {view: finite(np.median, values) for view, values in medians.items()},
         }
 
