@@ -409,6 +409,9 @@ def compare(
         runs = plan.runs_on(name)
         if dataset is None and not any(run.path("scores").is_file() for run in runs):
             continue
+        if dataset is None and plan.source(name).is_absent:
+            print(f"{name}: the data set is absent, its recorded comparisons are kept")
+            continue
         record = scoring.compare_stage(name, runs)
         print(f"{record.dataset}: {len(record.tables)} tables compared")
     _say_store()

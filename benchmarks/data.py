@@ -65,7 +65,8 @@ def _processes(extent: Extent) -> int:
 def prepare(source: DataSource, layout: Layout, cluster: str | None = None) -> DataFile:
     """Make a data set ready and write results/<profile>/data/<dataset>.json, and beside it a contact sheet.
 
-    That params.yaml names no folder, and that there is none at the default place, is a state and no error.
+    That params.yaml names no folder, and that there is none at the default place, is a state and no error. Results of a
+    real data set may be recorded in git, and the data set be absent here: then its record is kept as it is.
 
     Raises:
         InputError: the folder is not there although params.yaml names it, or lacks files and is not said to be partial;
@@ -78,6 +79,8 @@ def prepare(source: DataSource, layout: Layout, cluster: str | None = None) -> D
     status, opened = open_named(source, layout)
     target.parent.mkdir(parents=True, exist_ok=True)
     if opened is None:
+        if target.is_file() and (recorded := DataFile.read(target)).state == "ready" and not recorded.synthetic:
+            return recorded
         record = _absent(catalog()[source.name], status)
         sheet.unlink(missing_ok=True)
     else:

@@ -153,3 +153,21 @@ def test_rows_that_need_detections_do_not_run_where_there_are_none(
     assert "campus/dlt: left out, there are no boxes and no 2D detections of people, which it needs" in said
     assert not list((tmp_path / "results/smoke/scores/dlt").glob("*.json"))
     assert "there are no boxes and no 2D detections of people" in home.run("predict", "campus", "dlt").error
+
+
+def test_recorded_results_of_absent_data_are_kept(home: Any) -> None:
+    name_roots(home, rhd=None)
+    (home.folder / "data").mkdir()
+    copy = home.folder / "data" / "rhd"
+    (home.folder / "hands").rename(copy)
+    home.must("data", "prepare", "rhd")
+    record = home.folder / "results" / "smoke" / "data" / "rhd.json"
+    ready = record.read_bytes()
+    copy.rename(home.folder / "elsewhere")
+    assert "rhd: ready" in home.must("data", "prepare", "rhd").out
+    assert record.read_bytes() == ready
+    assert "missing rhd" in home.must("data", "status").out
+    scores = home.folder / "results" / "smoke" / "scores" / "dlt" / "rhd.json"
+    scores.parent.mkdir(parents=True)
+    scores.write_text("recorded")
+    assert "rhd: the data set is absent, its recorded comparisons are kept" in home.must("compare").out
