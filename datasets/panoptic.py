@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poseboard.datasets.adapter import Adapter, Scale, Stride
+from poseboard.datasets.calibrations.panoptic import camera_of, entries_of, numbers_below_a_million
 from poseboard.datasets.camera import Array, Box, Camera, scale_box, square_box
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import BoxSource, DataState, Facts
@@ -408,7 +409,7 @@ def _bodies(content: Any, path: Path, centre: bool) -> Array:
         raise InputError(f"{path}: bodies", "is no list", _COPY)
     joints = np.empty((len(bodies), len(JOINTS19), 4))
     for row, body in enumerate(bodies):
-        values = _numbers(body.get("joints19") if isinstance(body, dict) else None)
+        values = numbers_below_a_million(body.get("joints19") if isinstance(body, dict) else None)
         if values is None or values.shape != (4 * len(JOINTS19),):
             raise InputError(f"{path}: bodies[{row}].joints19", f"is not {4 * len(JOINTS19)} numbers", _COPY)
         joints[row] = values.reshape(-1, 4)
@@ -421,36 +422,19 @@ def _bodies(content: Any, path: Path, centre: bool) -> Array:
 
 
 def _read_calibration(path: Path, names: Sequence[str], option: str) -> dict[str, Camera]:
-    content = _parsed(read_file(path, _OBTAIN), path)
-    entries = content.get("cameras") if isinstance(content, dict) else None
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise InputError(f"{path}: cameras", "is no list of cameras", _COPY)
-    by_name = {entry["name"]: entry for entry in entries if isinstance(entry.get("name"), str)}
+    by_name = entries_of(_parsed(read_file(path, _OBTAIN), path), str(path), _COPY)
     cameras = {}
     for name in names:
         where = f"{path}: {name}"
         if name not in by_name:
             raise InputError(where, "there is no such camera", f"choose other cameras under {option}")
-        fields = {}
-        for field, shape in (("resolution", (2,)), ("K", (3, 3)), ("R", (3, 3)), ("t", (3, 1)), ("distCoef", (5,))):
-            values = _numbers(by_name[name].get(field))
-            if values is None or values.shape != shape:
-                raise InputError(f"{where}.{field}", f"is not {' x '.join(map(str, shape))} numbers", _COPY)
-            fields[field] = values
-        width, height = (int(value) for value in fields["resolution"])
-        if width < 1 or height < 1:
-            raise InputError(f"{where}.resolution", f"is {width} x {height}", _COPY)
-        try:
-            t_mm = fields["t"] * _MM
-            cameras[name] = Camera(fields["K"], fields["R"], t_mm, fields["distCoef"], (width, height))
-        except ValueError as error:
-            raise InputError(where, str(error), _COPY) from None
+        cameras[name] = camera_of(by_name[name], _MM, where, _COPY)
     return cameras
 
 
 def _read_detections(path: Path) -> Array:
     """Read a detector's file: (frames, 5) left, top, right, bottom, confidence."""
-    values = _numbers(_parsed(read_file(path, _OBTAIN), path))
+    values = numbers_below_a_million(_parsed(read_file(path, _OBTAIN), path))
     if values is None or values.ndim != 2 or values.shape[1] != 5:
         problem = "is no list of [left, top, right, bottom, confidence]"
         raise InputError(path, problem, "detect people again, or set boxes: joints")
@@ -497,16 +481,3 @@ def _parsed(content: bytes, path: Path) -> Any:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise InputError(path, f"is no JSON ({str(error)[:80]})", _COPY) from None
-
-
-def _numbers(values: Any) -> Array | None:
-    """Convert nested lists of numbers below a million (pixels, centimetres) to an array; None for other values."""
-    if not isinstance(values, list):
-        return None
-    try:
-        array = np.array(values)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    if array.dtype.kind not in "iuf" or not (np.abs(array.astype(np.float64)) < 1e6).all():  # false for NaN
-        return None
-    return array.astype(np.float64)
