@@ -51,17 +51,31 @@ def read_pickle(path: Path) -> Any:
     except OSError as error:
         raise InputError(path, f"file cannot be read ({error.strerror})", "check the path") from None
     is_npy = data.startswith(npy.MAGIC_PREFIX)
-    try:
-        value = _load(_npy_payload(data) if is_npy else data)
-    except _ForbiddenError as error:
-        remedy = "take the file from its published source"
-        raise InputError(path, f"pickle names {error}, which is no numpy data; nothing was run", remedy) from None
-    except Exception as error:  # damaged pickles raise almost any type
-        first = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
-        raise InputError(path, f"file is damaged or truncated ({first})", "copy it again from its source") from None
+    value = _decoded(lambda: _npy_payload(data) if is_npy else data, path)
     if is_npy and isinstance(value, np.ndarray) and value.shape == () and value.dtype == object:
         return value.item()
     return value
+
+
+def decode_pickle(data: bytes, where: str) -> Any:
+    """Content of a pickle inside another file, see `read_pickle`.
+
+    Args:
+        data: the pickle.
+        where: file and field, for errors.
+    """
+    return _decoded(lambda: data, where)
+
+
+def _decoded(payload: Callable[[], bytes], where: str | Path) -> Any:
+    try:
+        return _load(payload())
+    except _ForbiddenError as error:
+        remedy = "take the file from its published source"
+        raise InputError(where, f"pickle names {error}, which is no numpy data; nothing was run", remedy) from None
+    except Exception as error:  # damaged pickles raise almost any type
+        first = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
+        raise InputError(where, f"file is damaged or truncated ({first})", "copy it again from its source") from None
 
 
 class _ForbiddenError(Exception):

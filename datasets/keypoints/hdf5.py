@@ -1,0 +1,74 @@
+"""Reading of HDF5 files from outside: only data inside the file, and no more than fits into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from poseboard.datasets.errors import InputError
+
+_COPY = "copy the file again from its source"
+_LARGEST_RATIO, _ALLOWED_BYTES = 2000, 2**28
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file starts with HDF5's signature."""
+    try:
+        with path.open("rb") as file:
+            return file.read(8) == b"\x89HDF\r\n\x1a\n"
+    except OSError:
+        return False
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Open a file for reading; errors of the library become an InputError."""
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except InputError:
+        raise
+    except Exception as error:  # the library raises almost any type for damaged files
+        first = (str(error).splitlines() or [""])[0][:100]
+        raise InputError(path, f"is no readable HDF5 file ({first})", _COPY) from None
+
+
+def names(group: h5py.Group) -> list[str]:
+    """Names in a group, without links to other places and files."""
+    return [name for name in group if isinstance(group.get(name, getlink=True), h5py.HardLink)]
+
+
+def array(group: h5py.Group, name: str, path: Path) -> NDArray[Any]:
+    """Content of a data set.
+
+    Raises:
+        InputError: it is absent, a link, or larger in memory than the file can hold compressed.
+    """
+    item = group[name] if name in names(group) else None
+    where = f"{path}: {name}"
+    if not isinstance(item, h5py.Dataset) or item.shape is None:
+        raise InputError(where, "is missing", _COPY)
+    if item.size * max(item.dtype.itemsize, 1) > max(_ALLOWED_BYTES, _LARGEST_RATIO * path.stat().st_size):
+        raise InputError(where, f"shape {item.shape} does not fit into the file", _COPY)
+    if item.external:
+        raise InputError(where, "is stored in another file", "write it into one file")
+    return np.asarray(item[()])
+
+
+def texts(group: h5py.Group, name: str, path: Path) -> list[str]:
+    """Content of a data set (n,) of texts."""
+    return [text(value, f"{path}: {name}") for value in array(group, name, path).ravel().tolist()]
+
+
+def text(value: Any, where: str) -> str:
+    """Text from bytes or a string; InputError for another type or encoding."""
+    try:
+        return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError:
+        raise InputError(where, "is no UTF-8 text", _COPY) from None

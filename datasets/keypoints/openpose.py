@@ -1,0 +1,124 @@
+"""OpenPose JSON: a folder per camera with one file per frame; also written by RTMLib and Pose2Sim.
+
+    <path>/<camera>_json/<anything>_<frame>.json     or <path>/<camera>/…, or the files of one camera in <path>
+    {"people": [{"person_id": [-1], "pose_keypoints_2d": [x, y, c, x, y, c, …]}]}
+
+The camera is the folder name without `_json`, the frame the last digits of the file name. Joints have no names: the
+joint set follows from their number. Pose2Sim writes `{}` or NaN for a person who was not found.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from poseboard.datasets.camera import Array
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import read_file
+from poseboard.datasets.keypoints.files import files_of, frame_of, head, natural
+from poseboard.datasets.keypoints.joint_sets import joint_set_of
+from poseboard.datasets.keypoints.json_text import decode
+from poseboard.datasets.keypoints.people import Cleaner, Keypoints, Options
+
+_COPY = "write the file again with the detector, or delete it"
+
+
+class _Person(msgspec.Struct, gc=False):
+    pose_keypoints_2d: list[float | None] = []
+    person_id: Any = -1
+
+
+class _Frame(msgspec.Struct, gc=False):
+    people: list[_Person]
+
+
+def recognise(path: Path) -> bool:
+    """Whether the first JSON file of a camera's folder has OpenPose's field `people`."""
+    for files in islice(_folders(path).values(), 3):
+        start = head(files[0])
+        return start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and b'"people"' in start
+    return False
+
+
+def read(path: Path, options: Options) -> Keypoints:
+    """Read the detections of all cameras; see the module for the layout.
+
+    Raises:
+        InputError: a file is damaged, has another number of joints, or repeats the frame of another file.
+    """
+    cleaner = Cleaner(options.confidence)
+    tables = {name: _camera(files) for name, files in _folders(path).items()}
+    counts = {joints.shape[1]: name for name, (_, joints, _) in tables.items() if len(joints)}
+    if not counts:
+        raise InputError(path, "no person in any file", "check the detector, or the folder")
+    if len(counts) > 1:
+        (first, camera), (second, other), *_ = counts.items()
+        raise InputError(path, f"{camera} has {first} joints, {other} {second}", "use one detector for all cameras")
+    (count,) = counts
+    skeleton, remark = joint_set_of(count, options.joints, str(path))
+    cameras = {}
+    for name, (frame, joints, person) in tables.items():
+        kept = joints.reshape(-1, count, 3)[:, : len(skeleton)]
+        cameras[name] = cleaner.people(frame, kept[..., :2], kept[..., 2], person, name)
+    return Keypoints(skeleton.joints, cameras, (remark, *cleaner.remarks))
+
+
+def _folders(path: Path) -> dict[str, list[Path]]:
+    """JSON files of each camera, in natural order of the folders."""
+    if not path.is_dir():
+        return {}
+    if files := files_of(path, (".json",)):
+        return {_camera_name(path.resolve().name): files}
+    with os.scandir(path) as entries:
+        names = sorted((e.name for e in entries if e.is_dir() and not e.name.startswith(".")), key=natural)
+    folders: dict[str, list[Path]] = {}
+    for name in names:
+        if files := files_of(path / name, (".json",)):
+            camera = _camera_name(name)
+            if camera in folders:
+                raise InputError(path, f"two folders are camera {camera}: {name} and {folders[camera][0].parent.name}",
+                                 "remove one of them")  # fmt: skip
+            folders[camera] = files
+    return folders
+
+
+def _camera_name(folder: str) -> str:
+    return folder.removesuffix("_json") or folder
+
+
+def _camera(files: list[Path]) -> tuple[list[int], Array, list[int]]:
+    """Frames (n,), joints (n, J, 3) and identities (n,) of the people in the files of a camera."""
+    frames: list[int] = []
+    joints: list[Array] = []
+    people: list[int] = []
+    file_of: dict[int, Path] = {}
+    decoder = msgspec.json.Decoder(_Frame)
+    for file in files:
+        frame = frame_of(file.stem, file)
+        if frame in file_of:
+            raise InputError(file, f"is frame {frame}, as {file_of[frame].name}", "keep one file per frame")
+        file_of[frame] = file
+        for index, person in enumerate(decode(read_file(file, _COPY), decoder, file, _COPY).people):
+            values = person.pose_keypoints_2d
+            if not values:
+                continue
+            size = 3 * joints[0].shape[0] if joints else len(values)
+            if len(values) % 3 or len(values) != size:
+                expected = f"not {size}" if len(values) % 3 == 0 else "not x, y, confidence for each joint"
+                raise InputError(f"{file}: people[{index}].pose_keypoints_2d", f"has {len(values)} numbers, {expected}",
+                                 _COPY)  # fmt: skip
+            joints.append(np.array(values, dtype=np.float64).reshape(-1, 3))
+            frames.append(frame)
+            people.append(_identity(person.person_id))
+    return frames, np.array(joints) if joints else np.zeros((0, 0, 3)), people
+
+
+def _identity(person_id: Any) -> int:
+    """Identity of a person from `[3]` or `3`; -1 for anything else."""
+    value = person_id[0] if isinstance(person_id, list) and len(person_id) == 1 else person_id
+    return int(value) if isinstance(value, int) and 0 <= value < 2**62 else -1
