@@ -30,7 +30,7 @@ def row(*values: float, ci95: tuple[float, float] | None = None, missing: int = 
     mean = float(np.mean(values))
     return Score(
         table="T1", title="t", protocol="p", signature=SIGNATURE, unit="mm", lower_is_better=lower, value=mean,
-        ci95=ci95 or (mean - 1, mean + 1), n_samples=300, n_missing=missing, n_groups=60,
+        ci95=ci95 or (mean - 1, mean + 1), n_samples=300, n_missing=missing, n_left_out=missing, n_groups=60,
         seeds=[SeedValue(seed=k, value=v) for k, v in enumerate(values)],
     )  # fmt: skip
 

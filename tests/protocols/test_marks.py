@@ -33,7 +33,7 @@ def judged(values: Array, learned: set[str]) -> dict[tuple[str, str], bool]:
     for k, name in enumerate(names):
         scores[name] = Score(
             table="T1", title="t", protocol="p", signature=SIGNATURE, unit="mm", lower_is_better=True,
-            value=means[:, k].mean(), ci95=(0, 1), n_samples=300, n_missing=0, n_groups=GROUPS,
+            value=means[:, k].mean(), ci95=(0, 1), n_samples=300, n_missing=0, n_left_out=0, n_groups=GROUPS,
             seeds=[SeedValue(seed=s, value=means[s, k]) for s in range(SEEDS if name in learned else 1)],
         )  # fmt: skip
     pairs = []

@@ -91,6 +91,7 @@ def score(method: str, level: float, table: str, rng: np.random.Generator, count
         ci95=(round(value - rng.uniform(2, 4), 3), round(value + rng.uniform(2, 4.5), 3)),
         n_samples=900 - 36 * absolute,
         n_missing=3 if method == INCOMPLETE else 0,
+        n_left_out=3 if method == INCOMPLETE else 0,
         n_groups=60 - 3 * absolute,
         seeds=[SeedValue(seed=0, value=value)],
         breakdown={

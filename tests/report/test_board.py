@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from fabricated_results import INCOMPLETE, LEVELS, score, write_everything, write_method, write_published
+from fabricated_results import INCOMPLETE, LEVELS, write_everything, write_method, write_published
 from hypothesis import given
 from hypothesis import strategies as st
 
 from poseboard.protocols.perturbation import Perturbation
-from poseboard.protocols.records import Score, ScoreFile
+from poseboard.protocols.records import ScoreFile
 from poseboard.report import board
 from poseboard.report.papers import paper_tables
 from poseboard.report.results import Entry, Results, read_results
@@ -332,13 +331,6 @@ def test_a_row_that_misses_people_keeps_its_place_where_they_count_as_wrong(foun
     table = t1(of_people)
     assert table.incomplete == ()
     assert [row.method for row in table.ranked] == list(LEVELS)
-
-
-def test_older_files_leave_out_all_missing_poses_and_no_missing_people() -> None:
-    older = score("ransac", 80.0, "T1", np.random.default_rng(0)).model_dump()
-    del older["n_left_out"]
-    assert Score.model_validate(older).n_left_out == older["n_missing"] == 3
-    assert Score.model_validate({**older, "counted": "people"}).n_left_out == 0
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9))

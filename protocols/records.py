@@ -1,0 +1,798 @@
+"""Records: the schema of every file in results/.
+
+``results/<profile>/checkpoints/<row>/<dataset>/``        weights, and what a killed training resumes from
+``results/<profile>/training/<row>/<dataset>.json``       TrainingFile: curves and cost of the training
+``results/<profile>/predictions/<row>/<dataset>/``        one Parquet per condition and seed; pictures/
+``results/<profile>/scores/<row>/<dataset>.json``         ScoreFile, one per row and data set, kept in git
+``results/<profile>/errors/<row>/<dataset>.parquet``      errors per pose, of every table (`error_files`)
+``results/<profile>/examples/<row>/<dataset>.npz``        the predictions that are drawn on the page
+``results/<profile>/examples/<row>/<dataset>/*``          plans with true and predicted roots, and their `PictureFile`
+``results/<profile>/examples/<row>/<dataset>/rigs.json``  RigFile: true and recovered cameras of a few rigs
+``results/<profile>/comparisons/<dataset>.json``          ComparisonFile: paired differences and rank intervals
+``results/<profile>/data/<dataset>.json``                 DataFile: status and manifest of the data set
+``results/<profile>/catalog/<dataset>.json``              DataFile: a data set that the suite knows and the run has not
+``results/published/<table>.yaml``                        PublishedTable: numbers of the papers, each with its source
+``results/speed/<name>.json``                             SpeedFile: ratios against a peer in the same run
+
+`row_path` and `row_paths` are the only way to the files of a row. Names of profiles, rows, data sets and tables become
+folders: `Name` checks them in every file, `check_name` elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+)
+
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.facts import BoxSource, DataState, TruthSource
+from poseboard.datasets.files import WholeFiles, write_file
+from poseboard.protocols.perturbation import Perturbation
+
+RowKind = Literal["checkpoints", "training", "predictions", "scores", "errors", "examples"]
+"""A folder of a profile's results that has a folder per row."""
+
+_SUFFIXES: dict[RowKind, str] = {"training": ".json", "scores": ".json", "errors": ".parquet", "examples": ".npz"}
+"""Of a row's file per data set; kinds without one have a folder per data set."""
+
+_REMEDY = "correct the file, or run its stage again"
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+
+
+def check_name(where: str | Path, name: str) -> str:
+    """A name that may be part of a path and of a stage's name: at most 64 letters, digits, _ and - (not first).
+
+    Args:
+        where: the file or setting that has the name, for the error.
+        name: of a profile, row, data set, table or camera.
+
+    Raises:
+        InputError: the name has other characters.
+
+    Example:
+        >>> check_name("params.yaml: methods", "ransac_swap")
+        'ransac_swap'
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(where, f"{name[:80]!r} is no name", "use letters, digits, _ and - (not first), at most 64")
+    return name
+
+
+Name = Annotated[str, AfterValidator(partial(check_name, "name"))]
+"""Field of a file with a name that may be part of a path (`check_name`)."""
+
+
+def row_path(profile: Path, kind: RowKind, row: str, dataset: str) -> Path:
+    """The file, or the folder, of one kind of result of one row on one data set.
+
+    Args:
+        profile: results/<profile>.
+        kind: of result.
+        row: its name in params.yaml.
+        dataset: its name in params.yaml.
+
+    Raises:
+        InputError: one of the names is no name (`check_name`).
+
+    Example:
+        >>> row_path(Path("results/default"), "scores", "dlt", "human36m").as_posix()
+        'results/default/scores/dlt/human36m.json'
+    """
+    return row_folder(profile, kind, row) / f"{check_name('data set', dataset)}{_SUFFIXES.get(kind, '')}"
+
+
+def row_folder(profile: Path, kind: RowKind, row: str) -> Path:
+    """The folder of one kind of result of one row, on all data sets."""
+    return profile / kind / check_name("row", row)
+
+
+def row_paths(profile: Path, kind: RowKind) -> list[Path]:
+    """The existing files of all rows and data sets, by data set, then by row."""
+    return sorted(profile.glob(f"{kind}/*/*{_SUFFIXES.get(kind, '')}"), key=lambda path: (path.name, path.parent.name))
+
+
+class ResultError(ValueError):
+    """A file of results/ does not follow its schema; the message names file and field."""
+
+
+class Record(BaseModel):
+    """Base of every file: unknown fields and NaN are errors, files are written whole or not at all."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    passing: ClassVar[frozenset[str]] = frozenset()
+    """Fields of date, cost and commit, which do not count as a difference."""
+
+    def text(self) -> str:
+        """As JSON with sorted keys."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+    def write(self, path: Path, files: WholeFiles | None = None) -> None:
+        """Write as JSON, whole or not at all, unless the file differs only in date and timing.
+
+        So an equal rerun changes no file, and a file states when, at which commit and at what cost its numbers were
+        first computed. A file from uncommitted changes is replaced by one without.
+
+        Args:
+            path: the file.
+            files: files that are replaced together with it; None: none.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        try:
+            if path.is_file() and self.says_what(type(self).read(path)):
+                return
+        except ResultError:
+            pass
+        if files is None:
+            write_file(path, self.text().encode())
+        else:
+            files.write(path, self.text().encode())
+
+    def says_what(self, old: Self) -> bool:
+        """Whether an older record holds the same but for the fields that pass; one that lacks such a value does not."""
+        return all(
+            getattr(self, name) is None or getattr(old, name) is not None
+            if name in self.passing
+            else _same(getattr(self, name), getattr(old, name))
+            for name in type(self).model_fields
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Parse a JSON or YAML file; ResultError names the file and the first wrong field."""
+        try:
+            text = path.read_text(encoding="utf-8")
+            values = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            problem = first["msg"].removeprefix("Value error, ")  # which pydantic puts before the text of our checks
+            raise ResultError(f"{path}: {'.'.join(map(str, first['loc']))}: {problem}; {_REMEDY}") from None
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
+            raise ResultError(f"{path}: cannot be read ({str(error).splitlines()[0]}); {_REMEDY}") from None
+
+
+def _same(new: object, old: object) -> bool:
+    if isinstance(new, Record) and isinstance(old, Record):
+        return type(new) is type(old) and new.says_what(old)
+    if isinstance(new, list) and isinstance(old, list):
+        return len(new) == len(old) and all(map(_same, new, old))
+    return new == old
+
+
+class Weights(Record):
+    """Where a checkpoint comes from, and what it is."""
+
+    origin: Literal["trained", "imported"] = Field(description="trained here, or taken from a file of params.yaml")
+    file: str | None = Field(default=None, description="that an imported one was taken from")
+    file_sha256: str | None = Field(default=None, description="of that file")
+    architecture: dict[str, JsonValue] = Field(default_factory=dict, description="as the checkpoint itself says")
+    trained_on: tuple[str, ...] = Field(
+        default=(),
+        description="data sets that they were trained on; empty: of weights trained here the file's own alone, "
+        "of imported ones not known",
+    )
+
+    def stated(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options of an imported row as they are in force: none but those given, and the checkpoint's own first.
+
+        Example:
+            >>> Weights(origin="imported", architecture={"voxels": 64}).stated({"voxels": 32, "aggregation": "sum"})
+            {'voxels': 64, 'aggregation': 'sum'}
+        """
+        return {key: self.architecture.get(key, value) for key, value in options.items()}
+
+    @property
+    def training_data(self) -> tuple[str, ...] | None:
+        """As predictions state it: None for the data set that they are of, empty where it is not known.
+
+        Example:
+            >>> Weights(origin="trained").training_data, Weights(origin="imported").training_data
+            (None, ())
+        """
+        return None if self.origin == "trained" and not self.trained_on else self.trained_on
+
+
+class Provenance(Record):
+    """Where a result comes from."""
+
+    passing = frozenset({"git_commit", "git_dirty", "created", "mlflow_run"})
+
+    git_commit: str | None = Field(description="null: not known, as outside of a git checkout")
+    git_dirty: bool | None = Field(description="whether the code had uncommitted changes; null: not known")
+    options: dict[str, JsonValue] = Field(
+        default_factory=dict, description="of the method, in force when this was made: given ones and defaults"
+    )
+    params_sha256: str = Field(description="of the options")
+    data_manifest: str
+    checkpoint_sha256: dict[str, str] = Field(description="'seed<k>' -> hash of the checkpoint file; empty if none")
+    weights: Weights | None = Field(
+        default=None, description="where the checkpoint comes from; null in older files, and where there is none"
+    )
+    seeds: list[int]
+    versions: dict[str, str]
+    hardware: str
+    created: str = Field(description="ISO 8601, UTC")
+    mlflow_run: str = Field(description="name of the run that `poseboard sync` writes for this file")
+
+    def says_what(self, old: Self) -> bool:
+        """Not where this one is known to be made without uncommitted changes and the older one is not."""
+        return super().says_what(old) and (self.git_dirty is not False or old.git_dirty is False)
+
+    @field_validator("created")
+    @classmethod
+    def _a_moment(cls, created: str) -> str:
+        if datetime.fromisoformat(created).year < 1970:
+            raise ValueError("is before 1970")
+        return created
+
+
+class TrainingRun(Record):
+    """One seed's training."""
+
+    passing = frozenset({"seconds", "processor_seconds", "gpu_seconds"})
+
+    seed: int
+    steps: int
+    batch_size: int
+    processes: int
+    seconds: float = Field(description="wall time of all sessions together")
+    processor_seconds: float | None = Field(
+        default=None,
+        description="user + system time of the steps, all processes and sessions; null on a GPU or not measured",
+    )
+    gpu_seconds: float | None = Field(
+        default=None, description="wall time of all sessions x GPUs; null on processors or not measured"
+    )
+    curves: dict[str, Curve] = Field(description="loss name -> value by step")
+    constants: dict[str, float] = Field(description="fitted on the training split after training")
+
+
+class TrainingFile(Record):
+    """The training of one method for one data set; ``runs`` is empty for a method that learns nothing."""
+
+    format: Literal[1] = 1
+    method: Name
+    dataset: Name
+    synthetic: bool
+    profile: Name
+    after: Name | None = Field(description="whose checkpoint it starts from")
+    parameters: int = Field(description="number of learned parameters")
+    training_manifests: dict[str, str] = Field(
+        default_factory=dict,
+        description="data set -> its manifest, of all that it was trained on; empty: this data set alone",
+    )
+    same_as: Name | None = Field(
+        default=None,
+        description="data set whose training of the same row is equal in everything: its weights are taken over, and "
+        "``runs`` is empty",
+    )
+    runs: list[TrainingRun]
+    provenance: Provenance
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """The data sets that it was trained on."""
+        weights = self.provenance.weights
+        return (weights.trained_on if weights else ()) or (self.dataset,)
+
+
+class Measure(Record):
+    """What a number measures: the part of the signature that the protocol states."""
+
+    metric: str = Field(description="mpjpe, pa_mpjpe, pck, mrpe, …")
+    alignment: str = Field(description="none, root (the root is subtracted), procrustes")
+    root: str = Field(description="joint that is subtracted, or none")
+    joints: str = Field(description="joint set and how many of it are averaged")
+    average: str = Field(
+        description="frames: mean over frames; actions: of the action means; worst_subject: the worst subject's mean"
+    )
+    given: tuple[Literal["root", "hand", "size"], ...] = Field(
+        default=(), description="truth in the input, or in the measure"
+    )
+    judged: str = Field(
+        default="", description="in which views, and how people are paired; empty: in space, one by one"
+    )
+    version: int = Field(description="of the protocol")
+
+
+class Signature(Measure):
+    """Everything that defines a number; only numbers of equal signatures may be compared."""
+
+    split: str
+    every: int = Field(default=1, ge=1, description="every k-th sample from the first; 1: all")
+    exclusions: tuple[str, ...] = Field(default=(), description="prefixes of the keys that are left out")
+    cameras: tuple[tuple[str, ...], ...] = Field(
+        min_length=1, description="sets of cameras of the input; the number is over the predictions from all sets"
+    )
+    cameras_of_dataset: int = Field(ge=1, description="how many cameras the data set has")
+    root_cameras: tuple[str, ...] = Field(
+        default=(), description="cameras that a root may have been predicted from, where not from those that were seen"
+    )
+    boxes: BoxSource | None = Field(default=None, description="whose boxes of people; null: not stated")
+    truth: TruthSource | None = Field(default=None, description="whose true poses; null: not stated")
+    trained_on: tuple[str, ...] | None = Field(
+        default=None,
+        description="data sets that the weights were trained on, where not on that of the number alone; null: on the "
+        "training split of that one, or not at all; empty: not known",
+    )
+    perturbation: Perturbation | None = Field(default=None, description="of the input; null: none")
+    severities: tuple[int, ...] = Field(
+        default=(),
+        description="the number is the area under the curve over these; empty: of one severity",
+    )
+    frames_per_rig: int = Field(
+        default=1, ge=1, description="the most samples with the same cameras that were used together"
+    )
+    extrinsics: Literal["given", "withheld"] = Field(
+        default="given", description="whether the input of several cameras has extrinsics"
+    )
+
+    def in_split(self, split: str) -> Signature:
+        """The same in another split of the data set."""
+        return self.model_copy(update={"split": split})
+
+    @property
+    def whole(self) -> bool:
+        """Whether all cameras of the data set were seen at once."""
+        return len(self.cameras) == 1 and len(self.cameras[0]) == self.cameras_of_dataset
+
+    @property
+    def usual(self) -> bool:
+        """Whether the input has no truth and no perturbation and the weights are of this data set: a main board's."""
+        return not self.given and not self.trained_on and self.perturbation is None
+
+    @property
+    def each_alone(self) -> bool:
+        """Whether every prediction is from one camera."""
+        return all(len(cameras) == 1 for cameras in self.cameras)
+
+    @property
+    def views(self) -> str:
+        """The cameras in words: "all 4", "a, b", "each alone" or "each of a, b / c", and the cameras of the root."""
+        if self.whole:
+            seen = f"all {self.cameras_of_dataset}"
+        elif self.each_alone and len(self.cameras) == self.cameras_of_dataset:
+            seen = "each alone"
+        else:
+            sets = " / ".join(", ".join(cameras) for cameras in self.cameras)
+            seen = sets if len(self.cameras) == 1 else f"each of {sets}"
+        return "; ".join([seen, *([self.root_from] if self.root_from else [])])
+
+    @property
+    def perturbed(self) -> str:
+        """The perturbation in words; empty without one."""
+        if self.perturbation is None or not self.severities:
+            return "" if self.perturbation is None else str(self.perturbation)
+        levels = ", ".join(map(str, self.severities))
+        return f"area under the curve over severities {levels}, up to {self.perturbation}"
+
+    @property
+    def root_from(self) -> str:
+        """Where a root may be from that was not predicted from what was seen, for a reader; empty where it is."""
+        if not self.root_cameras:
+            return ""
+        whole = len(self.root_cameras) == self.cameras_of_dataset
+        return f"root from {'all' if whole else ', '.join(self.root_cameras)}"
+
+    @property
+    def trained(self) -> str:
+        """What the weights were trained on, for a reader."""
+        if self.trained_on is None:
+            return "this data set, where anything is"
+        return ", ".join(self.trained_on) or "not known"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """All that is stated, name -> words."""
+        return {
+            "metric": self.metric,
+            "alignment": self.alignment,
+            "root": self.root,
+            "joints": self.joints,
+            "split": self.split,
+            "frames": "all" if self.every == 1 else f"every {self.every} from the first",
+            "left out": ", ".join(self.exclusions) or "nothing",
+            "cameras": " / ".join(", ".join(cameras) for cameras in self.cameras),
+            "root from": ", ".join(self.root_cameras) or "these",
+            "given": ", ".join(self.given) or "nothing",
+            **({"perturbed": self.perturbed} if self.perturbation else {}),
+            **({"extrinsics": self.extrinsics} if self.extrinsics == "withheld" else {}),
+            **({"frames per rig": str(self.frames_per_rig)} if self.frames_per_rig > 1 else {}),
+            **({"judged": self.judged} if self.judged else {}),
+            "boxes": self.boxes or "not stated",
+            "truth": self.truth or "not stated",
+            "trained on": self.trained,
+            "average": self.average,
+            "protocol version": str(self.version),
+        }
+
+    def __str__(self) -> str:
+        """One line for tables and logs."""
+        return "|".join(f"{name}:{words}" for name, words in self.facts.items())
+
+
+COVERAGE = "coverage"
+"""Of `Score.curves`: percent of the true values in the region of a level, against that level in percent."""
+
+
+class Curve(Record):
+    """A line for a plot."""
+
+    x: list[float]
+    y: list[float | None]
+    x_label: str
+    y_label: str
+
+
+class SeedValue(Record):
+    """The number of one training seed."""
+
+    seed: int
+    value: float | None
+
+
+@dataclass(frozen=True)
+class CameraSets:
+    """How far the numbers of several sets of cameras are apart.
+
+    Args:
+        count: of the sets.
+        sd: standard deviation between them.
+        lowest: of the numbers.
+        highest: of the numbers.
+    """
+
+    count: int
+    sd: float
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> CameraSets:
+        """Of two numbers or more.
+
+        Example:
+            >>> CameraSets.of([40.0, 50.0, 60.0])
+            CameraSets(count=3, sd=10.0, lowest=40.0, highest=60.0)
+        """
+        return cls(len(values), statistics.stdev(values), min(values), max(values))
+
+
+class Score(Record):
+    """One number with everything needed to read it."""
+
+    table: Name = Field(description="id of the table it belongs to: file in benchmarks/tables/")
+    group: int = Field(default=0, ge=0, description="which of the table's groups of conditions, in its order")
+    title: str
+    published: str | None = Field(default=None, description="id of the published table it stands beside")
+    headline: bool = Field(default=False, description="whether it is a column of its data set's main board")
+    protocol: Name = Field(description="key of the protocol: file in protocols/")
+    signature: Signature
+    unit: str
+    lower_is_better: bool = True
+    value: float | None = Field(description="mean over seeds; null where every prediction is missing")
+    ci95: tuple[float, float] | None = Field(
+        description="over subject × sequence, and over the seeds where there are several (`protocols.decisions`)"
+    )
+    ci95_groups: tuple[float, float] | None = Field(
+        default=None, description="of several seeds: over subject × sequence alone, with these weights as they are"
+    )
+    n_samples: int = Field(
+        description="truth poses, or what else the protocol has answered, of one seed; their mean, rounded, where "
+        "seeds differ, as predicted people may"
+    )
+    n_missing: int = Field(description="those of them without a usable prediction, over all seeds")
+    n_left_out: int = Field(
+        description="those of the missing that the number is not over; the others count in it as wrong"
+    )
+    n_false: int = Field(
+        default=0, description="predicted people that nothing supports, over all seeds, where the protocol counts them"
+    )
+    n_unjudged: int = Field(
+        default=0, description="predicted people of images whose people are not annotated, over all seeds"
+    )
+    counted: Literal["poses", "people"] = Field(
+        default="poses", description="what n_samples and the counts beside it count: true poses, or people as predicted"
+    )
+    n_groups: int = Field(description="subject × sequence groups that the bootstrap resamples")
+    over_cameras: list[float | None] = Field(
+        default_factory=list,
+        description="of random sets of cameras: the number of each set alone, in the order of the signature's cameras",
+    )
+    seeds: list[SeedValue]
+    breakdown: dict[str, dict[str, float | None]] = Field(
+        default_factory=dict, description="'action' -> value by action, 'joint' -> value by joint, 'subject' -> …"
+    )
+    secondary: dict[str, float | None] = Field(
+        default_factory=dict,
+        description="figures to read with the number, by name (unit): coverage and size of regions, predicted people "
+        "per true person",
+    )
+    curves: dict[str, Curve] = Field(default_factory=dict, description="'pck' -> share of joints below a threshold, …")
+    notes: list[str] = Field(default_factory=list, description="of the table, for whoever reads the number")
+
+    @property
+    def sets(self) -> CameraSets | None:
+        """How far the numbers of its random sets of cameras are apart; None for fewer than two of them."""
+        values = [value for value in self.over_cameras if value is not None]
+        return CameraSets.of(values) if len(values) > 1 else None
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a number and it is over all poses or people: only such a number has a rank."""
+        return self.value is not None and self.n_left_out == 0
+
+
+class ScoreFile(Record):
+    """All numbers of one method on one data set."""
+
+    format: Literal[1] = 1
+    method: Name
+    dataset: Name
+    synthetic: bool
+    profile: Name
+    warning: str = Field(default="", description="of the profile, where its numbers are not meant to be read")
+    source: Literal["pipeline", "submission"] = "pipeline"
+    bound: bool = Field(
+        default=False, description="whether the row is a bound that others are read against: shown, and never ranked"
+    )
+    inputs: dict[str, JsonValue] | None = Field(
+        default=None, description="what the method was allowed to see, as its predictions say; null in older files"
+    )
+    scores: list[Score]
+    provenance: Provenance
+
+    def scores_sha256(self) -> str:
+        """SHA-256 of all numbers with their tables, signatures, seeds and counts."""
+        scores = [score.model_dump(mode="json") for score in self.scores]
+        return hashlib.sha256(json.dumps(scores, sort_keys=True).encode()).hexdigest()
+
+
+class PairedDifference(Record):
+    """Mean of (a - b) over the poses that have a number for both, with its paired interval (`protocols.decisions`)."""
+
+    a: str
+    b: str
+    difference: float
+    ci95: tuple[float, float] = Field(
+        description="of this pair alone: over subject × sequence, and over trainings as far as `training` knows them"
+    )
+    n_samples: int
+    n_groups: int
+    seeds: list[SeedValue] = Field(
+        default_factory=list, description="the difference of equal seeds, where both have it"
+    )
+    ci95_groups: tuple[float, float] | None = Field(default=None, description="over subject × sequence alone")
+    training: Literal["none", "own", "reference", "prior", "unknown"] | None = Field(
+        default=None,
+        description="source of the variation between trainings: nothing is trained; these seeds; results/seeds; the "
+        "other pairs of the table; not known, and nothing is decided; null: not judged",
+    )
+    training_sd: float | None = Field(
+        default=None, description="standard deviation between seeds of the difference, moderated by the other pairs"
+    )
+    training_seeds: int = Field(default=0, description="seeds of this pair that it is estimated from")
+    training_df: float | None = Field(
+        default=None, description="its degrees of freedom; null: not judged, or not known"
+    )
+    decided: bool | None = Field(
+        default=None, description="whether one is better, all pairs of the table considered; null: not judged"
+    )
+
+
+class Rank(Record):
+    """A method's place with the interval of places that the decided pairs leave it; 1 is best."""
+
+    method: str
+    rank: int
+    ci95: tuple[int, int]
+
+
+class TableComparison(Record):
+    """Paired differences and ranks within one table: same signature, same samples."""
+
+    table: Name
+    signature: Signature
+    unit: str
+    pairs: list[PairedDifference]
+    ranks: list[Rank]
+    unranked: list[str] = Field(
+        default_factory=list, description="rows with a number and no rank: bounds, and those that are not complete"
+    )
+    marks: Literal["step-down"] | None = Field(
+        default=None, description="how the decided pairs hold simultaneously; null: not judged"
+    )
+
+    @property
+    def ranked_pairs(self) -> list[PairedDifference]:
+        """Pairs of two ranked rows, the family in which marks hold simultaneously; no other pair is ever decided."""
+        unranked = set(self.unranked)
+        return [pair for pair in self.pairs if unranked.isdisjoint((pair.a, pair.b))]
+
+
+class Increase(Record):
+    """Increase of a method's error over the control, in percent (`protocols.controls`)."""
+
+    method: str
+    value: float
+    ci95: tuple[float, float] | None = Field(
+        description="over people, the same in both numbers, and over trainings where there are several seeds; null: "
+        "there is one person, or the protocol states none"
+    )
+    ci95_people: tuple[float, float] | None = Field(
+        default=None, description="over people alone, where there are several seeds"
+    )
+    n_samples: int = Field(description="poses with a number in both, in every seed")
+    n_people: int
+    seeds: list[SeedValue]
+    scores: tuple[float, float] = Field(description="the numbers of the control and of the table that were compared")
+
+
+class ControlComparison(Record):
+    """Increases of the errors over a control: the same people in the same poses, on the split of the training."""
+
+    table: Name
+    control: Name = Field(description="id of the table that the numbers are compared with")
+    signature: Signature = Field(description="of the numbers in the table; those in the control differ in the split")
+    increases: list[Increase]
+
+
+class ComparisonFile(Record):
+    """All comparisons of one data set."""
+
+    format: Literal[1] = 1
+    dataset: Name
+    synthetic: bool
+    profile: Name
+    tables: list[TableComparison]
+    controls: list[ControlComparison] = Field(default_factory=list)
+
+
+class DataFile(Record):
+    """Status of one data set at the time of a run."""
+
+    format: Literal[1] = 1
+    dataset: Name
+    synthetic: bool
+    state: DataState
+    detail: str
+    obtain: str
+    manifest: str | None
+    images: str | None = Field(default=None, description="SHA-256 over the sizes of the images, see images_sha256")
+    counts: dict[str, int] = Field(default_factory=dict, description="samples by split, images, subjects, …")
+    pictures: list[str] = Field(
+        default_factory=list,
+        description="files beside this one: contact sheets. Pages show those of synthetic data only",
+    )
+
+
+class DrawnPicture(Record):
+    """A picture of one prediction, drawn by the method."""
+
+    file: str = Field(description="beside this one")
+    key: str = Field(description="of the sample")
+    title: str
+    caption: str
+
+
+class PictureFile(Record):
+    """Pictures of a method's predictions for its page."""
+
+    format: Literal[1] = 1
+    pictures: list[DrawnPicture]
+
+
+PlanPoint = tuple[float, float]
+"""On the floor plan, m: first axis to the right, second upwards, as seen from above."""
+SpacePoint = tuple[float, float, float]
+"""A point of the plan and its height, m."""
+
+
+class PlannedCamera(Record):
+    """One camera of a `RigPlan`, true and recovered."""
+
+    name: str
+    reference: bool = Field(description="whether the others are relative to it; it has no error of its own")
+    true_m: PlanPoint = Field(description="centre")
+    true_direction: PlanPoint = Field(description="horizontal part of the unit vector along the optical axis")
+    recovered_m: PlanPoint
+    recovered_direction: PlanPoint
+    covariance_m2: tuple[float, float, float] | None = Field(
+        default=None, description="of the recovered centre on the plan: xx, xy, yy; null: the row states none"
+    )
+    rotation_deg: float | None = Field(description="error of its rotation from the reference; null of the reference")
+    direction_deg: float | None = Field(description="error of the direction from the reference; null of the reference")
+
+
+class RigPlan(Record):
+    """A true and a recovered rig from above, the recovered one moved onto the true one by a similarity.
+
+    The similarity is that of least squares over the centres of all cameras and the joints of the drawn pose.
+    """
+
+    place: Literal["median", "worst"] = Field(description="by rotation error, among all rigs that were recovered")
+    rigs: int = Field(description="how many were recovered, with all their cameras")
+    key: str = Field(description="of the sample whose pose is drawn")
+    frames: int = Field(description="samples that these cameras were recovered from, with predictions")
+    frames_per_rig: int = Field(description="the most that could be")
+    perturbation: Perturbation | None = Field(default=None, description="of the input")
+    rotation_deg: float = Field(description="mean over the cameras but the reference")
+    direction_deg: float = Field(description="likewise")
+    scale: float = Field(description="of the similarity: mm of the world per mm of the answer")
+    axes: tuple[str, str] = Field(description="of the world, to the right and upwards on the plan")
+    cameras: list[PlannedCamera]
+    edges: list[tuple[int, int]] = Field(description="joints that are connected")
+    true_joints_m: list[SpacePoint | None]
+    recovered_joints_m: list[SpacePoint | None]
+
+
+class RigFile(Record):
+    """True and recovered cameras of a few rigs of one row on one data set."""
+
+    format: Literal[1] = 1
+    plans: list[RigPlan]
+
+
+class PublishedRow(Record):
+    """A published row: the numbers that each source prints for it, null where a source does not list it."""
+
+    name: str
+    method: str | None = Field(default=None, description="our method of that name, if there is one")
+    values: dict[str, int | float | None] = Field(description="column -> number as printed, in the table's unit")
+    note: str = ""
+
+
+class PublishedTable(Record):
+    """A table of a paper, transcribed; never averaged, never corrected."""
+
+    id: str
+    title: str
+    paper: str
+    dataset: str
+    trained_on: tuple[str, ...] = Field(
+        default=(), description="data sets that the weights were trained on, where not on ``dataset``"
+    )
+    unit: str
+    sources: dict[str, str] = Field(description="column -> where it is printed")
+    signature: dict[str, str] = Field(description="as far as the source states it")
+    rows: list[PublishedRow]
+    notes: list[str] = Field(default_factory=list)
+
+
+class SpeedFile(Record):
+    """A measured ratio: our time against a peer's, in the same run on the same machine."""
+
+    format: Literal[1] = 1
+    name: str
+    title: str
+    peer: str = Field(description="what it is measured against, in words")
+    ours_s: float = Field(description="median seconds")
+    peer_s: float | None
+    ratio: float | None = Field(description="peer_s / ours_s, higher is better")
+    aim: str
+    met: bool
+    details: dict[str, float] = Field(default_factory=dict, description="errors, peak memory in MB, sizes")
+    hardware: str
+    created: str
