@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from poseboard.benchmarks.params import CLUSTER_VARIABLE, PROFILE_VARIABLE
-from poseboard.benchmarks.processes import is_first_process
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles, write_file
 from poseboard.protocols.records import ResultError, RowKind, row_paths
@@ -295,8 +294,8 @@ def train(context: typer.Context, names: Names, root: Root = None) -> None:
     if not runs:
         return
     from poseboard.benchmarks.jobs import use_one_thread
-    from poseboard.benchmarks.training import Processes, train_stage
-    from poseboard.benchmarks.training import train as train_run
+    from poseboard.benchmarks.train import Processes, train_stage
+    from poseboard.benchmarks.train import train as train_run
 
     use_one_thread()
     with _workers(plan):
@@ -315,10 +314,11 @@ def evaluate(context: typer.Context, names: Names, root: Root = None) -> None:
     dataset, row = _names(names, context)
     plan = _read_plan(dataset, root)
     runs = _runs(plan, row, dataset, ("predictions", "scores", "errors", "examples"))
+    from poseboard.benchmarks.jobs import is_first_process, use_one_thread
+
     if not runs or not is_first_process():
         return
-    from poseboard.benchmarks.jobs import use_one_thread
-    from poseboard.benchmarks.scoring import evaluate_stage
+    from poseboard.benchmarks.score import evaluate_stage
 
     use_one_thread()
     with _workers(plan):
@@ -343,10 +343,11 @@ def predict(
     """
     plan = _read_plan(dataset, root)
     run = plan.run(method, dataset)
+    from poseboard.benchmarks.jobs import is_first_process, use_one_thread
+
     if not is_first_process():
         return
-    from poseboard.benchmarks.jobs import use_one_thread
-    from poseboard.benchmarks.predicting import predict_split
+    from poseboard.benchmarks.predict import predict_split
 
     use_one_thread()
     with _workers(plan):
@@ -376,11 +377,11 @@ def score(
     printed. A file that says it is of another method than METHOD is refused, unless --as names it. Poses in
     another unit, or with joints, sides or axes in another order, are scored with a warning.
     """
-    from poseboard.benchmarks import scoring
+    from poseboard.benchmarks.score import lines, score_stage
 
     plan = _read_plan(dataset, root)
     run = plan.submission(method, dataset) if predictions else plan.run(method, dataset)
-    record = scoring.score_stage(
+    record = score_stage(
         run,
         predictions,
         named,
@@ -391,7 +392,7 @@ def score(
         return
     if plan.profile.warning:
         print(f"profile {plan.params.profile}: {plan.profile.warning}")
-    print("\n".join(scoring.lines(record)))
+    print("\n".join(lines(record)))
 
 
 @app.command()
@@ -401,7 +402,7 @@ def compare(
     ] = None,
 ) -> None:
     """Compare all scored rows of a data set: paired differences and rank intervals."""
-    from poseboard.benchmarks import scoring
+    from poseboard.benchmarks.score import compare_stage
 
     plan = _read_plan()
     (plan.layout.results / "comparisons").mkdir(parents=True, exist_ok=True)
@@ -412,7 +413,7 @@ def compare(
         if dataset is None and plan.source(name).is_absent:
             print(f"{name}: the data set is absent, its recorded comparisons are kept")
             continue
-        record = scoring.compare_stage(name, runs)
+        record = compare_stage(name, runs)
         print(f"{record.dataset}: {len(record.tables)} tables compared")
     _say_store()
 

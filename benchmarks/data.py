@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poseboard.benchmarks.jobs import workers
+from poseboard.benchmarks.jobs import progress, workers
 from poseboard.benchmarks.layout import Layout
 from poseboard.benchmarks.params import PARTIAL
-from poseboard.benchmarks.processes import progress
 from poseboard.datasets.catalog import Entry, catalog
 from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.errors import InputError, validated

@@ -26,7 +26,7 @@ import hashlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import overload
@@ -34,9 +34,8 @@ from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
-from poseboard.benchmarks.perturbing import CAMERA_KINDS, PIXEL_KINDS, changes, perturb
+from poseboard.benchmarks.perturb import CAMERA_KINDS, PIXEL_KINDS, changes, perturb
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.crops import CropStore
 from poseboard.datasets.errors import InputError
@@ -55,7 +54,7 @@ from poseboard.datasets.sample import (
     skeleton_of_truth,
 )
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Inputs
+from poseboard.methods.base import Inputs, declared_inputs, is_separable
 from poseboard.protocols.perturbation import Perturbation
 
 Progress = Callable[[int, int], None]
@@ -78,41 +77,6 @@ LOOKED_AT = 64
 WITHHELD = Group("withheld", "withheld", "withheld")
 """Of a sample whose cameras are not to be known."""
 
-_INPUTS = TypeAdapter(Inputs)
-
-
-def declared_inputs(inputs: Inputs, whose: str) -> Inputs:
-    """A frozen copy of the method's declared inputs.
-
-    Args:
-        inputs: of a loaded method or of a training.
-        whose: name of the row, for errors.
-
-    Raises:
-        InputError: it declares nothing, a field is none of those that `Inputs` describes, or it declares crops of
-            several people at once, or roots without extrinsics: they are in the world's frame, and roots of a few
-            samples with the detections of their pelvis tell where a camera is.
-    """
-    if not isinstance(inputs, Inputs):
-        raise InputError(f"{whose}: inputs", f"{type(inputs).__name__} is no Inputs", "declare methods.base.Inputs")
-    try:
-        copy = _INPUTS.validate_python({entry.name: getattr(inputs, entry.name) for entry in fields(Inputs)})
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, ("inputs", *first["loc"])))
-        raise InputError(f"{whose}: {where}", first["msg"].lower(), "see Inputs in methods/base.py") from None
-    if copy.frames_per_rig < 1:
-        raise InputError(f"{whose}: inputs.frames_per_rig", f"is {copy.frames_per_rig}", "declare 1 or more")
-    if copy.people == "all" and copy.crop_px is not None:
-        raise InputError(
-            f"{whose}: inputs.people", "is all, and a crop shows one person", "declare crop_px: None, or people: each"
-        )
-    if copy.root != "none" and not copy.extrinsics:
-        raise InputError(
-            f"{whose}: inputs.root", "is in the world's frame, which needs extrinsics", "declare them, or no root"
-        )
-    return copy
-
 
 def choose_cameras(sample: Sample, cameras: Sequence[str]) -> Sample:
     """The sample with the views of these cameras, in this order; one that it lacks stays absent.
@@ -126,11 +90,6 @@ def choose_cameras(sample: Sample, cameras: Sequence[str]) -> Sample:
     """
     by_name = {view.name: view for view in sample.views}
     return replace(sample, views=tuple(by_name[name] for name in cameras if name in by_name))
-
-
-def is_separable(dataset: Dataset, inputs: Inputs) -> bool:
-    """Whether samples of several views can be shown as a method with these inputs sees people: one by one, or all."""
-    return inputs.people == "all" or all(dataset.facts(split).associated for split in dataset.splits)
 
 
 def count_people(sample: Sample) -> int:

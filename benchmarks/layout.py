@@ -10,9 +10,6 @@ from typing import Literal
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.records import RowKind, check_name, row_folder, row_path
 
-RESERVED_PROFILES = ("leaderboard", "published", "speed")
-"""Folders of results/ that belong to no profile."""
-
 
 @dataclass(frozen=True)
 class Layout:

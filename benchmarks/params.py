@@ -11,7 +11,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeI
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from poseboard.benchmarks.layout import RESERVED_PROFILES
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError, did_you_mean, validated
 from poseboard.protocols.records import check_name
@@ -24,6 +23,9 @@ CLUSTER_VARIABLE = "POSEBOARD_CLUSTER"
 
 SCRATCH = "scratch"
 """Value of ``after`` for a row that starts from no other row's checkpoint; no row may have this name."""
+
+RESERVED_PROFILES = ("leaderboard", "published", "speed")
+"""Folders of results/ that belong to no profile."""
 
 FALLBACK = "default"
 """Key whose value counts where a mapping has none for the data set or the profile."""

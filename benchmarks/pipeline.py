@@ -20,10 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import poseboard.methods
+from poseboard.benchmarks.jobs import only_writer
 from poseboard.benchmarks.layout import run_file
 from poseboard.benchmarks.params import PROFILE_VARIABLE, SCRATCH, parse_yaml
 from poseboard.benchmarks.plan import Plan, Run
-from poseboard.benchmarks.processes import only_writer
 from poseboard.benchmarks.provenance import ROOMS_FOLDER, adapter_code, closure, code_name, code_sha256, row_code
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
@@ -96,7 +96,7 @@ def planned(plan: Plan) -> dict[Path, bytes]:
     all_runs = [run for runs in by_row.values() for run in runs]
     stages: dict[str, tuple[object, list[Path]]] = {
         "data": ({"datasets": params.datasets, "worlds": worlds}, closure(data_code)),
-        "compare": (board, closure(["poseboard.benchmarks.scoring", *_protocols(all_runs)])),
+        "compare": (board, closure(["poseboard.benchmarks.score", *_protocols(all_runs)])),
         "speed": (None, closure([ROOMS_FOLDER / "benchmarks" / "speed"])),
         "report": ({"rows": board, "colours": params.colours}, closure(["poseboard.report.site"])),
         "sync": (None, closure(["poseboard.benchmarks.mlflow_sync"])),
@@ -106,8 +106,8 @@ def planned(plan: Plan) -> dict[Path, bytes]:
         names = [source.name for run in runs for source in (run.source, *run.training)]
         own = [*(row_code(runs[0]) if runs else []), *adapter_code(dict.fromkeys(names))]
         trained = {"runs": facts, "processes": plan.profile.processes}
-        stages[f"train/{row}"] = (trained, closure([*own, "poseboard.benchmarks.training"]))
-        stages[f"evaluate/{row}"] = (facts, closure([*own, "poseboard.benchmarks.scoring", *_protocols(runs)]))
+        stages[f"train/{row}"] = (trained, closure([*own, "poseboard.benchmarks.train"]))
+        stages[f"evaluate/{row}"] = (facts, closure([*own, "poseboard.benchmarks.score", *_protocols(runs)]))
     values = {
         stage: {"params": values, "code": {code_name(path): code_sha256([path]) for path in code}}
         for stage, (values, code) in stages.items()

@@ -14,7 +14,6 @@ from typing import Any
 
 from ruamel.yaml.error import YAMLError
 
-from poseboard.benchmarks.handover import declared_inputs, is_separable
 from poseboard.benchmarks.layout import Layout, run_file
 from poseboard.benchmarks.params import (
     CLUSTER_VARIABLE,
@@ -32,7 +31,7 @@ from poseboard.datasets.catalog import catalog, open_dataset
 from poseboard.datasets.errors import InputError, did_you_mean
 from poseboard.datasets.sample import Dataset, FileState, Status
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.methods.base import Inputs, Method, find_learner, predicts
+from poseboard.methods.base import Inputs, Method, declared_inputs, find_learner, is_separable, predicts
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.controls import check_control
 from poseboard.protocols.records import RowKind

@@ -112,10 +112,9 @@ def weights_source(run: Run) -> Weights | None:
 ROOMS_FOLDER = Path(poseboard.methods.base.__file__).resolve().parents[1]
 """Where the rooms of the suite are installed."""
 
-_PREDICTING = "poseboard.benchmarks.harness"
-"""Asks a row for its predictions on what the hand-over shows it."""
-_TRAINING = ("poseboard.benchmarks.training_data", "poseboard.methods.loop")
-"""Chooses and makes the samples of a training, and trains on them."""
+_HARNESS = "poseboard.benchmarks.harness"
+"""Lets a row predict, and makes the samples of its training."""
+_LOOP = "poseboard.methods.loop"
 
 
 def prediction_code(run: Run) -> list[Path]:
@@ -124,7 +123,7 @@ def prediction_code(run: Run) -> list[Path]:
     Raises:
         InputError: the code that the row names is not there.
     """
-    return closure([*row_code(run), *adapter_code([run.source.name]), _PREDICTING])
+    return closure([*row_code(run), *adapter_code([run.source.name]), _HARNESS])
 
 
 def training_code(run: Run, datasets: Iterable[str]) -> list[Path]:
@@ -133,7 +132,7 @@ def training_code(run: Run, datasets: Iterable[str]) -> list[Path]:
     Raises:
         InputError: the code that the row names is not there.
     """
-    return closure([*row_code(run), *adapter_code(datasets), *_TRAINING])
+    return closure([*row_code(run), *adapter_code(datasets), _HARNESS, _LOOP])
 
 
 def row_code(run: Run) -> list[str | Path]:

@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from poseboard.datasets.errors import InputError, validated
-from poseboard.datasets.sample import Image, Poses, Resampling, Sample, Truth
+from poseboard.datasets.sample import Dataset, Image, Poses, Resampling, Sample, Truth
 from poseboard.datasets.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -86,6 +86,47 @@ class Inputs:
     hand: bool = False
     people: Literal["each", "all"] = "each"
     frames_per_rig: int = 1
+
+
+_INPUTS = TypeAdapter(Inputs)
+
+
+def declared_inputs(inputs: Inputs, whose: str) -> Inputs:
+    """A frozen copy of the method's declared inputs.
+
+    Args:
+        inputs: of a loaded method or of a training.
+        whose: name of the row, for errors.
+
+    Raises:
+        InputError: it declares nothing, a field is none of those that `Inputs` describes, or it declares crops of
+            several people at once, or roots without extrinsics: they are in the world's frame, and roots of a few
+            samples with the detections of their pelvis tell where a camera is.
+    """
+    if not isinstance(inputs, Inputs):
+        raise InputError(f"{whose}: inputs", f"{type(inputs).__name__} is no Inputs", "declare methods.base.Inputs")
+    try:
+        copy = _INPUTS.validate_python({entry.name: getattr(inputs, entry.name) for entry in fields(Inputs)})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, ("inputs", *first["loc"])))
+        raise InputError(f"{whose}: {where}", first["msg"].lower(), "see Inputs in methods/base.py") from None
+    if copy.frames_per_rig < 1:
+        raise InputError(f"{whose}: inputs.frames_per_rig", f"is {copy.frames_per_rig}", "declare 1 or more")
+    if copy.people == "all" and copy.crop_px is not None:
+        raise InputError(
+            f"{whose}: inputs.people", "is all, and a crop shows one person", "declare crop_px: None, or people: each"
+        )
+    if copy.root != "none" and not copy.extrinsics:
+        raise InputError(
+            f"{whose}: inputs.root", "is in the world's frame, which needs extrinsics", "declare them, or no root"
+        )
+    return copy
+
+
+def is_separable(dataset: Dataset, inputs: Inputs) -> bool:
+    """Whether samples of several views can be shown as a method with these inputs sees people: one by one, or all."""
+    return inputs.people == "all" or all(dataset.facts(split).associated for split in dataset.splits)
 
 
 class Options(BaseModel):

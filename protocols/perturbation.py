@@ -126,7 +126,7 @@ SCALES: Mapping[PerturbationKind, Scale] = {
         "Each camera shows another frame of the sequence, the same number of frames early or late in all of it",
     ),
 }
-"""Amounts of noise are standard deviations. See :mod:`poseboard.benchmarks.perturbing` for how each is applied."""
+"""Amounts of noise are standard deviations. See :mod:`poseboard.benchmarks.perturb` for how each is applied."""
 
 
 class Perturbation(BaseModel):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import yaml
 
-from poseboard.benchmarks.handover import Handover, declared_inputs
+from poseboard.benchmarks.handover import Handover
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import Human36M
 from poseboard.datasets.sample import Poses, View
-from poseboard.methods.base import Inputs
+from poseboard.methods.base import Inputs, declared_inputs
 from poseboard.protocols import predictions
 
 ROWS = '''

@@ -17,7 +17,6 @@ from poseboard.benchmarks.handover import (
     choose_cameras,
     count_people,
     crop,
-    declared_inputs,
     one_person,
     rig_groups,
     together,
@@ -25,13 +24,13 @@ from poseboard.benchmarks.handover import (
     withhold,
 )
 from poseboard.benchmarks.harness import predict
-from poseboard.benchmarks.perturbing import perturb
+from poseboard.benchmarks.perturb import perturb
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.facts import Facts
 from poseboard.datasets.sample import Group, Poses, Sample, Status, Truth, View
 from poseboard.datasets.skeleton import HUMAN36M
-from poseboard.methods.base import Inputs
+from poseboard.methods.base import Inputs, declared_inputs
 from poseboard.protocols.perturbation import Perturbation
 from poseboard.protocols.views import SeenBy
 
@@ -177,7 +176,7 @@ def test_a_stored_crop_is_taken_for_the_image() -> None:
     assert len({view.camera.K.tobytes() for view in cropped.views}) == 1
 
 
-# --- perturbations, whose steps test_perturbing.py tests ---
+# --- perturbations, whose steps test_perturb.py tests ---
 
 
 def test_crops_follow_a_moved_box_and_roots_do_not(tmp_path: Path) -> None:

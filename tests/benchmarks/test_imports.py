@@ -21,7 +21,7 @@ def imported(statement: str) -> set[str]:
     ("statement", "needed"),
     [
         ("from poseboard.benchmarks import cli, data", set()),
-        ("from poseboard.benchmarks import scoring", {"pandas", "pyarrow"}),
+        ("from poseboard.benchmarks import score", {"pandas", "pyarrow"}),
         ("import poseboard.report.site", {"pandas", "pyarrow", "matplotlib"}),
         ("from poseboard.methods.epipolar import method\nfrom poseboard.methods.dlt import method", {"torch", "numba"}),
     ],

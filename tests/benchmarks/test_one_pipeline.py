@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from poseboard.benchmarks import predicting, training
+from poseboard.benchmarks import predict, train
 from poseboard.benchmarks.plan import Plan
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
@@ -68,7 +68,7 @@ def test_a_finished_training_is_not_begun_again(workspace: Any, monkeypatch: pyt
     files = [folder / row / "human36m/seed0.pt" for row in ("backbone", "dlt")]
     before = [path.stat().st_mtime_ns for path in files]
     with monkeypatch.context() as patched:
-        patched.setattr(training, "fit", None)
+        patched.setattr(train, "fit", None)
         for row in ("backbone", "dlt"):
             assert "nothing that it depends on changed" in workspace.must("train", row).out
     assert [path.stat().st_mtime_ns for path in files] == before
@@ -171,11 +171,11 @@ def test_a_damaged_image_is_no_reason_to_leave_a_row_out(workspace: Any, monkeyp
     params["methods"]["mine"] = {"code": "methods/dlt", "after": "dlt"}
     workspace.write_params(**params)
     run = Plan.read(workspace.folder / "params.yaml").run("mine", "human36m")
-    assert "no training samples, and dlt: " in predicting.no_input(run)
+    assert "no training samples, and dlt: " in predict.no_input(run)
 
     def unreadable(self: View) -> None:
         raise InputError("image.jpg", "cannot be read", "copy it again")
 
     monkeypatch.setattr(View, "pixels", unreadable)
     with pytest.raises(InputError, match=r"image\.jpg: cannot be read"):
-        predicting._first_samples(run, Inputs())
+        predict._first_samples(run, Inputs())

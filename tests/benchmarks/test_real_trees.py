@@ -47,8 +47,8 @@ WORLD = WorldOptions(
 SERVER = """
 import os, signal, socket, sys
 import poseboard.benchmarks.cli as cli
-import poseboard.benchmarks.pipeline, poseboard.benchmarks.scoring
-import poseboard.benchmarks.training, poseboard.methods.loop, poseboard.report.site
+import poseboard.benchmarks.pipeline, poseboard.benchmarks.score
+import poseboard.benchmarks.train, poseboard.methods.loop, poseboard.report.site
 address, sys.executable, methods = sys.argv[1:]
 poseboard.methods.__path__.append(methods)  # those that a test adds to the copy
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from predicted import file_name
 
-from poseboard.benchmarks.predicting import read_roots, write_roots
+from poseboard.benchmarks.predict import read_roots, write_roots
 from poseboard.datasets.human36m import CAMERAS
 from poseboard.protocols import predictions
 

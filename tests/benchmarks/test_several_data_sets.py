@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
-from poseboard.benchmarks import training
+from poseboard.benchmarks import train
+from poseboard.benchmarks.harness import TrainingData, has_depth
 from poseboard.benchmarks.plan import Plan
-from poseboard.benchmarks.training_data import TrainingData, has_depth
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.protocols import predictions
 from poseboard.protocols.records import ComparisonFile, ScoreFile, TrainingFile
@@ -150,7 +150,7 @@ def test_the_order_of_the_samples_follows_from_the_seed_alone(plan: Plan) -> Non
 def test_a_killed_training_ends_with_the_same_weights(photographs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = photographs.must("train", "mupots", "rootnet") and _weights(photographs)
     shutil.rmtree(photographs.folder / "results")
-    fit = training.fit
+    fit = train.fit
 
     def killed(fabric: Any, of_row: Any, *arguments: Any, **options: Any) -> Any:
         steps, loss = [], of_row.loss
@@ -164,9 +164,9 @@ def test_a_killed_training_ends_with_the_same_weights(photographs: Any, monkeypa
         of_row.loss = dies
         return fit(fabric, of_row, *arguments, **options, save_every=1)
 
-    monkeypatch.setattr(training, "fit", killed)
+    monkeypatch.setattr(train, "fit", killed)
     assert photographs.run("train", "mupots", "rootnet").code == 130
-    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setattr(train, "fit", fit)
     photographs.must("train", "mupots", "rootnet")
     resumed = _weights(photographs)
     assert whole.keys() == resumed.keys()

@@ -16,7 +16,7 @@ from poseboard.benchmarks import plan as planning
 from poseboard.benchmarks.handover import Handover, Transfer, transfer, turn_between, upwards
 from poseboard.benchmarks.harness import predict
 from poseboard.benchmarks.plan import Plan, check_trainings, tables_on
-from poseboard.benchmarks.predicting import no_transfer, read_roots, roots_basis
+from poseboard.benchmarks.predict import no_transfer, read_roots, roots_basis
 from poseboard.benchmarks.provenance import file_sha256
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import CAMERAS

@@ -24,7 +24,8 @@ from launching import draw_otherwise, under_a_name_of_its_own
 
 import poseboard.methods.epipolar.method
 import poseboard.methods.volumetric.method  # noqa: F401  # before the forks, not after each
-from poseboard.benchmarks import cli, training
+from poseboard.benchmarks import cli
+from poseboard.benchmarks import train as train_stage
 from poseboard.methods import loop
 
 SAVE_EVERY = 5
@@ -60,7 +61,7 @@ def train(row: str, kill_at: int) -> None:
         learner.loss = counted
         return fit(fabric, learner, *given, save_every=SAVE_EVERY, **options)
 
-    training.fit = fit_and_die
+    train_stage.fit = fit_and_die
     # Fewer points than steps, so that what is saved holds half of one.
     loop.CURVE_POINTS = POINTS
     sys.argv = ["poseboard", "train", "human36m", row]

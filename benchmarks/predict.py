@@ -27,14 +27,15 @@ from poseboard.benchmarks.handover import Handover, Progress, answer_of, transfe
 from poseboard.benchmarks.harness import (
     LoadedRow,
     Prediction,
+    TrainingData,
     build_method,
     fewest_root_views,
     options_of_pass,
     predict_all,
     roots_of,
 )
+from poseboard.benchmarks.jobs import only_writer, progress
 from poseboard.benchmarks.plan import Run
-from poseboard.benchmarks.processes import only_writer, progress
 from poseboard.benchmarks.provenance import (
     check_weights,
     code_sha256,
@@ -42,7 +43,6 @@ from poseboard.benchmarks.provenance import (
     weights_sha256,
     weights_source,
 )
-from poseboard.benchmarks.training_data import TrainingData
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles, write_file

@@ -14,9 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from poseboard.benchmarks.jobs import progress
 from poseboard.benchmarks.plan import Run
-from poseboard.benchmarks.predicting import PICTURE_INDEX, no_input, predict_stage, row_lock
-from poseboard.benchmarks.processes import progress
+from poseboard.benchmarks.predict import PICTURE_INDEX, no_input, predict_stage, row_lock
 from poseboard.benchmarks.provenance import provenance
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from poseboard.benchmarks.handover import Handover, declared_inputs
-from poseboard.benchmarks.harness import fewest_root_views, options_in_force
+from poseboard.benchmarks.handover import Handover
+from poseboard.benchmarks.harness import TrainingData, fewest_root_views, fitted_constants, options_in_force
+from poseboard.benchmarks.jobs import is_first_process, only_writer, progress
 from poseboard.benchmarks.plan import Run
-from poseboard.benchmarks.predicting import from_all_cameras, predicted_roots_mm
-from poseboard.benchmarks.processes import is_first_process, only_writer, progress
+from poseboard.benchmarks.predict import from_all_cameras, predicted_roots_mm
 from poseboard.benchmarks.provenance import (
     check_weights,
     code_sha256,
@@ -29,11 +29,10 @@ from poseboard.benchmarks.provenance import (
     training_code,
     weights_sha256,
 )
-from poseboard.benchmarks.training_data import TrainingData, fitted_constants
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import write_file
 from poseboard.datasets.sample import images_sha256
-from poseboard.methods.base import LabelledSamples, Training
+from poseboard.methods.base import LabelledSamples, Training, declared_inputs
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.loop import Fit, fit, launch
 from poseboard.protocols.records import Curve, ResultError, TrainingFile, TrainingRun, Weights

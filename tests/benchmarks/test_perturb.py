@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from poseboard.benchmarks.handover import Handover, choose_cameras
-from poseboard.benchmarks.perturbing import PIXEL_KINDS, changes, perturb
+from poseboard.benchmarks.perturb import PIXEL_KINDS, changes, perturb
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.facts import Facts
 from poseboard.datasets.sample import Group, Poses, Sample, Status, Truth, View
