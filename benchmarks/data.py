@@ -80,7 +80,7 @@ def prepare(source: DataSource, layout: Layout, cluster: str | None = None) -> D
     if opened is None:
         if target.is_file() and (recorded := DataFile.read(target)).state == "ready" and not recorded.synthetic:
             return recorded
-        record = _absent(catalog()[source.name], status)
+        record = _absent(source.name, source.entry, status)
         sheet.unlink(missing_ok=True)
     else:
         check_labels(opened, layout.portable(str(source.root)))
@@ -129,9 +129,9 @@ def open_named(source: DataSource, layout: Layout) -> tuple[Status, Dataset | No
         InputError: an option is wrong, or the folder does not exist although it is named, or lacks files although
             params.yaml does not say that it may.
     """
-    if source.root is None and source.name in catalog():
+    if source.root is None and source.entry is not None:
         default = f"no folder is named for it in params.yaml, and data/{source.name} is not there"
-        return replace(catalog()[source.name].status(), detail=default), None
+        return replace(source.entry.status(), detail=default), None
     dataset = source.open()
     status, root = dataset.status(), source.root
     if status.state != "ready" and not (status.state == "partial" and source.is_partial) and root is not None:
@@ -154,7 +154,8 @@ def record_others(plan: Plan) -> list[DataFile]:
     The page takes from it why ours are absent beside a published table, and where the data is to be had.
     """
     folder = plan.layout.results / "catalog"
-    records = [_absent(entry, entry.status()) for name, entry in catalog().items() if name not in plan.params.datasets]
+    others = {name: entry for name, entry in _published().items() if name not in plan.params.datasets}
+    records = [_absent(name, entry, entry.status()) for name, entry in others.items()]
     folder.mkdir(parents=True, exist_ok=True)
     for left in {path.stem for path in folder.glob("*.json")} - {record.dataset for record in records}:
         (folder / f"{left}.json").unlink()
@@ -165,14 +166,16 @@ def record_others(plan: Plan) -> list[DataFile]:
 
 
 def status_lines(plan: Plan) -> tuple[list[str], bool]:
-    """A line per data set of the catalogue: state, title, content; of a missing one, where to get it and how.
+    """A line per data set of the catalogue and of params.yaml: state, title, content; where to get missing ones.
 
     Returns:
         The lines, and whether any data set is damaged.
     """
     lines, damaged = [], False
-    width = 2 + max(map(len, catalog()))
-    for name, entry in catalog().items():
+    of_params = {name: source.entry for name, source in plan.sources.items()}
+    entries = {name: entry for name, entry in {**_published(), **of_params}.items() if entry is not None}
+    width = 2 + max(map(len, entries))
+    for name, entry in entries.items():
         source = plan.sources.get(name)
         label = ""
         if source is None:
@@ -193,11 +196,16 @@ def status_lines(plan: Plan) -> tuple[list[str], bool]:
     return lines, damaged
 
 
-def _absent(entry: Entry, status: Status) -> DataFile:
+def _published() -> dict[str, Entry]:
+    """The data sets of the catalogue that are published, as opposed to formats of own ones."""
+    return {name: entry for name, entry in catalog().items() if entry.adapter.is_published}
+
+
+def _absent(name: str, entry: Entry | None, status: Status) -> DataFile:
     """The record of a data set that is not there."""
-    detail = f"{entry.title} ({entry.licence}): {status.detail}"
+    detail = status.detail if entry is None else f"{entry.title} ({entry.licence}): {status.detail}"
     return DataFile(
-        dataset=entry.name, synthetic=False, state=status.state, detail=detail, obtain=status.obtain, manifest=None
+        dataset=name, synthetic=False, state=status.state, detail=detail, obtain=status.obtain, manifest=None
     )
 
 

@@ -31,7 +31,13 @@ FALLBACK = "default"
 """Key whose value counts where a mapping has none for the data set or the profile."""
 
 PARTIAL = "partial"
-"""Option of a data set whose folder may lack files; all other options are its adapter's."""
+"""Option of a data set whose folder may lack files."""
+
+KIND = "kind"
+"""Option of a data set: the name of its adapter, for a data set with a name that is not in the catalogue.
+
+``root``, ``partial`` and ``kind`` are options of every data set; all others are those of its adapter.
+"""
 
 
 class _Strict(BaseModel):
@@ -115,6 +121,10 @@ class Params(_Strict):
     colours: dict[str, str] = Field(default_factory=dict, description="row -> its colour on the page")
     cluster: str | None = Field(default=None, description="address of a Dask scheduler, such as tcp://host:8786")
 
+    def kind(self, dataset: str) -> str:
+        """Name of a data set's adapter in the catalogue: its ``kind``, else its own name."""
+        return str(self.datasets.get(dataset, {}).get(KIND, dataset))
+
     def in_profile(self, profile: str, where: str = "--profile") -> Params:
         """The same values in another profile.
 
@@ -184,6 +194,7 @@ def read_params(path: Path) -> Params:
         raise InputError(path, "holds no mapping", "start from the committed file")
     params = validated(Params, values, path)
     _check_names(params, path)
+    _check_kinds(params, path)
     _check_rows(params, path)
     _check_worlds(params, path)
     return params
@@ -207,6 +218,19 @@ def _check_names(params: Params, path: Path) -> None:
     for name in params.colours:
         if name not in params.methods:
             raise InputError(f"{path}: colours.{name}", "no such row", did_you_mean(name, params.methods))
+
+
+def _check_kinds(params: Params, path: Path) -> None:
+    """Refuse a ``kind`` that is no adapter, and names of the catalogue with another adapter."""
+    known = catalog()
+    for name, options in params.datasets.items():
+        if KIND not in options:
+            continue
+        where, kind = f"{path}: datasets.{name}.{KIND}", options[KIND]
+        if kind not in known:
+            raise InputError(where, f"{kind!r} is no kind of data set", did_you_mean(str(kind), known))
+        if name in known and kind != name:
+            raise InputError(where, f"{name} is a data set of another kind", "choose another name for yours")
 
 
 def _check_rows(params: Params, path: Path) -> None:

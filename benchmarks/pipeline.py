@@ -90,7 +90,7 @@ def planned(plan: Plan) -> dict[Path, bytes]:
     """
     params, worlds = plan.params, {name: source.world for name, source in plan.sources.items()}
     writers = [entry.writer_module for name, entry in catalog().items() if worlds.get(name) and entry.writer_module]
-    data_code = ["poseboard.benchmarks.data", *adapter_code(params.datasets), *writers]
+    data_code = ["poseboard.benchmarks.data", *adapter_code(dict.fromkeys(map(params.kind, params.datasets))), *writers]
     by_row = {row: [plan.run(row, dataset) for dataset in plan.may_run(row)] for row in plan.rows}
     board = {row: plan.may_run(row) for row in plan.rows}
     all_runs = [run for runs in by_row.values() for run in runs]
@@ -103,8 +103,8 @@ def planned(plan: Plan) -> dict[Path, bytes]:
     }
     for row, runs in by_row.items():
         facts = [run.facts() for run in runs]
-        names = [source.name for run in runs for source in (run.source, *run.training)]
-        own = [*(row_code(runs[0]) if runs else []), *adapter_code(dict.fromkeys(names))]
+        kinds = [source.kind for run in runs for source in (run.source, *run.training)]
+        own = [*(row_code(runs[0]) if runs else []), *adapter_code(dict.fromkeys(kinds))]
         trained = {"runs": facts, "processes": plan.profile.processes}
         stages[f"train/{row}"] = (trained, closure([*own, "poseboard.benchmarks.train"]))
         stages[f"evaluate/{row}"] = (facts, closure([*own, "poseboard.benchmarks.score", *_protocols(runs)]))

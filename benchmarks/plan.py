@@ -18,6 +18,7 @@ from poseboard.benchmarks.layout import Layout, run_file
 from poseboard.benchmarks.params import (
     CLUSTER_VARIABLE,
     FALLBACK,
+    KIND,
     PARTIAL,
     PROFILE_VARIABLE,
     SCRATCH,
@@ -27,7 +28,7 @@ from poseboard.benchmarks.params import (
     parse_yaml,
     read_params,
 )
-from poseboard.datasets.catalog import catalog, open_dataset
+from poseboard.datasets.catalog import Entry, catalog, open_dataset
 from poseboard.datasets.errors import InputError, did_you_mean
 from poseboard.datasets.sample import Dataset, FileState, Status
 from poseboard.datasets.skeleton import Skeleton
@@ -55,6 +56,7 @@ class DataSource:
         world: options of the synthetic world that stands for it; None: none does.
         is_partial: whether a run uses a folder that lacks files, with what it has.
         manifest: hash that the opened data set must have, in a job; None: any.
+        kind: name of its adapter in the catalogue; empty: that of the data set.
 
     A job that contains a data source is pickled without the opened data set, which each worker opens once.
     """
@@ -66,11 +68,27 @@ class DataSource:
     world: Mapping[str, Any] | None = None
     is_partial: bool = False
     manifest: str | None = None
+    kind: str = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         manifest = self.dataset.manifest() if "dataset" in self.__dict__ else self.manifest
         fields = (self.name, self.root, dict(self.options), self.is_named, self.world, self.is_partial, manifest)
-        return _source_in_worker, (pickle.dumps(fields),)
+        return _source_in_worker, (pickle.dumps((*fields, self.kind)),)
+
+    @property
+    def entry(self) -> Entry | None:
+        """Catalogue entry of its adapter; None if the suite has no adapter for it."""
+        return catalog().get(self.kind or self.name)
+
+    @cached_property
+    def skeleton(self) -> Skeleton | None:
+        """Joints of predictions, as the folder has them or else the adapter; None without an adapter."""
+        if self.entry is None:
+            return None
+        try:
+            return self.entry.skeleton if self.root is None else self.open().skeleton
+        except InputError:  # of a wrong option or a damaged folder, which those commands name that read it
+            return self.entry.skeleton
 
     @property
     def is_absent(self) -> bool:
@@ -87,7 +105,7 @@ class DataSource:
             problem = f"names no folder, and data/{self.name} is not there"
             remedy = f"name the folder of your copy, or see `poseboard data status` for where to get {self.name}"
             raise InputError(f"params.yaml: datasets.{self.name}.root", problem, remedy)
-        return open_dataset(self.name, {**self.options, "root": self.root})
+        return open_dataset(self.kind or self.name, {**self.options, "root": self.root}, name=self.name)
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -339,7 +357,7 @@ class Plan:
             if not run.source.is_absent:
                 yield run if run.names_dataset else replace(run, left_out=self._misfit(run))
                 continue
-            entry = catalog().get(dataset)
+            entry = run.source.entry
             where = f"; to be had from {entry.obtain}" if entry is not None else ""
             yield replace(run, left_out=f"no folder is named and data/{dataset} is not there{where}")
 
@@ -398,7 +416,7 @@ class Plan:
             raise InputError(f"params.yaml: methods.{row}.weights", f"{weights!r} is no path", "name a file, or null")
         training = tuple(self.sources[name] for name in self._trained_on(row, dataset))
         same_as = None
-        if len(training) == 1 and training[0].name != dataset and _have_same_joints(training[0].name, dataset):
+        if len(training) == 1 and training[0].name != dataset and _have_same_joints(training[0], source):
             same_as = self._alone(row, training[0].name)
         is_imported = weights is not None or (same_as is not None and same_as.weights is not None)
         return Run(
@@ -429,7 +447,7 @@ class Plan:
 
     def _tables_on(self, dataset: str) -> tuple[Table, ...]:
         if dataset not in self._tables:
-            self._tables[dataset] = tuple(tables_on(dataset, self.params.profile))
+            self._tables[dataset] = tuple(tables_on(dataset, self.params.profile, self.params.kind(dataset)))
         return self._tables[dataset]
 
     def _trained_on(self, row: str, dataset: str) -> list[str]:
@@ -449,19 +467,19 @@ class Plan:
     def _source(self, name: str) -> DataSource:
         options = dict(self.params.datasets[name])
         where = f"params.yaml: datasets.{name}"
-        root, partial = options.pop("root", None), options.pop(PARTIAL, False)
+        root, partial, kind = options.pop("root", None), options.pop(PARTIAL, False), options.pop(KIND, name)
         if not isinstance(partial, bool):
             raise InputError(f"{where}.{PARTIAL}", f"is {partial!r}", "say true or false")
         if root is not None:
             if not isinstance(root, str) or not root:
                 raise InputError(f"{where}.root", f"{root!r} is no path", "name a folder, or null")
-            return DataSource(name, (self.home / root).resolve(), options, is_named=True, is_partial=partial)
+            return DataSource(name, (self.home / root).resolve(), options, is_named=True, is_partial=partial, kind=kind)
         if (world := self._world(name)) is None:
             folder = self.home / "data" / name
-            return DataSource(name, folder if folder.exists() else None, options, is_partial=partial)
+            return DataSource(name, folder if folder.exists() else None, options, is_partial=partial, kind=kind)
         digest = hashlib.sha256(json.dumps(world, sort_keys=True).encode()).hexdigest()
         folder = self.home / "data" / f"synthetic-{name}-{digest[:10]}"
-        return DataSource(name, folder, options, world=world, is_partial=partial)
+        return DataSource(name, folder, options, world=world, is_partial=partial, kind=kind)
 
     def _world(self, name: str) -> dict[str, Any] | None:
         """Options of the synthetic world of a data set; where ``known_rig`` names one, the seed of that one's world.
@@ -487,11 +505,11 @@ class Plan:
         after = [self.params.chosen(self.rows[follower.row].on, None) for follower in run.followers]
         if after and not predicts(kind) and not any(on is None or dataset in on for on in after):
             return "no row that starts from it runs on it"
-        entry = catalog().get(dataset)
-        if entry is None:
+        skeleton = run.source.skeleton
+        if skeleton is None:
             return "there is no adapter for it"
         try:
-            learner = kind(dict(run.options), entry.skeleton)
+            learner = kind(dict(run.options), skeleton)
         except InputError as error:  # what no data set's joints allow `check_rows` has refused
             return f"{error.where}: {error.problem}"
         return _unusable(run, declared_inputs(learner.inputs, run.row)) if isinstance(learner, Method) else ""
@@ -524,7 +542,10 @@ def check_rows(plan: Plan) -> None:
     Raises:
         InputError: a row has an option that it does not know, or a wrong value for one.
     """
-    skeletons = {name: entry.skeleton for name, entry in catalog().items() if name in plan.params.datasets}
+    # In the order of the catalogue, then of params.yaml: the first data set is the one that an error is about.
+    order = [*catalog(), *plan.sources]
+    sources = sorted(plan.sources.values(), key=lambda source: order.index(source.name))
+    skeletons = {source.name: source.skeleton for source in sources if source.skeleton is not None}
     for row in plan.rows:
         errors = [_option_error(plan, row, name, skeleton) for name, skeleton in skeletons.items()]
         if errors and all(errors) and (error := errors[0]) is not None:
@@ -543,10 +564,8 @@ def _option_error(plan: Plan, row: str, dataset: str, skeleton: Skeleton) -> Inp
     return None
 
 
-def _have_same_joints(one: str, other: str) -> bool:
-    entries = [catalog().get(name) for name in (one, other)]
-    skeletons = [None if entry is None else entry.skeleton for entry in entries]
-    return skeletons[0] is not None and skeletons[0] == skeletons[1]
+def _have_same_joints(one: DataSource, other: DataSource) -> bool:
+    return one.skeleton is not None and one.skeleton == other.skeleton
 
 
 def profile_of_run(home: Path) -> str:
@@ -562,14 +581,23 @@ def profile_of_run(home: Path) -> str:
         raise InputError(path, "does not name the profile of a run", "run `poseboard repro`, which writes it") from None
 
 
-def tables_on(dataset: str, profile: str) -> list[Table]:
+def tables_on(dataset: str, profile: str, kind: str | None = None) -> list[Table]:
     """The tables that a profile runs on a data set, by id.
+
+    Args:
+        dataset: name of the data set.
+        profile: name of the profile.
+        kind: name of the data set's adapter, whose tables are run on it, too; None: the data set's own name.
 
     Raises:
         InputError: a table is wrong, or names a control or another data set's weights that cannot be.
     """
     by_id = {table.id: table for table in _tables()}
-    tables = [table for table in by_id.values() if table.dataset == dataset]
+    tables = [
+        table if table.dataset == dataset else table.model_copy(update={"dataset": dataset})
+        for table in by_id.values()
+        if table.dataset in (dataset, kind)
+    ]
     tables = [table.in_profile(profile) for table in tables if not table.profiles or profile in table.profiles]
     for table in tables:
         check_trainings(table)

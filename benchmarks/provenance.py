@@ -123,16 +123,21 @@ def prediction_code(run: Run) -> list[Path]:
     Raises:
         InputError: the code that the row names is not there.
     """
-    return closure([*row_code(run), *adapter_code([run.source.name]), _HARNESS])
+    return closure([*row_code(run), *adapter_code([run.source.kind or run.source.name]), _HARNESS])
 
 
 def training_code(run: Run, datasets: Iterable[str]) -> list[Path]:
     """The files that a training of a row on data sets depends on.
 
+    Args:
+        run: run of the row.
+        datasets: names of data sets in params.yaml.
+
     Raises:
         InputError: the code that the row names is not there.
     """
-    return closure([*row_code(run), *adapter_code(datasets), _HARNESS, _LOOP])
+    kinds = {source.name: source.kind for source in (run.source, *run.training)}
+    return closure([*row_code(run), *adapter_code(kinds.get(name) or name for name in datasets), _HARNESS, _LOOP])
 
 
 def row_code(run: Run) -> list[str | Path]:
@@ -150,10 +155,10 @@ def row_code(run: Run) -> list[str | Path]:
     return [module] if _module_files(module) else [own]
 
 
-def adapter_code(datasets: Iterable[str]) -> list[str]:
-    """The modules of the adapters of data sets; none for a data set that the suite does not know."""
+def adapter_code(kinds: Iterable[str]) -> list[str]:
+    """The modules of adapters by their names in the catalogue; none for an adapter that the suite does not have."""
     known = catalog()
-    return [known[dataset].module for dataset in datasets if dataset in known]
+    return [known[kind].module for kind in kinds if kind in known]
 
 
 def closure(starts: Iterable[str | Path]) -> list[Path]:

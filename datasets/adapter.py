@@ -34,8 +34,10 @@ class Adapter(ABC):
         synthetic: whether the people are rendered; always True for folders that Poseboard generated.
     """
 
-    name: ClassVar[str]
-    """Name in params.yaml and results/."""
+    name: str
+    """Name in the catalogue. `open_dataset` gives the instance its name in params.yaml and results/."""
+    is_published: ClassVar[bool] = True
+    """Whether the adapter is of one published data set, which is listed even if there is no copy."""
     title: ClassVar[str]
     """The authors' name of the data set."""
     licence: ClassVar[str]
@@ -44,8 +46,8 @@ class Adapter(ABC):
     """Where to get the data set."""
     layout: ClassVar[str | None] = None
     """Module in `datasets.synthetic.layouts` that writes synthetic worlds in this layout; None without one."""
-    skeleton: ClassVar[Skeleton]
-    """Joints of predictions."""
+    skeleton: Skeleton
+    """Joints of predictions. An instance may have others, if joints depend on the folder."""
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
 
     def __init__(self, root: Path, synthetic: bool = False) -> None:

@@ -100,12 +100,13 @@ def catalog() -> dict[str, Entry]:
     return {entry.name: entry for entry in _ENTRIES}
 
 
-def open_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
+def open_dataset(kind: str, options: Mapping[str, Any], name: str | None = None) -> Dataset:
     """Open a data set in its folder.
 
     Args:
-        name: name in the catalogue.
+        kind: name of the adapter in the catalogue.
         options: name -> value of the adapter's parameters.
+        name: name of the data set in params.yaml; None: that of the adapter.
 
     Raises:
         InputError: the data set or an option is unknown, or an option is missing or has an invalid value.
@@ -114,9 +115,9 @@ def open_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
         >>> dataset = open_dataset("human36m", {"root": "data/human36m"})
         >>> sample = dataset.sample(dataset.keys("test")[0])
     """
-    entry = catalog().get(name)
+    entry = catalog().get(kind)
     if entry is None:
-        raise InputError(f"data set {name!r}", "there is no such data set", f"known: {', '.join(catalog())}")
+        raise InputError(f"data set {kind!r}", "there is no such data set", f"known: {', '.join(catalog())}")
     adapter = entry.adapter
     hints = get_type_hints(adapter.__init__, include_extras=True)
     fields: dict[str, Any] = {
@@ -124,5 +125,7 @@ def open_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
         for parameter, value in inspect.signature(adapter).parameters.items()
     }
     model = create_model("Options", __config__=ConfigDict(extra="forbid"), **fields)
-    values = validated(model, options, f"data set {name!r}")
-    return adapter(**{parameter: getattr(values, parameter) for parameter in fields})
+    values = validated(model, options, f"data set {(name or kind)!r}")
+    dataset = adapter(**{parameter: getattr(values, parameter) for parameter in fields})
+    dataset.name = name or kind
+    return dataset

@@ -11,8 +11,8 @@ DataState = Literal["ready", "partial", "missing", "damaged"]
 BoxSource = Literal["annotated", "detected", "true joints"]
 """Source of the boxes: labels of the image (masks, by hand), a detector, or the true joints."""
 
-TruthSource = Literal["motion capture", "triangulated", "annotated", "synthetic"]
-"""Source of the true poses: recorded, triangulated from 2D key points, annotated by hand, or rendered."""
+TruthSource = Literal["motion capture", "triangulated", "annotated", "synthetic", "none"]
+"""Source of the true poses: recorded, triangulated from 2D key points, annotated by hand, or rendered; none."""
 
 
 @dataclass(frozen=True)

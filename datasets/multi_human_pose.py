@@ -153,7 +153,7 @@ class MultiHumanPose(Adapter):
     def keys(self, split: str) -> Sequence[str]:
         """Keys of "test", such as "shelf/000300"; "train" is empty, because there are few frames."""
         self.check_split(split)
-        return [f"{self.name}/{frame:06d}" for frame in self._frames] if split == "test" else []
+        return [f"{type(self).name}/{frame:06d}" for frame in self._frames] if split == "test" else []
 
     def sample(self, key: str) -> Sample:
         """Sample of one frame. Each view has the detections (P, 17, 2) and scores (P, 17) of all people, and boxes.
@@ -167,7 +167,7 @@ class MultiHumanPose(Adapter):
             joints_px, confidence = (people[..., :2], people[..., 2]) if self._detections else (None, None)
             boxes_px = boxes_about(people[..., :2])
             views.append(View(name, calibration, self._image(camera, frame), boxes_px, joints_px, confidence))
-        return Sample(key, tuple(views), Group(self.name, self.name, self.name))
+        return Sample(key, tuple(views), Group(type(self).name, type(self).name, type(self).name))
 
     def truth(self, key: str) -> Truth:
         """True poses (actors, 14, 3) in world mm, one row per actor of the file; NaN without annotation.
@@ -180,7 +180,7 @@ class MultiHumanPose(Adapter):
         return Truth(self._actors[frame] if frame < len(self._actors) else np.full_like(self._actors[0], np.nan))
 
     def _frame(self, key: str) -> int:
-        match = re.fullmatch(rf"{self.name}/([0-9]{{6}})", key)
+        match = re.fullmatch(rf"{type(self).name}/([0-9]{{6}})", key)
         if match is None or int(match[1]) not in self._frames:
             raise self.unknown_key(key, self.root)
         return int(match[1])
@@ -208,15 +208,15 @@ class MultiHumanPose(Adapter):
 
     @property
     def _calibration(self) -> Path:
-        return self.root / f"calibration_{self.name}.json"
+        return self.root / f"calibration_{type(self).name}.json"
 
     @property
     def _detections_file(self) -> Path:
-        return self.root / f"{detections_name(self.name)}.pkl"
+        return self.root / f"{detections_name(type(self).name)}.pkl"
 
     @property
     def _detections_path(self) -> Path | None:
-        return detections_path(self.root, self.name)
+        return detections_path(self.root, type(self).name)
 
     @cached_property
     def _cameras(self) -> dict[str, Camera]:
