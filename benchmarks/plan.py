@@ -34,9 +34,8 @@ from poseboard.datasets.sample import Dataset, FileState, Status
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.methods.base import Inputs, Method, declared_inputs, find_learner, is_separable, predicts
 from poseboard.protocols.condition import Condition
-from poseboard.protocols.controls import check_control
 from poseboard.protocols.records import RowKind
-from poseboard.protocols.table import Group, Table, read_tables
+from poseboard.protocols.table import Group, Table, check_control, read_tables
 
 TABLES = Path(__file__).parent / "tables"
 

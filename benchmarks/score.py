@@ -26,9 +26,8 @@ from poseboard.datasets.skeleton import ROOT
 from poseboard.methods.base import find_learner, predicts
 from poseboard.protocols import doubts, metrics, predictions
 from poseboard.protocols.base import TruthTable
-from poseboard.protocols.comparison import compare
+from poseboard.protocols.comparison import compare, increases
 from poseboard.protocols.condition import Condition
-from poseboard.protocols.controls import increases
 from poseboard.protocols.decisions import REFERENCE, same_row, trained
 from poseboard.protocols.error_files import read_errors, write_errors
 from poseboard.protocols.predictions import PoseTable

@@ -1,4 +1,4 @@
-"""Paired comparisons of methods within one table: differences with intervals, and intervals of ranks.
+"""Paired comparisons within one table: of two methods, and of one method in two splits.
 
 Two methods are compared on the poses that have a number for both in every seed, under the same resamples of groups.
 So difficulty common to both cancels. A missing pose has no error in millimetres, but it has a PCK: its joints are
@@ -11,6 +11,10 @@ such a row, on its own poses or on common ones, rewards leaving poses out. Bound
 
 :mod:`poseboard.protocols.decisions` decides which differences are significant: with the spread between training runs,
 and for all pairs of ranked rows at once.
+
+A table with a control has the same people in the same poses on the split of the training (`Table.control`). Two numbers
+of one protocol differ for many reasons, such as other people, actions and cameras; a control leaves only one of them.
+The increase of an error over the control is over poses with a number in both, and people are resampled together.
 """
 
 from __future__ import annotations
@@ -20,14 +24,25 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from poseboard.protocols import area, bootstrap
+from poseboard.datasets.errors import InputError
+from poseboard.protocols import bootstrap, decisions
 from poseboard.protocols.base import Protocol
-from poseboard.protocols.decisions import judge, places
-from poseboard.protocols.records import PairedDifference, Score, SeedValue, Signature, TableComparison
-from poseboard.protocols.scoring import Scored, groupings, seed_estimates, widest
+from poseboard.protocols.decisions import Spread, judge, places
+from poseboard.protocols.records import (
+    ControlComparison,
+    Increase,
+    PairedDifference,
+    Score,
+    SeedValue,
+    Signature,
+    TableComparison,
+)
+from poseboard.protocols.scoring import SEVERITY, Scored, estimate, groupings, is_area, number, seed_estimates, widest
 from poseboard.protocols.table import Table
+
+BySeed = dict[int, pd.DataFrame]
+"""Training seed -> records of a method."""
 
 
 def compare(
@@ -58,53 +73,41 @@ def compare(
     """
     protocol = table.rule()
     sign = 1 if protocol.lower_is_better else -1
-    curves = {_kind(score.signature) for scored in methods.values() for score in scored.scores if _is_area(score)}
-    entries = [
-        (sign * score.value, method, score, scored.errors[scored.errors["group"] == score.group])
-        for method, scored in methods.items()
-        for score in scored.scores
-        if score.table == table.id and score.value is not None
-        if _is_area(score) or _kind(score.signature) not in curves
-    ]
-    members: dict[str, dict[str, dict[int, pd.DataFrame]]] = {}
-    scores: dict[str, dict[str, Score]] = {}
-    signatures = {}
-    for _, method, score, rows in sorted(entries, key=lambda entry: entry[:2]):
-        key = str(score.signature)
-        signatures[key] = (score.signature, score.unit)
-        seeds = sorted(int(seed) for seed in rows["seed"].unique())
-        members.setdefault(key, {})[method] = {
-            seed: rows[rows["seed"] == seed].reset_index(drop=True) for seed in seeds
+    every = [(method, score) for method, scored in methods.items() for score in scored.scores]
+    curves = {_kind(score.signature) for _, score in every if score.signature.severities}
+    members: dict[str, dict[str, Score]] = {}
+    for _, method, score in sorted(
+        (
+            (sign * score.value, method, score)
+            for method, score in every
+            if score.table == table.id and score.value is not None
+            if score.signature.severities or _kind(score.signature) not in curves
+        ),
+        key=lambda entry: entry[:2],
+    ):
+        members.setdefault(str(score.signature), {})[method] = score
+    compared = []
+    for key, scores in members.items():
+        if len(scores) < 2:
+            continue
+        ranked = {name: score for name, score in scores.items() if score.complete and name not in bounds}
+        several = {
+            method: score
+            for method, of_method in (reference or {}).items()
+            for score in of_method
+            if score.table == table.id and str(score.signature) == key
         }
-        scores.setdefault(key, {})[method] = score
-    return [
-        judge(
-            TableComparison(
-                table=table.id,
-                signature=signatures[key][0],
-                unit=signatures[key][1],
-                pairs=_pairs(protocol, tables, compared, resamples),
-                ranks=places(ranked),
-                unranked=[method for method in tables if method not in ranked],
-            ),
-            scores[key],
-            {
-                method: score
-                for method, several in (reference or {}).items()
-                for score in several
-                if score.table == table.id and str(score.signature) == key
-            },
-            methods if learned is None else learned,
+        first = next(iter(scores.values()))
+        unjudged = TableComparison(
+            table=table.id,
+            signature=first.signature,
+            unit=first.unit,
+            pairs=_pairs(protocol, {name: _by_seed(methods[name], score) for name, score in scores.items()}, resamples),
+            ranks=places(ranked),
+            unranked=[method for method in scores if method not in ranked],
         )
-        for key, tables in members.items()
-        if len(tables) > 1
-        for compared in (_compared(protocol, tables),)
-        for ranked in ({name: one for name, one in scores[key].items() if one.complete and name not in bounds},)
-    ]
-
-
-def _is_area(score: Score) -> bool:
-    return bool(score.signature.severities)
+        compared.append(judge(unjudged, scores, several, methods if learned is None else learned))
+    return compared
 
 
 def _kind(signature: Signature) -> tuple[str, int] | None:
@@ -112,189 +115,189 @@ def _kind(signature: Signature) -> tuple[str, int] | None:
     return None if signature.perturbation is None else (signature.perturbation.kind, signature.perturbation.seed)
 
 
-Tables = Mapping[str, Mapping[int, pd.DataFrame]]
-"""Method -> seed -> the protocol's rows."""
+def _by_seed(scored: Scored, score: Score) -> BySeed:
+    """The records of a number."""
+    rows = scored.errors[scored.errors["group"] == score.group]
+    return {seed: rows[rows["seed"] == seed].reset_index(drop=True) for seed in sorted(map(int, rows["seed"].unique()))}
 
 
-Compared = dict[tuple[str, int], pd.MultiIndex]
-"""Method and seed -> what each of its rows is about: a person, or a sample."""
-
-
-def _compared(protocol: Protocol, tables: Tables) -> Compared:
-    """Person or sample of each row of a table; computed once, since methods are compared in hundreds of pairs."""
-    severity = [area.SEVERITY] if area.is_area(_any(tables)) else []
-    person = ["key", "person", "cameras", *severity]
-    return {
-        (method, seed): pd.MultiIndex.from_frame(
-            rows[_of_sample(rows)].astype(str) if protocol.paired_on == "sample" else rows[person]
-        )
-        for method, seeds in tables.items()
-        for seed, rows in seeds.items()
-    }
-
-
-def _common(protocol: Protocol, tables: Tables, compared: Compared) -> dict[str, dict[int, pd.DataFrame]]:
-    """The rows of every method and seed for what has a number in all of them: people, in one order, or samples."""
-    by_person = protocol.paired_on == "person"
-    common: pd.MultiIndex | None = None
-    for method, seeds in tables.items():
-        for seed, rows in seeds.items():
-            index, has_number = compared[method, seed], rows["error"].notna().to_numpy()
-            answered = index if has_number.all() else index[has_number]
-            if common is None:
-                common = answered if by_person else answered.unique()
-            elif not common.equals(answered):
-                common = common[common.isin(answered)]
-    assert common is not None
-    return {
-        method: {seed: _of(common, rows, compared[method, seed], by_person) for seed, rows in seeds.items()}
-        for method, seeds in tables.items()
-    }
-
-
-def _of(common: pd.MultiIndex, rows: pd.DataFrame, index: pd.MultiIndex, by_person: bool) -> pd.DataFrame:
-    """The rows about what is common: those of people in its order."""
-    if index.equals(common):  # most methods predict everything
-        return rows
-    chosen = rows.set_axis(index).loc[common] if by_person else rows[index.isin(common)]
-    return chosen.reset_index(drop=True)
-
-
-def _n_samples(protocol: Protocol, tables: Tables) -> int:
-    """Number of compared units: poses, or samples if the protocol is paired on samples."""
-    rows = _any(tables)
-    return len(rows) if protocol.paired_on == "person" else len(rows[_of_sample(rows)].drop_duplicates())
-
-
-def _of_sample(rows: pd.DataFrame) -> list[str]:
-    """Columns that identify a sample under a condition."""
-    return ["key", "cameras", *([area.SEVERITY] if area.is_area(rows) else [])]
-
-
-def _estimates(
-    protocol: Protocol, tables: Tables, resamples: int, codes: Sequence[NDArray[np.integer]], groups: int
-) -> list[NDArray[np.float64]]:
-    """Each method's number, and then its resamples, (1 + R,), under the same draws of one of `groupings`."""
-    multiplicity = np.ones((1, groups))
-    if resamples:
-        multiplicity = np.vstack([multiplicity, bootstrap.draws(groups, resamples)])
-    estimates = []
-    first = 0
-    for seeds in tables.values():
-        of_seeds = codes[first : first + len(seeds)]
-        estimates.append(seed_estimates(protocol, list(seeds.values()), of_seeds, multiplicity))
-        first += len(seeds)
-    return estimates
-
-
-class _Paired:
-    """Numbers of pairs of methods over their common rows. Numbers over all rows are computed once.
-
-    Most methods have a number for everything. Then their rows are about the same truths in the same order, and a
-    method's number and its resamples are the same in each pair.
-
-    Args:
-        protocol: the protocol of the table.
-        tables: rows of all methods.
-        compared: person or sample of each row.
-        resamples: number of resamples of the bootstrap.
-    """
-
-    def __init__(self, protocol: Protocol, tables: Tables, compared: Compared, resamples: int) -> None:
-        self._protocol, self._tables, self._compared, self._resamples = protocol, tables, compared, resamples
-        self._of_whole: dict[str, NDArray[np.float64]] = {}
-        self._of_seeds: dict[str, dict[int, float | None]] = {}
-        self._groups: tuple[pd.MultiIndex, NDArray[np.integer], int] | None = None
-
-    def estimates(self, both: Tables) -> tuple[list[list[NDArray[np.float64]]], int]:
-        """`_estimates` under each grouping with more than one group, and the number of groups in the first grouping.
-
-        Args:
-            both: the two methods -> their common records.
-        """
-        whole = self._groups_of_whole(both)
-        if whole is None:
-            ways = [way for way in groupings(self._protocol, _rows(both)) if way[1] > 1]
-            found = [_estimates(self._protocol, both, self._resamples, *way) for way in ways]
-            return found, ways[0][1] if ways else 0
-        codes, groups = whole
-        if groups < 2:
-            return [], 0
-        for method, seeds in both.items():
-            if method not in self._of_whole:
-                of_method = {method: seeds}
-                estimated = _estimates(self._protocol, of_method, self._resamples, [codes] * len(seeds), groups)
-                self._of_whole[method] = estimated[0]
-        return [[self._of_whole[method] for method in both]], groups
-
-    def _groups_of_whole(self, both: Tables) -> tuple[NDArray[np.integer], int] | None:
-        """Group of each row, and the number of groups, if two methods are compared over all rows of the table.
-
-        None if rows are left out or differ from those of the first such pair, and for predicted people and recovered
-        rigs, whose groups do not follow from the true poses.
-        """
-        if self._protocol.records != "truth" or any("rig" in rows for rows in _rows(both)):
-            return None
-        if not all(map(self._has_all, both, both.values())):
-            return None
-        index = next(self._compared[method, seed] for method, seeds in both.items() for seed in seeds)
-        if self._groups is None:
-            codes, groups = groupings(self._protocol, _rows(both))[0]
-            self._groups = index, codes[0], groups
-        known, of_row, count = self._groups
-        return (of_row, count) if known.equals(index) else None
-
-    def _has_all(self, method: str, seeds: Mapping[int, pd.DataFrame]) -> bool:
-        """Whether ``seeds`` contains all rows of a method."""
-        return all(rows is self._tables[method][seed] for seed, rows in seeds.items())
-
-    def of_equal_seeds(self, both: Tables) -> list[SeedValue]:
-        """Difference for each seed; empty if the two methods have different seeds."""
-        a, b = both.values()
-        if a.keys() != b.keys():
-            return []
-        of_a, of_b = (self._numbers(method, seeds) for method, seeds in both.items())
-        numbers = ((seed, of_a[seed], of_b[seed]) for seed in a)
-        return [SeedValue(seed=seed, value=None if x is None or y is None else x - y) for seed, x, y in numbers]
-
-    def _numbers(self, method: str, seeds: Mapping[int, pd.DataFrame]) -> dict[int, float | None]:
-        """The number of each seed."""
-        is_whole = self._has_all(method, seeds)
-        if is_whole and method in self._of_seeds:
-            return self._of_seeds[method]
-        numbers = {seed: area.summarise(self._protocol, rows) for seed, rows in seeds.items()}
-        if is_whole:
-            self._of_seeds[method] = numbers
-        return numbers
-
-
-def _rows(tables: Tables) -> list[pd.DataFrame]:
-    return [rows for seeds in tables.values() for rows in seeds.values()]
-
-
-def _any(tables: Tables) -> pd.DataFrame:
-    return next(iter(next(iter(tables.values())).values()))
-
-
-def _pairs(protocol: Protocol, tables: Tables, compared: Compared, resamples: int) -> list[PairedDifference]:
+def _pairs(protocol: Protocol, methods: Mapping[str, BySeed], resamples: int) -> list[PairedDifference]:
+    """Differences of all pairs of methods on what both have a number for."""
+    units = {method: [_units(protocol, rows) for rows in by_seed.values()] for method, by_seed in methods.items()}
     pairs = []
-    paired = _Paired(protocol, tables, compared, resamples)
-    for a, b in combinations(tables, 2):
-        both = _common(protocol, {a: tables[a], b: tables[b]}, compared)
-        drawn, groups = paired.estimates(both)
-        ci95 = widest([protocol.interval(of_a[1:] - of_b[1:]) for of_a, of_b in drawn])
+    for a, b in combinations(methods, 2):
+        rows = [*methods[a].values(), *methods[b].values()]
+        common = _common(protocol, rows, units[a] + units[b])
+        seeds, split = [*methods[a], *methods[b]], len(methods[a])
+        drawn, n_groups = [], 0
+        for codes, groups in groupings(protocol, common):
+            if groups > 1:
+                multiplicity = np.vstack([np.ones((1, groups)), bootstrap.draws(groups, resamples)])
+                of_a, of_b = (
+                    seed_estimates(protocol, common[part], codes[part], multiplicity)
+                    for part in (slice(split), slice(split, None))
+                )
+                drawn.append(of_a - of_b)
+                n_groups = n_groups or groups
+        ci95 = widest([protocol.interval(differences[1:]) for differences in drawn])
         if ci95 is None:
             continue
-        of_a, of_b = drawn[0]
+        of_seeds = []
+        if seeds[:split] == seeds[split:]:
+            for seed, x, y in zip(seeds, common[:split], common[split:], strict=False):
+                ours, theirs = number(protocol, x), number(protocol, y)
+                value = None if ours is None or theirs is None else ours - theirs
+                of_seeds.append(SeedValue(seed=seed, value=value))
         pairs.append(
             PairedDifference(
                 a=a,
                 b=b,
-                difference=float(of_a[0] - of_b[0]),
+                difference=float(drawn[0][0]),
                 ci95=ci95,
-                n_samples=_n_samples(protocol, both),
-                n_groups=groups,
-                seeds=paired.of_equal_seeds(both),
+                n_samples=len(common[0]) if protocol.paired_on == "person" else _units(protocol, common[0]).nunique(),
+                n_groups=n_groups,
+                seeds=of_seeds,
             )
         )
     return pairs
+
+
+def _units(protocol: Protocol, rows: pd.DataFrame) -> pd.MultiIndex:
+    """Person or sample of each record, under a condition."""
+    severity = [SEVERITY] if is_area(rows) else []
+    if protocol.paired_on == "person":
+        return pd.MultiIndex.from_frame(rows[["key", "person", "cameras", *severity]])
+    return pd.MultiIndex.from_frame(rows[["key", "cameras", *severity]].astype(str))
+
+
+def _common(protocol: Protocol, several: Sequence[pd.DataFrame], units: Sequence[pd.MultiIndex]) -> list[pd.DataFrame]:
+    """The records of every frame about what has a number in all of them: people in one order, or samples."""
+    by_person = protocol.paired_on == "person"
+    with_number = [index[rows["error"].notna().to_numpy()] for rows, index in zip(several, units, strict=True)]
+    common = with_number[0] if by_person else with_number[0].unique()
+    for numbered in with_number[1:]:
+        if not common.equals(numbered):
+            common = common[common.isin(numbered)]
+    chosen = []
+    for rows, index in zip(several, units, strict=True):
+        if index.equals(common):  # most methods predict everything
+            chosen.append(rows)
+        else:
+            left = rows.set_axis(index).loc[common] if by_person else rows[index.isin(common)]
+            chosen.append(left.reset_index(drop=True))
+    return chosen
+
+
+def increases(
+    table: Table,
+    control: Table,
+    methods: Mapping[str, Scored],
+    in_control: Mapping[str, Scored],
+    resamples: int = bootstrap.RESAMPLES,
+) -> list[ControlComparison]:
+    """Increase of the errors over those in the control, in percent, for each signature of the table.
+
+    A method counts if it has numbers in both whose signatures differ only in the split, of the same seeds, on poses
+    with a number in both. Two subjects are the same person if their names are equal, or equal except for the letters
+    before their number (R07 and K07).
+
+    Args:
+        table: table with a control.
+        control: its control (`Table.check_control`).
+        methods: method -> its scores on the table with their per-pose errors.
+        in_control: method -> its scores on the control with their per-pose errors.
+        resamples: number of resamples of the bootstrap over people.
+
+    Raises:
+        InputError: the control has none of the people in the same sequences.
+
+    Example:
+        >>> increases(tables["rigs"], tables["rigs-known"], unseen, known)[0].increases[0].value  # doctest: +SKIP
+        7.5
+    """
+    protocol = table.rule()
+    found: dict[str, ControlComparison] = {}
+    for method in sorted(methods.keys() & in_control.keys()):
+        by_signature = {str(score.signature): score for score in in_control[method].scores}
+        for score in methods[method].scores:
+            of_control = by_signature.get(str(score.signature.in_split(control.split)))
+            if of_control is None or score.value is None or not of_control.value:
+                continue
+            rows, control_rows = _by_seed(methods[method], score), _by_seed(in_control[method], of_control)
+            if rows.keys() != control_rows.keys():
+                continue
+            several = [*rows.values(), *control_rows.values()]
+            units = [_same_pose(one) for one in several]
+            if not units[0].isin(units[-1]).any():
+                where, problem = f"table {table.id}: control: {control.id}", "has none of its people in its sequences"
+                raise InputError(where, problem, "name a table of the same people, or remove the control")
+            people = [one.assign(twin=unit.get_level_values("twin")) for one, unit in zip(several, units, strict=True)]
+            paired = _common(protocol, people, units)
+            if not len(paired[0]):
+                continue
+            increase = _increase(protocol, method, (of_control.value, score.value), list(rows), paired, resamples)
+            key = str(score.signature)
+            if key not in found:
+                found[key] = ControlComparison(
+                    table=table.id, control=control.id, signature=score.signature, increases=[]
+                )
+            found[key].increases.append(increase)
+    return list(found.values())
+
+
+def _same_pose(rows: pd.DataFrame) -> pd.MultiIndex:
+    """Index that is equal for a pose and for the same pose in the control."""
+    subject = rows["subject"].astype(str)
+    number = subject.str.extract(r"(\d+)$", expand=False).fillna(subject)
+    severity = [rows[SEVERITY]] if is_area(rows) else []
+    return pd.MultiIndex.from_arrays(
+        [
+            (number if number.nunique() == subject.nunique() else subject).rename("twin"),
+            rows["key"].astype(str).str.partition("/")[2],
+            *(rows[name] for name in ("person", "cameras")),
+            *severity,
+        ]
+    )
+
+
+def _increase(
+    protocol: Protocol,
+    method: str,
+    scores: tuple[float, float],
+    seeds: Sequence[int],
+    paired: Sequence[pd.DataFrame],
+    resamples: int,
+) -> Increase:
+    """Increase of one method, from its paired records of each seed, followed by those in the control."""
+    codes, people = pd.factorize(paired[0]["twin"], sort=True)
+    multiplicity = np.vstack([np.ones((1, len(people))), bootstrap.draws(len(people), resamples)])
+    rows, control_rows = paired[: len(seeds)], paired[len(seeds) :]
+    # Of several seeds the scores are means, and so is what is compared.
+    percent = _percent(
+        *(seed_estimates(protocol, of_seeds, [codes] * len(seeds), multiplicity) for of_seeds in (rows, control_rows))
+    )
+    of_seeds = [
+        float(_percent(*(estimate(protocol, one, codes, multiplicity[:1]) for one in pair))[0])
+        for pair in zip(rows, control_rows, strict=True)
+    ]
+    value = float(percent[0])
+    over_people = protocol.interval(percent[1:]) if len(people) > 1 else None
+    ci95 = over_people
+    if over_people is not None and len(seeds) > 1:
+        ci95 = decisions.interval(value, over_people, Spread.of(of_seeds, len(seeds)))
+    return Increase(
+        method=method,
+        value=value,
+        ci95=ci95,
+        ci95_people=over_people if len(seeds) > 1 else None,
+        n_samples=len(codes),
+        n_people=len(people),
+        scores=scores,
+        seeds=[SeedValue(seed=seed, value=of_seed) for seed, of_seed in zip(seeds, of_seeds, strict=True)],
+    )
+
+
+def _percent(number: bootstrap.Array, of_control: bootstrap.Array) -> bootstrap.Array:
+    """Increase of a number over the control, in percent; NaN where the control is 0."""
+    share = np.divide(number, of_control, out=np.full(number.shape, np.nan), where=of_control > 0)
+    return np.asarray(100 * (share - 1))

@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from poseboard.datasets.errors import InputError
-from poseboard.protocols import area, bootstrap
-from poseboard.protocols.base import Breakdown, Protocol, TruthTable, errors_of
+from poseboard.protocols import bootstrap
+from poseboard.protocols.base import Breakdown, Protocol, TruthTable, errors_of, number_or_none
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.decisions import with_training
 from poseboard.protocols.predictions import PoseTable, positions
@@ -25,6 +25,8 @@ Predictions = Mapping[Condition, Mapping[int, PoseTable]]
 """Of one row: what it was shown -> training seed -> its answers."""
 PREDICTED_PER_TRUE = "predicted per true person"
 """Secondary figure of protocols that match several people: copies of people show in it."""
+SEVERITY = "severity"
+"""Column of the records of several severities, whose number is the area under the curve over the severities."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +233,7 @@ def _errors(
                 rows = _with_rigs(of_pred, pred, truth)
                 cameras = pd.Categorical.from_codes(np.full(len(rows), place, dtype=np.int8), categories=names)
                 rows = rows.assign(cameras=cameras)
-                rows = rows.assign(**{area.SEVERITY: np.float32(severity)}) if len(set(severities)) > 1 else rows
+                rows = rows.assign(**{SEVERITY: np.float32(severity)}) if len(set(severities)) > 1 else rows
                 of_rule[seed].append(rows)
     return [
         {seed: rows[0] if len(rows) == 1 else pd.concat(rows, ignore_index=True) for seed, rows in of_rule.items()}
@@ -317,6 +319,51 @@ def _of_sequences(protocol: Protocol, tables: Sequence[pd.DataFrame]) -> tuple[l
     return np.split(codes, np.cumsum([len(table) for table in tables])[:-1]), groups
 
 
+def is_area(table: pd.DataFrame) -> bool:
+    """Whether the records are of several severities."""
+    return SEVERITY in table and bool(table[SEVERITY].notna().any())
+
+
+def estimate(
+    protocol: Protocol, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Number of records under each row of ``multiplicity``, (R,); of several severities the area under their curve.
+
+    The area is divided by the range of severities, so it is in the unit of the number. NaN if a severity has none.
+    """
+    if not is_area(table):
+        return protocol.estimate(table, codes, multiplicity)
+    severity = table[SEVERITY].to_numpy()
+    levels = np.unique(severity)
+    values = [protocol.estimate(table[severity == level], codes[severity == level], multiplicity) for level in levels]
+    return _mean_height(np.array(values), levels)
+
+
+def number(protocol: Protocol, table: pd.DataFrame) -> float | None:
+    """Number of the records of one seed; None if there is none, or none at some severity."""
+    return number_or_none(estimate(protocol, table, np.zeros(len(table), dtype=np.int64), np.ones((1, 1)))[0])
+
+
+def _breakdown(protocol: Protocol, table: pd.DataFrame) -> Breakdown:
+    """`Protocol.breakdown`; of several severities each entry is the area under its own curve."""
+    if not is_area(table):
+        return protocol.breakdown(table)
+    levels = np.unique(table[SEVERITY])
+    of_levels = [protocol.breakdown(table[table[SEVERITY] == level]) for level in levels]
+
+    def area(field: str, name: str) -> float | None:
+        values = np.array([of_level[field].get(name) for of_level in of_levels], dtype=np.float64)  # None: NaN
+        return number_or_none(_mean_height(values[:, None], levels)[0])
+
+    return {field: {name: area(field, name) for name in entries} for field, entries in of_levels[0].items()}
+
+
+def _mean_height(values: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of values (S, R) over the range of the levels (S,), by the trapezoidal rule, (R,)."""
+    widths = np.diff(levels)[:, None]
+    return np.asarray((widths * (values[1:] + values[:-1]) / 2).sum(axis=0) / (levels[-1] - levels[0]))
+
+
 def seed_estimates(
     protocol: Protocol,
     tables: Sequence[pd.DataFrame],
@@ -332,7 +379,7 @@ def seed_estimates(
         multiplicity: (R, G) how often each group counts.
     """
     pairs = zip(tables, codes, strict=True)
-    of_seeds = [area.estimate(protocol, table, of_table, multiplicity) for table, of_table in pairs]
+    of_seeds = [estimate(protocol, table, of_table, multiplicity) for table, of_table in pairs]
     return mean_without_nan(np.array(of_seeds))
 
 
@@ -357,7 +404,7 @@ def _summary(
         name: [int(of_seed[name].sum()) if name in of_seed else 0 for of_seed in rows] for name in ("false", "unjudged")
     }
     judged = [len(of_seed) - false - unjudged for of_seed, false, unjudged in zip(rows, *aside.values(), strict=True)]
-    seeds = [SeedValue(seed=seed, value=area.summarise(protocol, of_seed)) for seed, of_seed in tables.items()]
+    seeds = [SeedValue(seed=seed, value=number(protocol, of_seed)) for seed, of_seed in tables.items()]
     numbers = [of_seed.value for of_seed in seeds if of_seed.value is not None]
     ci95 = widest(
         [
@@ -385,7 +432,7 @@ def _summary(
         counted="people" if protocol.records == "predicted" else "poses",
         n_groups=of_sequences[1],
         seeds=seeds,
-        breakdown=_mean_breakdown([area.breakdown(protocol, of_seed) for of_seed in rows]),
+        breakdown=_mean_breakdown([_breakdown(protocol, of_seed) for of_seed in rows]),
         secondary={} if signature.severities else _mean_figures([protocol.secondary(of_seed) for of_seed in rows]),
         curves={}
         if signature.severities

@@ -314,6 +314,24 @@ class Table(BaseModel):
         return replace(truth.take(np.flatnonzero(chosen[truth.place])), chosen=chosen)
 
 
+def check_control(table: Table, control: Table) -> None:
+    """Check that a table can be compared with its control.
+
+    Raises:
+        InputError: the control is on another data set or on the same split, has another protocol or other samples, or
+            the protocol has no error for each true pose.
+    """
+    where, rule = f"table {table.id}: control: {control.id}", table.rule()
+    if table.dataset != control.dataset or table.split == control.split:
+        problem = "is of the same split" if table.dataset == control.dataset else f"is run on {control.dataset}"
+        raise InputError(where, problem, f"name a table of another split of {table.dataset}")
+    for field in ("protocol", "parameters", "groups", "every"):
+        if getattr(table, field) != getattr(control, field):
+            raise InputError(where, f"has other {field}", f"give both tables the same {field}")
+    if rule.records != "truth" or not rule.lower_is_better:
+        raise InputError(where, f"{table.protocol} states no error of each true pose", "remove the control")
+
+
 def read_tables(path: Path) -> tuple[Table, ...]:
     """Read a file of benchmarks/tables: one table, or one for each entry of ``numbers``.
 

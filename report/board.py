@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from poseboard.protocols.decisions import Spread, few_groups, judge, places, trained, with_training
+from poseboard.protocols.decisions import Spread, few_groups, trained
 from poseboard.protocols.records import (
     ControlComparison,
     PairedDifference,
@@ -345,7 +345,7 @@ def boards(results: Results) -> list[Board]:
     for entry in results.entries:
         for score in entry.scores.scores:
             key = (entry.scores.dataset, entry.scores.synthetic, score.table, str(score.signature))
-            groups.setdefault(key, []).append((entry.scores, with_training(score)))
+            groups.setdefault(key, []).append((entry.scores, score))
     references: dict[tuple[str, bool, str, str], dict[str, Score]] = {}
     for entry in results.reference.entries if results.reference else ():
         for score in entry.scores.scores:
@@ -366,16 +366,10 @@ def boards(results: Results) -> list[Board]:
         dataset, synthetic, table, _ = key
         comparison = comparisons.get(key)
         reference = references.get(key, {})
-        scores = {file.method: score for file, score in scored}
-        ranked = {file.method: score for file, score in scored if score.complete and not file.bound}
-        numbered = [method for method, score in scores.items() if score.value is not None]
+        numbered = {file.method for file, score in scored if score.value is not None}
         compared = [] if comparison is None else [*(rank.method for rank in comparison.ranks), *comparison.unranked]
-        if compared and set(compared) != set(numbered):
+        if compared and set(compared) != numbered:
             comparison = None  # it compares other rows
-        if comparison is not None:  # again, with the variation between trainings
-            rows = {"ranks": places(ranked), "unranked": [method for method in numbered if method not in ranked]}
-            learned = {file.method for file, _ in scored if trained(file)}
-            comparison = judge(comparison.model_copy(update=rows), scores, reference, learned)
         ranks = {rank.method: rank for rank in comparison.ranks} if comparison else {}
         members = sorted(scored, key=lambda pair: _place(pair[0], pair[1], ranks.get(pair[0].method)))
         first = members[0][1]

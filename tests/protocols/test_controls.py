@@ -9,10 +9,10 @@ from predicted import answered
 
 from poseboard.datasets.errors import InputError
 from poseboard.protocols.base import TruthTable
-from poseboard.protocols.controls import check_control, increases
+from poseboard.protocols.comparison import increases
 from poseboard.protocols.records import Increase
 from poseboard.protocols.scoring import Scored, score
-from poseboard.protocols.table import Group, Table
+from poseboard.protocols.table import Group, Table, check_control
 
 TABLE = "B"
 TWIN = {"S9": "K9", "S11": "K11"}

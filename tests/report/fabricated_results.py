@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import yaml
 from matplotlib.image import imsave
 
+from poseboard.protocols.decisions import judge, places, trained, with_training
 from poseboard.protocols.records import (
     ComparisonFile,
     Curve,
@@ -29,6 +31,7 @@ from poseboard.protocols.records import (
     TrainingFile,
     TrainingRun,
 )
+from poseboard.report.results import Results, read_results
 
 ACTIONS = (
     *("Directions", "Discussion", "Eating", "Greeting", "Phoning", "Photo", "Posing", "Purchases", "Sitting"),
@@ -296,6 +299,38 @@ def write_everything(root: Path) -> None:
         ratio=100.9, aim="20 times", met=True, details={"error_mm": 1e-9}, hardware="2 CPU cores", created="2026-11-21",
     ).write(root / "speed" / "triangulation.json")  # fmt: skip
     write_published(root)
+    write_judged(root)
+
+
+def judged(found: Results) -> Results:
+    """The results with comparisons as the compare stage decides them."""
+
+    def scores_of(table: TableComparison, results: Results | None) -> dict[str, Score]:
+        return {
+            entry.scores.method: with_training(score)
+            for entry in (results.entries if results else ())
+            for score in entry.scores.scores
+            if score.table == table.table and score.signature == table.signature
+        }
+
+    files = []
+    for file in found.comparisons:
+        tables = []
+        for table in file.tables:
+            scores = scores_of(table, found)
+            bounds = {entry.scores.method for entry in found.entries if entry.scores.bound}
+            ranked = {name: score for name, score in scores.items() if score.complete and name not in bounds}
+            rows = {"ranks": places(ranked), "unranked": [name for name in scores if name not in ranked]}
+            learned = {entry.scores.method for entry in found.entries if trained(entry.scores)}
+            tables.append(judge(table.model_copy(update=rows), scores, scores_of(table, found.reference), learned))
+        files.append(file.model_copy(update={"tables": tables}))
+    return replace(found, comparisons=tuple(files))
+
+
+def write_judged(root: Path) -> None:
+    """Decide the written comparisons again, after a change of scores."""
+    for file in judged(read_results(root, "default")).comparisons:
+        file.write(root / "default" / "comparisons" / f"{file.dataset}.json")
 
 
 def edit_scores(root: Path, method: str, dataset: str = "human36m", **changes: object) -> None:

@@ -18,6 +18,7 @@ from fabricated_results import (
     provenance,
     write_data,
     write_everything,
+    write_judged,
     write_method,
     write_published,
 )
@@ -75,6 +76,7 @@ def test_the_page_starts_with_the_finding_and_ranks_no_bound(results: Path, tmp_
     source = tmp_path / "results"
     shutil.copytree(results, source)
     edit_scores(source, "algebraic", bound=True)
+    write_judged(source)
     build(source, "default", tmp_path / "out")
     html = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     board = html[html.index('<section id="board">') : html.index('<section id="differences">')]
@@ -100,6 +102,7 @@ def test_the_spread_of_training_and_every_paper_are_on_the_page(site: Path) -> N
 
 def test_a_page_without_the_run_of_several_seeds_claims_less(results: Path, tmp_path: Path) -> None:
     shutil.copytree(results, tmp_path / "results", ignore=shutil.ignore_patterns("seeds"))
+    write_judged(tmp_path / "results")
     build(tmp_path / "results", "default", tmp_path / "out")
     text = page(tmp_path / "out" / "index.html").text
     assert "the variation between trainings is not known" in text
