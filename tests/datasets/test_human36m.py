@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -111,11 +112,11 @@ def test_a_rendered_tree_says_so(save_labels: Save, labels: dict, tmp_path: Path
     rendered = Human36M(tmp_path)
     assert rendered.synthetic
     assert (real.facts("test").truth, rendered.facts("test").truth) == ("motion capture", "synthetic")
-    with pytest.raises(InputError, match="was changed after it was generated"):
+    with pytest.raises(InputError, match=re.escape(str(tmp_path))):
         rendered.manifest()
     for damage in ("{}", "", "[]", '{"sha256": "short"}'):
         manifest.write_text(damage)
-        with pytest.raises(InputError, match=r"manifest\.json: is no manifest"):
+        with pytest.raises(InputError, match=r"manifest\.json: "):
             Human36M(tmp_path).manifest()
     before = real.manifest()
     labels["table"]["keypoints"] += 1
@@ -161,41 +162,41 @@ def _replace(field: str, value: Any) -> Callable[[dict], None]:
 
 
 DAMAGE = {
-    "no table": (_without("table"), r"npy: table: field is missing"),
-    "no camera names": (_without("camera_names"), r"npy: camera_names: field is missing"),
-    "no boxes": (_drop("table", "bbox_by_camera_tlbr"), r"table\.bbox_by_camera_tlbr: field is missing"),
-    "no K": (_drop("cameras", "K"), r"cameras\.K: field is missing"),
-    "table is a list": (_replace("table", [1, 2]), r"table: is no structured array"),
-    "empty table": (lambda labels: labels.update(table=labels["table"][:0]), r"table: shape is \(0,\)"),
+    "no table": (_without("table"), r"npy: table: "),
+    "no camera names": (_without("camera_names"), r"npy: camera_names: "),
+    "no boxes": (_drop("table", "bbox_by_camera_tlbr"), r"table\.bbox_by_camera_tlbr: "),
+    "no K": (_drop("cameras", "K"), r"cameras\.K: "),
+    "table is a list": (_replace("table", [1, 2]), r"table: "),
+    "empty table": (lambda labels: labels.update(table=labels["table"][:0]), r"table: .*\(0,\)"),
     "float boxes": (
         _retype("table", "bbox_by_camera_tlbr", lambda v: v.astype("f4")),
-        r"table\.bbox_by_camera_tlbr: type is float32",
+        r"table\.bbox_by_camera_tlbr: .*float32",
     ),
-    "16 joints": (_retype("table", "keypoints", lambda v: v[:, :16]), r"table\.keypoints: shape is \(16, 3\)"),
+    "16 joints": (_retype("table", "keypoints", lambda v: v[:, :16]), r"table\.keypoints: .*\(16, 3\)"),
     "3 cameras of boxes": (
         _retype("table", "bbox_by_camera_tlbr", lambda v: v[:, :3]),
-        r"table\.bbox_by_camera_tlbr: shape is \(3, 4\)",
+        r"table\.bbox_by_camera_tlbr: .*\(3, 4\)",
     ),
-    "4 lens values": (_retype("cameras", "dist", lambda v: v[..., :4]), r"cameras\.dist: shape is \(4,\)"),
+    "4 lens values": (_retype("cameras", "dist", lambda v: v[..., :4]), r"cameras\.dist: .*\(4,\)"),
     "cameras of fewer subjects": (
         lambda labels: labels.update(cameras=labels["cameras"][:2]),
-        r"cameras: shape is \(2, 4\), not \(4, 4\)",
+        r"cameras: .*\(2, 4\)",
     ),
-    "singular K": (_put("cameras", "K", (2, 1), 0), r"cameras\[S9, 55011271\]\.K: is singular"),
-    "infinite t": (_put("cameras", "t", (0, 3), np.inf), r"cameras\[S1, 60457274\]\.t: is not finite"),
-    "subject beyond": (_put("table", "subject_idx", 5, 9), r"table\.subject_idx: row 5 is outside 0 … 3"),
-    "negative action": (_put("table", "action_idx", 7, -1), r"table\.action_idx: row 7 is outside"),
-    "negative frame": (_put("table", "frame_idx", 7, -1), r"table\.frame_idx: row 7 is outside"),
-    "nan joint": (_put("table", "keypoints", (4, 3, 1), np.nan), r"table\.keypoints: row 4 is not finite"),
+    "singular K": (_put("cameras", "K", (2, 1), 0), r"cameras\[S9, 55011271\]\.K: "),
+    "infinite t": (_put("cameras", "t", (0, 3), np.inf), r"cameras\[S1, 60457274\]\.t: "),
+    "subject beyond": (_put("table", "subject_idx", 5, 9), r"table\.subject_idx: row 5 "),
+    "negative action": (_put("table", "action_idx", 7, -1), r"table\.action_idx: row 7 "),
+    "negative frame": (_put("table", "frame_idx", 7, -1), r"table\.frame_idx: row 7 "),
+    "nan joint": (_put("table", "keypoints", (4, 3, 1), np.nan), r"table\.keypoints: row 4 "),
     "inverted box": (
         _put("table", "bbox_by_camera_tlbr", (2, 1), (50, 50, 10, 60)),
-        r"table\.bbox_by_camera_tlbr: row 2 has an inverted box",
+        r"table\.bbox_by_camera_tlbr: row 2 ",
     ),
-    "twice": (_put("table", "frame_idx", 1, 0), r"table: S1/Greeting-2/000000 occurs twice"),
-    "name leaves the tree": (_replace("action_names", ["../../etc", "b", "c", "d"]), r"action_names: is no list of"),
-    "absolute name": (_replace("camera_names", ["/", "b", "c", "d"]), r"camera_names: is no list of plain names"),
-    "name twice": (_replace("subject_names", ["S1", "S1", "S9", "S11"]), r"subject_names: has a name twice"),
-    "names are a number": (_replace("subject_names", 3), r"subject_names: is no list of plain names"),
+    "twice": (_put("table", "frame_idx", 1, 0), r"table: S1/Greeting-2/000000 "),
+    "name leaves the tree": (_replace("action_names", ["../../etc", "b", "c", "d"]), r"action_names: "),
+    "absolute name": (_replace("camera_names", ["/", "b", "c", "d"]), r"camera_names: "),
+    "name twice": (_replace("subject_names", ["S1", "S1", "S9", "S11"]), r"subject_names: "),
+    "names are a number": (_replace("subject_names", 3), r"subject_names: "),
 }
 
 
@@ -217,7 +218,7 @@ def test_a_camera_that_does_not_rotate_is_named(save_labels: Save, labels: dict,
     save_labels(labels)
     dataset = Human36M(tmp_path)
     assert dataset.sample("S9/Walking-1/000005").views
-    with pytest.raises(InputError, match=r"cameras\[S11, 58860488\]: camera R is not a rotation"):
+    with pytest.raises(InputError, match=r"cameras\[S11, 58860488\]: .*\bR\b"):
         dataset.sample("S11/Walking-1/000005")
 
 
@@ -232,7 +233,7 @@ def test_cameras_of_a_subject_without_rows_may_be_blank(save_labels: Save, label
 def test_labels_that_are_no_dict_are_refused(save_labels: Save, tmp_path: Path, content: Any) -> None:
     path = save_labels({})
     path.write_bytes(pickle.dumps(content))
-    with pytest.raises(InputError, match="not a dict"):
+    with pytest.raises(InputError, match=re.escape(str(path))):
         Human36M(tmp_path).keys("test")
 
 
@@ -242,7 +243,7 @@ def test_hostile_labels_are_refused(save_labels: Save, labels: dict, tmp_path: P
             return os.system, (f"touch {tmp_path / 'ran'}",)
 
     save_labels({**labels, "table": Hostile()})
-    with pytest.raises(InputError, match=r"system, which is no numpy data; nothing was run"):
+    with pytest.raises(InputError, match=r"system.*nothing was run"):
         Human36M(tmp_path).keys("test")
     assert "system" in Human36M(tmp_path).status().detail
     assert not (tmp_path / "ran").exists()
@@ -271,13 +272,13 @@ def test_predictions_come_in_the_order_of_the_keys(tmp_path: Path, every: int) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"keypoints_3d": None}, "keypoints_3d: is object"),
-        ({"keypoints_3d": [[1, 2], [3]]}, "keypoints_3d: rows differ"),
-        ({"keypoints_3d": np.zeros((8, 17, 2))}, "not floats"),
-        ({"indexes": np.arange(7)}, r"indexes: is int64 \(7,\) for 8 poses"),
-        ({"indexes": np.arange(8) + 1}, "indexes: are not each of 0 … 7 once"),
-        ({"indexes": [0, 1, 2, 3, 4, 5, 6, 6]}, "indexes: are not each"),
-        ({"indexes": np.arange(8.0)}, "indexes: is float64"),
+        ({"keypoints_3d": None}, "keypoints_3d: "),
+        ({"keypoints_3d": [[1, 2], [3]]}, "keypoints_3d: "),
+        ({"keypoints_3d": np.zeros((8, 17, 2))}, "keypoints_3d: "),
+        ({"indexes": np.arange(7)}, r"indexes: .*\(7,\)"),
+        ({"indexes": np.arange(8) + 1}, "indexes: "),
+        ({"indexes": [0, 1, 2, 3, 4, 5, 6, 6]}, "indexes: "),
+        ({"indexes": np.arange(8.0)}, "indexes: .*float64"),
     ],
 )
 def test_misfitting_predictions_are_refused(tmp_path: Path, change: dict, message: str) -> None:
@@ -288,11 +289,11 @@ def test_misfitting_predictions_are_refused(tmp_path: Path, change: dict, messag
 
 def test_predictions_of_another_selection_are_refused(tmp_path: Path) -> None:
     path = save_predictions(tmp_path / "val.pkl", predictions())
-    with pytest.raises(InputError, match="8 poses for 5 frames"):
+    with pytest.raises(InputError, match=r"keypoints_3d: .*8 .* 5 "):
         read_predictions(path, ["k"] * 5)
     save_predictions(path, {"keypoints_3d": np.zeros((8, 17, 3))})
-    with pytest.raises(InputError, match="indexes: field is missing"):
+    with pytest.raises(InputError, match="indexes: "):
         read_predictions(path, ["k"] * 8)
     save_predictions(path, [1])
-    with pytest.raises(InputError, match="not a dict of predictions"):
+    with pytest.raises(InputError, match=r"val\.pkl"):
         read_predictions(path, ["k"] * 8)

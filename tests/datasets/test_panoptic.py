@@ -142,7 +142,7 @@ def test_detected_boxes_where_they_are_there(small):
     assert Panoptic(small, TEST, boxes="joints").sample("171204_pose5/00001501").views
 
     write_detections(small, "171204_pose5", "00_02", boxes[:1501])
-    with pytest.raises(InputError, match=r"00_02\.json: holds frames 0 to 1500, frame 1501 is used"):
+    with pytest.raises(InputError, match=r"00_02\.json: .*1501"):
         Panoptic(small, TEST).sample("171204_pose5/00001501")
     for wrong in (
         "",
@@ -156,11 +156,11 @@ def test_detected_boxes_where_they_are_there(small):
     ):
         (small / "171204_pose5/mrcnn-detections/00_02.json").write_text(wrong)
         assert Panoptic(small, TEST).status().state == "damaged"
-        with pytest.raises(InputError, match=r"00_02\.json: is no (JSON|list)"):
+        with pytest.raises(InputError, match=r"00_02\.json: "):
             Panoptic(small, TEST).sample(KEY)
     for wrong in ([9, 9, 9, 80, 1], [9, 80, 40, 20, 1], [0, 0, 99999, 10, 1]):
         write_detections(small, "171204_pose5", "00_02", [wrong] * 1600)
-        with pytest.raises(InputError, match=r"00_02\.json: 1500: is no box"):
+        with pytest.raises(InputError, match=r"00_02\.json: 1500: "):
             Panoptic(small, TEST).sample(KEY)
     (small / "171204_pose5/mrcnn-detections/00_02.json").unlink()
     assert Panoptic(small, TEST, boxes="detections").status().state == "missing"
@@ -290,9 +290,9 @@ def test_a_lens_that_folds_back():
 def test_what_is_not_there(small):
     dataset = Panoptic(small)
     assert dataset.status().state == "partial"
-    assert dataset.status().detail.endswith("7 things missing, first sequence 171026_pose1")
+    assert dataset.status().detail.endswith("171026_pose1")
     assert len(dataset.keys("test")) == 6
-    with pytest.raises(InputError, match=r"sequence 171026_pose1 is missing; .*datasets\.panoptic\.sequences"):
+    with pytest.raises(InputError, match=r"171026_pose1.*datasets\.panoptic\.sequences"):
         dataset.keys("train")
     assert Panoptic(small, TEST).status().state == "ready"
     assert Panoptic(small, TEST).keys("train") == []
@@ -300,21 +300,21 @@ def test_what_is_not_there(small):
     image.unlink()
     status = Panoptic(small, TEST).status()
     assert status.state == "partial"
-    assert status.detail.endswith("1 things missing, first 171204_pose5/hdImgs/00_10/00_10_00001500.jpg")
+    assert status.detail.endswith("171204_pose5/hdImgs/00_10/00_10_00001500.jpg")
     view = Panoptic(small, TEST).sample(KEY).views[2]
-    with pytest.raises(InputError, match=r"00_10_00001500\.jpg: image cannot be read"):
+    with pytest.raises(InputError, match=r"00_10_00001500\.jpg: "):
         view.pixels()
     image.write_bytes(b"\xff\xd8 no picture")
-    with pytest.raises(InputError, match=r"00_10_00001500\.jpg: file is no readable image"):
+    with pytest.raises(InputError, match=r"00_10_00001500\.jpg: "):
         view.pixels()
     cv2.imwrite(str(image), np.zeros((45, 80, 3), dtype=np.uint8))
-    with pytest.raises(InputError, match=r"00_10_00001500\.jpg: is 80 x 45, its annotations are for 160 x 90"):
+    with pytest.raises(InputError, match=r"00_10_00001500\.jpg: .*80 x 45.*160 x 90"):
         view.pixels()
-    with pytest.raises(InputError, match="no such sample"):
+    with pytest.raises(InputError, match="171204_pose5/1500"):
         Panoptic(small, TEST).sample("171204_pose5/1500")
     for file in (small / "171204_pose6/hdPose3d_stage1_coco19").iterdir():
         file.unlink()
-    assert "labelled frames of 171204_pose6" in Panoptic(small, {"test": ("171204_pose6",)}).status().detail
+    assert "171204_pose6" in Panoptic(small, {"test": ("171204_pose6",)}).status().detail
 
 
 def joints19(values):
@@ -324,10 +324,10 @@ def joints19(values):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: [1], "bodies: is no list"),
-        (lambda content: {"version": 0.7}, "bodies: is no list"),
-        (lambda content: {**content, "bodies": {"0": 1}}, "bodies: is no list"),
-        (lambda content: {**content, "bodies": [3]}, r"bodies\[0\]\.joints19: is not 76 numbers"),
+        (lambda content: [1], "bodies: "),
+        (lambda content: {"version": 0.7}, "bodies: "),
+        (lambda content: {**content, "bodies": {"0": 1}}, "bodies: "),
+        (lambda content: {**content, "bodies": [3]}, r"bodies\[0\]\.joints19"),
         (lambda content: {**content, "bodies": [*content["bodies"], {}]}, r"bodies\[1\]\.joints19"),
         (joints19([0.0] * 57), r"bodies\[0\]\.joints19"),
         (joints19([[0.0] * 4] * 19), r"bodies\[0\]\.joints19"),
@@ -352,7 +352,7 @@ def test_labels_that_are_wrong(small, change, message):
 def test_files_nested_too_deep_are_told(small, file):
     (small / file).write_bytes(b"[" * 100_000)
     assert Panoptic(small, TEST).status().state == "damaged"
-    with pytest.raises(InputError, match=rf"{file.name}: is no JSON"):
+    with pytest.raises(InputError, match=rf"{file.name}: "):
         Panoptic(small, TEST).sample(KEY)
 
 
@@ -366,16 +366,16 @@ def camera(field, value):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: [], "cameras: is no list of cameras"),
-        (lambda content: {"cameras": [1]}, "cameras: is no list of cameras"),
-        (camera("name", ["00_02"]), "00_02: there is no such camera"),
-        (camera("K", None), r"00_02\.K: is not 3 x 3 numbers"),
-        (camera("K", np.eye(4).tolist()), r"00_02\.K: is not 3 x 3 numbers"),
-        (camera("K", np.zeros((3, 3)).tolist()), "00_02: camera K is singular"),
-        (camera("R", (2 * np.eye(3)).tolist()), "00_02: camera R is not a rotation"),
-        (camera("t", [1, 2, 3]), r"00_02\.t: is not 3 x 1 numbers"),
-        (camera("distCoef", [0, 0, 0, 0]), r"00_02\.distCoef: is not 5 numbers"),
-        (camera("resolution", [0, 90]), r"00_02\.resolution: is 0 x 90"),
+        (lambda content: [], "cameras: "),
+        (lambda content: {"cameras": [1]}, "cameras: "),
+        (camera("name", ["00_02"]), "00_02: "),
+        (camera("K", None), r"00_02\.K: "),
+        (camera("K", np.eye(4).tolist()), r"00_02\.K: "),
+        (camera("K", np.zeros((3, 3)).tolist()), r"00_02: .*\bK\b"),
+        (camera("R", (2 * np.eye(3)).tolist()), r"00_02: .*\bR\b"),
+        (camera("t", [1, 2, 3]), r"00_02\.t: "),
+        (camera("distCoef", [0, 0, 0, 0]), r"00_02\.distCoef: "),
+        (camera("resolution", [0, 90]), r"00_02\.resolution: "),
     ],
 )
 def test_a_calibration_that_is_wrong(small, change, message):

@@ -77,30 +77,33 @@ def test_people_pass() -> None:
 @pytest.mark.parametrize(
     ("joints_scale", "t_scale", "measured", "remedy"),
     [
-        (0.001, 1, "the median person is 1.", "labels look like metres: multiply the joints by 1000"),
-        (0.1, 1, "the median person is 16", "labels look like centimetres: multiply the joints by 10"),
-        (0.001, 0.001, "the median person", "labels look like metres: multiply the joints and the cameras' t by 1000"),
-        (1000, 1, "the median person is 1.6", "labels look like micrometres: multiply the joints by 0.001"),
-        (0.25, 1, "the median person is 4", "check their unit and their order"),
+        (0.001, 1, " 1.", ("joints", "metres", " 1000")),
+        (0.1, 1, " 16", ("joints", "centimetres", " 10")),
+        (0.001, 0.001, " 1.", ("joints", "cameras' t", "metres", " 1000")),
+        (1000, 1, " 1.6", ("joints", "micrometres", " 0.001")),
+        (0.25, 1, " 4", ("unit", "order")),
     ],
 )
-def test_people_of_another_size_are_found(joints_scale: float, t_scale: float, measured: str, remedy: str) -> None:
+def test_people_of_another_size_are_found(
+    joints_scale: float, t_scale: float, measured: str, remedy: tuple[str, ...]
+) -> None:
     found = first(labels(joints_scale, t_scale))
-    assert (found.field, found.remedy) == ("joints", remedy)
-    assert found.problem.startswith(measured)
-    assert found.problem.endswith("not 500 to 2500 mm")
+    assert found.field == "joints"
+    assert all(words in found.remedy for words in remedy)
+    assert measured in found.problem
+    assert "500 to 2500 mm" in found.problem
 
 
 @pytest.mark.parametrize("t_scale", [0.001, 0.1, 1000])
 def test_cameras_in_another_unit_are_found(t_scale: float) -> None:
     found = first(labels(t_scale=t_scale))
     assert "camera" in found.field
-    assert found.remedy.endswith(f"multiply it by {1 / t_scale:g}")
+    assert f"{1 / t_scale:g}" in found.remedy
 
 
 def test_joints_of_another_order_have_impossible_bones() -> None:
     found = first(labels(joints=[*range(8, 17), *range(8)]))
-    assert "the median distance from" in found.problem
+    assert "distance" in found.problem
     assert "right_ankle, right_knee" in found.remedy
 
 
@@ -115,7 +118,6 @@ def test_joints_of_another_order_have_impossible_bones() -> None:
 def test_a_camera_that_does_not_fit_is_named(changes: dict[str, Any]) -> None:
     found = first(labels(**changes))
     assert found.field == "camera left"
-    assert "of the median person's joints project into" in found.problem
     assert "multiply" not in found.remedy
 
 
@@ -126,7 +128,6 @@ def test_people_project_into_some_image(changes: dict[str, Any]) -> None:
     assert list(findings(labels(facts=unordered))) == []
     found = first(labels(facts=unordered, **changes))
     assert found.field == "cameras"
-    assert "of the median person's joints project into any image" in found.problem
     nowhere = labels(facts=unordered)
     nowhere = replace(nowhere, samples=[replace(sample, views=()) for sample in nowhere.samples])
     assert first(nowhere).field == "cameras"
@@ -147,9 +148,7 @@ def test_2d_annotations_are_compared_rather_than_boxes() -> None:
             for truth, (view,) in zip(right.truths, (sample.views for sample in right.samples), strict=True)
         ]
         found = list(findings(replace(right, truths=truths)))
-        assert [finding.problem.split("project ")[1][:24] for finding in found] == [
-            "near their 2D annotation"
-        ] * expected
+        assert ["2D annotation" in finding.problem for finding in found] == [True] * expected
 
 
 def test_children_who_sit_and_people_without_3d_annotations_pass() -> None:
@@ -171,8 +170,8 @@ def test_hands_are_as_large_as_hands(tmp_path: Path) -> None:
         assert len(right.joints_mm)
         assert list(findings(right)) == []
     metres = replace(right, truths=[replace(truth, joints_mm=truth.joints_mm / 1000) for truth in right.truths])
-    assert first(metres).remedy == "labels look like metres: multiply the joints by 1000"
-    assert "the median hand is 0.1" in first(metres).problem
+    assert "metres" in first(metres).remedy
+    assert " 0.1" in first(metres).problem
 
 
 def test_the_factor_is_one_between_units() -> None:
@@ -194,7 +193,7 @@ def test_a_rendered_world_passes_and_is_found_in_metres(tmp_path: Path) -> None:
         right = labels_of(open_dataset("human36m", {"root": tmp_path}), split)
         assert list(findings(right)) == []
         metres = replace(right, truths=[replace(truth, joints_mm=truth.joints_mm / 1000) for truth in right.truths])
-        assert first(metres).remedy == "labels look like metres: multiply the joints by 1000"
+        assert "metres" in first(metres).remedy
 
 
 @pytest.mark.parametrize("name", ["shelf", "campus"])

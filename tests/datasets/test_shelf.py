@@ -114,7 +114,7 @@ def test_a_full_set_is_evaluated_on_the_usual_frames(tmp_path: Path) -> None:
     write_shelf(tmp_path, frames=602, cameras=1)
     keys = Shelf(tmp_path).keys("test")
     assert (keys[0], keys[-1], len(keys)) == ("shelf/000300", "shelf/000600", 301)
-    with pytest.raises(InputError, match="no such sample"):
+    with pytest.raises(InputError, match="shelf/000299"):
         Shelf(tmp_path).sample("shelf/000299")
 
 
@@ -131,7 +131,7 @@ def test_campus_has_files_frames_and_images_of_its_own(tmp_path: Path) -> None:
     assert view.camera.size == (360, 288)
     assert view.pixels()[0, 0].tolist() == [7, 7, 7]
     for key in ("campus/000471", "shelf/000350"):
-        with pytest.raises(InputError, match=r"campus: key .* no such sample"):
+        with pytest.raises(InputError, match=rf"campus: .*{key}"):
             dataset.truth(key)
     (tmp_path / "pred_campus_maskrcnn_hrnet_coco.pkl").unlink()
     assert Campus(tmp_path).status().state == "partial"
@@ -167,7 +167,7 @@ def test_frames_are_those_of_the_detections(tmp_path: Path) -> None:
     (tmp_path / "pred_shelf_maskrcnn_hrnet_coco.pkl").unlink()
     without = Shelf(tmp_path, truth="none")
     assert without.status().state == "missing"
-    with pytest.raises(InputError, match=r"pred_shelf_maskrcnn_hrnet_coco\.pkl: there is no such file"):
+    with pytest.raises(InputError, match=r"pred_shelf_maskrcnn_hrnet_coco\.pkl"):
         without.keys("test")
 
 
@@ -200,13 +200,13 @@ def _calibration(root: Path, change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"R": None}, r"json: 1\.R: field is missing"),
-        ({"fx": None}, r"json: 1\.fx: field is missing"),
-        ({"fx": "wide"}, r"json: 1: is no camera"),
-        ({"R": [1, 2, 3]}, r"json: 1: is no camera"),
-        ({"R": (2 * np.eye(3)).tolist()}, r"json: 1: is no camera \(camera R is not a rotation"),
-        ({"T": [0, 0]}, r"json: 1: is no camera"),
-        ({"p": [0]}, r"json: 1: is no camera"),
+        ({"R": None}, r"json: 1\.R: "),
+        ({"fx": None}, r"json: 1\.fx: "),
+        ({"fx": "wide"}, r"json: 1: "),
+        ({"R": [1, 2, 3]}, r"json: 1: "),
+        ({"R": (2 * np.eye(3)).tolist()}, r"json: 1: .*\bR\b"),
+        ({"T": [0, 0]}, r"json: 1: "),
+        ({"p": [0]}, r"json: 1: "),
     ],
 )
 def test_a_damaged_calibration_is_named(tmp_path: Path, change: dict, message: str) -> None:
@@ -229,21 +229,21 @@ def test_damaged_annotations_are_named(tmp_path: Path) -> None:
     write_shelf(tmp_path, frames=3)
     path = tmp_path / "actorsGT.mat"
     scipy.io.savemat(path, {"actor2D": np.zeros(3)})
-    with pytest.raises(InputError, match="actor3D: field is missing"):
+    with pytest.raises(InputError, match=r"actorsGT\.mat: actor3D: "):
         Shelf(tmp_path).keys("test")
     scipy.io.savemat(path, {"actor3D": np.zeros((4, 5))})
-    with pytest.raises(InputError, match="actor3D: is not cells of 14 x 3"):
+    with pytest.raises(InputError, match=r"actorsGT\.mat: actor3D: "):
         Shelf(tmp_path).keys("test")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1], "not a dict"),
-        ({"a": []}, "a: is no list"),
-        ({"0_0": [{"x": 1}]}, "0_0: is no list"),
-        ({"0_0": [{"pred": np.zeros((14, 3))}]}, "0_0: is no list"),
-        ({"0_0": 3}, "0_0: is no list"),
+        ([1], "dict"),
+        ({"a": []}, "a: "),
+        ({"0_0": [{"x": 1}]}, "0_0: "),
+        ({"0_0": [{"pred": np.zeros((14, 3))}]}, "0_0: "),
+        ({"0_0": 3}, "0_0: "),
         ({"0_0": [print]}, "builtins.print"),
     ],
 )
@@ -264,7 +264,7 @@ def test_damaged_converted_detections_are_named(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for damage in ({"keypoints": np.ones((2, 14, 3))}, {"frame": np.zeros(3, int)}, {"camera": np.zeros((2, 1))}):
         np.savez(path, **{**good, **damage})
-        with pytest.raises(InputError, match="npz: keypoints: shape"):
+        with pytest.raises(InputError, match="npz: keypoints: "):
             Shelf(tmp_path).sample("shelf/000000")
     np.savez(path, camera=good["camera"])
     with pytest.raises(InputError, match="frame"):

@@ -1,6 +1,7 @@
 """Synthetic worlds in the layouts of photographs: their adapters read back what was rendered."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -240,9 +241,7 @@ def _flip_a_byte(root: Path, kind: str) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize(
-    ("kind", "named"), [(".jpg", "images of .* are not"), (".json", "the labels are not"), ("gone", "cannot be read")]
-)
+@pytest.mark.parametrize(("kind", "named"), [(".jpg", "images"), (".json", "labels"), ("gone", r"\.jpg")])
 def test_a_world_that_was_changed_is_neither_used_nor_rendered_over(copied: World, kind: str, named: str) -> None:
     if kind == "gone":
         sorted(copied.root.rglob("*.jpg"))[0].unlink()
@@ -250,7 +249,7 @@ def test_a_world_that_was_changed_is_neither_used_nor_rendered_over(copied: Worl
         _flip_a_byte(copied.root, kind)
     before = content(copied.root)
     for ask in (copied.opened().manifest, lambda: rendered(copied.name, copied.root)):
-        with pytest.raises(InputError, match=rf"was changed after it was generated: .*{named}.*; remove the folder"):
+        with pytest.raises(InputError, match=rf"^{re.escape(str(copied.root))}: .*{named}"):
             ask()
     assert content(copied.root) == before
     (copied.root / "manifest.json").unlink()  # from here on it is the user's own
@@ -261,7 +260,7 @@ def test_a_world_that_was_changed_is_neither_used_nor_rendered_over(copied: Worl
 def test_a_manifest_that_does_not_list_files_of_its_tree_is_refused(copied: World, files: Any) -> None:
     path = copied.root / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"label_files": files}))
-    with pytest.raises(InputError, match=r"manifest\.json: does not list the files of a generated world"):
+    with pytest.raises(InputError, match=r"manifest\.json: "):
         copied.opened().manifest()
 
 

@@ -170,5 +170,5 @@ def test_predictions_are_put_in_order(golden: Golden, labels: Path, tmp_path: Pa
     keys = dataset.select("test", every=every)
     aligned = read_predictions(path, keys, every)
     np.testing.assert_array_equal(aligned[:, 6], file[f"aligned_every{every}"])
-    with pytest.raises(InputError, match=r"val\.pkl: keypoints_3d: .* poses for .* frames"):
+    with pytest.raises(InputError, match=r"val\.pkl: keypoints_3d: "):
         read_predictions(path, dataset.select("test", damaged=False, every=every), every)

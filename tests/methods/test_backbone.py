@@ -114,9 +114,7 @@ def test_continued_from_a_checkpoint(tmp_path):
         state = second.model.state_dict()
         assert all(torch.equal(value, state[key]) for key, value in first.model.state_dict().items())
         assert second.inputs.crop_px == SIDE
-    with pytest.raises(
-        InputError, match=r"backbone: start_weights: there is no absent\.pt; .*`poseboard weights import"
-    ):
+    with pytest.raises(InputError, match=r"backbone: start_weights: .*absent\.pt"):
         Backbone({"start_weights": "absent.pt"}, HUMAN36M).training(None, seed=0)
 
 

@@ -104,7 +104,7 @@ def test_weights_of_a_whole_method_and_of_other_networks(checkpoint, tmp_path):
     one, other = (Detector.read(path, "cpu").detect([sample(0, 2)]) for path in (checkpoint, whole))
     np.testing.assert_array_equal(one.points_px, other.points_px)
     Checkpoint("backbone", {**read.architecture, "network": "resnet18"}, read.state).save(whole)
-    with pytest.raises(InputError, match="do not fit"):
+    with pytest.raises(InputError, match=r"algebraic\.pt"):
         Detector.read(whole, "cpu")
     Checkpoint("rootnet", {"width": 3}, {}).save(whole)
     with pytest.raises(InputError, match="architecture"):
@@ -112,5 +112,5 @@ def test_weights_of_a_whole_method_and_of_other_networks(checkpoint, tmp_path):
 
 
 def test_crops_of_another_size_are_refused(checkpoint):
-    with pytest.raises(ValueError, match="crop of 64 px expected"):
+    with pytest.raises(ValueError, match="64"):
         Detector.read(checkpoint, "cpu").detect([sample(0, 1, side=32)])

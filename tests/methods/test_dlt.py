@@ -106,13 +106,13 @@ def test_compat_restores_the_published_weakness_at_the_world_origin():
 
 
 def test_wrong_use_is_told(tmp_path):
-    with pytest.raises(InputError, match=r"^dlt.*\bweight\b.*known.*: association_px, compat, weighting"):
+    with pytest.raises(InputError, match=r"^dlt.*\bweight\b.*weighting"):
         Dlt({"weight": "peak"}, COCO)
-    with pytest.raises(InputError, match="no 2D detections and no checkpoint"):
+    with pytest.raises(InputError, match=r"^dlt.*detections"):
         Dlt({}, HUMAN36M).predict([image_sample(0, 2)])
-    with pytest.raises(InputError, match=r"joints_px: shape \(1, 17, 2\) is not \(people, 14, 2\)"):
+    with pytest.raises(InputError, match=r"joints_px.*\(1, 17, 2\)"):
         Dlt({}, TUM14).predict([given_sample([person()])])
-    with pytest.raises(InputError, match="checkpoint is of algebraic"):
+    with pytest.raises(InputError, match="algebraic"):
         Dlt({}, HUMAN36M).load(write_checkpoint(tmp_path / "a.pt", "algebraic"), "cpu")
-    with pytest.raises(InputError, match="joints are not those of coco-17"):
+    with pytest.raises(InputError, match="coco-17"):
         Dlt({}, COCO).load(write_checkpoint(tmp_path / "r.pt"), "cpu")

