@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from poseboard.benchmarks.params import CLUSTER_VARIABLE, PROFILE_VARIABLE
+from poseboard.benchmarks.rig_cli import rig_app
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles, write_file
 from poseboard.protocols.records import ResultError, RowKind, row_paths
@@ -45,6 +46,7 @@ roots_app = typer.Typer(
     no_args_is_help=True, context_settings=_HELP, help="Roots of people: the file that RootNet exchanges them by."
 )
 app.add_typer(roots_app, name="roots")
+app.add_typer(rig_app, name="rig")
 
 _STAGES = ("train", "evaluate")
 """Commands of the stages that dvc.yaml has for each row, named train@ROW."""

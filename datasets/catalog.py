@@ -91,6 +91,7 @@ class Entry:
 _NAMES = (
     *("human36m", "human36m-rigs", "human36m-toolbox", "human36m-coco", "panoptic", "panoptic-people"),
     *("mupots", "muco", "mscoco", "mpii", "pw3d", "campus", "shelf", "rhd"),
+    "rig",
 )
 _ENTRIES = tuple(Entry(name, f"poseboard.datasets.{name.replace('-', '_')}") for name in _NAMES)
 

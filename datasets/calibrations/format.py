@@ -97,7 +97,7 @@ class Document:
         if self.text is None or self.text.startswith("%YAML:"):
             return None
         try:
-            return YAML(typ="safe").load(self.text)
+            return YAML(typ="safe", pure=True).load(self.text)
         except (YAMLError, ValueError, RecursionError):
             return None
 

@@ -13,6 +13,7 @@ from made_up_panoptic import write_panoptic
 from made_up_panoptic_people import write_panoptic_people
 from made_up_photographs import TREES, write_tree
 from made_up_rhd import write_rhd
+from made_up_rig import write_rig_tree
 from made_up_shelf import write_shelf
 from made_up_toolbox import write_toolbox
 
@@ -38,6 +39,7 @@ HOLDS_NUMBERS = {
     "panoptic-people": Path("160906_band4/calibration_160906_band4.json"),
     "pw3d": Path("data/3DPW_validation.json"),
     "rhd": Path("evaluation/anno_evaluation.pickle"),
+    "rig": Path("detections.parquet"),
     "shelf": Path("pred_shelf_maskrcnn_hrnet_coco.pkl"),
 }
 """The file of each tree whose change must change the manifest."""
@@ -56,6 +58,7 @@ FACTS = {
     "panoptic-people": Facts(boxes="detected", truth="triangulated", associated=False),
     "pw3d": Facts(boxes="true joints", truth="motion capture"),
     "rhd": Facts(boxes="true joints", truth="synthetic", hand=True),
+    "rig": Facts(boxes="detected", truth="none"),
     "shelf": Facts(boxes="detected", truth="annotated", associated=False),
 }
 """Of the test split of each tree as it is opened without options."""
@@ -69,6 +72,8 @@ def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "rhd":
         write_rhd(folder)
+    elif request.param == "rig":
+        write_rig_tree(folder)
     elif request.param == "panoptic":
         write_panoptic(folder)
     elif request.param == "panoptic-people":

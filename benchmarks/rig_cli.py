@@ -1,0 +1,81 @@
+"""Commands `poseboard rig …`: data sets of the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from poseboard.datasets.errors import InputError
+
+rig_app = typer.Typer(
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Your own cameras: calibration and 2D detections in, 3D poses and their quality out. See docs/rig.md.",
+)
+
+
+@rig_app.command("new")
+def new(
+    name: Annotated[str, typer.Argument(help="name of the data set, such as myrig")],
+    calibration: Annotated[Path, typer.Option(help="calibration file, or a folder with one")],
+    detections: Annotated[Path, typer.Option(help="2D detections: a file, or a folder with one part per camera")],
+    videos: Annotated[Path | None, typer.Option(help="folder of videos, named like the cameras")] = None,
+    unit: Annotated[str | None, typer.Option(help="m, cm or mm, if the calibration does not say it")] = None,
+    format: Annotated[str | None, typer.Option(help="format of the calibration, if it is not recognised")] = None,
+    joints: Annotated[str | None, typer.Option(help="joint set of detections without joint names")] = None,
+    confidence: Annotated[str | None, typer.Option(help="scale of confidences: unit, percent, logit or clip")] = None,
+    fps: Annotated[float | None, typer.Option(help="frames per second; default: of the videos, else 60")] = None,
+    offset: Annotated[
+        list[str] | None, typer.Option(help="CAMERA=+3: its frame n + 3 is frame n of the rig; repeatable")
+    ] = None,
+    camera: Annotated[
+        list[str] | None, typer.Option(help="DETECTIONS=CALIBRATION: names of one camera in both; repeatable")
+    ] = None,
+    up: Annotated[str | None, typer.Option(help="axis that points up: x, y, z, -x, -y or -z")] = None,
+    truth: Annotated[Path | None, typer.Option(help="3D points of one person: TRC, C3D, CSV or Parquet")] = None,
+    overwrite: Annotated[bool, typer.Option(help="replace data/NAME/rig.yaml")] = False,
+) -> None:
+    """Read a calibration and 2D detections, and write data/NAME/rig.yaml with what was understood."""
+    from poseboard.benchmarks.rig import NewRig, new_rig
+
+    request = NewRig(
+        name=name,
+        calibration=calibration,
+        detections=detections,
+        videos=videos,
+        unit=unit,
+        format=format,
+        joints=joints,
+        confidence=confidence,
+        fps=fps,
+        offsets={key: _frames(key, value) for key, value in _pairs("--offset", offset).items()},
+        cameras=_pairs("--camera", camera),
+        up=up,
+        truth=truth,
+        overwrite=overwrite,
+    )
+    for line in new_rig(request, Path.cwd()):
+        typer.echo(line)
+
+
+def _pairs(option: str, values: list[str] | None) -> dict[str, str]:
+    """Name -> value of options of the form NAME=VALUE."""
+    pairs: dict[str, str] = {}
+    for text in values or []:
+        name, separator, value = text.rpartition("=")
+        if not separator or not name or not value:
+            raise InputError(f"{option} {text}", "is not of the form NAME=VALUE", f"write {option} cam2=…")
+        if name in pairs:
+            raise InputError(f"{option} {text}", f"{name} is given twice", "keep one")
+        pairs[name] = value
+    return pairs
+
+
+def _frames(camera: str, value: str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        remedy = "write whole frames, such as cam2=+3"
+        raise InputError(f"--offset {camera}={value}", "is no number of frames", remedy) from None
