@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from poseboard.datasets.blazepose import SHA256 as BLAZEPOSE_SHA256
 from poseboard.datasets.errors import InputError, did_you_mean
 from poseboard.datasets.files import write_file
 
@@ -86,7 +87,7 @@ BUNDLES: Mapping[str, Bundle] = {
             "LICENSE": "mediapipe-0.10.21.dist-info/LICENSE",
         },
         sha256={
-            "pose_landmark_full.tflite": "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
+            "pose_landmark_full.tflite": BLAZEPOSE_SHA256,
         },
         tags=("--python-version", "3.11", "--implementation", "cp", "--platform", "manylinux_2_28_x86_64"),
     ),
@@ -147,7 +148,7 @@ def fetch(
         folder.rename(old)
     unpacked.rename(folder)
     shutil.rmtree(work)
-    say(f"{folder}: {len(list(folder.rglob('*')))} files and folders unpacked")
+    say(f"{folder}: {sum(path.is_file() for path in folder.rglob('*'))} files unpacked")
     return True
 
 

@@ -1,0 +1,93 @@
+"""2D detection of people in the videos of a rig, with progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from poseboard.benchmarks.jobs import Report, progress
+from poseboard.datasets.blazepose import BlazePose, Person, follow, people_of
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.keypoints import Keypoints
+from poseboard.datasets.keypoints.joint_sets import BLAZEPOSE
+from poseboard.datasets.video import Video
+
+WEIGHTS = Path("data") / "blazepose" / "pose_landmark_full.tflite"
+"""Weights of BlazePose, where `poseboard data fetch blazepose` puts them."""
+
+_TIMED_FRAMES = 20
+_MOST_PEOPLE = 20
+
+
+def detect_videos(
+    videos: Mapping[str, Path],
+    weights: Path,
+    *,
+    people: int = 1,
+    say: Callable[[str], None] = lambda line: None,
+) -> Keypoints:
+    """Detect people in videos with BlazePose.
+
+    All videos are opened before the first frame is processed, so that a damaged one costs no time.
+
+    Args:
+        videos: camera -> video.
+        weights: pose_landmark_full.tflite.
+        people: largest number of people per camera; of more, the largest in the picture are followed.
+        say: called with lines for the user: videos, and the time that is left after the first frames.
+
+    Returns:
+        Detections with the joints of `BLAZEPOSE`. People are numbered per camera: person 0 of two cameras may be two
+        people. With one person, nobody is tracked.
+
+    Raises:
+        InputError: the weights or a video cannot be read, or the number of people is wrong.
+    """
+    if not 1 <= people <= _MOST_PEOPLE:
+        raise InputError("people", f"is {people}", f"give a number from 1 to {_MOST_PEOPLE}")
+    network = BlazePose(weights)
+    total = 0
+    for name, path in videos.items():
+        with Video(path) as video:
+            say(f"{name}: {video.describe()}")
+            total += video.frames
+    cameras, short = {}, []
+    with progress("Detecting people") as report:
+        clock = _Clock(total, report, say)
+        for name, path in videos.items():
+            with Video(path) as video:
+                frames = list(clock.timed(follow(network, video.images(), people)))
+                if len(frames) < video.frames:
+                    short.append(f"{name}: video ends after {len(frames)} of {video.frames} frames in its header")
+                clock.skip(video.frames - len(frames))
+            cameras[name] = people_of(frames, tracked=people > 1)
+    remark = "detector: BlazePose full; confidence is the smaller of visibility and presence"
+    return Keypoints(BLAZEPOSE.joints, cameras, (remark, *short))
+
+
+class _Clock:
+    """Progress over all frames, and one line with the rate after the first frames."""
+
+    def __init__(self, total: int, report: Report, say: Callable[[str], None]) -> None:
+        self._total, self._report, self._say = total, report, say
+        self._done, self._began = 0, time.monotonic()
+
+    def timed(self, frames: Iterator[list[Person | None]]) -> Iterator[list[Person | None]]:
+        for frame in frames:
+            self._done += 1
+            elapsed = time.monotonic() - self._began
+            rate = self._done / max(elapsed, 1e-9)
+            if self._done == _TIMED_FRAMES:
+                left = (self._total - self._done) / rate
+                self._say(f"{self._total} frames at {rate:.1f} frames per second: about {_duration(left)}")
+            self._report(self._done, self._total, {"frames/s": rate})
+            yield frame
+
+    def skip(self, frames: int) -> None:
+        """Leave out frames that a header promised."""
+        self._total -= frames
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,70 @@
+"""Detection in videos: order of the work, progress, and what is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from poseboard.benchmarks import detect
+from poseboard.benchmarks.detect import detect_videos
+from poseboard.datasets.blazepose import Person, Region
+from poseboard.datasets.errors import InputError
+
+SIZE = (64, 48)
+
+
+def write_video(path: Path, frames: int) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25.0, SIZE)
+    for _ in range(frames):
+        writer.write(np.full((SIZE[1], SIZE[0], 3), 90, np.uint8))
+    writer.release()
+
+
+@pytest.fixture
+def videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Two videos, and a network that finds one person in every second frame."""
+
+    def follow(network: object, images: Iterable[np.ndarray], people: int) -> Iterator[list[Person | None]]:
+        for number, _ in enumerate(images):
+            person = Person(np.full((33, 2), 7.0), np.full(33, 0.5), 1.0, Region(10, 10, 64))
+            yield [person if number % 2 == 0 else None] + [None] * (people - 1)
+
+    monkeypatch.setattr(detect, "BlazePose", lambda weights: None)
+    monkeypatch.setattr(detect, "follow", follow)
+    paths = {name: tmp_path / f"{name}.mp4" for name in ("cam1", "cam2")}
+    for name, frames in (("cam1", 30), ("cam2", 4)):
+        write_video(paths[name], frames)
+    return paths
+
+
+def test_all_frames_of_all_videos(videos: dict[str, Path]) -> None:
+    lines: list[str] = []
+    keypoints = detect_videos(videos, Path("weights"), say=lines.append)
+    np.testing.assert_array_equal(keypoints.cameras["cam1"].frame, range(0, 30, 2))
+    np.testing.assert_array_equal(keypoints.cameras["cam2"].frame, [0, 2])
+    assert set(keypoints.cameras["cam2"].person) == {-1}
+    assert set(detect_videos(videos, Path("weights"), people=2).cameras["cam2"].person) == {0}
+    assert lines[:2] == ["cam1: 64 x 48 px, 30 frames at 25 Hz", "cam2: 64 x 48 px, 4 frames at 25 Hz"]
+    assert lines[2].startswith("34 frames at ")
+    assert "about 0 s" in lines[2]
+
+
+def test_damaged_videos_stop_before_the_first_frame(videos: dict[str, Path]) -> None:
+    content = videos["cam2"].read_bytes()
+    videos["cam2"].write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=r"cam2\.mp4: is no video"):
+        detect_videos(videos, Path("weights"))
+
+
+def test_number_of_people(videos: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match="people: is 0; give a number from 1 to 20"):
+        detect_videos(videos, Path("weights"), people=0)
+
+
+def test_absent_weights_name_the_command(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="poseboard data fetch blazepose"):
+        detect_videos({}, tmp_path / "absent.tflite")
