@@ -9,15 +9,78 @@ from pathlib import Path
 from poseboard.benchmarks.jobs import Report, progress
 from poseboard.datasets.blazepose import BlazePose, Person, follow, people_of
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.keypoints import Keypoints
+from poseboard.datasets.keypoints import Keypoints, write_keypoints
 from poseboard.datasets.keypoints.joint_sets import BLAZEPOSE
-from poseboard.datasets.video import Video
+from poseboard.datasets.rig import DETECTIONS_FILE, RIG_FILE, read_rig
+from poseboard.datasets.video import Video, videos_of
 
 WEIGHTS = Path("data") / "blazepose" / "pose_landmark_full.tflite"
 """Weights of BlazePose, where `poseboard data fetch blazepose` puts them."""
 
 _TIMED_FRAMES = 20
 _MOST_PEOPLE = 20
+
+
+def detect(
+    target: str,
+    home: Path,
+    *,
+    out: Path | None = None,
+    weights: Path | None = None,
+    people: int = 1,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Detect people in a folder of videos, or in the videos of a rig, and write a Parquet file of detections.
+
+    Args:
+        target: folder with one video per camera, or name of a rig with videos in its rig.yaml.
+        home: folder of params.yaml.
+        out: file to write; None: detections.parquet in the folder, or the detections of the rig.
+        weights: weights of BlazePose; None: `WEIGHTS`.
+        people: largest number of people per camera, see `detect_videos`.
+        overwrite: whether an existing file is replaced.
+        say: called with lines for the user.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: the target has no videos, the file exists, or a video cannot be read.
+    """
+    folder = Path(target)
+    is_folder = folder.is_dir()
+    if is_folder:
+        videos, path = videos_of(folder), out or folder / DETECTIONS_FILE
+    else:
+        videos, path = _videos_of_rig(target, home)
+        path = out or path
+    if path.suffix.lower() != ".parquet":
+        raise InputError(path, "is no Parquet file", "choose a name that ends in .parquet")
+    if path.exists() and not overwrite:
+        raise InputError(path, "exists already", "choose another file by --out, or add --overwrite")
+    keypoints = detect_videos(videos, weights or home / WEIGHTS, people=people, say=say)
+    write_keypoints(path, keypoints)
+    for line in (*keypoints.summary(), *keypoints.remarks):
+        say(f"  {line}")
+    say(f"Written: {path}")
+    if is_folder:
+        say(f"Then: poseboard rig new NAME --calibration FILE --detections {path} --videos {folder}")
+    return path
+
+
+def _videos_of_rig(name: str, home: Path) -> tuple[dict[str, Path], Path]:
+    """Videos of a rig by camera, and the file of its detections."""
+    root = home / "data" / name
+    if Path(name).name != name or not (root / RIG_FILE).is_file():
+        raise InputError(name, "is neither a folder of videos nor a rig", "check the path, or see `poseboard rig new`")
+    rig = read_rig(root / RIG_FILE)
+    videos = {camera: root / entry.video for camera, entry in rig.cameras.items() if entry.video is not None}
+    without = [camera for camera in rig.cameras if camera not in videos]
+    if without:
+        problem = f"no video of {', '.join(without)}"
+        raise InputError(root / RIG_FILE, problem, "name the videos in rig.yaml, or pass their folder")
+    return videos, root / rig.detections
 
 
 def detect_videos(

@@ -60,6 +60,25 @@ def new(
         typer.echo(line)
 
 
+@rig_app.command("detect")
+def detect(
+    videos: Annotated[str, typer.Argument(metavar="VIDEOS", help="folder with one video per camera, or name of a rig")],
+    out: Annotated[
+        Path | None, typer.Option(help="file to write; default: detections.parquet in the folder, or that of the rig")
+    ] = None,
+    people: Annotated[int, typer.Option(help="people per camera; of more, the largest are followed")] = 1,
+    weights: Annotated[Path | None, typer.Option(help="weights; default: data/blazepose")] = None,
+    overwrite: Annotated[bool, typer.Option(help="replace an existing file")] = False,
+) -> None:
+    """Detect people in videos with BlazePose, and write 2D detections for `rig new`.
+
+    Needs `poseboard data fetch blazepose` once. A stronger detector of your own always does instead, see docs/rig.md.
+    """
+    from poseboard.benchmarks.detect import detect as run
+
+    run(videos, Path.cwd(), out=out, weights=weights, people=people, overwrite=overwrite, say=typer.echo)
+
+
 def _pairs(option: str, values: list[str] | None) -> dict[str, str]:
     """Name -> value of options of the form NAME=VALUE."""
     pairs: dict[str, str] = {}

@@ -12,7 +12,10 @@ import pytest
 from poseboard.benchmarks import detect
 from poseboard.benchmarks.detect import detect_videos
 from poseboard.datasets.blazepose import Person, Region
+from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
+from poseboard.datasets.keypoints import read_keypoints
+from poseboard.datasets.rig import RigFile, own_camera, rig_text
 
 SIZE = (64, 48)
 
@@ -63,6 +66,38 @@ def test_damaged_videos_stop_before_the_first_frame(videos: dict[str, Path]) -> 
 def test_number_of_people(videos: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="people: is 0; give a number from 1 to 20"):
         detect_videos(videos, Path("weights"), people=0)
+
+
+def test_a_folder_of_videos(videos: dict[str, Path], tmp_path: Path) -> None:
+    lines: list[str] = []
+    path = detect.detect(str(tmp_path), tmp_path / "home", say=lines.append)
+    assert path == tmp_path / "detections.parquet"
+    assert list(read_keypoints(path).cameras) == ["cam1", "cam2"]
+    assert lines[-1].endswith(f"--detections {path} --videos {tmp_path}")
+    assert any("cam2: 2 people in 2 frames" in line for line in lines)
+    with pytest.raises(InputError, match="exists already"):
+        detect.detect(str(tmp_path), tmp_path / "home")
+    detect.detect(str(tmp_path), tmp_path / "home", overwrite=True)
+    with pytest.raises(InputError, match=r"ends in \.parquet"):
+        detect.detect(str(tmp_path), tmp_path / "home", out=tmp_path / "a.json")
+
+
+def test_the_videos_of_a_rig(videos: dict[str, Path], tmp_path: Path) -> None:
+    root = tmp_path / "home" / "data" / "lab"
+    root.mkdir(parents=True)
+    camera = Camera(np.array([[50.0, 0, 32], [0, 50, 24], [0, 0, 1]]), np.eye(3), np.zeros(3), np.zeros(5), SIZE)
+    names = {"left": "../../../cam1.mp4", "right": "../../../cam2.mp4"}
+    rig = RigFile(fps=25.0, cameras={name: own_camera(camera, video=video) for name, video in names.items()})
+    (root / "rig.yaml").write_text(rig_text(rig, {}))
+    assert detect.detect("lab", tmp_path / "home") == root / "detections.parquet"
+    assert list(read_keypoints(root / "detections.parquet").cameras) == ["left", "right"]
+    rig = RigFile(fps=25.0, cameras={"left": own_camera(camera, video=names["left"]), "right": own_camera(camera)})
+    (root / "rig.yaml").write_text(rig_text(rig, {}))
+    with pytest.raises(InputError, match="no video of right"):
+        detect.detect("lab", tmp_path / "home", overwrite=True)
+    for name in ("labb", "../lab"):
+        with pytest.raises(InputError, match="neither a folder of videos nor a rig"):
+            detect.detect(name, tmp_path / "home")
 
 
 def test_absent_weights_name_the_command(tmp_path: Path) -> None:
