@@ -335,7 +335,7 @@ def _line(run: Run, path: Path, keys: Sequence[str], table: PoseTable) -> str:
 
 def _reduced(condition: Condition, inputs: Inputs) -> Condition:
     """The condition, reduced to the inputs that the method declares."""
-    return condition.shown(inputs.root, inputs.hand, inputs.people, inputs.frames_per_rig)
+    return condition.reduced(inputs.root, inputs.hand, inputs.people, inputs.frames_per_rig)
 
 
 def _extent(condition: Condition) -> tuple[bool, int, int, int]:

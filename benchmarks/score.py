@@ -92,10 +92,10 @@ def _score(
     dataset, of_dataset = run.source.name, run.tables
     if not of_dataset:
         raise InputError(f"data set {dataset!r}", "no table is scored on it", "add one to benchmarks/tables")
-    given = _given(files, None if named else run.row) if files else None
+    of_row = _given(files, None if named else run.row) if files else _predicted(run)
     method = named or run.row
     with progress(f"score {dataset}/{method}") as report:
-        splits = _answered(run, given, doubt)
+        splits = _by_split(run, of_row, doubt, is_submission=bool(files))
         by_id: dict[str, Scored] = {}
         of_basis: dict[str, list[Table]] = defaultdict(list)
         for table in of_dataset:
@@ -166,32 +166,30 @@ def _score(
     return record
 
 
-def _answered(
-    run: Run, given: Predictions | None, doubt: Callable[[str], None]
+def _by_split(
+    run: Run, of_row: Predictions, doubt: Callable[[str], None], *, is_submission: bool
 ) -> list[tuple[TruthTable, Predictions]]:
-    """The truth and the predictions of the splits that are predicted; the arguments are those of `_score`."""
-    command = f"poseboard predict {run.source.name} {run.row} --split"
+    """The truth and the predictions of each split that is predicted."""
     predicted: list[tuple[TruthTable, Predictions]] = []
-    missing: list[str] = []
+    commands: list[str] = []
     for split in run.splits:
-        points = {kind for table in run.tables if table.split == split and (kind := table.rule().points) is not None}
-        truth = TruthTable.collect(run.dataset, split, points)
-        of_split = _predicted(run, truth) if given is None else _of_split(given, split)
+        of_split = {condition: by_seed for condition, by_seed in of_row.items() if condition.split == split}
         if of_split:
-            predicted.append((truth, of_split))
-        elif given is None:
-            missing.append(f"{command} {split}")
-    if missing and not predicted:
-        raise InputError(run.path("predictions"), "there are no predictions", f"run `{missing[0]}` first")
-    if given is None:
-        by_condition = [by_seed for _, of_split in predicted for by_seed in of_split.values()]
-        remedy = f"run `poseboard evaluate {run.source.name} {run.row}`"
-        if len({frozenset(by_seed) for by_seed in by_condition}) > 1:
-            problem = "some conditions have predictions of other seeds than others"
-            raise InputError(run.path("predictions"), problem, remedy)
-        _one_run([table for by_seed in by_condition for table in by_seed.values()], run.row, remedy)
-    for line in missing:
-        doubt(f"{run}: tables are left out whose split is not predicted; `{line}` does that")
+            points = {kind for table in run.tables if table.split == split and (kind := table.rule().points)}
+            predicted.append((TruthTable.collect(run.dataset, split, points), of_split))
+        else:
+            commands.append(f"`poseboard predict {run.source.name} {run.row} --split {split}`")
+    if is_submission:
+        return predicted
+    folder, remedy = run.path("predictions"), f"run `poseboard evaluate {run.source.name} {run.row}`"
+    if not predicted:
+        raise InputError(folder, "there are no predictions", f"run {commands[0]} first")
+    by_condition = [by_seed for _, of_split in predicted for by_seed in of_split.values()]
+    if len({frozenset(by_seed) for by_seed in by_condition}) > 1:
+        raise InputError(folder, "some conditions have predictions of other seeds than others", remedy)
+    _one_run([table for by_seed in by_condition for table in by_seed.values()], run.row, remedy)
+    for command in commands:
+        doubt(f"{run}: tables are left out whose split is not predicted; {command} does that")
     return predicted
 
 
@@ -211,10 +209,6 @@ def _with_cameras(
             if (of_seed := answers(rule, answered, offered).get(seed)) is not None:
                 judged.setdefault(id(of_seed), (truth, of_seed))
     return list(judged.values())
-
-
-def _of_split(answered: Predictions, split: str) -> Predictions:
-    return {condition: by_seed for condition, by_seed in answered.items() if condition.split == split}
 
 
 def _can_be_scored(table: Table, answered: Predictions, truth: TruthTable) -> bool:
@@ -321,22 +315,22 @@ def _line(found: Score) -> str:
     return f"{found.table:<24} {value}{interval}{secondary}  n={found.n_samples}{counted}  {found.signature}"
 
 
-def _predicted(run: Run, truth: TruthTable) -> Predictions:
-    answered: dict[Condition, dict[int, PoseTable]] = defaultdict(dict)
-    of_tables = run.conditions(truth.split)
-    for condition in dict.fromkeys(shown for of_table in of_tables for shown in of_table.ways):
-        for seed in run.seeds:
-            path = run.layout.predictions(run.source.name, run.row, condition, seed)
-            if path.is_file():
-                answered[condition][seed] = predictions.read(path)
-    remedy = f"run `poseboard predict {run.source.name} {run.row} --split {truth.split}`"
-    for condition, by_seed in answered.items():
-        for table in by_seed.values():
-            if table.info.condition != condition:
-                raise InputError(
-                    f"{table.source}: metadata.condition", f"is {table.info.condition.slug}, not the file's", remedy
-                )
-    return answered
+def _predicted(run: Run) -> Predictions:
+    """The predictions of the predict stage by condition, in the order of the tables, and seed."""
+    of_tables = [condition for split in run.splits for condition in run.conditions(split)]
+    by_place: dict[int, dict[Condition, dict[int, PoseTable]]] = defaultdict(lambda: defaultdict(dict))
+    for path in sorted(run.path("predictions").glob("*.parquet")):
+        table = predictions.read(path)
+        condition, seed = table.info.condition, table.info.seed
+        if path != run.layout.predictions(run.source.name, run.row, condition, seed):
+            remedy = f"run `poseboard evaluate {run.source.name} {run.row}`"
+            raise InputError(
+                f"{path}: metadata.condition", f"is {condition.slug}, seed {seed}, unlike the name", remedy
+            )
+        place = next((i for i, offered in enumerate(of_tables) if condition.is_reduced(offered)), None)
+        if place is not None and seed in run.seeds:
+            by_place[place][condition][seed] = table
+    return {condition: by_seed for place in sorted(by_place) for condition, by_seed in by_place[place].items()}
 
 
 def _one_run(tables: Sequence[PoseTable], method: str, remedy: str) -> None:

@@ -28,16 +28,16 @@ _READABLE = re.compile(r"[A-Za-z0-9_+-]{1,48}")
 class Condition(BaseModel):
     """The input of a row and the training data of its weights; nothing else of the row.
 
-    The conditions of a table have ``root`` "predicted" and the most frames per rig. :meth:`shown` reduces them to the
+    The conditions of a table have ``root`` "predicted" and the most frames per rig. :meth:`reduced` reduces them to the
     inputs that a row declares.
 
     Example:
         >>> offered = Condition(cameras=("a", "b"), root="predicted", root_cameras=("a", "b", "c"))
-        >>> offered.shown("none").root, offered.shown("none").root_cameras
+        >>> offered.reduced("none").root, offered.reduced("none").root_cameras
         ('none', ())
-        >>> offered.shown("none").slug
+        >>> offered.reduced("none").slug
         'test-a+b-f35c3652'
-        >>> Condition(cameras=("a",), frames_per_rig=10).shown("none", frames_per_rig=4).frames_per_rig
+        >>> Condition(cameras=("a",), frames_per_rig=10).reduced("none", frames_per_rig=4).frames_per_rig
         4
         >>> Condition(cameras=("a",), every=2).samples(["S9/Walking-1/000000", "S9/Walking-1/000032"])
         ['S9/Walking-1/000000']
@@ -89,7 +89,7 @@ class Condition(BaseModel):
         """Fewest views of a sample that all cameras see."""
         return len(self.cameras) - (self.perturbation.missing_cameras if self.perturbation else 0)
 
-    def shown(self, root: Root, hand: bool = False, people: People = "each", frames_per_rig: int = 1) -> Condition:
+    def reduced(self, root: Root, hand: bool = False, people: People = "each", frames_per_rig: int = 1) -> Condition:
         """The condition, reduced to the inputs that a row declares.
 
         Args:
@@ -116,18 +116,9 @@ class Condition(BaseModel):
             trained_on=self.trained_on,
         )
 
-    @property
-    def ways(self) -> list[Condition]:
-        """All conditions that this one may be reduced to, by falling number of frames per rig."""
-        roots: tuple[Root, ...] = ("predicted", "none", "truth")
-        both: tuple[People, ...] = ("each", "all")
-        return [
-            self.shown(root, hand, people, frames)
-            for frames in range(self.frames_per_rig, 0, -1)
-            for root in roots
-            for hand in (False, True)
-            for people in both
-        ]
+    def is_reduced(self, offered: Condition) -> bool:
+        """Whether a row that is offered a condition of a table may predict under this one."""
+        return self == offered.reduced(self.root, self.hand, self.people, self.frames_per_rig)
 
     @property
     def slug(self) -> str:

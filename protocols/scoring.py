@@ -146,13 +146,19 @@ def answers(protocol: Protocol, predictions: Predictions, offered: Condition) ->
     methods without extrinsics. Of several predictions the most frames per rig come first; then those with a predicted
     root, without a root and with the true root.
     """
-    by_seed = next((tables for shown in offered.ways if (tables := predictions.get(shown))), {})
+    reduced = [condition for condition in predictions if condition.is_reduced(offered)]
+    by_seed = predictions[max(reduced, key=_preference)] if reduced else {}
     judged = all(
         (protocol.any_frame or not table.info.extrinsics_withheld)
         and all(name in table.columns for name in protocol.columns)
         for table in by_seed.values()
     )
     return by_seed if judged else {}
+
+
+def _preference(condition: Condition) -> tuple[int, int, bool, bool]:
+    root = ("truth", "none", "predicted").index(condition.root)
+    return condition.frames_per_rig, root, not condition.hand, condition.people == "each"
 
 
 def _with_frames_used(offered: Condition, by_seed: Mapping[int, PoseTable]) -> Condition:

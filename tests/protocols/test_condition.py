@@ -20,11 +20,11 @@ TURNED = {"kind": "extrinsics", "severity": 3, "seed": 3}
 def test_every_fact_changes_the_name_of_the_file() -> None:
     plain = Condition(cameras=("a", "b"))
     others = [
-        plain.shown("none", people="all"),
-        plain.shown("predicted"),
-        plain.shown("truth"),
+        plain.reduced("none", people="all"),
+        plain.reduced("predicted"),
+        plain.reduced("truth"),
         Condition(cameras=("a", "b"), split="train"),
-        plain.shown("none", hand=True),
+        plain.reduced("none", hand=True),
         Condition(cameras=("a", "b"), perturbation=Perturbation.model_validate(TURNED)),
         Condition(cameras=("a", "b"), perturbation=Perturbation.model_validate({**TURNED, "seed": 4})),
         Condition(cameras=("a", "b"), perturbation=Perturbation.model_validate({**TURNED, "severity": 4})),
@@ -37,25 +37,26 @@ def test_every_fact_changes_the_name_of_the_file() -> None:
 
 def test_a_row_of_one_frame_per_rig_is_shown_the_same_wherever_more_are_offered() -> None:
     plain, offered = (Condition(cameras=("a", "b"), frames_per_rig=frames) for frames in (1, 10))
-    assert offered.shown("none") == plain
-    assert offered.shown("none").slug == plain.slug == "test-a+b-f35c3652", "as in files of before"
-    assert [offered.shown("none", frames_per_rig=frames).frames_per_rig for frames in (3, 10, 99)] == [3, 10, 10]
-    assert {offered.shown("none", frames_per_rig=frames) for frames in (1, 3, 99)} <= set(offered.ways)
-    assert offered.ways[0].frames_per_rig == 10, "what was shown the most is looked for first"
+    assert offered.reduced("none") == plain
+    assert offered.reduced("none").slug == plain.slug == "test-a+b-f35c3652", "as in files of before"
+    assert [offered.reduced("none", frames_per_rig=frames).frames_per_rig for frames in (3, 10, 99)] == [3, 10, 10]
+    assert all(offered.reduced("none", frames_per_rig=frames).is_reduced(offered) for frames in (1, 3, 99))
+    assert not plain.model_copy(update={"cameras": ("a",)}).is_reduced(offered)
+    assert not offered.is_reduced(plain)
 
 
 def test_a_root_is_predicted_from_what_is_as_spoiled() -> None:
     offered = Condition.model_validate(
         {"cameras": ["a"], "root": "predicted", "root_cameras": ["a", "b"], "perturbation": TURNED, "every": 3}
     )
-    of_root = offered.shown("predicted", hand=True, people="all").of_root
+    of_root = offered.reduced("predicted", hand=True, people="all").of_root
     assert of_root == offered.of_root
     assert of_root.cameras == of_root.root_cameras == ("a", "b")
     assert of_root.perturbation == offered.perturbation
     assert of_root.every == 3, "and of the same samples"
     elsewhere = offered.model_copy(update={"trained_on": "panoptic"})
     assert elsewhere.of_root.trained_on == "panoptic", "and by weights of the same training"
-    assert {way.trained_on for way in elsewhere.ways} == {"panoptic"}
+    assert not offered.is_reduced(elsewhere)
 
 
 @pytest.mark.parametrize(
