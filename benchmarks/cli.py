@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -31,52 +31,52 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Poseboard: reproduce, compare and rank methods of 3D human pose estimation.\n\n"
-    "Everything is set in params.yaml and run by `dvc repro` (or `make repro`): data -> train -> evaluate (predict and "
-    "score) -> compare -> report. Each command below is one stage or a part of one, and can be run by itself.",
+    "params.yaml names the methods, the data sets and the size of a run. `poseboard repro` runs all stages: data -> "
+    "train -> evaluate (predict and score) -> compare -> report. The other commands run one stage or a part of one.",
 )
-data_app = typer.Typer(
-    no_args_is_help=True, context_settings=_HELP, help="Data sets: their status, the synthetic world, what a run uses."
-)
-weights_app = typer.Typer(
-    no_args_is_help=True, context_settings=_HELP, help="Checkpoints: bring published weights in, look into ours."
-)
-app.add_typer(data_app, name="data")
-app.add_typer(weights_app, name="weights")
-roots_app = typer.Typer(
-    no_args_is_help=True, context_settings=_HELP, help="Roots of people: the file that RootNet exchanges them by."
-)
-app.add_typer(roots_app, name="roots")
+
+
+def _group(name: str, text: str) -> typer.Typer:
+    """A group of commands."""
+    group = typer.Typer(no_args_is_help=True, context_settings=_HELP, help=text)
+    app.add_typer(group, name=name)
+    return group
+
+
+data_app = _group("data", "Data sets: check, prepare and render them.")
+weights_app = _group("weights", "Checkpoints: import published weights, show what a file holds.")
+roots_app = _group("roots", "Root files: exchange root positions of people with RootNet.")
 app.add_typer(rig_app, name="rig")
 
 _STAGES = ("train", "evaluate")
-"""Commands of the stages that dvc.yaml has for each row, named train@ROW."""
+"""Stages that DVC runs once per row; it passes the row as train@ROW."""
 
 
 def _of_stage(context: typer.Context, name: str) -> str:
-    """The row of a name, which may be that of the command's own stage; any other name is left as it is."""
+    """The row in a stage name of the command, such as train@dlt; other names are returned unchanged."""
     stage, _, row = name.rpartition("@")
     return row if stage in _STAGES and stage == context.command.name else name
 
 
-DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="a data set of `datasets` in params.yaml")]
-RowName = Annotated[str, typer.Argument(metavar="ROW", help="a row of `methods` in params.yaml")]
+DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="name under `datasets` in params.yaml")]
+RowName = Annotated[str, typer.Argument(metavar="ROW", help="name under `methods` in params.yaml")]
 Names = Annotated[
-    list[str], typer.Argument(metavar="[DATASET] ROW", help="a row of `methods`; on one data set, that before it")
+    list[str], typer.Argument(metavar="[DATASET] ROW", help="row of `methods`; with a data set before it, only on that")
 ]
 
 
 def _names(names: list[str], context: typer.Context) -> tuple[str | None, str]:
     """Data set, or None for all, and row."""
     if len(names) > 2:
-        raise InputError(" ".join(names), "are too many names", "give a row, or a data set and a row")
+        raise InputError(" ".join(names), "more than two names", "give a row, or a data set and a row")
     return (names[0] if len(names) == 2 else None), _of_stage(context, names[-1])
 
 
 Root = Annotated[Path | None, typer.Option(help="folder of the data set, instead of the one in params.yaml")]
 
 
-def _version(is_asked: bool) -> None:
-    if is_asked:
+def _print_version(value: bool) -> None:
+    if value:
         from importlib.metadata import version
 
         print(f"poseboard {version('poseboard')}")
@@ -86,7 +86,7 @@ def _version(is_asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", help="Say which version this is.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     pass
@@ -96,21 +96,22 @@ def _read_plan(dataset: str | None = None, root: Path | None = None) -> Plan:
     from poseboard.benchmarks.plan import Plan, check_rows
 
     plan = Plan.read()
-    if "DVC_STAGE" not in os.environ:  # stages of a run check the rows that they use; the run has checked all
+    if "DVC_STAGE" not in os.environ:  # `poseboard repro` has checked all rows before it started the stages
         check_rows(plan)
     return plan if dataset is None or root is None else plan.with_root(dataset, root)
 
 
 def _workers(plan: Plan) -> AbstractContextManager[None]:
-    """Worker processes of the command, on this machine or on the cluster of params.yaml or ``--cluster``."""
-    from poseboard.benchmarks.jobs import workers
+    """Worker processes of the command, on this machine or on a cluster, each with one thread."""
+    from poseboard.benchmarks.jobs import use_one_thread, workers
 
+    use_one_thread()
     return workers(plan.profile.processes, plan.cluster)
 
 
 def _runs(plan: Plan, row: str, dataset: str | None, kinds: Iterable[RowKind]) -> list[Run]:
-    """The run of a row on one data set, or all its runs, after making the folders of their results."""
-    plan.entry(row)  # refuses other names before they are those of folders
+    """All runs of a row, or its run on one data set; makes the folders of their results."""
+    plan.entry(row)  # an unknown name must not become a folder
     for kind in kinds:
         plan.layout.row_folder(kind, row).mkdir(parents=True, exist_ok=True)
     runs = list(plan.runs(row)) if dataset is None else [plan.run(row, dataset)]
@@ -121,10 +122,10 @@ def _runs(plan: Plan, row: str, dataset: str | None, kinds: Iterable[RowKind]) -
 
 @app.command()
 def repro() -> None:
-    """Regenerate every table: run the pipeline, say where the page is and how long it took.
+    """Run the whole pipeline: regenerate every table and the leaderboard.
 
-    In the profile that params.yaml names this is `dvc repro`, except that a lock file of DVC that a killed run left
-    empty is removed first. Each profile has its results and its page in results/<profile>.
+    Runs `dvc repro` in the chosen profile: only stages whose inputs changed are run. Results and pages are written to
+    results/<profile>. A lock file that a killed run left empty is removed first.
     """
     import time
 
@@ -139,8 +140,7 @@ def repro() -> None:
         remove_broken_lock(plan.home)
         if line := disk_line(plan.home):
             print(f"poseboard: {line}", file=sys.stderr)
-        # What DVC and the stages say on the way is no result of this command: the summary is.
-        run_pipeline(plan)
+        run_pipeline(plan)  # prints to stderr; the summary below is the result of this command
     print(summary(plan))
     print(f"took {duration(time.monotonic() - began)}")
 
@@ -148,13 +148,13 @@ def repro() -> None:
 @app.command("plan")
 def plan_(
     write: Annotated[
-        bool, typer.Option("--write", help="only write what the stages of a run depend on (the `plan` stage)")
+        bool, typer.Option("--write", help="only write the files that the stages depend on (the `plan` stage)")
     ] = False,
 ) -> None:
-    """List the stages that a run would make, with the wall time of each in its last run here.
+    """List the stages that a run would execute, with the wall time of their last run on this machine.
 
-    Rows, data sets and the code that each stage runs are written to results/<profile>/plan, on whose files DVC's stages
-    depend. Stages that depend on the output of a listed one may follow it.
+    Also writes one file per stage to results/<profile>/plan, with its rows, data sets and the hashes of its code. DVC
+    compares these files. A stage that uses the output of a listed stage may become due, too.
     """
     from poseboard.benchmarks.data import record_others
     from poseboard.benchmarks.pipeline import (
@@ -185,9 +185,9 @@ def plan_(
 
 @data_app.command("status")
 def data_status() -> None:
-    """List every data set the suite knows: ready, partial, missing or damaged, and where to get it.
+    """List all supported data sets: ready, partial, missing or damaged, and where to download them.
 
-    Exit code 2 where one is damaged: it is there, and no run can read it.
+    The exit code is 2 if a data set is damaged.
     """
     from poseboard.benchmarks.data import status_lines
 
@@ -200,13 +200,13 @@ def data_status() -> None:
 @data_app.command("prepare")
 def data_prepare(
     dataset: Annotated[
-        str | None, typer.Argument(metavar="DATASET", help="a data set of `datasets` in params.yaml; left out: all")
+        str | None, typer.Argument(metavar="DATASET", help="name under `datasets` in params.yaml; default: all")
     ] = None,
 ) -> None:
-    """Make data sets ready for a run and record their status (the `data` stage).
+    """Prepare data sets for a run and record their status (the `data` stage).
 
-    Where params.yaml gives no root, the synthetic world of the profile is rendered in the data set's published layout.
-    A data set that is absent is recorded as such and is no failure.
+    A data set without a `root` in params.yaml gets the synthetic world of the profile, rendered in its published
+    layout. Missing data sets are recorded, and the run goes on without them.
     """
     from poseboard.benchmarks.data import prepare
 
@@ -242,30 +242,33 @@ def data_fetch(
 def data_synthetic(
     out: Annotated[Path, typer.Argument(help="folder to write the tree into")],
     layout: Annotated[
-        str | None, typer.Option(help="data set in whose published layout it is written; left out: the first there is")
+        str | None, typer.Option(help="data set whose published layout is written; default: the first one")
     ] = None,
-    seed: Annotated[int, typer.Option(help="another seed is another world")] = 20,
-    subjects: Annotated[str | None, typer.Option(help="training subjects, comma separated")] = None,
-    test_subjects: Annotated[str | None, typer.Option(help="held-out subjects")] = None,
+    seed: Annotated[int, typer.Option(help="seed of the world")] = 20,
+    subjects: Annotated[str | None, typer.Option(help="training subjects, separated by commas")] = None,
+    test_subjects: Annotated[str | None, typer.Option(help="test subjects, separated by commas")] = None,
     train_frames: Annotated[
-        int | None, typer.Option(help="frames of each of the 30 training sequences a subject")
+        int | None, typer.Option(help="frames per training sequence; each subject has 30 sequences")
     ] = None,
-    test_frames: Annotated[int | None, typer.Option(help="frames of each test sequence")] = None,
-    side_px: Annotated[int | None, typer.Option(help="side of the full frames")] = None,
+    test_frames: Annotated[int | None, typer.Option(help="frames per test sequence")] = None,
+    side_px: Annotated[int | None, typer.Option(help="side of the full frames in pixels")] = None,
     occlusion: Annotated[float | None, typer.Option(help="0 = empty room, 1 = crowded with furniture")] = None,
     others: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="another option of the layout, may be given again"),
+        typer.Option("--set", metavar="NAME=VALUE", help="another option of the layout; repeatable"),
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(help="rendering processes; as many as there are cores", min=1, show_default=False)
+        int | None,
+        typer.Option(
+            help="rendering processes; default: one per core, one for a small world", min=1, show_default=False
+        ),
     ] = None,
 ) -> None:
     """Render a synthetic world in a published on-disk layout.
 
-    The tree is what the real preparation leaves: images and label files. The folder must be new or empty. The same
-    options give the same bytes; manifest.json says which, contact_sheet.png shows them. What is left out is as the
-    layout has it; an option that the layout does not have is refused.
+    Writes the images and label files of the real data set into a new or empty folder, with manifest.json, which holds
+    the options, and contact_sheet.png. The same options give the same bytes. Options that are not given take the
+    layout's default.
 
     Example: poseboard data synthetic /tmp/world --subjects S1 --train-frames 2 --test-frames 1
     """
@@ -275,7 +278,7 @@ def data_synthetic(
     from poseboard.datasets.catalog import catalog
 
     if out.is_dir() and any(out.iterdir()):
-        raise InputError(out, "is not empty", "name a new folder")
+        raise InputError(out, "is not empty", "choose a new folder")
     layout = layout or next(name for name, entry in catalog().items() if entry.layout is not None)
     named = {
         "seed": seed,
@@ -292,7 +295,7 @@ def data_synthetic(
         try:
             options[name] = yaml.safe_load(text)
         except yaml.YAMLError:
-            raise InputError(f"--set {entry}", "its value is not YAML", "for example --set frames=4") from None
+            raise InputError(f"--set {entry}", "the value is not YAML", "write for example --set frames=4") from None
     print(f"{out}: manifest {render(layout, options, out, processes, os.environ.get(CLUSTER_VARIABLE))}")
 
 
@@ -300,28 +303,26 @@ def _assigned(entry: str, example: str) -> tuple[str, str]:
     """Name and value of ``NAME=VALUE``."""
     name, equals, value = entry.partition("=")
     if not equals:
-        raise InputError(f"--set {entry}", "is not NAME=VALUE", f"for example --set {example}")
+        raise InputError(f"--set {entry}", "is not NAME=VALUE", f"write for example --set {example}")
     return name, value
 
 
 @app.command()
 def train(context: typer.Context, names: Names, root: Root = None) -> None:
-    """Train a row on every data set it runs on, or on one, every seed; a killed run goes on where it was.
+    """Train a row, all seeds, on one or all of its data sets; an interrupted training resumes.
 
-    A row that learns nothing takes over the checkpoint of the row named under `after`, and one with `weights` that
-    file. A training that is finished is not done again unless something that it depends on has changed. Under torchrun
-    or SLURM the processes given there are used instead of the profile's.
+    Finished trainings are repeated only if their inputs changed. Rows that learn nothing copy the checkpoint of the row
+    under `after`; rows with `weights` copy that file. Under torchrun or SLURM, its processes are used instead of those
+    of the profile.
     """
     dataset, row = _names(names, context)
     plan = _read_plan(dataset, root)
     runs = _runs(plan, row, dataset, ("checkpoints", "training"))
     if not runs:
         return
-    from poseboard.benchmarks.jobs import use_one_thread
     from poseboard.benchmarks.train import Processes, train_stage
     from poseboard.benchmarks.train import train as train_run
 
-    use_one_thread()
     with _workers(plan):
         if dataset is None:
             for line in train_stage(runs, plan.profile.processes):
@@ -334,17 +335,16 @@ def train(context: typer.Context, names: Names, root: Root = None) -> None:
 
 @app.command()
 def evaluate(context: typer.Context, names: Names, root: Root = None) -> None:
-    """Predict and score a row on every data set that it runs on, or on one; answers that still hold are kept."""
+    """Predict and score a row on one or all of its data sets; only outdated predictions are computed again."""
     dataset, row = _names(names, context)
     plan = _read_plan(dataset, root)
     runs = _runs(plan, row, dataset, ("predictions", "scores", "errors", "examples"))
-    from poseboard.benchmarks.jobs import is_first_process, use_one_thread
+    from poseboard.benchmarks.jobs import is_first_process
 
     if not runs or not is_first_process():
         return
     from poseboard.benchmarks.score import evaluate_stage
 
-    use_one_thread()
     with _workers(plan):
         for line in evaluate_stage(runs):
             print(line)
@@ -354,26 +354,23 @@ def evaluate(context: typer.Context, names: Names, root: Root = None) -> None:
 def predict(
     dataset: DatasetName,
     method: RowName,
-    split: Annotated[
-        str, typer.Option(help="of the data set: test, known, or train for the input of another method")
-    ] = "test",
+    split: Annotated[str, typer.Option(help="split of the data set: test, known or train")] = "test",
     root: Root = None,
 ) -> None:
-    """Predict every sample under every condition that a table asks for, one Parquet file each.
+    """Predict the samples of a split under every condition of the tables, one Parquet file per condition and seed.
 
-    As many processes as the profile names share the samples, or the workers of a Dask cluster; the files are the same
-    to the byte. Under torchrun or SLURM the first process predicts. Weights from elsewhere are a row of their own in
-    params.yaml, with `weights: FILE`.
+    The processes of the profile, or the workers of a Dask cluster, share the samples; the files do not depend on their
+    number. Under torchrun or SLURM only the first process predicts. To use other weights, add a row with
+    `weights: FILE` to params.yaml.
     """
     plan = _read_plan(dataset, root)
     run = plan.run(method, dataset)
-    from poseboard.benchmarks.jobs import is_first_process, use_one_thread
+    from poseboard.benchmarks.jobs import is_first_process
 
     if not is_first_process():
         return
     from poseboard.benchmarks.predict import predict_split
 
-    use_one_thread()
     with _workers(plan):
         for line in predict_split(run, split):
             print(line)
@@ -384,22 +381,26 @@ def score(
     dataset: DatasetName,
     method: RowName,
     predictions: Annotated[
-        list[Path] | None, typer.Option(help="score this predictions file instead; may be given once a seed")
+        list[Path] | None, typer.Option(help="score this file instead; repeatable, one file per condition and seed")
     ] = None,
     named: Annotated[
         str | None,
-        typer.Option("--as", metavar="NAME", help="what to call --predictions, whatever method they say they are of"),
+        typer.Option(
+            "--as",
+            metavar="NAME",
+            help="name for --predictions; default: the method in their metadata, which must be ROW",
+        ),
     ] = None,
     root: Root = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="print the whole record, as results/<profile>/scores has it")
+        bool, typer.Option("--json", help="print the record as JSON, in the form of results/<profile>/scores")
     ] = False,
 ) -> None:
-    """Score the predictions of one row under every protocol; writes one JSON and the per-pose errors.
+    """Score the predictions of a row in all tables; write one JSON file and the errors of each pose.
 
-    With --predictions any file of the published form is validated and scored, and nothing is written: the numbers are
-    printed. A file that says it is of another method than METHOD is refused, unless --as names it. Poses in
-    another unit, or with joints, sides or axes in another order, are scored with a warning.
+    With --predictions, check and score other files, and only print the numbers. Their metadata must name ROW, unless
+    --as gives another name. Poses that seem to be in another unit, or to have swapped joints, sides or axes, are scored
+    with a warning.
     """
     from poseboard.benchmarks.score import lines, score_stage
 
@@ -422,7 +423,7 @@ def score(
 @app.command()
 def compare(
     dataset: Annotated[
-        str | None, typer.Argument(metavar="DATASET", help="a data set; left out: every one that rows were scored on")
+        str | None, typer.Argument(metavar="DATASET", help="name under `datasets`; default: all with scores")
     ] = None,
 ) -> None:
     """Compare all scored rows of a data set: paired differences and rank intervals."""
@@ -444,13 +445,11 @@ def compare(
 
 @app.command()
 def speed(
-    record: Annotated[
-        bool, typer.Option("--record", help="write the figures into results/speed, which is kept in git")
-    ] = False,
+    record: Annotated[bool, typer.Option("--record", help="also update results/speed, which is kept in git")] = False,
 ) -> None:
-    """Measure our hot paths against straightforward peers, in turns on this machine.
+    """Time the most expensive functions against simple reference implementations on this machine.
 
-    Figures go to results/<profile>/speed. The page shows them instead of those recorded in results/speed.
+    Times are written to results/<profile>/speed. The page shows them instead of those recorded in results/speed.
     """
     from poseboard.benchmarks.speed.stage import speed_stage
 
@@ -461,10 +460,10 @@ def speed(
 @app.command()
 def report(
     pictures: Annotated[
-        bool, typer.Option("--pictures", help="also draw the pictures of the README, report/images, from the results")
+        bool, typer.Option("--pictures", help="also draw the pictures of the README in report/images")
     ] = False,
 ) -> None:
-    """Build the leaderboard page from results/; it needs no network and can be published as a folder."""
+    """Build the leaderboard from results/: a static site that works offline."""
     from poseboard.report.site import build
 
     plan = _read_plan()
@@ -488,21 +487,21 @@ def report(
 
 
 def _say_store() -> None:
-    """Outside of a run, whose last stage is `sync`."""
+    """Remind that MLflow is not updated; in a pipeline, the last stage does that."""
     if "DVC_STAGE" not in os.environ:
-        print("MLflow's runs are not updated by this command: `poseboard sync` does it", file=sys.stderr)
+        print("MLflow is not updated by this command; run `poseboard sync`", file=sys.stderr)
 
 
 @app.command()
 def sync(
     record: Annotated[
         Path | None,
-        typer.Option(help="file of results/<profile> to write the number of runs into (the `sync` stage)"),
+        typer.Option(help="file in results/<profile> for the number of runs (the `sync` stage)"),
     ] = None,
 ) -> None:
-    """Add a run to the MLflow store for each training and each score in results/ that has none yet.
+    """Add a run to MLflow for each new training and score file in results/.
 
-    A file that MLflow cannot store is named and skipped; the exit code is then 2.
+    Files that MLflow cannot store are listed and skipped; the exit code is then 2.
     """
     import json
 
@@ -523,27 +522,29 @@ def sync(
 
 @app.command()
 def runs(
-    port: Annotated[int, typer.Option(help="of this machine, to serve on", min=1, max=65535)] = 5000,
+    port: Annotated[int, typer.Option(help="port of the server", min=1, max=65535)] = 5000,
 ) -> None:
-    """Browse the runs in MLflow: start its server and print where each experiment is, until Ctrl-C."""
+    """Start MLflow's server and print the address of each experiment; Ctrl-C stops it."""
     from poseboard.benchmarks.mlflow_sync import HOST, pages, server_command
     from poseboard.benchmarks.plan import Plan
 
     plan = Plan.read()
     with socket.socket() as probe:
         if probe.connect_ex((HOST, port)) == 0:
-            raise InputError(f"port {port}", "another program uses it", "stop that, or name another one with --port")
+            raise InputError(
+                f"port {port}", "another program uses it", "stop that program, or choose another port with --port"
+            )
     for name, page in pages(plan.home).items():
         print(f"{name}: http://{HOST}:{port}/{page}")
     print("MLflow starts in a few seconds; Ctrl-C stops it", flush=True)
     command = server_command(plan.home, port)
-    # Evaluations by language models would start seven more processes.
+    # MLflow's job execution, for evaluations by language models, would start seven more processes.
     os.execve(command[0], command, {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
 
 
 @app.command()
 def methods() -> None:
-    """List the rows of params.yaml and the methods that can be used in one, with their options."""
+    """List the rows of params.yaml with their options, and the methods without a row."""
     from poseboard.benchmarks.pipeline import method_lines
 
     print("\n".join(method_lines(_read_plan())))
@@ -553,7 +554,7 @@ def methods() -> None:
 def demo(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="photographs, JPEG or PNG")],
     focal: Annotated[
-        str | None, typer.Option(metavar="FX,FY", help="focal lengths in pixels; left out: --fov, or EXIF")
+        str | None, typer.Option(metavar="FX,FY", help="focal lengths in pixels; default: --fov, else EXIF")
     ] = None,
     fov: Annotated[
         float | None, typer.Option(metavar="DEG", help="horizontal field of view, instead of --focal")
@@ -561,26 +562,24 @@ def demo(
     boxes: Annotated[
         Path | None,
         typer.Option(
-            help="JSON of x, y, width, height in pixels, one list of boxes per image, or a bbox_*_output.json; left "
-            "out: OpenCV's HOG person detector"
+            help="JSON with a list of boxes (x, y, width, height in pixels) per image, or a COCO-style detector file; "
+            "default: OpenCV's HOG person detector"
         ),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="weights, ours or imported; left out: those of the row in the profile's results")
+        Path | None, typer.Option(help="weights; default: those that the row was trained to in this profile")
     ] = None,
-    row: Annotated[
-        str | None, typer.Option(help="row whose method is used; left out: the first that finds roots of people")
-    ] = None,
+    row: Annotated[str | None, typer.Option(help="row of methods/rootnet; default: the first one")] = None,
     min_score: Annotated[
-        float, typer.Option(help="smallest score of a detected box that is used; boxes without a score always are")
+        float, typer.Option(help="minimum score of a box; boxes without a score are always used")
     ] = 0.3,
-    out: Annotated[Path, typer.Option(help="folder for the pictures")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="folder of the pictures")] = Path("demo"),
     as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
 ) -> None:
-    """Find where everyone in your own photographs stands: x, y, z in metres from the camera, one line per person.
+    """Locate the people in your photographs: x, y, z of each root in metres from the camera.
 
-    A picture per photograph shows boxes, roots and the people from above. Boxes are of photographs turned upright, the
-    principal point is taken to be the middle, and lens distortion is not known.
+    Draws one picture per photograph with boxes, roots and a view from above. Boxes refer to the photograph after EXIF
+    rotation. The principal point is assumed in the middle, without lens distortion.
 
     Example: poseboard demo street.jpg --fov 70
     """
@@ -608,10 +607,10 @@ def demo(
     located = photographs.locate(finder, photos)
     pictures = photographs.write_pictures(located, out)
     if boxes is None:
-        say("no boxes are given: OpenCV's HOG detector finds upright people only, and misses many")
+        say("no --boxes: OpenCV's HOG detector is used, which finds only upright people and misses many")
     say(f"weights: {weights}, trained on: {trained_on}")
     if synthetic:
-        say("these weights were trained on rendered people only: distances in photographs mean little")
+        say("these weights were trained only on rendered people: expect large errors in photographs")
     if as_json:
         used = {"row": row, "checkpoint": str(weights), "trained_on": trained_on, "synthetic": synthetic}
         records = [
@@ -631,12 +630,12 @@ def _root_finder(plan: Plan, row: str | None, checkpoint: Path | None) -> tuple[
 
     finders = [name for name in plan.rows if issubclass(find_learner(plan.entry(name).spec), Rootnet)]
     if row is None and not finders:
-        raise InputError("params.yaml: methods", "no row finds the roots of people", "add one of methods/rootnet")
+        raise InputError("params.yaml: methods", "no row predicts roots of people", "add a row of methods/rootnet")
     row = row or finders[0]
     if row not in finders:
         plan.entry(row)
-        remedy = f"name one that does: {', '.join(finders) or 'there is none'}"
-        raise InputError(f"row {row}", "does not find the roots of people", remedy)
+        remedy = f"choose one of {', '.join(finders)}" if finders else "add a row of methods/rootnet"
+        raise InputError(f"row {row}", "does not predict roots of people", remedy)
     trained = [
         plan.layout.checkpoint(dataset, row, seed) for dataset in plan.params.datasets for seed in plan.profile.seeds
     ]
@@ -645,7 +644,7 @@ def _root_finder(plan: Plan, row: str | None, checkpoint: Path | None) -> tuple[
         remedy = f"run `poseboard train {row}`, or give --checkpoint FILE"
         raise InputError(f"row {row}", f"has no checkpoint in {plan.layout.portable(str(plan.layout.results))}", remedy)
     if not path.is_file():
-        raise InputError(path, "there is no such checkpoint", "give a checkpoint of ours or an imported one")
+        raise InputError(path, "there is no such checkpoint", "give one from `poseboard train` or `weights import`")
     return row, path
 
 
@@ -671,13 +670,13 @@ def roots_write(
     dataset: DatasetName,
     row: RowName,
     out: Annotated[
-        Path | None, typer.Option(help="file to write; left out: bbox_root_DATASET_output.json beside its predictions")
+        Path | None, typer.Option(help="file to write; default: bbox_root_DATASET_output.json beside the predictions")
     ] = None,
     split: Split = "test",
 ) -> None:
-    """Write the roots that a row has predicted as the file that other methods take them from.
+    """Write the predicted roots of a row as a RootNet file, as input for other methods.
 
-    Boxes in it are those of the crops; its unit is that of the data set as it is published.
+    The file has the boxes of the crops. Lengths are in the unit of the published data set.
     """
     from poseboard.protocols import predictions, root_files
 
@@ -687,7 +686,7 @@ def roots_write(
     for condition in root_files.camera_conditions(opened, split):
         path = layout.predictions(dataset, row, condition, run.seeds[0])
         if not path.is_file():
-            problem = f"there are no predictions of {split} from {condition.cameras[0]} alone"
+            problem = f"no predictions of split {split} from camera {condition.cameras[0]}"
             remedy = f"run `poseboard predict {dataset} {row} --split {split}` first"
             raise InputError(layout.portable(str(folder)), problem, remedy)
         records += root_files.to_records(opened, predictions.read(path))
@@ -700,11 +699,11 @@ def roots_write(
 def roots_read(
     dataset: DatasetName,
     file: Annotated[Path, typer.Argument(help="bbox_root_*_output.json of the data set")],
-    named: Annotated[str, typer.Option("--as", metavar="NAME", help="what to call the method that it is of")],
-    out: Annotated[Path, typer.Option(help="predictions to write (.parquet), one per camera of the data set")],
+    named: Annotated[str, typer.Option("--as", metavar="NAME", help="name of the method that predicted the roots")],
+    out: Annotated[Path, typer.Option(help="predictions to write (.parquet), one file per camera")],
     split: Split = "test",
 ) -> None:
-    """Make predictions of a file of roots, to be scored by `poseboard score DATASET NAME --predictions`."""
+    """Convert a RootNet file to predictions, for `poseboard score DATASET NAME --predictions`."""
     from poseboard.protocols import predictions, root_files
     from poseboard.protocols.records import check_name
 
@@ -725,32 +724,31 @@ def weights_import(
         str,
         typer.Argument(
             metavar="METHOD",
-            help="a method with published weights, or a variant of one, as its README says; a name that is none of "
-            "them lists them all",
+            help="method with published weights, or a variant of it (see its README); an unknown name prints the list",
         ),
     ],
     file: Annotated[Path, typer.Argument(help="published checkpoint (.pth)")],
-    out: Annotated[Path, typer.Option(help="checkpoint of ours to write")],
+    out: Annotated[Path, typer.Option(help="Poseboard checkpoint to write")],
     facts: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="what the method's files do not say, as its README has it: joints=coco, scale_mm=250; may be given "
-            "again; a name that the method does not have lists those that it has",
+            help="a fact that is not in the file, such as joints=coco or scale_mm=250 (see the method's README); "
+            "repeatable; an unknown name prints the list",
         ),
     ] = None,
     trained_on: Annotated[
         list[str] | None,
         typer.Option(
-            help="a data set of params.yaml that the weights were trained on, once per data set; left out: not known, "
-            "and their numbers stand apart from those of rows trained here"
+            help="data set of params.yaml that the weights were trained on; repeatable; default: unknown, which the "
+            "signature of every score states"
         ),
     ] = None,
 ) -> None:
-    """Map a published checkpoint into ours; every missing, unexpected or misshapen key is an error.
+    """Convert a published checkpoint; a missing, unknown or misshapen tensor is an error.
 
-    Nothing in the file is executed. Use the result as a row of params.yaml, `weights: CHECKPOINT`.
+    No code in the file is executed. To use the result, add a row with `weights: CHECKPOINT` to params.yaml.
     """
     from poseboard.methods.weights import import_weights
 
@@ -760,8 +758,8 @@ def weights_import(
 
 
 @weights_app.command("show")
-def weights_show(file: Annotated[Path, typer.Argument(help="checkpoint of ours")]) -> None:
-    """Say what a checkpoint holds: method, architecture, constants, size."""
+def weights_show(file: Annotated[Path, typer.Argument(help="Poseboard checkpoint")]) -> None:
+    """Print the content of a checkpoint: method, architecture, constants, training data, size."""
     from poseboard.methods.checkpoint import Checkpoint
 
     checkpoint = Checkpoint.read(file)
@@ -771,46 +769,44 @@ def weights_show(file: Annotated[Path, typer.Argument(help="checkpoint of ours")
     print(f"{len(checkpoint.state)} tensors, {count} numbers")
 
 
-def _take_profile(profile: str | None) -> None:
-    if profile is not None:
-        os.environ[PROFILE_VARIABLE] = profile
+def _export(variable: str) -> Callable[[str | None], None]:
+    """Callback that sets an environment variable to the value of an option, also for the stages of a run."""
+
+    def export(value: str | None) -> None:
+        if value is not None:
+            os.environ[variable] = value
+
+    return export
 
 
-def _take_cluster(cluster: str | None) -> None:
-    if cluster is not None:
-        os.environ[CLUSTER_VARIABLE] = cluster
+_global_options = typer.Typer()
 
 
-_of_all = typer.Typer()
-
-
-@_of_all.command()
-def _options_of_all(
+@_global_options.command()
+def _with_global_options(
     profile: Annotated[
         str | None,
-        typer.Option(
-            help="a profile of params.yaml for this command, instead of the one that params.yaml names",
-            callback=_take_profile,
-            expose_value=False,
-        ),
+        typer.Option(help="profile of params.yaml; default: its `profile`", callback=_export(PROFILE_VARIABLE)),
     ] = None,
     cluster: Annotated[
         str | None,
         typer.Option(
             metavar="tcp://HOST:8786",
-            help="a Dask scheduler whose workers do the independent work, instead of processes of this machine",
-            callback=_take_cluster,
-            expose_value=False,
+            help="Dask scheduler whose workers do the independent work; default: processes of this machine",
+            callback=_export(CLUSTER_VARIABLE),
         ),
     ] = None,
 ) -> None:
-    """Options that every command takes."""
+    """Options of every command."""
 
 
 def command() -> Any:
-    """The command line: all of `app`, where every command takes ``--profile`` and ``--cluster``."""
+    """The command line: all of `app`, with ``--profile`` and ``--cluster`` for every command."""
     whole = typer.main.get_command(app)
-    options = [each for each in typer.main.get_command(_of_all).params if each.name in ("profile", "cluster")]
+    declared = typer.main.get_command(_global_options).params
+    options = [option for option in declared if option.name in ("profile", "cluster")]
+    for option in options:
+        option.expose_value = False
     groups: list[Any] = [whole]
     while groups:
         for each in groups.pop().commands.values():
@@ -825,7 +821,7 @@ _INTERRUPTED = 130
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on stderr and exit code 2."""
+    """Entry point: an error of the user is one line on stderr and exit code 2."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     try:
@@ -841,7 +837,7 @@ def main() -> None:
     except BrokenPipeError:
         raise SystemExit(0) from None
     except OSError as error:
-        # A full disk or a folder without permission names its file; anything else is a bug and keeps its traceback.
+        # A full disk, or no permission. An OSError without a file name is a bug and keeps its traceback.
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if error.filename is None and not full:
             raise

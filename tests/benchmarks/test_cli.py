@@ -87,7 +87,7 @@ def test_a_world_of_any_layout_is_rendered_by_its_own_options(ready_workspace: A
 def test_a_world_is_not_rendered_into_a_folder_with_files(ready_workspace: Any, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     error = ready_workspace.run("data", "synthetic", tmp_path, "--set", "side_px=64").error
-    assert error == f"poseboard: {tmp_path}: is not empty; name a new folder"
+    assert error == f"poseboard: {tmp_path}: is not empty; choose a new folder"
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 

@@ -176,7 +176,7 @@ def test_boxes_of_a_detector_go_to_the_image_of_their_number(tmp_path: Path) -> 
         (("photo_7.png", "--fov", "60", "--boxes", "root.json"), r"root\.json: \[0\]\.root_cam: is RootNet's output"),
         (("photo_7.png", "--fov", "60", "--boxes", "boxes.json", "--checkpoint", "no.pt"), r"no\.pt: there is no such"),
         (("photo_7.png", "--fov", "60", "--boxes", "boxes.json", "--checkpoint", "two.json"), r"two\.json: .*weights"),
-        (("photo_7.png", "--fov", "60", "--boxes", "boxes.json", "--row", "dlt"), r"dlt: does not find the roots"),
+        (("photo_7.png", "--fov", "60", "--boxes", "boxes.json", "--row", "dlt"), r"dlt: does not predict roots"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_line(demo: Callable[..., Any], place: Path, arguments: Any, message: str) -> None:

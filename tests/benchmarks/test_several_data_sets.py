@@ -220,7 +220,7 @@ def test_roots_are_exchanged_by_file(photographs: Any, dataset: str, unit: float
     """Of photographs too that no table is run on: what is written has the data set's unit, and comes back as it was."""
     folder = photographs.folder / f"results/smoke/predictions/k_only/{dataset}"
     told = photographs.run("roots", "write", dataset, "k_only").error
-    assert "there are no predictions of test from camera alone; run `poseboard predict" in told
+    assert "no predictions of split test from camera camera; run `poseboard predict" in told
     photographs.must("train", dataset, "k_only")
     photographs.must("predict", dataset, "k_only")
     photographs.must("roots", "write", dataset, "k_only")
