@@ -71,16 +71,16 @@ def build_method(run: Run) -> Method:
     return find_method(run.spec)(options_of_pass(run), run.dataset.skeleton)
 
 
-def fewest_root_views(run: Run) -> int:
-    """Number of cameras from which the roots of a row can be predicted at least.
+def root_row(run: Run) -> tuple[int, Run]:
+    """The row that predicts the roots of a row, and the fewest cameras that it takes.
 
     Raises:
-        InputError: the row names nothing that predicts roots.
+        InputError: the row under ``after`` predicts nothing.
     """
     if run.start is None or not predicts(find_learner(run.start.spec)):
         start = "scratch" if run.start is None else run.start.row
         raise InputError(f"methods.{run.row}.after", f"{start} predicts no roots", "name a row that does")
-    return build_method(run.start).inputs.views[0]
+    return build_method(run.start).inputs.views[0], run.start
 
 
 def options_of_pass(run: Run, moments: int | None = None) -> dict[str, Any]:

@@ -20,21 +20,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from pydantic import TypeAdapter
 
-from poseboard.benchmarks.handover import Handover, Progress, answer_of, transfer
+from poseboard.benchmarks.handover import Handover, Progress, transfer
 from poseboard.benchmarks.harness import (
     LoadedRow,
     Prediction,
     TrainingData,
     build_method,
-    fewest_root_views,
     options_of_pass,
     predict_all,
+    root_row,
     roots_of,
 )
 from poseboard.benchmarks.jobs import only_writer, progress
+from poseboard.benchmarks.pictures import PICTURES, write_pictures
 from poseboard.benchmarks.plan import Run
 from poseboard.benchmarks.provenance import (
     check_weights,
@@ -45,16 +45,13 @@ from poseboard.benchmarks.provenance import (
 )
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import WholeFiles, write_file
+from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.sample import Dataset, Poses, Sample
-from poseboard.methods.base import Drawing, Inputs, Method, Picture
+from poseboard.methods.base import Inputs, Method
 from poseboard.protocols import predictions
 from poseboard.protocols.condition import Condition
 from poseboard.protocols.predictions import PoseTable
-from poseboard.protocols.records import DrawnPicture, PictureFile, Weights
-
-PICTURES = "pictures"
-"""Folder beside the predictions of a row: what the method drew for its page."""
+from poseboard.protocols.records import Weights
 
 _INPUTS = TypeAdapter(Inputs)
 
@@ -157,26 +154,50 @@ class _Seed:
         self.conditions = list(dict.fromkeys(_reduced(condition, self._inputs) for condition in of_both))
         has_pictures = (split, seed) == ("test", run.seeds[0])
         self.drawn_condition = max(self.conditions, key=_extent) if has_pictures else None
-        by_condition = {_reduced(each, self._inputs): each for each in of_roots if own.sha256 is not None}
-        self._root_files = RootFiles(run, seed, by_condition)
+        # Roots that other rows need are also written in float64, see the module docstring.
+        self._root_conditions = {_reduced(each, self._inputs): each for each in of_roots if own.sha256 is not None}
+        of_code = [run, run.start] if self._needs_roots and run.start is not None else [run]
         self._basis = {
             "data": [run.source.name, run.dataset.synthetic, run.dataset.manifest(), images_sha256, keys],
-            "code": _code_sha256(run, needs_roots=self._needs_roots),
+            "code": [code_sha256(prediction_code(each)) for each in of_code],
         }
 
     def why_left_out(self, condition: Condition) -> str:
         """Reason why the row cannot predict under a condition; empty if it can."""
-        return _left_out(self._run, condition, self._inputs, self._trained[None].fewest_of_roots)
+        run, inputs, fewest_of_roots = self._run, self._inputs, self._trained[None].fewest_of_roots
+        if condition.trained_on is not None and (why := no_transfer(run, condition.trained_on)):
+            return why
+        fewest, most = inputs.views
+        if not (fewest <= condition.fewest_views and len(condition.cameras) <= most):
+            return f"the method takes {fewest} to {most} views"
+        if fewest_of_roots and condition.of_root.fewest_views < fewest_of_roots:
+            return f"its predicted root needs at least {fewest_of_roots} views"
+        if condition.perturbation is not None:
+            unrooted = replace(inputs, root="none")  # roots change only with their own inputs
+            handover = Handover(
+                run.dataset, unrooted, run.layout.crops, condition.cameras, perturbation=condition.perturbation
+            )
+            if not handover.is_perturbed(condition.samples(self._keys)):
+                return f"{condition.perturbation.kind} does not apply: it changes none of the row's inputs"
+        return ""
 
     def unchanged_table(self, condition: Condition) -> PoseTable | None:
         """The predictions of an earlier run, if nothing that they depend on changed."""
-        if not self._root_files.is_current(condition):
+        roots, keys = self._root_file(condition), condition.samples(self._keys)
+        if roots is not None and read_roots(roots[0], keys, roots[1]) is None:
             return None
-        return _unchanged(self._path(condition), self._basis_sha256(condition))
+        try:
+            table = predictions.read(self._path(condition))
+        except InputError:
+            return None
+        basis, poses = table.info.basis_sha256, table.info.answers_sha256
+        is_same = (basis, poses) == (self._basis_sha256(condition), table.answers_sha256())
+        return table if is_same else None
 
     def files(self, condition: Condition) -> set[Path]:
         """The files of a condition: predictions, and roots for other rows."""
-        return {self._path(condition), *self._root_files.files(condition)}
+        roots = self._root_file(condition)
+        return {self._path(condition)} if roots is None else {self._path(condition), roots[0]}
 
     def pictures(self, condition: Condition) -> set[Path]:
         """The pictures that an earlier run drew under a condition."""
@@ -206,12 +227,18 @@ class _Seed:
         condition, in_order = prediction.condition, [poses[key] for key in prediction.keys]
         table = _collected(prediction.keys, in_order, self._info(condition))
         predictions.write(self._path(condition), table, outputs)
-        self._root_files.write(condition, in_order, outputs)
+        if (roots := self._root_file(condition)) is not None:
+            skeleton = self._run.trained(condition.trained_on).dataset.skeleton
+            roots_mm = roots_of(skeleton, self._run.row, prediction.keys, in_order)
+            write_roots(roots[0], roots_mm, roots[1], outputs)
         return table
 
     def summary(self, condition: Condition, table: PoseTable) -> str:
         """A line for the terminal: the file, and how many samples lack predictions."""
-        return _line(self._run, self._path(condition), condition.samples(self._keys), table)
+        path, keys = self._path(condition).relative_to(self._run.layout.home), condition.samples(self._keys)
+        lacking = set(table.keys[np.isnan(table.joints_mm).any(axis=(1, 2))]) | (set(keys) - set(table.keys))
+        predicted = f"{len(lacking)} without a whole pose" if lacking else "all predicted"
+        return f"{path}: {len(keys)} samples, {len(condition.cameras)} cameras, {predicted}"
 
     @property
     def _needs_roots(self) -> bool:
@@ -219,6 +246,13 @@ class _Seed:
 
     def _path(self, condition: Condition) -> Path:
         return self._run.layout.predictions(self._run.source.name, self._run.row, condition, self._seed)
+
+    def _root_file(self, condition: Condition) -> tuple[Path, str] | None:
+        """File for the roots of a condition, and the hash of what they depend on; None if no row needs them."""
+        if (of_roots := self._root_conditions.get(condition)) is None:
+            return None
+        path = self._run.path("predictions") / roots_name(of_roots, self._seed)
+        return path, roots_basis(self._run, self._seed, of_roots)
 
     def _weights(self, condition: Condition) -> _Trained:
         """The weights of a condition, which may be trained on another data set."""
@@ -236,10 +270,8 @@ class _Seed:
 
     def _roots_mm(self, condition: Condition) -> dict[str, Array]:
         """Root positions by key, predicted under a condition by the row that this one starts from."""
-        run = self._run
-        folder = None if run.start is None else run.start.path("predictions")
-        with progress(f"roots of {run} {condition.slug} seed {self._seed}") as report:
-            return predicted_roots_mm(run, self._seed, condition, predictions=folder, progress=report)
+        with progress(f"roots of {self._run} {condition.slug} seed {self._seed}") as report:
+            return predicted_roots_mm(self._run, self._seed, condition, progress=report)
 
     def _info(self, condition: Condition) -> predictions.PredictionInfo:
         """Metadata of a predictions file."""
@@ -291,12 +323,18 @@ class _Trained:
         if weights is not None and weights.is_file():
             check_weights(run)
         row = LoadedRow(run.row, partial(build_method, run), weights)
+        is_imported = source is not None and source.origin == "imported"  # such weights bring their own options
+        fewest_of_roots, roots_sha256 = 0, None
+        if row.inputs.root == "predicted":
+            fewest_of_roots, start = root_row(run)
+            roots_sha256 = weights_sha256(run.layout, start.checkpoint(seed))
         return cls(
             row,
             source,
             None if weights is None else weights_sha256(run.layout, weights),
-            _options(run, row, source),
-            *(_source_of_roots(run, seed) if row.inputs.root == "predicted" else (0, None)),
+            source.stated(dict(run.options)) if source is not None and is_imported else row.options(run.options),
+            fewest_of_roots,
+            roots_sha256,
         )
 
     def basis(self, method: str, seed: int) -> dict[str, list[object]]:
@@ -310,27 +348,6 @@ class _Trained:
     def data(self) -> tuple[str, ...] | None:
         """The data sets that the weights were trained on, as the metadata of predictions names them."""
         return self.source.training_data if self.sha256 and self.source is not None else None
-
-
-def _source_of_roots(run: Run, seed: int) -> tuple[int, str]:
-    """Number of cameras that predicted roots need, and the hash of the weights that predict them."""
-    fewest = fewest_root_views(run)
-    assert run.start is not None  # or the line above raises
-    return fewest, weights_sha256(run.layout, run.start.checkpoint(seed))
-
-
-def _options(run: Run, row: LoadedRow, source: Weights | None) -> dict[str, Any]:
-    """The options in force: with all defaults, or of imported weights, which bring their own, those of params.yaml."""
-    options = dict(run.options)
-    return source.stated(options) if source is not None and source.origin == "imported" else row.options(options)
-
-
-def _line(run: Run, path: Path, keys: Sequence[str], table: PoseTable) -> str:
-    """Path and content of a predictions file, for the terminal."""
-    lacking = set(table.keys[np.isnan(table.joints_mm).any(axis=(1, 2))]) | (set(keys) - set(table.keys))
-    answered = f"{len(lacking)} without a whole answer" if lacking else "all answered"
-    cameras = len(table.info.condition.cameras)
-    return f"{path.relative_to(run.layout.home)}: {len(keys)} samples, {cameras} cameras, {answered}"
 
 
 def _reduced(condition: Condition, inputs: Inputs) -> Condition:
@@ -349,25 +366,6 @@ def _check_views(row: str, inputs: Inputs, conditions: Sequence[Condition]) -> N
     fewest, most = inputs.views
     if not any(fewest <= len(condition.cameras) <= most for condition in conditions):
         raise InputError(f"method {row}", f"takes {fewest} to {most} views, no table offers that", "add a table")
-
-
-def _left_out(run: Run, condition: Condition, inputs: Inputs, fewest_of_roots: int) -> str:
-    """Reason why the row cannot predict under a condition; empty if it can."""
-    if condition.trained_on is not None and (why := no_transfer(run, condition.trained_on)):
-        return why
-    fewest, most = inputs.views
-    if not (fewest <= condition.fewest_views and len(condition.cameras) <= most):
-        return f"the method takes {fewest} to {most} views"
-    if fewest_of_roots and condition.of_root.fewest_views < fewest_of_roots:
-        return f"the root it is handed takes at least {fewest_of_roots} views"
-    if condition.perturbation is not None:
-        unrooted = replace(inputs, root="none")  # roots change only with their own inputs
-        handover = Handover(
-            run.dataset, unrooted, run.layout.crops, condition.cameras, perturbation=condition.perturbation
-        )
-        if not handover.is_perturbed(condition.samples(run.dataset.keys(condition.split))):
-            return f"{condition.perturbation.kind} does not apply: it changes none of the row's inputs"
-    return ""
 
 
 def no_transfer(run: Run, trained_on: str) -> str:
@@ -401,22 +399,6 @@ def _collected(keys: Sequence[str], answers: Sequence[Poses], info: predictions.
     return replace(table, info=table.info.model_copy(update={"answers_sha256": table.answers_sha256()}))
 
 
-def _unchanged(path: Path, basis_sha256: str) -> PoseTable | None:
-    """The predictions in a file, if the predict stage wrote them from the same basis; None otherwise."""
-    try:
-        table = predictions.read(path)
-    except InputError:
-        return None
-    same = table.info.basis_sha256 == basis_sha256 and table.info.answers_sha256 == table.answers_sha256()
-    return table if same else None
-
-
-def _code_sha256(run: Run, *, needs_roots: bool) -> list[str]:
-    """Of the row, and of the one that predicts its roots."""
-    runs = [run, run.start] if needs_roots and run.start is not None else [run]
-    return [code_sha256(prediction_code(each)) for each in runs]
-
-
 def _sha256(values: object) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -431,123 +413,44 @@ def _remove_others(folder: Path, split: str, written: set[Path]) -> None:
             path.unlink()
 
 
-DRAWN_SAMPLES = 3
-"""Number of samples that are drawn: the middle ones of equal parts of the split, the same for all rows."""
-PICTURE_INDEX = "pictures.json"
-
-
-def write_pictures(
-    method: Method,
-    name: str,
-    samples: Handover,
-    answers: Mapping[str, Poses],
-    folder: Path,
-    files: WholeFiles,
-) -> set[Path]:
-    """Let a method draw a few samples, and write its pictures.
-
-    Of several people the first is drawn. The method gets its inputs and its own prediction, and no ground truth. Only
-    pictures of synthetic people contain images: those of real data sets may not be published.
-
-    Args:
-        method: loaded; one that is no `Drawing`, or draws nothing, leaves no file.
-        name: of the row, for errors.
-        samples: as the row sees them.
-        answers: key -> prediction, every key of the split in order.
-        folder: of the pictures and their captions.
-        files: predictions that the pictures are written together with.
-
-    Returns:
-        The written files.
-
-    Raises:
-        InputError: the method returns something else than pictures.
-    """
-    if not isinstance(method, Drawing):
-        return set()
-    keys = list(answers)
-    chosen = [keys[(2 * i + 1) * len(keys) // (2 * DRAWN_SAMPLES)] for i in range(min(DRAWN_SAMPLES, len(keys)))]
-    written: set[Path] = set()
-    drawn: list[DrawnPicture] = []
-    for key in chosen:
-        for title, caption, png in _drawn(method, name, samples, key, answers[key]):
-            path = folder / f"{len(drawn)}.png"
-            files.write(path, png)
-            written.add(path)
-            drawn.append(DrawnPicture(file=path.name, key=key, title=title, caption=caption))
-    if drawn:
-        files.write(folder / PICTURE_INDEX, PictureFile(pictures=drawn).text().encode())
-        written.add(folder / PICTURE_INDEX)
-    return written
-
-
-def _drawn(method: Drawing, name: str, samples: Handover, key: str, answer: Poses) -> list[tuple[str, str, bytes]]:
-    """Title, caption and PNG of each picture of a sample."""
-    shown = samples.shown(key)
-    if not shown or (len(shown) > 1 and len(answer.score) != len(shown)):
-        return []
-    found = []
-    of_first = answer if len(shown) == 1 else answer_of(answer, 0)
-    for picture in method.figures(shown[0], of_first, images=samples.dataset.synthetic):
-        png = io.BytesIO()
-        Image.fromarray(_pixels(picture, name)).save(png, format="PNG")
-        found.append((picture.title, picture.caption, png.getvalue()))
-    return found
-
-
-def _pixels(picture: Picture, name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    image = picture.image
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise InputError(
-            f"row {name}: figures",
-            f"drew {image.dtype} {image.shape}, which is no picture",
-            "draw (height, width, 3) uint8 RGB",
-        )
-    return image
-
-
 def predicted_roots_mm(
-    run: Run,
-    seed: int,
-    condition: Condition,
-    *,
-    predictions: Path | None = None,
-    kept: Path | None = None,
-    progress: Progress | None = None,
+    run: Run, seed: int, condition: Condition, *, kept: Path | None = None, progress: Progress | None = None
 ) -> dict[str, Array]:
     """Predicted root positions (P, 3) by key, world mm, as input of a row; NaN for people without a prediction.
 
-    They are predictions of the row under ``after`` with its weights of the same seed.
+    They are predictions of the row under ``after`` with its weights of the same seed. They are read from a file if it
+    has current ones, and predicted otherwise.
 
     Args:
         run: the row that needs them.
-        seed: of the training.
+        seed: seed of the training.
         condition: inputs of the row that predicts them (`Condition.of_root`).
-        predictions: folder of the predictions of the row under ``after``.
-        kept: file for roots that are predicted now, so that this is done once; None: nothing is kept.
+        kept: file of the roots, which is written if they are predicted; None: read the file that the evaluate stage of
+            the row under ``after`` wrote.
         progress: called with (samples done, samples in all).
 
     Raises:
         InputError: no row predicts them, or it needs more cameras.
     """
     keys = condition.samples(run.dataset.keys(condition.split))
-    fewest = fewest_root_views(run)
-    assert run.start is not None  # or the line above raises
+    fewest, start = root_row(run)
     if len(condition.cameras) < fewest:
         where = f"views {', '.join(condition.cameras)}"
         raise InputError(where, f"roots need at least {fewest}", "choose more cameras")
-    basis = roots_basis(run.start, seed, condition)
-    if predictions is not None:
-        roots_mm = read_roots(predictions / roots_name(condition, seed), keys, basis)
-        if roots_mm is not None:
-            return roots_mm
-
-    roots_mm = None if kept is None else read_roots(kept, keys, basis)
-    if roots_mm is None:
-        roots_mm = _predict_roots(run.start, seed, condition, keys, progress)
-        if kept is not None:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            write_roots(kept, roots_mm, basis)
+    basis = roots_basis(start, seed, condition)
+    path = kept or start.path("predictions") / roots_name(condition, seed)
+    if (roots_mm := read_roots(path, keys, basis)) is not None:
+        return roots_mm
+    origin = start.trained(condition.trained_on)
+    loaded = LoadedRow(start.row, partial(build_method, origin), origin.checkpoint(seed))
+    other = None if origin is start else origin.source
+    prediction = Prediction(run.source, run.layout.crops, loaded, condition, keys, origin=other)
+    (poses,) = predict_all([prediction], progress)
+    roots_mm = roots_of(origin.dataset.skeleton, start.row, keys, [poses[key] for key in keys])
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with WholeFiles() as files:
+            write_roots(kept, roots_mm, basis, files)
     return roots_mm
 
 
@@ -562,7 +465,7 @@ def conditions_of_followers(run: Run, conditions: Sequence[Condition]) -> list[C
     for follower in run.followers:
         try:
             inputs = build_method(follower).inputs
-            fewest = fewest_root_views(follower) if inputs.root == "predicted" else 0
+            fewest = root_row(follower)[0] if inputs.root == "predicted" else 0
         except InputError:
             continue  # its own evaluation says so
         for condition in conditions if inputs.root == "predicted" else ():
@@ -570,43 +473,6 @@ def conditions_of_followers(run: Run, conditions: Sequence[Condition]) -> list[C
             if fits and len(condition.root_cameras) >= fewest:
                 of_roots[condition.of_root] = None
     return list(of_roots)
-
-
-class RootFiles:
-    """The roots that a row predicts for others, as files beside its predictions.
-
-    Args:
-        run: the row that predicts them.
-        seed: of its weights.
-        conditions: its inputs -> one of `conditions_of_followers`.
-    """
-
-    def __init__(self, run: Run, seed: int, conditions: Mapping[Condition, Condition]) -> None:
-        self._run, self._seed, self._conditions = run, seed, conditions
-
-    def files(self, condition: Condition) -> list[Path]:
-        """The file of a condition; none if no row needs its roots."""
-        of_roots = self._conditions.get(condition)
-        return [] if of_roots is None else [self._run.path("predictions") / roots_name(of_roots, self._seed)]
-
-    def is_current(self, condition: Condition) -> bool:
-        """Whether the file of a condition is whole and depends on nothing that changed, if one is needed."""
-        if (of_roots := self._conditions.get(condition)) is None:
-            return True
-        keys = condition.samples(self._run.dataset.keys(condition.split))
-        basis = roots_basis(self._run, self._seed, of_roots)
-        return all(read_roots(path, keys, basis) is not None for path in self.files(condition))
-
-    def write(self, condition: Condition, predictions: Sequence[Poses], files: WholeFiles) -> list[Path]:
-        """Write the roots of the predictions of a split under a condition, if they are needed; returns their file."""
-        of_roots, run = self._conditions.get(condition), self._run
-        for path in self.files(condition) if of_roots is not None else ():
-            assert of_roots is not None
-            keys = condition.samples(run.dataset.keys(condition.split))
-            skeleton = run.trained(condition.trained_on).dataset.skeleton
-            roots_mm = roots_of(skeleton, run.row, keys, predictions)
-            write_roots(path, roots_mm, roots_basis(run, self._seed, of_roots), files)
-        return self.files(condition)
 
 
 def roots_name(condition: Condition, seed: int) -> str:
@@ -628,7 +494,7 @@ def roots_basis(run: Run, seed: int, condition: Condition) -> str:
         [condition.model_dump(mode="json", exclude_defaults=True), code_sha256(prediction_code(run))],
         *transfer_basis(run, condition),
     ]
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+    return _sha256(values)
 
 
 def transfer_basis(run: Run, condition: Condition) -> list[object]:
@@ -657,16 +523,13 @@ def images_state_sha256(dataset: Dataset, keys: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def write_roots(path: Path, roots_mm: Mapping[str, Array], basis: str, files: WholeFiles | None = None) -> None:
-    """Write roots, whole or not at all; with ``files`` together with those."""
+def write_roots(path: Path, roots_mm: Mapping[str, Array], basis: str, files: WholeFiles) -> None:
+    """Write roots by key, with the hash of what they depend on."""
     packed = io.BytesIO()
     counts = np.array([len(of_key) for of_key in roots_mm.values()], dtype=np.int64)
     together = np.concatenate([np.empty((0, 3)), *roots_mm.values()])
     np.savez(packed, basis=np.array(basis), counts=counts, roots_mm=together)
-    if files is None:
-        write_file(path, packed.getvalue())
-    else:
-        files.write(path, packed.getvalue())
+    files.write(path, packed.getvalue())
 
 
 def read_roots(path: Path, keys: Sequence[str], basis: str) -> dict[str, Array] | None:
@@ -689,17 +552,6 @@ def read_roots(path: Path, keys: Sequence[str], basis: str) -> dict[str, Array] 
     return dict(zip(keys, np.split(roots_mm, np.cumsum(counts)[:-1]), strict=True))
 
 
-def _predict_roots(
-    run: Run, seed: int, condition: Condition, keys: Sequence[str], progress: Progress | None
-) -> dict[str, Array]:
-    origin = run.trained(condition.trained_on)
-    loaded = LoadedRow(run.row, partial(build_method, origin), origin.checkpoint(seed))
-    other = None if origin is run else origin.source
-    prediction = Prediction(run.source, run.layout.crops, loaded, condition, keys, origin=other)
-    (poses,) = predict_all([prediction], progress)
-    return roots_of(origin.dataset.skeleton, run.row, keys, [poses[key] for key in keys])
-
-
 def predict_split(run: Run, split: str) -> Iterator[str]:
     """Like `predict_stage`, but a row without input raises instead of being skipped.
 
@@ -719,21 +571,17 @@ def has_people(dataset: Dataset, splits: Iterable[str]) -> bool:
 
 def no_input(run: Run) -> str:
     """Reason why the row cannot predict on a data set; empty if it can."""
-    has_weights = weights_path(run, run.seeds[0]) is not None
+    weights, method = weights_path(run, run.seeds[0]), build_method(run)
     lacking = "it has no training samples, and {0.where}: {0.problem}"
     try:
-        if not has_weights:
-            build_method(run).load(None, "cpu")
+        if weights is None:
+            method.load(None, "cpu")
     except InputError as error:
         return lacking.format(error)
     if why := _no_people(run, run.splits):
         return why
     # A row that names its data sets either works without weights or raises an error of its own.
-    if has_weights or run.names_dataset:
-        return ""
-    method = build_method(run)
-    method.load(None, "cpu")
-    if method.inputs.root == "predicted":
+    if weights is not None or run.names_dataset or method.inputs.root == "predicted":
         return ""
     try:
         method.predict(_first_samples(run, method.inputs))

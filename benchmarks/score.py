@@ -5,26 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from PIL import Image
 
 from poseboard.benchmarks.jobs import progress
+from poseboard.benchmarks.pictures import examples, write_plans
 from poseboard.benchmarks.plan import Run
-from poseboard.benchmarks.predict import PICTURE_INDEX, no_input, predict_stage, row_lock
+from poseboard.benchmarks.predict import no_input, predict_stage, row_lock
 from poseboard.benchmarks.provenance import provenance
-from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
-from poseboard.datasets.sample import Dataset, View, skeleton_of_truth
 from poseboard.datasets.skeleton import ROOT
 from poseboard.methods.base import find_learner, predicts
-from poseboard.protocols import doubts, metrics, predictions
+from poseboard.protocols import doubts, predictions
 from poseboard.protocols.base import TruthTable
 from poseboard.protocols.comparison import compare, increases
 from poseboard.protocols.condition import Condition
@@ -34,8 +29,6 @@ from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import (
     ComparisonFile,
     ControlComparison,
-    DrawnPicture,
-    PictureFile,
     Score,
     ScoreFile,
     TableComparison,
@@ -48,10 +41,6 @@ from poseboard.protocols.recovered_cameras import RecoveredCameras
 from poseboard.protocols.rig_plans import write_rig_plans
 from poseboard.protocols.scoring import Predictions, Scored, answers, score_together
 from poseboard.protocols.table import Table
-
-EXAMPLES = 9
-"""Samples drawn on the page: the best, those about the median, and the worst."""
-EXAMPLE_PX = 160
 
 
 def score_stage(
@@ -148,13 +137,13 @@ def _score(
         own = [condition for condition in answered if condition.trained_on is None] or list(answered)
         unspoiled = [condition for condition in own if condition.perturbation is None] or own
         first = answered[max(unspoiled, key=lambda condition: (len(condition.cameras), condition.frames_per_rig))]
-        examples = _examples(run.dataset, first[seeds[0]], truth)
+        of_page = examples(first[seeds[0]], truth, run.dataset)
         # Together and last: whatever fails leaves the three files of an earlier run, which belong together.
         with WholeFiles() as outputs:
             write_errors(run.path("errors"), together, record, outputs)
             outputs.write(
                 run.path("examples"),
-                lambda file: np.savez_compressed(file, **examples),  # type: ignore[arg-type]  # as if arrays were flags
+                lambda file: np.savez_compressed(file, **of_page),  # type: ignore[arg-type]  # as if arrays were flags
             )
             plans = run.path("examples").with_suffix("")
             drawn = write_plans(first[seeds[0]], run.dataset, plans, outputs)
@@ -376,130 +365,6 @@ def _doubts(splits: Sequence[tuple[TruthTable, Predictions]]) -> Iterator[str]:
     for truth, answered in splits:
         lines_of = (doubts.doubt(table, truth) for by_seed in answered.values() for table in by_seed.values())
         yield from filter(None, lines_of)
-
-
-def _examples(dataset: Dataset, table: PoseTable, truth: TruthTable) -> dict[str, NDArray[Any]]:
-    """The best, middle and worst samples by root-relative error: crops, both poses in their pixels, edges.
-
-    Crops are black unless people are synthetic: images of real data sets are not ours to pass on, and pages are made to
-    be published. There are none where several people are in a sample, or truth and answers have other joints.
-    """
-    skeleton = truth.skeleton
-    predicted_mm, error_mm = np.full(truth.joints_mm.shape, np.nan), np.full(len(truth), np.nan)
-    one_each = not (truth.person.any() or table.person.any())
-    if one_each and skeleton.root_joints and set(skeleton.joints) <= set(table.info.joints):
-        rows = np.asarray(pd.Index(table.keys, dtype=object).get_indexer(pd.Index(truth.keys, dtype=object)))
-        predicted_mm = _in_world(table, truth, rows)
-        root = skeleton.indices(skeleton.root_joints)
-        error_mm = metrics.pose_errors(metrics.joint_errors(predicted_mm, truth.joints_mm, root=root))
-    order = np.flatnonzero(np.isfinite(error_mm))
-    order = order[np.argsort(error_mm[order], kind="stable")]
-    third = EXAMPLES // 3
-    middle = len(order) // 2 - third // 2
-    places = sorted({*range(third), *range(middle, middle + third), *range(len(order) - third, len(order))})
-    chosen = order[[place for place in places if 0 <= place < len(order)]]
-    shape = (len(chosen), len(truth.views))
-    images = np.zeros((*shape, EXAMPLE_PX, EXAMPLE_PX, 3), dtype=np.uint8)
-    drawn = {name: np.full((*shape, len(skeleton), 2), np.nan) for name in ("predicted_px", "truth_px")}
-    for i, row in enumerate(chosen):
-        for view in dataset.sample(truth.keys[row]).views:
-            v = truth.views.index(view.name)
-            crop = view.crop(EXAMPLE_PX)
-            if dataset.synthetic:
-                images[i, v] = crop.pixels()
-            drawn["predicted_px"][i, v] = crop.camera.project(predicted_mm[row])
-            drawn["truth_px"][i, v] = crop.camera.project(truth.joints_mm[row])
-    return {
-        "images": images,
-        "edges": np.array(skeleton.edge_indices, dtype=np.int64),
-        "keys": np.array([str(truth.keys[row]) for row in chosen], dtype=str),
-        "error_mm": error_mm[chosen],
-        "views": np.array(truth.views),
-        **drawn,
-    }
-
-
-def _in_world(table: PoseTable, truth: TruthTable, rows: NDArray[np.integer]) -> NDArray[np.float64]:
-    """The answer to each truth pose in the world frame, NaN where none; of a camera's frame, put on the true root."""
-    joints_mm = np.full(truth.joints_mm.shape, np.nan)
-    answered = np.flatnonzero(rows >= 0)
-    joints_mm[answered] = table.mapped(truth.skeleton.joints)[rows[answered]]
-    frame = np.full(len(rows), "", dtype=object)
-    frame[answered] = table.frame[rows[answered]]
-    root_of = truth.skeleton.root_of
-    for name in truth.views:
-        of_camera = answered[frame[answered] == name]
-        if of_camera.size and (R := truth.rotations(name, of_camera)) is not None:
-            about_root = joints_mm[of_camera] - root_of(joints_mm[of_camera])[:, None]
-            true_root = root_of(truth.joints_mm[of_camera])[:, None]
-            joints_mm[of_camera] = about_root @ R + true_root
-    return joints_mm
-
-
-PLANS = 3
-"""Number of samples drawn: the middle ones of equal parts of the samples with a predicted person."""
-
-
-def write_plans(table: PoseTable, dataset: Dataset, folder: Path, files: WholeFiles) -> set[Path]:
-    """Draw the plans of a few samples with true and predicted roots, for a row that predicts only roots.
-
-    Photographs are drawn for synthetic data only: the licences of real data sets do not let us publish theirs.
-
-    Args:
-        table: predictions of the row.
-        dataset: the data set of these predictions.
-        folder: of the pictures and their index.
-        files: group of files that are written together.
-
-    Returns:
-        Paths of the written files; empty for poses of another joint set.
-    """
-    if table.info.joints != ROOT.joints:
-        return set()
-    from poseboard.methods.drawing.root_plan import plan_caption
-
-    predicted = np.isfinite(table.joints_mm).all(axis=(1, 2))
-    keys = list(dict.fromkeys(table.keys[predicted].tolist()))
-    chosen = [keys[(2 * i + 1) * len(keys) // (2 * PLANS)] for i in range(min(PLANS, len(keys)))]
-    drawn = []
-    written = set()
-    for number, key in enumerate(chosen):
-        image = _plan(table, dataset, key)
-        path = folder / f"plan-{number}.png"
-        files.write(path, partial(Image.fromarray(image).save, format="PNG"))
-        written.add(path)
-        caption = f"{plan_caption(true=True)} Drawn by the evaluate stage: the method does not see the truth."
-        drawn.append(DrawnPicture(file=path.name, key=key, title="True and predicted roots", caption=caption))
-    if drawn:
-        files.write(folder / PICTURE_INDEX, PictureFile(pictures=drawn).text().encode())
-        written.add(folder / PICTURE_INDEX)
-    return written
-
-
-def _plan(table: PoseTable, dataset: Dataset, key: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    from poseboard.methods.drawing.root_plan import Photograph, draw_plan
-    from poseboard.methods.drawing.style import pixels
-
-    rows = np.flatnonzero(table.keys == key)
-    views = {view.name: view for view in dataset.sample(key).views}
-    frame = str(table.frame[rows[0]])
-    view = views.get(frame) or next(iter(views.values()))
-    roots_mm = table.joints_mm[rows, 0].astype(np.float64)
-    if frame not in views:
-        roots_mm = view.camera.to_camera(roots_mm)
-    true_mm = view.camera.to_camera(skeleton_of_truth(dataset).root_of(dataset.truth(key).joints_mm))
-    image = view.pixels() if dataset.synthetic and view.image is not None else None
-    photograph = Photograph(view.camera, image, _boxes(view, table.person[rows]))
-    known = true_mm[np.isfinite(true_mm).all(axis=1)]
-    return pixels(draw_plan(photograph, roots_mm, known if len(known) else None))
-
-
-def _boxes(view: View, people: np.ndarray[tuple[int, ...], np.dtype[np.int32]]) -> Array:
-    """(P, 4) boxes of the predicted people; NaN: no box."""
-    boxes = np.full((len(people), 4), np.nan)
-    with_box = people < len(view.boxes_px)
-    boxes[with_box] = view.boxes_px[people[with_box]]
-    return boxes
 
 
 def evaluate_stage(runs: Iterable[Run]) -> Iterator[str]:

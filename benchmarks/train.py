@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from poseboard.benchmarks.handover import Handover
-from poseboard.benchmarks.harness import TrainingData, fewest_root_views, fitted_constants, options_in_force
+from poseboard.benchmarks.harness import TrainingData, fitted_constants, options_in_force, root_row
 from poseboard.benchmarks.jobs import is_first_process, only_writer, progress
 from poseboard.benchmarks.plan import Run
 from poseboard.benchmarks.predict import from_all_cameras, predicted_roots_mm
@@ -425,10 +425,9 @@ def _files(run: Run) -> dict[str, str]:
 
 def _roots_sha256(run: Run, seed: int) -> str:
     """Hash of what the roots depend on that a row uses in its training."""
-    fewest_root_views(run)  # or an error says why no roots are predicted
-    assert run.start is not None
-    source = weights_sha256(run.layout, run.start.checkpoint(seed))
-    return _sha256([source, dict(run.start.options), code_sha256(prediction_code(run.start))])
+    start = root_row(run)[1]
+    source = weights_sha256(run.layout, start.checkpoint(seed))
+    return _sha256([source, dict(start.options), code_sha256(prediction_code(start))])
 
 
 def _finished(run: Run) -> Path:

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from poseboard.benchmarks import cli, predict
+from poseboard.benchmarks import cli, pictures
 from poseboard.protocols.records import ScoreFile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,7 +60,7 @@ PARAMS: dict[str, Any] = {
 def samples_drawn() -> Iterator[None]:
     """Pictures are drawn of one sample, where tests are not about them: it takes longer than small networks."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predict, "DRAWN_SAMPLES", 1)
+        patch.setattr(pictures, "DRAWN_SAMPLES", 1)
         yield
 
 

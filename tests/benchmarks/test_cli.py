@@ -397,7 +397,7 @@ def test_roots_are_the_answers_of_the_row_before_from_the_same_cameras(
     workspace.write_params(**params)
     workspace.must("train", "human36m", "point")
     told = workspace.must("predict", "human36m", "point").out
-    assert re.search("test-54138969-[0-9a-f]{8} left out, the root it is handed takes at least 2 views", told)
+    assert re.search("test-54138969-[0-9a-f]{8} left out, its predicted root needs at least 2 views", told)
     folder = workspace.folder / "results/smoke/predictions"
     pair = CAMERAS[:2]
     for cameras, source in ((CAMERAS, CAMERAS), (pair, pair), (CAMERAS[:1], CAMERAS)):

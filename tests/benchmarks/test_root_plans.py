@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poseboard.benchmarks.score import write_plans
+from poseboard.benchmarks.pictures import write_plans
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.sample import Group, Poses, Sample, Truth, View

@@ -11,6 +11,7 @@ import yaml
 from predicted import file_name
 
 from poseboard.benchmarks.predict import read_roots, write_roots
+from poseboard.datasets.files import WholeFiles
 from poseboard.datasets.human36m import CAMERAS
 from poseboard.protocols import predictions
 
@@ -120,7 +121,8 @@ def test_roots_that_are_absent_or_of_another_state_are_predicted_now(rooted: Any
 def test_a_file_of_roots_is_whole_of_one_basis_or_none(tmp_path: Path) -> None:
     path = tmp_path / "a.roots.npz"
     roots_mm = {"a": np.array([[1.0, 2.0, 1 / 3]]), "b": np.zeros((0, 3)), "c": np.full((2, 3), np.nan)}
-    write_roots(path, roots_mm, "basis")
+    with WholeFiles() as files:
+        write_roots(path, roots_mm, "basis", files)
     again = read_roots(path, list(roots_mm), "basis")
     assert again is not None
     for key, of_key in roots_mm.items():

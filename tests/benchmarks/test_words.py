@@ -93,11 +93,11 @@ def test_scores_as_json(workspace: Any) -> None:
 
 
 def test_predict_says_how_many_answers_are_missing(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert f"{file_name()}: 6 samples, 4 cameras, all answered; nothing that it depends on changed" in predict(
+    assert f"{file_name()}: 6 samples, 4 cameras, all predicted; nothing that it depends on changed" in predict(
         workspace
     )
     (workspace.folder / PREDICTED).unlink()
-    assert re.search(rf"{re.escape(file_name())}: 6 samples, 4 cameras, all answered\n", predict(workspace))
+    assert re.search(rf"{re.escape(file_name())}: 6 samples, 4 cameras, all predicted\n", predict(workspace))
     from poseboard.methods.dlt.method import Dlt
 
     whole = Dlt.triangulate
@@ -109,7 +109,7 @@ def test_predict_says_how_many_answers_are_missing(workspace: Any, monkeypatch: 
 
     monkeypatch.setattr(Dlt, "triangulate", without_the_first)
     (workspace.folder / PREDICTED).unlink()
-    assert re.search(rf"{re.escape(file_name())}: 6 samples, 4 cameras, 1 without a whole answer\n", predict(workspace))
+    assert re.search(rf"{re.escape(file_name())}: 6 samples, 4 cameras, 1 without a whole pose\n", predict(workspace))
 
 
 def predict(workspace: Any) -> str:
