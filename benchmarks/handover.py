@@ -1,23 +1,24 @@
 """The hand-over: what a method sees of a data set, by one chain of small pure steps, each ``Sample -> Sample``.
 
 choose cameras -> perturb -> one sample per person -> crop -> turn -> rescale -> withhold. Nothing else in the suite
-changes what a method sees. A method that sees one person at a time never learns that there were several: samples are
-taken apart here, and its answers are put together again, person by person. A method that declares no extrinsics is
-handed samples in which nothing names a camera, a frame or a place on disk: keys, groups and camera names stand for
-nothing, samples and the views of each come in a drawn order, and images are arrays or handles that only read. Several
-views are also rescaled, so that K and the size of the image do not name the camera (`rescale`). Samples that it may use
-together because they share their cameras have a name in common that stands for nothing, and their views are in the same
-drawn order.
+changes what a method sees. A method that takes one person at a time gets a sample per person, with a key that does not
+reveal the other people; its predictions are merged afterwards.
 
-Trust model. All draws depend on a salt: a hash of the data set's manifest (keys, truth, cameras) and of the chosen
-cameras. So every machine regenerates the same scores, and all methods see the same draws. A method is not given the
-salt, but the code is public. Three things are not hidden: a background can show which camera took it, lens coefficients
-name the camera of an image that is not undistorted, and the edges of a whole frame show its scale. One method object
-predicts all samples of a condition, so it can also recognise a rig by what it has estimated itself.
+A method that declares no extrinsics gets samples that identify neither a camera nor a frame nor a file. Keys, groups
+and camera names are opaque. Samples, and the views in each of them, come in a random order. Images are arrays or handles
+without a path. If it takes several views, they are also rescaled, so that K and the image size do not identify the
+camera (`rescale`). Samples with the same cameras that it may use together have the same opaque rig name and order of
+views.
 
-This keeps honest code honest. It is no sandbox: the code of a row runs in this process, where module globals, files,
-the stack and the data set itself can be reached by code that wants to. Read the code of a row before you trust its
-numbers; of predictions made elsewhere nothing here is known at all, and the code of a submission is not run.
+Trust model. All random choices depend on a salt: a hash of the data set's manifest (keys, truth, cameras) and of the
+chosen cameras. So every machine computes the same scores, and all methods get the same draws. A method does not get the
+salt, but the code is public. Three things are not hidden: the background can show which camera took an image; lens
+coefficients identify the camera of an image that is not undistorted; the edges of a whole frame show its scale. One
+method object predicts all samples of a condition, so it can also recognise a rig from its own estimates.
+
+This keeps honest code honest. It is no sandbox: the code of a row runs in this process and can reach module globals,
+files, the stack and the data set. Read the code of a row before you trust its numbers. Predictions that were made
+elsewhere are not covered at all; the code of a submission is not run.
 """
 
 from __future__ import annotations
@@ -75,11 +76,11 @@ LOOKED_AT = 64
 """Samples of a split, evenly strided, whose cameras tell where up is."""
 
 WITHHELD = Group("withheld", "withheld", "withheld")
-"""Of a sample whose cameras are not to be known."""
+"""Group of a sample for methods without extrinsics."""
 
 
 def choose_cameras(sample: Sample, cameras: Sequence[str]) -> Sample:
-    """The sample with the views of these cameras, in this order; one that it lacks stays absent.
+    """The sample with the views of these cameras, in this order; cameras that it lacks are skipped.
 
     Example:
         >>> camera = Camera(np.eye(3), np.eye(3), np.zeros(3))
@@ -93,31 +94,31 @@ def choose_cameras(sample: Sample, cameras: Sequence[str]) -> Sample:
 
 
 def count_people(sample: Sample) -> int:
-    """How many people a sample shows: as many in every view, one where there is no view to tell.
+    """Number of people in a sample, which is the same in every view; 1 for a sample without views.
 
     Args:
-        sample: whose people are associated over its views (`Facts.associated`).
+        sample: a sample whose people are associated across views (`Facts.associated`).
 
     Raises:
-        InputError: the views show different numbers of people, so that they are not.
+        InputError: the views have different numbers of people.
     """
     counts = {view.name: len(view.boxes_px) for view in sample.views}
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{count} in {name}" for name, count in counts.items())
+        by_view = ", ".join(f"{count} in {name}" for name, count in counts.items())
         raise InputError(
             f"{sample.key}: people",
-            f"{told}: they are not associated over its views, as the data set says they are",
+            f"{by_view}, but the data set declares people as associated across views",
             "give each view a row per person, NaN for a person who is not visible",
         )
     return next(iter(counts.values()), 1)
 
 
 def one_person(sample: Sample, person: int) -> Sample:
-    """The sample of one person, with the views of that person; an unknown root is NaN.
+    """The sample of one person, with the views that show the person; an unknown root is NaN.
 
     Args:
-        sample: whose people are in the same order in every view.
-        person: from 0.
+        sample: a sample with its people in the same order in every view.
+        person: index of the person.
     """
     views = tuple(_of_person(view, person) for view in sample.views if _shows(view, person))
     root_mm = sample.root_mm
@@ -144,14 +145,10 @@ def _shows(view: View, person: int) -> bool:
 
 
 def without_images(sample: Sample) -> Sample:
-    """The sample with cameras, boxes and detections alone."""
+    """The sample with cameras, boxes and detections only."""
     return replace(
         sample, views=tuple(view if view.image is None else replace(view, image=None) for view in sample.views)
     )
-
-
-def _not_stored(camera: str) -> Image | None:
-    """No crop is at hand."""
 
 
 def crop(
@@ -159,7 +156,7 @@ def crop(
     side_px: int,
     box_scale: float = 1.0,
     resampling: Resampling = "area",
-    stored: Callable[[str], Image | None] = _not_stored,
+    stored: Callable[[str], Image | None] | None = None,
 ) -> Sample:
     """The sample of one person as square crops; camera and 2D detections move with the pixels (`View.crop`).
 
@@ -168,7 +165,7 @@ def crop(
         side_px: side of the crops.
         box_scale: factor on the box.
         resampling: see `View.crop`.
-        stored: name of a view -> its crop where that is at hand, so that the image need not be decoded; None elsewhere.
+        stored: name of a view -> its crop in the crop store, or None; saves decoding the image.
 
     Raises:
         InputError: an image cannot be read, or a view has no box.
@@ -177,7 +174,7 @@ def crop(
     def cropped(view: View) -> View:
         if not np.isfinite(view.boxes_px).all():
             raise InputError(f"{sample.key}: view {view.name}", "has a person without a box", "leave the view out")
-        pixels = None if view.image is None else stored(view.name)
+        pixels = None if view.image is None or stored is None else stored(view.name)
         if pixels is None:
             return view.crop(side_px, box_scale, resampling=resampling)
         return replace(replace(view, image=None).crop(side_px, box_scale, resampling=resampling), image=pixels)
@@ -190,18 +187,18 @@ class RigGroup:
     """Samples that a method may use together because they share their cameras.
 
     Args:
-        keys: of the samples, in the data set's order.
-        cameras: names of the cameras, in the order in which they are chosen.
+        keys: keys of the samples, in the data set's order.
+        cameras: names of the cameras, in the order of `choose_cameras`.
     """
 
     keys: tuple[str, ...]
     cameras: tuple[str, ...]
 
     def names(self, salt: bytes = b"") -> dict[str, str]:
-        """Camera -> its name where names are withheld, in the order that is drawn for the group.
+        """Camera -> its opaque name, in the random order of the group's views.
 
         Args:
-            salt: of the draw.
+            salt: key of the random order.
 
         Example:
             >>> RigGroup(("S9/Walking-1/000001",), ("a", "b", "c")).names(b"salt")
@@ -212,14 +209,14 @@ class RigGroup:
 
 
 def rig_groups(samples: Iterable[Sample], most: int) -> list[RigGroup]:
-    """Samples with equal cameras, divided into the fewest groups of at most ``most``.
+    """Divide samples with equal cameras into as few groups of at most ``most`` samples as possible.
 
-    Each group takes every so many of them, so that it spreads over all frames of its rig and not over the first ones.
-    Cameras are equal if their names, intrinsics, lenses and poses are. Groups are in the order of their first samples.
+    With n groups, a group takes every n-th sample, so that it covers the whole sequence. Cameras are equal if their
+    names, intrinsics, lenses and poses are. Groups are in the order of their first samples.
 
     Args:
-        samples: whole, in the data set's order.
-        most: of a group.
+        samples: samples with all people, in the data set's order.
+        most: maximum size of a group.
 
     Example:
         >>> camera = Camera(np.eye(3), np.eye(3), np.zeros(3))
@@ -257,10 +254,10 @@ def rescale(
       change by two further factors: a box of a known shape, a square for example, would give the first two away.
 
     Args:
-        sample: after the steps before.
-        salt: of the draws.
-        crops: whether the views are crops of one person, and no whole frames.
-        group: of samples that it may be used with; None: it is alone.
+        sample: sample after the previous steps.
+        salt: key of the random factors.
+        crops: True for crops of one person, False for whole frames.
+        group: samples that it may be used with; None: it is alone.
         person: index of the person in the crop.
     """
     rig = sample.key if group is None else group.keys[0]
@@ -334,20 +331,20 @@ def withhold(
     group: RigGroup | None = None,
     salt: bytes = b"",
 ) -> Sample:
-    """The sample without undeclared inputs, as private copies.
+    """The sample with only the declared inputs, as private copies.
 
-    Where it declares no extrinsics the key, the group and the names of the views are replaced, the order of the views
-    is drawn, and images lead to no file. The order depends on the salt and the keys alone: it comes out the same again,
-    for all people of a sample, and for all samples of a group. A crop is cut out of the memory map of all crops, which
-    must not be reached through it.
+    For a method without extrinsics, the key, the group and the names of the views are replaced, the views are in random
+    order, and images have no path. The order depends only on the salt and the keys, so it is the same for all people of
+    a sample and all samples of a group. Crops are copied, since the memory map of all crops could be reached through a
+    slice of it.
 
     Args:
-        sample: as the steps before left it.
-        inputs: what the method declares.
-        nonce: of the keys that stand for nothing.
-        person: which of several people the sample is of: its key then does not say that there were others.
-        group: of samples that it may be used with; None: it is alone.
-        salt: of the order of the views.
+        sample: sample after the previous steps.
+        inputs: inputs that the method declares.
+        nonce: key of the hashes that replace keys.
+        person: index of the person if the sample had several, whom the new key must not reveal; None otherwise.
+        group: samples that it may be used with; None: it is alone.
+        salt: key of the random order of the views.
     """
     changed = replace(
         sample,
@@ -376,7 +373,7 @@ def _declared(view: View, inputs: Inputs) -> View:
     camera = view.camera
     if not (inputs.intrinsics and inputs.extrinsics):
         camera = camera.withhold(intrinsics=not inputs.intrinsics, extrinsics=not inputs.extrinsics)
-    # Every field is named, which takes a third of `replace`'s time: this is done for every view that is shown.
+    # Three times as fast as `replace`; this runs for every view.
     return View(
         name=view.name,
         camera=camera,
@@ -415,7 +412,7 @@ def _read_only(array: Array | None) -> Array | None:
 
 
 class _Handle:
-    """Reads an image and says nothing of where it lies."""
+    """Reads an image without revealing its path."""
 
     __slots__ = ("__weakref__",)
 
@@ -439,7 +436,7 @@ def _detached(image: ImageSource | None) -> ImageSource | None:
 
 
 def truth_of(truth: Truth, person: int) -> Truth:
-    """The truth of one person alone, still with an axis for people: joints_mm (1, J, 3)."""
+    """The truth of one person, with joints_mm (1, J, 3)."""
     only = slice(person, person + 1)
     return replace(
         truth,
@@ -451,25 +448,25 @@ def truth_of(truth: Truth, person: int) -> Truth:
 
 @dataclass(frozen=True, eq=False)
 class Transfer:
-    """What a method is shown differently, and answers differently, whose weights are of another data set.
+    """How weights that were trained on another data set are applied to this one.
 
     Args:
-        skeleton: of that data set, in which the method answers.
-        turn: (3, 3) rotation of the world of the data set that is shown, so that up is where it was in training.
+        skeleton: skeleton of the training data set, and of the predictions.
+        turn: (3, 3) rotation of this world that moves its vertical axis to that of the training data set.
     """
 
     skeleton: Skeleton
     turn: Array
 
 
-def turned(sample: Sample, turn: Array) -> Sample:
-    """The sample with its world turned: ``X' = turn @ X``; what the cameras see stays the same.
+def turn_world(sample: Sample, turn: Array) -> Sample:
+    """Rotate the world of a sample: ``X' = turn @ X``; projections stay the same.
 
     Example:
         >>> camera = Camera(np.eye(3), np.eye(3), np.zeros(3))
         >>> view = View("a", camera, None, np.zeros((1, 4)))
         >>> sample = Sample("key", (view,), Group("S1", "Walking", "Walking-1"), root_mm=np.array([[0.0, 0.0, 5.0]]))
-        >>> turned(sample, np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])).root_mm
+        >>> turn_world(sample, np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])).root_mm
         array([[ 0., -5.,  0.]])
     """
     views = tuple(replace(view, camera=replace(view.camera, R=view.camera.R @ turn.T)) for view in sample.views)
@@ -477,23 +474,23 @@ def turned(sample: Sample, turn: Array) -> Sample:
     return replace(sample, views=views, root_mm=root_mm)
 
 
-def turned_back(answer: Poses, turn: Array) -> Poses:
-    """An answer to what `turned` gave, in the world as it was; one in a camera's frame stays as it is."""
-    if answer.frame != "world":
-        return answer
-    columns = dict(answer.columns)
+def turn_back(poses: Poses, turn: Array) -> Poses:
+    """Rotate predictions back to the world before `turn_world`; predictions in a camera's frame are unchanged."""
+    if poses.frame != "world":
+        return poses
+    columns = dict(poses.columns)
     if "camera_R" in columns:
         columns["camera_R"] = columns["camera_R"] @ turn
-    return replace(answer, joints_mm=answer.joints_mm @ turn, columns=columns)
+    return replace(poses, joints_mm=poses.joints_mm @ turn, columns=columns)
 
 
 def transfer(dataset: Dataset, origin: Dataset) -> Transfer:
     """The transfer to a data set of weights that were trained on another one."""
-    return Transfer(origin.skeleton, turn_between(upwards(dataset), upwards(origin)))
+    return Transfer(origin.skeleton, turn_between(up_axis(dataset), up_axis(origin)))
 
 
-def upwards(dataset: Dataset) -> Array:
-    """The axis of a data set's world (3,) that is nearest to the vertical of its images, with its sign.
+def up_axis(dataset: Dataset) -> Array:
+    """The signed axis (3,) of a data set's world that is closest to the vertical direction of its images.
 
     Example: (0, 0, 1) of Human3.6M, (0, -1, 0) of CMU Panoptic.
 
@@ -508,11 +505,13 @@ def upwards(dataset: Dataset) -> Array:
             mean = np.mean(down, axis=0)
             axis = int(np.abs(mean).argmax())
             return np.asarray(-np.sign(mean[axis]) * np.eye(3)[axis])
-    raise InputError(f"data set {dataset.name}", "no sample has a view, which would tell where up is", "complete it")
+    raise InputError(
+        f"data set {dataset.name}", "no sample has a view, so its vertical axis is unknown", "complete the data set"
+    )
 
 
 def turn_between(a: Array, b: Array) -> Array:
-    """The rotation (3, 3) that takes one signed axis to another one, about an axis of the world.
+    """The rotation (3, 3) about a coordinate axis that maps one signed axis to another.
 
     Example:
         >>> turn_between(np.array([0.0, 0.0, 1.0]), np.array([0.0, -1.0, 0.0])) @ [0.0, 0.0, 5.0]
@@ -527,63 +526,63 @@ def turn_between(a: Array, b: Array) -> Array:
     return np.asarray(np.outer(b, a) - np.outer(a, b) + np.outer(about, about))
 
 
-def answer_of(answer: Poses, person: int) -> Poses:
-    """What was answered of one person."""
+def poses_of(poses: Poses, person: int) -> Poses:
+    """The prediction of one person."""
     only = slice(person, person + 1)
-    columns = {name: values[only] for name, values in answer.columns.items()}
-    return replace(answer, joints_mm=answer.joints_mm[only], score=answer.score[only], columns=columns)
+    columns = {name: values[only] for name, values in poses.columns.items()}
+    return replace(poses, joints_mm=poses.joints_mm[only], score=poses.score[only], columns=columns)
 
 
-def together(answers: Sequence[Poses], skeleton: Skeleton, key: str) -> Poses:
-    """The answers of a sample's people as one, in their order.
+def merge_people(predictions: Sequence[Poses], skeleton: Skeleton, key: str) -> Poses:
+    """Merge the predictions of a sample's people, in their order.
 
-    The only answer of a sample of one person stays as it is. Of several, a person who was left out is NaN with score 0,
-    so that the others keep their places; without any prediction the result is empty.
+    A single prediction is returned unchanged. A person without a prediction becomes NaN with score 0, so that the
+    others keep their index; without any prediction the result is empty.
 
     Args:
-        answers: one per person, each with one person or none.
-        skeleton: of an answer without people.
-        key: of the sample, for errors.
+        predictions: one per person, each of one person or none.
+        skeleton: skeleton of an empty result.
+        key: key of the sample, for errors.
 
     Raises:
-        InputError: an answer has several people, or they differ in frame or in columns.
+        InputError: a prediction has several people, or predictions differ in frame or columns.
 
     Example:
         >>> one = Poses(HUMAN36M, np.zeros((1, 17, 3)), np.ones(1))
         >>> missed = Poses(HUMAN36M, np.zeros((0, 17, 3)), np.ones(0))
-        >>> together([one, missed, one], HUMAN36M, "key").score
+        >>> merge_people([one, missed, one], HUMAN36M, "key").score
         array([1., 0., 1.])
     """
-    if len(answers) == 1:
-        return answers[0]
-    there = [answer for answer in answers if len(answer.score)]
-    if not there:
+    if len(predictions) == 1:
+        return predictions[0]
+    nonempty = [poses for poses in predictions if len(poses.score)]
+    if not nonempty:
         return Poses(skeleton, np.empty((0, len(skeleton), 3)), np.empty(0))
-    crowded = next((answer for answer in there if len(answer.score) > 1), None)
+    crowded = next((poses for poses in nonempty if len(poses.score) > 1), None)
     if crowded is not None:
         raise InputError(
             f"{key}: people",
             f"{len(crowded.score)} are answered where one is shown",
-            "answer one, or declare people: all",
+            "poses one, or declare people: all",
         )
-    if len(frames := {answer.frame: None for answer in there}) > 1:
-        raise InputError(f"{key}: frame", f"people are answered in {', '.join(frames)}", "answer all in the same frame")
-    shapes = {name: np.shape(values)[1:] for name, values in there[0].columns.items()}
-    if any({name: np.shape(values)[1:] for name, values in one.columns.items()} != shapes for one in there):
+    if len(frames := {poses.frame: None for poses in nonempty}) > 1:
+        raise InputError(f"{key}: frame", f"people are answered in {', '.join(frames)}", "poses all in the same frame")
+    shapes = {name: np.shape(values)[1:] for name, values in nonempty[0].columns.items()}
+    if any({name: np.shape(values)[1:] for name, values in poses.columns.items()} != shapes for poses in nonempty):
         raise InputError(f"{key}: columns", "differ between people", "give each person the same")
 
     gaps = replace(
-        there[0],
-        joints_mm=np.full((1, *there[0].joints_mm.shape[1:]), np.nan),
+        nonempty[0],
+        joints_mm=np.full((1, *nonempty[0].joints_mm.shape[1:]), np.nan),
         score=np.zeros(1),
         columns={name: np.full((1, *shape), np.nan) for name, shape in shapes.items()},
     )
-    whole = [answer if len(answer.score) else gaps for answer in answers]
+    whole = [poses if len(poses.score) else gaps for poses in predictions]
     return replace(
         gaps,
-        joints_mm=np.concatenate([answer.joints_mm for answer in whole]),
-        score=np.concatenate([answer.score for answer in whole]),
-        columns={name: np.concatenate([answer.columns[name] for answer in whole]) for name in shapes},
+        joints_mm=np.concatenate([poses.joints_mm for poses in whole]),
+        score=np.concatenate([poses.score for poses in whole]),
+        columns={name: np.concatenate([poses.columns[name] for poses in whole]) for name in shapes},
     )
 
 
@@ -591,23 +590,23 @@ class Handover:
     """A data set as a method may see it: the chain of steps with what they depend on.
 
     Args:
-        dataset: the whole data set.
-        inputs: what the method declares.
+        dataset: the data set.
+        inputs: inputs that the method declares.
         crops: folder of the crop store.
-        cameras: names, in the order they are handed over; None = all.
-        roots_mm: key -> (P, 3) root positions another method predicted, for ``inputs.root == "predicted"``.
+        cameras: names of the input cameras, in order; None: all.
+        roots_mm: key -> (P, 3) root positions that another method predicted, for ``inputs.root == "predicted"``.
         progress: called while crops are decoded.
-        perturbation: how what is shown is spoiled; None: it is not.
-        frames_per_rig: the most samples with the same cameras that are handed over to be used together, if the method
-            declares as many.
-        transfer: for a method whose weights are of another data set; None: they are of this one.
+        perturbation: perturbation of the input; None: none.
+        frames_per_rig: maximum number of samples with the same cameras that are used together; the method may declare
+            fewer.
+        transfer: for weights that were trained on another data set; None: they were trained on this one.
 
     Attributes:
-        dataset: as given; the stages read names and truths there, a method never gets it.
-        skeleton: that the method was made with.
-        inputs: as taken once, in plain values.
-        cameras: those that are handed over.
-        frames_per_rig: as many as are handed over together.
+        dataset: the data set, which a method never gets.
+        skeleton: skeleton of the predictions.
+        inputs: a frozen copy of the inputs.
+        cameras: names of the input cameras.
+        frames_per_rig: number of samples that are used together.
 
     Raises:
         InputError: fewer cameras than the method needs, roots that were not predicted, or a method that sees one person
@@ -615,8 +614,8 @@ class Handover:
 
     Example:
         >>> handover = Handover(dataset, Inputs(crop_px=96), folder)  # doctest: +SKIP
-        >>> samples = handover.shown("S9/Walking-1/000123")  # one per person  # doctest: +SKIP
-        >>> handover.answered("S9/Walking-1/000123", method.predict(samples))  # doctest: +SKIP
+        >>> samples = handover.samples("S9/Walking-1/000123")  # one per person  # doctest: +SKIP
+        >>> handover.merge("S9/Walking-1/000123", method.predict(samples))  # doctest: +SKIP
     """
 
     def __init__(
@@ -641,8 +640,8 @@ class Handover:
         if len(chosen) > 1 and not is_separable(dataset, inputs):
             raise InputError(
                 f"{dataset.name}: people",
-                "are not associated over its views",
-                "use a method that sees all of them (people: all in its Inputs), or one that sees one view",
+                "are not associated across views",
+                "use a method that sees all people (people: all in its Inputs), or one view",
             )
         self.dataset, self.inputs, self.cameras = dataset, inputs, chosen
         self.frames_per_rig = min(inputs.frames_per_rig, frames_per_rig)
@@ -658,12 +657,9 @@ class Handover:
         self._groups: dict[str, dict[str, RigGroup]] = {}
 
     def rigs(self, keys: Sequence[str]) -> list[tuple[str, ...]]:
-        """The keys, those together that a method may use together because the samples share their cameras.
+        """Group keys of samples that a method may use together, because they share their cameras.
 
-        Their order is that of the calls: the order of ``keys``, or a drawn one for a method without extrinsics.
-
-        Args:
-            keys: of samples; of a group only those that are named are together.
+        Groups are in the order of ``keys``, or in random order for a method without extrinsics.
         """
         if not self.inputs.extrinsics:
             keys = sorted(keys, key=lambda key: _digest(self._salt, "samples", key))
@@ -676,67 +672,67 @@ class Handover:
 
     @cached_property
     def _salt(self) -> bytes:
-        """Of all draws that a method without extrinsics must not foresee; the same on every machine."""
+        """Key of all random choices that a method without extrinsics must not foresee; the same on every machine."""
         return hashlib.sha256("\n".join((self.dataset.manifest(), *self.cameras)).encode()).digest()
 
     def _group(self, key: str) -> RigGroup:
-        """The samples of its split that a sample may be used with."""
+        """The samples of the split that a sample may be used with."""
         if self.frames_per_rig == 1:
-            return rig_groups([self._chosen(key)], 1)[0]
+            return rig_groups([self._with_cameras(key)], 1)[0]
         split = self._places[key][0]
         if split not in self._groups:
             of_cameras = self._perturbation is not None and self._perturbation.kind in CAMERA_KINDS
-            of_rig = self._spoiled if of_cameras else self._chosen
+            of_rig = self._perturbed if of_cameras else self._with_cameras
             whole = (of_rig(one) for one in self.dataset.keys(split))
             self._groups[split] = {one: group for group in rig_groups(whole, self.frames_per_rig) for one in group.keys}
         return self._groups[split][key]
 
-    def shown(self, key: str) -> tuple[Sample, ...]:
-        """What the method sees of a sample: one per person, or the whole where it sees all people at once.
+    def samples(self, key: str) -> tuple[Sample, ...]:
+        """What the method sees of a sample: one sample per person, or one with all people.
 
         Raises:
             InputError: the key is unknown, an image cannot be read, or people are not associated over the views.
         """
         people = self.people(key)
-        return tuple(self.seen(key, person, others=len(people) > 1) for person in people)
+        return tuple(self.sample(key, person, others=len(people) > 1) for person in people)
 
-    def answered(self, key: str, answers: Sequence[Poses], skeleton: Skeleton | None = None) -> Poses:
-        """The answers to what `shown` gave as one answer of the sample, whose frame has the camera's own name.
+    def merge(self, key: str, answers: Sequence[Poses], skeleton: Skeleton | None = None) -> Poses:
+        """Merge the predictions for `samples` into one of the original sample, with the original names of cameras.
 
-        Recovered cameras are put in the order of `cameras`, with NaN for those that do not see the sample.
+        Recovered cameras are put in the order of `cameras`, with NaN for cameras that do not see the sample.
 
         Args:
-            key: of the sample.
-            answers: to each of what was shown.
-            skeleton: that the method answers in; None: that it was made with.
+            key: key of the sample.
+            answers: predictions, one for each of `samples`.
+            skeleton: skeleton of the predictions; None: `Handover.skeleton`.
 
         Raises:
-            InputError: a frame is none that the method sees, recovered cameras are not those of its views, or the
-                answers do not fit together.
+            InputError: a frame is not that of a view, recovered cameras do not match the views, or predictions of
+                people do not fit together.
         """
         in_view = not self.inputs.extrinsics and any(answer.frame != "world" for answer in answers)
         if in_view or any(name in answer.columns for answer in answers for name in CAMERA_COLUMNS):
             people = self.people(key)
-            answers = [self._named(key, *pair) for pair in zip(people, answers, strict=True)]
+            answers = [self._with_camera_names(key, *pair) for pair in zip(people, answers, strict=True)]
         if self._turn is not None:
-            answers = [turned_back(answer, self._turn) for answer in answers]
-        return together(answers, skeleton or self.skeleton, key)
+            answers = [turn_back(answer, self._turn) for answer in answers]
+        return merge_people(answers, skeleton or self.skeleton, key)
 
     def examples(self, split: str = "train", *, each_view: bool = False) -> Examples:
         """The samples of a split with their truths, one per person, or per person and view, for training."""
         return Examples(self, split, each_view=each_view)
 
     def people(self, key: str) -> Sequence[int | None]:
-        """Numbers of the people with a sample each; [None] if the method sees all at once."""
+        """Indices of the people, each of whom gets a sample; [None] if the method sees all at once."""
         return [None] if self.inputs.people == "all" else range(count_people(self.dataset.sample(key)))
 
-    def seen(self, key: str, person: int | None = None, *, others: bool = False) -> Sample:
-        """A sample as the method sees it: the whole chain.
+    def sample(self, key: str, person: int | None = None, *, others: bool = False) -> Sample:
+        """A sample as the method sees it, after the whole chain.
 
         Args:
-            key: of the sample.
+            key: key of the sample.
             person: one of `people`; None for all.
-            others: whether there are further people, which the key must not tell.
+            others: whether the sample has other people, whom the key must not reveal.
         """
         prepared, alone = self._prepared(key, person), self.inputs.frames_per_rig == 1
         group = RigGroup((key,), tuple(view.name for view in prepared.views)) if alone else self._group(key)
@@ -748,8 +744,7 @@ class Handover:
     def _prepared(self, key: str, person: int | None) -> Sample:
         """The chain up to withholding: choose cameras -> perturb -> one sample per person -> crop -> turn -> rescale.
 
-        A training uses the same samples again, and making the cameras of their crops takes longer than all else. So up
-        to `KEPT_VIEWS` views are kept, if their pixels lie in the memory map: rescaled crops do not.
+        Samples are cached for trainings, up to `KEPT_VIEWS` views, unless their pixels are in memory (rescaled crops).
         """
         if (kept := self._kept.get((key, person))) is not None:
             return kept
@@ -763,10 +758,10 @@ class Handover:
         if not inputs.images:
             sample = without_images(sample)
         if inputs.crop_px is not None:
-            stored = _not_stored if self._store is None else partial(self._store.pixels, key, person=person or 0)
+            stored = None if self._store is None else partial(self._store.pixels, key, person=person or 0)
             sample = crop(sample, inputs.crop_px, inputs.box_scale, inputs.resampling, stored)
         if self._turn is not None:
-            sample = turned(sample, self._turn)
+            sample = turn_world(sample, self._turn)
         if self._is_rescaled:
             group = None if inputs.frames_per_rig == 1 else self._group(key)
             sample = rescale(sample, self._salt, crops=inputs.crop_px is not None, group=group, person=person)
@@ -787,17 +782,17 @@ class Handover:
         return not inputs.extrinsics and inputs.views[1] > 1 and (inputs.intrinsics or inputs.crop_px is None)
 
     def is_perturbed(self, keys: Iterable[str]) -> bool:
-        """Whether the perturbation changes what the method sees of any of these samples."""
+        """Whether the perturbation changes any declared input of these samples."""
         if self._perturbation is None:
             return False
-        return any(changes(whole, self._perturb(whole), self.inputs) for whole in map(self._chosen, keys))
+        return any(changes(whole, self._perturb(whole), self.inputs) for whole in map(self._with_cameras, keys))
 
-    def _chosen(self, key: str) -> Sample:
+    def _with_cameras(self, key: str) -> Sample:
         return choose_cameras(self.dataset.sample(key), self.cameras)
 
-    def _spoiled(self, key: str) -> Sample:
+    def _perturbed(self, key: str) -> Sample:
         """The whole sample after the perturbation, if there is one."""
-        return self._chosen(key) if self._perturbation is None else self._perturb(self._chosen(key))
+        return self._with_cameras(key) if self._perturbation is None else self._perturb(self._with_cameras(key))
 
     def _perturb(self, sample: Sample) -> Sample:
         assert self._perturbation is not None
@@ -805,9 +800,10 @@ class Handover:
         return perturb(sample, self._perturbation, self.dataset.skeleton.flip_order, neighbour)
 
     def _neighbour(self, sample: Sample, frames: int) -> Sample | None:
-        """The sample of a frame of the same sequence, whose number ends the key; None where there is none.
+        """The sample ``frames`` later in the same sequence, found by the number at the end of the key; None: absent.
 
-        Several people are not associated between frames; a method that sees all of them needs no association.
+        A sample of several people has no neighbour for methods that see one person, since people are not associated
+        between frames.
         """
         before, slash, frame = sample.key.rpartition("/")
         if not frame.isdecimal():
@@ -815,7 +811,7 @@ class Handover:
         key = f"{before}{slash}{int(frame) + frames:0{len(frame)}d}"
         if key not in self._places or self._places[key][0] != self._places[sample.key][0]:
             return None
-        other = self._chosen(key)
+        other = self._with_cameras(key)
         alone = all(len(view.boxes_px) == 1 for view in (*sample.views, *other.views))
         return other if other.group == sample.group and (alone or self.inputs.people == "all") else None
 
@@ -826,7 +822,7 @@ class Handover:
             return self._roots_mm.get(key)
         return None
 
-    def _named(self, key: str, person: int | None, answer: Poses) -> Poses:
+    def _with_camera_names(self, key: str, person: int | None, answer: Poses) -> Poses:
         of_rig, shown = self._views_of(key, person)
         answer = replace(answer, columns=self._of_cameras(key, of_rig, shown, answer.columns))
         seen = {name: camera for name, camera in of_rig.items() if camera in shown}
@@ -835,18 +831,14 @@ class Handover:
         if answer.frame not in seen:
             raise InputError(
                 f"{key}: frame",
-                f"answer is in the frame {answer.frame!r}, which the method does not see",
-                f"answer in that of a view: {', '.join(seen)}",
+                f"prediction is in frame {answer.frame!r}, which is not a view of the sample",
+                f"predict in the frame of a view: {', '.join(seen)}",
             )
         return replace(answer, frame=seen[answer.frame])
 
     def _views_of(self, key: str, person: int | None) -> tuple[dict[str, str], list[str]]:
-        """The views of a rig in the order in which a method is handed them, and the cameras that show a person.
-
-        Returns:
-            Name of a view -> its camera; names of cameras.
-        """
-        whole = self._spoiled(key)
+        """Name of a view -> its camera, in the order of the method's input, and the cameras that show a person."""
+        whole = self._perturbed(key)
         shown = [view.name for view in (whole if person is None else one_person(whole, person)).views]
         group = RigGroup((key,), tuple(shown)) if self.inputs.frames_per_rig == 1 else self._group(key)
         if self.inputs.extrinsics:
@@ -856,9 +848,9 @@ class Handover:
     def _of_cameras(
         self, key: str, of_rig: Mapping[str, str], shown: Sequence[str], columns: Mapping[str, Array]
     ) -> dict[str, Array]:
-        """Columns of an answer, with the recovered cameras in the order of `cameras` instead of that of the views.
+        """Columns of a prediction, with recovered cameras in the order of `cameras` instead of that of the views.
 
-        A method may give those of all views of the rig, or of those that show the person.
+        A method may recover the cameras of all views of the rig, or only of those that show the person.
         """
         every = list(of_rig.values())
         of_person = [camera for camera in every if camera in shown]
@@ -872,7 +864,7 @@ class Handover:
                 raise InputError(
                     f"{key}: {column}",
                     f"is {values.shape}, for {len(every)} views",
-                    f"answer (people, {', '.join(map(str, (len(every), *shape)))}), in the order of the views",
+                    f"return (people, {', '.join(map(str, (len(every), *shape)))}), in the order of the views",
                 )
             ordered[column] = np.full((len(values), len(self.cameras), *shape), np.nan)
             ordered[column][:, [self.cameras.index(camera) for camera in cameras]] = values
@@ -886,15 +878,15 @@ class Handover:
 
 
 class Examples:
-    """The samples of a split as a method may see them, each with its truth: one per person where it sees one.
+    """Training samples of a split as a method sees them, with their truth: one per person, or with all people.
 
     Args:
-        handover: what is seen.
-        split: of the data set.
+        handover: hand-over of the data set.
+        split: split of the data set.
         each_view: whether each view of a sample is an example (`Learner`).
 
     Raises:
-        InputError: there are boxes of other people than are annotated, or who is who is not known.
+        InputError: the numbers of boxes and of annotated people differ, or people are not associated across views.
     """
 
     def __init__(self, handover: Handover, split: str, *, each_view: bool = False) -> None:
@@ -916,15 +908,15 @@ class Examples:
         """The sample, and the truth (1, J, 3) of its person, or of all people if it has all."""
         key, person, others, views = self._places[place]
         truth = self._handover.dataset.truth(key)
-        sample = self._handover.seen(key, person, others=others)
+        sample = self._handover.sample(key, person, others=others)
         return replace(sample, views=sample.views[views]), truth if person is None else truth_of(truth, person)
 
     def _with_a_view(self, key: str, people: Sequence[int | None]) -> Sequence[int | None]:
-        """People who are visible in some camera; the others cannot be learned from."""
+        """People who are visible in at least one camera."""
         annotated = len(self._handover.dataset.truth(key).joints_mm)
         if annotated != len(people):
             raise InputError(
-                f"{key}: people", f"{len(people)} have boxes and {annotated} are annotated", "give a box per person"
+                f"{key}: people", f"{len(people)} boxes and {annotated} annotated people", "give one box per person"
             )
         return [person for person in people if self._views(key, person)]
 

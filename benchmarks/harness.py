@@ -190,10 +190,10 @@ def predict(
         progress: called with (samples done, samples in all).
 
     Raises:
-        InputError: see `answers_of`.
+        InputError: see `predict_chunks`.
         Exception: what the method itself raises, with a note that names the samples.
     """
-    answers = answers_of(method, handover, chunks(handover, keys, chunk), progress=progress)
+    answers = predict_chunks(method, handover, chunks(handover, keys, chunk), progress=progress)
     return [answers[key] for key in keys]
 
 
@@ -209,15 +209,15 @@ def chunks(handover: Handover, keys: Sequence[str], size: int = CHUNK) -> list[l
     return list(_chunks(handover.rigs(keys), 1 if alone else size))
 
 
-def answers_of(
-    method: Method, handover: Handover, of_chunks: Sequence[Sequence[str]], *, progress: Progress | None = None
+def predict_chunks(
+    method: Method, handover: Handover, chunks_of_keys: Sequence[Sequence[str]], *, progress: Progress | None = None
 ) -> dict[str, Poses]:
     """Poses by key, one call of the method per chunk.
 
     Args:
         method: loaded.
         handover: what it sees.
-        of_chunks: keys of the samples that are handed over at once.
+        chunks_of_keys: keys of the samples that are handed over at once.
         progress: called with (samples done, samples in all).
 
     Raises:
@@ -226,19 +226,19 @@ def answers_of(
         Exception: what the method itself raises, with a note that names the samples.
     """
     answers: dict[str, Poses] = {}
-    count = sum(map(len, of_chunks))
-    for of_chunk in of_chunks:
-        shown = [handover.shown(key) for key in of_chunk]
+    count = sum(map(len, chunks_of_keys))
+    for of_chunk in chunks_of_keys:
+        shown = [handover.samples(key) for key in of_chunk]
         samples = [sample for of_key in shown for sample in of_key]
         try:
             of_samples = method.predict(samples)
         except Exception as error:
             error.add_note(f"raised by {type(method).__name__}.predict on {of_chunk[0]} to {of_chunk[-1]}")
             raise
-        check_answers(of_samples, len(samples), type(method).__name__)
+        check_poses(of_samples, len(samples), type(method).__name__)
         rest = iter(of_samples)
         answers |= {
-            key: handover.answered(key, [next(rest) for _ in of_key], answer_skeleton(method, handover.skeleton))
+            key: handover.merge(key, [next(rest) for _ in of_key], answer_skeleton(method, handover.skeleton))
             for key, of_key in zip(of_chunk, shown, strict=True)
         }
         if progress is not None:
@@ -246,7 +246,7 @@ def answers_of(
     return answers
 
 
-def check_answers(answers: object, samples: int, method: str) -> None:
+def check_poses(answers: object, samples: int, method: str) -> None:
     """InputError where a method's answer is not a list with poses for each of so many samples."""
     if not isinstance(answers, Sequence):
         problem = f"answered with {type(answers).__name__}"
@@ -361,7 +361,7 @@ def _parts(prediction: Prediction) -> Iterator[list[list[str]]]:
 
 def _predict_piece(piece: _Piece) -> dict[str, Poses]:
     # A new model and hand-over: nothing that one condition showed reaches the next.
-    return answers_of(piece.prediction.row.model(), piece.prediction.handover(), piece.chunks)
+    return predict_chunks(piece.prediction.row.model(), piece.prediction.handover(), piece.chunks)
 
 
 def has_depth(dataset: Dataset) -> bool:

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from poseboard.benchmarks.handover import Handover, answer_of
+from poseboard.benchmarks.handover import Handover, poses_of
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles
@@ -63,11 +63,11 @@ def write_pictures(
         return set()
     drawn: list[tuple[str, Picture]] = []
     for key in _middle_keys(list(poses)):
-        samples, of_first = handover.shown(key), poses[key]
+        samples, of_first = handover.samples(key), poses[key]
         if not samples or (len(samples) > 1 and len(of_first.score) != len(samples)):
             continue
         if len(samples) > 1:
-            of_first = answer_of(of_first, 0)
+            of_first = poses_of(of_first, 0)
         drawn += [(key, each) for each in method.figures(samples[0], of_first, images=handover.dataset.synthetic)]
     for _, picture in drawn:
         image = picture.image

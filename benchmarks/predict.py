@@ -593,7 +593,7 @@ def no_input(run: Run) -> str:
 def _first_samples(run: Run, inputs: Inputs) -> Sequence[Sample]:
     """The first sample as a method sees it; InputError if an image cannot be read."""
     key = next((key for split in run.splits for key in run.dataset.keys(split)), None)
-    samples = () if key is None else Handover(run.dataset, inputs, run.layout.crops).shown(key)
+    samples = () if key is None else Handover(run.dataset, inputs, run.layout.crops).samples(key)
     for sample in samples:
         for view in sample.views:
             if view.image is not None:

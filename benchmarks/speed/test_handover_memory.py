@@ -83,7 +83,7 @@ def hand_over(samples: int) -> dict[str, float]:
         handover = Handover(dataset, inputs, Path(folder))
         before = peak_memory_mb()
         start = time.perf_counter()
-        views = sum(len(sample.views) for key in dataset.keys("test") for sample in handover.shown(key))
+        views = sum(len(sample.views) for key in dataset.keys("test") for sample in handover.samples(key))
         seconds = time.perf_counter() - start
     start = time.perf_counter()
     unhanded = sum(len(dataset.sample(key).views) for key in dataset.keys("test")[: samples // 10])

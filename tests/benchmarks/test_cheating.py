@@ -175,11 +175,11 @@ def test_k_names_no_camera_of_the_rendered_world(workspace: Any, tmp_path: Path)
             cameras = (*world.views[salt:], *world.views[:salt])
             given = Handover(world, inputs, tmp_path, cameras=cameras)
             for key in keys:
-                (sample,) = given.shown(key)
+                (sample,) = given.samples(key)
                 for view in sample.views:
                     found = min(table, key=lambda name: float(np.abs(table[name] - features(view)).sum()))
                     asked = Poses(world.skeleton, np.zeros((1, len(world.skeleton), 3)), np.ones(1), view.name)
-                    right.append(given.answered(key, [asked]).frame == found)
+                    right.append(given.merge(key, [asked]).frame == found)
         return right
 
     assert all(named(Inputs(crop_px=64, images=False)))

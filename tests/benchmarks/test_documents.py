@@ -115,7 +115,7 @@ def test_the_first_method_needs_two_views_and_no_origin(
     method = build_method(run)
     method.load(plan.run("backbone", "human36m").checkpoint(0), "cpu")
     handover = Handover(run.dataset, method.inputs, run.layout.crops)
-    (sample,) = handover.shown(run.dataset.keys("test")[0])
+    (sample,) = handover.samples(run.dataset.keys("test")[0])
     answers = method.predict([replace(sample, views=sample.views[:count]) for count in (4, 1, 0, 2)])
     assert [bool(np.isfinite(answer.joints_mm).all()) for answer in answers] == [True, False, False, True]
     assert all(np.isfinite(answer.score).all() for answer in answers)

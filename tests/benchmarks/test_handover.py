@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from poseboard.benchmarks.handover import (
     Handover,
-    answer_of,
     choose_cameras,
     count_people,
     crop,
+    merge_people,
     one_person,
+    poses_of,
     rig_groups,
-    together,
     truth_of,
     withhold,
 )
@@ -148,7 +148,9 @@ def test_people_who_are_not_associated_cannot_be_taken_apart(tmp_path: Path) -> 
     assert count_people(whole) == 2
     assert count_people(replace(whole, views=())) == 1
     apart = replace(whole, views=(whole.views[0], one_person(whole, 0).views[1]))
-    with pytest.raises(InputError, match=r"test/2: people: 2 in a, 1 in b: they are not associated over its views"):
+    with pytest.raises(
+        InputError, match=r"test/2: people: 2 in a, 1 in b, but the data set declares people as associated"
+    ):
         count_people(apart)
 
 
@@ -160,11 +162,11 @@ class Strangers(Crowd):
 
 
 def test_equally_many_people_are_not_taken_for_the_same_ones(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="crowd: people: are not associated over its views"):
+    with pytest.raises(InputError, match="crowd: people: are not associated across views"):
         Handover(Strangers(), Inputs(crop_px=8), tmp_path)
-    (sample,) = Handover(Strangers(), Inputs(people="all"), tmp_path).shown("test/3")
+    (sample,) = Handover(Strangers(), Inputs(people="all"), tmp_path).samples("test/3")
     assert [len(view.boxes_px) for view in sample.views] == [3, 3, 3]
-    of_one_view = Handover(Strangers(), Inputs(crop_px=8, views=(1, 1)), tmp_path).shown("test/3")
+    of_one_view = Handover(Strangers(), Inputs(crop_px=8, views=(1, 1)), tmp_path).samples("test/3")
     assert [len(person.views) for person in of_one_view] == [1, 1, 1]
 
 
@@ -181,8 +183,8 @@ def test_a_stored_crop_is_taken_for_the_image() -> None:
 
 def test_crops_follow_a_moved_box_and_roots_do_not(tmp_path: Path) -> None:
     inputs = Inputs(crop_px=8, root="truth")
-    moved = handover(tmp_path, inputs, perturbation=Perturbation(kind="boxes", severity=5)).shown("test/1")[0]
-    still = handover(tmp_path, inputs).shown("test/1")[0]
+    moved = handover(tmp_path, inputs, perturbation=Perturbation(kind="boxes", severity=5)).samples("test/1")[0]
+    still = handover(tmp_path, inputs).samples("test/1")[0]
     assert not np.array_equal(moved.views[0].camera.K, still.views[0].camera.K)
     assert moved.views[0].pixels().mean() < still.views[0].pixels().mean(), "the background shows"
     np.testing.assert_array_equal(moved.root_mm, still.root_mm)
@@ -194,7 +196,7 @@ def test_crops_follow_a_moved_box_and_roots_do_not(tmp_path: Path) -> None:
 def test_a_method_that_sees_one_person_never_learns_of_the_others(tmp_path: Path) -> None:
     given_all = handover(tmp_path, Inputs(crop_px=8))
     for key in Crowd().keys("test"):
-        shown = given_all.shown(key)
+        shown = given_all.samples(key)
         assert len(shown) == Crowd().people(key)
         assert len({sample.key for sample in shown}) == len(shown)
         for person, sample in enumerate(shown):
@@ -206,11 +208,11 @@ def test_a_method_that_sees_one_person_never_learns_of_the_others(tmp_path: Path
                 assert view.joints_px.shape == (1, J, 2)
                 np.testing.assert_array_equal(view.pixels(), 50 + 50 * person)
     again = handover(tmp_path, Inputs(crop_px=8))
-    assert [s.key for s in again.shown("test/3")] == [s.key for s in given_all.shown("test/3")]
+    assert [s.key for s in again.samples("test/3")] == [s.key for s in given_all.samples("test/3")]
 
 
 def test_a_method_that_sees_all_people_sees_the_whole_frame(tmp_path: Path) -> None:
-    (sample,) = handover(tmp_path, Inputs(people="all")).shown("test/3")
+    (sample,) = handover(tmp_path, Inputs(people="all")).samples("test/3")
     assert sample.key == "test/3"
     assert [view.boxes_px.shape for view in sample.views] == [(3, 4)] * 3
     with pytest.raises(InputError, match=r"row a: inputs\.people: is all, and a crop shows one person"):
@@ -266,7 +268,7 @@ def poses(levels: Sequence[float], frame: str = "world", **columns: np.ndarray) 
 def test_what_is_taken_apart_and_put_together_is_the_same(levels: list[float], frame: str, sized: bool) -> None:
     columns = {"size_mm": np.arange(len(levels)) + 0.5, "spread": np.ones((len(levels), 2, 2))} if sized else {}
     answer = poses(levels, frame, **columns)
-    again = together([answer_of(answer, person) for person in range(len(levels))], HUMAN36M, "key")
+    again = merge_people([poses_of(answer, person) for person in range(len(levels))], HUMAN36M, "key")
     np.testing.assert_array_equal(again.joints_mm, answer.joints_mm)
     np.testing.assert_array_equal(again.score, answer.score)
     if levels:
@@ -279,12 +281,12 @@ def test_what_is_taken_apart_and_put_together_is_the_same(levels: list[float], f
 def test_answers_that_do_not_fit_together_are_refused() -> None:
     one = poses([1.0])
     for others, problem in (
-        ([poses([1.0, 2.0])], "people: 2 are answered where one is shown"),
-        ([poses([1.0], "a")], "frame: people are answered in world, a"),
+        ([poses([1.0, 2.0])], "people: 2 predicted for a sample of one person"),
+        ([poses([1.0], "a")], "frame: people are predicted in world, a"),
         ([poses([1.0], size_mm=np.ones(1))], "columns: differ between people"),
     ):
         with pytest.raises(InputError, match=f"S9/1: {problem}"):
-            together([one, *others], HUMAN36M, "S9/1")
+            merge_people([one, *others], HUMAN36M, "S9/1")
 
 
 # --- samples that share their cameras ---
@@ -439,7 +441,7 @@ def test_as_many_are_together_as_are_declared_and_offered(tmp_path: Path) -> Non
     few = [set(of_rig) for of_rig in given_four.rigs(["test/3", "test/0", "test/4"])]
     assert sorted(few, key=len) == [{"test/3"}, {"test/0", "test/4"}]
     ones = Handover(rigs, POOLED, tmp_path)
-    assert len({ones.shown(key)[0].rig for key in rigs.keys("test")}) == 14, "each is alone"
+    assert len({ones.samples(key)[0].rig for key in rigs.keys("test")}) == 14, "each is alone"
 
 
 def test_recovered_cameras_are_put_in_the_order_of_the_condition(tmp_path: Path) -> None:
@@ -451,10 +453,10 @@ def test_recovered_cameras_are_put_in_the_order_of_the_condition(tmp_path: Path)
         expected = np.tile([30.0, 10.0, 20.0], (6, 1))
         expected[2, 1] = expected[3, 2] = np.nan
         np.testing.assert_array_equal(t_mm, expected)
-    (sample,) = Handover(rigs, POOLED, tmp_path, frames_per_rig=4).shown("test/3")
+    (sample,) = Handover(rigs, POOLED, tmp_path, frames_per_rig=4).samples("test/3")
     whole = {f"view-{i}" for i in range(3)}
     assert set(cameras_of(sample)) < whole
-    (beside,) = Handover(rigs, POOLED, tmp_path, frames_per_rig=4).shown("test/1")
+    (beside,) = Handover(rigs, POOLED, tmp_path, frames_per_rig=4).samples("test/1")
     assert cameras_of(sample).items() < cameras_of(beside).items(), "a view keeps its name where one is not there"
 
 
@@ -463,7 +465,7 @@ def test_recovered_cameras_of_other_views_are_refused(tmp_path: Path) -> None:
     for columns in ({"camera_R": np.zeros((1, 2, 3, 3))}, {"camera_R": np.zeros((1, 3, 9))}):
         answer = Poses(HUMAN36M, np.zeros((1, J, 3)), np.ones(1), "view-0", columns)
         with pytest.raises(InputError, match=r"test/0: camera_R: is .*, for 3 views; answer \(people, 3, 3, 3\)"):
-            given.answered("test/0", [answer])
+            given.merge("test/0", [answer])
     with pytest.raises(InputError, match=r"row a: inputs\.frames_per_rig: is 0; declare 1 or more"):
         declared_inputs(Inputs(frames_per_rig=0), "row a")
 
@@ -515,5 +517,5 @@ def test_of_people_whom_no_camera_shows_nothing_is_learned(tmp_path: Path, monke
 def test_boxes_of_people_who_are_not_annotated_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crowd = Crowd()
     monkeypatch.setattr(crowd, "truth", lambda key: truth_of(Crowd().truth(key), 0))
-    with pytest.raises(InputError, match="train/3: people: 3 have boxes and 1 are annotated"):
+    with pytest.raises(InputError, match="train/3: people: 3 boxes and 1 annotated people"):
         Handover(crowd, Inputs(), tmp_path).examples("train")

@@ -49,7 +49,7 @@ class FourCameras:
 
 
 def seen(tmp_path: Path, inputs: Inputs, key: str = "test/Walking-1/1", **given: object) -> Sample:
-    (sample,) = Handover(FourCameras(), inputs, tmp_path, **given).shown(key)  # type: ignore[arg-type]
+    (sample,) = Handover(FourCameras(), inputs, tmp_path, **given).samples(key)  # type: ignore[arg-type]
     return sample
 
 
@@ -85,8 +85,8 @@ def test_a_monocular_method_sees_one_view(tmp_path: Path) -> None:
 
 def test_views_are_chosen_in_order_and_an_absent_one_stays_absent(tmp_path: Path) -> None:
     given = Handover(FourCameras(), Inputs(), tmp_path, cameras=("c", "a"))
-    assert [view.name for view in given.shown("test/Walking-1/0")[0].views] == ["c", "a"]
-    assert [view.name for view in given.shown("test/Walking-1/2")[0].views] == ["c"]
+    assert [view.name for view in given.samples("test/Walking-1/0")[0].views] == ["c", "a"]
+    assert [view.name for view in given.samples("test/Walking-1/2")[0].views] == ["c"]
     with pytest.raises(InputError, match="at least 3"):
         Handover(FourCameras(), Inputs(views=(3, 9)), tmp_path, cameras=("a", "b"))
 
@@ -177,7 +177,7 @@ def test_the_frame_of_a_withheld_camera_gets_its_name_back(tmp_path: Path) -> No
 def test_a_frame_that_the_method_does_not_see_is_refused(tmp_path: Path, frame: str) -> None:
     keys = FourCameras().keys("test")[:1]
     one = Handover(FourCameras(), OneEye.inputs, tmp_path, cameras=("c",))
-    with pytest.raises(InputError, match=rf"test/Walking-1/0: frame: answer is in the frame '{frame}'.*: view-0"):
+    with pytest.raises(InputError, match=rf"test/Walking-1/0: frame: prediction is in frame '{frame}'.*: view-0"):
         predict(OneEye(frame), one, keys)  # type: ignore[arg-type]
 
 

@@ -332,7 +332,7 @@ def over(folder: Path, inputs: Inputs, kind: PerturbationKind, severity: int, st
 def test_what_is_withheld_stays_withheld(tmp_path: Path, kind: PerturbationKind) -> None:
     blind = Inputs(crop_px=24, intrinsics=False, extrinsics=False)
     key = Recording().keys("test")[5]
-    (sample,) = over(tmp_path, blind, kind, 2).shown(key)
+    (sample,) = over(tmp_path, blind, kind, 2).samples(key)
     assert sample.key.startswith("sample-")
     assert sample.group.sequence == "withheld"
     for view in sample.views:
@@ -340,18 +340,18 @@ def test_what_is_withheld_stays_withheld(tmp_path: Path, kind: PerturbationKind)
         assert not {"K", "R", "t"} & set(vars(view.camera))
         assert isinstance(view.image, np.ndarray)
         assert view.image.base is None
-    whole = over(tmp_path, Inputs(extrinsics=False), kind, 2).shown(key)[0]
+    whole = over(tmp_path, Inputs(extrinsics=False), kind, 2).samples(key)[0]
     for view in whole.views:
         assert type(view.image).__name__ == "_Handle" or isinstance(view.image, np.ndarray)
-    unseen = over(tmp_path, Inputs(images=False), kind, 2).shown(key)[0]
+    unseen = over(tmp_path, Inputs(images=False), kind, 2).samples(key)[0]
     assert all(view.image is None for view in unseen.views)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_crops_are_of_the_pixels_that_were_spoiled(tmp_path: Path, kind: PerturbationKind) -> None:
     key = Recording().keys("test")[5]
-    clean = Handover(Recording(), Inputs(crop_px=24), tmp_path).shown(key)[0]
-    crops = {view.name: view.pixels() for view in over(tmp_path, Inputs(crop_px=24), kind, 4).shown(key)[0].views}
+    clean = Handover(Recording(), Inputs(crop_px=24), tmp_path).samples(key)[0]
+    crops = {view.name: view.pixels() for view in over(tmp_path, Inputs(crop_px=24), kind, 4).samples(key)[0].views}
     same = [np.array_equal(crops[view.name], view.pixels()) for view in clean.views if view.name in crops]
     assert all(same) != (kind in PIXEL_KINDS)
 
@@ -399,11 +399,11 @@ def test_recovered_cameras_are_those_of_the_views_that_are_left(tmp_path: Path) 
     inputs = Inputs(extrinsics=False)
     given = over(tmp_path, inputs, "missing_cameras", 2)
     for key in Recording().keys("test")[:6]:
-        (sample,) = given.shown(key)
+        (sample,) = given.samples(key)
         left = [view.name for view in perturb(scene(), Perturbation(kind="missing_cameras", severity=2)).views]
         assert len(sample.views) == len(left) == 2
         columns = {"camera_t_mm": np.array([[[len(view.camera.size), 0, 0] for view in sample.views]], dtype=float)}
         answer = Poses(HUMAN36M, np.zeros((1, J, 3)), np.ones(1), sample.views[0].name, columns)
-        named = given.answered(key, [answer])
+        named = given.merge(key, [answer])
         assert named.frame in Recording.views
         assert np.isfinite(named.columns["camera_t_mm"][0, :, 0]).sum() == 2

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from poseboard.benchmarks import plan as planning
-from poseboard.benchmarks.handover import Handover, Transfer, transfer, turn_between, upwards
+from poseboard.benchmarks.handover import Handover, Transfer, transfer, turn_between, up_axis
 from poseboard.benchmarks.harness import predict
 from poseboard.benchmarks.plan import Plan, check_trainings, tables_on
 from poseboard.benchmarks.predict import no_transfer, read_roots, roots_basis
@@ -183,10 +183,10 @@ def test_predictions_state_one_training() -> None:
 
 def test_up_is_read_off_the_cameras(plan: Plan) -> None:
     human36m, panoptic = (plan.source(name).dataset for name in ON)
-    np.testing.assert_array_equal(upwards(human36m), [0, 0, 1])
+    np.testing.assert_array_equal(up_axis(human36m), [0, 0, 1])
     differs = transfer(human36m, panoptic)
     assert differs.skeleton == COCO
-    np.testing.assert_array_equal(differs.turn @ upwards(human36m), upwards(panoptic))
+    np.testing.assert_array_equal(differs.turn @ up_axis(human36m), up_axis(panoptic))
 
 
 @pytest.mark.parametrize("a", AXES)

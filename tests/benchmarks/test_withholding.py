@@ -118,7 +118,7 @@ def level(view: View) -> int:
 
 def sample_of(given: Handover, key: str) -> Sample:
     """What is handed over of a sample of one person."""
-    (sample,) = given.shown(key)
+    (sample,) = given.samples(key)
     return sample
 
 
@@ -406,10 +406,9 @@ CALIBRATED = {"crops": Inputs(images=False, crop_px=96), "whole frames": Inputs(
 
 def cameras_in_order(given: Handover, key: str) -> list[str]:
     """Names of the cameras of the views as they are handed over: that of the frame of an answer."""
-    (sample,) = given.shown(key)
+    (sample,) = given.samples(key)
     return [
-        given.answered(key, [Poses(HUMAN36M, np.zeros((1, 17, 3)), np.ones(1), view.name)]).frame
-        for view in sample.views
+        given.merge(key, [Poses(HUMAN36M, np.zeros((1, 17, 3)), np.ones(1), view.name)]).frame for view in sample.views
     ]
 
 
@@ -430,12 +429,12 @@ def most_by_chance(count: int) -> float:
 def test_k_and_size_name_the_camera_no_better_than_chance(tmp_path: Path, kind: str) -> None:
     gallery = Gallery()
     told = Handover(gallery, CALIBRATED[kind], tmp_path)
-    table = {view.name: view for view in told.shown(gallery.keys("test")[0])[0].views}
+    table = {view.name: view for view in told.samples(gallery.keys("test")[0])[0].views}
     given = Handover(gallery, replace(CALIBRATED[kind], extrinsics=False), tmp_path)
     views = [
         pair
         for key in gallery.keys("test")
-        for pair in zip(given.shown(key)[0].views, cameras_in_order(given, key), strict=True)
+        for pair in zip(given.samples(key)[0].views, cameras_in_order(given, key), strict=True)
     ]
     for what in ("fx/fy", "fx/fy of a square box", "size"):
 
@@ -443,7 +442,7 @@ def test_k_and_size_name_the_camera_no_better_than_chance(tmp_path: Path, kind: 
             return min(table, key=lambda name: abs(lens(table[name])[what] - lens(view)[what]))
 
         if what != "size":
-            (other,) = told.shown(gallery.keys("test")[1])
+            (other,) = told.samples(gallery.keys("test")[1])
             assert [look_up(view) for view in other.views] == list(CAMERAS), "it names all where nothing is withheld"
         share = np.mean([look_up(view) == camera for view, camera in views])
         assert share < most_by_chance(len(views)), what
@@ -463,7 +462,7 @@ def test_many_frames_of_a_rig_say_no_more_of_k_than_one(tmp_path: Path) -> None:
     ratios = [np.log(focal[0] / focal[1]) for focal in gallery.focal_px]
     hits = []
     for rig in given.rigs(gallery.keys("test")):
-        of_frames = [[lens(view)["fx/fy"] for view in given.shown(key)[0].views] for key in rig]
+        of_frames = [[lens(view)["fx/fy"] for view in given.samples(key)[0].views] for key in rig]
         assert np.ptp(of_frames, axis=0).max() < 1e-9, "one factor for a view of a rig: nothing to average"
         for mean, camera in zip(np.mean(of_frames, axis=0), cameras_in_order(given, rig[0]), strict=True):
             hits.append(CAMERAS[np.abs(mean - ratios).argmin()] == camera)
@@ -569,7 +568,7 @@ def test_the_draws_follow_from_the_data_set_and_the_cameras_alone(tmp_path: Path
     def draws(dataset: Gallery, **options: Any) -> tuple[object, ...]:
         given = Handover(dataset, replace(inputs, **options), tmp_path)
         keys = dataset.keys("test")[:20]
-        K = [view.camera.K.tolist() for key in keys for view in given.shown(key)[0].views]
+        K = [view.camera.K.tolist() for key in keys for view in given.samples(key)[0].views]
         return given.rigs(keys), [cameras_in_order(given, key) for key in keys], K
 
     first = draws(gallery)

@@ -346,8 +346,8 @@ def test_conditions_name_files() -> None:
     hostile = Condition(split="../x", cameras=("../../a", "b c"))
     assert re.fullmatch(r"split-2-cameras-[0-9a-f]{8}", hostile.slug)
     (elsewhere,) = CameraGroup(cameras=("00_03", "00_01"), roots="all").conditions(names, "test", "T")
-    assert len({few.slug, few.shown("none").slug, elsewhere.slug}) == 3
-    assert few.shown("none") == elsewhere.shown("none")
+    assert len({few.slug, few.reduced("none").slug, elsewhere.slug}) == 3
+    assert few.reduced("none") == elsewhere.reduced("none")
 
 
 @pytest.mark.parametrize(
