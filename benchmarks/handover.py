@@ -5,7 +5,7 @@ changes what a method sees. A method that takes one person at a time gets a samp
 reveal the other people; its predictions are merged afterwards.
 
 A method that declares no extrinsics gets samples that identify neither a camera nor a frame nor a file. Keys, groups
-and camera names are opaque. Samples, and the views in each of them, come in a random order. Images are arrays or handles
+and camera names are opaque. Samples, and the views in each of them, come in random order. Images are arrays or handles
 without a path. If it takes several views, they are also rescaled, so that K and the image size do not identify the
 camera (`rescale`). Samples with the same cameras that it may use together have the same opaque rig name and order of
 views.
@@ -562,11 +562,11 @@ def merge_people(predictions: Sequence[Poses], skeleton: Skeleton, key: str) -> 
     if crowded is not None:
         raise InputError(
             f"{key}: people",
-            f"{len(crowded.score)} are answered where one is shown",
-            "poses one, or declare people: all",
+            f"{len(crowded.score)} predicted for a sample of one person",
+            "predict one, or declare people: all",
         )
     if len(frames := {poses.frame: None for poses in nonempty}) > 1:
-        raise InputError(f"{key}: frame", f"people are answered in {', '.join(frames)}", "poses all in the same frame")
+        raise InputError(f"{key}: frame", f"people are predicted in {', '.join(frames)}", "predict all in the same frame")
     shapes = {name: np.shape(values)[1:] for name, values in nonempty[0].columns.items()}
     if any({name: np.shape(values)[1:] for name, values in poses.columns.items()} != shapes for poses in nonempty):
         raise InputError(f"{key}: columns", "differ between people", "give each person the same")

@@ -464,7 +464,7 @@ def test_recovered_cameras_of_other_views_are_refused(tmp_path: Path) -> None:
     given = Handover(TwoRigs(2), POOLED, tmp_path)
     for columns in ({"camera_R": np.zeros((1, 2, 3, 3))}, {"camera_R": np.zeros((1, 3, 9))}):
         answer = Poses(HUMAN36M, np.zeros((1, J, 3)), np.ones(1), "view-0", columns)
-        with pytest.raises(InputError, match=r"test/0: camera_R: is .*, for 3 views; answer \(people, 3, 3, 3\)"):
+        with pytest.raises(InputError, match=r"test/0: camera_R: is .*, for 3 views; return \(people, 3, 3, 3\)"):
             given.merge("test/0", [answer])
     with pytest.raises(InputError, match=r"row a: inputs\.frames_per_rig: is 0; declare 1 or more"):
         declared_inputs(Inputs(frames_per_rig=0), "row a")
