@@ -566,7 +566,9 @@ def merge_people(predictions: Sequence[Poses], skeleton: Skeleton, key: str) -> 
             "predict one, or declare people: all",
         )
     if len(frames := {poses.frame: None for poses in nonempty}) > 1:
-        raise InputError(f"{key}: frame", f"people are predicted in {', '.join(frames)}", "predict all in the same frame")
+        raise InputError(
+            f"{key}: frame", f"people are predicted in {', '.join(frames)}", "predict all in the same frame"
+        )
     shapes = {name: np.shape(values)[1:] for name, values in nonempty[0].columns.items()}
     if any({name: np.shape(values)[1:] for name, values in poses.columns.items()} != shapes for poses in nonempty):
         raise InputError(f"{key}: columns", "differ between people", "give each person the same")

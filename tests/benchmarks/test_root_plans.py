@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from poseboard.benchmarks import pictures
 from poseboard.benchmarks.pictures import write_plans
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.files import WholeFiles
@@ -64,6 +65,7 @@ def drawn(folder: Path, dataset: Street, table: PoseTable, monkeypatch: pytest.M
         return draw(photograph, roots_mm, true_mm)
 
     monkeypatch.setattr(root_plan, "draw_plan", draw_plan)
+    monkeypatch.setattr(pictures, "DRAWN_SAMPLES", 3)
     with WholeFiles() as files:
         written = write_plans(table, dataset, folder, files)
     assert set(folder.glob("*")) == written
