@@ -23,20 +23,18 @@ counts them). The release adds 1e-5 to two counts that it divides by, which chan
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import Field
 
 from poseboard.datasets.camera import Array
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.protocols import bootstrap
-from poseboard.protocols.average_precision import average_precision, match_nearest
-from poseboard.protocols.base import Breakdown, TruthTable, joints_in_words
+from poseboard.protocols.average_precision import match_nearest
+from poseboard.protocols.base import TruthTable, joints_in_words
 from poseboard.protocols.camera_frame import People, gather
-from poseboard.protocols.found_people import FoundPeople, precision_curve, records
+from poseboard.protocols.found_people import FoundPeople
 from poseboard.protocols.pairing import Index, mean_distances
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import Curve, Measure
@@ -68,20 +66,9 @@ class ApPeople(FoundPeople):
     version: ClassVar[int] = 2
     matched_by: ClassVar[tuple[str, ...]] = ("joints", "lacking_mm")
 
-    report: Literal["ap", "mpjpe", "recall"] = "ap"
     within_mm: float = Field(default=25, gt=0)
     joints: tuple[str, ...] | None = Field(default=None, min_length=1)
     lacking_mm: float = Field(default=500, gt=0)
-
-    @property
-    def unit(self) -> str:
-        """Percent, or mm for the mean error."""
-        return "mm" if self.report == "mpjpe" else "%"
-
-    @property
-    def lower_is_better(self) -> bool:
-        """True for the mean error."""
-        return self.report == "mpjpe"
 
     def measure(self, skeleton: Skeleton) -> Measure:
         """Measure of this protocol for the signatures of its numbers."""
@@ -109,50 +96,11 @@ class ApPeople(FoundPeople):
     def records_of(
         self, matched: tuple[People, Index, tuple[Index, Index, Array]], pred: PoseTable, truth: TruthTable
     ) -> pd.DataFrame:
-        """See :class:`MatchingProtocol`; a row per predicted person, and per true person that is not found.
-
-        ``error`` of AP and recall is 100 for a person that is found, else 0; of the MPJPE the distance of a person that
-        is found. ``distance_mm`` is the distance to the nearest true person, of those with at least half of their
-        joints predicted. A predicted person without any of the joints is ignored.
-        """
+        """See `of_matches`; ``distance_mm`` is over true people with at least half of their joints predicted."""
         people, annotated, (p, t, distance) = matched
-        score = pred.score[people.pred_row]
-        matches = match_nearest(p, t, distance, score, len(annotated), self.within_mm)
-        table = records(pred, truth, people, np.append(annotated, -1)[matches.truth])
-        unjudged, nearest = np.zeros(len(table), dtype=bool), np.full(len(table), np.nan)
-        unjudged[: len(score)] = ~matches.judged
-        nearest[: len(score)] = np.where(np.isfinite(matches.distance_mm), matches.distance_mm, np.nan)
-        false = table["false"].to_numpy(dtype=bool) & ~unjudged
-        lost = false | table["missing"].to_numpy(dtype=bool) | unjudged
-        found = nearest if self.report == "mpjpe" else np.full(len(table), 100.0)
-        of_lost = np.where(unjudged, np.nan, np.nan if self.report == "mpjpe" else 0.0)
-        return table.drop(columns="truth").assign(
-            false=false, unjudged=unjudged, distance_mm=nearest, error=np.where(lost, of_lost, found)
-        )
-
-    def estimate(
-        self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Number under each row of ``multiplicity``, (R,); see :class:`Protocol`."""
-        if self.report == "mpjpe":
-            return bootstrap.ratio(table["error"].to_numpy(dtype=np.float64), codes, multiplicity)
-        false, missing, unjudged = (table[name].to_numpy(dtype=bool) for name in ("false", "missing", "unjudged"))
-        true = ~(false | unjudged)
-        if self.report == "recall":
-            return bootstrap.ratio(np.where(missing, 0.0, 100.0)[true], codes[true], multiplicity)
-        predicted = ~(missing | unjudged)
-        return 100 * average_precision(
-            ~false[predicted],
-            table["score"].to_numpy(dtype=np.float64)[predicted],
-            codes[predicted],
-            np.bincount(codes[true], minlength=multiplicity.shape[1]).astype(np.float64),
-            multiplicity,
-        )
-
-    def breakdown(self, table: pd.DataFrame) -> Breakdown:
-        """Also the recall at this distance, and the precision of all that was predicted."""
-        return {**super().breakdown(table), "reading": self.readings(table)}
+        matches = match_nearest(p, t, distance, pred.score[people.pred_row], len(annotated), self.within_mm)
+        return self.of_matches(matches, people, annotated, pred, truth)
 
     def curves(self, table: pd.DataFrame) -> dict[str, Curve]:
-        """Of AP: precision over recall."""
-        return precision_curve(table) if self.report == "ap" else {}
+        """Precision over recall, if the number is AP."""
+        return super().curves(table) if self.report == "ap" else {}

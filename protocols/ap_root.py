@@ -10,21 +10,21 @@ those in an image without people. ``unjudged`` counts them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from poseboard.datasets.skeleton import ROOT, Skeleton
-from poseboard.protocols import bootstrap
-from poseboard.protocols.average_precision import average_precision, match, match_published
-from poseboard.protocols.base import Breakdown, TruthTable
+from poseboard.protocols.average_precision import match, match_published
+from poseboard.protocols.base import TruthTable
 from poseboard.protocols.camera_frame import People, gather
-from poseboard.protocols.found_people import FoundPeople, precision_curve, records
+from poseboard.protocols.found_people import FoundPeople
+from poseboard.protocols.pairing import Index
 from poseboard.protocols.predictions import PoseTable
-from poseboard.protocols.records import Curve, Measure
+from poseboard.protocols.records import Measure
 
 _RULES = {
     "sound": "each person matched once, highest precision at each recall",
@@ -73,19 +73,14 @@ class ApRoot(FoundPeople):
             version=self.version,
         )
 
-    def match(self, pred: PoseTable, truth: TruthTable) -> tuple[People, NDArray[np.integer]]:
+    def match(self, pred: PoseTable, truth: TruthTable) -> tuple[People, Index]:
         """See :class:`MatchingProtocol`: people with a root, and rows of the annotated ones."""
-        people = _with_root(gather(pred, truth, ROOT.joints))
+        people = gather(pred, truth, ROOT.joints)
+        people = people.take_predicted(np.flatnonzero(np.isfinite(people.pred[:, 0]).all(axis=1)))
         return people, np.flatnonzero(np.isfinite(people.truth[:, 0]).all(axis=1))
 
-    def records_of(
-        self, matched: tuple[People, NDArray[np.integer]], pred: PoseTable, truth: TruthTable
-    ) -> pd.DataFrame:
-        """See :class:`MatchingProtocol`; a row per predicted person, and per true person that is not found.
-
-        ``error`` is 100 for one that is found, else 0; ``distance_mm`` is to the nearest person. A predicted person
-        without a root is ignored.
-        """
+    def records_of(self, matched: tuple[People, Index], pred: PoseTable, truth: TruthTable) -> pd.DataFrame:
+        """See `of_matches`. Predictions in an image whose people are not annotated are not judged."""
         people, annotated = matched
         score = pred.score[people.pred_row]
         match_roots = match_published if self.rule == "published" else match
@@ -101,47 +96,9 @@ class ApRoot(FoundPeople):
         unannotated[people.truth_place] = True
         unannotated[people.truth_place[annotated]] = False
         judged = matches.judged & ~unannotated[people.pred_place]
-        found = np.append(annotated, -1)[matches.truth]
-        table = records(pred, truth, people, found)
-        unjudged = np.zeros(len(table), dtype=bool)
-        unjudged[: len(judged)] = ~judged
-        distance = np.full(len(table), np.nan)
-        distance[: len(judged)] = matches.distance_mm
-        return table.drop(columns="truth").assign(
-            false=table["false"] & ~unjudged,
-            unjudged=unjudged,
-            distance_mm=distance,
-            error=np.where(unjudged, np.nan, np.where(table["missing"] | table["false"], 0.0, 100.0)),
-        )
+        return self.of_matches(replace(matches, judged=judged), people, annotated, pred, truth)
 
-    def estimate(
-        self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Number under each row of ``multiplicity``, (R,); see :class:`Protocol`."""
-        false, missing, unjudged = (table[name].to_numpy(dtype=bool) for name in ("false", "missing", "unjudged"))
-        true = ~(false | unjudged)
-        if self.report == "recall":
-            return bootstrap.ratio(np.where(missing, 0.0, 100.0)[true], codes[true], multiplicity)
-        of_groups = np.bincount(codes[true], minlength=multiplicity.shape[1]).astype(np.float64)
-        predicted = ~(missing | unjudged)
-        return 100 * average_precision(
-            ~false[predicted],
-            table["score"].to_numpy(dtype=np.float64)[predicted],
-            codes[predicted],
-            of_groups,
-            multiplicity,
-            published=self.rule == "published",
-        )
-
-    def breakdown(self, table: pd.DataFrame) -> Breakdown:
-        """Also the recall, and the precision of all that was predicted."""
-        return {**super().breakdown(table), "reading": self.readings(table)}
-
-    def curves(self, table: pd.DataFrame) -> dict[str, Curve]:
-        """Precision over recall, at every hundredth of the recall; nothing beyond the highest recall."""
-        return precision_curve(table)
-
-
-def _with_root(people: People) -> People:
-    """Remove predicted people without a root."""
-    return people.take_predicted(np.flatnonzero(np.isfinite(people.pred[:, 0]).all(axis=1)))
+    @property
+    def by_published_rule(self) -> bool:
+        """Whether AP is the published area."""
+        return self.rule == "published"

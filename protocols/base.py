@@ -218,6 +218,8 @@ class Protocol(BaseModel, ABC):
     """What two methods are compared on: the same truth poses, or all records of the same samples."""
     is_share: ClassVar[bool] = False
     """Whether the number is the percentage of what is right, and not an error."""
+    error_unit: ClassVar[str] = "mm"
+    """Unit of an error."""
     several_people: ClassVar[bool] = False
     """Whether it matches several people of a sample; scores then say how many people were predicted per true one."""
     any_frame: ClassVar[bool] = False
@@ -225,8 +227,8 @@ class Protocol(BaseModel, ABC):
 
     @property
     def unit(self) -> str:
-        """Unit of the number: "mm" for an error, "%" for a share."""
-        return "%" if self.is_share else "mm"
+        """Unit of the number: "%" for a share, `error_unit` for an error."""
+        return "%" if self.is_share else self.error_unit
 
     @property
     def lower_is_better(self) -> bool:
@@ -255,11 +257,10 @@ class Protocol(BaseModel, ABC):
             InputError: the protocol cannot judge the predictions, for example because a joint is absent.
         """
 
-    @abstractmethod
     def estimate(
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Number of the protocol under each row of ``multiplicity``.
+        """Number of the protocol under each row of ``multiplicity``; the mean of ``error`` by default.
 
         Args:
             table: records of one seed, from :meth:`errors`.
@@ -269,6 +270,22 @@ class Protocol(BaseModel, ABC):
         Returns:
             Numbers (R,) in ``unit``; NaN where no record counts.
         """
+        return self.mean(table["error"].to_numpy(dtype=np.float64), table, codes, multiplicity)
+
+    def mean(
+        self,
+        values: NDArray[np.float64],
+        table: pd.DataFrame,
+        codes: NDArray[np.integer],
+        multiplicity: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Mean of values (N,) of the records under each row of ``multiplicity``, (R,); mean of means over `strata`."""
+        strata = self.strata(table)
+        return bootstrap.ratio(values, codes, multiplicity, None if strata is None else pd.factorize(strata)[0])
+
+    def strata(self, table: pd.DataFrame) -> pd.Series[Any] | None:
+        """Column of the records whose values have equal weight, such as the action; None: records have equal weight."""
+        return None
 
     def interval(self, estimates: NDArray[np.float64]) -> tuple[float, float] | None:
         """95 % CI of a number or of a difference, from the percentiles of its bootstrap estimates.
@@ -300,6 +317,11 @@ class Protocol(BaseModel, ABC):
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
         """Number for each action and each subject; a protocol may add other categories."""
         return {field: self.by(field, table) for field in ("action", "subject")}
+
+    def by_column(self, prefix: str, table: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
+        """Columns of the records with a prefix, such as ``joint/``, by the rest of their names."""
+        names = [column for column in table.columns if column.startswith(prefix)]
+        return {name.removeprefix(prefix): table[name].to_numpy(dtype=np.float64) for name in names}
 
     def by(self, column: str, table: pd.DataFrame) -> dict[str, float | None]:
         """Number for each value of a column of ``table``, over the records with that value."""

@@ -37,11 +37,7 @@ class BoneSpread(TrackedPeople):
     version: ClassVar[int] = 1
     metric: ClassVar[str] = "bone-length CV"
     average: ClassVar[str] = "bones"
-
-    @property
-    def unit(self) -> str:
-        """Unit of the number: percent of the bone's length."""
-        return "%"
+    error_unit: ClassVar[str] = "%"
 
     def values(self, joints_mm: Array, frame: Index, person: Index, truth: TruthTable) -> dict[str, Array]:
         """Length of each bone, and as ``error`` the mean deviation of a person's bones from their median lengths."""

@@ -15,10 +15,9 @@ import scipy  # its parts load when they are used
 from numpy.typing import NDArray
 from pydantic import Field
 
-from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols.base import Breakdown, TruthTable, finite
 from poseboard.protocols.predictions import PoseTable
-from poseboard.protocols.records import COVERAGE, Curve, Measure
+from poseboard.protocols.records import COVERAGE, Curve
 from poseboard.protocols.recovered_cameras import CAMERA_COLUMN, Array, RecoveredCameras, Rigs
 
 RADIUS_COLUMN = "radius_deg/"
@@ -48,22 +47,14 @@ class CameraCoverage(RecoveredCameras):
     name: ClassVar[str] = "camera_coverage"
     version: ClassVar[int] = 2
     metric: ClassVar[str] = "camera coverage error"
+    error_unit: ClassVar[str] = "%"
     columns: ClassVar[tuple[str, ...]] = ("camera_R", "camera_t_mm", "camera_covariance")
 
     level: float = Field(default=0.95, gt=0, lt=1)
 
-    @property
-    def unit(self) -> str:
-        """Percentage points."""
-        return "%"
-
     def metric_name(self) -> str:
         """With its level."""
         return f"{self.metric}@{100 * self.level:g}%"
-
-    def measure(self, skeleton: Skeleton) -> Measure:
-        """Measure of this protocol for the signatures of its numbers."""
-        return super().measure(skeleton).model_copy(update={"metric": self.metric_name()})
 
     def camera_values(self, rigs: Rigs, pred: PoseTable, truth: TruthTable) -> tuple[Array, NDArray[np.bool_]]:
         """See :class:`RecoveredCameras`: the level of the smallest region that holds the truth, from 0 to 1."""
@@ -112,16 +103,15 @@ class CameraCoverage(RecoveredCameras):
 
     def secondary(self, table: pd.DataFrame) -> dict[str, float | None]:
         """The coverage, and the median radius of the regions over poses and cameras."""
-        radii = table[[column for column in table.columns if column.startswith(RADIUS_COLUMN)]]
+        radii = np.stack([*self.by_column(RADIUS_COLUMN, table).values()], axis=1)
         return {
             "coverage (%)": finite(np.mean, table["error"].to_numpy(dtype=np.float64)),
-            "median radius (deg)": finite(np.median, radii.to_numpy(dtype=np.float64)),
+            "median radius (deg)": finite(np.median, radii),
         }
 
     def curves(self, table: pd.DataFrame) -> dict[str, Curve]:
         """Percent of cameras whose region of a level holds the truth, against that level."""
-        names = [column for column in table.columns if column.startswith(CAMERA_COLUMN)]
-        levels = table[names].to_numpy(dtype=np.float64)
+        levels = np.stack([*self.by_column(CAMERA_COLUMN, table).values()], axis=1)
         levels = np.sort(levels[np.isfinite(levels)])
         share = np.searchsorted(levels, LEVELS, side="right") / max(levels.size, 1)
         y = [float(100 * value) if levels.size else None for value in share]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import ROOT, Skeleton
 from poseboard.protocols.base import TruthTable
@@ -86,12 +84,12 @@ def gather(pred: PoseTable, truth: TruthTable, joints: tuple[str, ...]) -> Peopl
             f"{int(wrong.sum())} rows are in the frame of {frame[first]!r}, first {pred.keys[rows[first]]!r}",
             f"answer in that of the camera that was seen: {', '.join(seen)}",
         )
-    if view is not None:
+    if view is not None and truth.seen_by is not None:
         of_world = np.flatnonzero(frame == "world")
         joints_mm = joints_mm.copy()
         joints_mm[of_world] = in_camera(truth, view, joints_mm[of_world], place[of_world])
         true_mm = in_camera(truth, view, true_mm, truth.place)
-        unseen = _cameras(truth, view, place) < 0
+        unseen = truth.seen_by.place[place, truth.views.index(view)] < 0
         if unseen.any():
             raise InputError(
                 f"{pred.source}: frame",
@@ -105,7 +103,8 @@ def gather(pred: PoseTable, truth: TruthTable, joints: tuple[str, ...]) -> Peopl
 def in_camera(truth: TruthTable, view: str, points_mm: Array, place: Places) -> Array:
     """World points (N, J, 3) mm of samples (N,) in the frame of a view; NaN where it does not see the sample."""
     moved = np.full(points_mm.shape, np.nan)
-    for camera, rows in each_camera(truth, view, place):
+    assert truth.seen_by is not None
+    for camera, rows in truth.seen_by.each(truth.views.index(view), place):
         moved[rows] = camera.to_camera(points_mm[rows])
     return moved
 
@@ -114,23 +113,7 @@ def pixels(truth: TruthTable, view: str, points_mm: Array, place: Places) -> Arr
     """Points (N, J, 3) mm in a view's frame as its pixels (N, J, 2); NaN behind the camera."""
     z = np.where(points_mm[..., 2:] > 0, points_mm[..., 2:], np.nan)
     seen = np.full((*points_mm.shape[:-1], 2), np.nan)
-    for camera, rows in each_camera(truth, view, place):
+    assert truth.seen_by is not None
+    for camera, rows in truth.seen_by.each(truth.views.index(view), place):
         seen[rows] = camera.image(points_mm[rows, :, :2] / z[rows])
     return seen
-
-
-def each_camera(truth: TruthTable, view: str, place: Places) -> Iterator[tuple[Camera, Places]]:
-    """The cameras behind a view, each with the rows of ``place`` (samples) that it sees."""
-    assert truth.seen_by is not None
-    number = _cameras(truth, view, place)
-    order = np.argsort(number, kind="stable")
-    numbers, starts = np.unique(number[order], return_index=True)  # by sorting: without places, it hashes
-    ends = np.append(starts, len(order))[1:]
-    for camera, start, end in zip(numbers.tolist(), starts.tolist(), ends.tolist(), strict=True):
-        if camera >= 0:
-            yield truth.seen_by.cameras[camera], order[start:end]
-
-
-def _cameras(truth: TruthTable, view: str, place: Places) -> NDArray[np.integer]:
-    assert truth.seen_by is not None
-    return truth.seen_by.place[place, truth.views.index(view)]

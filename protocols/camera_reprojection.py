@@ -34,13 +34,9 @@ class CameraReprojection(RecoveredCameras):
     name: ClassVar[str] = "camera_reprojection"
     version: ClassVar[int] = 1
     metric: ClassVar[str] = "camera reprojection"
+    error_unit: ClassVar[str] = "px"
 
     limit_px: float = Field(default=1000, gt=0)
-
-    @property
-    def unit(self) -> str:
-        """Pixels."""
-        return "px"
 
     def metric_name(self) -> str:
         """With its limit."""
@@ -49,7 +45,7 @@ class CameraReprojection(RecoveredCameras):
     def measure(self, skeleton: Skeleton) -> Measure:
         """Measure of this protocol for the signatures of its numbers."""
         joints = joints_in_words(None, skeleton)
-        update = {"metric": self.metric_name(), "alignment": "in the images", "joints": joints}
+        update = {"alignment": "in the images", "joints": joints}
         return super().measure(skeleton).model_copy(update=update)
 
     def camera_values(self, rigs: Rigs, pred: PoseTable, truth: TruthTable) -> tuple[Array, NDArray[np.bool_]]:

@@ -193,10 +193,8 @@ def _in_frames(poses_mm: Array, frame: NDArray[np.object_], truth: TruthTable, r
         return turned
     for name in sorted(set(frame.tolist()) & set(truth.views)):
         of_camera = np.flatnonzero(frame == name)
-        places = seen_by.place[truth.place[rows[of_camera]], truth.views.index(name)]
-        for place in np.unique(places[places >= 0]):
-            chosen = of_camera[places == place]
-            turned[chosen] = seen_by.cameras[place].to_camera(poses_mm[chosen])
+        for camera, chosen in seen_by.each(truth.views.index(name), truth.place[rows[of_camera]]):
+            turned[of_camera[chosen]] = camera.to_camera(poses_mm[of_camera[chosen]])
     return turned
 
 

@@ -30,13 +30,9 @@ class FailureRate(PaMpjpe):
 
     name: ClassVar[str] = "failure_rate"
     version: ClassVar[int] = 1
+    error_unit: ClassVar[str] = "%"
 
     limit_mm: float = Field(default=150, gt=0)
-
-    @property
-    def unit(self) -> str:
-        """Percent."""
-        return "%"
 
     def metric_name(self) -> str:
         """With its limit."""

@@ -33,11 +33,7 @@ class Jitter(TrackedPeople):
     name: ClassVar[str] = "jitter"
     version: ClassVar[int] = 1
     metric: ClassVar[str] = "RMS jerk"
-
-    @property
-    def unit(self) -> str:
-        """Unit of the number: metres per second cubed."""
-        return "m/s³"
+    error_unit: ClassVar[str] = "m/s³"
 
     def values(self, joints_mm: Array, frame: Index, person: Index, truth: TruthTable) -> dict[str, Array]:
         """Jerk of each joint over a person's frame and the three before, and as ``error`` its root mean square.
@@ -66,6 +62,5 @@ class Jitter(TrackedPeople):
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
         """Number by action, subject and joint."""
-        names = [column for column in table.columns if column.startswith(JOINT_COLUMN)]
-        joints = {name.removeprefix(JOINT_COLUMN): root_mean_square(table[name].to_numpy() ** 2) for name in names}
-        return {**super().breakdown(table), "joint": joints}
+        joints = self.by_column(JOINT_COLUMN, table)
+        return {**super().breakdown(table), "joint": {name: root_mean_square(jerk**2) for name, jerk in joints.items()}}

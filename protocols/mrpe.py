@@ -7,7 +7,7 @@ prediction for a true person is the one with the same number in the sample.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import ROOT, Skeleton
-from poseboard.protocols import bootstrap
 from poseboard.protocols.base import Breakdown, MatchingProtocol, TruthTable, number_or_none
 from poseboard.protocols.camera_frame import gather
 from poseboard.protocols.predictions import PoseTable
@@ -122,11 +121,9 @@ class Mrpe(MatchingProtocol):
             }
         )
 
-    def estimate(
-        self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Number under each row of ``multiplicity``, (R,); see :class:`Protocol`."""
-        return self._mean("error", table, codes, multiplicity)
+    def strata(self, table: pd.DataFrame) -> pd.Series[Any] | None:
+        """Actions of equal weight, if the number is their mean."""
+        return None if self.average == "frames" else table["action"]
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
         """By action, by subject and by part; None for an action without a person."""
@@ -135,14 +132,11 @@ class Mrpe(MatchingProtocol):
         return {
             **of_all,
             "action": {**dict.fromkeys(map(str, table["action"].cat.categories)), **of_all["action"]},
-            "part": {part: number_or_none(self._mean(part, table, codes, ones)[0]) for part in PARTS},
+            "part": {
+                part: number_or_none(self.mean(table[part].to_numpy(dtype=np.float64), table, codes, ones)[0])
+                for part in PARTS
+            },
         }
-
-    def _mean(
-        self, column: str, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        strata = None if self.average == "frames" else pd.factorize(table["action"])[0]
-        return bootstrap.ratio(table[column].to_numpy(dtype=np.float64), codes, multiplicity, strata)
 
 
 def _of(place: NDArray[np.integer], person: NDArray[np.integer]) -> pd.MultiIndex:

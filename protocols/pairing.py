@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import scipy  # its parts load when they are used
 from numpy.typing import NDArray
 
@@ -11,26 +10,6 @@ from poseboard.datasets.camera import Array
 from poseboard.protocols.average_precision import same_image
 
 Index = NDArray[np.int64]
-
-
-def candidates(first_sample: Index, second_sample: Index) -> tuple[Index, Index]:
-    """Everyone of a first list with everyone of a second in the same sample.
-
-    Args:
-        first_sample: (N,) sample of each.
-        second_sample: (M,) likewise.
-
-    Returns:
-        Rows of the first and of the second list, (K,) each, by sample.
-
-    Example:
-        >>> [rows.tolist() for rows in candidates(np.array([0, 1, 1]), np.array([1, 2]))]
-        [[1, 2], [0, 0]]
-    """
-    people = pd.DataFrame({"sample": first_sample, "first": np.arange(len(first_sample))})
-    seen = pd.DataFrame({"sample": second_sample, "second": np.arange(len(second_sample))})
-    pairs = people.merge(seen, on="sample").sort_values(["sample", "first", "second"], kind="stable")
-    return pairs["first"].to_numpy(dtype=np.int64), pairs["second"].to_numpy(dtype=np.int64)
 
 
 def assigned(first: Index, second: Index, cost: Array, cap: float) -> Index:

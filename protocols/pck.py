@@ -74,7 +74,7 @@ class Pck(MpjpeRelative):
         codes, ones = np.zeros(len(table), dtype=np.int64), np.ones((1, 1))
         readings = {f"PCK@{t} mm": metrics.pose_pck(distances, t) for t in (50, 100, 150)}
         readings[f"AUC 0–{self.longest_mm:g} mm"] = metrics.pose_auc(distances, self.thresholds_mm)
-        values = {name: 100 * float(self._mean(v, table, codes, ones)[0]) for name, v in readings.items()}
+        values = {name: 100 * float(self.mean(v, table, codes, ones)[0]) for name, v in readings.items()}
         return {
             **super().breakdown(table),
             "reading": {name: number_or_none(value) for name, value in values.items()},

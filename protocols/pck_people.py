@@ -23,7 +23,7 @@ Read both with the predicted people per true person: false people cost nothing.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,6 @@ from pydantic import Field, model_validator
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import ROOT, Skeleton
-from poseboard.protocols import bootstrap
 from poseboard.protocols.average_precision import greedy, same_image
 from poseboard.protocols.base import Breakdown, MatchingProtocol, TruthTable, joints_in_words
 from poseboard.protocols.camera_frame import People, gather, pixels
@@ -256,12 +255,9 @@ class PckPeople(MatchingProtocol):
             }
         )
 
-    def estimate(
-        self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Number under each row of ``multiplicity``, (R,); see :class:`Protocol`."""
-        strata = None if self.average == "frames" else pd.factorize(table["sequence"])[0]
-        return bootstrap.ratio(table["error"].to_numpy(dtype=np.float64), codes, multiplicity, strata)
+    def strata(self, table: pd.DataFrame) -> pd.Series[Any] | None:
+        """Sequences of equal weight, if the number is their mean."""
+        return None if self.average == "frames" else table["sequence"]
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
         """Number by action, subject and sequence; None for an action without people."""

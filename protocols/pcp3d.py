@@ -31,7 +31,7 @@ False people cost nothing. Read the number with the predicted people per true pe
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -41,10 +41,9 @@ from pydantic import Field
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.protocols import bootstrap
-from poseboard.protocols.average_precision import match_nearest
+from poseboard.protocols.average_precision import match_nearest, same_image
 from poseboard.protocols.base import Breakdown, Protocol, TruthTable, number_or_none
-from poseboard.protocols.pairing import Index, assigned, candidates, mean_distances, row_means
+from poseboard.protocols.pairing import Index, assigned, mean_distances, row_means
 from poseboard.protocols.predictions import LARGEST_MM, PoseTable, positions
 from poseboard.protocols.records import Measure
 
@@ -151,11 +150,9 @@ class Pcp3d(Protocol):
             axis=1,
         )
 
-    def estimate(
-        self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Mean of the actors' means under each row of ``multiplicity``, (R,)."""
-        return _mean_of_actors(table["error"].to_numpy(dtype=np.float64), table, codes, multiplicity)
+    def strata(self, table: pd.DataFrame) -> pd.Series[Any] | None:
+        """Actors, of equal weight."""
+        return table["person"]
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
         """Number by action, subject, actor and kind of limb."""
@@ -164,7 +161,7 @@ class Pcp3d(Protocol):
         for kind in LIMBS:
             columns = [column for column in table.columns if column.startswith(f"{LIMB_COLUMN}{kind} ")]
             share = 100 * row_means(table[columns].to_numpy(dtype=np.float64))
-            limbs[kind] = number_or_none(_mean_of_actors(share, table, codes, ones)[0])
+            limbs[kind] = number_or_none(self.mean(share, table, codes, ones)[0])
         actors = {f"actor {actor}": value for actor, value in self.by("person", table).items()}
         return {**super().breakdown(table), "actor": actors, "limb": limbs}
 
@@ -190,7 +187,7 @@ class Pcp3d(Protocol):
 
     def _as_published(self, predicted_mm: Array, place: Index, true_mm: Array, true_place: Index) -> Index:
         """Row of ``predicted_mm`` for each true pose by the compat rule, -1: none."""
-        first, second = candidates(true_place, place)
+        first, second = same_image(true_place, place)
         cost = row_means(np.linalg.norm(predicted_mm[second] - true_mm[first], axis=-1))
         known = np.isfinite(cost)
         first, second, cost = first[known], second[known], cost[known]
@@ -235,9 +232,3 @@ def _ends(joints_mm: Array) -> tuple[Array, Array]:
 
 def _limb_columns() -> list[str]:
     return [f"{LIMB_COLUMN}{kind} {number}" for kind, limbs in LIMBS.items() for number in range(len(limbs))]
-
-
-def _mean_of_actors(
-    values: Array, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    return bootstrap.ratio(values, codes, multiplicity, pd.factorize(table["person"])[0])

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import CAMERA_COLUMNS
 from poseboard.datasets.skeleton import Skeleton
-from poseboard.protocols import bootstrap
 from poseboard.protocols.base import Breakdown, Protocol, TruthTable, finite
 from poseboard.protocols.predictions import PoseTable
 from poseboard.protocols.records import Measure
@@ -115,6 +114,7 @@ class RecoveredCameras(Protocol):
 
     columns: ClassVar[tuple[str, ...]] = ("camera_R", "camera_t_mm")
     any_frame: ClassVar[bool] = True
+    error_unit: ClassVar[str] = "deg"
     metric: ClassVar[str]
 
     @abstractmethod
@@ -125,19 +125,18 @@ class RecoveredCameras(Protocol):
         """Further values (N, V) of the cameras, by prefix of their columns; empty by default."""
         return {}
 
-    @property
-    def unit(self) -> str:
-        """Unit of the number: degrees."""
-        return "deg"
-
     def number(self, values: Array) -> Array:
         """Convert camera values to numbers in ``unit``; NaN stays NaN."""
         return values
 
+    def metric_name(self) -> str:
+        """Name of the metric in the signature."""
+        return self.metric
+
     def measure(self, skeleton: Skeleton) -> Measure:
         """Measure of this protocol for the signatures of its numbers."""
         return Measure(
-            metric=self.metric,
+            metric=self.metric_name(),
             alignment="relative to the reference camera",
             root="none",
             joints="none",
@@ -179,20 +178,13 @@ class RecoveredCameras(Protocol):
             columns.append(pd.DataFrame(of_cameras[evaluated], columns=[prefix + name for name in rigs.names]))
         return pd.concat([frame, *columns], axis=1)
 
-    def estimate(
-        self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Mean over poses under each row of ``multiplicity``, (R,)."""
-        return bootstrap.ratio(table["error"].to_numpy(dtype=np.float64), codes, multiplicity)
-
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
         """Number by action, subject and camera, and the median over poses, which is robust to outliers."""
-        names = [column for column in table.columns if column.startswith(CAMERA_COLUMN)]
         return {
             **super().breakdown(table),
             "camera": {
-                name.removeprefix(CAMERA_COLUMN): finite(np.mean, self.number(table[name].to_numpy(dtype=np.float64)))
-                for name in names
+                name: finite(np.mean, self.number(values))
+                for name, values in self.by_column(CAMERA_COLUMN, table).items()
             },
             "median of poses": {"all": finite(np.median, table["error"].to_numpy(dtype=np.float64))},
         }

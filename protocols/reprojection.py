@@ -25,8 +25,9 @@ from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import Skeleton
 from poseboard.protocols import bootstrap
+from poseboard.protocols.average_precision import same_image
 from poseboard.protocols.base import Breakdown, Protocol, TruthTable, finite
-from poseboard.protocols.pairing import assigned, candidates, row_means
+from poseboard.protocols.pairing import assigned, row_means
 from poseboard.protocols.predictions import PoseTable, positions
 from poseboard.protocols.records import Measure
 from poseboard.protocols.single_person import JOINT_COLUMN
@@ -57,16 +58,12 @@ class Reprojection(Protocol):
     records: ClassVar[Literal["truth", "predicted"]] = "predicted"
     paired_on: ClassVar[Literal["person", "sample"]] = "sample"
     several_people: ClassVar[bool] = True
+    error_unit: ClassVar[str] = "px"
 
     judged: Literal["seen", "held_out"] = "seen"
     against: PointsKind = "detected"
     cap_px: float = Field(default=50, gt=0)
     report: Literal["mean", "median", "p90"] = "mean"
-
-    @property
-    def unit(self) -> str:
-        """Unit of the number: pixels."""
-        return "px"
 
     @property
     def points(self) -> PointsKind:
@@ -131,8 +128,8 @@ class Reprojection(Protocol):
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
         """Number by action, subject, view and joint, and medians over all joints, which are robust to outliers."""
-        names = [column for column in table.columns if column.startswith(JOINT_COLUMN)]
-        of_joints = table[names].to_numpy(dtype=np.float64)
+        by_joint = self.by_column(JOINT_COLUMN, table)
+        of_joints = np.stack([*by_joint.values()], axis=1)
         of_view = table["view"].astype(str).to_numpy()
         views = [view for view in table["view"].cat.categories if (of_view == view).any()]
         share = _SHARES.get(self.report)
@@ -141,7 +138,7 @@ class Reprojection(Protocol):
         return {
             **super().breakdown(table),
             "view": self.by("view", table[table["view"].notna()]),
-            "joint": {name.removeprefix(JOINT_COLUMN): finite(statistic, table[name].to_numpy()) for name in names},
+            "joint": {joint: finite(statistic, values) for joint, values in by_joint.items()},
             "median of joints": {view: finite(np.median, values) for view, values in medians.items()},
         }
 
@@ -161,7 +158,7 @@ class Reprojection(Protocol):
         seen = np.flatnonzero((points.view == view) & self._evaluated(truth, points.sample))
         points_px, of_points = points.points_px[seen], points.sample[seen]
         projected_px = seen_by.project(joints_mm, view, sample)
-        first, second = candidates(sample, of_points)
+        first, second = same_image(sample, of_points)
         distances = np.linalg.norm(projected_px[first] - points_px[second], axis=-1)
         cost = row_means(distances)
         chosen = assigned(first, second, cost, self.cap_px)

@@ -11,7 +11,7 @@ has both, since missing joints count as wrong.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -117,11 +117,9 @@ class SinglePerson(Protocol):
         )
         return pd.concat([frame, columns], axis=1)
 
-    def estimate(
-        self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Number under each row of ``multiplicity``, (R,); see :class:`Protocol`."""
-        return self._mean(table["error"].to_numpy(dtype=np.float64), table, codes, multiplicity)
+    def strata(self, table: pd.DataFrame) -> pd.Series[Any] | None:
+        """Actions of equal weight, if the number is their mean."""
+        return table["action"] if self.average == "actions" else None
 
     def interval(self, estimates: NDArray[np.float64]) -> tuple[float, float] | None:
         """95 % CI of :class:`Protocol`; None for the worst subject's mean."""
@@ -134,19 +132,20 @@ class SinglePerson(Protocol):
         codes, ones = np.zeros(len(table), dtype=np.int64), np.ones((1, 1))
         joints = {
             name.removeprefix(JOINT_COLUMN): number_or_none(
-                self._mean(self.joint_values(table[name].to_numpy(), missing), table, codes, ones)[0]
+                self.mean(self.joint_values(table[name].to_numpy(), missing), table, codes, ones)[0]
             )
             for name in names
         }
         return {**super().breakdown(table), "joint": joints}
 
-    def _mean(
+    def mean(
         self,
         values: NDArray[np.float64],
         table: pd.DataFrame,
         codes: NDArray[np.integer],
         multiplicity: NDArray[np.float64],
     ) -> NDArray[np.float64]:
+        """Mean of values of the records; see :class:`Protocol`."""
         if self.average == "worst_subject":
             subjects = pd.factorize(table["subject"])[0]
             worst = bootstrap.extreme(values, codes, multiplicity, subjects, largest=self.lower_is_better)
@@ -154,8 +153,7 @@ class SinglePerson(Protocol):
             left_out = (table["missing"].to_numpy(dtype=bool) & np.isnan(values)).astype(np.float64)
             share = bootstrap.means(left_out, codes, multiplicity, subjects)
             return np.where(np.any(share == 1, axis=1), np.nan, worst)
-        strata = None if self.average == "frames" else pd.factorize(table["action"])[0]
-        return bootstrap.ratio(values, codes, multiplicity, strata)
+        return super().mean(values, table, codes, multiplicity)
 
     def _answers(self, pred: PoseTable, truth: TruthTable) -> Rows:
         """Index in ``pred`` of the prediction for each true pose, (N,); -1 if missing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,12 +72,19 @@ class SeenBy:
 
         NaN behind the camera, and where the view does not see the sample.
         """
-        places = self.place[samples, view]
         pixels = np.full((*points_mm.shape[:-1], 2), np.nan)
-        for place in np.unique(places[places >= 0]):
-            rows = np.flatnonzero(places == place)
-            pixels[rows] = self.cameras[place].project(points_mm[rows])
+        for camera, rows in self.each(view, samples):
+            pixels[rows] = camera.project(points_mm[rows])
         return pixels
+
+    def each(self, view: int, samples: NDArray[np.integer]) -> Iterator[tuple[Camera, NDArray[np.int64]]]:
+        """Cameras behind a view in N samples, each with the indices (0 to N - 1) of the samples that it sees."""
+        places = self.place[samples, view]
+        order = np.argsort(places, kind="stable")
+        used, starts = np.unique(places[order], return_index=True)
+        for place, rows in zip(used.tolist(), np.split(order, starts[1:]), strict=True) if len(order) else ():
+            if place >= 0:
+                yield self.cameras[place], rows
 
     def sizes_px(self, view: int, samples: NDArray[np.integer]) -> Array:
         """(N, 2) width and height of the images of a view; infinite where they are not known."""

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from poseboard.datasets.camera import Array
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import Skeleton
+from poseboard.protocols.average_precision import same_image
 from poseboard.protocols.base import Protocol, TruthTable, number_or_none
-from poseboard.protocols.pairing import assigned, candidates, row_means
+from poseboard.protocols.pairing import assigned, row_means
 from poseboard.protocols.predictions import PoseTable, positions
 from poseboard.protocols.records import Measure
 from poseboard.protocols.views import PointsKind, ViewPoints
@@ -130,7 +131,7 @@ def track(joints_mm: Array, frame: Index) -> Index:
     """
     if not len(frame) or np.bincount(frame).max() == 1:
         return np.zeros(len(frame), dtype=np.int64)
-    first, second = candidates(frame, frame - 1)
+    first, second = same_image(frame, frame - 1)
     distances = row_means(np.linalg.norm(joints_mm[first] - joints_mm[second], axis=-1))
     linked = assigned(first, second, distances, NEAR_MM)
     links = scipy.sparse.coo_array((np.ones(len(linked)), (first[linked], second[linked])), shape=(len(frame),) * 2)
