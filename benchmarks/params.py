@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,7 +67,7 @@ class MethodEntry(BaseModel):
     class_: str | None = Field(default=None, alias="class", description="package.module:Class, if not a room's folder")
     on: Annotated[Any, BeforeValidator(_names)] = Field(
         default=None,
-        description="data sets that it runs on; left out: every one that fits it and that a table is run on",
+        description="data sets that it runs on, by name or kind; left out: every one that fits and has a table",
     )
     train_on: Annotated[Any, BeforeValidator(_names)] = Field(
         default=None,
@@ -124,6 +124,10 @@ class Params(_Strict):
     def kind(self, dataset: str) -> str:
         """Name of a data set's adapter in the catalogue: its ``kind``, else its own name."""
         return str(self.datasets.get(dataset, {}).get(KIND, dataset))
+
+    def names(self, names: Collection[str] | None, dataset: str) -> bool:
+        """Whether a row's ``on`` names a data set, by its name or its kind; None names all."""
+        return names is None or dataset in names or self.kind(dataset) in names
 
     def in_profile(self, profile: str, where: str = "--profile") -> Params:
         """The same values in another profile.
@@ -235,6 +239,7 @@ def _check_kinds(params: Params, path: Path) -> None:
 
 def _check_rows(params: Params, path: Path) -> None:
     """Refuse rows that name no row or data set, and mappings that could be taken for an option's value."""
+    kinds = [name for name, entry in catalog().items() if not entry.adapter.is_published]
     for name, entry in params.methods.items():
         where = f"{path}: methods.{name}"
         if name == SCRATCH:
@@ -248,8 +253,8 @@ def _check_rows(params: Params, path: Path) -> None:
             _check_keys(params, f"{where}.{option}", value)
         for option, names in {"on": params.chosen(entry.on, None) or [], "train_on": _leaves(entry.train_on)}.items():
             for dataset in names:
-                if dataset not in params.datasets:
-                    remedy = did_you_mean(dataset, params.datasets)
+                if dataset not in params.datasets and not (option == "on" and dataset in kinds):
+                    remedy = did_you_mean(dataset, [*params.datasets, *kinds])
                     raise InputError(f"{where}.{option}", f"no data set {dataset!r}", remedy)
 
 

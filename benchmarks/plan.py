@@ -341,7 +341,7 @@ class Plan:
             InputError: there is no such row.
         """
         on = self.params.chosen(self.entry(row).on, None)
-        return [dataset for dataset in self.params.datasets if on is None or dataset in on]
+        return [dataset for dataset in self.params.datasets if self.params.names(on, dataset)]
 
     def runs(self, row: str) -> Iterator[Run]:
         """The runs of a row in the order of params.yaml, including those that are left out (`Run.left_out`).
@@ -502,7 +502,7 @@ class Plan:
             return f"{start.row}, whose weights it starts from, does not run on it"
         kind = find_learner(run.spec)
         after = [self.params.chosen(self.rows[follower.row].on, None) for follower in run.followers]
-        if after and not predicts(kind) and not any(on is None or dataset in on for on in after):
+        if after and not predicts(kind) and not any(self.params.names(on, dataset) for on in after):
             return "no row that starts from it runs on it"
         skeleton = run.source.skeleton
         if skeleton is None:

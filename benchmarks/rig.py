@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -33,6 +33,7 @@ from poseboard.datasets.rig import (
     own_camera,
     rig_text,
 )
+from poseboard.datasets.video import Video, videos_of
 from poseboard.protocols.records import check_name
 
 ASSUMED_FPS = 60.0
@@ -51,7 +52,6 @@ _SEARCHED_S = 2.0
 """Largest shift in time that is tried between detections and truth."""
 _SHARED = 0.4
 """Least share of the most points in common at which a shift is considered: a few points fit anything."""
-_VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".mts")
 _OUTSIDE = 0.05
 """Share of joints outside the image above which the size is doubted."""
 
@@ -172,6 +172,7 @@ def new_rig(request: NewRig, home: Path) -> list[str]:
         *(f"  {line}" for line in keypoints.summary()),
         *(f"  {remark}" for remark in keypoints.remarks),
         *(f"  {line}" for line in _outside(cameras, keypoints)),
+        *(f"  {name}: video {video.path.name}, {video.line}" for name, video in videos.items()),
         f"Frames per second: {fps:g} ({fps_source})",
         _people_line(measured),
         up_line,
@@ -198,14 +199,25 @@ def _check_name(name: str) -> None:
 
 
 def match_names(
-    detections: Sequence[str], calibration: Sequence[str], mapping: Mapping[str, str], where: str
+    detections: Sequence[str],
+    others: Sequence[str],
+    mapping: Mapping[str, str],
+    where: str,
+    kind: Literal["calibration", "videos"] = "calibration",
 ) -> dict[str, str]:
-    """Name in the detections -> name in the calibration, in the order of the detections.
+    """Name in the detections -> name in the calibration or of the video, in the order of the detections.
 
-    Names are equal, or equal but for case, separators and words such as "json" and "cam". ``mapping`` goes first.
+    Names are equal, or equal but for case, separators and words such as "json" and "cam".
+
+    Args:
+        detections: names in the detections.
+        others: names of the calibrated cameras, or of the videos.
+        mapping: name in the detections -> other name, as the user says it; goes first.
+        where: both sources, for errors.
+        kind: what ``others`` are.
 
     Raises:
-        InputError: a camera of the detections has no or several cameras of the calibration; both lists are named.
+        InputError: a camera of the detections has no or several others; both lists are named.
 
     Example:
         >>> match_names(["cam01_json"], ["cam1", "cam2"], {}, "files")
@@ -213,27 +225,31 @@ def match_names(
     """
     matches = {}
     for name, target in mapping.items():
-        if target not in calibration:
-            raise InputError(f"--camera {name}={target}", "no such camera in the calibration",
-                             did_you_mean(target, calibration))  # fmt: skip
+        if target not in others:
+            raise InputError(f"--camera {name}={target}", f"no such camera in the {kind}",
+                             did_you_mean(target, others))  # fmt: skip
     for name in detections:
         if name in mapping:
             matches[name] = mapping[name]
-        elif name in calibration:
+        elif name in others:
             matches[name] = name
         else:
-            similar = [other for other in calibration if _plain(other) == _plain(name)]
+            similar = [other for other in others if _plain(other) == _plain(name)]
             if len(similar) == 1:
                 matches[name] = similar[0]
-    both = f"detections have {', '.join(detections)}; the calibration has {', '.join(calibration)}"
+    both = f"detections have {', '.join(detections)}; {kind}: {', '.join(others)}"
+    remedy = "name the videos like the cameras of the detections"
     without = [name for name in detections if name not in matches]
     if without:
-        remedy = f"say which is which, such as --camera {_shell(f'{without[0]}={calibration[0]}')}"
-        raise InputError(where, f"no calibrated camera for {', '.join(without)}: {both}", remedy)
+        if kind == "calibration":
+            remedy = f"say which is which, such as --camera {_shell(f'{without[0]}={others[0]}')}"
+        raise InputError(where, f"no camera of the {kind} for {', '.join(without)}: {both}", remedy)
     doubles = [name for name in matches if list(matches.values()).count(matches[name]) > 1]
     if doubles:
         problem = f"{' and '.join(doubles)} are both {matches[doubles[0]]}: {both}"
-        raise InputError(where, problem, "say which is which by --camera DETECTIONS=CALIBRATION")
+        if kind == "calibration":
+            remedy = "say which is which by --camera DETECTIONS=CALIBRATION"
+        raise InputError(where, problem, remedy)
     return matches
 
 
@@ -389,34 +405,22 @@ def _quantile(values: Array, share: float) -> Array:
 class _Video:
     path: Path
     fps: float
-    frames: int
     size: tuple[int, int]
+    line: str
 
 
 def _videos(folder: Path | None, cameras: Sequence[str]) -> dict[str, _Video]:
     """Camera -> video; empty without a folder."""
     if folder is None:
         return {}
-    if not folder.is_dir():
-        raise InputError(f"--videos {folder}", "there is no such folder", "name the folder of the videos")
-    files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in _VIDEOS}
-    if not files:
-        raise InputError(f"--videos {folder}", "has no videos", f"known are {', '.join(_VIDEOS)}")
-    matches = match_names(list(cameras), list(files), {}, f"cameras and videos of {folder}")
+    files = videos_of(folder)
+    matches = match_names(list(cameras), list(files), {}, str(folder), "videos")
     return {camera: _probe(files[stem]) for camera, stem in matches.items()}
 
 
 def _probe(path: Path) -> _Video:
-    """Frame rate, number of frames and size of a video; the size is that of the frames as OpenCV rotates them."""
-    video = cv2.VideoCapture(str(path))
-    try:
-        read, image = video.read()
-        if not read:
-            raise InputError(path, "no frame can be read", "check the video, or convert it to MP4")
-        fps, frames = video.get(cv2.CAP_PROP_FPS), int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-    finally:
-        video.release()
-    return _Video(path, float(fps), frames, (image.shape[1], image.shape[0]))
+    with Video(path) as video:
+        return _Video(path, video.rate_hz, video.size, video.describe())
 
 
 def _frame_rate(fps: float | None, videos: Mapping[str, _Video]) -> tuple[float, str]:

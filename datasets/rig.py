@@ -15,7 +15,7 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,8 +34,9 @@ from poseboard.datasets.files import files_sha256, read_file
 from poseboard.datasets.keypoints import People, read_keypoints
 from poseboard.datasets.keypoints.joint_sets import canonical_name, skeleton_of
 from poseboard.datasets.motion import Motion, Up, read_motion
-from poseboard.datasets.sample import Group, Sample, Truth, View
+from poseboard.datasets.sample import FileState, Group, Image, ReadImage, Sample, Truth, View
 from poseboard.datasets.skeleton import COCO
+from poseboard.datasets.video import Video
 
 RIG_FILE = "rig.yaml"
 DETECTIONS_FILE = "detections.parquet"
@@ -277,6 +278,7 @@ class Rig(Adapter):
         frames, unused = self.frames, sorted(set(self._keypoints.cameras) - set(self.views))
         if self._rig.truth is not None:
             self._true_joints  # noqa: B018
+        self._video_frames  # noqa: B018
         most = self._most_people
         detail = (
             f"{len(frames)} frames ({frames[0]} to {frames[-1]}, {len(frames) / self._rig.fps:.1f} s) in "
@@ -372,7 +374,49 @@ class Rig(Adapter):
         joints, confidence = people.xy_px[start:stop], people.confidence[start:stop]
         if self._most_people == 1 and start == stop:
             joints, confidence = np.full((1, len(self.skeleton), 2), np.nan), np.zeros((1, len(self.skeleton)))
-        return View(name, camera, None, _boxes(joints), joints.copy(), confidence.copy())
+        return View(name, camera, self._image(name, frame), _boxes(joints), joints.copy(), confidence.copy())
+
+    def _image(self, name: str, frame: int) -> ReadImage | None:
+        """Picture of a frame of the rig; None without a video, and outside of it."""
+        video, index = self._rig.cameras[name].video, frame + self._rig.cameras[name].offset_frames
+        if video is None or not 0 <= index < self._video_frames[name]:
+            return None
+        path = self.root / video
+        return ReadImage(partial(_read_frame, path, index), partial(FileState.of, path))
+
+    @cached_property
+    def _video_frames(self) -> dict[str, int]:
+        """Camera name -> number of frames of its video, for cameras with a video.
+
+        Raises:
+            InputError: a video cannot be read, or has another size than its camera.
+        """
+        frames = {}
+        for name, entry in self._rig.cameras.items():
+            if entry.video is None:
+                continue
+            where = f"{self.root / RIG_FILE}: cameras.{name}.video"
+            path = self.root / entry.video
+            if not path.is_file():
+                raise InputError(where, f"there is no file {path}", "correct the path, or write null")
+            video = _open_video(path, FileState.of(path))
+            if entry.size not in (None, video.size):
+                size = f"{video.size[0]} x {video.size[1]}"
+                raise InputError(
+                    where, f"{path.name} is {size}, size is {list(entry.size or ())}", "correct one of them"
+                )
+            frames[name] = video.frames
+        return frames
+
+
+@lru_cache(maxsize=16)
+def _open_video(path: Path, state: FileState) -> Video:
+    """Video that stays open, because frames are mostly read in order."""
+    return Video(path)
+
+
+def _read_frame(path: Path, index: int) -> Image:
+    return _open_video(path, FileState.of(path)).read(index)
 
 
 def _boxes(joints_px: Array) -> Array:

@@ -119,7 +119,7 @@ def test_names_of_cameras_are_matched_or_both_sides_listed() -> None:
     with pytest.raises(InputError) as caught:
         match_names(["left", "right"], ["Kamera links", "right"], {}, "pose and Calib.toml")
     assert str(caught.value) == (
-        "pose and Calib.toml: no calibrated camera for left: detections have left, right; the calibration has "
+        "pose and Calib.toml: no camera of the calibration for left: detections have left, right; calibration: "
         "Kamera links, right; say which is which, such as --camera 'left=Kamera links'"
     )
     with pytest.raises(InputError, match="cam01 and cam1 are both cam1: detections have"):
@@ -142,7 +142,7 @@ def test_names_of_cameras_are_matched_or_both_sides_listed() -> None:
         ({"format": "qualisys"}, "is no calibration of the format qualisys"),
         ({"calibration": Path("nowhere.toml")}, "nowhere.toml: there is no such file"),
         ({"detections": Path("nowhere")}, "nowhere: does not exist"),
-        ({"videos": Path("nowhere")}, "--videos nowhere: there is no such folder"),
+        ({"videos": Path("nowhere")}, "nowhere: is no folder; name the folder with one video per camera"),
         ({"truth": Path("nowhere.trc")}, "nowhere.trc: does not exist"),
         ({"offsets": {"left": 500, "right": 1000, "back": 1500}}, "no two cameras have detections at the same time"),
     ],
@@ -159,7 +159,9 @@ def test_cameras_on_one_side_only(made: Any, inputs: tuple[Path, Path], tmp_path
     more = made.write_pose2sim(tmp_path, made.made_up_rig((*made.NAMES, "Decke")))
     assert "  left out, because they have no detections: Decke" in new_rig(request_of((more, inputs[1])), tmp_path)
     fewer = made.write_pose2sim(tmp_path, made.made_up_rig(made.NAMES[:3]))
-    with pytest.raises(InputError, match="no calibrated camera for front: detections have back, front, left, right; "):
+    with pytest.raises(
+        InputError, match="no camera of the calibration for front: detections have back, front, left, right; "
+    ):
         new_rig(request_of((fewer, inputs[1]), name="other"), tmp_path)
 
 
@@ -185,7 +187,8 @@ def test_videos_give_rate_and_size(made: Any, inputs: tuple[Path, Path], tmp_pat
     folder.mkdir()
     for name, camera in cameras.items():
         writer = cv2.VideoWriter(str(folder / f"{name}.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, camera.size)
-        writer.write(np.zeros((camera.size[1], camera.size[0], 3), np.uint8))
+        for frame in range(3):
+            writer.write(np.full((camera.size[1], camera.size[0], 3), 80 * frame, np.uint8))
         writer.release()
     lines = new_rig(request_of(inputs, videos=folder), tmp_path)
     assert "Frames per second: 25 (of the videos)" in lines
@@ -193,11 +196,17 @@ def test_videos_give_rate_and_size(made: Any, inputs: tuple[Path, Path], tmp_pat
     assert {name: entry.video for name, entry in entries.items()} == {
         name: f"../../videos/{name}.avi" for name in entries
     }
+    rig = open_dataset("rig", {"root": tmp_path / "data/myrig"}, name="myrig")
+    first, later = (rig.sample(f"myrig/{frame:06d}").views for frame in (2, 3))
+    for view in first:
+        assert view.pixels().shape[:2] == view.camera.size[::-1]
+        assert abs(int(view.pixels().mean()) - 160) < 4, "frame 2 is the brightest"
+    assert [view.image for view in later] == [None] * 4, "the videos have ended"
     (folder / "left.avi").write_bytes(b"no video")
-    with pytest.raises(InputError, match=r"left.avi: no frame can be read; check the video"):
+    with pytest.raises(InputError, match=r"left.avi: is no video that OpenCV can open"):
         new_rig(request_of(inputs, videos=folder, overwrite=True), tmp_path)
     (folder / "left.avi").unlink()
-    with pytest.raises(InputError, match="no calibrated camera for left"):
+    with pytest.raises(InputError, match=r"no camera of the videos for left: .* name the videos like"):
         new_rig(request_of(inputs, videos=folder, overwrite=True), tmp_path)
 
 
