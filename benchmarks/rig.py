@@ -52,6 +52,8 @@ _SEARCHED_S = 2.0
 """Largest shift in time that is tried between detections and truth."""
 _SHARED = 0.4
 """Least share of the most points in common at which a shift is considered: a few points fit anything."""
+_ENCODER_MARGIN = 0.02
+"""Difference of the sizes of video and calibration, relative to the side, that is only reported."""
 _OUTSIDE = 0.05
 """Share of joints outside the image above which the size is doubted."""
 
@@ -173,6 +175,7 @@ def new_rig(request: NewRig, home: Path) -> list[str]:
         *(f"  {remark}" for remark in keypoints.remarks),
         *(f"  {line}" for line in _outside(cameras, keypoints)),
         *(f"  {name}: video {video.path.name}, {video.line}" for name, video in videos.items()),
+        *(f"  {line}" for line in _size_lines(cameras, videos)),
         f"Frames per second: {fps:g} ({fps_source})",
         _people_line(measured),
         up_line,
@@ -438,14 +441,31 @@ def _frame_rate(fps: float | None, videos: Mapping[str, _Video]) -> tuple[float,
 
 
 def _with_size(camera: Camera, name: str, videos: Mapping[str, _Video]) -> Camera:
-    """The camera with the image size of its video, if the calibration has none; InputError if the two differ."""
+    """The camera with the image size of its video, if the calibration has none; InputError if the two differ much."""
     if name not in videos or camera.size == videos[name].size:
         return camera
     size = videos[name].size
     if min(camera.size) > 0:
+        if _is_near(camera.size, size):
+            return camera
         problem = f"is {size[0]} x {size[1]}, the calibration of {name} is for {camera.size[0]} x {camera.size[1]}"
         raise InputError(videos[name].path, problem, "calibrate at the size of the video, or convert the video")
     return Camera(camera.K, camera.R, camera.t, camera.dist, size, camera.distortion)
+
+
+def _is_near(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two image sizes differ by a margin that encoders add or cut, and not by a resolution."""
+    return all(abs(a - b) <= _ENCODER_MARGIN * a for a, b in zip(size, other, strict=True))
+
+
+def _size_lines(cameras: Mapping[str, Camera], videos: Mapping[str, _Video]) -> list[str]:
+    """A line per camera with a video of nearly the size of its calibration."""
+    return [
+        f"{name}: the video is {video.size[0]} x {video.size[1]}, the calibration {cameras[name].size[0]} x "
+        f"{cameras[name].size[1]}; used as it is, so that joints may be off by the difference"
+        for name, video in videos.items()
+        if name in cameras and video.size != cameras[name].size
+    ]
 
 
 def _relative(path: Path, folder: Path) -> str:

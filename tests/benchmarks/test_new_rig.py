@@ -213,6 +213,20 @@ def test_videos_give_rate_and_size(made: Any, inputs: tuple[Path, Path], tmp_pat
 ROWS = {"dlt": {"code": "methods/dlt", "after": "scratch", "weighting": "peak"}}
 
 
+def test_videos_a_few_pixels_smaller_are_reported(made: Any, inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    cameras = made.made_up_rig(made.NAMES)
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name, camera in cameras.items():
+        size = (camera.size[0] - 8, camera.size[1]) if name == "left" else camera.size
+        writer = cv2.VideoWriter(str(folder / f"{name}.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, size)
+        writer.write(np.zeros((size[1], size[0], 3), np.uint8))
+        writer.release()
+    lines = [line for line in new_rig(request_of(inputs, videos=folder), tmp_path) if "the video is" in line]
+    assert [line.split(":")[0].strip() for line in lines] == ["left"]
+    assert read_rig(tmp_path / "data/myrig/rig.yaml").cameras["left"].size == cameras["left"].size
+
+
 def test_it_is_a_data_set_of_params_yaml(
     workspace_with: Any, inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
