@@ -183,12 +183,22 @@ def _description(camera: Camera, focus: Array) -> str:
         looks += ", away from the point that the other cameras look at"
     parts = [f"at {_point(centre / 1000)} m", looks]
     if min(camera.size) > 0:
-        corners = camera.undistort([[0, 0], [camera.size[0], camera.size[1]]])
-        left, right = np.degrees(np.arctan(camera.normalised(corners)))
-        parts.append(f"field of view {right[0] - left[0]:.0f}° x {right[1] - left[1]:.0f}°")
+        parts.append(f"field of view {_field_of_view(camera)}")
     else:
         parts.append("image size not known")
     return ", ".join(parts)
+
+
+def _field_of_view(camera: Camera) -> str:
+    """Angles between opposite edges of the image, through the principal point."""
+    (cx, cy), (width, height) = camera.K[:2, 2], camera.size
+    with np.errstate(all="ignore"):
+        edges = camera.normalised(camera.undistort([[0, cy], [width, cy], [cx, 0], [cx, height]]))
+    left, right, top, bottom = np.degrees(np.arctan([*edges[:2, 0], *edges[2:, 1]]))
+    angles = [right - left, bottom - top]
+    if not np.isfinite(angles).all():
+        return "not known: the lens model has no inverse at the edges of the image"
+    return " x ".join(f"{angle:.0f}°" for angle in angles)
 
 
 def _point(values: Array) -> str:

@@ -87,7 +87,7 @@ def write_qualisys(folder: Path, cameras: Mapping[str, Camera]) -> Path:
         right, bottom = left + camera.size[0] - 1, top + camera.size[1] - 1
         K = camera.K
         parts.append(
-            f'<camera active="1" model="Miqus Video" serial="{name}" viewrotation="0">'
+            f'<camera active="1" avg-residual="0.4" model="Miqus Video" serial="{name}" viewrotation="0">'
             f'<fov_video left="{left}" top="{top}" right="{right}" bottom="{bottom}"/>'
             f'<transform x="{x!r}" y="{y!r}" z="{z!r}" {rotation}/>'
             f'<intrinsic focalLengthU="{64 * float(K[0, 0])!r}" focalLengthV="{64 * float(K[1, 1])!r}" '

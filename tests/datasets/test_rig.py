@@ -152,7 +152,7 @@ def test_the_lines_say_where_a_camera_is_and_looks() -> None:
     np.testing.assert_allclose(focus_mm(list(cameras.values())), [0, 0, 1000], atol=1e-6)
     line = describe_cameras(cameras)["left"]
     assert line == (
-        "left: at (3.82, 1.18, 1.50) m, looks at (0.00, 0.00, 1.00) m in 4.03 m distance, field of view 71° x 44°"
+        "left: at (3.82, 1.18, 1.50) m, looks at (0.00, 0.00, 1.00) m in 4.03 m distance, field of view 71° x 43°"
     )
     behind = replace(cameras["left"], R=np.diag([-1.0, 1, -1]) @ cameras["left"].R)
     both = {**cameras, "left": replace(behind, t=-behind.R @ cameras["left"].centre_mm)}
