@@ -6,8 +6,6 @@ import torch
 from made_up import batch_of, ring_camera, totals_of_steps
 from made_up import dotted_moment as moment
 
-from poseboard.datasets.errors import InputError
-from poseboard.datasets.sample import Truth
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.algebraic.method import Algebraic
 from poseboard.methods.algebraic.model import normalised_weights, triangulate
@@ -54,17 +52,6 @@ def test_published_recipe_leaves_crops_as_they_are(backbone):
     np.testing.assert_array_equal(example["images"], [view.pixels() for view in moment(0)[0].views])
 
 
-def test_the_backbone_starts_as_it_was(backbone):
-    given = Checkpoint.read(backbone).state
-    state = started(backbone).model.state_dict()
-    assert all(torch.equal(value, state[f"backbone.{key}"]) for key, value in given.items())
-    assert any(".alg_confidences." in key for key in state)
-    other = Algebraic(TINY, HUMAN36M).training(backbone, seed=1).model.state_dict()
-    head = "backbone.alg_confidences.first.weight"
-    assert not torch.equal(state[head], other[head])
-    assert torch.equal(state[head], started(backbone).model.state_dict()[head])
-
-
 @pytest.mark.parametrize("dist", [(0, 0, 0, 0, 0), (0.1, -0.1, 0.01, -0.02, 0)])
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 def test_augmented_views_still_triangulate_to_the_truth(backbone, flip, dist):
@@ -100,17 +87,6 @@ def test_more_views_than_slots_are_drawn_at_random(backbone):
     assert 6 < len(seen) <= 10
 
 
-def test_joints_without_truth_do_not_count(backbone):
-    training = started(backbone)
-    sample, truth = moment(0)
-    joints = truth.joints_mm.copy()
-    joints[0, 3] = np.nan
-    example = training.example(sample, Truth(joints), np.random.default_rng(0))
-    loss = training.loss(torch.utils.data.default_collate([example, example]))
-    assert example["known"].sum() == J - 1
-    assert all(torch.isfinite(value) for value in loss.values())
-
-
 def test_confidences_become_weights():
     valid = torch.tensor([[True, True, False], [True, False, False]])
     confidences = torch.tensor([0.6, 0.2, 0.9])[None, :, None].expand(2, 3, J)
@@ -144,11 +120,3 @@ def test_prediction_undoes_the_lens(trained):
     found = [trained.predict([sample])[0].joints_mm for sample in (plain, bent)]
     assert np.isfinite(found[1]).all()
     assert not np.array_equal(*found)
-
-
-def test_weights_with_other_confidences_are_refused(backbone, tmp_path):
-    training = started(backbone)
-    path = tmp_path / "weights.pt"
-    Checkpoint("algebraic", training.architecture, training.model.state_dict()).save(path)
-    with pytest.raises(InputError, match="use_confidences"):
-        Algebraic({**TINY, "use_confidences": False}, HUMAN36M).load(path, "cpu")

@@ -65,13 +65,6 @@ def test_a_line_that_misses_is_not_drawn(drawn):
     assert above[2].collections
 
 
-def test_places_on_no_line_stand_at_their_distance_from_the_joint():
-    predicted = np.full((4, 2), 12.0)
-    axes = draw_matches(NAMES, None, SIDE, predicted, matches(straight=False)).axes[5]
-    np.testing.assert_allclose(stems(axes)[:, 0], np.linalg.norm(matches()[0].samples_px - 12.0, axis=1))
-    assert axes.get_xlabel() == "from the predicted joint, px"
-
-
 def test_images_that_may_not_be_shown_are_not_drawn(drawn):
     _, predicted, figure = drawn
     without = draw_matches(NAMES, None, SIDE, predicted, matches())

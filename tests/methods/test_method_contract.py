@@ -46,6 +46,14 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "volumetric": [{"aggregation": "softmax"}, {"recipe": "published", "voxels": 32}],
 }
 SMALL: dict[str, dict[str, Any]] = {"volumetric": {"voxels": 16}}
+OTHER: dict[str, dict[str, Any]] = {
+    "algebraic": {"use_confidences": False},
+    "epipolar": {"fusion": "unconstrained"},
+    "lifting": {"network": "rotation"},
+    "rays_mlp": {"views": 3},
+    "volumetric": {"aggregation": "max"},
+}
+"""Options that need other weights than those of the default options."""
 FROM_NOTHING = {"rootnet"}
 """Methods whose training needs nothing to start from."""
 CASES = [(name, SMALL.get(name, {}) | options) for name in FOLDERS for options in ({}, *VARIANTS.get(name, []))]
@@ -137,6 +145,13 @@ def test_it_loads_its_own_weights_only(case, tmp_path):
             case.method().load(tmp_path / wrong, "cpu")
     with pytest.raises(InputError, match=rf"lacking\.pt.*{re.escape(lost)}"):
         case.method().load(tmp_path / "lacking.pt", "cpu")
+
+
+@pytest.mark.parametrize("case", [(name, SMALL.get(name, {})) for name in OTHER], indirect=True, ids=list(OTHER))
+def test_weights_of_other_options_are_refused(case):
+    ((option, _),) = OTHER[case.name].items()
+    with pytest.raises(InputError, match=option):
+        find_method(case.name)({**case.options, **OTHER[case.name]}, HUMAN36M).load(case.checkpoint, "cpu")
 
 
 def test_images_without_weights_are_refused(case):
@@ -242,8 +257,18 @@ def test_training_is_a_pure_function_of_what_it_is_given(case):
     assert training.batch_size > 0
     assert training.inputs.crop_px == SIDE
     json.dumps(training.architecture)
-    again = case.training().model.state_dict()
-    assert all(torch.equal(value, again[key]) for key, value in training.model.state_dict().items())
+    state, again = training.model.state_dict(), case.training().model.state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in state.items())
+    started = Checkpoint.read(case.start).state
+    anew = case.name == "epipolar" and case.options.get("recipe") == "published"  # as the release: its last layer
+    fresh = [
+        key
+        for key in state
+        if case.name in FROM_NOTHING or key.removeprefix("backbone.") not in started or (anew and "final_layer." in key)
+    ]
+    assert all(torch.equal(state[key], started[key.removeprefix("backbone.")]) for key in state.keys() - set(fresh))
+    other = case.training(seed=1).model.state_dict()
+    assert not fresh or not all(torch.equal(state[key], other[key]) for key in fresh)
 
     each_view = getattr(case.method(), "each_view", False)  # then the harness gives one view at a time
     full, lacking = (moment(seed, 1 if each_view else views) for seed, views in ((0, 4), (1, 2)))
@@ -252,7 +277,9 @@ def test_training_is_a_pure_function_of_what_it_is_given(case):
     assert examples[0].keys() == examples[1].keys()
     assert all(np.array_equal(value, examples[1][key]) for key, value in examples[0].items())
 
-    batch = default_collate([examples[0], training.example(*lacking, np.random.default_rng(2))])
+    of_lacking = training.example(*lacking, np.random.default_rng(2))
+    assert of_lacking.get("known", np.zeros(1)).sum() in (0, len(HUMAN36M) - 1)
+    batch = default_collate([examples[0], of_lacking])
     training.model.train()
     losses, same = loss_of(training, batch), loss_of(training, batch)
     assert all(value.shape == () and torch.isfinite(value) for value in losses.values())

@@ -11,7 +11,6 @@ from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Group, Sample, Truth, View
 from poseboard.datasets.skeleton import COCO, HUMAN36M, ROOT
-from poseboard.methods.base import Method, Training
 from poseboard.methods.batches.mixing import Mixture, Roots
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.nets.architecture import Architecture
@@ -61,15 +60,6 @@ def saved(path, *, whole_frames, gamma=1.0, crop_px=64):
     return path
 
 
-def test_it_is_a_method(tmp_path):
-    method = Rootnet({}, HUMAN36M)
-    assert isinstance(method, Method)
-    training = method.training(None, 0)
-    assert isinstance(training, Training)
-    with pytest.raises(InputError, match="bbox_real"):
-        Rootnet({"bbox_real": 2}, HUMAN36M)
-
-
 def test_whole_frames_and_crops_of_them_are_answered_alike(tmp_path):
     """k and the way back follow from the crop's own camera, whoever cropped."""
     sample, _, _ = scene()
@@ -107,7 +97,6 @@ def test_answers_are_roots_with_the_scores_of_the_boxes(tmp_path):
     assert answers[0].frame == "a"
     np.testing.assert_array_equal(answers[0].joints_mm, annotated.joints_mm)
     assert answers[1].joints_mm.shape == (0, 1, 3)
-    assert method.predict([]) == []
 
 
 def test_examples_hold_the_true_root(tmp_path):
@@ -256,10 +245,7 @@ def test_a_file_of_roots_is_read_as_it_was_written(tmp_path):
         ('[{"image_id": 1, "bbox": [0, 0, 1, 1], "root_cam": [0, 0, NaN]}]', "entry 0: root_cam"),
         ('[{"image_id": 1, "bbox": [0, 0, 1], "root_cam": [0, 0, 1]}]', "entry 0: bbox"),
         ('[{"image_id": "a", "bbox": [0, 0, 1, 1], "root_cam": [0, 0, 1]}]', "entry 0: image_id"),
-        (
-            '[{"image_id": 1, "bbox": [0, 0, 1, 1], "root_cam": [0, 0, 1], "bbox_processed": false}]',
-            "raw",
-        ),
+        ('[{"image_id": 1, "bbox": [0, 0, 1, 1], "root_cam": [0, 0, 1], "bbox_processed": false}]', "raw"),
         ("[3]", "entry 0"),
     ],
 )

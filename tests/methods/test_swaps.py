@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_up import cameras, given_sample, write_checkpoint
+from made_up import cameras, given_sample
 
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import HUMAN36M
@@ -100,11 +100,3 @@ def test_the_row_answers_with_the_swap_undone():
     assert np.abs(plain - swaps).max() > 1
     with pytest.raises(InputError, match="swaps"):
         Ransac({"swaps": True, "compat": True}, HUMAN36M)
-
-
-def test_nothing_is_trained(tmp_path):
-    start = write_checkpoint(tmp_path / "r.pt", constants={"threshold_px": 7.0})
-    method = Ransac({"swaps": True}, HUMAN36M)
-    assert method.training(start, seed=0) is None
-    method.load(start, "cpu")
-    assert method.threshold_px == 7

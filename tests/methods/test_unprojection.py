@@ -4,13 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poseboard.methods.volumetric.unprojection import (
-    AGGREGATIONS,
-    centred,
-    rotation_about,
-    unproject,
-    voxel_offsets,
-)
+from poseboard.methods.volumetric.unprojection import AGGREGATIONS, centred, rotation_about, unproject, voxel_offsets
 
 UP = torch.tensor([0.0, 0, 1], dtype=torch.float64)
 EYE = torch.eye(3)[None]
@@ -39,18 +33,6 @@ def all_valid(samples, views):
     return torch.ones(samples, views, dtype=torch.bool)
 
 
-@settings(deadline=None)
-@given(st.floats(-10, 10), st.tuples(*[st.floats(-1, 1)] * 3).filter(lambda a: np.linalg.norm(a) > 0.1))
-def test_rotations_turn_about_their_axis(theta, axis):
-    axis = torch.tensor(axis, dtype=torch.float64)
-    axis = axis / axis.norm()
-    R = rotation_about(axis, torch.tensor(theta, dtype=torch.float64))
-    torch.testing.assert_close(R @ R.T, torch.eye(3, dtype=torch.float64))
-    torch.testing.assert_close(R @ axis, axis)
-    assert torch.linalg.det(R).item() == pytest.approx(1)
-    assert torch.trace(R).item() == pytest.approx(1 + 2 * np.cos(theta))
-
-
 @given(st.integers(2, 7), st.floats(100, 5000), st.floats(-4, 4))
 @settings(max_examples=25, deadline=None)
 def test_cubes_are_turned_about_their_centre(voxels, side, theta):
@@ -60,12 +42,6 @@ def test_cubes_are_turned_about_their_centre(voxels, side, theta):
     torch.testing.assert_close(offsets, -offsets.flip(1, 2, 3))
     torch.testing.assert_close(offsets[0, -1, 0, 0] - offsets[0, 0, 0, 0], side * turn[0, :, 0])
     torch.testing.assert_close(offsets[0, :, :, 0, 2], torch.full((voxels, voxels), -side / 2, dtype=torch.float64))
-
-
-def test_axis_transfer_only_moves_places_in_the_grid():
-    plain, moved = (voxel_offsets(1000.0, 4, EYE, transfer=transfer)[0] for transfer in (False, True))
-    for i, j, k in np.ndindex(4, 4, 4):
-        assert torch.equal(moved[i, j, k], plain[i, k, 3 - j])
 
 
 @pytest.mark.parametrize("size", [(24, 24), (16, 30), (30, 16)])
@@ -79,17 +55,6 @@ def test_samples_where_the_camera_projects(size):
     )  # fmt: skip
     x = torch.einsum("vrc,xyzc->vrxyz", P[..., :3].float(), positions[0]) + P[..., 3, None, None, None].float()
     torch.testing.assert_close(found, x[:, :2] / x[:, 2:], rtol=0, atol=2e-3)
-
-
-def test_compat_is_the_releases_sampling():
-    height, width = size = (16, 30)
-    P, positions = ring(1, size)[None], torch.zeros(1, 1, 1, 1, 3)
-    plain, compat = (
-        unproject(coordinates(size)[None], P, positions, all_valid(1, 1), "sum", compat=compat).flatten()
-        for compat in (False, True)
-    )
-    expected = torch.stack([plain[0] * (width - 1) / height, plain[1] * (height - 1) / width])
-    torch.testing.assert_close(compat, expected, rtol=0, atol=1e-3)
 
 
 def test_outside_behind_and_nowhere_is_zero():

@@ -9,7 +9,6 @@ import poseboard.methods
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.skeleton import COCO, HUMAN36M
 from poseboard.methods.algebraic.method import Algebraic
-from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.nets.detector import Detector
 from poseboard.methods.nets.pose_resnet import PoseResNet
 from poseboard.methods.weights import import_weights, published_names
@@ -77,11 +76,7 @@ def test_missing_and_misshapen_keys_are_listed(net, tmp_path):
     state["module.backbone.extra"] = torch.zeros(3)
     with pytest.raises(InputError) as error:
         import_weights("algebraic", saved(tmp_path, state))
-    for told in (
-        "backbone.conv1.weight",
-        "backbone.extra",
-        "backbone.bn1.bias (3,)",
-    ):
+    for told in ("backbone.conv1.weight", "backbone.extra", "backbone.bn1.bias (3,)"):
         assert told in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -132,15 +127,6 @@ def test_code_in_a_file_is_not_run(tmp_path, monkeypatch, kind):
     assert not (tmp_path / "hostile_was_here").exists()
 
 
-def test_truncated_and_absent_files(net, tmp_path):
-    path = saved(tmp_path, whole(net))
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(InputError, match=r"weights\.pth"):
-        import_weights("algebraic", path)
-    with pytest.raises(InputError, match=r"absent\.pth"):
-        import_weights("algebraic", tmp_path / "absent.pth")
-
-
 @pytest.mark.parametrize(
     "values",
     [
@@ -161,24 +147,6 @@ def test_other_contents_are_refused(tmp_path, values):
             import_weights(method, saved(tmp_path, values))
 
 
-def test_unknown_methods_are_named(tmp_path):
-    with pytest.raises(InputError, match="stereoscopic"):
-        import_weights("stereoscopic", tmp_path / "weights.pth")
-
-
-@pytest.mark.parametrize("method", ["backbone", "algebraic", "volumetric", "epipolar"])
-def test_the_size_of_a_pose_is_of_lifting_alone(net, tmp_path, method):
-    with pytest.raises(InputError, match=f"{method} --set scale_mm") as told:
-        import_weights(method, saved(tmp_path, whole(net)), scale_mm=250.0)
-    assert "\n" not in str(told.value)
-
-
-def test_imported_weights_are_a_checkpoint(net, tmp_path):
-    checkpoint = import_weights("algebraic", saved(tmp_path, whole(net, "backbone.")))
-    checkpoint.save(tmp_path / "ours.pt")
-    assert Checkpoint.read(tmp_path / "ours.pt").architecture == checkpoint.architecture
-
-
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -186,12 +154,14 @@ def test_imported_weights_are_a_checkpoint(net, tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "LFS"),
         (b"\n<!DOCTYPE html><html>", "web page"),
         (b"\x1f\x8b\x08rest", "packed"),
-        (b"PK\x03\x04 and no more", ".*download it again"),
+        (b"PK\x03\x04 and no more", "download it again"),
+        (None, ""),
     ],
 )
 def test_a_file_that_is_no_checkpoint_is_told_for_what_it_is(tmp_path, content, said):
     path = tmp_path / "weights.pth"
-    path.write_bytes(content)
+    if content is not None:
+        path.write_bytes(content)
     with pytest.raises(InputError, match=rf"weights\.pth: .*{said}"):
         import_weights("algebraic", path)
 
