@@ -20,7 +20,7 @@ Fill = Callable[[nn.Module, int], None]
 
 @pytest.fixture
 def weights_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No kernel is drawn: one that is not filled or loaded either is NaN."""
+    """Initialise kernels with NaN, so that a kernel that is neither filled nor loaded is found."""
     for draw in ("kaiming_uniform_", "kaiming_normal_", "xavier_normal_", "normal_"):
         monkeypatch.setattr(nn.init, draw, lambda weight, *_, **__: weight.detach().fill_(torch.nan))
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 @cache
 def _filled(key: str, shape: tuple[int, ...], seed: int, norm: float) -> Tensor:
-    """Networks of one file of tests share most keys; ``conftest.py`` forgets them with the file."""
+    """Weights of one key, cached: networks of one test file share most keys."""
     if key.endswith("num_batches_tracked"):
         return torch.zeros(shape, dtype=torch.int64)
     value = np.random.default_rng(zlib.crc32(key.encode()) + seed).standard_normal(shape)
@@ -36,5 +36,5 @@ def filled(
 
 
 def forget() -> None:
-    """What has been filled."""
+    """Clear the cache."""
     _filled.cache_clear()

@@ -34,18 +34,6 @@ def labels(golden_folder: Path) -> Path:
     return path
 
 
-def test_projection(golden: Golden) -> None:
-    file = golden("projection")
-    for c in range(len(file["K"])):
-        camera = Camera(file["K"][c], file["R"][c], file["t"][c])
-        np.testing.assert_allclose(camera.P, file["P"][c], rtol=1e-8)
-        np.testing.assert_allclose(camera.project(file["points_3d"]), file["points_2d"][c], rtol=1e-8)
-        homogeneous = np.concatenate([file["points_3d"], np.ones((len(file["points_3d"]), 1))], axis=1) @ camera.P.T
-        np.testing.assert_allclose(homogeneous, file["points_2d_homogeneous"][c], rtol=1e-8)
-        half_distance = np.linalg.norm(camera.project(file["points_3d"]) - file["noisy_2d"][c], axis=-1) / 2
-        np.testing.assert_allclose(half_distance, file["reprojection_error"][:, c], rtol=1e-8)
-
-
 def test_undistortion(golden: Golden) -> None:
     file = golden("undistort_map")
     for c in range(len(file["K"])):

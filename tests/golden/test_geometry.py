@@ -28,10 +28,12 @@ def test_projection(golden):
     g = golden("projection")
     pixels, _ = project(torch.tensor(g["P"]), torch.tensor(g["points_3d"]))
     np.testing.assert_allclose(pixels, g["points_2d"], rtol=1e-8)
+    homogeneous = np.concatenate([g["points_3d"], np.ones((len(g["points_3d"]), 1))], axis=1)
     for v in range(len(g["P"])):
         # The lens is kept with the camera and has no part in the projection matrix.
         camera = Camera(g["K"][v], g["R"][v], g["t"][v], g["dist"][v], distortion="human36m")
         np.testing.assert_allclose(camera.P, g["P"][v], rtol=1e-8)
+        np.testing.assert_allclose(homogeneous @ camera.P.T, g["points_2d_homogeneous"][v], rtol=1e-8)
         np.testing.assert_allclose(camera.undistorted().project(g["points_3d"]), g["points_2d"][v], rtol=1e-8)
         assert np.abs(camera.project(g["points_3d"]) - g["points_2d"][v]).max() > 0.01
         np.testing.assert_allclose(camera.undistort(camera.project(g["points_3d"])), g["points_2d"][v], atol=1e-3)

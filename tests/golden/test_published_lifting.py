@@ -51,6 +51,12 @@ def released(fill_by_rule, network, joints=17, handed=False):
     return model, state
 
 
+@pytest.fixture(scope="module")
+def direct_state(fill_by_rule):
+    """What the release saves of its network "direct"; tests do not change it."""
+    return released(fill_by_rule, "direct")[1]
+
+
 def saved(tmp_path, state):
     path = tmp_path / "model_final.pth"
     torch.save({"model": state, "epoch": 16, "optimizer": {}, "scheduler": {}}, path)
@@ -155,8 +161,8 @@ def test_networks_on_true_maps_see_maps_like_those(tmp_path, fill_by_rule, monke
     np.testing.assert_allclose(answer.joints_mm[0], expected, rtol=0, atol=1e-4 * longest)
 
 
-def test_a_backbone_is_given_where_one_is_needed(tmp_path, fill_by_rule):
-    _, state = released(fill_by_rule, "direct")
+def test_a_backbone_is_given_where_one_is_needed(tmp_path, direct_state):
+    state = direct_state
     architecture = Architecture(network="small", joints=RHD_HAND.joints, crop_px=64)
     hands = tmp_path / "hands.pt"
     Checkpoint("backbone", architecture.plain(), architecture.build(seed=3).state_dict()).save(hands)
@@ -207,10 +213,7 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path, fill_by_rule):
     [
         (lambda s: {k: v for k, v in s.items() if k.startswith("liftingnet")}, "--set backbone"),
         (lambda s: {k: v for k, v in s.items() if k.startswith("backbone")}, "liftingnet"),
-        (
-            lambda s: {k: v for k, v in s.items() if k != "liftingnet.module.poseprior.6.weight"},
-            r"poseprior\.6\.weight",
-        ),
+        (lambda s: {k: v for k, v in s.items() if not k.endswith("poseprior.6.weight")}, r"poseprior\.6\.weight"),
         (lambda s: {**s, "liftingnet.module.poseprior.6.weight": torch.zeros(50, 512)}, r"\(50, 512\)"),
         (lambda s: {**s, "liftingnet.module.poseprior.0.weight": torch.zeros(512)}, r"\(512,\)"),
         # maps of 224, which no backbone of the release answers to its crops of 256
@@ -218,24 +221,13 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path, fill_by_rule):
         (lambda s: {k: v for k, v in s.items() if ".layer3." not in k}, "PoseResNet"),
     ],
 )
-def test_files_of_something_else_are_refused(tmp_path, fill_by_rule, spoil, told):
-    _, state = released(fill_by_rule, "direct")
+def test_files_of_something_else_are_refused(tmp_path, direct_state, spoil, told):
     with pytest.raises(InputError, match=told):
-        import_weights("lifting", saved(tmp_path, spoil(state)), scale_mm=SCALE_MM)
+        import_weights("lifting", saved(tmp_path, spoil(direct_state)), scale_mm=SCALE_MM)
 
 
-@pytest.mark.parametrize("scale_mm", [None, 0.0, -1.0, float("nan"), float("inf")])
-def test_the_size_has_to_be_given(tmp_path, fill_by_rule, scale_mm):
-    _, state = released(fill_by_rule, "direct")
-    with pytest.raises(InputError, match="--set scale_mm"):
-        import_weights("lifting", saved(tmp_path, state), scale_mm=scale_mm)
-
-
-def test_it_is_a_checkpoint_of_ours(tmp_path, fill_by_rule):
-    _, state = released(fill_by_rule, "direct")
-    path = tmp_path / "ours.pt"
-    import_weights("lifting", saved(tmp_path, state), scale_mm=SCALE_MM).save(path)
-    read = Checkpoint.read(path)
-    assert (read.method, read.constants) == ("lifting", {"scale_mm": SCALE_MM})
-    with pytest.raises(InputError, match="network"):
-        Lifting({"network": "rotation"}, HUMAN36M).load(path, "cpu")
+def test_the_size_has_to_be_given(tmp_path, direct_state):
+    file = saved(tmp_path, direct_state)
+    for scale_mm in (None, 0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="--set scale_mm"):
+            import_weights("lifting", file, scale_mm=scale_mm)
