@@ -21,12 +21,6 @@ def test_every_known_data_set_says_where_it_is_to_be_had() -> None:
         assert (status.state, bool(status.detail), bool(status.obtain)) == ("missing", True, True)
 
 
-def test_status_follows_the_folder(human36m_tree: Path) -> None:
-    entries = catalog()
-    assert entries["human36m"].status(human36m_tree).state == "ready"
-    assert entries["panoptic"].status(human36m_tree).state == "missing"
-
-
 def test_options_reach_the_adapter(human36m_tree: Path) -> None:
     options = {"root": str(human36m_tree), "images": "original", "box_scale": 1.5, "synthetic": True}
     dataset = open_dataset("human36m", options)

@@ -24,6 +24,14 @@ def assert_same(store: CropStore, whole: Sample, side_px: int, box_scale: float 
         np.testing.assert_array_equal(store.pixels(whole.key, view.name), expected)
 
 
+@pytest.fixture
+def built(human36m_tree: Path, tmp_path: Path) -> Path:
+    """The folder of the crops of the test split."""
+    folder = crops_of(human36m_tree, tmp_path).build(Human36M(human36m_tree).keys("test"))
+    assert folder is not None
+    return folder
+
+
 @pytest.mark.parametrize("box_scale", [1.0, 1.3])
 def test_crops_are_the_views_crops(human36m_tree: Path, tmp_path: Path, box_scale: float) -> None:
     whole = Human36M(human36m_tree)
@@ -126,27 +134,21 @@ def test_a_missing_image_leaves_nothing_behind(human36m_tree: Path, tmp_path: Pa
     assert crops_of(root, folder).build(keys[:-1]) is not None
 
 
-def test_what_a_killed_build_left_is_swept(human36m_tree: Path, tmp_path: Path) -> None:
-    keys = Human36M(human36m_tree).keys("test")
-    built = crops_of(human36m_tree, tmp_path).build(keys)
-    assert built is not None
+def test_what_a_killed_build_left_is_swept(human36m_tree: Path, tmp_path: Path, built: Path) -> None:
     expected = np.load(built / "crops.npy")
     partial = built.with_name(built.name + ".partial")
     built.rename(partial)
     (partial / "crops.npy").write_bytes(b"half")
-    assert crops_of(human36m_tree, tmp_path).build(keys) == built
+    assert crops_of(human36m_tree, tmp_path).build(Human36M(human36m_tree).keys("test")) == built
     assert not partial.exists()
     np.testing.assert_array_equal(np.load(built / "crops.npy"), expected)
 
 
-def test_damaged_crops_are_named(human36m_tree: Path, tmp_path: Path) -> None:
-    keys = Human36M(human36m_tree).keys("test")
-    built = crops_of(human36m_tree, tmp_path).build(keys)
-    assert built is not None
+def test_damaged_crops_are_named(human36m_tree: Path, tmp_path: Path, built: Path) -> None:
     whole = (built / "crops.npy").read_bytes()
     (built / "crops.npy").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=re.escape(str(built))):
-        crops_of(human36m_tree, tmp_path).build(keys)
+        crops_of(human36m_tree, tmp_path).build(Human36M(human36m_tree).keys("test"))
 
 
 def _build(

@@ -108,13 +108,16 @@ def test_a_rendered_tree_says_so(save_labels: Save, labels: dict, tmp_path: Path
     real = Human36M(tmp_path)
     assert not real.synthetic
     manifest = tmp_path / "manifest.json"
-    manifest.write_text(json.dumps({"sha256": "ab" * 32, "generator": "g", "options": {"seed": 1}}))
+    whole = {"sha256": "ab" * 32, "generator": "g", "options": {"seed": 1}}
+    manifest.write_text(json.dumps(whole))
     rendered = Human36M(tmp_path)
     assert rendered.synthetic
     assert (real.facts("test").truth, rendered.facts("test").truth) == ("motion capture", "synthetic")
     with pytest.raises(InputError, match=re.escape(str(tmp_path))):
         rendered.manifest()
-    for damage in ("{}", "", "[]", '{"sha256": "short"}'):
+    listed = (["S9/Walking-1"], {"S9/Walking-1": "ab" * 32}, {"S9/Walking-1": {"bytes": 1}}, 7)
+    damaged = [json.dumps(whole | change) for change in ({"sha256": "short"}, *({"images": one} for one in listed))]
+    for damage in ("{}", "", "[]", *damaged):
         manifest.write_text(damage)
         with pytest.raises(InputError, match=r"manifest\.json: "):
             Human36M(tmp_path).manifest()
@@ -178,10 +181,7 @@ DAMAGE = {
         r"table\.bbox_by_camera_tlbr: .*\(3, 4\)",
     ),
     "4 lens values": (_retype("cameras", "dist", lambda v: v[..., :4]), r"cameras\.dist: .*\(4,\)"),
-    "cameras of fewer subjects": (
-        lambda labels: labels.update(cameras=labels["cameras"][:2]),
-        r"cameras: .*\(2, 4\)",
-    ),
+    "cameras of fewer subjects": (lambda labels: labels.update(cameras=labels["cameras"][:2]), r"cameras: .*\(2, 4\)"),
     "singular K": (_put("cameras", "K", (2, 1), 0), r"cameras\[S9, 55011271\]\.K: "),
     "infinite t": (_put("cameras", "t", (0, 3), np.inf), r"cameras\[S1, 60457274\]\.t: "),
     "subject beyond": (_put("table", "subject_idx", 5, 9), r"table\.subject_idx: row 5 "),

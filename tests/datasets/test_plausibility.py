@@ -13,7 +13,7 @@ from made_up_rhd import write_rhd
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.catalog import open_dataset
 from poseboard.datasets.facts import Facts
-from poseboard.datasets.plausibility import CHECKS, Finding, Labels, check_projection, findings, scale_to
+from poseboard.datasets.plausibility import CHECKS, Finding, Labels, check_projection, findings
 from poseboard.datasets.sample import Dataset, Group, Sample, Truth, View, skeleton_of_truth
 from poseboard.datasets.skeleton import HUMAN36M, ROOT, Skeleton
 from poseboard.datasets.synthetic.layouts import human36m
@@ -172,17 +172,6 @@ def test_hands_are_as_large_as_hands(tmp_path: Path) -> None:
     metres = replace(right, truths=[replace(truth, joints_mm=truth.joints_mm / 1000) for truth in right.truths])
     assert "metres" in first(metres).remedy
     assert " 0.1" in first(metres).problem
-
-
-def test_the_factor_is_one_between_units() -> None:
-    assert [scale_to(value, (500, 2500)) for value in (1.7, 17, 170, 17e3, 1.7e6, 0.17)] == [
-        1000,
-        100,
-        10,
-        0.1,
-        1e-3,
-        None,
-    ]
 
 
 def test_a_rendered_world_passes_and_is_found_in_metres(tmp_path: Path) -> None:

@@ -61,23 +61,6 @@ def test_the_calibration_projects_the_truth_onto_the_annotated_pixels(sample: Sh
     assert compared >= 5 * 3
 
 
-def test_detections_of_one_person_meet_in_space(sample: Shelf) -> None:
-    """Rays of a real detection in two views nearly cross: calibration and detections belong together."""
-    views = sample.sample("shelf/000001").views
-    best = np.inf
-    for a in views[0].joints_px:
-        for b in views[1].joints_px:
-            rows = [
-                (x * P[2] - P[0], y * P[2] - P[1])
-                for P, (x, y) in ((views[0].camera.P, a[5]), (views[1].camera.P, b[5]))
-            ]
-            point = np.linalg.svd(np.concatenate(rows))[2][-1]
-            point = point[:3] / point[3]
-            error = max(np.linalg.norm(v.camera.project(point) - p[5]) for v, p in ((views[0], a), (views[1], b)))
-            best = min(best, float(error))
-    assert best < 10
-
-
 def test_the_published_pickle_reads_as_the_converted_file(sample: Shelf, tmp_path: Path) -> None:
     for name in ("calibration_shelf.json", "actorsGT.mat"):
         shutil.copy(SAMPLE / name, tmp_path / name)

@@ -152,21 +152,13 @@ def test_manifest_tells_options_and_follows_seed_and_pixels(world, tmp_path):
     assert 0.3 < manifest["mean_joint_visibility"] < 1
     assert (world[0] / "contact_sheet.png").stat().st_size > 10000
     one = {"train_subjects": ("S1",), "test_subjects": (), "train_frames": 1, "actions": ("Posing",), "side_px": 64}
-    digests = [
-        generate(WorldOptions(**{**one, **change}), tmp_path)
-        for change in ({}, {"seed": 1}, {"jpeg_quality": 80}, {"occlusion": 0.0}, {})
-    ]
+    digests, hashes = [], []
+    for change in ({}, {"seed": 1}, {"jpeg_quality": 80}, {"occlusion": 0.0}, {}):
+        digests.append(generate(WorldOptions(**{**one, **change}), tmp_path))
+        hashes.append(Human36M(tmp_path).manifest())
     assert digests[0] == digests[-1]
     assert len(set(digests)) == 4
-
-
-def test_the_hash_of_the_data_set_follows_labels_and_not_pixels(tmp_path):
-    one = {"train_subjects": ("S1",), "test_subjects": (), "train_frames": 1, "actions": ("Posing",), "side_px": 64}
-    hashes = []
-    for change in ({}, {"jpeg_quality": 80}, {"seed": 1}):
-        generate(WorldOptions(**{**one, **change}), tmp_path)
-        hashes.append(Human36M(tmp_path).manifest())
-    assert hashes[0] == hashes[1] != hashes[2]
+    assert hashes[0] == hashes[2] == hashes[4] != hashes[1], "the data set's hash follows labels and not pixels"
 
 
 def test_whole_world_is_kept_and_an_unfinished_one_is_made_anew(world, tmp_path):
@@ -198,20 +190,11 @@ def _move_everybody(root):
     np.save(root / LABELS, np.array(labels, dtype=object), allow_pickle=True)
 
 
-def _blacken(root):
-    path = sorted((root / "processed/S9/Walking-1" / TREES[1]).rglob("*.jpg"))[2]
-    assert cv2.imwrite(str(path), np.zeros_like(read_image(path)))
-
-
 def _flip_a_byte(root):
     path = sorted((root / "processed/S9/Walking-1" / TREES[1]).rglob("*.jpg"))[0]
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-
-
-def _remove_an_image(root):
-    sorted((root / "processed/S9/Walking-1" / TREES[1]).rglob("*.jpg"))[0].unlink()
 
 
 def _edit_the_manifest(root):
@@ -220,14 +203,7 @@ def _edit_the_manifest(root):
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        (_move_everybody, "labels"),
-        (_blacken, "S9/Walking-1"),
-        (_flip_a_byte, "S9/Walking-1"),
-        (_remove_an_image, r"S9/Walking-1/.*\.jpg"),
-        (_edit_the_manifest, ""),
-    ],
+    ("change", "named"), [(_move_everybody, "labels"), (_flip_a_byte, "S9/Walking-1"), (_edit_the_manifest, "")]
 )
 def test_a_world_that_was_changed_is_neither_used_nor_rendered_over(copied, change, named):
     change(copied)
@@ -240,15 +216,6 @@ def test_a_world_that_was_changed_is_neither_used_nor_rendered_over(copied, chan
     (copied / "manifest.json").unlink()  # from here on it is the user's own
     assert not Human36M(copied).synthetic
     assert len(Human36M(copied).manifest()) == 64
-
-
-@pytest.mark.parametrize("images", [["S9/Walking-1"], {"S9/Walking-1": "ab" * 32}, {"S9/Walking-1": {"bytes": 1}}, 7])
-def test_a_manifest_whose_list_of_images_is_none_is_refused_by_name(copied, images):
-    path = copied / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"images": images}))
-    for ask in (Human36M(copied).manifest, lambda: generate(TINY, copied)):
-        with pytest.raises(InputError, match=r"manifest\.json: "):
-            ask()
 
 
 def test_a_flipped_byte_is_found_whatever_the_time_of_the_file(copied):
