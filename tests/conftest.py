@@ -1,8 +1,7 @@
-"""Hypothesis draws the same examples in every run: a suite that fails, fails for everybody and again.
+"""Settings of all tests.
 
-``--hypothesis-profile=explore`` draws others, several hundred a test.
-
-One thread for PyTorch's operators and those of NumPy: what tests compute is too small to be shared out.
+Hypothesis draws the same examples in every run, so a failure repeats. ``--hypothesis-profile=explore`` draws 500 new
+examples per test. PyTorch and NumPy use one thread: the arrays of the tests are small.
 """
 
 import gc
@@ -20,15 +19,18 @@ settings.load_profile("fixed")
 
 
 def pytest_collection_finish() -> None:
-    """What the tests have imported is not looked through for garbage during them."""
+    """Exclude the imported modules from garbage collection."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture
 def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SciPy's least-squares fits end after a few evaluations: those to what an untrained network sees converge in
-    hundreds, of no use to a test that compares one such fit with another."""
+    """End SciPy's least-squares fits after eight evaluations.
+
+    Fits to points of an untrained network need hundreds to converge. A test that compares two such fits does not need
+    convergence.
+    """
     import scipy
 
     monkeypatch.setattr(scipy.optimize, "least_squares", partial(scipy.optimize.least_squares, max_nfev=8))

@@ -1,4 +1,4 @@
-"""What a full disk is to a program, for the tests of all rooms."""
+"""Simulation of a full disk."""
 
 import resource
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_room_beyond(size: int) -> Iterator[None]:
-    """No file may grow beyond ``size`` bytes."""
+    """Limit the size of every file to ``size`` bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

@@ -1,6 +1,6 @@
-"""Programs of tests in forks of the test's process, which has imported what they need; a start takes seconds.
+"""Start of a Python program in forks of the test process, which has already imported the slow libraries.
 
-Of several, each finds the environment that torchrun gives its processes.
+Several processes get the environment variables that torchrun sets.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ import torch._dynamo
 from torch import distributed
 
 PATIENCE_S = 600
-"""Several times what the programs take on a machine with four times as much work as cores."""
+"""Time limit, several times the duration on a busy machine."""
 
 
 def launch(program: Path, *arguments: str, folder: Path, processes: int = 1) -> None:
-    """Run a program in as many processes, to its end; AssertionError where one fails or takes longer than `PATIENCE_S`.
+    """Run a Python file to its end; AssertionError if a process fails or exceeds `PATIENCE_S`.
 
     Args:
-        program: a Python file.
-        arguments: of its command line.
-        folder: that it runs in.
-        processes: how many.
+        program: Python file.
+        arguments: command-line arguments.
+        folder: working directory.
+        processes: number of processes.
     """
     context = multiprocessing.get_context("fork")
     store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -57,7 +57,7 @@ def launch(program: Path, *arguments: str, folder: Path, processes: int = 1) -> 
             process.start()
             started.append(process)
         deadline, left = time.monotonic() + PATIENCE_S, list(started)
-        # Where one has failed, others may wait for it in vain.
+        # After a failure the other processes may wait forever.
         while left and all(process.exitcode in (None, 0) for process in started):
             wait([process.sentinel for process in left], max(deadline - time.monotonic(), 0))
             left = [process for process in left if process.is_alive() and time.monotonic() < deadline]
@@ -66,7 +66,7 @@ def launch(program: Path, *arguments: str, folder: Path, processes: int = 1) -> 
         for process in started:
             assert process.pid is not None
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # with what it has started
+                os.killpg(process.pid, signal.SIGKILL)  # and its child processes
             process.kill()
             process.join()
 
@@ -81,14 +81,14 @@ def _become(program: Path, arguments: tuple[str, ...], folder: Path, environment
 
 
 def draw_otherwise(number: int) -> None:
-    """Give the global generators a state of this fork's own: what depends on them then differs from fork to fork."""
+    """Seed the global random generators, so that code that depends on them differs between forks."""
     random.seed(number)
     np.random.seed(number)
     torch.manual_seed(number)
 
 
 def under_a_name_of_its_own(name: str) -> None:
-    """Processes of a training find each other in the launcher's store, where those of the one before have left keys."""
+    """Put the keys of a training under a prefix: the launcher's store still has the keys of the previous training."""
     join = distributed.init_process_group
     store = distributed.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
 

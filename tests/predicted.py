@@ -1,4 +1,4 @@
-"""Predictions as the score stage gathers them, and the cameras of a truth."""
+"""Predictions and cameras for tests of scoring."""
 
 from dataclasses import replace
 
@@ -17,11 +17,11 @@ SIGNATURE = Signature(
     metric="mpjpe", alignment="root", root="pelvis", joints="all 17", split="test", cameras=(("a", "b"),),
     cameras_of_dataset=2, average="frames", version=1,
 )  # fmt: skip
-"""Of a number by MPJPE from all cameras, for tests to vary."""
+"""Signature of an MPJPE from all cameras."""
 
 
 def answered(*tables: PoseTable) -> Predictions:
-    """Tables of one method by what it was shown and by seed."""
+    """Tables of one method, by condition and seed."""
     gathered: dict[Condition, dict[int, PoseTable]] = {}
     for table in tables:
         gathered.setdefault(table.info.condition, {})[table.info.seed] = table
@@ -35,7 +35,7 @@ def rows_of(pred: PoseTable, rows: NDArray[np.int64] | slice) -> PoseTable:
 
 
 def file_name(*cameras: str, seed: int = 0, root_cameras: tuple[str, ...] = ()) -> str:
-    """Name of the file of predictions from some cameras of Human3.6M, left out: all; with a predicted root or none."""
+    """File name of predictions from cameras of Human3.6M (default: all), with a predicted root or none."""
     root = "predicted" if root_cameras else "none"
     condition = Condition(cameras=cameras or CAMERAS, root=root, root_cameras=root_cameras)
     return f"{condition.slug}-seed{seed}.parquet"
