@@ -33,7 +33,7 @@ from poseboard.datasets.rig import (
     own_camera,
     rig_text,
 )
-from poseboard.datasets.video import Video, videos_of
+from poseboard.datasets.video import Video, is_near_size, videos_of
 from poseboard.protocols.records import check_name
 
 ASSUMED_FPS = 60.0
@@ -52,8 +52,6 @@ _SEARCHED_S = 2.0
 """Largest shift in time that is tried between detections and truth."""
 _SHARED = 0.4
 """Least share of the most points in common at which a shift is considered: a few points fit anything."""
-_ENCODER_MARGIN = 0.02
-"""Difference of the sizes of video and calibration, relative to the side, that is only reported."""
 _OUTSIDE = 0.05
 """Share of joints outside the image above which the size is doubted."""
 
@@ -446,16 +444,11 @@ def _with_size(camera: Camera, name: str, videos: Mapping[str, _Video]) -> Camer
         return camera
     size = videos[name].size
     if min(camera.size) > 0:
-        if _is_near(camera.size, size):
+        if is_near_size(camera.size, size):
             return camera
         problem = f"is {size[0]} x {size[1]}, the calibration of {name} is for {camera.size[0]} x {camera.size[1]}"
         raise InputError(videos[name].path, problem, "calibrate at the size of the video, or convert the video")
     return Camera(camera.K, camera.R, camera.t, camera.dist, size, camera.distortion)
-
-
-def _is_near(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two image sizes differ by a margin that encoders add or cut, and not by a resolution."""
-    return all(abs(a - b) <= _ENCODER_MARGIN * a for a, b in zip(size, other, strict=True))
 
 
 def _size_lines(cameras: Mapping[str, Camera], videos: Mapping[str, _Video]) -> list[str]:

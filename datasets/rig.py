@@ -36,7 +36,7 @@ from poseboard.datasets.keypoints.joint_sets import canonical_name, skeleton_of
 from poseboard.datasets.motion import Motion, Up, read_motion
 from poseboard.datasets.sample import FileState, Group, Image, ReadImage, Sample, Truth, View
 from poseboard.datasets.skeleton import COCO
-from poseboard.datasets.video import Video
+from poseboard.datasets.video import Video, is_near_size
 
 RIG_FILE = "rig.yaml"
 DETECTIONS_FILE = "detections.parquet"
@@ -399,7 +399,7 @@ class Rig(Adapter):
         """Camera name -> number of frames of its video, for cameras with a video.
 
         Raises:
-            InputError: a video cannot be read, or has another size than its camera.
+            InputError: a video cannot be read, or its size differs from that of its camera by a resolution.
         """
         frames = {}
         for name, entry in self._rig.cameras.items():
@@ -410,11 +410,9 @@ class Rig(Adapter):
             if not path.is_file():
                 raise InputError(where, f"there is no file {path}", "correct the path, or write null")
             video = _open_video(path, FileState.of(path))
-            if entry.size not in (None, video.size):
+            if entry.size is not None and not is_near_size(entry.size, video.size):
                 size = f"{video.size[0]} x {video.size[1]}"
-                raise InputError(
-                    where, f"{path.name} is {size}, size is {list(entry.size or ())}", "correct one of them"
-                )
+                raise InputError(where, f"{path.name} is {size}, size is {list(entry.size)}", "correct one of them")
             frames[name] = video.frames
         return frames
 

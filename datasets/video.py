@@ -25,6 +25,7 @@ SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".mpg", ".mpeg", ".webm", ".
 """Suffixes of videos in a folder."""
 
 _CONVERT = "convert it with ffmpeg to H.264 in .mp4"
+_ENCODER_MARGIN = 0.02
 _FARTHEST_GRAB = 64
 """Frames that are decoded and dropped before a jump is tried."""
 
@@ -140,6 +141,16 @@ class Video:
             return None
         self._next += 1
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+
+
+def is_near_size(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two image sizes differ only by a margin that encoders add or cut, and not by a resolution.
+
+    Example:
+        >>> is_near_size((1088, 1920), (1080, 1920)), is_near_size((1920, 1080), (1280, 720))
+        (True, False)
+    """
+    return all(abs(a - b) <= _ENCODER_MARGIN * a for a, b in zip(size, other, strict=True))
 
 
 def videos_of(folder: Path) -> dict[str, Path]:
