@@ -93,7 +93,9 @@ def score_together(
         ratio = _predicted_per_true(of_group, chosen) if rules[0].several_people else None
         for place, (table, rule, of_seeds) in enumerate(zip(tables, rules, by_rule, strict=True)):
             summary = _summary(table, rule, _signature(table, rule, of_group, truth), of_seeds, resamples)
-            of_sets = _over_cameras(rule, list(of_seeds.values()), of_group) if first.all_groups[number].subsets else []
+            of_sets = (
+                _over_cameras(rule, list(of_seeds.values()), of_group) if first.all_groups[number][0].subsets else []
+            )
             update: dict[str, Any] = {"group": number, "over_cameras": of_sets}
             if rule.several_people:
                 update["secondary"] = {**summary.secondary, PREDICTED_PER_TRUE: ratio}
@@ -116,10 +118,10 @@ def _answered_groups(
     """Place of a group of conditions -> its predictions by condition and seed; without groups that have no score."""
     answered: dict[int, dict[Condition, Mapping[int, PoseTable]]] = {}
     scored: set[tuple[Condition, ...]] = set()
-    for number, (group, conditions) in enumerate(zip(table.all_groups, groups, strict=True)):
+    for number, ((group, perturbations), conditions) in enumerate(zip(table.all_groups, groups, strict=True)):
         of_group = {offered: by_seed for offered in conditions if (by_seed := answers(protocol, predictions, offered))}
         used = tuple(starmap(_with_frames_used, of_group.items()))
-        whole = len(of_group) == len(conditions) or not (group.severities or group.subsets)
+        whole = len(of_group) == len(conditions) or not (len(perturbations) > 1 or group.subsets)
         if used and used not in scored and whole:
             answered[number] = of_group
             scored.add(used)

@@ -61,6 +61,10 @@ class Subsets(BaseModel):
         return hashlib.sha256(f"{self.seed} {order} {camera}".encode()).digest()
 
 
+Perturbations = tuple[Perturbation | None, ...]
+"""Perturbations of the input that give one number together: one, or those of a curve over severities. None: none."""
+
+
 class Group(BaseModel):
     """Conditions that together give one number of a table.
 
@@ -87,27 +91,11 @@ class Group(BaseModel):
     frames_per_rig: int = Field(
         default=1, ge=1, description="the most samples with the same cameras that a row may use together"
     )
-    perturbation: Perturbation | None = Field(
-        default=None, description="of the input: {kind: extrinsics, severity: 3, seed: 0}"
-    )
     trained_on: str | None = Field(
         default=None,
         min_length=1,
         description="another data set that the weights were trained on: a number of transfer",
     )
-
-    severities: tuple[int, ...] = Field(
-        default=(),
-        description="the number is the area under the curve over these severities, up to that of the perturbation",
-    )
-
-    @model_validator(mode="after")
-    def _a_curve(self) -> Self:
-        increasing = list(self.severities) == sorted(set(self.severities)) and min(self.severities, default=0) >= 0
-        last = None if self.perturbation is None else self.perturbation.severity
-        if self.severities and not (increasing and len(self.severities) > 1 and self.severities[-1] == last):
-            raise ValueError("severities: two or more that increase up to that of the perturbation")
-        return self
 
     @model_validator(mode="after")
     def _some_cameras(self) -> Self:
@@ -127,7 +115,9 @@ class Group(BaseModel):
         chosen = names if self.cameras == "all" else self.cameras
         return has_all and (self.subsets is None or self.subsets.size <= len(chosen))
 
-    def conditions(self, names: Sequence[str], split: str, table: str) -> tuple[Condition, ...]:
+    def conditions(
+        self, names: Sequence[str], split: str, table: str, perturbations: Perturbations = (None,)
+    ) -> tuple[Condition, ...]:
         """Conditions of the group on a data set with the cameras ``names``, before they are reduced to a row's inputs.
 
         Raises:
@@ -149,7 +139,7 @@ class Group(BaseModel):
             sets = [(name,) for name in ordered]
         elif self.leave_out:
             sets = [tuple(name for name in ordered if name != left_out) for left_out in ordered]
-        missing = self.perturbation.missing_cameras if self.perturbation else 0
+        missing = max(one.missing_cameras if one else 0 for one in perturbations)
         if missing > (fewest := min(map(len, sets))) - 2 and missing:
             raise InputError(
                 f"table {table}: perturbation", f"takes {missing} of {fewest} cameras", "leave two of them at least"
@@ -164,15 +154,9 @@ class Group(BaseModel):
                 perturbation=perturbation,
                 trained_on=self.trained_on,
             )
-            for perturbation in self._perturbations
+            for perturbation in perturbations
             for cameras in sets
         )
-
-    @property
-    def _perturbations(self) -> list[Perturbation | None]:
-        if self.perturbation is None or not self.severities:
-            return [self.perturbation]
-        return [self.perturbation.model_copy(update={"severity": severity}) for severity in self.severities]
 
 
 NUMBER_FIELDS = ("id", "title", "parameters", "headline", "published", "control", "notes")
@@ -256,9 +240,9 @@ class Table(BaseModel):
             if self.partial and not group.fits(names)
             else tuple(
                 one if one.perturbation is None else one.model_copy(update={"every": every})
-                for one in group.conditions(names, self.split, self.id)
+                for one in group.conditions(names, self.split, self.id, perturbations)
             )
-            for group in self.all_groups
+            for group, perturbations in self.all_groups
         ]
 
     def in_profile(self, profile: str) -> Table:
@@ -266,15 +250,14 @@ class Table(BaseModel):
         return self.model_copy(update={"perturbed": self.perturbed_in.get(profile, self.perturbed)})
 
     @property
-    def all_groups(self) -> tuple[Group, ...]:
-        """All groups, including the perturbed groups that `perturbed` adds; one number for each."""
-        added = [
-            group.model_copy(update={"perturbation": Perturbation(kind=kind, severity=severity), "severities": curve})
-            for kind, severities in self.perturbed.items()
-            for group in self.groups
-            for severity, curve in (*((one, ()) for one in severities), (severities[-1], (0, *severities)))
-        ]
-        return (*self.groups, *added)
+    def all_groups(self) -> tuple[tuple[Group, Perturbations], ...]:
+        """Groups with their perturbations, one number each: none, then for each kind the severities and their area."""
+        numbers: list[tuple[Group, Perturbations]] = [(group, (None,)) for group in self.groups]
+        for kind, severities in self.perturbed.items():
+            curve = tuple(Perturbation(kind=kind, severity=severity) for severity in severities)
+            of_kind: list[Perturbations] = [*((one,) for one in curve), (None, *curve)]
+            numbers += [(group, perturbations) for group in self.groups for perturbations in of_kind]
+        return tuple(numbers)
 
     @model_validator(mode="after")
     def _severities(self) -> Self:
@@ -288,8 +271,6 @@ class Table(BaseModel):
                     or not 1 <= severities[0] <= severities[-1] <= 5
                 ):
                     raise ValueError(f"{field}.{kind}: name severities from 1 to 5 that increase")
-            if perturbed and any(group.perturbation is not None for group in self.groups):
-                raise ValueError(f"{field}: groups have perturbations of their own")
         return self
 
     def select(self, truth: TruthTable) -> TruthTable:

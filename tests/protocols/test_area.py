@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from predicted import answered
 
-from poseboard.datasets.errors import InputError
 from poseboard.protocols.comparison import compare
 from poseboard.protocols.records import Score
 from poseboard.protocols.scoring import score
-from poseboard.protocols.table import Group, Table
+from poseboard.protocols.table import Table
 
 KIND = "extrinsics"
 ERRORS_MM = {0: 1.0, 2: 4.0, 5: 20.0}
@@ -90,18 +89,8 @@ def test_areas_are_compared_pose_by_pose(curve) -> None:
         ({"perturbed": {KIND: [0, 1]}}, "severities"),
         ({"perturbed": {KIND: [6]}}, "severities"),
         ({"perturbed": {"fog": [1]}}, "fog"),
-        ({"perturbed": {KIND: [1]}, "groups": [{"perturbation": {"kind": KIND, "severity": 1}}]}, "their own"),
     ],
 )
 def test_curves_that_are_none_are_refused(fields: dict[str, object], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         Table.model_validate({"id": "t", "title": "t", "dataset": "d", "protocol": "pck", **fields})
-
-
-def test_an_area_needs_its_perturbation() -> None:
-    for severities in ((0, 1), (1,), (3, 0)):
-        with pytest.raises(ValueError, match="severities"):
-            Group.model_validate({"severities": severities, "perturbation": {"kind": KIND, "severity": 3}})
-    group = Group.model_validate({"severities": (0, 3), "perturbation": {"kind": "missing_cameras", "severity": 3}})
-    with pytest.raises(InputError, match="takes 3 of 4 cameras"):
-        group.conditions("abcd", "test", "T")

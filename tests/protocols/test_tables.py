@@ -136,8 +136,8 @@ def test_table_runs(table: Table, make_truth, make_predictions) -> None:
     groups = table.conditions(names)
     single = [
         condition
-        for group, of in zip(groups, table.all_groups, strict=True)
-        if not of.severities
+        for group, (_, perturbations) in zip(groups, table.all_groups, strict=True)
+        if len(perturbations) == 1
         for condition in group
     ]
     offered = list(dict.fromkeys(condition for group in groups for condition in group))
