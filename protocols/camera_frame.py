@@ -60,13 +60,11 @@ def true_or_root(truth: TruthTable, joints: tuple[str, ...]) -> Array:
 
 
 def gather(pred: PoseTable, truth: TruthTable, joints: tuple[str, ...]) -> People:
-    """People of the samples that are evaluated, in the frame of the one camera that was seen.
-
-    Where several cameras were seen, in the world frame. Nothing of the predictions is changed.
+    """People of the evaluated samples, in the camera's frame if the input has one camera, else in the world frame.
 
     Raises:
-        InputError: unknown keys; joints that are not there; a pose in the frame of a camera that was not seen, or that
-            does not see the sample.
+        InputError: a key is unknown, a joint is absent, or a pose is in the frame of a camera that is not in the input
+            or does not see the sample.
     """
     place = positions(pred, truth.split_keys)
     chosen = np.ones(len(truth.split_keys), dtype=bool) if truth.chosen is None else truth.chosen
@@ -82,7 +80,7 @@ def gather(pred: PoseTable, truth: TruthTable, joints: tuple[str, ...]) -> Peopl
         raise InputError(
             f"{pred.source}: frame",
             f"{int(wrong.sum())} rows are in the frame of {frame[first]!r}, first {pred.keys[rows[first]]!r}",
-            f"answer in that of the camera that was seen: {', '.join(seen)}",
+            f"predict in the frame of an input camera: {', '.join(seen)}",
         )
     if view is not None and truth.seen_by is not None:
         of_world = np.flatnonzero(frame == "world")

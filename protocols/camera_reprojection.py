@@ -1,6 +1,6 @@
 """How far recovered poses and cameras together are, in the images, from where the true joints are seen.
 
-Each answered pose is projected by the recovered cameras, with the true intrinsics and lens, and compared with the true
+Each predicted pose is projected by the recovered cameras, with the true intrinsics and lens, and compared with the true
 pose in the full frame. It needs no alignment: where a method's scene is, and how large, an image does not show.
 """
 
@@ -49,7 +49,7 @@ class CameraReprojection(RecoveredCameras):
         return super().measure(skeleton).model_copy(update=update)
 
     def camera_values(self, rigs: Rigs, pred: PoseTable, truth: TruthTable) -> tuple[Array, NDArray[np.bool_]]:
-        """See :class:`RecoveredCameras`; NaN too where a joint that is evaluated is not answered."""
+        """See :class:`RecoveredCameras`; also NaN if an evaluated joint is not predicted."""
         assert truth.seen_by is not None
         answer_mm = pred.mapped(truth.skeleton.joints)[rigs.rows].astype(np.float64)
         true_mm, sample = truth.joints_mm[rigs.poses], truth.place[rigs.poses]

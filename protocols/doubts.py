@@ -83,7 +83,7 @@ def mistake_doubt(table: PoseTable, truth: TruthTable) -> str | None:
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """Every predicted person beside every true one of the same sample, by common joints.
+    """Pairs of predicted and true people of the same samples, in their common joints.
 
     Args:
         predicted_mm: (n, J, 3) all joints of the file.
@@ -165,7 +165,7 @@ def _changes(pairs: _Pairs) -> Iterator[tuple[str, Array]]:
 
 
 def _other_side(joints: Sequence[str]) -> list[int]:
-    """Place of each joint's mirror image; of its own where there is none."""
+    """Index of each joint's mirror image, or of the joint itself."""
     place = {joint: i for i, joint in enumerate(joints)}
     sides = {"left": "right", "right": "left"}
     mirrored = ["_".join(sides.get(part, part) for part in joint.split("_")) for joint in joints]

@@ -343,8 +343,7 @@ def _blockwise(
     """``distances(pred, truth, absent)`` block by block in float64, with the module's rules for what is absent.
 
     ``absent`` (n, J) marks truth joints that are not evaluated (None: all are); ``distances`` may add to it, and may
-    change the copies of prediction and truth that it is handed. Its NaN
-    become inf where the joint is evaluated.
+    change the copies of prediction and truth. Its NaN become inf if the joint is evaluated.
     """
     validate(pred, truth, rows, root)
     result = np.empty(truth.shape[:2], dtype=np.result_type(pred, truth, np.float32))

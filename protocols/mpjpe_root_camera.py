@@ -50,7 +50,7 @@ class MpjpeRootCamera(MpjpeRelative):
                 raise InputError(
                     f"{pred.source}: frame",
                     f"{len(of_camera)} rows are in the frame of {name!r}, first {truth.keys[of_camera[0]]!r}",
-                    f"answer in that of the camera that was seen: {', '.join(pred.info.condition.cameras)}",
+                    f"predict in the frame of an input camera: {', '.join(pred.info.condition.cameras)}",
                 )
             unseen = np.isnan(R).any(axis=(1, 2))
             if unseen.any():

@@ -1,7 +1,7 @@
-"""MPJPE about the root after each pose is scaled to the truth, in the frame of the camera that it is answered in.
+"""MPJPE about the root after each pose is scaled to the truth, in the frame of its camera.
 
-For methods that cannot see how large the scene is. Other than in PA-MPJPE no rotation is removed: what is left is the
-error of the pose's shape and of its orientation in the reference camera.
+For methods that cannot recover the scale of the scene. Unlike PA-MPJPE it removes no rotation, so the error of the
+orientation in the reference camera counts.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ Index = NDArray[np.int64]
 
 
 def assigned(first: Index, second: Index, cost: Array, cap: float) -> Index:
-    """Which candidate pairs are made: one to one, the sum of the costs least, none beyond the cap.
+    """Choose candidate pairs, one to one, with the smallest sum of costs and none above the cap.
 
-    Who is left alone costs the cap, so that no good pair is given up for two bad ones.
+    An unpaired person costs the cap, so that no good pair is given up for two bad ones.
 
     Args:
         first: (K,) row of the first list in each candidate pair.
@@ -24,7 +24,7 @@ def assigned(first: Index, second: Index, cost: Array, cap: float) -> Index:
         cap: the largest cost of a pair.
 
     Returns:
-        Places among the K, in order.
+        Indices of the chosen pairs among the K, ascending.
 
     Example:
         >>> assigned(np.array([0, 0, 1]), np.array([0, 1, 0]), np.array([1.0, 2.0, 1.5]), 9.0).tolist()
@@ -54,7 +54,7 @@ def assigned(first: Index, second: Index, cost: Array, cap: float) -> Index:
 
 
 def row_means(values: Array) -> Array:
-    """(N, J) -> (N,) mean of what is known, NaN where nothing is."""
+    """Mean of the finite values of each row, (N, J) -> (N,); NaN without any."""
     known = np.isfinite(values)
     count = known.sum(axis=1)
     total = np.where(known, values, 0.0).sum(axis=1)
@@ -68,7 +68,7 @@ def mean_distances(
     truth_image: NDArray[np.integer],
     lacking_mm: float,
 ) -> tuple[Index, Index, Array]:
-    """Each predicted with each true person of the same image.
+    """Mean joint distances of each predicted person to each true person of the same image.
 
     Args:
         pred_mm: (N, J, 3); NaN = not predicted.

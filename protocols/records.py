@@ -51,7 +51,7 @@ RowKind = Literal["checkpoints", "training", "predictions", "scores", "errors", 
 """A folder of a profile's results that has a folder per row."""
 
 _SUFFIXES: dict[RowKind, str] = {"training": ".json", "scores": ".json", "errors": ".parquet", "examples": ".npz"}
-"""Of a row's file per data set; kinds without one have a folder per data set."""
+"""Suffix of a row's file for each data set; the other kinds have a folder for each data set."""
 
 _REMEDY = "correct the file, or run its stage again"
 
@@ -59,7 +59,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
 
 def check_name(where: str | Path, name: str) -> str:
-    """A name that may be part of a path and of a stage's name: at most 64 letters, digits, _ and - (not first).
+    """Check that a name may be part of a path and of a stage's name: at most 64 letters, digits, _ and - (not first).
 
     Args:
         where: the file or setting that has the name, for the error.
@@ -86,9 +86,9 @@ def row_path(profile: Path, kind: RowKind, row: str, dataset: str) -> Path:
 
     Args:
         profile: results/<profile>.
-        kind: of result.
-        row: its name in params.yaml.
-        dataset: its name in params.yaml.
+        kind: kind of result.
+        row: name of the row in params.yaml.
+        dataset: name of the data set in params.yaml.
 
     Raises:
         InputError: one of the names is no name (`check_name`).
@@ -120,7 +120,7 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     passing: ClassVar[frozenset[str]] = frozenset()
-    """Fields of date, cost and commit, which do not count as a difference."""
+    """Fields such as the date, the cost and the commit, which do not count as a difference."""
 
     def text(self) -> str:
         """As JSON with sorted keys."""
@@ -150,7 +150,7 @@ class Record(BaseModel):
             files.write(path, self.text().encode())
 
     def says_what(self, old: Self) -> bool:
-        """Whether an older record holds the same but for the fields that pass; one that lacks such a value does not."""
+        """Whether an older record is equal except for the `passing` fields, and has a value for each of these."""
         return all(
             getattr(self, name) is None or getattr(old, name) is not None
             if name in self.passing
@@ -184,14 +184,14 @@ def _same(new: object, old: object) -> bool:
 class Weights(Record):
     """Where a checkpoint comes from, and what it is."""
 
-    origin: Literal["trained", "imported"] = Field(description="trained here, or taken from a file of params.yaml")
-    file: str | None = Field(default=None, description="that an imported one was taken from")
-    file_sha256: str | None = Field(default=None, description="of that file")
-    architecture: dict[str, JsonValue] = Field(default_factory=dict, description="as the checkpoint itself says")
+    origin: Literal["trained", "imported"] = Field(description="trained here, or imported from a file of params.yaml")
+    file: str | None = Field(default=None, description="path of an imported checkpoint")
+    file_sha256: str | None = Field(default=None, description="hash of the imported file")
+    architecture: dict[str, JsonValue] = Field(default_factory=dict, description="as stored in the checkpoint")
     trained_on: tuple[str, ...] = Field(
         default=(),
-        description="data sets that they were trained on; empty: of weights trained here the file's own alone, "
-        "of imported ones not known",
+        description="data sets that the weights were trained on; empty: only the file's own data set for weights "
+        "trained here, unknown for imported weights",
     )
 
     def stated(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -227,9 +227,7 @@ class Provenance(Record):
     params_sha256: str = Field(description="of the options")
     data_manifest: str
     checkpoint_sha256: dict[str, str] = Field(description="'seed<k>' -> hash of the checkpoint file; empty if none")
-    weights: Weights | None = Field(
-        default=None, description="where the checkpoint comes from; null in older files, and where there is none"
-    )
+    weights: Weights | None = Field(default=None, description="where the checkpoint comes from; null: no checkpoint")
     seeds: list[int]
     versions: dict[str, str]
     hardware: str
@@ -237,7 +235,7 @@ class Provenance(Record):
     mlflow_run: str = Field(description="name of the run that `poseboard sync` writes for this file")
 
     def says_what(self, old: Self) -> bool:
-        """Not where this one is known to be made without uncommitted changes and the older one is not."""
+        """Like `Record.says_what`, but a clean commit replaces a commit with uncommitted changes."""
         return super().says_what(old) and (self.git_dirty is not False or old.git_dirty is False)
 
     @field_validator("created")
@@ -277,16 +275,15 @@ class TrainingFile(Record):
     dataset: Name
     synthetic: bool
     profile: Name
-    after: Name | None = Field(description="whose checkpoint it starts from")
+    after: Name | None = Field(description="row whose checkpoint the training starts from")
     parameters: int = Field(description="number of learned parameters")
     training_manifests: dict[str, str] = Field(
         default_factory=dict,
-        description="data set -> its manifest, of all that it was trained on; empty: this data set alone",
+        description="data set -> manifest, for all data sets of the training; empty: only this data set",
     )
     same_as: Name | None = Field(
         default=None,
-        description="data set whose training of the same row is equal in everything: its weights are taken over, and "
-        "``runs`` is empty",
+        description="data set on which the same row has an equal training: its weights are used, and ``runs`` is empty",
     )
     runs: list[TrainingRun]
     provenance: Provenance
@@ -328,14 +325,14 @@ class Signature(Measure):
     )
     cameras_of_dataset: int = Field(ge=1, description="how many cameras the data set has")
     root_cameras: tuple[str, ...] = Field(
-        default=(), description="cameras that a root may have been predicted from, where not from those that were seen"
+        default=(), description="cameras that the root was predicted from, if other than those of the input"
     )
-    boxes: BoxSource | None = Field(default=None, description="whose boxes of people; null: not stated")
-    truth: TruthSource | None = Field(default=None, description="whose true poses; null: not stated")
+    boxes: BoxSource | None = Field(default=None, description="source of the boxes; null: not stated")
+    truth: TruthSource | None = Field(default=None, description="source of the true poses; null: not stated")
     trained_on: tuple[str, ...] | None = Field(
         default=None,
-        description="data sets that the weights were trained on, where not on that of the number alone; null: on the "
-        "training split of that one, or not at all; empty: not known",
+        description="data sets that the weights were trained on, if other than that of the number; null: its training "
+        "split, or no training; empty: not known",
     )
     perturbation: Perturbation | None = Field(default=None, description="of the input; null: none")
     severities: tuple[int, ...] = Field(
@@ -355,7 +352,7 @@ class Signature(Measure):
 
     @property
     def whole(self) -> bool:
-        """Whether all cameras of the data set were seen at once."""
+        """Whether the input has all cameras of the data set at once."""
         return len(self.cameras) == 1 and len(self.cameras[0]) == self.cameras_of_dataset
 
     @property
@@ -382,7 +379,7 @@ class Signature(Measure):
 
     @property
     def perturbed(self) -> str:
-        """The perturbation in words; empty without one."""
+        """Description of the perturbation; empty without one."""
         if self.perturbation is None or not self.severities:
             return "" if self.perturbation is None else str(self.perturbation)
         levels = ", ".join(map(str, self.severities))
@@ -390,7 +387,7 @@ class Signature(Measure):
 
     @property
     def root_from(self) -> str:
-        """Where a root may be from that was not predicted from what was seen, for a reader; empty where it is."""
+        """Description of `root_cameras`; empty if the root was predicted from the cameras of the input."""
         if not self.root_cameras:
             return ""
         whole = len(self.root_cameras) == self.cameras_of_dataset
@@ -398,14 +395,14 @@ class Signature(Measure):
 
     @property
     def trained(self) -> str:
-        """What the weights were trained on, for a reader."""
+        """Description of `trained_on`."""
         if self.trained_on is None:
             return "this data set, where anything is"
         return ", ".join(self.trained_on) or "not known"
 
     @property
     def facts(self) -> dict[str, str]:
-        """All that is stated, name -> words."""
+        """All facts, name -> description."""
         return {
             "metric": self.metric,
             "alignment": self.alignment,
@@ -486,7 +483,7 @@ class Score(Record):
     table: Name = Field(description="id of the table it belongs to: file in benchmarks/tables/")
     group: int = Field(default=0, ge=0, description="which of the table's groups of conditions, in its order")
     title: str
-    published: str | None = Field(default=None, description="id of the published table it stands beside")
+    published: str | None = Field(default=None, description="id of the published table with the same number")
     headline: bool = Field(default=False, description="whether it is a column of its data set's main board")
     protocol: Name = Field(description="key of the protocol: file in protocols/")
     signature: Signature
@@ -494,32 +491,29 @@ class Score(Record):
     lower_is_better: bool = True
     value: float | None = Field(description="mean over seeds; null where every prediction is missing")
     ci95: tuple[float, float] | None = Field(
-        description="over subject × sequence, and over the seeds where there are several (`protocols.decisions`)"
+        description="over subject × sequence, and over seeds if there are several (`protocols.decisions`)"
     )
     ci95_groups: tuple[float, float] | None = Field(
-        default=None, description="of several seeds: over subject × sequence alone, with these weights as they are"
+        default=None, description="with several seeds: the part over subject × sequence"
     )
     n_samples: int = Field(
-        description="truth poses, or what else the protocol has answered, of one seed; their mean, rounded, where "
-        "seeds differ, as predicted people may"
+        description="number of records of one seed: true poses or predicted people; rounded mean if seeds differ"
     )
-    n_missing: int = Field(description="those of them without a usable prediction, over all seeds")
+    n_missing: int = Field(description="samples without a usable prediction, over all seeds")
     n_left_out: int = Field(
-        description="those of the missing that the number is not over; the others count in it as wrong"
+        description="missing samples that are left out of the number; the other missing samples count as wrong"
     )
-    n_false: int = Field(
-        default=0, description="predicted people that nothing supports, over all seeds, where the protocol counts them"
-    )
+    n_false: int = Field(default=0, description="false people over all seeds, if the protocol counts them")
     n_unjudged: int = Field(
-        default=0, description="predicted people of images whose people are not annotated, over all seeds"
+        default=0, description="predicted people in images without annotated people, over all seeds"
     )
     counted: Literal["poses", "people"] = Field(
-        default="poses", description="what n_samples and the counts beside it count: true poses, or people as predicted"
+        default="poses", description="what n_samples and the other counts refer to: true poses or predicted people"
     )
     n_groups: int = Field(description="subject × sequence groups that the bootstrap resamples")
     over_cameras: list[float | None] = Field(
         default_factory=list,
-        description="of random sets of cameras: the number of each set alone, in the order of the signature's cameras",
+        description="number of each random set of cameras, in the order of the signature's cameras",
     )
     seeds: list[SeedValue]
     breakdown: dict[str, dict[str, float | None]] = Field(
@@ -531,11 +525,11 @@ class Score(Record):
         "per true person",
     )
     curves: dict[str, Curve] = Field(default_factory=dict, description="'pck' -> share of joints below a threshold, …")
-    notes: list[str] = Field(default_factory=list, description="of the table, for whoever reads the number")
+    notes: list[str] = Field(default_factory=list, description="notes of the table")
 
     @property
     def sets(self) -> CameraSets | None:
-        """How far the numbers of its random sets of cameras are apart; None for fewer than two of them."""
+        """Spread over the random sets of cameras; None for fewer than two sets."""
         values = [value for value in self.over_cameras if value is not None]
         return CameraSets.of(values) if len(values) > 1 else None
 
@@ -553,13 +547,11 @@ class ScoreFile(Record):
     dataset: Name
     synthetic: bool
     profile: Name
-    warning: str = Field(default="", description="of the profile, where its numbers are not meant to be read")
+    warning: str = Field(default="", description="of a profile whose numbers must not be quoted")
     source: Literal["pipeline", "submission"] = "pipeline"
-    bound: bool = Field(
-        default=False, description="whether the row is a bound that others are read against: shown, and never ranked"
-    )
+    bound: bool = Field(default=False, description="whether the row is a bound, which is shown and never ranked")
     inputs: dict[str, JsonValue] | None = Field(
-        default=None, description="what the method was allowed to see, as its predictions say; null in older files"
+        default=None, description="declared inputs of the method, from its predictions; null: not stated"
     )
     scores: list[Score]
     provenance: Provenance
@@ -577,14 +569,12 @@ class PairedDifference(Record):
     b: str
     difference: float
     ci95: tuple[float, float] = Field(
-        description="of this pair alone: over subject × sequence, and over trainings as far as `training` knows them"
+        description="of this pair: over subject × sequence, and over trainings if `training` is known"
     )
     n_samples: int
     n_groups: int
-    seeds: list[SeedValue] = Field(
-        default_factory=list, description="the difference of equal seeds, where both have it"
-    )
-    ci95_groups: tuple[float, float] | None = Field(default=None, description="over subject × sequence alone")
+    seeds: list[SeedValue] = Field(default_factory=list, description="difference of equal seeds")
+    ci95_groups: tuple[float, float] | None = Field(default=None, description="only over subject × sequence")
     training: Literal["none", "own", "reference", "prior", "unknown"] | None = Field(
         default=None,
         description="source of the variation between trainings: nothing is trained; these seeds; results/seeds; the "
@@ -619,7 +609,7 @@ class TableComparison(Record):
     pairs: list[PairedDifference]
     ranks: list[Rank]
     unranked: list[str] = Field(
-        default_factory=list, description="rows with a number and no rank: bounds, and those that are not complete"
+        default_factory=list, description="rows with a number and no rank: bounds and incomplete rows"
     )
     marks: Literal["step-down"] | None = Field(
         default=None, description="how the decided pairs hold simultaneously; null: not judged"
@@ -638,12 +628,10 @@ class Increase(Record):
     method: str
     value: float
     ci95: tuple[float, float] | None = Field(
-        description="over people, the same in both numbers, and over trainings where there are several seeds; null: "
-        "there is one person, or the protocol states none"
+        description="over people, the same in both numbers, and over trainings if there are several seeds; null: one "
+        "person, or a protocol without intervals"
     )
-    ci95_people: tuple[float, float] | None = Field(
-        default=None, description="over people alone, where there are several seeds"
-    )
+    ci95_people: tuple[float, float] | None = Field(default=None, description="only over people, with several seeds")
     n_samples: int = Field(description="poses with a number in both, in every seed")
     n_people: int
     seeds: list[SeedValue]
@@ -714,7 +702,7 @@ class PlannedCamera(Record):
     """One camera of a `RigPlan`, true and recovered."""
 
     name: str
-    reference: bool = Field(description="whether the others are relative to it; it has no error of its own")
+    reference: bool = Field(description="whether the other cameras are relative to it; it has no error")
     true_m: PlanPoint = Field(description="centre")
     true_direction: PlanPoint = Field(description="horizontal part of the unit vector along the optical axis")
     recovered_m: PlanPoint
@@ -733,10 +721,10 @@ class RigPlan(Record):
     """
 
     place: Literal["median", "worst"] = Field(description="by rotation error, among all rigs that were recovered")
-    rigs: int = Field(description="how many were recovered, with all their cameras")
-    key: str = Field(description="of the sample whose pose is drawn")
-    frames: int = Field(description="samples that these cameras were recovered from, with predictions")
-    frames_per_rig: int = Field(description="the most that could be")
+    rigs: int = Field(description="number of rigs that were recovered with all cameras")
+    key: str = Field(description="key of the drawn sample")
+    frames: int = Field(description="number of samples that the cameras were recovered from")
+    frames_per_rig: int = Field(description="largest number of samples with the same cameras that may be used together")
     perturbation: Perturbation | None = Field(default=None, description="of the input")
     rotation_deg: float = Field(description="mean over the cameras but the reference")
     direction_deg: float = Field(description="likewise")

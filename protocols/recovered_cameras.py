@@ -228,7 +228,7 @@ def collect_rigs(pred: PoseTable, truth: TruthTable, rows: NDArray[np.integer], 
         of_pose,
         (reference < 0) & whole.any(axis=1),
         "frame",
-        "are in the frame of no camera that was shown",
+        "are not in the frame of an input camera",
         _frames(names),
     )
     places = truth.seen_by.place[truth.place[poses][:, None], [truth.views.index(name) for name in names]]
@@ -240,7 +240,7 @@ def collect_rigs(pred: PoseTable, truth: TruthTable, rows: NDArray[np.integer], 
 
 
 def _frames(names: Sequence[str]) -> str:
-    return f"answer in that of a camera that was shown: {', '.join(names)}"
+    return f"predict in the frame of an input camera: {', '.join(names)}"
 
 
 def _refuse(

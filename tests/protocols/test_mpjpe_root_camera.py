@@ -125,7 +125,7 @@ def test_exclusions_keep_rows_and_cameras_together(judge, of_camera):
 
 
 def test_the_frame_of_a_camera_that_was_not_handed_over_is_refused(judge, of_camera, truth):
-    with pytest.raises(InputError, match=rf"34 rows are in the frame of '{CAMERAS[1]}'.*seen: {CAMERAS[0]}"):
+    with pytest.raises(InputError, match=rf"34 rows are in the frame of '{CAMERAS[1]}'.*input camera: {CAMERAS[0]}"):
         judge(of_camera(0, frame=CAMERAS[1]))
     with pytest.raises(InputError, match="in the frame of 'view-0'"):
         judge(of_camera(0, frame="view-0"))

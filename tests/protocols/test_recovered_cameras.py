@@ -235,7 +235,7 @@ def test_what_are_no_cameras_is_refused(judge, recovered):
     mirrored = {**pred.columns, "camera_R": -pred.columns["camera_R"]}
     with pytest.raises(InputError, match="no rotation"):
         judge("camera_direction", replace(pred, columns=mirrored))
-    with pytest.raises(InputError, match=r"frame: 34 rows are in the frame of no camera that was shown"):
+    with pytest.raises(InputError, match=r"frame: 34 rows are not in the frame of an input camera"):
         judge("camera_rotation", replace(pred, frame=np.array(["world"] * 34, dtype=object)))
     of_three = {name: values[:, :3] for name, values in pred.columns.items()}
     declared = {name: values.shape[1:] for name, values in of_three.items()}
