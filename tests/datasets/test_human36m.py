@@ -115,7 +115,8 @@ def test_a_rendered_tree_says_so(save_labels: Save, labels: dict, tmp_path: Path
     assert (real.facts("test").truth, rendered.facts("test").truth) == ("motion capture", "synthetic")
     with pytest.raises(InputError, match=re.escape(str(tmp_path))):
         rendered.manifest()
-    listed = (["S9/Walking-1"], {"S9/Walking-1": "ab" * 32}, {"S9/Walking-1": {"bytes": 1}}, 7)
+    entries = ("ab" * 32, {"bytes": 1}, {"sha256": "ab" * 32, "bytes": "1"})
+    listed = (["S9/Walking-1"], 7, *({"S9/Walking-1": entry} for entry in entries))
     damaged = [json.dumps(whole | change) for change in ({"sha256": "short"}, *({"images": one} for one in listed))]
     for damage in ("{}", "", "[]", *damaged):
         manifest.write_text(damage)

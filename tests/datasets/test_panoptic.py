@@ -11,7 +11,7 @@ from made_up_panoptic import CAMERAS, FRAMES, make_body, write_image, write_labe
 
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.panoptic import HD_CAMERAS, JOINTS19, RANGES, SEQUENCES, Panoptic, _boxes_about
+from poseboard.datasets.panoptic import HD_CAMERAS, RANGES, SEQUENCES, Panoptic, _boxes_about
 from poseboard.datasets.skeleton import COCO
 
 SAMPLE = Path(__file__).resolve().parents[2] / "../shared/data/panoptic"
@@ -71,11 +71,6 @@ def test_centimetres_become_millimetres_and_joints_those_of_coco(whole):
         np.testing.assert_allclose(COCO.root_of(joints_mm), (left + right) / 2, rtol=1e-12)
         # y is down: the head is at smaller y than the feet
         assert joints_mm[COCO.joints.index("nose"), 1] < joints_mm[COCO.joints.index("left_ankle"), 1] - 1000
-
-
-def test_eyes_and_ears_are_where_the_format_has_them():
-    assert [JOINTS19[i] for i in (15, 16, 17, 18)] == ["left_eye", "left_ear", "right_eye", "right_ear"]
-    assert [JOINTS19[i] for i in COCO_FROM_19] == list(COCO.joints)
 
 
 def test_cameras_project_as_the_files_say_lens_included(whole):

@@ -8,20 +8,12 @@ from poseboard.datasets.errors import InputError
 from poseboard.datasets.sample import Truth
 from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.methods.backbone.method import Backbone
-from poseboard.methods.base import Training
 from poseboard.methods.batches.augmentation import NO_AUGMENTATION, Augmentation, augment, transform_points
 from poseboard.methods.checkpoint import Checkpoint
 from poseboard.methods.nets.heatmap_training import HeatmapTraining
 from poseboard.methods.nets.training import warmup_cosine
 
 TINY = {"image_px": SIDE, "steps": 4, "batch_size": 4, "warmup_steps": 0}
-
-
-def test_fulfils_the_contract():
-    training = Backbone(TINY, HUMAN36M).training(None, seed=0)
-    assert isinstance(training, Training)
-    assert training.inputs.crop_px == SIDE
-    assert training.finish([], []) == {}
 
 
 def test_a_few_steps_reduce_the_loss():
