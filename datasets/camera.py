@@ -221,6 +221,15 @@ def undistort_each(cameras: Sequence[Camera], points_px: Array) -> Array:
     return out
 
 
+def undistortion_map(camera: Camera) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
+    """Source position of each pixel of the undistorted image, in fixed point (16SC2) for `cv2.remap`."""
+    width, height = camera.size
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1)
+    source = camera.distort(grid).astype(np.float32)
+    whole, part = cv2.convertMaps(source[..., 0], source[..., 1], cv2.CV_16SC2)
+    return np.asarray(whole, np.int16), np.asarray(part, np.uint16)
+
+
 def crop_affine(centre_px: ArrayLike, side_px: float, size: tuple[int, int], rotation_deg: float = 0.0) -> Array:
     """Affine transform (3, 3) from pixels of the image to pixels of a rotated crop.
 

@@ -11,6 +11,7 @@ World frame: millimetres, z up. Joints: `skeleton.HUMAN36M`. Camera names are th
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -40,11 +41,57 @@ CAMERAS = ("54138969", "55011271", "58860488", "60457274")
 
 LABELS = Path("extra") / "human36m-multiview-labels-GTbboxes.npy"
 
-_REBUILD = "build the labels again with the learnable-triangulation preprocessing"
+_REBUILD = "run `poseboard data convert human36m` again"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ .-]*")
 TREES = ("imageSequence", "imageSequence-undistorted")
 """Folders of a sequence's images: with lens distortion, and undistorted."""
 _TREE_OF = {"undistorted": TREES[1], "original": TREES[0]}
+
+
+_CAMERA = np.dtype(
+    [("R", np.float32, (3, 3)), ("t", np.float32, (3, 1)), ("K", np.float32, (3, 3)), ("dist", np.float32, 5)]
+)
+ROW = np.dtype(
+    [
+        ("subject_idx", np.int8),
+        ("action_idx", np.int8),
+        ("frame_idx", np.int16),
+        ("keypoints", np.float32, (len(HUMAN36M), 3)),
+        ("bbox_by_camera_tlbr", np.int16, (len(CAMERAS), 4)),
+    ]
+)
+"""Row of the labels' table. A box is top, left, bottom, right; zeros where the camera has no image."""
+
+
+def labels_content(
+    subjects: Sequence[str], actions: Sequence[str], cameras: Sequence[Sequence[Camera]], table: NDArray[Any]
+) -> dict[str, Any]:
+    """The published label dictionary, with the field names, types and order of learnable triangulation.
+
+    Args:
+        subjects: names of the S subjects.
+        actions: names of the sequences, such as "Walking-1".
+        cameras: cameras of each subject, in the order of `CAMERAS`.
+        table: (n,) rows of type `ROW`.
+    """
+    of_subjects = np.zeros((len(subjects), len(CAMERAS)), dtype=_CAMERA)
+    for s, own in enumerate(cameras):
+        for v, camera in enumerate(own):
+            of_subjects[s, v] = (camera.R, camera.t[:, None], camera.K, camera.dist)
+    return {
+        "subject_names": list(subjects),
+        "camera_names": list(CAMERAS),
+        "action_names": list(actions),
+        "cameras": of_subjects,
+        "table": table,
+    }
+
+
+def encode_labels(labels: dict[str, Any]) -> bytes:
+    """Content of the labels file: a pickled dictionary in a 0-d array."""
+    pickled = io.BytesIO()
+    np.save(pickled, np.array(labels, dtype=object), allow_pickle=True)
+    return pickled.getvalue()
 
 
 def image_path(root: Path, subject: str, sequence: str, tree: str, camera: str, frame: int) -> Path:
@@ -87,8 +134,8 @@ class Human36M(Adapter):
     title = "Human3.6M (multi-view labels of learnable triangulation)"
     licence = "academic use by registration and signed agreement, no redistribution"
     obtain = (
-        "images: register at vision.imar.ro/human3.6m (academic use, no redistribution) and extract them; labels: run "
-        f"the learnable-triangulation Human3.6M preprocessing, whose output belongs at {LABELS}"
+        "register at vision.imar.ro/human3.6m (academic use, no redistribution), download the archives, and run "
+        "`poseboard data convert human36m`, see docs/human36m.md"
     )
     layout = "human36m"
     skeleton = HUMAN36M

@@ -19,17 +19,18 @@ with both meanings and uses the one that projects them into the images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from poseboard.datasets.adapter import Adapter, Stride
+from poseboard.datasets.boxes import key_point_box
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.coco_json import (
     COPY,
@@ -93,6 +94,100 @@ class _Camera(msgspec.Struct):
     t: Triple
     f: tuple[Focal, Focal]
     c: Pair
+
+
+def file_name(subject: int, action: int, subaction: int, view: int, frame: int) -> str:
+    """Path of an image below ``images/``. Cameras are numbered from 1 and images from 1, views and frames from 0.
+
+    Example:
+        >>> file_name(9, 2, 1, 0, 64)
+        's_09_act_02_subact_01_ca_01/s_09_act_02_subact_01_ca_01_000065.jpg'
+    """
+    folder = f"s_{subject:02d}_act_{action:02d}_subact_{subaction:02d}_ca_{view + 1:02d}"
+    return f"{folder}/{folder}_{frame + 1:06d}.jpg"
+
+
+class SubjectAnnotations:
+    """Collects the annotations of one subject, to be written.
+
+    Args:
+        number: number of the subject.
+        cameras: its four cameras; their lens distortion is left out.
+        first_id: number of the first image; numbers are unique over all subjects.
+    """
+
+    def __init__(self, number: int, cameras: Sequence[Camera], first_id: int) -> None:
+        self._number, self._cameras, self.next_id = number, [camera.undistorted() for camera in cameras], first_id
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+        self._poses: dict[str, dict[str, dict[str, Any]]] = {}
+
+    def add(
+        self,
+        action: int,
+        subaction: int,
+        frames: NDArray[np.integer],
+        joints_mm: Array,
+        shots: Sequence[tuple[int, int]],
+        sizes_px: Mapping[int, tuple[int, int]],
+    ) -> None:
+        """Add a sequence.
+
+        Args:
+            action: number of the action, from 2.
+            subaction: number of the sub-action, from 1.
+            frames: (T,) frame numbers.
+            joints_mm: (T, 17, 3) world mm, in the order of `human36m_toolbox.JOINTS`.
+            shots: index of the frame and of the camera of each image.
+            sizes_px: width and height of the images of each camera.
+        """
+        joints_px = np.stack([camera.project(joints_mm) for camera in self._cameras])
+        for instant, view in shots:
+            points, size = joints_px[view, instant], sizes_px[view]
+            frame = int(frames[instant])
+            self._images.append(
+                {
+                    "id": self.next_id,
+                    "file_name": file_name(self._number, action, subaction, view, frame),
+                    "width": size[0],
+                    "height": size[1],
+                    "subject": self._number,
+                    "action_name": ACTIONS[action - 2],
+                    "action_idx": action,
+                    "subaction_idx": subaction,
+                    "cam_idx": view + 1,
+                    "frame_idx": frame,
+                }
+            )
+            self._annotations.append(
+                {
+                    "id": self.next_id,
+                    "image_id": self.next_id,
+                    "keypoints_vis": ((points >= 0) & (points < np.array(size))).all(axis=-1).tolist(),
+                    "bbox": np.round(key_point_box(points), 2).tolist(),
+                }
+            )
+            self.next_id += 1
+        of_frames = dict(zip(map(str, frames.tolist()), np.round(joints_mm, 3).tolist(), strict=True))
+        self._poses.setdefault(str(action), {})[str(subaction)] = of_frames
+
+    def files(self) -> dict[str, Any]:
+        """Path below the root -> content, to be written as JSON."""
+        stem = f"annotations/Human36M_subject{self._number}"
+        cameras = {
+            str(view + 1): {
+                "R": camera.R.tolist(),
+                "t": camera.t.tolist(),
+                "f": [float(camera.K[0, 0]), float(camera.K[1, 1])],
+                "c": [float(camera.K[0, 2]), float(camera.K[1, 2])],
+            }
+            for view, camera in enumerate(self._cameras)
+        }
+        return {
+            f"{stem}_data.json": {"images": self._images, "annotations": self._annotations},
+            f"{stem}_joint_3d.json": self._poses,
+            f"{stem}_camera.json": cameras,
+        }
 
 
 class Human36MCoco(Adapter):

@@ -8,7 +8,6 @@ poses and boxes.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -20,11 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from poseboard.datasets.camera import Array, Camera
+from poseboard.datasets.camera import Array, Camera, undistortion_map
 from poseboard.datasets.files import write_file
-from poseboard.datasets.human36m import CAMERAS, LABELS, TREES, Human36M, image_path
+from poseboard.datasets.human36m import (
+    CAMERAS,
+    LABELS,
+    ROW,
+    TREES,
+    Human36M,
+    encode_labels,
+    image_path,
+    labels_content,
+)
 from poseboard.datasets.manifest import labels_digest
-from poseboard.datasets.skeleton import HUMAN36M
 from poseboard.datasets.synthetic import generation, world
 from poseboard.datasets.synthetic.generation import Clip, Job, Layout, WrittenLabels, encode_jpeg
 from poseboard.datasets.synthetic.world import SEQUENCES, RosterOptions, StudioOptions, direct, jobs, shots
@@ -81,46 +88,16 @@ def square_tlbr(silhouette: NDArray[np.bool_], margin: float = 0.03) -> tuple[in
     return upper, start, upper + side, start + side
 
 
-def undistortion_map(camera: Camera) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
-    """Source position of each pixel of the undistorted image, in OpenCV's fixed-point format (16SC2)."""
-    width, height = camera.size
-    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1)
-    source = camera.distort(grid).astype(np.float32)
-    whole, part = cv2.convertMaps(source[..., 0], source[..., 1], cv2.CV_16SC2)
-    return np.asarray(whole, np.int16), np.asarray(part, np.uint16)
-
-
 @lru_cache(maxsize=8)
 def _lens_maps(options: StudioOptions, subject: str, v: int) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
     return undistortion_map(options.rig(subject)[v])
 
 
 def label_file(options: RosterOptions, clips: Sequence[LabelledClip]) -> dict[str, Any]:
-    """The published label dictionary, with the field names, types and order of learnable triangulation."""
+    """Labels of all clips, see `labels_content`."""
     subjects = options.subjects
-    cameras = np.zeros(
-        (len(subjects), len(CAMERAS)),
-        dtype=[
-            ("R", np.float32, (3, 3)),
-            ("t", np.float32, (3, 1)),
-            ("K", np.float32, (3, 3)),
-            ("dist", np.float32, 5),
-        ],
-    )
     of_clips = {subject: clip.cameras for (subject, _), clip in zip(jobs(options), clips, strict=True)}
-    for s, subject in enumerate(subjects):
-        for v, camera in enumerate(of_clips.get(subject) or options.rig(subject)):
-            cameras[s, v] = (camera.R, camera.t[:, None], camera.K, camera.dist)
-    table = np.zeros(
-        sum(len(clip.keypoints_mm) for clip in clips),
-        dtype=[
-            ("subject_idx", np.int8),
-            ("action_idx", np.int8),
-            ("frame_idx", np.int16),
-            ("keypoints", np.float32, (len(HUMAN36M), 3)),
-            ("bbox_by_camera_tlbr", np.int16, (len(CAMERAS), 4)),
-        ],
-    )
+    table = np.zeros(sum(len(clip.keypoints_mm) for clip in clips), dtype=ROW)
     row = 0
     for (subject, name), clip in zip(jobs(options), clips, strict=True):
         count = len(clip.keypoints_mm)
@@ -129,13 +106,8 @@ def label_file(options: RosterOptions, clips: Sequence[LabelledClip]) -> dict[st
         part["frame_idx"] = np.arange(count) * options.frame_step
         part["keypoints"], part["bbox_by_camera_tlbr"] = clip.keypoints_mm, clip.boxes_tlbr
         row += count
-    return {
-        "subject_names": list(subjects),
-        "camera_names": list(CAMERAS),
-        "action_names": list(SEQUENCES),
-        "cameras": cameras,
-        "table": table,
-    }
+    cameras = [of_clips.get(subject) or options.rig(subject) for subject in subjects]
+    return labels_content(subjects, SEQUENCES, cameras, table)
 
 
 class Human36MLayout(Layout[Any, LabelledClip]):
@@ -190,9 +162,7 @@ class Human36MLayout(Layout[Any, LabelledClip]):
 
     def labels(self, options: RosterOptions, clips: Sequence[LabelledClip]) -> dict[str, bytes]:
         """The published label file."""
-        pickled = io.BytesIO()
-        np.save(pickled, np.array(label_file(options, clips), dtype=object), allow_pickle=True)
-        return {LABELS.as_posix(): pickled.getvalue()}
+        return {LABELS.as_posix(): encode_labels(label_file(options, clips))}
 
     def write_labels(self, root: Path, options: RosterOptions, clips: Sequence[LabelledClip]) -> WrittenLabels:
         """Write the label file and a contact sheet; the digest is of the content, since a pickle's bytes may differ."""

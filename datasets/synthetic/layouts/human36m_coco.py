@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from poseboard.datasets.boxes import key_point_box
 from poseboard.datasets.camera import Array
-from poseboard.datasets.human36m_coco import SUBJECTS, Human36MCoco
-from poseboard.datasets.human36m_toolbox import ACTIONS, JOINTS
+from poseboard.datasets.human36m import CAMERAS
+from poseboard.datasets.human36m_coco import SUBJECTS, Human36MCoco, SubjectAnnotations, file_name
+from poseboard.datasets.human36m_toolbox import JOINTS
 from poseboard.datasets.synthetic import generation, motion, world
 from poseboard.datasets.synthetic.generation import Clip, Extent, ImageWriter, Job, Layout, random_part
 from poseboard.datasets.synthetic.photographs import bounds, xywh
@@ -94,7 +94,7 @@ class Human36MCocoLayout(Layout[WorldOptions, PosedClip]):
         for i, v, picture, seen in shots(options, subject, name, take):
             if (subject, name, v) == _NO_VIDEO:
                 continue
-            images.write(f"images/{_file_name(subject, name, v, i * options.frame_step)}", picture.image)
+            images.write(f"images/{file_name(*_numbers(subject, name), v, i * options.frame_step)}", picture.image)
             visibility.append(seen.mean())
             rows.append((i, v))
             boxes.append(bounds(picture.silhouette))
@@ -120,66 +120,23 @@ def _numbers(subject: str, name: str) -> tuple[int, int, int]:
     return int(subject[1:]), motion.ACTIONS.index(action) + 2, int(trial)
 
 
-def _file_name(subject: str, name: str, view: int, frame: int) -> str:
-    number, action, trial = _numbers(subject, name)
-    folder = f"s_{number:02d}_act_{action:02d}_subact_{trial:02d}_ca_{view + 1:02d}"
-    return f"{folder}/{folder}_{frame + 1:06d}.jpg"
-
-
 def label_files(options: WorldOptions, clips: Sequence[PosedClip]) -> dict[str, Any]:
     """Label files: path below the root -> content."""
     files: dict[str, Any] = {}
     detected: list[dict[str, Any]] = []
-    total = 0
+    next_id = 0
     for subject in options.subjects:
-        images, annotations = list[dict[str, Any]](), list[dict[str, Any]]()
-        poses: dict[str, dict[str, dict[str, Any]]] = {}
-        cameras = rig(options, subject)
+        annotated = SubjectAnnotations(int(subject[1:]), rig(options, subject), next_id)
         of_subject = [(name, clip) for (who, name), clip in zip(jobs(options), clips, strict=True) if who == subject]
+        sizes = dict.fromkeys(range(len(CAMERAS)), (options.side_px, options.side_px))
         for name, clip in of_subject:
-            number, action, trial = _numbers(subject, name)
-            joints_px = np.stack([camera.project(clip.joints_mm) for camera in cameras])[clip.view, clip.instant]
-            inside = np.asarray(((joints_px >= 0) & (joints_px < options.side_px)).all(axis=-1)).tolist()
-            boxes = np.round(key_point_box(joints_px), 2).tolist()
-            frames = (clip.instant * options.frame_step).tolist()
-            for row, (frame, view) in enumerate(zip(frames, clip.view.tolist(), strict=True)):
-                image_id = total + len(images)
-                images.append(
-                    {
-                        "id": image_id,
-                        "file_name": _file_name(subject, name, view, frame),
-                        "width": options.side_px,
-                        "height": options.side_px,
-                        "subject": number,
-                        "action_name": ACTIONS[action - 2],
-                        "action_idx": action,
-                        "subaction_idx": trial,
-                        "cam_idx": view + 1,
-                        "frame_idx": frame,
-                    }
-                )
-                annotations.append(
-                    {"id": image_id, "image_id": image_id, "keypoints_vis": inside[row], "bbox": boxes[row]}
-                )
-            moments = (np.arange(len(clip.joints_mm)) * options.frame_step).tolist()
-            values = np.round(clip.joints_mm, 3).tolist()
-            poses.setdefault(str(action), {})[str(trial)] = dict(zip(map(str, moments), values, strict=True))
             if subject in options.test_subjects:
-                first = total + len(images) - len(clip.view)
-                detected += _detections(options, subject, name, clip.silhouettes_px, first)
-        total += len(images)
-        stem = f"annotations/Human36M_subject{int(subject[1:])}"
-        files[f"{stem}_data.json"] = {"images": images, "annotations": annotations}
-        files[f"{stem}_joint_3d.json"] = poses
-        files[f"{stem}_camera.json"] = {
-            str(view + 1): {
-                "R": camera.R.tolist(),
-                "t": camera.t.tolist(),
-                "f": [float(camera.K[0, 0]), float(camera.K[1, 1])],
-                "c": [float(camera.K[0, 2]), float(camera.K[1, 2])],
-            }
-            for view, camera in enumerate(cameras)
-        }
+                detected += _detections(options, subject, name, clip.silhouettes_px, annotated.next_id)
+            frames = np.arange(len(clip.joints_mm)) * options.frame_step
+            shots = list(zip(clip.instant.tolist(), clip.view.tolist(), strict=True))
+            annotated.add(*_numbers(subject, name)[1:], frames, clip.joints_mm, shots, sizes)
+        files |= annotated.files()
+        next_id = annotated.next_id
     if detected:
         files["bbox/bbox_human36m_output.json"] = detected
     return files
