@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -45,25 +45,24 @@ if TYPE_CHECKING:
     from poseboard.protocols.condition import Condition
 
 PIECE = 256
-"""Samples of a job: enough that loading a model costs little, few enough that workers end together."""
+"""Samples per job: enough that loading a model costs little, few enough that workers finish together."""
 CHUNK = 64
-"""Samples that are handed to a method at once: its answers can depend on it in the last digit."""
+"""Samples per call of a method; its predictions can depend on it in the last digit."""
 LOOKED_AT = 64
-"""Samples of a training split, evenly strided, that tell whether its truth has depth."""
+"""Samples of a training split, evenly strided, whose truth is checked for depth."""
 FINISH_SAMPLES = 256
-"""Training samples, evenly strided, that constants are fitted on after training."""
+"""Training samples, evenly strided, on which constants are fitted after training."""
 
 
 def build_learner(run: Run, skeleton: Skeleton | None = None, moments: int | None = None) -> Learner:
-    """The class of a row, constructed with its options; epochs of unstated length are passes over the data set.
+    """The learner of a row, constructed with its options.
 
     Args:
         run: the row on a data set.
         skeleton: joints of the training; None: the data set's.
-        moments: samples of a pass, for a row that is trained on other data sets.
+        moments: samples of a pass, see `options_of_pass`.
     """
-    options = options_of_pass(run, moments)
-    return find_learner(run.spec)(options, skeleton or run.dataset.skeleton)
+    return find_learner(run.spec)(options_of_pass(run, moments), skeleton or run.dataset.skeleton)
 
 
 def build_method(run: Run) -> Method:
@@ -84,23 +83,25 @@ def root_row(run: Run) -> tuple[int, Run]:
 
 
 def options_of_pass(run: Run, moments: int | None = None) -> dict[str, Any]:
-    """The options of a row, with epochs of unstated length as passes over ``moments`` samples, or the data set's."""
-    return _with_samples_of_pass(dict(run.options), len(run.dataset.keys("train")) if moments is None else moments)
+    """The options of a row, with ``moments`` filled in where ``steps`` counts epochs of unstated length.
 
-
-def _with_samples_of_pass(options: dict[str, Any], samples: int) -> dict[str, Any]:
-    """Options with the ``moments`` of ``steps: {epochs, every}`` filled in: the samples of a pass that are used."""
+    Args:
+        run: the row on a data set.
+        moments: samples of a pass; None: the training samples of the data set.
+    """
+    options = dict(run.options)
     steps = options.get("steps")
     if isinstance(steps, Mapping) and "epochs" in steps and steps.get("moments") is None:
         every = steps.get("every", 1)
         if isinstance(every, int) and every > 0:
-            return {**options, "steps": {**steps, "moments": len(range(0, samples, every)) or None}}
+            samples = len(run.dataset.keys("train")) if moments is None else moments
+            options["steps"] = {**steps, "moments": len(range(0, samples, every)) or None}
     return options
 
 
 def device() -> str:
-    """The torch device of this process: its own GPU in a worker, or in a process of torchrun or SLURM."""
-    import torch  # scoring does without: it takes seconds to load
+    """The torch device of this process; each worker, and each process of torchrun or SLURM, has its own GPU."""
+    import torch  # takes seconds to load, and scoring does not need it
 
     if not torch.cuda.is_available():
         return "cpu"
@@ -110,20 +111,20 @@ def device() -> str:
 
 
 class LoadedRow:
-    """A row with one file of weights: what it declares, and a model of its own for every condition.
+    """A row with one file of weights. Its inputs are fixed when it is loaded; every condition gets a new model.
 
     Args:
-        name: of the row, for errors.
-        build: makes the method with the row's options.
-        weights: that each model loads, onto `device`; None for none.
+        name: name of the row, for errors.
+        build: constructs the method with the row's options.
+        weights: checkpoint that each model loads onto `device`; None: none.
 
     Attributes:
-        name: of the row.
-        inputs: what the row may see, as the first model declared it once it was loaded.
-        answers: the joints that it answers in, of the same model; None: those that it was made with.
+        name: name of the row.
+        inputs: inputs that the first model declared after loading.
+        answers: skeleton of the predictions; None: that of the data set.
 
     Raises:
-        InputError: the weights cannot be used, or what is declared is none of what `Inputs` describes.
+        InputError: the weights cannot be used, or the declared inputs are invalid.
 
     Example:
         >>> row = LoadedRow("ransac", partial(build_method, run), weights)  # doctest: +SKIP
@@ -143,14 +144,14 @@ class LoadedRow:
         return {**self.__dict__, "_unused": None}  # a worker loads its own models
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The options in force: those that the model keeps, with the defaults, else those given."""
+        """The options of the model with defaults; ``given`` for a method that keeps none."""
         return dict(self._options or given)
 
     def model(self) -> Method:
-        """A loaded model that has seen nothing yet; each call gives another one.
+        """A newly loaded model, which has predicted nothing yet.
 
         Raises:
-            InputError: it declares something else than the first one did.
+            InputError: it declares other inputs than the first one.
         """
         if self._unused is not None:
             model, self._unused = self._unused, None
@@ -161,7 +162,7 @@ class LoadedRow:
             raise InputError(
                 f"row {self.name}: inputs",
                 f"was {self.inputs} when the weights were first loaded and is {now} now",
-                "declare the same whenever the same weights are loaded",
+                "declare the same inputs whenever the same weights are loaded",
             )
         return model
 
@@ -172,7 +173,7 @@ class LoadedRow:
 
 
 def options_in_force(method: object, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with the defaults, of a method that keeps them as :class:`Options` in ``options``; else those given."""
+    """The options that a method keeps as `Options` in ``options``, with defaults; ``given`` if it keeps none."""
     options = getattr(method, "options", None)
     return options.model_dump(mode="json") if isinstance(options, Options) else dict(given)
 
@@ -180,13 +181,13 @@ def options_in_force(method: object, given: Mapping[str, Any]) -> dict[str, Any]
 def predict(
     method: Method, handover: Handover, keys: Sequence[str], *, chunk: int = CHUNK, progress: Progress | None = None
 ) -> list[Poses]:
-    """Poses for every key, in order.
+    """Predict poses for every key, in order.
 
     Args:
-        method: loaded.
-        handover: what it sees.
-        keys: of the samples.
-        chunk: samples that are handed over at once, see `chunks`.
+        method: a loaded method.
+        handover: its input.
+        keys: keys of the samples.
+        chunk: samples per call of the method, see `chunks`.
         progress: called with (samples done, samples in all).
 
     Raises:
@@ -198,91 +199,77 @@ def predict(
 
 
 def chunks(handover: Handover, keys: Sequence[str], size: int = CHUNK) -> list[list[str]]:
-    """The keys of samples that are handed over at once: whole groups within ``size`` keys, one group at least.
+    """Divide keys into calls of a method: whole groups of at most ``size`` keys, at least one group.
 
-    People of one sample stay together, and so do the samples whose cameras a method may use together. A method of
-    several views that is not told where its cameras are gets one such group at a time: of two groups in one call it
-    could learn that they have the same cameras.
+    People of one sample stay together, and so do samples that a method may use together because they share their
+    cameras. A method of several views without extrinsics gets one group per call: two groups in one call would reveal
+    whether they have the same cameras.
     """
-    inputs = handover.inputs
-    alone = not inputs.extrinsics and inputs.views[1] > 1
-    return list(_chunks(handover.rigs(keys), 1 if alone else size))
+    one_group = not handover.inputs.extrinsics and handover.inputs.views[1] > 1
+    calls: list[list[str]] = []
+    for group in handover.rigs(keys):
+        if calls and not one_group and len(calls[-1]) + len(group) <= size:
+            calls[-1].extend(group)
+        else:
+            calls.append(list(group))
+    return calls
 
 
 def predict_chunks(
     method: Method, handover: Handover, chunks_of_keys: Sequence[Sequence[str]], *, progress: Progress | None = None
 ) -> dict[str, Poses]:
-    """Poses by key, one call of the method per chunk.
+    """Predict poses by key, with one call of the method per chunk.
 
     Args:
-        method: loaded.
-        handover: what it sees.
-        chunks_of_keys: keys of the samples that are handed over at once.
+        method: a loaded method.
+        handover: its input.
+        chunks_of_keys: keys of the samples of each call.
         progress: called with (samples done, samples in all).
 
     Raises:
-        InputError: the method answers with other things than `Poses`, with another number of samples than it was asked
-            for, in a frame it does not see, or about several people where it is shown one.
-        Exception: what the method itself raises, with a note that names the samples.
+        InputError: the method does not return one `Poses` per sample, or one in a frame that is not a view, or with
+            several people for a sample of one person.
+        Exception: errors of the method itself, with a note that names the samples.
     """
-    answers: dict[str, Poses] = {}
+    poses: dict[str, Poses] = {}
     count = sum(map(len, chunks_of_keys))
-    for of_chunk in chunks_of_keys:
-        shown = [handover.samples(key) for key in of_chunk]
-        samples = [sample for of_key in shown for sample in of_key]
+    for keys in chunks_of_keys:
+        by_key = {key: handover.samples(key) for key in keys}
+        samples = [sample for of_key in by_key.values() for sample in of_key]
         try:
-            of_samples = method.predict(samples)
+            predicted = method.predict(samples)
         except Exception as error:
-            error.add_note(f"raised by {type(method).__name__}.predict on {of_chunk[0]} to {of_chunk[-1]}")
+            error.add_note(f"raised by {type(method).__name__}.predict on {keys[0]} to {keys[-1]}")
             raise
-        check_poses(of_samples, len(samples), type(method).__name__)
-        rest = iter(of_samples)
-        answers |= {
-            key: handover.merge(key, [next(rest) for _ in of_key], answer_skeleton(method, handover.skeleton))
-            for key, of_key in zip(of_chunk, shown, strict=True)
-        }
+        _check_poses(predicted, len(samples), type(method).__name__)
+        rest, skeleton = iter(predicted), answer_skeleton(method, handover.skeleton)
+        for key, of_key in by_key.items():
+            poses[key] = handover.merge(key, list(islice(rest, len(of_key))), skeleton)
         if progress is not None:
-            progress(len(answers), count)
-    return answers
+            progress(len(poses), count)
+    return poses
 
 
-def check_poses(answers: object, samples: int, method: str) -> None:
-    """InputError where a method's answer is not a list with poses for each of so many samples."""
-    if not isinstance(answers, Sequence):
-        problem = f"answered with {type(answers).__name__}"
-        raise InputError(f"{method}.predict", problem, "return a list, one Poses per sample")
-    if len(answers) != samples:
-        raise InputError(f"{method}.predict", f"answered {len(answers)} of {samples} samples", "answer each one")
-    for place, answer in enumerate(answers):
-        if not isinstance(answer, Poses):
-            problem = f"answered sample {place} with {type(answer).__name__}"
-            raise InputError(f"{method}.predict", problem, "return Poses, with NaN for what it does not know")
+def _check_poses(predicted: object, samples: int, method: str) -> None:
+    """InputError unless a method returned a list with one `Poses` per sample."""
+    where = f"{method}.predict"
+    if not isinstance(predicted, Sequence):
+        raise InputError(where, f"returned {type(predicted).__name__}", "return a list, one Poses per sample")
+    if len(predicted) != samples:
+        raise InputError(where, f"returned {len(predicted)} predictions for {samples} samples", "predict each sample")
+    for place, poses in enumerate(predicted):
+        if not isinstance(poses, Poses):
+            problem = f"returned {type(poses).__name__} for sample {place}"
+            raise InputError(where, problem, "return Poses, with NaN for unknown joints")
 
 
-def roots_of(skeleton: Skeleton, row: str, keys: Sequence[str], answers: Sequence[Poses]) -> dict[str, Array]:
-    """The roots (P, 3) of a row's answers in a joint set; InputError for one that is not in the world's frame."""
-    elsewhere = next((key for key, answer in zip(keys, answers, strict=True) if answer.frame != "world"), None)
-    if elsewhere is not None:
-        raise InputError(
-            f"methods.{row}", f"answers {elsewhere} in a camera's frame", "hand on roots of a row that answers in world"
-        )
+def roots_of(skeleton: Skeleton, row: str, by_key: Mapping[str, Poses]) -> dict[str, Array]:
+    """The roots (P, 3) of predictions by key; InputError for predictions in a camera's frame."""
+    if camera := next((poses.frame for poses in by_key.values() if poses.frame != "world"), None):
+        remedy = "name a row under `after` that predicts in the world's frame"
+        raise InputError(f"methods.{row}", f"predicts roots in the frame of camera {camera}", remedy)
     missing = np.full((1, 3), np.nan)
-    root_of = skeleton.root_of
-    return {
-        key: root_of(answer.joints_mm) if len(answer.score) else missing
-        for key, answer in zip(keys, answers, strict=True)
-    }
-
-
-def _chunks(groups: Iterable[Sequence[str]], size: int) -> Iterator[list[str]]:
-    chunk: list[str] = []
-    for group in groups:
-        if chunk and len(chunk) + len(group) > size:
-            yield chunk
-            chunk = []
-        chunk.extend(group)
-    if chunk:
-        yield chunk
+    return {key: skeleton.root_of(poses.joints_mm) if len(poses.score) else missing for key, poses in by_key.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,11 +279,11 @@ class Prediction:
     Args:
         source: the data set.
         crops: folder of the crop store.
-        row: with its weights.
-        condition: the row's inputs.
-        keys: of the samples.
-        roots_mm: key -> root positions (P, 3) for a row that needs predicted ones.
-        origin: the data set that the weights were trained on, if it is another one.
+        row: the row with its weights.
+        condition: input of the row.
+        keys: keys of the samples.
+        roots_mm: key -> root positions (P, 3), for a row that needs predicted roots.
+        origin: data set that the weights were trained on; None: ``source``.
     """
 
     source: DataSource
@@ -360,7 +347,7 @@ def _parts(prediction: Prediction) -> Iterator[list[list[str]]]:
 
 
 def _predict_piece(piece: _Piece) -> dict[str, Poses]:
-    # A new model and hand-over: nothing that one condition showed reaches the next.
+    # A new model and hand-over, so that nothing carries over from one condition to the next.
     return predict_chunks(piece.prediction.row.model(), piece.prediction.handover(), piece.chunks)
 
 

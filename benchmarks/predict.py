@@ -229,7 +229,7 @@ class _Seed:
         predictions.write(self._path(condition), table, outputs)
         if (roots := self._root_file(condition)) is not None:
             skeleton = self._run.trained(condition.trained_on).dataset.skeleton
-            roots_mm = roots_of(skeleton, self._run.row, prediction.keys, in_order)
+            roots_mm = roots_of(skeleton, self._run.row, {key: poses[key] for key in prediction.keys})
             write_roots(roots[0], roots_mm, roots[1], outputs)
         return table
 
@@ -446,7 +446,7 @@ def predicted_roots_mm(
     other = None if origin is start else origin.source
     prediction = Prediction(run.source, run.layout.crops, loaded, condition, keys, origin=other)
     (poses,) = predict_all([prediction], progress)
-    roots_mm = roots_of(origin.dataset.skeleton, start.row, keys, [poses[key] for key in keys])
+    roots_mm = roots_of(origin.dataset.skeleton, start.row, {key: poses[key] for key in keys})
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with WholeFiles() as files:

@@ -114,13 +114,13 @@ class Forgetful:
 
 
 def test_an_answer_short_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="answered 2 of 3"):
+    with pytest.raises(InputError, match="returned 2 predictions for 3"):
         predict(Forgetful(), Handover(FourCameras(), Inputs(), tmp_path), FourCameras().keys("test")[:3])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("answers", "named"),
-    [(None, "answered with NoneType"), (np.zeros((3, 17, 3)), "answered with ndarray"), ([None] * 3, "sample 0 with")],
+    [(None, "returned NoneType"), (np.zeros((3, 17, 3)), "returned ndarray"), ([None] * 3, "NoneType for sample 0")],
 )
 def test_what_is_no_list_of_poses_is_an_error(tmp_path: Path, answers: object, named: str) -> None:
     class Wrong(Forgetful):
