@@ -49,24 +49,24 @@ def score_stage(
     named: str | None = None,
     doubt: Callable[[str], None] = lambda line: None,
 ) -> ScoreFile:
-    """Score a row under every table of a data set.
+    """Score a row in every table of a data set.
 
-    Without ``files`` the predictions of the predict stage are scored and the scores, the per-pose errors and the
-    drawn examples are written; with them nothing is.
+    Without ``files``, score the predictions of the predict stage, and write scores, errors of each pose and pictures.
+    With ``files``, write nothing.
 
     Args:
-        run: the row on a data set; of ``files``, the method that they state (`Plan.submission`).
+        run: the row on a data set; for ``files``, their method (`Plan.submission`).
         files: predictions to score instead of those of the predict stage.
-        named: name of ``files`` in the record, whatever method they state.
-        doubt: called with a line for each file that is scored but seems to be in another unit or to have a simple
-            mistake, and for each split whose tables are left out because nothing of it is predicted.
+        named: name of the method in the record; None: the one that ``files`` state.
+        doubt: called with a warning for each file that seems to have a wrong unit or another simple mistake, and for
+            each split without predictions, whose tables are skipped.
 
     Raises:
-        InputError: predictions that are absent, damaged, of other data, with unknown keys or of several runs, or
-            another process is predicting or scoring this row.
+        InputError: predictions are absent, damaged, of other data, with unknown keys or of several runs, or another
+            process is predicting or scoring this row.
     """
     if named is not None and not files:
-        raise InputError(f"--as {named}", "names nothing", "give the files that it names by --predictions")
+        raise InputError(f"--as {named}", "is used without --predictions", "add --predictions FILE")
     check_name("method" if named is None else "--as", named or run.row)
     with nullcontext() if files else row_lock(run):
         return _score(run, files, named, doubt)
@@ -90,10 +90,10 @@ def _score(
         for table in of_dataset:
             of_basis[table.basis].append(table)
         for done, alike in enumerate(of_basis.values(), start=1):
-            for truth, answered in splits:
-                tables = [t for t in alike if t.split == truth.split and _can_be_scored(t, answered, truth)]
+            for truth, by_condition in splits:
+                tables = [t for t in alike if t.split == truth.split and _can_be_scored(t, by_condition, truth)]
                 if tables:
-                    by_id |= zip((t.id for t in tables), score_together(tables, answered, truth), strict=True)
+                    by_id |= zip((t.id for t in tables), score_together(tables, by_condition, truth), strict=True)
             report(done, len(of_basis))
     scored = {table.id: by_id[table.id] for table in of_dataset if table.id in by_id}
     if not scored:
@@ -102,7 +102,7 @@ def _score(
         )
     for line in _doubts(splits) if files else ():
         doubt(line)
-    # What was done stands in the predictions: the train stage may have been run again since, or never.
+    # Options and weights are taken from the predictions, since the train stage may have been run again since.
     own_last = sorted(
         ((condition, known) for _, of_split in splits for condition, known in of_split.items()),
         key=lambda of_condition: of_condition[0].trained_on is None,
@@ -118,7 +118,7 @@ def _score(
         source="submission" if files else "pipeline",
         bound=not files and run.is_bound,
         inputs=info[seeds[0]].inputs,
-        scores=[found for of_table in scored.values() for found in of_table.scores],
+        scores=[score for of_table in scored.values() for score in of_table.scores],
         provenance=provenance(
             run.layout,
             name=f"{method}/score/{dataset}",
@@ -132,13 +132,13 @@ def _score(
         errors = [of_table.errors.assign(table=name) for name, of_table in scored.items()]
         kinds = {"table": "category", "cameras": "str"}
         together = pd.concat(errors, ignore_index=True).astype(kinds)
-        # Monocular methods have no predictions from all cameras: theirs from one camera are drawn in all of them.
-        truth, answered = next((known for known in splits if known[0].split == "test"), splits[0])
-        own = [condition for condition in answered if condition.trained_on is None] or list(answered)
+        # Examples are of the most cameras: all of them, or one for monocular methods.
+        truth, by_condition = next((known for known in splits if known[0].split == "test"), splits[0])
+        own = [condition for condition in by_condition if condition.trained_on is None] or list(by_condition)
         unspoiled = [condition for condition in own if condition.perturbation is None] or own
-        first = answered[max(unspoiled, key=lambda condition: (len(condition.cameras), condition.frames_per_rig))]
+        first = by_condition[max(unspoiled, key=lambda condition: (len(condition.cameras), condition.frames_per_rig))]
         of_page = examples(first[seeds[0]], truth, run.dataset)
-        # Together and last: whatever fails leaves the three files of an earlier run, which belong together.
+        # Written together and last, so that an error leaves the files of the earlier run.
         with WholeFiles() as outputs:
             write_errors(run.path("errors"), together, record, outputs)
             outputs.write(
@@ -193,42 +193,42 @@ def _with_cameras(
     for table in tables:
         if table.id not in scored or not isinstance(rule := table.rule(), RecoveredCameras):
             continue
-        truth, answered = next(known for known in splits if known[0].split == table.split)
+        truth, by_condition = next(known for known in splits if known[0].split == table.split)
         for offered in (condition for group in table.conditions(truth.views) for condition in group):
-            if (of_seed := answers(rule, answered, offered).get(seed)) is not None:
+            if (of_seed := answers(rule, by_condition, offered).get(seed)) is not None:
                 judged.setdefault(id(of_seed), (truth, of_seed))
     return list(judged.values())
 
 
-def _can_be_scored(table: Table, answered: Predictions, truth: TruthTable) -> bool:
-    """Whether there are predictions under what the table offers that it can judge, and true poses where needed.
+def _can_be_scored(table: Table, by_condition: Predictions, truth: TruthTable) -> bool:
+    """Whether a table can judge some predictions under its conditions, and has the true poses that it needs.
 
-    A table of transfer is of rows that answer with the weights of another data set; their own stand beside these.
+    A table of transfer needs predictions by weights of another data set.
     """
     rule = table.rule()
-    tables = (of_seed for by_seed in answered.values() for of_seed in by_seed.values())
+    tables = (of_seed for by_seed in by_condition.values() for of_seed in by_seed.values())
     if not rule.roots_suffice and any(of_seed.info.joints == ROOT.joints for of_seed in tables):
         return False
     if rule.records == "truth" and not len(table.select(truth)):
         return False
     offered = [condition for group in table.conditions(truth.views) for condition in group]
     elsewhere = [condition for condition in offered if condition.trained_on is not None]
-    return any(answers(rule, answered, condition) for condition in elsewhere or offered)
+    return any(answers(rule, by_condition, condition) for condition in elsewhere or offered)
 
 
 def compare_stage(dataset: str, runs: Sequence[Run]) -> ComparisonFile:
-    """Compare the rows that have been scored on a data set, table by table.
+    """Compare all scored rows of a data set, table by table.
 
-    How far trainings of a row of one seed differ is taken from the results of profile `REFERENCE`, where they are of
-    the same row on the same data.
+    The variance between trainings of a row with one seed is taken from profile `REFERENCE`, if that has the same row on
+    the same data.
 
     Args:
         dataset: name of the data set.
-        runs: on the data set; those without scores are left out.
+        runs: runs on the data set; those without scores are skipped.
 
     Raises:
-        InputError: nothing has been scored, the per-pose errors of a row are gone or of other scores, or two rows were
-            scored on two states of the data set.
+        InputError: no row has scores, the errors of a row are missing or do not belong to its scores, or two rows were
+            scored on different states of the data set.
         ResultError: a score file does not follow its schema.
     """
     scored_runs = [run for run in runs if run.path("scores").is_file()]
@@ -260,7 +260,7 @@ def compare_stage(dataset: str, runs: Sequence[Run]) -> ComparisonFile:
             reference[method] = other.scores
         errors = read_errors(run.path("errors"), record)
         for name, rows in errors.groupby("table", observed=True):
-            of_table = [found for found in record.scores if found.table == name]
+            of_table = [each for each in record.scores if each.table == name]
             scored[str(name)][method] = Scored(of_table, rows.reset_index(drop=True))
     tables: list[TableComparison] = []
     controls: list[ControlComparison] = []
@@ -283,25 +283,25 @@ def compare_stage(dataset: str, runs: Sequence[Run]) -> ComparisonFile:
 
 
 def _training(results: Path, dataset: str) -> dict[str, TrainingFile]:
-    """The trainings of a profile on a data set, by row."""
+    """Training records of a profile on a data set, by row."""
     files = [TrainingFile.read(path) for path in row_paths(results, "training") if path.stem == dataset]
     return {file.method: file for file in files}
 
 
 def lines(record: ScoreFile) -> list[str]:
-    """A line a score: table, value, interval, missing, signature."""
+    """One line per score: table, value, interval, missing predictions, signature."""
     return [f"{record.dataset}/{record.method}: {_line(found)}" for found in record.scores]
 
 
-def _line(found: Score) -> str:
-    digits = 3 if found.unit == "m" else 1
-    value = "-" if found.value is None else f"{found.value:.{digits}f} {found.unit}"
-    interval = "" if found.ci95 is None else f" [{found.ci95[0]:.{digits}f}, {found.ci95[1]:.{digits}f}]"
-    counts = ((found.n_missing, "missing"), (found.n_false, "false"), (found.n_unjudged, "unjudged"))
+def _line(score: Score) -> str:
+    digits = 3 if score.unit == "m" else 1
+    value = "-" if score.value is None else f"{score.value:.{digits}f} {score.unit}"
+    interval = "" if score.ci95 is None else f" [{score.ci95[0]:.{digits}f}, {score.ci95[1]:.{digits}f}]"
+    counts = ((score.n_missing, "missing"), (score.n_false, "false"), (score.n_unjudged, "unjudged"))
     counted = "".join(f", {count} {what}" for count, what in counts if count)
-    counted += ", not ranked: incomplete" if found.n_left_out else ""
-    secondary = "".join(f", {name} {figure:.2f}" for name, figure in found.secondary.items() if figure is not None)
-    return f"{found.table:<24} {value}{interval}{secondary}  n={found.n_samples}{counted}  {found.signature}"
+    counted += ", not ranked: incomplete" if score.n_left_out else ""
+    secondary = "".join(f", {name} {figure:.2f}" for name, figure in score.secondary.items() if figure is not None)
+    return f"{score.table:<24} {value}{interval}{secondary}  n={score.n_samples}{counted}  {score.signature}"
 
 
 def _predicted(run: Run) -> Predictions:
@@ -323,7 +323,7 @@ def _predicted(run: Run) -> Predictions:
 
 
 def _one_run(tables: Sequence[PoseTable], method: str, remedy: str) -> None:
-    """InputError unless the files are of this row, and those of a training of its options and one checkpoint a seed."""
+    """InputError unless all files are of this row, with the same options and one checkpoint per seed."""
     known: dict[tuple[str | None, int], PoseTable] = {}
     rooted: dict[tuple[str | None, int, str], PoseTable] = {}
     first: dict[str | None, PoseTable] = {}
@@ -338,37 +338,37 @@ def _one_run(tables: Sequence[PoseTable], method: str, remedy: str) -> None:
             ("options", same.info.options, same.source),
         ):
             if getattr(table.info, field) != other:
-                raise InputError(f"{table.source}: metadata.{field}", f"is another than that of {of}", remedy)
+                raise InputError(f"{table.source}: metadata.{field}", f"differs from that of {of}", remedy)
 
 
 def _given(files: Sequence[Path], method: str | None) -> Predictions:
-    """Files of predictions by condition and seed; InputError for one of another method, where one is named."""
-    answered: dict[Condition, dict[int, PoseTable]] = defaultdict(dict)
+    """Predictions by condition and seed; InputError for a file of another method than ``method``, if that is given."""
+    by_condition: dict[Condition, dict[int, PoseTable]] = defaultdict(dict)
     for path in files:
         table = predictions.read(path)
         if method is not None and table.info.method != method:
             raise InputError(
                 f"{path}: metadata.method",
                 f"is {table.info.method!r}, scored as {method!r}",
-                f"name the method that it is of, or give the numbers a name by --as {method}",
+                f"score it as {table.info.method}, or add --as {method}",
             )
-        by_seed = answered[table.info.condition]
+        by_seed = by_condition[table.info.condition]
         if table.info.seed in by_seed:
             raise InputError(
-                path, f"seed {table.info.seed} of {table.info.condition.slug} is given twice", "give each file once"
+                path, f"is a second file of seed {table.info.seed}, {table.info.condition.slug}", "give each file once"
             )
         by_seed[table.info.seed] = table
-    return answered
+    return by_condition
 
 
 def _doubts(splits: Sequence[tuple[TruthTable, Predictions]]) -> Iterator[str]:
-    for truth, answered in splits:
-        lines_of = (doubts.doubt(table, truth) for by_seed in answered.values() for table in by_seed.values())
+    for truth, by_condition in splits:
+        lines_of = (doubts.doubt(table, truth) for by_seed in by_condition.values() for table in by_seed.values())
         yield from filter(None, lines_of)
 
 
 def evaluate_stage(runs: Iterable[Run]) -> Iterator[str]:
-    """Predict and score the runs of a row; yields what was predicted, scored and left out.
+    """Predict and score the runs of a row; yields a line per file, score and skipped run.
 
     A row that predicts nothing is left out.
 
@@ -377,7 +377,7 @@ def evaluate_stage(runs: Iterable[Run]) -> Iterator[str]:
     """
     for run in runs:
         if not predicts(find_learner(run.spec)):
-            yield f"{run.row}: it predicts nothing; other rows start from its weights"
+            yield f"{run.row}: predicts no poses; other rows start from its weights"
             return
         if why := run.left_out or ("" if run.tables else "no table is run on it") or no_input(run):
             yield f"{run}: left out, {why}"

@@ -240,7 +240,7 @@ def test_predictions_of_another_method_are_refused_unless_they_are_given_a_name(
     assert "--as algebraic" in error
     done = workspace.must(*arguments, "--as", "my_dlt")
     assert "human36m/my_dlt: T1" in done.out
-    assert "--as x: names nothing" in spoil("score", "human36m", "dlt", "--as", "x").error
+    assert "--as x: is used without --predictions" in spoil("score", "human36m", "dlt", "--as", "x").error
 
 
 @pytest.mark.parametrize(

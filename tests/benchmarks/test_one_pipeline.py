@@ -84,7 +84,7 @@ def test_a_finished_training_is_not_begun_again(workspace: Any, monkeypatch: pyt
 def test_a_row_that_predicts_nothing_is_trained_and_passed_over(workspace: Any) -> None:
     assert (
         workspace.must("evaluate", "backbone").out
-        == "backbone: it predicts nothing; other rows start from its weights\n"
+        == "backbone: predicts no poses; other rows start from its weights\n"
     )
     assert "lacks load, predict" in workspace.run("predict", "human36m", "backbone").error
 

@@ -121,7 +121,7 @@ def test_a_row_that_is_handed_roots_is_the_same_training_too(rigs: Any, monkeypa
     table = predictions.read(of_known)
     info = table.info.model_copy(update={"checkpoint_sha256": "0" * 64})
     predictions.write(of_known, replace(table, info=info))
-    assert "metadata.checkpoint_sha256: is another than that of" in rigs.run("score", RIGS, "algebraic").error
+    assert "metadata.checkpoint_sha256: differs from that of" in rigs.run("score", RIGS, "algebraic").error
 
 
 def test_rigs_of_ones_own_need_no_control(rigs: Any) -> None:
