@@ -290,7 +290,7 @@ def _training(results: Path, dataset: str) -> dict[str, TrainingFile]:
 
 def lines(record: ScoreFile) -> list[str]:
     """One line per score: table, value, interval, missing predictions, signature."""
-    return [f"{record.dataset}/{record.method}: {_line(found)}" for found in record.scores]
+    return [f"{record.dataset}/{record.method}: {_line(score)}" for score in record.scores]
 
 
 def _line(score: Score) -> str:
