@@ -83,8 +83,7 @@ def test_a_finished_training_is_not_begun_again(workspace: Any, monkeypatch: pyt
 
 def test_a_row_that_predicts_nothing_is_trained_and_passed_over(workspace: Any) -> None:
     assert (
-        workspace.must("evaluate", "backbone").out
-        == "backbone: predicts no poses; other rows start from its weights\n"
+        workspace.must("evaluate", "backbone").out == "backbone: predicts no poses; other rows start from its weights\n"
     )
     assert "lacks load, predict" in workspace.run("predict", "human36m", "backbone").error
 
