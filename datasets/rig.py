@@ -33,6 +33,7 @@ from poseboard.datasets.facts import DataState, Facts
 from poseboard.datasets.files import files_sha256, read_file
 from poseboard.datasets.keypoints import People, read_keypoints
 from poseboard.datasets.keypoints.joint_sets import canonical_name, skeleton_of
+from poseboard.datasets.keypoints.own import joints_of
 from poseboard.datasets.motion import Motion, Up, read_motion
 from poseboard.datasets.sample import FileState, Group, Image, ReadImage, Sample, Truth, View
 from poseboard.datasets.skeleton import COCO
@@ -227,7 +228,7 @@ class Rig(Adapter):
         # Read here, because the joints depend on them. An error is raised again where the content is used.
         if (self.root / RIG_FILE).is_file():
             with contextlib.suppress(InputError):
-                self.skeleton = skeleton_of(self._keypoints.joints)
+                self.skeleton = skeleton_of(joints_of(self.root / self._rig.detections))
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -248,7 +249,7 @@ class Rig(Adapter):
     @cached_property
     def people(self) -> dict[str, People]:
         """Camera name -> detections in frames of the rig, with sides swapped where rig.yaml says so."""
-        flip = skeleton_of(self._keypoints.joints).flip_order
+        flip = self.skeleton.flip_order
         people = {}
         for name, camera in self._rig.cameras.items():
             of_file = self._keypoints.cameras[name]
@@ -340,6 +341,8 @@ class Rig(Adapter):
         """Detections of the file; InputError if a camera of rig.yaml is not in it."""
         path = self.root / self._rig.detections
         keypoints = read_keypoints(path, "parquet")
+        if keypoints.joints != self.skeleton.joints:
+            raise InputError(f"{path}: joint", "has joints that its metadata does not name", "write the file again")
         for name in self._rig.cameras:
             if name not in keypoints.cameras:
                 remedy = (

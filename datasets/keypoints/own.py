@@ -139,6 +139,22 @@ def read(path: Path, options: Options) -> Keypoints:
     return Keypoints(named, result, (*remarks, *cleaner.remarks))
 
 
+def joints_of(path: Path) -> tuple[str, ...]:
+    """Names of the joints of a Parquet file; our own files are not read whole for that.
+
+    Raises:
+        InputError: the file is no readable table of detections.
+    """
+    try:
+        order = _order(pq.read_schema(path).metadata or {}, path)
+    except (pa.ArrowException, OSError) as error:
+        problem = f"is no readable Parquet file ({(str(error).splitlines() or [''])[0][:80]})"
+        raise InputError(path, problem, "write the file again") from None
+    if order.joints:
+        return canonical_names(order.joints, f"{path}: joint")[0]
+    return read(path, Options()).joints
+
+
 def _order(metadata: dict[bytes, bytes], path: Path) -> _Order:
     if _METADATA not in metadata:
         return _Order([], [])
