@@ -360,6 +360,31 @@ def test_parquet_files_that_do_not_fit(tmp_path: Path, changes: dict[str, Any], 
         read_keypoints(path)
 
 
+@pytest.mark.parametrize("name", ["openpose COCO-18", "coco", "deeplabcut csv", "deeplabcut h5", "sleap h5", "parquet"])
+def test_changed_bytes_are_read_or_named(tmp_path: Path, name: str) -> None:
+    """Damaged files give detections of the right shape or one line, and no other error."""
+    _, joints, write = FORMATS_WRITTEN[name]
+    path = tmp_path / "pose"
+    write(path, make_keypoints(joints))
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    rng = np.random.default_rng(4)
+    messages = []
+    for _ in range(15):
+        file = files[rng.integers(len(files))]
+        content = file.read_bytes()
+        damaged = bytearray(content)
+        for place in rng.integers(0, len(damaged), rng.choice([1, 4, 30])):
+            damaged[place] = rng.integers(256)
+        file.write_bytes(damaged)
+        try:
+            assert read_keypoints(path).cameras
+        except InputError as error:
+            messages.append(str(error))
+        file.write_bytes(content)
+    assert len(messages) > 3
+    assert not any("\n" in message for message in messages)
+
+
 def test_paths_without_detections(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         read_keypoints(tmp_path / "absent")
