@@ -185,7 +185,7 @@ def _counts(rays: Rays) -> Array:
     """Weight of each pair in observations: a point has 2 V - 3 degrees of freedom in V (V - 1) / 2 pairs."""
     views = len(rays.R)
     pairs = pairs_of(views)
-    common = np.isfinite(rays.points).all(-1)
+    common = np.asarray(np.isfinite(rays.points).all(-1))
     number = (common[pairs[:, 0]] & common[pairs[:, 1]]).sum(1)
     return np.asarray(np.maximum(number, 20) * (2 * views - 3) / len(pairs))
 
