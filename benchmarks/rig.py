@@ -243,7 +243,8 @@ def match_names(
     without = [name for name in detections if name not in matches]
     if without:
         if kind == "calibration":
-            remedy = f"say which is which, such as --camera {_shell(f'{without[0]}={others[0]}')}"
+            free = next((other for other in others if other not in matches.values()), others[0])
+            remedy = f"say which is which, such as --camera {_shell(f'{without[0]}={free}')}"
         raise InputError(where, f"no camera of the {kind} for {', '.join(without)}: {both}", remedy)
     doubles = [name for name in matches if list(matches.values()).count(matches[name]) > 1]
     if doubles:

@@ -117,21 +117,31 @@ def rig_text(rig: RigFile, lines: Mapping[str, str]) -> str:
         text.append("truth: null  # {file: walk.trc} for ground truth, see docs/rig.md")
     else:
         fields = rig.truth.model_dump()
-        text += ["truth:", *(f"  {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items())]
+        text += ["truth:", *(f"  {key}: {_value(value)}" for key, value in fields.items())]
     text.append("sources:" if rig.sources else "sources: {}")
     text += [f"  {_quoted(key)}: {_quoted(value)}" for key, value in rig.sources.items()]
     text += ["# World frame in mm; x_cam = R X + t_mm. rotation: rotation vector of R, radians.", "cameras:"]
     for name, camera in rig.cameras.items():
-        text += [f"  # {lines[name]}" if name in lines else "", f"  {_quoted(name)}:"]
+        text += [f"  # {_printable(lines[name])}" if name in lines else "", f"  {_quoted(name)}:"]
         # All fields of a camera, in the order of `OwnCamera`, without the unused form of intrinsics and rotation.
         unused = {key for key in ("f", "c", "K", "rotation", "R") if getattr(camera, key) is None}
         fields = camera.model_dump(exclude=unused)
-        text += [f"    {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
+        text += [f"    {key}: {_value(value)}" for key, value in fields.items()]
     return "\n".join(line for line in text if line) + "\n"
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    """Text in double quotes, as JSON and YAML have it. Line breaks and control characters of any kind are escaped."""
+    return json.dumps(text, ensure_ascii=not text.isprintable()).replace("\x7f", "\\u007f")
+
+
+def _printable(text: str) -> str:
+    """Text on one line, with spaces for control characters."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _value(value: Any) -> str:
+    return _quoted(value) if isinstance(value, str) else json.dumps(value)
 
 
 def own_camera(camera: Camera, offset_frames: int = 0, swap_sides: bool = False, video: str | None = None) -> OwnCamera:

@@ -44,7 +44,7 @@ def write_rig(folder: Path, keypoints: Keypoints, truth: RigTruth | None = None,
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
-    cameras = made_up_rig(('Kamera über "Tür"', "b: 2", "3"), k3=0.02)
+    cameras = made_up_rig(("new\nline: \x85\u2028\x7f", 'Kamera über "Tür"', "b: 2", "3"), k3=0.02)
     entries = {name: own_camera(camera, 3, True, "../Videos/ü 1.mp4") for name, camera in cameras.items()}
     truth = RigTruth(file="walk.trc", rotation=(0.1, 0.2, 0.3), t_mm=(1.0, 2.0, 3.0), start_s=0.25)
     rig = RigFile(fps=59.94, up="-y", block_s=2.0, truth=truth, sources={"unit": 'm: "people"'}, cameras=entries)
