@@ -60,6 +60,24 @@ def new(
         typer.echo(line)
 
 
+@rig_app.command("check")
+def check(
+    name: Annotated[str, typer.Argument(help="name of a rig in data/, or its folder")],
+    json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Name mistakes in the calibration and detections of a rig. Exit status: 0 none, 1 mistakes or warnings."""
+    from poseboard.benchmarks import rig_check
+
+    folder = Path(name) if Path(name).is_dir() else Path.cwd() / "data" / name
+    findings, fields = rig_check.check(folder)
+    if json:
+        typer.echo(rig_check.as_json(findings, fields))
+    else:
+        typer.echo("\n".join(rig_check.report(findings, fields)))
+    if findings:
+        raise typer.Exit(1)
+
+
 @rig_app.command("detect")
 def detect(
     videos: Annotated[str, typer.Argument(metavar="VIDEOS", help="folder with one video per camera, or name of a rig")],

@@ -92,7 +92,7 @@ def test_too_few_detections_and_wrong_shapes_are_refused() -> None:
     rig = simulate(1, None, SMALL)
     with pytest.raises(ValueError, match="expected"):
         check_rig(rig.cameras, rig.joints_px[:-1], rig.joints)
-    with pytest.raises(ValueError, match="fewer than 50 joints"):
+    with pytest.raises(ValueError, match="fewer than 100 joints"):
         check_rig(rig.cameras, np.full_like(rig.joints_px, np.nan), rig.joints)
 
 

@@ -206,8 +206,8 @@ def _usable(joints_px: Array, confidence: Array | None, views: int, joints: int)
             positive = of_view[of_view > 0]
             least = 0.25 * float(np.median(positive)) if len(positive) else 0.0
             joints_px[v][~(of_view > least)] = np.nan
-    if (np.isfinite(joints_px[..., 0]).sum(0) >= 2).sum() < 50:
-        raise ValueError("fewer than 50 joints are detected by two cameras in the same frame")
+    if (np.isfinite(joints_px[..., 0]).sum(0) >= 2).sum() < 100:
+        raise ValueError("fewer than 100 joints are detected by two cameras in the same frame")
     return joints_px
 
 

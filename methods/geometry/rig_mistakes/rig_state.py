@@ -86,12 +86,18 @@ class Tracks:
 
     @classmethod
     def of(cls, joints_px: Array, flip_order: Sequence[int], points: int, seed: int = 0) -> Tracks:
-        """Choose points that at least two views have, spread at random over frames and joints."""
+        """Choose points that at least two views have, spread at random over frames and joints.
+
+        Raises:
+            ValueError: there are fewer than 100.
+        """
         rng = np.random.default_rng(seed)
         motion = Motion.of(joints_px)
         joints_px = np.where(motion.reliable(joints_px)[..., None], joints_px, np.nan)
         visible = np.isfinite(joints_px).all(-1).sum(0)
         chosen = np.argwhere(visible >= 2)
+        if len(chosen) < 100:
+            raise ValueError("fewer than 100 joints in two cameras agree with their neighbouring frames")
         # More views see more pairs: a point with V views is worth V - 1 points with two.
         if len(chosen) > points:
             worth = (visible[chosen[:, 0], chosen[:, 1]] - 1.0) ** 0.5
