@@ -18,9 +18,11 @@ import shutil
 import tarfile
 import zlib
 from collections.abc import Container, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 import cdflib
 import h5py
@@ -102,11 +104,11 @@ def read_metadata(path: Path) -> Metadata:
         InputError: the file is no XML, or a field is missing or wrong.
     """
     content = read_file(path, "it is part of the code bundle of the data set")
-    if len(content) > _LARGEST_XML or b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+    if len(content) > _LARGEST_XML or _declares_entities(content):
         raise InputError(path, "is larger than metadata.xml, or declares entities", _AGAIN)
     try:
         root = ElementTree.fromstring(content)
-    except (ElementTree.ParseError, ValueError) as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise InputError(path, f"is no XML ({error})", _AGAIN) from None
     serials = tuple(_text(item) for item in root.findall("dbcameras/index2id/item"))
     if serials != CAMERAS:
@@ -114,6 +116,22 @@ def read_metadata(path: Path) -> Metadata:
         raise InputError(f"{path}: dbcameras.index2id", problem, _AGAIN)
     actions = [_text(item) for item in root.findall("actionnames/item")]
     return Metadata(_sequences(root, actions, path), _cameras(root, path))
+
+
+def _declares_entities(content: bytes) -> bool:
+    """True if an XML file has a document type, in whatever encoding. Parsing ends there, before any entity."""
+    declared: list[bool] = []
+
+    def stop(*_: object) -> None:
+        declared.append(True)
+        raise ValueError
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = stop
+    # What is no XML at all is reported by the parser that reads it.
+    with suppress(expat.ExpatError, ValueError, LookupError):
+        parser.Parse(content, True)
+    return bool(declared)
 
 
 def _sequences(root: ElementTree.Element, actions: list[str], path: Path) -> tuple[Sequence, ...]:
@@ -137,6 +155,10 @@ def _sequences(root: ElementTree.Element, actions: list[str], path: Path) -> tup
                 if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,63}", text) is None:
                     raise InputError(f"{where}: row {number}", f"{text[:40]!r} is no plain name", _AGAIN)
             sequences.append(Sequence(subject, name, prefix, action, subaction))
+        own = [sequence for sequence in sequences if sequence.subject == subject]
+        for names in ([sequence.name for sequence in own], [sequence.prefix for sequence in own]):
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise InputError(f"{where}: {subject}", f"{twice[0]!r} occurs twice", _AGAIN)
     return tuple(sequences)
 
 
@@ -239,7 +261,8 @@ def read_poses(path: Path) -> NDArray[np.float32]:
         values = np.asarray(cdflib.CDF(path).varget("Pose"))
     except Exception as error:  # cdflib raises many types for damaged files
         raise InputError(path, f"is no CDF file with a variable Pose ({str(error)[:80]})", _AGAIN) from None
-    if values.dtype.kind != "f" or values.size == 0 or values.shape[-1] != 96 or values.size != values.shape[-2] * 96:
+    is_pose = values.dtype.kind == "f" and values.ndim in (2, 3) and values.shape[-1] == 96
+    if not is_pose or not values.size or values.size != values.shape[-2] * 96:
         raise InputError(f"{path}: Pose", f"is {values.dtype} {values.shape}, not floats (1, T, 96)", _AGAIN)
     poses = values.reshape(-1, 32, 3).astype(np.float32)
     if not np.isfinite(poses).all():
@@ -260,22 +283,28 @@ def read_boxes(path: Path, frames: NDArray[np.int64]) -> NDArray[np.int64]:
     Raises:
         InputError: the file is no MATLAB 7.3 file with masks, or a mask is empty.
     """
+    boxes: list[tuple[int, int, int, int]] = []
     try:
         with h5py.File(path, "r") as file:
             references = np.asarray(file["Masks"]).ravel()
-            count = int(np.searchsorted(frames, len(references)))
-            # MATLAB stores columns first.
-            masks = [np.asarray(file[references[frame]]).T for frame in frames[:count]]
+            # One mask at a time: thousands of them, of 1 MB each, do not fit into memory.
+            for frame in frames[: int(np.searchsorted(frames, len(references)))].tolist():
+                boxes.append(_box_of(np.asarray(file[references[frame]]).T, f"{path}: Masks, frame {frame}"))
+    except InputError:
+        raise
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise InputError(path, f"is no MATLAB 7.3 file with Masks ({str(error)[:80]})", _AGAIN) from None
-    boxes = np.zeros((len(masks), 4), dtype=np.int64)
-    for row, (mask, frame) in enumerate(zip(masks, frames.tolist(), strict=False)):
-        if mask.ndim != 2:
-            raise InputError(f"{path}: Masks, frame {frame}", f"has shape {mask.shape}", _AGAIN)
-        boxes[row] = square_box_of(mask)
-        if min(boxes[row, 2] - boxes[row, 0], boxes[row, 3] - boxes[row, 1]) < _SMALLEST_BOX_PX:
-            raise InputError(f"{path}: Masks, frame {frame}", "mask is empty", _AGAIN)
-    return boxes
+    return np.array(boxes, dtype=np.int64).reshape(-1, 4)
+
+
+def _box_of(mask: NDArray[np.generic], where: str) -> tuple[int, int, int, int]:
+    """Square box of a mask (H, W), which MATLAB stores columns first; InputError if the mask is empty."""
+    if mask.ndim != 2:
+        raise InputError(where, f"has shape {mask.shape}", _AGAIN)
+    box = square_box_of(mask)
+    if box[2] - box[0] < _SMALLEST_BOX_PX:
+        raise InputError(where, "mask is empty", _AGAIN)
+    return box
 
 
 def square_box_of(mask: NDArray[np.generic]) -> tuple[int, int, int, int]:
