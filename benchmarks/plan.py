@@ -288,10 +288,16 @@ class Plan:
         params = self.params.in_profile(profile)
         return replace(self, params=params, layout=replace(self.layout, profile=profile))
 
-    def with_root(self, dataset: str, root: Path) -> Plan:
-        """The same plan with another folder for a data set."""
+    def with_root(self, dataset: str, root: Path, kind: str | None = None) -> Plan:
+        """The same plan with another folder for a data set, which it adds if it does not have it.
+
+        Args:
+            dataset: name of the data set.
+            root: its folder.
+            kind: name of its adapter; None: that of params.yaml, or its own name.
+        """
         entry = {**self.params.datasets.get(dataset, {}), "root": str(root.resolve())}
-        datasets = {**self.params.datasets, dataset: entry}
+        datasets = {**self.params.datasets, dataset: entry if kind is None else {**entry, KIND: kind}}
         return replace(self, params=self.params.model_copy(update={"datasets": datasets}))
 
     @property

@@ -97,6 +97,33 @@ def detect(
     run(videos, Path.cwd(), out=out, weights=weights, people=people, overwrite=overwrite, say=typer.echo)
 
 
+@rig_app.command("run")
+def run(
+    name: Annotated[str, typer.Argument(help="name of the rig, such as myrig")],
+    row: Annotated[str, typer.Option(help="row of `methods` in params.yaml")] = "ransac_swap",
+    out: Annotated[Path | None, typer.Option(help="folder of the 3D points; default: data/NAME/poses")] = None,
+    format: Annotated[
+        list[str] | None, typer.Option(help="trc, c3d, parquet, csv or json; repeatable; default: all")
+    ] = None,
+) -> None:
+    """Triangulate the people of a rig, print how good they are, and write them for other programs.
+
+    Without ground truth, the numbers are the error in a camera held out, the spread of bone lengths, jitter, and the
+    share of joints that are triangulated, each with a 95 % confidence interval over time blocks.
+    """
+    from poseboard.benchmarks.jobs import use_one_thread, workers
+    from poseboard.benchmarks.plan import Plan
+    from poseboard.benchmarks.rig_run import run_of_rig, run_rig
+    from poseboard.datasets.motion import FORMATS
+
+    plan = Plan.read()
+    found = run_of_rig(plan, name, row)
+    use_one_thread()
+    with workers(plan.profile.processes, plan.cluster):
+        for line in run_rig(found, out or Path("data") / name / "poses", format or list(FORMATS)):
+            typer.echo(line)
+
+
 def _pairs(option: str, values: list[str] | None) -> dict[str, str]:
     """Name -> value of options of the form NAME=VALUE."""
     pairs: dict[str, str] = {}

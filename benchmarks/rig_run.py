@@ -1,0 +1,146 @@
+"""`poseboard rig run`: 3D poses of a rig by a row, their numbers without ground truth, pictures and files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from poseboard.benchmarks.pictures import PICTURES
+from poseboard.benchmarks.plan import Plan, Run
+from poseboard.benchmarks.predict import no_input
+from poseboard.benchmarks.score import evaluate_stage
+from poseboard.datasets.errors import InputError, did_you_mean
+from poseboard.datasets.motion import FORMATS, Motion, write_motion
+from poseboard.datasets.rig import Rig
+from poseboard.methods.base import find_learner, predicts
+from poseboard.protocols import predictions
+from poseboard.protocols.predictions import PoseTable, positions
+from poseboard.protocols.records import Score, ScoreFile
+from poseboard.protocols.without_truth import track
+
+SHORTEST_TRACK_S = 0.5
+"""Tracks shorter than this are not written, if there are longer ones: they are mostly false people."""
+
+_WORST = 3
+"""Joints and bones named in the summary."""
+
+
+def run_of_rig(plan: Plan, name: str, row: str) -> Run:
+    """The run of a row on a rig, which params.yaml need not name.
+
+    Raises:
+        InputError: there is no such rig or row, or the row cannot run on it.
+    """
+    if name not in plan.params.datasets:
+        folder = plan.home / "data" / name
+        if not folder.is_dir():
+            rigs = [path.parent.name for path in sorted(plan.home.glob("data/*/rig.yaml"))]
+            remedy = did_you_mean(name, rigs) if rigs else f"run `poseboard rig new {name}` first"
+            raise InputError(f"rig {name!r}", f"there is no {folder}", remedy)
+        plan = plan.with_root(name, folder, Rig.name)
+    run = plan.run(row, name)
+    if not isinstance(run.dataset, Rig):
+        raise InputError(f"data set {name}", "is no rig", f"run `poseboard evaluate {name} {row}` instead")
+    if not predicts(find_learner(run.spec)):
+        raise InputError(f"row {row}", "predicts nothing", "name a row such as ransac_swap")
+    if reason := no_input(run):
+        raise InputError(f"row {row}", f"cannot run on {name}: {reason}", "name a row such as ransac_swap")
+    return run
+
+
+def run_rig(run: Run, out: Path, formats: Sequence[str]) -> Iterator[str]:
+    """Predict and score a rig, and write its people; yields lines for the user.
+
+    Args:
+        run: run of a row on a rig, see `run_of_rig`.
+        out: folder of the files of 3D points.
+        formats: names in `datasets.motion.FORMATS`.
+
+    Raises:
+        InputError: a format is unknown, or the rig or the row cannot be used.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise InputError(f"--format {name}", "no such format of 3D points", did_you_mean(name, FORMATS))
+    for _ in evaluate_stage([run]):
+        pass  # the summary says what was predicted and scored
+    rig = run.dataset
+    assert isinstance(rig, Rig)
+    yield f"{run.source.name} by {run.row}: {rig.status().detail}"
+    yield from summary(ScoreFile.read(run.path("scores")).scores)
+    (condition,) = [each for each in run.conditions("test") if each.cameras == tuple(rig.views)]
+    table = predictions.read(run.layout.predictions(run.source.name, run.row, condition, run.seeds[0]))
+    people = motions(table, list(rig.keys("test")), rig)
+    if not people:
+        yield "no person is triangulated in two frames or more: nothing is written"
+    for person, motion in people.items():
+        stem = run.row if len(people) == 1 else f"{run.row}-{person}"
+        for name in formats:
+            path = out / f"{stem}{FORMATS[name].suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_motion(path, motion, name)
+            yield f"{path}: {FORMATS[name].what}, {len(motion)} frames"
+    pictures = run.path("predictions") / PICTURES
+    if any(pictures.glob("*.*")):
+        yield f"{pictures}: pictures of single frames"
+
+
+def motions(table: PoseTable, keys: Sequence[str], rig: Rig) -> dict[str, Motion]:
+    """People of a recording, tracked over its frames.
+
+    Args:
+        table: predictions, in the world frame.
+        keys: keys of all frames in order.
+        rig: frame rate, vertical axis and frame numbers.
+
+    Returns:
+        "person1", "person2", … in the order of their first frames -> points of the person from the first to the last
+        frame, NaN where it is not predicted.
+    """
+    rows = np.flatnonzero(np.isfinite(table.joints_mm).all(axis=-1).any(axis=-1))
+    frame = positions(table, np.array(keys, dtype=object))[rows]
+    order = np.argsort(frame, kind="stable")
+    rows, frame = rows[order], frame[order]
+    joints_mm = table.joints_mm[rows].astype(np.float64)
+    person = track(joints_mm, frame)
+    lengths = np.bincount(person)
+    shortest = min(SHORTEST_TRACK_S * rig.rig.fps, lengths.max(initial=0))
+    people: dict[str, Motion] = {}
+    for index in dict.fromkeys(person.tolist()):
+        if lengths[index] < max(shortest, 2):
+            continue
+        own = person == index
+        frames = frame[own]
+        points_mm = np.full((frames[-1] - frames[0] + 1, len(table.info.joints), 3), np.nan)
+        points_mm[frames - frames[0]] = joints_mm[own]
+        start = rig.frames[0] + int(frames[0])
+        people[f"person{len(people) + 1}"] = Motion(table.info.joints, points_mm, rig.rig.fps, rig.rig.up, start)
+    return people
+
+
+def summary(scores: Sequence[Score]) -> Iterator[str]:
+    """A line per number, with its interval, and by camera and of the worst joints."""
+    width = max((len(score.title) for score in scores), default=0)
+    for score in scores:
+        yield f"{score.title + ':':{width + 1}} {_number(score)}{_details(score.breakdown, score.lower_is_better)}"
+
+
+def _number(score: Score) -> str:
+    value = "no number" if score.value is None else f"{score.value:.1f} {score.unit}"
+    interval = "" if score.ci95 is None else f" [{score.ci95[0]:.1f}, {score.ci95[1]:.1f}]"
+    counts = ((score.n_missing, "missing"), (score.n_false, "false"))
+    return value + interval + "".join(f", {count} {what}" for count, what in counts if count)
+
+
+def _details(breakdown: Mapping[str, Mapping[str, float | None]], lower_is_better: bool) -> str:
+    parts = []
+    for kind in ("view", "joint", "bone"):
+        values = {name: value for name, value in breakdown.get(kind, {}).items() if value is not None}
+        worst = sorted(values, key=lambda name: values[name], reverse=lower_is_better)
+        shown = list(values) if kind == "view" else worst[:_WORST]
+        if len(values) > 1:
+            label = "by camera" if kind == "view" else f"worst {kind}s"
+            parts.append(f"{label} " + ", ".join(f"{name} {values[name]:.1f}" for name in shown))
+    return "".join(f"; {part}" for part in parts)
