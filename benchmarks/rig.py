@@ -48,6 +48,8 @@ _LARGEST_GAP = 0.05
 _CHAIN = ("ankle", "knee", "hip", "shoulder")
 _HEIGHT_PER_CHAIN = 1.25
 """Height of a person, divided by the way from ankle to shoulder along the bones."""
+_FEWEST_BLOCKS = 10
+"""Time blocks of a short recording."""
 _SEARCHED_S = 2.0
 """Largest shift in time that is tried between detections and truth."""
 _SHARED = 0.4
@@ -143,6 +145,7 @@ def new_rig(request: NewRig, home: Path) -> list[str]:
     rig = RigFile(
         fps=fps,
         up=up,
+        block_s=_block_s(keypoints, fps),
         truth=truth,
         sources={
             "calibration": f"{calibration.path.name}: {calibration.format}, {calibration.convention}, "
@@ -423,6 +426,12 @@ def _videos(folder: Path | None, cameras: Sequence[str]) -> dict[str, _Video]:
 def _probe(path: Path) -> _Video:
     with Video(path) as video:
         return _Video(path, video.rate_hz, video.size, video.describe())
+
+
+def _block_s(keypoints: Keypoints, fps: float) -> float:
+    """Length of time blocks, seconds: 1 s, or a tenth of a shorter recording, so that there are ten to resample."""
+    spans = [int(people.frame[-1] - people.frame[0]) + 1 for people in keypoints.cameras.values() if len(people)]
+    return round(min(1.0, max(spans, default=1) / fps / _FEWEST_BLOCKS), 4)
 
 
 def _frame_rate(fps: float | None, videos: Mapping[str, _Video]) -> tuple[float, str]:

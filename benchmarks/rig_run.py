@@ -70,8 +70,8 @@ def run_rig(run: Run, out: Path, formats: Sequence[str]) -> Iterator[str]:
     assert isinstance(rig, Rig)
     yield f"{run.source.name} by {run.row}: {rig.status().detail}"
     yield from summary(ScoreFile.read(run.path("scores")).scores)
-    (condition,) = [each for each in run.conditions("test") if each.cameras == tuple(rig.views)]
-    table = predictions.read(run.layout.predictions(run.source.name, run.row, condition, run.seeds[0]))
+    tables = (predictions.read(path) for path in sorted(run.path("predictions").glob("test-*.parquet")))
+    table = next(table for table in tables if len(table.info.condition.cameras) == len(rig.views))
     people = motions(table, list(rig.keys("test")), rig)
     if not people:
         yield "no person is triangulated in two frames or more: nothing is written"
@@ -122,9 +122,9 @@ def motions(table: PoseTable, keys: Sequence[str], rig: Rig) -> dict[str, Motion
 
 def summary(scores: Sequence[Score]) -> Iterator[str]:
     """A line per number, with its interval, and by camera and of the worst joints."""
-    width = max((len(score.title) for score in scores), default=0)
-    for score in scores:
-        yield f"{score.title + ':':{width + 1}} {_number(score)}{_details(score.breakdown, score.lower_is_better)}"
+    for score in sorted(scores, key=lambda score: not score.headline):
+        yield f"{score.title}: {_number(score)}"
+        yield from (f"    {line}" for line in _details(score.breakdown, score.lower_is_better))
 
 
 def _number(score: Score) -> str:
@@ -134,13 +134,13 @@ def _number(score: Score) -> str:
     return value + interval + "".join(f", {count} {what}" for count, what in counts if count)
 
 
-def _details(breakdown: Mapping[str, Mapping[str, float | None]], lower_is_better: bool) -> str:
-    parts = []
+def _details(breakdown: Mapping[str, Mapping[str, float | None]], lower_is_better: bool) -> Iterator[str]:
     for kind in ("view", "joint", "bone"):
         values = {name: value for name, value in breakdown.get(kind, {}).items() if value is not None}
-        worst = sorted(values, key=lambda name: values[name], reverse=lower_is_better)
-        shown = list(values) if kind == "view" else worst[:_WORST]
-        if len(values) > 1:
-            label = "by camera" if kind == "view" else f"worst {kind}s"
-            parts.append(f"{label} " + ", ".join(f"{name} {values[name]:.1f}" for name in shown))
-    return "".join(f"; {part}" for part in parts)
+        if len(set(values.values())) < 2:
+            continue
+        if kind == "view":
+            yield "by camera: " + ", ".join(f"{name} {value:.1f}" for name, value in values.items())
+        else:
+            worst = sorted(values, key=lambda name: values[name], reverse=lower_is_better)[:_WORST]
+            yield f"worst {kind}s: " + ", ".join(f"{name} {values[name]:.1f}" for name in worst)

@@ -321,7 +321,7 @@ class Rig(Adapter):
     def facts(self, split: str) -> Facts:
         """Sources: boxes around 2D detections, true poses of motion capture or none."""
         truth = self.truth_source("motion capture") if self._rig.truth is not None else "none"
-        return Facts(boxes="detected", truth=truth, associated=self._most_people == 1)
+        return Facts(boxes="detected", truth=truth, associated=self._most_people == 1, rate_hz=self._rig.fps)
 
     def keys(self, split: str) -> Sequence[str]:
         """Keys of "test", such as "myrig/000123"; "train" is empty."""

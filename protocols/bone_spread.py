@@ -1,7 +1,9 @@
 """Spread of bone lengths over a recording: bones are rigid, so their length should not change. Needs no ground truth.
 
 The length of each bone is measured in every frame. Its spread is the coefficient of variation over the frames of a
-person: standard deviation / mean, in percent. The number is the mean over bones, and over people by their frames.
+person: standard deviation / mean, in percent. The number is the mean over bones, weighted by their length: the sum of
+the standard deviations over the sum of the lengths. Otherwise short bones, such as those of a face, would decide it.
+People count by their frames.
 
 It sees errors that change from frame to frame. It does not see errors that stay, such as a wrong unit of the
 calibration.
@@ -26,7 +28,7 @@ BONE_COLUMN = "bone/"
 
 
 class BoneSpread(TrackedPeople):
-    """Mean over bones of the coefficient of variation of their length, percent.
+    """Mean over bones of the coefficient of variation of their length, weighted by length, percent.
 
     Example:
         >>> BoneSpread().unit, BoneSpread().lower_is_better
@@ -53,34 +55,42 @@ class BoneSpread(TrackedPeople):
         self, table: pd.DataFrame, codes: NDArray[np.integer], multiplicity: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Mean over bones of the coefficient of variation under each row of ``multiplicity``, (R,)."""
-        spreads = [self._spread(table, name, codes, multiplicity) for name in _bones(table)]
-        return row_means(np.array(spreads).T.reshape(len(multiplicity), -1))
+        spread_mm, length_mm = np.zeros(len(multiplicity)), np.zeros(len(multiplicity))
+        for bone in _bones(table):
+            deviation_mm, mean_mm = _deviation(table, bone, codes, multiplicity)
+            known = np.isfinite(deviation_mm)
+            spread_mm += np.where(known, deviation_mm, 0)
+            length_mm += np.where(known, mean_mm, 0)
+        return np.divide(100 * spread_mm, length_mm, out=np.full(len(length_mm), np.nan), where=length_mm > 0)
 
     def breakdown(self, table: pd.DataFrame) -> Breakdown:
         """Number by action, subject and bone."""
         codes, ones = np.zeros(len(table), dtype=np.int64), np.ones((1, 1))
-        bones = {
-            name.removeprefix(BONE_COLUMN): number_or_none(self._spread(table, name, codes, ones)[0])
-            for name in _bones(table)
-        }
+        bones = {}
+        for name in _bones(table):
+            deviation_mm, mean_mm = _deviation(table, name, codes, ones)
+            bones[name.removeprefix(BONE_COLUMN)] = number_or_none(100 * float(deviation_mm[0]) / float(mean_mm[0]))
         return {**super().breakdown(table), "bone": bones}
 
-    @staticmethod
-    def _spread(table: pd.DataFrame, bone: str, codes: NDArray[np.integer], multiplicity: Array) -> Array:
-        """Coefficient of variation of one bone (R,), percent, mean over people by their number of frames."""
-        lengths_mm = table[bone].to_numpy(dtype=np.float64)
-        known = np.isfinite(lengths_mm)
-        if not known.any():
-            return np.full(len(multiplicity), np.nan)
-        people = pd.factorize(table["track"][known])[0]
-        means = bootstrap.means(lengths_mm[known], codes[known], multiplicity, people)
-        squares = bootstrap.means(lengths_mm[known] ** 2, codes[known], multiplicity, people)
-        spreads = 100 * np.sqrt(np.maximum(squares - means**2, 0)) / means
-        frames = np.bincount(people) * np.isfinite(spreads)
-        total = frames.sum(axis=1)
-        return np.divide(
-            (np.nan_to_num(spreads) * frames).sum(axis=1), total, out=np.full(len(total), np.nan), where=total > 0
-        )
+
+def _deviation(table: pd.DataFrame, bone: str, codes: NDArray[np.integer], multiplicity: Array) -> tuple[Array, Array]:
+    """Standard deviation and mean of a bone's length (R,), mm, mean over people by their number of frames."""
+    lengths_mm = table[bone].to_numpy(dtype=np.float64)
+    known = np.isfinite(lengths_mm)
+    nothing = np.full(len(multiplicity), np.nan)
+    if not known.any():
+        return nothing, nothing
+    people = pd.factorize(table["track"][known])[0]
+    means = bootstrap.means(lengths_mm[known], codes[known], multiplicity, people)
+    squares = bootstrap.means(lengths_mm[known] ** 2, codes[known], multiplicity, people)
+    deviations = np.sqrt(np.maximum(squares - means**2, 0))
+    frames = np.bincount(people) * np.isfinite(means)
+    total = frames.sum(axis=1)
+    deviation, mean = (
+        np.divide((np.nan_to_num(values) * frames).sum(axis=1), total, out=nothing.copy(), where=total > 0)
+        for values in (deviations, means)
+    )
+    return deviation, mean
 
 
 def _bones(table: pd.DataFrame) -> list[str]:

@@ -58,7 +58,7 @@ FACTS = {
     "panoptic-people": Facts(boxes="detected", truth="triangulated", associated=False),
     "pw3d": Facts(boxes="true joints", truth="motion capture"),
     "rhd": Facts(boxes="true joints", truth="synthetic", hand=True),
-    "rig": Facts(boxes="detected", truth="none"),
+    "rig": Facts(boxes="detected", truth="none", rate_hz=60.0),
     "shelf": Facts(boxes="detected", truth="annotated", associated=False),
 }
 """Of the test split of each tree as it is opened without options."""

@@ -64,7 +64,7 @@ def test_samples_have_the_detections_of_their_frame(tmp_path: Path) -> None:
     assert rig.name == "myrig"
     assert rig.skeleton == COCO
     assert rig.views == NAMES
-    assert rig.facts("test") == Facts(boxes="detected", truth="none", associated=True)
+    assert rig.facts("test") == Facts(boxes="detected", truth="none", associated=True, rate_hz=rig.rig.fps)
     keys = rig.keys("test")
     assert (len(keys), keys[0], keys[-1]) == (90, "myrig/000000", "myrig/000089")
     assert not rig.keys("train")
@@ -113,7 +113,7 @@ def test_frames_are_those_that_two_cameras_recorded(tmp_path: Path) -> None:
 def test_several_people_are_not_associated(tmp_path: Path) -> None:
     write_rig(tmp_path, seen(made_up_rig(NAMES), [walk(20), walk(10, radius=1500.0)]))
     rig = open_rig(tmp_path)
-    assert rig.facts("test") == Facts(boxes="detected", truth="none", associated=False)
+    assert rig.facts("test") == Facts(boxes="detected", truth="none", associated=False, rate_hz=rig.rig.fps)
     assert [len(view.boxes_px) for view in rig.sample("myrig/000005").views] == [2, 2, 2, 2]
     assert [len(view.boxes_px) for view in rig.sample("myrig/000015").views] == [1, 1, 1, 1]
 

@@ -91,7 +91,7 @@ def test_spread_of_bones_by_hand() -> None:
         of[0, 0, 1] = -300 * (1.1 if s % 2 else 0.9)
     number = judge("bone_spread", truth_of(people), predicted(people))
     assert number.breakdown["bone"] == pytest.approx({"shoulder-elbow": 10.0, "elbow-wrist": 0.0}, abs=1e-3)
-    assert number.value == pytest.approx(5, abs=1e-3)
+    assert number.value == pytest.approx(100 * 30 / 550, abs=1e-3), "weighted by length"
     assert number.ci95 is not None
     assert number.ci95[0] <= number.value <= number.ci95[1] + 1e-6
 
