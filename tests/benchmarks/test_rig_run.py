@@ -16,13 +16,12 @@ from poseboard.protocols.records import ScoreFile
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, workspace_with: Any) -> Any:
-    rows = {
-        "ransac": {"code": "methods/ransac", "after": "backbone", "steps": 0},
-        "dlt": {"code": "methods/dlt", "after": "backbone"},
-    }
+    rows = {name: {"code": f"methods/{name}", "after": "backbone"} for name in ("ransac", "dlt")}
     workspace = workspace_with(tmp_path_factory.mktemp("rigs"), "rhd", "rhd", "hands", rows)
     (workspace.folder / "data" / "hall").mkdir(parents=True)
     write_rig_tree(workspace.folder / "data" / "hall", frames=60)
+    rig = workspace.folder / "data" / "hall" / "rig.yaml"
+    rig.write_text("block_s: 0.1\n" + rig.read_text())
     return workspace
 
 
