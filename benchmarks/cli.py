@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from poseboard.benchmarks.params import CLUSTER_VARIABLE, PROFILE_VARIABLE
-from poseboard.benchmarks.rig_cli import rig_app
+from poseboard.benchmarks.rigs.cli import rig_app
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.files import WholeFiles, write_file
 from poseboard.protocols.records import ResultError, RowKind, row_paths
@@ -259,7 +259,7 @@ def data_convert(
     """
     from typing import get_args
 
-    from poseboard.benchmarks.convert import Conversion, Target, convert
+    from poseboard.benchmarks.conversions.human36m import Conversion, Target, convert
     from poseboard.benchmarks.jobs import workers
     from poseboard.datasets.errors import did_you_mean
 

@@ -27,8 +27,8 @@ from made_up_human36m_official import (
 )
 from made_up_human36m_official import SUBJECTS as ALL_SUBJECTS
 
-from poseboard.benchmarks import convert as conversions
-from poseboard.benchmarks.convert import Conversion, convert
+from poseboard.benchmarks.conversions import human36m as conversions
+from poseboard.benchmarks.conversions.human36m import Conversion, convert
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.human36m import Human36M
@@ -192,7 +192,7 @@ def test_a_killed_conversion_goes_on(
 ) -> None:
     out = tmp_path / "out"
     code = (
-        "from pathlib import Path; from poseboard.benchmarks.convert import *; "
+        "from pathlib import Path; from poseboard.benchmarks.conversions.human36m import *; "
         f"list(convert(Conversion('human36m', Path({str(download.folder)!r}), Path({str(download.metadata)!r}), "
         f"Path({str(out)!r}), undistort=True)))"
     )

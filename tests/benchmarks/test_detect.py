@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from poseboard.benchmarks import detect
-from poseboard.benchmarks.detect import detect_videos
+from poseboard.benchmarks.rigs import detect
+from poseboard.benchmarks.rigs.detect import detect_videos
 from poseboard.datasets.blazepose import Person, Region
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.errors import InputError

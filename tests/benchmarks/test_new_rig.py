@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from poseboard.benchmarks import plan
-from poseboard.benchmarks.rig import NewRig, match_names, measure_people, new_rig
+from poseboard.benchmarks.rigs.new import NewRig, match_names, measure_people, new_rig
 from poseboard.datasets.catalog import open_dataset
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.motion import Motion, write_motion

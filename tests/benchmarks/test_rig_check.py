@@ -9,7 +9,7 @@ import pytest
 from simulated_rigs import Simulation, World, simulate
 from typer.testing import CliRunner
 
-from poseboard.benchmarks.rig_cli import rig_app
+from poseboard.benchmarks.rigs.cli import rig_app
 from poseboard.datasets.errors import InputError
 from poseboard.datasets.keypoints import Keypoints, People, write_keypoints
 from poseboard.datasets.rig import RigFile, own_camera, rig_text

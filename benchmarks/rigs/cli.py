@@ -38,7 +38,7 @@ def new(
     overwrite: Annotated[bool, typer.Option(help="replace data/NAME/rig.yaml")] = False,
 ) -> None:
     """Read a calibration and 2D detections, and write data/NAME/rig.yaml with what was understood."""
-    from poseboard.benchmarks.rig import NewRig, new_rig
+    from poseboard.benchmarks.rigs.new import NewRig, new_rig
 
     request = NewRig(
         name=name,
@@ -66,7 +66,7 @@ def check(
     json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Name mistakes in the calibration and detections of a rig. Exit status: 0 none, 1 mistakes or warnings."""
-    from poseboard.benchmarks import rig_check
+    from poseboard.benchmarks.rigs import check as rig_check
 
     folder = Path(name) if Path(name).is_dir() else Path.cwd() / "data" / name
     findings, fields = rig_check.check(folder)
@@ -92,7 +92,7 @@ def detect(
 
     Needs `poseboard data fetch blazepose` once. A stronger detector of your own always does instead, see docs/rig.md.
     """
-    from poseboard.benchmarks.detect import detect as run
+    from poseboard.benchmarks.rigs.detect import detect as run
 
     run(videos, Path.cwd(), out=out, weights=weights, people=people, overwrite=overwrite, say=typer.echo)
 
@@ -113,7 +113,7 @@ def run(
     """
     from poseboard.benchmarks.jobs import use_one_thread, workers
     from poseboard.benchmarks.plan import Plan
-    from poseboard.benchmarks.rig_run import run_of_rig, run_rig
+    from poseboard.benchmarks.rigs.run import run_of_rig, run_rig
     from poseboard.datasets.motion import FORMATS
 
     plan = Plan.read()
