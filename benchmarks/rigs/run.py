@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from poseboard.benchmarks.pictures import PICTURES
 from poseboard.benchmarks.plan import Plan, Run
 from poseboard.benchmarks.predict import no_input
 from poseboard.benchmarks.score import evaluate_stage
 from poseboard.datasets.errors import InputError, did_you_mean
+from poseboard.datasets.files import write_file
 from poseboard.datasets.motion import FORMATS, Motion, write_motion
 from poseboard.datasets.rig import Rig
 from poseboard.methods.base import find_learner, predicts
+from poseboard.methods.drawing.people import ViewOfPeople, draw_people
+from poseboard.methods.drawing.style import pixels
 from poseboard.protocols import predictions
 from poseboard.protocols.predictions import PoseTable, positions
 from poseboard.protocols.records import Score, ScoreFile
@@ -23,6 +27,7 @@ from poseboard.protocols.without_truth import track
 SHORTEST_TRACK_S = 0.5
 """Tracks shorter than this are not written, if there are longer ones: they are mostly false people."""
 
+_PICTURES = 3
 _WORST = 3
 """Joints and bones named in the summary."""
 
@@ -82,9 +87,35 @@ def run_rig(run: Run, out: Path, formats: Sequence[str]) -> Iterator[str]:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_motion(path, motion, name)
             yield f"{path}: {FORMATS[name].what}, {len(motion)} frames"
-    pictures = run.path("predictions") / PICTURES
-    if any(pictures.glob("*.*")):
-        yield f"{pictures}: pictures of single frames"
+    for key in _chosen(table, list(rig.keys("test"))):
+        path = out / f"{run.row}-{key.rpartition('/')[2]}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, picture_of(table, rig, key))
+        yield f"{path}: detections and poses of one frame"
+
+
+def _chosen(table: PoseTable, keys: Sequence[str]) -> list[str]:
+    """Keys of a few frames with predictions, spread over the recording."""
+    with_people = set(table.keys[np.isfinite(table.joints_mm).any(axis=(1, 2))].tolist())
+    places = [key for key in keys if key in with_people]
+    return [places[k * (len(places) - 1) // max(_PICTURES - 1, 1)] for k in range(min(_PICTURES, len(places)))]
+
+
+def picture_of(table: PoseTable, rig: Rig, key: str) -> bytes:
+    """PNG of one frame: detections (dots) and projected poses (lines) in each view, and the poses in 3D.
+
+    The images are the user's own, so they are shown; a missing one is left out.
+    """
+    joints_mm = table.joints_mm[table.keys == key].astype(np.float64)
+    views = []
+    for view in rig.sample(key).views:
+        detected_px = np.empty((0, len(rig.skeleton), 2)) if view.joints_px is None else view.joints_px
+        image = None if view.image is None else view.pixels()
+        projected_px = view.camera.project(joints_mm)
+        views.append(ViewOfPeople(view.name, view.camera.size, image, detected_px, projected_px))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(draw_people(views, joints_mm, rig.skeleton))).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def motions(table: PoseTable, keys: Sequence[str], rig: Rig) -> dict[str, Motion]:

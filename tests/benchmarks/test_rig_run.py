@@ -45,6 +45,8 @@ def test_a_rig_is_run_and_exported(home: Any) -> None:
         assert path.stat().st_size
         if kind.read is not None:
             motions[name] = read_motion(path).turned("z")
+    drawn = sorted((home.folder / "data" / "hall" / "poses").glob("ransac-*.png"))
+    assert [path.stem for path in drawn] == ["ransac-000000", "ransac-000029", "ransac-000059"]
     first = motions.pop("parquet")
     for motion in motions.values():
         np.testing.assert_allclose(motion.points_mm, first.points_mm, atol=1e-2)
