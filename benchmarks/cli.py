@@ -609,17 +609,35 @@ def demo(
     min_score: Annotated[
         float, typer.Option(help="minimum score of a box; boxes without a score are always used")
     ] = 0.3,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="cameras of several views of one instant, named like the images: one person in 3D instead"),
+    ] = None,
     out: Annotated[Path, typer.Option(help="folder of the pictures")] = Path("demo"),
     as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
 ) -> None:
     """Locate the people in your photographs: x, y, z of each root in metres from the camera.
 
-    Draws one picture per photograph with boxes, roots and a view from above. Boxes refer to the photograph after EXIF
+    Draws one picture per photograph with boxes, roots and a view from above, and a second one with 2D
+    skeletons if `poseboard data fetch blazepose` was run. Boxes refer to the photograph after EXIF
     rotation. The principal point is assumed in the middle, without lens distortion.
 
+    With --calibration, the images are views of one instant. The person is detected in each and drawn in 3D.
+
     Example: poseboard demo street.jpg --fov 70
+
+    Example: poseboard demo cam01.jpg cam02.jpg cam03.jpg --calibration Calib.toml
     """
     import json
+
+    from poseboard.benchmarks.rigs import instant
+    from poseboard.benchmarks.rigs.detect import WEIGHTS
+    from poseboard.datasets.blazepose import BlazePose
+
+    if calibration is not None:
+        picture, lines = instant.instant(images, calibration, WEIGHTS, out)
+        print("\n".join([*lines, str(picture)]))
+        return
 
     from poseboard.benchmarks.harness import device
     from poseboard.datasets.skeleton import ROOT
@@ -641,6 +659,18 @@ def demo(
     finder = Rootnet(plan.options(row, dataset), ROOT)
     finder.load(weights, device())
     located = photographs.locate(finder, photos)
+    if WEIGHTS.is_file():
+        network = BlazePose(WEIGHTS)
+        located = [
+            replace(
+                people,
+                pictures=[
+                    *people.pictures,
+                    instant.with_skeletons(people.photo.image, people.photo.boxes_px, network),
+                ],
+            )
+            for people in located
+        ]
     pictures = photographs.write_pictures(located, out)
     if boxes is None:
         say("no --boxes: OpenCV's HOG detector is used, which finds only upright people and misses many")
