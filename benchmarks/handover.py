@@ -342,7 +342,7 @@ def withhold(
         sample: sample after the previous steps.
         inputs: inputs that the method declares.
         nonce: key of the hashes that replace keys.
-        person: index of the person if the sample had several, whom the new key must not reveal; None otherwise.
+        person: index of the person if the sample had several; the new key must not reveal it. None otherwise.
         group: samples that it may be used with; None: it is alone.
         salt: key of the random order of the views.
     """
@@ -725,7 +725,7 @@ class Handover:
         return Examples(self, split, each_view=each_view)
 
     def people(self, key: str) -> Sequence[int | None]:
-        """Indices of the people, each of whom gets a sample; [None] if the method sees all at once."""
+        """Indices of the people, one sample for each; [None] if the method sees all at once."""
         return [None] if self.inputs.people == "all" else range(count_people(self.dataset.sample(key)))
 
     def sample(self, key: str, person: int | None = None, *, others: bool = False) -> Sample:
@@ -734,7 +734,7 @@ class Handover:
         Args:
             key: key of the sample.
             person: one of `people`; None for all.
-            others: whether the sample has other people, whom the key must not reveal.
+            others: whether the sample has other people; the key must not reveal them.
         """
         prepared, alone = self._prepared(key, person), self.inputs.frames_per_rig == 1
         group = RigGroup((key,), tuple(view.name for view in prepared.views)) if alone else self._group(key)

@@ -102,7 +102,7 @@ def detect_videos(
 
     Returns:
         Detections with the joints of `BLAZEPOSE`. People are numbered per camera: person 0 of two cameras may be two
-        people. With one person, nobody is tracked.
+        people. One person is not tracked.
 
     Raises:
         InputError: the weights or a video cannot be read, or the number of people is wrong.
