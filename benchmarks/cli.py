@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from poseboard.benchmarks.exchange.cli import exchange_app
 from poseboard.benchmarks.params import CLUSTER_VARIABLE, PROFILE_VARIABLE
 from poseboard.benchmarks.rigs.cli import rig_app
 from poseboard.datasets.errors import InputError
@@ -47,6 +48,7 @@ data_app = _group("data", "Data sets: check, prepare and render them.")
 weights_app = _group("weights", "Checkpoints: import published weights, show what a file holds.")
 roots_app = _group("roots", "Root files: exchange root positions of people with RootNet.")
 app.add_typer(rig_app, name="rig")
+app.add_typer(exchange_app)  # without a name: its commands are on the top level
 
 _STAGES = ("train", "evaluate")
 """Stages that DVC runs once per row; it passes the row as train@ROW."""

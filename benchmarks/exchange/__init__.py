@@ -1,0 +1,1 @@
+"""Results that come from other people or go to them: submissions, verification, comparisons, exports."""
