@@ -35,6 +35,13 @@ def test_a_mistake_is_named_with_its_cameras_and_repaired(kind: str) -> None:
     assert check_rig(cameras, joints_px, rig.joints, rig.confidence) == []
 
 
+@pytest.mark.parametrize(("kind", "seed"), [("centre for translation", 10087), ("resolution", 10013)])
+def test_a_camera_that_cannot_show_the_detections_explains_nothing(kind: str, seed: int) -> None:
+    # A quarter of the resolution, and k1 of -0.64, fit better, but such cameras could not have taken the pictures.
+    rig = simulate(seed, kind)
+    assert [(f.kind, f.cameras) for f in check(rig)][:1] == [(kind, rig.concerned)]
+
+
 @pytest.mark.parametrize("seed", range(20010, 20012))
 def test_a_clean_rig_is_not_accused(seed: int) -> None:
     assert [f.text for f in check(simulate(seed, None, SMALL))] == []

@@ -48,6 +48,8 @@ _PLAIN = 60.0
 """Score, in nats, above which the first comparison decides."""
 _LUCK = 3.0
 """Standard deviations that the best of all frame offsets may gain by chance."""
+_VISIBLE = 0.95
+"""Least share of a view's detections that a changed camera must show."""
 _BLOCK = 30
 """Frames over which the correlation of residuals is measured."""
 
@@ -120,6 +122,7 @@ def explain(joints_px: Array, base: RigState, flip_order: Sequence[int]) -> Roun
         fitted = fit(few.rays(e.state), _widened(prior, e), counts, _start(unchanged, e))
         score = fitted.evidence + e.log_prior - unchanged.evidence - _luck(many, base, unchanged, e, fitted, counts)
         scored.append(_scored(base, e, fitted, score))
+    scored = [s for s in scored if _shows_detections(few, s)]
     scored.sort(key=lambda s: s.score, reverse=True)
     if not scored or scored[0].score < _PLAIN:
         return _explain_closely(many, base, [s.explanation for s in scored[:4] if s.score > -5.0])
@@ -207,6 +210,25 @@ def _start(unchanged: Fit, e: Explanation) -> Array:
 def _scored(base: RigState, e: Explanation, fitted: Fit, score: float) -> Scored:
     figures, clear, state = _change(base, e, fitted)
     return Scored(e, fitted, float(score), figures, clear, state)
+
+
+def _shows_detections(tracks: Tracks, s: Scored) -> bool:
+    """Whether the changed cameras can show the detections: inside the picture, where the lens has an inverse.
+
+    Otherwise a wide lens with strong distortion, or a much smaller picture, would explain many rigs: the misfit is far
+    from the middle, where a lens without an inverse has no rays, and rays of a short focal length nearly coincide.
+    """
+    for v in s.views:
+        camera = s.state.cameras[v]
+        points = tracks.raw(s.state, v)[0]
+        finite = np.isfinite(points).all(-1)
+        visible = np.isfinite(tracks.normalised(s.state, v)[0]).all(-1)
+        if s.kind == "resolution" and min(camera.size) > 0:
+            with np.errstate(invalid="ignore"):
+                visible &= ((points > 0) & (points < np.array(camera.size))).all(-1)
+        if visible.sum() < _VISIBLE * finite.sum():
+            return False
+    return True
 
 
 def _dependence(many: Tracks, state: RigState, fitted: Fit) -> float:
