@@ -79,12 +79,19 @@ def _csv(entries: Sequence[Mapping[str, Any]]) -> str:
         writer = csv.DictWriter(buffer, list(entries[0]), lineterminator="\n")
         writer.writeheader()
         for entry in entries:
-            writer.writerow({name: _cell(value) if isinstance(value, str) else value for name, value in entry.items()})
+            writer.writerow(
+                {name: spreadsheet_cell(value) if isinstance(value, str) else value for name, value in entry.items()}
+            )
     return buffer.getvalue()
 
 
-def _cell(text: str) -> str:
-    """Text without control characters, and with an apostrophe where a spreadsheet would evaluate it."""
+def spreadsheet_cell(text: str) -> str:
+    """Text without control characters, and with an apostrophe where a spreadsheet would evaluate it.
+
+    Example:
+        >>> spreadsheet_cell("=1+1"), spreadsheet_cell("dlt")
+        ("'=1+1", 'dlt')
+    """
     # A carriage return or another control character may start a row where the writer does not quote it.
     plain = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", text)
     return f"'{plain}" if plain.lstrip()[:1] in tuple("=+-@") else plain

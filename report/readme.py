@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from poseboard.protocols.records import Record, ResultError
 
@@ -26,6 +27,29 @@ class About(Record):
     venue: str = ""
     year: int | None = None
     link: str = Field(default="", pattern=r"^(https://\S+)?$", description="of the paper")
+    bibtex: str = Field(
+        default="",
+        pattern=r"^(@[a-z]+\{[A-Za-z0-9:._-]+,\s[^@\x00-\x08\x0b-\x1f]*\}\s*)?$",
+        description="one BibTeX entry",
+    )
+
+    @field_validator("bibtex")
+    @classmethod
+    def _balanced(cls, bibtex: str) -> str:
+        depths = list(accumulate({"{": 1, "}": -1}.get(character, 0) for character in bibtex.rstrip()))
+        if depths and (depths[-1] != 0 or 0 in depths[bibtex.index("{") : -1]):
+            raise ValueError("its braces do not close at the end of the entry")
+        return bibtex
+
+    @property
+    def citation_key(self) -> str:
+        """Key of the BibTeX entry; empty without an entry.
+
+        Example:
+            >>> About(summary="A method.", bibtex="@book{hartley2004multiple, year = {2004}}").citation_key
+            'hartley2004multiple'
+        """
+        return self.bibtex.partition("{")[2].partition(",")[0]
 
 
 @dataclass(frozen=True)
