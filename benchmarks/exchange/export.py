@@ -344,7 +344,7 @@ def _caption(sheet: Sheet) -> list[str]:
         few = ", too few for a significant difference" if board.few else ""
         words = _in_words({name: text for name, text in own.items() if name not in common})
         sentences.append(f"{board.label}: {board.title.rstrip('.')}; {size}{few}{f'; {words}' if words else ''}.")
-    sentences.append(f"{'All columns: ' if len(sheet.boards) > 1 else ''}{_in_words(common)}.")
+    sentences.append(f"Signature{' of all columns' if len(sheet.boards) > 1 else ''}: {_in_words(common)}.")
     sentences.append("Brackets: 95 % intervals.")
     if any(row.bold for row in rows):
         sentences.append("Bold: significantly better than the next ranked row.")

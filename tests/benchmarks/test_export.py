@@ -171,6 +171,16 @@ def test_every_format_says_what_is_synthetic_claimed_and_a_bound(text: Callable[
     assert "bound, unranked" not in real
 
 
+@pytest.mark.parametrize("name", [SYNTHETIC, "human36m-cameras"])
+def test_the_caption_has_every_fact_of_the_signature(name: str) -> None:
+    for sheet in sheets(ALL, name, "default"):
+        (caption,) = re.findall(r"(?m)^\\caption\{(.*)\}$", latex([sheet]))
+        for board in sheet.boards:
+            facts = board.signature.facts | {"cameras": board.signature.views}
+            for fact, words in facts.items():
+                assert latex_text(f"{fact}: {words}") in caption
+
+
 def test_bibtex_says_what_is_synthetic() -> None:
     assert "synthetic world (rendered people)" in bibtex(sheets(ALL, SYNTHETIC, "default"), {}).splitlines()[0]
     assert "real data" in bibtex(sheets(ALL, REAL, "default"), {}).splitlines()[0]
