@@ -69,11 +69,11 @@ def build(
 
 def render(site: Site) -> list[tuple[str, Content]]:
     """Names and contents of all files of the site, ``index.html`` first."""
-    environment = _environment()
+    templates = environment("sort.js")
     common = _common_context(site.results) | {"index": site.slots, "pages": site.pages}
 
     def page(template: str, root: str, context: dict[str, Any]) -> bytes:
-        return environment.get_template(template).render(common | context | {"root": root}).encode()
+        return templates.get_template(template).render(common | context | {"root": root}).encode()
 
     files = PageFiles()
     index = page("index.html.j2", "", index_context(site, files))
@@ -94,17 +94,26 @@ def _common_context(results: Results) -> dict[str, Any]:
     }
 
 
-def _environment() -> Environment:
-    script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment = Environment(
+def environment(script: str) -> Environment:
+    """Jinja environment of the pages; their policy admits one script, by its hash.
+
+    Args:
+        script: file in ``TEMPLATES``.
+
+    Example:
+        >>> "script_hash" in environment("sort.js").globals
+        True
+    """
+    text = (TEMPLATES / script).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    templates = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    templates.filters.update(
         number=number,
         signed=signed,
         integer=integer,
@@ -112,9 +121,9 @@ def _environment() -> Environment:
         metric=metric_label,
         breakable=lambda name: Markup("_<wbr>").join(name.split("_")),
     )
-    environment.globals.update(
+    templates.globals.update(
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        script=Markup(script),
+        script=Markup(text),
         script_hash=digest,
         caveats=caveats,
         finding=finding,
@@ -128,4 +137,4 @@ def _environment() -> Environment:
         aim_of_speed=aim_of_speed,
         measured=measured,
     )
-    return environment
+    return templates

@@ -1,4 +1,4 @@
-"""`poseboard rig run`: 3D poses of a rig by a row, their numbers without ground truth, pictures and files."""
+"""`poseboard rig run`: 3D poses of a rig by a row, their numbers without ground truth, pictures, files and a page."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from PIL import Image
 from poseboard.benchmarks.plan import Plan, Run
 from poseboard.benchmarks.predict import no_input
 from poseboard.benchmarks.score import evaluate_stage
+from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.errors import InputError, did_you_mean
 from poseboard.datasets.files import write_file
-from poseboard.datasets.motion import FORMATS, Motion, write_motion
-from poseboard.datasets.rig import Rig
+from poseboard.datasets.motion import FORMATS, Motion, Up, write_motion
+from poseboard.datasets.rig import Rig, describe_cameras
 from poseboard.methods.base import find_learner, predicts
 from poseboard.methods.drawing.people import ViewOfPeople, draw_people
 from poseboard.methods.drawing.style import pixels
@@ -23,6 +24,7 @@ from poseboard.protocols import predictions
 from poseboard.protocols.predictions import PoseTable, positions
 from poseboard.protocols.records import Score, ScoreFile
 from poseboard.protocols.without_truth import track
+from poseboard.report.rig_page import RigCamera, RigNumber, RigPerson, RigRun, rig_page
 
 SHORTEST_TRACK_S = 0.5
 """Tracks shorter than this are not written, if there are longer ones: they are mostly false people."""
@@ -56,7 +58,7 @@ def run_of_rig(plan: Plan, name: str, row: str) -> Run:
 
 
 def run_rig(run: Run, out: Path, formats: Sequence[str]) -> Iterator[str]:
-    """Predict and score a rig, and write its people; yields lines for the user.
+    """Predict and score a rig, and write its people and its page; yields lines for the user.
 
     Args:
         run: run of a row on a rig, see `run_of_rig`.
@@ -74,12 +76,13 @@ def run_rig(run: Run, out: Path, formats: Sequence[str]) -> Iterator[str]:
     rig = run.dataset
     assert isinstance(rig, Rig)
     yield f"{run.source.name} by {run.row}: {rig.status().detail}"
-    yield from summary(ScoreFile.read(run.path("scores")).scores)
+    scores = ScoreFile.read(run.path("scores"))
+    yield from summary(scores.scores)
     tables = (predictions.read(path) for path in sorted(run.path("predictions").glob("test-*.parquet")))
     table = next(table for table in tables if len(table.info.condition.cameras) == len(rig.views))
     people = motions(table, list(rig.keys("test")), rig)
     if not people:
-        yield "no person is triangulated in two frames or more: nothing is written"
+        yield "no person is triangulated in two frames or more: no 3D points are written"
     for person, motion in people.items():
         stem = run.row if len(people) == 1 else f"{run.row}-{person}"
         for name in formats:
@@ -87,11 +90,72 @@ def run_rig(run: Run, out: Path, formats: Sequence[str]) -> Iterator[str]:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_motion(path, motion, name)
             yield f"{path}: {FORMATS[name].what}, {len(motion)} frames"
+    pictures = []
     for key in _chosen(table, list(rig.keys("test"))):
-        path = out / f"{run.row}-{key.rpartition('/')[2]}.png"
+        frame = key.rpartition("/")[2]
+        path = out / f"{run.row}-{frame}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, picture_of(table, rig, key))
+        pictures.append((f"Frame {int(frame)}", picture_of(table, rig, key)))
+        write_file(path, pictures[-1][1])
         yield f"{path}: detections and poses of one frame"
+    path = out / f"{run.row}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, rig_page(page_content(run, rig, scores, people, pictures)))
+    yield f"{path}: page with the 3D frames; open it in a browser"
+
+
+def page_content(
+    run: Run, rig: Rig, scores: ScoreFile, people: Mapping[str, Motion], pictures: Sequence[tuple[str, bytes]]
+) -> RigRun:
+    """Content of the page of a rig.
+
+    Args:
+        run: run of a row on the rig.
+        rig: cameras and joints.
+        scores: of the run.
+        people: tracked people, see `motions`.
+        pictures: caption and PNG of some frames.
+    """
+    lines = describe_cameras(rig.cameras)
+    return RigRun(
+        rig=run.source.name,
+        row=run.row,
+        detail=rig.status().detail,
+        up=rig.rig.up,
+        rate_hz=rig.rig.fps,
+        joints=rig.skeleton.joints,
+        edges=rig.skeleton.edge_indices,
+        numbers=[
+            RigNumber(
+                table=score.table,
+                title=score.title,
+                unit=score.unit,
+                value=score.value,
+                ci95=score.ci95,
+                counts=_counts(score),
+                details=list(_details(score.breakdown, score.lower_is_better)),
+            )
+            for score in _in_order(scores.scores)
+        ],
+        cameras=[
+            RigCamera(name, lines[name].removeprefix(f"{name}: "), *_pyramid(camera, rig.rig.up))
+            for name, camera in rig.cameras.items()
+        ],
+        people=[RigPerson(name, motion.start_frame, motion.turned("y").points_mm) for name, motion in people.items()],
+        pictures=pictures,
+        warning=scores.warning,
+        profile=scores.profile,
+    )
+
+
+def _pyramid(camera: Camera, up: Up) -> tuple[Array, Array]:
+    """Centre (3,) and directions (4, 3) to the corners of the image, world with y up; lens distortion is left out."""
+    width, height = camera.size if min(camera.size) > 0 else 2 * camera.K[:2, 2]
+    corners = camera.normalised([[0, 0], [width, 0], [width, height], [0, height]])
+    directions = np.column_stack([corners, np.ones(4)]) @ camera.R
+    points = np.vstack([camera.centre_mm, camera.centre_mm + directions])
+    turned = Motion(tuple("0abcd"), points[None], 1.0, up).turned("y").points_mm[0]
+    return turned[0], turned[1:] - turned[0]
 
 
 def _chosen(table: PoseTable, keys: Sequence[str]) -> list[str]:
@@ -153,16 +217,26 @@ def motions(table: PoseTable, keys: Sequence[str], rig: Rig) -> dict[str, Motion
 
 def summary(scores: Sequence[Score]) -> Iterator[str]:
     """A line per number, with its interval, and by camera and of the worst joints."""
-    for score in sorted(scores, key=lambda score: not score.headline):
+    for score in _in_order(scores):
         yield f"{score.title}: {_number(score)}"
         yield from (f"    {line}" for line in _details(score.breakdown, score.lower_is_better))
+
+
+def _in_order(scores: Sequence[Score]) -> list[Score]:
+    """Headline numbers first."""
+    return sorted(scores, key=lambda score: not score.headline)
 
 
 def _number(score: Score) -> str:
     value = "no number" if score.value is None else f"{score.value:.1f} {score.unit}"
     interval = "" if score.ci95 is None else f" [{score.ci95[0]:.1f}, {score.ci95[1]:.1f}]"
+    counts = _counts(score)
+    return value + interval + (f", {counts}" if counts else "")
+
+
+def _counts(score: Score) -> str:
     counts = ((score.n_missing, "missing"), (score.n_false, "false"))
-    return value + interval + "".join(f", {count} {what}" for count, what in counts if count)
+    return ", ".join(f"{count} {what}" for count, what in counts if count)
 
 
 def _details(breakdown: Mapping[str, Mapping[str, float | None]], lower_is_better: bool) -> Iterator[str]:

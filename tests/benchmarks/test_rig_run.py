@@ -1,5 +1,7 @@
-"""`poseboard rig run`: 3D poses of a rig without an entry in params.yaml, their numbers, and files of every format."""
+"""`poseboard rig run`: 3D poses of a rig without an entry in params.yaml, their numbers, all files and the page."""
 
+import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ sys.path.append(str(Path(__file__).parents[1] / "datasets"))
 from made_up_rig import write_rig_tree
 
 from poseboard.datasets.motion import FORMATS, read_motion
+from poseboard.datasets.rig import Rig
 from poseboard.protocols.records import ScoreFile
 
 
@@ -47,6 +50,23 @@ def test_a_rig_is_run_and_exported(home: Any) -> None:
             motions[name] = read_motion(path).turned("z")
     drawn = sorted((home.folder / "data" / "hall" / "poses").glob("ransac-*.png"))
     assert [path.stem for path in drawn] == ["ransac-000000", "ransac-000029", "ransac-000059"]
+    assert done.out.splitlines()[-1].startswith("data/hall/poses/ransac.html: ")
+    page = (home.folder / "data" / "hall" / "poses" / "ransac.html").read_text(encoding="utf-8")
+    exported = json.loads((home.folder / "data" / "hall" / "poses" / "ransac.json").read_bytes())
+    match = re.search(r'id="scene">(.*?)</script>', page, re.DOTALL)
+    assert match is not None
+    scene = json.loads(match[1])
+    assert [person["frames"] for person in scene["people"]] == [exported["frames"]]
+    assert (scene["edges"], scene["names"]) == (exported["edges"], exported["names"])
+    assert page.count("data:image/png;base64,") == len(drawn)
+    rig = Rig(home.folder / "data" / "hall")
+    for camera, (name, own) in zip(scene["cameras"], rig.cameras.items(), strict=True):
+        x, y, z = own.centre_mm
+        assert camera["name"] == name
+        np.testing.assert_allclose(camera["centre"], [x, z, -y], atol=0.06)
+        towards = np.mean(camera["corners"], axis=0) - camera["centre"]
+        ax, ay, az = own.R[2]
+        assert towards @ [ax, az, -ay] > 0.9 * np.linalg.norm(towards), "the frustum opens in the viewing direction"
     first = motions.pop("parquet")
     for motion in motions.values():
         np.testing.assert_allclose(motion.points_mm, first.points_mm, atol=1e-2)
