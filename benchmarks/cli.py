@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poseboard.benchmarks.exchange.cli import exchange_app
+from poseboard.benchmarks.exchange.cli import Choice, OptionalMargin, compare_two, exchange_app
 from poseboard.benchmarks.params import CLUSTER_VARIABLE, PROFILE_VARIABLE
 from poseboard.benchmarks.rigs.cli import rig_app
 from poseboard.datasets.errors import InputError
@@ -458,22 +458,50 @@ def score(
     print("\n".join(lines(record)))
 
 
-@app.command()
+@app.command(cls=OptionalMargin)
 def compare(
-    dataset: Annotated[
-        str | None, typer.Argument(metavar="DATASET", help="name under `datasets`; default: all with scores")
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[DATASET] | [A B]",
+            help="a data set (default: all with scores); or two rows or .parquet files of predictions",
+        ),
     ] = None,
+    dataset: Annotated[str | None, typer.Option(help="compare A and B only on this data set")] = None,
+    table: Annotated[list[str] | None, typer.Option(help="compare A and B only in this table; repeatable")] = None,
+    fail_if_worse: Annotated[
+        float | None,
+        typer.Option(
+            metavar="[MM]", help="exit status 1 if B is significantly worse than A by more than MM (0 if left out)"
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the comparison of A and B as JSON")] = False,
 ) -> None:
-    """Compare all scored rows of a data set: paired differences and rank intervals."""
+    """Compare all scored rows of a data set, or two results with each other.
+
+    With no name or a data set: the compare stage, which writes paired differences and rank intervals.
+
+    With A and B: print the paired differences B - A with 95 % intervals, by table, action and joint. Writes nothing.
+
+    Example: poseboard compare dlt mine.parquet --table T1 --fail-if-worse 0.5
+    """
+    names = names or []
+    if len(names) == 2:
+        compare_two(names[0], names[1], Choice(dataset, tuple(table or ()), fail_if_worse, as_json))
+        return
+    if len(names) > 2:
+        raise InputError(" ".join(names), "more than two names", "give a data set, or A and B")
+    if dataset is not None or table or fail_if_worse is not None or as_json:
+        raise InputError("poseboard compare", "has an option for two results, and not two names", "name A and B")
     from poseboard.benchmarks.score import compare_stage
 
     plan = _read_plan()
     (plan.layout.results / "comparisons").mkdir(parents=True, exist_ok=True)
-    for name in plan.params.datasets if dataset is None else [dataset]:
+    for name in names or plan.params.datasets:
         runs = plan.runs_on(name)
-        if dataset is None and not any(run.path("scores").is_file() for run in runs):
+        if not names and not any(run.path("scores").is_file() for run in runs):
             continue
-        if dataset is None and plan.source(name).is_absent:
+        if not names and plan.source(name).is_absent:
             print(f"{name}: the data set is absent, its recorded comparisons are kept")
             continue
         record = compare_stage(name, runs)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from poseboard.benchmarks.jobs import progress
+from poseboard.benchmarks.layout import Layout
 from poseboard.benchmarks.pictures import examples, write_plans
 from poseboard.benchmarks.plan import Run
 from poseboard.benchmarks.predict import no_input, predict_stage, row_lock
@@ -69,7 +70,29 @@ def score_stage(
         raise InputError(f"--as {named}", "is used without --predictions", "add --predictions FILE")
     check_name("method" if named is None else "--as", named or run.row)
     with nullcontext() if files else row_lock(run):
-        return _score(run, files, named, doubt)
+        return _score(run, files, named, doubt)[0]
+
+
+def score_files(
+    run: Run, files: Sequence[Path], doubt: Callable[[str], None] = lambda line: None
+) -> tuple[ScoreFile, dict[str, Scored]]:
+    """Like `score_stage` with files, and return the errors of each pose too: table -> scores and errors.
+
+    Args:
+        run: their method on a data set (`Plan.submission`).
+        files: predictions to score.
+        doubt: see `score_stage`.
+
+    Raises:
+        InputError: see `score_stage`.
+
+    Example:
+        >>> record, scored = score_files(plan.submission("mine", "human36m"), [Path("mine.parquet")])  # doctest: +SKIP
+        >>> scored["T1"].errors["error"].mean()  # doctest: +SKIP
+        41.3
+    """
+    check_name("method", run.row)
+    return _score(run, files, None, doubt)
 
 
 def _score(
@@ -77,7 +100,7 @@ def _score(
     files: Sequence[Path] | None,
     named: str | None,
     doubt: Callable[[str], None],
-) -> ScoreFile:
+) -> tuple[ScoreFile, dict[str, Scored]]:
     dataset, of_dataset = run.source.name, run.tables
     if not of_dataset:
         raise InputError(f"data set {dataset!r}", "no table is scored on it", "add one to benchmarks/tables")
@@ -152,7 +175,7 @@ def _score(
         for path in plans.glob("*"):
             if path not in drawn:
                 path.unlink()
-    return record
+    return record, scored
 
 
 def _by_split(
@@ -239,8 +262,7 @@ def compare_stage(dataset: str, runs: Sequence[Run]) -> ComparisonFile:
     synthetic, manifest, first = False, "", ""
     learned, bounds = set[str](), set[str]()
     reference: dict[str, list[Score]] = {}
-    of_reference = layout.home / "results" / REFERENCE
-    training, other_training = _training(layout.results, dataset), _training(of_reference, dataset)
+    trainings = read_trainings(layout, dataset)
     for run in scored_runs:
         method, path = run.row, run.path("scores")
         record = ScoreFile.read(path)
@@ -255,13 +277,10 @@ def compare_stage(dataset: str, runs: Sequence[Run]) -> ComparisonFile:
             learned.add(method)
         if record.bound:
             bounds.add(method)
-        several = row_path(of_reference, "scores", method, dataset)
-        if several.is_file() and same_row(record, other := ScoreFile.read(several), training, other_training):
-            reference[method] = other.scores
-        errors = read_errors(run.path("errors"), record)
-        for name, rows in errors.groupby("table", observed=True):
-            of_table = [each for each in record.scores if each.table == name]
-            scored[str(name)][method] = Scored(of_table, rows.reset_index(drop=True))
+        if several := reference_scores(run, record, trainings):
+            reference[method] = several
+        for name, of_table in read_scored(run, record).items():
+            scored[name][method] = of_table
     tables: list[TableComparison] = []
     controls: list[ControlComparison] = []
     with progress(f"compare {dataset}") as report:
@@ -280,6 +299,64 @@ def compare_stage(dataset: str, runs: Sequence[Run]) -> ComparisonFile:
     )
     compared.write(layout.dataset_file("comparisons", dataset))
     return compared
+
+
+def read_scored(run: Run, record: ScoreFile) -> dict[str, Scored]:
+    """Read the recorded errors of a row: table -> its scores and errors of each pose.
+
+    Args:
+        run: the row on a data set.
+        record: its scores.
+
+    Raises:
+        InputError: the file of errors is absent or damaged, or belongs to other scores.
+
+    Example:
+        >>> read_scored(run, ScoreFile.read(run.path("scores")))["T1"].scores[0].value  # doctest: +SKIP
+        41.3
+    """
+    return {
+        str(name): Scored([each for each in record.scores if each.table == name], rows.reset_index(drop=True))
+        for name, rows in read_errors(run.path("errors"), record).groupby("table", observed=True)
+    }
+
+
+Trainings = tuple[dict[str, TrainingFile], dict[str, TrainingFile]]
+"""Training records by row: of a profile, and of profile `REFERENCE`."""
+
+
+def read_trainings(layout: Layout, dataset: str) -> Trainings:
+    """Read the training records on a data set that `reference_scores` compares.
+
+    Raises:
+        ResultError: a training record does not follow its schema.
+
+    Example:
+        >>> read_trainings(plan.layout, "human36m")[0]["algebraic"].after  # doctest: +SKIP
+        'backbone'
+    """
+    return _training(layout.results, dataset), _training(layout.home / "results" / REFERENCE, dataset)
+
+
+def reference_scores(run: Run, record: ScoreFile, trainings: Trainings) -> list[Score]:
+    """Scores of the same row in profile `REFERENCE`, which has several seeds; empty if it has none.
+
+    Args:
+        run: the row on a data set.
+        record: its scores.
+        trainings: training records on the data set (`read_trainings`).
+
+    Raises:
+        ResultError: the score file of that profile does not follow its schema.
+
+    Example:
+        >>> [len(score.seeds) for score in reference_scores(run, record, trainings)]  # doctest: +SKIP
+        [3, 3]
+    """
+    path = row_path(run.layout.home / "results" / REFERENCE, "scores", run.row, run.source.name)
+    if not path.is_file() or not same_row(record, other := ScoreFile.read(path), *trainings):
+        return []
+    return other.scores
 
 
 def _training(results: Path, dataset: str) -> dict[str, TrainingFile]:

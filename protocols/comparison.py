@@ -98,11 +98,12 @@ def compare(
             if score.table == table.id and str(score.signature) == key
         }
         first = next(iter(scores.values()))
+        records = {name: records_by_seed(methods[name], score) for name, score in scores.items()}
         unjudged = TableComparison(
             table=table.id,
             signature=first.signature,
             unit=first.unit,
-            pairs=_pairs(protocol, {name: _by_seed(methods[name], score) for name, score in scores.items()}, resamples),
+            pairs=paired_differences(protocol, records, resamples),
             ranks=places(ranked),
             unranked=[method for method in scores if method not in ranked],
         )
@@ -115,14 +116,42 @@ def _kind(signature: Signature) -> tuple[str, int] | None:
     return None if signature.perturbation is None else (signature.perturbation.kind, signature.perturbation.seed)
 
 
-def _by_seed(scored: Scored, score: Score) -> BySeed:
-    """The records of a number."""
+def records_by_seed(scored: Scored, score: Score) -> BySeed:
+    """Records of one number by training seed.
+
+    Args:
+        scored: scores of a method on a table with their records.
+        score: one of these scores.
+
+    Example:
+        >>> list(records_by_seed(scored, scored.scores[0]))  # doctest: +SKIP
+        [0, 1, 2]
+    """
     rows = scored.errors[scored.errors["group"] == score.group]
     return {seed: rows[rows["seed"] == seed].reset_index(drop=True) for seed in sorted(map(int, rows["seed"].unique()))}
 
 
-def _pairs(protocol: Protocol, methods: Mapping[str, BySeed], resamples: int) -> list[PairedDifference]:
-    """Differences of all pairs of methods on what both have a number for."""
+def paired_differences(
+    protocol: Protocol, methods: Mapping[str, BySeed], resamples: int = bootstrap.RESAMPLES
+) -> list[PairedDifference]:
+    """Differences a - b of all pairs of methods, on the poses or samples that have a number for both.
+
+    Their intervals are over groups (subject × sequence) only; :func:`poseboard.protocols.decisions.judge` adds the
+    spread between trainings.
+
+    Args:
+        protocol: protocol of the records.
+        methods: method -> its records by training seed; all of one number, or the same selection of its records.
+        resamples: number of resamples of the bootstrap.
+
+    Returns:
+        Pairs in the order of ``methods``; without pairs of fewer than two common groups.
+
+    Example:
+        >>> pair = paired_differences(table.rule(), {"A": records_of_a, "B": records_of_b})[0]  # doctest: +SKIP
+        >>> pair.difference, pair.ci95  # doctest: +SKIP
+        (-0.5, (-0.9, -0.1))
+    """
     units = {method: [_units(protocol, rows) for rows in by_seed.values()] for method, by_seed in methods.items()}
     pairs = []
     for a, b in combinations(methods, 2):
@@ -223,7 +252,8 @@ def increases(
             of_control = by_signature.get(str(score.signature.in_split(control.split)))
             if of_control is None or score.value is None or not of_control.value:
                 continue
-            rows, control_rows = _by_seed(methods[method], score), _by_seed(in_control[method], of_control)
+            rows = records_by_seed(methods[method], score)
+            control_rows = records_by_seed(in_control[method], of_control)
             if rows.keys() != control_rows.keys():
                 continue
             several = [*rows.values(), *control_rows.values()]

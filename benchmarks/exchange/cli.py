@@ -2,14 +2,87 @@
 
 from __future__ import annotations
 
+import math
+import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from poseboard.datasets.errors import InputError
 
 exchange_app = typer.Typer()
+
+_MARGIN = "--fail-if-worse"
+
+
+class OptionalMargin(TyperCommand):
+    """Command with an option ``--fail-if-worse [MM]``, whose value may be left out: 0."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Add the value where it is left out."""
+        parsed: list[str] = []
+        for place, arg in enumerate(args):
+            parsed.append(arg)
+            if arg == _MARGIN and not _is_number(args[place + 1] if place + 1 < len(args) else ""):
+                parsed.append("0")
+        return super().parse_args(ctx, parsed)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Options of `poseboard compare A B`.
+
+    Args:
+        dataset: the only data set; None: all in common.
+        tables: the only tables; empty: all.
+        margin_mm: exit status 1 if B is worse by more; None: never.
+        as_json: whether JSON is printed.
+    """
+
+    dataset: str | None
+    tables: tuple[str, ...]
+    margin_mm: float | None
+    as_json: bool
+
+
+def compare_two(a: str, b: str, choice: Choice) -> None:
+    """Compare two results and print what differs; exit status 1 if B is worse by more than the margin.
+
+    Raises:
+        InputError: a name is unknown, results are absent or of different data, or the margin is negative.
+    """
+    margin = choice.margin_mm
+    if margin is not None and not (math.isfinite(margin) and margin >= 0):
+        raise InputError(f"{_MARGIN} {margin:g}", "is no margin", "give millimetres of 0 or more")
+    from poseboard.benchmarks.exchange.differences import compare_sources, failures, lines
+    from poseboard.benchmarks.plan import Plan
+
+    result = compare_sources(Plan.read(), a, b, choice.dataset, choice.tables, lambda line: _say(f"warning: {line}"))
+    print(result.text() if choice.as_json else "\n".join(lines(result, choice.tables)), end="\n" * (not choice.as_json))
+    if margin is None:
+        return
+    worse = failures(result, margin)
+    if worse:
+        _say(f"B is significantly worse than A by more than {margin:g} mm: {'; '.join(worse)}")
+        raise typer.Exit(1)
+    few = sum(table.verdict == "few groups" for table in result.tables)
+    undecided = f"; {few} of {len(result.tables)} tables have too few groups to decide" if few else ""
+    _say(f"B is not significantly worse than A by more than {margin:g} mm{undecided}")
+
+
+def _say(line: str) -> None:
+    print(f"poseboard: {line}", file=sys.stderr)
 
 
 @exchange_app.command()

@@ -1,0 +1,163 @@
+"""`poseboard compare A B`: paired differences of rows and files."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from predicted import file_name, rows_of
+
+from poseboard.benchmarks.exchange.differences import WIDTH, Differences, failures
+from poseboard.benchmarks.plan import Plan
+from poseboard.datasets.files import WholeFiles
+from poseboard.datasets.skeleton import HUMAN36M
+from poseboard.protocols import predictions
+from poseboard.protocols.base import TruthTable
+from poseboard.protocols.predictions import PoseTable
+
+PREDICTED = Path("results/smoke/predictions/dlt/human36m") / file_name()
+NOSE = HUMAN36M.joints.index("nose")
+JOINTS = len(HUMAN36M.joints)
+WriteFile = Callable[..., Path]
+
+
+def write(path: Path, table: PoseTable) -> Path:
+    with WholeFiles() as files:
+        predictions.write(path, table, files)
+    return path
+
+
+@pytest.fixture(scope="module")
+def truth(ready_workspace: Any) -> TruthTable:
+    plan = Plan.read(ready_workspace.folder / "params.yaml")
+    return TruthTable.collect(plan.source("human36m").dataset, "test")
+
+
+@pytest.fixture
+def write_file(ready_workspace: Any, truth: TruthTable, tmp_path: Path) -> WriteFile:
+    """Writes a file of true poses with the nose moved by some mm (scalar or (N,)); without its last ``left_out``."""
+    template = predictions.read(ready_workspace.folder / PREDICTED)
+
+    def make(name: str, nose_mm: NDArray[np.float64] | float, left_out: int = 0, **changed: Any) -> Path:
+        order = [list(truth.keys).index(key) for key in template.keys]
+        joints_mm = truth.joints_mm[order].copy()
+        joints_mm[:, NOSE, 0] += nose_mm
+        info = template.info.model_copy(update={"method": name, "checkpoint_sha256": None, **changed})
+        table = replace(template, joints_mm=joints_mm.astype(np.float32), info=info)
+        return write(tmp_path / f"{name}.parquet", rows_of(table, slice(len(table.keys) - left_out)))
+
+    return make
+
+
+def compared(workspace: Any, *arguments: str | Path, code: int = 0) -> Differences:
+    done = workspace.run("compare", *arguments, "--json")
+    assert done.code == code, done.err
+    return Differences.model_validate(json.loads(done.out))
+
+
+def test_two_files_by_table_action_and_joint(ready_workspace: Any, write_file: WriteFile) -> None:
+    before = ready_workspace.snapshot()
+    (one,) = compared(ready_workspace, write_file("a", 10.0), write_file("b", 27.0), "--table", "T1").tables
+    assert (one.a, one.b) == (pytest.approx(10 / JOINTS, abs=1e-3), pytest.approx(27 / JOINTS, abs=1e-3))
+    assert one.difference == pytest.approx(1, abs=1e-3)
+    assert one.ci95 == pytest.approx((1, 1), abs=1e-3)
+    assert one.verdict == "worse"
+    assert {entry.name: round(entry.difference or 0, 2) for entry in one.joints} == {
+        joint: 17.0 if joint == "nose" else 0.0 for joint in HUMAN36M.joints
+    }
+    assert [entry.name for entry in one.actions] == ["Greeting", "SittingDown", "Waiting"]
+    assert all(entry.difference == pytest.approx(1, abs=1e-3) and entry.n_groups == 2 for entry in one.actions)
+    assert ready_workspace.snapshot() == before
+
+
+def test_the_order_of_the_sides_changes_the_sign_only(ready_workspace: Any, write_file: WriteFile) -> None:
+    a, b = write_file("a", np.linspace(5, 10, 6)), write_file("b", np.linspace(20, 30, 6))
+    one, other = (compared(ready_workspace, *pair, "--dataset", "human36m") for pair in ((a, b), (b, a)))
+    assert [table.table for table in one.tables] == [table.table for table in other.tables]
+    assert len(one.tables) > 5
+    for forward, back in zip(one.tables, other.tables, strict=True):
+        assert (forward.a, forward.b) == (back.b, back.a)
+        if forward.difference is not None:
+            assert back.difference == -forward.difference
+            assert back.ci95 == (-forward.ci95[1], -forward.ci95[0])
+        if forward.table == "T1":
+            assert (forward.verdict, back.verdict) == ("worse", "better")
+
+
+@pytest.mark.parametrize(
+    ("option", "code", "says"),
+    [
+        ((), 0, ""),
+        (
+            ("--fail-if-worse",),
+            1,
+            "B is significantly worse than A by more than 0 mm: human36m T1 +1.0 [+1.0, +1.0] mm",
+        ),
+        (("--fail-if-worse", "0.9"), 1, "worse than A by more than 0.9 mm: human36m T1"),
+        (("--fail-if-worse", "1.1"), 0, "B is not significantly worse than A by more than 1.1 mm"),
+    ],
+)
+def test_status_of_worse_predictions(
+    ready_workspace: Any, write_file: WriteFile, option: tuple[str, ...], code: int, says: str
+) -> None:
+    a, b = write_file("a", 10.0), write_file("b", 27.0)
+    for order in ((a, b, "--table", "T1", *option), (*option, a, b, "--table", "T1")):  # the margin may be left out
+        done = ready_workspace.run("compare", *order)
+        assert done.code == code
+        lines = done.err.splitlines()
+        assert (len(lines) == 1 and says in lines[0]) if says else not lines
+        assert "worse" in done.out
+    assert ready_workspace.run("compare", b, a, "--table", "T1", *option).code == 0
+
+
+def test_a_file_that_leaves_poses_out_fails_and_is_not_better(ready_workspace: Any, write_file: WriteFile) -> None:
+    a, b = write_file("a", 27.0), write_file("b", 10.0, left_out=1)
+    result = compared(ready_workspace, a, b, "--table", "T1")
+    assert result.tables[0].difference == pytest.approx(-1, abs=1e-3)
+    assert result.tables[0].verdict != "better"
+    assert result.tables[0].left_out == (0, 1)
+    assert failures(result, 100.0) == ["human36m T1 leaves out 1 poses instead of 0"]
+    assert failures(compared(ready_workspace, b, a, "--table", "T1"), 100.0) == []
+
+
+def test_a_row_equals_its_file(ready_workspace: Any) -> None:
+    result = compared(ready_workspace, "dlt", PREDICTED, "--fail-if-worse")
+    pairs = [(table.difference, table.verdict) for table in result.tables if table.difference is not None]
+    assert len(pairs) > 5
+    assert {difference for difference, _ in pairs} == {0.0}
+    assert {"better", "worse"}.isdisjoint(verdict for _, verdict in pairs)
+
+
+def test_tables_are_narrow_and_alone_on_stdout(ready_workspace: Any, write_file: WriteFile) -> None:
+    done = ready_workspace.must("compare", write_file("a", 10.0), write_file("b", 99999.0), "--fail-if-worse", "1e9")
+    lines = done.out.splitlines()
+    assert max(map(len, lines)) <= WIDTH == 100
+    assert any(line.startswith("T1 ") for line in lines)
+    assert any(line.startswith("  nose ") for line in lines)
+    assert "poseboard:" not in done.out
+
+
+def test_errors_name_what_to_do(workspace: Any, write_file: WriteFile, spoil: Callable[..., Any]) -> None:
+    a = write_file("a", 10.0)
+    assert "did you mean dlt? One of" in spoil("compare", "dtl", a).error
+    assert "run `poseboard evaluate algebraic`" in spoil("compare", "algebraic", "dlt").error
+    assert "there is no such file" in spoil("compare", "dlt", "absent.parquet").error
+    assert (
+        "are of different data sets: human36m | panoptic"
+        in spoil("compare", a, write_file("b", 10.0, dataset="panoptic")).error
+    )
+    assert "is no table on human36m; did you mean T1?" in spoil("compare", "dlt", a, "--table", "T11").error
+    assert "did you mean human36m?" in spoil("compare", "dlt", a, "--dataset", "human36").error
+    assert "more than two names" in spoil("compare", "dlt", a, a).error
+    assert "name A and B" in spoil("compare", "human36m", "--json").error
+    assert "is no margin" in spoil("compare", "dlt", a, "--fail-if-worse", "-1").error
+    given = write_file("c", 10.0, condition=predictions.read(a).info.condition.model_copy(update={"root": "truth"}))
+    error = spoil("compare", "dlt", given, "--table", "T1").error
+    assert "no number of the same table and signature; predict both under the same condition" in error
+    assert "given: nothing | root" in error
+    (workspace.folder / "results/smoke/errors/dlt/human36m.parquet").unlink()
+    assert "per-pose errors cannot be read" in spoil("compare", "dlt", a).error
