@@ -464,7 +464,8 @@ def compare(
         list[str] | None,
         typer.Argument(
             metavar="[DATASET] | [A B]",
-            help="a data set (default: all with scores); or two rows or .parquet files of predictions",
+            help="a data set (default: all with scores); or two rows, two .parquet files of predictions (or one of "
+            "each), or two folders results/<profile>",
         ),
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="compare A and B only on this data set")] = None,
@@ -472,7 +473,9 @@ def compare(
     fail_if_worse: Annotated[
         float | None,
         typer.Option(
-            metavar="[MM]", help="exit status 1 if B is significantly worse than A by more than MM (0 if left out)"
+            metavar="[MM]",
+            help="exit status 1 if B is significantly worse than A by more than MM (0 if left out); for folders, if "
+            "numbers differ by more than MM, or anything else does",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the comparison of A and B as JSON")] = False,
@@ -481,7 +484,8 @@ def compare(
 
     With no name or a data set: the compare stage, which writes paired differences and rank intervals.
 
-    With A and B: print the paired differences B - A with 95 % intervals, by table, action and joint. Writes nothing.
+    With A and B: print the paired differences B - A with 95 % intervals, by table, action and joint. For two folders,
+    print what changed: numbers, rows, signatures. No results are written.
 
     Example: poseboard compare dlt mine.parquet --table T1 --fail-if-worse 0.5
     """

@@ -65,6 +65,11 @@ def compare_two(a: str, b: str, choice: Choice) -> None:
     margin = choice.margin_mm
     if margin is not None and not (math.isfinite(margin) and margin >= 0):
         raise InputError(f"{_MARGIN} {margin:g}", "is no margin", "give millimetres of 0 or more")
+    from poseboard.benchmarks.exchange.folders import is_results_folder
+
+    if any(is_results_folder(Path(each)) for each in (a, b)):
+        _compare_folders(Path(a), Path(b), choice)
+        return
     from poseboard.benchmarks.exchange.differences import compare_sources, failures, lines
     from poseboard.benchmarks.plan import Plan
 
@@ -79,6 +84,21 @@ def compare_two(a: str, b: str, choice: Choice) -> None:
     few = sum(table.verdict == "few groups" for table in result.tables)
     undecided = f"; {few} of {len(result.tables)} tables have too few groups to decide" if few else ""
     _say(f"B is not significantly worse than A by more than {margin:g} mm{undecided}")
+
+
+def _compare_folders(a: Path, b: Path, choice: Choice) -> None:
+    """Print what differs between two results folders; exit status 1 with a margin that does not cover it."""
+    from poseboard.benchmarks.exchange.folders import beyond, compare_folders, folder_lines
+
+    result = compare_folders(a, b, choice.dataset, choice.tables)
+    print(result.text() if choice.as_json else "\n".join(folder_lines(result)), end="\n" * (not choice.as_json))
+    if choice.margin_mm is None:
+        return
+    counted = beyond(result, choice.margin_mm)
+    what = f"{counted} difference{'' if counted == 1 else 's'}"
+    _say(what + (f" beyond {choice.margin_mm:g} mm" if choice.margin_mm else ""))
+    if counted:
+        raise typer.Exit(1)
 
 
 def _say(line: str) -> None:

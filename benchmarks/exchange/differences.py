@@ -347,7 +347,7 @@ def lines(result: Differences, named: Sequence[str] = ()) -> list[str]:
     for side, only in (("A", result.only_a), ("B", result.only_b)):
         if only:
             text.append(f"only {side}: {', '.join(only)}")
-    return [part.rstrip() for line in text for part in _wrapped(line)]
+    return [part.rstrip() for line in text for part in fold(line)]
 
 
 _LEGEND = (
@@ -397,7 +397,13 @@ def _short(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def _wrapped(line: str) -> list[str]:
+def fold(line: str) -> list[str]:
+    """Break a line at `WIDTH` columns; the following lines are indented.
+
+    Example:
+        >>> fold("short")
+        ['short']
+    """
     return [line] if len(line) <= WIDTH else textwrap.wrap(line, WIDTH, subsequent_indent="    ")
 
 

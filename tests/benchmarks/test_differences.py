@@ -1,6 +1,7 @@
-"""`poseboard compare A B`: paired differences of rows and files."""
+"""`poseboard compare A B`: paired differences of rows and files, changes between results folders."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from predicted import file_name, rows_of
 
+from poseboard.benchmarks.exchange import folders
 from poseboard.benchmarks.exchange.differences import WIDTH, Differences, failures
 from poseboard.benchmarks.plan import Plan
 from poseboard.datasets.files import WholeFiles
@@ -161,3 +163,106 @@ def test_errors_name_what_to_do(workspace: Any, write_file: WriteFile, spoil: Ca
     assert "given: nothing | root" in error
     (workspace.folder / "results/smoke/errors/dlt/human36m.parquet").unlink()
     assert "per-pose errors cannot be read" in spoil("compare", "dlt", a).error
+
+
+RECORDED = Path(__file__).resolve().parents[2] / "results/default"
+Edit = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture
+def after(tmp_path: Path) -> Path:
+    """A copy of recorded results, to edit."""
+    for part in ("scores", "comparisons"):
+        shutil.copytree(RECORDED / part, tmp_path / "after" / part)
+    return tmp_path / "after"
+
+
+def edit(path: Path, change: Edit) -> None:
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+def score_of(values: dict[str, Any], table: str) -> dict[str, Any]:
+    return next(score for score in values["scores"] if score["table"] == table)
+
+
+def test_equal_folders(ready_workspace: Any, after: Path) -> None:
+    # Dates and commits do not count, nor the order of rows in a comparison.
+    edit(after / "scores/dlt/human36m.json", lambda values: values["provenance"].update(git_commit="f" * 40))
+    edit(after / "comparisons/human36m.json", lambda values: values["tables"][0]["pairs"].reverse())
+    done = ready_workspace.must("compare", RECORDED, after, "--fail-if-worse")
+    assert done.out.splitlines()[-1] == "nothing differs"
+    assert done.err == "poseboard: 0 differences\n"
+
+
+def test_one_edited_number(ready_workspace: Any, after: Path) -> None:
+    def change(values: dict[str, Any]) -> None:
+        score_of(values, "T1").update(value=80.25)
+
+    edit(after / "scores/dlt/human36m.json", change)
+    old = score_of(json.loads((RECORDED / "scores/dlt/human36m.json").read_text()), "T1")["value"]
+    result = folders.compare_folders(RECORDED, after)
+    (found,) = result.changes
+    assert (found.dataset, found.row, found.table, found.field, found.unit) == ("human36m", "dlt", "T1", "value", "mm")
+    assert (found.old, found.new) == (old, 80.25)
+    assert (result.added, result.gone, result.signatures) == ([], [], [])
+    done = ready_workspace.must("compare", RECORDED, after)
+    assert f"human36m/dlt/T1 (all 4)  value {old:.1f} -> 80.2 (" in done.out
+    assert "nothing differs" not in done.out
+    for margin, code in (((), 1), ((f"{80.25 - old - 0.01}",), 1), ((f"{80.25 - old + 0.01}",), 0)):
+        assert ready_workspace.run("compare", RECORDED, after, "--fail-if-worse", *margin).code == code
+    assert ready_workspace.run("compare", RECORDED, after, "--table", "T2", "--fail-if-worse").code == 0
+    assert ready_workspace.run("compare", RECORDED, after, "--dataset", "panoptic", "--fail-if-worse").code == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda v: score_of(v, "T1")["signature"].update(version=9), "  protocol version: 1 -> 9"),
+        (lambda v: v["scores"].remove(score_of(v, "T1")), "only in A: human36m/dlt/T1 (all 4)"),
+        (lambda v: v["provenance"]["options"].update(new=3), "human36m/dlt  options.new absent -> 3"),
+        (lambda v: v["provenance"].update(data_manifest="x"), "human36m/dlt  data_manifest "),
+        (lambda v: score_of(v, "T1").update(n_missing=3), "human36m/dlt/T1 (all 4)  n_missing 0 -> 3"),
+        (
+            lambda v: score_of(v, "T1")["breakdown"]["joint"].update(nose=1.0, thorax=2.0),
+            "human36m/dlt/T1 (all 4)  breakdown.joint: 2 changes",
+        ),
+    ],
+)
+def test_other_changes_of_a_row(ready_workspace: Any, after: Path, change: Edit, line: str) -> None:
+    edit(after / "scores/dlt/human36m.json", change)
+    done = ready_workspace.run("compare", RECORDED, after, "--fail-if-worse")
+    assert done.code == 1
+    assert sum(each.startswith(line) for each in done.out.splitlines()) == 1, done.out
+    assert max(map(len, done.out.splitlines()[2:])) <= WIDTH
+
+
+def test_rows_and_comparisons(ready_workspace: Any, after: Path) -> None:
+    shutil.rmtree(after / "scores/ransac")
+    (after / "comparisons/panoptic.json").unlink()
+
+    def change(values: dict[str, Any]) -> None:
+        table = values["tables"][0]
+        pair = next(pair for pair in table["pairs"] if {pair["a"], pair["b"]} == {"dlt", "dlt_peak"})
+        pair["difference"] += 1 if pair["a"] == "dlt" else -1
+
+    edit(after / "comparisons/human36m.json", change)
+    forward, back = folders.compare_folders(RECORDED, after), folders.compare_folders(after, RECORDED)
+    assert "human36m/ransac" in forward.gone
+    assert "panoptic/comparisons" in forward.gone
+    assert (forward.added, back.gone, back.added) == ([], [], forward.gone)
+    (found,) = forward.changes  # pairs with the row that is gone are no changes of their own
+    assert (found.row, found.field) == ("dlt - dlt_peak", "comparison.difference")
+    assert found.new == pytest.approx(found.old + 1)
+    assert json.loads(ready_workspace.must("compare", RECORDED, after, "--json").out) == json.loads(forward.text())
+
+
+def test_wrong_folders(ready_workspace: Any, spoil: Callable[..., Any], after: Path, tmp_path: Path) -> None:
+    assert f"name {RECORDED}" in spoil("compare", RECORDED.parents[1], after).error
+    assert f"name {RECORDED}" in spoil("compare", RECORDED.parent, after).error
+    assert "is no results folder" in spoil("compare", "dlt", after).error
+    assert "did you mean T1?" in spoil("compare", RECORDED, after, "--table", "T11").error
+    assert "did you mean human36m?" in spoil("compare", RECORDED, after, "--dataset", "human36").error
+    edit(after / "scores/dlt/human36m.json", lambda values: values.update(scores=3))
+    assert "scores/dlt/human36m.json: scores: " in spoil("compare", RECORDED, after).error
