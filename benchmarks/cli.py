@@ -479,6 +479,7 @@ def compare(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the comparison of A and B as JSON")] = False,
+    html: Annotated[Path | None, typer.Option(help="also write the comparison of A and B as one HTML file")] = None,
 ) -> None:
     """Compare all scored rows of a data set, or two results with each other.
 
@@ -491,11 +492,11 @@ def compare(
     """
     names = names or []
     if len(names) == 2:
-        compare_two(names[0], names[1], Choice(dataset, tuple(table or ()), fail_if_worse, as_json))
+        compare_two(names[0], names[1], Choice(dataset, tuple(table or ()), fail_if_worse, as_json, html))
         return
     if len(names) > 2:
         raise InputError(" ".join(names), "more than two names", "give a data set, or A and B")
-    if dataset is not None or table or fail_if_worse is not None or as_json:
+    if dataset is not None or table or fail_if_worse is not None or as_json or html is not None:
         raise InputError("poseboard compare", "has an option for two results, and not two names", "name A and B")
     from poseboard.benchmarks.score import compare_stage
 

@@ -48,12 +48,14 @@ class Choice:
         tables: the only tables; empty: all.
         margin_mm: exit status 1 if B is worse by more; None: never.
         as_json: whether JSON is printed.
+        html: page to write; None: none.
     """
 
     dataset: str | None
     tables: tuple[str, ...]
     margin_mm: float | None
     as_json: bool
+    html: Path | None
 
 
 def compare_two(a: str, b: str, choice: Choice) -> None:
@@ -61,44 +63,70 @@ def compare_two(a: str, b: str, choice: Choice) -> None:
 
     Raises:
         InputError: a name is unknown, results are absent or of different data, or the margin is negative.
+        OSError: the page cannot be written.
     """
     margin = choice.margin_mm
     if margin is not None and not (math.isfinite(margin) and margin >= 0):
         raise InputError(f"{_MARGIN} {margin:g}", "is no margin", "give millimetres of 0 or more")
+    if choice.html is not None and choice.html.is_dir():
+        raise InputError(f"--html {choice.html}", "is a folder", "name a file, such as differences.html")
     from poseboard.benchmarks.exchange.folders import is_results_folder
 
     if any(is_results_folder(Path(each)) for each in (a, b)):
-        _compare_folders(Path(a), Path(b), choice)
-        return
-    from poseboard.benchmarks.exchange.differences import compare_sources, failures, lines
+        failed, verdict, context, text = _compare_folders(Path(a), Path(b), choice)
+    else:
+        failed, verdict, context, text = _compare_sources(a, b, choice)
+    print(text)
+    if choice.html is not None:
+        from poseboard.datasets.files import write_file
+        from poseboard.report.differences_page import differences_page
+
+        write_file(choice.html, differences_page({"differences": None, "folders": None, "verdict": verdict} | context))
+        _say(f"wrote {choice.html}")
+    if margin is not None:
+        _say(verdict)
+    if failed:
+        raise typer.Exit(1)
+
+
+Compared = tuple[bool, str, dict[str, Any], str]
+"""Whether the exit status is 1, the verdict in one line, what the page shows, and what is printed."""
+
+
+def _compare_sources(a: str, b: str, choice: Choice) -> Compared:
+    """Compare two rows or files."""
+    from poseboard.benchmarks.exchange.differences import compare_sources, failures, input_of, lines
     from poseboard.benchmarks.plan import Plan
 
     result = compare_sources(Plan.read(), a, b, choice.dataset, choice.tables, lambda line: _say(f"warning: {line}"))
-    print(result.text() if choice.as_json else "\n".join(lines(result, choice.tables)), end="\n" * (not choice.as_json))
-    if margin is None:
-        return
-    worse = failures(result, margin)
+    shown = result.model_dump(mode="json")
+    shown["tables"] = [table.model_dump() | {"input": input_of(table.signature)} for table in result.tables]
+    context = {"a": result.a, "b": result.b, "differences": shown}
+    text = result.text().rstrip() if choice.as_json else "\n".join(lines(result, choice.tables))
+    if choice.margin_mm is None:
+        return False, "", context, text
+    worse, beyond = failures(result, choice.margin_mm), f"worse than A by more than {choice.margin_mm:g} mm"
     if worse:
-        _say(f"B is significantly worse than A by more than {margin:g} mm: {'; '.join(worse)}")
-        raise typer.Exit(1)
+        return True, f"B is significantly {beyond}: {'; '.join(worse)}", context, text
     few = sum(table.verdict == "few groups" for table in result.tables)
     undecided = f"; {few} of {len(result.tables)} tables have too few groups to decide" if few else ""
-    _say(f"B is not significantly worse than A by more than {margin:g} mm{undecided}")
+    return False, f"B is not significantly {beyond}{undecided}", context, text
 
 
-def _compare_folders(a: Path, b: Path, choice: Choice) -> None:
-    """Print what differs between two results folders; exit status 1 with a margin that does not cover it."""
-    from poseboard.benchmarks.exchange.folders import beyond, compare_folders, folder_lines
+def _compare_folders(a: Path, b: Path, choice: Choice) -> Compared:
+    """Compare two results folders."""
+    from poseboard.benchmarks.exchange.folders import beyond, compare_folders, folder_lines, grouped
 
     result = compare_folders(a, b, choice.dataset, choice.tables)
-    print(result.text() if choice.as_json else "\n".join(folder_lines(result)), end="\n" * (not choice.as_json))
+    shown = result.model_dump(mode="json") | {"is_equal": result.is_equal, "grouped": grouped(result)}
+    context = {"a": result.a, "b": result.b, "folders": shown}
+    text = result.text().rstrip() if choice.as_json else "\n".join(folder_lines(result))
     if choice.margin_mm is None:
-        return
+        return False, "", context, text
     counted = beyond(result, choice.margin_mm)
-    what = f"{counted} difference{'' if counted == 1 else 's'}"
-    _say(what + (f" beyond {choice.margin_mm:g} mm" if choice.margin_mm else ""))
-    if counted:
-        raise typer.Exit(1)
+    verdict = f"{counted} difference{'' if counted == 1 else 's'}"
+    verdict += f" beyond {choice.margin_mm:g} mm" if choice.margin_mm else ""
+    return counted > 0, verdict, context, text
 
 
 def _say(line: str) -> None:

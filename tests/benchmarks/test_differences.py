@@ -1,6 +1,7 @@
 """`poseboard compare A B`: paired differences of rows and files, changes between results folders."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -126,8 +127,9 @@ def test_a_file_that_leaves_poses_out_fails_and_is_not_better(ready_workspace: A
     assert failures(compared(ready_workspace, b, a, "--table", "T1"), 100.0) == []
 
 
-def test_a_row_equals_its_file(ready_workspace: Any) -> None:
-    result = compared(ready_workspace, "dlt", PREDICTED, "--fail-if-worse")
+@pytest.mark.parametrize("path", [PREDICTED, PREDICTED.parent], ids=["file", "folder of files"])
+def test_a_row_equals_its_predictions(ready_workspace: Any, path: Path) -> None:
+    result = compared(ready_workspace, "dlt", path, "--fail-if-worse")
     pairs = [(table.difference, table.verdict) for table in result.tables if table.difference is not None]
     assert len(pairs) > 5
     assert {difference for difference, _ in pairs} == {0.0}
@@ -266,3 +268,43 @@ def test_wrong_folders(ready_workspace: Any, spoil: Callable[..., Any], after: P
     assert "did you mean human36m?" in spoil("compare", RECORDED, after, "--dataset", "human36").error
     edit(after / "scores/dlt/human36m.json", lambda values: values.update(scores=3))
     assert "scores/dlt/human36m.json: scores: " in spoil("compare", RECORDED, after).error
+
+
+def page_of(path: Path) -> str:
+    """The page, checked to be whole, without scripts and anything that a browser would fetch."""
+    text = path.read_text(encoding="utf-8")
+    assert text.rstrip().endswith("</html>")
+    assert not re.search(r"<script|<link|<img|@import|url\(|https?://", text)
+    assert "default-src 'none'" in text
+    return text
+
+
+def test_page_of_two_files(ready_workspace: Any, write_file: WriteFile, tmp_path: Path) -> None:
+    a, b, page = write_file("a", 10.0), write_file("b", 27.0), tmp_path / "<i>x.html"
+    shutil.copy(a, tmp_path / "<b>a&.parquet")
+    done = ready_workspace.run(
+        "compare", tmp_path / "<b>a&.parquet", b, "--table", "T1", "--html", page, "--fail-if-worse"
+    )
+    assert done.code == 1
+    text = page_of(page)
+    assert "&lt;b&gt;a&amp;.parquet" in text
+    assert "<b>a" not in text
+    assert "B is significantly worse than A" in text
+    assert re.search(r'<td class="worse">worse</td>', text)
+    assert re.search(r'<th scope="row">nose</th><td class="num">10.0</td><td class="num">27.0</td>', text)
+    assert "is a folder; name a file" in ready_workspace.run("compare", a, b, "--html", tmp_path).error
+
+
+def test_page_of_two_folders(ready_workspace: Any, after: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    ready_workspace.must("compare", RECORDED, after, "--html", page)
+    assert "Nothing differs" in page_of(page)
+    edit(after / "scores/dlt/human36m.json", lambda v: score_of(v, "T1").update(value=80.25))
+    edit(after / "scores/dlt/panoptic.json", lambda v: v["scores"][0]["signature"].update(joints="<script>"))
+    shutil.rmtree(after / "scores/ransac")
+    ready_workspace.must("compare", RECORDED, after, "--html", page)
+    text = page_of(page)
+    assert "Nothing differs" not in text
+    assert "-&gt; 80.2 (" in text
+    assert "<li>human36m/ransac</li>" in text
+    assert "<td>&lt;script&gt;</td>" in text
