@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from typing import Self
 
 import cv2
@@ -31,7 +32,7 @@ _FARTHEST_GRAB = 64
 
 
 class Video:
-    """An open video; a context manager.
+    """An open video; a context manager. Threads may read from it at the same time.
 
     Args:
         path: path of the file.
@@ -57,6 +58,7 @@ class Video:
             raise InputError(path, "does not exist", "check the path of the video")
         if not path.stat().st_size:
             raise InputError(path, "video is empty", "record or copy it again")
+        self._lock = Lock()  # two threads in one decoder damage the memory of the process
         self._next = 0
         self._capture = self._open()
         self.rate_hz = float(self._capture.get(cv2.CAP_PROP_FPS))
@@ -89,13 +91,15 @@ class Video:
         """
         if index < 0:
             raise InputError(f"{self.path}: frame {index}", "is before the first frame", "frames are counted from 0")
-        if not self._next <= index <= self._next + _FARTHEST_GRAB:
-            self._jump(index)
-        while self._next < index and self._capture.grab():
-            self._next += 1
-        image = self._decode() if self._next == index else None
+        with self._lock:
+            if not self._next <= index <= self._next + _FARTHEST_GRAB:
+                self._jump(index)
+            while self._next < index and self._capture.grab():
+                self._next += 1
+            image = self._decode() if self._next == index else None
+            last = self._next - 1
         if image is None:
-            problem = f"video ends at frame {self._next - 1} of {self.frames} in its header"
+            problem = f"video ends at frame {last} of {self.frames} in its header"
             raise InputError(f"{self.path}: frame {index}", problem, "use earlier frames, or copy the video again")
         return image
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -49,6 +50,12 @@ def test_frames_by_index_in_any_order(video: Path) -> None:
             assert image.shape == (64, 96, 3)
             assert number(image) == index
         assert [number(image) for image in opened.images()] == list(range(FRAMES))
+
+
+def test_threads_read_from_one_video(video: Path) -> None:
+    wanted = [3, 17, 0, 8, 9, 21, 4, 1] * 8
+    with Video(video) as opened, ThreadPoolExecutor(4) as pool:
+        assert [number(image) for image in pool.map(opened.read, wanted)] == wanted
 
 
 def test_channels_are_rgb(tmp_path: Path) -> None:
