@@ -213,7 +213,7 @@ def _unpack(wheel: Path, wanted: Bundle, folder: Path) -> None:
                     raise InputError(f"{wheel}: {member}", "has another hash than the published file", remedy)
                 write_file(folder / PurePosixPath(name), content)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise InputError(wheel, f"is no readable wheel ({str(error)[:80]})", "download it again") from None
+        raise InputError(wheel, f"is not a readable wheel ({str(error)[:80]})", "download it again") from None
     record = {"package": wanted.package, "licence": wanted.licence, "files": hashes}
     write_file(folder / _RECORD, (json.dumps(record, indent=2) + "\n").encode())
 

@@ -16,7 +16,7 @@ salt, but the code is public. Three things are not hidden: the background can sh
 coefficients identify the camera of an image that is not undistorted; the edges of a whole frame show its scale. One
 method object predicts all samples of a condition, so it can also recognise a rig from its own estimates.
 
-This keeps honest code honest. It is no sandbox: the code of a row runs in this process and can reach module globals,
+This keeps honest code honest. It is not a sandbox: the code of a row runs in this process and can reach module globals,
 files, the stack and the data set. Read the code of a row before you trust its numbers. Predictions that were made
 elsewhere are not covered at all; the code of a submission is not run.
 """

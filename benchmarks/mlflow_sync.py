@@ -143,7 +143,7 @@ def _open_store(home: Path) -> MlflowClient:
     """The client of a store; a new store takes its place only when it has all its tables."""
     store = home / "mlflow.db"
     if store.exists():
-        # For a file that is no database MLflow itself retries for two minutes.
+        # For a file that is not a database MLflow itself retries for two minutes.
         with closing(sqlite3.connect(store)) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master")
     else:

@@ -50,7 +50,7 @@ def _names(value: Any) -> Any:
         return value
     if isinstance(value, Mapping) and value:
         return {key: _names(inner) for key, inner in value.items()}
-    raise ValueError("is no list of data sets, nor a mapping profile -> list")
+    raise ValueError("is not a list of data sets, nor a mapping profile -> list")
 
 
 class MethodEntry(BaseModel):
@@ -212,7 +212,7 @@ def _check_names(params: Params, path: Path) -> None:
     for name in RESERVED_PROFILES:
         if name in params.profiles:
             where = f"{path}: profiles.{name}"
-            raise InputError(where, f"results/{name} is no profile's folder", "choose another name")
+            raise InputError(where, f"results/{name} is not a profile's folder", "choose another name")
     if params.profile not in params.profiles:
         raise InputError(
             f"{path}: profile", f"no profile {params.profile!r}", did_you_mean(params.profile, params.profiles)
@@ -225,14 +225,14 @@ def _check_names(params: Params, path: Path) -> None:
 
 
 def _check_kinds(params: Params, path: Path) -> None:
-    """Refuse a ``kind`` that is no adapter, and names of the catalogue with another adapter."""
+    """Refuse a ``kind`` that is not an adapter, and names of the catalogue with another adapter."""
     known = catalog()
     for name, options in params.datasets.items():
         if KIND not in options:
             continue
         where, kind = f"{path}: datasets.{name}.{KIND}", options[KIND]
         if kind not in known:
-            raise InputError(where, f"{kind!r} is no kind of data set", did_you_mean(str(kind), known))
+            raise InputError(where, f"{kind!r} is not a kind of data set", did_you_mean(str(kind), known))
         if name in known and kind != name:
             raise InputError(where, f"{name} is a data set of another kind", "choose another name for yours")
 

@@ -72,7 +72,7 @@ def write_pictures(
     for _, picture in drawn:
         image = picture.image
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            problem = f"drew {image.dtype} {image.shape}, which is no picture"
+            problem = f"drew {image.dtype} {image.shape}, which is not a picture"
             raise InputError(f"row {row}: figures", problem, "draw (height, width, 3) uint8 RGB")
     return _write(drawn, folder, "", files)
 

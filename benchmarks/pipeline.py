@@ -224,7 +224,7 @@ def run_pipeline(plan: Plan) -> None:
 
 
 def _note_time(plan: Plan, times: dict[str, float], stage: str, began: float) -> None:
-    """Add the wall time of a stage that has ended to `Layout.stage_times`; a full disk is no error here."""
+    """Add the wall time of a stage that has ended to `Layout.stage_times`; a full disk is not an error here."""
     if stage:
         times[stage] = round(time.monotonic() - began, 1)
         with contextlib.suppress(OSError):

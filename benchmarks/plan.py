@@ -222,7 +222,7 @@ class Run:
         return conditions_of(self.tables, self.dataset.views, split, in_world=in_world)
 
     def facts(self) -> dict[str, Any]:
-        """Plain values of all that the stages of the run depend on and that is no file."""
+        """Plain values of all that the stages of the run depend on and that is not a file."""
         return {
             "row": self.row,
             "dataset": self.source.name,
@@ -418,7 +418,9 @@ class Plan:
         start = None if entry.after == SCRATCH else self._alone(entry.after, dataset)
         weights = chosen(entry.weights, dataset)
         if weights is not None and not (isinstance(weights, str) and weights):
-            raise InputError(f"params.yaml: methods.{row}.weights", f"{weights!r} is no path", "name a file, or null")
+            raise InputError(
+                f"params.yaml: methods.{row}.weights", f"{weights!r} is not a path", "name a file, or null"
+            )
         training = tuple(self.sources[name] for name in self._trained_on(row, dataset))
         same_as = None
         if len(training) == 1 and training[0].name != dataset and _have_same_joints(training[0], source):
@@ -477,7 +479,7 @@ class Plan:
             raise InputError(f"{where}.{PARTIAL}", f"is {partial!r}", "say true or false")
         if root is not None:
             if not isinstance(root, str) or not root:
-                raise InputError(f"{where}.root", f"{root!r} is no path", "name a folder, or null")
+                raise InputError(f"{where}.root", f"{root!r} is not a path", "name a folder, or null")
             return DataSource(name, (self.home / root).resolve(), options, is_named=True, is_partial=partial, kind=kind)
         if (world := self._world(name)) is None:
             folder = self.home / "data" / name

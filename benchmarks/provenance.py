@@ -211,7 +211,7 @@ def _imports(path: Path, state: FileState) -> tuple[Path, ...]:
     try:
         waiting: list[ast.AST] = [ast.parse(path.read_bytes())]
     except SyntaxError as error:
-        raise InputError(f"{path}:{error.lineno}", f"is no Python ({error.msg})", "mend that line") from None
+        raise InputError(f"{path}:{error.lineno}", f"is not Python ({error.msg})", "mend that line") from None
     files: list[Path] = []
     while waiting:
         node = waiting.pop()

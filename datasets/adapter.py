@@ -108,7 +108,7 @@ class Adapter(ABC):
         """Raise InputError unless the data set has this split."""
         if split not in self.splits:
             names = ", ".join(f'"{name}"' for name in self.splits)
-            raise InputError(f"{self.name}: split", f"{split!r} is no split", f"one of {names}")
+            raise InputError(f"{self.name}: split", f"{split!r} is not a split", f"one of {names}")
 
     def unknown_key(self, key: str, file: Path) -> InputError:
         """InputError for an unknown key; ``file`` is the file that lists the valid keys."""

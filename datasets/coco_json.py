@@ -124,7 +124,7 @@ def parse(content: bytes | msgspec.Raw, kind: type[KindT], path: Path, part: str
         place = (part + place.removeprefix("$")).removeprefix(".")
         raise InputError(f"{path}: {place}" if place else path, problem.lower(), COPY) from None
     except (msgspec.DecodeError, RecursionError) as error:
-        raise InputError(path, f"is no JSON ({str(error)[:80]})", COPY) from None
+        raise InputError(path, f"is not JSON ({str(error)[:80]})", COPY) from None
 
 
 def column(parts: Sequence[msgspec.Raw], shape: tuple[int, ...], path: Path, place: str) -> Array:
@@ -188,7 +188,7 @@ class Images:
         names = [image.file_name for image in images]
         for row, name in enumerate(names):
             if {"", "..", "."} & set(name.split("/")) or "\\" in name or "\0" in name:
-                raise InputError(f"{path}: images[{row}].file_name", "is no path below the images", COPY)
+                raise InputError(f"{path}: images[{row}].file_name", "is not a path below the images", COPY)
         if len(np.unique(ids)) < len(ids):
             values, counts = np.unique(ids, return_counts=True)
             raise InputError(f"{path}: images", f"id {values[counts > 1][0]} occurs twice", COPY)
@@ -210,7 +210,7 @@ class Images:
         rows = self.find(image_ids)
         if (rows < 0).any():
             row = int((rows < 0).argmax())
-            raise InputError(f"{where}[{row}].image_id", f"{image_ids[row]} is no image of {self.path.name}", COPY)
+            raise InputError(f"{where}[{row}].image_id", f"{image_ids[row]} is not an image of {self.path.name}", COPY)
         return rows
 
 

@@ -88,7 +88,7 @@ def _from_pickle(path: Path) -> Detections:
             joints = [np.asarray(person["pred"], dtype=np.float64).reshape(len(COCO), 3) for person in people]
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise InputError(
-                f"{path}: {str(entry)[:40]}", f'is no list of {{"pred": 17 x 3}} ({error})', _COPY
+                f"{path}: {str(entry)[:40]}", f'is not a list of {{"pred": 17 x 3}} ({error})', _COPY
             ) from None
         detections[int(match[1]), int(match[2])] = np.array(joints).reshape(-1, len(COCO), 3)
     return detections

@@ -425,7 +425,7 @@ class _Labels:
         names = tuple(values) if isinstance(values, list | tuple | np.ndarray) else ()
         # Names become folders: a name must not lead out of the tree.
         if not names or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
-            raise self._wrong(field, "is no list of plain names")
+            raise self._wrong(field, "is not a list of plain names")
         if len(set(names)) != len(names):
             raise self._wrong(field, "has a name twice")
         return tuple(map(str, names))
@@ -433,7 +433,7 @@ class _Labels:
     def _structured(self, content: dict[str, Any], field: str, columns: dict[str, tuple[str, int]]) -> NDArray[Any]:
         array = content[field]
         if not isinstance(array, np.ndarray) or array.dtype.names is None:
-            raise self._wrong(field, "is no structured array")
+            raise self._wrong(field, "is not a structured array")
         for name, (kinds, size) in columns.items():
             if name not in array.dtype.names:
                 raise self._wrong(f"{field}.{name}", "field is missing")

@@ -101,7 +101,7 @@ def read_metadata(path: Path) -> Metadata:
     """Read metadata.xml.
 
     Raises:
-        InputError: the file is no XML, or a field is missing or wrong.
+        InputError: the file is not XML, or a field is missing or wrong.
     """
     content = read_file(path, "it is part of the code bundle of the data set")
     if len(content) > _LARGEST_XML or _declares_entities(content):
@@ -109,7 +109,7 @@ def read_metadata(path: Path) -> Metadata:
     try:
         root = ElementTree.fromstring(content)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InputError(path, f"is no XML ({error})", _AGAIN) from None
+        raise InputError(path, f"is not XML ({error})", _AGAIN) from None
     serials = tuple(_text(item) for item in root.findall("dbcameras/index2id/item"))
     if serials != CAMERAS:
         problem = f"cameras are {', '.join(serials) or 'missing'}, not {', '.join(CAMERAS)}"
@@ -128,7 +128,7 @@ def _declares_entities(content: bytes) -> bool:
 
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = stop
-    # What is no XML at all is reported by the parser that reads it.
+    # What is not XML at all is reported by the parser that reads it.
     with suppress(expat.ExpatError, ValueError, LookupError):
         parser.Parse(content, True)
     return bool(declared)
@@ -153,7 +153,7 @@ def _sequences(root: ElementTree.Element, actions: list[str], path: Path) -> tup
             prefix, name = row[columns.index(subject)], f"{actions[action - 1]}-{subaction}"
             for text in (prefix, name):  # they become file names
                 if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,63}", text) is None:
-                    raise InputError(f"{where}: row {number}", f"{text[:40]!r} is no plain name", _AGAIN)
+                    raise InputError(f"{where}: row {number}", f"{text[:40]!r} is not a plain name", _AGAIN)
             sequences.append(Sequence(subject, name, prefix, action, subaction))
         own = [sequence for sequence in sequences if sequence.subject == subject]
         for names in ([sequence.name for sequence in own], [sequence.prefix for sequence in own]):
@@ -255,12 +255,12 @@ def read_poses(path: Path) -> NDArray[np.float32]:
     """Read a CDF file of poses: (T, 32, 3) mm.
 
     Raises:
-        InputError: the file is no CDF, or has no poses of 32 joints.
+        InputError: the file is not a CDF, or has no poses of 32 joints.
     """
     try:
         values = np.asarray(cdflib.CDF(path).varget("Pose"))
     except Exception as error:  # cdflib raises many types for damaged files
-        raise InputError(path, f"is no CDF file with a variable Pose ({str(error)[:80]})", _AGAIN) from None
+        raise InputError(path, f"is not a CDF file with a variable Pose ({str(error)[:80]})", _AGAIN) from None
     is_pose = values.dtype.kind == "f" and values.ndim in (2, 3) and values.shape[-1] == 96
     if not is_pose or not values.size or values.size != values.shape[-2] * 96:
         raise InputError(f"{path}: Pose", f"is {values.dtype} {values.shape}, not floats (1, T, 96)", _AGAIN)
@@ -281,7 +281,7 @@ def read_boxes(path: Path, frames: NDArray[np.int64]) -> NDArray[np.int64]:
         (m, 4) top, left, bottom, right with exclusive ends, for the m ≤ n frames that the file has.
 
     Raises:
-        InputError: the file is no MATLAB 7.3 file with masks, or a mask is empty.
+        InputError: the file is not a MATLAB 7.3 file with masks, or a mask is empty.
     """
     boxes: list[tuple[int, int, int, int]] = []
     try:
@@ -293,7 +293,7 @@ def read_boxes(path: Path, frames: NDArray[np.int64]) -> NDArray[np.int64]:
     except InputError:
         raise
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise InputError(path, f"is no MATLAB 7.3 file with Masks ({str(error)[:80]})", _AGAIN) from None
+        raise InputError(path, f"is not a MATLAB 7.3 file with Masks ({str(error)[:80]})", _AGAIN) from None
     return np.array(boxes, dtype=np.int64).reshape(-1, 4)
 
 

@@ -247,14 +247,14 @@ def _read_records(path: Path, split: str) -> _Records:
     for row, record in enumerate(content):
         where = f"{path}: record {row}"
         if not isinstance(record, dict):
-            raise InputError(where, "is no dict", _REMEDY)
+            raise InputError(where, "is not a dict", _REMEDY)
         numbers = [int(_values(record, name, 1, where)[0]) for name in ("subject", "action", "subaction", "image_id")]
         subject, action, subaction, number = numbers
         camera = int(_values(record, "camera_id", 1, where)[0])
         image = record.get("image")
         # A path must not lead out of the folder of the images.
         if not isinstance(image, str) or not image or ".." in Path(image).parts or Path(image).is_absolute():
-            raise InputError(f"{where}: image", "is no path below the images", _REMEDY)
+            raise InputError(f"{where}: image", "is not a path below the images", _REMEDY)
         if not 2 <= action <= len(ACTIONS) + 1 or not 0 <= camera < len(CAMERAS):
             raise InputError(where, f"has action {action}, camera {camera}, not 2 … 16 and 0 … 3", _REMEDY)
         key = f"S{subject}/{ACTIONS[action - 2]}-{subaction}/{number:06d}"
@@ -268,7 +268,7 @@ def _read_records(path: Path, split: str) -> _Records:
         side[row] = 200 * _values(record, "scale", None, where)[0]
         of_record = record.get("camera")
         if not isinstance(of_record, dict):
-            raise InputError(f"{where}: camera", "is no dict", _REMEDY)
+            raise InputError(f"{where}: camera", "is not a dict", _REMEDY)
         cameras[row] = np.concatenate(
             [_values(of_record, name, size, f"{where}: camera") for name, size in of_camera.items()]
         )
@@ -278,7 +278,7 @@ def _read_records(path: Path, split: str) -> _Records:
     bad = (np.abs(R @ R.swapaxes(1, 2) - np.eye(3)).max(axis=(1, 2)) > 1e-3) | (np.linalg.det(R) < 0)
     for field, wrong in (("R", bad), ("fx, fy", (cameras[:, 12:14] <= 0).any(axis=1))):
         if wrong.any():
-            problem = "is no rotation" if field == "R" else "are not above 0"
+            problem = "is not a rotation" if field == "R" else "are not above 0"
             raise InputError(f"{path}: record {int(wrong.argmax())}: camera: {field}", problem, _REMEDY)
     joints_camera_mm = columns["joints_3d_camera"].reshape(count, 17, 3)
     moments = {key: rows for key, rows in of_key.items() if min(rows) >= 0}
@@ -304,7 +304,7 @@ def _values(record: dict[str, Any], name: str, size: int | None, where: str) -> 
     try:
         values = np.asarray(record[name], dtype=np.float64).reshape(-1)
     except (TypeError, ValueError):
-        raise InputError(f"{where}: {name}", "is no array of numbers", _REMEDY) from None
+        raise InputError(f"{where}: {name}", "is not an array of numbers", _REMEDY) from None
     if values.size != size if size is not None else not values.size:
         raise InputError(f"{where}: {name}", f"has {values.size} numbers, {size or 'some'} are expected", _REMEDY)
     if not np.isfinite(values).all():

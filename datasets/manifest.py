@@ -40,7 +40,7 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
             return dict(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
-    raise InputError(path, "is no manifest of a generated world", _AGAIN)
+    raise InputError(path, "is not a manifest of a generated world", _AGAIN)
 
 
 def write_manifest(root: Path, content: Mapping[str, Any]) -> None:

@@ -150,5 +150,5 @@ def _size(path: Path) -> tuple[int, int]:
         with PIL.Image.open(path) as image:
             return image.size
     except (OSError, PIL.Image.DecompressionBombError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "is no image"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "is not an image"
         raise InputError(path, f"size cannot be read ({reason})", f"its annotations do not have it; {COPY}") from None

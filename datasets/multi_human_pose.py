@@ -225,9 +225,9 @@ class MultiHumanPose(Adapter):
         try:
             content = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise InputError(path, f"is no JSON ({error})", _COPY) from None
+            raise InputError(path, f"is not JSON ({error})", _COPY) from None
         if not isinstance(content, dict) or sorted(content) != sorted(map(str, range(len(content)))) or not content:
-            raise InputError(path, 'is no object of cameras "0", "1", …', _COPY)
+            raise InputError(path, 'is not an object of cameras "0", "1", …', _COPY)
         return {f"Camera{c}": _camera(content[str(c)], self.image_size, f"{path}: {c}") for c in range(len(content))}
 
     @cached_property
@@ -239,7 +239,7 @@ class MultiHumanPose(Adapter):
         except FileNotFoundError:
             raise InputError(path, "there is no such file", self.obtain) from None
         except Exception as error:  # scipy raises many types for damaged files
-            raise InputError(path, f"is no MATLAB file ({str(error)[:80]})", _COPY) from None
+            raise InputError(path, f"is not a MATLAB file ({str(error)[:80]})", _COPY) from None
         if "actor3D" not in content:
             raise InputError(f"{path}: actor3D", "field is missing", _COPY)
         try:
@@ -275,4 +275,4 @@ def _camera(values: Any, image_size: tuple[int, int], where: str) -> Camera:
     except KeyError as error:
         raise InputError(f"{where}.{error.args[0]}", "field is missing", _COPY) from None
     except (TypeError, ValueError, IndexError) as error:
-        raise InputError(where, f"is no camera ({error})", _COPY) from None
+        raise InputError(where, f"is not a camera ({error})", _COPY) from None

@@ -149,7 +149,7 @@ class Panoptic(Adapter):
         for field, names, form in (("sequences", named, _NAME), ("cameras", list(cameras), _CAMERA)):
             wrong = [name for name in names if not form.fullmatch(name)]
             if wrong or not names or len(set(names)) < len(names):
-                problem = f"{wrong[0]!r} is no name" if wrong else "name each once, and at least one"
+                problem = f"{wrong[0]!r} is not a name" if wrong else "name each once, and at least one"
                 raise InputError(
                     f"{self.name}: {field}", problem, f"such as {', '.join((*SEQUENCES['test'], *CAMERAS))}"
                 )
@@ -354,7 +354,7 @@ class Panoptic(Adapter):
         left, top, right, bottom = (round(value) for value in detected[frame, :4].tolist())
         side = max(right - left, bottom - top)
         if right <= left or bottom <= top or side > _LARGEST_BOX_PX:
-            problem = f"is no box, {right - left} x {bottom - top} px"
+            problem = f"is not a box, {right - left} x {bottom - top} px"
             raise InputError(f"{path}: {frame}", problem, "detect people again, or set boxes: joints")
         return left, top, right, bottom
 
@@ -406,7 +406,7 @@ def _bodies(content: Any, path: Path, centre: bool) -> Array:
     """Read the poses (P, 17, 3), mm, of bodies with an annotated joint, or with an annotated body centre."""
     bodies = content.get("bodies") if isinstance(content, dict) else None
     if not isinstance(bodies, list):
-        raise InputError(f"{path}: bodies", "is no list", _COPY)
+        raise InputError(f"{path}: bodies", "is not a list", _COPY)
     joints = np.empty((len(bodies), len(JOINTS19), 4))
     for row, body in enumerate(bodies):
         values = numbers_below_a_million(body.get("joints19") if isinstance(body, dict) else None)
@@ -436,7 +436,7 @@ def _read_detections(path: Path) -> Array:
     """Read a detector's file: (frames, 5) left, top, right, bottom, confidence."""
     values = numbers_below_a_million(_parsed(read_file(path, _OBTAIN), path))
     if values is None or values.ndim != 2 or values.shape[1] != 5:
-        problem = "is no list of [left, top, right, bottom, confidence]"
+        problem = "is not a list of [left, top, right, bottom, confidence]"
         raise InputError(path, problem, "detect people again, or set boxes: joints")
     return values
 
@@ -480,4 +480,4 @@ def _parsed(content: bytes, path: Path) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise InputError(path, f"is no JSON ({str(error)[:80]})", _COPY) from None
+        raise InputError(path, f"is not JSON ({str(error)[:80]})", _COPY) from None

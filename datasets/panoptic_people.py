@@ -82,7 +82,9 @@ class PanopticPeople(Panoptic):
         if every is None:
             every = 1 if (Path(root) / NAME).is_file() else EVERY
         if other := [name for name in cameras if cameras != "all" and name not in HD_CAMERAS]:
-            raise InputError(f"{self.name}: cameras", f"{other[0]!r} is no HD camera", f"such as {', '.join(CAMERAS)}")
+            raise InputError(
+                f"{self.name}: cameras", f"{other[0]!r} is not an HD camera", f"such as {', '.join(CAMERAS)}"
+            )
         super().__init__(root, {"test": sequences}, cameras, every, people="all", synthetic=synthetic)
         self._of_scene: dict[str, Detections] = {}
 

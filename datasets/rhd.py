@@ -220,7 +220,7 @@ def _read_annotations(path: Path) -> _Annotations:
     for number, entry in content.items():
         where = f"{path}: {str(number)[:40]}"
         if not isinstance(number, int) or not 0 <= number < 100_000 or not isinstance(entry, dict):
-            raise InputError(where, "is no numbered picture", _COPY)
+            raise InputError(where, "is not a numbered picture", _COPY)
         for field, shape in shapes.items():
             if field not in entry:
                 raise InputError(f"{where}.{field}", "field is missing", _COPY)
@@ -285,5 +285,5 @@ def _read_mask(path: Path) -> NDArray[np.uint8]:
         raise InputError(path, f"mask cannot be read ({error.strerror})", _COPY) from None
     mask = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if mask is None or mask.ndim != 2:
-        raise InputError(path, "file is no mask of one channel", _COPY)
+        raise InputError(path, "file is not a mask of one channel", _COPY)
     return np.asarray(mask, dtype=np.uint8)

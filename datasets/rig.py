@@ -91,7 +91,7 @@ def read_rig(path: Path) -> RigFile:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}" if mark is None else f"{path}:{mark.line + 1}"
         problem = " ".join(str(getattr(error, "problem", None) or error).split())[:120]
-        raise InputError(where, f"is no YAML ({problem})", _EDIT) from None
+        raise InputError(where, f"is not YAML ({problem})", _EDIT) from None
     if not isinstance(values, dict):
         raise InputError(path, "holds no mapping of fields", _EDIT)
     if "cameras" in values:

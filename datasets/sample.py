@@ -107,7 +107,7 @@ def decode_image(data: bytes | NDArray[np.uint8], path: Path) -> Image:
     encoded = np.frombuffer(data, dtype=np.uint8)
     image = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if encoded.size else None
     if image is None:
-        raise InputError(path, "file is no readable image (empty or truncated)", "extract it again")
+        raise InputError(path, "file is not a readable image (empty or truncated)", "extract it again")
     return np.ascontiguousarray(image[..., ::-1])
 
 

@@ -72,7 +72,7 @@ def _decoded(payload: Callable[[], bytes], where: str | Path) -> Any:
         return _load(payload())
     except _ForbiddenError as error:
         remedy = "take the file from its published source"
-        raise InputError(where, f"pickle names {error}, which is no numpy data; nothing was run", remedy) from None
+        raise InputError(where, f"pickle names {error}, which is not numpy data; nothing was run", remedy) from None
     except Exception as error:  # damaged pickles raise almost any type
         first = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
         raise InputError(where, f"file is damaged or truncated ({first})", "copy it again from its source") from None

@@ -122,7 +122,7 @@ class Video:
         finally:
             cv2.utils.logging.setLogLevel(logged)
         if not capture.isOpened():
-            raise InputError(self.path, "is no video that OpenCV can open, or is damaged", _CONVERT)
+            raise InputError(self.path, "is not a video that OpenCV can open, or is damaged", _CONVERT)
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         return capture
 
@@ -164,7 +164,7 @@ def videos_of(folder: Path) -> dict[str, Path]:
         InputError: the folder is absent or has no videos, or two videos have the same name.
     """
     if not folder.is_dir():
-        raise InputError(folder, "is no folder", "name the folder with one video per camera")
+        raise InputError(folder, "is not a folder", "name the folder with one video per camera")
     videos: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file():

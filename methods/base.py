@@ -104,7 +104,7 @@ def declared_inputs(inputs: Inputs, whose: str) -> Inputs:
             samples with the detections of their pelvis tell where a camera is.
     """
     if not isinstance(inputs, Inputs):
-        raise InputError(f"{whose}: inputs", f"{type(inputs).__name__} is no Inputs", "declare methods.base.Inputs")
+        raise InputError(f"{whose}: inputs", f"{type(inputs).__name__} is not an Inputs", "declare methods.base.Inputs")
     try:
         copy = _INPUTS.validate_python({entry.name: getattr(inputs, entry.name) for entry in fields(Inputs)})
     except ValidationError as error:

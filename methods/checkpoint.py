@@ -117,7 +117,7 @@ def read_tensors(path: Path) -> Any:
     except Exception as error:  # torch and zipfile raise many types for damaged or hostile files
         first = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         if first.startswith("Weights only load failed"):  # what follows is advice to switch the safety off
-            first = "it contains objects other than tensors and plain values, or is no PyTorch file"
+            first = "it contains objects other than tensors and plain values, or is not a PyTorch file"
         raise InputError(path, f"file cannot be read as weights ({first})", "train or import it again") from None
 
 

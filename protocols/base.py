@@ -413,7 +413,7 @@ def find_protocol(name: str, parameters: Mapping[str, Any], where: str) -> Proto
     except AttributeError:
         raise InputError(f"{where}: protocol", f"{module_name} has no {class_name}", "see protocols/base.py") from None
     if not (isinstance(kind, type) and issubclass(kind, Protocol)):
-        raise InputError(f"{where}: protocol", f"{name!r} is no protocol", "see protocols/base.py")
+        raise InputError(f"{where}: protocol", f"{name!r} is not a protocol", "see protocols/base.py")
     try:
         protocol: Protocol = kind.model_validate(dict(parameters))
     except ValidationError as error:

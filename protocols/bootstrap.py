@@ -1,6 +1,6 @@
 """Intervals by the bootstrap over groups (subject × sequence), never over frames.
 
-Neighbouring frames of a recording err alike, so frames are no independent draws; recordings are (Davison & Hinkley,
+Neighbouring frames of a recording err alike, so frames are not independent draws; recordings are (Davison & Hinkley,
 Bootstrap Methods and their Application, section 3.8). A resample is a vector of multiplicities, how often each group
 was drawn; an estimate under it is a ratio of weighted group sums, so no frame is touched again and all resamples are
 one matrix product. Everything that is compared is estimated under the same resamples, which makes it paired.

@@ -65,7 +65,7 @@ class Condition(BaseModel):
     @field_validator("perturbation")
     @classmethod
     def _of_no_severity(cls, perturbation: Perturbation | None) -> Perturbation | None:
-        """Severity 0 is no perturbation: the input and the file of predictions are the same."""
+        """Severity 0 is not a perturbation: the input and the file of predictions are the same."""
         return None if perturbation is None or perturbation.severity == 0 else perturbation
 
     @model_validator(mode="after")

@@ -38,7 +38,9 @@ class MpjpeRelative(SinglePerson):
         unknown = [root for root in roots or (None,) if root not in skeleton.joints]
         if unknown:
             raise InputError(
-                f"protocol {self.name}: root", f"{unknown[0]!r} is no joint of {skeleton.name}", "name one in the table"
+                f"protocol {self.name}: root",
+                f"{unknown[0]!r} is not a joint of {skeleton.name}",
+                "name one in the table",
             )
         return roots
 

@@ -83,7 +83,7 @@ class MpjpeTrueSize(MpjpeRootCamera):
         if unknown:
             raise InputError(
                 f"protocol {self.name}: size",
-                f"{unknown[0]!r} is no joint of {skeleton.name}",
+                f"{unknown[0]!r} is not a joint of {skeleton.name}",
                 "name two of its joints",
             )
         first, second = (truth[:, joints.index(name)] for name in self.size)

@@ -60,7 +60,7 @@ class PaMpjpeSequence(SinglePerson):
         """See :class:`SinglePerson`.
 
         Raises:
-            InputError: what is recovered are no cameras of those that were shown, or poses are in the frame of none.
+            InputError: what is recovered are not cameras of those that were shown, or poses are in the frame of none.
         """
         return super().errors(self._moved(pred, truth), truth)
 

@@ -126,7 +126,7 @@ class Pcp3d(Protocol):
         truth = truth.take(np.flatnonzero(np.isfinite(truth.mapped(JOINTS)).all(axis=2).any(axis=1)))
         actors = np.flatnonzero(np.isin(truth.person, self.actors))
         true_mm, predicted_mm = truth.mapped(JOINTS).astype(np.float64), self._of_truth(pred)
-        if self.rule == "sound":  # among all annotated people: a person who is no actor is no answer of one
+        if self.rule == "sound":  # among all annotated people: another person's prediction is not one of an actor
             answer = self._by_score(predicted_mm, place, pred.score, true_mm, truth.place)[actors]
         else:
             answer = self._as_published(predicted_mm, place, true_mm[actors], truth.place[actors])

@@ -126,7 +126,7 @@ class PredictionInfo(BaseModel):
     @classmethod
     def _further(cls, columns: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
         if taken := [name for name in columns if name in _COLUMNS]:
-            raise ValueError(f"{taken[0]!r} is no further column")
+            raise ValueError(f"{taken[0]!r} is not a further column")
         return columns
 
 
@@ -293,7 +293,7 @@ def read(path: Path) -> PoseTable:
             table = _columns(path, file, info)
     except (pa.ArrowException, OSError) as error:
         first = str(error).splitlines()[0][:120]
-        raise InputError(path, f"file is no readable Parquet ({first})", "write or copy it again") from None
+        raise InputError(path, f"file is not readable Parquet ({first})", "write or copy it again") from None
     pa.default_memory_pool().release_unused()  # pages it keeps for the next read, 90 MB of a million poses
     _check_values(table, path)
     return table
@@ -353,7 +353,9 @@ def _info(path: Path, schema: pa.Schema) -> PredictionInfo:
         field = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{path}: metadata.{field}", first["msg"].lower(), "see PredictionInfo") from None
     except ValueError as error:
-        raise InputError(f"{path}: metadata", f"entry 'poseboard' is no JSON ({error})", "see PredictionInfo") from None
+        raise InputError(
+            f"{path}: metadata", f"entry 'poseboard' is not JSON ({error})", "see PredictionInfo"
+        ) from None
 
 
 def _check_schema(path: Path, schema: pa.Schema, info: PredictionInfo) -> None:

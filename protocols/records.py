@@ -73,7 +73,7 @@ def check_name(where: str | Path, name: str) -> str:
         'ransac_swap'
     """
     if not _NAME.fullmatch(name):
-        raise InputError(where, f"{name[:80]!r} is no name", "use letters, digits, _ and - (not first), at most 64")
+        raise InputError(where, f"{name[:80]!r} is not a name", "use letters, digits, _ and - (not first), at most 64")
     return name
 
 
@@ -91,7 +91,7 @@ def row_path(profile: Path, kind: RowKind, row: str, dataset: str) -> Path:
         dataset: name of the data set in params.yaml.
 
     Raises:
-        InputError: one of the names is no name (`check_name`).
+        InputError: one of the names is not a name (`check_name`).
 
     Example:
         >>> row_path(Path("results/default"), "scores", "dlt", "human36m").as_posix()

@@ -219,7 +219,7 @@ def collect_rigs(pred: PoseTable, truth: TruthTable, rows: NDArray[np.integer], 
     whole = np.isfinite(R).all(axis=(2, 3))
     off = np.abs(R @ np.swapaxes(R, 2, 3) - np.eye(3)).max(axis=(2, 3)) > ORTHONORMAL
     wrong = np.any(whole & (off | (np.linalg.det(np.where(whole[..., None, None], R, np.eye(3))) < 0)), axis=1)
-    _refuse(pred, of_pose, wrong, "camera_R", "have a matrix that is no rotation", "store proper rotations")
+    _refuse(pred, of_pose, wrong, "camera_R", "have a matrix that is not a rotation", "store proper rotations")
     reference = np.full(len(poses), -1, dtype=np.int64)
     for place, name in enumerate(names):
         reference[pred.frame[of_pose] == name] = place

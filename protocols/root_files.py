@@ -144,7 +144,7 @@ def to_predictions(
         )
         tables[camera] = PoseTable.collect(keys, poses, info)
     if unused:
-        problem = f"{min(unused)} is no image of {split} of {dataset.name}"
+        problem = f"{min(unused)} is not an image of {split} of {dataset.name}"
         raise InputError(f"{source}: image_id", problem, "name the split with --split")
     return tables
 
@@ -204,14 +204,14 @@ def read_roots(path: Path, unit: LengthUnit = "mm") -> list[RootRecord]:
 
 def _record(entry: Any, where: str, mm: float) -> RootRecord:
     if not isinstance(entry, Mapping):
-        raise InputError(where, "is no object", _REMEDY)
+        raise InputError(where, "is not an object", _REMEDY)
     if "root_cam" not in entry:
         raise InputError(f"{where}: root_cam", "is absent: this is a file of raw detections", _REMEDY)
     if entry.get("bbox_processed", True) is not True:
         raise InputError(f"{where}: bbox_processed", "is not true: the box is raw", _REMEDY)
     image_id = entry.get("image_id")
     if type(image_id) is not int:
-        raise InputError(f"{where}: image_id", "is no whole number", _REMEDY)
+        raise InputError(f"{where}: image_id", "is not a whole number", _REMEDY)
     x, y, z = _numbers(entry["root_cam"], 3, f"{where}: root_cam")
     left, upper, width, height = _numbers(entry.get("bbox"), 4, f"{where}: bbox")
     (score,) = _numbers([entry.get("score", 1.0)], 1, f"{where}: score")

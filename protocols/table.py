@@ -355,7 +355,7 @@ def _with_number(values: Mapping[str, Any], number: object, where: str) -> dict[
     if not isinstance(number, dict):
         raise InputError(where, "is not a mapping", f"fields: {', '.join(NUMBER_FIELDS)}")
     if wrong := [field for field in number if field not in NUMBER_FIELDS]:
-        raise InputError(f"{where}.{wrong[0]}", "is no field of a number", f"fields: {', '.join(NUMBER_FIELDS)}")
+        raise InputError(f"{where}.{wrong[0]}", "is not a field of a number", f"fields: {', '.join(NUMBER_FIELDS)}")
     both = [of.get("parameters") or {} for of in (values, number)]
     if not all(isinstance(parameters, dict) for parameters in both):
         raise InputError(f"{where}.parameters", "is not a mapping", "name the protocol's parameters")

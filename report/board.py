@@ -1,6 +1,6 @@
 """Boards: one table on one data set with its rows in order, computed from the results for the templates.
 
-Complete rows that are no bounds come first, by rank. Below them stand rows with missing predictions, then bounds: both
+Complete rows that are not bounds come first, by rank. Below them stand rows with missing predictions, then bounds: both
 have a number, no rank and no mark.
 """
 
@@ -75,7 +75,7 @@ class Row:
 
     @property
     def ranked(self) -> bool:
-        """Whether it has a place: its number is over all poses, and it is no bound."""
+        """Whether it has a place: its number is over all poses, and it is not a bound."""
         return self.score.complete and not self.file.bound
 
     @property

@@ -83,7 +83,7 @@ def picture_beside(path: Path, name: str) -> Path:
     """The picture ``name`` in the folder of ``path``; ResultError for a name with a folder, or a symbolic link."""
     if Path(name).name != name or "\\" in name or Path(name).suffix.lower() not in PICTURE_SUFFIXES:
         kinds = ", ".join(PICTURE_SUFFIXES)
-        raise ResultError(f"{path}: pictures: {name!r} is no plain file name ending in {kinds}")
+        raise ResultError(f"{path}: pictures: {name!r} is not a plain file name ending in {kinds}")
     if (path.parent / name).is_symlink():  # its target may be private, and pages are published
         raise ResultError(f"{path}: pictures: {name!r} is a symbolic link; replace it by the picture itself")
     return path.parent / name

@@ -86,7 +86,7 @@ class Conversion:
             return None if self.frames == "published" else 1
         match = re.fullmatch(r"every:([1-9][0-9]{0,5})", self.frames)
         if match is None:
-            raise InputError(f"--frames {self.frames}", "is no choice of frames", "published, all, or every:5")
+            raise InputError(f"--frames {self.frames}", "is not a choice of frames", "published, all, or every:5")
         return int(match[1])
 
     def kinds(self, subject: str) -> list[str]:

@@ -67,7 +67,7 @@ def compare_two(a: str, b: str, choice: Choice) -> None:
     """
     margin = choice.margin_mm
     if margin is not None and not (math.isfinite(margin) and margin >= 0):
-        raise InputError(f"{_MARGIN} {margin:g}", "is no margin", "give millimetres of 0 or more")
+        raise InputError(f"{_MARGIN} {margin:g}", "is not a margin", "give millimetres of 0 or more")
     if choice.html is not None and choice.html.is_dir():
         raise InputError(f"--html {choice.html}", "is a folder", "name a file, such as differences.html")
     from poseboard.benchmarks.exchange.folders import is_results_folder

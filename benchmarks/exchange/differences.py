@@ -448,7 +448,7 @@ def find_source(plan: Plan, argument: str) -> Source:
     files = tuple(sorted(path.glob("*.parquet"))) if path.is_dir() else (path,) if path.suffix == ".parquet" else ()
     if not files:
         remedy = f"{did_you_mean(argument, plan.rows)}; or a .parquet file, or two results folders"
-        raise InputError(f"{argument!r}", "is no row of params.yaml and no predictions", remedy)
+        raise InputError(f"{argument!r}", "is not a row of params.yaml and no predictions", remedy)
     infos = [predictions.read(file).info for file in files]
     for file, info in zip(files, infos, strict=True):
         for name in ("method", "dataset"):
@@ -547,7 +547,7 @@ def compare_sources(
     ids = list(dict.fromkeys(table.id for of_dataset in on.values() for table in of_dataset))
     for table in tables:
         if table not in ids:
-            raise InputError(f"--table {table}", f"is no table on {', '.join(names)}", did_you_mean(table, ids))
+            raise InputError(f"--table {table}", f"is not a table on {', '.join(names)}", did_you_mean(table, ids))
     result = Differences(a=sources[0].label, b=sources[1].label)
     for name in names:
         chosen = [table for table in on[name] if not tables or table.id in tables]

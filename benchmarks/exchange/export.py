@@ -135,7 +135,7 @@ def sheets(all_boards: Sequence[Board], name: str, profile: str, rows: Sequence[
     methods = _methods(board for boards in columns for board in boards)
     for row in rows:
         if row not in methods:
-            raise InputError(f"--rows {row}", f"is no row of {name} in {where}", did_you_mean(row, methods))
+            raise InputError(f"--rows {row}", f"is not a row of {name} in {where}", did_you_mean(row, methods))
     made = [Sheet.of(boards, profile, rows) for boards in columns]
     return [sheet for sheet in made if sheet.methods]
 
@@ -393,7 +393,7 @@ def latex_text(text: str) -> str:
         return latex_text(f"[U+{ord(character):04X}]")
 
     escaped_text = "".join(map(escaped, _CONTROL.sub(" ", text)))
-    return re.sub(r"-(?=-)", "-{}", escaped_text)  # two hyphens are no dash
+    return re.sub(r"-(?=-)", "-{}", escaped_text)  # two hyphens are not a dash
 
 
 def markdown_text(text: str) -> str:

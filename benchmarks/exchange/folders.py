@@ -110,7 +110,7 @@ def compare_folders(a: Path, b: Path, dataset: str | None = None, tables: Sequen
                 path.parent for pattern in ("*/scores", "results/*/scores") for path in sorted(folder.glob(pattern))
             ]
             remedy = f"name {inside[0]}" if inside else "name a folder results/<profile>"
-            raise InputError(folder, "is no results folder: it has no scores/", remedy)
+            raise InputError(folder, "is not a results folder: it has no scores/", remedy)
     names = {path.stem for folder in (a, b) for path in row_paths(folder, "scores")}
     if dataset is not None and dataset not in names:
         raise InputError(f"--dataset {dataset}", "has no scores in either folder", did_you_mean(dataset, sorted(names)))
@@ -276,7 +276,7 @@ def _of_comparisons(
 
 
 def _in_order(pair: PairedDifference) -> PairedDifference:
-    """The pair with its rows in order of name, so that a change of their order is no change of a number."""
+    """The pair with its rows in order of name, so that a change of their order is not a change of a number."""
     if pair.a < pair.b:
         return pair
 

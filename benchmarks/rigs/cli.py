@@ -142,4 +142,4 @@ def _frames(camera: str, value: str) -> int:
         return int(value)
     except ValueError:
         remedy = "write whole frames, such as cam2=+3"
-        raise InputError(f"--offset {camera}={value}", "is no number of frames", remedy) from None
+        raise InputError(f"--offset {camera}={value}", "is not a number of frames", remedy) from None

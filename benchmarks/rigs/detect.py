@@ -56,7 +56,7 @@ def detect(
         videos, path = _videos_of_rig(target, home)
         path = out or path
     if path.suffix.lower() != ".parquet":
-        raise InputError(path, "is no Parquet file", "choose a name that ends in .parquet")
+        raise InputError(path, "is not a Parquet file", "choose a name that ends in .parquet")
     if path.exists() and not overwrite:
         raise InputError(path, "exists already", "choose another file by --out, or add --overwrite")
     keypoints = detect_videos(videos, weights or home / WEIGHTS, people=people, say=say)

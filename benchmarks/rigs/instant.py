@@ -50,7 +50,7 @@ def instant(
         The picture, and lines for the user: what was detected, and how well the views agree.
 
     Raises:
-        InputError: an image, the calibration or the weights cannot be read, a name is no camera, or the person is
+        InputError: an image, the calibration or the weights cannot be read, a name is not a camera, or the person is
             detected in fewer than two views.
     """
     cameras = read_calibration(calibration, unit).cameras
@@ -60,7 +60,7 @@ def instant(
         camera = cameras.get(path.stem)
         if camera is None:
             names = ", ".join(cameras)
-            raise InputError(path, f"{path.stem} is no camera of {calibration.name}", f"name images like {names}")
+            raise InputError(path, f"{path.stem} is not a camera of {calibration.name}", f"name images like {names}")
         view = _view(path, camera, network)
         views.append(view)
         lines.append(f"{path.name}: " + ("one person" if np.isfinite(view.boxes_px).all() else "no person"))

@@ -437,7 +437,7 @@ def _block_s(keypoints: Keypoints, fps: float) -> float:
 def _frame_rate(fps: float | None, videos: Mapping[str, _Video]) -> tuple[float, str]:
     if fps is not None:
         if not (np.isfinite(fps) and fps > 0):
-            raise InputError(f"--fps {fps}", "is no frame rate", "give frames per second, such as 60")
+            raise InputError(f"--fps {fps}", "is not a frame rate", "give frames per second, such as 60")
         return fps, "as --fps says"
     rates = {video.fps for video in videos.values() if video.fps > 0}
     if not rates:
@@ -480,7 +480,7 @@ def _up(option: str | None, measured: Measured | None) -> tuple[Up, str]:
     axes: dict[str, Up] = {axis: axis for axis in get_args(Up)}
     if option is not None:
         if option not in axes:
-            raise InputError(f"--up {option}", "is no axis", f"one of {', '.join(axes)}")
+            raise InputError(f"--up {option}", "is not an axis", f"one of {', '.join(axes)}")
         return axes[option], f"Up: {option} (as --up says)"
     if measured is not None and np.isfinite(measured.upwards).all():
         component = int(np.abs(measured.upwards).argmax())
@@ -566,7 +566,7 @@ def _people_line(measured: Measured | None) -> str:
         return "People: not measured, because the views do not agree on where joints are; run `poseboard rig check`"
     line = f"People: {measured.height / 1000:.2f} m tall, as {measured.count} pairs of views triangulate them"
     if not PERSON_MM[0] <= measured.height <= PERSON_MM[1]:
-        line += "; that is no person's height: check the unit by `poseboard rig check`"
+        line += "; that is not a person's height: check the unit by `poseboard rig check`"
     return line
 
 

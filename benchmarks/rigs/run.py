@@ -49,7 +49,7 @@ def run_of_rig(plan: Plan, name: str, row: str) -> Run:
         plan = plan.with_root(name, folder, Rig.name)
     run = plan.run(row, name)
     if not isinstance(run.dataset, Rig):
-        raise InputError(f"data set {name}", "is no rig", f"run `poseboard evaluate {name} {row}` instead")
+        raise InputError(f"data set {name}", "is not a rig", f"run `poseboard evaluate {name} {row}` instead")
     if not predicts(find_learner(run.spec)):
         raise InputError(f"row {row}", "predicts nothing", "name a row such as ransac_swap")
     if reason := no_input(run):

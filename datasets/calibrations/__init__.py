@@ -91,7 +91,7 @@ def read_calibration(
 
 
 def _recognised(document: Document, name: str | None) -> tuple[Document, Format]:
-    """The document and its format. Of a folder that is no calibration itself, the only calibration file in it."""
+    """The document and its format. Of a folder that is not a calibration itself, the only calibration file in it."""
     kinds = {kind.name: kind for kind in FORMATS}
     if name is not None:
         if name not in kinds:
@@ -105,7 +105,9 @@ def _recognised(document: Document, name: str | None) -> tuple[Document, Format]
         return matches[0]
     if not matches:
         titles = "; ".join(f"{kind.name}: {kind.title}" for kind in kinds.values())
-        problem = "is no calibration of a known format" if name is None else f"is no calibration of the format {name}"
+        problem = (
+            "is not a calibration of a known format" if name is None else f"is not a calibration of the format {name}"
+        )
         raise InputError(document.path, problem, f"known are {titles}")
     parts = list(dict.fromkeys(part.path.name for part, _ in matches))
     if len(parts) > 1:
@@ -141,5 +143,5 @@ def _unit(
             fitting = [unit for unit in units if PERSON_MM[0] <= extent * UNIT_MM[unit] <= PERSON_MM[1]]
             if len(fitting) == 1:
                 return fitting[0], "people"
-            problem += f", and people measure {extent:.4g} in it, which is no size of a person in m, cm or mm"
+            problem += f", and people measure {extent:.4g} in it, which is not a size of a person in m, cm or mm"
     raise InputError(path, problem, "add --unit m, cm or mm (Pose2Sim writes m, FreeMoCap mm)")

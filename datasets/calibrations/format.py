@@ -188,13 +188,13 @@ def numbers(value: Any, shape: tuple[int, ...], where: str) -> Array:
 
 
 def numbers_of(value: Any, where: str) -> Array:
-    """Finite numbers (n,) of any nesting; InputError for anything else. Booleans and text are no numbers."""
+    """Finite numbers (n,) of any nesting; InputError for anything else. Booleans and text are not numbers."""
     try:
         array = np.asarray(value)
     except ValueError:  # a ragged list
         array = np.empty(0, dtype=object)
     if array.dtype.kind not in "iuf":
-        raise InputError(where, "is no list of numbers", _EXPORT)
+        raise InputError(where, "is not a list of numbers", _EXPORT)
     flat = np.asarray(array, dtype=np.float64).reshape(-1)
     if not np.isfinite(flat).all():
         raise InputError(where, "has a number that is not finite", _EXPORT)
@@ -247,7 +247,7 @@ def refuse_fisheye(value: Any, where: str) -> None:
 
 
 def make_camera(K: Array, R: Array, t: Array, dist: Array, size: tuple[int, int], where: str) -> Camera:
-    """Camera of checked numbers; InputError if K is no intrinsic matrix or R is no rotation."""
+    """Camera of checked numbers; InputError if K is not an intrinsic matrix or R is not a rotation."""
     if K[2].tolist() != [0, 0, 1] or K[1, 0] or not (K[0, 0] > 0 and K[1, 1] > 0):
         remedy = "write the rows [fx, skew, cx], [0, fy, cy], [0, 0, 1]"
         raise InputError(where, "the intrinsic matrix is not of the form fx 0 cx, 0 fy cy, 0 0 1", remedy)

@@ -88,7 +88,7 @@ def _read(document: Document) -> Cameras:
 def _read_pair(document: Document, values: Mapping[str, tuple[Path, Any]]) -> Cameras:
     path, names = values["names"]
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-        raise InputError(f"{path}: names", "is no list of camera names", "write the names in quotes")
+        raise InputError(f"{path}: names", "is not a list of camera names", "write the names in quotes")
     if len(set(names)) < len(names):
         raise InputError(f"{path}: names", "repeats a camera", "give each camera its own name")
     intri, extri = (document.path.parent / f"{stem}.yml" for stem in _PAIR)

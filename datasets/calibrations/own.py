@@ -28,7 +28,7 @@ from poseboard.datasets.errors import InputError, validated
 def _no_text(value: Any) -> Any:
     """Refuse text and booleans, which pydantic would convert to numbers."""
     if isinstance(value, bool | str):
-        raise ValueError("is no number")
+        raise ValueError("is not a number")
     return value
 
 
@@ -62,7 +62,7 @@ class OwnCamera(BaseModel):
         return self
 
     def camera(self, where: str) -> Camera:
-        """The camera in world mm; InputError if the numbers are no camera."""
+        """The camera in world mm; InputError if the numbers are not a camera."""
         if self.f is not None and self.c is not None:
             K = np.array([[self.f[0], 0, self.c[0]], [0, self.f[1], self.c[1]], [0, 0, 1]], dtype=np.float64)
         else:
@@ -75,13 +75,13 @@ class OwnCamera(BaseModel):
 def own_cameras(section: Any, where: str) -> dict[str, OwnCamera]:
     """Validated cameras of a section ``cameras``; InputError names the camera and the field."""
     if not isinstance(section, dict) or not section:
-        raise InputError(where, "is no mapping from camera names to cameras", "see docs/rig.md")
+        raise InputError(where, "is not a mapping from camera names to cameras", "see docs/rig.md")
     cameras = {}
     for name, fields in section.items():
         if not isinstance(name, str) or not name:
-            raise InputError(f"{where}.{name}", "is no camera name", f'write the name in quotes: "{name}"')
+            raise InputError(f"{where}.{name}", "is not a camera name", f'write the name in quotes: "{name}"')
         if not isinstance(fields, dict):
-            raise InputError(f"{where}.{name}", "is no mapping of fields", "see docs/rig.md")
+            raise InputError(f"{where}.{name}", "is not a mapping of fields", "see docs/rig.md")
         cameras[name] = validated(OwnCamera, fields, f"{where}.{name}")
     return cameras
 

@@ -18,7 +18,7 @@ def entries_of(content: Any, where: str, remedy: str) -> dict[str, Mapping[str, 
     """Camera name -> entry of a parsed file; InputError if the file has no list of cameras."""
     entries = content.get("cameras") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise InputError(f"{where}: cameras", "is no list of cameras", remedy)
+        raise InputError(f"{where}: cameras", "is not a list of cameras", remedy)
     return {entry["name"]: entry for entry in entries if isinstance(entry.get("name"), str)}
 
 

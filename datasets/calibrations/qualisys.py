@@ -95,7 +95,7 @@ def _number(element: ElementTree.Element, tag: str, field: str, where: str, defa
     except ValueError:
         value = np.nan
     if not np.isfinite(value):
-        raise InputError(f"{where}.{tag}.{field}", f"{text[:40]!r} is no number", "export the calibration again")
+        raise InputError(f"{where}.{tag}.{field}", f"{text[:40]!r} is not a number", "export the calibration again")
     return value
 
 

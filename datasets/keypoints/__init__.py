@@ -65,7 +65,7 @@ def read_keypoints(
     if format is None:
         format = _recognised(path)
     if format not in FORMATS:
-        raise InputError("format", f"{format} is no format of 2D detections", did_you_mean(format, FORMATS))
+        raise InputError("format", f"{format} is not a format of 2D detections", did_you_mean(format, FORMATS))
     if not FORMATS[format].recognise(path):
         raise InputError(path, f"holds no {FORMATS[format].what}", "check the path, or leave the format out")
     return FORMATS[format].read(path, options)

@@ -117,7 +117,7 @@ def _from_csv(file: Path) -> tuple[Columns, list[Any], Array]:
     try:
         text = read_file(file, _CSV).decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError(file, "is no UTF-8 text", "save the file as UTF-8") from None
+        raise InputError(file, "is not UTF-8 text", "save the file as UTF-8") from None
     try:
         rows = csv.reader(io.StringIO(text))
         header: list[list[str]] = []
@@ -137,7 +137,7 @@ def _from_csv(file: Path) -> tuple[Columns, list[Any], Array]:
         if short is not None:
             raise InputError(f"{file}: row {short}", f"has {len(body[short])} cells, not {width}", _CSV)
     except csv.Error as error:
-        raise InputError(file, f"is no table ({str(error)[:80].strip()})", _CSV) from None
+        raise InputError(file, f"is not a table ({str(error)[:80].strip()})", _CSV) from None
     columns = list(zip(*(row[first:] for row in header), strict=True))
     cells = pd.DataFrame([row[first:] for row in body], columns=range(width - first), dtype=str)
     return columns, [row[first - 1] for row in body], _numbers(cells, file, columns)
@@ -152,7 +152,7 @@ def _numbers(cells: pd.DataFrame, file: Path, columns: Columns) -> Array:
         if bad.any():
             row = int(bad.argmax())
             where = f"{file}: {' '.join(columns[number][-2:])}[{row}]"
-            raise InputError(where, f"{column.iloc[row][:40]!r} is no number", _CSV)
+            raise InputError(where, f"{column.iloc[row][:40]!r} is not a number", _CSV)
         values[:, number] = parsed
     return values
 
@@ -203,7 +203,7 @@ def _from_blocks(group: h5py.Group, file: Path) -> tuple[Columns, list[Any], Arr
         texts = np.array(hdf5.texts(group, f"block0_items_level{level}", file), dtype=object)
         labels = hdf5.array(group, f"block0_items_label{level}", file)
         if labels.dtype.kind not in "iu" or not ((labels >= 0) & (labels < len(texts))).all():
-            raise InputError(f"{file}: block0_items_label{level}", "is no index of names", _CSV)
+            raise InputError(f"{file}: block0_items_label{level}", "is not an index of names", _CSV)
         names.append(texts[labels].tolist())
     values = _floats(hdf5.array(group, "block0_values", file), file)
     index = hdf5.array(group, "axis1", file)
@@ -215,7 +215,7 @@ def _from_blocks(group: h5py.Group, file: Path) -> tuple[Columns, list[Any], Arr
 
 def _column(column: Any, file: Path) -> tuple[str, ...]:
     if not isinstance(column, tuple) or not all(isinstance(part, str) for part in column):
-        raise InputError(file, "column names are no texts", _CSV)
+        raise InputError(file, "column names are not text", _CSV)
     return column
 
 

@@ -75,7 +75,7 @@ def whole_frames(values: Iterable[object], where: str) -> np.ndarray[tuple[int],
                 raise ValueError
         except (TypeError, ValueError, OverflowError):
             raise InputError(
-                f"{where}[{row}]", f"{str(value)[:40]!r} is no frame number", "write whole numbers"
+                f"{where}[{row}]", f"{str(value)[:40]!r} is not a frame number", "write whole numbers"
             ) from None
         frames.append(int(number))
     return np.array(frames, dtype=np.int64)

@@ -36,7 +36,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
         raise
     except Exception as error:  # the library raises almost any type for damaged files
         first = (str(error).splitlines() or [""])[0][:100]
-        raise InputError(path, f"is no readable HDF5 file ({first})", _COPY) from None
+        raise InputError(path, f"is not a readable HDF5 file ({first})", _COPY) from None
 
 
 def names(group: h5py.Group) -> list[str]:
@@ -71,4 +71,4 @@ def text(value: Any, where: str) -> str:
     try:
         return value.decode("utf-8") if isinstance(value, bytes) else str(value)
     except UnicodeDecodeError:
-        raise InputError(where, "is no UTF-8 text", _COPY) from None
+        raise InputError(where, "is not UTF-8 text", _COPY) from None

@@ -326,7 +326,7 @@ def joint_set_of(count: int, name: str | None, where: str) -> tuple[Skeleton, st
     """
     if name is not None:
         if name not in JOINT_SETS:
-            raise InputError("joints", f"{name} is no joint set", did_you_mean(name, JOINT_SETS))
+            raise InputError("joints", f"{name} is not a joint set", did_you_mean(name, JOINT_SETS))
         if _COUNTS[name] != count:
             raise InputError(where, f"has {count} joints per person, {name} has {_COUNTS[name]}", _counts())
         return JOINT_SETS[name], f"joints: {name}"

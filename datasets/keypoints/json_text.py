@@ -39,4 +39,4 @@ def decode(content: bytes, decoder: msgspec.json.Decoder[KindT], path: Path, rem
             problem, _, place = str(error).replace("`", "").partition(" - at ")
             place = place.removeprefix("$").removeprefix(".")
             raise InputError(f"{path}: {place}" if place else path, problem.lower(), remedy) from None
-        raise InputError(path, f"is no JSON ({str(error)[:80]})", remedy) from None
+        raise InputError(path, f"is not JSON ({str(error)[:80]})", remedy) from None

@@ -108,7 +108,7 @@ def read(path: Path, options: Options) -> Keypoints:
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        problem = f"is no readable Parquet file ({(str(error).splitlines() or [''])[0][:80]})"
+        problem = f"is not a readable Parquet file ({(str(error).splitlines() or [''])[0][:80]})"
         raise InputError(path, problem, "write the file again") from None
     cameras, camera = _codes(columns["camera"], order.cameras)
     joints, joint = _codes(columns["joint"], order.joints)
@@ -143,12 +143,12 @@ def joints_of(path: Path) -> tuple[str, ...]:
     """Names of the joints of a Parquet file; our own files are not read whole for that.
 
     Raises:
-        InputError: the file is no readable table of detections.
+        InputError: the file is not a readable table of detections.
     """
     try:
         order = _order(pq.read_schema(path).metadata or {}, path)
     except (pa.ArrowException, OSError) as error:
-        problem = f"is no readable Parquet file ({(str(error).splitlines() or [''])[0][:80]})"
+        problem = f"is not a readable Parquet file ({(str(error).splitlines() or [''])[0][:80]})"
         raise InputError(path, problem, "write the file again") from None
     if order.joints:
         return canonical_names(order.joints, f"{path}: joint")[0]

@@ -40,7 +40,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.confidence is not None and self.confidence not in get_args(Scale):
             remedy = did_you_mean(str(self.confidence), get_args(Scale))
-            raise InputError("confidence", f"{self.confidence} is no scale", remedy)
+            raise InputError("confidence", f"{self.confidence} is not a scale", remedy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,11 +106,11 @@ class Keypoints:
             where: setting with the names, for errors.
 
         Raises:
-            InputError: an old name is no joint, or a new name occurs twice.
+            InputError: an old name is not a joint, or a new name occurs twice.
         """
         for name in names:
             if name not in self.joints:
-                raise InputError(where, f"{name} is no joint of the detections", did_you_mean(name, self.joints))
+                raise InputError(where, f"{name} is not a joint of the detections", did_you_mean(name, self.joints))
         joints = tuple(names.get(joint, joint) for joint in self.joints)
         double = next((joint for joint in joints if joints.count(joint) > 1), None)
         if double is not None:
@@ -140,7 +140,7 @@ class Cleaner:
             where: file, for errors.
 
         Raises:
-            InputError: confidences are on another scale, or coordinates are no pixels.
+            InputError: confidences are on another scale, or coordinates are not pixels.
         """
         frame, person = np.asarray(frame, dtype=np.int64), np.asarray(person, dtype=np.int64)
         score = self._rescaled(np.asarray(confidence, dtype=np.float64), where)

@@ -110,9 +110,9 @@ def _from_csv(file: Path) -> _Table:
         header = next(csv.reader(io.StringIO(text)), [])
         table = pd.read_csv(io.StringIO(text), dtype={"track": str})
     except UnicodeDecodeError:
-        raise InputError(file, "is no UTF-8 text", "save the file as UTF-8") from None
+        raise InputError(file, "is not UTF-8 text", "save the file as UTF-8") from None
     except (csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(file, f"is no table ({str(error)[:80].strip()})", _EXPORT) from None
+        raise InputError(file, f"is not a table ({str(error)[:80].strip()})", _EXPORT) from None
     nodes = tuple(name.removesuffix(".x") for name in header if name.endswith(".x"))
     parts = []
     for name in [f"{node}.{part}" for node in nodes for part in ("x", "y", "score")]:

@@ -69,11 +69,11 @@ def write_motion(path: Path, motion: Motion, format: str | None = None) -> None:
     if format is None:
         suffixes = {kind.suffix: name for name, kind in FORMATS.items()}
         if path.suffix.lower() not in suffixes:
-            raise InputError(path, f"{path.suffix or 'no suffix'} is no format of 3D points",
+            raise InputError(path, f"{path.suffix or 'no suffix'} is not a format of 3D points",
                              did_you_mean(path.suffix, suffixes))  # fmt: skip
         format = suffixes[path.suffix.lower()]
     if format not in FORMATS:
-        raise InputError("format", f"{format} is no format of 3D points", did_you_mean(format, FORMATS))
+        raise InputError("format", f"{format} is not a format of 3D points", did_you_mean(format, FORMATS))
     FORMATS[format].write(path, motion)
 
 

@@ -124,4 +124,4 @@ def _read_apart(path: Path) -> dict[str, Any]:
         with np.load(io.BytesIO(done.stdout), allow_pickle=False) as values:
             return dict(values)
     reason = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["the reader crashed"])[-1]
-    raise InputError(path, f"is no readable C3D file ({reason[:80]})", "copy the file again from its source")
+    raise InputError(path, f"is not a readable C3D file ({reason[:80]})", "copy the file again from its source")

@@ -61,7 +61,7 @@ class Motion:
         if not (np.isfinite(self.rate_hz) and self.rate_hz > 0):
             raise ValueError(f"rate of {self.rate_hz} Hz")
         if self.up not in get_args(Up):
-            raise ValueError(f"{self.up} is no axis")
+            raise ValueError(f"{self.up} is not an axis")
 
     def __len__(self) -> int:
         return len(self.points_mm)

@@ -86,7 +86,7 @@ def read_parquet(path: Path) -> Motion:
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        problem = f"is no readable table ({(str(error).splitlines() or [''])[0][:80]})"
+        problem = f"is not a readable table ({(str(error).splitlines() or [''])[0][:80]})"
         raise InputError(path, problem, _WRITE) from None
     header, remarks = _header(table, frame, joint, path)
     if not 0 <= header.frames * len(header.names) <= MAX_POINTS:
@@ -150,12 +150,12 @@ def read_csv(path: Path) -> Motion:
     """Read a CSV file that `write_csv` wrote.
 
     Raises:
-        InputError: the comment or a column is missing, or a cell is no number.
+        InputError: the comment or a column is missing, or a cell is not a number.
     """
     try:
         lines = read_file(path, "check the path").decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise InputError(path, "is no UTF-8 text", "save the file as UTF-8") from None
+        raise InputError(path, "is not UTF-8 text", "save the file as UTF-8") from None
     comment = _COMMENT.fullmatch(lines[0]) if lines else None
     try:
         rate = float(comment[2]) if comment else np.nan
@@ -188,7 +188,7 @@ def _numbers(rows: list[list[str]], count: int, path: Path) -> Array:
         try:
             table.append([float(cell) if cell.strip() else np.nan for cell in row])
         except ValueError:
-            raise InputError(f"{path}: line {number}", "a cell is no number", "correct the cell") from None
+            raise InputError(f"{path}: line {number}", "a cell is not a number", "correct the cell") from None
     return np.array(table, dtype=np.float64).reshape(-1, count)
 
 

@@ -75,7 +75,7 @@ def read(path: Path) -> Motion:
     try:
         text = read_file(path, "check the path").decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError(path, "is no UTF-8 text", "save the file as UTF-8") from None
+        raise InputError(path, "is not UTF-8 text", "save the file as UTF-8") from None
     lines = text.splitlines()
     if len(lines) < 5:
         raise InputError(path, f"has {len(lines)} lines: the header is incomplete", _EXPORT)
@@ -126,7 +126,7 @@ def _rows(lines: list[str], count: int, path: Path) -> tuple[Array, Array]:
         try:
             rows.append([float(cell) if cell.strip() else np.nan for cell in cells])
         except ValueError:
-            raise InputError(f"{path}: line {number}", "a cell is no number", "correct the cell") from None
+            raise InputError(f"{path}: line {number}", "a cell is not a number", "correct the cell") from None
     table = np.array(rows, dtype=np.float64).reshape(-1, 3 * count + 2)
     points = table[:, 2:].reshape(-1, count, 3)
     points[~np.isfinite(points).all(axis=2)] = np.nan

@@ -70,7 +70,7 @@ def published(
     if any(len(size) != 2 for size in sizes) or sizes[1][0] not in outputs:
         raise InputError(
             file,
-            f"liftingnet.{first} {sizes[0]} and liftingnet.{last} {sizes[1]} are no layers of a lifting network",
+            f"liftingnet.{first} {sizes[0]} and liftingnet.{last} {sizes[1]} are not layers of a lifting network",
             f"its last layer has {' or '.join(map(str, outputs))} outputs; check METHOD",
         )
     skeleton = outputs[sizes[1][0]]

@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 _PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
-"""Names under which modules that are no sequence keep a convolution and what normalises it."""
+"""Names under which modules other than a sequence keep a convolution and what normalises it."""
 
 
 def folded(network: ModuleT) -> ModuleT:

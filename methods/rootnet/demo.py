@@ -204,10 +204,10 @@ def _read_image(path: Path) -> tuple[Image, float | None]:
             film_mm = opened.getexif().get_ifd(_EXIF).get(_FOCAL_35MM)
             upright = ImageOps.exif_transpose(opened).convert("RGB")
     except OSError as error:
-        problem = f"cannot be read ({error.strerror})" if error.strerror else "is no image"
+        problem = f"cannot be read ({error.strerror})" if error.strerror else "is not an image"
         raise InputError(path, problem, "give a photograph: JPEG, PNG, …") from None
     except (ValueError, SyntaxError, Picture.DecompressionBombError):
-        raise InputError(path, "is no image", "give a photograph: JPEG, PNG, …") from None
+        raise InputError(path, "is not an image", "give a photograph: JPEG, PNG, …") from None
     valid = isinstance(film_mm, int | float) and 1 <= film_mm <= 10_000
     return np.array(upright), float(film_mm) if valid and film_mm is not None else None
 
@@ -220,7 +220,7 @@ def focal_of(text: str | None, fov_deg: float | None) -> FocalOf:
         fov_deg: horizontal field of view.
 
     Raises:
-        InputError: both are given, or one is no focal length.
+        InputError: both are given, or one is not a focal length.
     """
     if text is not None and fov_deg is not None:
         raise InputError("--focal, --fov", "are both given", "give one of them")
@@ -231,12 +231,14 @@ def focal_of(text: str | None, fov_deg: float | None) -> FocalOf:
         except ValueError:
             numbers = []
         if len(numbers) not in (1, 2) or not all(0 < number < 1e6 for number in numbers):
-            raise InputError(f"--focal {text}", "is no focal length in pixels", "give FX,FY, such as 1145,1143")
+            raise InputError(f"--focal {text}", "is not a focal length in pixels", "give FX,FY, such as 1145,1143")
         focal_px = (numbers[0], numbers[-1])
         return lambda image, film_mm, path: (focal_px, "--focal")
     if fov_deg is not None:
         if not 1 <= fov_deg <= 175:
-            raise InputError(f"--fov {fov_deg:g}", "is no field of view", "give its horizontal angle, 1 to 175 degrees")
+            raise InputError(
+                f"--fov {fov_deg:g}", "is not a field of view", "give its horizontal angle, 1 to 175 degrees"
+            )
         half = np.tan(np.deg2rad(fov_deg) / 2)
         return lambda image, film_mm, path: ((float(image.shape[1] / 2 / half),) * 2, "--fov")
     return _of_exif

@@ -198,7 +198,7 @@ def test_imports_of_all_forms_are_followed(rooms: Path) -> None:
     files = {path for path in closure(["poseboard.protocols.start"]) if path.is_relative_to(folder)}
     assert files == {folder / name for name in {"__init__.py", "perturbation.py", *sources} - {"new/typed.py"}}
     (rooms / "protocols/new/other.py").write_text("import\n")
-    with pytest.raises(InputError, match=r"new/other\.py:1: is no Python"):
+    with pytest.raises(InputError, match=r"new/other\.py:1: is not Python"):
         closure(["poseboard.protocols.start"])
 
 

@@ -151,7 +151,7 @@ def test_what_is_declared_is_copied_and_checked() -> None:
         declared_inputs(Inputs(root="peek"), "row a")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"row a: inputs\.views\.1: "):
         declared_inputs(Inputs(views=(1, "all")), "row a")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="row a: inputs: dict is no Inputs"):
+    with pytest.raises(InputError, match="row a: inputs: dict is not an Inputs"):
         declared_inputs({}, "row a")  # type: ignore[arg-type]
 
 

@@ -269,12 +269,14 @@ def test_damaged_files_are_named(download: OfficialDownload, tmp_path: Path) -> 
         (own.folder / archive).write_bytes(kept)
         return text
 
-    assert "Directions 1.cdf: is no CDF file" in damaged("Poses_D3_Positions_S5.tgz", "Directions 1.cdf", b"CDF?" * 99)
+    assert "Directions 1.cdf: is not a CDF file" in damaged(
+        "Poses_D3_Positions_S5.tgz", "Directions 1.cdf", b"CDF?" * 99
+    )
     assert "Directions.cdf: file is missing" in damaged("Poses_D3_Positions_S5.tgz", "Directions.cdf", None)
     choice = f"Directions.{CAMERAS[0]}.cdf"
     assert f"{choice}: file is missing" in damaged("Poses_D3_Positions_mono_universal_S6.tgz", choice, None)
     mat = f"Directions.{CAMERAS[1]}.mat"
-    assert f"S8.tgz: {mat}: is no MATLAB" in damaged("Segments_mat_gt_bb_S8.tgz", mat, b"MATLAB 5" * 99)
+    assert f"S8.tgz: {mat}: is not a MATLAB" in damaged("Segments_mat_gt_bb_S8.tgz", mat, b"MATLAB 5" * 99)
     mp4 = f"Directions 1.{CAMERAS[3]}.mp4"
     assert f"Videos_S11.tgz: {mp4}: " in damaged("Videos_S11.tgz", mp4, b"\0" * 4000)
     assert f"Videos_S1.tgz: {mp4}: file is missing" in damaged("Videos_S1.tgz", mp4, None)
@@ -320,7 +322,7 @@ def test_names_of_members_lead_nowhere(download: OfficialDownload, tmp_path: Pat
         ("<w0>[", "<w0>[0.5 ", "is not 300 numbers"),
         ("<td>S9</td>", "<td>S99</td>", "has no column S9"),
         ("<td>Directions 1</td>", "<td>../Directions</td>", "row 2"),
-        ("</metadata>", "", "is no XML"),
+        ("</metadata>", "", "is not XML"),
     ],
 )
 def test_metadata_is_checked(download: OfficialDownload, tmp_path: Path, old: str, new: str, field: str) -> None:

@@ -59,7 +59,7 @@ def test_all_frames_of_all_videos(videos: dict[str, Path]) -> None:
 def test_damaged_videos_stop_before_the_first_frame(videos: dict[str, Path]) -> None:
     content = videos["cam2"].read_bytes()
     videos["cam2"].write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match=r"cam2\.mp4: is no video"):
+    with pytest.raises(InputError, match=r"cam2\.mp4: is not a video"):
         detect_videos(videos, Path("weights"))
 
 

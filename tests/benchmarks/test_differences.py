@@ -154,11 +154,11 @@ def test_errors_name_what_to_do(workspace: Any, write_file: WriteFile, spoil: Ca
         "are of different data sets: human36m | panoptic"
         in spoil("compare", a, write_file("b", 10.0, dataset="panoptic")).error
     )
-    assert "is no table on human36m; did you mean T1?" in spoil("compare", "dlt", a, "--table", "T11").error
+    assert "is not a table on human36m; did you mean T1?" in spoil("compare", "dlt", a, "--table", "T11").error
     assert "did you mean human36m?" in spoil("compare", "dlt", a, "--dataset", "human36").error
     assert "more than two names" in spoil("compare", "dlt", a, a).error
     assert "name A and B" in spoil("compare", "human36m", "--json").error
-    assert "is no margin" in spoil("compare", "dlt", a, "--fail-if-worse", "-1").error
+    assert "is not a margin" in spoil("compare", "dlt", a, "--fail-if-worse", "-1").error
     given = write_file("c", 10.0, condition=predictions.read(a).info.condition.model_copy(update={"root": "truth"}))
     error = spoil("compare", "dlt", given, "--table", "T1").error
     assert "no number of the same table and signature; predict both under the same condition" in error
@@ -263,7 +263,7 @@ def test_rows_and_comparisons(ready_workspace: Any, after: Path) -> None:
 def test_wrong_folders(ready_workspace: Any, spoil: Callable[..., Any], after: Path, tmp_path: Path) -> None:
     assert f"name {RECORDED}" in spoil("compare", RECORDED.parents[1], after).error
     assert f"name {RECORDED}" in spoil("compare", RECORDED.parent, after).error
-    assert "is no results folder" in spoil("compare", "dlt", after).error
+    assert "is not a results folder" in spoil("compare", "dlt", after).error
     assert "did you mean T1?" in spoil("compare", RECORDED, after, "--table", "T11").error
     assert "did you mean human36m?" in spoil("compare", RECORDED, after, "--dataset", "human36").error
     edit(after / "scores/dlt/human36m.json", lambda values: values.update(scores=3))

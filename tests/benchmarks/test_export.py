@@ -332,8 +332,8 @@ def test_the_command_writes_what_it_prints(
     [
         (["human36"], "has no scores on a data set or table 'human36'; did you mean human36m?"),
         (["campus"], "has no scores on a data set or table 'campus'; "),
-        (["T1", "--rows", "dtl"], "--rows dtl: is no row of T1 in results/default; did you mean dlt?"),
-        (["T1", "--rows", ""], "--rows : is no row"),
+        (["T1", "--rows", "dtl"], "--rows dtl: is not a row of T1 in results/default; did you mean dlt?"),
+        (["T1", "--rows", ""], "--rows : is not a row"),
         (["T1", "--profile", "full"], "results/full: has no scores; run `poseboard repro`"),
         (["T1", "--out", "results"], "--out results: is a folder; name a file in it"),
     ],

@@ -62,7 +62,7 @@ def test_what_is_missing_is_said_in_a_line(scene: tuple[list[Path], Path], tmp_p
         return str(raised.value)
 
     other = images[0].rename(tmp_path / "elsewhere.png")
-    assert "elsewhere is no camera of" in error([other, *images[1:]])
+    assert "elsewhere is not a camera of" in error([other, *images[1:]])
     other.rename(images[0])
     cv2.imwrite(str(images[0]), np.zeros((10, 12, 3), np.uint8))
     assert "is 12 x 10, its calibration is for" in error(images)

@@ -176,7 +176,7 @@ def test_a_store_is_made_whole_or_not_at_all(workspace: Any) -> None:
 def test_a_file_that_is_no_store_is_an_error_at_once(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     store = workspace.folder / "mlflow.db"
     monkeypatch.setattr(mlflow_sync, "MlflowClient", lambda *_: pytest.fail("MLflow would try for two minutes"))
-    store.write_text("this is no database, and long enough to be recognised as such" * 100)
+    store.write_text("this is not a database, and long enough to be recognised as such" * 100)
     for name in ("sync", "runs"):
         assert f"{store}: MLflow cannot use it (file is not a database)" in workspace.run(name).error
     store.unlink()

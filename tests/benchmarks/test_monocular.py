@@ -54,7 +54,7 @@ def test_a_monocular_row(lifted):
         assert found.n_samples == len(rows) == 4 * (rows["cameras"] == CAMERAS[0]).sum()
         assert found.breakdown["camera"] == pytest.approx(rows.groupby("cameras")["error"].mean().to_dict(), rel=1e-5)
 
-    # drawn where the person is, so that pictures of a weak method are no empty crops
+    # drawn where the person is, so that pictures of a weak method are not empty crops
     with np.load(results / "examples" / "lifting" / "human36m.npz") as drawn:
         pelvis = HUMAN36M.root_index
         assert len(drawn["keys"])

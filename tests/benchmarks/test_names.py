@@ -1,4 +1,4 @@
-"""Names of params.yaml are no text for a shell and lead nowhere else, even where DVC is run by itself."""
+"""Names of params.yaml are not text for a shell and lead nowhere else, even where DVC is run by itself."""
 
 import re
 import shutil
@@ -72,7 +72,7 @@ def test_dvc_stops_at_an_odd_name(tmp_path: Path, change: dict[str, Any]) -> Non
     command = [str(Path(sys.executable).with_name("dvc")), "repro", "data"]
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    refused = r"^poseboard: params\.yaml: (\w+: .* is no name; use letters|profile: no profile)"
+    refused = r"^poseboard: params\.yaml: (\w+: .* is not a name; use letters|profile: no profile)"
     assert re.search(refused, done.stderr, flags=re.MULTILINE)
     after = {path for path in tmp_path.rglob("*") if ".dvc" not in path.parts}
     assert {path.name for path in after - before} <= {"dvc.lock", ".dvcignore", ".gitignore"}

@@ -81,7 +81,7 @@ def test_it_is_trained_predicted_scored_compared_and_shown(gym: Any) -> None:
 
 
 def test_a_split_that_it_does_not_have_is_told_by_its_own_file(gym: Any) -> None:
-    assert "gym: split: 'night' is no split" in gym.run("predict", "gym", "mean", "--split", "night").error
+    assert "gym: split: 'night' is not a split" in gym.run("predict", "gym", "mean", "--split", "night").error
 
 
 def test_a_row_fits_by_the_splits_that_tables_ask_for(gym: Any, monkeypatch: pytest.MonkeyPatch) -> None:

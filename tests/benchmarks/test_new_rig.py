@@ -86,7 +86,7 @@ def test_people_decide_the_unit(
 def test_a_wrong_unit_is_seen_in_the_people(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     text = "\n".join(new_rig(request_of(inputs, unit="mm"), tmp_path))
     assert "People: 0.00 m tall" in text
-    assert "that is no person's height: check the unit by `poseboard rig check`" in text
+    assert "that is not a person's height: check the unit by `poseboard rig check`" in text
 
 
 def test_several_people_are_measured(made: Any, tmp_path: Path) -> None:
@@ -136,13 +136,13 @@ def test_names_of_cameras_are_matched_or_both_sides_listed() -> None:
         ({"offsets": {"lft": 3}}, r"--offset lft: no such camera in the detections; did you mean left\?"),
         ({"cameras": {"lft": "left"}}, r"--camera lft: no such camera in the detections; did you mean left\?"),
         ({"cameras": {"left": "right"}}, "left and right are both right"),
-        ({"fps": 0.0}, "--fps 0.0: is no frame rate"),
-        ({"up": "upwards"}, "--up upwards: is no axis; one of x, y, z"),
+        ({"fps": 0.0}, "--fps 0.0: is not a frame rate"),
+        ({"up": "upwards"}, "--up upwards: is not an axis; one of x, y, z"),
         ({"unit": "inch"}, "--unit inch: no such unit; one of m, cm, mm"),
-        ({"format": "qualisys"}, "is no calibration of the format qualisys"),
+        ({"format": "qualisys"}, "is not a calibration of the format qualisys"),
         ({"calibration": Path("nowhere.toml")}, "nowhere.toml: there is no such file"),
         ({"detections": Path("nowhere")}, "nowhere: does not exist"),
-        ({"videos": Path("nowhere")}, "nowhere: is no folder; name the folder with one video per camera"),
+        ({"videos": Path("nowhere")}, "nowhere: is not a folder; name the folder with one video per camera"),
         ({"truth": Path("nowhere.trc")}, "nowhere.trc: does not exist"),
         ({"offsets": {"left": 500, "right": 1000, "back": 1500}}, "no two cameras have detections at the same time"),
     ],
@@ -203,7 +203,7 @@ def test_videos_give_rate_and_size(made: Any, inputs: tuple[Path, Path], tmp_pat
         assert abs(int(view.pixels().mean()) - 160) < 4, "frame 2 is the brightest"
     assert [view.image for view in later] == [None] * 4, "the videos have ended"
     (folder / "left.avi").write_bytes(b"no video")
-    with pytest.raises(InputError, match=r"left.avi: is no video that OpenCV can open"):
+    with pytest.raises(InputError, match=r"left.avi: is not a video that OpenCV can open"):
         new_rig(request_of(inputs, videos=folder, overwrite=True), tmp_path)
     (folder / "left.avi").unlink()
     with pytest.raises(InputError, match=r"no camera of the videos for left: .* name the videos like"):
@@ -256,7 +256,7 @@ def test_it_is_a_data_set_of_params_yaml(
 @pytest.mark.parametrize(
     ("datasets", "message"),
     [
-        ({"myrig": {"kind": "rigg"}}, r"datasets.myrig.kind: 'rigg' is no kind of data set; did you mean rig\?"),
+        ({"myrig": {"kind": "rigg"}}, r"datasets.myrig.kind: 'rigg' is not a kind of data set; did you mean rig\?"),
         ({"shelf": {"kind": "rig"}}, "datasets.shelf.kind: shelf is a data set of another kind"),
     ],
 )
@@ -281,7 +281,7 @@ def test_any_adapter_can_have_another_name(workspace_with: Any, tmp_path: Path) 
     ("arguments", "message"),
     [
         (["--offset", "left"], "--offset left: is not of the form NAME=VALUE"),
-        (["--offset", "left=soon"], "--offset left=soon: is no number of frames"),
+        (["--offset", "left=soon"], "--offset left=soon: is not a number of frames"),
         (["--camera", "a=b", "--camera", "a=c"], "--camera a=c: a is given twice"),
     ],
 )

@@ -234,7 +234,7 @@ def test_plain_names_are_names(tmp_path: Path) -> None:
     read = Plan.read(write(tmp_path, methods=dict.fromkeys(("dlt-2", "_x", "3d", "A-b_c"), row)))
     assert list(read.params.methods) == ["3d", "A-b_c", "_x", "dlt-2"]
     for name in ODD_NAMES:
-        with pytest.raises(InputError, match="is no name"):
+        with pytest.raises(InputError, match="is not a name"):
             read.layout.row_path("scores", "dlt-2", name)
 
 

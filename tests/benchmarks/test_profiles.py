@@ -114,7 +114,7 @@ def test_one_run_at_a_time_and_only_in_a_profile_that_exists(path: Path, monkeyp
 def test_a_damaged_file_of_the_run_is_one_line(path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write_run(path.parent, "default")
     (path.parent / "results" / "run.yaml").write_text(text)
-    with pytest.raises(InputError, match=r"run\.yaml|is no name"):
+    with pytest.raises(InputError, match=r"run\.yaml|is not a name"):
         in_stage(monkeypatch, path, "train@dlt")
 
 

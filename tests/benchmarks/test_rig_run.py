@@ -77,4 +77,4 @@ def test_what_cannot_be_run_is_said_in_a_line(home: Any) -> None:
     assert "did you mean hall" in home.run("rig", "run", "hal").error
     assert "predicts nothing" in home.run("rig", "run", "hall", "--row", "backbone").error
     assert "--format obj: no such format" in home.run("rig", "run", "hall", "--row", "dlt", "--format", "obj").error
-    assert "is no rig" in home.run("rig", "run", "rhd", "--row", "dlt").error
+    assert "is not a rig" in home.run("rig", "run", "rhd", "--row", "dlt").error

@@ -245,7 +245,7 @@ def test_roots_are_exchanged_by_file(photographs: Any, dataset: str, unit: float
     file.write_text(json.dumps(entries))
     good = (photographs.folder / "others.parquet").read_bytes()
     told = photographs.run("roots", "read", dataset, file, "--as", "others", "--out", "others.parquet").error
-    assert "image_id: 12345 is no image of test" in told
+    assert "image_id: 12345 is not an image of test" in told
     assert (photographs.folder / "others.parquet").read_bytes() == good, "of an earlier run"
 
 
@@ -261,7 +261,7 @@ def test_roots_of_each_camera_are_scored_as_what_they_were_written_of(photograph
     entries = json.loads((photographs.folder / "roots.json").read_text())
     (photographs.folder / "bad.json").write_text(json.dumps([*entries, {**entries[0], "image_id": 10**6}]))
     told = photographs.run("roots", "read", "human36m-coco", "bad.json", "--as", "others", "--out", "others.parquet")
-    assert "image_id: 1000000 is no image of test" in told.error
+    assert "image_id: 1000000 is not an image of test" in told.error
     assert [path.read_bytes() for path in files] == before
     of_files = [argument for path in files for argument in ("--predictions", path)]
     done = photographs.must("score", "human36m-coco", "others", *of_files, "--json")

@@ -43,7 +43,7 @@ def wait_for_all(point: str) -> None:
 
 
 def train(row: str, kill_at: int) -> None:
-    """The command, as its entry point runs it, with a loss that kills its process; 0 is no step."""
+    """The command, as its entry point runs it, with a loss that kills its process; 0 is not a step."""
     fit = loop.fit
 
     def fit_and_die(fabric: Any, learner: Any, *given: Any, **options: Any) -> loop.Fit:

@@ -82,7 +82,7 @@ def test_people_decide_the_unit_that_a_file_does_not_state(unit: str, scale: flo
     calibration = read_calibration(path, extent_of_people=lambda cameras: 1700 / scale)
     assert (calibration.unit, calibration.unit_source) == (unit, "people")
     assert_same(calibration.cameras, made_up_rig())
-    with pytest.raises(InputError, match="no size of a person in m, cm or mm"):
+    with pytest.raises(InputError, match="not a size of a person in m, cm or mm"):
         read_calibration(path, extent_of_people=lambda cameras: 400 / scale)
     with pytest.raises(InputError, match="too few people could be measured"):
         read_calibration(path, extent_of_people=lambda cameras: None)
@@ -150,9 +150,9 @@ FAULTS = {
     "rotation = ": ("rotaton = ", "Calib.toml: left.rotation: field is missing; export"),
     "fisheye = false": ("fisheye = true", "Calib.toml: left.fisheye: a fisheye lens is not supported; undistort"),
     "distortions = [": ("distortions = [0.1, ", "Calib.toml: left: "),
-    "translation = [": ('translation = ["a", ', "Calib.toml: left.translation: is no list of numbers"),
+    "translation = [": ('translation = ["a", ', "Calib.toml: left.translation: is not a list of numbers"),
     "size = [ 1920": ("size = [ -1920", "Calib.toml: left.size: is -1920 x 1080; give"),
-    "matrix = [[": ("matrix = [[nan, ", "Calib.toml: left.matrix: is no list of numbers"),
+    "matrix = [[": ("matrix = [[nan, ", "Calib.toml: left.matrix: is not a list of numbers"),
     "[0.0, 0.0, 1.0]": ("[0.0, 0.0, 2.0]", "Calib.toml: left: the intrinsic matrix is not of the form"),
     'name = "left"': ('name = "right"', "Calib.toml: right.name: 'right' names two cameras"),
     "rotation = [": ("rotation = [nan, ", "Calib.toml: left.rotation: has a number that is not finite"),
@@ -203,7 +203,7 @@ def test_a_mirrored_camera_is_no_rotation(tmp_path: Path) -> None:
         ("    f: [", "    K: [", "cameras.left: K.0: input should be a valid tuple"),
         ("    size: [1920", "    size: [19.5", "cameras.left: size.0: input should be a valid integer"),
         ("    t_mm: [", "    t_mm: [.nan, ", "cameras.left: t_mm: tuple should have at most 3 items"),
-        ('  "left"', "  1", "cameras.1: is no camera name"),
+        ('  "left"', "  1", "cameras.1: is not a camera name"),
     ],
 )  # fmt: skip
 def test_our_own_form_is_strict(old: str, new: str, message: str, tmp_path: Path) -> None:
@@ -239,12 +239,12 @@ def test_absent_and_unknown_files(tmp_path: Path) -> None:
         read_calibration(tmp_path / "nowhere.toml")
     (tmp_path / "notes.txt").write_text("lens 12 mm")
     for path in (tmp_path, tmp_path / "notes.txt"):
-        with pytest.raises(InputError, match="is no calibration of a known format; known are anipose: Pose2Sim"):
+        with pytest.raises(InputError, match="is not a calibration of a known format; known are anipose: Pose2Sim"):
             read_calibration(path)
     with pytest.raises(InputError, match="--format anipos: no such format; did you mean anipose"):
         read_calibration(tmp_path, format="anipos")
-    with pytest.raises(InputError, match="is no calibration of the format qualisys"):
+    with pytest.raises(InputError, match="is not a calibration of the format qualisys"):
         read_calibration(tmp_path / "notes.txt", format="qualisys")
     (tmp_path / "evil.xml").write_text('<!DOCTYPE a [<!ENTITY b "c">]><calibration><cameras/></calibration>')
-    with pytest.raises(InputError, match="is no calibration of a known format"):
+    with pytest.raises(InputError, match="is not a calibration of a known format"):
         read_calibration(tmp_path / "evil.xml")

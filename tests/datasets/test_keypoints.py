@@ -196,16 +196,16 @@ def one_camera(**changes: Any) -> dict[str, Any]:
 
 OPENPOSE_FAULTS: dict[str, tuple[str | bytes, str]] = {
     "empty": (b"", "file is empty"),
-    "truncated": (json.dumps(one_camera())[:-20], "is no JSON"),
-    "binary": (b"\xff\xfe\x00{", "is no JSON"),
-    "deep": ('{"people": ' + "[" * 200_000, "is no JSON|people"),
+    "truncated": (json.dumps(one_camera())[:-20], "is not JSON"),
+    "binary": (b"\xff\xfe\x00{", "is not JSON"),
+    "deep": ('{"people": ' + "[" * 200_000, "is not JSON|people"),
     "no people": ("{}", "people"),
     "people is text": ('{"people": "none"}', "people: expected array"),
     "text for a number": (json.dumps(one_camera(pose_keypoints_2d=["a"] * 75)), r"people\[0\].pose_keypoints_2d"),
     "another length": (json.dumps(one_camera(pose_keypoints_2d=[1.0] * 54)), "has 54 numbers, not 75"),
     "no multiple of 3": (json.dumps(one_camera(pose_keypoints_2d=[1.0] * 74)), "not x, y, confidence"),
     "huge numbers": (json.dumps(one_camera(pose_keypoints_2d=[1e30, 1.0, 0.5] * 25)), "reach 1e.30 px"),
-    "beyond a float": ('{"people": [{"pose_keypoints_2d": [1e999, 1, 1]}]}', "is no JSON|people"),
+    "beyond a float": ('{"people": [{"pose_keypoints_2d": [1e999, 1, 1]}]}', "is not JSON|people"),
 }
 
 
@@ -253,7 +253,7 @@ def test_normalised_coordinates(tmp_path: Path) -> None:
 
 DLC = "scorer,s,s,s\nbodyparts,nose,nose,nose\ncoords,x,y,likelihood\n"
 TEXT_FAULTS: dict[str, tuple[str, str]] = {
-    "dlc no number": (DLC + "0,1,2,high\n", r"nose likelihood\[0\]: 'high' is no number"),
+    "dlc no number": (DLC + "0,1,2,high\n", r"nose likelihood\[0\]: 'high' is not a number"),
     "dlc frame": (DLC + "first,10,20,0.5\n", r"frame\[0\]"),
     "dlc coords": (DLC.replace("likelihood", "z") + "0,1,2,3\n", "coords: has 'z'"),
     "dlc header": (DLC.replace("coords", "coordinates") + "0,1,2,3\n", "header rows are not scorer"),
@@ -298,12 +298,12 @@ HDF5_FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda path: made_up.write_pandas_table(path, np.ones((2, 3)), pickle.dumps([("s", "nose", "x")], 0)),
         "no column names; export CSV",
     ),
-    "kind is no list": (
+    "kind is not a list": (
         lambda path: made_up.write_pandas_table(path, np.ones((2, 1)), pickle.dumps([["s", "nose", "x"]], 0)),
-        "column names are no texts",
+        "column names are not text",
     ),
     "kind is damaged": (lambda path: made_up.write_pandas_table(path, np.ones((2, 1)), b"(lp0\nVx"), "damaged"),
-    "signature alone": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + b"\0" * 100), "no readable HDF5"),
+    "signature alone": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + b"\0" * 100), "not a readable HDF5"),
 }
 
 
@@ -356,7 +356,7 @@ def test_parquet_files_that_do_not_fit(tmp_path: Path, changes: dict[str, Any], 
     assert error.value.remedy
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match="no readable Parquet"):
+    with pytest.raises(InputError, match="readable Parquet"):
         read_keypoints(path)
 
 
@@ -430,7 +430,7 @@ def test_skeletons_of_any_joints() -> None:
 def test_renamed_joints() -> None:
     keypoints = make_keypoints()
     assert keypoints.renamed({"nose": "snout"}, "rig.yaml: joints").joints[0] == "snout"
-    with pytest.raises(InputError, match=r"rig.yaml: joints: nos is no joint.*did you mean nose"):
+    with pytest.raises(InputError, match=r"rig.yaml: joints: nos is not a joint.*did you mean nose"):
         keypoints.renamed({"nos": "snout"}, "rig.yaml: joints")
     with pytest.raises(InputError, match="two joints would be nose"):
         keypoints.renamed({"left_eye": "nose"}, "rig.yaml: joints")

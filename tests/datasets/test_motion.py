@@ -116,7 +116,7 @@ def test_trc_files_of_other_tools(tmp_path: Path) -> None:
         ("60\t60\t2\t1", "60\t60\t2\t4", "names 1 markers, NumMarkers is 4"),
         ("60\t60\t2\t1", "0\t60\t2\t1", "DataRate: is '0'"),
         ("NumFrames", "Frames", "NumFrames: field is missing"),
-        ("0.1", "abc", "line 6: a cell is no number"),
+        ("0.1", "abc", "line 6: a cell is not a number"),
         ("\t0.3\n", "\n", "line 6: has 4 cells, not 5"),
         ("\n2\t", "\n0\t", "Frame#: numbers are not whole and rising"),
         ("\n2\t", "\n2000000000\t", "2 rows span 2000000001 frames"),
@@ -194,7 +194,7 @@ def test_parquet_of_other_tools(tmp_path: Path) -> None:
         ({"frame": [3, 4, 2**40]}, "rows span"),
         ({"time_s": [0.1, 0.1, 0.1]}, "time_s: does not rise"),
         ({"joint": [None, "nose", "neck"]}, "cells are empty"),
-        ({"x_mm": ["a", "b", "c"]}, "is no readable table"),
+        ({"x_mm": ["a", "b", "c"]}, "is not a readable table"),
     ):
         pq.write_table(pa.table(columns | changes), path)
         with pytest.raises(InputError, match=problem):
@@ -207,7 +207,7 @@ def test_parquet_of_other_tools(tmp_path: Path) -> None:
         (" 59.94 Hz", "", "line 1: does not state unit, axes and rate"),
         ("nose_y_mm", "nose_y", "line 2: columns are not"),
         ("\n13,", "\n14,", "frame: numbers do not rise by 1"),
-        ("\n13,", "\nx,", "line 4: a cell is no number"),
+        ("\n13,", "\nx,", "line 4: a cell is not a number"),
         ("\n13,", "\n13,7,", "line 4: has 81 cells, not 80"),
     ],
 )
@@ -236,7 +236,7 @@ def test_json_for_web_viewers(tmp_path: Path) -> None:
 
 def test_formats_by_suffix(tmp_path: Path) -> None:
     assert all(kind.suffix == f".{name}" for name, kind in FORMATS.items())
-    with pytest.raises(InputError, match=r"\.tcr is no format of 3D points; did you mean \.trc"):
+    with pytest.raises(InputError, match=r"\.tcr is not a format of 3D points; did you mean \.trc"):
         write_motion(tmp_path / "a.tcr", make_motion())
     with pytest.raises(InputError, match="cannot be a marker name"):
         write_motion(tmp_path / "a.trc", make_motion(names=("a\tb", "c", "d", "e", "f")))

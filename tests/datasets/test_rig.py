@@ -163,18 +163,18 @@ def test_the_lines_say_where_a_camera_is_and_looks() -> None:
 FAULTS = {
     "fps: 60": ("fps: 0", r"rig.yaml: fps: input should be greater than 0"),
     "fps: 60\n": ("fps: 60\nspeed: 3\n", r"rig.yaml: speed: extra inputs are not permitted; known: block_s, cameras"),
-    "fps: 60\ncameras": ("fps: sixty\ncameras", r"rig.yaml: fps: is no number"),
+    "fps: 60\ncameras": ("fps: sixty\ncameras", r"rig.yaml: fps: is not a number"),
     "    t_mm": ("    tmm", r"rig.yaml: cameras.left: t_mm: field required"),
-    "    dist: [-": ("    dist: [abc", r"rig.yaml: cameras.left: dist.0: is no number"),
+    "    dist: [-": ("    dist: [abc", r"rig.yaml: cameras.left: dist.0: is not a number"),
     "    f: [": (
         "    offset_frames: 1.5\n    f: [",
         r"rig.yaml: cameras.left: offset_frames: input should be a valid int",
     ),
     "    c: [": ("    swap_sides: 1\n    c: [", r"rig.yaml: cameras.left: swap_sides: input should be a valid boolean"),
     '  "left"': ('  "middle"', r"cameras.middle: detections.parquet has no such camera; delete the camera, or give it"),
-    "cameras:\n": ("cameras:\n  - 1\n", r"rig.yaml:4: is no YAML"),
+    "cameras:\n": ("cameras:\n  - 1\n", r"rig.yaml:4: is not YAML"),
     "    size: [1920, 1080]": ("    size: 1920", r"rig.yaml: cameras.left: size: input should be a valid tuple"),
-    "fps: 60\nc": ("fps: 60\nfps: 50\nc", r"rig.yaml:2: is no YAML \(found duplicate key"),
+    "fps: 60\nc": ("fps: 60\nfps: 50\nc", r"rig.yaml:2: is not YAML \(found duplicate key"),
     "fps": ("up: upwards\nfps", r"rig.yaml: up: input should be 'x', 'y', 'z'"),
     "cameras": ("truth: {file: none.trc}\ncameras", r"none.trc: does not exist"),
 }

@@ -88,8 +88,8 @@ def test_damaged_videos(video: Path, tmp_path: Path, capfd: pytest.CaptureFixtur
     content = video.read_bytes()
     for name, damaged, problem in (
         ("empty.mp4", b"", "video is empty"),
-        ("text.mp4", b"no video" * 100, "is no video"),
-        ("truncated.mp4", content[: len(content) // 2], "is no video"),
+        ("text.mp4", b"no video" * 100, "is not a video"),
+        ("truncated.mp4", content[: len(content) // 2], "is not a video"),
     ):
         (tmp_path / name).write_bytes(damaged)
         with pytest.raises(InputError, match=problem) as error:
@@ -115,7 +115,7 @@ def test_videos_of_a_folder(video: Path, tmp_path: Path) -> None:
     assert videos_of(video.parent) == {"Kamera ü 1": video}
     with pytest.raises(InputError, match="has no videos"):
         videos_of(tmp_path)
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         videos_of(video)
     (tmp_path / "a.mp4").touch()
     (tmp_path / "a.avi").touch()

@@ -470,7 +470,7 @@ def test_joints_beyond_the_frame_count_where_the_crop_shows_them(backbone):
 
 @pytest.mark.filterwarnings("error")
 def test_lines_that_miss_lose_no_joint_of_a_view_with_a_lens(backbone, tmp_path):
-    """The far place that such a line answers is no pixel of the lens."""
+    """The far place that such a line answers is not a pixel of the lens."""
     method = loaded(backbone, tmp_path, triangulation="epipolar_dlt", confidence=2.0)
     sample, _ = moment(0, 2)
     aside = np.array([[1, 0, 0], [0, 1, 1.5 * SIDE], [0, 0, 1]])  # crops that do not see the same part of the world

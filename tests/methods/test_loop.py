@@ -77,7 +77,7 @@ def test_what_does_not_change_a_training_and_what_does(one_process: tuple[Path, 
         torch.load(folder / name / "state.pt", weights_only=True)["identity"] for name in ("straight", "other")
     )
     assert first != second
-    # What a training waits for is no processor time.
+    # What a training waits for is not a processor time.
     times = final(folder / "idle")["times"]
     assert times["seconds"] - times["processor"] >= 30 * 0.05 / 2  # the rest: what else the two processors run at once
     assert times["gpu"] is None

@@ -242,7 +242,7 @@ def test_a_single_view_is_judged_relative_to_the_root_in_training(backbone):
     torch.testing.assert_close(off[1], torch.full((J,), 50.0, dtype=torch.float64))
     assert counted[:, :, 0].sum(dim=1).tolist() == [0, J]  # nothing is relative to a root that is not known
 
-    # COCO's root is no joint: every joint is relative to it
+    # COCO's root is not a joint: every joint is relative to it
     middle = replace(HUMAN36M, root=("left_hip", "right_hip"))
     training = VolumetricTraining(training.model, training.options, middle)
     known[0] = 1

@@ -118,7 +118,7 @@ def test_people_who_are_missing_hurt():
     assert [value(protocol, pred, truth) for protocol in (AP, RECALL)] == pytest.approx([share, share])
     table = AP.errors(pred, truth)
     assert (int(table["missing"].sum()), int(table["false"].sum())) == (len(truth) - len(some), 0)
-    # who has no number of its own is no zero in the mean
+    # who has no number of its own is not a zero in the mean
     assert value(MPJPE, pred, truth) == pytest.approx(0, abs=1e-3)
 
 

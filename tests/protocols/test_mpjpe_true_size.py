@@ -94,7 +94,7 @@ def test_predictions_of_their_own_size_have_no_score(judge, lifted, truth):
 def test_a_size_between_joints_there_are_not(lifted, truth, make_table):
     pred, _ = lifted()
     table = make_table("mpjpe_true_size", size=("thorax", "pelvis"))
-    with pytest.raises(InputError, match="size: 'thorax' is no joint of rhd-21"):
+    with pytest.raises(InputError, match="size: 'thorax' is not a joint of rhd-21"):
         table.rule().errors(pred, truth)
     with pytest.raises(InputError, match="size needs 'middle_lower' among the joints"):
         make_table("mpjpe_true_size", size=SIZE, joints=("palm", "middle_base")).rule()

@@ -159,7 +159,7 @@ def test_a_root_that_is_no_joint(make_truth, make_predictions, make_table) -> No
     found = score(arms, predictions, truth, resamples=20).scores[0]
     assert found.value == pytest.approx(40, abs=1e-3)
     assert found.signature.root == "mean of left_hip, nose"
-    with pytest.raises(InputError, match="'tail' is no joint of coco-17"):
+    with pytest.raises(InputError, match="'tail' is not a joint of coco-17"):
         score(make_table("mpjpe_relative", root=["nose", "tail"]), predictions, truth)
 
 

@@ -273,7 +273,7 @@ def test_of_a_partial_table_groups_without_their_cameras_are_left_out(make_truth
         ("id: T1\ndataset: d\nprotocol: pck\nnumbers: [{id: a, title: t}]", "id: belongs to each entry of numbers"),
         (
             "dataset: d\nprotocol: pck\nnumbers: [{id: a, title: t, split: s}]",
-            "numbers.0.split: is no field of a number",
+            "numbers.0.split: is not a field of a number",
         ),
         (
             "dataset: d\nprotocol: pck\nnumbers: [{id: a, title: t, parameters: x}]",

@@ -26,7 +26,7 @@ def test_a_name_that_is_none_is_refused_by_its_file(tmp_path: Path) -> None:
     values = json.loads(path.read_text())
     for name in ("method", "dataset", "profile"):
         path.write_text(json.dumps({**values, name: "../../evil"}))
-        with pytest.raises(ResultError, match=rf"human36m\.json: {name}: .*'\.\./\.\./evil' is no name"):
+        with pytest.raises(ResultError, match=rf"human36m\.json: {name}: .*'\.\./\.\./evil' is not a name"):
             build(tmp_path, "default", tmp_path / "out")
 
 
