@@ -31,7 +31,9 @@ EVERYTHING = (
 NOTHING = (
     "benchmarks/cli.py",
     "benchmarks/pipeline.py",
+    "report/differences_page.py",
     "report/pictures.py",
+    "report/rig_page.py",
 )
 BASES = {"human36m", "human36m-toolbox", "panoptic", "muco"}
 """Data sets whose adapters are imported by those of others."""
