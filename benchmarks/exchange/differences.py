@@ -75,6 +75,11 @@ class TableDifference(Record):
     actions: list[EntryDifference]
     joints: list[EntryDifference]
 
+    @property
+    def decided(self) -> bool:
+        """Whether B is significantly better or worse than A."""
+        return self.verdict in ("better", "worse")
+
 
 class SignatureDifference(Record):
     """A table in which A and B have numbers that may not be compared."""
@@ -448,7 +453,7 @@ def find_source(plan: Plan, argument: str) -> Source:
     files = tuple(sorted(path.glob("*.parquet"))) if path.is_dir() else (path,) if path.suffix == ".parquet" else ()
     if not files:
         remedy = f"{did_you_mean(argument, plan.rows)}; or a .parquet file, or two results folders"
-        raise InputError(f"{argument!r}", "is not a row of params.yaml and no predictions", remedy)
+        raise InputError(f"{argument!r}", "is neither a row of params.yaml nor a predictions file", remedy)
     infos = [predictions.read(file).info for file in files]
     for file, info in zip(files, infos, strict=True):
         for name in ("method", "dataset"):
