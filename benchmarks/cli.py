@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poseboard.benchmarks.exchange.cli import Choice, OptionalMargin, compare_two, exchange_app
+from poseboard.benchmarks.exchange.cli import Choice, OptionalMargin, compare_two, compare_with_rows, exchange_app
 from poseboard.benchmarks.params import CLUSTER_VARIABLE, PROFILE_VARIABLE
 from poseboard.benchmarks.rigs.cli import rig_app
 from poseboard.datasets.errors import InputError
@@ -416,8 +416,8 @@ def predict(
 
 @app.command()
 def score(
-    dataset: DatasetName,
-    method: RowName,
+    dataset: Annotated[str, typer.Argument(metavar="DATASET|FILE", help="a data set, or a predictions file")],
+    method: Annotated[str | None, typer.Argument(metavar="[ROW]", help="row of `methods`; not with a FILE")] = None,
     predictions: Annotated[
         list[Path] | None, typer.Option(help="score this file instead; repeatable, one file per condition and seed")
     ] = None,
@@ -430,26 +430,39 @@ def score(
         ),
     ] = None,
     root: Root = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROW", help="with FILE: print the paired differences FILE - ROW; repeatable"),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="print the record as JSON, in the form of results/<profile>/scores")
     ] = False,
 ) -> None:
     """Score the predictions of a row in all tables; write one JSON file and the errors of each pose.
 
-    With --predictions, check and score other files, and only print the numbers. Their metadata must name ROW, unless
-    --as gives another name. Poses that seem to be in another unit, or to have swapped joints, sides or axes, are scored
-    with a warning.
+    With a FILE or --predictions, check and score other files, and only print the numbers. The metadata of --predictions
+    must name ROW, unless --as gives another name. Poses that seem to be in another unit, or to have swapped joints,
+    sides or axes, are scored with a warning.
+
+    Example: poseboard score mine.parquet --against dlt --against ransac
     """
     from poseboard.benchmarks.score import lines, score_stage
 
+    if dataset.endswith(".parquet") and method is None:
+        if predictions:
+            raise InputError("--predictions", f"is used with the file {dataset}", "give one of the two")
+        if against:
+            compare_with_rows(Path(dataset), against)
+            return
+        from poseboard.protocols.predictions import read_info
+
+        info, predictions = read_info(Path(dataset)), [Path(dataset)]
+        dataset, method = info.dataset, info.method
+    elif method is None or against:
+        raise InputError("poseboard score", "needs a data set and a row, or a .parquet file", "see --help")
     plan = _read_plan(dataset, root)
     run = plan.submission(method, dataset) if predictions else plan.run(method, dataset)
-    record = score_stage(
-        run,
-        predictions,
-        named,
-        lambda line: print(f"poseboard: warning: {line}", file=sys.stderr),
-    )
+    record = score_stage(run, predictions, named, _warn)
     if as_json:
         print(record.text(), end="")
         return
@@ -498,7 +511,7 @@ def compare(
         raise InputError(" ".join(names), "more than two names", "give a data set, or A and B")
     if dataset is not None or table or fail_if_worse is not None or as_json or html is not None:
         raise InputError("poseboard compare", "has an option for two results, and not two names", "name A and B")
-    from poseboard.benchmarks.score import compare_stage
+    from poseboard.benchmarks.score import compare_stage, score_submissions
 
     plan = _read_plan()
     (plan.layout.results / "comparisons").mkdir(parents=True, exist_ok=True)
@@ -509,7 +522,8 @@ def compare(
         if not names and plan.source(name).is_absent:
             print(f"{name}: the data set is absent, its recorded comparisons are kept")
             continue
-        record = compare_stage(name, runs)
+        submitted = score_submissions(plan, name, _warn)
+        record = compare_stage(name, runs, submitted)
         print(f"{record.dataset}: {len(record.tables)} tables compared")
     _say_store()
 
@@ -555,6 +569,10 @@ def report(
         if (row := path.parent.name) in rows and path.stem not in rows[row]:
             print(f"{row}: its scores on {path.stem} are not shown, params.yaml does not run it there")
     _say_store()
+
+
+def _warn(line: str) -> None:
+    print(f"poseboard: warning: {line}", file=sys.stderr)
 
 
 def _say_store() -> None:

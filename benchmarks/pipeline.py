@@ -27,9 +27,10 @@ from poseboard.benchmarks.plan import Plan, Run
 from poseboard.benchmarks.provenance import ROOMS_FOLDER, adapter_code, closure, code_name, code_sha256, row_code
 from poseboard.datasets.catalog import catalog
 from poseboard.datasets.errors import InputError
-from poseboard.datasets.files import write_file
+from poseboard.datasets.files import files_sha256, write_file
 from poseboard.protocols.decisions import REFERENCE
 from poseboard.protocols.records import RowKind, Score, ScoreFile, row_paths
+from poseboard.protocols.submissions import submission_folders
 
 _STAGE = re.compile(r"(?:(Running) stage '([^']+)'|Stage '([^']+)' (?:didn't change|is cached))")
 """Lines of DVC's about a stage: one that runs, and one that is skipped."""
@@ -93,12 +94,17 @@ def planned(plan: Plan) -> dict[Path, bytes]:
     data_code = ["poseboard.benchmarks.data", *adapter_code(dict.fromkeys(map(params.kind, params.datasets))), *writers]
     by_row = {row: [plan.run(row, dataset) for dataset in plan.may_run(row)] for row in plan.rows}
     board = {row: plan.may_run(row) for row in plan.rows}
+    submitted = {
+        folder.name: files_sha256("", sorted(filter(Path.is_file, folder.iterdir())), "make it readable")
+        for folder in submission_folders(plan.home)
+    }
+    with_submitted = {"submissions": submitted} if submitted else {}
     all_runs = [run for runs in by_row.values() for run in runs]
     stages: dict[str, tuple[object, list[Path]]] = {
         "data": ({"datasets": params.datasets, "worlds": worlds}, closure(data_code)),
-        "compare": (board, closure(["poseboard.benchmarks.score", *_protocols(all_runs)])),
+        "compare": (board | with_submitted, closure(["poseboard.benchmarks.score", *_protocols(all_runs)])),
         "speed": (None, closure([ROOMS_FOLDER / "benchmarks" / "speed"])),
-        "report": ({"rows": board, "colours": params.colours}, closure(["poseboard.report.site"])),
+        "report": ({"rows": board, "colours": params.colours} | with_submitted, closure(["poseboard.report.site"])),
         "sync": (None, closure(["poseboard.benchmarks.mlflow_sync"])),
     }
     for row, runs in by_row.items():

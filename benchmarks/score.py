@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import pandas as pd
 from poseboard.benchmarks.jobs import progress
 from poseboard.benchmarks.layout import Layout
 from poseboard.benchmarks.pictures import examples, write_plans
-from poseboard.benchmarks.plan import Run
+from poseboard.benchmarks.plan import Plan, Run
 from poseboard.benchmarks.predict import no_input, predict_stage, row_lock
 from poseboard.benchmarks.provenance import provenance
 from poseboard.datasets.errors import InputError
@@ -41,6 +42,7 @@ from poseboard.protocols.records import (
 from poseboard.protocols.recovered_cameras import RecoveredCameras
 from poseboard.protocols.rig_plans import write_rig_plans
 from poseboard.protocols.scoring import Predictions, Scored, answers, score_together
+from poseboard.protocols.submissions import read_submission, submission_folders
 from poseboard.protocols.table import Table
 
 
@@ -239,7 +241,42 @@ def _can_be_scored(table: Table, by_condition: Predictions, truth: TruthTable) -
     return any(answers(rule, by_condition, condition) for condition in elsewhere or offered)
 
 
-def compare_stage(dataset: str, runs: Sequence[Run]) -> ComparisonFile:
+def score_submissions(plan: Plan, dataset: str, doubt: Callable[[str], None]) -> dict[str, dict[str, Scored]]:
+    """Score all submissions to a data set: name -> table -> scores and errors of each pose.
+
+    Their scores are written; scores of submissions that no longer exist are removed. A submission that cannot be scored
+    is left out.
+
+    Args:
+        plan: rows and data sets.
+        dataset: name of the data set.
+        doubt: called with a warning for each submission that is left out or seems to have a simple mistake.
+
+    Example:
+        >>> score_submissions(plan, "human36m", print)["mine"]["T1"].scores[0].value  # doctest: +SKIP
+        41.3
+    """
+    submitted: dict[str, dict[str, Scored]] = {}
+    for folder in submission_folders(plan.home):
+        run = plan.submission(folder.name, dataset)
+        try:
+            if folder.name in plan.rows:
+                raise InputError(folder, "has the name of a row of params.yaml", "submit it under another name")
+            infos = {path: predictions.read_info(path) for path in read_submission(folder).files}
+            if files := [path for path, info in infos.items() if info.dataset == dataset]:
+                record, submitted[folder.name] = score_files(run, files, doubt)
+                record.write(run.path("scores"))
+        except InputError as error:
+            doubt(f"{dataset}/{folder.name}: left out, {error}")
+    for path in row_paths(plan.layout.results, "scores"):
+        if path.stem == dataset and path.parent.name not in submitted and ScoreFile.read(path).source == "submission":
+            path.unlink()
+    return submitted
+
+
+def compare_stage(
+    dataset: str, runs: Sequence[Run], submitted: Mapping[str, dict[str, Scored]] = MappingProxyType({})
+) -> ComparisonFile:
     """Compare all scored rows of a data set, table by table.
 
     The variance between trainings of a row with one seed is taken from profile `REFERENCE`, if that has the same row on
@@ -248,6 +285,7 @@ def compare_stage(dataset: str, runs: Sequence[Run]) -> ComparisonFile:
     Args:
         dataset: name of the data set.
         runs: runs on the data set; those without scores are skipped.
+        submitted: scores of submissions (`score_submissions`). The spread between their trainings is not known.
 
     Raises:
         InputError: no row has scores, the errors of a row are missing or do not belong to its scores, or two rows were
@@ -280,6 +318,10 @@ def compare_stage(dataset: str, runs: Sequence[Run]) -> ComparisonFile:
         if several := reference_scores(run, record, trainings):
             reference[method] = several
         for name, of_table in read_scored(run, record).items():
+            scored[name][method] = of_table
+    for method, of_submission in submitted.items():
+        learned.add(method)
+        for name, of_table in of_submission.items():
             scored[name][method] = of_table
     tables: list[TableComparison] = []
     controls: list[ControlComparison] = []

@@ -25,7 +25,9 @@ that matches people (AP) or works in a camera's frame implements the same three.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -150,6 +152,25 @@ class TruthTable:
             points={kind: collected.table() for kind, collected in of_points.items()},
             facts=dataset.facts(split),
         )
+
+    @cached_property
+    def logical_sha256(self) -> str:
+        """SHA-256 of keys, true poses and cameras as numbers, equal for an equal data set stored in other bytes.
+
+        Coordinates and cameras are compared as float32, so that another library may compute the last digits.
+        """
+        cameras = self.seen_by.cameras if self.seen_by else ()
+        names = [self.skeleton.joints, self.views, self.split_keys.tolist(), self.keys.tolist()]
+        models = [(camera.size, camera.distortion) for camera in cameras]
+        digest = hashlib.sha256(json.dumps([names, models]).encode())
+        numbers = [self.joints_mm, *(part for c in cameras for part in (c.K, c.R, c.t, c.dist))]
+        for values in numbers:
+            rounded = np.asarray(values, dtype=np.float32) + np.float32(0)  # no negative zeros
+            digest.update(np.where(np.isnan(rounded), np.float32(np.nan), rounded).tobytes())
+        digest.update(self.person.astype(np.int32).tobytes())
+        if self.seen_by:
+            digest.update(self.seen_by.place.astype(np.int32).tobytes())
+        return digest.hexdigest()
 
     @property
     def columns(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal, Self
@@ -82,6 +82,10 @@ class PredictionInfo(BaseModel):
         default=None, description="of the file or the weights that a predicted root is from"
     )
     manifest: str = Field(description="hash of the data set: its keys, truth and cameras, not its images")
+    logical_sha256: str | None = Field(
+        default=None,
+        description="of the split (`TruthTable.logical_sha256`), for data stored in other bytes; None: not known",
+    )
     method: str
     checkpoint_sha256: str | None = Field(default=None, description="None for a method without weights")
     trained_on: Annotated[tuple[str, ...] | None, BeforeValidator(_names)] = Field(
@@ -299,6 +303,22 @@ def read(path: Path) -> PoseTable:
     return table
 
 
+def read_info(path: Path) -> PredictionInfo:
+    """Read and check the metadata of a file, but not its rows.
+
+    Raises:
+        InputError: the file is not Parquet, or its metadata is absent or invalid.
+
+    Example:
+        >>> read_info(Path("mine.parquet")).dataset  # doctest: +SKIP
+        'human36m'
+    """
+    try:
+        return _info(path, pq.read_schema(path))
+    except (pa.ArrowException, OSError):
+        raise InputError(path, "file is no readable Parquet", "write or copy it again") from None
+
+
 _PLACES: WeakKeyDictionary[PoseTable, tuple[NDArray[np.object_], NDArray[np.int64]]] = WeakKeyDictionary()
 """Of predictions in use: the keys that their rows were last looked up in, and what was found there."""
 
@@ -347,7 +367,12 @@ def _info(path: Path, schema: pa.Schema) -> PredictionInfo:
             f"{path}: metadata", "entry 'poseboard' is absent", "write the file with poseboard.protocols.predictions"
         )
     try:
-        return PredictionInfo.model_validate(json.loads(text))
+        values = json.loads(text)
+        if any(not part.isprintable() for part in _strings(values)):
+            raise InputError(f"{path}: metadata", "a text has control characters", "use printable characters")
+        return PredictionInfo.model_validate(values)
+    except InputError:
+        raise
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -356,6 +381,15 @@ def _info(path: Path, schema: pa.Schema) -> PredictionInfo:
         raise InputError(
             f"{path}: metadata", f"entry 'poseboard' is not JSON ({error})", "see PredictionInfo"
         ) from None
+
+
+def _strings(values: JsonValue) -> Iterator[str]:
+    """All texts in a JSON value, with the names of fields."""
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, dict | list):
+        for value in [*values, *values.values()] if isinstance(values, dict) else values:
+            yield from _strings(value)
 
 
 def _check_schema(path: Path, schema: pa.Schema, info: PredictionInfo) -> None:

@@ -67,6 +67,8 @@ class Row:
     """Whether it has too few samples for any significant difference; their number is then shown."""
     training: Spread | None = None
     """Variation between trainings, for a row with one seed; None: not known, or the row has several seeds."""
+    badge: str = ""
+    """Of a submission: "claimed", or "verified" by `poseboard verify`; empty for the suite's rows."""
 
     @property
     def method(self) -> str:
@@ -361,6 +363,12 @@ def boards(results: Results) -> list[Board]:
         for file in results.comparisons
         for one in file.controls
     }
+
+    badges = {name: submission.badge for name, submission in results.submissions.items()}
+
+    def badge(file: ScoreFile) -> str:
+        return badges.get(file.method, "claimed") if file.source == "submission" else ""
+
     all_boards = []
     for key, scored in groups.items():
         dataset, synthetic, table, _ = key
@@ -387,7 +395,14 @@ def boards(results: Results) -> list[Board]:
                     published=first.published,
                     lower_is_better=first.lower_is_better,
                     rows=tuple(
-                        Row(f, s, None, ranks.get(f.method), training=_spread(s, reference.get(f.method)))
+                        Row(
+                            f,
+                            s,
+                            None,
+                            ranks.get(f.method),
+                            training=_spread(s, reference.get(f.method)),
+                            badge=badge(f),
+                        )
                         for f, s in members
                     ),
                     comparison=comparison,

@@ -36,6 +36,9 @@ def method_context(site: Site, name: str, files: PageFiles) -> dict[str, Any]:
         "files": scores,
         "readme": read_readme(folder / "README.md") if folder and folder.is_dir() else None,
         "base": base,
+        "submission": site.results.submissions.get(name)
+        if any(file.source == "submission" for file in scores)
+        else None,
         "differs": _different_options(site, scores, base) if base != name else {},
         "inputs": next((inputs_in_words(file.inputs) for file in scores if file.inputs is not None), None),
         "rows": rows,

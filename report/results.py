@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from poseboard.datasets.errors import InputError
 from poseboard.protocols.decisions import REFERENCE, same_row
 from poseboard.protocols.records import (
     ComparisonFile,
@@ -26,6 +28,7 @@ from poseboard.protocols.records import (
     row_path,
     row_paths,
 )
+from poseboard.protocols.submissions import Submission, read_submission, submission_folders
 from poseboard.report.examples import Examples, read_examples
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -60,6 +63,8 @@ class Results:
     """Timings of this run, and recorded timings of everything else."""
     recorded_speed: frozenset[str]
     """Names of the recorded timings."""
+    submissions: Mapping[str, Submission] = field(default_factory=dict)
+    """Row -> submission, of those in submissions/ beside results/ that can be read."""
     reference: Results | None = None
     """The run with several seeds of the same rows on the same data; None for this run itself."""
 
@@ -152,7 +157,17 @@ def _read_profile(results: Path, profile: str, rows: Mapping[str, Collection[str
         published=tuple(sorted(published, key=lambda table: table_key(table.id))),
         speed=tuple(speed[name] for name in sorted(speed)),
         recorded_speed=frozenset(file.name for file in speed.values() if file in recorded.values()),
+        submissions=_read_submissions(results.parent),
     )
+
+
+def _read_submissions(home: Path) -> dict[str, Submission]:
+    """Submissions by name; those with errors are left out, as in the compare stage, which names the errors."""
+    submissions = {}
+    for folder in submission_folders(home):
+        with contextlib.suppress(InputError):
+            submissions[folder.name] = read_submission(folder)
+    return submissions
 
 
 def _read_entries(root: Path, profile: str, rows: Mapping[str, Collection[str]] | None) -> tuple[Entry, ...]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from poseboard.datasets.errors import InputError
+from poseboard.datasets.errors import InputError, did_you_mean
 
 exchange_app = typer.Typer()
 
@@ -113,6 +113,26 @@ def _compare_sources(a: str, b: str, choice: Choice) -> Compared:
     return False, f"B is not significantly {beyond}{undecided}", context, text
 
 
+def compare_with_rows(file: Path, rows: list[str]) -> None:
+    """Print the paired differences of a predictions file from each of several rows.
+
+    Raises:
+        InputError: a row has no results, or the file cannot be scored.
+    """
+    from poseboard.benchmarks.exchange.differences import compare_sources, lines
+    from poseboard.benchmarks.plan import Plan
+
+    plan = Plan.read()
+    for row in rows:
+        if row not in plan.rows:
+            raise InputError(f"--against {row[:80]!r}", "is not a row of params.yaml", did_you_mean(row, plan.rows))
+    warnings: dict[str, None] = {}
+    texts = ["\n".join(lines(compare_sources(plan, row, str(file), doubt=warnings.setdefault))) for row in rows]
+    for warning in warnings:
+        _say(f"warning: {warning}")
+    print("\n\n".join(texts))
+
+
 def _compare_folders(a: Path, b: Path, choice: Choice) -> Compared:
     """Compare two results folders."""
     from poseboard.benchmarks.exchange.folders import beyond, compare_folders, folder_lines, grouped
@@ -184,3 +204,24 @@ def export(
     else:
         write_file(out, text.encode())
         print(out)
+
+
+@exchange_app.command()
+def submit(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="predictions, .parquet")],
+    card: Annotated[Path, typer.Option(help="YAML file that describes the method; see docs/submissions.md")],
+    replace: Annotated[bool, typer.Option("--replace", help="overwrite an earlier submission of this name")] = False,
+) -> None:
+    """Check predictions and copy them with their card to submissions/<name>, from where they get a row on the board.
+
+    The files are checked and scored as by `poseboard score --predictions`. Each of its warnings is an error here, and
+    so is a sample without a row. `poseboard compare` and `poseboard report` show the row with the badge "claimed".
+    """
+    from poseboard.benchmarks.exchange import submissions
+    from poseboard.benchmarks.plan import Plan
+    from poseboard.benchmarks.score import lines
+
+    folder, records = submissions.submit(Plan.read(), files, card, replace=replace)
+    for record in records:
+        print("\n".join(lines(record)))
+    print(f"{folder}: {len(files)} file{'' if len(files) == 1 else 's'} submitted")

@@ -1,0 +1,96 @@
+"""Submissions: check predictions of other people and copy them into the workspace (:mod:`protocols.submissions`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace as changed
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from poseboard.benchmarks.plan import Plan
+from poseboard.benchmarks.score import score_stage
+from poseboard.datasets.errors import InputError
+from poseboard.datasets.files import WholeFiles
+from poseboard.protocols import predictions
+from poseboard.protocols.base import TruthTable
+from poseboard.protocols.predictions import PoseTable
+from poseboard.protocols.records import ScoreFile
+from poseboard.protocols.scoring import check_origin
+from poseboard.protocols.submissions import FOLDER, check_files, read_card
+
+
+def submit(
+    plan: Plan, files: Sequence[Path], card_path: Path, *, replace: bool = False
+) -> tuple[Path, list[ScoreFile]]:
+    """Check predictions and write them with their card to submissions/<name>.
+
+    The copies have the card's ``name`` as their method, and the logical hash of their data. They are otherwise equal to
+    the files.
+
+    Args:
+        plan: rows and data sets.
+        files: predictions, of one or several data sets.
+        card_path: YAML file with the card.
+        replace: whether an earlier submission of this name is overwritten.
+
+    Returns:
+        The folder, and the scores on each data set.
+
+    Raises:
+        InputError: the card is invalid, its name is taken, or the predictions cannot be scored, seem to have a simple
+            mistake (`score_stage`) or lack samples.
+        OSError: a file cannot be written.
+
+    Example:
+        >>> folder, (record,) = submit(plan, [Path("mine.parquet")], Path("card.yaml"))  # doctest: +SKIP
+        >>> folder.as_posix(), record.source  # doctest: +SKIP
+        ('submissions/mine', 'submission')
+    """
+    card = read_card(card_path)
+    folder = plan.home / FOLDER / card.name
+    if card.name in plan.rows:
+        raise InputError(f"{card_path}: name", f"{card.name} is a row of params.yaml", "choose another name")
+    if folder.exists() and not replace:
+        raise InputError(folder, "exists", "use --replace to overwrite it, or choose another name")
+    check_files(files, card_path)
+    by_dataset: dict[str, list[Path]] = {}
+    for path in files:
+        by_dataset.setdefault(predictions.read_info(path).dataset, []).append(path)
+    records, copies = [], []
+    for dataset, of_dataset in by_dataset.items():
+        doubts: list[str] = []
+        records.append(score_stage(plan.submission(card.name, dataset), of_dataset, card.name, doubts.append))
+        if doubts:
+            raise InputError(doubts[0], "a submission may not have this mistake", "correct the file")
+        truths: dict[str, TruthTable] = {}
+        for number, path in enumerate(of_dataset):
+            table = predictions.read(path)
+            split = table.info.condition.split
+            truth = truths.setdefault(split, TruthTable.collect(plan.source(dataset).dataset, split))
+            check_origin(table, truth)  # also of a file that no table takes
+            _check_samples(table, truth)
+            stated = {"method": card.name, "logical_sha256": truth.logical_sha256}
+            copies.append((f"{dataset}-{number}.parquet", changed(table, info=table.info.model_copy(update=stated))))
+    with WholeFiles() as outputs:
+        for name, copy in copies:
+            predictions.write(folder / name, copy, outputs)
+        text = yaml.safe_dump(card.model_dump(exclude_none=True), sort_keys=False, allow_unicode=True)
+        outputs.write(folder / "card.yaml", text.encode())
+    for path in folder.glob("*.parquet"):
+        if path.name not in dict(copies):
+            path.unlink()
+    return folder, records
+
+
+def _check_samples(table: PoseTable, truth: TruthTable) -> None:
+    """InputError if a sample with true people has no row. Methods that detect people may leave samples out."""
+    condition = table.info.condition
+    if condition.people != "each":
+        return
+    chosen = condition.samples(list(truth.split_keys))
+    missing = np.setdiff1d(np.intersect1d(chosen, truth.keys), table.keys)
+    if missing.size:
+        problem = f"{missing.size} samples of split {condition.split!r} have no row, first {str(missing[0])!r}"
+        raise InputError(f"{table.source}: key", problem, "write a row of NaN for a pose that is not predicted")
