@@ -199,6 +199,36 @@ def data_status() -> None:
         raise typer.Exit(2)
 
 
+@data_app.command("check")
+def data_check(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="name under `datasets` in params.yaml")],
+) -> None:
+    """Check all samples and images of a data set for damage: cameras, poses, boxes, detections.
+
+    Prints a line per error and warning, with the sample, the field, what was measured and what to do. The exit code is
+    2 if there are errors: data that cannot be right. `data prepare` does the same for up to 2000 samples.
+
+    Example: poseboard data check human36m
+    """
+    from poseboard.benchmarks.data import check_everything, finding_lines, open_named
+    from poseboard.benchmarks.jobs import progress
+
+    plan = _read_plan()
+    status, opened = open_named(plan.source(dataset), plan.layout)
+    if opened is None:
+        raise InputError(f"data set {dataset}", status.detail, status.obtain)
+    with progress(f"check {dataset}") as report:
+        found = check_everything(opened, report)
+    for line in finding_lines(found):
+        print(line)
+    errors = sum(finding.is_error for of_check in found.values() for _, finding in of_check)
+    warnings = sum(map(len, found.values())) - errors
+    samples = sum(len(opened.keys(split)) for split in opened.splits)
+    print(f"{dataset}: {samples} samples, {errors} errors, {warnings} warnings")
+    if errors:
+        raise typer.Exit(2)
+
+
 @data_app.command("prepare")
 def data_prepare(
     dataset: Annotated[

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poseboard.benchmarks.jobs import progress, workers
+import numpy as np
+
+from poseboard.benchmarks.jobs import Report, progress, workers
 from poseboard.benchmarks.layout import Layout
 from poseboard.benchmarks.params import PARTIAL
 from poseboard.datasets.catalog import Entry, catalog
 from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.files import write_file
-from poseboard.datasets.plausibility import Labels, findings
+from poseboard.datasets.plausibility import CHECKS, Finding, Labels, check_image
 from poseboard.datasets.sample import Dataset, Group, Status, images_sha256, skeleton_of_truth
 from poseboard.datasets.synthetic.generation import Extent
 from poseboard.protocols.records import DataFile
@@ -23,8 +25,14 @@ from poseboard.protocols.records import DataFile
 if TYPE_CHECKING:
     from poseboard.benchmarks.plan import DataSource, Plan
 
-_CHECKED_SAMPLES = 500
-"""Samples of a data set, evenly chosen of its splits, of which the labels are checked."""
+_CHECKED_SAMPLES = 2000
+"""Maximum number of samples of a data set that the data stage checks."""
+_CHECKED_VIEWS = 8000
+"""Maximum number of views in these samples."""
+_CHECKED_IMAGES = 100
+"""Maximum number of images that the data stage reads to check them."""
+_PART = 2000
+"""Number of consecutive samples that are checked together when everything is checked."""
 _SMALL_WORLD_PX = 20_000_000
 """Pixels of a world that one process renders in a few seconds."""
 
@@ -83,7 +91,7 @@ def prepare(source: DataSource, layout: Layout, cluster: str | None = None) -> D
         record = _absent(source.name, source.entry, status)
         sheet.unlink(missing_ok=True)
     else:
-        check_labels(opened, layout.portable(str(source.root)))
+        warnings = check_data(opened, layout.portable(str(source.root)), f"poseboard data check {source.name}")
         groups = {split: _groups(opened, split) for split in opened.splits}
         write_contact_sheet(
             opened, {key: group for of_split in groups.values() for key, group in of_split.items()}, sheet
@@ -98,28 +106,94 @@ def prepare(source: DataSource, layout: Layout, cluster: str | None = None) -> D
             images=images_sha256(opened.sample(key) for of_split in groups.values() for key in of_split),
             counts=_counts(opened, groups),
             pictures=[sheet.name],
+            warnings=warnings,
         )
     record.write(target)
     return record
 
 
-def check_labels(dataset: Dataset, where: str) -> None:
-    """Check that the labels of a data set can be of people, see `datasets.plausibility`.
+def check_data(dataset: Dataset, where: str, command: str) -> list[str]:
+    """Check that a selection of samples can be right, see `datasets.plausibility`.
 
     Args:
         dataset: with or without truth.
         where: its folder, for the message.
+        command: command that checks everything, for the message.
+
+    Returns:
+        Warnings.
 
     Raises:
-        InputError: what was measured, and the factor of a wrong unit.
+        InputError: the first error: what was measured, and what to do.
     """
-    skeleton = skeleton_of_truth(dataset)
+    rng = np.random.default_rng(0)
+    found: list[tuple[str, Finding]] = []
     for split in dataset.splits:
         keys = dataset.keys(split)
-        keys = keys[:: -(-len(keys) * len(dataset.splits) // _CHECKED_SAMPLES) or 1]
-        samples, truths = [dataset.sample(key) for key in keys], [dataset.truth(key) for key in keys]
-        for found in findings(Labels(samples, truths, skeleton, dataset.facts(split))):
-            raise InputError(f"{where}: {split} labels: {found.field}", found.problem, found.remedy)
+        if not len(keys):
+            continue
+        views = max(len(dataset.sample(keys[0]).views), 1)
+        most = min(_CHECKED_SAMPLES, _CHECKED_VIEWS // views) // len(dataset.splits)
+        stride = -(-len(keys) // max(most, 1))
+        chosen = keys[int(rng.integers(min(stride, len(keys)))) :: stride]
+        labels = _labels(dataset, split, chosen)
+        found += [(split, finding) for check in CHECKS for finding in check(labels)]
+        with_images = [(s.key, view) for s in labels.samples for view in s.views if view.image is not None]
+        for place in rng.permutation(len(with_images))[: _CHECKED_IMAGES // len(dataset.splits)]:
+            found += [(split, finding) for finding in check_image(*with_images[place])]
+    errors = [(split, finding) for split, finding in found if finding.is_error]
+    if errors:
+        split, first = errors[0]
+        more = f"; {len(errors) - 1} more: `{command}` lists all" if len(errors) > 1 else ""
+        place = f"{where}: {split}: {first.key}: {first.field}" if first.key else f"{where}: {split}: {first.field}"
+        raise InputError(place, first.problem, first.remedy + more)
+    return [f"{split}: {finding}" for split, finding in found]
+
+
+def check_everything(dataset: Dataset, report: Report) -> dict[str, list[tuple[str, Finding]]]:
+    """Check all samples and images of a data set.
+
+    Args:
+        dataset: with or without truth.
+        report: called with the number of checked samples and of all samples.
+
+    Returns:
+        Name of a check -> split and finding. Of equal findings, the first one.
+    """
+    total = sum(len(dataset.keys(split)) for split in dataset.splits)
+    found: dict[str, dict[tuple[str, str, str], Finding]] = {}
+    done = 0
+    for split in dataset.splits:
+        keys = dataset.keys(split)
+        for start in range(0, len(keys), _PART):
+            labels = _labels(dataset, split, keys[start : start + _PART])
+            for check in CHECKS:
+                for finding in check(labels):
+                    place = (split, finding.field, finding.remedy)
+                    found.setdefault(check.__name__, {}).setdefault(place, finding)
+            for sample in labels.samples:
+                for view in sample.views:
+                    for finding in check_image(sample.key, view):
+                        place = (split, finding.field, sample.key)
+                        found.setdefault("images", {}).setdefault(place, finding)
+                done += 1
+                report(done, total)
+    return {name: [(place[0], finding) for place, finding in of.items()] for name, of in found.items()}
+
+
+def finding_lines(found: Mapping[str, Sequence[tuple[str, Finding]]], most: int = 10) -> Iterator[str]:
+    """Lines on the findings of `check_everything`, errors first: at most ``most`` of each check, then their number."""
+    for is_error, label in ((True, "error"), (False, "warning")):
+        for of_check in found.values():
+            alike = [(split, finding) for split, finding in of_check if finding.is_error == is_error]
+            yield from (f"{label}: {split}: {finding}" for split, finding in alike[:most])
+            if len(alike) > most:
+                yield f"{label}: {len(alike) - most} more like the last one"
+
+
+def _labels(dataset: Dataset, split: str, keys: Sequence[str]) -> Labels:
+    samples, truths = [dataset.sample(key) for key in keys], [dataset.truth(key) for key in keys]
+    return Labels(samples, truths, skeleton_of_truth(dataset), dataset.facts(split), dataset.skeleton)
 
 
 def open_named(source: DataSource, layout: Layout) -> tuple[Status, Dataset | None]:

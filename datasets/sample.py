@@ -60,15 +60,17 @@ class ReadImage:
     Args:
         read: function that returns the image, (H, W, 3) uint8 RGB.
         state: function that returns the state of the file.
+        path: image file; None for an image in an archive or a video.
     """
 
     read: Callable[[], Image]
     state: Callable[[], FileState]
+    path: Path | None = None
 
     @classmethod
     def of(cls, path: Path, size: tuple[int, int]) -> ReadImage:
         """Image file that must have the (width, height) of the annotations."""
-        return cls(partial(read_image, path, size), partial(FileState.of, path))
+        return cls(partial(read_image, path, size), partial(FileState.of, path), path)
 
     def __call__(self) -> Image:
         """Read the image, (H, W, 3) uint8 RGB."""
@@ -165,6 +167,12 @@ class View:
         if isinstance(self.image, Path):
             return read_image(self.image)
         return self.image() if callable(self.image) else self.image
+
+    @property
+    def image_path(self) -> Path | None:
+        """Image file; None for other sources of images, and without an image."""
+        source = self.image.path if isinstance(self.image, ReadImage) else self.image
+        return source if isinstance(source, Path) else None
 
     def image_state(self) -> FileState | None:
         """State of the image file; None if there is no image, or no file behind the image."""

@@ -674,6 +674,11 @@ class DataFile(Record):
         default_factory=list,
         description="files beside this one: contact sheets. Pages show those of synthetic data only",
     )
+    warnings: list[str] = Field(
+        default_factory=list,
+        exclude_if=lambda warnings: not warnings,
+        description="odd properties of the data that its numbers should be read with (`datasets.plausibility`)",
+    )
 
 
 class DrawnPicture(Record):

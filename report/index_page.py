@@ -56,6 +56,7 @@ def index_context(site: Site, files: PageFiles) -> dict[str, Any]:
         },
         "papers": paper_tables(results, all_boards),
         "data": data,
+        "data_warnings": {file.dataset: file.warnings for file, _ in results.data},
         "without_pictures": any(picture is None for _, pictures in data for _, picture in pictures),
         "catalog": results.catalog,
         "speed": results.speed,

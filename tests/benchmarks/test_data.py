@@ -1,5 +1,7 @@
 """The data stage: contact sheets of whatever tree there is, and folders that are named but not there or not whole."""
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,9 +126,47 @@ def test_labels_in_metres_are_refused_with_the_factor(home: Any, made_up: Made) 
     labels["table"]["keypoints"] /= 1000
     np.save(path, np.array(labels, dtype=object), allow_pickle=True)
     told = home.run("data", "prepare", "human36m").error
-    assert "theirs: train labels: joints: the median person is 1." in told
-    assert told.endswith("labels look like metres: multiply the joints by 1000")
+    assert "theirs: train: joints: the median person is 1." in told
+    assert "labels look like metres: multiply the joints by 1000; " in told
+    assert told.endswith("more: `poseboard data check human36m` lists all")
     assert not (home.folder / "results" / "smoke" / "data" / "human36m.json").exists()
+
+
+def test_damage_is_an_error_and_oddities_are_recorded(home: Any, made_up: Made) -> None:
+    made_up("human36m", home.folder / "theirs")
+    name_roots(home, human36m="theirs")
+    record = home.folder / "results" / "smoke" / "data" / "human36m.json"
+    home.must("data", "prepare", "human36m")
+    backwards = "knees, elbows and faces bend or look backwards"  # the made-up body has its left on the right
+    assert [backwards in line for line in DataFile.read(record).warnings] == [True, True]
+    checked = home.must("data", "check", "human36m").out.splitlines()
+    assert [line.startswith("warning: ") and backwards in line for line in checked] == [True, True, False]
+    assert checked[-1] == "human36m: 45 samples, 0 errors, 2 warnings"
+
+    path = home.folder / "theirs" / LABELS
+    labels = read_pickle(path)
+    labels["cameras"] = labels["cameras"].copy()
+    labels["cameras"]["K"] = labels["cameras"]["K"].swapaxes(-1, -2)
+    np.save(path, np.array(labels, dtype=object), allow_pickle=True)
+    for image in (home.folder / "theirs" / "processed" / "S9").rglob("*.jpg"):
+        image.write_bytes(image.read_bytes()[:200])
+    told = home.run("data", "prepare", "human36m").error
+    assert "theirs: train: S1/" in told
+    assert ": camera 54138969: K: last row is 50 48 1, not 0 0 1; transpose it; " in told
+    done = home.run("data", "check", "human36m")
+    lines = done.out.splitlines()
+    assert (done.code, done.err) == (2, "")
+    assert sum("is not a readable image" in line for line in lines) == 10
+    assert any(re.fullmatch("error: [0-9]+ more like the last one", line) for line in lines)
+    assert [line.startswith("warning") for line in lines[:-1]] == sorted(
+        line.startswith("warning") for line in lines[:-1]
+    )
+    assert home.run("data", "check", "shelf").error
+
+
+def test_the_record_of_plausible_data_has_no_warnings(home: Any) -> None:
+    home.must("data", "prepare", "rhd")
+    assert "warnings" not in json.loads((home.folder / "results" / "smoke" / "data" / "rhd.json").read_text())
 
 
 def test_without_samples_for_training_a_run_of_rows_says_so(home: Any, made_up: Made) -> None:

@@ -3,6 +3,7 @@
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.io
@@ -23,6 +24,16 @@ BODY = np.array(
         *([0.17, 0, 1.43], [0.22, -0.02, 1.16], [0.24, 0.06, 0.92], [0, 0.08, 1.5], [0, 0, 1.72]),
     ]
 )
+
+
+COCO_ROWS = [12, 12, 12, 12, 12, 9, 8, 10, 7, 11, 6, 3, 2, 4, 1, 5, 0]
+"""Row of `BODY` of each of COCO's joints."""
+
+
+def _project(camera: dict[str, Any], joints_m: np.ndarray) -> np.ndarray:
+    """Pixels (J, 2) without distortion."""
+    x, y, z = np.array(camera["R"]) @ (1000 * joints_m.T - np.array(camera["T"]))
+    return np.stack([camera["fx"] * x / z + camera["cx"], camera["fy"] * y / z + camera["cy"]], axis=-1)
 
 
 def _facing_the_middle(c: int, cameras: int) -> tuple[list[list[float]], list[list[float]]]:
@@ -60,8 +71,13 @@ def write_shelf(root: Path, frames: int, cameras: int = 2, name: str = "shelf") 
         for f in range(frames):
             actors[0, a][f, 0] = np.zeros((1, 0)) if np.isnan(joints[f, a]).any() else joints[f, a]
     scipy.io.savemat(root / "actorsGT.mat", {"actor3D": actors})
+    # Of the present actors and a bystander, some in each view; the face of COCO's joints is the chin.
+    scene = np.concatenate([joints, BODY + np.tile([[2.0, 0.5, 0]], (frames, 1, 1, 1))], axis=1)
     people = {
-        f"{c}_{f}": [{"pred": rng.uniform(0, 700, (17, 3))} for _ in range((c + f) % 3)]
+        f"{c}_{f}": [
+            {"pred": np.column_stack([_project(calibration[str(c)], of_person), rng.uniform(0.5, 1, 17)])}
+            for of_person in scene[f, ~np.isnan(scene[f]).any(axis=(1, 2))][: (c + f) % 3, COCO_ROWS]
+        ]
         for c in range(cameras)
         for f in range(frames)
     }

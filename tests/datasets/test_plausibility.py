@@ -13,7 +13,8 @@ from made_up_rhd import write_rhd
 from poseboard.datasets.camera import Camera
 from poseboard.datasets.catalog import open_dataset
 from poseboard.datasets.facts import Facts
-from poseboard.datasets.plausibility import CHECKS, Finding, Labels, check_projection, findings
+from poseboard.datasets.plausibility import Finding, Labels, findings
+from poseboard.datasets.plausibility.views import check_projection
 from poseboard.datasets.sample import Dataset, Group, Sample, Truth, View, skeleton_of_truth
 from poseboard.datasets.skeleton import HUMAN36M, ROOT, Skeleton
 from poseboard.datasets.synthetic.layouts import human36m
@@ -48,7 +49,8 @@ def labels(
 ) -> Labels:
     """People with boxes by a right camera; then joints and camera are changed."""
     rng = np.random.default_rng(0)
-    poses = BODY + rng.normal(0, 20, (PEOPLE, 17, 3)) + rng.uniform((-500, -500, 0), (500, 500, 0), (PEOPLE, 1, 3))
+    body = BODY * (-1, 1, 1)  # the made-up body has its left on the right
+    poses = body + rng.normal(0, 20, (PEOPLE, 17, 3)) + rng.uniform((-500, -500, 0), (500, 500, 0), (PEOPLE, 1, 3))
     shown = camera(**changes)
     shown = replace(shown, t=t_scale * shown.t)
     samples = [
@@ -66,12 +68,11 @@ def first(of: Labels) -> Finding:
 def labels_of(dataset: Dataset, split: str) -> Labels:
     keys = dataset.keys(split)
     samples, truths = [dataset.sample(key) for key in keys], [dataset.truth(key) for key in keys]
-    return Labels(samples, truths, skeleton_of_truth(dataset), dataset.facts(split))
+    return Labels(samples, truths, skeleton_of_truth(dataset), dataset.facts(split), dataset.skeleton)
 
 
 def test_people_pass() -> None:
     assert list(findings(labels())) == []
-    assert len(CHECKS) == 4
 
 
 @pytest.mark.parametrize(
@@ -135,9 +136,9 @@ def test_people_project_into_some_image(changes: dict[str, Any]) -> None:
 
 def test_boxes_in_another_order_are_not_compared() -> None:
     shifted = {"K": moved(300)}
-    assert check_projection(labels(**shifted)) is not None
+    assert list(check_projection(labels(**shifted)))
     unordered = Facts(boxes="detected", truth="annotated", associated=False)
-    assert check_projection(labels(facts=unordered, **shifted)) is None
+    assert not list(check_projection(labels(facts=unordered, **shifted)))
 
 
 def test_2d_annotations_are_compared_rather_than_boxes() -> None:
@@ -148,19 +149,24 @@ def test_2d_annotations_are_compared_rather_than_boxes() -> None:
             for truth, (view,) in zip(right.truths, (sample.views for sample in right.samples), strict=True)
         ]
         found = list(findings(replace(right, truths=truths)))
-        assert ["2D annotation" in finding.problem for finding in found] == [True] * expected
+        assert sum("near their 2D annotations" in finding.problem for finding in found) == expected
+        assert bool(found) == bool(expected)
 
 
 def test_children_who_sit_and_people_without_3d_annotations_pass() -> None:
     small = labels(0.6)  # a child of a metre
     truths = [Truth(np.where(np.arange(17)[:, None] < 6, np.nan, truth.joints_mm)) for truth in small.truths]
     assert list(findings(replace(small, truths=truths))) == []
-    in_view = [Truth.in_views({"left": np.zeros((1, 17, 2))}) for _ in small.truths]
+    in_view = [
+        Truth.in_views({"left": view.camera.normalised(view.camera.project(truth.joints_mm))})
+        for truth, (view,) in zip(truths, (sample.views for sample in small.samples), strict=True)
+    ]
     assert list(findings(replace(small, truths=in_view))) == []
 
 
-def test_joints_that_are_no_body_have_no_size() -> None:
-    assert list(findings(labels(0.001, 0.001, skeleton=ROOT, joints=[6]))) == []
+def test_joints_that_are_no_body_have_a_distance_and_no_size() -> None:
+    assert list(findings(labels(skeleton=ROOT, joints=[6]))) == []
+    assert "4.153 mm away" in first(labels(0.001, 0.001, skeleton=ROOT, joints=[6])).problem
 
 
 def test_hands_are_as_large_as_hands(tmp_path: Path) -> None:
@@ -185,11 +191,14 @@ def test_a_rendered_world_passes_and_is_found_in_metres(tmp_path: Path) -> None:
         assert "metres" in first(metres).remedy
 
 
-@pytest.mark.parametrize("name", ["shelf", "campus"])
-def test_samples_of_real_data_pass(name: str) -> None:
+BANDS = {"sequences": {"train": [], "test": ["160906_band1", "160906_band2"]}, "people": "all", "cameras": "all"}
+
+
+@pytest.mark.parametrize(("name", "options"), [("shelf", {}), ("campus", {}), ("panoptic", BANDS)])
+def test_samples_of_real_data_pass(name: str, options: dict[str, Any]) -> None:
     # The samples are under licence and not part of the repository: the test uses a copy where there is one.
     if not (SHARED / name).is_dir():
         pytest.skip(f"the sample of {name} is not beside the repository")
-    real = labels_of(open_dataset(name, {"root": SHARED / name}), "test")
+    real = labels_of(open_dataset(name, {"root": SHARED / name, **options}), "test")
     assert len(real.joints_mm)
     assert list(findings(real)) == []

@@ -144,6 +144,19 @@ def test_hostile_names_stay_text_and_never_become_paths(tmp_path: Path) -> None:
     assert titles == [HOSTILE.replace("\x1b", " "), "'=cmd()|x", "two lines =cmd()", "'  +1", "' @x"]
 
 
+def test_warnings_of_the_data_are_above_its_board(tmp_path: Path) -> None:
+    write_method(tmp_path, "human36m", "dlt", 80.0)
+    data = tmp_path / "default" / "data" / "human36m.json"
+    file = DataFile(dataset="human36m", synthetic=False, state="ready", detail="", obtain="", manifest=None)
+    file.write(data)
+    assert "warnings" not in data.read_text()
+    assert "Check the data" not in page(build(tmp_path, "default", tmp_path / "out")[0]).text
+    file.model_copy(update={"warnings": ["elbows bend backwards"]}).write(data)
+    text = page(build(tmp_path, "default", tmp_path / "out")[0]).text
+    assert text.count("Check the data of human36m:") >= 2  # above the board, and in the section on data
+    assert text.index("elbows bend backwards") < text.index("Leaderboard of human36m")
+
+
 def test_a_profile_that_is_not_meant_to_be_read_says_so_on_every_page_and_plot(tmp_path: Path) -> None:
     write_method(tmp_path, "human36m", "dlt", 80.0)
     write_method(tmp_path, "human36m", "ransac", 70.0)

@@ -1,14 +1,12 @@
-"""Plausibility checks of labels: size of people, length of bones, and projection into the images.
+"""Labels: samples of a split with their ground truth, in the form that the checks compare.
 
-Each check is a pure function of `Labels`, the samples and truths of one split. It returns a `Finding`, or None.
-`CHECKS` lists causes before effects: labels in metres, for example, also have short bones. Checks compare medians over
-people with wide bounds. So single bad annotations, children, and seated or half visible people pass. People without 3D
-annotations are not checked.
+People with at least half of their joints are compared. Medians over them have wide bounds, so children, seated people
+and half visible people pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 
 from poseboard.datasets.camera import Array, Camera
 from poseboard.datasets.facts import Facts
-from poseboard.datasets.sample import Sample, Truth
+from poseboard.datasets.sample import Sample, Truth, View
 from poseboard.datasets.skeleton import Skeleton
 
 BODY_MM = (500.0, 2500.0)
@@ -36,46 +34,64 @@ UNITS = {1000.0: "metres", 10.0: "centimetres", 0.001: "micrometres"}
 """Factor to millimetres -> name of the unit, used in remedies."""
 _BOX_SCALE = 1.5
 """Factor on the sides of a box before the test whether joints are inside."""
-_FEW = 10
+FEW = 10
 """Minimum number of people in a view to judge its camera, if other views have more people."""
-_LEAST_SHARE = 0.5
+LEAST_SHARE = 0.5
 """Minimum of the median share of a person's joints that project into the box or near the 2D annotation."""
 _LEAST_SIZES = 0.2, 0.01
 """Minimum extent of a projected person relative to the box and to the image; smaller projections are dots."""
-_SURE_SHARE = 0.9
-"""Minimum share of projected joints at which a remedy suggests a factor on a camera's t."""
+SOME = 0.01
+"""Share of people or samples from which a single mistake is an error; below, it is a warning."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem of labels.
+    """A problem of the data.
 
     Args:
-        field: field with the problem: "joints", "cameras" or "camera <name>".
+        field: field with the problem, such as "joints", "camera left: K" or "view left: boxes".
         problem: measured value and bounds.
         remedy: action for the user, with the factor of a wrong unit.
+        is_error: whether the data cannot be right. A warning is only odd.
+        key: an affected sample; empty: the problem is of all samples together.
+
+    Example:
+        >>> str(Finding("camera left: K", "is transposed", "transpose it"))
+        'camera left: K: is transposed; transpose it'
     """
 
     field: str
     problem: str
     remedy: str
+    is_error: bool = True
+    key: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.field}: {self.problem}; {self.remedy}".removeprefix(": ")
 
 
 @dataclass(frozen=True, eq=False)
-class _Sight:
+class Sight:
     """One person in one view.
 
     Args:
+        sample: index of the sample.
         person: row of `Labels.joints_mm`.
-        camera: camera of the view.
+        view: the view.
         box_px: (4,) box of the person; None without a box.
         points_px: (J, 2) 2D annotation with lens distortion; None without annotation.
     """
 
+    sample: int
     person: int
-    camera: Camera
+    view: View
     box_px: Array | None
     points_px: Array | None
+
+    @property
+    def camera(self) -> Camera:
+        """Camera of the view."""
+        return self.view.camera
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,17 +103,55 @@ class Labels:
         truths: ground truth of each sample.
         skeleton: joints of the ground truth.
         facts: facts of the split.
+        detected: joints of the 2D detections; None: those of the ground truth.
     """
 
     samples: Sequence[Sample]
     truths: Sequence[Truth]
     skeleton: Skeleton
     facts: Facts
+    detected: Skeleton | None = None
+
+    @cached_property
+    def views(self) -> Mapping[str, list[tuple[int, View]]]:
+        """Name of a view -> its (index of the sample, view) in all samples."""
+        views: dict[str, list[tuple[int, View]]] = {}
+        for index, sample in enumerate(self.samples):
+            for view in sample.views:
+                views.setdefault(view.name, []).append((index, view))
+        return views
+
+    @cached_property
+    def rigs(self) -> list[Sample]:
+        """The first sample of each set of cameras."""
+        rigs: dict[tuple[object, ...], Sample] = {}
+        for sample in self.samples:
+            cameras = ((view.name, view.camera) for view in sample.views)
+            calibration = tuple((name, c.K.tobytes(), c.R.tobytes(), c.t.tobytes(), c.size) for name, c in cameras)
+            rigs.setdefault(calibration, sample)
+        return list(rigs.values())
+
+    @cached_property
+    def people(self) -> list[tuple[int, Array]]:
+        """(index of the sample, joints (J, 3)) of all people with a 3D joint; infinite numbers count as joints."""
+        truths = enumerate(truth.joints_mm for truth in self.truths)
+        return [(index, pose) for index, poses in truths for pose in poses if not np.isnan(pose).any(axis=-1).all()]
+
+    def key(self, index: int) -> str:
+        """Key of a sample."""
+        return self.samples[index].key
 
     @cached_property
     def joints_mm(self) -> Array:
-        """Poses (N, J, 3) of the people with at least half of their joints."""
-        return np.concatenate([np.empty((0, len(self.skeleton), 3)), *(t.joints_mm[_whole(t)] for t in self.truths)])
+        """Poses (N, J, 3) of the people with at least half of their joints; NaN for infinite numbers."""
+        none = np.empty((0, len(self.skeleton), 3))
+        poses_mm = np.concatenate([none, *(truth.joints_mm[_whole(truth)] for truth in self.truths)])
+        return np.where(np.isfinite(poses_mm), poses_mm, np.nan)
+
+    @cached_property
+    def sample_of_person(self) -> NDArray[np.intp]:
+        """Index (N,) of the sample of each row of `joints_mm`."""
+        return np.repeat(np.arange(len(self.truths)), [int(_whole(truth).sum()) for truth in self.truths])
 
     @cached_property
     def size_mm(self) -> tuple[float, float] | None:
@@ -117,11 +171,11 @@ class Labels:
         return [edge for edge in self.skeleton.edges if frozenset(joint.split("_")[-1] for joint in edge) in _LIMBS]
 
     @cached_property
-    def sights(self) -> Mapping[str, list[_Sight]]:
+    def sights(self) -> Mapping[str, list[Sight]]:
         """Name of a view -> people with a 2D annotation or a box in the view."""
-        sights: dict[str, list[_Sight]] = {}
+        sights: dict[str, list[Sight]] = {}
         first = 0
-        for sample, truth in zip(self.samples, self.truths, strict=True):
+        for index, (sample, truth) in enumerate(zip(self.samples, self.truths, strict=True)):
             whole = np.flatnonzero(_whole(truth))
             for view in sample.views:
                 boxes, annotated = self._boxes(view.boxes_px, len(truth.joints_mm)), truth.annotated.get(view.name)
@@ -130,7 +184,7 @@ class Labels:
                     points = None if annotated is None else view.camera.image(annotated[person])
                     points = None if points is None or not np.isfinite(points).any() else points
                     if box is not None or points is not None:
-                        sights.setdefault(view.name, []).append(_Sight(first + row, view.camera, box, points))
+                        sights.setdefault(view.name, []).append(Sight(index, first + row, view, box, points))
             first += len(whole)
         return sights
 
@@ -139,6 +193,12 @@ class Labels:
         alone = people == 1 and self.facts.associated
         in_order = len(boxes_px) == people and (alone or self.facts.boxes != "detected")
         return boxes_px if in_order else None
+
+    @cached_property
+    def judged(self) -> list[str]:
+        """Views with enough people in `sights` to judge their cameras."""
+        most = max(map(len, self.sights.values()), default=0)
+        return [view for view, sights in self.sights.items() if len(sights) >= min(FEW, most)]
 
     def share(self, view: str, joints_scale: float = 1.0, camera_scale: float = 1.0) -> float | None:
         """Median over people of the share of joints that project near the 2D annotation, or else into the box.
@@ -149,10 +209,15 @@ class Labels:
             camera_scale: factor on the camera's t.
         """
         shares = [
-            _share(sight, joints_scale * self.joints_mm[sight.person], camera_scale)
+            share_of(sight, joints_scale * self.joints_mm[sight.person], camera_scale)
             for sight in self.sights.get(view, ())
         ]
         return float(np.median(shares)) if shares else None
+
+    def projects(self, joints_scale: float = 1.0) -> bool:
+        """Whether scaled joints match boxes or 2D annotations in the median view; True without either."""
+        shares = [share for view in self.sights if (share := self.share(view, joints_scale)) is not None]
+        return not shares or float(np.median(shares)) >= LEAST_SHARE
 
     @property
     def in_images(self) -> float | None:
@@ -163,81 +228,6 @@ class Labels:
             for joints in (pose[np.isfinite(pose).all(axis=-1)] for pose in truth.joints_mm[_whole(truth)])
         ]
         return float(np.median(shares)) if shares else None
-
-
-Check = Callable[[Labels], Finding | None]
-
-
-def check_size(labels: Labels) -> Finding | None:
-    """Check the size of poses, the largest distance between two joints: people 0.5 to 2.5 m, hands 5 to 30 cm.
-
-    Example:
-        >>> check_size(Labels(samples, [Truth(truth.joints_mm / 1000) for truth in truths], HUMAN36M, facts)).remedy
-        'labels look like metres: multiply the joints by 1000'
-    """
-    bounds, what = labels.size_mm, "hand" if labels.is_hand else "person"
-    if bounds is None or not len(labels.joints_mm):
-        return None
-    size_mm = float(np.median(extents_mm(labels.joints_mm)))
-    if bounds[0] <= size_mm <= bounds[1]:
-        return None
-    problem = f"the median {what} is {size_mm:.4g} mm tall, not {bounds[0]:g} to {bounds[1]:g} mm"
-    factor = scale_to(size_mm, bounds)
-    if factor is None:
-        return Finding("joints", problem, "check their unit and their order")
-    unit = f"labels look like {UNITS[factor]}: " if factor in UNITS else ""
-    # If the cameras are in the same wrong unit, joints project to their place as they are, and not once scaled.
-    with_cameras = _projects(labels) and not _projects(labels, factor)
-    what = "the joints and the cameras' t" if with_cameras else "the joints"
-    return Finding("joints", problem, f"{unit}multiply {what} by {factor:g}")
-
-
-def check_bones(labels: Labels) -> Finding | None:
-    """Check the length of bones: upper arms, forearms, thighs and shins 60 to 700 mm, bones of a hand 5 to 150 mm."""
-    low, high = FINGER_BONE_MM if labels.is_hand else LIMB_MM
-    for first, second in labels.skeleton.edges if labels.is_hand else labels.limbs:
-        a, b = labels.skeleton.indices((first, second))
-        lengths_mm = np.linalg.norm(labels.joints_mm[:, a] - labels.joints_mm[:, b], axis=-1)
-        lengths_mm = lengths_mm[np.isfinite(lengths_mm)]
-        if len(lengths_mm) and not low <= (length_mm := float(np.median(lengths_mm))) <= high:
-            problem = f"the median distance from {first} to {second} is {length_mm:.4g} mm, not {low:g} to {high:g} mm"
-            return Finding("joints", problem, f"check their order: {', '.join(labels.skeleton.joints)}")
-    return None
-
-
-def check_projection(labels: Labels) -> Finding | None:
-    """Check for each camera that joints project to their 2D annotations, or into the enlarged box of the person."""
-    most = max(map(len, labels.sights.values()), default=0)
-    judged = [view for view, sights in labels.sights.items() if len(sights) >= min(_FEW, most)]
-    shares = {view: share for view in judged if (share := labels.share(view)) is not None}
-    view = min(shares, key=lambda name: shares[name], default=None)
-    if view is None or shares[view] >= _LEAST_SHARE:
-        return None
-    sights = labels.sights[view]
-    where = "into the person's box" if sights[0].points_px is None else "near their 2D annotations"
-    problem = f"{shares[view]:.0%} of the median person's joints project {where}, not {_LEAST_SHARE:.0%} or more"
-    for factor in sorted(SCALES):  # the nearest camera first: far ones put everyone into the middle
-        if (labels.share(view, camera_scale=factor) or 0.0) >= _SURE_SHARE:
-            return Finding(f"camera {view}", problem, f"its t is in another unit: multiply it by {factor:g}")
-    return Finding(f"camera {view}", problem, "check its K, R and t, and that labels and images are of the same frames")
-
-
-def check_images(labels: Labels) -> Finding | None:
-    """Check that the joints of people project into the image of at least one camera."""
-    share = labels.in_images
-    if share is None or share >= _LEAST_SHARE:
-        return None
-    problem = f"{share:.0%} of the median person's joints project into any image, not {_LEAST_SHARE:.0%} or more"
-    return Finding("cameras", problem, "check their K, R and t, and their unit of length")
-
-
-CHECKS: tuple[Check, ...] = (check_size, check_bones, check_projection, check_images)
-"""All checks, in the order of reporting."""
-
-
-def findings(labels: Labels) -> Iterator[Finding]:
-    """Run all checks and return their findings, in the order of `CHECKS`."""
-    return (finding for check in CHECKS if (finding := check(labels)) is not None)
 
 
 def extents_mm(joints_mm: NDArray[np.floating]) -> Array:
@@ -266,13 +256,7 @@ def _whole(truth: Truth) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(truth.joints_mm).all(axis=-1).mean(axis=-1) >= 0.5)
 
 
-def _projects(labels: Labels, joints_scale: float = 1.0) -> bool:
-    """Whether scaled joints match boxes or 2D annotations in the median view; True without either."""
-    shares = [share for view in labels.sights if (share := labels.share(view, joints_scale)) is not None]
-    return not shares or float(np.median(shares)) >= _LEAST_SHARE
-
-
-def _share(sight: _Sight, joints_mm: Array, camera_scale: float) -> float:
+def share_of(sight: Sight, joints_mm: Array, camera_scale: float = 1.0) -> float:
     """Share of a person's joints that project near the 2D annotation or into the box; 0 for a dot."""
     points, inside = _inside(sight.camera, joints_mm, camera_scale)
     if sight.points_px is not None:

@@ -1,0 +1,123 @@
+"""Plausibility checks of calibrations: intrinsics, and the cameras of a sample among each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import numpy as np
+
+from poseboard.datasets.camera import Array, Camera
+from poseboard.datasets.plausibility.labels import Finding, Labels
+from poseboard.datasets.sample import Sample
+
+FOCAL_SIDES = (0.2, 20.0)
+"""Bounds of the focal length in longer sides of the image."""
+_MOST_SKEW = 0.01
+"""Maximum of the skew, relative to the focal length."""
+_ASPECT = (0.5, 2.0)
+"""Bounds of fx / fy."""
+_SPREAD_MM = (20.0, 200_000.0)
+"""Bounds of the largest distance between two cameras of a sample."""
+_LEAST_DEPTH_MM = 100.0
+"""Minimum of the median distance of joints from a camera along its axis."""
+_SAME_CENTRE_MM = 1.0
+"""Largest distance between the centres of two records of one camera."""
+
+
+def check_intrinsics(labels: Labels) -> Iterator[Finding]:
+    """Check that each K is upper triangular without skew, with a focal length of 0.2 to 20 image sides."""
+    # A data set of single photographs without 3D poses assumes its focal lengths.
+    is_calibrated = len(labels.joints_mm) > 0 or any(len(rig.views) > 1 for rig in labels.rigs)
+    reported = set()
+    for rig in labels.rigs:
+        for view in rig.views:
+            for problem, remedy, is_error in _intrinsics(view.camera, is_calibrated):
+                if (view.name, remedy) not in reported:
+                    reported.add((view.name, remedy))
+                    yield Finding(f"camera {view.name}: K", problem, remedy, is_error, rig.key)
+
+
+def _intrinsics(camera: Camera, is_calibrated: bool) -> Iterator[tuple[str, str, bool]]:
+    """Problem, remedy and whether it is an error, for each problem of a K."""
+    K, (width, height) = camera.K, camera.size
+    form = "write fx 0 cx, 0 fy cy, 0 0 1"
+    if np.abs(K[2] - (0, 0, 1)).max() > 1e-6:
+        transposed = np.abs(K[:, 2] - (0, 0, 1)).max() <= 1e-6
+        yield f"last row is {_numbers(K[2])}, not 0 0 1", "transpose it" if transposed else form, True
+        return
+    fx, fy = float(K[0, 0]), float(K[1, 1])
+    if min(fx, fy) <= 0:
+        yield f"focal lengths are {_numbers(np.array([fx, fy]))} px, not above 0", form, True
+        return
+    if max(abs(K[0, 1]), abs(K[1, 0])) > _MOST_SKEW * fx:
+        yield f"skew is {K[0, 1]:.4g} and {K[1, 0]:.4g} px at a focal length of {fx:.4g} px", form, True
+    if not _ASPECT[0] <= fx / fy <= _ASPECT[1]:
+        yield f"fx is {fx:.4g} px and fy {fy:.4g} px", "check both, in pixels", True
+    side = max(camera.size) or 2 * float(K[:2, 2].max())
+    if is_calibrated and side > 0 and not FOCAL_SIDES[0] <= fx / side <= FOCAL_SIDES[1]:
+        bounds = f"{FOCAL_SIDES[0]:g} to {FOCAL_SIDES[1]:g}"
+        problem = f"focal length {fx:.4g} px is {fx / side:.3g} sides of an image of {side:.4g} px, not {bounds}"
+        yield problem, "give it in pixels of the full image", True
+    elif min(camera.size) > 0 and not (0 <= K[0, 2] <= width and 0 <= K[1, 2] <= height):
+        problem = f"principal point {_numbers(K[:2, 2])} px is outside of the image of {width} x {height} px"
+        yield problem, "check cx and cy, and that K is of the full image", False
+
+
+def check_rigs(labels: Labels) -> Iterator[Finding]:
+    """Check that the cameras of a sample differ, are 2 cm to 200 m apart, and people are more than 10 cm away."""
+    reported = set()
+    for rig in labels.rigs:
+        for finding in (*_spread(rig), *_twice(rig)):
+            if finding.field not in reported:
+                reported.add(finding.field)
+                yield finding
+    yield from _depths(labels)
+
+
+def _spread(rig: Sample) -> Iterator[Finding]:
+    """Cameras in one place, or in a wrong unit."""
+    if len(rig.views) < 2:
+        return
+    centres_mm = np.stack([view.camera.centre_mm for view in rig.views])
+    spread_mm = float(np.linalg.norm(centres_mm[:, None] - centres_mm, axis=-1).max())
+    if spread_mm < 1e-3:
+        place = "at the origin" if np.abs(centres_mm).max() < 1e-3 else f"at {_numbers(centres_mm[0])} mm"
+        yield Finding("cameras", f"all {len(centres_mm)} have their centre {place}", "check R and t", key=rig.key)
+    elif not _SPREAD_MM[0] <= spread_mm <= _SPREAD_MM[1]:
+        bounds = f"{_SPREAD_MM[0]:g} to {_SPREAD_MM[1]:g}"
+        unit, factor = ("metres", 1000.0) if spread_mm < _SPREAD_MM[0] else ("micrometres", 0.001)
+        problem = f"are at most {spread_mm:.4g} mm apart, not {bounds} mm"
+        yield Finding("cameras", problem, f"t looks like {unit}: multiply it by {factor:g}", key=rig.key)
+
+
+def _twice(rig: Sample) -> Iterator[Finding]:
+    """Two cameras in one place, while others are elsewhere."""
+    centres_mm = {view.name: view.camera.centre_mm for view in rig.views}
+    same = [
+        (a, b) for a, b in combinations(centres_mm, 2)
+        if np.linalg.norm(centres_mm[a] - centres_mm[b]) < _SAME_CENTRE_MM
+    ]  # fmt: skip
+    if (same and len(same) < len(centres_mm) * (len(centres_mm) - 1) / 2) or (same and len(centres_mm) == 2):
+        for a, b in same:
+            problem = f"have the same centre, {_numbers(centres_mm[a])} mm"
+            yield Finding(f"cameras {a} and {b}", problem, "check for a calibration that is copied twice", key=rig.key)
+
+
+def _depths(labels: Labels) -> Iterator[Finding]:
+    """Cameras that are as close to people as only a wrong unit makes them."""
+    for name, views in labels.views.items():
+        depths_mm = [
+            view.camera.to_camera(pose[np.isfinite(pose).all(axis=-1)])[:, 2]
+            for index, view in views
+            for pose in labels.truths[index].joints_mm
+        ]
+        depths = np.concatenate([np.empty(0), *depths_mm])
+        depth_mm = float(np.median(depths)) if len(depths) else np.inf
+        if 0 < depth_mm < _LEAST_DEPTH_MM:
+            problem = f"people are {depth_mm:.4g} mm away from it, not {_LEAST_DEPTH_MM:g} mm or more"
+            yield Finding(f"camera {name}", problem, "check the unit of t, and of the joints: both are mm")
+
+
+def _numbers(values: Array) -> str:
+    return " ".join(f"{value:.4g}" for value in values)

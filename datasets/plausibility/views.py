@@ -1,0 +1,404 @@
+"""Plausibility checks of what is in images: projections of the truth, boxes, 2D annotations and 2D detections."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from itertools import combinations
+
+import numpy as np
+
+from poseboard.datasets.camera import Array, Camera
+from poseboard.datasets.plausibility.labels import (
+    FEW,
+    LEAST_SHARE,
+    SCALES,
+    SOME,
+    Finding,
+    Labels,
+    Sight,
+    share_of,
+)
+from poseboard.datasets.sample import View
+
+_SURE_SHARE = 0.9
+"""Minimum share of projected joints at which a remedy suggests a factor, an exchange of x and y or of cameras."""
+_MISPLACED = 0.1
+"""Maximum share of joints near the box or annotation, in every view, of a person who is elsewhere."""
+_SWAPPED_OFFSET = 0.08
+"""Minimum median offset of boxes from projections, relative to their sides, at which an exchange is tried."""
+_MOST_OFFSET = 0.5
+"""Maximum of the median offset of boxes from projections, relative to their sides."""
+_MOST_SIDES = 20.0
+"""Maximum side of a box in longer sides of the image."""
+_LEAST_BOX_PX = 4.0
+"""Minimum of the median longer side of boxes."""
+_MOST_DETECTIONS = 200
+"""Maximum number of detected people in a view."""
+_SCORES = (-0.05, 1.2)
+"""Bounds of confidences; the peaks of heat maps may exceed 1 a little."""
+_MARGIN = 0.1
+"""Distance from the image, relative to its longer side, up to which detections count as inside."""
+_LEAST_EXTENT = 0.01
+"""Minimum of the median extent of detected people, relative to the longer side of the image."""
+_DETECTION_AWAY = 0.6
+"""Maximum of the median distance of true people from the nearest detection, relative to their extent in the image."""
+_EPIPOLAR = (0.04, 0.1)
+"""Median epipolar distance of detections, relative to their extent, that is a warning and an error."""
+
+
+def check_swapped(labels: Labels) -> Iterator[Finding]:
+    """Warn if true people fit the boxes of another camera better: two cameras are swapped."""
+    own = {view: _offset(labels, view, view) for view in labels.judged if len(labels.sights) > 1}
+    away = [view for view, offset in own.items() if offset > _SWAPPED_OFFSET]
+    for a, b in combinations(away, 2):
+        crossed = max(_offset(labels, a, b), _offset(labels, b, a))
+        if crossed < min(own[a], own[b]) / 2:
+            problem = (
+                f"look swapped: boxes are {crossed:.2f} sides away from the people if they are exchanged, "
+                f"{max(own[a], own[b]):.2f} as they are"
+            )
+            remedy = "exchange their calibrations, or their boxes and images"
+            yield Finding(f"cameras {a} and {b}", problem, remedy, is_error=False)
+
+
+def check_projection(labels: Labels) -> Iterator[Finding]:
+    """Check for each camera that joints project to their 2D annotations, or into the enlarged box of the person."""
+    shares = {view: share for view in labels.judged if (share := labels.share(view)) is not None}
+    for view in sorted(shares, key=lambda name: shares[name]):
+        if shares[view] >= LEAST_SHARE:
+            break
+        where = "into the person's box" if labels.sights[view][0].points_px is None else "near their 2D annotations"
+        problem = f"{shares[view]:.0%} of the median person's joints project {where}, not {LEAST_SHARE:.0%} or more"
+        remedy = "check its K, R and t, and that labels and images are of the same frames"
+        for factor in sorted(SCALES):  # the nearest camera first: far ones put everyone into the middle
+            if (labels.share(view, camera_scale=factor) or 0.0) >= _SURE_SHARE:
+                remedy = f"its t is in another unit: multiply it by {factor:g}"
+                break
+        yield Finding(f"camera {view}", problem, remedy)
+
+
+def check_images(labels: Labels) -> Iterator[Finding]:
+    """Check that the joints of people project into the image of at least one camera."""
+    share = labels.in_images
+    if share is not None and share < LEAST_SHARE:
+        problem = f"{share:.0%} of the median person's joints project into any image, not {LEAST_SHARE:.0%} or more"
+        yield Finding("cameras", problem, "check their K, R and t, and their unit of length")
+
+
+def check_places(labels: Labels) -> Iterator[Finding]:
+    """Check that single people are in their boxes, or near their 2D annotations, in at least one view."""
+    of_person: dict[int, list[Sight]] = {}
+    for sights in labels.sights.values():
+        for sight in sights:
+            of_person.setdefault(sight.person, []).append(sight)
+    elsewhere = [
+        sights[0]
+        for person, sights in of_person.items()
+        if max(share_of(sight, labels.joints_mm[person]) for sight in sights) <= _MISPLACED
+    ]
+    if elsewhere:
+        problem = f"{len(elsewhere)} of {len(of_person)} people are in no box or 2D annotation of their own"
+        is_error = len(elsewhere) >= SOME * len(of_person)
+        remedy = "check that poses, boxes and images are of the same subject and frame"
+        yield Finding("joints", problem, remedy, is_error, labels.key(elsewhere[0].sample))
+
+
+def check_boxes(labels: Labels) -> Iterator[Finding]:
+    """Check that boxes are not empty, not huge, not all alike and not shifted against the true people."""
+    for name, views in labels.views.items():
+        field = f"view {name}: boxes"
+        boxes = np.concatenate([view.boxes_px for _, view in views])
+        of_sample = np.repeat([index for index, _ in views], [len(view.boxes_px) for _, view in views])
+        if not len(boxes):
+            continue
+        sides = boxes[:, 2:] - boxes[:, :2]
+        # A box of NaN is of a person outside of the view. A detected person of a single joint has an empty box.
+        empty = np.isinf(boxes).any(axis=1) | (sides < 0).any(axis=1)
+        if labels.facts.boxes != "detected":
+            empty |= (sides == 0).any(axis=1)
+        if empty.any():
+            key = labels.key(int(of_sample[np.argmax(empty)]))
+            problem = f"{int(empty.sum())} of {len(boxes)} are empty, inverted or infinite"
+            yield Finding(field, problem, "leave the view out, or write left, upper, right, lower", key=key)
+        image_px = max(max(view.camera.size) for _, view in views)
+        large = (sides > _MOST_SIDES * image_px).any(axis=1) if image_px else np.zeros(len(boxes), dtype=bool)
+        if large.any():
+            key, worst = labels.key(int(of_sample[np.argmax(large)])), float(np.nanmax(sides))
+            problem = f"{int(large.sum())} of {len(boxes)} are larger than {_MOST_SIDES:g} image sides, {worst:.4g} px"
+            yield Finding(field, problem, "give them in pixels", key=key)
+        usable = np.isfinite(sides).all(axis=1) & ~empty
+        if usable.any() and (side_px := float(np.median(sides[usable].max(axis=1)))) < _LEAST_BOX_PX:
+            problem = f"the median has a side of {side_px:.3g} px, not {_LEAST_BOX_PX:g} px or more"
+            yield Finding(field, problem, "give them in pixels: these look normalised")
+    for name in labels.judged:
+        boxed = [sight for sight in labels.sights[name] if sight.box_px is not None]
+        offsets = _offsets(labels, boxed)
+        if not len(offsets):
+            continue
+        field = f"view {name}: boxes"
+        x, y = (float(value) for value in np.median(offsets, axis=0))
+        if max(abs(x), abs(y)) > _MOST_OFFSET:
+            problem = f"are {x:+.2f} and {y:+.2f} sides away from the true people in x and y, in the median"
+            yield Finding(field, problem, "check their corners, and that they are of the full image")
+        boxes = np.stack([sight.box_px for sight in boxed if sight.box_px is not None])
+        if len(boxes) >= FEW // 2 and np.ptp(boxes, axis=0).max() == 0 and np.ptp(offsets, axis=0).max() > 2 * _MARGIN:
+            yield Finding(field, f"all {len(boxes)} are alike, and the people move", "write the box of each frame")
+
+
+def check_annotations(labels: Labels) -> Iterator[Finding]:
+    """Warn if 2D annotations are outside of the image, normalised, or have x and y exchanged."""
+    for name, views in labels.views.items():
+        points = [
+            (view, view.camera.image(labels.truths[index].annotated[name]))
+            for index, view in views
+            if name in labels.truths[index].annotated
+        ]
+        for problem, remedy in _of_points(points) or _of_points(points, in_boxes=True):
+            yield Finding(f"view {name}: 2D annotations", problem, remedy, is_error=False)
+
+
+def check_detections(labels: Labels) -> Iterator[Finding]:
+    """Check that 2D detections are finite, in the image, in pixels, and those of the view."""
+    with_joints = {
+        name: [(index, view) for index, view in views if view.joints_px is not None and view.joints_px.size]
+        for name, views in labels.views.items()
+    }
+    with_joints = {name: views for name, views in with_joints.items() if views}
+    nowhere = [name for name, views in with_joints.items() if all(np.isnan(_joints(v)).all() for _, v in views)]
+    for name in nowhere:
+        is_error = len(nowhere) == len(with_joints)
+        yield Finding(f"view {name}: detections", "all are NaN", "detect people again", is_error)
+    for name, views in with_joints.items():
+        field = f"view {name}: detections"
+        index, most = max(((index, len(_joints(view))) for index, view in views), key=lambda pair: pair[1])
+        if most > _MOST_DETECTIONS:
+            problem = f"{most} people, not {_MOST_DETECTIONS} or fewer"
+            yield Finding(field, problem, "check the frame numbers of the detections", key=labels.key(index))
+        scores = np.concatenate([np.empty(0), *(v.confidence.ravel() for _, v in views if v.confidence is not None)])
+        outside = (scores < _SCORES[0]) | (scores > _SCORES[1])
+        if outside.any():
+            problem = f"{int(outside.sum())} of {len(scores)} scores are outside of 0 to 1, up to {scores.max():.4g}"
+            yield Finding(field, problem, "divide them by the detector's largest score", is_error=False)
+        for problem, remedy in _of_points([(view, _joints(view)) for _, view in views]):
+            yield Finding(field, problem, remedy)
+        yield from _away_from_truth(labels, name, views)
+    yield from _copied(labels)
+
+
+def check_epipolar(labels: Labels) -> Iterator[Finding]:
+    """Check that 2D detections of each two views agree with their cameras, which needs no truth.
+
+    Every detected person is compared with the person of the other view that is nearest by epipolar distance (Sampson).
+    A camera is suspect if it agrees with no other one.
+    """
+    distances = _epipolar_distances(labels)
+    least = {name: _least(distances, name) for name in labels.views}
+    suspects = [name for name, value in least.items() if value > _EPIPOLAR[0]]
+    for a, b in combinations(suspects, 2):
+        crossed = _epipolar_distances(labels, {a: b, b: a})
+        after = max((value for pair, value in crossed.items() if {a, b} & set(pair)), default=np.inf)
+        if after < min(_EPIPOLAR[0], least[a] / 2, least[b] / 2):
+            problem = f"look swapped: epipolar distances fall from {least[a]:.2f} to {after:.2f} of a person's extent"
+            remedy = "exchange their calibrations, or their detections"
+            yield Finding(f"cameras {a} and {b}", problem, remedy, is_error=least[a] > _EPIPOLAR[1])
+            suspects = [name for name in suspects if name not in (a, b)]
+    for name in suspects:
+        nearest = min((value, pair) for pair, value in distances.items() if name in pair)[1]
+        other = nearest[1] if nearest[0] == name else nearest[0]
+        problem = (
+            f"its detections are {least[name]:.2f} of a person's extent away from their epipolar lines even in "
+            f"{other}, the best of the other views, not {_EPIPOLAR[0]:g} or less"
+        )
+        remedy = "check its K, R, t and frame numbers, and that the detections are of this camera"
+        # If every camera is suspect, x and y may be exchanged in all of them.
+        flipped = {name} if len(suspects) < len(least) else set(least)
+        if _least(_epipolar_distances(labels, flipped=flipped), name) < _EPIPOLAR[0] / 2:
+            remedy = "its detections have x and y exchanged: write x before y"
+        yield Finding(f"camera {name}", problem, remedy, is_error=least[name] > _EPIPOLAR[1])
+
+
+def _least(distances: Mapping[tuple[str, str], float], name: str) -> float:
+    """Smallest distance of the pairs with a view; 0 without a pair."""
+    return min((value for pair, value in distances.items() if name in pair), default=0.0)
+
+
+def _joints(view: View) -> Array:
+    assert view.joints_px is not None
+    return view.joints_px
+
+
+def _offsets(labels: Labels, sights: list[Sight], cameras: Mapping[int, Camera] | None = None) -> Array:
+    """Distances (n, 2) of projected people from the centres of their boxes, in sides, of people within the image.
+
+    Args:
+        labels: the true people.
+        sights: people of one view.
+        cameras: index of a sample -> camera to project with; None: the view's camera.
+    """
+    offsets = []
+    for sight in sights:
+        camera = sight.camera if cameras is None else cameras.get(sight.sample)
+        if camera is None or sight.box_px is None:
+            continue
+        points = camera.project(labels.joints_mm[sight.person])
+        points = points[np.isfinite(labels.joints_mm[sight.person]).all(axis=-1)]
+        size = np.array([side or np.inf for side in camera.size])
+        if not np.all((points >= 0) & (points <= size)):  # a box ends where the image ends
+            continue
+        centre = (points.min(axis=0) + points.max(axis=0)) / 2
+        corners = sight.box_px.reshape(2, 2)
+        offsets.append((corners.mean(axis=0) - centre) / (corners[1] - corners[0]))
+    return np.array(offsets).reshape(-1, 2)
+
+
+def _offset(labels: Labels, boxes_of: str, camera_of: str) -> float:
+    """Median distance of the boxes of a view from people in another camera, in sides; 0 with too few people."""
+    cameras = {index: view.camera for index, view in labels.views.get(camera_of, ())}
+    offsets = _offsets(labels, labels.sights[boxes_of], None if boxes_of == camera_of else cameras)
+    if boxes_of != camera_of and not len(offsets):
+        return np.inf
+    return float(np.median(np.linalg.norm(offsets, axis=1))) if len(offsets) else 0.0
+
+
+def _of_points(points: list[tuple[View, Array]], in_boxes: bool = False) -> list[tuple[str, str]]:
+    """Problem and remedy of 2D points (P, J, 2) of one view in several samples; empty if they are plausible.
+
+    Args:
+        points: views and their points.
+        in_boxes: whether the points of each person must be in the enlarged box of the person, not only in the image.
+    """
+    inside = np.zeros((2, 2))  # x, y in order or exchanged; number of points inside, and in all
+    extents: list[float] = []
+    for view, of_view in points:
+        size = np.array(view.camera.size, dtype=np.float64)
+        if min(size) <= 0 or (in_boxes and len(of_view) != len(view.boxes_px)):
+            continue
+        lower, upper = np.zeros(2), size
+        if in_boxes:
+            lower, upper = view.boxes_px[:, None, :2], view.boxes_px[:, None, 2:]
+        margin = (upper - lower).max(axis=-1, keepdims=True) * _MARGIN
+        is_finite = np.isfinite(of_view).all(axis=-1)
+        for row, pairs in enumerate((of_view, of_view[..., ::-1])):
+            within = np.all((pairs >= lower - margin) & (pairs < upper + margin), axis=-1)
+            inside[row] += within.sum(), is_finite.sum()
+        of_people = _extents(of_view).max(axis=1) / size.max()
+        extents += of_people[is_finite.sum(axis=1) > 1].tolist()
+    if not inside[0, 1]:
+        return []
+    share, exchanged = inside[:, 0] / inside[:, 1]
+    if share < LEAST_SHARE or (in_boxes and share < _SURE_SHARE <= exchanged):
+        where = "the boxes of their people" if in_boxes else "the image"
+        problem = f"{share:.0%} of the joints are in {where}, and {exchanged:.0%} with x and y exchanged"
+        remedy = "write x before y" if exchanged >= _SURE_SHARE else "give pixels of the full image, x to the right"
+        return [(problem, remedy)]
+    if extents and (extent := float(np.median(extents))) < _LEAST_EXTENT:
+        problem = f"the median person is {extent:.2g} image sides large, not {_LEAST_EXTENT:g} or more"
+        return [(problem, "they look normalised: multiply by the size of the image")]
+    return []
+
+
+def _away_from_truth(labels: Labels, name: str, views: list[tuple[int, View]]) -> Iterator[Finding]:
+    """A finding if true people are far from every detection of a view."""
+    detected = labels.detected or labels.skeleton
+    common = [joint for joint in labels.skeleton.joints if joint in detected.joints]
+    if len(common) < 3:
+        return
+    of_truth, of_detection = labels.skeleton.indices(common), detected.indices(common)
+    away: list[tuple[float, float]] = []
+    for index, view in views:
+        poses = labels.truths[index].joints_mm[:, of_truth]
+        projected = view.camera.project(poses[np.isfinite(poses).all(axis=(1, 2))])
+        if not len(projected) or not np.isfinite(_joints(view)).all(axis=-1).any():
+            continue
+        joints = _joints(view)[:, of_detection]
+        for person in projected:
+            extent = np.linalg.norm(np.ptp(person, axis=0))
+            distances = [_nearest(person, order) / max(float(extent), 1.0) for order in (joints, joints[..., ::-1])]
+            away.append((distances[0], distances[1]))
+    if len(away) < FEW // 2:
+        return
+    median, exchanged = np.median(away, axis=0)
+    if median > _DETECTION_AWAY:
+        problem = f"the median true person is {median:.2f} of its extent away from the nearest detection"
+        remedy = "check that detections, truth and camera are of the same view and frames"
+        if exchanged < _DETECTION_AWAY / 2:
+            remedy = "write x before y"
+        yield Finding(f"view {name}: detections", f"{problem}, not {_DETECTION_AWAY:g} or less", remedy)
+
+
+def _nearest(person: Array, joints: Array) -> float:
+    """Mean distance of a person (J, 2) from the nearest of people (P, J, 2); infinite without any."""
+    apart = np.linalg.norm(person - joints, axis=-1)
+    counts = np.isfinite(apart).sum(axis=1)
+    means = np.nansum(apart, axis=1)[counts > 0] / counts[counts > 0]
+    return float(means.min(initial=np.inf))
+
+
+def _copied(labels: Labels) -> Iterator[Finding]:
+    """Views of one sample with the same detections."""
+    copied: dict[tuple[str, str], list[int]] = {}
+    for index, sample in enumerate(labels.samples):
+        content: dict[bytes, str] = {}
+        for view in sample.views:
+            if view.joints_px is None or not np.isfinite(view.joints_px).any():
+                continue
+            other = content.setdefault(view.joints_px.tobytes(), view.name)
+            if other != view.name:
+                copied.setdefault((other, view.name), []).append(index)
+    for (a, b), samples in copied.items():
+        problem = f"are the same numbers in {len(samples)} of {len(labels.samples)} samples"
+        remedy = "give each view the detections of its own images"
+        yield Finding(f"views {a} and {b}: detections", problem, remedy, key=labels.key(samples[0]))
+
+
+def _epipolar_distances(
+    labels: Labels, calibration_of: Mapping[str, str] | None = None, flipped: Collection[str] = ()
+) -> dict[tuple[str, str], float]:
+    """Median epipolar distance of each two views, relative to the extent of people; views with few people left out.
+
+    Args:
+        labels: the samples.
+        calibration_of: view -> view whose camera replaces its own.
+        flipped: views in which x and y of the detections are exchanged.
+    """
+    calibration_of = calibration_of or {}
+    distances: dict[tuple[str, str], list[Array]] = {}
+    for sample in labels.samples:
+        cameras = {view.name: view.camera for view in sample.views}
+        views = [view for view in sample.views if view.joints_px is not None and np.isfinite(view.joints_px).any()]
+        for a, b in combinations(views, 2):
+            of_a, of_b = (cameras.get(calibration_of.get(v.name, v.name), v.camera) for v in (a, b))
+            if np.linalg.norm(of_a.centre_mm - of_b.centre_mm) > 0:
+                of_views = [_joints(v)[..., ::-1] if v.name in flipped else _joints(v) for v in (a, b)]
+                relative = _sampson(of_a, of_b, *of_views)
+                distances.setdefault((a.name, b.name), []).extend((relative.min(axis=0), relative.min(axis=1)))
+    medians = {}
+    for pair, values in distances.items():
+        flat = np.concatenate(values)
+        flat = flat[np.isfinite(flat)]
+        if len(flat) >= FEW:
+            medians[pair] = float(np.median(flat))
+    return medians
+
+
+def _sampson(a: Camera, b: Camera, joints_a: Array, joints_b: Array) -> Array:
+    """Median Sampson distance (P, Q) of people (P, J, 2) and (Q, J, 2), relative to their extents; infinite for NaN."""
+    R = b.R @ a.R.T
+    x, y, z = b.t - R @ a.t
+    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ R
+    F = np.linalg.inv(b.K).T @ essential @ np.linalg.inv(a.K)
+    of_a, of_b = (np.insert(c.undistort(joints), 2, 1.0, axis=-1) for c, joints in ((a, joints_a), (b, joints_b)))
+    lines_b, lines_a = of_a @ F.T, of_b @ F
+    algebraic = np.abs(np.einsum("pjk,qjk->pqj", lines_b, of_b))
+    squared = (lines_b[..., :2] ** 2).sum(axis=-1)[:, None] + (lines_a[..., :2] ** 2).sum(axis=-1)[None]
+    distances = np.where(np.isfinite(algebraic), algebraic, np.inf) / np.sqrt(np.maximum(squared, 1e-30))
+    medians = np.median(np.where(np.isnan(distances), np.inf, distances), axis=-1)
+    extents = [_extents(joints).max(axis=1) for joints in (joints_a, joints_b)]
+    return np.asarray(medians / np.maximum(np.sqrt(extents[0][:, None] * extents[1]), 1.0))
+
+
+def _extents(joints_px: Array) -> Array:
+    """Width and height (P, 2) of people (P, J, 2)."""
+    missing = np.isnan(joints_px)
+    extents = np.where(missing, -np.inf, joints_px).max(axis=1) - np.where(missing, np.inf, joints_px).min(axis=1)
+    return np.asarray(np.where(np.isfinite(extents), extents, 0.0))
