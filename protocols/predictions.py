@@ -50,6 +50,9 @@ from poseboard.protocols.records import Name, Weights
 METADATA_KEY = b"poseboard"
 LARGEST_MM = 1e6
 """Largest coordinate of a prediction."""
+MOST_ROWS = 5_000_000
+"""Largest number of rows of a file: a small compressed file could fill the memory."""
+_METADATA_BYTES = 100_000  # options and joints of a few kilobytes; results and pages repeat them
 _ROWS = 65536  # in a row group: reading one at a time keeps the peak at the size of the result
 _COLUMNS = ("key", "person", "score", "frame", "joints_mm")
 
@@ -366,6 +369,9 @@ def _info(path: Path, schema: pa.Schema) -> PredictionInfo:
         raise InputError(
             f"{path}: metadata", "entry 'poseboard' is absent", "write the file with poseboard.protocols.predictions"
         )
+    if len(text) > _METADATA_BYTES:
+        problem = f"entry 'poseboard' is larger than {_METADATA_BYTES} bytes"
+        raise InputError(f"{path}: metadata", problem, "shorten its options")
     try:
         values = json.loads(text)
         if any(not part.isprintable() for part in _strings(values)):
@@ -461,6 +467,8 @@ def _flat(column: pa.Array, width: int, keys: NDArray[np.object_], where: str) -
 def _columns(path: Path, file: pq.ParquetFile, info: PredictionInfo) -> PoseTable:
     """Row groups one after the other into arrays of the final size."""
     n, width = file.metadata.num_rows, len(info.joints) * 3
+    if n > MOST_ROWS:
+        raise InputError(path, f"has {n} rows, more than {MOST_ROWS}", "write several files")
     keys, frame = np.empty(n, dtype=object), np.empty(n, dtype=object)
     person, score = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.float32)
     joints = np.empty((n, width), dtype=np.float32)

@@ -1,7 +1,9 @@
 """`poseboard submit`, submissions on the board, and `poseboard score FILE --against ROW`."""
 
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -112,8 +114,9 @@ def test_equal_data_in_other_bytes_is_accepted_and_other_data_is_not(workspace: 
         (lambda table: stated(table, manifest="0"), "metadata.manifest: is '0'"),
         (lambda table: stated(table, dataset="panoptic"), "panoptic"),
         (lambda table: stated(table, skeleton="\x1b[31m"), "metadata: a text has control characters"),
+        (lambda table: stated(table, options={"a": "x" * 100_000}), "'poseboard' is larger than 100000 bytes"),
     ],
-    ids=["unit", "joint order", "missing frame", "nan", "duplicate", "other data", "other data set", "escape"],
+    ids=["unit", "joint order", "missing frame", "nan", "duplicate", "other data", "other data set", "escape", "size"],
 )  # fmt: skip
 def test_a_mistake_in_the_predictions_is_one_line(
     workspace: Any, spoil: Any, change: Callable[[PoseTable], PoseTable], says: str
@@ -121,6 +124,13 @@ def test_a_mistake_in_the_predictions_is_one_line(
     path = changed(workspace.folder / "wrong.parquet", change)
     assert says in spoil("submit", path, "--card", EXAMPLE / "card.yaml").error
     assert not (workspace.folder / "submissions").exists()
+
+
+def test_a_small_file_of_many_rows_is_refused_before_it_is_read(
+    ready_workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictions, "MOST_ROWS", 5)
+    assert "has 6 rows, more than 5" in ready_workspace.run("score", EXAMPLE / "example.parquet").error
 
 
 def card_text(**fields: Any) -> str:
@@ -188,3 +198,56 @@ def test_the_fields_of_the_card_are_documented() -> None:
     text = (EXAMPLE.parent / "submissions.md").read_text()
     assert all(f"| `{name}` |" in text for name in Card.model_fields)
     assert read_card(EXAMPLE / "card.yaml").name == "example"
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"submissions/example/card.yaml": "a", "submissions/example/a.parquet": "b"}, ""),
+        ({"submissions/example/verified.json": "{}"}, "may change"),
+        ({"submissions/example/card.yaml": "a", "benchmarks/cli.py": "evil"}, "may change"),
+        ({"submissions/example/sub/a.parquet": "a"}, "may change"),
+        ({"submissions/$(touch evil)/card.yaml": "a"}, "may change"),
+        ({"submissions/example/card.yaml": "a", "submissions/other/card.yaml": "a"}, "one submission at a time"),
+        ({"submissions/example/a.parquet": Path("/etc/passwd")}, "links and programs are refused"),
+        ({f"submissions/example/{k}.parquet": "a" for k in range(21)}, "more than 20 files"),
+    ],
+    ids=["good", "verified", "code", "folder", "shell", "two", "link", "many"],
+)
+def test_the_workflow_copies_only_the_data_of_a_submission(
+    tmp_path: Path, files: dict[str, str | Path], says: str
+) -> None:
+    workflow = yaml.safe_load((EXAMPLE.parent / "workflows/score-submission.yml").read_text())
+    (copying,) = [step for step in workflow["jobs"]["score"]["steps"] if step.get("name", "").startswith("Copy")]
+    origin, base = tmp_path / "origin", tmp_path / "base"
+    origin.mkdir()
+
+    def git(*arguments: str | Path) -> str:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        command = ["git", "-C", str(origin), *identity, *map(str, arguments)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "--message", "base")
+    commit = git("rev-parse", "HEAD")
+    subprocess.run(["git", "clone", "--quiet", origin, base], check=True)
+    for name, content in files.items():
+        path = origin / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(content) if isinstance(content, Path) else path.write_text(content)
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "theirs")
+    git("update-ref", "refs/pull/1/head", "HEAD")
+    variables = {"BASE": commit, "NUMBER": "1", "RUNNER_TEMP": str(tmp_path), "GITHUB_ENV": str(tmp_path / "env")}
+    command = ["bash", "-e", "-c", copying["run"]]
+    done = subprocess.run(command, cwd=base, env=os.environ | variables, capture_output=True, text=True, check=False)
+    assert says in done.stdout
+    assert (done.returncode == 0) == (says == ""), done.stderr
+    copied = {
+        path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file() and ".git/" not in f"{path}"
+    }
+    if says:
+        assert not {name for name in copied if "submissions/example/" not in name or (base / name).is_symlink()}
+    else:
+        assert copied == set(files)
+        assert (tmp_path / "env").read_text() == "NAME=example\n"
