@@ -478,7 +478,12 @@ def score(
     """
     from poseboard.benchmarks.score import lines, score_stage
 
-    if dataset.endswith(".parquet") and method is None:
+    is_file = dataset.endswith(".parquet") and method is None
+    if against and (not is_file or as_json):
+        raise InputError(
+            "--against", "is used without a FILE or with --json", "see `poseboard compare ROW FILE --json`"
+        )
+    if is_file:
         if predictions:
             raise InputError("--predictions", f"is used with the file {dataset}", "give one of the two")
         if against:
@@ -488,7 +493,7 @@ def score(
 
         info, predictions = read_info(Path(dataset)), [Path(dataset)]
         dataset, method = info.dataset, info.method
-    elif method is None or against:
+    elif method is None:
         raise InputError("poseboard score", "needs a data set and a row, or a .parquet file", "see --help")
     plan = _read_plan(dataset, root)
     run = plan.submission(method, dataset) if predictions else plan.run(method, dataset)

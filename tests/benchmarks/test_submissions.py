@@ -190,6 +190,10 @@ def test_the_comparison_with_rows_is_at_most_100_columns_wide(ready_workspace: A
     assert done.out.startswith("A  row dlt\nB  ")
     assert "\nT1 " in done.out
     assert max(map(len, done.out.splitlines())) <= 100
+    assert (
+        "--against: is used without a FILE" in ready_workspace.run("score", "human36m", "dlt", "--against", "dlt").error
+    )
+    assert "needs a data set and a row" in ready_workspace.run("score", "human36m").error
     assert "did you mean dlt?" in ready_workspace.run("score", EXAMPLE / "example.parquet", "--against", "dlt_").error
     assert ready_workspace.snapshot() == before
 
