@@ -314,8 +314,8 @@ def _marks(board: Board, row: Row) -> list[str]:
         marks.append("true cameras, unranked")
     elif row.file.bound:
         marks.append("bound, unranked")
-    if row.file.source == "submission":
-        marks.append(_CLAIMED)
+    if row.badge:
+        marks.append(row.badge)
     return marks
 
 

@@ -59,7 +59,8 @@ def spoiled(name: str = HOSTILE, **changes: Any) -> Sheet:
     (board, *_) = (board for board in ALL if board.dataset == SYNTHETIC and board.table == "T1")
     first = board.rows[0]
     file = first.file.model_copy(update={"method": name, **changes})
-    return Sheet.of([replace(board, rows=(replace(first, file=file), *board.rows[1:]), title=name)], "default")
+    row = replace(first, file=file, badge="claimed" if file.source == "submission" else "")
+    return Sheet.of([replace(board, rows=(row, *board.rows[1:]), title=name)], "default")
 
 
 @pytest.fixture
