@@ -17,7 +17,7 @@ from poseboard.datasets.catalog import Entry, catalog
 from poseboard.datasets.contact_sheet import write_contact_sheet
 from poseboard.datasets.errors import InputError, validated
 from poseboard.datasets.files import write_file
-from poseboard.datasets.plausibility import CHECKS, Finding, Labels, check_image
+from poseboard.datasets.plausibility import Finding, Labels, check_image, findings
 from poseboard.datasets.sample import Dataset, Group, Status, images_sha256, skeleton_of_truth
 from poseboard.datasets.synthetic.generation import Extent
 from poseboard.protocols.records import DataFile
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _CHECKED_SAMPLES = 2000
 """Maximum number of samples of a data set that the data stage checks."""
-_CHECKED_VIEWS = 8000
+_CHECKED_VIEWS = 5000
 """Maximum number of views in these samples."""
 _CHECKED_IMAGES = 100
 """Maximum number of images that the data stage reads to check them."""
@@ -137,7 +137,7 @@ def check_data(dataset: Dataset, where: str, command: str) -> list[str]:
         stride = -(-len(keys) // max(most, 1))
         chosen = keys[int(rng.integers(min(stride, len(keys)))) :: stride]
         labels = _labels(dataset, split, chosen)
-        found += [(split, finding) for check in CHECKS for finding in check(labels)]
+        found += [(split, finding) for _, finding in findings(labels)]
         with_images = [(s.key, view) for s in labels.samples for view in s.views if view.image is not None]
         for place in rng.permutation(len(with_images))[: _CHECKED_IMAGES // len(dataset.splits)]:
             found += [(split, finding) for finding in check_image(*with_images[place])]
@@ -167,10 +167,8 @@ def check_everything(dataset: Dataset, report: Report) -> dict[str, list[tuple[s
         keys = dataset.keys(split)
         for start in range(0, len(keys), _PART):
             labels = _labels(dataset, split, keys[start : start + _PART])
-            for check in CHECKS:
-                for finding in check(labels):
-                    place = (split, finding.field, finding.remedy)
-                    found.setdefault(check.__name__, {}).setdefault(place, finding)
+            for check, finding in findings(labels):
+                found.setdefault(check, {}).setdefault((split, finding.field, finding.remedy), finding)
             for sample in labels.samples:
                 for view in sample.views:
                     for finding in check_image(sample.key, view):
@@ -193,7 +191,8 @@ def finding_lines(found: Mapping[str, Sequence[tuple[str, Finding]]], most: int 
 
 def _labels(dataset: Dataset, split: str, keys: Sequence[str]) -> Labels:
     samples, truths = [dataset.sample(key) for key in keys], [dataset.truth(key) for key in keys]
-    return Labels(samples, truths, skeleton_of_truth(dataset), dataset.facts(split), dataset.skeleton)
+    facts, skeleton = dataset.facts(split), skeleton_of_truth(dataset)
+    return Labels(samples, truths, skeleton, facts, dataset.skeleton, dataset.views)
 
 
 def open_named(source: DataSource, layout: Layout) -> tuple[Status, Dataset | None]:

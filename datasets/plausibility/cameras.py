@@ -21,6 +21,10 @@ _SPREAD_MM = (20.0, 200_000.0)
 """Bounds of the largest distance between two cameras of a sample."""
 _LEAST_DEPTH_MM = 100.0
 """Minimum of the median distance of joints from a camera along its axis."""
+_UNIT_RATIO = 200.0
+"""Maximum ratio of the length of a t to that of the median camera, and of the median to it."""
+_ZERO_MM = 0.01
+"""Maximum length of a t that is zero."""
 _SAME_CENTRE_MM = 1.0
 """Largest distance between the centres of two records of one camera."""
 
@@ -68,7 +72,7 @@ def check_rigs(labels: Labels) -> Iterator[Finding]:
     """Check that the cameras of a sample differ, are 2 cm to 200 m apart, and people are more than 10 cm away."""
     reported = set()
     for rig in labels.rigs:
-        for finding in (*_spread(rig), *_twice(rig)):
+        for finding in (*_spread(rig), *_twice(rig), *_units(rig)):
             if finding.field not in reported:
                 reported.add(finding.field)
                 yield finding
@@ -102,6 +106,20 @@ def _twice(rig: Sample) -> Iterator[Finding]:
         for a, b in same:
             problem = f"have the same centre, {_numbers(centres_mm[a])} mm"
             yield Finding(f"cameras {a} and {b}", problem, "check for a calibration that is copied twice", key=rig.key)
+
+
+def _units(rig: Sample) -> Iterator[Finding]:
+    """Cameras with a translation in another unit than that of the other cameras."""
+    lengths_mm = {view.name: float(np.linalg.norm(view.camera.t)) for view in rig.views}
+    if len(lengths_mm) < 3:
+        return
+    median_mm = float(np.median(list(lengths_mm.values())))
+    for name, length_mm in lengths_mm.items():
+        # A camera that defines the world has t = 0.
+        ratio = length_mm / median_mm if median_mm else 0.0
+        if length_mm > _ZERO_MM and not 1 / _UNIT_RATIO <= ratio <= _UNIT_RATIO:
+            problem = f"t is {length_mm:.4g} mm long, {median_mm:.4g} mm in the median camera"
+            yield Finding(f"camera {name}: t", problem, "check its unit, mm", key=rig.key)
 
 
 def _depths(labels: Labels) -> Iterator[Finding]:

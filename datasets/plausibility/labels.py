@@ -104,6 +104,7 @@ class Labels:
         skeleton: joints of the ground truth.
         facts: facts of the split.
         detected: joints of the 2D detections; None: those of the ground truth.
+        cameras: names of all cameras, with those that no sample has.
     """
 
     samples: Sequence[Sample]
@@ -111,6 +112,7 @@ class Labels:
     skeleton: Skeleton
     facts: Facts
     detected: Skeleton | None = None
+    cameras: Sequence[str] = ()
 
     @cached_property
     def views(self) -> Mapping[str, list[tuple[int, View]]]:
@@ -223,7 +225,7 @@ class Labels:
     def in_images(self) -> float | None:
         """Median over people of the share of joints in the image, in each person's best view; None without people."""
         shares = [
-            max((_share_in_image(view.camera, joints) for view in sample.views), default=0.0)
+            max((share_in_image(view.camera, joints) for view in sample.views), default=0.0)
             for sample, truth in zip(self.samples, self.truths, strict=True)
             for joints in (pose[np.isfinite(pose).all(axis=-1)] for pose in truth.joints_mm[_whole(truth)])
         ]
@@ -273,7 +275,7 @@ def share_of(sight: Sight, joints_mm: Array, camera_scale: float = 1.0) -> float
     return float((np.abs(points[inside] - centre) <= _BOX_SCALE * sides / 2).all(axis=-1).mean())
 
 
-def _share_in_image(camera: Camera, joints_mm: Array) -> float:
+def share_in_image(camera: Camera, joints_mm: Array) -> float:
     """Share of joints (J, 3) that project into the image; 0 if the projection is a dot."""
     points, inside = _inside(camera, joints_mm)
     return 0.0 if _is_dot(points[inside], _LEAST_SIZES[1] * max(camera.size)) else float(inside.mean())

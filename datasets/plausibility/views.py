@@ -16,6 +16,7 @@ from poseboard.datasets.plausibility.labels import (
     Finding,
     Labels,
     Sight,
+    share_in_image,
     share_of,
 )
 from poseboard.datasets.sample import View
@@ -26,8 +27,17 @@ _MISPLACED = 0.1
 """Maximum share of joints near the box or annotation, in every view, of a person who is elsewhere."""
 _SWAPPED_OFFSET = 0.08
 """Minimum median offset of boxes from projections, relative to their sides, at which an exchange is tried."""
+_SAME_FRAME = "check that poses, boxes and images are of the same subject and frame"
 _MOST_OFFSET = 0.5
 """Maximum of the median offset of boxes from projections, relative to their sides."""
+_WHOLE = 0.9
+"""Minimum share of joints of people who are compared with the sizes and centres of their boxes."""
+_EXTENTS = (0.4, 1.5)
+"""Bounds of the median extent of people, relative to their boxes."""
+_FAR_OFFSET = 0.25
+"""Maximum of the median offset of one person over its views, relative to the sides of its boxes."""
+_UPRIGHT = (0.8, 0.5)
+"""People lie on their side if their directions agree (length of the mean above) and the mean is not upwards (below)."""
 _MOST_SIDES = 20.0
 """Maximum side of a box in longer sides of the image."""
 _LEAST_BOX_PX = 4.0
@@ -42,6 +52,8 @@ _LEAST_EXTENT = 0.01
 """Minimum of the median extent of detected people, relative to the longer side of the image."""
 _DETECTION_AWAY = 0.6
 """Maximum of the median distance of true people from the nearest detection, relative to their extent in the image."""
+_MOST_PAIRS = 1500
+"""Maximum number of pairs of views, over all samples, that are compared."""
 _EPIPOLAR = (0.04, 0.1)
 """Median epipolar distance of detections, relative to their extent, that is a warning and an error."""
 
@@ -52,7 +64,7 @@ def check_swapped(labels: Labels) -> Iterator[Finding]:
     away = [view for view, offset in own.items() if offset > _SWAPPED_OFFSET]
     for a, b in combinations(away, 2):
         crossed = max(_offset(labels, a, b), _offset(labels, b, a))
-        if crossed < min(own[a], own[b]) / 2:
+        if crossed < min(2 * _SWAPPED_OFFSET, own[a] / 2, own[b] / 2):
             problem = (
                 f"look swapped: boxes are {crossed:.2f} sides away from the people if they are exchanged, "
                 f"{max(own[a], own[b]):.2f} as they are"
@@ -78,11 +90,18 @@ def check_projection(labels: Labels) -> Iterator[Finding]:
 
 
 def check_images(labels: Labels) -> Iterator[Finding]:
-    """Check that the joints of people project into the image of at least one camera."""
+    """Check that people project into the image of at least one camera, and warn of cameras without people."""
     share = labels.in_images
     if share is not None and share < LEAST_SHARE:
         problem = f"{share:.0%} of the median person's joints project into any image, not {LEAST_SHARE:.0%} or more"
         yield Finding("cameras", problem, "check their K, R and t, and their unit of length")
+    elif share is not None and len(labels.samples) > 1:
+        for name in labels.cameras or labels.views:
+            views = labels.views.get(name, [])
+            poses = ((view.camera, pose) for index, view in views for pose in labels.truths[index].joints_mm)
+            if not any(share_in_image(camera, pose) for camera, pose in poses):
+                problem = f"no true person is in its images, in {len(labels.samples)} samples"
+                yield Finding(f"camera {name}", problem, "check its K, R and t", is_error=False)
 
 
 def check_places(labels: Labels) -> Iterator[Finding]:
@@ -99,8 +118,41 @@ def check_places(labels: Labels) -> Iterator[Finding]:
     if elsewhere:
         problem = f"{len(elsewhere)} of {len(of_person)} people are in no box or 2D annotation of their own"
         is_error = len(elsewhere) >= SOME * len(of_person)
-        remedy = "check that poses, boxes and images are of the same subject and frame"
-        yield Finding("joints", problem, remedy, is_error, labels.key(elsewhere[0].sample))
+        yield Finding("joints", problem, _SAME_FRAME, is_error, labels.key(elsewhere[0].sample))
+        return
+    offsets: dict[int, list[float]] = {}
+    sample_of: dict[int, int] = {}
+    for sights in labels.sights.values():
+        for sight, offset, _ in _fits(labels, sights):
+            offsets.setdefault(sight.person, []).append(float(np.abs(offset).max()))
+            sample_of[sight.person] = sight.sample
+    far = [person for person, of_person in offsets.items() if np.median(of_person) > _FAR_OFFSET]
+    if far:
+        problem = f"{len(far)} of {len(offsets)} people are more than {_FAR_OFFSET:g} sides away from their boxes"
+        yield Finding("joints", problem, _SAME_FRAME, is_error=False, key=labels.key(sample_of[far[0]]))
+
+
+def check_upright(labels: Labels) -> Iterator[Finding]:
+    """Warn if all people lie on their side in the images of a camera: images, R or axes are turned."""
+    joints = labels.skeleton.joints
+    if not {"left_hip", "right_hip", "left_shoulder", "right_shoulder"} <= set(joints):
+        return
+    lower, upper = (labels.skeleton.indices([f"left_{part}", f"right_{part}"]) for part in ("hip", "shoulder"))
+    for name in labels.judged:
+        directions = []
+        for sight in labels.sights[name]:
+            points = sight.camera.project(labels.joints_mm[sight.person])
+            trunk = points[upper].mean(axis=0) - points[lower].mean(axis=0)
+            if np.isfinite(trunk).all() and np.linalg.norm(trunk) > 0:
+                directions.append(trunk / np.linalg.norm(trunk))
+        if len(directions) >= FEW // 2:
+            mean = np.mean(directions, axis=0)
+            length = float(np.linalg.norm(mean))
+            if length > _UPRIGHT[0] and -mean[1] / length < _UPRIGHT[1]:
+                angle = float(np.degrees(np.arctan2(mean[0], -mean[1])))
+                problem = f"the trunks of people point {angle:+.0f} degrees away from upwards in its images"
+                remedy = "check R, the axes of the joints, and that images and labels are not turned"
+                yield Finding(f"camera {name}", problem, remedy, is_error=False)
 
 
 def check_boxes(labels: Labels) -> Iterator[Finding]:
@@ -131,16 +183,22 @@ def check_boxes(labels: Labels) -> Iterator[Finding]:
             problem = f"the median has a side of {side_px:.3g} px, not {_LEAST_BOX_PX:g} px or more"
             yield Finding(field, problem, "give them in pixels: these look normalised")
     for name in labels.judged:
-        boxed = [sight for sight in labels.sights[name] if sight.box_px is not None]
-        offsets = _offsets(labels, boxed)
-        if not len(offsets):
+        fits = list(_fits(labels, labels.sights[name]))
+        if not fits:
             continue
         field = f"view {name}: boxes"
+        offsets = np.stack([offset for _, offset, _ in fits])
         x, y = (float(value) for value in np.median(offsets, axis=0))
         if max(abs(x), abs(y)) > _MOST_OFFSET:
             problem = f"are {x:+.2f} and {y:+.2f} sides away from the true people in x and y, in the median"
             yield Finding(field, problem, "check their corners, and that they are of the full image")
-        boxes = np.stack([sight.box_px for sight in boxed if sight.box_px is not None])
+        extent = float(np.median([extent for _, _, extent in fits]))
+        if labels.limbs and not _EXTENTS[0] <= extent <= _EXTENTS[1]:
+            problem = (
+                f"the median person is {extent:.2g} sides of its box large, not {_EXTENTS[0]:g} to {_EXTENTS[1]:g}"
+            )
+            yield Finding(field, problem, f"check the unit of t and the focal length of camera {name}, and the boxes")
+        boxes = np.stack([sight.box_px for sight, _, _ in fits if sight.box_px is not None])
         if len(boxes) >= FEW // 2 and np.ptp(boxes, axis=0).max() == 0 and np.ptp(offsets, axis=0).max() > 2 * _MARGIN:
             yield Finding(field, f"all {len(boxes)} are alike, and the people move", "write the box of each frame")
 
@@ -227,37 +285,44 @@ def _joints(view: View) -> Array:
     return view.joints_px
 
 
-def _offsets(labels: Labels, sights: list[Sight], cameras: Mapping[int, Camera] | None = None) -> Array:
-    """Distances (n, 2) of projected people from the centres of their boxes, in sides, of people within the image.
+def _fits(
+    labels: Labels, sights: list[Sight], cameras: Mapping[int, Camera] | None = None
+) -> Iterator[tuple[Sight, Array, float]]:
+    """How the boxes of people who are completely in the image fit their joints.
 
     Args:
         labels: the true people.
         sights: people of one view.
         cameras: index of a sample -> camera to project with; None: the view's camera.
+
+    Yields:
+        A person; distance (2,) of the centre of the box from the centre of the joints, in sides of the box; and longer
+        side of the joints' extent, in longer sides of the box.
     """
-    offsets = []
     for sight in sights:
         camera = sight.camera if cameras is None else cameras.get(sight.sample)
-        if camera is None or sight.box_px is None:
+        is_finite = np.isfinite(labels.joints_mm[sight.person]).all(axis=-1)
+        if camera is None or sight.box_px is None or is_finite.mean() < _WHOLE:
             continue
-        points = camera.project(labels.joints_mm[sight.person])
-        points = points[np.isfinite(labels.joints_mm[sight.person]).all(axis=-1)]
+        points = camera.project(labels.joints_mm[sight.person])[is_finite]
         size = np.array([side or np.inf for side in camera.size])
-        if not np.all((points >= 0) & (points <= size)):  # a box ends where the image ends
-            continue
-        centre = (points.min(axis=0) + points.max(axis=0)) / 2
         corners = sight.box_px.reshape(2, 2)
-        offsets.append((corners.mean(axis=0) - centre) / (corners[1] - corners[0]))
-    return np.array(offsets).reshape(-1, 2)
+        # A box ends where the image ends. A box that is computed from joints is of those in the image.
+        complete = corners if labels.facts.boxes == "annotated" else points
+        if np.all((complete >= 0) & (complete <= size)) and np.isfinite(points).all():
+            sides = corners[1] - corners[0]
+            centre, extent = (points.min(axis=0) + points.max(axis=0)) / 2, np.ptp(points, axis=0)
+            yield sight, (corners.mean(axis=0) - centre) / sides, float(extent.max() / sides.max())
 
 
 def _offset(labels: Labels, boxes_of: str, camera_of: str) -> float:
     """Median distance of the boxes of a view from people in another camera, in sides; 0 with too few people."""
     cameras = {index: view.camera for index, view in labels.views.get(camera_of, ())}
-    offsets = _offsets(labels, labels.sights[boxes_of], None if boxes_of == camera_of else cameras)
-    if boxes_of != camera_of and not len(offsets):
-        return np.inf
-    return float(np.median(np.linalg.norm(offsets, axis=1))) if len(offsets) else 0.0
+    fits = _fits(labels, labels.sights[boxes_of], None if boxes_of == camera_of else cameras)
+    offsets = [float(np.linalg.norm(offset)) for _, offset, _ in fits]
+    if not offsets:
+        return 0.0 if boxes_of == camera_of else np.inf
+    return float(np.median(offsets))
 
 
 def _of_points(points: list[tuple[View, Array]], in_boxes: bool = False) -> list[tuple[str, str]]:
@@ -363,7 +428,8 @@ def _epipolar_distances(
     """
     calibration_of = calibration_of or {}
     distances: dict[tuple[str, str], list[Array]] = {}
-    for sample in labels.samples:
+    pairs = len(labels.views) * (len(labels.views) - 1) // 2
+    for sample in labels.samples[:: -(-len(labels.samples) * pairs // _MOST_PAIRS) or 1]:
         cameras = {view.name: view.camera for view in sample.views}
         views = [view for view in sample.views if view.joints_px is not None and np.isfinite(view.joints_px).any()]
         for a, b in combinations(views, 2):

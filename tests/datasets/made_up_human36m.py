@@ -16,9 +16,9 @@ LABELS = Path("extra/human36m-multiview-labels-GTbboxes.npy")
 # shoulder, elbow, wrist; nose. Millimetres, z up, facing y.
 BODY = np.array(
     [
-        *([-110, -20, 80], [-105, 20, 500], [-100, 0, 920], [100, 0, 920], [105, 20, 500], [110, -20, 80]),
+        *([110, -20, 80], [105, 20, 500], [100, 0, 920], [-100, 0, 920], [-105, 20, 500], [-110, -20, 80]),
         *([0, 0, 930], [0, 0, 1180], [0, 0, 1440], [0, 0, 1720]),
-        *([-240, 60, 920], [-220, -20, 1160], [-170, 0, 1430], [170, 0, 1430], [220, -20, 1160], [240, 60, 920]),
+        *([240, 60, 920], [220, -20, 1160], [170, 0, 1430], [-170, 0, 1430], [-220, -20, 1160], [-240, 60, 920]),
         [0, 90, 1560],
     ],
     dtype=np.float64,
@@ -74,10 +74,11 @@ def make_labels() -> dict[str, Any]:
     in_camera = table["keypoints"][:, None] @ of_row["R"].swapaxes(-1, -2) + of_row["t"].swapaxes(-1, -2)
     pixels = in_camera @ of_row["K"].swapaxes(-1, -2)
     pixels = pixels[..., :2] / pixels[..., 2:]
-    corner = pixels.min(axis=2)[..., ::-1] - rng.uniform(1, 8, (len(rows), len(CAMERAS), 2))
+    shift = rng.uniform(-3, 3, (len(rows), len(CAMERAS), 2))
     side = (
-        np.ptp(pixels, axis=2).max(axis=-1, keepdims=True) + rng.uniform(2, 16, (len(rows), len(CAMERAS), 1))
+        np.ptp(pixels, axis=2).max(axis=-1, keepdims=True) + rng.uniform(8, 16, (len(rows), len(CAMERAS), 1))
     ).round()
+    corner = ((pixels.min(axis=2) + pixels.max(axis=2) - side) / 2)[..., ::-1] + shift
     table["bbox_by_camera_tlbr"] = np.concatenate([corner.round(), corner.round() + side], axis=-1)
     missing = (table["subject_idx"] == SUBJECTS.index("S11")) & (table["action_idx"] == ACTIONS.index("Walking-1"))
     table["bbox_by_camera_tlbr"][missing, 0] = 0
