@@ -69,10 +69,10 @@ def _intrinsics(camera: Camera, is_calibrated: bool) -> Iterator[tuple[str, str,
 
 
 def check_rigs(labels: Labels) -> Iterator[Finding]:
-    """Check that the cameras of a sample differ, are 2 cm to 200 m apart, and people are more than 10 cm away."""
+    """Check that the cameras of a sample differ, in one unit, 2 cm to 200 m apart and 10 cm or more from people."""
     reported = set()
     for rig in labels.rigs:
-        for finding in (*_spread(rig), *_twice(rig), *_units(rig)):
+        for finding in (*_units(rig), *_spread(rig), *_twice(rig)):
             if finding.field not in reported:
                 reported.add(finding.field)
                 yield finding
@@ -98,11 +98,10 @@ def _spread(rig: Sample) -> Iterator[Finding]:
 def _twice(rig: Sample) -> Iterator[Finding]:
     """Two cameras in one place, while others are elsewhere."""
     centres_mm = {view.name: view.camera.centre_mm for view in rig.views}
-    same = [
-        (a, b) for a, b in combinations(centres_mm, 2)
-        if np.linalg.norm(centres_mm[a] - centres_mm[b]) < _SAME_CENTRE_MM
-    ]  # fmt: skip
-    if (same and len(same) < len(centres_mm) * (len(centres_mm) - 1) / 2) or (same and len(centres_mm) == 2):
+    pairs = combinations(centres_mm, 2)
+    same = [(a, b) for a, b in pairs if np.linalg.norm(centres_mm[a] - centres_mm[b]) < _SAME_CENTRE_MM]
+    # If all centres are equal, `_spread` reports them.
+    if len(centres_mm) == 2 or len(same) < len(centres_mm) * (len(centres_mm) - 1) / 2:
         for a, b in same:
             problem = f"have the same centre, {_numbers(centres_mm[a])} mm"
             yield Finding(f"cameras {a} and {b}", problem, "check for a calibration that is copied twice", key=rig.key)
